@@ -1,0 +1,1 @@
+//! The single Rust integration binary.
