@@ -1,1 +1,4 @@
 //! The single Rust integration binary.
+
+mod calendar;
+mod cron;

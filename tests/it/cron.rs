@@ -1,0 +1,2 @@
+//! Expressions: grammar and errors.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
