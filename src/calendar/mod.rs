@@ -1,1 +1,3 @@
-//! Placeholder
+//! Placeholder of the civil-time layer: only the instant.
+mod timestamp;
+pub use timestamp::Timestamp;
