@@ -3,5 +3,7 @@
 //! Read, decide, commit: the engine reads what is due, decides with pure functions, and commits the
 //! decision with one conditional write. Layers, lowest first; a layer may use only those above it in this list.
 
-pub mod cron;
 pub mod calendar;
+pub mod cron;
+pub mod model;
+pub mod store;

@@ -32,22 +32,28 @@ impl Timestamp {
     pub const MAX: Timestamp = Timestamp(253_402_300_800 * MICROS_PER_SECOND - 1);
 
     /// The instant `micros` microseconds after the epoch.
-    pub fn from_micros(micros: i64) -> Timestamp {
-        Timestamp(micros.clamp(Timestamp::MIN.0, Timestamp::MAX.0))
+    pub const fn from_micros(micros: i64) -> Timestamp {
+        if micros < Timestamp::MIN.0 {
+            Timestamp::MIN
+        } else if micros > Timestamp::MAX.0 {
+            Timestamp::MAX
+        } else {
+            Timestamp(micros)
+        }
     }
 
     /// The instant `second` seconds after the epoch.
-    pub fn from_second(second: i64) -> Timestamp {
+    pub const fn from_second(second: i64) -> Timestamp {
         Timestamp::from_micros(second.saturating_mul(MICROS_PER_SECOND))
     }
 
     /// Microseconds since the epoch; negative before it.
-    pub fn as_micros(self) -> i64 {
+    pub const fn as_micros(self) -> i64 {
         self.0
     }
 
     /// Whole seconds since the epoch, rounded down.
-    pub fn as_second(self) -> i64 {
+    pub const fn as_second(self) -> i64 {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 

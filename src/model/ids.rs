@@ -1,0 +1,105 @@
+//! Identifiers. Distinct types, so that a run's id can't be handed where a schedule's is meant.
+
+use crate::calendar::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The identifier as stored and shown.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(
+    /// A schedule: `sch_` and a random part. The same `(workflow, key)` keeps it for life.
+    ScheduleId
+);
+text_id!(
+    /// A run. That of a slot is made from `(schedule, slot)`, so that two workers can only ever make the same one.
+    RunId
+);
+text_id!(
+    /// A worker process, new at every start: a restarted process is another worker.
+    WorkerId
+);
+
+/// The alphabet of random parts: no vowels (no words), nothing that reads like another sign.
+const ALPHABET: &[u8; 30] = b"0123456789bcdfghjkmnpqrstvwxyz";
+
+fn spell(mut bits: u128, length: usize) -> String {
+    let mut text = String::with_capacity(length);
+    for _ in 0..length {
+        text.push(char::from(ALPHABET[(bits % 30) as usize]));
+        bits /= 30;
+    }
+    text
+}
+
+impl ScheduleId {
+    /// From 128 random bits.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("sch_{}", spell(bits, 20)).into())
+    }
+}
+
+impl WorkerId {
+    /// From 128 random bits.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("wkr_{}", spell(bits, 16)).into())
+    }
+}
+
+impl RunId {
+    /// From 128 random bits: a run that no slot asked for.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("run_{}", spell(bits, 20)).into())
+    }
+
+    /// The one run of `slot` of `schedule`: the schedule's part, then the slot in microseconds since the epoch.
+    pub fn of_slot(schedule: &ScheduleId, slot: Timestamp) -> Self {
+        let body = schedule.0.strip_prefix("sch_").unwrap_or(&schedule.0);
+        Self(format!("run_{body}_{}", slot.as_micros()).into())
+    }
+}
+
+/// Fencing number of a claim: grows with every claim of a run; a write that carries an older one changes nothing.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub i64);
+
+impl Token {
+    /// Of a run that was never claimed.
+    pub const NONE: Token = Token(0);
+
+    /// That of the next claim.
+    #[must_use]
+    pub fn next(self) -> Token {
+        Token(self.0 + 1)
+    }
+}

@@ -1,0 +1,22 @@
+//! The nouns: plain data, and what is always true of it. Knows calendars; no clock, no store, no policy at work.
+
+pub mod fire;
+pub mod ids;
+pub mod ledger;
+pub mod policy;
+pub mod run;
+pub mod schedule;
+pub mod step;
+pub mod worker;
+
+pub use fire::{Admission, FirePlan, PlannedRun};
+pub use ids::{RunId, ScheduleId, Token, WorkerId};
+pub use ledger::{Fate, LedgerEntry, LedgerLine};
+pub use policy::{CatchUp, Overlap};
+pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState};
+pub use schedule::{NewSchedule, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
+pub use step::{StepRecord, StepState};
+pub use worker::{Peer, WorkerEntry, WorkflowEntry};
+
+/// JSON text that the engine carries but never looks into.
+pub type Json = std::sync::Arc<str>;

@@ -1,0 +1,43 @@
+//! A step: a durable unit inside a run.
+
+use super::Json;
+use crate::calendar::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Where a step stands.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Finished; never executed again.
+    Done,
+    /// Failed for good in this attempt of the run; replayed as it was, executed again by a new attempt.
+    Failed,
+    /// Failed, to be tried again at `wakes_at`.
+    Retrying,
+    /// A durable sleep until `wakes_at`.
+    Sleeping,
+}
+
+/// A step as recorded. Its key is `(run, name)`; recording again replaces, except that a done step never changes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Identifies the step inside its run.
+    pub name: Arc<str>,
+    /// Where it stands.
+    pub state: StepState,
+    /// Executions so far.
+    pub attempt: u32,
+    /// Attempt of the run in which this was recorded.
+    pub run_attempt: u32,
+    /// Encoded result of a done step.
+    pub result: Option<Json>,
+    /// Record of the newest error.
+    pub error: Option<Json>,
+    /// When a retrying or sleeping step goes on.
+    pub wakes_at: Option<Timestamp>,
+    /// Start of the newest execution.
+    pub started_at: Timestamp,
+    /// When it was recorded.
+    pub finished_at: Timestamp,
+}

@@ -1,0 +1,232 @@
+//! The changes that a store knows how to make.
+
+use crate::calendar::Timestamp;
+use crate::model::{
+    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, RunId, RunState, Schedule, ScheduleId,
+    ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
+};
+use std::sync::Arc;
+
+/// One change, all-or-nothing.
+///
+/// **Taking back.** A worker claims slots shortly ahead of their time. A change to a schedule (`PutSchedules` that
+/// changes its row, `PatchSchedule`, `DeleteSchedule`) first takes back what was claimed ahead: a running run with origin `schedule` and
+/// slot after `now` is deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
+/// Its worker looks ([`super::Store::claims_stand`]) before it starts it.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A worker signs in: registers its workflows, puts its declared schedules (as [`Command::PutSchedules`]) and
+    /// retires those schedules of its application, status active or paused, that are not among them.
+    /// Answer: [`Answer::Done`].
+    EnterWorker(Box<WorkerEntry>),
+    /// A sign of life. Rejected as [`Rejection::WorkerGone`] when the worker was buried or never signed in.
+    Beat {
+        /// Who lives.
+        worker: WorkerId,
+    },
+    /// A worker signs out: its running runs become queued at `now` (attempt and token unchanged), its row goes.
+    /// Answer: [`Answer::Count`] of the runs freed. Nothing to do is not an error.
+    LeaveWorker {
+        /// Who leaves.
+        worker: WorkerId,
+    },
+    /// Another worker is taken for dead: as [`Command::LeaveWorker`], but only while its beat is still `beat`.
+    /// Rejected as [`Rejection::Stale`] when it has beaten since.
+    BuryWorker {
+        /// Who is taken for dead.
+        worker: WorkerId,
+        /// The beat that has not moved for the lease time.
+        beat: i64,
+    },
+    /// Creates schedules, or brings those up to date that exist for `(project, workflow, key)`; all or none.
+    /// Answer: [`Answer::Schedules`], the ids in order.
+    ///
+    /// Existing: `spec`, `cadence`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
+    /// and status active or paused: `next_slot`, `attended_from` stay. Cadence changed: `next_slot` is the given
+    /// one, `attended_from` is `now`, and an old next slot at or before `now` of an active schedule enters the ledger as missed ("the schedule was
+    /// changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
+    /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
+    /// `failure_count` is reset when it comes back. Nothing at all is written for a row that would not change.
+    PutSchedules(Vec<NewSchedule>),
+    /// Changes one schedule. Rejected as [`Rejection::ScheduleNotFound`], or [`Rejection::Stale`] when `revision` is
+    /// given and another. Answer: [`Answer::Schedule`], as it is now.
+    PatchSchedule {
+        /// Namespace.
+        project: Arc<str>,
+        /// Which.
+        id: ScheduleId,
+        /// Only while at this revision.
+        revision: Option<i64>,
+        /// What changes.
+        patch: Box<Patch>,
+    },
+    /// Deletes a schedule, keeping its runs and ledger. Its buffered and queued runs (of origin schedule or
+    /// backfill) are cancelled; running and waiting ones go on. A due slot not yet fired enters
+    /// the ledger as missed. Rejected as [`Rejection::ScheduleNotFound`]. Answer: [`Answer::Done`].
+    DeleteSchedule {
+        /// Namespace.
+        project: Arc<str>,
+        /// Which.
+        id: ScheduleId,
+    },
+    /// Commits a decision about due slots. Rejected as [`Rejection::Stale`] when the schedule is gone, not active, or
+    /// at another revision. A planned run that exists already is left as it is. Claimed runs get `token` 1,
+    /// `started_at` now and `worker`; the worker's beat is bumped with them. `last_slot`, `run_count` move on by the runs created.
+    /// Rejected as [`Rejection::WorkerGone`] when it would claim for a worker that is not signed in.
+    /// Answer: [`Answer::Claimed`], the claimed runs.
+    Fire {
+        /// Who commits.
+        worker: WorkerId,
+        /// The decision.
+        plan: Box<FirePlan>,
+    },
+    /// Claims queued and waiting runs of these workflows that are available at `until`, in the order of
+    /// `available_at`, then slot, then id. Token and beat are bumped; `started_at` is set once. Runs whose cancellation was requested are
+    /// never claimed. Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Claimed`].
+    ClaimRuns {
+        /// Namespace.
+        project: Arc<str>,
+        /// Who claims.
+        worker: WorkerId,
+        /// What it can execute.
+        workflows: Vec<Arc<str>>,
+        /// Most runs.
+        limit: usize,
+        /// Runs available by then.
+        until: Timestamp,
+    },
+    /// Creates a run that no slot asked for. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
+    CreateRun(Box<NewRun>),
+    /// Records a step of a running run. Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
+    /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].
+    RecordStep {
+        /// Its run.
+        run: RunId,
+        /// The claim that speaks.
+        token: Token,
+        /// What to record.
+        step: StepRecord,
+    },
+    /// Ends a claim. Rejected as [`Rejection::Fenced`] when the run is not running under `token`; a repetition of
+    /// the very ending that was recorded by this token (reply lost) is answered as the first time.
+    ///
+    /// A finished run releases the next buffered run of its schedule (smallest slot): it becomes queued, available from the later of `now` and
+    /// its own `available_at`. A run of a schedule that failed for good adds to `failure_count`, and pauses the
+    /// schedule when that reaches `pause_after_failures`; one that succeeded resets it. `Parked` on a run whose cancellation was requested is cancelled at once.
+    /// A finished child makes its waiting parent available at `now`.
+    /// Answer: [`Answer::Ended`].
+    EndRun {
+        /// Which.
+        run: RunId,
+        /// The claim that speaks.
+        token: Token,
+        /// How it ends.
+        ending: Box<Ending>,
+        /// From the schedule's policy.
+        pause_after_failures: Option<u32>,
+    },
+    /// Asks a run to stop: buffered, queued and waiting ones are cancelled at once (and release as an ending does), a
+    /// running one is marked for its worker; its unfinished children likewise. A finished one stays. Rejected as [`Rejection::RunNotFound`].
+    /// Answer: [`Answer::State`] after the change.
+    CancelRun {
+        /// Namespace.
+        project: Arc<str>,
+        /// Which.
+        run: RunId,
+    },
+    /// Starts a failed or cancelled run again from its first unfinished step: queued at `now`, attempt one higher, failed steps
+    /// forgotten, done steps kept. Rejected as [`Rejection::RunNotFound`], or [`Rejection::RunNotFinished`] when it has not failed and was not cancelled.
+    /// Answer: [`Answer::State`].
+    RetryRun {
+        /// Namespace.
+        project: Arc<str>,
+        /// Which.
+        run: RunId,
+    },
+    /// Forgets finished runs (with their steps) and ledger lines older than `before`, but keeps the newest `keep`
+    /// runs of each schedule; at most `limit` rows a call. Answer: [`Answer::Count`] of what went.
+    Sweep {
+        /// Namespace.
+        project: Arc<str>,
+        /// Only what finished before.
+        before: Timestamp,
+        /// Runs kept per schedule whatever their age.
+        keep: u32,
+        /// Bound on the work.
+        limit: usize,
+    },
+}
+
+/// An edit of a schedule. A field that is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    /// New specification, its cadence text, and the next slot when the cadence differs from the stored one.
+    pub spec: Option<(Json, Json, Option<Timestamp>)>,
+    /// New input (or none).
+    pub input: Option<Option<Json>>,
+    /// New status. Resuming (paused to active) sets `attended_from` to `now` and resets `failure_count`.
+    pub status: Option<ScheduleStatus>,
+    /// New note (or none).
+    pub note: Option<Option<Arc<str>>>,
+    /// New next slot, for skipping the coming one.
+    pub next_slot: Option<Option<Timestamp>>,
+    /// A line for the ledger, with the skip.
+    pub ledger: Vec<crate::model::LedgerLine>,
+}
+
+/// What a command answers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Answer {
+    /// It happened.
+    Done,
+    /// It happened to so many.
+    Count(u64),
+    /// Ids of schedules that were put.
+    Schedules(Vec<ScheduleId>),
+    /// The schedule after the change.
+    Schedule(Box<Schedule>),
+    /// Runs claimed for the worker.
+    Claimed(Vec<ClaimedRun>),
+    /// The run, and whether this command created it.
+    Created {
+        /// Its id.
+        run: RunId,
+        /// False when it existed.
+        is_new: bool,
+    },
+    /// The claim ended.
+    Ended {
+        /// The state of the run now.
+        state: RunState,
+        /// Whether another run became claimable by it.
+        released: bool,
+    },
+    /// The state of the run now.
+    State(RunState),
+}
+
+/// Why a command did not happen. Final: sending it again will not help.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejection {
+    /// The worker was buried, has left, or never signed in.
+    #[error("the worker is no longer signed in")]
+    WorkerGone,
+    /// The decision was made from an older state.
+    #[error("the state has changed since the decision was made")]
+    Stale,
+    /// The run is not running under this token: another claim owns it, or it has ended.
+    #[error("the claim on the run is no longer valid")]
+    Fenced,
+    /// No such schedule in this project.
+    #[error("there is no schedule `{0}`")]
+    ScheduleNotFound(ScheduleId),
+    /// No such run in this project.
+    #[error("there is no run `{0}`")]
+    RunNotFound(RunId),
+    /// Only a failed or cancelled run can be tried again.
+    #[error("the run `{0}` is {1:?}; only a failed or cancelled run can be retried")]
+    RunNotFinished(RunId, RunState),
+    /// The stored data refused it: a value out of range, a constraint.
+    #[error("{0}")]
+    Invalid(String),
+}

@@ -1,0 +1,94 @@
+//! What is durable: commands that change it, queries that read it, and the trait that every database implements.
+//!
+//! Commands are data, so that a store can commit a batch as one transaction, a test can fail one before or after it
+//! took effect, and a caller that never got the answer can send it again: each is written so that a second time
+//! changes nothing.
+
+mod command;
+mod error;
+mod query;
+
+pub use command::{Answer, Command, Patch, Rejection};
+pub use error::StoreError;
+pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use std::sync::Arc;
+
+/// A database of schedules, runs and steps.
+///
+/// Reads see every commit that was answered before the read began. All instants are the caller's.
+pub trait Store: Send + Sync + 'static {
+    /// Applies the commands in order as **one** transaction and answers each in its place. Each is all-or-nothing by
+    /// itself: a rejected one leaves no trace and does not disturb the others. On return the whole is durable; on
+    /// `Err` none of it may be relied upon, though it may have happened (a lost reply).
+    fn commit(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError>;
+
+    /// Active schedules of these workflows whose next slot is at or before `until`, earliest slot first (then by id).
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError>;
+
+    /// When there is next something to do for a worker with these workflows.
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError>;
+
+    /// Of the runs that `worker` holds, those that somebody asked to stop.
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError>;
+
+    /// Which of these claims still stand (the run is running under the token), in order. Asked before a run that was claimed ahead of its
+    /// time is started, when anything has changed since.
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError>;
+
+    /// All workers of the project that have signed in and were neither signed out nor buried.
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
+
+    /// All workflows that any worker of the project ever signed in with.
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError>;
+
+    /// One schedule.
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError>;
+
+    /// Schedules by filter, ordered by id.
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError>;
+
+    /// History of a schedule, newest slot first: its slots' runs (origin schedule or backfill) and its ledger lines. `page.after` is the
+    /// `from` of the last entry seen, in microseconds. `None` where neither the schedule nor any history exists.
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError>;
+
+    /// One run.
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError>;
+
+    /// Runs by filter, newest creation first (then by id, descending).
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
+
+    /// Recorded steps of a run, in the order of their first recording.
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError>;
+
+    /// The newest succeeded run of a schedule that finished before the run `before` was created.
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError>;
+
+    /// A number that differs from an earlier answer whenever anything was committed in between, by whichever process.
+    /// Cheap enough to ask many times a second: no transaction, no page read.
+    fn change_mark(&self) -> Result<u64, StoreError>;
+}

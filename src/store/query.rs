@@ -1,0 +1,62 @@
+//! Shapes of questions and answers.
+
+use crate::calendar::Timestamp;
+use crate::model::{RunState, Schedule, ScheduleId, ScheduleStatus};
+use std::sync::Arc;
+
+/// A due schedule with what a decision needs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DueSchedule {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Its unfinished runs, buffered ones included.
+    pub unfinished_count: u32,
+    /// Its buffered runs.
+    pub buffered_count: u32,
+}
+
+/// When there is next something to do.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Wake {
+    /// The earliest next slot of an active schedule.
+    pub slot: Option<Timestamp>,
+    /// The earliest `available_at` of a queued or waiting run.
+    pub run: Option<Timestamp>,
+}
+
+/// Which schedules.
+#[derive(Clone, Debug, Default)]
+pub struct ScheduleFilter {
+    /// Of this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// With this key.
+    pub key: Option<Arc<str>>,
+    /// In this status.
+    pub status: Option<ScheduleStatus>,
+    /// Declared by this application.
+    pub owner: Option<Arc<str>>,
+}
+
+/// Which runs.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Of this workflow.
+    pub workflow: Option<Arc<str>>,
+    /// With this key.
+    pub key: Option<Arc<str>>,
+    /// Of this schedule.
+    pub schedule: Option<ScheduleId>,
+    /// In one of these states; empty means any.
+    pub states: Vec<RunState>,
+    /// Created at or after.
+    pub since: Option<Timestamp>,
+}
+
+/// Which part of a long answer.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Most rows.
+    pub limit: usize,
+    /// Go on behind this row: the id of the last one seen (for history its `from` in microseconds, as text).
+    pub after: Option<String>,
+}
