@@ -4,6 +4,10 @@
 //! decision with one conditional write. Layers, lowest first; a layer may use only those above it in this list.
 
 pub mod calendar;
+pub mod clock;
 pub mod cron;
+pub mod engine;
+pub mod host;
 pub mod model;
+pub mod plan;
 pub mod store;

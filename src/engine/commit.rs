@@ -1,0 +1,325 @@
+//! Group commit: whatever gathered while the last transaction synced goes into the next one.
+//!
+//! One thread owns all writing. Commands of claims under way (steps, ends) are patient: while the store is in
+//! trouble they wait and are sent again, since a handler must not be told that its step was recorded when it was not,
+//! nor fail because a disk was full for a minute. All others report the trouble to their caller.
+
+use crate::calendar::Timestamp;
+use crate::clock::Clock;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use crate::plan::Backoff;
+use crate::store::{
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Most commands in one transaction: bounds how long the first of them waits for the last.
+const BATCH_MAX: usize = 2_000;
+
+/// How long the thread looks for more work before it sleeps. A step that follows on a step arrives within this, and
+/// finding it awake saves both sides a trip through the operating system's scheduler.
+const SPIN_ROUNDS: u32 = 60;
+
+/// How one command of a job ended.
+pub type Outcome = Result<Answer, Rejection>;
+
+/// What a job's owner is told: an outcome per command, or what is wrong with the store.
+pub type Report = Result<Vec<Outcome>, StoreError>;
+
+/// Commands that belong to one caller. They go into one transaction, together with whatever else is waiting.
+pub struct Job {
+    /// What to commit.
+    pub commands: Vec<Command>,
+    /// Wait out passing trouble of the store.
+    pub is_patient: bool,
+    /// Called once, on the writing thread, when the outcome is durable.
+    pub done: Box<dyn FnOnce(Report) + Send>,
+}
+
+/// A store whose writes are gathered. Reads go straight through. Clones share it.
+#[derive(Clone)]
+pub struct GroupCommit {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    line: Line,
+    /// None where commits happen on the caller's thread.
+    thread: Mutex<Option<JoinHandle<()>>>,
+    is_inline: bool,
+    observers: Mutex<Vec<Observer>>,
+}
+
+/// Called after every batch with the commands that took part and their outcomes, before their owners are told.
+pub type Observer = Box<dyn Fn(&[Command], &[Outcome]) + Send>;
+
+/// Where jobs wait.
+#[derive(Default)]
+struct Line {
+    state: Mutex<LineState>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct LineState {
+    jobs: Vec<Job>,
+    is_closed: bool,
+    is_thread_asleep: bool,
+}
+
+impl GroupCommit {
+    /// Starts the writing thread.
+    pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let this = Self::new(store, clock, false);
+        let shared = Arc::clone(&this.shared);
+        let handle =
+            std::thread::Builder::new().name("polos-writer".to_owned()).spawn(move || write_all(&shared))?;
+        *this.shared.thread.lock() = Some(handle);
+        Ok(this)
+    }
+
+    /// Commits each job on the thread that submits it: for a store in memory, under a clock turned by hand.
+    pub fn inline(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self::new(store, clock, true)
+    }
+
+    fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, is_inline: bool) -> Self {
+        let (line, thread, observers) = (Line::default(), Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { store, clock, line, thread, is_inline, observers }) }
+    }
+
+    /// Has `observer` called after every batch from now on.
+    pub fn observe(&self, observer: Observer) {
+        self.shared.observers.lock().push(observer);
+    }
+
+    /// The clock that stamps the commits.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// Puts a job in line. After [`Self::close`] it is answered [`StoreError::Closed`] at once.
+    pub fn submit(&self, job: Job) {
+        let refused = {
+            let mut state = self.shared.line.state.lock();
+            if state.is_closed || self.shared.is_inline {
+                Some((job, state.is_closed))
+            } else {
+                state.jobs.push(job);
+                if state.is_thread_asleep {
+                    self.shared.line.arrived.notify_one();
+                }
+                None
+            }
+        };
+        match refused {
+            None => {}
+            Some((job, true)) => (job.done)(Err(StoreError::Closed)),
+            Some((job, false)) => {
+                let (kept, _) = write_batch(&self.shared, vec![job], true);
+                debug_assert!(kept.is_empty(), "nothing is kept while closing");
+            }
+        }
+    }
+
+    /// Writes what is in line, then ends the thread. Patient jobs that still meet trouble are told so.
+    pub fn close(&self) {
+        self.shared.line.state.lock().is_closed = true;
+        self.shared.line.arrived.notify_one();
+        let handle = self.shared.thread.lock().take();
+        if let Some(handle) = handle
+            && handle.thread().id() != std::thread::current().id()
+        {
+            // A panic of the writing thread has been reported by its hook; there is nothing more to do about it here.
+            let _ = handle.join();
+        }
+        self.shared.observers.lock().clear();
+    }
+}
+
+/// The writing thread: until the line is closed and empty.
+fn write_all(shared: &Shared) {
+    let mut waiting: Vec<Job> = Vec::new();
+    let mut failure_count = 0;
+    while let Some(jobs) = next_batch(&shared.line, std::mem::take(&mut waiting), pause_after(failure_count))
+    {
+        let is_closing = shared.line.state.lock().is_closed;
+        let (kept, is_trouble) = write_batch(shared, jobs, is_closing);
+        failure_count = if is_trouble { failure_count + 1 } else { 0 };
+        waiting = kept;
+    }
+}
+
+fn pause_after(failure_count: u32) -> Option<Duration> {
+    let backoff = Backoff { initial_us: 20_000, factor: 2.0, maximum_us: 1_000_000, jitter: 0.0 };
+    (failure_count > 0).then(|| {
+        let wait = backoff.retry_at("writer", failure_count, Timestamp::from_micros(0)).as_micros();
+        Duration::from_micros(u64::try_from(wait).unwrap_or(0))
+    })
+}
+
+/// Waits for jobs (for `pause` at most when some are `waiting` for the store to recover). `None` when all is done.
+fn next_batch(line: &Line, mut waiting: Vec<Job>, pause: Option<Duration>) -> Option<Vec<Job>> {
+    for _ in 0..SPIN_ROUNDS {
+        if pause.is_some() || !line.state.lock().jobs.is_empty() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let mut state = line.state.lock();
+    if let Some(pause) = pause.filter(|_| !waiting.is_empty() && !state.is_closed) {
+        // New jobs need not cut the pause short: they would meet the same trouble.
+        state.is_thread_asleep = false;
+        line.arrived.wait_for(&mut state, pause);
+    }
+    while state.jobs.is_empty() && waiting.is_empty() {
+        if state.is_closed {
+            return None;
+        }
+        state.is_thread_asleep = true;
+        line.arrived.wait(&mut state);
+        state.is_thread_asleep = false;
+    }
+    waiting.append(&mut state.jobs);
+    let mut command_count = 0;
+    let taken = waiting.iter().take_while(|job| {
+        let fits = command_count == 0 || command_count + job.commands.len() <= BATCH_MAX;
+        command_count += job.commands.len();
+        fits
+    });
+    let taken_count = taken.count();
+    let mut rest = waiting.split_off(taken_count);
+    // What did not fit keeps its place ahead of what arrives meanwhile.
+    rest.append(&mut state.jobs);
+    state.jobs = rest;
+    Some(waiting)
+}
+
+/// One transaction. Returns the patient jobs that must be tried again, and whether the store was in trouble.
+fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Job>, bool) {
+    let counts: Vec<usize> = jobs.iter().map(|job| job.commands.len()).collect();
+    let mut commands = Vec::with_capacity(counts.iter().sum());
+    for job in &mut jobs {
+        commands.append(&mut job.commands);
+    }
+    match shared.store.commit(&commands, shared.clock.now().wall) {
+        Ok(outcomes) => {
+            for observer in shared.observers.lock().iter() {
+                observer(&commands, &outcomes);
+            }
+            let mut outcomes = outcomes.into_iter();
+            for (job, count) in jobs.into_iter().zip(counts) {
+                (job.done)(Ok(outcomes.by_ref().take(count).collect()));
+            }
+            (Vec::new(), false)
+        }
+        Err(error) => {
+            let mut kept = Vec::new();
+            let mut commands = commands.into_iter();
+            for (mut job, count) in jobs.into_iter().zip(counts) {
+                job.commands = commands.by_ref().take(count).collect();
+                if job.is_patient && error.is_passing() && !is_closing {
+                    kept.push(job);
+                } else {
+                    (job.done)(Err(error.clone()));
+                }
+            }
+            (kept, true)
+        }
+    }
+}
+
+/// Commits through the line, so that the engine's writes share transactions with everybody else's.
+impl Store for GroupCommit {
+    fn commit(&self, commands: &[Command], _now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit(Job {
+            commands: commands.to_vec(),
+            is_patient: false,
+            done: Box::new(move |report| {
+                // The receiver waits below until we have spoken.
+                let _ = sender.send(report);
+            }),
+        });
+        receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.shared.store.due(project, workflows, until, limit)
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        self.shared.store.next_wake(project, workflows)
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        self.shared.store.cancel_requests(worker)
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        self.shared.store.claims_stand(claims)
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        self.shared.store.peers(project)
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        self.shared.store.workflows(project)
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        self.shared.store.schedule(project, id)
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.shared.store.schedules(project, filter, page)
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        self.shared.store.history(project, id, page)
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        self.shared.store.run(project, id)
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        self.shared.store.runs(project, filter, page)
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        self.shared.store.steps(id)
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        self.shared.store.previous_result(schedule, before)
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        self.shared.store.change_mark()
+    }
+}

@@ -1,0 +1,72 @@
+//! What a worker is told once, when it starts.
+
+use crate::model::{NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
+use crate::plan::Backoff;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a workflow is executed.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkflowConfig {
+    /// Whether schedules may be created for it.
+    pub is_schedulable: bool,
+    /// How often a failed run is tried again.
+    pub retry_max: u32,
+    /// Waits between the tries.
+    pub backoff: Backoff,
+    /// Longest time of one attempt.
+    pub timeout: Option<Duration>,
+}
+
+/// Settings of one engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Namespace.
+    pub project: Arc<str>,
+    /// Name of the application; owner of `declared`.
+    pub app: Arc<str>,
+    /// See [`WorkerEntry::host`].
+    pub host: Arc<str>,
+    /// Process id.
+    pub pid: i64,
+    /// See [`WorkerEntry::process_mark`].
+    pub process_mark: Arc<str>,
+    /// See [`WorkerEntry::about`].
+    pub about: Arc<str>,
+    /// What it executes.
+    pub workflows: BTreeMap<Arc<str>, WorkflowConfig>,
+    /// Schedules that the application's code declares.
+    pub declared: Vec<NewSchedule>,
+    /// Most runs under way at once.
+    pub concurrency: usize,
+    /// How long a silent worker keeps its runs.
+    pub lease: Duration,
+    /// How far ahead of its time a slot is claimed, so that the commit is off the critical path.
+    pub lead: Duration,
+    /// How often the store is asked whether anything changed.
+    pub poll_interval: Duration,
+    /// Most schedules or runs in one decision: the first of them start before the last are decided.
+    pub batch_max: usize,
+}
+
+impl EngineConfig {
+    /// How this worker signs in under `id`.
+    pub fn entry(&self, id: &WorkerId) -> WorkerEntry {
+        WorkerEntry {
+            id: id.clone(),
+            project: Arc::clone(&self.project),
+            app: Arc::clone(&self.app),
+            host: Arc::clone(&self.host),
+            pid: self.pid,
+            process_mark: Arc::clone(&self.process_mark),
+            about: Arc::clone(&self.about),
+            workflows: self
+                .workflows
+                .iter()
+                .map(|(id, config)| WorkflowEntry { id: Arc::clone(id), schedulable: config.is_schedulable })
+                .collect(),
+            declared: self.declared.clone(),
+        }
+    }
+}

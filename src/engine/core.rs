@@ -1,0 +1,750 @@
+//! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
+
+use super::config::EngineConfig;
+use super::dispatch::{Dispatcher, Notice, Stop, StopReason};
+use super::timer::DueQueue;
+use super::watch::PeerWatch;
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::model::cadence::{Cadence, SpecError};
+use crate::model::{Admission, ClaimedRun, FirePlan, Json, RunId, ScheduleStatus, Token, WorkerId};
+use crate::plan::{Backoff, Situation, plan_fire};
+use crate::store::{Answer, Command, DueSchedule, Patch, Rejection, Store, StoreError, Wake};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
+const AWAY_MIN: Duration = Duration::from_secs(1);
+
+/// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
+const CADENCES_MAX: usize = 20_000;
+
+/// What the application and the writing thread tell the engine.
+#[derive(Debug)]
+pub enum Message {
+    /// A handler has ended: its place is free, its ending is on the way to the store.
+    Returned {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
+    /// The ending of a run is durable, or was refused because the claim is lost.
+    Settled {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+        /// Whether the store knew the claim.
+        is_accepted: bool,
+    },
+    /// A step was refused because the claim is lost.
+    Fenced {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
+    /// Something was committed in this process.
+    Changed,
+    /// Ring timer `id` after `delay`.
+    SetTimer {
+        /// Chosen by the sender.
+        id: u64,
+        /// From now.
+        delay: Duration,
+    },
+    /// Take no more work; what runs goes on.
+    Drain,
+    /// Sign out, giving back whatever is held, and stop.
+    Leave,
+}
+
+/// When the engine wants to be turned again. Whichever comes first; a message is a reason too.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Next {
+    /// When the wall clock says so.
+    pub wall: Option<Timestamp>,
+    /// When the steady clock says so.
+    pub mono: Duration,
+    /// It has signed out: never again.
+    pub is_over: bool,
+}
+
+/// A run under way here.
+#[derive(Debug)]
+struct Held {
+    token: Token,
+    /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
+    takes_place: bool,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Phase {
+    Working,
+    Draining,
+    Leaving,
+    Over,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    since: Duration,
+    retry_at: Duration,
+    failure_count: u32,
+}
+
+/// The logic of one worker.
+pub struct Engine<S, D> {
+    store: S,
+    dispatcher: D,
+    config: EngineConfig,
+    workflow_ids: Vec<Arc<str>>,
+    new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
+    worker: WorkerId,
+    has_entered: bool,
+    phase: Phase,
+    held: BTreeMap<RunId, Held>,
+    places_taken: usize,
+    /// Claimed ahead of their time.
+    ahead: DueQueue<Timestamp, ClaimedRun>,
+    /// Ends of attempts.
+    timeouts: DueQueue<Duration, (RunId, Token)>,
+    timers: DueQueue<Duration, u64>,
+    watch: PeerWatch,
+    cadences: HashMap<Json, Arc<Cadence>>,
+    wake: Wake,
+    is_wake_stale: bool,
+    must_look_around: bool,
+    change_mark: Option<u64>,
+    ahead_mark: Option<u64>,
+    last_poll: Option<Duration>,
+    last_beat: Duration,
+    last_look: Option<Now>,
+    attentive_from: Timestamp,
+    trouble: Option<Trouble>,
+    is_lost: bool,
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    /// An engine that signs in at its first turn. `new_worker_id` gives a fresh id whenever it has to sign in.
+    pub fn new(
+        store: S,
+        dispatcher: D,
+        config: EngineConfig,
+        mut new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
+    ) -> Self {
+        let workflow_ids = config.workflows.keys().cloned().collect();
+        let worker = new_worker_id();
+        Self {
+            store,
+            dispatcher,
+            config,
+            workflow_ids,
+            new_worker_id,
+            worker,
+            has_entered: false,
+            phase: Phase::Working,
+            held: BTreeMap::new(),
+            places_taken: 0,
+            ahead: DueQueue::new(),
+            timeouts: DueQueue::new(),
+            timers: DueQueue::new(),
+            watch: PeerWatch::default(),
+            cadences: HashMap::new(),
+            wake: Wake::default(),
+            is_wake_stale: true,
+            must_look_around: true,
+            change_mark: None,
+            ahead_mark: None,
+            last_poll: None,
+            last_beat: Duration::ZERO,
+            last_look: None,
+            attentive_from: Timestamp::MAX,
+            trouble: None,
+            is_lost: false,
+        }
+    }
+
+    /// The id that it is signed in with.
+    pub fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+
+    /// Whether it has signed in.
+    pub fn has_entered(&self) -> bool {
+        self.has_entered
+    }
+
+    /// Runs that it holds, and those of them that wait for their instant.
+    pub fn held_count(&self) -> (usize, usize) {
+        (self.held.len(), self.ahead.len())
+    }
+
+    /// Takes in a message; what follows from it happens in the next turn.
+    pub fn receive(&mut self, message: Message, now: Now) {
+        match message {
+            Message::Returned { run, token } => self.free_place(&run, token),
+            Message::Settled { run, token, is_accepted } => {
+                self.free_place(&run, token);
+                if self.held.get(&run).is_some_and(|held| held.token == token) {
+                    self.held.remove(&run);
+                }
+                if !is_accepted {
+                    self.must_look_around = true;
+                }
+                // Its end may have released, requeued or woken another run.
+                self.is_wake_stale = true;
+            }
+            Message::Fenced { run, token } => {
+                if self.held.get(&run).is_some_and(|held| held.token == token) {
+                    self.let_go(&run, token);
+                    self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
+                }
+            }
+            Message::Changed => {
+                self.is_wake_stale = true;
+                self.must_look_around = true;
+            }
+            Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
+            Message::Drain => {
+                if self.phase == Phase::Working {
+                    self.phase = Phase::Draining;
+                }
+            }
+            Message::Leave => {
+                if self.phase != Phase::Over {
+                    self.phase = Phase::Leaving;
+                }
+            }
+        }
+    }
+
+    /// Does what is due at `now`. Bounded work: with more left to do, it asks to be turned again at once.
+    pub fn turn(&mut self, now: Now) -> Next {
+        self.ring_timers(now);
+        self.stop_overdue(now);
+        if self.phase == Phase::Over {
+            return self.next(now, false);
+        }
+        if self.trouble.as_ref().is_some_and(|trouble| now.mono < trouble.retry_at) {
+            return self.next(now, false);
+        }
+        match self.turn_with_store(now) {
+            Ok(has_more) => {
+                if let Some(trouble) = self.trouble.take() {
+                    self.dispatcher.tell(Notice::StoreRecovered(now.mono.saturating_sub(trouble.since)));
+                }
+                self.next(now, has_more)
+            }
+            Err(error) => {
+                self.meet_trouble(&error, now);
+                self.next(now, false)
+            }
+        }
+    }
+
+    fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
+        if self.phase == Phase::Leaving {
+            self.leave(now)?;
+            return Ok(false);
+        }
+        self.start_ahead(now)?;
+        if !self.has_entered {
+            self.enter(now)?;
+        }
+        self.beat(now)?;
+        self.poll(now)?;
+        self.bury_the_silent(now)?;
+        let mut has_more = false;
+        if self.phase == Phase::Working {
+            self.notice_absence(now);
+            has_more |= self.fire_due(now)?;
+            has_more |= self.claim_waiting(now)?;
+            self.last_look = Some(now);
+        }
+        self.start_ahead(now)?;
+        if self.is_wake_stale {
+            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
+            self.is_wake_stale = false;
+        }
+        Ok(has_more)
+    }
+
+    // ---- being a worker ------------------------------------------------------------------------------------------
+
+    fn enter(&mut self, now: Now) -> Result<(), StoreError> {
+        let entry = Box::new(self.config.entry(&self.worker));
+        self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
+            // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
+            StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
+        })?;
+        self.has_entered = true;
+        self.last_beat = now.mono;
+        self.attentive_from = self.attentive_from.min(now.wall);
+        self.is_wake_stale = true;
+        self.must_look_around = true;
+        Ok(())
+    }
+
+    fn leave(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.has_entered {
+            // Refused or not, we are out.
+            let _ = self.commit_one(Command::LeaveWorker { worker: self.worker.clone() }, now)?;
+        }
+        self.held.clear();
+        self.ahead.clear();
+        self.phase = Phase::Over;
+        Ok(())
+    }
+
+    /// Only who holds runs must show that he lives: an idle worker writes nothing.
+    fn beat(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.held.is_empty() || now.mono < self.last_beat + self.beat_interval() {
+            return Ok(());
+        }
+        match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
+            Err(Rejection::WorkerGone) => self.lose_everything(),
+            Ok(_) | Err(_) => self.last_beat = now.mono,
+        }
+        Ok(())
+    }
+
+    fn beat_interval(&self) -> Duration {
+        self.config.lease / 3
+    }
+
+    /// Somebody took us for dead. All claims are void; we go on as a new worker.
+    fn lose_everything(&mut self) {
+        let stops: Vec<Stop> = self
+            .held
+            .iter()
+            .map(|(run, held)| Stop { run: run.clone(), token: held.token, reason: StopReason::LeaseLost })
+            .collect();
+        self.dispatcher.tell(Notice::LeaseLost { held_count: stops.len() });
+        self.held.clear();
+        self.ahead.clear();
+        self.places_taken = 0;
+        self.has_entered = false;
+        self.worker = (self.new_worker_id)();
+        self.must_look_around = true;
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+    }
+
+    // ---- noticing what others did --------------------------------------------------------------------------------
+
+    fn poll(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.last_poll.is_none_or(|last| now.mono >= last + self.config.poll_interval) {
+            self.last_poll = Some(now.mono);
+            let mark = self.store.change_mark()?;
+            if self.change_mark != Some(mark) {
+                self.change_mark = Some(mark);
+                self.is_wake_stale = true;
+                self.must_look_around = true;
+            }
+        }
+        if self.must_look_around {
+            let peers = self.store.peers(&self.config.project)?;
+            self.watch.observe(&self.worker, &peers, now.mono);
+            if !self.held.is_empty() {
+                self.pass_on_cancellations()?;
+            }
+            self.must_look_around = false;
+        }
+        Ok(())
+    }
+
+    fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
+        let stops: Vec<Stop> = self
+            .store
+            .cancel_requests(&self.worker)?
+            .into_iter()
+            .filter_map(|run| {
+                let token = self.held.get(&run)?.token;
+                Some(Stop { run, token, reason: StopReason::Cancelled })
+            })
+            .collect();
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+        Ok(())
+    }
+
+    fn bury_the_silent(&mut self, now: Now) -> Result<(), StoreError> {
+        for silent in self.watch.silent(self.config.lease, now.mono) {
+            let command = Command::BuryWorker { worker: silent.worker.clone(), beat: silent.beat };
+            let outcome = self.commit_one(command, now)?;
+            self.watch.forget(&silent.worker);
+            self.must_look_around = true;
+            if let Ok(Answer::Count(run_count)) = outcome {
+                self.is_wake_stale = true;
+                self.dispatcher.tell(Notice::TookOver { worker: silent.name, run_count });
+            }
+        }
+        Ok(())
+    }
+
+    /// A machine that slept, a process that was stopped, a store that could not be read: slots of that time had
+    /// nobody to run them, and the catch-up policy decides.
+    fn notice_absence(&mut self, now: Now) {
+        let Some(last) = self.last_look else { return };
+        let planned = self.config.poll_interval;
+        let away = Duration::from_micros(
+            u64::try_from(now.wall.as_micros().saturating_sub(last.wall.as_micros())).unwrap_or(0),
+        );
+        if away > planned + AWAY_MIN {
+            self.attentive_from = now.wall;
+            self.dispatcher.tell(Notice::WasAway(away));
+        } else if now.wall < last.wall {
+            // The clock was set back; we have been watching since before this time, whatever it says.
+            self.attentive_from = self.attentive_from.min(now.wall);
+        }
+    }
+
+    // ---- slots ---------------------------------------------------------------------------------------------------
+
+    /// Decides about one batch of due schedules. Whether there may be more.
+    fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
+        let horizon = now.wall.saturating_add(self.config.lead);
+        if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
+            return Ok(false);
+        }
+        let due = self.store.due(&self.config.project, &self.workflow_ids, horizon, self.config.batch_max)?;
+        let is_full = due.len() == self.config.batch_max;
+        let mut commands = Vec::with_capacity(due.len());
+        let mut room = self.room();
+        for due in &due {
+            if let Some(command) = self.decide(due, now.wall, horizon, &mut room) {
+                commands.push(command);
+            }
+        }
+        if commands.is_empty() {
+            return Ok(false);
+        }
+        self.is_wake_stale = true;
+        let outcomes = self.store.commit(&commands, now.wall)?;
+        let mut has_stale = false;
+        for (command, outcome) in commands.iter().zip(outcomes) {
+            match outcome {
+                Ok(Answer::Claimed(runs)) => {
+                    self.take_in(runs, now);
+                    self.tell_of_missed(command);
+                }
+                Ok(_) => {}
+                Err(Rejection::WorkerGone) => {
+                    self.lose_everything();
+                    return Ok(true);
+                }
+                Err(Rejection::Stale) => has_stale = true,
+                Err(rejection) => self.set_aside(command, &rejection, now)?,
+            }
+        }
+        Ok(is_full || has_stale)
+    }
+
+    fn decide(
+        &mut self,
+        due: &DueSchedule,
+        now: Timestamp,
+        horizon: Timestamp,
+        room: &mut usize,
+    ) -> Option<Command> {
+        let schedule = &due.schedule;
+        let cadence = match self.cadence(&schedule.spec) {
+            Ok(cadence) => cadence,
+            Err(error) => {
+                let reason = error.to_string();
+                self.dispatcher.tell(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
+                return Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason));
+            }
+        };
+        let situation = Situation {
+            now,
+            horizon,
+            attentive_from: self.attentive_from,
+            unfinished_count: due.unfinished_count,
+            buffered_count: due.buffered_count,
+        };
+        let mut plan = plan_fire(schedule, &cadence, &situation)?;
+        for run in &mut plan.runs {
+            if run.admission == Admission::Claim {
+                if *room == 0 {
+                    run.admission = Admission::Queue;
+                } else {
+                    *room -= 1;
+                }
+            }
+        }
+        Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) })
+    }
+
+    fn breaking(&self, id: crate::model::ScheduleId, revision: Option<i64>, reason: String) -> Command {
+        let patch = Patch {
+            status: Some(ScheduleStatus::Broken),
+            note: Some(Some(reason.into())),
+            ..Patch::default()
+        };
+        Command::PatchSchedule {
+            project: Arc::clone(&self.config.project),
+            id,
+            revision,
+            patch: Box::new(patch),
+        }
+    }
+
+    /// The store refused a decision for good: the schedule must not come due again and again.
+    fn set_aside(&mut self, command: &Command, rejection: &Rejection, now: Now) -> Result<(), StoreError> {
+        if let Command::Fire { plan, .. } = command {
+            let reason = rejection.to_string();
+            self.dispatcher.tell(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
+            let breaking = self.breaking(plan.schedule.clone(), None, reason);
+            // If even this is refused, the schedule is gone, which serves as well.
+            let _ = self.commit_one(breaking, now)?;
+        }
+        Ok(())
+    }
+
+    fn tell_of_missed(&self, command: &Command) {
+        let Command::Fire { plan, .. } = command else { return };
+        let FirePlan { schedule, ledger, .. } = &**plan;
+        for line in ledger.iter().filter(|line| line.fate == crate::model::Fate::Missed) {
+            self.dispatcher.tell(Notice::Missed {
+                schedule: schedule.clone(),
+                workflow: String::new(),
+                count: line.count,
+                reason: line.reason.to_string(),
+            });
+        }
+    }
+
+    fn cadence(&mut self, spec: &Json) -> Result<Arc<Cadence>, SpecError> {
+        if let Some(cadence) = self.cadences.get(spec) {
+            return Ok(Arc::clone(cadence));
+        }
+        let cadence = Arc::new(Cadence::parse(spec)?);
+        if self.cadences.len() >= CADENCES_MAX {
+            self.cadences.clear();
+        }
+        self.cadences.insert(Arc::clone(spec), Arc::clone(&cadence));
+        Ok(cadence)
+    }
+
+    // ---- runs ----------------------------------------------------------------------------------------------------
+
+    fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
+        if self.is_wake_stale {
+            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
+            self.is_wake_stale = false;
+        }
+        let horizon = now.wall.saturating_add(self.config.lead);
+        let limit = self.room().min(self.config.batch_max);
+        if limit == 0 || self.wake.run.is_none_or(|at| at > horizon) {
+            return Ok(false);
+        }
+        self.is_wake_stale = true;
+        let command = Command::ClaimRuns {
+            project: Arc::clone(&self.config.project),
+            worker: self.worker.clone(),
+            workflows: self.workflow_ids.clone(),
+            limit,
+            until: horizon,
+        };
+        match self.commit_one(command, now)? {
+            Ok(Answer::Claimed(runs)) => {
+                let is_full = runs.len() == limit;
+                self.take_in(runs, now);
+                Ok(is_full)
+            }
+            Err(Rejection::WorkerGone) => {
+                self.lose_everything();
+                Ok(true)
+            }
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    /// New claims: those whose time has come start now, the others wait for it.
+    fn take_in(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        // The claim counted as a sign of life.
+        self.last_beat = now.mono;
+        let mut ready = Vec::with_capacity(runs.len());
+        for claimed in runs {
+            let run = &claimed.run;
+            self.held.insert(run.id.clone(), Held { token: run.token, takes_place: true });
+            self.places_taken += 1;
+            if run.available_at > now.wall {
+                if self.ahead.is_empty() {
+                    self.ahead_mark = None;
+                }
+                self.ahead.insert(run.available_at, claimed);
+            } else {
+                ready.push(claimed);
+            }
+        }
+        self.start(ready, now);
+    }
+
+    /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
+    fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
+            return Ok(());
+        }
+        let mut due = Vec::new();
+        while let Some(claimed) = self.ahead.pop_due(now.wall) {
+            due.push(claimed);
+        }
+        let claims: Vec<(RunId, Token)> =
+            due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
+        match self.store.claims_stand(&claims) {
+            Ok(standing) => {
+                let mut ready = Vec::with_capacity(due.len());
+                for (claimed, stands) in due.into_iter().zip(standing) {
+                    if stands {
+                        ready.push(claimed);
+                    } else {
+                        self.let_go(&claimed.run.id, claimed.run.token);
+                    }
+                }
+                self.start(ready, now);
+                Ok(())
+            }
+            Err(error) => {
+                // Not knowing is no reason to start: a deleted schedule must stay silent.
+                for claimed in due {
+                    self.ahead.insert(claimed.run.available_at, claimed);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn start(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        if runs.is_empty() {
+            return;
+        }
+        for claimed in &runs {
+            let run = &claimed.run;
+            if let Some(timeout) = self.config.workflows.get(&run.workflow).and_then(|config| config.timeout)
+            {
+                self.timeouts.insert(now.mono + timeout, (run.id.clone(), run.token));
+            }
+        }
+        self.dispatcher.start(runs);
+    }
+
+    fn stop_overdue(&mut self, now: Now) {
+        let mut stops = Vec::new();
+        while let Some((run, token)) = self.timeouts.pop_due(now.mono) {
+            if self.held.get(&run).is_some_and(|held| held.token == token && held.takes_place) {
+                stops.push(Stop { run, token, reason: StopReason::TimedOut });
+            }
+        }
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+    }
+
+    fn ring_timers(&mut self, now: Now) {
+        let mut ringing = Vec::new();
+        while let Some(id) = self.timers.pop_due(now.mono) {
+            ringing.push(id);
+        }
+        if !ringing.is_empty() {
+            self.dispatcher.ring(ringing);
+        }
+    }
+
+    fn free_place(&mut self, run: &RunId, token: Token) {
+        if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.takes_place) {
+            held.takes_place = false;
+            self.places_taken -= 1;
+        }
+    }
+
+    fn let_go(&mut self, run: &RunId, token: Token) {
+        self.free_place(run, token);
+        if self.held.get(run).is_some_and(|held| held.token == token) {
+            self.held.remove(run);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.config.concurrency.saturating_sub(self.places_taken)
+    }
+
+    // ---- the store -----------------------------------------------------------------------------------------------
+
+    fn commit_one(&self, command: Command, now: Now) -> Result<Result<Answer, Rejection>, StoreError> {
+        let mut outcomes = self.store.commit(&[command], now.wall)?;
+        outcomes.pop().ok_or_else(|| StoreError::Unavailable("the store gave no answer".to_owned()))
+    }
+
+    fn meet_trouble(&mut self, error: &StoreError, now: Now) {
+        let failure_count = self.trouble.as_ref().map_or(1, |trouble| trouble.failure_count + 1);
+        let backoff = Backoff { initial_us: 50_000, factor: 2.0, maximum_us: 2_000_000, jitter: 0.5 };
+        let wait =
+            backoff.retry_at(self.worker.as_str(), failure_count, Timestamp::from_micros(0)).as_micros();
+        let retry_at = now.mono + Duration::from_micros(u64::try_from(wait).unwrap_or(0));
+        let since = self.trouble.as_ref().map_or(now.mono, |trouble| trouble.since);
+        if self.trouble.is_none() {
+            self.dispatcher.tell(Notice::StoreTrouble(error.to_string()));
+        }
+        if !error.is_passing() && !self.is_lost {
+            self.is_lost = true;
+            self.dispatcher.tell(Notice::StoreLost(error.to_string()));
+            self.phase = Phase::Over;
+        }
+        self.is_wake_stale = true;
+        self.must_look_around = true;
+        self.trouble = Some(Trouble { since, retry_at, failure_count });
+    }
+
+    // ---- when next -----------------------------------------------------------------------------------------------
+
+    fn next(&self, now: Now, has_more: bool) -> Next {
+        if self.phase == Phase::Over {
+            return Next { wall: None, mono: now.mono, is_over: true };
+        }
+        if let Some(trouble) = &self.trouble {
+            let own =
+                [self.timers.next_deadline(), self.timeouts.next_deadline()].into_iter().flatten().min();
+            return Next {
+                wall: None,
+                mono: own.map_or(trouble.retry_at, |at| at.min(trouble.retry_at)),
+                is_over: false,
+            };
+        }
+        if has_more {
+            return Next { wall: None, mono: now.mono, is_over: false };
+        }
+        let mono = [
+            Some(self.last_poll.map_or(now.mono, |last| last + self.config.poll_interval)),
+            self.timers.next_deadline(),
+            self.timeouts.next_deadline(),
+            self.watch.next_deadline(self.config.lease),
+            (!self.held.is_empty()).then(|| self.last_beat + self.beat_interval()),
+        ];
+        let is_working = self.phase == Phase::Working;
+        let wall = [
+            self.ahead.next_deadline(),
+            self.wake.slot.filter(|_| is_working).map(|slot| self.ahead_of(slot, now.wall)),
+            self.wake.run.filter(|_| is_working && self.room() > 0).map(|at| self.ahead_of(at, now.wall)),
+        ];
+        Next {
+            wall: wall.into_iter().flatten().min(),
+            mono: mono.into_iter().flatten().min().unwrap_or(now.mono),
+            is_over: false,
+        }
+    }
+
+    /// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
+    /// not be decided ahead of time, so its own time is next.
+    fn ahead_of(&self, instant: Timestamp, now: Timestamp) -> Timestamp {
+        let lead_us = i64::try_from(self.config.lead.as_micros()).unwrap_or(0);
+        let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
+        if early > now { early } else { instant }
+    }
+}

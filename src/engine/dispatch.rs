@@ -1,0 +1,76 @@
+//! The door behind which handlers live.
+
+use crate::model::{ClaimedRun, RunId, ScheduleId, Token};
+use std::time::Duration;
+
+/// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
+pub trait Dispatcher: Send + 'static {
+    /// Start these runs, all at once; one wake-up for the batch.
+    fn start(&self, runs: Vec<ClaimedRun>);
+    /// Stop these runs.
+    fn stop(&self, stops: Vec<Stop>);
+    /// These timers, set through [`super::Message::SetTimer`], have run out.
+    fn ring(&self, timers: Vec<u64>);
+    /// Something that a person may want to know.
+    fn tell(&self, notice: Notice);
+}
+
+/// An order to stop one run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stop {
+    /// Which.
+    pub run: RunId,
+    /// Under which claim.
+    pub token: Token,
+    /// Why.
+    pub reason: StopReason,
+}
+
+/// Why a run is to stop.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// Somebody asked for it.
+    Cancelled,
+    /// It took longer than its workflow allows.
+    TimedOut,
+    /// Another worker may own it by now: whatever it does is recorded no more.
+    LeaseLost,
+}
+
+/// What a person may want to know.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Notice {
+    /// The store fails; said once, when trouble begins.
+    StoreTrouble(String),
+    /// The store works again, after so long.
+    StoreRecovered(Duration),
+    /// The store can't be used any more; the engine has stopped.
+    StoreLost(String),
+    /// A schedule was set aside.
+    ScheduleBroken(ScheduleId, String),
+    /// This worker was taken for dead; it signs in anew.
+    LeaseLost {
+        /// Runs that it held.
+        held_count: usize,
+    },
+    /// Runs of a worker that went silent are free again.
+    TookOver {
+        /// Who went silent, for people.
+        worker: String,
+        /// How many runs.
+        run_count: u64,
+    },
+    /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
+    WasAway(Duration),
+    /// Slots were missed or skipped.
+    Missed {
+        /// Of which schedule.
+        schedule: ScheduleId,
+        /// Of which workflow.
+        workflow: String,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: String,
+    },
+}

@@ -1,0 +1,17 @@
+//! The engine of one worker: waits for slots, decides, commits, hands runs to the application.
+//!
+//! [`Engine`] is the whole of its logic and owns no thread: told the time, it does what is due and answers when it
+//! wants to be told again. [`driver`] turns it with the machine's clock on a thread of its own; simulations and virtual time turn it
+//! by hand. What crosses to the application goes through [`Dispatcher`], what is durable through [`crate::store::Store`].
+
+pub mod commit;
+pub mod config;
+mod core;
+mod dispatch;
+pub mod driver;
+pub mod timer;
+pub mod watch;
+
+pub use config::{EngineConfig, WorkflowConfig};
+pub use core::{Engine, Message, Next};
+pub use dispatch::{Dispatcher, Notice, Stop, StopReason};

@@ -1,0 +1,67 @@
+//! The machine and the processes on it: who we are, and whether another is still there.
+
+/// Identifies the machine, its boot and the process namespace, so that process ids compare only inside one.
+pub fn host_id() -> String {
+    let machine = read_line("/etc/machine-id").or_else(|| read_line("/proc/sys/kernel/hostname"));
+    let boot = read_line("/proc/sys/kernel/random/boot_id");
+    let namespace =
+        std::fs::read_link("/proc/self/ns/pid").ok().map(|link| link.to_string_lossy().into_owned());
+    [machine, boot, namespace].into_iter().flatten().collect::<Vec<_>>().join("/")
+}
+
+/// Tells a process from a later one with the same id: its start time, in clock ticks since boot. Empty where the
+/// system does not say.
+pub fn process_mark(pid: i64) -> String {
+    start_ticks(pid).unwrap_or_default()
+}
+
+/// Whether a process of this host is certainly gone. "No" also means "can't tell".
+pub fn is_gone(host: &str, pid: i64, mark: &str) -> bool {
+    if host.is_empty() || mark.is_empty() || host != host_id() {
+        return false;
+    }
+    std::path::Path::new("/proc/self/stat").exists() && start_ticks(pid).is_none_or(|ticks| ticks != mark)
+}
+
+fn start_ticks(pid: i64) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the command in parentheses and may contain anything; the last parenthesis ends it.
+    // Of what follows, field 3 (state) is the first and field 22 (start time) the twentieth.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        // Dead, only not yet collected by its parent.
+        return None;
+    }
+    fields.nth(18).map(str::to_owned)
+}
+
+fn read_line(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_is_told_from_a_later_one_with_its_id() {
+        let (host, pid) = (host_id(), i64::from(std::process::id()));
+        let mark = process_mark(pid);
+        assert!(!mark.is_empty());
+        assert!(!is_gone(&host, pid, &mark));
+        assert!(is_gone(&host, pid, "1"), "another start time is another process");
+        assert!(!is_gone("another machine", pid, "1"), "nothing is known of other machines");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_ended_process_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i64::from(child.id());
+        let mark = process_mark(pid);
+        child.wait().unwrap();
+        assert!(is_gone(&host_id(), pid, if mark.is_empty() { "1" } else { &mark }));
+    }
+}

@@ -1,0 +1,189 @@
+//! A specification made ready for use: parsed once, shared by every schedule with the same text.
+
+use super::schedule::{ScheduleSpec, Trigger};
+use crate::calendar::{self, Timestamp, Zone, ZoneError};
+use crate::cron::{CronError, CronExpr};
+use jiff::civil::Date;
+
+/// Shortest period of `every`, in microseconds.
+pub const PERIOD_MIN_US: i64 = 1_000_000;
+
+/// How far `upcoming` looks past excluded dates before it gives up: ten years of a daily schedule.
+const EXCLUDED_IN_A_ROW_MAX: usize = 3_660;
+
+/// Why a specification is refused.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum SpecError {
+    /// The cron expression.
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    /// The time zone.
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    /// Anything else.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// The slots of a specification.
+#[derive(Clone, Debug)]
+pub struct Cadence {
+    spec: ScheduleSpec,
+    zone: Zone,
+    kind: Kind,
+    skip_dates: Vec<Date>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Cron(CronExpr),
+    Every { period_us: i64, anchor_us: i64 },
+    At(Timestamp),
+}
+
+impl Cadence {
+    /// From the stored JSON text.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        let spec = serde_json::from_str(text).map_err(|e| SpecError::Invalid(e.to_string()))?;
+        Self::new(spec)
+    }
+
+    /// Checks every field; the message of a refusal names the field, what was given and what is allowed.
+    pub fn new(spec: ScheduleSpec) -> Result<Self, SpecError> {
+        let invalid = |text: String| Err(SpecError::Invalid(text));
+        let zone = Zone::get(&spec.timezone)?;
+        let kind = match spec.trigger() {
+            Some(Trigger::Cron(text)) => Kind::Cron(CronExpr::parse(text)?),
+            Some(Trigger::Every(period_us)) if period_us < PERIOD_MIN_US => {
+                return invalid(format!(
+                    "`every` is {period_us} microseconds; the shortest period is one second"
+                ));
+            }
+            Some(Trigger::Every(period_us)) => {
+                Kind::Every { period_us, anchor_us: spec.start_at_us.map_or(0, Timestamp::as_micros) }
+            }
+            Some(Trigger::At(at)) => Kind::At(at),
+            None => return invalid("a schedule takes exactly one of `cron`, `every` and `at`".to_owned()),
+        };
+        if let (Some(start), Some(end)) = (spec.start_at_us, spec.end_at_us)
+            && end <= start
+        {
+            return invalid("`end_at` must be later than `start_at`".to_owned());
+        }
+        if spec.max_runs == Some(0) {
+            return invalid("`max_runs` is 0; give 1 or more, or leave it out for no limit".to_owned());
+        }
+        if spec.max_catch_up == 0 {
+            return invalid("`max_catch_up` is 0; give 1 or more, or `catch_up=\"none\"`".to_owned());
+        }
+        if spec.pause_after_failures == Some(0) {
+            return invalid("`pause_after_failures` is 0; give 1 or more, or leave it out".to_owned());
+        }
+        if spec.jitter_us < 0 || spec.catch_up_window_us < 0 {
+            return invalid("`jitter` and `catch_up_window` can't be negative".to_owned());
+        }
+        let mut skip_dates = Vec::with_capacity(spec.skip_dates.len());
+        for text in &spec.skip_dates {
+            match text.parse::<Date>() {
+                Ok(date) => skip_dates.push(date),
+                Err(_) => {
+                    return invalid(format!("`skip` has `{text}`; dates are written like `2026-12-25`"));
+                }
+            }
+        }
+        skip_dates.sort_unstable();
+        Ok(Self { spec, zone, kind, skip_dates })
+    }
+
+    /// What it was made from.
+    pub fn spec(&self) -> &ScheduleSpec {
+        &self.spec
+    }
+
+    /// Its zone.
+    pub fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    /// The first slot after `after`, excluded dates included.
+    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let floor = self.spec.start_at_us.map_or(after, |start| after.max(before(start)));
+        let slot = match &self.kind {
+            Kind::Cron(expr) => calendar::next_fire(expr, &self.zone, floor),
+            Kind::Every { period_us, anchor_us } => {
+                let periods = floor.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us) + 1;
+                anchor_us.checked_add(periods.checked_mul(*period_us)?).map(Timestamp::from_micros)
+            }
+            Kind::At(at) => (*at > floor).then_some(*at),
+        }?;
+        (slot < self.end()).then_some(slot)
+    }
+
+    /// The last slot at or before `until`, excluded dates included.
+    pub fn prev(&self, until: Timestamp) -> Option<Timestamp> {
+        let until = until.min(before(self.end()));
+        let slot = match &self.kind {
+            Kind::Cron(expr) => calendar::prev_fire(expr, &self.zone, until),
+            Kind::Every { period_us, anchor_us } => {
+                let periods = until.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us);
+                anchor_us.checked_add(periods.checked_mul(*period_us)?).map(Timestamp::from_micros)
+            }
+            Kind::At(at) => (*at <= until).then_some(*at),
+        }?;
+        self.spec.start_at_us.is_none_or(|start| slot >= start).then_some(slot)
+    }
+
+    /// How many slots lie in `(after, until]`.
+    pub fn count(&self, after: Timestamp, until: Timestamp) -> u64 {
+        let after = self.spec.start_at_us.map_or(after, |start| after.max(before(start)));
+        let until = until.min(before(self.end()));
+        if until <= after {
+            return 0;
+        }
+        match &self.kind {
+            Kind::Cron(expr) => calendar::count_fires(expr, &self.zone, after, until),
+            Kind::Every { period_us, anchor_us } => {
+                let index = |t: Timestamp| t.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us);
+                u64::try_from(index(until) - index(after)).unwrap_or(0)
+            }
+            Kind::At(at) => u64::from(*at > after && *at <= until),
+        }
+    }
+
+    /// The local date that excludes `slot`, if one does.
+    pub fn excluded_on(&self, slot: Timestamp) -> Option<Date> {
+        if self.skip_dates.is_empty() {
+            return None;
+        }
+        let date = self.zone.local_date(slot);
+        self.skip_dates.binary_search(&date).is_ok().then_some(date)
+    }
+
+    /// The first slot after `after` that is not excluded.
+    pub fn upcoming(&self, after: Timestamp) -> Option<Timestamp> {
+        let mut slot = self.next(after)?;
+        for _ in 0..EXCLUDED_IN_A_ROW_MAX {
+            if self.excluded_on(slot).is_none() {
+                return Some(slot);
+            }
+            slot = self.next(slot)?;
+        }
+        None
+    }
+
+    /// The cron expression, where there is one.
+    pub fn cron(&self) -> Option<&CronExpr> {
+        match &self.kind {
+            Kind::Cron(expr) => Some(expr),
+            Kind::Every { .. } | Kind::At(_) => None,
+        }
+    }
+
+    fn end(&self) -> Timestamp {
+        self.spec.end_at_us.unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn before(t: Timestamp) -> Timestamp {
+    Timestamp::from_micros(t.as_micros().saturating_sub(1))
+}

@@ -1,0 +1,308 @@
+//! Which slots of a due schedule run, wait, are skipped or were missed. Knows policies; no clock, no store.
+
+use super::chance;
+use crate::calendar::Timestamp;
+use crate::model::cadence::Cadence;
+use crate::model::{
+    Admission, CatchUp, Fate, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
+};
+
+/// How many excluded slots a search for the newest open one passes over.
+const EXCLUDED_SCAN_MAX: usize = 5_000;
+
+/// What the decision is made from, besides the schedule itself.
+#[derive(Copy, Clone, Debug)]
+pub struct Situation {
+    /// Now.
+    pub now: Timestamp,
+    /// Slots up to here may be claimed ahead of their time.
+    pub horizon: Timestamp,
+    /// Since when this worker has been watching without a gap. A slot before that came due with nobody looking.
+    pub attentive_from: Timestamp,
+    /// Unfinished runs of the schedule, buffered ones included.
+    pub unfinished_count: u32,
+    /// Buffered ones.
+    pub buffered_count: u32,
+}
+
+/// Decides about the due slots of `schedule`; `None` when there is nothing to decide yet.
+///
+/// A slot in the future (up to the horizon) is planned only where nothing can change the decision before it comes:
+/// no run of the schedule is unfinished, or overlap is allowed.
+pub fn plan_fire(schedule: &Schedule, cadence: &Cadence, situation: &Situation) -> Option<FirePlan> {
+    let first = schedule.next_slot?;
+    if first > situation.horizon {
+        return None;
+    }
+    let mut draft = Draft::new(schedule, cadence, situation);
+    if first > situation.now {
+        let settled = situation.unfinished_count == 0 || cadence.spec().overlap == Overlap::Allow;
+        if !settled {
+            return None;
+        }
+        draft.on_time(first);
+        return Some(draft.finish(first));
+    }
+    let newest = cadence.prev(situation.now).map_or(first, |slot| slot.max(first));
+    for slot in draft.chosen(first, newest) {
+        match slot {
+            Chosen::Late(slot) => draft.caught_up(slot),
+            Chosen::OnTime(slot) => draft.on_time(slot),
+        }
+    }
+    draft.account_for_the_rest(first, newest);
+    Some(draft.finish(newest))
+}
+
+/// A slot that policy lets through, before overlap has its say.
+#[derive(Copy, Clone)]
+enum Chosen {
+    Late(Timestamp),
+    OnTime(Timestamp),
+}
+
+struct Draft<'a> {
+    schedule: &'a Schedule,
+    cadence: &'a Cadence,
+    situation: &'a Situation,
+    unfinished_count: u32,
+    buffered_count: u32,
+    last_slot: Option<Timestamp>,
+    runs: Vec<PlannedRun>,
+    ledger: Vec<LedgerLine>,
+    cancel_unfinished: bool,
+}
+
+impl<'a> Draft<'a> {
+    fn new(schedule: &'a Schedule, cadence: &'a Cadence, situation: &'a Situation) -> Self {
+        Self {
+            schedule,
+            cadence,
+            situation,
+            unfinished_count: situation.unfinished_count,
+            buffered_count: situation.buffered_count,
+            last_slot: schedule.last_slot,
+            runs: Vec::new(),
+            ledger: Vec::new(),
+            cancel_unfinished: false,
+        }
+    }
+
+    /// Slots of `[first, newest]` that the catch-up policy lets through, oldest first.
+    fn chosen(&self, first: Timestamp, newest: Timestamp) -> Vec<Chosen> {
+        let attended_from = self.situation.attentive_from.max(self.schedule.attended_from);
+        let spec = self.cadence.spec();
+        let late_max = match spec.catch_up {
+            CatchUp::Latest => 1,
+            CatchUp::All => spec.max_catch_up as usize,
+            CatchUp::None => 0,
+        };
+        let oldest = first.max(self.window_start());
+        let mut chosen = Vec::new();
+        let mut late_count = 0;
+        let mut passed_over = 0;
+        let mut slot = Some(newest);
+        while let Some(candidate) = slot.filter(|slot| *slot >= oldest) {
+            let is_late = candidate < attended_from;
+            if is_late && late_count >= late_max {
+                break;
+            }
+            if self.cadence.excluded_on(candidate).is_some() {
+                // An excluded slot uses up nobody's turn; it is entered into the ledger by `account_for_the_rest`.
+                passed_over += 1;
+                if passed_over > EXCLUDED_SCAN_MAX {
+                    break;
+                }
+            } else if is_late {
+                late_count += 1;
+                chosen.push(Chosen::Late(candidate));
+            } else {
+                chosen.push(Chosen::OnTime(candidate));
+            }
+            slot = self.cadence.prev(Timestamp::from_micros(candidate.as_micros() - 1));
+        }
+        // A first slot that the cadence no longer knows (zone data changed under it) was promised, so it counts.
+        chosen.reverse();
+        if let Some(max_runs) = spec.max_runs {
+            let left = max_runs.saturating_sub(self.schedule.run_count);
+            chosen.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        }
+        chosen
+    }
+
+    fn on_time(&mut self, slot: Timestamp) {
+        if let Some(date) = self.cadence.excluded_on(slot) {
+            self.skip(slot, format!("{date} is excluded"));
+            return;
+        }
+        if self.unfinished_count == 0 {
+            self.run(slot, Admission::Claim);
+            return;
+        }
+        match self.cadence.spec().overlap {
+            Overlap::Allow => self.run(slot, Admission::Claim),
+            Overlap::BufferAll => self.run(slot, Admission::Behind),
+            Overlap::BufferOne if self.buffered_count == 0 => self.run(slot, Admission::Behind),
+            Overlap::BufferOne => {
+                self.skip(slot, "overlap: one run is unfinished and one waits already".to_owned())
+            }
+            Overlap::Skip => self.skip(slot, "overlap: an earlier run is unfinished".to_owned()),
+            Overlap::CancelRunning => {
+                self.cancel_unfinished = true;
+                // Of several such slots in one decision only the newest survives; the earlier ones never start.
+                for run in std::mem::take(&mut self.runs) {
+                    self.skip(run.slot, "overlap: a newer slot cancelled it before it started".to_owned());
+                }
+                self.last_slot = self.schedule.last_slot;
+                self.run(slot, Admission::Behind);
+            }
+        }
+    }
+
+    /// Whoever asked for all of them gets all of them: they wait their turn whatever the overlap policy.
+    fn caught_up(&mut self, slot: Timestamp) {
+        if self.cadence.spec().catch_up != CatchUp::All {
+            self.on_time(slot);
+        } else if self.unfinished_count == 0 || self.cadence.spec().overlap == Overlap::Allow {
+            self.run(slot, Admission::Claim);
+        } else {
+            self.run(slot, Admission::Behind);
+        }
+    }
+
+    fn run(&mut self, slot: Timestamp, admission: Admission) {
+        let delay =
+            chance::delay_us(self.schedule.id.as_str(), slot.as_micros(), self.cadence.spec().jitter_us);
+        let available_at = Timestamp::from_micros(slot.as_micros().saturating_add(delay));
+        // A delayed start is nobody's to hold meanwhile.
+        let admission = match admission {
+            Admission::Claim if available_at > self.situation.horizon => Admission::Queue,
+            other => other,
+        };
+        self.unfinished_count += 1;
+        if admission == Admission::Behind {
+            self.buffered_count += 1;
+        }
+        self.runs.push(PlannedRun {
+            id: RunId::of_slot(&self.schedule.id, slot),
+            slot,
+            last_slot: self.last_slot,
+            upcoming: None,
+            available_at,
+            admission,
+        });
+        self.last_slot = Some(slot);
+    }
+
+    fn skip(&mut self, slot: Timestamp, reason: String) {
+        self.ledger.push(LedgerLine {
+            from: slot,
+            until: slot,
+            count: 1,
+            fate: Fate::Skipped,
+            reason: reason.into(),
+        });
+    }
+
+    fn window_start(&self) -> Timestamp {
+        let window = self.cadence.spec().catch_up_window_us;
+        Timestamp::from_micros(self.situation.now.as_micros().saturating_sub(window))
+    }
+
+    /// Enters every slot of `[first, newest]` that neither runs nor was skipped above.
+    fn account_for_the_rest(&mut self, first: Timestamp, newest: Timestamp) {
+        let mut settled: Vec<Timestamp> =
+            self.runs.iter().map(|run| run.slot).chain(self.ledger.iter().map(|line| line.from)).collect();
+        settled.sort_unstable();
+        let window_start = self.window_start();
+        let mut from = first;
+        for end in settled.into_iter().map(Some).chain([None]) {
+            // Slots in [from, end), the last stretch up to and with `newest`.
+            let until = end.map_or(newest, |slot| Timestamp::from_micros(slot.as_micros() - 1));
+            self.account_for(
+                from,
+                until.min(Timestamp::from_micros(window_start.as_micros() - 1)),
+                "older than the catch-up window",
+            );
+            let reason = match self.cadence.spec().catch_up {
+                CatchUp::Latest => "nobody could run it on time; a newer slot stands for it",
+                CatchUp::All => "nobody could run it on time; more slots were missed than `max_catch_up`",
+                CatchUp::None => "nobody could run it on time, and catch_up is none",
+            };
+            self.account_for(from.max(window_start), until, reason);
+            let Some(slot) = end else { break };
+            from = Timestamp::from_micros(slot.as_micros() + 1);
+        }
+        self.ledger.sort_by_key(|line| line.from);
+    }
+
+    /// One line per stretch of `[from, until]`; excluded dates get lines of their own.
+    fn account_for(&mut self, from: Timestamp, until: Timestamp, reason: &str) {
+        if until < from {
+            return;
+        }
+        let before_from = Timestamp::from_micros(from.as_micros() - 1);
+        if !self.cadence.spec().skip_dates.is_empty() {
+            self.account_around_excluded_dates(before_from, until, reason);
+            return;
+        }
+        let count = self.cadence.count(before_from, until);
+        // A promised first slot that the cadence no longer knows is a slot all the same.
+        let is_stray =
+            from == self.schedule.next_slot.unwrap_or(until) && self.cadence.prev(from) != Some(from);
+        if count + u64::from(is_stray) == 0 {
+            return;
+        }
+        let line_from = if is_stray { from } else { self.cadence.next(before_from).unwrap_or(from) };
+        let line_until = self.cadence.prev(until).filter(|slot| *slot >= line_from).unwrap_or(line_from);
+        self.ledger.push(LedgerLine {
+            from: line_from,
+            until: line_until,
+            count: count + u64::from(is_stray),
+            fate: Fate::Missed,
+            reason: reason.into(),
+        });
+    }
+
+    fn account_around_excluded_dates(&mut self, after: Timestamp, until: Timestamp, reason: &str) {
+        let mut lines: Vec<LedgerLine> = Vec::new();
+        let mut slot = self.cadence.next(after);
+        while let Some(at) = slot.filter(|slot| *slot <= until) {
+            let (fate, why) = match self.cadence.excluded_on(at) {
+                Some(date) => (Fate::Skipped, format!("{date} is excluded")),
+                None => (Fate::Missed, reason.to_owned()),
+            };
+            match lines.last_mut() {
+                Some(line) if line.fate == fate && *line.reason == *why => {
+                    line.until = at;
+                    line.count += 1;
+                }
+                _ => lines.push(LedgerLine { from: at, until: at, count: 1, fate, reason: why.into() }),
+            }
+            slot = self.cadence.next(at);
+        }
+        self.ledger.append(&mut lines);
+    }
+
+    /// The plan, when all slots up to `settled_until` are decided.
+    fn finish(mut self, settled_until: Timestamp) -> FirePlan {
+        let run_count = self.schedule.run_count + self.runs.len() as u64;
+        let is_used_up = self.cadence.spec().max_runs.is_some_and(|max| run_count >= max);
+        let after = settled_until.max(self.situation.now);
+        let next_slot = if is_used_up { None } else { self.cadence.next(after) };
+        let mut upcoming = if is_used_up { None } else { self.cadence.upcoming(after) };
+        for run in self.runs.iter_mut().rev() {
+            run.upcoming = upcoming;
+            upcoming = Some(run.slot);
+        }
+        FirePlan {
+            schedule: self.schedule.id.clone(),
+            revision: self.schedule.revision,
+            next_slot,
+            status: if next_slot.is_some() { ScheduleStatus::Active } else { ScheduleStatus::Finished },
+            runs: self.runs,
+            ledger: self.ledger,
+            cancel_unfinished: self.cancel_unfinished,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Decisions: what stands and what time it is in, what to do out. Knows neither clocks nor stores.
+
+pub mod chance;
+pub mod fire;
+pub mod retry;
+pub mod transition;
+
+pub use fire::{Situation, plan_fire};
+pub use retry::Backoff;
