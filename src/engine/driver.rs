@@ -19,15 +19,17 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the thread.
+    /// Starts the thread; `on_end` is called on it when the engine is over.
     pub fn start<S: Store, D: Dispatcher>(
         engine: Engine<S, D>,
         clock: Arc<dyn Clock>,
+        on_end: Box<dyn FnOnce() + Send>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new()
-            .name("polos-timing".to_owned())
-            .spawn(move || drive(engine, &*clock, &receiver))?;
+        let thread = std::thread::Builder::new().name("polos-timing".to_owned()).spawn(move || {
+            drive(engine, &*clock, &receiver);
+            on_end();
+        })?;
         Ok(Self { sender, thread: Some(thread) })
     }
 

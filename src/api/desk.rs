@@ -1,0 +1,155 @@
+//! Takes requests and sees to it that each is answered once.
+
+use super::request::Request;
+use super::waiters::Waiters;
+use super::{runs, schedules};
+use crate::calendar::Timestamp;
+use crate::engine::commit::{GroupCommit, Job, Outcome};
+use crate::error::Error;
+use crate::store::{Command, StoreError};
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An answer: JSON text.
+pub type Reply = Result<String, Error>;
+
+/// Called once with the answer, on a thread of ours: it must not block.
+pub type Done = Box<dyn FnOnce(Reply) + Send>;
+
+/// How a request goes on after its first part (checks and reads).
+pub(super) enum Course {
+    /// It is answered.
+    Answered(String),
+    /// Commit these, then make the answer from the outcomes.
+    Commit(Vec<Command>, Box<dyn FnOnce(Vec<Outcome>) -> Reply + Send>),
+    /// Answer when this run has ended.
+    AwaitRun(crate::model::RunId),
+}
+
+/// Everything that answering needs.
+pub(super) struct Counter {
+    pub store: GroupCommit,
+    pub project: Arc<str>,
+}
+
+impl Counter {
+    pub fn now(&self) -> Timestamp {
+        self.store.clock().now().wall
+    }
+
+    fn begin(&self, request: Request) -> Result<Course, Error> {
+        match request {
+            Request::Create { schedules, local_workflows } => {
+                schedules::create(self, schedules, &local_workflows)
+            }
+            Request::GetSchedule { id } => schedules::get(self, &id),
+            Request::ListSchedules { workflow, key, status, owner, limit, after } => {
+                let filter = crate::store::ScheduleFilter { workflow, key, status, owner };
+                schedules::list(self, &filter, limit, after)
+            }
+            Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
+            Request::Update { id, changes, input, has_input } => {
+                schedules::update(self, &id, &changes, has_input.then_some(input))
+            }
+            Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
+            Request::Resume { id } => schedules::resume(self, &id),
+            Request::Skip { id } => schedules::skip(self, &id),
+            Request::Delete { id } => Ok(schedules::delete(self, &id)),
+            Request::Trigger { id } => schedules::trigger(self, &id),
+            Request::Backfill { id, start, end, dry_run } => {
+                schedules::backfill(self, &id, start, end, dry_run)
+            }
+            Request::Invoke { workflow, payload, idempotency_key, is_local, local_workflows } => {
+                runs::invoke(self, &workflow, payload, idempotency_key, is_local, &local_workflows)
+            }
+            Request::GetRun { id } => runs::get(self, &id),
+            Request::ListRuns { workflow, key, schedule, states, since, limit, after } => {
+                let schedule = schedule.as_deref().map(crate::model::ScheduleId::from);
+                runs::list(
+                    self,
+                    crate::store::RunFilter { workflow, key, schedule, states, since },
+                    limit,
+                    after,
+                )
+            }
+            Request::CancelRun { id } => Ok(runs::cancel(self, &id)),
+            Request::RetryRun { id } => Ok(runs::retry(self, &id)),
+            Request::AwaitRun { id } => Ok(Course::AwaitRun(id.as_str().into())),
+            Request::PreviousResult { schedule_id, before } => {
+                runs::previous_result(self, &schedule_id, &before)
+            }
+            Request::Workers => runs::workers(self),
+        }
+    }
+}
+
+/// The place where requests are handed in.
+pub struct Desk {
+    counter: Arc<Counter>,
+    waiters: Arc<Waiters>,
+    line: Sender<(Request, Done)>,
+}
+
+impl Desk {
+    /// A desk of one project, with a thread that does the reading for callers who don't wait.
+    pub fn open(store: GroupCommit, project: Arc<str>) -> std::io::Result<Self> {
+        let waiters = Waiters::start(store.clone(), Arc::clone(&project))?;
+        let counter = Arc::new(Counter { store, project });
+        let (line, requests) = crossbeam_channel::unbounded();
+        let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
+        std::thread::Builder::new()
+            .name("polos-desk".to_owned())
+            .spawn(move || serve(&thread_counter, &thread_waiters, &requests))?;
+        Ok(Self { counter, waiters, line })
+    }
+
+    /// Answers on a later moment, from another thread.
+    pub fn submit(&self, request: Request, done: Done) {
+        if let Err(refused) = self.line.send((request, done)) {
+            (refused.into_inner().1)(Err(StoreError::Closed.into()));
+        }
+    }
+
+    /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
+    pub fn call(&self, request: Request, timeout: Option<Duration>) -> Result<Option<String>, Error> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let done: Done = Box::new(move |reply| {
+            // A caller that gave up waiting has dropped the other end.
+            let _ = sender.send(reply);
+        });
+        take(&self.counter, &self.waiters, request, done);
+        match timeout {
+            None => receiver.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
+            Some(timeout) => match receiver.recv_timeout(timeout) {
+                Ok(reply) => reply.map(Some),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(None),
+                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(StoreError::Closed.into()),
+            },
+        }
+    }
+
+    /// Ends the threads; whoever still waits is told that the client is closed.
+    pub fn close(&self) {
+        self.waiters.close();
+    }
+}
+
+fn serve(counter: &Counter, waiters: &Waiters, requests: &Receiver<(Request, Done)>) {
+    for (request, done) in requests {
+        take(counter, waiters, request, done);
+    }
+}
+
+fn take(counter: &Counter, waiters: &Waiters, request: Request, done: Done) {
+    match counter.begin(request) {
+        Err(error) => done(Err(error)),
+        Ok(Course::Answered(answer)) => done(Ok(answer)),
+        Ok(Course::AwaitRun(run)) => waiters.add(run, done),
+        Ok(Course::Commit(commands, finish)) => counter.store.submit(Job {
+            commands,
+            is_patient: false,
+            done: Box::new(move |report| done(report.map_err(Error::from).and_then(finish))),
+        }),
+    }
+}

@@ -1,0 +1,127 @@
+//! Requests as they arrive: JSON objects, told apart by `op`.
+
+use crate::calendar::Timestamp;
+use crate::model::{RunState, ScheduleSpec, ScheduleStatus};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// Rows of a page when the caller does not say.
+fn hundred() -> usize {
+    100
+}
+
+/// A request. Instants and durations are whole microseconds.
+#[derive(Deserialize, Debug)]
+#[serde(tag = "op", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the fields are those of the public Python functions with the same names")]
+pub enum Request {
+    Create {
+        schedules: Vec<ScheduleRequest>,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+    },
+    GetSchedule {
+        id: String,
+    },
+    ListSchedules {
+        workflow: Option<Arc<str>>,
+        key: Option<Arc<str>>,
+        status: Option<ScheduleStatus>,
+        owner: Option<Arc<str>>,
+        #[serde(default = "hundred")]
+        limit: usize,
+        after: Option<String>,
+    },
+    History {
+        id: String,
+        #[serde(default = "hundred")]
+        limit: usize,
+        after: Option<i64>,
+    },
+    Update {
+        id: String,
+        changes: serde_json::Map<String, serde_json::Value>,
+        /// Replaces the input where present; `null` removes it.
+        #[serde(default)]
+        input: Option<Box<RawValue>>,
+        #[serde(default)]
+        has_input: bool,
+    },
+    Pause {
+        id: String,
+        note: Option<String>,
+    },
+    Resume {
+        id: String,
+    },
+    Skip {
+        id: String,
+    },
+    Delete {
+        id: String,
+    },
+    Trigger {
+        id: String,
+    },
+    Backfill {
+        id: String,
+        start: Timestamp,
+        end: Timestamp,
+        #[serde(default)]
+        dry_run: bool,
+    },
+    Invoke {
+        workflow: String,
+        payload: Option<Box<RawValue>>,
+        idempotency_key: Option<String>,
+        /// Whether this process has registered the workflow.
+        is_local: bool,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+    },
+    GetRun {
+        id: String,
+    },
+    ListRuns {
+        workflow: Option<Arc<str>>,
+        key: Option<Arc<str>>,
+        schedule: Option<String>,
+        #[serde(default)]
+        states: Vec<RunState>,
+        since: Option<Timestamp>,
+        #[serde(default = "hundred")]
+        limit: usize,
+        after: Option<String>,
+    },
+    CancelRun {
+        id: String,
+    },
+    RetryRun {
+        id: String,
+    },
+    /// Answered when the run has ended.
+    AwaitRun {
+        id: String,
+    },
+    PreviousResult {
+        schedule_id: String,
+        before: String,
+    },
+    Workers,
+}
+
+/// A schedule to create or bring up to date.
+#[derive(Deserialize, Debug)]
+pub struct ScheduleRequest {
+    /// Id of its workflow.
+    pub workflow: String,
+    /// The user's key.
+    pub key: String,
+    /// Everything that decides when and how it fires.
+    pub spec: ScheduleSpec,
+    /// Data for the handler.
+    pub input: Option<Box<RawValue>>,
+    /// What this process has registered under the workflow's id: nothing, or whether it may be scheduled.
+    pub local: Option<bool>,
+}

@@ -1,0 +1,130 @@
+//! Requests about runs and workers.
+
+use super::desk::{Counter, Course};
+use super::schedules::{page, unknown_workflow};
+use super::view::{RunView, WorkerView, to_json};
+use crate::engine::commit::Outcome;
+use crate::error::Error;
+use crate::host;
+use crate::model::{NewRun, Origin, Run, RunId, RunState};
+use crate::store::{Answer, Command, RunFilter, Store};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// 128 random bits from the system.
+pub fn random_bits() -> u128 {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("the system gives random numbers");
+    u128::from_le_bytes(bytes)
+}
+
+pub(super) fn invoke(
+    counter: &Counter,
+    workflow: &str,
+    payload: Option<Box<RawValue>>,
+    idempotency_key: Option<String>,
+    is_local: bool,
+    local_workflows: &[String],
+) -> Result<Course, Error> {
+    if !is_local {
+        let known = counter.store.workflows(&counter.project)?;
+        if !known.iter().any(|entry| &*entry.id == workflow) {
+            return Err(unknown_workflow(workflow, &known, local_workflows));
+        }
+    }
+    let new = NewRun {
+        id: RunId::from_random(random_bits()),
+        project: Arc::clone(&counter.project),
+        workflow: workflow.into(),
+        key: "global".into(),
+        schedule_id: None,
+        slot: None,
+        last_slot: None,
+        upcoming: None,
+        timezone: "UTC".into(),
+        origin: Origin::Invoke,
+        payload: payload.map(|raw| raw.get().into()),
+        input: None,
+        available_at: counter.now(),
+        behind: false,
+        parent: None,
+        idempotency_key: idempotency_key.map(Into::into),
+    };
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(|outcomes| created(outcomes))))
+}
+
+/// The answer to one created run.
+pub(super) fn created(outcomes: Vec<Outcome>) -> Result<String, Error> {
+    match only(outcomes)? {
+        Answer::Created { run, is_new } => Ok(json!({"run_id": run.as_str(), "is_new": is_new}).to_string()),
+        other => unreachable!("creating a run is answered with the run, not {other:?}"),
+    }
+}
+
+/// The answer of the only command of a request.
+pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
+    assert_eq!(outcomes.len(), 1, "a store answers every command");
+    outcomes.remove(0).map_err(Error::from)
+}
+
+pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
+    let run = find(counter, id)?;
+    let steps = counter.store.steps(&run.id)?;
+    Ok(Course::Answered(to_json(&RunView::new(&run, &steps))))
+}
+
+fn find(counter: &Counter, id: &str) -> Result<Run, Error> {
+    counter.store.run(&counter.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
+}
+
+/// Ids in messages are what somebody typed: no more of it than a line holds.
+pub(super) fn shortened(id: &str) -> String {
+    if id.chars().count() <= 100 { id.to_owned() } else { id.chars().take(97).chain("...".chars()).collect() }
+}
+
+pub(super) fn list(
+    counter: &Counter,
+    mut filter: RunFilter,
+    limit: usize,
+    after: Option<String>,
+) -> Result<Course, Error> {
+    // To users a buffered run is queued.
+    if filter.states.contains(&RunState::Queued) {
+        filter.states.push(RunState::Buffered);
+    }
+    let runs = counter.store.runs(&counter.project, &filter, &page(limit, after))?;
+    Ok(Course::Answered(to_json(&runs.iter().map(|run| RunView::new(run, &[])).collect::<Vec<_>>())))
+}
+
+pub(super) fn cancel(counter: &Counter, id: &str) -> Course {
+    state_change(Command::CancelRun { project: Arc::clone(&counter.project), run: id.into() })
+}
+
+pub(super) fn retry(counter: &Counter, id: &str) -> Course {
+    state_change(Command::RetryRun { project: Arc::clone(&counter.project), run: id.into() })
+}
+
+fn state_change(command: Command) -> Course {
+    Course::Commit(
+        vec![command],
+        Box::new(|outcomes| match only(outcomes)? {
+            Answer::State(state) => Ok(to_json(&state)),
+            other => unreachable!("a change of state is answered with the state, not {other:?}"),
+        }),
+    )
+}
+
+pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {
+    let run = counter.store.previous_result(&schedule.into(), &before.into())?;
+    Ok(Course::Answered(to_json(&run.as_ref().map(|run| RunView::new(run, &[])))))
+}
+
+pub(super) fn workers(counter: &Counter) -> Result<Course, Error> {
+    let peers = counter.store.peers(&counter.project)?;
+    let views: Vec<_> = peers
+        .iter()
+        .map(|peer| WorkerView::new(peer, host::is_gone(&peer.host, peer.pid, &peer.process_mark)))
+        .collect();
+    Ok(Course::Answered(to_json(&views)))
+}

@@ -1,0 +1,429 @@
+//! Requests about schedules.
+
+use super::desk::{Counter, Course};
+use super::request::ScheduleRequest;
+use super::runs::{created, only, random_bits, shortened};
+use super::view::{LedgerView, ScheduleView, spec_or_blank, to_json};
+use crate::calendar::Timestamp;
+use crate::error::Error;
+use crate::host;
+use crate::model::cadence::Cadence;
+use crate::model::{
+    Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
+    ScheduleStatus, WorkflowEntry,
+};
+use crate::store::{Answer, Command, Page, Patch, Rejection, ScheduleFilter, Store};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Most rows of one answer.
+const PAGE_MAX: usize = 10_000;
+
+/// Most slots of one backfill: a year of a schedule that fires every five minutes.
+const BACKFILL_MAX: usize = 105_408;
+
+/// How often an edit is decided anew because the schedule fired or was edited meanwhile.
+const EDIT_TRIES_MAX: usize = 50;
+
+pub(super) fn page(limit: usize, after: Option<String>) -> Page {
+    Page { limit: limit.min(PAGE_MAX), after }
+}
+
+/// Schedules of one call that share a specification share the work of checking it.
+#[derive(Default)]
+struct Checked {
+    by_text: HashMap<String, (Json, Json, Option<Timestamp>)>,
+}
+
+impl Checked {
+    /// Canonical text, cadence text and first slot after `now`.
+    fn check(
+        &mut self,
+        spec: ScheduleSpec,
+        now: Timestamp,
+    ) -> Result<(Json, Json, Option<Timestamp>), Error> {
+        let text = to_json(&spec);
+        if let Some(known) = self.by_text.get(&text) {
+            return Ok(known.clone());
+        }
+        let cadence = Cadence::new(spec)?;
+        let made: (Json, Json, _) =
+            (text.as_str().into(), cadence.spec().cadence_text().into(), cadence.next(now));
+        self.by_text.insert(text, made.clone());
+        Ok(made)
+    }
+}
+
+/// Checks a schedule and finds its first slot: for the API, and for what an application's code declares.
+pub fn new_schedules(
+    project: &Arc<str>,
+    owner: Option<&Arc<str>>,
+    requests: Vec<ScheduleRequest>,
+    now: Timestamp,
+) -> Result<Vec<NewSchedule>, Error> {
+    let mut checked = Checked::default();
+    requests
+        .into_iter()
+        .map(|request| {
+            let (spec, cadence, next_slot) = checked.check(request.spec, now)?;
+            Ok(NewSchedule {
+                id: ScheduleId::from_random(random_bits()),
+                project: Arc::clone(project),
+                workflow: request.workflow.into(),
+                key: request.key.into(),
+                owner: owner.cloned(),
+                spec,
+                cadence,
+                input: request.input.map(|raw| raw.get().into()),
+                next_slot,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn create(
+    counter: &Counter,
+    requests: Vec<ScheduleRequest>,
+    local_workflows: &[String],
+) -> Result<Course, Error> {
+    let mut known: Option<Vec<WorkflowEntry>> = None;
+    for request in &requests {
+        let is_schedulable = match request.local {
+            Some(is_schedulable) => is_schedulable,
+            None => {
+                if known.is_none() {
+                    known = Some(counter.store.workflows(&counter.project)?);
+                }
+                let entries = known.as_deref().unwrap_or_default();
+                match entries.iter().find(|entry| *entry.id == *request.workflow) {
+                    Some(entry) => entry.schedulable,
+                    None => return Err(unknown_workflow(&request.workflow, entries, local_workflows)),
+                }
+            }
+        };
+        if !is_schedulable {
+            return Err(Error::WorkflowNotSchedulable(format!(
+                "the workflow `{}` is registered without `schedule=`; write `@workflow(id=\"{}\", schedule=True)` to \
+                 create schedules for it",
+                shortened(&request.workflow),
+                shortened(&request.workflow)
+            )));
+        }
+    }
+    let schedules = new_schedules(&counter.project, None, requests, counter.now())?;
+    Ok(Course::Commit(
+        vec![Command::PutSchedules(schedules)],
+        Box::new(|outcomes| match only(outcomes)? {
+            Answer::Schedules(ids) => Ok(to_json(&ids)),
+            other => unreachable!("putting schedules is answered with their ids, not {other:?}"),
+        }),
+    ))
+}
+
+/// No process has registered `id`: says which similar one there is.
+pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[String]) -> Error {
+    let names = known.iter().map(|entry| &*entry.id).chain(local.iter().map(String::as_str));
+    let nearest = names
+        .map(|name| (strsim::normalized_damerau_levenshtein(name, id), name))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((_, name)) => format!("; did you mean `{name}`?"),
+        None => "; import the module that defines it, or start the worker that does, first".to_owned(),
+    };
+    Error::WorkflowNotFound(format!(
+        "no workflow `{}` is registered in this process or by any worker{hint}",
+        shortened(id)
+    ))
+}
+
+fn find(counter: &Counter, id: &str) -> Result<Schedule, Error> {
+    counter
+        .store
+        .schedule(&counter.project, &id.into())?
+        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))
+}
+
+/// Ids of the workflows that a live worker registers.
+fn served_workflows(counter: &Counter) -> Result<std::collections::HashSet<Arc<str>>, Error> {
+    let peers = counter.store.peers(&counter.project)?;
+    Ok(peers
+        .into_iter()
+        .filter(|peer| !host::is_gone(&peer.host, peer.pid, &peer.process_mark))
+        .flat_map(|peer| peer.workflows)
+        .collect())
+}
+
+fn show(counter: &Counter, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
+    let served = served_workflows(counter)?;
+    Ok(schedules
+        .iter()
+        .map(|schedule| {
+            let spec = spec_or_blank(schedule);
+            to_json(&ScheduleView::new(schedule, &spec, served.contains(&schedule.workflow)))
+        })
+        .collect())
+}
+
+fn show_one(counter: &Counter, schedule: &Schedule) -> Result<Course, Error> {
+    Ok(Course::Answered(show(counter, std::slice::from_ref(schedule))?.remove(0)))
+}
+
+pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
+    show_one(counter, &find(counter, id)?)
+}
+
+pub(super) fn list(
+    counter: &Counter,
+    filter: &ScheduleFilter,
+    limit: usize,
+    after: Option<String>,
+) -> Result<Course, Error> {
+    let schedules = counter.store.schedules(&counter.project, filter, &page(limit, after))?;
+    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+}
+
+pub(super) fn history(
+    counter: &Counter,
+    id: &str,
+    limit: usize,
+    after: Option<i64>,
+) -> Result<Course, Error> {
+    let page = page(limit, after.map(|micros| micros.to_string()));
+    let entries = counter
+        .store
+        .history(&counter.project, &id.into(), &page)?
+        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
+    Ok(Course::Answered(to_json(&entries.iter().map(LedgerView::new).collect::<Vec<_>>())))
+}
+
+/// Reads, decides, commits; decides anew when the schedule has moved meanwhile.
+fn edit(
+    counter: &Counter,
+    id: &str,
+    decide: impl Fn(&Schedule, Timestamp) -> Result<Patch, Error>,
+) -> Result<Course, Error> {
+    for _ in 0..EDIT_TRIES_MAX {
+        let schedule = find(counter, id)?;
+        let now = counter.now();
+        let command = Command::PatchSchedule {
+            project: Arc::clone(&counter.project),
+            id: schedule.id.clone(),
+            revision: Some(schedule.revision),
+            patch: Box::new(decide(&schedule, now)?),
+        };
+        match counter.store.commit(&[command], now)?.remove(0) {
+            Ok(Answer::Schedule(schedule)) => return show_one(counter, &schedule),
+            Ok(other) => unreachable!("an edit is answered with the schedule, not {other:?}"),
+            Err(Rejection::Stale) => {}
+            Err(rejection) => return Err(rejection.into()),
+        }
+    }
+    Err(Error::State(format!("the schedule `{}` changes too fast to be edited; try again", shortened(id))))
+}
+
+pub(super) fn update(
+    counter: &Counter,
+    id: &str,
+    changes: &serde_json::Map<String, serde_json::Value>,
+    input: Option<Option<Box<RawValue>>>,
+) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
+            .map_err(|error| {
+                Error::State(format!("the stored schedule can't be read ({error}); create it anew"))
+            })?;
+        if ["cron", "every_us", "at_us"]
+            .iter()
+            .any(|trigger| changes.get(*trigger).is_some_and(|v| !v.is_null()))
+        {
+            for trigger in ["cron", "every_us", "at_us"] {
+                spec.remove(trigger);
+            }
+        }
+        for (name, value) in changes {
+            if value.is_null() {
+                spec.remove(name);
+            } else {
+                spec.insert(name.clone(), value.clone());
+            }
+        }
+        let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
+            .map_err(|error| Error::Schedule(error.to_string()))?;
+        let checked = Checked::default().check(spec, now)?;
+        Ok(Patch {
+            spec: Some(checked),
+            input: input.as_ref().map(|input| input.as_ref().map(|raw| raw.get().into())),
+            ..Patch::default()
+        })
+    })
+}
+
+pub(super) fn pause(counter: &Counter, id: &str, note: Option<&str>) -> Result<Course, Error> {
+    edit(counter, id, |schedule, _| match schedule.status {
+        ScheduleStatus::Active | ScheduleStatus::Paused => Ok(Patch {
+            status: Some(ScheduleStatus::Paused),
+            note: Some(note.map(Into::into)),
+            ..Patch::default()
+        }),
+        status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
+            Err(Error::State(format!(
+                "the schedule `{}` is {}; only an active one can be paused",
+                schedule.id,
+                to_json(&status).trim_matches('"')
+            )))
+        }
+    })
+}
+
+pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, _| match schedule.status {
+        ScheduleStatus::Active => Ok(Patch::default()),
+        ScheduleStatus::Paused => {
+            Ok(Patch { status: Some(ScheduleStatus::Active), note: Some(None), ..Patch::default() })
+        }
+        status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
+            Err(Error::State(format!(
+                "the schedule `{}` is {}; only a paused one can be resumed, others come back by creating them again",
+                schedule.id,
+                to_json(&status).trim_matches('"')
+            )))
+        }
+    })
+}
+
+pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let cadence = Cadence::parse(&schedule.spec)?;
+        let Some(slot) = schedule.next_slot else {
+            return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
+        };
+        if slot <= now {
+            // A worker may be starting it this very moment.
+            return Err(Error::State(format!(
+                "the slot {slot} of the schedule `{}` is due already; cancel its run instead",
+                schedule.id
+            )));
+        }
+        let line = LedgerLine {
+            from: slot,
+            until: slot,
+            count: 1,
+            fate: Fate::Skipped,
+            reason: "skipped on request".into(),
+        };
+        Ok(Patch { next_slot: Some(cadence.next(slot)), ledger: vec![line], ..Patch::default() })
+    })
+}
+
+pub(super) fn delete(counter: &Counter, id: &str) -> Course {
+    let command = Command::DeleteSchedule { project: Arc::clone(&counter.project), id: id.into() };
+    Course::Commit(vec![command], Box::new(|outcomes| only(outcomes).map(|_| "null".to_owned())))
+}
+
+fn run_of(
+    counter: &Counter,
+    schedule: &Schedule,
+    zone: &str,
+    id: RunId,
+    origin: Origin,
+    slot: Timestamp,
+) -> NewRun {
+    NewRun {
+        id,
+        project: Arc::clone(&counter.project),
+        workflow: Arc::clone(&schedule.workflow),
+        key: Arc::clone(&schedule.key),
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(slot),
+        last_slot: schedule.last_slot,
+        upcoming: schedule.next_slot,
+        timezone: zone.into(),
+        origin,
+        payload: None,
+        input: schedule.input.clone(),
+        available_at: counter.now(),
+        behind: false,
+        parent: None,
+        idempotency_key: None,
+    }
+}
+
+pub(super) fn trigger(counter: &Counter, id: &str) -> Result<Course, Error> {
+    let schedule = find(counter, id)?;
+    let zone = spec_or_blank(&schedule).timezone;
+    let new =
+        run_of(counter, &schedule, &zone, RunId::from_random(random_bits()), Origin::Trigger, counter.now());
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(|outcomes| created(outcomes))))
+}
+
+pub(super) fn backfill(
+    counter: &Counter,
+    id: &str,
+    start: Timestamp,
+    end: Timestamp,
+    dry_run: bool,
+) -> Result<Course, Error> {
+    let schedule = find(counter, id)?;
+    let now = counter.now();
+    if end <= start {
+        return Err(Error::Argument(format!("`end` ({end}) must be later than `start` ({start})")));
+    }
+    if end > now {
+        return Err(Error::Argument(format!(
+            "`end` ({end}) is in the future; a backfill is for slots that have passed, the coming ones fire by themselves"
+        )));
+    }
+    let cadence = Cadence::parse(&schedule.spec)?;
+    let mut slots = Vec::new();
+    let mut slot = cadence.next(Timestamp::from_micros(start.as_micros() - 1));
+    while let Some(at) = slot.filter(|at| *at < end) {
+        if cadence.excluded_on(at).is_none() {
+            slots.push(at);
+        }
+        if slots.len() > BACKFILL_MAX {
+            return Err(Error::Argument(format!(
+                "the range has more than {BACKFILL_MAX} slots; backfill it in shorter parts"
+            )));
+        }
+        slot = cadence.next(at);
+    }
+    let answer = |created: &[bool], slots: &[Timestamp]| {
+        let new: Vec<_> =
+            slots.iter().zip(created).filter(|(_, is_new)| **is_new).map(|(slot, _)| slot).collect();
+        json!({"slots": new}).to_string()
+    };
+    if dry_run {
+        let mut missing = Vec::with_capacity(slots.len());
+        for slot in &slots {
+            missing
+                .push(counter.store.run(&counter.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
+        }
+        return Ok(Course::Answered(answer(&missing, &slots)));
+    }
+    let zone = cadence.spec().timezone.clone();
+    let is_behind = cadence.spec().overlap != Overlap::Allow;
+    let commands = slots
+        .iter()
+        .map(|slot| {
+            let run_id = RunId::of_slot(&schedule.id, *slot);
+            let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
+            new.behind = is_behind;
+            new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
+            new.upcoming = cadence.upcoming(*slot);
+            Command::CreateRun(Box::new(new))
+        })
+        .collect();
+    Ok(Course::Commit(
+        commands,
+        Box::new(move |outcomes| {
+            let mut created = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                created.push(matches!(outcome?, Answer::Created { is_new: true, .. }));
+            }
+            Ok(answer(&created, &slots))
+        }),
+    ))
+}

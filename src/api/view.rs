@@ -1,0 +1,251 @@
+//! Answers as they leave: JSON objects. Instants and durations are whole microseconds; data of the application
+//! (`input`, `result`) stays the text that it is.
+
+use crate::calendar::Timestamp;
+use crate::model::cadence::Cadence;
+use crate::model::{
+    CatchUp, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec, ScheduleStatus,
+    StepRecord, StepState,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// A schedule as users see it.
+#[derive(Serialize)]
+pub struct ScheduleView<'a> {
+    id: &'a str,
+    workflow: &'a str,
+    key: &'a str,
+    cron: Option<&'a str>,
+    every: Option<i64>,
+    at: Option<Timestamp>,
+    timezone: &'a str,
+    status: ScheduleStatus,
+    note: Option<&'a str>,
+    upcoming: Option<Timestamp>,
+    last_timestamp: Option<Timestamp>,
+    overlap: Overlap,
+    catch_up: CatchUp,
+    max_catch_up: u32,
+    catch_up_window: i64,
+    jitter: i64,
+    start_at: Option<Timestamp>,
+    end_at: Option<Timestamp>,
+    max_runs: Option<u64>,
+    skip: &'a [String],
+    pause_after_failures: Option<u32>,
+    input: Option<&'a str>,
+    owner: Option<&'a str>,
+    worker_available: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A specification for rows that can't be understood: they are listed all the same, with their status saying so.
+pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
+    serde_json::from_str(&schedule.spec).unwrap_or_else(|_| ScheduleSpec {
+        cron: None,
+        every_us: None,
+        at_us: None,
+        timezone: "UTC".to_owned(),
+        overlap: Overlap::default(),
+        catch_up: CatchUp::default(),
+        max_catch_up: 100,
+        catch_up_window_us: 0,
+        jitter_us: 0,
+        start_at_us: None,
+        end_at_us: None,
+        max_runs: None,
+        skip_dates: Vec::new(),
+        skip_calendar: false,
+        pause_after_failures: None,
+    })
+}
+
+impl<'a> ScheduleView<'a> {
+    /// `worker_available`: whether a live worker registers its workflow.
+    pub fn new(schedule: &'a Schedule, spec: &'a ScheduleSpec, worker_available: bool) -> Self {
+        Self {
+            id: schedule.id.as_str(),
+            workflow: &schedule.workflow,
+            key: &schedule.key,
+            cron: spec.cron.as_deref(),
+            every: spec.every_us,
+            at: spec.at_us,
+            timezone: &spec.timezone,
+            status: schedule.status,
+            note: schedule.note.as_deref(),
+            upcoming: upcoming(schedule, spec),
+            last_timestamp: schedule.last_slot,
+            overlap: spec.overlap,
+            catch_up: spec.catch_up,
+            max_catch_up: spec.max_catch_up,
+            catch_up_window: spec.catch_up_window_us,
+            jitter: spec.jitter_us,
+            start_at: spec.start_at_us,
+            end_at: spec.end_at_us,
+            max_runs: spec.max_runs,
+            skip: &spec.skip_dates,
+            pause_after_failures: spec.pause_after_failures,
+            input: schedule.input.as_deref(),
+            owner: schedule.owner.as_deref(),
+            worker_available,
+            created_at: schedule.created_at,
+            updated_at: schedule.updated_at,
+        }
+    }
+}
+
+/// The slot that will in fact come next: excluded dates passed over.
+fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
+    let slot = schedule.next_slot?;
+    if spec.skip_dates.is_empty() {
+        return Some(slot);
+    }
+    let cadence = Cadence::new(spec.clone()).ok()?;
+    if cadence.excluded_on(slot).is_none() { Some(slot) } else { cadence.upcoming(slot) }
+}
+
+/// A run as users see it.
+#[derive(Serialize)]
+pub struct RunView<'a> {
+    id: &'a str,
+    workflow: &'a str,
+    key: &'a str,
+    schedule_id: Option<&'a str>,
+    timestamp: Option<Timestamp>,
+    timezone: &'a str,
+    status: RunState,
+    origin: Origin,
+    attempt: u32,
+    worker: Option<&'a str>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    result: Option<&'a str>,
+    error: Option<&'a RawValue>,
+    steps: Vec<StepView<'a>>,
+}
+
+impl<'a> RunView<'a> {
+    /// With `steps` where they were asked for.
+    pub fn new(run: &'a Run, steps: &'a [StepRecord]) -> Self {
+        Self {
+            id: run.id.as_str(),
+            workflow: &run.workflow,
+            key: &run.key,
+            schedule_id: run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str),
+            timestamp: run.slot,
+            timezone: &run.timezone,
+            // Which run it waits for is the engine's business; to a user it is in line.
+            status: if run.state == RunState::Buffered { RunState::Queued } else { run.state },
+            origin: run.origin,
+            attempt: run.attempt,
+            worker: run.worker.as_ref().map(crate::model::WorkerId::as_str),
+            created_at: run.created_at,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            result: run.result.as_deref(),
+            error: run.error.as_deref().and_then(raw),
+            steps: steps.iter().map(StepView::new).collect(),
+        }
+    }
+}
+
+/// A step as users see it.
+#[derive(Serialize)]
+struct StepView<'a> {
+    name: &'a str,
+    status: StepState,
+    attempt: u32,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+    result: Option<&'a str>,
+    error: Option<&'a RawValue>,
+    wakes_at: Option<Timestamp>,
+}
+
+impl<'a> StepView<'a> {
+    fn new(step: &'a StepRecord) -> Self {
+        Self {
+            name: &step.name,
+            status: step.state,
+            attempt: step.attempt,
+            started_at: step.started_at,
+            finished_at: step.finished_at,
+            result: step.result.as_deref(),
+            error: step.error.as_deref().and_then(raw),
+            wakes_at: step.wakes_at,
+        }
+    }
+}
+
+/// A line of history as users see it.
+#[derive(Serialize)]
+pub struct LedgerView<'a> {
+    timestamp: Timestamp,
+    until: Timestamp,
+    count: u64,
+    status: Fate,
+    reason: &'a str,
+    run_id: Option<&'a str>,
+    late_by: Option<i64>,
+    worker: Option<&'a str>,
+}
+
+impl<'a> LedgerView<'a> {
+    /// `late_by` from the slot to the first claim; never negative, since a slot is claimed shortly ahead of its start.
+    pub fn new(entry: &'a LedgerEntry) -> Self {
+        Self {
+            timestamp: entry.from,
+            until: entry.until,
+            count: entry.count,
+            status: entry.fate,
+            reason: &entry.reason,
+            run_id: entry.run.as_ref().map(crate::model::RunId::as_str),
+            late_by: entry.started_at.map(|at| (at.as_micros() - entry.from.as_micros()).max(0)),
+            worker: entry.worker.as_ref().map(crate::model::WorkerId::as_str),
+        }
+    }
+}
+
+/// A worker as users see it.
+#[derive(Serialize)]
+pub struct WorkerView<'a> {
+    id: &'a str,
+    app: &'a str,
+    pid: i64,
+    held_count: u64,
+    workflows: Vec<&'a str>,
+    entered_at: Timestamp,
+    beat_at: Timestamp,
+    is_gone: bool,
+    about: Option<&'a RawValue>,
+}
+
+impl<'a> WorkerView<'a> {
+    /// `is_gone`: its process is known to have ended.
+    pub fn new(peer: &'a Peer, is_gone: bool) -> Self {
+        Self {
+            id: peer.id.as_str(),
+            app: &peer.app,
+            pid: peer.pid,
+            held_count: peer.held_count,
+            workflows: peer.workflows.iter().map(|id| &**id).collect(),
+            entered_at: peer.entered_at,
+            beat_at: peer.beat_at,
+            is_gone,
+            about: raw(&peer.about),
+        }
+    }
+}
+
+/// Stored JSON as it is; `None` where somebody put something else there by hand.
+fn raw(text: &str) -> Option<&RawValue> {
+    serde_json::from_str(text).ok()
+}
+
+/// Any answer as JSON text.
+pub fn to_json<T: Serialize + ?Sized>(view: &T) -> String {
+    serde_json::to_string(view).expect("answers have string keys and no failing parts")
+}

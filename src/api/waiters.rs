@@ -1,0 +1,142 @@
+//! Those who wait for a run to end. A run that ends in this process is noticed at its commit; one that ends in
+//! another, by looking whether the store has changed.
+
+use super::desk::{Done, Reply};
+use super::view::{RunView, to_json};
+use crate::engine::commit::GroupCommit;
+use crate::error::Error;
+use crate::model::RunId;
+use crate::store::{Answer, Command, Store, StoreError};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// How often the store is asked while somebody waits for a run of another process.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The waiting room.
+pub(super) struct Waiters {
+    store: GroupCommit,
+    project: Arc<str>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: BTreeMap<RunId, Vec<Done>>,
+    /// Runs to look at: new arrivals, and those whose end was just committed here.
+    to_check: BTreeSet<RunId>,
+    is_closed: bool,
+}
+
+impl Waiters {
+    pub fn start(store: GroupCommit, project: Arc<str>) -> std::io::Result<Arc<Self>> {
+        let this =
+            Arc::new(Self { store, project, state: Mutex::new(State::default()), wake: Condvar::new() });
+        let observed = Arc::downgrade(&this);
+        this.store.observe(Box::new(move |commands, outcomes| {
+            if let Some(this) = Weak::upgrade(&observed) {
+                this.note_ends(commands, outcomes);
+            }
+        }));
+        let watcher = Arc::clone(&this);
+        std::thread::Builder::new().name("polos-waiters".to_owned()).spawn(move || watcher.watch())?;
+        Ok(this)
+    }
+
+    pub fn add(&self, run: RunId, done: Done) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            drop(state);
+            return done(Err(StoreError::Closed.into()));
+        }
+        state.waiting.entry(run.clone()).or_default().push(done);
+        state.to_check.insert(run);
+        self.wake.notify_one();
+    }
+
+    pub fn close(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        self.wake.notify_one();
+        for done in waiting.into_values().flatten() {
+            done(Err(StoreError::Closed.into()));
+        }
+    }
+
+    fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, crate::store::Rejection>]) {
+        let mut state = self.state.lock();
+        if state.waiting.is_empty() {
+            return;
+        }
+        let mut found = false;
+        for (command, outcome) in commands.iter().zip(outcomes) {
+            let (Command::EndRun { run, .. } | Command::CancelRun { run, .. }) = command else { continue };
+            if outcome.is_ok() && state.waiting.contains_key(run) {
+                state.to_check.insert(run.clone());
+                found = true;
+            }
+        }
+        if found {
+            self.wake.notify_one();
+        }
+    }
+
+    fn watch(&self) {
+        let mut seen_mark = None;
+        loop {
+            let to_check = {
+                let mut state = self.state.lock();
+                while state.to_check.is_empty() && !state.is_closed {
+                    if state.waiting.is_empty() {
+                        self.wake.wait(&mut state);
+                    } else if self.wake.wait_for(&mut state, LOOK_INTERVAL).timed_out() {
+                        break;
+                    }
+                }
+                if state.is_closed {
+                    return;
+                }
+                std::mem::take(&mut state.to_check)
+            };
+            if to_check.is_empty() {
+                self.look_if_changed(&mut seen_mark);
+            }
+            for run in to_check {
+                self.check(&run);
+            }
+        }
+    }
+
+    fn look_if_changed(&self, seen_mark: &mut Option<u64>) {
+        // While the store is in trouble nobody's wait ends; it goes on when the store does.
+        let Ok(mark) = self.store.change_mark() else { return };
+        if *seen_mark == Some(mark) {
+            return;
+        }
+        *seen_mark = Some(mark);
+        let waiting: Vec<RunId> = self.state.lock().waiting.keys().cloned().collect();
+        for run in waiting {
+            self.check(&run);
+        }
+    }
+
+    fn check(&self, run: &RunId) {
+        let reply: Reply = match self.store.run(&self.project, run) {
+            Err(error) if error.is_passing() => return,
+            Err(error) => Err(error.into()),
+            Ok(None) => Err(Error::RunNotFound(run.to_string())),
+            Ok(Some(found)) if !found.state.is_finished() => return,
+            Ok(Some(found)) => Ok(to_json(&RunView::new(&found, &[]))),
+        };
+        let waiting = self.state.lock().waiting.remove(run);
+        for done in waiting.into_iter().flatten() {
+            done(reply.clone());
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! From our threads to one event loop: a queue and a bell. Our threads never wait for the interpreter's lock; they
+//! put items into the queue and ring once per batch, and the loop's own thread fetches them.
+
+use super::errors::to_exception;
+use crate::engine::{Dispatcher, Notice, Stop, StopReason};
+use crate::error::Error;
+use crate::model::{ClaimedRun, StepState};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Something for the loop.
+pub enum Item {
+    /// Runs to start.
+    Start(Vec<ClaimedRun>),
+    /// Runs to stop.
+    Stop(Vec<Stop>),
+    /// Timers that ran out.
+    Ring(Vec<u64>),
+    /// Something to log.
+    Notice(Notice),
+    /// A request of this loop was answered.
+    Answer(Py<PyAny>, Result<String, Error>),
+    /// A step or an ending is durable (true), or its claim is lost (false).
+    Recorded(Py<PyAny>, Result<bool, Error>),
+    /// The engine is over.
+    Over,
+}
+
+/// What the queue shares between threads.
+pub struct Line {
+    items: Mutex<Vec<Item>>,
+    has_rung: AtomicBool,
+    bell: Bell,
+}
+
+enum Bell {
+    #[cfg(unix)]
+    Socket(std::os::unix::net::UnixStream),
+    /// For loops that can't watch a socket: a thread that asks the interpreter to call.
+    Thread(crossbeam_channel::Sender<()>),
+}
+
+impl Line {
+    /// Adds an item and rings, unless it has rung and nobody has come yet.
+    pub fn push(&self, item: Item) {
+        self.items.lock().push(item);
+        if !self.has_rung.swap(true, Ordering::SeqCst) {
+            match &self.bell {
+                #[cfg(unix)]
+                Bell::Socket(stream) => {
+                    // A full buffer has rung already; a closed one has nobody left to hear.
+                    let _ = std::io::Write::write(&mut &*stream, &[1]);
+                }
+                Bell::Thread(sender) => {
+                    let _ = sender.send(());
+                }
+            }
+        }
+    }
+}
+
+/// The door to handlers, seen from the engine.
+pub struct BridgeDispatcher(pub Arc<Line>);
+
+impl Dispatcher for BridgeDispatcher {
+    fn start(&self, runs: Vec<ClaimedRun>) {
+        self.0.push(Item::Start(runs));
+    }
+    fn stop(&self, stops: Vec<Stop>) {
+        self.0.push(Item::Stop(stops));
+    }
+    fn ring(&self, timers: Vec<u64>) {
+        self.0.push(Item::Ring(timers));
+    }
+    fn tell(&self, notice: Notice) {
+        self.0.push(Item::Notice(notice));
+    }
+}
+
+/// One event loop's end of the queue.
+#[pyclass(frozen, module = "polos._polos")]
+pub struct Bridge {
+    line: Arc<Line>,
+    #[cfg(unix)]
+    ear: Option<std::os::unix::net::UnixStream>,
+}
+
+impl Bridge {
+    pub fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.line)
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    /// Without `ring`, the loop watches `fileno()`; with it, `ring()` is called from a thread for every batch.
+    #[new]
+    #[pyo3(signature = (ring=None))]
+    fn new(ring: Option<Py<PyAny>>) -> PyResult<Self> {
+        let make = |bell| Arc::new(Line { items: Mutex::default(), has_rung: AtomicBool::new(false), bell });
+        if let Some(ring) = ring {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
+                for () in &receiver {
+                    // A loop that is closed refuses the call, and nobody is left to be woken.
+                    let _ = Python::try_attach(|py| ring.call0(py).map(drop));
+                }
+            })?;
+            return Ok(Self {
+                line: make(Bell::Thread(sender)),
+                #[cfg(unix)]
+                ear: None,
+            });
+        }
+        #[cfg(unix)]
+        {
+            let (bell, ear) = std::os::unix::net::UnixStream::pair()?;
+            bell.set_nonblocking(true)?;
+            ear.set_nonblocking(true)?;
+            Ok(Self { line: make(Bell::Socket(bell)), ear: Some(ear) })
+        }
+        #[cfg(not(unix))]
+        Err(PyOSError::new_err("this system needs a `ring` callable"))
+    }
+
+    /// The file descriptor to watch for reading.
+    fn fileno(&self) -> PyResult<i32> {
+        #[cfg(unix)]
+        if let Some(ear) = &self.ear {
+            return Ok(std::os::fd::AsRawFd::as_raw_fd(ear));
+        }
+        Err(PyOSError::new_err("this bridge calls its `ring`; it has no file descriptor"))
+    }
+
+    /// Everything that has arrived, in order, as `(kind, ...)` tuples.
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        // Hear the bell first: an item that comes after this rings again.
+        #[cfg(unix)]
+        if let Some(ear) = &self.ear {
+            let mut buffer = [0_u8; 64];
+            while matches!(std::io::Read::read(&mut &*ear, &mut buffer), Ok(count) if count == buffer.len()) {
+            }
+        }
+        self.line.has_rung.store(false, Ordering::SeqCst);
+        let items = std::mem::take(&mut *self.line.items.lock());
+        let list = PyList::empty(py);
+        for item in items {
+            list.append(convert(py, item)?)?;
+        }
+        Ok(list)
+    }
+}
+
+fn convert(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
+    match item {
+        Item::Start(runs) => {
+            let mut seen = Interned::default();
+            let list = PyList::empty(py);
+            for claimed in runs {
+                list.append(convert_run(py, &claimed, &mut seen)?)?;
+            }
+            ("start", list).into_pyobject(py)
+        }
+        Item::Stop(stops) => {
+            let stops: Vec<(String, i64, &str)> = stops
+                .into_iter()
+                .map(|stop| {
+                    let reason = match stop.reason {
+                        StopReason::Cancelled => "cancelled",
+                        StopReason::TimedOut => "timed_out",
+                        StopReason::LeaseLost => "lease_lost",
+                    };
+                    (stop.run.to_string(), stop.token.0, reason)
+                })
+                .collect();
+            ("stop", stops).into_pyobject(py)
+        }
+        Item::Ring(timers) => ("ring", timers).into_pyobject(py),
+        Item::Notice(notice) => {
+            let (kind, text) = describe(&notice);
+            ("notice", kind, text).into_pyobject(py)
+        }
+        Item::Answer(future, Ok(text)) => ("answer", future, text).into_pyobject(py),
+        Item::Recorded(future, Ok(is_valid)) => ("recorded", future, is_valid).into_pyobject(py),
+        Item::Answer(future, Err(error)) | Item::Recorded(future, Err(error)) => {
+            ("failed", future, to_exception(&error).into_value(py)).into_pyobject(py)
+        }
+        Item::Over => ("over",).into_pyobject(py),
+    }
+}
+
+/// Strings that repeat from run to run of a batch are made once.
+#[derive(Default)]
+struct Interned<'py> {
+    workflow: Option<(Arc<str>, Bound<'py, PyString>)>,
+    timezone: Option<(Arc<str>, Bound<'py, PyString>)>,
+}
+
+fn interned<'py>(
+    py: Python<'py>,
+    slot: &mut Option<(Arc<str>, Bound<'py, PyString>)>,
+    text: &Arc<str>,
+) -> Bound<'py, PyString> {
+    match slot {
+        Some((known, made)) if known == text => made.clone(),
+        _ => {
+            let made = PyString::new(py, text);
+            *slot = Some((Arc::clone(text), made.clone()));
+            made
+        }
+    }
+}
+
+/// `(run_id, token, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, origin, attempt, payload, input,
+/// journal)`; instants in microseconds.
+fn convert_run<'py>(
+    py: Python<'py>,
+    claimed: &ClaimedRun,
+    seen: &mut Interned<'py>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let run = &claimed.run;
+    let text = |text: &str| PyString::new(py, text).into_any();
+    let maybe_text = |value: Option<&str>| value.map_or_else(|| py.None().into_bound(py), text);
+    let maybe_time = |value: Option<crate::calendar::Timestamp>| -> PyResult<Bound<'py, PyAny>> {
+        Ok(value.map(crate::calendar::Timestamp::as_micros).into_pyobject(py)?)
+    };
+    let origin = match run.origin {
+        crate::model::Origin::Schedule => "schedule",
+        crate::model::Origin::Trigger => "trigger",
+        crate::model::Origin::Backfill => "backfill",
+        crate::model::Origin::Invoke => "invoke",
+        crate::model::Origin::Child => "child",
+    };
+    let journal: Bound<'py, PyAny> = if claimed.journal.is_empty() {
+        py.None().into_bound(py)
+    } else {
+        let steps = PyList::empty(py);
+        for step in &claimed.journal {
+            let state = match step.state {
+                StepState::Done => "done",
+                StepState::Failed => "failed",
+                StepState::Retrying => "retrying",
+                StepState::Sleeping => "sleeping",
+            };
+            steps.append((
+                &*step.name,
+                state,
+                step.attempt,
+                step.run_attempt,
+                step.result.as_deref(),
+                step.error.as_deref(),
+                step.wakes_at.map(crate::calendar::Timestamp::as_micros),
+            ))?;
+        }
+        steps.into_any()
+    };
+    PyTuple::new(
+        py,
+        [
+            text(run.id.as_str()),
+            run.token.0.into_pyobject(py)?.into_any(),
+            interned(py, &mut seen.workflow, &run.workflow).into_any(),
+            text(&run.key),
+            maybe_text(run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str)),
+            maybe_time(run.slot)?,
+            maybe_time(run.last_slot)?,
+            maybe_time(run.upcoming)?,
+            interned(py, &mut seen.timezone, &run.timezone).into_any(),
+            text(origin),
+            run.attempt.into_pyobject(py)?.into_any(),
+            maybe_text(run.payload.as_deref()),
+            maybe_text(run.input.as_deref()),
+            journal,
+        ],
+    )
+}
+
+fn describe(notice: &Notice) -> (&'static str, String) {
+    match notice {
+        Notice::StoreTrouble(error) => {
+            ("warning", format!("the database is in trouble, work goes on when it recovers: {error}"))
+        }
+        Notice::StoreRecovered(after) => {
+            ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
+        }
+        Notice::StoreLost(error) => {
+            ("error", format!("the worker stops, its database can't be used: {error}"))
+        }
+        Notice::ScheduleBroken(id, reason) => {
+            ("error", format!("the schedule {id} was set aside, it can't be understood: {reason}"))
+        }
+        Notice::LeaseLost { held_count } => (
+            "warning",
+            format!(
+                "this worker was taken for dead (suspended, or starved for longer than its lease); {held_count} runs \
+                 went to others, their handlers are cancelled here"
+            ),
+        ),
+        Notice::TookOver { worker, run_count } => {
+            ("warning", format!("worker {worker} has gone silent; {run_count} of its runs are free again"))
+        }
+        Notice::WasAway(duration) => (
+            "warning",
+            format!(
+                "nothing was watched for {:.1} s (suspended, or the clock was set forward); slots of that time \
+                 follow the catch-up policy",
+                duration.as_secs_f64()
+            ),
+        ),
+        Notice::Missed { schedule, count, reason, .. } => {
+            ("info", format!("{count} slots of schedule {schedule} were missed: {reason}"))
+        }
+    }
+}

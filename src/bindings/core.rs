@@ -1,0 +1,146 @@
+//! One open database, seen from Python.
+
+use super::bridge::{Bridge, Item};
+use super::errors::to_exception;
+use super::worker::WorkerCore;
+use crate::api::{Desk, Request};
+use crate::calendar::Timestamp;
+use crate::clock::{Clock, ManualClock, SystemClock};
+use crate::engine::commit::GroupCommit;
+use crate::error::Error;
+use crate::store::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An open database with its threads. In a process that was forked from the opener's, it must not be used, and it
+/// takes care not to close what belongs to the parent.
+#[pyclass(frozen, module = "polos._polos")]
+pub struct Core {
+    inner: Mutex<Option<Arc<Inner>>>,
+    opener_pid: u32,
+}
+
+pub(super) struct Inner {
+    pub store: GroupCommit,
+    pub project: Arc<str>,
+    pub clock: Arc<dyn Clock>,
+    /// Where time is turned by hand.
+    pub manual: Option<ManualClock>,
+    desk: Desk,
+}
+
+/// How to open.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+struct Options {
+    project: Arc<str>,
+    /// Path of the database file; without one, it is in memory and time is turned by hand from `start`.
+    path: Option<PathBuf>,
+    #[serde(default)]
+    synchronous: Synchronous,
+    start: Option<Timestamp>,
+}
+
+fn open(options: Options) -> Result<Inner, Error> {
+    let io_trouble = |error: std::io::Error| crate::store::StoreError::Unavailable(error.to_string());
+    let (store, clock, manual) = if let Some(path) = options.path {
+        let sqlite_options = SqliteOptions { synchronous: options.synchronous, ..SqliteOptions::default() };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, &sqlite_options)?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
+    } else {
+        let manual = ManualClock::new(options.start.unwrap_or(Timestamp::from_micros(0)));
+        let clock: Arc<dyn Clock> = Arc::new(manual.clone());
+        (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
+    };
+    let desk = Desk::open(store.clone(), Arc::clone(&options.project)).map_err(io_trouble)?;
+    Ok(Inner { store, project: options.project, clock, manual, desk })
+}
+
+impl Core {
+    pub(super) fn inner(&self) -> PyResult<Arc<Inner>> {
+        self.inner.lock().clone().ok_or_else(|| to_exception(&Error::Store(crate::store::StoreError::Closed)))
+    }
+}
+
+#[pymethods]
+impl Core {
+    /// Opens the database that `options` (JSON) describe, creating it where it does not exist.
+    #[new]
+    fn new(py: Python<'_>, options: &str) -> PyResult<Self> {
+        let options: Options = serde_json::from_str(options)
+            .map_err(|error| to_exception(&Error::Argument(error.to_string())))?;
+        let inner = py.detach(|| open(options)).map_err(|error| to_exception(&error))?;
+        Ok(Self { inner: Mutex::new(Some(Arc::new(inner))), opener_pid: std::process::id() })
+    }
+
+    /// Answers a request (JSON in, JSON out) on the calling thread; `None` when `timeout` microseconds pass first.
+    #[pyo3(signature = (request, timeout=None))]
+    fn call(&self, py: Python<'_>, request: &str, timeout: Option<u64>) -> PyResult<Option<String>> {
+        let inner = self.inner()?;
+        let request = parse(request)?;
+        py.detach(|| inner.desk.call(request, timeout.map(Duration::from_micros)))
+            .map_err(|error| to_exception(&error))
+    }
+
+    /// Answers a request through the bridge, as `("answer", future, json)` or `("failed", future, exception)`.
+    fn submit(&self, request: &str, bridge: &Bridge, future: Py<PyAny>) -> PyResult<()> {
+        let line = bridge.line();
+        self.inner()?
+            .desk
+            .submit(parse(request)?, Box::new(move |reply| line.push(Item::Answer(future, reply))));
+        Ok(())
+    }
+
+    /// Starts a worker as `config` (JSON) says; its events arrive through the bridge.
+    fn start_worker(&self, py: Python<'_>, config: &str, bridge: &Bridge) -> PyResult<WorkerCore> {
+        WorkerCore::start(py, self.inner()?, config, bridge)
+    }
+
+    /// What the clock of this database says, in microseconds since the epoch.
+    fn now(&self) -> PyResult<i64> {
+        Ok(self.inner()?.clock.now().wall.as_micros())
+    }
+
+    /// Turns a clock that is turned by hand; not backwards.
+    fn advance_to(&self, wall: i64) -> PyResult<()> {
+        if let Some(manual) = &self.inner()?.manual {
+            manual.advance_to(Timestamp::from_micros(wall));
+        }
+        Ok(())
+    }
+
+    /// Writes what is in line and closes. A second time does nothing.
+    fn close(&self, py: Python<'_>) {
+        let inner = self.inner.lock().take();
+        if let Some(inner) = inner {
+            py.detach(|| {
+                inner.desk.close();
+                inner.store.close();
+                drop(inner);
+            });
+        }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.lock().take() {
+            if std::process::id() == self.opener_pid {
+                inner.desk.close();
+                inner.store.close();
+            } else {
+                // A forked child: the threads live in the parent, and closing the files would let go of its locks.
+                std::mem::forget(inner);
+            }
+        }
+    }
+}
+
+fn parse(request: &str) -> PyResult<Request> {
+    serde_json::from_str(request).map_err(|error| to_exception(&Error::Argument(error.to_string())))
+}

@@ -1,0 +1,45 @@
+//! The one table from our errors to the package's exceptions.
+
+use crate::error::Error;
+use crate::store::StoreError;
+use pyo3::PyErr;
+
+pyo3::import_exception!(polos.exceptions, InvalidArgumentError);
+pyo3::import_exception!(polos.exceptions, InvalidCronError);
+pyo3::import_exception!(polos.exceptions, InvalidScheduleError);
+pyo3::import_exception!(polos.exceptions, InvalidStateError);
+pyo3::import_exception!(polos.exceptions, InvalidTimezoneError);
+pyo3::import_exception!(polos.exceptions, RunNotFoundError);
+pyo3::import_exception!(polos.exceptions, ScheduleNotFoundError);
+pyo3::import_exception!(polos.exceptions, ClientClosedError);
+pyo3::import_exception!(polos.exceptions, StoreCorruptError);
+pyo3::import_exception!(polos.exceptions, StoreForeignError);
+pyo3::import_exception!(polos.exceptions, StoreUnavailableError);
+pyo3::import_exception!(polos.exceptions, StoreUnusableError);
+pyo3::import_exception!(polos.exceptions, StoreVersionError);
+pyo3::import_exception!(polos.exceptions, WorkflowNotFoundError);
+pyo3::import_exception!(polos.exceptions, WorkflowNotSchedulableError);
+
+/// The exception for an error, its message unchanged.
+pub fn to_exception(error: &Error) -> PyErr {
+    let text = error.to_string();
+    match error {
+        Error::Cron(_) => InvalidCronError::new_err(text),
+        Error::Zone(_) => InvalidTimezoneError::new_err(text),
+        Error::Schedule(_) => InvalidScheduleError::new_err(text),
+        Error::Argument(_) => InvalidArgumentError::new_err(text),
+        Error::WorkflowNotFound(_) => WorkflowNotFoundError::new_err(text),
+        Error::WorkflowNotSchedulable(_) => WorkflowNotSchedulableError::new_err(text),
+        Error::ScheduleNotFound(_) => ScheduleNotFoundError::new_err(text),
+        Error::RunNotFound(_) => RunNotFoundError::new_err(text),
+        Error::State(_) => InvalidStateError::new_err(text),
+        Error::Store(store) => match store {
+            StoreError::Unavailable(_) => StoreUnavailableError::new_err(text),
+            StoreError::Corrupt { .. } => StoreCorruptError::new_err(text),
+            StoreError::Foreign { .. } => StoreForeignError::new_err(text),
+            StoreError::Newer { .. } => StoreVersionError::new_err(text),
+            StoreError::Unusable { .. } => StoreUnusableError::new_err(text),
+            StoreError::Closed => ClientClosedError::new_err(text),
+        },
+    }
+}

@@ -1,0 +1,28 @@
+//! The extension module: converts, calls, converts. The only place that names the interpreter.
+
+mod bridge;
+mod core;
+mod errors;
+mod time;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// The engine of polos. Private: everything public is in the package around it.
+#[pymodule]
+mod _polos {
+    #[pymodule_export]
+    use super::bridge::Bridge;
+    #[pymodule_export]
+    use super::core::Core;
+    #[pymodule_export]
+    use super::time::{check_spec, configure_tzdb, explain, next_slots, tzdb_version};
+    #[pymodule_export]
+    use super::worker::WorkerCore;
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        use pyo3::types::PyModuleMethods;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

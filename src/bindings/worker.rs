@@ -1,0 +1,326 @@
+//! One worker, seen from Python.
+
+use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
+use super::core::Inner;
+use super::errors::to_exception;
+use crate::api::{ScheduleRequest, new_schedules, random_bits};
+use crate::calendar::Timestamp;
+use crate::clock::Clock;
+use crate::engine::commit::{GroupCommit, Job, Report};
+use crate::engine::driver::Driver;
+use crate::engine::{Engine, EngineConfig, Message, WorkflowConfig};
+use crate::error::Error;
+use crate::host;
+use crate::model::{Ending, RunId, StepRecord, StepState, Token, WorkerId};
+use crate::plan::Backoff;
+use crate::store::{Answer, Command, Rejection, Store};
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a worker is set up; durations in microseconds.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Setup {
+    app: Arc<str>,
+    about: serde_json::Value,
+    workflows: BTreeMap<Arc<str>, WorkflowSetup>,
+    declared: Vec<ScheduleRequest>,
+    concurrency: usize,
+    lease: u64,
+    lead: u64,
+    poll_interval: u64,
+    batch_max: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkflowSetup {
+    is_schedulable: bool,
+    retry_max: u32,
+    backoff: Option<Backoff>,
+    timeout: Option<u64>,
+}
+
+/// A running engine.
+#[pyclass(frozen, module = "polos._polos")]
+pub struct WorkerCore {
+    inner: Arc<Inner>,
+    sender: Sender<Message>,
+    workflows: BTreeMap<Arc<str>, WorkflowConfig>,
+    drive: Drive,
+    starter_pid: u32,
+}
+
+enum Drive {
+    Thread(Mutex<Option<Driver>>),
+    Hand(Mutex<Engine<GroupCommit, BridgeDispatcher>>, Receiver<Message>),
+}
+
+impl WorkerCore {
+    pub(super) fn start(py: Python<'_>, inner: Arc<Inner>, setup: &str, bridge: &Bridge) -> PyResult<Self> {
+        let setup: Setup =
+            serde_json::from_str(setup).map_err(|error| to_exception(&Error::Argument(error.to_string())))?;
+        let line = bridge.line();
+        py.detach(|| Self::start_detached(inner, setup, line)).map_err(|error| to_exception(&error))
+    }
+
+    fn start_detached(inner: Arc<Inner>, setup: Setup, line: Arc<Line>) -> Result<Self, Error> {
+        let now = inner.clock.now().wall;
+        let declared = new_schedules(&inner.project, Some(&setup.app), setup.declared, now)?;
+        let workflows: BTreeMap<Arc<str>, WorkflowConfig> = setup
+            .workflows
+            .into_iter()
+            .map(|(id, workflow)| {
+                let config = WorkflowConfig {
+                    is_schedulable: workflow.is_schedulable,
+                    retry_max: workflow.retry_max,
+                    backoff: workflow.backoff.unwrap_or_default(),
+                    timeout: workflow.timeout.map(Duration::from_micros),
+                };
+                (id, config)
+            })
+            .collect();
+        let pid = i64::from(std::process::id());
+        let config = EngineConfig {
+            project: Arc::clone(&inner.project),
+            app: setup.app,
+            host: host::host_id().into(),
+            pid,
+            process_mark: host::process_mark(pid).into(),
+            about: setup.about.to_string().into(),
+            workflows: workflows.clone(),
+            declared,
+            concurrency: setup.concurrency,
+            lease: Duration::from_micros(setup.lease),
+            lead: Duration::from_micros(setup.lead),
+            poll_interval: Duration::from_micros(setup.poll_interval),
+            batch_max: setup.batch_max,
+        };
+        bury_the_dead(&inner, now)?;
+        let over = Arc::clone(&line);
+        let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
+        let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
+        let (sender, drive) = if inner.manual.is_some() {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            engine.turn(inner.clock.now());
+            (sender, Drive::Hand(Mutex::new(engine), receiver))
+        } else {
+            let on_end = Box::new(move || over.push(Item::Over));
+            let driver = Driver::start(engine, Arc::clone(&inner.clock), on_end)
+                .map_err(|error| Error::State(error.to_string()))?;
+            (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
+        };
+        let changes = sender.clone();
+        inner.store.observe(Box::new(move |commands, _| {
+            if commands.iter().any(concerns_engines) {
+                // An engine that is over needs no messages.
+                let _ = changes.send(Message::Changed);
+            }
+        }));
+        Ok(Self { inner, sender, workflows, drive, starter_pid: std::process::id() })
+    }
+
+    fn commit(&self, command: Command, done: impl FnOnce(Report) + Send + 'static) {
+        self.inner.store.submit(Job { commands: vec![command], is_patient: true, done: Box::new(done) });
+    }
+}
+
+/// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
+fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
+    let dead: Vec<Command> = inner
+        .store
+        .peers(&inner.project)?
+        .into_iter()
+        .filter(|peer| host::is_gone(&peer.host, peer.pid, &peer.process_mark))
+        .map(|peer| Command::BuryWorker { worker: peer.id, beat: peer.beat })
+        .collect();
+    if !dead.is_empty() {
+        // One that is refused was buried by somebody else meanwhile.
+        let _ = inner.store.commit(&dead, now)?;
+    }
+    Ok(())
+}
+
+/// Whether a command may have changed what an engine has to do next.
+fn concerns_engines(command: &Command) -> bool {
+    match command {
+        Command::PutSchedules(_)
+        | Command::PatchSchedule { .. }
+        | Command::DeleteSchedule { .. }
+        | Command::CreateRun(_)
+        | Command::CancelRun { .. }
+        | Command::RetryRun { .. }
+        | Command::BuryWorker { .. }
+        | Command::LeaveWorker { .. } => true,
+        Command::EnterWorker(_)
+        | Command::Beat { .. }
+        | Command::Fire { .. }
+        | Command::ClaimRuns { .. }
+        | Command::RecordStep { .. }
+        | Command::EndRun { .. }
+        | Command::Sweep { .. } => false,
+    }
+}
+
+/// Whether the claim was valid.
+fn was_valid(report: Report) -> Result<bool, Error> {
+    match report?.remove(0) {
+        Ok(_) => Ok(true),
+        Err(Rejection::Fenced) => Ok(false),
+        Err(rejection) => Err(rejection.into()),
+    }
+}
+
+#[pymethods]
+impl WorkerCore {
+    /// Records a step: `("recorded", future, is_valid)` when it is durable. `state` is `done`, `failed`, `retrying` or
+    /// `sleeping`.
+    #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments: a step costs microseconds")]
+    fn record_step(
+        &self,
+        bridge: &Bridge,
+        future: Py<PyAny>,
+        run: &str,
+        token: i64,
+        name: &str,
+        state: &str,
+        attempt: u32,
+        run_attempt: u32,
+        result: Option<&str>,
+        error: Option<&str>,
+        wakes_at: Option<i64>,
+        started_at: i64,
+    ) -> PyResult<()> {
+        let state = match state {
+            "done" => StepState::Done,
+            "failed" => StepState::Failed,
+            "retrying" => StepState::Retrying,
+            "sleeping" => StepState::Sleeping,
+            other => return Err(PyValueError::new_err(format!("no state of a step is called `{other}`"))),
+        };
+        let step = StepRecord {
+            name: name.into(),
+            state,
+            attempt,
+            run_attempt,
+            result: result.map(Into::into),
+            error: error.map(Into::into),
+            wakes_at: wakes_at.map(Timestamp::from_micros),
+            started_at: Timestamp::from_micros(started_at),
+            finished_at: self.inner.clock.now().wall,
+        };
+        let (run, token, line) = (RunId::from(run), Token(token), bridge.line());
+        let sender = self.sender.clone();
+        self.commit(Command::RecordStep { run: run.clone(), token, step }, move |report| {
+            let outcome = was_valid(report);
+            if matches!(outcome, Ok(false)) {
+                let _ = sender.send(Message::Fenced { run, token });
+            }
+            line.push(Item::Recorded(future, outcome));
+        });
+        Ok(())
+    }
+
+    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked` or `released`, `data` its result or error
+    /// (JSON). A failure is tried again as the workflow's policy says, unless `is_final`.
+    #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
+    #[pyo3(signature = (run, token, workflow, attempt, kind, data=None, wakes_at=None, is_final=false))]
+    fn end_run(
+        &self,
+        run: &str,
+        token: i64,
+        workflow: &str,
+        attempt: u32,
+        kind: &str,
+        data: Option<&str>,
+        wakes_at: Option<i64>,
+        is_final: bool,
+    ) -> PyResult<()> {
+        let data: Option<crate::model::Json> = data.map(Into::into);
+        let ending = match kind {
+            "succeeded" => Ending::Succeeded { result: data },
+            "failed" => {
+                let policy =
+                    self.workflows.get(workflow).filter(|policy| !is_final && attempt <= policy.retry_max);
+                let now = self.inner.clock.now().wall;
+                let retry_at = policy.map(|policy| policy.backoff.retry_at(run, attempt, now));
+                Ending::Failed { error: data.unwrap_or_else(|| "{}".into()), retry_at }
+            }
+            "cancelled" => Ending::Cancelled { error: data },
+            "parked" => Ending::Parked { wakes_at: Timestamp::from_micros(wakes_at.unwrap_or(i64::MAX)) },
+            "released" => Ending::Released,
+            other => return Err(PyValueError::new_err(format!("no ending is called `{other}`"))),
+        };
+        let (run, token) = (RunId::from(run), Token(token));
+        let sender = self.sender.clone();
+        // An engine that is over needs no messages.
+        let _ = sender.send(Message::Returned { run: run.clone(), token });
+        let command =
+            Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures: None };
+        self.commit(command, move |report| {
+            let is_accepted = matches!(report.as_deref(), Ok([Ok(Answer::Ended { .. })]));
+            let _ = sender.send(Message::Settled { run, token, is_accepted });
+        });
+        Ok(())
+    }
+
+    /// Rings timer `id` after `delay` microseconds: `("ring", [id, ...])`.
+    fn set_timer(&self, id: u64, delay: u64) {
+        let _ = self.sender.send(Message::SetTimer { id, delay: Duration::from_micros(delay) });
+    }
+
+    /// Takes no more work.
+    fn drain(&self) {
+        let _ = self.sender.send(Message::Drain);
+    }
+
+    /// Gives back what is still held and signs out; the calling thread waits for it.
+    fn leave(&self, py: Python<'_>) {
+        let _ = self.sender.send(Message::Leave);
+        match &self.drive {
+            Drive::Thread(driver) => {
+                let driver = driver.lock().take();
+                py.detach(|| {
+                    if let Some(mut driver) = driver {
+                        driver.join();
+                    }
+                });
+            }
+            Drive::Hand(..) => {
+                self.turn();
+            }
+        }
+    }
+
+    /// Where time is turned by hand: one turn of the engine. `(next instant or None, next in so many microseconds,
+    /// is_over)`.
+    fn turn(&self) -> Option<(Option<i64>, u64, bool)> {
+        let Drive::Hand(engine, receiver) = &self.drive else { return None };
+        let mut engine = engine.lock();
+        let now = self.inner.clock.now();
+        for message in receiver.try_iter() {
+            engine.receive(message, now);
+        }
+        let next = engine.turn(now);
+        let within = u64::try_from(next.mono.saturating_sub(now.mono).as_micros()).unwrap_or(u64::MAX);
+        Some((next.wall.map(Timestamp::as_micros), within, next.is_over))
+    }
+}
+
+impl Drop for WorkerCore {
+    fn drop(&mut self) {
+        if std::process::id() != self.starter_pid
+            && let Drive::Thread(driver) = &self.drive
+            && let Some(driver) = driver.lock().take()
+        {
+            // A forked child: the thread lives in the parent.
+            std::mem::forget(driver);
+        }
+    }
+}

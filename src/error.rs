@@ -1,0 +1,64 @@
+//! What the application's side is told when a request can't be met.
+
+use crate::calendar::ZoneError;
+use crate::cron::CronError;
+use crate::model::cadence::SpecError;
+use crate::store::{Rejection, StoreError};
+
+/// A request that failed. Every message says what was given, what is allowed and what to do.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Error {
+    /// A cron expression.
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    /// A time zone.
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    /// Another part of a schedule.
+    #[error("{0}")]
+    Schedule(String),
+    /// Another argument.
+    #[error("{0}")]
+    Argument(String),
+    /// No process has ever registered the workflow.
+    #[error("{0}")]
+    WorkflowNotFound(String),
+    /// The workflow is registered without `schedule=`.
+    #[error("{0}")]
+    WorkflowNotSchedulable(String),
+    /// No such schedule in the project.
+    #[error("there is no schedule `{0}` in this project; `schedules.list` shows those there are")]
+    ScheduleNotFound(String),
+    /// No such run in the project.
+    #[error("there is no run `{0}` in this project; `runs.list` shows those there are")]
+    RunNotFound(String),
+    /// The run or schedule is in a state in which that can't be done.
+    #[error("{0}")]
+    State(String),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<SpecError> for Error {
+    fn from(error: SpecError) -> Self {
+        match error {
+            SpecError::Cron(error) => Self::Cron(error),
+            SpecError::Zone(error) => Self::Zone(error),
+            SpecError::Invalid(text) => Self::Schedule(text),
+        }
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id.to_string()),
+            Rejection::RunNotFound(id) => Self::RunNotFound(id.to_string()),
+            Rejection::RunNotFinished(..) | Rejection::WorkerGone | Rejection::Stale | Rejection::Fenced => {
+                Self::State(rejection.to_string())
+            }
+            Rejection::Invalid(text) => Self::Argument(text),
+        }
+    }
+}
