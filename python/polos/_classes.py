@@ -28,6 +28,7 @@ __all__ = ["class_tag", "find_class", "main_module_name", "remember"]
 _MAIN_NAMES = ("__main__", "__mp_main__")  # the latter in children of multiprocessing
 _ANNOTATION_CLASSES_MAX = 2_000
 
+_NO_CLASSES: dict[str, type] = {}
 _seen: WeakValueDictionary[str, type] = WeakValueDictionary()
 
 
@@ -38,7 +39,12 @@ def main_module_name() -> str:
     if isinstance(name, str) and name:  # python -m package.module
         return name
     file = getattr(main, "__file__", None)
-    return PurePath(file).stem if isinstance(file, str) and file else "__main__"
+    return _path_parts(file)[-1] if isinstance(file, str) and file else "__main__"
+
+
+@lru_cache(maxsize=8)
+def _path_parts(file: str) -> tuple[str, ...]:
+    return PurePath(file).with_suffix("").parts
 
 
 def class_tag(cls: type) -> str:
@@ -62,7 +68,7 @@ def find_class(tag: str, annotation: Any = None) -> type | None:
     ``annotation`` is the reader's type hint, if there is one: classes that it mentions, at any
     depth, take precedence. A class that has moved to another module is found through it.
     """
-    hinted = _annotated_classes(annotation) if annotation is not None else {}
+    hinted = _annotated_classes(annotation) if annotation is not None else _NO_CLASSES
     found = hinted.get(tag)
     if found is not None:
         return found
@@ -103,7 +109,7 @@ def _is_main(main: Any, name: str) -> bool:
     # The reverse: stored by `pkg.app`, and `pkg/app.py` is run as a script now.
     file = getattr(main, "__file__", None)
     parts = tuple(name.split("."))
-    return isinstance(file, str) and PurePath(file).with_suffix("").parts[-len(parts) :] == parts
+    return isinstance(file, str) and _path_parts(file)[-len(parts) :] == parts
 
 
 def _is_named(module: str, name: str) -> bool:

@@ -106,6 +106,8 @@ def decode(data: bytes | str, annotation: Any = None, *, name: str = "result") -
     that can't be found, and for one that has changed so that it doesn't take the stored values.
     """
     if type(data) is bytes:
+        if data == b"null":
+            return None
         marked = b"$polos" in data or b"\\u0024" in data
     elif type(data) is str:
         marked = "$polos" in data or "\\u0024" in data

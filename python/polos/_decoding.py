@@ -78,8 +78,8 @@ def restore(node: Any, annotation: Any = None) -> Any:
     except Exception as error:
         # Whatever a constructor makes of damaged data; it only ever gets text and numbers.
         raise SerializationError(
-            f"stored data isn't a valid `{tag}` ({type(error).__name__}); it was written by a newer "
-            f"version or is damaged"
+            f"stored data isn't a valid `{tag}` ({type(error).__name__}); it was written by a "
+            f"newer version or is damaged"
         ) from error
 
 
@@ -279,7 +279,7 @@ def _type_from(expression: Any, annotation: Any) -> Any:
         return Union[arguments]  # noqa: UP007 - there is no other way to spell a computed union
     atom = TYPE_ATOMS.get(name)
     if isinstance(atom, type) and atom in (list, dict, tuple, set, frozenset):
-        return atom[arguments]  # type: ignore[index]
+        return atom[arguments]
     origin = find_class(name, annotation)
     if origin is None or BaseModel not in origin.__mro__:
         raise _Malformed(name)
@@ -362,12 +362,12 @@ def _dataclass(node: dict[str, Any], annotation: Any) -> Any:
     cls = _class(node, annotation, "a dataclass", dataclasses.is_dataclass)
     fields = _fields(node, "v", annotation)
     if node.get("shape") == fingerprint(cls):
-        made = object.__new__(cls)
+        made: Any = object.__new__(cls)
         known = shape_fields(cls)
         if not fields.keys() <= set(known):
             raise _Malformed
     else:
-        settable = {f.name for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+        settable = {f.name for f in dataclasses.fields(cls) if f.init}
         made = _validated(cls, {n: v for n, v in fields.items() if n in settable}, fields)
         fields = {}
     for name, value in fields.items():
@@ -392,7 +392,7 @@ def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
         return changed
     if not fields.keys() <= cls.model_fields.keys() or not (extra is None or type(extra) is dict):
         raise _Malformed
-    made = cls.__new__(cls)
+    made: BaseModel = cls.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
     _set(made, "__pydantic_extra__", extra)

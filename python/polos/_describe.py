@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 def type_name(cls: type) -> str:
     """The dotted name of a class, without ``builtins``."""
     name = printable(cls.__qualname__)
-    module = cls.__module__
+    module: Any = cls.__module__
     if not isinstance(module, str) or module == "builtins":
         return name
     return f"{printable(module)}.{name}"

@@ -200,7 +200,7 @@ def _dict(value: dict[Any, Any], depth: int, budget: _Budget) -> Any:
 def _pairs(tag: str, value: dict[Any, Any], depth: int, budget: _Budget) -> dict[str, Any]:
     if depth >= DEPTH_MAX:
         raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
-    pairs = []
+    pairs: list[list[Any]] = []
     step = ""
     try:
         for key, item in value.items():
@@ -259,7 +259,7 @@ def _sequence(tag: str) -> _Encoder:
 
 
 def _deque(value: deque[Any], depth: int, budget: _Budget) -> Any:
-    node = {TAG: "deque", "v": _list(value, depth, budget)}
+    node: dict[str, Any] = {TAG: "deque", "v": _list(value, depth, budget)}
     if value.maxlen is not None:
         node["maxlen"] = value.maxlen
     return node
@@ -515,7 +515,7 @@ def _dataclass(cls: type) -> _Encoder:
     def encode(value: Any, depth: int, budget: _Budget) -> Any:
         budget.take(50)
         fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        node = {TAG: "dataclass", "type": tag, "shape": shape}
+        node: dict[str, Any] = {TAG: "dataclass", "type": tag, "shape": shape}
         node["v"] = _named(value, fields, depth, budget, ".{}")
         more = {
             name: item
@@ -569,11 +569,22 @@ def shape_fields(cls: type) -> tuple[str, ...]:
 
 
 def fingerprint(cls: type) -> str:
-    """Changes when a field is added, removed, renamed or given another type.
+    """A text that changes when a field is added, removed, renamed or given another type.
 
     While it is the same, an object is restored exactly as it was, without its validators:
     they need not accept their own output. Otherwise they decide whether the old values will do.
     """
+    known = _fingerprints.get(cls)
+    if known is None:
+        known = _fingerprints[cls] = _fingerprint(cls)
+    return known
+
+
+_fingerprints: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+
+
+def _fingerprint(cls: type) -> str:
+    parts: list[tuple[str, Any]]
     if issubclass(cls, BaseModel):
         parts = [(name, field.annotation) for name, field in cls.model_fields.items()]
         parts += [(name, None) for name in sorted(cls.__private_attributes__)]
