@@ -1,0 +1,184 @@
+"""Names for classes in stored data, and the way back from a name to a class.
+
+A class is named ``"module:Qual.Name"``. The way back only ever *looks*: among the classes that
+the reader's annotation mentions, among the modules that the application has imported already,
+and among the classes that this process has stored itself (all that can find a class defined
+inside a function). Nothing is imported, called, or fetched through attributes that could run
+code, because a stored name says so.
+
+A class of a script is in ``__main__`` when the script is run, and in a module of the file's
+name when it is imported. Both are named after the file, so each finds what the other stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel
+
+__all__ = ["class_tag", "find_class", "main_module_name", "remember"]
+
+_MAIN_NAMES = ("__main__", "__mp_main__")  # the latter in children of multiprocessing
+_ANNOTATION_CLASSES_MAX = 2_000
+
+_NO_CLASSES: dict[str, type] = {}
+_seen: WeakValueDictionary[str, type] = WeakValueDictionary()
+
+
+def main_module_name() -> str:
+    """What the main script would be called if it were imported; ``__main__`` if unknown."""
+    main = sys.modules.get("__main__")
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if isinstance(name, str) and name:  # python -m package.module
+        return name
+    file = getattr(main, "__file__", None)
+    return _path_parts(file)[-1] if isinstance(file, str) and file else "__main__"
+
+
+@lru_cache(maxsize=8)
+def _path_parts(file: str) -> tuple[str, ...]:
+    return PurePath(file).with_suffix("").parts
+
+
+def class_tag(cls: type) -> str:
+    """The name under which ``cls`` is stored."""
+    return f"{_module_name(cls)}:{cls.__qualname__}"
+
+
+def _module_name(cls: type) -> str:
+    module = cls.__module__
+    return main_module_name() if module in _MAIN_NAMES else module
+
+
+def remember(cls: type) -> None:
+    """Let :func:`find_class` find ``cls`` as long as it is alive."""
+    _seen[class_tag(cls)] = cls
+
+
+def find_class(tag: str, annotation: Any = None) -> type | None:
+    """The class that was stored as ``tag``, or ``None`` if this process hasn't got it.
+
+    ``annotation`` is the reader's type hint, if there is one: classes that it mentions, at any
+    depth, take precedence. A class that has moved to another module is found through it.
+    """
+    hinted = _annotated_classes(annotation) if annotation is not None else _NO_CLASSES
+    found = hinted.get(tag)
+    if found is not None:
+        return found
+    module_name, _, qualname = tag.partition(":")
+    for module in _modules(module_name):
+        found = _look_up(module, qualname)
+        # A name may lead to another class by now, one that was imported under it: not ours.
+        if (
+            found is not None
+            and found.__qualname__ == qualname
+            and _is_named(found.__module__, module_name)
+        ):
+            return found
+    return _seen.get(tag) or hinted.get(qualname)
+
+
+def _modules(name: str) -> Iterator[Any]:
+    """Imported modules that a class stored under module ``name`` may be in by now."""
+    main = sys.modules.get("__main__")
+    # The running script first: its classes are the ones that its own handlers use.
+    if main is not None and _is_main(main, name):
+        yield main
+    if name in _MAIN_NAMES:
+        return
+    if name in sys.modules:
+        yield sys.modules[name]
+        return
+    # `python pkg/app.py` stores as `app` what `polos run pkg.app` knows as `pkg.app`.
+    ending = "." + name
+    alike = [module for other, module in list(sys.modules.items()) if other.endswith(ending)]
+    if len(alike) == 1:
+        yield alike[0]
+
+
+def _is_main(main: Any, name: str) -> bool:
+    if main_module_name() == name:
+        return True
+    # The reverse: stored by `pkg.app`, and `pkg/app.py` is run as a script now.
+    file = getattr(main, "__file__", None)
+    parts = tuple(name.split("."))
+    return isinstance(file, str) and _path_parts(file)[-len(parts) :] == parts
+
+
+def _is_named(module: str, name: str) -> bool:
+    return module in _MAIN_NAMES or module == name or module.endswith("." + name)
+
+
+def _look_up(module: Any, qualname: str) -> type | None:
+    found = module
+    for part in qualname.split("."):
+        try:
+            # Past any `__getattr__`, property or metaclass: nothing may run here.
+            names = (
+                type.__getattribute__(found, "__dict__")
+                if isinstance(found, type)
+                else object.__getattribute__(found, "__dict__")
+            )
+        except AttributeError:
+            return None
+        found = names.get(part)
+        if found is None:
+            return None
+    return found if isinstance(found, type) else None
+
+
+@lru_cache(maxsize=256)
+def _annotated_classes_cached(annotation: Any) -> dict[str, type]:
+    return _collect(annotation)
+
+
+def _annotated_classes(annotation: Any) -> dict[str, type]:
+    try:
+        return _annotated_classes_cached(annotation)
+    except TypeError:  # unhashable, such as Annotated[int, []]
+        return _collect(annotation)
+
+
+def _collect(annotation: Any) -> dict[str, type]:
+    """Classes that a type hint mentions, by tag; and by qualified name, for one that moved."""
+    by_name: dict[str, type] = {}
+    seen: set[int] = set()
+    keep: list[Any] = []  # keeps what `seen` knows by id alive
+    todo = [annotation]
+    while todo and len(seen) < _ANNOTATION_CLASSES_MAX:
+        hint = todo.pop()
+        if id(hint) in seen:
+            continue
+        seen.add(id(hint))
+        keep.append(hint)
+        # Generic aliases, unions, Annotated, Literal; NewType; `type X = ...`.
+        todo.extend(typing.get_args(hint))
+        todo.append(typing.get_origin(hint))
+        if isinstance(hint, type):
+            if hint.__module__ not in ("builtins", "typing"):
+                by_name.setdefault(hint.__qualname__, hint)
+                by_name.setdefault(class_tag(hint), hint)
+                todo.extend(_field_hints(hint))
+        elif hint is not None:
+            todo.append(getattr(hint, "__supertype__", None))
+            todo.append(getattr(hint, "__value__", None))
+    return by_name
+
+
+def _field_hints(cls: type) -> list[Any]:
+    if BaseModel in cls.__mro__:
+        assert issubclass(cls, BaseModel)
+        return [field.annotation for field in cls.model_fields.values()]
+    if not (dataclasses.is_dataclass(cls) or "__annotations__" in cls.__dict__):
+        return []
+    try:
+        return list(typing.get_type_hints(cls, include_extras=True).values())
+    except Exception:  # unresolvable names; the hints only help, they aren't needed
+        return []

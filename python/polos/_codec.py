@@ -1,0 +1,227 @@
+"""Values as JSON that remembers their types: results of steps and runs, payloads, inputs.
+
+What JSON has is stored as JSON: ``None``, ``bool``, ``str``, ``list``, ``dict`` with ``str``
+keys, finite ``float``, ``int`` of up to 64 bits. Everything else is an object with the key
+``"$polos"``, which says what it is:
+
+=========================================  ====================================================
+``{"$polos": "datetime", "v": ...,``       ISO text; ``zone`` if it is in a ``ZoneInfo``, ``fold``
+``"zone": "Europe/Paris", "fold": 1}``     if it is 1, ``name`` if a fixed offset has one
+``{"$polos": "tuple", "v": [...]}``        likewise ``set``, ``frozenset``, ``deque``
+``{"$polos": "dict", "v": [[k, v], ...]}`` a ``dict`` with other keys, or with the key
+                                           ``"$polos"``; likewise ``OrderedDict``, ``Counter``
+``{"$polos": "bytes", "v": "aGk="}``       base64; likewise ``bytearray``, and ``str`` with lone
+                                           surrogates
+``{"$polos": "Decimal", "v": "1.50"}``     likewise ``UUID``, ``float`` (``nan``, ``inf``), ``int``
+                                           (hexadecimal), ``date``, ``time``, IP addresses
+``{"$polos": "enum", "type": "app:Color",  the member's name; a ``flag`` has its value
+``"v": "RED"}``
+``{"$polos": "model", "type": "app:User",  a pydantic model by its fields, ``extra``, ``private``
+``"shape": "90a4…", "v": {...}}``          and the fields that were ``set``; likewise
+                                           ``dataclass`` and ``namedtuple``
+=========================================  ====================================================
+
+**Models and dataclasses** are stored field by field with this codec, not with
+``model_dump``: a field of type ``Any`` that holds a datetime, a ``SecretStr``, a subclass in a
+field of its base class all come back as they were. They are restored without ``__init__`` and
+validators, as ``copy`` does, because a validator need not accept what it has returned. ``shape``
+is a fingerprint of the field names and types: where the class has changed since, the stored
+values are validated by the new class instead.
+
+**Decoding** runs nothing that stored data names: no pickle, no import, no call; see
+``_classes`` for how a class is found, and ``_decoding`` for the rest. Data that isn't ours, or
+whose class can't be found, is a :class:`SerializationError`, never something similar.
+
+Secrets are stored readable, as the run needs them back: protect the database accordingly.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from polos._decoding import restore
+from polos._encoding import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge, tree
+from polos.exceptions import PayloadTooLargeError, SerializationError
+
+__all__ = ["SIZE_MAX", "decode", "encode", "to_jsonable"]
+
+SIZE_MAX = 16 * 1024 * 1024
+"""Bytes that one stored value may take as JSON, unless a call says otherwise (16 MiB).
+
+A value is read and written whole, in memory, on every replay of its run; what is larger belongs
+in a file or an object store, and its name in the result.
+"""
+
+_INF = float("inf")
+_NOT_PLAIN = -1
+
+
+def encode(
+    value: Any, annotation: Any = None, *, limit: int = SIZE_MAX, name: str = "result"
+) -> bytes:
+    """``value`` as JSON in UTF-8.
+
+    ``annotation`` is the type hint that it was returned or given under, if there is one; it
+    isn't needed to store a value, only to restore one (see :func:`decode`). ``limit`` is in
+    bytes; ``name`` is what the value is called in errors.
+
+    Raises :class:`SerializationError`, naming the type and the place inside the value, for what
+    can't be stored, and :class:`PayloadTooLargeError` for what is larger than ``limit``.
+    """
+    if value is None:
+        return b"null"
+    try:
+        # Most results are plain: a look at each value is faster than building a second tree.
+        if _plain_size(value, 0, limit) >= 0:
+            try:
+                data = to_json(value)
+            except ValueError:  # a lone surrogate
+                data = _dump(tree(value, limit))
+        else:
+            data = _dump(tree(value, limit))
+    except Refused as refused:
+        raise _refusal(refused, name) from None
+    except TooLarge as large:
+        raise _too_large(name, large.size, limit, "at least ") from None
+    except RecursionError:
+        raise SerializationError(f"`{name}` is nested too deeply to be stored") from None
+    except RuntimeError as error:  # a dict or set that changed while it was read
+        raise SerializationError(f"`{name}` can't be stored: {error}") from error
+    if len(data) > limit:
+        raise _too_large(name, len(data), limit, "")
+    return data
+
+
+def decode(data: bytes | str, annotation: Any = None, *, name: str = "result") -> Any:
+    """The value that :func:`encode` was given, with the same types all the way down.
+
+    ``annotation`` is the type hint of the reader. Classes that it mentions are found wherever
+    they are defined; other ones need to be imported already, under the name they were stored
+    with.
+
+    Raises :class:`SerializationError` for data that :func:`encode` didn't write, for a class
+    that can't be found, and for one that has changed so that it doesn't take the stored values.
+    """
+    if type(data) is bytes:
+        if data == b"null":
+            return None
+        marked = b"$polos" in data or b"\\u0024" in data
+    elif type(data) is str:
+        marked = "$polos" in data or "\\u0024" in data
+    else:
+        raise SerializationError(
+            f"stored `{name}` is of type `{type(data).__name__}`, expected JSON text"
+        )
+    try:
+        try:
+            node = from_json(data, allow_inf_nan=False)
+        except ValueError as error:
+            if "recursion limit" not in str(error):
+                raise
+            # That parser stops at 200 levels of JSON, which tags reach in fewer of values.
+            node = json.loads(data)
+        return restore(node, annotation) if marked else node
+    except RecursionError:
+        raise SerializationError(
+            f"stored `{name}` is nested too deeply; it is damaged or wasn't written by polos"
+        ) from None
+    except SerializationError:
+        raise
+    except ValueError as error:
+        raise SerializationError(f"stored `{name}` isn't JSON: {error}") from None
+
+
+def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> Any:
+    """``value`` as a tree of plain JSON types, in the format of :func:`encode`.
+
+    Plain values are returned as they are (a copy). Raises what :func:`encode` raises.
+    """
+    return json.loads(encode(value, limit=limit, name=name))
+
+
+def _plain_size(value: Any, depth: int, limit: int) -> int:
+    """Roughly the size of a value that is plain JSON through and through; -1 for any other."""
+    kind = type(value)
+    size = 2
+    if kind is dict:
+        if TAG in value or depth >= DEPTH_MAX:
+            return _NOT_PLAIN
+        for key, item in value.items():
+            if type(key) is not str:
+                return _NOT_PLAIN
+            kind = type(item)
+            if kind is str:
+                size += len(key) + len(item)
+            elif kind is int:
+                if not -PLAIN_INT_MAX <= item <= PLAIN_INT_MAX:
+                    return _NOT_PLAIN
+                size += len(key)
+            elif item is None or kind is bool:
+                size += len(key)
+            else:
+                inner = _plain_size(item, depth + 1, limit)
+                if inner < 0:
+                    return _NOT_PLAIN
+                size += len(key) + inner
+                if size > limit:
+                    raise TooLarge(size)
+    elif kind is list:
+        if depth >= DEPTH_MAX:
+            return _NOT_PLAIN
+        size += len(value)
+        for item in value:
+            kind = type(item)
+            if kind is str:
+                size += len(item)
+            elif kind is int:
+                if not -PLAIN_INT_MAX <= item <= PLAIN_INT_MAX:
+                    return _NOT_PLAIN
+            elif item is not None and kind is not bool:
+                inner = _plain_size(item, depth + 1, limit)
+                if inner < 0:
+                    return _NOT_PLAIN
+                size += inner
+                if size > limit:
+                    raise TooLarge(size)
+    elif kind is float:
+        if not -_INF < value < _INF:
+            return _NOT_PLAIN
+    elif kind is str:
+        size += len(value)
+    elif kind is int:
+        if not -PLAIN_INT_MAX <= value <= PLAIN_INT_MAX:
+            return _NOT_PLAIN
+    elif value is not None and kind is not bool:
+        return _NOT_PLAIN
+    if size > limit:
+        raise TooLarge(size)
+    return size
+
+
+def _dump(node: Any) -> bytes:
+    try:
+        return to_json(node)
+    except ValueError:  # more than 254 levels
+        return json.dumps(node, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refusal(refused: Refused, name: str) -> SerializationError:
+    path, endless = refused.located()
+    if endless:
+        return SerializationError(
+            f"`{name}{path}` contains itself, and JSON has no end for that; store a copy "
+            f"without the reference"
+        )
+    return SerializationError(f"`{name}{path}` {refused.reason}")
+
+
+def _too_large(name: str, size: int, limit: int, bound: str) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"`{name}` takes {bound}{size:,} bytes as JSON, the limit is {limit:,}; store it in a "
+        f"file or object store and return where it is",
+        size=size,
+        limit=limit,
+    )

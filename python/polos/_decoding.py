@@ -1,0 +1,475 @@
+"""From a tree of plain JSON types back to the value that it stands for (see ``_codec``).
+
+The tree comes from a database and may say anything. Classes are looked up, never imported, and
+objects are put together without calling them: of the application's code, only the validators
+of a class that has changed since are run, and ``__hash__`` of what is put into a set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import pathlib
+import re
+from base64 import b64decode
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Union
+from zoneinfo import ZoneInfo
+
+from pydantic import AliasChoices, BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import MultiHostUrl, TzInfo, Url
+
+from polos._classes import class_tag, find_class
+from polos._describe import shown
+from polos._encoding import (
+    FACTORIES,
+    TAG,
+    TEXT_TYPES,
+    TYPE_ATOMS,
+    fingerprint,
+    is_named_tuple,
+    shape_fields,
+)
+from polos.exceptions import SerializationError
+
+__all__ = ["restore", "validation_text"]
+
+_set = object.__setattr__
+
+
+class _Malformed(Exception):
+    """The tree isn't one that the encoder writes."""
+
+
+def restore(node: Any, annotation: Any = None) -> Any:
+    """The value that ``node`` stands for; lists and dicts of ``node`` are reused for it.
+
+    ``annotation`` helps to find classes. Raises :class:`SerializationError` for a class that
+    this process hasn't got or that has changed incompatibly, and for a tree that is no value.
+    """
+    kind = type(node)
+    if kind is list:
+        for index, item in enumerate(node):
+            if type(item) in _CONTAINERS:
+                node[index] = restore(item, annotation)
+        return node
+    if kind is not dict:
+        return node
+    if TAG not in node:
+        for key, item in node.items():
+            if type(item) in _CONTAINERS:
+                node[key] = restore(item, annotation)
+        return node
+    tag = node[TAG]
+    decoder = _DECODERS.get(tag) if type(tag) is str else None
+    if decoder is None:
+        raise SerializationError(
+            f"stored data has the tag {shown(tag)}, which this version of polos doesn't know; "
+            f"it was written by a newer version or is damaged"
+        )
+    try:
+        return decoder(node, annotation)
+    except (SerializationError, RecursionError):
+        raise
+    except Exception as error:
+        # Whatever a constructor makes of damaged data; it only ever gets text and numbers.
+        raise SerializationError(
+            f"stored data isn't a valid `{tag}` ({type(error).__name__}); it was written by a "
+            f"newer version or is damaged"
+        ) from error
+
+
+_CONTAINERS = (list, dict)
+
+
+def _get(node: dict[str, Any], name: str, kind: type) -> Any:
+    value = node.get(name)
+    if type(value) is not kind:
+        raise _Malformed(name)
+    return value
+
+
+# --- types of the standard library -----------------------------------------------------------
+
+
+def _int(node: dict[str, Any], annotation: Any) -> int:
+    return int(_get(node, "v", str), 16)
+
+
+def _float(node: dict[str, Any], annotation: Any) -> float:
+    return {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}[_get(node, "v", str)]
+
+
+def _str(node: dict[str, Any], annotation: Any) -> str:
+    return b64decode(_get(node, "v", str), validate=True).decode("utf-8", "surrogatepass")
+
+
+def _plain_str(value: Any) -> str:
+    """A string inside a tag that may itself be tagged, for a lone surrogate."""
+    text = restore(value)
+    if type(text) is not str:
+        raise _Malformed
+    return text
+
+
+def _items(node: dict[str, Any], annotation: Any) -> list[Any]:
+    items = _get(node, "v", list)
+    for index, item in enumerate(items):
+        if type(item) in _CONTAINERS:
+            items[index] = restore(item, annotation)
+    return items  # type: ignore[no-any-return]
+
+
+def _tuple(node: dict[str, Any], annotation: Any) -> tuple[Any, ...]:
+    return tuple(_items(node, annotation))
+
+
+def _of_items(kind: Callable[[list[Any]], Any]) -> Callable[[dict[str, Any], Any], Any]:
+    return lambda node, annotation: kind(_items(node, annotation))
+
+
+def _deque(node: dict[str, Any], annotation: Any) -> deque[Any]:
+    length = None if "maxlen" not in node else _get(node, "maxlen", int)
+    return deque(_items(node, annotation), length)
+
+
+def _pairs(node: dict[str, Any], annotation: Any) -> list[tuple[Any, Any]]:
+    pairs = _get(node, "v", list)
+    for index, (key, value) in enumerate(pairs):
+        pairs[index] = (restore(key, annotation), restore(value, annotation))
+    return pairs  # type: ignore[no-any-return]
+
+
+def _mapping(kind: Callable[[], Any]) -> Callable[[dict[str, Any], Any], Any]:
+    def decode(node: dict[str, Any], annotation: Any) -> Any:
+        made = kind()
+        for key, value in _pairs(node, annotation):
+            made[key] = value
+        return made
+
+    return decode
+
+
+def _defaultdict(node: dict[str, Any], annotation: Any) -> defaultdict[Any, Any]:
+    name = node.get("factory")
+    factory = None if name is None else FACTORIES[name]
+    return defaultdict(factory, _pairs(node, annotation))
+
+
+def _binary(kind: Callable[[bytes], Any]) -> Callable[[dict[str, Any], Any], Any]:
+    return lambda node, annotation: kind(b64decode(_get(node, "v", str), validate=True))
+
+
+def _text(kind: type) -> Callable[[dict[str, Any], Any], Any]:
+    return lambda node, annotation: kind(_get(node, "v", str))
+
+
+def _numbers(node: dict[str, Any], count: int, *kinds: type) -> list[Any]:
+    numbers = [restore(part) for part in _get(node, "v", list)]
+    if len(numbers) != count or any(type(number) not in kinds for number in numbers):
+        raise _Malformed
+    return numbers
+
+
+def _complex(node: dict[str, Any], annotation: Any) -> complex:
+    return complex(*_numbers(node, 2, float))
+
+
+def _fraction(node: dict[str, Any], annotation: Any) -> Fraction:
+    return Fraction(*_numbers(node, 2, int))
+
+
+def _timedelta(node: dict[str, Any], annotation: Any) -> timedelta:
+    return timedelta(*_numbers(node, 3, int))
+
+
+def _date(node: dict[str, Any], annotation: Any) -> date:
+    return date.fromisoformat(_get(node, "v", str))
+
+
+def _clock(kind: type[datetime] | type[time]) -> Callable[[dict[str, Any], Any], Any]:
+    def decode(node: dict[str, Any], annotation: Any) -> Any:
+        value = kind.fromisoformat(_get(node, "v", str))
+        fold = node.get("fold", 0)
+        zone = value.tzinfo
+        if "zone" in node:
+            key = _get(node, "zone", str)
+            # Without dots, so that no file besides those of the zones can be meant.
+            if zone is not None or not re.fullmatch(r"[A-Za-z0-9_+/-]{1,80}", key):
+                raise _Malformed
+            try:
+                zone = ZoneInfo(key)
+            except Exception as error:
+                raise SerializationError(
+                    f"a stored {tag_of(kind)} is in the time zone `{key}`, which this machine "
+                    f"doesn't know; update the `tzdata` package"
+                ) from error
+        elif "of" in node:
+            offset = None if zone is None else zone.utcoffset(None)
+            if node["of"] != "pydantic" or zone is None or offset is None:
+                raise _Malformed
+            zone = TzInfo(int(offset.total_seconds()))
+        elif "name" in node:
+            offset = None if zone is None else zone.utcoffset(None)
+            if zone is None or offset is None:
+                raise _Malformed
+            zone = timezone(offset, _plain_str(node["name"]))
+        return value.replace(tzinfo=zone, fold=fold)
+
+    return decode
+
+
+def tag_of(kind: type) -> str:
+    """The tag of a type that is stored under its own name."""
+    return kind.__name__
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+
+def _class(node: dict[str, Any], annotation: Any, kind: str, fits: Callable[[type], bool]) -> type:
+    tag = _get(node, "type", str)
+    found = find_class(tag, annotation) or _generic(node, tag, annotation)
+    module, _, name = tag.partition(":")
+    if found is None:
+        if "<locals>" in name:
+            raise SerializationError(
+                f"stored data has the type {shown(tag)}, defined inside a function, where it "
+                f"can't be found again; define it at the top level of a module, or name it in "
+                f"the return annotation of the function that returned it"
+            )
+        raise SerializationError(
+            f"stored data has the type {shown(tag)}, which this process hasn't got; import "
+            f"{shown(module)} before the worker starts, or, if the class was renamed or moved, "
+            f"keep its old name there"
+        )
+    if not fits(found):
+        raise SerializationError(
+            f"stored data has the type {shown(tag)}, which was {kind} when it was stored and no "
+            f"longer is one; bring the old class back under that name until no run needs it"
+        )
+    return found
+
+
+def _generic(node: dict[str, Any], tag: str, annotation: Any) -> type | None:
+    expression = node.get("generic")
+    if not isinstance(expression, dict):
+        return None
+    made = _type_from(expression, annotation)
+    return made if isinstance(made, type) and made.__qualname__ == tag.partition(":")[2] else None
+
+
+def _type_from(expression: Any, annotation: Any) -> Any:
+    """The type that an expression describes; raises where there is none such."""
+    if isinstance(expression, str):
+        atom = TYPE_ATOMS.get(expression)
+        if atom is not None:
+            return atom
+        found = find_class(expression, annotation)
+        if found is None:
+            raise _Malformed(expression)
+        return found
+    name = expression["of"]
+    arguments = tuple(_type_from(part, annotation) for part in _get(expression, "args", list))
+    if name == "|":
+        return Union[arguments]  # noqa: UP007 - there is no other way to spell a computed union
+    atom = TYPE_ATOMS.get(name)
+    if isinstance(atom, type) and atom in (list, dict, tuple, set, frozenset):
+        return atom[arguments]
+    origin = find_class(name, annotation)
+    if origin is None or BaseModel not in origin.__mro__:
+        raise _Malformed(name)
+    return origin[arguments]  # type: ignore[index]
+
+
+def _fields(node: dict[str, Any], name: str, annotation: Any) -> dict[str, Any]:
+    fields = _get(node, name, dict)
+    for key, item in fields.items():
+        if type(item) in _CONTAINERS:
+            fields[key] = restore(item, annotation)
+    return fields  # type: ignore[no-any-return]
+
+
+def _is_enum(cls: type) -> bool:
+    return isinstance(cls, enum.EnumMeta)
+
+
+def _enum(node: dict[str, Any], annotation: Any) -> enum.Enum:
+    cls = _class(node, annotation, "an enum", _is_enum)
+    name = _get(node, "v", str)
+    member = vars(cls)["_member_map_"].get(name)
+    if member is None:
+        raise SerializationError(
+            f"stored data has the member {shown(name)} of the enum `{class_tag(cls)}`, which "
+            f"has only {shown(list(vars(cls)['_member_map_']))}; bring the member back"
+        )
+    return member  # type: ignore[no-any-return]
+
+
+def _flag(node: dict[str, Any], annotation: Any) -> enum.Flag:
+    cls = _class(
+        node,
+        annotation,
+        "a flag",
+        lambda c: isinstance(c, enum.EnumMeta) and enum.Flag in c.__mro__,
+    )
+    value = restore(node.get("v"))
+    if type(value) is not int:
+        raise _Malformed
+    return cls(value)  # type: ignore[no-any-return]
+
+
+def _path(node: dict[str, Any], annotation: Any) -> PurePath:
+    name = _get(node, "type", str)
+    kinds = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
+    if name not in kinds:
+        raise _Malformed
+    return getattr(pathlib, name)(_plain_str(node["v"]))  # type: ignore[no-any-return]
+
+
+def _secret(node: dict[str, Any], annotation: Any) -> SecretStr | SecretBytes:
+    value = restore(node["v"])
+    if node["type"] == "SecretStr" and type(value) is str:
+        return SecretStr(value)
+    if node["type"] == "SecretBytes" and type(value) is bytes:
+        return SecretBytes(value)
+    raise _Malformed
+
+
+def _url(node: dict[str, Any], annotation: Any) -> Any:
+    cls = _class(
+        node,
+        annotation,
+        "a URL type of pydantic",
+        lambda c: c in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in c.__mro__),
+    )
+    return TypeAdapter(cls).validate_python(_get(node, "v", str))
+
+
+def _named_tuple(node: dict[str, Any], annotation: Any) -> Any:
+    cls = _class(node, annotation, "a named tuple", is_named_tuple)
+    fields = _fields(node, "v", annotation)
+    if node.get("shape") != fingerprint(cls) or tuple(fields) != shape_fields(cls):
+        return _validated(cls, fields)
+    return tuple.__new__(cls, fields.values())
+
+
+def _dataclass(node: dict[str, Any], annotation: Any) -> Any:
+    cls = _class(node, annotation, "a dataclass", dataclasses.is_dataclass)
+    fields = _fields(node, "v", annotation)
+    if node.get("shape") == fingerprint(cls):
+        made: Any = object.__new__(cls)
+        known = shape_fields(cls)
+        if not fields.keys() <= set(known):
+            raise _Malformed
+    else:
+        settable = {f.name for f in dataclasses.fields(cls) if f.init}
+        made = _validated(cls, {n: v for n, v in fields.items() if n in settable}, fields)
+        fields = {}
+    for name, value in fields.items():
+        _set(made, name, value)
+    if "more" in node:
+        made.__dict__.update(_fields(node, "more", annotation))
+    return made
+
+
+def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
+    cls = _class(node, annotation, "a pydantic model", lambda c: BaseModel in c.__mro__)
+    assert issubclass(cls, BaseModel)
+    fields = _fields(node, "v", annotation)
+    extra = restore(node.get("extra"), annotation)
+    private = _fields(node, "private", annotation) if "private" in node else {}
+    given = set(_get(node, "set", list)) if "set" in node else set(cls.model_fields)
+    if node.get("shape") != fingerprint(cls):
+        changed: BaseModel = _validated(cls, _by_alias(cls, fields) | (extra or {}), fields)
+        for name, value in private.items():
+            if name in cls.__private_attributes__:
+                setattr(changed, name, value)
+        return changed
+    if not fields.keys() <= cls.model_fields.keys() or not (extra is None or type(extra) is dict):
+        raise _Malformed
+    made: BaseModel = cls.__new__(cls)
+    _set(made, "__dict__", fields)
+    _set(made, "__pydantic_fields_set__", given)
+    _set(made, "__pydantic_extra__", extra)
+    _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
+    return made
+
+
+def _by_alias(cls: type[BaseModel], fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` under the names that validation expects."""
+    named = {}
+    for name, value in fields.items():
+        field = cls.model_fields.get(name)
+        alias = field.validation_alias if field is not None else None
+        if isinstance(alias, AliasChoices):
+            alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
+        named[alias if isinstance(alias, str) else name] = value
+    return named
+
+
+def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None = None) -> Any:
+    """An object of a class that has changed since, if the class accepts what was stored."""
+    gone = sorted((values if stored is None else stored).keys() - set(shape_fields(cls)))
+    problem = f"it has no field `{gone[0]}` any more" if gone else ""
+    if not gone:
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            problem = validation_text(error)
+        except Exception as error:  # a validator's own trouble, or no schema for the class
+            problem = f"{type(error).__name__}: {shown(str(error))}"
+    raise SerializationError(
+        f"stored data has the type `{class_tag(cls)}`, which has changed and doesn't take the "
+        f"stored values: {problem}; give new fields defaults, and keep old ones until no run "
+        f"needs them"
+    )
+
+
+def validation_text(error: ValidationError, limit: int = 3) -> str:
+    """What is wrong, field by field, without the values, which may be secret."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    parts = []
+    for problem in problems[:limit]:
+        place = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"]
+        text = message[:1].lower() + message[1:]
+        parts.append(f"`{place}`: {text}" if place else text)
+    more = len(problems) - limit
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+_DECODERS: dict[str, Callable[[dict[str, Any], Any], Any]] = {
+    "int": _int,
+    "float": _float,
+    "str": _str,
+    "tuple": _tuple,
+    "set": _of_items(set),
+    "frozenset": _of_items(frozenset),
+    "deque": _deque,
+    "dict": _mapping(dict),
+    "OrderedDict": _mapping(OrderedDict),
+    "Counter": _mapping(Counter),
+    "defaultdict": _defaultdict,
+    "bytes": _binary(bytes),
+    "bytearray": _binary(bytearray),
+    "complex": _complex,
+    "Fraction": _fraction,
+    "datetime": _clock(datetime),
+    "time": _clock(time),
+    "date": _date,
+    "timedelta": _timedelta,
+    "enum": _enum,
+    "flag": _flag,
+    "path": _path,
+    "secret": _secret,
+    "url": _url,
+    "namedtuple": _named_tuple,
+    "dataclass": _dataclass,
+    "model": _model,
+    **{tag: _text(cls) for tag, cls in TEXT_TYPES.items()},
+}

@@ -1,0 +1,52 @@
+"""Values and types as error messages show them: short, on one line, and never failing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["nearest", "printable", "shown", "type_name"]
+
+_LONGEST = 80
+
+
+def shown(value: Any) -> str:
+    """``value`` in backticks, shortened; its type alone where it has no readable form."""
+    if type(value) is str:
+        # Sliced first: the repr of a megabyte would cost more than the check that failed.
+        text = repr(value[: _LONGEST + 1])
+    else:
+        try:
+            text = printable(repr(value))
+        except BaseException:  # whatever a foreign __repr__ does, the message gets out
+            return f"an object of type `{type_name(type(value))}`"
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST] + "…"
+    return f"`{printable(text)}`"
+
+
+def printable(text: str) -> str:
+    """``text`` as plain ``str`` that any log or JSON takes: lone surrogates are escaped."""
+    # A subclass may override anything; slicing through `str` gives a real one.
+    text = str.__getitem__(text, slice(None))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def type_name(cls: type) -> str:
+    """The dotted name of a class, without ``builtins``."""
+    name = printable(cls.__qualname__)
+    module: Any = cls.__module__
+    if not isinstance(module, str) or module == "builtins":
+        return name
+    return f"{printable(module)}.{name}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A suggestion to append to an error, "; did you mean `x`?", or nothing."""
+    found = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
+    return f"; did you mean `{found[0]}`?" if found else ""

@@ -1,0 +1,649 @@
+"""From a value to the tree of plain JSON types that stands for it (see ``_codec``).
+
+The type of a value decides, exactly: a subclass is something else, and what isn't known is
+refused rather than stored as something similar.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import inspect
+import re
+import typing
+from base64 import b64encode
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from pathlib import PurePath
+from types import UnionType
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic_core import MultiHostUrl, TzInfo, Url
+
+from polos._classes import class_tag, main_module_name, remember
+from polos._describe import printable, type_name
+
+__all__ = [
+    "DEPTH_MAX",
+    "FACTORIES",
+    "PLAIN_INT_MAX",
+    "TAG",
+    "TEXT_TYPES",
+    "TYPE_ATOMS",
+    "Refused",
+    "TooLarge",
+    "fingerprint",
+    "is_named_tuple",
+    "shape_fields",
+    "tree",
+]
+
+TAG = "$polos"
+DEPTH_MAX = 200
+PLAIN_INT_MAX = 2**63 - 1
+_INF = float("inf")
+
+# Types whose text is their value, both ways.
+TEXT_TYPES: dict[str, type] = {
+    "Decimal": Decimal,
+    "UUID": UUID,
+    "IPv4Address": IPv4Address,
+    "IPv4Interface": IPv4Interface,
+    "IPv4Network": IPv4Network,
+    "IPv6Address": IPv6Address,
+    "IPv6Interface": IPv6Interface,
+    "IPv6Network": IPv6Network,
+}
+
+# The default factories that a stored defaultdict may name.
+FACTORIES: dict[str, type] = {
+    factory.__name__: factory
+    for factory in (
+        bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple,
+        Counter, Decimal, OrderedDict, deque,
+    )
+}  # fmt: skip
+_FACTORY_NAMES = {factory: name for name, factory in FACTORIES.items()}
+
+
+class Refused(Exception):
+    """A value can't be stored: why, and where it is inside the outermost value."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self._way_out: list[tuple[int, str]] = []
+
+    def inside(self, container: object, step: str) -> None:
+        """Note one step of the path, from the inside out."""
+        self._way_out.append((id(container), step))
+
+    def located(self) -> tuple[str, bool]:
+        """The path from the outermost value, and whether the value contains itself."""
+        path = ""
+        seen: set[int] = set()
+        for container, step in reversed(self._way_out):
+            if container in seen:
+                return path, True
+            seen.add(container)
+            path += step
+        return (path if len(path) <= 200 else f"{path[:100]}…{path[-90:]}"), False
+
+
+class TooLarge(Exception):
+    """The value is larger than the limit: by how much isn't known, counting stopped here."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class _Budget:
+    """Counts what is encoded, to stop at a value that sharing makes huge (or endless)."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+    def take(self, size: int) -> None:
+        self.used += size
+        if self.used > self.limit:
+            raise TooLarge(self.used)
+
+
+_Encoder = Callable[[Any, int, _Budget], Any]
+
+
+def tree(value: Any, limit: int) -> Any:
+    """The JSON tree for ``value``; raises :class:`Refused` or :class:`TooLarge`."""
+    return _encoder(type(value))(value, 0, _Budget(limit))
+
+
+# --- plain values ----------------------------------------------------------------------------
+
+
+def _as_is(value: Any, depth: int, budget: _Budget) -> Any:
+    budget.take(4)
+    return value
+
+
+def _int(value: int, depth: int, budget: _Budget) -> Any:
+    if -PLAIN_INT_MAX <= value <= PLAIN_INT_MAX:
+        budget.take(1)
+        return value
+    # Other readers of JSON round what doesn't fit 64 bits. Hexadecimal, since writing decimals
+    # takes quadratic time, which Python refuses for long ones.
+    budget.take(value.bit_length() // 4)
+    return {TAG: "int", "v": hex(value)}
+
+
+def _float(value: float, depth: int, budget: _Budget) -> Any:
+    budget.take(3)
+    return value if -_INF < value < _INF else {TAG: "float", "v": repr(value)}
+
+
+def _str(value: str, depth: int, budget: _Budget) -> Any:
+    budget.take(len(value) + 2)
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        # A lone surrogate is no Unicode text: databases and JSON parsers refuse it.
+        return {TAG: "str", "v": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
+    return value
+
+
+def _list(value: Any, depth: int, budget: _Budget) -> list[Any]:
+    if depth >= DEPTH_MAX:
+        raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
+    budget.take(len(value) + 2)
+    items: list[Any] = []
+    append = items.append
+    try:
+        for item in value:
+            append(_encoder(type(item))(item, depth + 1, budget))
+    except Refused as refused:
+        refused.inside(value, f"[{len(items)}]")
+        raise
+    return items
+
+
+def _dict(value: dict[Any, Any], depth: int, budget: _Budget) -> Any:
+    if TAG in value:
+        return _pairs("dict", value, depth, budget)
+    for key in value:
+        if type(key) is not str or type(_str(key, depth, budget)) is not str:
+            return _pairs("dict", value, depth, budget)
+    return _named(value, value, depth, budget, "[{!r}]")
+
+
+def _pairs(tag: str, value: dict[Any, Any], depth: int, budget: _Budget) -> dict[str, Any]:
+    if depth >= DEPTH_MAX:
+        raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
+    pairs: list[list[Any]] = []
+    step = ""
+    try:
+        for key, item in value.items():
+            step = f", key {len(pairs) + 1}"
+            name = _encoder(type(key))(key, depth + 1, budget)
+            step = f"[{_short(key)}]"
+            pairs.append([name, _encoder(type(item))(item, depth + 1, budget)])
+    except Refused as refused:
+        refused.inside(value, step)
+        raise
+    budget.take(4 * len(pairs) + 2)
+    return {TAG: tag, "v": pairs}
+
+
+def _named(
+    owner: object, values: dict[str, Any], depth: int, budget: _Budget, step: str
+) -> dict[str, Any]:
+    """Encode the values of a dict, or of an object's fields, under the names they have."""
+    if depth >= DEPTH_MAX:
+        raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
+    encoded = {}
+    name = ""
+    try:
+        for name, item in values.items():
+            encoded[name] = _encoder(type(item))(item, depth + 1, budget)
+    except Refused as refused:
+        refused.inside(owner, step.format(name))
+        raise
+    budget.take(4 * len(encoded) + 2)
+    return encoded
+
+
+def _short(key: Any) -> str:
+    text = printable(repr(key))
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+# --- types of the standard library -----------------------------------------------------------
+
+
+def _sequence(tag: str) -> _Encoder:
+    def encode(value: Any, depth: int, budget: _Budget) -> Any:
+        if depth >= DEPTH_MAX:
+            raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
+        budget.take(len(value) + 20)
+        items: list[Any] = []
+        try:
+            for item in value:
+                items.append(_encoder(type(item))(item, depth + 1, budget))  # noqa: PERF401
+        except Refused as refused:
+            refused.inside(value, f"[{len(items)}]" if tag == "tuple" else "{…}")
+            raise
+        return {TAG: tag, "v": items}
+
+    return encode
+
+
+def _deque(value: deque[Any], depth: int, budget: _Budget) -> Any:
+    node: dict[str, Any] = {TAG: "deque", "v": _list(value, depth, budget)}
+    if value.maxlen is not None:
+        node["maxlen"] = value.maxlen
+    return node
+
+
+def _defaultdict(value: defaultdict[Any, Any], depth: int, budget: _Budget) -> Any:
+    factory = value.default_factory
+    name = None if factory is None else _FACTORY_NAMES.get(factory)  # type: ignore[call-overload]
+    if factory is not None and name is None:
+        raise Refused(
+            "is a defaultdict whose factory isn't a built-in type, and functions can't be "
+            "stored; convert it with `dict(...)`"
+        )
+    node = _pairs("defaultdict", value, depth, budget)
+    node["factory"] = name
+    return node
+
+
+def _mapping(tag: str) -> _Encoder:
+    return lambda value, depth, budget: _pairs(tag, value, depth, budget)
+
+
+def _binary(tag: str) -> _Encoder:
+    def encode(value: bytes | bytearray, depth: int, budget: _Budget) -> Any:
+        budget.take(len(value) * 4 // 3)
+        return {TAG: tag, "v": b64encode(value).decode()}
+
+    return encode
+
+
+def _text(tag: str) -> _Encoder:
+    def encode(value: Any, depth: int, budget: _Budget) -> Any:
+        text = str(value)
+        budget.take(len(text) + 20)
+        return {TAG: tag, "v": text}
+
+    return encode
+
+
+def _complex(value: complex, depth: int, budget: _Budget) -> Any:
+    return {TAG: "complex", "v": [_float(part, depth, budget) for part in (value.real, value.imag)]}
+
+
+def _fraction(value: Fraction, depth: int, budget: _Budget) -> Any:
+    parts = (value.numerator, value.denominator)
+    return {TAG: "Fraction", "v": [_int(part, depth, budget) for part in parts]}
+
+
+def _date(value: date, depth: int, budget: _Budget) -> Any:
+    budget.take(30)
+    return {TAG: "date", "v": value.isoformat()}
+
+
+def _timedelta(value: timedelta, depth: int, budget: _Budget) -> Any:
+    budget.take(30)
+    return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
+
+
+def _clock(tag: str) -> _Encoder:
+    """For ``datetime`` and ``time``: ISO text, with the name of the zone where there is one."""
+
+    def encode(value: datetime | time, depth: int, budget: _Budget) -> Any:
+        budget.take(60)
+        zone = value.tzinfo
+        node: dict[str, Any] = {TAG: tag}
+        kind = type(zone)
+        if zone is None:
+            node["v"] = value.isoformat()
+        elif kind is ZoneInfo:
+            key = typing.cast("ZoneInfo", zone).key
+            if key is None:
+                raise Refused(
+                    "has a ZoneInfo without a name (from_file), which no other process can "
+                    "find; use ZoneInfo with an IANA name"
+                )
+            # The local time and the zone: an offset would be wrong after a change of tzdata.
+            node["v"] = value.replace(tzinfo=None).isoformat()
+            node["zone"] = key
+        elif kind is timezone:
+            node["v"] = value.isoformat()
+            name = _given_name(zone)
+            if name is not None:
+                node["name"] = _str(name, depth, budget)
+        elif kind is TzInfo:
+            node["v"] = value.isoformat()
+            node["of"] = "pydantic"
+        else:
+            raise Refused(
+                f"has a tzinfo of type `{type_name(kind)}`, which would not come back as such; "
+                f"convert it, for example with `.astimezone(ZoneInfo(...))`"
+            )
+        if value.fold:
+            node["fold"] = 1
+        return node
+
+    return encode
+
+
+def _given_name(zone: Any) -> str | None:
+    arguments = zone.__getinitargs__()
+    return arguments[1] if len(arguments) > 1 else None
+
+
+_EXACT: dict[type, _Encoder] = {
+    type(None): _as_is,
+    bool: _as_is,
+    int: _int,
+    float: _float,
+    str: _str,
+    list: _list,
+    dict: _dict,
+    tuple: _sequence("tuple"),
+    set: _sequence("set"),
+    frozenset: _sequence("frozenset"),
+    deque: _deque,
+    OrderedDict: _mapping("OrderedDict"),
+    Counter: _mapping("Counter"),
+    defaultdict: _defaultdict,
+    bytes: _binary("bytes"),
+    bytearray: _binary("bytearray"),
+    complex: _complex,
+    Fraction: _fraction,
+    datetime: _clock("datetime"),
+    time: _clock("time"),
+    date: _date,
+    timedelta: _timedelta,
+    **{cls: _text(tag) for tag, cls in TEXT_TYPES.items()},
+}
+
+
+# --- classes ---------------------------------------------------------------------------------
+
+_of_class: WeakKeyDictionary[type, _Encoder] = WeakKeyDictionary()
+
+
+def _encoder(cls: type) -> _Encoder:
+    exact = _EXACT.get(cls)
+    if exact is not None:
+        return exact
+    known = _of_class.get(cls)
+    if known is None:
+        known = _of_class[cls] = _class_encoder(cls)
+        remember(cls)
+    return known
+
+
+def _class_encoder(cls: type) -> _Encoder:
+    """How values of a class are stored. Must not refer to the class, which may be short-lived."""
+    bases = cls.__mro__
+    if isinstance(cls, enum.EnumMeta):
+        return _flag if enum.Flag in bases else _enum
+    if BaseModel in bases:
+        return _model(cls)
+    if is_named_tuple(cls):
+        return _named_tuple(cls)
+    if "__dataclass_fields__" in dir(cls) and dataclasses.is_dataclass(cls):
+        if not _has_builtin_state(cls):
+            return _dataclass(cls)
+    elif PurePath in bases and cls.__module__.partition(".")[0] == "pathlib":
+        return _path
+    elif cls is SecretStr or cls is SecretBytes:
+        return _secret
+    elif bases[0] in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in bases):
+        return _url
+    return _refuse
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether ``cls`` was made by ``NamedTuple`` or ``namedtuple``, or derives from one."""
+    fields = getattr(cls, "_fields", None)
+    return tuple in cls.__mro__ and type(fields) is tuple and all(type(f) is str for f in fields)
+
+
+def _has_builtin_state(cls: type) -> bool:
+    # Such as a dataclass that is an Exception or a dict as well: its fields aren't all of it.
+    return any(base.__module__ == "builtins" and base is not object for base in cls.__mro__)
+
+
+def _refuse(value: Any, depth: int, budget: _Budget) -> Any:
+    cls = type(value)
+    name = type_name(cls)
+    for base in (bool, int, float, str, bytes, bytearray, list, tuple, dict, set, frozenset,
+                 datetime, date, time, timedelta, Decimal, UUID):  # fmt: skip
+        if base in cls.__mro__:
+            call = f"{base.__name__}(...)"
+            raise Refused(
+                f"has type `{name}`, a subclass of `{base.__name__}` that would come back as a "
+                f"plain one; convert it with `{call}`"
+            )
+    if inspect.isawaitable(value):
+        raise Refused(f"has type `{name}`; was an `await` forgotten?")
+    raise Refused(
+        f"has type `{name}`, which can't be stored; use JSON types, pydantic models, "
+        f"dataclasses, enums, or the types listed under `Results` in the documentation"
+    )
+
+
+def _enum(value: enum.Enum, depth: int, budget: _Budget) -> Any:
+    cls = type(value)
+    budget.take(50)
+    return {TAG: "enum", "type": _checked_tag(cls), "v": value._name_}
+
+
+def _flag(value: enum.Flag, depth: int, budget: _Budget) -> Any:
+    # Combinations have no name of their own.
+    cls = type(value)
+    return {TAG: "flag", "type": _checked_tag(cls), "v": _int(value._value_, depth, budget)}
+
+
+def _path(value: PurePath, depth: int, budget: _Budget) -> Any:
+    return {TAG: "path", "type": type(value).__name__, "v": _str(str(value), depth, budget)}
+
+
+def _secret(value: Any, depth: int, budget: _Budget) -> Any:
+    inner = value.get_secret_value()
+    return {
+        TAG: "secret",
+        "type": type(value).__name__,
+        "v": _encoder(type(inner))(inner, depth, budget),
+    }
+
+
+def _url(value: Any, depth: int, budget: _Budget) -> Any:
+    text = str(value)
+    budget.take(len(text) + 50)
+    return {TAG: "url", "type": _checked_tag(type(value)), "v": text}
+
+
+def _named_tuple(cls: type) -> _Encoder:
+    tag, shape, names = _checked_tag(cls), fingerprint(cls), shape_fields(cls)
+
+    def encode(value: Any, depth: int, budget: _Budget) -> Any:
+        if getattr(value, "__dict__", None):
+            raise Refused(f"has type `{type_name(type(value))}` and attributes besides its fields")
+        budget.take(50)
+        fields = _named(value, dict(zip(names, tuple(value), strict=True)), depth, budget, ".{}")
+        return {TAG: "namedtuple", "type": tag, "shape": shape, "v": fields}
+
+    return encode
+
+
+def _dataclass(cls: type) -> _Encoder:
+    tag, shape, names = _checked_tag(cls), fingerprint(cls), shape_fields(cls)
+    known = frozenset(names)
+    # Derived values come back when they are asked for; `__orig_class__` is a note of typing's.
+    derived = {"__orig_class__"} | {
+        name
+        for base in cls.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, cached_property)
+    }
+
+    def encode(value: Any, depth: int, budget: _Budget) -> Any:
+        budget.take(50)
+        fields = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        node: dict[str, Any] = {TAG: "dataclass", "type": tag, "shape": shape}
+        node["v"] = _named(value, fields, depth, budget, ".{}")
+        more = {
+            name: item
+            for name, item in getattr(value, "__dict__", {}).items()
+            if name not in known and name not in derived
+        }
+        if more:
+            node["more"] = _named(value, more, depth, budget, ".{}")
+        return node
+
+    return encode
+
+
+def _model(cls: type) -> _Encoder:
+    tag, shape, names = _checked_tag(cls), fingerprint(cls), shape_fields(cls)
+    everything = frozenset(names)
+    arguments = _generic_arguments(cls)
+
+    def encode(value: Any, depth: int, budget: _Budget) -> Any:
+        budget.take(50)
+        held = value.__dict__
+        fields = {name: held[name] for name in names if name in held}
+        node: dict[str, Any] = {TAG: "model", "type": tag, "shape": shape}
+        if arguments is not None:
+            node["generic"] = arguments
+        node["v"] = _named(value, fields, depth, budget, ".{}")
+        extra = value.__pydantic_extra__
+        if extra is not None:
+            node["extra"] = _dict(extra, depth, budget)
+        private = value.__pydantic_private__
+        if private:
+            node["private"] = _named(value, private, depth, budget, ".{}")
+        given = value.__pydantic_fields_set__
+        if given != everything:
+            node["set"] = _list(sorted(given), depth, budget)
+        return node
+
+    return encode
+
+
+# --- what a class looks like -----------------------------------------------------------------
+
+
+def shape_fields(cls: type) -> tuple[str, ...]:
+    """The names of the fields, in order."""
+    if issubclass(cls, BaseModel):
+        return tuple(cls.model_fields)
+    if is_named_tuple(cls):
+        return tuple(cls._fields)  # type: ignore[attr-defined]
+    return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+
+def fingerprint(cls: type) -> str:
+    """A text that changes when a field is added, removed, renamed or given another type.
+
+    While it is the same, an object is restored exactly as it was, without its validators:
+    they need not accept their own output. Otherwise they decide whether the old values will do.
+    """
+    known = _fingerprints.get(cls)
+    if known is None:
+        known = _fingerprints[cls] = _fingerprint(cls)
+    return known
+
+
+_fingerprints: WeakKeyDictionary[type, str] = WeakKeyDictionary()
+
+
+def _fingerprint(cls: type) -> str:
+    parts: list[tuple[str, Any]]
+    if issubclass(cls, BaseModel):
+        parts = [(name, field.annotation) for name, field in cls.model_fields.items()]
+        parts += [(name, None) for name in sorted(cls.__private_attributes__)]
+    elif is_named_tuple(cls):
+        hints = getattr(cls, "__annotations__", {})
+        parts = [(name, hints.get(name)) for name in shape_fields(cls)]
+    else:
+        parts = [(field.name, field.type) for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    text = ";".join(f"{name}:{_hint_text(hint)}" for name, hint in parts)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+def _hint_text(hint: Any) -> str:
+    text = hint if isinstance(hint, str) else repr(hint)
+    text = re.sub(r"\b__(mp_)?main__\b", main_module_name(), text)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _checked_tag(cls: type) -> str:
+    return printable(class_tag(cls))
+
+
+_ATOMS: dict[Any, str] = {
+    cls: cls.__name__
+    for cls in (
+        bool, bytes, bytearray, complex, date, datetime, dict, float, frozenset, int, list, set,
+        str, time, timedelta, tuple, Decimal, UUID,
+    )
+} | {Any: "Any", type(None): "None", None: "None", ...: "..."}  # fmt: skip
+
+
+def _generic_arguments(cls: type) -> Any:
+    """How to make ``Box[int]`` from ``Box``, which nothing else in the process may mention."""
+    metadata = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+    origin, arguments = metadata.get("origin"), metadata.get("args")
+    if origin is None or not arguments:
+        return None
+    parts = [_type_expression(argument) for argument in arguments]
+    return None if None in parts else {"of": class_tag(origin), "args": parts}
+
+
+def _type_expression(hint: Any) -> Any:
+    try:
+        atom = _ATOMS.get(hint)
+    except TypeError:  # unhashable
+        return None
+    if atom is not None:
+        return atom
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, UnionType):
+        name: str | None = "|"
+    elif origin is not None:
+        name = _ATOMS.get(origin)
+    elif isinstance(hint, type):
+        return _generic_arguments(hint) or class_tag(hint)
+    else:
+        name = None
+    parts = [_type_expression(argument) for argument in arguments]
+    return None if name is None or None in parts else {"of": name, "args": parts}
+
+
+TYPE_ATOMS: dict[str, Any] = {name: cls for cls, name in _ATOMS.items() if cls is not None}
