@@ -18,6 +18,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidCronError",
     "InvalidScheduleError",
+    "InvalidStateError",
     "InvalidTimezoneError",
     "LeaseLostError",
     "PayloadTooLargeError",
@@ -56,6 +57,10 @@ class _LookupFailedError(PolosError, LookupError):
 
 class InvalidArgumentError(PolosError, ValueError):
     """An argument has the wrong type or a value outside what is allowed."""
+
+
+class InvalidStateError(PolosError, ValueError):
+    """What was asked for can't be done to a run or schedule that is where this one is."""
 
 
 class InvalidScheduleError(PolosError, ValueError):

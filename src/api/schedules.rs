@@ -196,7 +196,10 @@ pub(super) fn history(
         .store
         .history(&counter.project, &id.into(), &page)?
         .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
-    Ok(Course::Answered(to_json(&entries.iter().map(LedgerView::new).collect::<Vec<_>>())))
+    let schedule = counter.store.schedule(&counter.project, &id.into())?;
+    let timezone = schedule.map_or_else(|| "UTC".to_owned(), |schedule| spec_or_blank(&schedule).timezone);
+    let views: Vec<_> = entries.iter().map(|entry| LedgerView::new(entry, &timezone)).collect();
+    Ok(Course::Answered(to_json(&views)))
 }
 
 /// Reads, decides, commits; decides anew when the schedule has moved meanwhile.

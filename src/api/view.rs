@@ -156,7 +156,7 @@ impl<'a> RunView<'a> {
 #[derive(Serialize)]
 struct StepView<'a> {
     name: &'a str,
-    status: StepState,
+    status: &'static str,
     attempt: u32,
     started_at: Timestamp,
     finished_at: Timestamp,
@@ -169,7 +169,12 @@ impl<'a> StepView<'a> {
     fn new(step: &'a StepRecord) -> Self {
         Self {
             name: &step.name,
-            status: step.state,
+            // Users know steps by the words they know runs by.
+            status: match step.state {
+                StepState::Done => "succeeded",
+                StepState::Failed => "failed",
+                StepState::Retrying | StepState::Sleeping => "waiting",
+            },
             attempt: step.attempt,
             started_at: step.started_at,
             finished_at: step.finished_at,
@@ -183,6 +188,7 @@ impl<'a> StepView<'a> {
 /// A line of history as users see it.
 #[derive(Serialize)]
 pub struct LedgerView<'a> {
+    timezone: &'a str,
     timestamp: Timestamp,
     until: Timestamp,
     count: u64,
@@ -195,8 +201,9 @@ pub struct LedgerView<'a> {
 
 impl<'a> LedgerView<'a> {
     /// `late_by` from the slot to the first claim; never negative, since a slot is claimed shortly ahead of its start.
-    pub fn new(entry: &'a LedgerEntry) -> Self {
+    pub fn new(entry: &'a LedgerEntry, timezone: &'a str) -> Self {
         Self {
+            timezone,
             timestamp: entry.from,
             until: entry.until,
             count: entry.count,

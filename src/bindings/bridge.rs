@@ -281,6 +281,7 @@ fn convert_run<'py>(
 
 fn describe(notice: &Notice) -> (&'static str, String) {
     match notice {
+        Notice::Entered(id) => ("entered", id.to_string()),
         Notice::StoreTrouble(error) => {
             ("warning", format!("the database is in trouble, work goes on when it recovers: {error}"))
         }

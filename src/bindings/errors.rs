@@ -11,11 +11,9 @@ pyo3::import_exception!(polos.exceptions, InvalidStateError);
 pyo3::import_exception!(polos.exceptions, InvalidTimezoneError);
 pyo3::import_exception!(polos.exceptions, RunNotFoundError);
 pyo3::import_exception!(polos.exceptions, ScheduleNotFoundError);
-pyo3::import_exception!(polos.exceptions, ClientClosedError);
+pyo3::import_exception!(polos.exceptions, ShutdownError);
 pyo3::import_exception!(polos.exceptions, StoreCorruptError);
-pyo3::import_exception!(polos.exceptions, StoreForeignError);
 pyo3::import_exception!(polos.exceptions, StoreUnavailableError);
-pyo3::import_exception!(polos.exceptions, StoreUnusableError);
 pyo3::import_exception!(polos.exceptions, StoreVersionError);
 pyo3::import_exception!(polos.exceptions, WorkflowNotFoundError);
 pyo3::import_exception!(polos.exceptions, WorkflowNotSchedulableError);
@@ -34,12 +32,10 @@ pub fn to_exception(error: &Error) -> PyErr {
         Error::RunNotFound(_) => RunNotFoundError::new_err(text),
         Error::State(_) => InvalidStateError::new_err(text),
         Error::Store(store) => match store {
-            StoreError::Unavailable(_) => StoreUnavailableError::new_err(text),
-            StoreError::Corrupt { .. } => StoreCorruptError::new_err(text),
-            StoreError::Foreign { .. } => StoreForeignError::new_err(text),
+            StoreError::Unavailable(_) | StoreError::Unusable { .. } => StoreUnavailableError::new_err(text),
+            StoreError::Corrupt { .. } | StoreError::Foreign { .. } => StoreCorruptError::new_err(text),
             StoreError::Newer { .. } => StoreVersionError::new_err(text),
-            StoreError::Unusable { .. } => StoreUnusableError::new_err(text),
-            StoreError::Closed => ClientClosedError::new_err(text),
+            StoreError::Closed => ShutdownError::new_err(text),
         },
     }
 }

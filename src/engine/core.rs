@@ -281,6 +281,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
         })?;
         self.has_entered = true;
+        self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.last_beat = now.mono;
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;

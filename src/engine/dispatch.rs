@@ -1,6 +1,6 @@
 //! The door behind which handlers live.
 
-use crate::model::{ClaimedRun, RunId, ScheduleId, Token};
+use crate::model::{ClaimedRun, RunId, ScheduleId, Token, WorkerId};
 use std::time::Duration;
 
 /// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
@@ -40,6 +40,8 @@ pub enum StopReason {
 /// What a person may want to know.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
+    /// The worker has signed in, under this id.
+    Entered(WorkerId),
     /// The store fails; said once, when trouble begins.
     StoreTrouble(String),
     /// The store works again, after so long.
