@@ -6,10 +6,17 @@
 
 mod command;
 mod error;
+mod history;
+mod memory;
+mod names;
 mod query;
+mod rules;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 pub use command::{Answer, Command, Patch, Rejection};
 pub use error::StoreError;
+pub use memory::MemoryStore;
 pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 
 use crate::calendar::Timestamp;

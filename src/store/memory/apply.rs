@@ -1,0 +1,480 @@
+//! Commands about runs, and the one place that tells commands apart.
+
+use super::tables::{EndedClaim, Steps, Tables};
+use crate::calendar::Timestamp;
+use crate::model::{
+    Admission, ClaimedRun, Ending, FirePlan, NewRun, Origin, PlannedRun, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerId,
+};
+use crate::store::rules::{self, BEHIND, Claim, LIVE};
+use crate::store::{Answer, Command, Rejection};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+impl Tables {
+    /// Applies one command, or leaves no trace of it.
+    pub(super) fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Rejection> {
+        match command {
+            Command::EnterWorker(entry) => self.enter_worker(entry, now),
+            Command::Beat { worker } => self.bump_beat(worker, now),
+            Command::LeaveWorker { worker } => Ok(self.leave_worker(worker, now)),
+            Command::BuryWorker { worker, beat } => self.bury_worker(worker, *beat, now),
+            Command::PutSchedules(new) => self.put_schedules(new, now),
+            Command::PatchSchedule { project, id, revision, patch } => {
+                self.patch_schedule(project, id, *revision, patch, now)
+            }
+            Command::DeleteSchedule { project, id } => self.delete_schedule(project, id, now),
+            Command::Fire { worker, plan } => self.fire(worker, plan, now),
+            Command::ClaimRuns { project, worker, workflows, limit, until } => {
+                self.claim_runs(project, worker, workflows, *limit, *until, now)
+            }
+            Command::CreateRun(new) => self.create_new_run(new, now),
+            Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
+            Command::EndRun { run, token, ending, pause_after_failures } => {
+                self.end_run(run, *token, ending, *pause_after_failures, now)
+            }
+            Command::CancelRun { project, run } => self.cancel_run(project, run, now),
+            Command::RetryRun { project, run } => self.retry_run(project, run, now),
+            Command::Sweep { project, before, keep, limit } => {
+                Ok(self.sweep(project, *before, *keep, *limit))
+            }
+        }
+    }
+
+    fn fire(&mut self, worker: &WorkerId, plan: &FirePlan, now: Timestamp) -> Result<Answer, Rejection> {
+        let schedule = self.decided(&plan.schedule, plan.revision)?.clone();
+        let claims = plan.runs.iter().any(|run| run.admission == Admission::Claim);
+        if claims && !self.workers.contains_key(worker) {
+            return Err(Rejection::WorkerGone);
+        }
+        if plan.cancel_unfinished {
+            self.cancel_unfinished(&plan.schedule, now);
+        }
+
+        let mut created = 0;
+        let mut last_slot = schedule.last_slot;
+        let mut claimed = Vec::new();
+        let timezone = rules::zone_of(&schedule.spec);
+        for planned in &plan.runs {
+            if self.runs.contains_key(&planned.id) {
+                continue;
+            }
+            let mut run = planned_run(planned, &schedule, &timezone, now);
+            match planned.admission {
+                Admission::Claim => {
+                    run.state = RunState::Running;
+                    run.token = Token::NONE.next();
+                    run.worker = Some(worker.clone());
+                    run.started_at = Some(now);
+                    claimed.push(ClaimedRun { run: run.clone(), journal: Vec::new() });
+                }
+                Admission::Queue => {}
+                Admission::Behind => run.state = self.state_behind(&plan.schedule),
+            }
+            self.create_run(run);
+            created += 1;
+            last_slot = Some(planned.slot);
+        }
+        if !claimed.is_empty() {
+            self.bump_beat(worker, now)?;
+        }
+
+        let mut row = self.schedules[&plan.schedule].clone();
+        row.schedule.next_slot = plan.next_slot;
+        row.schedule.last_slot = last_slot;
+        row.schedule.run_count += created;
+        row.schedule.status = plan.status;
+        row.schedule.revision += 1;
+        self.store_schedule(row);
+        for line in &plan.ledger {
+            self.add_ledger(&schedule.project, &plan.schedule, line);
+        }
+        Ok(Answer::Claimed(claimed))
+    }
+
+    /// The state of a new run that is to wait for the others of its schedule.
+    fn state_behind(&self, schedule: &ScheduleId) -> RunState {
+        if self.unfinished_in_phase(schedule, LIVE).next().is_some() {
+            RunState::Buffered
+        } else {
+            RunState::Queued
+        }
+    }
+
+    fn claim_runs(
+        &mut self,
+        project: &str,
+        worker: &WorkerId,
+        workflows: &[Arc<str>],
+        limit: usize,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        if !self.workers.contains_key(worker) {
+            return Err(Rejection::WorkerGone);
+        }
+        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+        let mut available: Vec<_> = workflows
+            .into_iter()
+            .filter_map(|workflow| self.claimable.get(project, workflow))
+            .flat_map(|set| set.iter().take_while(|(at, ..)| *at <= until).take(limit))
+            .cloned()
+            .collect();
+        available.sort_unstable();
+        available.truncate(limit);
+
+        let mut claimed = Vec::with_capacity(available.len());
+        for (.., id) in available {
+            let (run, is_fresh) = self.edit_run(&id, |row| {
+                let is_fresh = row.run.token == Token::NONE;
+                row.run.state = RunState::Running;
+                row.run.token = row.run.token.next();
+                row.run.worker = Some(worker.clone());
+                row.run.started_at = row.run.started_at.or(Some(now));
+                row.child_ended = false;
+                (row.run.clone(), is_fresh)
+            });
+            let journal = if is_fresh { Vec::new() } else { self.steps_of(&id) };
+            claimed.push(ClaimedRun { run, journal });
+        }
+        if !claimed.is_empty() {
+            self.bump_beat(worker, now)?;
+        }
+        Ok(Answer::Claimed(claimed))
+    }
+
+    fn create_new_run(&mut self, new: &NewRun, now: Timestamp) -> Result<Answer, Rejection> {
+        if self.runs.contains_key(&new.id) {
+            return Ok(Answer::Created { run: new.id.clone(), is_new: false });
+        }
+        if let Some(key) = &new.idempotency_key {
+            let keys = self.by_idempotency_key.get(&new.project, &new.workflow);
+            if let Some(run) = keys.and_then(|keys| keys.get(key)) {
+                return Ok(Answer::Created { run: run.clone(), is_new: false });
+            }
+        }
+        if let Some(id) = rules::needs_schedule(new) {
+            self.schedule(&new.project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?;
+        }
+        let mut run = new_run(new, now);
+        if let Some(id) = &new.schedule_id {
+            if new.behind {
+                run.state = self.state_behind(id);
+            }
+            self.bump_revision(id);
+        }
+        self.create_run(run);
+        Ok(Answer::Created { run: new.id.clone(), is_new: true })
+    }
+
+    /// Makes decisions stale that did not count on a new unfinished run.
+    fn bump_revision(&mut self, schedule: &ScheduleId) {
+        if let Some(row) = self.schedules.get_mut(schedule) {
+            row.schedule.revision += 1;
+            self.wrote();
+        }
+    }
+
+    fn record_step(&mut self, run: &RunId, token: Token, step: &StepRecord) -> Result<Answer, Rejection> {
+        self.claimed_row(run, token).ok_or(Rejection::Fenced)?;
+        let steps: &mut Steps = self.steps.entry(run.clone()).or_default();
+        match steps.by_name.get(&step.name) {
+            Some(place) if steps.records[*place].state == StepState::Done => return Ok(Answer::Done),
+            Some(place) => steps.records[*place] = step.clone(),
+            None => {
+                steps.by_name.insert(Arc::clone(&step.name), steps.records.len());
+                steps.records.push(step.clone());
+            }
+        }
+        self.wrote();
+        Ok(Answer::Done)
+    }
+
+    fn end_run(
+        &mut self,
+        id: &RunId,
+        token: Token,
+        ending: &Ending,
+        pause_after_failures: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        let print = rules::ending_print(ending);
+        let Some(row) = self.claimed_row(id, token) else {
+            let ended = self.runs.get(id).and_then(|row| row.ended.as_ref());
+            let again = ended.filter(|ended| ended.token == token && ended.print == print);
+            return again.map(|ended| ended.answer.clone()).ok_or(Rejection::Fenced);
+        };
+        let claim = claim_of(&row.run, row.child_ended);
+        let schedule = row.run.schedule_id.clone();
+        let state = self.end_claim(id, &rules::end(&claim, ending, now), now);
+        if let Some(schedule) = &schedule {
+            self.count_failures(schedule, state, pause_after_failures, now);
+        }
+        let released = self.after_finish(id, now);
+        let answer = Answer::Ended { state, released };
+        let ended = EndedClaim { token, print, answer: answer.clone() };
+        self.edit_run(id, |row| row.ended = Some(ended));
+        Ok(answer)
+    }
+
+    /// Writes the end of a claim into its run.
+    fn end_claim(&mut self, id: &RunId, ended: &rules::Ended, now: Timestamp) -> RunState {
+        self.edit_run(id, |row| {
+            let run = &mut row.run;
+            run.state = ended.state;
+            run.attempt = ended.attempt;
+            run.available_at = ended.available_at;
+            run.result.clone_from(&ended.result);
+            if let Some(error) = &ended.error {
+                run.error.clone_from(error);
+            }
+            if run.state.is_finished() {
+                run.finished_at = Some(now);
+            }
+            run.state
+        })
+    }
+
+    fn count_failures(
+        &mut self,
+        id: &ScheduleId,
+        state: RunState,
+        pause_after_failures: Option<u32>,
+        now: Timestamp,
+    ) {
+        let Some(row) = self.schedules.get(id) else { return };
+        let mut row = row.clone();
+        let schedule = &mut row.schedule;
+        match state {
+            RunState::Succeeded if schedule.failure_count > 0 => schedule.failure_count = 0,
+            RunState::Failed => {
+                schedule.failure_count = schedule.failure_count.saturating_add(1);
+                let is_enough = pause_after_failures.is_some_and(|most| schedule.failure_count >= most);
+                if is_enough && schedule.status == ScheduleStatus::Active {
+                    schedule.status = ScheduleStatus::Paused;
+                    schedule.note = Some(rules::paused_note(schedule.failure_count).into());
+                    rules::touch(schedule, now);
+                }
+            }
+            _ => return,
+        }
+        self.store_schedule(row);
+    }
+
+    /// What the end of a run sets free: the next run of its schedule, and its parent. Nothing where it goes on.
+    fn after_finish(&mut self, id: &RunId, now: Timestamp) -> bool {
+        let run = &self.runs[id].run;
+        if !run.state.is_finished() {
+            return false;
+        }
+        let (schedule, parent) = (run.schedule_id.clone(), run.parent.clone());
+        let released = schedule.is_some_and(|schedule| self.release(&schedule, now));
+        let woken = parent.is_some_and(|parent| self.wake(&parent, now));
+        released || woken
+    }
+
+    /// Queues the next buffered run of the schedule, unless another is still to end.
+    pub(super) fn release(&mut self, schedule: &ScheduleId, now: Timestamp) -> bool {
+        if self.unfinished_in_phase(schedule, LIVE).next().is_some() {
+            return false;
+        }
+        let Some(next) = self.unfinished_in_phase(schedule, BEHIND).next().cloned() else { return false };
+        self.edit_run(&next, |row| {
+            row.run.state = RunState::Queued;
+            row.run.available_at = row.run.available_at.max(now);
+        });
+        true
+    }
+
+    fn wake(&mut self, parent: &RunId, now: Timestamp) -> bool {
+        let Some(row) = self.runs.get(parent) else { return false };
+        match row.run.state {
+            RunState::Waiting => {
+                self.edit_run(parent, |row| row.run.available_at = row.run.available_at.min(now));
+                true
+            }
+            RunState::Running => {
+                self.edit_run(parent, |row| row.child_ended = true);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a run from its worker.
+    pub(super) fn free_run(&mut self, id: &RunId, now: Timestamp) {
+        let row = &self.runs[id];
+        let claim = claim_of(&row.run, row.child_ended);
+        self.end_claim(id, &rules::end(&claim, &Ending::Released, now), now);
+        self.after_finish(id, now);
+    }
+
+    /// Cancels an unfinished run, whatever else that sets free.
+    pub(super) fn cancel_now(&mut self, id: &RunId, now: Timestamp) {
+        self.edit_run(id, |row| {
+            row.run.state = RunState::Cancelled;
+            row.run.finished_at = Some(now);
+        });
+    }
+
+    fn cancel_unfinished(&mut self, schedule: &ScheduleId, now: Timestamp) {
+        let unfinished: Vec<RunId> = [BEHIND, LIVE]
+            .into_iter()
+            .flat_map(|phase| self.unfinished_in_phase(schedule, phase))
+            .cloned()
+            .collect();
+        for run in unfinished {
+            self.cancel_tree(&run, now);
+        }
+    }
+
+    /// Cancels a run and the unfinished children below it, parents first.
+    fn cancel_tree(&mut self, root: &RunId, now: Timestamp) {
+        let mut seen = BTreeSet::from([root.clone()]);
+        let mut queue = VecDeque::from([root.clone()]);
+        while let Some(id) = queue.pop_front() {
+            match self.runs[&id].run.state {
+                RunState::Succeeded | RunState::Failed | RunState::Cancelled => continue,
+                RunState::Running => self.edit_run(&id, |row| row.run.cancel_requested = true),
+                RunState::Buffered | RunState::Queued | RunState::Waiting => {
+                    self.cancel_now(&id, now);
+                    self.after_finish(&id, now);
+                }
+            }
+            let children = self.children.get(&id).into_iter().flatten();
+            queue.extend(children.filter(|child| seen.insert((*child).clone())).cloned());
+        }
+    }
+
+    fn cancel_run(&mut self, project: &str, id: &RunId, now: Timestamp) -> Result<Answer, Rejection> {
+        self.run(project, id).ok_or_else(|| Rejection::RunNotFound(id.clone()))?;
+        self.cancel_tree(id, now);
+        Ok(Answer::State(self.runs[id].run.state))
+    }
+
+    fn retry_run(&mut self, project: &str, id: &RunId, now: Timestamp) -> Result<Answer, Rejection> {
+        let run = &self.run(project, id).ok_or_else(|| Rejection::RunNotFound(id.clone()))?.run;
+        if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
+            return Err(Rejection::RunNotFinished(id.clone(), run.state));
+        }
+        let schedule = run.schedule_id.clone();
+        self.edit_run(id, |row| {
+            let run = &mut row.run;
+            run.state = RunState::Queued;
+            run.available_at = now;
+            run.attempt += 1;
+            run.finished_at = None;
+            run.cancel_requested = false;
+        });
+        if let Some(steps) = self.steps.get_mut(id) {
+            steps.records.retain(|step| step.state != StepState::Failed);
+            let places = steps.records.iter().enumerate();
+            steps.by_name = places.map(|(place, step)| (Arc::clone(&step.name), place)).collect();
+        }
+        if let Some(schedule) = schedule {
+            self.bump_revision(&schedule);
+        }
+        Ok(Answer::State(RunState::Queued))
+    }
+
+    fn sweep(&mut self, project: &Arc<str>, before: Timestamp, keep: u32, limit: usize) -> Answer {
+        let old = self.finished.get(project).map(|runs| runs.range(..(before, 0)));
+        let runs: Vec<RunId> = old
+            .into_iter()
+            .flatten()
+            .map(|(_, id)| id)
+            .filter(|id| !self.is_kept(id, keep))
+            .take(limit)
+            .cloned()
+            .collect();
+        for id in &runs {
+            self.delete_run(id);
+        }
+        let old = self.ledger_by_age.get(project).map(|lines| lines.range(..(before, 0)));
+        let lines: Vec<(Timestamp, u64)> =
+            old.into_iter().flatten().map(|(key, _)| *key).take(limit - runs.len()).collect();
+        for (until, no) in &lines {
+            self.delete_ledger(project, *until, *no);
+        }
+        Answer::Count((runs.len() + lines.len()) as u64)
+    }
+
+    /// Whether the run is among the newest of its schedule.
+    fn is_kept(&self, id: &RunId, keep: u32) -> bool {
+        let row = &self.runs[id];
+        let keep = keep as usize;
+        let (Some(schedule), Some(_)) = (&row.run.schedule_id, row.run.slot) else { return false };
+        let none = BTreeMap::new();
+        let newer = self.by_slot.get(schedule).unwrap_or(&none).range((row.run.slot, row.no + 1)..);
+        newer.take(keep).count() < keep
+    }
+}
+
+fn claim_of(run: &Run, child_ended: bool) -> Claim {
+    Claim {
+        attempt: run.attempt,
+        available_at: run.available_at,
+        cancel_requested: run.cancel_requested,
+        child_ended,
+    }
+}
+
+fn planned_run(planned: &PlannedRun, schedule: &Schedule, timezone: &Arc<str>, now: Timestamp) -> Run {
+    Run {
+        id: planned.id.clone(),
+        project: Arc::clone(&schedule.project),
+        workflow: Arc::clone(&schedule.workflow),
+        key: Arc::clone(&schedule.key),
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(planned.slot),
+        last_slot: planned.last_slot,
+        upcoming: planned.upcoming,
+        timezone: Arc::clone(timezone),
+        origin: Origin::Schedule,
+        payload: None,
+        input: schedule.input.clone(),
+        state: RunState::Queued,
+        attempt: 1,
+        token: Token::NONE,
+        worker: None,
+        available_at: planned.available_at,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        cancel_requested: false,
+        result: None,
+        error: None,
+        parent: None,
+        idempotency_key: None,
+    }
+}
+
+fn new_run(new: &NewRun, now: Timestamp) -> Run {
+    Run {
+        id: new.id.clone(),
+        project: Arc::clone(&new.project),
+        workflow: Arc::clone(&new.workflow),
+        key: Arc::clone(&new.key),
+        schedule_id: new.schedule_id.clone(),
+        slot: new.slot,
+        last_slot: new.last_slot,
+        upcoming: new.upcoming,
+        timezone: Arc::clone(&new.timezone),
+        origin: new.origin,
+        payload: new.payload.clone(),
+        input: new.input.clone(),
+        state: RunState::Queued,
+        attempt: 1,
+        token: Token::NONE,
+        worker: None,
+        available_at: new.available_at,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        cancel_requested: false,
+        result: None,
+        error: None,
+        parent: new.parent.clone(),
+        idempotency_key: new.idempotency_key.clone(),
+    }
+}

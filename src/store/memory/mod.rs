@@ -1,0 +1,119 @@
+//! The store that forgets: the reference for what the others must do, and the simulator's database.
+//!
+//! Every map is ordered, so that equal commands give equal answers in equal order. A command looks before it writes,
+//! so that a rejected one leaves no trace.
+
+mod apply;
+mod read;
+mod schedules;
+mod tables;
+
+use super::{
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tables::Tables;
+
+/// A store in memory. Clones share it, as processes share a database.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let mut tables = self.tables.lock();
+        let answers = commands.iter().map(|command| tables.apply(command, now)).collect();
+        tables.close_commit();
+        Ok(answers)
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        Ok(self.tables.lock().due(project, workflows, until, limit))
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        Ok(self.tables.lock().next_wake(project, workflows))
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        Ok(self.tables.lock().cancel_requests(worker))
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(claims.iter().map(|(run, token)| tables.claimed_row(run, *token).is_some()).collect())
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        Ok(self.tables.lock().peers(project))
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        Ok(self.tables.lock().workflows(project))
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        Ok(self.tables.lock().schedule(project, id).map(|row| row.schedule.clone()))
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        Ok(self.tables.lock().list_schedules(project, filter, page))
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        Ok(self.tables.lock().history(project, id, page))
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.tables.lock().run(project, id).map(|row| row.run.clone()))
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        Ok(self.tables.lock().list_runs(project, filter, page))
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        Ok(self.tables.lock().steps_of(id))
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        Ok(self.tables.lock().previous_result(schedule, before))
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        Ok(self.tables.lock().change_mark())
+    }
+}

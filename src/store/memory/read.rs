@@ -1,0 +1,192 @@
+//! Questions.
+
+use super::tables::{RunRow, Tables};
+use crate::calendar::Timestamp;
+use crate::model::{
+    Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, StepRecord, WorkerId,
+    WorkflowEntry,
+};
+use crate::store::history::cut_page;
+use crate::store::names::shown_state;
+use crate::store::rules::BEHIND;
+use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+impl Tables {
+    pub fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Vec<DueSchedule> {
+        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+        let mut due: Vec<_> = workflows
+            .into_iter()
+            .filter_map(|workflow| self.due.get(project, workflow))
+            .flat_map(|set| set.iter().take_while(|(slot, _)| *slot <= until).take(limit))
+            .collect();
+        due.sort_unstable();
+        due.truncate(limit);
+        due.into_iter()
+            .map(|(_, id)| DueSchedule {
+                schedule: self.schedules[id].schedule.clone(),
+                unfinished_count: count(self.unfinished.get(id).map_or(0, std::collections::BTreeMap::len)),
+                buffered_count: count(self.unfinished_in_phase(id, BEHIND).count()),
+            })
+            .collect()
+    }
+
+    /// Unfinished runs of the schedule in this phase, by slot and creation.
+    pub fn unfinished_in_phase(&self, schedule: &ScheduleId, phase: i64) -> impl Iterator<Item = &RunId> {
+        let from = (phase, None, 0);
+        let until = (phase + 1, None, 0);
+        self.unfinished
+            .get(schedule)
+            .into_iter()
+            .flat_map(move |runs| runs.range(from..until))
+            .map(|(_, id)| id)
+    }
+
+    pub fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Wake {
+        let slots = workflows.iter().filter_map(|workflow| Some(self.due.get(project, workflow)?.first()?.0));
+        let runs =
+            workflows.iter().filter_map(|workflow| Some(self.claimable.get(project, workflow)?.first()?.0));
+        Wake { slot: slots.min(), run: runs.min() }
+    }
+
+    pub fn cancel_requests(&self, worker: &WorkerId) -> Vec<RunId> {
+        self.asked_to_stop.get(worker).into_iter().flatten().cloned().collect()
+    }
+
+    pub fn peers(&self, project: &str) -> Vec<Peer> {
+        let rows = self.workers.values().filter(|row| &*row.project == project);
+        rows.map(|row| {
+            let held_count = self.held.get(&row.peer.id).map_or(0, |runs| runs.len() as u64);
+            Peer { held_count, ..row.peer.clone() }
+        })
+        .collect()
+    }
+
+    pub fn workflows(&self, project: &str) -> Vec<WorkflowEntry> {
+        self.workflows
+            .of(project)
+            .map(|(id, schedulable)| WorkflowEntry { id: Arc::clone(id), schedulable: *schedulable })
+            .collect()
+    }
+
+    pub fn list_schedules(&self, project: &str, filter: &ScheduleFilter, page: &Page) -> Vec<Schedule> {
+        let after = page.after.as_deref().map(ScheduleId::from);
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let Some(ids) = self.schedules_of.get(project) else { return Vec::new() };
+        ids.range::<ScheduleId, _>((from, Bound::Unbounded))
+            .map(|id| &self.schedules[id].schedule)
+            .filter(|schedule| {
+                filter.workflow.as_ref().is_none_or(|workflow| *workflow == schedule.workflow)
+                    && filter.key.as_ref().is_none_or(|key| *key == schedule.key)
+                    && filter.status.is_none_or(|status| status == schedule.status)
+                    && filter.owner.as_ref().is_none_or(|owner| Some(owner) == schedule.owner.as_ref())
+            })
+            .take(page.limit)
+            .cloned()
+            .collect()
+    }
+
+    pub fn history(&self, project: &str, id: &ScheduleId, page: &Page) -> Option<Vec<LedgerEntry>> {
+        let before = page.after.as_deref().and_then(|text| text.parse().ok()).map(Timestamp::from_micros);
+        let is_ours = |row: &&RunRow| {
+            let run = &row.run;
+            &*run.project == project
+                && matches!(run.origin, Origin::Schedule | Origin::Backfill)
+                && run.slot.is_some()
+        };
+        let runs = || {
+            let slots = self.by_slot.get(id).into_iter().flat_map(|slots| slots.values().rev());
+            slots.map(|run| &self.runs[run]).filter(is_ours)
+        };
+        let lines = || {
+            let lines = self.ledger.get(id).into_iter().flat_map(|lines| lines.values().rev());
+            lines.filter(|(of, _)| &**of == project).map(|(_, line)| line)
+        };
+        let exists =
+            self.schedule(project, id).is_some() || runs().next().is_some() || lines().next().is_some();
+        if !exists {
+            return None;
+        }
+        let runs = runs().map(|row| {
+            let run = &row.run;
+            let slot = run.slot.unwrap_or(run.created_at);
+            LedgerEntry {
+                from: slot,
+                until: slot,
+                count: 1,
+                fate: Fate::Ran,
+                reason: shown_state(run.state).into(),
+                run: Some(run.id.clone()),
+                started_at: run.started_at,
+                worker: run.worker.clone(),
+            }
+        });
+        let lines = lines().map(|line| LedgerEntry {
+            from: line.from,
+            until: line.until,
+            count: line.count,
+            fate: line.fate,
+            reason: Arc::clone(&line.reason),
+            run: None,
+            started_at: None,
+            worker: None,
+        });
+        let mut entries: Vec<_> =
+            runs.chain(lines).filter(|entry| before.is_none_or(|before| entry.from < before)).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.from));
+        cut_page(&mut entries, page.limit);
+        Some(entries)
+    }
+
+    pub fn list_runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Vec<Run> {
+        let Some(created) = self.created.get(project) else { return Vec::new() };
+        let until = match &page.after {
+            None => Bound::Unbounded,
+            Some(after) => match self.run(project, &RunId::from(after.as_str())) {
+                Some(row) => Bound::Excluded((row.run.created_at, row.run.id.clone())),
+                None => return Vec::new(),
+            },
+        };
+        created
+            .range((Bound::Unbounded, until))
+            .rev()
+            .take_while(|(at, _)| filter.since.is_none_or(|since| *at >= since))
+            .map(|(_, id)| &self.runs[id].run)
+            .filter(|run| {
+                filter.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)
+                    && filter.key.as_ref().is_none_or(|key| *key == run.key)
+                    && filter.schedule.as_ref().is_none_or(|id| Some(id) == run.schedule_id.as_ref())
+                    && (filter.states.is_empty() || filter.states.contains(&run.state))
+            })
+            .take(page.limit)
+            .cloned()
+            .collect()
+    }
+
+    pub fn steps_of(&self, id: &RunId) -> Vec<StepRecord> {
+        self.steps.get(id).map_or_else(Vec::new, |steps| steps.records.clone())
+    }
+
+    pub fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Option<Run> {
+        let created_at = self.runs.get(before)?.run.created_at;
+        self.by_slot
+            .get(schedule)?
+            .values()
+            .rev()
+            .map(|id| &self.runs[id].run)
+            .find(|run| run.state == RunState::Succeeded && run.finished_at.is_some_and(|at| at < created_at))
+            .cloned()
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

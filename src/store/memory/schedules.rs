@@ -1,0 +1,230 @@
+//! Commands about schedules and workers.
+
+use super::tables::{Tables, WorkerRow};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerLine, NewSchedule, Origin, Peer, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    WorkerEntry, WorkerId,
+};
+use crate::store::rules::{self, BEHIND, LIVE, TakenBack};
+use crate::store::{Answer, Patch, Rejection};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+impl Tables {
+    pub(super) fn enter_worker(&mut self, entry: &WorkerEntry, now: Timestamp) -> Result<Answer, Rejection> {
+        self.check_put(&entry.declared)?;
+        self.wrote();
+        for workflow in &entry.workflows {
+            *self.workflows.slot(&entry.project, &workflow.id) = workflow.schedulable;
+        }
+        let known = self.workers.get(&entry.id).map(|row| (row.peer.beat, row.peer.entered_at));
+        let (beat, entered_at) = known.unwrap_or((1, now));
+        let workflows: BTreeSet<_> =
+            entry.workflows.iter().map(|workflow| Arc::clone(&workflow.id)).collect();
+        let peer = Peer {
+            id: entry.id.clone(),
+            app: Arc::clone(&entry.app),
+            host: Arc::clone(&entry.host),
+            pid: entry.pid,
+            process_mark: Arc::clone(&entry.process_mark),
+            about: Arc::clone(&entry.about),
+            beat,
+            held_count: 0,
+            workflows: workflows.into_iter().collect(),
+            entered_at,
+            beat_at: now,
+        };
+        self.workers.insert(entry.id.clone(), WorkerRow { project: Arc::clone(&entry.project), peer });
+
+        let declared: BTreeSet<ScheduleId> =
+            entry.declared.iter().map(|new| self.put_schedule(new, now)).collect();
+        let owned = self.owned.get(&entry.project, &entry.app);
+        let gone: Vec<_> =
+            owned.into_iter().flatten().filter(|id| !declared.contains(*id)).cloned().collect();
+        for id in gone {
+            let mut row = self.schedules[&id].clone();
+            if !matches!(row.schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
+                continue;
+            }
+            let taken = self.take_back(&id, now);
+            rules::take_back(&mut row.schedule, &taken);
+            rules::retire(&mut row.schedule, &entry.app, now);
+            self.store_schedule(row);
+            self.release(&id, now);
+        }
+        Ok(Answer::Done)
+    }
+
+    /// A sign of life, also that of a claim.
+    pub(super) fn bump_beat(&mut self, worker: &WorkerId, now: Timestamp) -> Result<Answer, Rejection> {
+        let row = self.workers.get_mut(worker).ok_or(Rejection::WorkerGone)?;
+        row.peer.beat += 1;
+        row.peer.beat_at = now;
+        self.wrote();
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn leave_worker(&mut self, worker: &WorkerId, now: Timestamp) -> Answer {
+        let held: Vec<RunId> = self.held.get(worker).into_iter().flatten().cloned().collect();
+        for run in &held {
+            self.free_run(run, now);
+        }
+        if self.workers.remove(worker).is_some() {
+            self.wrote();
+        }
+        Answer::Count(held.len() as u64)
+    }
+
+    pub(super) fn bury_worker(
+        &mut self,
+        worker: &WorkerId,
+        beat: i64,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        match self.workers.get(worker) {
+            Some(row) if row.peer.beat != beat => Err(Rejection::Stale),
+            Some(_) | None => Ok(self.leave_worker(worker, now)),
+        }
+    }
+
+    pub(super) fn put_schedules(&mut self, new: &[NewSchedule], now: Timestamp) -> Result<Answer, Rejection> {
+        self.check_put(new)?;
+        Ok(Answer::Schedules(new.iter().map(|new| self.put_schedule(new, now)).collect()))
+    }
+
+    fn schedule_with_key(&self, new: &NewSchedule) -> Option<&ScheduleId> {
+        self.schedule_by_key.get(&new.project, &new.workflow)?.get(&new.key)
+    }
+
+    /// Whether all of these can be put: a new schedule's id must not be another's.
+    fn check_put(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
+        let mut taken: HashMap<&ScheduleId, (&str, &str, &str)> = HashMap::new();
+        let mut created: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
+        for new in new {
+            let key = (&*new.project, &*new.workflow, &*new.key);
+            if self.schedule_with_key(new).is_some() || created.contains(&key) {
+                continue;
+            }
+            if self.schedules.contains_key(&new.id) || taken.insert(&new.id, key).is_some() {
+                return Err(rules::id_in_use(&new.id));
+            }
+            created.insert(key);
+        }
+        Ok(())
+    }
+
+    fn put_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> ScheduleId {
+        let Some(id) = self.schedule_with_key(new).cloned() else {
+            self.store_schedule(rules::create_schedule(new, now));
+            return new.id.clone();
+        };
+        if rules::put_changes(&self.schedules[&id], new) {
+            let mut row = self.schedules[&id].clone();
+            rules::take_back(&mut row.schedule, &self.take_back(&id, now));
+            let missed = rules::put(&mut row, new, now);
+            self.store_schedule(row);
+            self.add_missed(&new.project, &id, missed.as_ref());
+            self.release(&id, now);
+        }
+        id
+    }
+
+    fn add_missed(&mut self, project: &Arc<str>, id: &ScheduleId, missed: Option<&LedgerLine>) {
+        if let Some(line) = missed {
+            self.add_ledger(project, id, line);
+        }
+    }
+
+    /// Deletes the runs that were claimed ahead.
+    fn take_back(&mut self, schedule: &ScheduleId, now: Timestamp) -> Vec<TakenBack> {
+        let ahead: Vec<RunId> = self
+            .unfinished_in_phase(schedule, LIVE)
+            .filter(|id| {
+                let run = &self.runs[*id].run;
+                run.state == RunState::Running
+                    && run.origin == Origin::Schedule
+                    && run.slot.is_some_and(|slot| slot > now)
+            })
+            .cloned()
+            .collect();
+        let mut taken = Vec::with_capacity(ahead.len());
+        for id in ahead {
+            let run = &self.runs[&id].run;
+            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot: run.last_slot }));
+            self.delete_run(&id);
+        }
+        taken
+    }
+
+    pub(super) fn patch_schedule(
+        &mut self,
+        project: &Arc<str>,
+        id: &ScheduleId,
+        revision: Option<i64>,
+        patch: &Patch,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        let stored =
+            self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
+        if revision.is_some_and(|revision| revision != stored.schedule.revision) {
+            return Err(Rejection::Stale);
+        }
+        let mut row = stored.clone();
+        rules::patch(&mut row, patch, now);
+        if row == stored && patch.ledger.is_empty() {
+            return Ok(Answer::Schedule(Box::new(stored.schedule)));
+        }
+        let mut row = stored;
+        if rules::patch_takes_back(patch) {
+            rules::take_back(&mut row.schedule, &self.take_back(id, now));
+        }
+        let missed = rules::patch(&mut row, patch, now);
+        rules::touch(&mut row.schedule, now);
+        let answer = Answer::Schedule(Box::new(row.schedule.clone()));
+        self.store_schedule(row);
+        self.add_missed(project, id, missed.as_ref());
+        for line in &patch.ledger {
+            self.add_ledger(project, id, line);
+        }
+        self.release(id, now);
+        Ok(answer)
+    }
+
+    pub(super) fn delete_schedule(
+        &mut self,
+        project: &Arc<str>,
+        id: &ScheduleId,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        let mut row =
+            self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
+        rules::take_back(&mut row.schedule, &self.take_back(id, now));
+        self.add_missed(project, id, rules::missed_by_deletion(&row.schedule, now).as_ref());
+        self.remove_schedule(id);
+        let waiting: Vec<RunId> = [LIVE, BEHIND]
+            .into_iter()
+            .flat_map(|phase| self.unfinished_in_phase(id, phase))
+            .filter(|id| {
+                let run = &self.runs[*id].run;
+                matches!(run.state, RunState::Queued | RunState::Buffered)
+                    && matches!(run.origin, Origin::Schedule | Origin::Backfill)
+            })
+            .cloned()
+            .collect();
+        for run in waiting {
+            self.cancel_now(&run, now);
+        }
+        self.release(id, now);
+        Ok(Answer::Done)
+    }
+
+    /// The schedule that a decision was made for, if it still stands as it was then.
+    pub(super) fn decided(&self, id: &ScheduleId, revision: i64) -> Result<&Schedule, Rejection> {
+        let schedule = &self.schedules.get(id).ok_or(Rejection::Stale)?.schedule;
+        if schedule.status != ScheduleStatus::Active || schedule.revision != revision {
+            return Err(Rejection::Stale);
+        }
+        Ok(schedule)
+    }
+}

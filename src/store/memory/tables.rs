@@ -1,0 +1,312 @@
+//! The rows, and the indexes that go with them. Only this file changes an index.
+
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerLine, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord, Token, WorkerId,
+};
+use crate::store::Answer;
+use crate::store::rules::{StoredSchedule, phase};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Something for each pair of texts, found without copying them.
+pub(super) struct Pairs<T>(BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>);
+
+impl<T> Default for Pairs<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: Default> Pairs<T> {
+    pub fn get(&self, first: &str, second: &str) -> Option<&T> {
+        self.0.get(first)?.get(second)
+    }
+
+    pub fn slot(&mut self, first: &Arc<str>, second: &Arc<str>) -> &mut T {
+        if !self.0.contains_key(first) {
+            self.0.insert(Arc::clone(first), BTreeMap::new());
+        }
+        let inner = self.0.get_mut(first).expect("inserted above");
+        if !inner.contains_key(second) {
+            inner.insert(Arc::clone(second), T::default());
+        }
+        inner.get_mut(second).expect("inserted above")
+    }
+
+    pub fn of(&self, first: &str) -> impl Iterator<Item = (&Arc<str>, &T)> {
+        self.0.get(first).into_iter().flatten()
+    }
+}
+
+/// How a claim ended, kept for the repetition of that ending.
+#[derive(Clone, Debug)]
+pub(super) struct EndedClaim {
+    pub token: Token,
+    pub print: i64,
+    pub answer: Answer,
+}
+
+/// A run with what only the database needs to know of it.
+#[derive(Clone, Debug)]
+pub(super) struct RunRow {
+    pub run: Run,
+    /// Order of creation.
+    pub no: u64,
+    /// A child finished while the newest claim ran.
+    pub child_ended: bool,
+    /// The newest ending.
+    pub ended: Option<EndedClaim>,
+}
+
+/// A worker and its application.
+#[derive(Clone, Debug)]
+pub(super) struct WorkerRow {
+    pub project: Arc<str>,
+    /// All but `held_count`.
+    pub peer: Peer,
+}
+
+/// Steps of one run.
+#[derive(Default)]
+pub(super) struct Steps {
+    pub records: Vec<StepRecord>,
+    pub by_name: HashMap<Arc<str>, usize>,
+}
+
+/// Everything that is stored.
+#[derive(Default)]
+pub(super) struct Tables {
+    last_no: u64,
+    changed: bool,
+    commits: u64,
+
+    pub schedules: BTreeMap<ScheduleId, StoredSchedule>,
+    pub schedule_by_key: Pairs<BTreeMap<Arc<str>, ScheduleId>>,
+    pub schedules_of: BTreeMap<Arc<str>, BTreeSet<ScheduleId>>,
+    pub owned: Pairs<BTreeSet<ScheduleId>>,
+    pub due: Pairs<BTreeSet<(Timestamp, ScheduleId)>>,
+
+    pub runs: BTreeMap<RunId, RunRow>,
+    pub claimable: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
+    /// Of a schedule: `(phase, slot, no)`, finished ones left out.
+    pub unfinished: BTreeMap<ScheduleId, BTreeMap<(i64, Option<Timestamp>, u64), RunId>>,
+    /// Of a schedule: `(slot, no)`.
+    pub by_slot: BTreeMap<ScheduleId, BTreeMap<(Option<Timestamp>, u64), RunId>>,
+    pub held: BTreeMap<WorkerId, BTreeSet<RunId>>,
+    pub asked_to_stop: BTreeMap<WorkerId, BTreeSet<RunId>>,
+    pub children: BTreeMap<RunId, BTreeSet<RunId>>,
+    pub by_idempotency_key: Pairs<BTreeMap<Arc<str>, RunId>>,
+    pub created: BTreeMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
+    pub finished: BTreeMap<Arc<str>, BTreeMap<(Timestamp, u64), RunId>>,
+
+    pub steps: BTreeMap<RunId, Steps>,
+    pub ledger: BTreeMap<ScheduleId, BTreeMap<(Timestamp, u64), (Arc<str>, LedgerLine)>>,
+    /// `(until, no)` to where the line is.
+    pub ledger_by_age: BTreeMap<Arc<str>, BTreeMap<(Timestamp, u64), (ScheduleId, Timestamp)>>,
+
+    pub workers: BTreeMap<WorkerId, WorkerRow>,
+    pub workflows: Pairs<bool>,
+}
+
+/// Removes one entry of a map of sets, and the set with its last entry.
+macro_rules! drop_entry {
+    ($map:expr, $key:expr, $entry:expr) => {
+        if let Some(set) = $map.get_mut($key) {
+            set.remove($entry);
+            if set.is_empty() {
+                $map.remove($key);
+            }
+        }
+    };
+}
+
+impl Tables {
+    /// Ends a commit.
+    pub fn close_commit(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.commits += 1;
+        }
+    }
+
+    pub fn change_mark(&self) -> u64 {
+        self.commits
+    }
+
+    /// Notes that something was written.
+    pub fn wrote(&mut self) {
+        self.changed = true;
+    }
+
+    fn next_no(&mut self) -> u64 {
+        self.last_no += 1;
+        self.last_no
+    }
+
+    pub fn schedule(&self, project: &str, id: &ScheduleId) -> Option<&StoredSchedule> {
+        self.schedules.get(id).filter(|row| &*row.schedule.project == project)
+    }
+
+    pub fn run(&self, project: &str, id: &RunId) -> Option<&RunRow> {
+        self.runs.get(id).filter(|row| &*row.run.project == project)
+    }
+
+    /// The run, if it is running under this token.
+    pub fn claimed_row(&self, id: &RunId, token: Token) -> Option<&RunRow> {
+        self.runs.get(id).filter(|row| row.run.state == RunState::Running && row.run.token == token)
+    }
+
+    /// Stores a schedule in place of what was there.
+    pub fn store_schedule(&mut self, row: StoredSchedule) {
+        self.remove_schedule(&row.schedule.id.clone());
+        let schedule = &row.schedule;
+        let id = schedule.id.clone();
+        self.schedule_by_key
+            .slot(&schedule.project, &schedule.workflow)
+            .insert(Arc::clone(&schedule.key), id.clone());
+        self.schedules_of.entry(Arc::clone(&schedule.project)).or_default().insert(id.clone());
+        if let Some(owner) = &schedule.owner {
+            self.owned.slot(&schedule.project, owner).insert(id.clone());
+        }
+        if let (ScheduleStatus::Active, Some(slot)) = (schedule.status, schedule.next_slot) {
+            self.due.slot(&schedule.project, &schedule.workflow).insert((slot, id.clone()));
+        }
+        self.schedules.insert(id, row);
+        self.changed = true;
+    }
+
+    pub fn remove_schedule(&mut self, id: &ScheduleId) -> Option<StoredSchedule> {
+        let row = self.schedules.remove(id)?;
+        let schedule = &row.schedule;
+        self.schedule_by_key.slot(&schedule.project, &schedule.workflow).remove(&schedule.key);
+        drop_entry!(self.schedules_of, &schedule.project, id);
+        if let Some(owner) = &schedule.owner {
+            self.owned.slot(&schedule.project, owner).remove(id);
+        }
+        if let Some(slot) = schedule.next_slot {
+            self.due.slot(&schedule.project, &schedule.workflow).remove(&(slot, id.clone()));
+        }
+        self.changed = true;
+        Some(row)
+    }
+
+    /// Stores a run that is new.
+    pub fn create_run(&mut self, run: Run) {
+        let row = RunRow { run, no: self.next_no(), child_ended: false, ended: None };
+        let run = &row.run;
+        if let Some(schedule) = &run.schedule_id {
+            self.by_slot.entry(schedule.clone()).or_default().insert((run.slot, row.no), run.id.clone());
+        }
+        if let Some(parent) = &run.parent {
+            self.children.entry(parent.clone()).or_default().insert(run.id.clone());
+        }
+        if let Some(key) = &run.idempotency_key {
+            self.by_idempotency_key.slot(&run.project, &run.workflow).insert(Arc::clone(key), run.id.clone());
+        }
+        self.created.entry(Arc::clone(&run.project)).or_default().insert((run.created_at, run.id.clone()));
+        self.index_run(&row);
+        self.runs.insert(row.run.id.clone(), row);
+        self.changed = true;
+    }
+
+    /// Changes a run.
+    pub fn edit_run<T>(&mut self, id: &RunId, edit: impl FnOnce(&mut RunRow) -> T) -> T {
+        let mut row = self.runs.remove(id).expect("only runs that exist are edited");
+        self.unindex_run(&row);
+        let answer = edit(&mut row);
+        self.index_run(&row);
+        self.runs.insert(id.clone(), row);
+        self.changed = true;
+        answer
+    }
+
+    /// Forgets a run and its steps.
+    pub fn delete_run(&mut self, id: &RunId) {
+        let Some(row) = self.runs.remove(id) else { return };
+        self.unindex_run(&row);
+        let run = &row.run;
+        if let Some(schedule) = &run.schedule_id {
+            drop_entry!(self.by_slot, schedule, &(run.slot, row.no));
+        }
+        if let Some(parent) = &run.parent {
+            drop_entry!(self.children, parent, id);
+        }
+        if let Some(key) = &run.idempotency_key {
+            self.by_idempotency_key.slot(&run.project, &run.workflow).remove(key);
+        }
+        drop_entry!(self.created, &run.project, &(run.created_at, id.clone()));
+        self.steps.remove(id);
+        self.changed = true;
+    }
+
+    fn index_run(&mut self, row: &RunRow) {
+        let run = &row.run;
+        let id = || run.id.clone();
+        match run.state {
+            RunState::Queued | RunState::Waiting if !run.cancel_requested => {
+                let entry = (run.available_at, run.slot, id());
+                self.claimable.slot(&run.project, &run.workflow).insert(entry);
+            }
+            RunState::Running => {
+                if let Some(worker) = &run.worker {
+                    self.held.entry(worker.clone()).or_default().insert(id());
+                    if run.cancel_requested {
+                        self.asked_to_stop.entry(worker.clone()).or_default().insert(id());
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let (false, Some(schedule)) = (run.state.is_finished(), &run.schedule_id) {
+            let key = (phase(run.state), run.slot, row.no);
+            self.unfinished.entry(schedule.clone()).or_default().insert(key, id());
+        }
+        if let Some(at) = run.finished_at {
+            self.finished.entry(Arc::clone(&run.project)).or_default().insert((at, row.no), id());
+        }
+    }
+
+    fn unindex_run(&mut self, row: &RunRow) {
+        let run = &row.run;
+        let id = &run.id;
+        match run.state {
+            RunState::Queued | RunState::Waiting => {
+                let entry = (run.available_at, run.slot, id.clone());
+                self.claimable.slot(&run.project, &run.workflow).remove(&entry);
+            }
+            RunState::Running => {
+                if let Some(worker) = &run.worker {
+                    drop_entry!(self.held, worker, id);
+                    drop_entry!(self.asked_to_stop, worker, id);
+                }
+            }
+            _ => {}
+        }
+        if let Some(schedule) = &run.schedule_id {
+            drop_entry!(self.unfinished, schedule, &(phase(run.state), run.slot, row.no));
+        }
+        if let Some(at) = run.finished_at {
+            drop_entry!(self.finished, &run.project, &(at, row.no));
+        }
+    }
+
+    pub fn add_ledger(&mut self, project: &Arc<str>, schedule: &ScheduleId, line: &LedgerLine) {
+        let no = self.next_no();
+        self.ledger
+            .entry(schedule.clone())
+            .or_default()
+            .insert((line.from, no), (Arc::clone(project), line.clone()));
+        self.ledger_by_age
+            .entry(Arc::clone(project))
+            .or_default()
+            .insert((line.until, no), (schedule.clone(), line.from));
+        self.changed = true;
+    }
+
+    pub fn delete_ledger(&mut self, project: &Arc<str>, until: Timestamp, no: u64) {
+        let Some(lines) = self.ledger_by_age.get_mut(project) else { return };
+        let Some((schedule, from)) = lines.remove(&(until, no)) else { return };
+        drop_entry!(self.ledger, &schedule, &(from, no));
+        self.changed = true;
+    }
+}

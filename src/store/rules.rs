@@ -1,0 +1,360 @@
+//! What the commands mean for a row, as arithmetic. Every database applies these; none has rules of its own.
+
+use super::{Patch, Rejection};
+use crate::calendar::Timestamp;
+use crate::model::{
+    Ending, Fate, Json, LedgerLine, NewSchedule, RunState, Schedule, ScheduleId, ScheduleStatus,
+};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Why a due slot of a changed schedule made no run.
+const CHANGED: &str = "the schedule was changed";
+/// Why a due slot of a deleted schedule made no run.
+const DELETED: &str = "the schedule was deleted";
+
+/// A schedule with what only the database needs to know of it.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct StoredSchedule {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// The cadence text that its next slot was computed from.
+    pub cadence: Json,
+}
+
+/// The row of a schedule that is new.
+pub(super) fn create_schedule(new: &NewSchedule, now: Timestamp) -> StoredSchedule {
+    let schedule = Schedule {
+        id: new.id.clone(),
+        project: Arc::clone(&new.project),
+        workflow: Arc::clone(&new.workflow),
+        key: Arc::clone(&new.key),
+        owner: new.owner.clone(),
+        spec: Arc::clone(&new.spec),
+        input: new.input.clone(),
+        status: active_while(new.next_slot),
+        note: None,
+        next_slot: new.next_slot,
+        last_slot: None,
+        run_count: 0,
+        failure_count: 0,
+        attended_from: now,
+        created_at: now,
+        updated_at: now,
+        revision: 1,
+    };
+    StoredSchedule { schedule, cadence: Arc::clone(&new.cadence) }
+}
+
+fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
+    if next_slot.is_some() { ScheduleStatus::Active } else { ScheduleStatus::Finished }
+}
+
+/// Whether putting `new` over the row would change anything.
+pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
+    let old = &row.schedule;
+    let comes_back = match old.status {
+        ScheduleStatus::Retired | ScheduleStatus::Broken => true,
+        ScheduleStatus::Active | ScheduleStatus::Paused | ScheduleStatus::Finished => false,
+    };
+    comes_back
+        || old.spec != new.spec
+        || row.cadence != new.cadence
+        || old.input != new.input
+        || (new.owner.is_some() && old.owner != new.owner)
+}
+
+/// Puts `new` over the row, from which nothing is claimed ahead any more. Gives the slot that this makes missed.
+pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Option<LedgerLine> {
+    let schedule = &mut row.schedule;
+    let spec_changed = schedule.spec != new.spec;
+    let cadence_changed = row.cadence != new.cadence;
+    schedule.spec = Arc::clone(&new.spec);
+    schedule.input.clone_from(&new.input);
+    if new.owner.is_some() {
+        schedule.owner.clone_from(&new.owner);
+    }
+    row.cadence = Arc::clone(&new.cadence);
+    schedule.updated_at = now;
+    schedule.revision += 1;
+
+    match schedule.status {
+        ScheduleStatus::Active | ScheduleStatus::Paused => {
+            if !cadence_changed {
+                return None;
+            }
+            let missed = missed_by_change(schedule, now);
+            schedule.next_slot = new.next_slot;
+            schedule.attended_from = now;
+            if schedule.status == ScheduleStatus::Active {
+                schedule.status = active_while(new.next_slot);
+            }
+            missed
+        }
+        ScheduleStatus::Finished if !spec_changed => None,
+        ScheduleStatus::Finished | ScheduleStatus::Retired | ScheduleStatus::Broken => {
+            schedule.status = active_while(new.next_slot);
+            schedule.note = None;
+            schedule.next_slot = new.next_slot;
+            schedule.attended_from = now;
+            schedule.failure_count = 0;
+            None
+        }
+    }
+}
+
+/// The due slot of an active schedule that a change of its cadence forgets.
+fn missed_by_change(schedule: &Schedule, now: Timestamp) -> Option<LedgerLine> {
+    match schedule.status {
+        ScheduleStatus::Active => due_slot(schedule, now).map(|slot| missed(slot, CHANGED)),
+        ScheduleStatus::Paused
+        | ScheduleStatus::Retired
+        | ScheduleStatus::Finished
+        | ScheduleStatus::Broken => None,
+    }
+}
+
+/// The slot that a deletion leaves without a run.
+pub(super) fn missed_by_deletion(schedule: &Schedule, now: Timestamp) -> Option<LedgerLine> {
+    match schedule.status {
+        // A paused schedule's slots wait for its resumption, which now never comes.
+        ScheduleStatus::Active | ScheduleStatus::Paused => {
+            due_slot(schedule, now).map(|slot| missed(slot, DELETED))
+        }
+        ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken => None,
+    }
+}
+
+fn due_slot(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
+    schedule.next_slot.filter(|slot| *slot <= now)
+}
+
+fn missed(slot: Timestamp, reason: &str) -> LedgerLine {
+    LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Missed, reason: reason.into() }
+}
+
+/// A run that was claimed ahead of its slot and is deleted again.
+#[derive(Clone, Debug)]
+pub(super) struct TakenBack {
+    /// Its slot.
+    pub slot: Timestamp,
+    /// The slot of the run before.
+    pub last_slot: Option<Timestamp>,
+}
+
+/// Gives the slots back to the schedule: the earliest is the next one again.
+pub(super) fn take_back(schedule: &mut Schedule, taken: &[TakenBack]) {
+    let Some(first) = taken.iter().min_by_key(|run| run.slot) else { return };
+    schedule.next_slot = Some(first.slot);
+    schedule.last_slot = first.last_slot;
+    schedule.run_count = schedule.run_count.saturating_sub(taken.len() as u64);
+    // The claim of its last slot had finished it; the slot is to come again.
+    if schedule.status == ScheduleStatus::Finished {
+        schedule.status = ScheduleStatus::Active;
+    }
+}
+
+/// Whether the edit must first take back what was claimed ahead. An edit of the coming slot alone was computed from
+/// the slot behind the claimed one: giving that back would lose it.
+pub(super) fn patch_takes_back(patch: &Patch) -> bool {
+    patch.next_slot.is_none()
+}
+
+/// Edits the row. Gives the slot that this makes missed.
+pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> Option<LedgerLine> {
+    let schedule = &mut row.schedule;
+    let mut missed = None;
+    if let Some((spec, cadence, next_slot)) = &patch.spec {
+        schedule.spec = Arc::clone(spec);
+        if row.cadence != *cadence {
+            row.cadence = Arc::clone(cadence);
+            missed = missed_by_change(schedule, now);
+            schedule.next_slot = *next_slot;
+            schedule.attended_from = now;
+        }
+    }
+    if let Some(input) = &patch.input {
+        schedule.input.clone_from(input);
+    }
+    if let Some(status) = patch.status {
+        if schedule.status == ScheduleStatus::Paused && status == ScheduleStatus::Active {
+            schedule.attended_from = now;
+            schedule.failure_count = 0;
+        }
+        schedule.status = status;
+    }
+    if let Some(note) = &patch.note {
+        schedule.note.clone_from(note);
+    }
+    if let Some(next_slot) = patch.next_slot {
+        schedule.next_slot = next_slot;
+    }
+    missed
+}
+
+/// Marks an edit that changed something.
+pub(super) fn touch(schedule: &mut Schedule, now: Timestamp) {
+    schedule.updated_at = now;
+    schedule.revision += 1;
+}
+
+/// Retires a schedule that its application no longer declares.
+pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) {
+    schedule.status = ScheduleStatus::Retired;
+    schedule.note = Some(format!("`{app}` no longer declares it").into());
+    touch(schedule, now);
+}
+
+/// Why a schedule paused itself.
+pub(super) fn paused_note(failure_count: u32) -> String {
+    format!("paused after {failure_count} failed runs in a row")
+}
+
+/// The time zone that a specification names.
+pub(super) fn zone_of(spec: &str) -> Arc<str> {
+    #[derive(Deserialize)]
+    struct Zone<'a> {
+        #[serde(borrow)]
+        timezone: Option<Cow<'a, str>>,
+    }
+    match serde_json::from_str::<Zone<'_>>(spec) {
+        Ok(Zone { timezone: Some(zone) }) => zone.into(),
+        Ok(Zone { timezone: None }) | Err(_) => "UTC".into(),
+    }
+}
+
+/// What the end of a claim depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    /// See [`crate::model::Run::attempt`].
+    pub attempt: u32,
+    /// See [`crate::model::Run::available_at`].
+    pub available_at: Timestamp,
+    /// See [`crate::model::Run::cancel_requested`].
+    pub cancel_requested: bool,
+    /// A child finished while this claim ran; the handler may have looked before.
+    pub child_ended: bool,
+}
+
+/// A run after the end of a claim.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Ended {
+    /// Its state.
+    pub state: RunState,
+    /// Its attempt.
+    pub attempt: u32,
+    /// From when it may be claimed again.
+    pub available_at: Timestamp,
+    /// What the handler returned.
+    pub result: Option<Json>,
+    /// Its error, where that changes.
+    pub error: Option<Option<Json>>,
+}
+
+/// What an ending makes of a run. A run that somebody asked to stop is never queued or parked again: nobody would
+/// ever claim it.
+pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
+    let mut ended = Ended {
+        state: RunState::Cancelled,
+        attempt: claim.attempt,
+        available_at: claim.available_at,
+        result: None,
+        error: None,
+    };
+    match ending {
+        Ending::Succeeded { result } => {
+            ended.state = RunState::Succeeded;
+            ended.result.clone_from(result);
+            ended.error = Some(None);
+        }
+        Ending::Failed { error, retry_at } => {
+            ended.error = Some(Some(Arc::clone(error)));
+            match retry_at {
+                None => ended.state = RunState::Failed,
+                Some(_) if claim.cancel_requested => {}
+                Some(at) => {
+                    ended.state = RunState::Queued;
+                    ended.attempt += 1;
+                    ended.available_at = *at;
+                }
+            }
+        }
+        Ending::Cancelled { error } => ended.error = Some(error.clone()),
+        Ending::Parked { .. } | Ending::Released if claim.cancel_requested => {}
+        Ending::Parked { wakes_at } => {
+            ended.state = RunState::Waiting;
+            // The child may have ended before the parent was seen to wait for it: nobody else would wake it.
+            ended.available_at = if claim.child_ended { now.min(*wakes_at) } else { *wakes_at };
+        }
+        Ending::Released => {
+            ended.state = RunState::Queued;
+            // Claimed ahead and given back: still not before its time.
+            ended.available_at = claim.available_at.max(now);
+        }
+    }
+    ended
+}
+
+/// Tells endings apart: equal for the repetition of an ending, in any process and any release.
+pub(super) fn ending_print(ending: &Ending) -> i64 {
+    // FNV-1a, since the standard hasher may change between compilers.
+    fn feed(mut hash: u64, bytes: &[u8]) -> u64 {
+        for byte in bytes {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash
+    }
+    fn feed_text(hash: u64, text: Option<&str>) -> u64 {
+        match text {
+            None => feed(hash, b"-"),
+            Some(text) => feed(feed(hash, b"+"), text.as_bytes()),
+        }
+    }
+    let start = 0xcbf2_9ce4_8422_2325;
+    let hash = match ending {
+        Ending::Succeeded { result } => feed_text(feed(start, b"succeeded"), result.as_deref()),
+        Ending::Failed { error, retry_at } => {
+            let hash = feed(start, b"failed");
+            let hash = match retry_at {
+                None => feed(hash, b"-"),
+                Some(at) => feed(hash, &at.as_micros().to_le_bytes()),
+            };
+            feed_text(hash, Some(error))
+        }
+        Ending::Cancelled { error } => feed_text(feed(start, b"cancelled"), error.as_deref()),
+        Ending::Parked { wakes_at } => feed(feed(start, b"parked"), &wakes_at.as_micros().to_le_bytes()),
+        Ending::Released => feed(start, b"released"),
+    };
+    hash.cast_signed()
+}
+
+/// Where a run stands towards the others of its schedule: those that are `LIVE` are what `BEHIND` ones wait for.
+pub(super) fn phase(state: RunState) -> i64 {
+    match state {
+        RunState::Succeeded | RunState::Failed | RunState::Cancelled => OVER,
+        RunState::Queued | RunState::Running | RunState::Waiting => LIVE,
+        RunState::Buffered => BEHIND,
+    }
+}
+
+/// Finished.
+pub(super) const OVER: i64 = 0;
+/// Neither finished nor buffered.
+pub(super) const LIVE: i64 = 1;
+/// Buffered.
+pub(super) const BEHIND: i64 = 2;
+
+/// Whether a run that is created for this origin needs its schedule to exist: what was deleted starts nothing.
+pub(super) fn needs_schedule(new: &crate::model::NewRun) -> Option<&ScheduleId> {
+    use crate::model::Origin;
+    match new.origin {
+        Origin::Schedule | Origin::Trigger | Origin::Backfill => new.schedule_id.as_ref(),
+        Origin::Invoke | Origin::Child => None,
+    }
+}
+
+/// A new schedule whose id another one has.
+pub(super) fn id_in_use(id: &ScheduleId) -> Rejection {
+    Rejection::Invalid(format!("the schedule id `{id}` is in use"))
+}
