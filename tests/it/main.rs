@@ -2,4 +2,6 @@
 
 mod calendar;
 mod cron;
+mod engine;
 mod plan;
+mod sim;
