@@ -569,6 +569,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// New claims: those whose time has come start now, the others wait for it.
     fn take_in(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        if runs.is_empty() {
+            return;
+        }
         // The claim counted as a sign of life.
         self.last_beat = now.mono;
         let mut ready = Vec::with_capacity(runs.len());

@@ -444,6 +444,18 @@ fn only_who_holds_runs_shows_that_he_lives() {
 }
 
 #[test]
+fn a_worker_that_decides_often_but_claims_nothing_still_shows_that_it_lives() {
+    let store = MemoryStore::new();
+    create(&store, "long", &json!({"every_us": 2_000_000, "overlap": "skip"}), "10:00:00");
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("10:00:30");
+    worker.take_commands();
+    worker.until("10:01:30");
+    let beats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
+    assert!(beats >= 10, "{beats} beats while slots were skipped for a minute");
+}
+
+#[test]
 fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
