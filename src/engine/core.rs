@@ -255,12 +255,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.enter(now)?;
         }
         self.beat(now)?;
+        if !self.has_entered {
+            return Ok(true);
+        }
         self.poll(now)?;
         self.bury_the_silent(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {
             self.notice_absence(now);
             has_more |= self.fire_due(now)?;
+            if !self.has_entered {
+                return Ok(true);
+            }
             has_more |= self.claim_waiting(now)?;
             self.last_look = Some(now);
         }
@@ -422,10 +428,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 commands.push(command);
             }
         }
+        // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
+        self.is_wake_stale = true;
         if commands.is_empty() {
             return Ok(false);
         }
-        self.is_wake_stale = true;
         let outcomes = self.store.commit(&commands, now.wall)?;
         let mut has_stale = false;
         for (command, outcome) in commands.iter().zip(outcomes) {

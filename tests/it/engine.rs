@@ -492,6 +492,28 @@ fn a_clock_that_jumps_buries_nobody() {
 }
 
 #[test]
+fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "busy", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:30");
+    let mut zombie = Worker::new(&store, "zombie", "10:00:30");
+    let mut heir = Worker::new(&store, "heir", "10:00:30");
+    together(&mut [&mut zombie, &mut heir], "10:01:00");
+    let held = zombie.started.iter().find(|claimed| claimed.run.schedule_id.as_ref() == Some(&id)).unwrap();
+    let held = held.run.clone();
+    heir.until("10:01:40");
+    assert!(!store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie1"));
+    zombie.pause(Duration::from_secs(40)).turn();
+    assert!(zombie.stops.iter().any(|stop| stop.run == held.id && stop.reason == StopReason::LeaseLost));
+    assert_eq!(zombie.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 1, "said once");
+    assert_eq!(zombie.engine.worker().as_str(), "zombie2");
+    zombie.wait(Duration::from_secs(1));
+    assert!(store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie2"));
+    let late = zombie.end(&held, Ending::Succeeded { result: None });
+    assert_eq!(late, Err(Rejection::Fenced), "its late write is refused");
+}
+
+#[test]
 fn a_refused_step_stops_that_run_alone() {
     let store = MemoryStore::new();
     create(&store, "a", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
