@@ -263,11 +263,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut has_more = false;
         if self.phase == Phase::Working {
             self.notice_absence(now);
-            has_more |= self.fire_due(now)?;
+            // First what has waited longest: a slot that comes due now must not take the place that became free.
+            has_more |= self.claim_waiting(now)?;
             if !self.has_entered {
                 return Ok(true);
             }
-            has_more |= self.claim_waiting(now)?;
+            has_more |= self.fire_due(now)?;
             self.last_look = Some(now);
         }
         self.start_ahead(now)?;

@@ -370,6 +370,21 @@ fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
 }
 
 #[test]
+fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
+    let store = MemoryStore::new();
+    for (key, second) in [("a", 1), ("b", 2), ("c", 10)] {
+        create(&store, key, &json!({"at_us": at("10:01:00").as_micros() + second * 1_000_000}), "10:00:30");
+    }
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("a") }, "10:00:30");
+    worker.until("10:01:09");
+    // The place becomes free in the very moment in which the third slot is due.
+    let run = worker.started[0].run.clone();
+    worker.pause(Duration::from_secs(1)).succeed(&run);
+    worker.turn();
+    assert_eq!(worker.slots_started(), ["10:01:01", "10:01:02"]);
+}
+
+#[test]
 fn another_worker_takes_what_the_first_has_no_room_for() {
     let store = MemoryStore::new();
     for key in ["a", "b"] {
