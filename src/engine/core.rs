@@ -78,6 +78,8 @@ struct Held {
     token: Token,
     /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
     takes_place: bool,
+    /// Its handler knows that somebody asked it to stop.
+    is_stop_told: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -371,8 +373,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             .cancel_requests(&self.worker)?
             .into_iter()
             .filter_map(|run| {
-                let token = self.held.get(&run)?.token;
-                Some(Stop { run, token, reason: StopReason::Cancelled })
+                let held = self.held.get_mut(&run).filter(|held| !held.is_stop_told)?;
+                held.is_stop_told = true;
+                Some(Stop { run, token: held.token, reason: StopReason::Cancelled })
             })
             .collect();
         if !stops.is_empty() {
@@ -585,7 +588,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
-            self.held.insert(run.id.clone(), Held { token: run.token, takes_place: true });
+            self.held
+                .insert(run.id.clone(), Held { token: run.token, takes_place: true, is_stop_told: false });
             self.places_taken += 1;
             if run.available_at > now.wall {
                 if self.ahead.is_empty() {

@@ -427,6 +427,24 @@ fn the_timeout_of_a_run_that_ended_stops_nothing() {
 }
 
 #[test]
+fn a_request_to_stop_reaches_the_handler_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "other", &json!({"every_us": 7_000_000}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:00");
+    let held = worker.started.iter().find(|claimed| claimed.run.key.as_ref() == "k").unwrap().run.clone();
+    let cancel = Command::CancelRun { project: PROJECT.into(), run: held.id.clone() };
+    store.commit(&[cancel], at("10:01:00")).unwrap().remove(0).unwrap();
+    worker.wait(POLL + POLL);
+    // A handler that cleans up must not be interrupted again whenever anything changes.
+    let stop = Stop { run: held.id.clone(), token: held.token, reason: StopReason::Cancelled };
+    assert_eq!(worker.stops, [stop]);
+    worker.end(&held, Ending::Cancelled { error: None }).unwrap();
+    assert_eq!(run(&store, &held.id).state, RunState::Cancelled);
+}
+
+#[test]
 fn timers_ring_once_and_on_the_steady_clock() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
