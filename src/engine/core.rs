@@ -284,7 +284,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     // ---- being a worker ------------------------------------------------------------------------------------------
 
     fn enter(&mut self, now: Now) -> Result<(), StoreError> {
-        let entry = Box::new(self.config.entry(&self.worker));
+        let mut entry = Box::new(self.config.entry(&self.worker));
+        for declared in &mut entry.declared {
+            // Worked out when the program started; since then a store may have been away, or we buried.
+            if let Ok(cadence) = self.cadence(&declared.spec) {
+                declared.next_slot = cadence.next(now.wall);
+            }
+        }
         self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
             // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))

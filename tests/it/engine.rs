@@ -266,6 +266,18 @@ fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
     assert!(worker.engine.has_entered());
 }
 
+#[test]
+fn schedules_of_the_code_start_when_the_worker_signs_in() {
+    let store = MemoryStore::new();
+    // The store was away for an hour before the worker could sign in.
+    let stale = declared("code", &every_minute(), at("09:00:00"));
+    let config = EngineConfig { declared: vec![stale], ..config("a") };
+    let mut worker = Worker::with(&store, config, "10:00:30");
+    worker.until("10:00:45");
+    assert_eq!(schedule(&store, &"sch_code".into()).next_slot, Some(at("10:01:00")));
+    assert_eq!(worker.slots_started(), Vec::<String>::new(), "no slot from before it existed");
+}
+
 // ---- claiming and starting -------------------------------------------------------------------------------------------
 
 #[test]
