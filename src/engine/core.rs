@@ -124,6 +124,8 @@ pub struct Engine<S, D> {
     last_poll: Option<Duration>,
     last_beat: Duration,
     last_look: Option<Now>,
+    /// End of the last turn in which the store did all that was asked.
+    last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
     trouble: Option<Trouble>,
     is_lost: bool,
@@ -163,6 +165,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             last_poll: None,
             last_beat: Duration::ZERO,
             last_look: None,
+            last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
             is_lost: false,
@@ -235,6 +238,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         match self.turn_with_store(now) {
             Ok(has_more) => {
+                self.last_whole_turn = Some(now.mono);
                 if let Some(trouble) = self.trouble.take() {
                     self.dispatcher.tell(Notice::StoreRecovered(now.mono.saturating_sub(trouble.since)));
                 }
@@ -248,6 +252,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
+        let planned = self.config.poll_interval + AWAY_MIN;
+        if self.last_whole_turn.is_some_and(|last| now.mono > last + planned) {
+            // While we were stopped, or the store was away, nobody may have been able to beat.
+            self.watch.restart(now.mono);
+        }
         if self.phase == Phase::Leaving {
             self.leave(now)?;
             return Ok(false);

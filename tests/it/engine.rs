@@ -537,6 +537,38 @@ fn a_clock_that_jumps_buries_nobody() {
 }
 
 #[test]
+fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
+    // All were suspended together (a container paused): whoever wakes first must not bury the others.
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:02");
+    a.pause(LEASE * 4);
+    b.pause(LEASE * 4);
+    b.turn();
+    a.turn();
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
+    assert_eq!(a.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
+}
+
+#[test]
+fn an_outage_of_the_store_costs_nobody_his_runs() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:02");
+    for worker in [&mut a, &mut b] {
+        worker.store.trouble.lock().is_down = true;
+        worker.wait(LEASE * 4);
+        worker.store.trouble.lock().is_down = false;
+    }
+    b.wait(Duration::from_secs(3));
+    a.wait(Duration::from_secs(3));
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
+    assert_eq!(a.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
+}
+
+#[test]
 fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
