@@ -7,9 +7,11 @@ use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
-use crate::model::{Admission, ClaimedRun, FirePlan, Json, RunId, ScheduleStatus, Token, WorkerId};
+use crate::model::{Admission, ClaimedRun, FirePlan, Json, RunId, RunState, ScheduleStatus, Token, WorkerId};
 use crate::plan::{Backoff, Situation, plan_fire};
-use crate::store::{Answer, Command, DueSchedule, Patch, Rejection, Store, StoreError, Wake};
+use crate::store::{
+    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, Store, StoreError, Wake,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,6 +130,8 @@ pub struct Engine<S, D> {
     last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
     trouble: Option<Trouble>,
+    /// A commit that would have claimed runs failed, and may have happened all the same.
+    has_unknown_claims: bool,
     is_lost: bool,
 }
 
@@ -168,6 +172,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
+            has_unknown_claims: false,
             is_lost: false,
         }
     }
@@ -269,6 +274,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.has_entered {
             return Ok(true);
         }
+        self.find_unknown_claims(now)?;
         self.poll(now)?;
         self.bury_the_silent(now)?;
         let mut has_more = false;
@@ -351,6 +357,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.held.clear();
         self.ahead.clear();
         self.places_taken = 0;
+        self.has_unknown_claims = false;
         self.has_entered = false;
         self.worker = (self.new_worker_id)();
         self.must_look_around = true;
@@ -452,7 +459,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if commands.is_empty() {
             return Ok(false);
         }
+        self.has_unknown_claims = true;
         let outcomes = self.store.commit(&commands, now.wall)?;
+        self.has_unknown_claims = false;
         let mut has_stale = false;
         for (command, outcome) in commands.iter().zip(outcomes) {
             match outcome {
@@ -579,7 +588,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             limit,
             until: horizon,
         };
-        match self.commit_one(command, now)? {
+        self.has_unknown_claims = true;
+        let outcome = self.commit_one(command, now)?;
+        self.has_unknown_claims = false;
+        match outcome {
             Ok(Answer::Claimed(runs)) => {
                 let is_full = runs.len() == limit;
                 self.take_in(runs, now);
@@ -591,6 +603,36 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             Ok(_) | Err(_) => Ok(false),
         }
+    }
+
+    /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
+    fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.has_unknown_claims {
+            return Ok(());
+        }
+        let filter = RunFilter { states: vec![RunState::Running], ..RunFilter::default() };
+        let mut page = Page { limit: self.config.batch_max.max(1), after: None };
+        let mut found = Vec::new();
+        loop {
+            let runs = self.store.runs(&self.config.project, &filter, &page)?;
+            page.after = runs.last().map(|run| run.id.to_string());
+            let is_last = runs.len() < page.limit;
+            for run in runs {
+                let is_held = self.held.get(&run.id).is_some_and(|held| held.token == run.token);
+                if run.worker.as_ref() == Some(&self.worker) && !is_held {
+                    let journal = self.store.steps(&run.id)?;
+                    found.push(ClaimedRun { run, journal });
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.has_unknown_claims = false;
+        // As they would have been claimed, in the order of slots.
+        found.sort_by(|a, b| (a.run.available_at, a.run.slot).cmp(&(b.run.available_at, b.run.slot)));
+        self.take_in(found, now);
+        Ok(())
     }
 
     /// New claims: those whose time has come start now, the others wait for it.

@@ -645,6 +645,40 @@ fn slots_of_an_outage_follow_the_catch_up_policy() {
     assert!((50..=62).contains(&missed), "{missed} missed in an outage of a minute");
 }
 
+#[test]
+fn a_claim_whose_reply_was_lost_is_found_again() {
+    for schedule in [
+        json!({"at_us": at("10:01:00").as_micros()}),
+        // Queued first, so that it is claimed by the other way.
+        json!({"at_us": at("10:01:00").as_micros(), "jitter_us": 1_000_000}),
+    ] {
+        let store = MemoryStore::new();
+        create(&store, "k", &schedule, "10:00:30");
+        let mut worker = Worker::new(&store, "a", "10:00:30");
+        worker.until("10:00:50");
+        worker.store.trouble.lock().scripted.extend([Some(Fault::After), Some(Fault::After)]);
+        worker.wait(Duration::from_secs(30));
+        assert_eq!(worker.slots_started(), ["10:01:00"]);
+        let run = worker.started[0].run.clone();
+        worker.succeed(&run);
+        worker.wait(LEASE * 2);
+        assert_eq!((worker.started.len(), runs(&store)[0].state), (1, RunState::Succeeded));
+    }
+}
+
+#[test]
+fn a_lost_claim_is_found_while_other_runs_are_held() {
+    let store = MemoryStore::new();
+    create(&store, "held", &json!({"at_us": at("10:00:40").as_micros()}), "10:00:30");
+    create(&store, "lost", &json!({"at_us": at("10:01:02").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:01");
+    worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
+    worker.until("10:03:00");
+    assert!(worker.slots_started().contains(&"10:01:02".to_owned()), "{:?}", worker.slots_started());
+    assert_eq!(worker.started.len(), 2, "what was held is not started again");
+}
+
 // ---- being away ------------------------------------------------------------------------------------------------------
 
 #[test]
