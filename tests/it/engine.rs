@@ -573,8 +573,9 @@ fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     create(&store, "busy", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:30");
-    let mut zombie = Worker::new(&store, "zombie", "10:00:30");
-    let mut heir = Worker::new(&store, "heir", "10:00:30");
+    let roomy = |name| EngineConfig { concurrency: 1_000, ..config(name) };
+    let mut zombie = Worker::with(&store, roomy("zombie"), "10:00:30");
+    let mut heir = Worker::with(&store, roomy("heir"), "10:00:30");
     together(&mut [&mut zombie, &mut heir], "10:01:00");
     let held = zombie.started.iter().find(|claimed| claimed.run.schedule_id.as_ref() == Some(&id)).unwrap();
     let held = held.run.clone();
