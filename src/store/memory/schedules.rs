@@ -145,6 +145,8 @@ impl Tables {
                 run.state == RunState::Running
                     && run.origin == Origin::Schedule
                     && run.slot.is_some_and(|slot| slot > now)
+                    // By a faster clock than ours it has started, and what it recorded must not be done again.
+                    && !self.steps.contains_key(*id)
             })
             .cloned()
             .collect();
