@@ -63,7 +63,7 @@ impl Tables {
             match planned.admission {
                 Admission::Claim => {
                     run.state = RunState::Running;
-                    run.token = Token::NONE.next();
+                    run.token = run.token.next();
                     run.worker = Some(worker.clone());
                     run.started_at = Some(now);
                     claimed.push(ClaimedRun { run: run.clone(), journal: Vec::new() });
@@ -126,7 +126,7 @@ impl Tables {
         let mut claimed = Vec::with_capacity(available.len());
         for (.., id) in available {
             let (run, is_fresh) = self.edit_run(&id, |row| {
-                let is_fresh = row.run.token == Token::NONE;
+                let is_fresh = row.run.started_at.is_none();
                 row.run.state = RunState::Running;
                 row.run.token = row.run.token.next();
                 row.run.worker = Some(worker.clone());
@@ -435,7 +435,8 @@ fn planned_run(planned: &PlannedRun, schedule: &Schedule, timezone: &Arc<str>, n
         input: schedule.input.clone(),
         state: RunState::Queued,
         attempt: 1,
-        token: Token::NONE,
+        // The same slot may have been claimed before and given back: its tokens must not come again.
+        token: Token(schedule.revision),
         worker: None,
         available_at: planned.available_at,
         created_at: now,
