@@ -63,6 +63,10 @@ pub struct Checks {
     /// Schedules that allow, or once allowed, runs side by side.
     allowed: BTreeSet<ScheduleId>,
     done: BTreeSet<(RunId, Arc<str>)>,
+    /// Claimed more than once.
+    reclaimed: BTreeSet<RunId>,
+    /// Tokens that runs had when they were taken back.
+    given_back: BTreeMap<RunId, Token>,
     ended: BTreeSet<(RunId, Token)>,
     cadences: BTreeMap<Json, Arc<Cadence>>,
     recent: VecDeque<String>,
@@ -88,6 +92,8 @@ impl Checks {
             slots: BTreeSet::new(),
             allowed: BTreeSet::new(),
             done: BTreeSet::new(),
+            reclaimed: BTreeSet::new(),
+            given_back: BTreeMap::new(),
             ended: BTreeSet::new(),
             cadences: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -239,7 +245,12 @@ impl Checks {
             let after = store.run(PROJECT, &id).unwrap();
             match (before, after) {
                 (None, None) => {}
-                (None, Some(after)) => self.keep(after),
+                (None, Some(after)) => {
+                    if self.given_back.get(&after.id).is_some_and(|token| after.token <= *token) {
+                        self.fail(format_args!("a token that was given back comes again: {after:?}"));
+                    }
+                    self.keep(after);
+                }
                 (Some(before), None) => {
                     let is_ahead = before.state == RunState::Running
                         && before.origin == Origin::Schedule
@@ -254,6 +265,7 @@ impl Checks {
                     if !is_ahead || !may_take_back {
                         self.fail(format_args!("{before:?} vanished"));
                     }
+                    self.given_back.insert(id.clone(), before.token);
                     self.runs.remove(&id);
                     self.unfinished.remove(&id);
                     if let (Some(schedule), Some(slot)) = (before.schedule_id, before.slot) {
@@ -270,13 +282,16 @@ impl Checks {
         }
     }
 
-    fn check_move(&self, before: &Run, after: &Run) {
+    fn check_move(&mut self, before: &Run, after: &Run) {
         let moves = |event: &Event| next_state(before.state, *event) == Some(after.state);
         if before.state != after.state && !EVENTS.iter().any(moves) {
             self.fail(format_args!("{:?} became {:?}: {after:?}", before.state, after.state));
         }
         let is_claimed = after.state == RunState::Running && before.state != RunState::Running;
         let token = if is_claimed { before.token.next() } else { before.token };
+        if is_claimed && before.started_at.is_some() {
+            self.reclaimed.insert(after.id.clone());
+        }
         if after.token != token {
             self.fail(format_args!("{:?} became {:?} in {after:?}", before.token, after.token));
         }
@@ -350,7 +365,7 @@ impl Checks {
     /// A handler is entered at `wall` of its worker.
     pub fn check_start(&self, run: &Run, journal: &BTreeSet<Arc<str>>, wall: Timestamp) {
         // Later claims need no regard for the slot, which may be in the future of a slow clock.
-        let is_first = run.attempt == 1 && run.token == Token::NONE.next();
+        let is_first = run.attempt == 1 && !self.reclaimed.contains(&run.id);
         let is_early = |slot: Timestamp| wall < slot && is_first && run.origin == Origin::Schedule;
         if wall < run.available_at || run.slot.is_some_and(is_early) {
             self.fail(format_args!("{} started at {wall}, too early: {run:?}", run.id));

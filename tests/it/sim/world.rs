@@ -288,7 +288,8 @@ impl World {
         self.checks.lock().audit(&self.store);
         for machine in &self.machines {
             let held = machine.engine.as_ref().map(Engine::held_count);
-            if held != Some((0, 0)) {
+            // A claim that was taken back is noticed at its instant, which is far off once the clock was put right.
+            if held.is_none_or(|(all, ahead)| all != ahead) {
                 self.checks.lock().fail(format_args!("nothing is under way and a worker holds {held:?}"));
             }
         }
