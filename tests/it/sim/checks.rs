@@ -103,7 +103,8 @@ impl Checks {
 
     /// Puts an event on record.
     pub fn note(&mut self, text: std::fmt::Arguments<'_>) {
-        let mut line = if self.recent.len() >= 50 { self.recent.pop_front().unwrap() } else { String::new() };
+        let mut line =
+            if self.recent.len() >= keep_count() { self.recent.pop_front().unwrap() } else { String::new() };
         line.clear();
         let _ = write!(line, "{} {text}", Timestamp::from_micros(self.truth));
         for byte in line.as_bytes() {
@@ -140,7 +141,7 @@ impl Checks {
         let Some(known) = self.schedules.get(&plan.schedule) else {
             self.fail(format_args!("fired an unknown schedule: {plan:?}"))
         };
-        let before = known.row.clone();
+        let (before, is_edited) = (known.row.clone(), known.first_slot.is_none());
         let cadence = self.cadence(&before.spec);
         if before.status != ScheduleStatus::Active || before.revision != plan.revision {
             self.fail(format_args!("a decision from {} took effect on {before:?}", plan.revision));
@@ -154,11 +155,14 @@ impl Checks {
         covers.sort_unstable();
         let last = covers.last().map_or(first, |cover| cover.1);
         let end = plan.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
-        let expected = cadence.count(Timestamp::from_micros(first.as_micros() - 1), end);
+        // An edit by a slow clock can give back a slot of the cadence before the last: it was promised, so it counts.
+        let is_stray = is_edited && cadence.prev(first) != Some(first);
+        let expected =
+            cadence.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
         let covered: u64 = covers.iter().map(|cover| cover.2).sum();
         let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
         if covered != expected || !is_apart || covers.first().is_none_or(|cover| cover.0 != first) {
-            self.fail(format_args!("{expected} slots from {first} to {end} became {covers:?}"));
+            self.fail(format_args!("{expected} slots from {first} to {end} became {covers:?} of {before:?}"));
         }
         if last > horizon {
             self.fail(format_args!("{last} was decided at {now}, earlier than the lead: {plan:?}"));
@@ -171,7 +175,7 @@ impl Checks {
         let mut last_slot = before.last_slot;
         let has_unfinished = self.unfinished_of(&plan.schedule).next().is_some();
         for run in &plan.runs {
-            if cadence.prev(run.slot) != Some(run.slot) {
+            if cadence.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
                 self.fail(format_args!("{} was never a slot of {:?}", run.slot, cadence.spec()));
             }
             // An edit by a slow clock can bring back a slot that a fast one has fired; its run is then left alone.
@@ -584,4 +588,9 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Ok(_) => what,
         Err(rejection) => format!("{what}: refused, {rejection}"),
     }
+}
+
+/// How many events a failure tells of.
+fn keep_count() -> usize {
+    std::env::var("POLOS_SIM_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
