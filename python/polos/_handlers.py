@@ -157,3 +157,13 @@ def location(fn: Any) -> str:
     if code is None:
         return f"module `{getattr(fn, '__module__', '?')}`"
     return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def result_hint_of(fn: Callable[..., Any]) -> Any:
+    """The annotation of what ``fn`` returns, resolved; ``None`` if missing or not resolvable."""
+    target = inspect.unwrap(underlying(fn))
+    try:
+        return typing.get_type_hints(target, include_extras=True).get("return")
+    except Exception:
+        # Names imported for type checkers only: the tag stored with the value has to do.
+        return None

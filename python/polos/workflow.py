@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 from polos._arguments import payload_for
 from polos._backoff import Backoff, duration
@@ -24,6 +24,10 @@ from polos._describe import shown, type_name
 from polos._handlers import Handler, location, underlying
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 from polos.payload import SchedulePayload
+
+if TYPE_CHECKING:
+    from polos.client import PolosClient
+    from polos.runs import RunHandle
 
 __all__ = [
     "Backoff",
@@ -166,6 +170,34 @@ class Workflow(Generic[PayloadT, ResultT]):
         if self.arity == 2:
             return ctx, payload
         return (ctx,) if self.arity else ()
+
+    async def invoke(
+        self, client: PolosClient, payload: PayloadT | None = None, *, idempotency_key: str | None = None
+    ) -> RunHandle[ResultT]:
+        """Start a run durably, on whichever worker has this workflow.
+
+        :param idempotency_key: a second start with the same key gives the first one's run.
+
+        Raises :class:`InvalidArgumentError` for a payload that the handler doesn't take,
+        :class:`SerializationError` for one that can't be stored, :class:`StoreError`.
+        """
+        from polos import runs
+
+        return await runs.invoke(client, self, payload, idempotency_key=idempotency_key)
+
+    async def run(
+        self,
+        client: PolosClient,
+        payload: PayloadT | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+    ) -> ResultT:
+        """Start a run durably and wait for its result.
+
+        Raises what :meth:`invoke` raises, and what ``RunHandle.result`` does.
+        """
+        handle = await self.invoke(client, payload)
+        return await handle.result(timeout)
 
     @property
     def takes_schedule_payload(self) -> bool:

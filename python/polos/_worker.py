@@ -1,0 +1,450 @@
+"""Runs of one worker on an event loop: from claim to ending. Knows no policy; the core decides
+what runs and when, this executes it and reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from polos._bridge import LoopBridge
+from polos._codec import decode, encode
+from polos._errors import error_record
+from polos._threads import ThreadPool
+from polos._time import micros_of
+from polos.context import (
+    StepJournal,
+    SyncWorkflowContext,
+    WorkflowContext,
+    _log as _run_log,
+    _RunLog,
+    lease_lost,
+    previous_result,
+)
+from polos.exceptions import PolosError, RunTimeoutError, SerializationError
+from polos.payload import SchedulePayload
+
+if TYPE_CHECKING:
+    from polos._polos import WorkerCore
+    from polos.client import PolosClient
+    from polos.workflow import Workflow
+
+__all__ = ["ActiveRun", "Executor"]
+
+_log = logging.getLogger("polos.worker")
+
+# How long a handler that was told to stop may take before it is given up.
+_STOP_GRACE = timedelta(seconds=5)
+
+
+class Executor:
+    """Executes runs that the core claims, until it is closed."""
+
+    def __init__(
+        self,
+        client: PolosClient,
+        workflows: dict[str, Workflow[Any, Any]],
+        threads: ThreadPool,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.client = client
+        self.workflows = workflows
+        self.threads = threads
+        self.loop = loop
+        self.bridge = LoopBridge(loop, self._handle)
+        self.core: WorkerCore | None = None
+        self.entered = loop.create_future()
+        self.over = loop.create_future()
+        self.active: dict[tuple[str, int], ActiveRun] = {}
+        self.on_idle: Callable[[], None] = lambda: None
+        self._timers: dict[int, asyncio.Future[None]] = {}
+        self._timer_ids = itertools.count(1)
+        self.opened = client._opened()
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        kind = item[0]
+        if kind == "start":
+            for claimed in item[1]:
+                self._start(claimed)
+        elif kind == "stop":
+            for run_id, token, reason in item[1]:
+                active = self.active.get((run_id, token))
+                if active is not None:
+                    active.stop(reason)
+        elif kind == "ring":
+            for timer in item[1]:
+                future = self._timers.pop(timer, None)
+                if future is not None and not future.done():
+                    future.set_result(None)
+        elif kind == "notice":
+            self._notice(item[1], item[2])
+        elif kind == "over" and not self.over.done():
+            self.over.set_result(None)
+
+    def _notice(self, kind: str, text: str) -> None:
+        if kind == "entered":
+            _log.debug("signed in as %s", text)
+            if not self.entered.done():
+                self.entered.set_result(text)
+            return
+        try:
+            getattr(_log, kind)(text)
+        except Exception:  # a logging handler of the application that raises
+            pass
+
+    def _start(self, claimed: tuple[Any, ...]) -> None:
+        workflow = self.workflows[claimed[2]]
+        active = ActiveRun(self, workflow, claimed)
+        self.active[active.run_id, active.token] = active
+        active.task = self.loop.create_task(active.execute())
+
+    def ended(self, active: ActiveRun) -> None:
+        """A run is no longer executed here."""
+        if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
+            self.on_idle()
+
+    def timer(self, delay_us: int) -> asyncio.Future[None]:
+        """A future that is done after ``delay_us`` microseconds of the database's clock."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        if delay_us <= 0:
+            future.set_result(None)
+            return future
+        timer = next(self._timer_ids)
+        self._timers[timer] = future
+        future.add_done_callback(lambda _: self._timers.pop(timer, None))
+        assert self.core is not None
+        self.core.set_timer(timer, delay_us)
+        return future
+
+    def is_waiting_for_time(self) -> bool:
+        """Whether every run under way waits for nothing but this clock."""
+        return all(active.waits_for_time for active in self.active.values())
+
+    def close(self) -> None:
+        """Stop listening to the core."""
+        self.bridge.close()
+
+
+class ActiveRun:
+    """One run under way."""
+
+    __slots__ = (
+        "_executor",
+        "_input",
+        "_log",
+        "_payload",
+        "_previous",
+        "_reported",
+        "_slots",
+        "attempt",
+        "journal",
+        "key",
+        "loop",
+        "origin",
+        "run_id",
+        "schedule_id",
+        "stop_reason",
+        "task",
+        "threads",
+        "token",
+        "waits_for_time",
+        "workflow",
+    )
+
+    def __init__(
+        self, executor: Executor, workflow: Workflow[Any, Any], claimed: tuple[Any, ...]
+    ) -> None:
+        (
+            self.run_id,
+            self.token,
+            _,
+            self.key,
+            self.schedule_id,
+            slot,
+            last_slot,
+            upcoming,
+            timezone,
+            self.origin,
+            self.attempt,
+            self._payload,
+            self._input,
+            journal,
+        ) = claimed
+        self._slots = (slot, last_slot, upcoming, timezone)
+        self._executor = executor
+        self.workflow = workflow
+        self.journal = StepJournal(journal)
+        self.loop = executor.loop
+        self.threads = executor.threads
+        self.task: asyncio.Task[None] | None = None
+        self.stop_reason: str | None = None
+        self.waits_for_time = False
+        self._reported = False
+        self._log: _RunLog | None = None
+        self._previous: tuple[Any] | None = None
+
+    # -- the run ------------------------------------------------------------------------------
+
+    async def execute(self) -> None:
+        """Call the handler and report its end. Raises nothing."""
+        try:
+            try:
+                value = await self._call()
+                if self.stop_reason is None:
+                    text = encode(value, name="result").decode()
+                    self._report("succeeded", None if value is None else text)
+                    return
+            except asyncio.CancelledError as cancelled:
+                if self.stop_reason is None:
+                    if not _cancelled_from_outside():
+                        self._report_failure(cancelled)
+                        return
+                    # The loop is being shut down: somebody else goes on.
+                    self.stop_reason = "released"
+            except SerializationError as error:
+                self._report_failure(error, final=True)
+                return
+            except BaseException as error:
+                if self.stop_reason is None:
+                    self._report_failure(error)
+                    return
+            self._report_stop()
+        finally:
+            self._executor.ended(self)
+
+    async def _call(self) -> Any:
+        workflow = self.workflow
+        payload = self.payload() if workflow.arity == 2 else None
+        if workflow.is_async:
+            arity = workflow.arity
+            if arity == 2:
+                return await workflow.fn(WorkflowContext(self), payload)
+            return await (workflow.fn(WorkflowContext(self)) if arity else workflow.fn())
+        arguments = workflow.arguments(SyncWorkflowContext(self) if workflow.arity else None, payload)
+        value = await self.threads.run(workflow.fn, *arguments)
+        # A partial around an async function looks sync and returns a coroutine.
+        return await value if asyncio.iscoroutine(value) else value
+
+    def payload(self) -> Any:
+        """What the handler is given."""
+        slot, last_slot, upcoming, timezone = self._slots
+        workflow = self.workflow
+        if slot is None:
+            data = None if self._payload is None else decode(
+                self._payload, workflow.payload_type, name="payload"
+            )
+            return data if data is None else workflow.payload_from(data)
+        made = SchedulePayload._from_micros(
+            slot,
+            last_slot,
+            timezone,
+            self.schedule_id or "",
+            self.key,
+            # A schedule that ends with this slot has no next one; its own stands for it.
+            slot if upcoming is None else upcoming,
+        )
+        return made if workflow.takes_schedule_payload else workflow.payload_from(made)
+
+    def stop(self, reason: str) -> None:
+        """The core wants it stopped; a second reason doesn't matter."""
+        if self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        if reason == "timed_out":
+            _log.warning(
+                "run %s of workflow `%s` took longer than its timeout and is stopped",
+                self.run_id,
+                self.workflow.id,
+            )
+        if self.task is not None:
+            self.task.cancel()
+        self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
+
+    def _give_up(self, timer: asyncio.Future[None]) -> None:
+        """The handler ignores its cancellation: its end is recorded without it."""
+        if timer.cancelled() or self._reported or self.task is None or self.task.done():
+            return
+        _log.warning(
+            "the handler of workflow `%s` (run %s) ignores its cancellation; its place is freed, "
+            "and what it still does is not recorded",
+            self.workflow.id,
+            self.run_id,
+        )
+        self._report_stop()
+        self._executor.ended(self)
+
+    # -- reports ------------------------------------------------------------------------------
+
+    def _report_stop(self) -> None:
+        if self.stop_reason == "timed_out":
+            limit = self.workflow.timeout
+            self._report_failure(
+                RunTimeoutError(
+                    f"the run took longer than its timeout of {limit}", run_id=self.run_id
+                )
+            )
+        elif self.stop_reason == "cancelled":
+            self._report("cancelled", None)
+        elif self.stop_reason == "released":
+            self._report("released", None)
+        self._reported = True
+
+    def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
+        if not isinstance(error, asyncio.CancelledError):
+            _log.error(
+                "run %s of workflow `%s` failed in attempt %d",
+                self.run_id,
+                self.workflow.id,
+                self.attempt,
+                exc_info=_loggable(error),
+            )
+        self._report("failed", json.dumps(error_record(error)), final=final)
+
+    def _report(self, kind: str, data: str | None, *, final: bool = False) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        core = self._executor.core
+        assert core is not None
+        core.end_run(
+            self.run_id,
+            self.token,
+            self.workflow.id,
+            self.attempt,
+            kind,
+            data,
+            None,
+            final,
+        )
+
+    # -- for steps ----------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """The time by the database's clock, in microseconds since the epoch."""
+        return self._executor.opened.now()
+
+    def is_stopping(self) -> bool:
+        """Whether a cancellation that arrives is meant for the run."""
+        return self.stop_reason is not None or _cancelled_from_outside()
+
+    def check_alive(self) -> None:
+        """A run that was stopped takes no more steps, in its cleanup either."""
+        if self.stop_reason == "lease_lost":
+            raise lease_lost(self.run_id)
+        if self.stop_reason is not None:
+            raise asyncio.CancelledError(f"run {self.run_id} is being stopped; it takes no more steps")
+
+    async def record(
+        self,
+        name: str,
+        state: str,
+        attempt: int,
+        started_at: int,
+        *,
+        result: str | None = None,
+        error: str | None = None,
+        wakes_at: int | None = None,
+    ) -> None:
+        """Write a step; returns when it is durable."""
+        executor = self._executor
+        durable: asyncio.Future[bool] = self.loop.create_future()
+        assert executor.core is not None
+        executor.core.record_step(
+            executor.bridge.core,
+            durable,
+            self.run_id,
+            self.token,
+            name,
+            state,
+            attempt,
+            self.attempt,
+            result,
+            error,
+            wakes_at,
+            started_at,
+        )
+        if not await durable:
+            self.stop("lease_lost")
+            raise lease_lost(self.run_id)
+
+    async def sleep_until(self, instant_us: int) -> None:
+        """Wait by the database's clock."""
+        timer = self._executor.timer(instant_us - self.now())
+        self.waits_for_time = True
+        try:
+            await timer
+        finally:
+            self.waits_for_time = False
+
+    async def within(self, limit: timedelta, work: Coroutine[Any, Any, Any], what: str) -> Any:
+        """The result of ``work``, or ``TimeoutError`` when it takes longer than ``limit``."""
+        task = self.loop.create_task(work)
+        timer = self._executor.timer(micros_of(limit))
+        try:
+            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.wait({task}, timeout=_STOP_GRACE.total_seconds())
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return task.result()
+            raise TimeoutError(f"{what} took longer than {limit}")
+        finally:
+            timer.cancel()
+            if not task.done():
+                task.cancel()
+
+    # -- for the context ----------------------------------------------------------------------
+
+    @property
+    def input(self) -> Any:
+        """The schedule's data."""
+        return None if self._input is None else decode(self._input, name="input")
+
+    def last_result(self) -> Any:
+        """See ``ctx.last_result``."""
+        if self._previous is None:
+            answer = None
+            if self.schedule_id is not None:
+                request = {
+                    "op": "previous_result",
+                    "schedule_id": self.schedule_id,
+                    "before": self.run_id,
+                }
+                answer = json.loads(self._executor.opened.call(json.dumps(request)) or "null")
+            self._previous = (previous_result(answer, self.workflow.result_type),)
+        return self._previous[0]
+
+    def log(self) -> _RunLog:
+        """See ``ctx.log``."""
+        if self._log is None:
+            extra = {"run_id": self.run_id, "workflow": self.workflow.id, "key": self.key}
+            self._log = _RunLog(_run_log, extra)
+        return self._log
+
+
+def _cancelled_from_outside() -> bool:
+    """Whether somebody has cancelled the current task, rather than its code having raised."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    # Before Python 3.11 it can't be told; a shutdown is the likelier, and loses nothing.
+    return True if cancelling is None else cancelling() > 0
+
+
+def _loggable(error: BaseException) -> BaseException | None:
+    """The exception for a log record, unless it can't even be printed."""
+    try:
+        str(error)
+    except BaseException:
+        return None
+    return error
+
+
+def unexpected(error: BaseException) -> bool:
+    """Whether an error isn't one of ours."""
+    return not isinstance(error, PolosError)
