@@ -64,6 +64,8 @@ class Executor:
         self.on_idle: Callable[[], None] = lambda: None
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._timer_ids = itertools.count(1)
+        self.change_count = 0
+        self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
 
     def _handle(self, item: tuple[Any, ...]) -> None:
@@ -107,6 +109,7 @@ class Executor:
         """A run is no longer executed here."""
         if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
             self.on_idle()
+        self.note_change()
 
     def timer(self, delay_us: int) -> asyncio.Future[None]:
         """A future that is done after ``delay_us`` microseconds of the database's clock."""
@@ -121,9 +124,27 @@ class Executor:
         self.core.set_timer(timer, delay_us)
         return future
 
-    def is_waiting_for_time(self) -> bool:
-        """Whether every run under way waits for nothing but this clock."""
-        return all(active.waits_for_time for active in self.active.values())
+    # -- for virtual time ---------------------------------------------------------------------
+
+    def has_ready(self) -> bool:
+        """Whether a run under way waits for something other than the clock."""
+        return any(not active.waits_for_time() for active in self.active.values())
+
+    def has_timers(self) -> bool:
+        """Whether something waits for the clock, or may be ended by it."""
+        return bool(self._timers) or any(a.workflow.timeout for a in self.active.values())
+
+    def note_change(self) -> None:
+        """A run has ended, or has come to wait."""
+        self.change_count += 1
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    async def changed(self, patience: float) -> None:
+        """Wait for the next change, for ``patience`` seconds at most."""
+        self._change = self.loop.create_future()
+        await asyncio.wait({self._change}, timeout=patience)
+        self._change = None
 
     def close(self) -> None:
         """Stop listening to the core."""
@@ -152,7 +173,8 @@ class ActiveRun:
         "task",
         "threads",
         "token",
-        "waits_for_time",
+        "_executing",
+        "_sleeping",
         "workflow",
     )
 
@@ -183,7 +205,8 @@ class ActiveRun:
         self.threads = executor.threads
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
-        self.waits_for_time = False
+        self._executing = 0
+        self._sleeping = 0
         self._reported = False
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
@@ -225,7 +248,9 @@ class ActiveRun:
             if arity == 2:
                 return await workflow.fn(WorkflowContext(self), payload)
             return await (workflow.fn(WorkflowContext(self)) if arity else workflow.fn())
-        arguments = workflow.arguments(SyncWorkflowContext(self) if workflow.arity else None, payload)
+        arguments = workflow.arguments(
+            SyncWorkflowContext(self) if workflow.arity else None, payload
+        )
         value = await self.threads.run(workflow.fn, *arguments)
         # A partial around an async function looks sync and returns a coroutine.
         return await value if asyncio.iscoroutine(value) else value
@@ -235,8 +260,10 @@ class ActiveRun:
         slot, last_slot, upcoming, timezone = self._slots
         workflow = self.workflow
         if slot is None:
-            data = None if self._payload is None else decode(
-                self._payload, workflow.payload_type, name="payload"
+            data = (
+                None
+                if self._payload is None
+                else decode(self._payload, workflow.payload_type, name="payload")
             )
             return data if data is None else workflow.payload_from(data)
         made = SchedulePayload._from_micros(
@@ -324,6 +351,10 @@ class ActiveRun:
 
     # -- for steps ----------------------------------------------------------------------------
 
+    def executing(self, change: int) -> None:
+        """A step begins (1) or ends (-1) to execute its function."""
+        self._executing += change
+
     def now(self) -> int:
         """The time by the database's clock, in microseconds since the epoch."""
         return self._executor.opened.now()
@@ -337,7 +368,9 @@ class ActiveRun:
         if self.stop_reason == "lease_lost":
             raise lease_lost(self.run_id)
         if self.stop_reason is not None:
-            raise asyncio.CancelledError(f"run {self.run_id} is being stopped; it takes no more steps")
+            raise asyncio.CancelledError(
+                f"run {self.run_id} is being stopped; it takes no more steps"
+            )
 
     async def record(
         self,
@@ -375,11 +408,18 @@ class ActiveRun:
     async def sleep_until(self, instant_us: int) -> None:
         """Wait by the database's clock."""
         timer = self._executor.timer(instant_us - self.now())
-        self.waits_for_time = True
+        if timer.done():
+            return
+        self._sleeping += 1
+        self._executor.note_change()
         try:
             await timer
         finally:
-            self.waits_for_time = False
+            self._sleeping -= 1
+
+    def waits_for_time(self) -> bool:
+        """Whether it sleeps, and does nothing beside that."""
+        return self._sleeping > 0 and self._executing == 0
 
     async def within(self, limit: timedelta, work: Coroutine[Any, Any, Any], what: str) -> Any:
         """The result of ``work``, or ``TimeoutError`` when it takes longer than ``limit``."""

@@ -173,7 +173,9 @@ def _database(given: str | os.PathLike[str] | None) -> str:
                 f"`sqlite:///`"
             )
     if not text or "\0" in text:
-        raise InvalidArgumentError(f"database: {shown(text)} given, expected a path such as `polos.db`")
+        raise InvalidArgumentError(
+            f"database: {shown(text)} given, expected a path such as `polos.db`"
+        )
     return text
 
 

@@ -143,7 +143,7 @@ class StepJournal:
         if name in self._used:
             raise DuplicateStepError(
                 f"the step name `{name}` is used twice in this run; names identify steps when "
-                f"the run resumes, so number them in a loop: f\"{name}-{{i}}\""
+                f'the run resumes, so number them in a loop: f"{name}-{{i}}"'
             )
         self._used.add(name)
         return self._recorded.get(name)
@@ -266,7 +266,9 @@ class Steps:
                     await active.sleep_until(record.wakes_at or 0)
         check_identifier("step name", name)
         policy = _policy(name, retries, backoff)
-        limit = None if timeout is None else duration(f"step `{name}`, timeout", timeout, zero=False)
+        limit = (
+            None if timeout is None else duration(f"step `{name}`, timeout", timeout, zero=False)
+        )
         while True:
             started_at = active.now()
             error: BaseException
@@ -302,9 +304,7 @@ class Steps:
         process is down.
         """
         if not isinstance(delay, timedelta):
-            raise InvalidArgumentError(
-                f"step `{name}`: {shown(delay)} given, expected a timedelta"
-            )
+            raise InvalidArgumentError(f"step `{name}`: {shown(delay)} given, expected a timedelta")
         await self._sleep(name, self._run.now() + micros_of(delay))
 
     async def sleep_until(self, name: str, until: datetime) -> None:
@@ -344,13 +344,13 @@ class Steps:
         limit: timedelta | None,
     ) -> Any:
         token = _current_step.set(name)
+        self._run.executing(1)
         try:
             if limit is not None:
-                return await self._run.within(
-                    limit, self._call(fn, args, kwargs), f"step `{name}`"
-                )
+                return await self._run.within(limit, self._call(fn, args, kwargs), f"step `{name}`")
             return await self._call(fn, args, kwargs)
         finally:
+            self._run.executing(-1)
             _current_step.reset(token)
 
     async def _call(

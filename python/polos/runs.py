@@ -63,9 +63,7 @@ class RunHandle(Generic[ResultT]):
             return value
         if run["status"] == "cancelled":
             raise RunCancelledError(f"run `{self.id}` was cancelled", run_id=self.id)
-        failed = RunFailedError.from_record(
-            run["error"], run_id=self.id, workflow=run["workflow"]
-        )
+        failed = RunFailedError.from_record(run["error"], run_id=self.id, workflow=run["workflow"])
         original = error_from_record(run["error"])
         if isinstance(original, Exception):
             raise original from failed

@@ -215,7 +215,9 @@ class Worker:
                         "is_schedulable": workflow.schedulable,
                         "retry_max": workflow.retries,
                         "backoff": _backoff(workflow.backoff),
-                        "timeout": None if workflow.timeout is None else micros_of(workflow.timeout),
+                        "timeout": None
+                        if workflow.timeout is None
+                        else micros_of(workflow.timeout),
                     }
                     for id, workflow in workflows.items()
                 },

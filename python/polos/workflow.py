@@ -172,7 +172,11 @@ class Workflow(Generic[PayloadT, ResultT]):
         return (ctx,) if self.arity else ()
 
     async def invoke(
-        self, client: PolosClient, payload: PayloadT | None = None, *, idempotency_key: str | None = None
+        self,
+        client: PolosClient,
+        payload: PayloadT | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> RunHandle[ResultT]:
         """Start a run durably, on whichever worker has this workflow.
 
