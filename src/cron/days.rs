@@ -264,6 +264,37 @@ impl DayRule {
         total
     }
 
+    /// Whether it can name a day and the one after.
+    pub fn has_two_in_a_row(&self) -> bool {
+        // Enough to see every month begin and end on every weekday, at one day a month or more.
+        let mut day = self.next(days_from_civil(2000, 1, 1));
+        for _ in 0..1500 {
+            let Some(this) = day else {
+                return false;
+            };
+            day = self.next(this + 1);
+            if day == Some(this + 1) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The week and the weekday of something like `1-7 * 1`, which reads like "the first Monday" but isn't.
+    pub fn nth_weekday_lookalike(&self) -> Option<(u32, u32)> {
+        let week = (1..=4).find(|week| self.dom == 0xfe << (7 * (week - 1)))?;
+        (!self.both && self.dow.is_power_of_two()).then(|| (week, self.dow.ilog2()))
+    }
+
+    /// The first of the days 29 to 31 that it names, if it names no other and some of its months end before.
+    pub fn missing_in_some_months(&self) -> Option<u32> {
+        let first = self.dom.trailing_zeros();
+        let shortest =
+            (1..=12).filter(|month| self.months >> month & 1 != 0).map(|month| month_length(2001, month));
+        let is_short = shortest.min().is_some_and(|length| length < first);
+        (self.kind == DayKind::Dates && first > 28 && is_short).then_some(first)
+    }
+
     /// Whether `day` matches.
     pub fn contains(&self, day: i64) -> bool {
         match self.kind {
