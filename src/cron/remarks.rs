@@ -47,7 +47,7 @@ impl CronExpr {
     /// `*/45` in the minutes: 45 and then 15 minutes apart.
     fn uneven_step(&self, field: Field, size: u32, whole: &str, unit: &str) -> Option<String> {
         let step: u32 = self.field_text(field).strip_prefix("*/")?.parse().ok()?;
-        if size % step == 0 {
+        if size.is_multiple_of(step) {
             return None;
         }
         let last = (size - 1) / step * step;

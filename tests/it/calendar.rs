@@ -1,6 +1,9 @@
 //! Fires in zones: the rules for changes of the clocks.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
+mod oracle;
+mod transitions;
+
 use _polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
 use _polos::cron::CronExpr;
 
