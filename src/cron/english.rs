@@ -148,9 +148,10 @@ impl DayRule {
         let months = months_in(self.months);
         let in_months = months.as_ref().map(|months| format!(", in {months}")).unwrap_or_default();
         if any_date {
+            let month = if months.is_some() { "the month" } else { "every month" };
             return match weekday_span(self.dow).filter(|_| self.is_plain_weekdays()) {
                 Some(span) => format!(", {span}{in_months}"),
-                None => format!(" on {}{in_months}", self.weekdays_phrase("every month")),
+                None => format!(" on {}{in_months}", self.weekdays_phrase(month)),
             };
         }
         if any_weekday {

@@ -125,8 +125,8 @@ fn values(field: &str, least: u32, most: u32, names: &[&str]) -> BTreeSet<u32> {
 
 fn plain(item: &str, least: u32, most: u32, names: &[&str]) -> Vec<u32> {
     let value = |text: &str| {
-        let named = (least..).zip(names).find(|(_, name)| name.eq_ignore_ascii_case(text));
-        named.map_or_else(|| text.parse().unwrap(), |(value, _)| value)
+        let known = (least..).zip(names).find(|(_, name)| name.eq_ignore_ascii_case(text));
+        known.map_or_else(|| text.parse().unwrap(), |(value, _)| value)
     };
     let (range, step) = match item.split_once('/') {
         Some((range, step)) => (range, Some(step.parse::<usize>().unwrap())),
@@ -162,7 +162,8 @@ fn date_matches(item: &str, date: Date) -> bool {
 
 /// The nearest day from Monday to Friday in the same month.
 fn workday_near(date: Date) -> Date {
-    let is_workday = |candidate: &Date| candidate.month() == date.month() && weekday(*candidate) % 6 != 0;
+    let is_workday =
+        |candidate: &Date| candidate.month() == date.month() && (1..=5).contains(&weekday(*candidate));
     [0, -1, 1, -2, 2]
         .into_iter()
         .map(|days| date.checked_add(days.days()).unwrap())
