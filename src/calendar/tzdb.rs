@@ -31,6 +31,7 @@ struct Database {
     dirs: Vec<PathBuf>,
     files: OnceLock<BTreeMap<Arc<str>, PathBuf>>,
     zones: RwLock<HashMap<Arc<str>, Zone>>,
+    version: OnceLock<String>,
 }
 
 /// Sets the folders to look for zones in, first match wins. Pass `zoneinfo.TZPATH` and, after it, the folder
@@ -44,9 +45,12 @@ pub fn configure_tzdb(dirs: Vec<PathBuf>) {
     }
 }
 
-/// The version of the database in use, such as `2026a`, or `unknown` if the folder doesn't tell.
+/// The version of the database in use, such as `2026a`.
+///
+/// Where the folder doesn't say, `unversioned-` and a number that changes with the data; `unknown` if there is none.
 pub fn tzdb_version() -> String {
-    current().version().unwrap_or_else(|| "unknown".to_owned())
+    let database = current();
+    database.version.get_or_init(|| database.find_version()).clone()
 }
 
 /// All names that [`Zone::get`] accepts, sorted.
@@ -90,7 +94,7 @@ fn current() -> Arc<Database> {
 
 impl Database {
     fn new(dirs: Vec<PathBuf>) -> Database {
-        Database { dirs, files: OnceLock::new(), zones: RwLock::default() }
+        Database { dirs, files: OnceLock::new(), zones: RwLock::default(), version: OnceLock::new() }
     }
 
     /// Name to file, found by walking the folders once.
@@ -104,8 +108,26 @@ impl Database {
         })
     }
 
+    fn find_version(&self) -> String {
+        if let Some(version) = self.stated_version() {
+            return version;
+        }
+        if self.files().is_empty() {
+            return "unknown".to_owned();
+        }
+        let contents = self.files().iter().flat_map(|(name, path)| {
+            let data = fs::read(path).unwrap_or_default();
+            name.bytes().chain(data).collect::<Vec<u8>>()
+        });
+        // FNV-1a: has to be the same in every process and release, not to resist anybody.
+        let print = contents.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("unversioned-{print:016x}")
+    }
+
     /// The version that the first folder with any zone in it states.
-    fn version(&self) -> Option<String> {
+    fn stated_version(&self) -> Option<String> {
         let dir = self.dirs.iter().find(|dir| dir.join("Etc/UTC").is_file() || dir.join("UTC").is_file())?;
         let first_line = |name: &str| {
             let mut start = [0; 100];
