@@ -21,10 +21,12 @@ from polos.context import (
     StepJournal,
     SyncWorkflowContext,
     WorkflowContext,
-    _log as _run_log,
     _RunLog,
     lease_lost,
     previous_result,
+)
+from polos.context import (
+    _log as _run_log,
 )
 from polos.exceptions import PolosError, RunTimeoutError, SerializationError
 from polos.payload import SchedulePayload
@@ -155,12 +157,14 @@ class ActiveRun:
     """One run under way."""
 
     __slots__ = (
+        "_executing",
         "_executor",
         "_input",
         "_log",
         "_payload",
         "_previous",
         "_reported",
+        "_sleeping",
         "_slots",
         "attempt",
         "journal",
@@ -173,8 +177,6 @@ class ActiveRun:
         "task",
         "threads",
         "token",
-        "_executing",
-        "_sleeping",
         "workflow",
     )
 
@@ -452,9 +454,7 @@ class ActiveRun:
             answer = None
             if self.schedule_id is not None:
                 request = {
-                    "op": "previous_result",
-                    "schedule_id": self.schedule_id,
-                    "before": self.run_id,
+                    "previous_result": {"schedule_id": self.schedule_id, "before": self.run_id}
                 }
                 answer = json.loads(self._executor.opened.call(json.dumps(request)) or "null")
             self._previous = (previous_result(answer, self.workflow.result_type),)

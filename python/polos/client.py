@@ -94,7 +94,7 @@ class PolosClient:
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         """Make a request; the answer as parsed JSON."""
-        request = json.dumps({"op": op, **fields})
+        request = json.dumps({op: fields})
         if is_blocking():
             return json.loads(self._opened().call(request) or "null")
         core = self._core

@@ -72,7 +72,7 @@ class RunHandle(Generic[ResultT]):
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if is_blocking():
-            request = json.dumps({"op": "await_run", "id": self.id})
+            request = json.dumps({"await_run": {"id": self.id}})
             limit = None if seconds is None else max(0, int(seconds * 1_000_000))
             answer = self._client._opened().call(request, limit)
             if answer is None:

@@ -9,14 +9,15 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone as _utc_zone
+from datetime import datetime, timedelta
+from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from polos import _polos
 from polos._blocking import blocking
-from polos._describe import shown
 from polos._declaration import check_identifier, normalise_schedule
+from polos._describe import shown
 from polos._time import aware, from_micros, to_micros
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.models import LedgerEntry, Schedule
