@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from polos.context import (
 from polos.context import (
     _log as _run_log,
 )
-from polos.exceptions import PolosError, RunTimeoutError, SerializationError
+from polos.exceptions import RunTimeoutError, SerializationError
 from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
@@ -96,10 +97,8 @@ class Executor:
             if not self.entered.done():
                 self.entered.set_result(text)
             return
-        try:
+        with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
-        except Exception:  # a logging handler of the application that raises
-            pass
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
         workflow = self.workflows[claimed[2]]
@@ -284,12 +283,6 @@ class ActiveRun:
         if self.stop_reason is not None:
             return
         self.stop_reason = reason
-        if reason == "timed_out":
-            _log.warning(
-                "run %s of workflow `%s` took longer than its timeout and is stopped",
-                self.run_id,
-                self.workflow.id,
-            )
         if self.task is not None:
             self.task.cancel()
         self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
@@ -483,8 +476,3 @@ def _loggable(error: BaseException) -> BaseException | None:
     except BaseException:
         return None
     return error
-
-
-def unexpected(error: BaseException) -> bool:
-    """Whether an error isn't one of ours."""
-    return not isinstance(error, PolosError)

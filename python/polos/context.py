@@ -9,7 +9,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from polos._backoff import Backoff, duration
@@ -491,8 +491,3 @@ def lease_lost(run_id: str) -> LeaseLostError:
 def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
     """The result in an answer about the previous run."""
     return None if answer is None else Run._from_core(answer, result_type).result
-
-
-def utc_now() -> datetime:
-    """Now, by the machine's clock."""
-    return datetime.now(timezone.utc)
