@@ -179,6 +179,13 @@ class ActiveRun:
         "workflow",
     )
 
+    run_id: str
+    token: int
+    key: str
+    schedule_id: str | None
+    origin: str
+    attempt: int
+
     def __init__(
         self, executor: Executor, workflow: Workflow[Any, Any], claimed: tuple[Any, ...]
     ) -> None:

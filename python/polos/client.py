@@ -158,9 +158,7 @@ def _database(given: str | os.PathLike[str] | None) -> str:
         raise InvalidArgumentError(
             f"database: {shown(given)} given, expected a path or a URL such as `polos.db`"
         )
-    text = os.fspath(given)
-    if not isinstance(text, str):
-        text = os.fsdecode(text)
+    text = os.fsdecode(given)
     scheme, separator, rest = text.partition("://")
     if separator:
         if scheme == "sqlite":

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from polos._backoff import Backoff, duration
 from polos._codec import decode, encode
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _log = logging.getLogger("polos.run")
@@ -179,19 +178,6 @@ class Steps:
     def __init__(self, active: ActiveRun) -> None:
         self._run = active
 
-    @overload
-    async def run(
-        self,
-        name: str,
-        fn: Callable[P, Coroutine[Any, Any, R]],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R: ...
-    @overload
-    async def run(
-        self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
     @overload
     async def run(
         self,

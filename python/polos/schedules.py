@@ -161,10 +161,15 @@ async def create_many(
     return await _put(client, requests) if requests else []
 
 
-async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> Any:
+async def _put(
+    client: PolosClient, requests: builtins.list[dict[str, Any]]
+) -> builtins.list[str]:
     unknown = any(request["local"] is None for request in requests)
     local = sorted(registry()) if unknown else []
-    return await client._ask("create", schedules=requests, local_workflows=local)
+    ids: builtins.list[str] = await client._ask(
+        "create", schedules=requests, local_workflows=local
+    )
+    return ids
 
 
 def _request(workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> dict[str, Any]:

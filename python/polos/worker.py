@@ -231,17 +231,12 @@ class Worker:
 
 
 def _backoff(backoff: Backoff) -> dict[str, Any]:
-    maximum = backoff.maximum
     return {
-        "initial_us": micros_of(_delta(backoff.initial)),
+        "initial_us": micros_of(backoff.initial),
         "factor": float(backoff.factor),
-        "maximum_us": 86_400_000_000 if maximum is None else micros_of(_delta(maximum)),
+        "maximum_us": micros_of(backoff.maximum),
         "jitter": float(backoff.jitter),
     }
-
-
-def _delta(value: float | timedelta) -> timedelta:
-    return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
 
 def _count(name: str, value: Any) -> int:
