@@ -1,14 +1,28 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final
+from typing import Any, Final, final
+
+__all__ = [
+    "Bridge",
+    "Core",
+    "WorkerCore",
+    "__version__",
+    "check_spec",
+    "configure_tzdb",
+    "explain",
+    "next_slots",
+    "tzdb_version",
+]
 
 __version__: Final[str]
 
+@final
 class Bridge:
     def __new__(cls, ring: Callable[[], object] | None = None) -> Bridge: ...
     def fileno(self) -> int: ...
     def drain(self) -> list[tuple[Any, ...]]: ...
 
+@final
 class Core:
     def __new__(cls, options: str) -> Core: ...
     def call(self, request: str, timeout: int | None = None) -> str | None: ...
@@ -18,6 +32,7 @@ class Core:
     def advance_to(self, wall: int) -> None: ...
     def close(self) -> None: ...
 
+@final
 class WorkerCore:
     def record_step(
         self,
