@@ -88,8 +88,11 @@ def encode(
         raise _too_large(name, large.size, limit, "at least ") from None
     except RecursionError:
         raise SerializationError(f"`{name}` is nested too deeply to be stored") from None
-    except RuntimeError as error:  # a dict or set that changed while it was read
-        raise SerializationError(f"`{name}` can't be stored: {error}") from error
+    except Exception as error:
+        # A dict that changed while it was read, or a property of a foreign class that raises.
+        raise SerializationError(
+            f"`{name}` can't be stored: reading it raised {type(error).__name__}"
+        ) from error
     if len(data) > limit:
         raise _too_large(name, len(data), limit, "")
     return data

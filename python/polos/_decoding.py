@@ -395,8 +395,9 @@ def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
     made: BaseModel = cls.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
-    _set(made, "__pydantic_extra__", extra)
-    _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
+    if not cls.__pydantic_root_model__:  # which has no room for these
+        _set(made, "__pydantic_extra__", extra)
+        _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
     return made
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
-import inspect
 import re
 import typing
 from base64 import b64encode
@@ -28,7 +27,7 @@ from ipaddress import (
     IPv6Network,
 )
 from pathlib import PurePath
-from types import UnionType
+from types import CoroutineType, UnionType
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -38,7 +37,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, main_module_name, remember
-from polos._describe import printable, type_name
+from polos._describe import brief, printable, type_name
 
 __all__ = [
     "DEPTH_MAX",
@@ -206,7 +205,7 @@ def _pairs(tag: str, value: dict[Any, Any], depth: int, budget: _Budget) -> dict
         for key, item in value.items():
             step = f", key {len(pairs) + 1}"
             name = _encoder(type(key))(key, depth + 1, budget)
-            step = f"[{_short(key)}]"
+            step = f"[{brief(key)}]"
             pairs.append([name, _encoder(type(item))(item, depth + 1, budget)])
     except Refused as refused:
         refused.inside(value, step)
@@ -231,11 +230,6 @@ def _named(
         raise
     budget.take(4 * len(encoded) + 2)
     return encoded
-
-
-def _short(key: Any) -> str:
-    text = printable(repr(key))
-    return text if len(text) <= 40 else text[:39] + "…"
 
 
 # --- types of the standard library -----------------------------------------------------------
@@ -449,7 +443,8 @@ def _refuse(value: Any, depth: int, budget: _Budget) -> Any:
                 f"has type `{name}`, a subclass of `{base.__name__}` that would come back as a "
                 f"plain one; convert it with `{call}`"
             )
-    if inspect.isawaitable(value):
+    # By the class alone: what a strange object answers is not to be trusted.
+    if cls is CoroutineType or any("__await__" in vars(base) for base in cls.__mro__):
         raise Refused(f"has type `{name}`; was an `await` forgotten?")
     raise Refused(
         f"has type `{name}`, which can't be stored; use JSON types, pydantic models, "
