@@ -36,7 +36,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
-from polos._classes import class_tag, main_module_name, remember
+from polos._classes import class_tag, remember
 from polos._describe import brief, printable, type_name
 
 __all__ = [
@@ -588,14 +588,13 @@ def _fingerprint(cls: type) -> str:
         parts = [(name, hints.get(name)) for name in shape_fields(cls)]
     else:
         parts = [(field.name, field.type) for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    text = ";".join(f"{name}:{_hint_text(hint)}" for name, hint in parts)
+    # A class names its neighbours after the module, which is called `__main__` in a script.
+    module = re.compile(rf"\b{re.escape(str(cls.__module__))}\.| at 0x[0-9a-fA-F]+")
+    texts = [hint if isinstance(hint, str) else repr(hint) for _, hint in parts]
+    text = ";".join(
+        f"{name}:{module.sub('', hint)}" for (name, _), hint in zip(parts, texts, strict=True)
+    )
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
-
-
-def _hint_text(hint: Any) -> str:
-    text = hint if isinstance(hint, str) else repr(hint)
-    text = re.sub(r"\b__(mp_)?main__\b", main_module_name(), text)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _checked_tag(cls: type) -> str:
