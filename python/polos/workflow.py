@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
 from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from polos._arguments import payload_for
@@ -21,7 +20,7 @@ from polos._backoff import Backoff, duration
 from polos._classes import main_module_name
 from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
 from polos._describe import shown, type_name
-from polos._handlers import Handler, location, underlying
+from polos._handlers import Handler, defining_frame, location, underlying
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 from polos.payload import SchedulePayload
 
@@ -400,10 +399,5 @@ def _holds(fn: Any) -> list[int]:
 
 def _defined_together(old_code: Any, new_code: Any) -> bool:
     """Whether one module or function, being executed now, contains both definitions."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        constants = frame.f_code.co_consts
-        if any(constant is new_code for constant in constants):
-            return any(constant is old_code for constant in constants)
-        frame = frame.f_back
-    return False
+    frame = defining_frame(new_code)
+    return frame is not None and any(code is old_code for code in frame.f_code.co_consts)
