@@ -23,6 +23,8 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
+from polos._describe import is_class
+
 __all__ = ["class_tag", "find_class", "main_module_name", "remember"]
 
 _MAIN_NAMES = ("__main__", "__mp_main__")  # the latter in children of multiprocessing
@@ -170,7 +172,7 @@ def _collect(annotation: Any) -> dict[str, type]:
         # Generic aliases, unions, Annotated, Literal; NewType; `type X = ...`.
         todo.extend(typing.get_args(hint))
         todo.append(typing.get_origin(hint))
-        if isinstance(hint, type):
+        if is_class(hint):
             if hint.__module__ not in ("builtins", "typing"):
                 by_name.setdefault(hint.__qualname__, hint)
                 by_name.setdefault(class_tag(hint), hint)

@@ -146,7 +146,7 @@ def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> An
 
 
 def _plain_size(value: Any, depth: int, limit: int) -> int:
-    """Roughly the size of a value that is plain JSON through and through; -1 for any other."""
+    """The least that a value takes if it is plain JSON through and through; -1 for any other."""
     kind = type(value)
     size = 2
     if kind is dict:
@@ -174,7 +174,7 @@ def _plain_size(value: Any, depth: int, limit: int) -> int:
     elif kind is list:
         if depth >= DEPTH_MAX:
             return _NOT_PLAIN
-        size += len(value)
+        size = len(value) + 1
         for item in value:
             kind = type(item)
             if kind is str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
-__all__ = ["brief", "nearest", "printable", "shown", "type_name"]
+__all__ = ["brief", "is_class", "nearest", "printable", "shown", "type_name"]
 
 _LONGEST = 80
 
@@ -41,6 +41,11 @@ def printable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def is_class(value: Any) -> TypeGuard[type]:
+    """Whether ``value`` is a class; a generic alias isn't, though on Python 3.10 it claims so."""
+    return issubclass(type(value), type)
 
 
 def type_name(cls: type) -> str:

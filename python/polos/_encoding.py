@@ -37,7 +37,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, remember
-from polos._describe import brief, printable, type_name
+from polos._describe import brief, is_class, printable, type_name
 
 __all__ = [
     "DEPTH_MAX",
@@ -115,7 +115,10 @@ class TooLarge(Exception):
 
 
 class _Budget:
-    """Counts what is encoded, to stop at a value that sharing makes huge (or endless)."""
+    """Counts what is encoded, to stop at a value that sharing makes huge (or endless).
+
+    Counts too little rather than too much: the limit is judged by the size in the end.
+    """
 
     __slots__ = ("limit", "used")
 
@@ -175,7 +178,7 @@ def _str(value: str, depth: int, budget: _Budget) -> Any:
 def _list(value: Any, depth: int, budget: _Budget) -> list[Any]:
     if depth >= DEPTH_MAX:
         raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
-    budget.take(len(value) + 2)
+    budget.take(len(value) + 1)
     items: list[Any] = []
     append = items.append
     try:
@@ -228,7 +231,7 @@ def _named(
     except Refused as refused:
         refused.inside(owner, step.format(name))
         raise
-    budget.take(4 * len(encoded) + 2)
+    budget.take(len(encoded) + 1)
     return encoded
 
 
@@ -316,7 +319,7 @@ def _clock(tag: str) -> _Encoder:
     """For ``datetime`` and ``time``: ISO text, with the name of the zone where there is one."""
 
     def encode(value: datetime | time, depth: int, budget: _Budget) -> Any:
-        budget.take(60)
+        budget.take(30)
         zone = value.tzinfo
         node: dict[str, Any] = {TAG: tag}
         kind = type(zone)
@@ -454,7 +457,7 @@ def _refuse(value: Any, depth: int, budget: _Budget) -> Any:
 
 def _enum(value: enum.Enum, depth: int, budget: _Budget) -> Any:
     cls = type(value)
-    budget.take(50)
+    budget.take(35)
     return {TAG: "enum", "type": _checked_tag(cls), "v": value._name_}
 
 
@@ -632,7 +635,7 @@ def _type_expression(hint: Any) -> Any:
         name: str | None = "|"
     elif origin is not None:
         name = _ATOMS.get(origin)
-    elif isinstance(hint, type):
+    elif is_class(hint):
         return _generic_arguments(hint) or class_tag(hint)
     else:
         name = None

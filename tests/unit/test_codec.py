@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import string
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretBytes, TypeAdapter
 
 from polos._codec import decode, encode, to_jsonable
+from polos.exceptions import PayloadTooLargeError
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -219,7 +219,16 @@ def test_any_json_comes_back_as_it_was(value: Any) -> None:
     assert same(back(value), value)
 
 
-@given(st.text(string.ascii_letters, max_size=3), JSON)
-def test_a_value_that_is_as_large_as_the_limit_is_stored(key: str, value: Any) -> None:
-    size = len(encode({key: value}))
-    assert len(encode({key: value}, limit=size)) == size
+@given(ANYTHING | JSON)
+@settings(deadline=None)
+def test_a_value_that_is_as_large_as_the_limit_is_stored(value: Any) -> None:
+    size = len(encode(value))
+    assert len(encode(value, limit=size)) == size
+
+
+@pytest.mark.parametrize("value", [[[]] * 50, [[1]] * 50, [(), [[0]] * 50], [(), {"": 0}] * 50])
+def test_many_small_parts_are_not_overestimated(value: Any) -> None:
+    size = len(encode(value))
+    assert len(encode(value, limit=size)) == size
+    with pytest.raises(PayloadTooLargeError):
+        encode(value, limit=size - 1)

@@ -165,7 +165,9 @@ def test_two_hundred_levels_come_back(depth: int, wrap: Any) -> None:
     value: Any = 1
     for _ in range(depth):
         value = wrap(value)
-    assert repr(decode(encode(value))) == repr(value)
+    found = decode(encode(value))
+    assert type(found) is type(value)
+    assert encode(found) == encode(value)
 
 
 # --- size ------------------------------------------------------------------------------------
