@@ -15,7 +15,7 @@ from polos._describe import shown
 from polos.exceptions import InvalidArgumentError
 from polos.payload import SchedulePayload
 
-__all__ = ["Handler", "defining_frame", "location", "underlying"]
+__all__ = ["Handler", "defining_frame", "innermost", "location"]
 
 _ALLOWED = "a handler takes `()`, `(ctx)` or `(ctx, payload)`"
 
@@ -86,7 +86,7 @@ class Handler:
         """What a function inside a function may mention in annotations that are text: such names
         aren't in its closure, and are gone once the outer function has returned.
         """
-        code = getattr(underlying(self._fn), "__code__", None)
+        code = getattr(innermost(self._fn), "__code__", None)
         if "<locals>" not in getattr(self._fn, "__qualname__", ""):
             return {}
         frame = defining_frame(code)
@@ -114,7 +114,7 @@ class Handler:
     def _resolved(self, annotation: Any) -> Any:
         if annotation is inspect.Parameter.empty:
             return None
-        fn = inspect.unwrap(underlying(self._fn))
+        fn = innermost(self._fn)
         code = getattr(fn, "__code__", None)
         closure = getattr(fn, "__closure__", None) or ()
         names = dict(self._local_names)
@@ -169,6 +169,11 @@ def underlying(fn: Any) -> Any:
     return fn
 
 
+def innermost(fn: Any) -> Any:
+    """The function that was written as the handler, inside decorators too."""
+    return underlying(inspect.unwrap(underlying(fn)))
+
+
 def defining_frame(code: Any) -> types.FrameType | None:
     """The frame, among those being executed, of the module or function that defines ``code``."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -181,7 +186,7 @@ def defining_frame(code: Any) -> types.FrameType | None:
 
 def location(fn: Any) -> str:
     """``file:line`` of a handler, for errors."""
-    code = getattr(inspect.unwrap(underlying(fn)), "__code__", None)
+    code = getattr(innermost(fn), "__code__", None)
     if code is None:
         return f"module `{getattr(fn, '__module__', '?')}`"
     return f"{code.co_filename}:{code.co_firstlineno}"

@@ -90,6 +90,18 @@ def test_an_own_copy_of_the_schedules_payload_keeps_the_zone() -> None:
     assert payload_for(Copy, SCHEDULED).timestamp.tzinfo is ZoneInfo("Asia/Tokyo")
 
 
+class Mine(SchedulePayload):
+    """An application's own, with an addition."""
+
+    note: str = ""
+
+
+def test_a_subclass_of_the_schedules_payload_is_made_from_it() -> None:
+    found = payload_for(Mine, SCHEDULED)
+    assert type(found) is Mine
+    assert found.timestamp == SCHEDULED.timestamp
+
+
 class Secret(BaseModel):
     a: int
     password: SecretStr

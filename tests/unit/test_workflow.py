@@ -11,6 +11,7 @@ import pickle
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -506,6 +507,41 @@ def test_a_reloaded_module_replaces_quietly(
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     del sys.modules["reloaded_app"]
+
+
+DECORATED = """
+import functools
+from polos.workflow import workflow
+from test_workflow_helper import wrapping
+@workflow(id="x")
+@wrapping
+def handler(ctx): return 1
+"""
+
+
+def test_a_decorated_handler_is_reloaded_quietly_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = types.ModuleType("test_workflow_helper")
+    vars(helper)["wrapping"] = wrapping
+    monkeypatch.setitem(sys.modules, "test_workflow_helper", helper)
+    names: dict[str, Any] = {"__name__": "decorated_app"}
+    for _ in range(2):
+        exec(compile(DECORATED, "decorated_app.py", "exec"), names)
+    workflow(id="y")(wrapping(plain))
+    workflow(id="y")(wrapping(plain))
+    assert set(registry()) == {"x", "y"}
+
+
+def test_handlers_that_differ_in_what_they_are_bound_to_are_different() -> None:
+    workflow(id="m")(Callable2().method)
+    workflow(id="o")(Callable2())
+    workflow(id="p")(functools.partial(three, 1))
+    for name, fn in (
+        ("m", Callable2().method),
+        ("o", Callable2()),
+        ("p", functools.partial(three, 2)),
+    ):
+        with pytest.raises(DuplicateWorkflowError):
+            workflow(id=name)(fn)
 
 
 def test_a_notebook_cell_that_is_run_again_replaces_quietly() -> None:
