@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import hashlib
-import re
 import typing
 from base64 import b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -27,7 +25,7 @@ from ipaddress import (
     IPv6Network,
 )
 from pathlib import PurePath
-from types import CoroutineType, UnionType
+from types import CoroutineType
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -37,7 +35,8 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, remember
-from polos._describe import brief, is_class, printable, type_name
+from polos._describe import brief, printable, type_name
+from polos._shapes import fingerprint, generic_arguments, is_named_tuple, shape_fields
 
 __all__ = [
     "DEPTH_MAX",
@@ -45,12 +44,8 @@ __all__ = [
     "PLAIN_INT_MAX",
     "TAG",
     "TEXT_TYPES",
-    "TYPE_ATOMS",
     "Refused",
     "TooLarge",
-    "fingerprint",
-    "is_named_tuple",
-    "shape_fields",
     "tree",
 ]
 
@@ -428,12 +423,6 @@ def _class_encoder(cls: type) -> _Encoder:
     return _refuse
 
 
-def is_named_tuple(cls: type) -> bool:
-    """Whether ``cls`` was made by ``NamedTuple`` or ``namedtuple``, or derives from one."""
-    fields = getattr(cls, "_fields", None)
-    return tuple in cls.__mro__ and type(fields) is tuple and all(type(f) is str for f in fields)
-
-
 def _has_builtin_state(cls: type) -> bool:
     # Such as a dataclass that is an Exception or a dict as well: its fields aren't all of it.
     return any(base.__module__ == "builtins" and base is not object for base in cls.__mro__)
@@ -455,7 +444,8 @@ def _refuse(value: Any, depth: int, budget: _Budget) -> Any:
         raise Refused(f"has type `{name}`; was an `await` forgotten?")
     raise Refused(
         f"has type `{name}`, which can't be stored; use JSON types, pydantic models, "
-        f"dataclasses, enums, or the types listed under `Results` in the documentation"
+        f"dataclasses, named tuples, enums, or the standard library's dates, numbers and "
+        f"collections"
     )
 
 
@@ -534,7 +524,7 @@ def _dataclass(cls: type) -> _Encoder:
 def _model(cls: type) -> _Encoder:
     tag, shape, names = _checked_tag(cls), fingerprint(cls), shape_fields(cls)
     everything = frozenset(names)
-    arguments = _generic_arguments(cls)
+    arguments = generic_arguments(cls)
 
     def encode(value: Any, depth: int, budget: _Budget) -> Any:
         budget.take(50)
@@ -558,93 +548,5 @@ def _model(cls: type) -> _Encoder:
     return encode
 
 
-# --- what a class looks like -----------------------------------------------------------------
-
-
-def shape_fields(cls: type) -> tuple[str, ...]:
-    """The names of the fields, in order."""
-    if issubclass(cls, BaseModel):
-        return tuple(cls.model_fields)
-    if is_named_tuple(cls):
-        return tuple(cls._fields)  # type: ignore[attr-defined]
-    return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
-
-
-def fingerprint(cls: type) -> str:
-    """A text that changes when a field is added, removed, renamed or given another type.
-
-    While it is the same, an object is restored exactly as it was, without its validators:
-    they need not accept their own output. Otherwise they decide whether the old values will do.
-    """
-    known = _fingerprints.get(cls)
-    if known is None:
-        known = _fingerprints[cls] = _fingerprint(cls)
-    return known
-
-
-_fingerprints: WeakKeyDictionary[type, str] = WeakKeyDictionary()
-
-
-def _fingerprint(cls: type) -> str:
-    parts: list[tuple[str, Any]]
-    if issubclass(cls, BaseModel):
-        parts = [(name, field.annotation) for name, field in cls.model_fields.items()]
-        parts += [(name, None) for name in sorted(cls.__private_attributes__)]
-    elif is_named_tuple(cls):
-        hints = getattr(cls, "__annotations__", {})
-        parts = [(name, hints.get(name)) for name in shape_fields(cls)]
-    else:
-        parts = [(field.name, field.type) for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    # A class names its neighbours after the module, which is called `__main__` in a script.
-    module = re.compile(rf"\b{re.escape(str(cls.__module__))}\.| at 0x[0-9a-fA-F]+")
-    texts = [hint if isinstance(hint, str) else repr(hint) for _, hint in parts]
-    text = ";".join(
-        f"{name}:{module.sub('', hint)}" for (name, _), hint in zip(parts, texts, strict=True)
-    )
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
-
-
 def _checked_tag(cls: type) -> str:
     return printable(class_tag(cls))
-
-
-_ATOMS: dict[Any, str] = {
-    cls: cls.__name__
-    for cls in (
-        bool, bytes, bytearray, complex, date, datetime, dict, float, frozenset, int, list, set,
-        str, time, timedelta, tuple, Decimal, UUID,
-    )
-} | {Any: "Any", type(None): "None", None: "None", ...: "..."}  # fmt: skip
-
-
-def _generic_arguments(cls: type) -> Any:
-    """How to make ``Box[int]`` from ``Box``, which nothing else in the process may mention."""
-    metadata = getattr(cls, "__pydantic_generic_metadata__", None) or {}
-    origin, arguments = metadata.get("origin"), metadata.get("args")
-    if origin is None or not arguments:
-        return None
-    parts = [_type_expression(argument) for argument in arguments]
-    return None if None in parts else {"of": class_tag(origin), "args": parts}
-
-
-def _type_expression(hint: Any) -> Any:
-    try:
-        atom = _ATOMS.get(hint)
-    except TypeError:  # unhashable
-        return None
-    if atom is not None:
-        return atom
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, UnionType):
-        name: str | None = "|"
-    elif origin is not None:
-        name = _ATOMS.get(origin)
-    elif is_class(hint):
-        return _generic_arguments(hint) or class_tag(hint)
-    else:
-        name = None
-    parts = [_type_expression(argument) for argument in arguments]
-    return None if name is None or None in parts else {"of": name, "args": parts}
-
-
-TYPE_ATOMS: dict[str, Any] = {name: cls for cls, name in _ATOMS.items() if cls is not None}
