@@ -96,6 +96,7 @@ struct Trouble {
 }
 
 /// The logic of one worker.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub struct Engine<S, D> {
     store: S,
     dispatcher: D,
@@ -118,7 +119,6 @@ pub struct Engine<S, D> {
     is_wake_stale: bool,
     must_look_around: bool,
     change_mark: Option<u64>,
-    ahead_mark: Option<u64>,
     last_poll: Option<Duration>,
     last_beat: Duration,
     last_look: Option<Now>,
@@ -157,7 +157,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             is_wake_stale: true,
             must_look_around: true,
             change_mark: None,
-            ahead_mark: None,
             last_poll: None,
             last_beat: Duration::ZERO,
             last_look: None,
@@ -577,9 +576,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.held.insert(run.id.clone(), Held { token: run.token, takes_place: true });
             self.places_taken += 1;
             if run.available_at > now.wall {
-                if self.ahead.is_empty() {
-                    self.ahead_mark = None;
-                }
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
