@@ -1,1 +1,3 @@
 //! The single Rust integration binary.
+
+mod store;

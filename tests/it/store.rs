@@ -1,0 +1,4 @@
+//! Every store does the same: one suite for all, then what only one of them can get wrong.
+
+mod model;
+mod stage;
