@@ -5,3 +5,4 @@ mod cron;
 mod engine;
 mod plan;
 mod sim;
+mod store;

@@ -129,6 +129,8 @@ impl<'c> Batch<'c> {
 
     /// Does it, or undoes what it wrote.
     pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
+        // Beats of commands before this one must not be undone with it.
+        self.write_beats()?;
         self.run("SAVEPOINT command", [])?;
         let done = work(self);
         if done.is_err() {

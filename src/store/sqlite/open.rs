@@ -30,7 +30,7 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> std::result::Result<
     let header =
         patiently(options, || Header::read(&connection)).map_err(|error| at_opening(path, &error))?;
     header.check(path)?;
-    if header.page_count == 0 || header.version < newest_version() {
+    if header.version < newest_version() {
         migrate(&connection, path)?;
     }
     use_log(&connection, path, options)?;
@@ -46,7 +46,6 @@ fn look(path: &Path) -> std::result::Result<(), StoreError> {
     let looked = Connection::open_with_flags(file::immutable_uri(path)?, flags)
         .and_then(|connection| Header::read(&connection));
     match looked {
-        Ok(header) if header.page_count == 0 => Ok(()),
         Ok(header) => header.check(path),
         // While a log waits to be written back, the file alone may look torn.
         Err(error)

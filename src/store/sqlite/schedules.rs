@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 
 impl Batch<'_> {
     pub(super) fn enter_worker(&mut self, entry: &WorkerEntry) -> Applied {
-        self.write_beats()?;
         self.guarded(|batch| batch.enter(entry))
     }
 
