@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -129,16 +130,34 @@ class Program:
         self._reader.join(PATIENCE)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
-            try:
+            with suppress(BrokenPipeError):  # it died with something unread
                 stream.close()
-            except BrokenPipeError:  # it died with something unread
-                pass
 
     def _story(self) -> str:
         return f"heard {self.lines}, errors:\n{self.errors[-4000:]}"
 
 
 Start = Callable[..., Program]
+
+
+def written(folder: Path, name: str, source: str) -> Path:
+    script = folder / name
+    script.write_text(textwrap.dedent(source))
+    return script
+
+
+@pytest.fixture(scope="session")
+def start_in() -> Iterator[Start]:
+    """As ``start``, in a folder of the caller's choice and for as long as the tests run."""
+    programs: list[Program] = []
+
+    def start_program(folder: Path, source: str, *arguments: str) -> Program:
+        programs.append(Program(written(folder, "app.py", source), *arguments))
+        return programs[-1]
+
+    yield start_program
+    for program in programs:
+        program.close()
 
 
 @pytest.fixture
@@ -149,11 +168,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     def start_program(
         source: str, *arguments: str, name: str = "app.py", env: dict[str, str] | None = None
     ) -> Program:
-        script = tmp_path / name
-        script.write_text(textwrap.dedent(source))
-        program = Program(script, *arguments, env=env)
-        programs.append(program)
-        return program
+        programs.append(Program(written(tmp_path, name, source), *arguments, env=env))
+        return programs[-1]
 
     yield start_program
     for program in programs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,19 +19,31 @@ NEW_YORK = ZoneInfo("America/New_York")
 CHAINS: dict[str, tuple[dict[str, Any], str, timedelta]] = {
     "every-minute-in-spring": ({"cron": "* * * * *"}, "2026-03-07T18:00", timedelta(minutes=1)),
     "every-minute-in-autumn": ({"cron": "* * * * *"}, "2026-10-31T18:00", timedelta(minutes=1)),
-    "every-15-minutes-in-autumn": ({"cron": "*/15 * * * *"}, "2026-10-28T00:00", timedelta(hours=1)),
+    "every-15-minutes-in-autumn": (
+        {"cron": "*/15 * * * *"},
+        "2026-10-28T00:00",
+        timedelta(hours=1),
+    ),
     "hourly-in-spring": ({"cron": "0 * * * *"}, "2026-02-20T00:00", timedelta(hours=1)),
     "hourly-in-autumn": ({"cron": "30 * * * *"}, "2026-10-15T00:00", timedelta(hours=1)),
     "hourly-with-fixed-hours": ({"cron": "0 0-23 * * *"}, "2026-10-15T00:00", timedelta(hours=1)),
-    "wild-minutes-of-fixed-hours": ({"cron": "*/10 1-2 * * *"}, "2026-02-01T00:00", timedelta(days=1)),
+    "wild-minutes-of-fixed-hours": (
+        {"cron": "*/10 1-2 * * *"},
+        "2026-02-01T00:00",
+        timedelta(days=1),
+    ),
     "daily-in-the-gap": ({"cron": "30 2 * * *"}, "2026-01-01T00:00", timedelta(days=1)),
     "daily-in-the-repeated-hour": ({"cron": "30 1 * * *"}, "2026-01-01T00:00", timedelta(days=1)),
     "twice-in-the-gap": ({"cron": "0,30 2 * * *"}, "2026-01-01T00:00", timedelta(days=1)),
     "weekly": ({"cron": "0 8 * * MON"}, "2026-01-01T00:00", timedelta(days=7)),
     "last-weekday-of-the-month": ({"cron": "0 9 LW * *"}, "2026-01-01T00:00", timedelta(days=40)),
     "every-7-minutes": ({"every": timedelta(minutes=7)}, "2026-03-06T00:00", timedelta(minutes=7)),
-    "every-90-seconds": ({"every": timedelta(seconds=90)}, "2026-10-31T16:00", timedelta(minutes=3)),
-}  # fmt: skip
+    "every-90-seconds": (
+        {"every": timedelta(seconds=90)},
+        "2026-10-31T16:00",
+        timedelta(minutes=3),
+    ),
+}
 
 FIRES = 1_000
 
@@ -51,7 +64,7 @@ async def test_upcoming_is_the_next_timestamp_a_thousand_times_in_a_row(name: st
             await t.advance(stride * 50)
 
     assert payloads[0].last_timestamp is None
-    for earlier, later in zip(payloads, payloads[1:], strict=False):
+    for earlier, later in itertools.pairwise(payloads):
         assert earlier.upcoming.astimezone(timezone.utc) == later.timestamp.astimezone(timezone.utc)
         assert later.last_timestamp == earlier.timestamp
         assert later.timestamp.astimezone(timezone.utc) > earlier.timestamp.astimezone(timezone.utc)
@@ -88,7 +101,10 @@ async def test_last_timestamp_is_the_slot_of_the_last_run_that_was_started() -> 
         await t.advance(hours=2)
 
     assert [payload.timestamp.hour for payload in payloads] == [1, 3]
-    assert [payload.last_timestamp and payload.last_timestamp.hour for payload in payloads] == [None, 1]
+    assert [payload.last_timestamp and payload.last_timestamp.hour for payload in payloads] == [
+        None,
+        1,
+    ]
 
 
 async def test_a_schedule_that_was_changed_breaks_the_chain_and_nothing_else_does() -> None:
@@ -128,7 +144,9 @@ async def payloads_of(cron: str, zone: str, start: str, **advance: float) -> lis
 
 
 async def test_its_times_are_in_the_schedules_zone_and_print_local_time() -> None:
-    (payload,) = await payloads_of("0 17 * * *", "America/New_York", "2026-07-01T00:00+00:00", days=1)
+    (payload,) = await payloads_of(
+        "0 17 * * *", "America/New_York", "2026-07-01T00:00+00:00", days=1
+    )
     assert payload.timestamp.tzinfo is ZoneInfo("America/New_York")
     assert f"{payload.timestamp}" == "2026-07-01 17:00:00-04:00"
     assert f"{payload.upcoming}" == "2026-07-02 17:00:00-04:00"
