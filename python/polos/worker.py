@@ -38,6 +38,10 @@ _log = logging.getLogger("polos.worker")
 # which has been said, and it will sign in when it can).
 _ENTER_PATIENCE = 10.0
 
+# In virtual time nobody else shares the database: nothing to look for, nobody to show a sign of
+# life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
+_NEVER = micros_of(timedelta(days=36_525))
+
 
 class Worker:
     """Executes the workflows that this process has registered, and no others.
@@ -222,9 +226,9 @@ class Worker:
                 },
                 "declared": [r for r in declared() if r["workflow"] in workflows],
                 "concurrency": self._concurrency,
-                "lease": micros_of(self._lease),
+                "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
-                "poll_interval": 3_600_000_000 if virtual else 200_000,
+                "poll_interval": _NEVER if virtual else 200_000,
                 "batch_max": 500,
             }
         )
