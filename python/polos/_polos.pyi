@@ -1,14 +1,28 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, Final
+from typing import Any, Final, final
+
+__all__ = [
+    "Bridge",
+    "Core",
+    "WorkerCore",
+    "__version__",
+    "check_spec",
+    "configure_tzdb",
+    "explain",
+    "next_slots",
+    "tzdb_version",
+]
 
 __version__: Final[str]
 
+@final
 class Bridge:
     def __new__(cls, ring: Callable[[], object] | None = None) -> Bridge: ...
     def fileno(self) -> int: ...
     def drain(self) -> list[tuple[Any, ...]]: ...
 
+@final
 class Core:
     def __new__(cls, options: str) -> Core: ...
     def call(self, request: str, timeout: int | None = None) -> str | None: ...
@@ -18,6 +32,7 @@ class Core:
     def advance_to(self, wall: int) -> None: ...
     def close(self) -> None: ...
 
+@final
 class WorkerCore:
     def record_step(
         self,
@@ -51,7 +66,7 @@ class WorkerCore:
     def turn(self) -> tuple[int | None, int, bool] | None: ...
 
 def check_spec(spec: str) -> bool: ...
-def configure_tzdb(dirs: list[str | PathLike[str]]) -> None: ...
+def configure_tzdb(dirs: Sequence[str | PathLike[str]]) -> None: ...
 def explain(
     cron: str, timezone: str, count: int, after: int
 ) -> tuple[str, list[int], list[str]]: ...

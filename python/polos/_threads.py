@@ -7,6 +7,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["ThreadPool"]
@@ -53,10 +54,8 @@ class ThreadPool:
                 value = context.run(function, *args, **kwargs)
             except BaseException as error:  # SystemExit too: it ends the call, not the thread
                 failure = error
-            try:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(deliver, value, failure)
-            except RuntimeError:
-                pass  # the loop is closed: nobody waits any more
 
         self._put(job)
         return await answer

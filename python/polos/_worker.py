@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,14 @@ from polos.context import (
     StepJournal,
     SyncWorkflowContext,
     WorkflowContext,
-    _log as _run_log,
     _RunLog,
     lease_lost,
     previous_result,
 )
-from polos.exceptions import PolosError, RunTimeoutError, SerializationError
+from polos.context import (
+    _log as _run_log,
+)
+from polos.exceptions import RunTimeoutError, SerializationError
 from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
@@ -94,10 +97,8 @@ class Executor:
             if not self.entered.done():
                 self.entered.set_result(text)
             return
-        try:
+        with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
-        except Exception:  # a logging handler of the application that raises
-            pass
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
         workflow = self.workflows[claimed[2]]
@@ -155,12 +156,14 @@ class ActiveRun:
     """One run under way."""
 
     __slots__ = (
+        "_executing",
         "_executor",
         "_input",
         "_log",
         "_payload",
         "_previous",
         "_reported",
+        "_sleeping",
         "_slots",
         "attempt",
         "journal",
@@ -173,10 +176,15 @@ class ActiveRun:
         "task",
         "threads",
         "token",
-        "_executing",
-        "_sleeping",
         "workflow",
     )
+
+    run_id: str
+    token: int
+    key: str
+    schedule_id: str | None
+    origin: str
+    attempt: int
 
     def __init__(
         self, executor: Executor, workflow: Workflow[Any, Any], claimed: tuple[Any, ...]
@@ -282,12 +290,6 @@ class ActiveRun:
         if self.stop_reason is not None:
             return
         self.stop_reason = reason
-        if reason == "timed_out":
-            _log.warning(
-                "run %s of workflow `%s` took longer than its timeout and is stopped",
-                self.run_id,
-                self.workflow.id,
-            )
         if self.task is not None:
             self.task.cancel()
         self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
@@ -452,9 +454,7 @@ class ActiveRun:
             answer = None
             if self.schedule_id is not None:
                 request = {
-                    "op": "previous_result",
-                    "schedule_id": self.schedule_id,
-                    "before": self.run_id,
+                    "previous_result": {"schedule_id": self.schedule_id, "before": self.run_id}
                 }
                 answer = json.loads(self._executor.opened.call(json.dumps(request)) or "null")
             self._previous = (previous_result(answer, self.workflow.result_type),)
@@ -483,8 +483,3 @@ def _loggable(error: BaseException) -> BaseException | None:
     except BaseException:
         return None
     return error
-
-
-def unexpected(error: BaseException) -> bool:
-    """Whether an error isn't one of ours."""
-    return not isinstance(error, PolosError)

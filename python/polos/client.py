@@ -94,7 +94,7 @@ class PolosClient:
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         """Make a request; the answer as parsed JSON."""
-        request = json.dumps({"op": op, **fields})
+        request = json.dumps({op: fields})
         if is_blocking():
             return json.loads(self._opened().call(request) or "null")
         core = self._core
@@ -158,9 +158,7 @@ def _database(given: str | os.PathLike[str] | None) -> str:
         raise InvalidArgumentError(
             f"database: {shown(given)} given, expected a path or a URL such as `polos.db`"
         )
-    text = os.fspath(given)
-    if not isinstance(text, str):
-        text = os.fsdecode(text)
+    text = os.fsdecode(given)
     scheme, separator, rest = text.partition("://")
     if separator:
         if scheme == "sqlite":

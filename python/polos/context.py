@@ -9,8 +9,8 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import ContextVar
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from polos._backoff import Backoff, duration
 from polos._codec import decode, encode
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _log = logging.getLogger("polos.run")
@@ -179,19 +178,6 @@ class Steps:
     def __init__(self, active: ActiveRun) -> None:
         self._run = active
 
-    @overload
-    async def run(
-        self,
-        name: str,
-        fn: Callable[P, Coroutine[Any, Any, R]],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R: ...
-    @overload
-    async def run(
-        self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R: ...
     @overload
     async def run(
         self,
@@ -491,8 +477,3 @@ def lease_lost(run_id: str) -> LeaseLostError:
 def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
     """The result in an answer about the previous run."""
     return None if answer is None else Run._from_core(answer, result_type).result
-
-
-def utc_now() -> datetime:
-    """Now, by the machine's clock."""
-    return datetime.now(timezone.utc)

@@ -13,7 +13,7 @@ from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
-from polos._time import aware, micros_of
+from polos._time import aware
 from polos.exceptions import (
     InvalidArgumentError,
     RunCancelledError,
@@ -72,7 +72,7 @@ class RunHandle(Generic[ResultT]):
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         if is_blocking():
-            request = json.dumps({"op": "await_run", "id": self.id})
+            request = json.dumps({"await_run": {"id": self.id}})
             limit = None if seconds is None else max(0, int(seconds * 1_000_000))
             answer = self._client._opened().call(request, limit)
             if answer is None:
@@ -88,7 +88,8 @@ class RunHandle(Generic[ResultT]):
     def _timed_out(self, timeout: Any) -> RunTimeoutError:
         return RunTimeoutError(
             f"run `{self.id}` has not ended within {timeout}"
-            f"{'' if isinstance(timeout, timedelta) else ' s'}; it goes on, wait again or cancel it",
+            f"{'' if isinstance(timeout, timedelta) else ' s'}; it goes on: wait again, or "
+            f"cancel it",
             run_id=self.id,
         )
 
@@ -224,11 +225,6 @@ def _id(value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidArgumentError(f"id: {shown(value)} given, expected a run's id (text)")
     return value
-
-
-def timeout_micros(value: timedelta | None) -> int | None:
-    """A timeout for the core."""
-    return None if value is None else micros_of(value)
 
 
 class sync:

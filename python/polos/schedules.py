@@ -9,14 +9,15 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone as _utc_zone
+from datetime import datetime, timedelta
+from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from polos import _polos
 from polos._blocking import blocking
-from polos._describe import shown
 from polos._declaration import check_identifier, normalise_schedule
+from polos._describe import shown
 from polos._time import aware, from_micros, to_micros
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.models import LedgerEntry, Schedule
@@ -160,10 +161,15 @@ async def create_many(
     return await _put(client, requests) if requests else []
 
 
-async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> Any:
+async def _put(
+    client: PolosClient, requests: builtins.list[dict[str, Any]]
+) -> builtins.list[str]:
     unknown = any(request["local"] is None for request in requests)
     local = sorted(registry()) if unknown else []
-    return await client._ask("create", schedules=requests, local_workflows=local)
+    ids: builtins.list[str] = await client._ask(
+        "create", schedules=requests, local_workflows=local
+    )
+    return ids
 
 
 def _request(workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -157,10 +157,8 @@ class Worker:
         if executor.active and patience > timedelta(0):
             idle = asyncio.Event()
             executor.on_idle = idle.set
-            try:
+            with suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(idle.wait(), patience.total_seconds())
-            except (TimeoutError, asyncio.TimeoutError):
-                pass
 
     def _release_all(self) -> None:
         if self._executor is not None:
@@ -185,7 +183,8 @@ class Worker:
         In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
         """
         await self.start()
-        assert self._stop_asked is not None and self._executor is not None
+        assert self._stop_asked is not None
+        assert self._executor is not None
         restore = _on_signals(self.stop)
         try:
             stopped = asyncio.ensure_future(self._stop_asked.wait())
@@ -232,17 +231,12 @@ class Worker:
 
 
 def _backoff(backoff: Backoff) -> dict[str, Any]:
-    maximum = backoff.maximum
     return {
-        "initial_us": micros_of(_delta(backoff.initial)),
+        "initial_us": micros_of(backoff.initial),
         "factor": float(backoff.factor),
-        "maximum_us": 86_400_000_000 if maximum is None else micros_of(_delta(maximum)),
+        "maximum_us": micros_of(backoff.maximum),
         "jitter": float(backoff.jitter),
     }
-
-
-def _delta(value: float | timedelta) -> timedelta:
-    return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
 
 def _count(name: str, value: Any) -> int:

@@ -79,7 +79,7 @@ impl Counter {
             Request::PreviousResult { schedule_id, before } => {
                 runs::previous_result(self, &schedule_id, &before)
             }
-            Request::Workers => runs::workers(self),
+            Request::Workers {} => runs::workers(self),
         }
     }
 }

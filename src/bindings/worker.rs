@@ -5,7 +5,6 @@ use super::core::Inner;
 use super::errors::to_exception;
 use crate::api::{ScheduleRequest, new_schedules, random_bits};
 use crate::calendar::Timestamp;
-use crate::clock::Clock;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
 use crate::engine::{Engine, EngineConfig, Message, WorkflowConfig};

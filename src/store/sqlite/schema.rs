@@ -22,6 +22,7 @@ pub(super) struct Header {
     pub application_id: i64,
     pub version: i64,
     pub page_count: i64,
+    pub table_count: i64,
 }
 
 impl Header {
@@ -31,12 +32,14 @@ impl Header {
             application_id: value("PRAGMA application_id")?,
             version: value("PRAGMA user_version")?,
             page_count: value("PRAGMA page_count")?,
+            table_count: value("SELECT count(*) FROM sqlite_schema")?,
         })
     }
 
     /// Refuses a file that is not ours to touch.
     pub fn check(self, path: &Path) -> std::result::Result<(), StoreError> {
-        if self.page_count == 0 {
+        // A transaction that is about to fill an empty file has given it its first page already.
+        if self.application_id == 0 && self.table_count == 0 {
             return Ok(());
         }
         if self.application_id != APPLICATION_ID {
