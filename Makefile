@@ -4,9 +4,9 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 
-# What `cargo test` uses too, so that dependencies are compiled once: they are optimised, our own
-# code a little, which is quick to compile and quick enough. Wheels are built in `release`.
-PROFILE := test
+# As in the profile of `cargo test`, so that dependencies are compiled once for both: optimised, our
+# own code a little, which is quick to compile and quick enough. Wheels are built in `release`.
+PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=1
 CORE := --no-default-features --features sqlite
 
 BIN := .venv/bin
@@ -110,7 +110,7 @@ install: venv .venv/.installed
 # `maturin develop` compiles, installs the package in editable form and what it depends on.
 .venv/.installed: .venv/.tools pyproject.toml $(RUST)
 	@echo 'building the extension, about two minutes the first time'
-	@said=$$($(BIN)/maturin develop --locked --profile $(PROFILE) 2>&1) || \
+	@said=$$($(PROFILE) $(BIN)/maturin develop --locked 2>&1) || \
 		{ printf '%s\n' "$$said" >&2; exit 1; }
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""``polos``: the command line. Says in one sentence what went wrong, never with a traceback of ours."""
+"""``polos``: the command line. What went wrong is said in one sentence, without our traceback."""
 
 from __future__ import annotations
 
@@ -83,50 +83,6 @@ def _options(
 
 
 @app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(f"polos {polos.__version__}")
-
-
-@app.command()
-def explain(
-    cron: Annotated[
-        list[str], typer.Argument(metavar="CRON", help="Five fields in quotes: '0 9 * * *'.")
-    ],
-    timezone: Annotated[
-        str, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Europe/Paris.")
-    ] = "UTC",
-    count: Annotated[
-        int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="How many slots.")
-    ] = 5,
-) -> None:
-    """Say what a cron expression means: in English, its next slots, and what clock changes do."""
-    if len(cron) not in (1, 5):
-        _fail(
-            f"{len(cron)} arguments given, expected one; put the expression in quotes, or the "
-            f"shell replaces `*` by file names: polos explain '0 9 * * *'",
-            code=2,
-        )
-    typer.echo(schedules.explain(" ".join(cron), timezone, count=count))
-
-
-@app.command()
-def demo(
-    seconds: Annotated[
-        int,
-        typer.Option(metavar="N", min=15, max=55, help="End after about this long at the latest."),
-    ] = 45,
-) -> None:
-    """Show what polos does, in a temporary folder, in less than a minute."""
-    from polos import demo
-
-    sys.exit(demo.main(seconds))
-
-
-# --- run -------------------------------------------------------------------------------------
-
-
-@app.command()
 def run(
     target: Annotated[
         str,
@@ -163,10 +119,11 @@ def run(
         ),
     ] = 10.0,
 ) -> None:
-    """Execute the workflows of a file or module until Ctrl-C or SIGTERM.
+    """Execute the workflows of a file or module.
 
-    Runs that have not finished by the end of the drain go on at the next start, or in another
-    worker, from their first unfinished step.
+    Works until Ctrl-C or SIGTERM, then waits for running handlers to finish; asked twice, it
+    does not. What has not finished goes on at the next start, or in another worker, from its
+    first unfinished step.
     """
     # Before the import: what is wrong with the arguments is said at once, and the code that is
     # imported may configure logging as it likes.
@@ -176,13 +133,58 @@ def run(
     if not registry():
         _fail(f"no workflows found in `{target}`; decorate a function with `@polos.workflow`")
     with client:
-        worker = _TalkingWorker(
-            client, app=app_name or name, concurrency=concurrency, drain=drain
-        )
+        worker = _TalkingWorker(client, app=app_name or name, concurrency=concurrency, drain=drain)
         asyncio.run(worker.run())
     if not worker.was_stopped:
         _fail("the worker has ended by itself; the log above says why")
     _say("stopped")
+
+
+@app.command()
+def explain(
+    cron: Annotated[
+        list[str], typer.Argument(metavar="CRON", help="Five fields in quotes: '0 9 * * *'.")
+    ],
+    timezone: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Europe/Paris.")
+    ] = "UTC",
+    count: Annotated[
+        int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="How many slots.")
+    ] = 5,
+) -> None:
+    """Say what a cron expression means.
+
+    In English, with its next slots, and with what clock changes do to it.
+    """
+    if len(cron) not in (1, 5):
+        _fail(
+            f"{len(cron)} arguments given, expected one; put the expression in quotes, or the "
+            f"shell replaces `*` by file names: polos explain '0 9 * * *'",
+            code=2,
+        )
+    typer.echo(schedules.explain(" ".join(cron), timezone, count=count))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        int,
+        typer.Option(metavar="N", min=15, max=55, help="End after about this long at the latest."),
+    ] = 45,
+) -> None:
+    """Show what polos does, in less than a minute."""
+    from polos import demo
+
+    sys.exit(demo.main(seconds))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"polos {polos.__version__}")
+
+
+# --- the worker of `polos run` -----------------------------------------------------------------
 
 
 class _TalkingWorker(Worker):
@@ -221,7 +223,9 @@ class _TalkingWorker(Worker):
 
 async def _listing(client: PolosClient, owner: str) -> list[str]:
     """A line for every workflow: its id, what starts it, when that is next."""
-    ours = {(found.workflow, found.key): found for found in await schedules.list(client, owner=owner)}
+    ours = {
+        (found.workflow, found.key): found for found in await schedules.list(client, owner=owner)
+    }
     rows = []
     for workflow in registry().values():
         if workflow.schedule is None:
@@ -316,7 +320,8 @@ def _existing(path: Path) -> Path:
 
 def _import_file(path: Path) -> None:
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    assert spec is not None, "the file ends in .py"
+    assert spec.loader is not None, "the file ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
     # As an import statement would: pickle, dataclasses and the codec look classes up there.
@@ -390,8 +395,9 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         workflow, key = getattr(record, "workflow", None), getattr(record, "key", None)
-        who = record.name if workflow is None else f"{workflow}[{key}]"
-        record.who = who
+        record.who = record.name if workflow is None else workflow
+        if workflow is not None and key != "global":
+            record.who = f"{workflow}[{key}]"
         return super().format(record)
 
     def __init__(self) -> None:
