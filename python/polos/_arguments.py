@@ -12,7 +12,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnno
 from pydantic_core import to_json
 
 from polos._decoding import validation_text
-from polos._describe import shown, type_name
+from polos._describe import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
@@ -31,7 +31,7 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
     """
     if annotation is None or annotation is Any or isinstance(annotation, str):
         return data
-    if isinstance(annotation, type) and type(data) is annotation:
+    if is_class(annotation) and type(data) is annotation:
         return data
     adapter = _adapter(annotation)
     if adapter is None:
@@ -79,13 +79,13 @@ def _is_object(data: Any) -> bool:
 def _takes_objects(annotation: Any) -> bool:
     """Whether validation reads the attributes of a foreign object by itself (models do)."""
     hints = [annotation, *typing.get_args(annotation)]
-    return any(isinstance(hint, type) and issubclass(hint, BaseModel) for hint in hints)
+    return any(is_class(hint) and issubclass(hint, BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
     """For classes that pydantic knows nothing about: the object itself, or nothing."""
     cls = typing.get_origin(annotation) or annotation
-    if not isinstance(cls, type) or isinstance(data, cls):
+    if not is_class(cls) or isinstance(data, cls):
         return data
     raise InvalidArgumentError(
         f"{name}: {shown(type_name(type(data)))} given, and `{_hint_name(annotation)}` can't be "
@@ -95,4 +95,4 @@ def _instance(annotation: Any, data: Any, name: str) -> Any:
 
 
 def _hint_name(annotation: Any) -> str:
-    return type_name(annotation) if isinstance(annotation, type) else str(annotation)
+    return type_name(annotation) if is_class(annotation) else str(annotation)

@@ -18,6 +18,7 @@ from polos._codec import decode, encode
 from polos._errors import error_record
 from polos._threads import ThreadPool
 from polos._time import micros_of
+from polos._watchdog import Watchdog
 from polos.context import (
     StepJournal,
     SyncWorkflowContext,
@@ -70,12 +71,14 @@ class Executor:
         self.change_count = 0
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
+        self.watchdog = Watchdog(loop, self._describe)
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
         if kind == "start":
             for claimed in item[1]:
                 self._start(claimed)
+            self.watchdog.busy(True)
         elif kind == "stop":
             for run_id, token, reason in item[1]:
                 active = self.active.get((run_id, token))
@@ -109,6 +112,7 @@ class Executor:
     def ended(self, active: ActiveRun) -> None:
         """A run is no longer executed here."""
         if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
+            self.watchdog.busy(False)
             self.on_idle()
         self.note_change()
 
@@ -150,6 +154,13 @@ class Executor:
     def close(self) -> None:
         """Stop listening to the core."""
         self.bridge.close()
+        self.watchdog.close()
+
+    def _describe(self, task: asyncio.Task[Any] | None) -> str:
+        for active in list(self.active.values()):
+            if active.task is task and task is not None:
+                return f"the handler of workflow `{active.workflow.id}` (run {active.run_id})"
+        return "something other than a handler"
 
 
 class ActiveRun:

@@ -161,14 +161,10 @@ async def create_many(
     return await _put(client, requests) if requests else []
 
 
-async def _put(
-    client: PolosClient, requests: builtins.list[dict[str, Any]]
-) -> builtins.list[str]:
+async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> builtins.list[str]:
     unknown = any(request["local"] is None for request in requests)
     local = sorted(registry()) if unknown else []
-    ids: builtins.list[str] = await client._ask(
-        "create", schedules=requests, local_workflows=local
-    )
+    ids: builtins.list[str] = await client._ask("create", schedules=requests, local_workflows=local)
     return ids
 
 

@@ -2,3 +2,6 @@
 
 mod calendar;
 mod cron;
+mod engine;
+mod plan;
+mod sim;
