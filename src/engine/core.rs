@@ -629,7 +629,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         self.has_unknown_claims = false;
         // As they would have been claimed, in the order of slots.
-        found.sort_by(|a, b| (a.run.available_at, a.run.slot).cmp(&(b.run.available_at, b.run.slot)));
+        found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
         self.take_in(found, now);
         Ok(())
     }
