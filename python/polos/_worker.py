@@ -42,6 +42,10 @@ __all__ = ["ActiveRun", "Executor"]
 
 _log = logging.getLogger("polos.worker")
 
+# A handler that sleeps for longer gives up its task and its place, and is entered again when it
+# is time. Below, that would cost more than it saves.
+_PARK_MIN_US = 5_000_000
+
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
 
@@ -176,6 +180,7 @@ class ActiveRun:
         "_reported",
         "_sleeping",
         "_slots",
+        "_wakes_at",
         "attempt",
         "journal",
         "key",
@@ -226,6 +231,7 @@ class ActiveRun:
         self.stop_reason: str | None = None
         self._executing = 0
         self._sleeping = 0
+        self._wakes_at: int | None = None
         self._reported = False
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
@@ -332,6 +338,8 @@ class ActiveRun:
             self._report("cancelled", None)
         elif self.stop_reason == "released":
             self._report("released", None)
+        elif self.stop_reason == "parked":
+            self._report("parked", None, wakes_at=self._wakes_at)
         self._reported = True
 
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
@@ -345,7 +353,9 @@ class ActiveRun:
             )
         self._report("failed", json.dumps(error_record(error)), final=final)
 
-    def _report(self, kind: str, data: str | None, *, final: bool = False) -> None:
+    def _report(
+        self, kind: str, data: str | None, *, wakes_at: int | None = None, final: bool = False
+    ) -> None:
         if self._reported:
             return
         self._reported = True
@@ -358,7 +368,7 @@ class ActiveRun:
             self.attempt,
             kind,
             data,
-            None,
+            wakes_at,
             final,
         )
 
@@ -419,7 +429,17 @@ class ActiveRun:
             raise lease_lost(self.run_id)
 
     async def sleep_until(self, instant_us: int) -> None:
-        """Wait by the database's clock."""
+        """Wait by the database's clock; for long, without a task."""
+        if (
+            instant_us - self.now() > _PARK_MIN_US
+            # Only where nothing of the run goes on beside the sleep: it would be cut off.
+            and asyncio.current_task() is self.task
+            and self._executing == 0
+        ):
+            self._wakes_at = instant_us
+            self.stop("parked")
+            # The cancellation arrives here, and unwinds the handler.
+            await self.loop.create_future()
         timer = self._executor.timer(instant_us - self.now())
         if timer.done():
             return
