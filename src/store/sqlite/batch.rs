@@ -68,7 +68,11 @@ fn attempt(
     let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new() };
     let answers = batch.all(commands, is_careful);
     drop(batch);
-    let committed = answers.and_then(|answers| connection.execute_batch("COMMIT").map(|()| answers));
+    let committed = answers.and_then(|answers| {
+        // Where nothing happened, what was written and undone need not be written out.
+        let end = if answers.iter().all(std::result::Result::is_err) { "ROLLBACK" } else { "COMMIT" };
+        connection.execute_batch(end).map(|()| answers)
+    });
     if committed.is_err() && !connection.is_autocommit() {
         // SQLite may have rolled back by itself; a rollback that fails leaves a connection that is thrown away.
         let _ = connection.execute_batch("ROLLBACK");

@@ -27,19 +27,19 @@ macro_rules! statements {
 statements! {
     // Schedules: to change them.
 
-    /// The schedule that a decision was made for, if it still stands as it was then. [unique id]
-    DECIDED = "SELECT s.no, s.project, s.workflow, s.key, s.spec, s.input, s.last_slot, s.has_kept_run \
+    /// The schedule that a decision was made for, if it still stands as it was then. [primary key]
+    DECIDED = "SELECT s.project, s.workflow, s.key, s.spec, s.input, s.last_slot, s.has_kept_run \
         FROM schedule s WHERE s.id = ?1 AND s.revision = ?2 AND s.status = 'active'";
     /// Moves a schedule on whose decision was just checked, which stays active. [primary key]
     MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
-        revision = revision + 1 WHERE no = ?1";
+        revision = revision + 1 WHERE id = ?1";
     /// The same, with the status that it has from now on. [primary key]
     MOVE_ON_TO_STATUS = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
-        revision = revision + 1, status = ?5 WHERE no = ?1";
-    /// A schedule with its cadence. [unique id]
-    STORED_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", s.cadence, s.no FROM schedule s WHERE s.id = ?1");
+        revision = revision + 1, status = ?5 WHERE id = ?1";
+    /// A schedule with its cadence. [primary key]
+    STORED_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s WHERE s.id = ?1");
     /// The schedule with this key. [schedule_by_key]
-    STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence, s.no FROM schedule s \
+    STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
     /// A new schedule; refused where its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
@@ -48,24 +48,24 @@ statements! {
     /// All that an edit may change. [primary key]
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
-        updated_at = ?13, revision = ?14 WHERE no = ?1";
+        updated_at = ?13, revision = ?14 WHERE id = ?1";
     /// Forgets a schedule. [primary key]
-    DELETE_SCHEDULE = "DELETE FROM schedule WHERE no = ?1";
+    DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
     /// Live schedules that an application declared. [schedule_by_owner]
-    OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence, s.no FROM schedule s \
+    OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?2 AND s.status IN ('active', 'paused') ORDER BY s.id");
-    /// Makes decisions stale that did not count on a new unfinished run. [unique id]
+    /// Makes decisions stale that did not count on a new unfinished run. [primary key]
     BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1";
-    /// Whether the schedule exists in the project. [unique id]
+    /// Whether the schedule exists in the project. [primary key]
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
-    /// A run succeeded; writes nothing where none had failed. [unique id]
+    /// A run succeeded; writes nothing where none had failed. [primary key]
     RESET_FAILURES = "UPDATE schedule SET failure_count = 0 WHERE id = ?1 AND failure_count > 0";
-    /// A run failed for good. [unique id]
+    /// A run failed for good. [primary key]
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
-        RETURNING no, failure_count, status";
+        RETURNING failure_count, status";
     /// A schedule pauses itself. [primary key]
     PAUSE_SCHEDULE = "UPDATE schedule SET status = 'paused', note = ?2, updated_at = ?3, revision = revision + 1 \
-        WHERE no = ?1";
+        WHERE id = ?1";
     /// A line of the ledger.
     INSERT_LEDGER = "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -73,18 +73,18 @@ statements! {
     // Schedules: to look at them.
 
     /// The earliest active slots of one workflow. [schedule_due, covering]
-    DUE_HEADS = "SELECT s.next_slot, s.id, s.no FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
+    DUE_HEADS = "SELECT s.next_slot, s.id FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ?3 \
         ORDER BY s.next_slot, s.id LIMIT ?4 OFFSET ?5";
     /// A due schedule with what a decision needs. [primary key, run_by_schedule]
     DUE_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", \
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1), \
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2) \
-        FROM schedule s WHERE s.no = ?1");
+        FROM schedule s WHERE s.id = ?1");
     /// The earliest active slot of one workflow. [schedule_due, covering]
     NEXT_SLOT = "SELECT s.next_slot FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1";
-    /// One schedule. [unique id]
+    /// One schedule. [primary key]
     SCHEDULE = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.id = ?1 AND s.project = ?2");
     /// A page of a project's schedules. [schedule_by_project]
     SCHEDULES = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 AND s.id > ?2 \
@@ -271,13 +271,13 @@ statements! {
         AND (slot, no) > (?3, ?4) LIMIT ?5)";
     /// Lays a run aside that is among the newest of its schedule. [primary key]
     KEEP_RUN = "UPDATE run SET kept = ?2 WHERE no = ?1";
-    /// Notes that. [unique id]
+    /// Notes that. [primary key]
     NOTE_KEPT_RUN = "UPDATE schedule SET has_kept_run = 1 WHERE id = ?1 AND has_kept_run = 0";
     /// The schedule has a new run: what was among the newest may be no longer. [run_by_schedule]
     RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND phase = 0 AND kept > 0";
-    /// Notes that. [unique id]
+    /// Notes that. [primary key]
     FORGET_KEPT_RUN = "UPDATE schedule SET has_kept_run = 0 WHERE id = ?1";
-    /// Whether runs may be laid aside. [unique id]
+    /// Whether runs may be laid aside. [primary key]
     HAS_KEPT_RUN = "SELECT has_kept_run FROM schedule WHERE id = ?1";
     /// Runs that were laid aside when more were kept. [run_finished]
     RECONSIDER_FOR_FEWER = "UPDATE run SET kept = 0 WHERE no IN (SELECT no FROM run WHERE project = ?1 AND kept > ?2 \

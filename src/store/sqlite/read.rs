@@ -42,13 +42,14 @@ impl View<'_> {
                 |row| {
                     let mut columns = Columns::of(row);
                     let key = (columns.time()?, columns.schedule_id()?);
-                    Ok((key, columns.int()?))
+                    let id = key.1.clone();
+                    Ok((key, id))
                 },
             )
         })?;
         let mut schedules = Vec::with_capacity(due.len());
-        for no in due {
-            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [no], |row| {
+        for id in due {
+            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [&id], |row| {
                 let mut columns = Columns::of(row);
                 let schedule = columns.schedule()?;
                 let live_count = columns.small_count()?;

@@ -169,10 +169,9 @@ impl<'r, 's> Columns<'r, 's> {
         Ok(schedule)
     }
 
-    /// A schedule with its cadence and the number of its row.
-    pub fn stored_schedule(&mut self) -> Result<(i64, StoredSchedule)> {
-        let stored = StoredSchedule { schedule: self.schedule()?, cadence: self.text()? };
-        Ok((self.int()?, stored))
+    /// A schedule with its cadence.
+    pub fn stored_schedule(&mut self) -> Result<StoredSchedule> {
+        Ok(StoredSchedule { schedule: self.schedule()?, cadence: self.text()? })
     }
 
     /// A state; an unknown one is taken for an end, so that nobody works on it.

@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 /// What a fire needs of its schedule.
 struct Decided {
-    no: i64,
     project: Arc<str>,
     workflow: Arc<str>,
     key: Arc<str>,
@@ -32,7 +31,6 @@ impl Decided {
     fn read(row: &Row<'_>) -> Result<Self> {
         let mut columns = Columns::of(row);
         Ok(Self {
-            no: columns.int()?,
             project: columns.text()?,
             workflow: columns.text()?,
             key: columns.text()?,
@@ -94,11 +92,11 @@ impl Batch<'_> {
         }
 
         if plan.status == ScheduleStatus::Active {
-            self.run(queries::MOVE_ON, params![schedule.no, plan.next_slot, last_slot, created])?;
+            self.run(queries::MOVE_ON, params![plan.schedule, plan.next_slot, last_slot, created])?;
         } else {
             self.run(
                 queries::MOVE_ON_TO_STATUS,
-                params![schedule.no, plan.next_slot, last_slot, created, plan.status],
+                params![plan.schedule, plan.next_slot, last_slot, created, plan.status],
             )?;
         }
         self.add_ledger(&schedule.project, &plan.schedule, &plan.ledger)?;

@@ -41,14 +41,14 @@ impl Batch<'_> {
         let owned = self.all_rows(queries::OWNED, params![entry.project, entry.app], |row| {
             Columns::of(row).stored_schedule()
         })?;
-        for (no, mut row) in owned {
+        for mut row in owned {
             if declared.contains(&row.schedule.id) {
                 continue;
             }
             let taken = self.take_back(&row.schedule.id)?;
             rules::take_back(&mut row.schedule, &taken);
             rules::retire(&mut row.schedule, &entry.app, self.now());
-            self.update_schedule(no, &row)?;
+            self.update_schedule(&row)?;
             self.release(&row.schedule.id, NOBODY)?;
         }
         Ok(Answer::Done)
@@ -93,7 +93,7 @@ impl Batch<'_> {
             self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
                 Columns::of(row).stored_schedule()
             })?;
-        let Some((no, mut row)) = stored else {
+        let Some(mut row) = stored else {
             self.insert_schedule(new)?;
             return Ok(new.id.clone());
         };
@@ -102,7 +102,7 @@ impl Batch<'_> {
             let taken = self.take_back(&id)?;
             rules::take_back(&mut row.schedule, &taken);
             let missed = rules::put(&mut row, new, self.now());
-            self.update_schedule(no, &row)?;
+            self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, missed.as_slice())?;
             self.release(&id, NOBODY)?;
         }
@@ -132,7 +132,7 @@ impl Batch<'_> {
             // Its key was just seen to be free.
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if failure.code == ErrorCode::ConstraintViolation
-                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE =>
+                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY =>
             {
                 Err(rules::id_in_use(&new.id).into())
             }
@@ -140,12 +140,12 @@ impl Batch<'_> {
         }
     }
 
-    fn update_schedule(&mut self, no: i64, row: &StoredSchedule) -> Result<()> {
+    fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
         let schedule = &row.schedule;
         self.run(
             queries::UPDATE_SCHEDULE,
             params![
-                no,
+                schedule.id,
                 schedule.owner,
                 schedule.spec,
                 row.cadence,
@@ -202,10 +202,10 @@ impl Batch<'_> {
         Ok(taken)
     }
 
-    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<(i64, StoredSchedule)> {
+    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
         let stored = self.one(queries::STORED_SCHEDULE, [id], |row| Columns::of(row).stored_schedule())?;
         stored
-            .filter(|(_, row)| &*row.schedule.project == project)
+            .filter(|row| &*row.schedule.project == project)
             .ok_or_else(|| Rejection::ScheduleNotFound(id.clone()).into())
     }
 
@@ -216,7 +216,7 @@ impl Batch<'_> {
         revision: Option<i64>,
         patch: &Patch,
     ) -> Applied {
-        let (no, stored) = self.stored_schedule(project, id)?;
+        let stored = self.stored_schedule(project, id)?;
         if revision.is_some_and(|revision| revision != stored.schedule.revision) {
             return Err(Trouble::Rejected(Rejection::Stale));
         }
@@ -232,7 +232,7 @@ impl Batch<'_> {
         }
         let missed = rules::patch(&mut row, patch, self.now());
         rules::touch(&mut row.schedule, self.now());
-        self.update_schedule(no, &row)?;
+        self.update_schedule(&row)?;
         self.add_ledger(project, id, missed.as_slice())?;
         self.add_ledger(project, id, &patch.ledger)?;
         self.release(id, NOBODY)?;
@@ -240,12 +240,12 @@ impl Batch<'_> {
     }
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
-        let (no, mut row) = self.stored_schedule(project, id)?;
+        let mut row = self.stored_schedule(project, id)?;
         let taken = self.take_back(id)?;
         rules::take_back(&mut row.schedule, &taken);
         let missed = rules::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, missed.as_slice())?;
-        self.run(queries::DELETE_SCHEDULE, [no])?;
+        self.run(queries::DELETE_SCHEDULE, [id])?;
         for phase in [LIVE, BEHIND] {
             for run in self.unfinished(id, phase)? {
                 if matches!(run.state, RunState::Queued | RunState::Buffered)

@@ -1,6 +1,6 @@
 //! Random commands, applied to two stores: equal answers and equal reads, always. The store in memory is the model.
 
-use super::stage::{everything, text};
+use super::stage::text;
 use _polos::calendar::Timestamp;
 use _polos::model::*;
 use _polos::store::*;
@@ -509,7 +509,6 @@ pub fn compare(seed: u64, batches: usize, store: &dyn Store) {
             }
         }
     }
-    let _ = everything();
 }
 
 #[test]
@@ -522,7 +521,7 @@ fn the_model_equals_itself() {
 fn sqlite_answers_like_the_model() {
     let folder = tempfile::tempdir().unwrap();
     for seed in 0..seeds() {
-        let store = SqliteStore::open(folder.path().join(format!("{seed}.db")), quick()).unwrap();
+        let store = SqliteStore::open(folder.path().join(format!("{seed}.db")), super::quick()).unwrap();
         compare(seed, 150, &store);
     }
 }
@@ -530,10 +529,4 @@ fn sqlite_answers_like_the_model() {
 /// More by `POLOS_SEEDS`.
 fn seeds() -> u64 {
     std::env::var("POLOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
-}
-
-/// Without waiting for the disk, which decides nothing here.
-#[cfg(feature = "sqlite")]
-fn quick() -> SqliteOptions {
-    SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() }
 }
