@@ -138,16 +138,28 @@ impl Tables {
 
     /// Deletes the runs that were claimed ahead.
     fn take_back(&mut self, schedule: &ScheduleId, now: Timestamp) -> Vec<TakenBack> {
-        let ahead: Vec<RunId> = self
+        let mut ahead: Vec<RunId> = self
             .unfinished_in_phase(schedule, LIVE)
             .filter(|id| {
                 let run = &self.runs[*id].run;
                 run.state == RunState::Running
                     && run.origin == Origin::Schedule
                     && run.slot.is_some_and(|slot| slot > now)
+                    // By a faster clock than ours it has started, and what it recorded must not be done again.
+                    && !self.steps.contains_key(*id)
             })
             .cloned()
             .collect();
+        // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+        let lines = self.ledger.get(schedule).into_iter().flat_map(|lines| lines.values());
+        let runs = self.by_slot.get(schedule).into_iter().flat_map(|runs| runs.values().rev());
+        let newest_run = runs
+            .filter(|id| !ahead.contains(id))
+            .map(|id| &self.runs[id].run)
+            .find(|run| run.origin == Origin::Schedule)
+            .and_then(|run| run.slot);
+        let settled = lines.map(|(_, line)| line.until).max().max(newest_run);
+        ahead.retain(|id| self.runs[id].run.slot > settled);
         let mut taken = Vec::with_capacity(ahead.len());
         for id in ahead {
             let run = &self.runs[&id].run;
