@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
@@ -26,7 +27,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from polos import PolosClient, SchedulePayload, Worker, WorkflowContext, schedules, workflow
+from polos import (
+    PolosClient,
+    SchedulePayload,
+    Worker,
+    Workflow,
+    WorkflowContext,
+    schedules,
+    workflow,
+)
 from polos._polos import __version__
 
 __all__ = ["main"]
@@ -206,7 +215,7 @@ async def _play(folder: Path, end: float) -> int:
     checks: list[tuple[bool, str]] = []
     async with PolosClient(folder / "polos.db") as client:
         report_id, report_at, digest_ids = await _schedule(client)
-        workflows = [heartbeat, digest, daily_report, greet, prices]
+        workflows: list[Workflow[Any, Any]] = [heartbeat, digest, daily_report, greet, prices]
         async with Worker(client, app="demo", workflows=workflows):
             checks.append(await _by_hand(client))
             checks.append(await _retried(client))
