@@ -23,7 +23,6 @@ from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
 
-_UNIONS: tuple[object, ...] = (typing.Union, types.UnionType)
 _REQUIREMENTS = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
@@ -104,7 +103,8 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
     )
     if made == arguments:
         return annotation
-    return typing.Union[made] if origin in _UNIONS else origin[made]  # noqa: UP007
+    is_union = origin is typing.Union or origin is types.UnionType
+    return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
 # Bounded, since an application may make types as it goes.

@@ -1,4 +1,4 @@
-"""Payloads that are annotated with ``typing.TypedDict``, which pydantic refuses before Python 3.12."""
+"""Payloads annotated with ``typing.TypedDict``, which pydantic refuses before Python 3.12."""
 
 from __future__ import annotations
 
