@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from functools import lru_cache
 from typing import Any
 
+import typing_extensions
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic.errors import (
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
 from pydantic_core import to_json
 
 from polos._decoding import validation_text
-from polos._describe import is_class, shown, type_name
+from polos._describe import shown, type_name
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
+
+_REQUIREMENTS = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
 def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
@@ -31,7 +39,7 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
     """
     if annotation is None or annotation is Any or isinstance(annotation, str):
         return data
-    if is_class(annotation) and type(data) is annotation:
+    if isinstance(annotation, type) and type(data) is annotation:
         return data
     adapter = _adapter(annotation)
     if adapter is None:
@@ -64,6 +72,39 @@ def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return None
+    except PydanticUserError as error:
+        if error.code != "typed-dict-version":
+            return None
+    try:
+        return TypeAdapter(_with_readable_typed_dicts(annotation))
+    except (PydanticUserError, PydanticUndefinedAnnotation, RecursionError, TypeError, NameError):
+        return None
+
+
+def _with_readable_typed_dicts(annotation: Any) -> Any:
+    """``annotation`` with each ``typing.TypedDict`` made anew as one of ``typing_extensions``,
+    the only kind that pydantic reads before Python 3.12.
+    """
+    if typing.is_typeddict(annotation):
+        hints = typing_extensions.get_type_hints(annotation, include_extras=True)
+        fields = {}
+        for name, hint in hints.items():
+            is_required = name in annotation.__required_keys__
+            marked = typing_extensions.Required if is_required else typing_extensions.NotRequired
+            if typing_extensions.get_origin(hint) in _REQUIREMENTS:
+                (hint,) = typing.get_args(hint)
+            fields[name] = marked[_with_readable_typed_dicts(hint)]
+        return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (None, typing.Literal, typing_extensions.Literal):
+        return annotation
+    made = tuple(
+        item if item is Ellipsis else _with_readable_typed_dicts(item) for item in arguments
+    )
+    if made == arguments:
+        return annotation
+    is_union = origin is typing.Union or origin is types.UnionType
+    return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
 # Bounded, since an application may make types as it goes.
@@ -79,13 +120,13 @@ def _is_object(data: Any) -> bool:
 def _takes_objects(annotation: Any) -> bool:
     """Whether validation reads the attributes of a foreign object by itself (models do)."""
     hints = [annotation, *typing.get_args(annotation)]
-    return any(is_class(hint) and issubclass(hint, BaseModel) for hint in hints)
+    return any(isinstance(hint, type) and issubclass(hint, BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
     """For classes that pydantic knows nothing about: the object itself, or nothing."""
-    cls = typing.get_origin(annotation) or annotation
-    if not is_class(cls) or isinstance(data, cls):
+    cls = dict if typing.is_typeddict(annotation) else typing.get_origin(annotation) or annotation
+    if not isinstance(cls, type) or isinstance(data, cls):
         return data
     raise InvalidArgumentError(
         f"{name}: {shown(type_name(type(data)))} given, and `{_hint_name(annotation)}` can't be "
@@ -95,4 +136,4 @@ def _instance(annotation: Any, data: Any, name: str) -> Any:
 
 
 def _hint_name(annotation: Any) -> str:
-    return type_name(annotation) if is_class(annotation) else str(annotation)
+    return type_name(annotation) if isinstance(annotation, type) else str(annotation)
