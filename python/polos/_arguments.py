@@ -23,7 +23,7 @@ from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
 
-_REQUIREMENTS = (typing_extensions.Required, typing_extensions.NotRequired)
+_REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
 def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
