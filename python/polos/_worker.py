@@ -12,12 +12,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from polos._bridge import LoopBridge
 from polos._codec import decode, encode
 from polos._errors import error_record
 from polos._threads import ThreadPool
-from polos._time import micros_of
+from polos._time import from_micros, micros_of
 from polos._watchdog import Watchdog
 from polos.context import (
     StepJournal,
@@ -31,6 +32,7 @@ from polos.context import (
     _log as _run_log,
 )
 from polos.exceptions import RunTimeoutError, SerializationError
+from polos.hooks import MissedSlots, RunFailure
 from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ class Executor:
         self.over = loop.create_future()
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
+        self._hooks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._timer_ids = itertools.count(1)
         self.change_count = 0
@@ -95,6 +98,8 @@ class Executor:
                     future.set_result(None)
         elif kind == "notice":
             self._notice(item[1], item[2])
+        elif kind == "missed":
+            self._missed(item[1])
         elif kind == "over" and not self.over.done():
             self.over.set_result(None)
 
@@ -106,6 +111,46 @@ class Executor:
             return
         with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
+
+    def _missed(self, missed: list[tuple[str, str, str, int, int, int, str]]) -> None:
+        """Slots were missed: say so once per workflow and reason, and tell who wants to know."""
+        totals: dict[tuple[str, str], tuple[int, int]] = {}
+        for schedule, workflow_id, key, first, last, count, reason in missed:
+            schedules, slots = totals.get((workflow_id, reason), (0, 0))
+            totals[workflow_id, reason] = schedules + 1, slots + count
+            workflow = self.workflows.get(workflow_id)
+            if workflow is not None and workflow.on_missed is not None:
+                told = MissedSlots(
+                    workflow_id, schedule, key, from_micros(first), from_micros(last), count, reason
+                )
+                self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
+        for (workflow_id, reason), (schedules, slots) in totals.items():
+            text = "%d slots of %d schedules of workflow `%s` were missed: %s"
+            _log.info(text, slots, schedules, workflow_id, reason)
+
+    def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        """Have the application's ``hook`` told, beside everything else; its errors are logged."""
+        task = self.loop.create_task(self._call_hook(hook, told, what))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
+
+    async def finish_hooks(self, patience: timedelta) -> None:
+        """Let hooks that were called come to their end."""
+        if self._hooks:
+            await asyncio.wait(self._hooks, timeout=patience.total_seconds())
+
+    async def _call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        try:
+            if asyncio.iscoroutinefunction(hook):
+                await hook(told)
+            else:
+                made = await self.threads.run(hook, told)
+                if asyncio.iscoroutine(made):
+                    await made
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            _log.error("%s failed", what, exc_info=_loggable(error))
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
         workflow = self.workflows[claimed[2]]
@@ -134,10 +179,6 @@ class Executor:
         return future
 
     # -- for virtual time ---------------------------------------------------------------------
-
-    def has_ready(self) -> bool:
-        """Whether a run under way waits for something other than the clock."""
-        return any(not active.waits_for_time() for active in self.active.values())
 
     def has_timers(self) -> bool:
         """Whether something waits for the clock, or may be ended by it."""
@@ -171,6 +212,7 @@ class ActiveRun:
     """One run under way."""
 
     __slots__ = (
+        "__weakref__",
         "_executing",
         "_executor",
         "_input",
@@ -343,6 +385,8 @@ class ActiveRun:
         self._reported = True
 
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
+        if self._reported:
+            return
         if not isinstance(error, asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
@@ -352,6 +396,23 @@ class ActiveRun:
                 exc_info=_loggable(error),
             )
         self._report("failed", json.dumps(error_record(error)), final=final)
+        hook = self.workflow.on_failure
+        if hook is not None and (final or self.attempt > self.workflow.retries):
+            self._executor.call_hook(
+                hook, self._failure(error), f"on_failure of workflow `{self.workflow.id}`"
+            )
+
+    def _failure(self, error: BaseException) -> RunFailure:
+        slot, _, _, timezone = self._slots
+        return RunFailure(
+            workflow_id=self.workflow.id,
+            run_id=self.run_id,
+            schedule_id=self.schedule_id,
+            key=self.key,
+            timestamp=None if slot is None else from_micros(slot).astimezone(ZoneInfo(timezone)),
+            attempt=self.attempt,
+            error=error,
+        )
 
     def _report(
         self, kind: str, data: str | None, *, wakes_at: int | None = None, final: bool = False

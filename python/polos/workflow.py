@@ -273,8 +273,10 @@ def workflow(
     :param backoff: how long it waits first: seconds or ``timedelta``, doubled each time, or a
         :class:`Backoff`.
     :param timeout: how long one attempt may take: seconds or ``timedelta``; no limit by default.
-    :param on_failure: called when a run has failed for good.
-    :param on_missed: called when a slot passed without a run.
+    :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
+        worker that ran it; not again if that worker dies meanwhile. Sync or async.
+    :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
+        schedule, by the worker that noticed.
 
     Raises :class:`InvalidArgumentError`, :class:`InvalidScheduleError`, and
     :class:`DuplicateWorkflowError` for an id that another function has. The same function
