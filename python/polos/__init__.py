@@ -1,0 +1,102 @@
+"""polos: the scheduler that you import.
+
+Decorate an async function with a cron line, and it runs at the right moment, exactly once,
+through crashes, deploys, laptop sleep and clock changes.
+"""
+
+from polos import _setup as _setup  # first: it tells the core where time-zone data is
+from polos import runs, schedules
+from polos._backoff import Backoff
+from polos._polos import __version__
+from polos.client import PolosClient
+from polos.context import SyncWorkflowContext, WorkflowContext
+from polos.exceptions import (
+    CodeChangedError,
+    DuplicateStepError,
+    DuplicateWorkflowError,
+    InvalidArgumentError,
+    InvalidCronError,
+    InvalidScheduleError,
+    InvalidStateError,
+    InvalidTimezoneError,
+    LeaseLostError,
+    PayloadTooLargeError,
+    PolosError,
+    RecordedError,
+    RunCancelledError,
+    RunFailedError,
+    RunNotFoundError,
+    RunTimeoutError,
+    ScheduleFrequencyWarning,
+    ScheduleNotFoundError,
+    SerializationError,
+    ShutdownError,
+    StepError,
+    StepSerializationError,
+    StoreCorruptError,
+    StoreError,
+    StoreUnavailableError,
+    StoreVersionError,
+    WorkerError,
+    WorkflowNotFoundError,
+    WorkflowNotSchedulableError,
+)
+from polos.hooks import MissedSlots, RunFailure
+from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
+from polos.payload import SchedulePayload
+from polos.runs import RunHandle
+from polos.worker import Worker, lifespan, run
+from polos.workflow import Workflow, workflow
+
+__all__ = [
+    "Backoff",
+    "CodeChangedError",
+    "DuplicateStepError",
+    "DuplicateWorkflowError",
+    "ErrorInfo",
+    "InvalidArgumentError",
+    "InvalidCronError",
+    "InvalidScheduleError",
+    "InvalidStateError",
+    "InvalidTimezoneError",
+    "LeaseLostError",
+    "LedgerEntry",
+    "MissedSlots",
+    "PayloadTooLargeError",
+    "PolosClient",
+    "PolosError",
+    "RecordedError",
+    "Run",
+    "RunCancelledError",
+    "RunFailedError",
+    "RunFailure",
+    "RunHandle",
+    "RunNotFoundError",
+    "RunTimeoutError",
+    "Schedule",
+    "ScheduleFrequencyWarning",
+    "ScheduleNotFoundError",
+    "SchedulePayload",
+    "SerializationError",
+    "ShutdownError",
+    "StepError",
+    "StepInfo",
+    "StepSerializationError",
+    "StoreCorruptError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreVersionError",
+    "SyncWorkflowContext",
+    "Worker",
+    "WorkerError",
+    "Workflow",
+    "WorkflowContext",
+    "WorkflowNotFoundError",
+    "WorkflowNotSchedulableError",
+    "__version__",
+    "lifespan",
+    "run",
+    "runs",
+    "schedules",
+    "workflow",
+]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from functools import lru_cache
 from typing import Any
 
+import typing_extensions
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic.errors import (
+    PydanticSchemaGenerationError,
+    PydanticUndefinedAnnotation,
+    PydanticUserError,
+)
 from pydantic_core import to_json
 
 from polos._decoding import validation_text
@@ -16,6 +22,8 @@ from polos._describe import shown, type_name
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
+
+_REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
 def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
@@ -64,6 +72,39 @@ def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
         return None
+    except PydanticUserError as error:
+        if error.code != "typed-dict-version":
+            return None
+    try:
+        return TypeAdapter(_with_readable_typed_dicts(annotation))
+    except (PydanticUserError, PydanticUndefinedAnnotation, RecursionError, TypeError, NameError):
+        return None
+
+
+def _with_readable_typed_dicts(annotation: Any) -> Any:
+    """``annotation`` with each ``typing.TypedDict`` made anew as one of ``typing_extensions``,
+    the only kind that pydantic reads before Python 3.12.
+    """
+    if typing.is_typeddict(annotation):
+        hints = typing_extensions.get_type_hints(annotation, include_extras=True)
+        fields = {}
+        for name, hint in hints.items():
+            is_required = name in annotation.__required_keys__
+            marked = typing_extensions.Required if is_required else typing_extensions.NotRequired
+            if typing_extensions.get_origin(hint) in _REQUIREMENTS:
+                (hint,) = typing.get_args(hint)
+            fields[name] = marked[_with_readable_typed_dicts(hint)]
+        return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (None, typing.Literal, typing_extensions.Literal):
+        return annotation
+    made = tuple(
+        item if item is Ellipsis else _with_readable_typed_dicts(item) for item in arguments
+    )
+    if made == arguments:
+        return annotation
+    is_union = origin is typing.Union or origin is types.UnionType
+    return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
 # Bounded, since an application may make types as it goes.
@@ -84,7 +125,7 @@ def _takes_objects(annotation: Any) -> bool:
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
     """For classes that pydantic knows nothing about: the object itself, or nothing."""
-    cls = typing.get_origin(annotation) or annotation
+    cls = dict if typing.is_typeddict(annotation) else typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or isinstance(data, cls):
         return data
     raise InvalidArgumentError(

@@ -13,17 +13,21 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 from polos._arguments import payload_for
 from polos._backoff import Backoff, duration
 from polos._classes import main_module_name
 from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
 from polos._describe import shown, type_name
-from polos._handlers import Handler, location, underlying
+from polos._handlers import Handler, defining_frame, innermost, location
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 from polos.payload import SchedulePayload
+
+if TYPE_CHECKING:
+    from polos.client import PolosClient
+    from polos.runs import RunHandle
 
 __all__ = [
     "Backoff",
@@ -167,6 +171,38 @@ class Workflow(Generic[PayloadT, ResultT]):
             return ctx, payload
         return (ctx,) if self.arity else ()
 
+    async def invoke(
+        self,
+        client: PolosClient,
+        payload: PayloadT | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> RunHandle[ResultT]:
+        """Start a run durably, on whichever worker has this workflow.
+
+        :param idempotency_key: a second start with the same key gives the first one's run.
+
+        Raises :class:`InvalidArgumentError` for a payload that the handler doesn't take,
+        :class:`SerializationError` for one that can't be stored, :class:`StoreError`.
+        """
+        from polos import runs
+
+        return await runs.invoke(client, self, payload, idempotency_key=idempotency_key)
+
+    async def run(
+        self,
+        client: PolosClient,
+        payload: PayloadT | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+    ) -> ResultT:
+        """Start a run durably and wait for its result.
+
+        Raises what :meth:`invoke` raises, and what ``RunHandle.result`` does.
+        """
+        handle = await self.invoke(client, payload)
+        return await handle.result(timeout)
+
     @property
     def takes_schedule_payload(self) -> bool:
         """Whether a :class:`SchedulePayload` is passed on as it is."""
@@ -237,8 +273,10 @@ def workflow(
     :param backoff: how long it waits first: seconds or ``timedelta``, doubled each time, or a
         :class:`Backoff`.
     :param timeout: how long one attempt may take: seconds or ``timedelta``; no limit by default.
-    :param on_failure: called when a run has failed for good.
-    :param on_missed: called when a slot passed without a run.
+    :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
+        worker that ran it; not again if that worker dies meanwhile. Sync or async.
+    :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
+        schedule, by the worker that noticed.
 
     Raises :class:`InvalidArgumentError`, :class:`InvalidScheduleError`, and
     :class:`DuplicateWorkflowError` for an id that another function has. The same function
@@ -356,7 +394,7 @@ def _register(made: Workflow[Any, Any]) -> Workflow[Any, Any]:
 
 
 def _name(fn: Any) -> str:
-    return str(getattr(underlying(fn), "__qualname__", type(fn).__qualname__))
+    return str(getattr(innermost(fn), "__qualname__", type(fn).__qualname__))
 
 
 def _is_same(old: Any, new: Any) -> bool:
@@ -367,7 +405,7 @@ def _is_same(old: Any, new: Any) -> bool:
     """
     if old is new:
         return True
-    old_fn, new_fn = underlying(old), underlying(new)
+    old_fn, new_fn = innermost(old), innermost(new)
     old_code, new_code = getattr(old_fn, "__code__", None), getattr(new_fn, "__code__", None)
     if old_code is None or new_code is None:
         return False
@@ -378,7 +416,7 @@ def _is_same(old: Any, new: Any) -> bool:
     if getattr(old_fn, "__globals__", None) is not getattr(new_fn, "__globals__", None):
         return True
     if old_code is new_code:
-        return old_fn is old and new_fn is new and _holds(old_fn) == _holds(new_fn)
+        return _holds(old) == _holds(new)
     return not _defined_together(old_code, new_code)
 
 
@@ -388,7 +426,15 @@ def _module(fn: Any) -> str:
 
 
 def _holds(fn: Any) -> list[int]:
-    """What tells apart closures of one function: the identities of all that they captured."""
+    """What tells apart handlers of one code: the identities of all that they captured."""
+    if isinstance(fn, functools.partial):
+        return [*_holds(fn.func), *map(id, fn.args), *map(id, fn.keywords.values())]
+    if isinstance(fn, MethodType):
+        return [id(fn.__self__), *_holds(fn.__func__)]
+    if hasattr(fn, "__wrapped__"):
+        return _holds(fn.__wrapped__)
+    if not isinstance(fn, FunctionType):
+        return [id(fn)]
     values = [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
     for cell in fn.__closure__ or ():
         try:
@@ -400,10 +446,5 @@ def _holds(fn: Any) -> list[int]:
 
 def _defined_together(old_code: Any, new_code: Any) -> bool:
     """Whether one module or function, being executed now, contains both definitions."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        constants = frame.f_code.co_consts
-        if any(constant is new_code for constant in constants):
-            return any(constant is old_code for constant in constants)
-        frame = frame.f_back
-    return False
+    frame = defining_frame(new_code)
+    return frame is not None and any(code is old_code for code in frame.f_code.co_consts)

@@ -1,4 +1,4 @@
-//! Requests as they arrive: JSON objects, told apart by `op`.
+//! Requests as they arrive: a JSON object with one member, named after the operation.
 
 use crate::calendar::Timestamp;
 use crate::model::{RunState, ScheduleSpec, ScheduleStatus};
@@ -13,7 +13,7 @@ fn hundred() -> usize {
 
 /// A request. Instants and durations are whole microseconds.
 #[derive(Deserialize, Debug)]
-#[serde(tag = "op", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "the fields are those of the public Python functions with the same names")]
 pub enum Request {
     Create {
@@ -108,7 +108,7 @@ pub enum Request {
         schedule_id: String,
         before: String,
     },
-    Workers,
+    Workers {},
 }
 
 /// A schedule to create or bring up to date.

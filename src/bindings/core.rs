@@ -41,15 +41,29 @@ struct Options {
     /// Path of the database file; without one, it is in memory and time is turned by hand from `start`.
     path: Option<PathBuf>,
     #[serde(default)]
-    synchronous: Synchronous,
+    synchronous: Durability,
     start: Option<Timestamp>,
+}
+
+#[derive(Copy, Clone, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Durability {
+    #[default]
+    Full,
+    Normal,
 }
 
 fn open(options: Options) -> Result<Inner, Error> {
     let io_trouble = |error: std::io::Error| crate::store::StoreError::Unavailable(error.to_string());
     let (store, clock, manual) = if let Some(path) = options.path {
-        let sqlite_options = SqliteOptions { synchronous: options.synchronous, ..SqliteOptions::default() };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, &sqlite_options)?);
+        let sqlite_options = SqliteOptions {
+            synchronous: match options.synchronous {
+                Durability::Full => Synchronous::Full,
+                Durability::Normal => Synchronous::Normal,
+            },
+            ..SqliteOptions::default()
+        };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, sqlite_options)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
     } else {

@@ -5,7 +5,6 @@ use super::core::Inner;
 use super::errors::to_exception;
 use crate::api::{ScheduleRequest, new_schedules, random_bits};
 use crate::calendar::Timestamp;
-use crate::clock::Clock;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
 use crate::engine::{Engine, EngineConfig, Message, WorkflowConfig};
@@ -59,7 +58,7 @@ pub struct WorkerCore {
 
 enum Drive {
     Thread(Mutex<Option<Driver>>),
-    Hand(Mutex<Engine<GroupCommit, BridgeDispatcher>>, Receiver<Message>),
+    Hand(Box<Mutex<Engine<GroupCommit, BridgeDispatcher>>>, Receiver<Message>),
 }
 
 impl WorkerCore {
@@ -109,7 +108,7 @@ impl WorkerCore {
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.turn(inner.clock.now());
-            (sender, Drive::Hand(Mutex::new(engine), receiver))
+            (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
         } else {
             let on_end = Box::new(move || over.push(Item::Over));
             let driver = Driver::start(engine, Arc::clone(&inner.clock), on_end)

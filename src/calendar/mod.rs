@@ -26,6 +26,7 @@
 //!
 //! [`CronExpr::is_wild`]: crate::cron::CronExpr::is_wild
 
+mod explain;
 mod fires;
 mod periods;
 mod suggest;
@@ -33,6 +34,7 @@ mod timestamp;
 mod tzdb;
 mod zone;
 
+pub use explain::{Explanation, explain};
 pub use fires::{count_fires, is_too_frequent, next_fire, prev_fire};
 pub use timestamp::Timestamp;
 pub use tzdb::{configure_tzdb, tzdb_version, zone_names};

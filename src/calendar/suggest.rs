@@ -128,8 +128,8 @@ fn nearest(typed: &str, names: &[Arc<str>]) -> Vec<String> {
         .collect();
     scored.sort_unstable();
     let best = scored.first().map_or(0, |first| first.0);
-    // A clearly better one needs no company.
-    scored.retain(|(score, ..)| *score <= best + 1);
+    // A better one needs no company.
+    scored.retain(|(score, ..)| *score == best);
     scored.truncate(OFFERED_MAX);
     scored.into_iter().map(|(.., name)| name.to_owned()).collect()
 }

@@ -19,6 +19,9 @@ use super::zone::{Zone, ZoneError};
 const SYSTEM_DIRS: [&str; 4] =
     ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 
+/// How a compiled zone file starts.
+const MAGIC: &[u8; 4] = b"TZif";
+
 /// Names longer than this are refused unread; the longest there is has 32 bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -30,7 +33,9 @@ static CURRENT: LazyLock<RwLock<Arc<Database>>> = LazyLock::new(|| {
 struct Database {
     dirs: Vec<PathBuf>,
     files: OnceLock<BTreeMap<Arc<str>, PathBuf>>,
+    names: OnceLock<Vec<Arc<str>>>,
     zones: RwLock<HashMap<Arc<str>, Zone>>,
+    version: OnceLock<String>,
 }
 
 /// Sets the folders to look for zones in, first match wins. Pass `zoneinfo.TZPATH` and, after it, the folder
@@ -44,9 +49,12 @@ pub fn configure_tzdb(dirs: Vec<PathBuf>) {
     }
 }
 
-/// The version of the database in use, such as `2026a`, or `unknown` if the folder doesn't tell.
+/// The version of the database in use, such as `2026a`.
+///
+/// Where the folder doesn't say, `unversioned-` and a number that changes with the data; `unknown` if there is none.
 pub fn tzdb_version() -> String {
-    current().version().unwrap_or_else(|| "unknown".to_owned())
+    let database = current();
+    database.version.get_or_init(|| database.find_version()).clone()
 }
 
 /// All names that [`Zone::get`] accepts, sorted.
@@ -55,12 +63,7 @@ pub fn tzdb_version() -> String {
 /// `posix/` and `right/` and the file `posixrules`. `localtime` is left out, too, since it means another zone on
 /// every machine.
 pub fn zone_names() -> Vec<Arc<str>> {
-    let database = current();
-    let mut names: Vec<Arc<str>> = database.files().keys().cloned().collect();
-    if let Err(place) = names.binary_search_by(|name| (**name).cmp("UTC")) {
-        names.insert(place, "UTC".into());
-    }
-    names
+    current().names().to_vec()
 }
 
 pub(super) fn zone(name: &str) -> Result<Zone, ZoneError> {
@@ -76,10 +79,13 @@ pub(super) fn zone(name: &str) -> Result<Zone, ZoneError> {
     }
     let known = if name.len() <= NAME_BYTES_MAX { database.files().get_key_value(name) } else { None };
     let Some((name, path)) = known else {
-        return Err(suggest::unknown(name, &zone_names()));
+        return Err(suggest::unknown(name, database.names()));
     };
     let data = fs::read(path)
         .map_err(|error| ZoneError::Unreadable { name: name.to_string(), reason: error.to_string() })?;
+    if !data.starts_with(MAGIC) {
+        return Err(suggest::unknown(name, database.names()));
+    }
     let zone = Zone::from_tzif(name, &data)?;
     Ok(database.zones.write().entry(Arc::clone(name)).or_insert(zone).clone())
 }
@@ -90,10 +96,16 @@ fn current() -> Arc<Database> {
 
 impl Database {
     fn new(dirs: Vec<PathBuf>) -> Database {
-        Database { dirs, files: OnceLock::new(), zones: RwLock::default() }
+        Database {
+            dirs,
+            files: OnceLock::new(),
+            names: OnceLock::new(),
+            zones: RwLock::default(),
+            version: OnceLock::new(),
+        }
     }
 
-    /// Name to file, found by walking the folders once.
+    /// Name to file, found by walking the folders once. Not opened yet: some may be something else.
     fn files(&self) -> &BTreeMap<Arc<str>, PathBuf> {
         self.files.get_or_init(|| {
             let mut files = BTreeMap::new();
@@ -104,8 +116,37 @@ impl Database {
         })
     }
 
+    fn names(&self) -> &[Arc<str>] {
+        self.names.get_or_init(|| {
+            let zones = self.files().iter().filter(|(_, path)| is_tzif(path));
+            let mut names: Vec<Arc<str>> = zones.map(|(name, _)| Arc::clone(name)).collect();
+            if let Err(place) = names.binary_search_by(|name| (**name).cmp("UTC")) {
+                names.insert(place, "UTC".into());
+            }
+            names
+        })
+    }
+
+    fn find_version(&self) -> String {
+        if let Some(version) = self.stated_version() {
+            return version;
+        }
+        if self.names().len() < 2 {
+            return "unknown".to_owned();
+        }
+        let contents = self.files().iter().flat_map(|(name, path)| {
+            let data = fs::read(path).unwrap_or_default();
+            name.bytes().chain(data).collect::<Vec<u8>>()
+        });
+        // FNV-1a: has to be the same in every process and release, not to resist anybody.
+        let print = contents.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        format!("unversioned-{print:016x}")
+    }
+
     /// The version that the first folder with any zone in it states.
-    fn version(&self) -> Option<String> {
+    fn stated_version(&self) -> Option<String> {
         let dir = self.dirs.iter().find(|dir| dir.join("Etc/UTC").is_file() || dir.join("UTC").is_file())?;
         let first_line = |name: &str| {
             let mut start = [0; 100];
@@ -141,10 +182,7 @@ fn walk(dir: &Path, prefix: &str, files: &mut BTreeMap<Arc<str>, PathBuf>) {
             if !matches!(name.as_str(), "posix" | "right") {
                 walk(&path, &format!("{name}/"), files);
             }
-        } else if !matches!(name.as_str(), "posixrules" | "localtime")
-            && !files.contains_key(name.as_str())
-            && is_tzif(&path)
-        {
+        } else if !matches!(name.as_str(), "posixrules" | "localtime") && !files.contains_key(name.as_str()) {
             files.insert(name.into(), path);
         }
     }
@@ -157,5 +195,5 @@ fn is_name_part(part: &str) -> bool {
 
 fn is_tzif(path: &Path) -> bool {
     let mut magic = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"TZif"
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
 }

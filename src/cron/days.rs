@@ -1,5 +1,7 @@
 //! Which days an expression names: months, days of the month, days of the week, and how these combine.
 
+use std::ops::RangeInclusive;
+
 use super::civil::{FIRST_DAY, LAST_DAY, civil_from_days, days_from_civil, month_length, weekday};
 
 /// Bits 1 to 31.
@@ -10,6 +12,12 @@ const ALL_WEEKDAYS: u8 = 0x7f;
 const ALL_MONTHS: u16 = 0x1ffe;
 /// One bit for the same weekday in each of five weeks.
 const WEEKLY: u32 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28;
+
+/// 2000-02-29
+const LEAP_DAY_2000: i64 = 11_016;
+const FOUR_YEARS: i64 = 1461;
+/// 1904-02-29 to 2096-02-29: from any of these days the leap days before and after are four years apart.
+const EVERY_FOURTH_YEAR: RangeInclusive<i64> = -24_048..=46_080;
 
 /// The day-of-month, month and day-of-week fields.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -45,6 +53,8 @@ pub(crate) enum DayKind {
     Weekdays,
     /// Plain days of certain months, whatever the weekday.
     Dates,
+    /// 29 February: dates that only leap years have.
+    LeapDay,
     /// Anything else: both fields, or `L`, `W`, `#`.
     #[default]
     General,
@@ -63,6 +73,7 @@ impl DayRule {
         self.kind = match () {
             () if special => DayKind::General,
             () if any_date && any_weekday && self.months == ALL_MONTHS => DayKind::Every,
+            () if any_weekday && self.months == 1 << 2 && self.dom & (ALL_DAYS >> 3) == 0 => DayKind::LeapDay,
             () if any_weekday => DayKind::Dates,
             () if any_date && self.months == ALL_MONTHS => DayKind::Weekdays,
             () => DayKind::General,
@@ -73,7 +84,7 @@ impl DayRule {
     pub fn is_possible(&self) -> bool {
         match self.kind {
             DayKind::Every | DayKind::Weekdays => true,
-            DayKind::Dates => {
+            DayKind::Dates | DayKind::LeapDay => {
                 let long = if self.months & 0b1010_1101_0101 << 1 != 0 { ALL_DAYS } else { 0 };
                 let medium = if self.months & 0b0101_0010_1000 << 1 != 0 { ALL_DAYS >> 1 } else { 0 };
                 let february = if self.months & 1 << 2 != 0 { ALL_DAYS >> 2 } else { 0 };
@@ -90,7 +101,7 @@ impl DayRule {
     pub fn mask(&self, year: i32, month: u32, first: i64) -> u32 {
         let length = month_length(year, month);
         let valid = ALL_DAYS >> (31 - length) & ALL_DAYS;
-        if self.kind == DayKind::Dates {
+        if matches!(self.kind, DayKind::Dates | DayKind::LeapDay) {
             return self.dom & valid;
         }
         let first_weekday = weekday(first);
@@ -144,7 +155,10 @@ impl DayRule {
                 let ahead = rotate(self.dow, weekday(day));
                 Some(day + i64::from(ahead.trailing_zeros()))
             }
-            DayKind::Dates | DayKind::General => self.next_in_months(day),
+            DayKind::LeapDay if EVERY_FOURTH_YEAR.contains(&day) => {
+                Some(LEAP_DAY_2000 - (LEAP_DAY_2000 - day).div_euclid(FOUR_YEARS) * FOUR_YEARS)
+            }
+            DayKind::Dates | DayKind::LeapDay | DayKind::General => self.next_in_months(day),
         }
         .filter(|&day| day <= LAST_DAY)
     }
@@ -190,7 +204,10 @@ impl DayRule {
                 let behind = rotate(self.dow, (weekday(day) + 1) % 7);
                 Some(day - i64::from(behind.leading_zeros() - 25))
             }
-            DayKind::Dates | DayKind::General => self.previous_in_months(day),
+            DayKind::LeapDay if EVERY_FOURTH_YEAR.contains(&day) => {
+                Some(LEAP_DAY_2000 + (day - LEAP_DAY_2000).div_euclid(FOUR_YEARS) * FOUR_YEARS)
+            }
+            DayKind::Dates | DayKind::LeapDay | DayKind::General => self.previous_in_months(day),
         }
         .filter(|&day| day >= FIRST_DAY)
     }
@@ -264,12 +281,43 @@ impl DayRule {
         total
     }
 
+    /// Whether it can name a day and the one after.
+    pub fn has_two_in_a_row(&self) -> bool {
+        // Enough to see every month begin and end on every weekday, at one day a month or more.
+        let mut day = self.next(days_from_civil(2000, 1, 1));
+        for _ in 0..1500 {
+            let Some(this) = day else {
+                return false;
+            };
+            day = self.next(this + 1);
+            if day == Some(this + 1) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The week and the weekday of something like `1-7 * 1`, which reads like "the first Monday" but isn't.
+    pub fn nth_weekday_lookalike(&self) -> Option<(u32, u32)> {
+        let week = (1..=4).find(|week| self.dom == 0xfe << (7 * (week - 1)))?;
+        (!self.both && self.dow.is_power_of_two()).then(|| (week, self.dow.ilog2()))
+    }
+
+    /// The first of the days 29 to 31 that it names, if it names no other and some of its months end before.
+    pub fn missing_in_some_months(&self) -> Option<u32> {
+        let first = self.dom.trailing_zeros();
+        let shortest =
+            (1..=12).filter(|month| self.months >> month & 1 != 0).map(|month| month_length(2001, month));
+        let is_short = shortest.min().is_some_and(|length| length < first);
+        (matches!(self.kind, DayKind::Dates | DayKind::LeapDay) && first > 28 && is_short).then_some(first)
+    }
+
     /// Whether `day` matches.
     pub fn contains(&self, day: i64) -> bool {
         match self.kind {
             DayKind::Every => true,
             DayKind::Weekdays => self.dow >> weekday(day) & 1 != 0,
-            DayKind::Dates | DayKind::General => self.has(day),
+            DayKind::Dates | DayKind::LeapDay | DayKind::General => self.has(day),
         }
     }
 }

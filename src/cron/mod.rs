@@ -12,9 +12,11 @@
 mod civil;
 mod days;
 mod diagnose;
+mod english;
 mod error;
 mod field;
 mod parse;
+mod remarks;
 mod search;
 
 use std::fmt;
@@ -94,10 +96,10 @@ impl CronExpr {
             last = minute;
             rest &= rest - 1;
         }
-        // The last minute of one hour and the first of the next, where two such hours are named. Midnight counts
-        // only if two days in a row can match, but `58,2 0,23 1 * *` is not worth a finer answer.
-        let next_hours = (self.hours >> 1) | ((self.hours & 1) << 23);
-        first + 60 - last < LIMIT && self.hours & next_hours != 0
+        // The last minute of one hour and the first of the next, where two such hours are named.
+        let over_midnight = self.hours & 1 != 0 && self.hours >> 23 != 0;
+        first + 60 - last < LIMIT
+            && (self.hours & self.hours >> 1 != 0 || over_midnight && self.days.has_two_in_a_row())
     }
 }
 

@@ -1,13 +1,15 @@
 //! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
 
 use super::config::EngineConfig;
-use super::dispatch::{Dispatcher, Notice, Stop, StopReason};
+use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
-use crate::model::{Admission, ClaimedRun, FirePlan, Json, RunId, RunState, ScheduleStatus, Token, WorkerId};
+use crate::model::{
+    Admission, ClaimedRun, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
+};
 use crate::plan::{Backoff, Situation, plan_fire};
 use crate::store::{
     Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, Store, StoreError, Wake,
@@ -100,6 +102,7 @@ struct Trouble {
 }
 
 /// The logic of one worker.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub struct Engine<S, D> {
     store: S,
     dispatcher: D,
@@ -122,7 +125,6 @@ pub struct Engine<S, D> {
     is_wake_stale: bool,
     must_look_around: bool,
     change_mark: Option<u64>,
-    ahead_mark: Option<u64>,
     last_poll: Option<Duration>,
     last_beat: Duration,
     last_look: Option<Now>,
@@ -165,7 +167,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             is_wake_stale: true,
             must_look_around: true,
             change_mark: None,
-            ahead_mark: None,
             last_poll: None,
             last_beat: Duration::ZERO,
             last_look: None,
@@ -448,10 +449,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let due = self.store.due(&self.config.project, &self.workflow_ids, horizon, self.config.batch_max)?;
         let is_full = due.len() == self.config.batch_max;
         let mut commands = Vec::with_capacity(due.len());
+        let mut decided = Vec::with_capacity(due.len());
         let mut room = self.room();
         for due in &due {
             if let Some(command) = self.decide(due, now.wall, horizon, &mut room) {
                 commands.push(command);
+                decided.push(&due.schedule);
             }
         }
         // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
@@ -463,11 +466,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let outcomes = self.store.commit(&commands, now.wall)?;
         self.has_unknown_claims = false;
         let mut has_stale = false;
-        for (command, outcome) in commands.iter().zip(outcomes) {
+        let mut claimed = Vec::with_capacity(commands.len());
+        let mut missed = Vec::new();
+        for ((command, schedule), outcome) in commands.iter().zip(decided).zip(outcomes) {
             match outcome {
-                Ok(Answer::Claimed(runs)) => {
-                    self.take_in(runs, now);
-                    self.tell_of_missed(command);
+                Ok(Answer::Claimed(mut runs)) => {
+                    claimed.append(&mut runs);
+                    missed.extend(missed_by(command, schedule));
                 }
                 Ok(_) => {}
                 Err(Rejection::WorkerGone) => {
@@ -477,6 +482,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Err(Rejection::Stale) => has_stale = true,
                 Err(rejection) => self.set_aside(command, &rejection, now)?,
             }
+        }
+        self.take_in(claimed, now);
+        if !missed.is_empty() {
+            self.dispatcher.tell(Notice::Missed(missed));
         }
         Ok(is_full || has_stale)
     }
@@ -541,19 +550,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let _ = self.commit_one(breaking, now)?;
         }
         Ok(())
-    }
-
-    fn tell_of_missed(&self, command: &Command) {
-        let Command::Fire { plan, .. } = command else { return };
-        let FirePlan { schedule, ledger, .. } = &**plan;
-        for line in ledger.iter().filter(|line| line.fate == crate::model::Fate::Missed) {
-            self.dispatcher.tell(Notice::Missed {
-                schedule: schedule.clone(),
-                workflow: String::new(),
-                count: line.count,
-                reason: line.reason.to_string(),
-            });
-        }
     }
 
     fn cadence(&mut self, spec: &Json) -> Result<Arc<Cadence>, SpecError> {
@@ -630,7 +626,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         self.has_unknown_claims = false;
         // As they would have been claimed, in the order of slots.
-        found.sort_by(|a, b| (a.run.available_at, a.run.slot).cmp(&(b.run.available_at, b.run.slot)));
+        found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
         self.take_in(found, now);
         Ok(())
     }
@@ -652,9 +648,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.places_taken += 1;
             }
             if run.available_at > now.wall {
-                if self.ahead.is_empty() {
-                    self.ahead_mark = None;
-                }
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
@@ -823,4 +816,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
         if early > now { early } else { instant }
     }
+}
+
+/// What a decision lets nobody run.
+fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
+    let Command::Fire { plan, .. } = command else { return Vec::new() };
+    let missed = plan.ledger.iter().filter(|line| line.fate == Fate::Missed);
+    missed
+        .map(|line| MissedSlots {
+            schedule: schedule.id.clone(),
+            workflow: Arc::clone(&schedule.workflow),
+            key: Arc::clone(&schedule.key),
+            line: line.clone(),
+        })
+        .collect()
 }

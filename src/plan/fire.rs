@@ -164,7 +164,7 @@ impl<'a> Draft<'a> {
             Overlap::BufferAll => self.run(slot, Admission::Behind),
             Overlap::BufferOne if self.buffered_count == 0 => self.run(slot, Admission::Behind),
             Overlap::BufferOne => {
-                self.skip(slot, "overlap: one run is unfinished and one waits already".to_owned())
+                self.skip(slot, "overlap: one run is unfinished and one waits already".to_owned());
             }
             Overlap::Skip => self.skip(slot, "overlap: an earlier run is unfinished".to_owned()),
             Overlap::CancelRunning => {

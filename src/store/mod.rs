@@ -12,12 +12,14 @@ mod names;
 mod query;
 mod rules;
 #[cfg(feature = "sqlite")]
-pub mod sqlite;
+mod sqlite;
 
 pub use command::{Answer, Command, Patch, Rejection};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
 use crate::calendar::Timestamp;
 use crate::model::{

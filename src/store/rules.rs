@@ -3,7 +3,8 @@
 use super::{Patch, Rejection};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Ending, Fate, Json, LedgerLine, NewSchedule, RunState, Schedule, ScheduleId, ScheduleStatus,
+    Ending, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run, RunState, Schedule,
+    ScheduleId, ScheduleStatus, Token, WorkerId,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -141,6 +142,8 @@ pub(super) struct TakenBack {
     pub slot: Timestamp,
     /// The slot of the run before.
     pub last_slot: Option<Timestamp>,
+    /// Of its newest claim.
+    pub token: Token,
 }
 
 /// Gives the slots back to the schedule: the earliest is the next one again.
@@ -148,6 +151,8 @@ pub(super) fn take_back(schedule: &mut Schedule, taken: &[TakenBack]) {
     let Some(first) = taken.iter().min_by_key(|run| run.slot) else { return };
     schedule.next_slot = Some(first.slot);
     schedule.last_slot = first.last_slot;
+    // Tokens of the slot's next run start behind the revision, so that none that was given out comes again.
+    schedule.revision = taken.iter().map(|run| run.token.0).fold(schedule.revision, i64::max);
     schedule.run_count = schedule.run_count.saturating_sub(taken.len() as u64);
     // The claim of its last slot had finished it; the slot is to come again.
     if schedule.status == ScheduleStatus::Finished {
@@ -346,12 +351,95 @@ pub(super) const LIVE: i64 = 1;
 pub(super) const BEHIND: i64 = 2;
 
 /// Whether a run that is created for this origin needs its schedule to exist: what was deleted starts nothing.
-pub(super) fn needs_schedule(new: &crate::model::NewRun) -> Option<&ScheduleId> {
-    use crate::model::Origin;
+pub(super) fn needs_schedule(new: &NewRun) -> Option<&ScheduleId> {
     match new.origin {
         Origin::Schedule | Origin::Trigger | Origin::Backfill => new.schedule_id.as_ref(),
         Origin::Invoke | Origin::Child => None,
     }
+}
+
+/// What a run takes over from its schedule.
+#[derive(Debug)]
+pub(super) struct ScheduleFacts<'a> {
+    pub id: &'a ScheduleId,
+    pub project: &'a Arc<str>,
+    pub workflow: &'a Arc<str>,
+    pub key: &'a Arc<str>,
+    pub input: Option<&'a Json>,
+    pub timezone: &'a Arc<str>,
+    /// That the decision was made from.
+    pub revision: i64,
+}
+
+/// The run of a slot, queued.
+pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, now: Timestamp) -> Run {
+    Run {
+        id: planned.id.clone(),
+        project: Arc::clone(schedule.project),
+        workflow: Arc::clone(schedule.workflow),
+        key: Arc::clone(schedule.key),
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(planned.slot),
+        last_slot: planned.last_slot,
+        upcoming: planned.upcoming,
+        timezone: Arc::clone(schedule.timezone),
+        origin: Origin::Schedule,
+        payload: None,
+        input: schedule.input.cloned(),
+        state: RunState::Queued,
+        attempt: 1,
+        // The slot may have been claimed before and given back; see `take_back`.
+        token: Token(schedule.revision - 1),
+        worker: None,
+        available_at: planned.available_at,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        cancel_requested: false,
+        result: None,
+        error: None,
+        parent: None,
+        idempotency_key: None,
+    }
+}
+
+/// A run that no slot asked for, queued.
+pub(super) fn new_run(new: &NewRun, now: Timestamp) -> Run {
+    Run {
+        id: new.id.clone(),
+        project: Arc::clone(&new.project),
+        workflow: Arc::clone(&new.workflow),
+        key: Arc::clone(&new.key),
+        schedule_id: new.schedule_id.clone(),
+        slot: new.slot,
+        last_slot: new.last_slot,
+        upcoming: new.upcoming,
+        timezone: Arc::clone(&new.timezone),
+        origin: new.origin,
+        payload: new.payload.clone(),
+        input: new.input.clone(),
+        state: RunState::Queued,
+        attempt: 1,
+        token: Token::NONE,
+        worker: None,
+        available_at: new.available_at,
+        created_at: now,
+        started_at: None,
+        finished_at: None,
+        cancel_requested: false,
+        result: None,
+        error: None,
+        parent: new.parent.clone(),
+        idempotency_key: new.idempotency_key.clone(),
+    }
+}
+
+/// Gives a run to a worker.
+pub(super) fn claim(run: &mut Run, worker: &WorkerId, now: Timestamp) {
+    run.state = RunState::Running;
+    run.token = run.token.next();
+    run.worker = Some(worker.clone());
+    run.started_at = run.started_at.or(Some(now));
 }
 
 /// A new schedule whose id another one has.

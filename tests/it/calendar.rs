@@ -1,6 +1,13 @@
 //! Fires in zones: the rules for changes of the clocks.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
+mod explained;
+mod instants;
+pub mod oracle;
+mod properties;
+mod transitions;
+mod zones;
+
 use _polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
 use _polos::cron::CronExpr;
 

@@ -661,8 +661,7 @@ fn trouble_is_said_once_and_so_is_its_end() {
     assert!((20..=70).contains(&tries), "{tries} tries in a minute");
     worker.store.trouble.lock().is_down = false;
     worker.until("10:01:20");
-    let told: Vec<_> =
-        worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed { .. })).collect();
+    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
     assert!(
         matches!(
             told[..],

@@ -5,4 +5,5 @@ mod cron;
 mod engine;
 mod plan;
 mod sim;
+mod store;
 mod tidy;

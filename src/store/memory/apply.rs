@@ -3,8 +3,8 @@
 use super::tables::{EndedClaim, Steps, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Admission, ClaimedRun, Ending, FirePlan, NewRun, Origin, PlannedRun, Run, RunId, RunState, Schedule,
-    ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerId,
+    Admission, ClaimedRun, Ending, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus,
+    StepRecord, StepState, Token, WorkerId,
 };
 use crate::store::rules::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Command, Rejection};
@@ -54,18 +54,23 @@ impl Tables {
         let mut created = 0;
         let mut last_slot = schedule.last_slot;
         let mut claimed = Vec::new();
-        let timezone = rules::zone_of(&schedule.spec);
+        let facts = rules::ScheduleFacts {
+            id: &plan.schedule,
+            project: &schedule.project,
+            workflow: &schedule.workflow,
+            key: &schedule.key,
+            input: schedule.input.as_ref(),
+            timezone: &rules::zone_of(&schedule.spec),
+            revision: plan.revision,
+        };
         for planned in &plan.runs {
             if self.runs.contains_key(&planned.id) {
                 continue;
             }
-            let mut run = planned_run(planned, &schedule, &timezone, now);
+            let mut run = rules::planned_run(planned, &facts, now);
             match planned.admission {
                 Admission::Claim => {
-                    run.state = RunState::Running;
-                    run.token = run.token.next();
-                    run.worker = Some(worker.clone());
-                    run.started_at = Some(now);
+                    rules::claim(&mut run, worker, now);
                     claimed.push(ClaimedRun { run: run.clone(), journal: Vec::new() });
                 }
                 Admission::Queue => {}
@@ -127,10 +132,7 @@ impl Tables {
         for (.., id) in available {
             let (run, is_fresh) = self.edit_run(&id, |row| {
                 let is_fresh = row.run.started_at.is_none();
-                row.run.state = RunState::Running;
-                row.run.token = row.run.token.next();
-                row.run.worker = Some(worker.clone());
-                row.run.started_at = row.run.started_at.or(Some(now));
+                rules::claim(&mut row.run, worker, now);
                 row.child_ended = false;
                 (row.run.clone(), is_fresh)
             });
@@ -156,7 +158,7 @@ impl Tables {
         if let Some(id) = rules::needs_schedule(new) {
             self.schedule(&new.project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?;
         }
-        let mut run = new_run(new, now);
+        let mut run = rules::new_run(new, now);
         if let Some(id) = &new.schedule_id {
             if new.behind {
                 run.state = self.state_behind(id);
@@ -416,66 +418,5 @@ fn claim_of(run: &Run, child_ended: bool) -> Claim {
         available_at: run.available_at,
         cancel_requested: run.cancel_requested,
         child_ended,
-    }
-}
-
-fn planned_run(planned: &PlannedRun, schedule: &Schedule, timezone: &Arc<str>, now: Timestamp) -> Run {
-    Run {
-        id: planned.id.clone(),
-        project: Arc::clone(&schedule.project),
-        workflow: Arc::clone(&schedule.workflow),
-        key: Arc::clone(&schedule.key),
-        schedule_id: Some(schedule.id.clone()),
-        slot: Some(planned.slot),
-        last_slot: planned.last_slot,
-        upcoming: planned.upcoming,
-        timezone: Arc::clone(timezone),
-        origin: Origin::Schedule,
-        payload: None,
-        input: schedule.input.clone(),
-        state: RunState::Queued,
-        attempt: 1,
-        // The same slot may have been claimed before and given back: its tokens must not come again.
-        token: Token(schedule.revision),
-        worker: None,
-        available_at: planned.available_at,
-        created_at: now,
-        started_at: None,
-        finished_at: None,
-        cancel_requested: false,
-        result: None,
-        error: None,
-        parent: None,
-        idempotency_key: None,
-    }
-}
-
-fn new_run(new: &NewRun, now: Timestamp) -> Run {
-    Run {
-        id: new.id.clone(),
-        project: Arc::clone(&new.project),
-        workflow: Arc::clone(&new.workflow),
-        key: Arc::clone(&new.key),
-        schedule_id: new.schedule_id.clone(),
-        slot: new.slot,
-        last_slot: new.last_slot,
-        upcoming: new.upcoming,
-        timezone: Arc::clone(&new.timezone),
-        origin: new.origin,
-        payload: new.payload.clone(),
-        input: new.input.clone(),
-        state: RunState::Queued,
-        attempt: 1,
-        token: Token::NONE,
-        worker: None,
-        available_at: new.available_at,
-        created_at: now,
-        started_at: None,
-        finished_at: None,
-        cancel_requested: false,
-        result: None,
-        error: None,
-        parent: new.parent.clone(),
-        idempotency_key: new.idempotency_key.clone(),
     }
 }

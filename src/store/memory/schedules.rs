@@ -163,9 +163,8 @@ impl Tables {
         let mut taken = Vec::with_capacity(ahead.len());
         for id in ahead {
             let run = &self.runs[&id].run;
-            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot: run.last_slot }));
-            // Tokens of the slot's next run start from the revision: none that was given out comes again.
-            row.revision = row.revision.max(run.token.0);
+            let back = |slot| TakenBack { slot, last_slot: run.last_slot, token: run.token };
+            taken.extend(run.slot.map(back));
             self.delete_run(&id);
         }
         rules::take_back(row, &taken);

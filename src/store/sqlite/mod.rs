@@ -1,1 +1,201 @@
-//! SQLite.
+//! One file, any number of processes on one machine.
+//!
+//! Commits go through one connection, a batch as one transaction; reads go through a few others and never wait for
+//! a commit. Why it is built so, and what it costs: `docs/decisions/0003-sqlite.md`.
+
+mod batch;
+mod endings;
+mod failure;
+mod file;
+mod merge;
+mod open;
+mod patience;
+mod pool;
+mod queries;
+mod read;
+mod rows;
+mod runs;
+mod schedules;
+mod schema;
+mod session;
+mod sweep;
+
+use super::{
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use pool::{Lane, Pool};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a commit has survived when it is answered.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Synchronous {
+    /// Loss of power.
+    #[default]
+    Full,
+    /// The end of the process. Loss of power may take the newest commits back, and nothing else.
+    Normal,
+}
+
+/// How a database is used.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SqliteOptions {
+    /// What a commit survives.
+    pub synchronous: Synchronous,
+    /// How long another process may hold the file before a call gives up.
+    pub busy_timeout: Duration,
+    /// Most connections that answer questions at the same time.
+    pub readers: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { synchronous: Synchronous::default(), busy_timeout: open::PATIENCE, readers: 4 }
+    }
+}
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    writer: Lane,
+    readers: Pool,
+    /// Its connection does nothing else: a connection doesn't count its own commits as changes.
+    mark: Lane,
+    marks_renewed: AtomicU64,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, creating the file where there is none (its folder must exist).
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
+        // A later change of the current folder must not lead to another file.
+        let path = std::path::absolute(path.as_ref()).map_err(|error| StoreError::Unusable {
+            path: path.as_ref().into(),
+            action: "opened",
+            reason: error.to_string(),
+        })?;
+        let file = Arc::new(open::open(&path, &options)?);
+        let store = Self {
+            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write),
+            readers: Pool::new(Arc::clone(&file), options),
+            mark: Lane::new(file, options, open::Purpose::Read),
+            marks_renewed: AtomicU64::new(0),
+        };
+        store.writer.open()?;
+        Ok(store)
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.writer.file().path
+    }
+
+    /// How SQLite would carry out each statement: its name, and the lines of its plan. For tests.
+    #[doc(hidden)]
+    pub fn query_plans(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {
+        self.writer.with(|connection| {
+            let plan = |sql: &str| -> rusqlite::Result<Vec<String>> {
+                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let lines = statement.raw_query().mapped(|row| row.get(3)).collect();
+                lines
+            };
+            queries::ALL.iter().map(|(name, sql)| Ok((*name, plan(sql)?))).collect()
+        })
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = self.writer.with(|connection| batch::commit(connection, commands, now))?;
+        self.writer.bound_log();
+        Ok(answers)
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.readers.read(|view| view.due(project, workflows, until, limit))
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        self.readers.read(|view| view.next_wake(project, workflows))
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        self.readers.read(|view| view.cancel_requests(worker))
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        self.readers.read(|view| view.claims_stand(claims))
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        self.readers.read(|view| view.peers(project))
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        self.readers.read(|view| view.workflows(project))
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        self.readers.read(|view| view.schedule(project, id))
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(|view| view.schedules(project, filter, page))
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        self.readers.read(|view| view.history(project, id, page))
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(|view| view.run(project, id))
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(|view| view.runs(project, filter, page))
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        self.readers.read(|view| view.steps(id))
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(|view| view.previous_result(schedule, before))
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        let version: i64 = self.mark.with_renewals(&self.marks_renewed, |connection| {
+            connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+        })?;
+        // A new connection counts from the beginning.
+        let renewed = self.marks_renewed.load(Ordering::Acquire);
+        Ok(renewed << 32 | (version.cast_unsigned() & 0xffff_ffff))
+    }
+}

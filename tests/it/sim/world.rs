@@ -524,7 +524,7 @@ impl World {
                 }
                 Sent::Ring(_) => {}
                 Sent::Tell(notice) => {
-                    if !matches!(notice, Notice::Missed { .. }) {
+                    if !matches!(notice, Notice::Missed(_)) {
                         self.note(format_args!("machine {machine} says {notice:?}"));
                     }
                     if let Notice::ScheduleBroken(id, why) = notice {

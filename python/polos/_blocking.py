@@ -1,0 +1,48 @@
+"""Blocking twins of async functions: the same function, driven to its end without a loop.
+
+Inside a twin every request to the core waits on the calling thread instead of being awaited, so
+the coroutine never suspends and one ``send`` runs it to its end. One mechanism, nothing twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["blocking", "is_blocking", "run_blocking"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_is_blocking: ContextVar[bool] = ContextVar("polos_is_blocking", default=False)
+
+
+def is_blocking() -> bool:
+    """Whether requests made now wait on this thread."""
+    return _is_blocking.get()
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, R]) -> R:
+    """The result of ``coroutine``, which may await nothing but requests to the core."""
+    token = _is_blocking.set(True)
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: R = stop.value
+        return result
+    finally:
+        _is_blocking.reset(token)
+        coroutine.close()
+    raise AssertionError("a blocking call has awaited something other than the core")
+
+
+def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
+    """The blocking twin of ``function``."""
+
+    @functools.wraps(function)
+    def twin(*args: P.args, **kwargs: P.kwargs) -> R:
+        return run_blocking(function(*args, **kwargs))
+
+    return twin

@@ -1,0 +1,86 @@
+"""From the core's threads to an event loop: one socket to watch, one wake-up for a batch.
+
+The core never waits for the interpreter's lock. It puts what it has into a queue and writes one
+byte; the loop's own thread then fetches everything that has gathered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from polos._polos import Bridge, Core
+
+__all__ = ["LoopBridge", "ask", "bridge_of"]
+
+
+class LoopBridge:
+    """A bridge that one loop watches; ``handle`` gets what isn't an answer to a request."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[tuple[Any, ...]], None] | None = None,
+    ) -> None:
+        # Weak, since the table of bridges must not keep loops alive that are long over.
+        self._loop = weakref.ref(loop)
+        self._handle = handle
+        try:
+            self.core = Bridge()
+            loop.add_reader(self.core.fileno(), self._drain)
+            self._watched: int | None = self.core.fileno()
+        except (NotImplementedError, OSError):
+            # A loop that can't watch a socket (Windows' default one): it has to be called.
+            self.core = Bridge(self._ring)
+            self._watched = None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._handle = None
+        loop = self._loop()
+        if self._watched is not None and loop is not None and not loop.is_closed():
+            loop.remove_reader(self._watched)
+        self._watched = None
+
+    def _ring(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        for item in self.core.drain():
+            kind = item[0]
+            if kind == "recorded" or kind == "answer":
+                if not item[1].done():
+                    item[1].set_result(item[2])
+            elif kind == "failed":
+                if not item[1].done():
+                    item[1].set_exception(item[2])
+            elif self._handle is not None:
+                self._handle(item)
+
+
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
+    """The bridge for requests made on ``loop``, made when it is first asked for."""
+    with _lock:
+        bridge = _bridges.get(loop)
+        if bridge is None:
+            bridge = _bridges[loop] = LoopBridge(loop)
+        return bridge
+
+
+async def ask(core: Core, request: str) -> str:
+    """Have ``core`` answer a request while the loop goes on."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    core.submit(request, bridge_of(loop).core, answer)
+    return await answer

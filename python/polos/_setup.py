@@ -1,0 +1,24 @@
+"""Joins the halves, once, at import: zone data for the core, the core's checks for decorators."""
+
+from __future__ import annotations
+
+import zoneinfo
+from importlib.util import find_spec
+from pathlib import Path
+
+from polos import _polos
+from polos.schedules import check_declaration
+from polos.workflow import set_trigger_check
+
+
+def _zone_folders() -> list[str]:
+    """Where ``zoneinfo`` looks, in its order: a slot and a payload's datetimes must agree."""
+    folders = list(zoneinfo.TZPATH)
+    package = find_spec("tzdata")
+    if package is not None and package.submodule_search_locations:
+        folders += [str(Path(place) / "zoneinfo") for place in package.submodule_search_locations]
+    return folders
+
+
+_polos.configure_tzdb(_zone_folders())
+set_trigger_check(check_declaration)

@@ -1,0 +1,41 @@
+"""Instants between Python and the core: whole microseconds since the epoch, never a float."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from polos._describe import shown
+from polos.exceptions import InvalidArgumentError
+
+__all__ = ["aware", "from_micros", "micros_of", "to_micros"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since the epoch of an aware ``datetime``."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The instant, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def micros_of(duration: timedelta) -> int:
+    """A duration in microseconds."""
+    return duration // _MICROSECOND
+
+
+def aware(name: str, value: Any) -> int:
+    """Microseconds of an argument that has to be an aware ``datetime``."""
+    if not isinstance(value, datetime):
+        raise InvalidArgumentError(f"{name}: {shown(value)} given, expected an aware datetime")
+    if value.utcoffset() is None:
+        raise InvalidArgumentError(
+            f"{name}: {value.isoformat()} has no time zone; add one, for example "
+            f"`tzinfo=timezone.utc`"
+        )
+    return to_micros(value)

@@ -1,0 +1,577 @@
+"""Runs of one worker on an event loop: from claim to ending. Knows no policy; the core decides
+what runs and when, this executes it and reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from polos._bridge import LoopBridge
+from polos._codec import decode, encode
+from polos._errors import error_record
+from polos._threads import ThreadPool
+from polos._time import from_micros, micros_of
+from polos._watchdog import Watchdog
+from polos.context import (
+    StepJournal,
+    SyncWorkflowContext,
+    WorkflowContext,
+    _RunLog,
+    lease_lost,
+    previous_result,
+)
+from polos.context import (
+    _log as _run_log,
+)
+from polos.exceptions import RunTimeoutError, SerializationError
+from polos.hooks import MissedSlots, RunFailure
+from polos.payload import SchedulePayload
+
+if TYPE_CHECKING:
+    from polos._polos import WorkerCore
+    from polos.client import PolosClient
+    from polos.workflow import Workflow
+
+__all__ = ["ActiveRun", "Executor"]
+
+_log = logging.getLogger("polos.worker")
+
+# A handler that sleeps for longer gives up its task and its place, and is entered again when it
+# is time. Below, that would cost more than it saves.
+_PARK_MIN_US = 5_000_000
+
+# How long a handler that was told to stop may take before it is given up.
+_STOP_GRACE = timedelta(seconds=5)
+
+
+class Executor:
+    """Executes runs that the core claims, until it is closed."""
+
+    def __init__(
+        self,
+        client: PolosClient,
+        workflows: dict[str, Workflow[Any, Any]],
+        threads: ThreadPool,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.client = client
+        self.workflows = workflows
+        self.threads = threads
+        self.loop = loop
+        self.bridge = LoopBridge(loop, self._handle)
+        self.core: WorkerCore | None = None
+        self.entered = loop.create_future()
+        self.over = loop.create_future()
+        self.active: dict[tuple[str, int], ActiveRun] = {}
+        self.on_idle: Callable[[], None] = lambda: None
+        self._hooks: set[asyncio.Task[None]] = set()
+        self._timers: dict[int, asyncio.Future[None]] = {}
+        self._timer_ids = itertools.count(1)
+        self.change_count = 0
+        self._change: asyncio.Future[None] | None = None
+        self.opened = client._opened()
+        self.watchdog = Watchdog(loop, self._describe)
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        kind = item[0]
+        if kind == "start":
+            for claimed in item[1]:
+                self._start(claimed)
+            self.watchdog.busy(True)
+        elif kind == "stop":
+            for run_id, token, reason in item[1]:
+                active = self.active.get((run_id, token))
+                if active is not None:
+                    active.stop(reason)
+        elif kind == "ring":
+            for timer in item[1]:
+                future = self._timers.pop(timer, None)
+                if future is not None and not future.done():
+                    future.set_result(None)
+        elif kind == "notice":
+            self._notice(item[1], item[2])
+        elif kind == "missed":
+            self._missed(item[1])
+        elif kind == "over" and not self.over.done():
+            self.over.set_result(None)
+
+    def _notice(self, kind: str, text: str) -> None:
+        if kind == "entered":
+            _log.debug("signed in as %s", text)
+            if not self.entered.done():
+                self.entered.set_result(text)
+            return
+        with suppress(Exception):  # a logging handler of the application that raises
+            getattr(_log, kind)(text)
+
+    def _missed(self, missed: list[tuple[str, str, str, int, int, int, str]]) -> None:
+        """Slots were missed: say so once per workflow and reason, and tell who wants to know."""
+        totals: dict[tuple[str, str], tuple[int, int]] = {}
+        for schedule, workflow_id, key, first, last, count, reason in missed:
+            schedules, slots = totals.get((workflow_id, reason), (0, 0))
+            totals[workflow_id, reason] = schedules + 1, slots + count
+            workflow = self.workflows.get(workflow_id)
+            if workflow is not None and workflow.on_missed is not None:
+                told = MissedSlots(
+                    workflow_id, schedule, key, from_micros(first), from_micros(last), count, reason
+                )
+                self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
+        for (workflow_id, reason), (schedules, slots) in totals.items():
+            text = "%d slots of %d schedules of workflow `%s` were missed: %s"
+            _log.info(text, slots, schedules, workflow_id, reason)
+
+    def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        """Have the application's ``hook`` told, beside everything else; its errors are logged."""
+        task = self.loop.create_task(self._call_hook(hook, told, what))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
+
+    async def finish_hooks(self, patience: timedelta) -> None:
+        """Let hooks that were called come to their end."""
+        if self._hooks:
+            await asyncio.wait(self._hooks, timeout=patience.total_seconds())
+
+    async def _call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        try:
+            if asyncio.iscoroutinefunction(hook):
+                await hook(told)
+            else:
+                made = await self.threads.run(hook, told)
+                if asyncio.iscoroutine(made):
+                    await made
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            _log.error("%s failed", what, exc_info=_loggable(error))
+
+    def _start(self, claimed: tuple[Any, ...]) -> None:
+        workflow = self.workflows[claimed[2]]
+        active = ActiveRun(self, workflow, claimed)
+        self.active[active.run_id, active.token] = active
+        active.task = self.loop.create_task(active.execute())
+
+    def ended(self, active: ActiveRun) -> None:
+        """A run is no longer executed here."""
+        if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
+            self.watchdog.busy(False)
+            self.on_idle()
+        self.note_change()
+
+    def timer(self, delay_us: int) -> asyncio.Future[None]:
+        """A future that is done after ``delay_us`` microseconds of the database's clock."""
+        future: asyncio.Future[None] = self.loop.create_future()
+        if delay_us <= 0:
+            future.set_result(None)
+            return future
+        timer = next(self._timer_ids)
+        self._timers[timer] = future
+        future.add_done_callback(lambda _: self._timers.pop(timer, None))
+        assert self.core is not None
+        self.core.set_timer(timer, delay_us)
+        return future
+
+    # -- for virtual time ---------------------------------------------------------------------
+
+    def has_timers(self) -> bool:
+        """Whether something waits for the clock, or may be ended by it."""
+        return bool(self._timers) or any(a.workflow.timeout for a in self.active.values())
+
+    def note_change(self) -> None:
+        """A run has ended, or has come to wait."""
+        self.change_count += 1
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    async def changed(self, patience: float) -> None:
+        """Wait for the next change, for ``patience`` seconds at most."""
+        self._change = self.loop.create_future()
+        await asyncio.wait({self._change}, timeout=patience)
+        self._change = None
+
+    def close(self) -> None:
+        """Stop listening to the core."""
+        self.bridge.close()
+        self.watchdog.close()
+
+    def _describe(self, task: asyncio.Task[Any] | None) -> str:
+        for active in list(self.active.values()):
+            if active.task is task and task is not None:
+                return f"the handler of workflow `{active.workflow.id}` (run {active.run_id})"
+        return "something other than a handler"
+
+
+class ActiveRun:
+    """One run under way."""
+
+    __slots__ = (
+        "__weakref__",
+        "_executing",
+        "_executor",
+        "_input",
+        "_log",
+        "_payload",
+        "_previous",
+        "_reported",
+        "_sleeping",
+        "_slots",
+        "_wakes_at",
+        "attempt",
+        "journal",
+        "key",
+        "loop",
+        "origin",
+        "run_id",
+        "schedule_id",
+        "stop_reason",
+        "task",
+        "threads",
+        "token",
+        "workflow",
+    )
+
+    run_id: str
+    token: int
+    key: str
+    schedule_id: str | None
+    origin: str
+    attempt: int
+
+    def __init__(
+        self, executor: Executor, workflow: Workflow[Any, Any], claimed: tuple[Any, ...]
+    ) -> None:
+        (
+            self.run_id,
+            self.token,
+            _,
+            self.key,
+            self.schedule_id,
+            slot,
+            last_slot,
+            upcoming,
+            timezone,
+            self.origin,
+            self.attempt,
+            self._payload,
+            self._input,
+            journal,
+        ) = claimed
+        self._slots = (slot, last_slot, upcoming, timezone)
+        self._executor = executor
+        self.workflow = workflow
+        self.journal = StepJournal(journal)
+        self.loop = executor.loop
+        self.threads = executor.threads
+        self.task: asyncio.Task[None] | None = None
+        self.stop_reason: str | None = None
+        self._executing = 0
+        self._sleeping = 0
+        self._wakes_at: int | None = None
+        self._reported = False
+        self._log: _RunLog | None = None
+        self._previous: tuple[Any] | None = None
+
+    # -- the run ------------------------------------------------------------------------------
+
+    async def execute(self) -> None:
+        """Call the handler and report its end. Raises nothing."""
+        try:
+            try:
+                value = await self._call()
+                if self.stop_reason is None:
+                    text = encode(value, name="result").decode()
+                    self._report("succeeded", None if value is None else text)
+                    return
+            except asyncio.CancelledError as cancelled:
+                if self.stop_reason is None:
+                    if not _cancelled_from_outside():
+                        self._report_failure(cancelled)
+                        return
+                    # The loop is being shut down: somebody else goes on.
+                    self.stop_reason = "released"
+            except SerializationError as error:
+                self._report_failure(error, final=True)
+                return
+            except BaseException as error:
+                if self.stop_reason is None:
+                    self._report_failure(error)
+                    return
+            self._report_stop()
+        finally:
+            self._executor.ended(self)
+
+    async def _call(self) -> Any:
+        workflow = self.workflow
+        payload = self.payload() if workflow.arity == 2 else None
+        if workflow.is_async:
+            arity = workflow.arity
+            if arity == 2:
+                return await workflow.fn(WorkflowContext(self), payload)
+            return await (workflow.fn(WorkflowContext(self)) if arity else workflow.fn())
+        arguments = workflow.arguments(
+            SyncWorkflowContext(self) if workflow.arity else None, payload
+        )
+        value = await self.threads.run(workflow.fn, *arguments)
+        # A partial around an async function looks sync and returns a coroutine.
+        return await value if asyncio.iscoroutine(value) else value
+
+    def payload(self) -> Any:
+        """What the handler is given."""
+        slot, last_slot, upcoming, timezone = self._slots
+        workflow = self.workflow
+        if slot is None:
+            data = (
+                None
+                if self._payload is None
+                else decode(self._payload, workflow.payload_type, name="payload")
+            )
+            return data if data is None else workflow.payload_from(data)
+        made = SchedulePayload._from_micros(
+            slot,
+            last_slot,
+            timezone,
+            self.schedule_id or "",
+            self.key,
+            # A schedule that ends with this slot has no next one; its own stands for it.
+            slot if upcoming is None else upcoming,
+        )
+        return made if workflow.takes_schedule_payload else workflow.payload_from(made)
+
+    def stop(self, reason: str) -> None:
+        """The core wants it stopped; a second reason doesn't matter."""
+        if self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        if self.task is not None:
+            self.task.cancel()
+        self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
+
+    def _give_up(self, timer: asyncio.Future[None]) -> None:
+        """The handler ignores its cancellation: its end is recorded without it."""
+        if timer.cancelled() or self._reported or self.task is None or self.task.done():
+            return
+        _log.warning(
+            "the handler of workflow `%s` (run %s) ignores its cancellation; its place is freed, "
+            "and what it still does is not recorded",
+            self.workflow.id,
+            self.run_id,
+        )
+        self._report_stop()
+        self._executor.ended(self)
+
+    # -- reports ------------------------------------------------------------------------------
+
+    def _report_stop(self) -> None:
+        if self.stop_reason == "timed_out":
+            limit = self.workflow.timeout
+            self._report_failure(
+                RunTimeoutError(
+                    f"the run took longer than its timeout of {limit}", run_id=self.run_id
+                )
+            )
+        elif self.stop_reason == "cancelled":
+            self._report("cancelled", None)
+        elif self.stop_reason == "released":
+            self._report("released", None)
+        elif self.stop_reason == "parked":
+            self._report("parked", None, wakes_at=self._wakes_at)
+        self._reported = True
+
+    def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
+        if self._reported:
+            return
+        if not isinstance(error, asyncio.CancelledError):
+            _log.error(
+                "run %s of workflow `%s` failed in attempt %d",
+                self.run_id,
+                self.workflow.id,
+                self.attempt,
+                exc_info=_loggable(error),
+            )
+        self._report("failed", json.dumps(error_record(error)), final=final)
+        hook = self.workflow.on_failure
+        if hook is not None and (final or self.attempt > self.workflow.retries):
+            self._executor.call_hook(
+                hook, self._failure(error), f"on_failure of workflow `{self.workflow.id}`"
+            )
+
+    def _failure(self, error: BaseException) -> RunFailure:
+        slot, _, _, timezone = self._slots
+        return RunFailure(
+            workflow_id=self.workflow.id,
+            run_id=self.run_id,
+            schedule_id=self.schedule_id,
+            key=self.key,
+            timestamp=None if slot is None else from_micros(slot).astimezone(ZoneInfo(timezone)),
+            attempt=self.attempt,
+            error=error,
+        )
+
+    def _report(
+        self, kind: str, data: str | None, *, wakes_at: int | None = None, final: bool = False
+    ) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        core = self._executor.core
+        assert core is not None
+        core.end_run(
+            self.run_id,
+            self.token,
+            self.workflow.id,
+            self.attempt,
+            kind,
+            data,
+            wakes_at,
+            final,
+        )
+
+    # -- for steps ----------------------------------------------------------------------------
+
+    def executing(self, change: int) -> None:
+        """A step begins (1) or ends (-1) to execute its function."""
+        self._executing += change
+
+    def now(self) -> int:
+        """The time by the database's clock, in microseconds since the epoch."""
+        return self._executor.opened.now()
+
+    def is_stopping(self) -> bool:
+        """Whether a cancellation that arrives is meant for the run."""
+        return self.stop_reason is not None or _cancelled_from_outside()
+
+    def check_alive(self) -> None:
+        """A run that was stopped takes no more steps, in its cleanup either."""
+        if self.stop_reason == "lease_lost":
+            raise lease_lost(self.run_id)
+        if self.stop_reason is not None:
+            raise asyncio.CancelledError(
+                f"run {self.run_id} is being stopped; it takes no more steps"
+            )
+
+    async def record(
+        self,
+        name: str,
+        state: str,
+        attempt: int,
+        started_at: int,
+        *,
+        result: str | None = None,
+        error: str | None = None,
+        wakes_at: int | None = None,
+    ) -> None:
+        """Write a step; returns when it is durable."""
+        executor = self._executor
+        durable: asyncio.Future[bool] = self.loop.create_future()
+        assert executor.core is not None
+        executor.core.record_step(
+            executor.bridge.core,
+            durable,
+            self.run_id,
+            self.token,
+            name,
+            state,
+            attempt,
+            self.attempt,
+            result,
+            error,
+            wakes_at,
+            started_at,
+        )
+        if not await durable:
+            self.stop("lease_lost")
+            raise lease_lost(self.run_id)
+
+    async def sleep_until(self, instant_us: int) -> None:
+        """Wait by the database's clock; for long, without a task."""
+        if (
+            instant_us - self.now() > _PARK_MIN_US
+            # Only where nothing of the run goes on beside the sleep: it would be cut off.
+            and asyncio.current_task() is self.task
+            and self._executing == 0
+        ):
+            self._wakes_at = instant_us
+            self.stop("parked")
+            # The cancellation arrives here, and unwinds the handler.
+            await self.loop.create_future()
+        timer = self._executor.timer(instant_us - self.now())
+        if timer.done():
+            return
+        self._sleeping += 1
+        self._executor.note_change()
+        try:
+            await timer
+        finally:
+            self._sleeping -= 1
+
+    def waits_for_time(self) -> bool:
+        """Whether it sleeps, and does nothing beside that."""
+        return self._sleeping > 0 and self._executing == 0
+
+    async def within(self, limit: timedelta, work: Coroutine[Any, Any, Any], what: str) -> Any:
+        """The result of ``work``, or ``TimeoutError`` when it takes longer than ``limit``."""
+        task = self.loop.create_task(work)
+        timer = self._executor.timer(micros_of(limit))
+        try:
+            await asyncio.wait({task, timer}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.wait({task}, timeout=_STOP_GRACE.total_seconds())
+            if task.done() and not task.cancelled() and task.exception() is None:
+                return task.result()
+            raise TimeoutError(f"{what} took longer than {limit}")
+        finally:
+            timer.cancel()
+            if not task.done():
+                task.cancel()
+
+    # -- for the context ----------------------------------------------------------------------
+
+    @property
+    def input(self) -> Any:
+        """The schedule's data."""
+        return None if self._input is None else decode(self._input, name="input")
+
+    def last_result(self) -> Any:
+        """See ``ctx.last_result``."""
+        if self._previous is None:
+            answer = None
+            if self.schedule_id is not None:
+                request = {
+                    "previous_result": {"schedule_id": self.schedule_id, "before": self.run_id}
+                }
+                answer = json.loads(self._executor.opened.call(json.dumps(request)) or "null")
+            self._previous = (previous_result(answer, self.workflow.result_type),)
+        return self._previous[0]
+
+    def log(self) -> _RunLog:
+        """See ``ctx.log``."""
+        if self._log is None:
+            extra = {"run_id": self.run_id, "workflow": self.workflow.id, "key": self.key}
+            self._log = _RunLog(_run_log, extra)
+        return self._log
+
+
+def _cancelled_from_outside() -> bool:
+    """Whether somebody has cancelled the current task, rather than its code having raised."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    # Before Python 3.11 it can't be told; a shutdown is the likelier, and loses nothing.
+    return True if cancelling is None else cancelling() > 0
+
+
+def _loggable(error: BaseException) -> BaseException | None:
+    """The exception for a log record, unless it can't even be printed."""
+    try:
+        str(error)
+    except BaseException:
+        return None
+    return error

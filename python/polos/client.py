@@ -1,0 +1,189 @@
+"""``PolosClient``: which database, and the one way in which anything is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import json
+import os
+import threading
+import weakref
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from polos._blocking import is_blocking
+from polos._bridge import ask
+from polos._declaration import check_identifier
+from polos._describe import shown
+from polos._polos import Core
+from polos._time import to_micros
+from polos.exceptions import InvalidArgumentError, ShutdownError
+
+__all__ = ["PolosClient"]
+
+DATABASE_VARIABLE = "POLOS_DATABASE_URL"
+DEFAULT_DATABASE = "polos.db"
+
+
+class PolosClient:
+    """A database of schedules and runs.
+
+    :param database: a path or URL. By default ``POLOS_DATABASE_URL``, else the file
+        ``polos.db`` in the current folder. ``sqlite:///relative.db`` and
+        ``sqlite:////absolute.db`` name files too.
+    :param project_id: a namespace; nothing of one project is visible from another.
+    :param durability: ``"full"`` (what was reported as done survives loss of power) or
+        ``"normal"`` (survives the process, not always loss of power; faster on slow disks).
+
+    Cheap to make: the database is opened, and created where it does not exist, when it is first
+    needed. One client may be used from any event loop, several loops one after another, any
+    thread, or none (``schedules.sync``). After a fork the child opens the database anew.
+
+    Raises :class:`InvalidArgumentError` for arguments that can't be meant. Opening may raise
+    :class:`StoreError` and those under it.
+    """
+
+    def __init__(
+        self,
+        database: str | os.PathLike[str] | None = None,
+        *,
+        project_id: str = "default",
+        durability: str = "full",
+    ) -> None:
+        self.database = _database(database)
+        self.project_id = check_identifier("project_id", project_id)
+        if durability not in ("full", "normal"):
+            raise InvalidArgumentError(
+                f"durability: {shown(durability)} given, expected `full` or `normal`"
+            )
+        self._options: dict[str, Any] = {
+            "project": self.project_id,
+            "path": self.database,
+            "synchronous": durability,
+        }
+        self._lock = threading.Lock()
+        self._core: Core | None = None
+        self._opener_pid = 0
+        self._is_closed = False
+        _open_clients.add(self)
+
+    @classmethod
+    def _in_memory(cls, start: datetime, *, project_id: str = "default") -> Self:
+        """A client of a database in memory, whose clock is turned by hand."""
+        client = cls(":virtual:", project_id=project_id)
+        client._options = {"project": project_id, "path": None, "start": to_micros(start)}
+        return client
+
+    def __repr__(self) -> str:
+        return f"PolosClient({self.database!r}, project_id={self.project_id!r})"
+
+    def _opened(self) -> Core:
+        """The open database; opens it if need be, on the calling thread."""
+        with self._lock:
+            if self._is_closed:
+                raise ShutdownError("the client is closed; make a new `PolosClient`")
+            if self._core is None or self._opener_pid != os.getpid():
+                if self._core is not None:
+                    _parents_cores.append(self._core)
+                self._core = Core(json.dumps(self._options))
+                self._opener_pid = os.getpid()
+            return self._core
+
+    async def _ask(self, op: str, **fields: Any) -> Any:
+        """Make a request; the answer as parsed JSON."""
+        request = json.dumps({op: fields})
+        if is_blocking():
+            return json.loads(self._opened().call(request) or "null")
+        core = self._core
+        if core is None or self._opener_pid != os.getpid() or self._is_closed:
+            # Opening touches the disk, which the loop must not wait for.
+            core = await asyncio.get_running_loop().run_in_executor(None, self._opened)
+        return json.loads(await ask(core, request))
+
+    def _is_virtual(self) -> bool:
+        """Whether time is turned by hand."""
+        return self._options["path"] is None
+
+    def _now(self) -> int:
+        """The time by this database's clock, in microseconds since the epoch."""
+        return self._opened().now()
+
+    async def aclose(self) -> None:
+        """Like :meth:`close`, without blocking the loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def close(self) -> None:
+        """Write what is under way and close. A second time does nothing."""
+        with self._lock:
+            self._is_closed = True
+            core, self._core = self._core, None
+        if core is None:
+            return
+        if self._opener_pid == os.getpid():
+            core.close()
+        else:
+            _parents_cores.append(core)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _database(given: str | os.PathLike[str] | None) -> str:
+    """The path that is meant."""
+    if given is None:
+        given = os.environ.get(DATABASE_VARIABLE) or DEFAULT_DATABASE
+    elif not isinstance(given, (str, os.PathLike)):
+        raise InvalidArgumentError(
+            f"database: {shown(given)} given, expected a path or a URL such as `polos.db`"
+        )
+    text = os.fsdecode(given)
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        if scheme == "sqlite":
+            # sqlite:///relative.db has an empty host, then a path behind the third slash.
+            path = rest.removeprefix("/") if not rest.startswith("//") else rest[1:]
+            text = path
+        else:
+            raise InvalidArgumentError(
+                f"database: the scheme `{scheme}` isn't known; expected a path, or a URL with "
+                f"`sqlite:///`"
+            )
+    if not text or "\0" in text:
+        raise InvalidArgumentError(
+            f"database: {shown(text)} given, expected a path such as `polos.db`"
+        )
+    return text
+
+
+_open_clients: weakref.WeakSet[PolosClient] = weakref.WeakSet()
+
+# Databases that a parent process opened: closing them here would let go of the parent's locks.
+_parents_cores: list[Core] = []
+
+
+@atexit.register
+def _close_all() -> None:
+    for client in list(_open_clients):
+        client.close()

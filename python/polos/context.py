@@ -1,0 +1,485 @@
+"""What a handler is given: who it is, and steps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from polos._backoff import Backoff, duration
+from polos._codec import decode, encode
+from polos._declaration import check_identifier
+from polos._describe import shown
+from polos._errors import error_from_record, error_record
+from polos._handlers import result_hint_of
+from polos._time import aware, from_micros, micros_of
+from polos.exceptions import (
+    DuplicateStepError,
+    InvalidArgumentError,
+    LeaseLostError,
+    SerializationError,
+    StepError,
+    StepSerializationError,
+)
+from polos.models import Run
+
+if TYPE_CHECKING:
+    from polos._worker import ActiveRun
+
+__all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]
+
+R = TypeVar("R")
+
+_log = logging.getLogger("polos.run")
+
+_current_step: ContextVar[str | None] = ContextVar("polos_step", default=None)
+
+
+class _RunLog(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Adds the run to every record."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, Any]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class _Context:
+    """What both kinds of context tell."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        self._active = active
+
+    @property
+    def run_id(self) -> str:
+        """Identifies the run; the same when it is resumed or retried. With a fixed suffix, a good
+        idempotency key for what the handler does outside of steps.
+        """
+        return self._active.run_id
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the workflow."""
+        return self._active.workflow.id
+
+    @property
+    def schedule_id(self) -> str | None:
+        """The schedule that started the run, if one did."""
+        return self._active.schedule_id
+
+    @property
+    def key(self) -> str:
+        """The schedule's key; ``"global"`` without one."""
+        return self._active.key
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more with every retry of the run; a resumed run keeps its attempt."""
+        return self._active.attempt
+
+    @property
+    def input(self) -> Any:
+        """The data that was stored with the schedule."""
+        return self._active.input
+
+    @property
+    def step_key(self) -> str:
+        """Inside a step: identifies it, the same in every execution of it. Hand it to services
+        as their idempotency key. Raises ``LookupError`` outside of steps.
+        """
+        name = _current_step.get()
+        if name is None:
+            raise LookupError("`ctx.step_key` is for functions that `ctx.step.run` executes")
+        return f"{self._active.run_id}:{name}"
+
+    @property
+    def last_result(self) -> Any:
+        """What the schedule's previous finished run returned; ``None`` if there is none.
+
+        Read from the database when it is first asked for.
+        """
+        return self._active.last_result()
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry ``run_id``, ``workflow`` and ``key``."""
+        return self._active.log()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.run_id}>"
+
+
+class WorkflowContext(_Context):
+    """What an async handler is given as ``ctx``."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        super().__init__(active)
+        self.step = Steps(active)
+
+
+class SyncWorkflowContext(_Context):
+    """What a sync handler is given as ``ctx``: its steps block instead of being awaited."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        super().__init__(active)
+        self.step = SyncSteps(Steps(active), active.loop)
+
+
+class StepJournal:
+    """What earlier executions of a run recorded, and which names this one has used."""
+
+    def __init__(self, entries: list[tuple[Any, ...]] | None) -> None:
+        self._recorded = {entry[0]: Recorded(*entry) for entry in entries or ()}
+        self._used: set[str] = set()
+
+    def take(self, name: str) -> Recorded | None:
+        """The record of ``name``; using a name twice in one execution is an error."""
+        if name in self._used:
+            raise DuplicateStepError(
+                f"the step name `{name}` is used twice in this run; names identify steps when "
+                f'the run resumes, so number them in a loop: f"{name}-{{i}}"'
+            )
+        self._used.add(name)
+        return self._recorded.get(name)
+
+
+class Recorded:
+    """A step as the journal has it."""
+
+    __slots__ = ("attempt", "error", "name", "result", "run_attempt", "state", "wakes_at")
+
+    def __init__(
+        self,
+        name: str,
+        state: str,
+        attempt: int,
+        run_attempt: int,
+        result: str | None,
+        error: str | None,
+        wakes_at: int | None,
+    ) -> None:
+        self.name = name
+        self.state = state
+        self.attempt = attempt
+        self.run_attempt = run_attempt
+        self.result = result
+        self.error = error
+        self.wakes_at = wakes_at
+
+
+class Steps:
+    """``ctx.step``: durable units of a run. A finished one is never executed again."""
+
+    def __init__(self, active: ActiveRun) -> None:
+        self._run = active
+
+    @overload
+    async def run(
+        self,
+        name: str,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        retries: int = 0,
+        backoff: float | timedelta | Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        **kwargs: Any,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        name: str,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        retries: int = 0,
+        backoff: float | timedelta | Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        **kwargs: Any,
+    ) -> R: ...
+    async def run(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        retries: int = 0,
+        backoff: float | timedelta | Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        **kwargs: Any,
+    ) -> Any:
+        """Execute ``fn(*args, **kwargs)`` once and for all; gives what it returned.
+
+        The result is on disk before this returns: when the run resumes after a crash, it comes
+        back from there, as the same type, and ``fn`` is not called. A step that was under way
+        when the process died is executed again, so what it does outside should bear that
+        (``ctx.step_key`` is made for it).
+
+        :param name: identifies the step inside its run.
+        :param fn: async, or sync (runs in a thread, with the context variables of the handler).
+        :param retries: how often it is tried again; the wait survives a restart.
+        :param backoff: the first wait, doubled each time: seconds, ``timedelta`` or
+            :class:`Backoff`; 1 second by default.
+        :param timeout: of one execution: seconds or ``timedelta``.
+        :param retry_on: exceptions that are worth a retry.
+
+        Raises :class:`StepError` when the last execution failed (the exception is its
+        ``__cause__``), :class:`StepSerializationError` for a result that can't be stored,
+        :class:`DuplicateStepError` for a name that was used already.
+        """
+        active = self._run
+        active.check_alive()
+        if type(name) is not str or not name:
+            check_identifier("step name", name)
+        record = active.journal.take(name)
+        attempt = 1
+        if record is not None:
+            if record.state == "done":
+                return _replayed(name, record, fn)
+            if record.run_attempt == active.attempt:
+                if record.state == "failed":
+                    raise _recorded_failure(name, record)
+                if record.state == "retrying":
+                    attempt = record.attempt + 1
+                    await active.sleep_until(record.wakes_at or 0)
+        check_identifier("step name", name)
+        policy = _policy(name, retries, backoff)
+        limit = (
+            None if timeout is None else duration(f"step `{name}`, timeout", timeout, zero=False)
+        )
+        while True:
+            started_at = active.now()
+            error: BaseException
+            try:
+                value = await self._execute(name, fn, args, kwargs, limit)
+            except asyncio.CancelledError as cancelled:
+                if active.is_stopping():
+                    raise
+                error = cancelled
+            except GeneratorExit:
+                raise
+            except BaseException as raised:
+                error = raised
+            else:
+                await self._record_result(name, fn, value, attempt, started_at)
+                return value
+            active.check_alive()
+            text = json.dumps(error_record(error))
+            if attempt <= policy.retries and isinstance(error, retry_on):
+                wait = policy.backoff.delay(attempt, random.random())
+                wakes_at = active.now() + micros_of(wait)
+                await active.record(
+                    name, "retrying", attempt, started_at, error=text, wakes_at=wakes_at
+                )
+                await active.sleep_until(wakes_at)
+                attempt += 1
+                continue
+            await active.record(name, "failed", attempt, started_at, error=text)
+            raise StepError.from_record(name, attempt, json.loads(text), error) from error
+
+    async def sleep(self, name: str, delay: timedelta) -> None:
+        """Sleep durably: the time is fixed when the step is first reached, and goes on while the
+        process is down.
+
+        A sleep of more than 5 seconds holds no task: the handler is unwound with
+        ``asyncio.CancelledError``, the run waits in the database, and the handler is entered
+        again when it is time, its finished steps answered from the record. (Not so beside other
+        work of the run, as in ``gather``, nor in a sync handler: then it waits in place.) So don't
+        put timeouts of asyncio around it: they begin anew with the handler.
+        """
+        if not isinstance(delay, timedelta):
+            raise InvalidArgumentError(f"step `{name}`: {shown(delay)} given, expected a timedelta")
+        await self._sleep(name, self._run.now() + micros_of(delay))
+
+    async def sleep_until(self, name: str, until: datetime) -> None:
+        """Sleep durably until an aware ``datetime``; at once over if it has passed."""
+        await self._sleep(name, aware(f"step `{name}`", until))
+
+    async def now(self, name: str) -> datetime:
+        """The time (UTC) at which this step was first reached."""
+        return from_micros(await self._value(name, self._run.now))
+
+    async def uuid(self, name: str) -> uuid.UUID:
+        """A random UUID, the same whenever the run resumes."""
+        return await self._value(name, uuid.uuid4)
+
+    async def random(self, name: str) -> float:
+        """A random number of ``[0, 1)``, the same whenever the run resumes."""
+        return await self._value(name, random.random)
+
+    async def gather(self, *steps: Awaitable[Any]) -> list[Any]:
+        """Several steps at once; their results in order. The first failure is raised when all
+        have ended, so that none is cut off half-way.
+        """
+        results = await asyncio.gather(*steps, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return list(results)
+
+    # -- how ----------------------------------------------------------------------------------
+
+    async def _execute(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        limit: timedelta | None,
+    ) -> Any:
+        token = _current_step.set(name)
+        self._run.executing(1)
+        try:
+            if limit is not None:
+                return await self._run.within(limit, self._call(fn, args, kwargs), f"step `{name}`")
+            return await self._call(fn, args, kwargs)
+        finally:
+            self._run.executing(-1)
+            _current_step.reset(token)
+
+    async def _call(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if asyncio.iscoroutinefunction(fn):
+            return await fn(*args, **kwargs)
+        if asyncio.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+            return await fn(*args, **kwargs)
+        value = await self._run.threads.run(fn, *args, **kwargs)
+        # A partial or lambda around an async function looks sync and returns a coroutine.
+        return await value if asyncio.iscoroutine(value) else value
+
+    async def _record_result(
+        self, name: str, fn: Callable[..., Any], value: Any, attempt: int, started_at: int
+    ) -> None:
+        try:
+            text = encode(value, name="result").decode()
+        except SerializationError as error:
+            clear = StepSerializationError(f"step `{name}`: {error}", step=name)
+            text = json.dumps(error_record(clear))
+            await self._run.record(name, "failed", attempt, started_at, error=text)
+            raise clear from error
+        await self._run.record(name, "done", attempt, started_at, result=text)
+
+    async def _value(self, name: str, make: Callable[[], R]) -> R:
+        """A recorded value that takes no time to make."""
+        active = self._run
+        active.check_alive()
+        check_identifier("step name", name)
+        record = active.journal.take(name)
+        if record is not None and record.state == "done":
+            value: R = decode(record.result or "null")
+            return value
+        value = make()
+        await active.record(name, "done", 1, active.now(), result=encode(value).decode())
+        return value
+
+    async def _sleep(self, name: str, wakes_at: int) -> None:
+        active = self._run
+        active.check_alive()
+        check_identifier("step name", name)
+        record = active.journal.take(name)
+        if record is not None:
+            if record.state == "done":
+                return
+            if record.state == "sleeping" and record.wakes_at is not None:
+                wakes_at = record.wakes_at
+        started_at = active.now()
+        if record is None and wakes_at > started_at:
+            await active.record(name, "sleeping", 1, started_at, wakes_at=wakes_at)
+        await active.sleep_until(wakes_at)
+        await active.record(name, "done", 1, started_at, result="null")
+
+
+class SyncSteps:
+    """``ctx.step`` of a sync handler: what :class:`Steps` does, blocking the handler's thread."""
+
+    def __init__(self, steps: Steps, loop: asyncio.AbstractEventLoop) -> None:
+        self._steps = steps
+        self._loop = loop
+
+    def _wait(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def run(self, name: str, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+        """See :meth:`Steps.run`."""
+        return self._wait(self._steps.run(name, fn, *args, **kwargs))
+
+    def sleep(self, name: str, delay: timedelta) -> None:
+        """See :meth:`Steps.sleep`."""
+        self._wait(self._steps.sleep(name, delay))
+
+    def sleep_until(self, name: str, until: datetime) -> None:
+        """See :meth:`Steps.sleep_until`."""
+        self._wait(self._steps.sleep_until(name, until))
+
+    def now(self, name: str) -> datetime:
+        """See :meth:`Steps.now`."""
+        return self._wait(self._steps.now(name))
+
+    def uuid(self, name: str) -> uuid.UUID:
+        """See :meth:`Steps.uuid`."""
+        return self._wait(self._steps.uuid(name))
+
+    def random(self, name: str) -> float:
+        """See :meth:`Steps.random`."""
+        return self._wait(self._steps.random(name))
+
+
+class _Policy:
+    __slots__ = ("backoff", "retries")
+
+    def __init__(self, retries: int, backoff: Backoff) -> None:
+        self.retries = retries
+        self.backoff = backoff
+
+
+_no_retries = _Policy(0, Backoff.of(None))
+
+
+def _policy(name: str, retries: Any, backoff: Any) -> _Policy:
+    if retries == 0 and backoff is None and retries is not False:
+        return _no_retries
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise InvalidArgumentError(
+            f"step `{name}`, retries: {shown(retries)} given, expected a whole number of 0 or more"
+        )
+    return _Policy(retries, Backoff.of(backoff))
+
+
+def _replayed(name: str, record: Recorded, fn: Callable[..., Any]) -> Any:
+    text = record.result or "null"
+    try:
+        return decode(text, result_hint_of(fn) if "$polos" in text else None)
+    except SerializationError as error:
+        raise StepSerializationError(
+            f"step `{name}` was recorded, and its result can't be restored: {error}", step=name
+        ) from error
+
+
+def _recorded_failure(name: str, record: Recorded) -> BaseException:
+    details = json.loads(record.error or "{}")
+    original = error_from_record(details)
+    if isinstance(original, StepSerializationError):
+        return original
+    return StepError.from_record(name, record.attempt, details, original)
+
+
+def lease_lost(run_id: str) -> LeaseLostError:
+    """What a handler is told whose claim is gone."""
+    return LeaseLostError(
+        f"run `{run_id}` belongs to another worker by now; nothing that this handler does is "
+        f"recorded any more"
+    )
+
+
+def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
+    """The result in an answer about the previous run."""
+    return None if answer is None else Run._from_core(answer, result_type).result

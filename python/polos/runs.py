@@ -1,0 +1,237 @@
+"""Runs: start by hand, wait for, read, cancel, retry. See :data:`sync` for blocking twins."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from polos._blocking import blocking, is_blocking
+from polos._codec import decode, encode
+from polos._declaration import check_identifier
+from polos._describe import shown
+from polos._errors import error_from_record
+from polos._time import aware
+from polos.exceptions import (
+    InvalidArgumentError,
+    RunCancelledError,
+    RunFailedError,
+    RunTimeoutError,
+)
+from polos.models import Run
+from polos.workflow import Workflow, registry
+
+if TYPE_CHECKING:
+    import builtins
+
+    from polos.client import PolosClient
+    from polos.models import RunStatus
+
+__all__ = ["RunHandle", "cancel", "get", "list", "retry", "sync"]
+
+ResultT = TypeVar("ResultT")
+
+_PAGE = 1_000
+_STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
+
+
+class RunHandle(Generic[ResultT]):
+    """A run that was started; ``id`` names it, in any process."""
+
+    def __init__(self, client: PolosClient, id: str, result_type: Any = None) -> None:
+        self.id = id
+        self._client = client
+        self._result_type = result_type
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.id}>"
+
+    async def result(self, timeout: float | timedelta | None = None) -> ResultT:
+        """Wait for the end; gives what the handler returned.
+
+        :param timeout: seconds or ``timedelta``; the run goes on when it has passed.
+
+        Raises what the run failed with (:class:`RunFailedError` where that exception can't be
+        rebuilt here), :class:`RunCancelledError`, :class:`RunTimeoutError` when ``timeout`` has
+        passed.
+        """
+        run = await self._ended(timeout)
+        if run["status"] == "succeeded":
+            value: ResultT = _decoded(run, self._result_type)
+            return value
+        if run["status"] == "cancelled":
+            raise RunCancelledError(f"run `{self.id}` was cancelled", run_id=self.id)
+        failed = RunFailedError.from_record(run["error"], run_id=self.id, workflow=run["workflow"])
+        original = error_from_record(run["error"])
+        if isinstance(original, Exception):
+            raise original from failed
+        raise failed
+
+    async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        if is_blocking():
+            request = json.dumps({"await_run": {"id": self.id}})
+            limit = None if seconds is None else max(0, int(seconds * 1_000_000))
+            answer = self._client._opened().call(request, limit)
+            if answer is None:
+                raise self._timed_out(timeout)
+            ended: dict[str, Any] = json.loads(answer)
+            return ended
+        try:
+            ended = await asyncio.wait_for(self._client._ask("await_run", id=self.id), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            raise self._timed_out(timeout) from None
+        return ended
+
+    def _timed_out(self, timeout: Any) -> RunTimeoutError:
+        return RunTimeoutError(
+            f"run `{self.id}` has not ended within {timeout}"
+            f"{'' if isinstance(timeout, timedelta) else ' s'}; it goes on: wait again, or "
+            f"cancel it",
+            run_id=self.id,
+        )
+
+    async def status(self) -> RunStatus:
+        """Where it stands. Raises :class:`RunNotFoundError` when retention has removed it."""
+        run = await self._client._ask("get_run", id=self.id)
+        status: RunStatus = run["status"]
+        return status
+
+    async def cancel(self) -> RunStatus:
+        """Ask it to stop; see :func:`cancel`."""
+        return await cancel(self._client, self.id)
+
+
+def _decoded(run: dict[str, Any], result_type: Any) -> Any:
+    if run["result"] is None:
+        return None
+    return decode(run["result"], result_type, name="result")
+
+
+async def invoke(
+    client: PolosClient,
+    workflow: Workflow[Any, ResultT] | str,
+    payload: Any = None,
+    *,
+    idempotency_key: str | None = None,
+) -> RunHandle[ResultT]:
+    """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
+
+    Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the
+    handler doesn't take, :class:`SerializationError` for one that can't be stored.
+    """
+    known = registry()
+    if isinstance(workflow, Workflow):
+        found: Workflow[Any, Any] | None = workflow
+        workflow_id = workflow.id
+    else:
+        workflow_id = check_identifier("workflow", workflow)
+        found = known.get(workflow_id)
+    if found is not None and payload is not None:
+        payload = found.payload_from(payload)
+    data = encode(payload, found.payload_type if found else None, name="payload").decode()
+    if idempotency_key is not None:
+        check_identifier("idempotency_key", idempotency_key)
+    answer = await client._ask(
+        "invoke",
+        workflow=workflow_id,
+        payload=None if payload is None else json.loads(data),
+        idempotency_key=idempotency_key,
+        is_local=found is not None,
+        local_workflows=[] if found is not None else sorted(known),
+    )
+    return RunHandle(client, answer["run_id"], found.result_type if found else None)
+
+
+async def get(client: PolosClient, id: str) -> Run:
+    """The run, with its steps. Raises :class:`RunNotFoundError`."""
+    return _run(await client._ask("get_run", id=_id(id)))
+
+
+async def list(
+    client: PolosClient,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    schedule: str | None = None,
+    status: RunStatus | Iterable[RunStatus] | None = None,
+    since: datetime | None = None,
+    limit: int | None = 100,
+    after: str | None = None,
+) -> builtins.list[Run]:
+    """Runs by filter, newest first, without their steps; at most ``limit`` (``None``: all),
+    behind ``after`` (the id of the last one seen).
+
+    :param status: one status, or several. :param since: created at or after.
+    """
+    states = _statuses(status)
+    found: builtins.list[Run] = []
+    while limit is None or len(found) < limit:
+        count = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = await client._ask(
+            "list_runs",
+            workflow=workflow.id if isinstance(workflow, Workflow) else workflow,
+            key=key,
+            schedule=schedule,
+            states=states,
+            since=None if since is None else aware("since", since),
+            limit=count,
+            after=after,
+        )
+        found += [_run(item) for item in page]
+        if len(page) < count:
+            break
+        after = page[-1]["id"]
+    return found
+
+
+async def cancel(client: PolosClient, id: str) -> RunStatus:
+    """Ask a run to stop; gives its status now. One that waits is cancelled at once; a running
+    handler gets ``asyncio.CancelledError``; an ended run stays as it is.
+
+    Raises :class:`RunNotFoundError`.
+    """
+    status: RunStatus = await client._ask("cancel_run", id=_id(id))
+    return status
+
+
+async def retry(client: PolosClient, id: str) -> RunStatus:
+    """Start a failed or cancelled run again, from its first unfinished step; gives its status.
+
+    Raises :class:`RunNotFoundError`, and :class:`InvalidStateError` for a run that has neither
+    failed nor been cancelled.
+    """
+    status: RunStatus = await client._ask("retry_run", id=_id(id))
+    return status
+
+
+def _run(core: dict[str, Any]) -> Run:
+    known = registry().get(core["workflow"])
+    return Run._from_core(core, None if known is None else known.result_type)
+
+
+def _statuses(given: Any) -> builtins.list[str]:
+    states = [given] if isinstance(given, str) else [*(given or ())]
+    for state in states:
+        if state not in _STATES:
+            allowed = ", ".join(f"`{name}`" for name in _STATES)
+            raise InvalidArgumentError(f"status: {shown(state)} given, expected one of {allowed}")
+    return states
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"id: {shown(value)} given, expected a run's id (text)")
+    return value
+
+
+class sync:
+    """The same functions for code without an event loop: they block the calling thread."""
+
+    cancel = staticmethod(blocking(cancel))
+    get = staticmethod(blocking(get))
+    invoke = staticmethod(blocking(invoke))
+    list = staticmethod(blocking(list))
+    retry = staticmethod(blocking(retry))

@@ -1,0 +1,495 @@
+"""Schedules: create, read, change. Every function takes the client first; see :data:`sync` for
+twins that block instead of being awaited.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from datetime import timezone as _utc_zone
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from polos import _polos
+from polos._blocking import blocking
+from polos._declaration import check_identifier, normalise_schedule
+from polos._describe import shown
+from polos._time import aware, from_micros, to_micros
+from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
+from polos.models import LedgerEntry, Schedule
+from polos.runs import RunHandle
+from polos.workflow import Workflow, registry
+
+if TYPE_CHECKING:
+    import builtins
+
+    from polos.client import PolosClient
+    from polos.models import CatchUp, Overlap, ScheduleStatus
+
+__all__ = [
+    "Explanation",
+    "backfill",
+    "create",
+    "create_many",
+    "delete",
+    "explain",
+    "get",
+    "history",
+    "list",
+    "pause",
+    "preview",
+    "resume",
+    "skip",
+    "sync",
+    "trigger",
+    "update",
+]
+
+_PAGE = 1_000
+
+
+# --- create ----------------------------------------------------------------------------------
+
+
+async def create(
+    client: PolosClient,
+    workflow: str | Workflow[Any, Any],
+    cron: str | None = None,
+    timezone: str = "UTC",
+    key: str = "global",
+    *,
+    every: timedelta | None = None,
+    at: datetime | None = None,
+    overlap: Overlap = "buffer_one",
+    catch_up: CatchUp = "latest",
+    max_catch_up: int = 100,
+    catch_up_window: timedelta = timedelta(days=1),
+    jitter: timedelta = timedelta(0),
+    start_at: datetime | None = None,
+    end_at: datetime | None = None,
+    max_runs: int | None = None,
+    pause_after_failures: int | None = None,
+    skip: Any = None,
+    input: Any = None,
+) -> str:
+    """Create the schedule for ``(workflow, key)``, or bring it up to date; gives its id.
+
+    Safe to call on every start: with an unchanged trigger the coming slot stays, and one that
+    is due isn't lost. A changed trigger counts from now on. A paused schedule stays paused.
+
+    Cron times that a clock change skips fire at the first instant after the gap; times that
+    come twice fire once, at the first pass. Expressions whose minutes or hours begin with ``*``
+    follow real time instead.
+
+    :param workflow: an id, or the decorated function.
+    :param cron: five fields. Give exactly one of ``cron``, ``every`` and ``at``.
+    :param timezone: an IANA name.
+    :param key: one schedule per workflow and key: a user's id, for example.
+    :param every: a period from one second; slots are counted from ``start_at``, else from the
+        Unix epoch, so they don't drift.
+    :param at: an aware datetime, to fire once.
+    :param overlap: what happens to a slot that comes due while a run of this schedule is
+        unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
+        ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
+    :param catch_up: for slots that nobody could run on time: ``"latest"`` (the newest),
+        ``"all"`` (the newest ``max_catch_up``, oldest first), ``"none"``.
+    :param catch_up_window: slots older than this are missed whatever the policy.
+    :param jitter: longest delay added to a start, the same for a slot every time.
+    :param start_at: no slot before. :param end_at: no slot at or after.
+    :param max_runs: finished after so many runs.
+    :param skip: dates to leave out.
+    :param input: JSON-able data that the handler gets as ``ctx.input``.
+
+    Raises :class:`InvalidScheduleError` (:class:`InvalidCronError`,
+    :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id,
+    :class:`WorkflowNotSchedulableError`; nothing is written then.
+    """
+    options = {
+        name: value
+        for name, value in {
+            "cron": cron,
+            "every": every,
+            "at": at,
+            "timezone": timezone,
+            "key": key,
+            "overlap": overlap,
+            "catch_up": catch_up,
+            "max_catch_up": max_catch_up,
+            "catch_up_window": catch_up_window,
+            "jitter": jitter,
+            "start_at": start_at,
+            "end_at": end_at,
+            "max_runs": max_runs,
+            "pause_after_failures": pause_after_failures,
+            "skip": skip,
+            "input": input,
+        }.items()
+        if value is not None
+    }
+    _check_client(client)
+    ids = await _put(client, [_request(workflow, options)])
+    return ids[0]
+
+
+async def create_many(
+    client: PolosClient, schedules: Iterable[Mapping[str, Any]]
+) -> builtins.list[str]:
+    """Create or bring up to date many schedules in one transaction: all or none.
+
+    Each is a dict with the names that :func:`create` takes; the ids come in the same order.
+    Raises what :func:`create` raises, naming the position of the schedule that is refused.
+    """
+    _check_client(client)
+    requests = []
+    for index, options in enumerate(schedules):
+        if not isinstance(options, Mapping):
+            raise InvalidScheduleError(
+                f"schedules[{index}]: {shown(options)} given, expected a dict with the names "
+                f"that `schedules.create` takes"
+            )
+        rest = dict(options)
+        if "workflow" not in rest:
+            raise InvalidScheduleError(f"schedules[{index}] has no `workflow`")
+        try:
+            requests.append(_request(rest.pop("workflow"), rest))
+        except (InvalidScheduleError, InvalidArgumentError) as error:
+            raise type(error)(f"schedules[{index}]: {error}") from None
+    return await _put(client, requests) if requests else []
+
+
+async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> builtins.list[str]:
+    unknown = any(request["local"] is None for request in requests)
+    local = sorted(registry()) if unknown else []
+    ids: builtins.list[str] = await client._ask("create", schedules=requests, local_workflows=local)
+    return ids
+
+
+def _request(workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    spec = normalise_schedule(options)
+    key, data = spec.pop("key"), spec.pop("input")
+    if spec.pop("skip_calendar", None) is not None:
+        raise InvalidScheduleError(
+            "skip: a calendar of the application can't be stored with a schedule; give a list "
+            "of dates here, or the calendar in the decorator"
+        )
+    _warn_if_frequent(spec)
+    if isinstance(workflow, Workflow):
+        return _made(workflow.id, key, spec, data, workflow.schedulable)
+    workflow_id = check_identifier("workflow", workflow)
+    known = registry().get(workflow_id)
+    return _made(workflow_id, key, spec, data, None if known is None else known.schedulable)
+
+
+def _made(
+    workflow: str, key: str, spec: dict[str, Any], data: str | None, local: bool | None
+) -> dict[str, Any]:
+    return {
+        "workflow": workflow,
+        "key": key,
+        "spec": {name: value for name, value in spec.items() if value is not None},
+        "input": None if data is None else json.loads(data),
+        "local": local,
+    }
+
+
+def declared() -> builtins.list[dict[str, Any]]:
+    """What the decorators of this process declare, as requests."""
+    requests = []
+    for workflow in registry().values():
+        if workflow.schedule is None or workflow.schedule is True:
+            continue
+        spec = dict(workflow.schedule.spec)
+        key, data = spec.pop("key"), spec.pop("input")
+        if workflow.schedule.skip_calendar is not None:
+            spec["skip_calendar"] = True
+        requests.append(_made(workflow.id, key, spec, data, True))
+    return requests
+
+
+_frequent_seen: set[tuple[str, str]] = set()
+
+
+def check_declaration(spec: Mapping[str, Any]) -> None:
+    """Check what only the core understands: cron syntax and time zones."""
+    spec = {name: value for name, value in spec.items() if value is not None}
+    for name in ("key", "input", "skip_calendar"):
+        spec.pop(name, None)
+    _warn_if_frequent(spec)
+
+
+def _warn_if_frequent(spec: Mapping[str, Any]) -> None:
+    stored = {name: value for name, value in spec.items() if value is not None}
+    is_frequent = _polos.check_spec(json.dumps(stored))
+    mark = (str(stored.get("cron")), str(stored.get("timezone")))
+    if is_frequent and mark not in _frequent_seen:
+        _frequent_seen.add(mark)
+        warnings.warn(
+            f"the schedule `{stored['cron']}` fires more than once in 5 minutes; for work that "
+            f"arrives, a queue or an event serves better, and for a steady pace `every=`. "
+            f"To silence this: warnings.simplefilter('ignore', polos.ScheduleFrequencyWarning)",
+            ScheduleFrequencyWarning,
+            stacklevel=_caller_depth(),
+        )
+
+
+def _caller_depth() -> int:
+    """How far up the first frame outside this package is, so that a warning points there."""
+    depth, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("polos"):
+        depth, frame = depth + 1, frame.f_back
+    return depth
+
+
+# --- read ------------------------------------------------------------------------------------
+
+
+async def get(client: PolosClient, id: str) -> Schedule:
+    """The schedule. Raises :class:`ScheduleNotFoundError`."""
+    return Schedule._from_core(await client._ask("get_schedule", id=_id(id)))
+
+
+async def list(
+    client: PolosClient,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    status: ScheduleStatus | None = None,
+    owner: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> builtins.list[Schedule]:
+    """Schedules by filter, ordered by id; all of them, or at most ``limit`` behind ``after``
+    (the id of the last one seen).
+    """
+    found: builtins.list[Schedule] = []
+    while limit is None or len(found) < limit:
+        count = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = await client._ask(
+            "list_schedules",
+            workflow=_workflow_id(workflow),
+            key=key,
+            status=status,
+            owner=owner,
+            limit=count,
+            after=after,
+        )
+        found += [Schedule._from_core(item) for item in page]
+        if len(page) < count:
+            break
+        after = page[-1]["id"]
+    return found
+
+
+async def history(
+    client: PolosClient, id: str, *, limit: int = 100, before: datetime | None = None
+) -> builtins.list[LedgerEntry]:
+    """What became of the schedule's slots, newest first: at most ``limit`` entries, of slots
+    before ``before``. A deleted schedule keeps its history.
+
+    Raises :class:`ScheduleNotFoundError`.
+    """
+    after = None if before is None else aware("before", before)
+    entries = await client._ask("history", id=_id(id), limit=_limit(limit), after=after)
+    return [LedgerEntry._from_core(entry) for entry in entries]
+
+
+# --- change ----------------------------------------------------------------------------------
+
+
+async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
+    """Change some of what :func:`create` takes, leaving the rest; gives the schedule.
+
+    A changed trigger or time zone counts from now on. ``None`` takes an optional bound away.
+    Raises what :func:`create` raises, and :class:`ScheduleNotFoundError`.
+    """
+    if "key" in changes:
+        raise InvalidScheduleError(
+            "key: a schedule keeps its key; create one with the other key and delete this one"
+        )
+    spec = normalise_schedule(changes, partial=True)
+    fields: dict[str, Any] = {"has_input": "input" in spec}
+    data = spec.pop("input", None)
+    fields["input"] = None if data is None else json.loads(data)
+    if spec.pop("skip_calendar", None) is not None:
+        raise InvalidScheduleError(
+            "skip: a calendar of the application can't be stored with a schedule; give a list "
+            "of dates"
+        )
+    answer = await client._ask("update", id=_id(id), changes=spec, **fields)
+    return Schedule._from_core(answer)
+
+
+async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedule:
+    """Stop firing until :func:`resume`; ``note`` is shown to people. A paused one stays so.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that is
+    neither active nor paused.
+    """
+    return Schedule._from_core(await client._ask("pause", id=_id(id), note=note))
+
+
+async def resume(client: PolosClient, id: str) -> Schedule:
+    """Fire again; slots of the pause follow the catch-up policy. An active one stays so.
+
+    Raises as :func:`pause` does.
+    """
+    return Schedule._from_core(await client._ask("resume", id=_id(id)))
+
+
+async def skip(client: PolosClient, id: str) -> Schedule:
+    """Leave out the coming slot only; it enters the history as skipped.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no coming
+    slot, or it is due already.
+    """
+    return Schedule._from_core(await client._ask("skip", id=_id(id)))
+
+
+async def delete(client: PolosClient, id: str) -> None:
+    """Delete the schedule. Nothing of it starts once this has returned; what runs goes on, what
+    waits is cancelled, and its history stays. Raises :class:`ScheduleNotFoundError`.
+    """
+    await client._ask("delete", id=_id(id))
+
+
+async def trigger(client: PolosClient, id: str) -> RunHandle[Any]:
+    """Run it now; its cadence doesn't move. Raises :class:`ScheduleNotFoundError`."""
+    answer = await client._ask("trigger", id=_id(id))
+    return RunHandle(client, answer["run_id"])
+
+
+async def backfill(
+    client: PolosClient, id: str, start: datetime, end: datetime, *, dry_run: bool = False
+) -> builtins.list[datetime]:
+    """Run the slots of ``[start, end)`` that have no run yet, oldest first; gives these slots.
+
+    A second time adds nothing. With ``dry_run`` nothing is started. Unless ``overlap`` is
+    ``"allow"``, they run one after another.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for a range that
+    is empty, too long, or reaches into the future.
+    """
+    schedule = await get(client, id)
+    answer = await client._ask(
+        "backfill",
+        id=_id(id),
+        start=aware("start", start),
+        end=aware("end", end),
+        dry_run=bool(dry_run),
+    )
+    zone = ZoneInfo(schedule.timezone)
+    return [from_micros(slot).astimezone(zone) for slot in answer["slots"]]
+
+
+# --- without a client ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a cron expression means."""
+
+    english: str
+    """In words."""
+
+    upcoming: tuple[datetime, ...]
+    """The next slots, in the schedule's zone."""
+
+    notes: tuple[str, ...]
+    """What is worth knowing: clock changes ahead, likely mistakes."""
+
+    def __str__(self) -> str:
+        lines = [self.english]
+        lines += [f"  {slot:%a %Y-%m-%d %H:%M %Z}" for slot in self.upcoming]
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def preview(
+    cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
+) -> builtins.list[datetime]:
+    """The next ``count`` slots strictly after ``after`` (now by default), in the zone.
+
+    Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
+    """
+    spec = normalise_schedule({"cron": cron, "timezone": timezone})
+    start = _now_micros() if after is None else aware("after", after)
+    slots = _polos.next_slots(spec["cron"], spec["timezone"], _limit(count, "count"), start)
+    zone = ZoneInfo(spec["timezone"])
+    fromutc, epoch = zone.fromutc, datetime(1970, 1, 1, tzinfo=zone)
+    return [fromutc(epoch + timedelta(0, 0, slot)) for slot in slots]
+
+
+def explain(
+    cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
+) -> Explanation:
+    """What ``cron`` means: in English, its next slots, and notes on clock changes.
+
+    Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
+    """
+    spec = normalise_schedule({"cron": cron, "timezone": timezone})
+    start = _now_micros() if after is None else aware("after", after)
+    english, slots, notes = _polos.explain(
+        spec["cron"], spec["timezone"], _limit(count, "count"), start
+    )
+    zone = ZoneInfo(spec["timezone"])
+    upcoming = tuple(from_micros(slot).astimezone(zone) for slot in slots)
+    return Explanation(english, upcoming, tuple(notes))
+
+
+def _now_micros() -> int:
+    return to_micros(datetime.now(_utc_zone.utc))
+
+
+# --- arguments -------------------------------------------------------------------------------
+
+
+def _check_client(client: Any) -> None:
+    from polos.client import PolosClient
+
+    if not isinstance(client, PolosClient):
+        raise InvalidArgumentError(
+            f"client: {shown(client)} given, expected a `PolosClient`; it comes first: "
+            f"`schedules.create(client, workflow=...)`"
+        )
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgumentError(f"id: {shown(value)} given, expected a schedule's id (text)")
+    return value
+
+
+def _limit(value: Any, name: str = "limit") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:
+        raise InvalidArgumentError(
+            f"{name}: {shown(value)} given, expected a whole number of 0 or more"
+        )
+    return value
+
+
+def _workflow_id(value: str | Workflow[Any, Any] | None) -> str | None:
+    return value.id if isinstance(value, Workflow) else value
+
+
+class sync:
+    """The same functions for code without an event loop: they block the calling thread.
+
+    ``schedules.sync.create(client, ...)``; arguments, results and errors are the same.
+    """
+
+    create = staticmethod(blocking(create))
+    create_many = staticmethod(blocking(create_many))
+    get = staticmethod(blocking(get))
+    list = staticmethod(blocking(list))
+    history = staticmethod(blocking(history))
+    update = staticmethod(blocking(update))
+    pause = staticmethod(blocking(pause))
+    resume = staticmethod(blocking(resume))
+    skip = staticmethod(blocking(skip))
+    delete = staticmethod(blocking(delete))
+    trigger = staticmethod(blocking(trigger))
+    backfill = staticmethod(blocking(backfill))

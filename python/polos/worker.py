@@ -1,0 +1,308 @@
+"""``Worker``: executes the workflows of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+from polos import _polos
+from polos._backoff import Backoff, duration
+from polos._declaration import check_identifier
+from polos._describe import shown
+from polos._threads import ThreadPool
+from polos._time import micros_of
+from polos._worker import Executor
+from polos.client import PolosClient
+from polos.exceptions import InvalidArgumentError, WorkerError
+from polos.schedules import declared
+from polos.workflow import Workflow, registry
+
+__all__ = ["Worker", "lifespan", "run"]
+
+_log = logging.getLogger("polos.worker")
+
+# How long signing in may take before the worker goes on without it (the database is in trouble,
+# which has been said, and it will sign in when it can).
+_ENTER_PATIENCE = 10.0
+
+# In virtual time nobody else shares the database: nothing to look for, nobody to show a sign of
+# life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
+_NEVER = micros_of(timedelta(days=36_525))
+
+# How long handlers that were told to stop, and hooks, may take to end when the worker closes.
+_LAST_WORDS = timedelta(seconds=2)
+
+
+class Worker:
+    """Executes the workflows that this process has registered, and no others.
+
+    ``await Worker(client).run()`` works until it is stopped or cancelled; ``async with
+    Worker(client):`` works while the block does.
+
+    :param app: the application's name, owner of the schedules that its decorators declare: those
+        that it no longer declares are retired when it starts. By default the file name or module of
+        the program (``app.py``, ``package.module``).
+    :param workflows: which of the registered workflows; all by default.
+    :param concurrency: most runs under way at once; what there is no room for stays queued in
+        the database, free for other workers.
+    :param lease: how long a worker that has gone silent keeps its runs before others take over.
+    :param drain: how long running handlers may take to finish when the worker stops; what has
+        not finished then goes on elsewhere, from its first unfinished step.
+    :param threads: most threads for sync handlers and sync steps.
+    """
+
+    def __init__(
+        self,
+        client: PolosClient,
+        *,
+        app: str | None = None,
+        workflows: Iterable[Workflow[Any, Any]] | None = None,
+        concurrency: int = 1_000,
+        lease: float | timedelta = timedelta(seconds=15),
+        drain: float | timedelta = timedelta(seconds=10),
+        threads: int = 64,
+    ) -> None:
+        if not isinstance(client, PolosClient):
+            raise InvalidArgumentError(
+                f"client: {shown(client)} given, expected a `PolosClient`: `Worker(PolosClient())`"
+            )
+        self.client = client
+        self.app = check_identifier("app", app if app is not None else _app_name())
+        self._workflows = None if workflows is None else {w.id: w for w in workflows}
+        self._concurrency = _count("concurrency", concurrency)
+        self._lease = duration("lease", lease, zero=False)
+        if self._lease < timedelta(milliseconds=100):
+            raise InvalidArgumentError(f"lease: {lease} given, expected at least 0.1 seconds")
+        self._drain = duration("drain", drain, zero=True)
+        self._thread_count = _count("threads", threads)
+        self._threads: ThreadPool | None = None
+        self._executor: Executor | None = None
+        self._core: _polos.WorkerCore | None = None
+        self._stop_asked: asyncio.Event | None = None
+        self._is_forced = False
+
+    def __repr__(self) -> str:
+        state = "running" if self._executor is not None else "stopped"
+        return f"<Worker app={self.app!r} of {self.client!r}, {state}>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not yet stopped."""
+        return self._executor is not None
+
+    # -- start and stop -----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Sign in and begin. Returns when the worker is known in the database.
+
+        Raises :class:`WorkerError` if it runs already, :class:`StoreError` if the database
+        can't be opened, and what :func:`polos.schedules.create` raises for declared schedules.
+        """
+        if self._executor is not None:
+            raise WorkerError("this worker is running already; make another one to have two")
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.client._opened)
+        workflows = registry() if self._workflows is None else self._workflows
+        self._threads = ThreadPool(self._thread_count, "polos-thread")
+        self._stop_asked = asyncio.Event()
+        self._is_forced = False
+        executor = Executor(self.client, dict(workflows), self._threads, loop)
+        try:
+            core = self.client._opened().start_worker(self._setup(workflows), executor.bridge.core)
+        except BaseException:
+            executor.close()
+            raise
+        executor.core = self._core = core
+        self._executor = executor
+        if not self.client._is_virtual():
+            await asyncio.wait({executor.entered, executor.over}, timeout=_ENTER_PATIENCE,
+                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to drain and return; asked again, it no longer waits for handlers.
+
+        Call it on the worker's loop; from elsewhere, ``loop.call_soon_threadsafe(worker.stop)``.
+        """
+        if self._stop_asked is None:
+            return
+        if self._stop_asked.is_set():
+            self._is_forced = True
+            self._release_all()
+        self._stop_asked.set()
+
+    async def close(self) -> None:
+        """Drain, give back what is left, and sign out. A second time does nothing."""
+        executor, core = self._executor, self._core
+        if executor is None or core is None:
+            return
+        core.drain()
+        if not self._is_forced:
+            await self._finish(executor, self._drain)
+        self._release_all()
+        await self._finish(executor, _LAST_WORDS)
+        await executor.finish_hooks(_LAST_WORDS)
+        self._executor = self._core = None
+        await asyncio.get_running_loop().run_in_executor(None, core.leave)
+        executor.close()
+        if self._threads is not None:
+            self._threads.close()
+
+    async def _finish(self, executor: Executor, patience: timedelta) -> None:
+        """Wait until no run is under way, the worker is forced, or patience is over."""
+        if executor.active and patience > timedelta(0):
+            idle = asyncio.Event()
+            executor.on_idle = idle.set
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(idle.wait(), patience.total_seconds())
+
+    def _release_all(self) -> None:
+        if self._executor is not None:
+            for active in list(self._executor.active.values()):
+                active.stop("released")
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def run(self) -> None:
+        """Work until :meth:`stop`, a signal, or cancellation; then drain.
+
+        In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
+        """
+        await self.start()
+        assert self._stop_asked is not None
+        assert self._executor is not None
+        restore = _on_signals(self.stop)
+        try:
+            stopped = asyncio.ensure_future(self._stop_asked.wait())
+            await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+        finally:
+            try:
+                await self.close()
+            finally:
+                restore()
+
+    # -- set-up -------------------------------------------------------------------------------
+
+    def _setup(self, workflows: dict[str, Workflow[Any, Any]]) -> str:
+        virtual = self.client._is_virtual()
+        return json.dumps(
+            {
+                "app": self.app,
+                "about": {
+                    "polos": _polos.__version__,
+                    "python": platform.python_version(),
+                    "tzdata": _polos.tzdb_version(),
+                    "host": platform.node(),
+                },
+                "workflows": {
+                    id: {
+                        "is_schedulable": workflow.schedulable,
+                        "retry_max": workflow.retries,
+                        "backoff": _backoff(workflow.backoff),
+                        "timeout": None
+                        if workflow.timeout is None
+                        else micros_of(workflow.timeout),
+                    }
+                    for id, workflow in workflows.items()
+                },
+                "declared": [r for r in declared() if r["workflow"] in workflows],
+                "concurrency": self._concurrency,
+                "lease": _NEVER if virtual else micros_of(self._lease),
+                "lead": 0 if virtual else 50_000,
+                "poll_interval": _NEVER if virtual else 200_000,
+                "batch_max": 500,
+            }
+        )
+
+
+def _backoff(backoff: Backoff) -> dict[str, Any]:
+    return {
+        "initial_us": micros_of(backoff.initial),
+        "factor": float(backoff.factor),
+        "maximum_us": micros_of(backoff.maximum),
+        "jitter": float(backoff.jitter),
+    }
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+        raise InvalidArgumentError(
+            f"{name}: {shown(value)} given, expected a whole number of 1 or more"
+        )
+    return value
+
+
+def _app_name() -> str:
+    """What this program is called: the file's name or the module, as it was started."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name not in ("__main__",):
+        return str(spec.name).removesuffix(".__main__")
+    file = getattr(main, "__file__", None)
+    return os.path.basename(file) if file else "interactive"
+
+
+def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
+    """Have SIGINT and SIGTERM call ``act``; gives what undoes it."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    loop = asyncio.get_running_loop()
+    names = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for name in names:
+            loop.add_signal_handler(name, act)
+    except (NotImplementedError, RuntimeError):  # Windows: Ctrl-C cancels the main task
+        return lambda: None
+
+    def restore() -> None:
+        for name in names:
+            loop.remove_signal_handler(name)
+
+    return restore
+
+
+def run(client: PolosClient | None = None, **options: Any) -> None:
+    """Work until SIGINT or SIGTERM: for the bottom of a script.
+
+    ``options`` are those of :class:`Worker`. Without ``client``, the default database.
+    """
+    asyncio.run(Worker(client if client is not None else PolosClient(), **options).run())
+
+
+def lifespan(
+    client: PolosClient, **options: Any
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """A worker for the lifetime of a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
+
+    ``options`` are those of :class:`Worker`.
+    """
+
+    @asynccontextmanager
+    async def context(app: Any) -> AsyncIterator[None]:
+        async with Worker(client, **options):
+            yield
+
+    return context

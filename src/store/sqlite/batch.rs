@@ -1,0 +1,239 @@
+//! A batch of commands inside one transaction.
+
+use super::queries;
+use super::session::Session;
+use crate::calendar::Timestamp;
+use crate::model::WorkerId;
+use crate::store::{Answer, Command, Rejection};
+use rusqlite::{Connection, ErrorCode, Params, Result, Row};
+
+/// Why a command did not get through.
+pub(super) enum Trouble {
+    /// It was rejected.
+    Rejected(Rejection),
+    /// The database failed.
+    Database(rusqlite::Error),
+}
+
+impl From<Rejection> for Trouble {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// The answer of a command.
+pub(super) type Applied<T = Answer> = std::result::Result<T, Trouble>;
+
+/// A worker whose claims are being committed.
+struct Claimant {
+    id: WorkerId,
+    is_in: bool,
+    bumps: i64,
+}
+
+/// A transaction that commands are applied in.
+pub(super) struct Batch<'c> {
+    session: Session<'c>,
+    now: Timestamp,
+    claimants: Vec<Claimant>,
+}
+
+/// Applies the commands as one transaction.
+pub(super) fn commit(
+    connection: &Connection,
+    commands: &[Command],
+    now: Timestamp,
+) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
+    match attempt(connection, commands, now, false) {
+        // A constraint refused what no check foresaw. Which command wrote what by then is unknown, so the whole is
+        // done again with a savepoint around each.
+        Err(error) if refusal(&error).is_some() => attempt(connection, commands, now, true),
+        done => done,
+    }
+}
+
+fn attempt(
+    connection: &Connection,
+    commands: &[Command],
+    now: Timestamp,
+    is_careful: bool,
+) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new() };
+    let answers = batch.all(commands, is_careful);
+    drop(batch);
+    let committed = answers.and_then(|answers| {
+        // Where nothing happened, what was written and undone need not be written out.
+        let end = if answers.iter().all(std::result::Result::is_err) { "ROLLBACK" } else { "COMMIT" };
+        connection.execute_batch(end).map(|()| answers)
+    });
+    if committed.is_err() && !connection.is_autocommit() {
+        // SQLite may have rolled back by itself; a rollback that fails leaves a connection that is thrown away.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    committed
+}
+
+/// What a constraint says, where the error is one that only this command's data can have caused.
+fn refusal(error: &rusqlite::Error) -> Option<String> {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, text) => match failure.code {
+            ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch => {
+                Some(text.clone().unwrap_or_else(|| failure.to_string()))
+            }
+            _ => None,
+        },
+        rusqlite::Error::ToSqlConversionFailure(reason) => Some(reason.to_string()),
+        _ => None,
+    }
+}
+
+impl<'c> Batch<'c> {
+    fn all(
+        &mut self,
+        commands: &[Command],
+        is_careful: bool,
+    ) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            answers.push(if is_careful { self.careful(command)? } else { self.plain(command)? });
+        }
+        self.write_beats()?;
+        Ok(answers)
+    }
+
+    fn plain(&mut self, command: &Command) -> Result<std::result::Result<Answer, Rejection>> {
+        match self.apply(command) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Trouble::Rejected(rejection)) => Ok(Err(rejection)),
+            Err(Trouble::Database(error)) => Err(error),
+        }
+    }
+
+    fn careful(&mut self, command: &Command) -> Result<std::result::Result<Answer, Rejection>> {
+        match self.guarded(|batch| {
+            let answer = batch.apply(command)?;
+            batch.write_beats()?;
+            Ok(answer)
+        }) {
+            Ok(answer) => Ok(Ok(answer)),
+            Err(Trouble::Rejected(rejection)) => Ok(Err(rejection)),
+            Err(Trouble::Database(error)) => match refusal(&error) {
+                Some(reason) => Ok(Err(Rejection::Invalid(reason))),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Does it, or undoes what it wrote.
+    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
+        // Beats of commands before this one must not be undone with it.
+        self.write_beats()?;
+        self.run("SAVEPOINT command", [])?;
+        let done = work(self);
+        if done.is_err() {
+            self.claimants.clear();
+            self.run("ROLLBACK TO command", [])?;
+        }
+        self.run("RELEASE command", [])?;
+        done
+    }
+
+    fn apply(&mut self, command: &Command) -> Applied {
+        match command {
+            Command::EnterWorker(entry) => self.enter_worker(entry),
+            Command::Beat { worker } => self.beat(worker),
+            Command::LeaveWorker { worker } => self.leave_worker(worker),
+            Command::BuryWorker { worker, beat } => self.bury_worker(worker, *beat),
+            Command::PutSchedules(new) => self.put_schedules(new),
+            Command::PatchSchedule { project, id, revision, patch } => {
+                self.patch_schedule(project, id, *revision, patch)
+            }
+            Command::DeleteSchedule { project, id } => self.delete_schedule(project, id),
+            Command::Fire { worker, plan } => self.fire(worker, plan),
+            Command::ClaimRuns { project, worker, workflows, limit, until } => {
+                self.claim_runs(project, worker, workflows, *limit, *until)
+            }
+            Command::CreateRun(new) => self.create_run(new),
+            Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
+            Command::EndRun { run, token, ending, pause_after_failures } => {
+                self.end_run(run, *token, ending, *pause_after_failures)
+            }
+            Command::CancelRun { project, run } => self.cancel_run(project, run),
+            Command::RetryRun { project, run } => self.retry_run(project, run),
+            Command::Sweep { project, before, keep, limit } => self.sweep(project, *before, *keep, *limit),
+        }
+    }
+
+    /// When the commands happen.
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// See [`Session::run`].
+    pub(super) fn run(&mut self, sql: &'static str, params: impl Params) -> Result<usize> {
+        self.session.run(sql, params)
+    }
+
+    /// See [`Session::one`].
+    pub(super) fn one<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.session.one(sql, params, read)
+    }
+
+    /// See [`Session::any`].
+    pub(super) fn any(&mut self, sql: &'static str, params: impl Params) -> Result<bool> {
+        self.session.any(sql, params)
+    }
+
+    /// See [`Session::all`].
+    pub(super) fn all_rows<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.session.all(sql, params, read)
+    }
+
+    /// Whether the worker is signed in. Asked once for a batch of its claims.
+    pub(super) fn is_signed_in(&mut self, worker: &WorkerId) -> Result<bool> {
+        if let Some(known) = self.claimants.iter().find(|known| known.id == *worker) {
+            return Ok(known.is_in);
+        }
+        let is_in = self.any(queries::BEAT, [worker])?;
+        self.claimants.push(Claimant { id: worker.clone(), is_in, bumps: 0 });
+        Ok(is_in)
+    }
+
+    /// Bumps the beat of a worker that is signed in. Written once for a batch of its claims.
+    pub(super) fn bump_beat(&mut self, worker: &WorkerId) -> Result<()> {
+        if self.is_signed_in(worker)?
+            && let Some(known) = self.claimants.iter_mut().find(|known| known.id == *worker)
+        {
+            known.bumps += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes the beats that are due, and forgets what is known of workers: before anything that reads or changes
+    /// them, and at the end.
+    pub(super) fn write_beats(&mut self) -> Result<()> {
+        for worker in std::mem::take(&mut self.claimants) {
+            if worker.bumps > 0 {
+                self.run(queries::BUMP_BEAT, (&worker.id, worker.bumps, self.now()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! What SQLite's errors mean for the caller, with advice.
+
+use crate::store::StoreError;
+use rusqlite::ErrorCode;
+use std::path::Path;
+
+/// Whether waiting a little and trying again may help.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed)
+    )
+}
+
+/// Whether the connection is to be thrown away. After a failed write or sync nobody knows what the system's cache
+/// holds: only a fresh connection reads the truth from the file.
+pub(super) fn is_poison(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        None => false,
+        Some(code) => !matches!(
+            code,
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::DiskFull
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TooBig
+                | ErrorCode::TypeMismatch
+        ),
+    }
+}
+
+/// The error as callers see it, of a database that was opened before.
+pub(super) fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
+    let shown = path.display();
+    let reason = || reason(error);
+    let Some(code) = error.sqlite_error_code() else {
+        return StoreError::Unavailable(format!("the database `{shown}` gave an unexpected answer: {error}"));
+    };
+    match code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+            StoreError::Unavailable(format!(
+                "the database `{shown}` stayed locked by another process; see what else has the file open, \
+                 for instance a backup or an open transaction of the sqlite3 shell"
+            ))
+        }
+        ErrorCode::DiskFull => StoreError::Unavailable(format!(
+            "the disk that holds the database `{shown}` is full; free some space, work then goes on by itself"
+        )),
+        ErrorCode::SystemIoFailure => StoreError::Unavailable(format!(
+            "reading or writing the database `{shown}` failed: {}; check the disk, its quota and its mount",
+            reason()
+        )),
+        ErrorCode::OutOfMemory => StoreError::Unavailable(format!("no memory left to use `{shown}`")),
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
+            StoreError::Corrupt { path: path.into(), reason: reason() }
+        }
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::Unusable {
+            path: path.into(),
+            action: "written",
+            reason: format!("{}; the file and its folder must be writable", reason()),
+        },
+        ErrorCode::CannotOpen => StoreError::Unavailable(format!(
+            "the files of the database `{shown}` can't be opened: {}; check the permissions of its folder and the \
+             limit on open files",
+            reason()
+        )),
+        ErrorCode::NoLargeFileSupport => {
+            StoreError::Unusable { path: path.into(), action: "written", reason: reason() }
+        }
+        _ => StoreError::Unavailable(format!("the database `{shown}` failed: {}", reason())),
+    }
+}
+
+/// The error as callers see it, of a database that is being opened.
+pub(super) fn at_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign(path, "it is not a SQLite file"),
+        Some(ErrorCode::CannotOpen) => StoreError::Unusable {
+            path: path.into(),
+            action: "opened",
+            reason: format!(
+                "{}; the file and its folder must be readable and writable for this user",
+                reason(error)
+            ),
+        },
+        _ => in_use(path, error),
+    }
+}
+
+/// A file that is not ours.
+pub(super) fn foreign(path: &Path, reason: &str) -> StoreError {
+    StoreError::Foreign { path: path.into(), reason: reason.into() }
+}
+
+/// What SQLite says, without the statement: that may hold data.
+pub(super) fn reason(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, text) => {
+            let text = text.clone().unwrap_or_else(|| failure.to_string());
+            format!("{text} (SQLite error {})", failure.extended_code)
+        }
+        rusqlite::Error::SqlInputError { error, msg, .. } => {
+            format!("{msg} (SQLite error {})", error.extended_code)
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,188 @@
+//! The file on disk: making it, and noticing that it is no longer the one that was opened.
+
+use super::failure::foreign;
+use crate::store::StoreError;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// Tells files apart whatever their names.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Identity(u64, u64);
+
+impl Identity {
+    #[cfg(unix)]
+    fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    /// Elsewhere an open file can't be removed or replaced.
+    #[cfg(not(unix))]
+    fn of(_: &Metadata) -> Self {
+        Self(0, 0)
+    }
+}
+
+/// A database file and its write-ahead log, as they were when they were opened.
+#[derive(Debug)]
+pub(super) struct DatabaseFile {
+    pub path: PathBuf,
+    log: PathBuf,
+    identities: [Identity; 2],
+}
+
+impl DatabaseFile {
+    /// Of a database that is open and in WAL mode.
+    pub fn opened(path: &Path) -> Result<Self, StoreError> {
+        let log = beside(path, "-wal");
+        let identity = |path: &Path| {
+            fs::metadata(path).map(|metadata| Identity::of(&metadata)).map_err(|_| replaced(path))
+        };
+        let identities = [identity(path)?, identity(&log)?];
+        Ok(Self { path: path.into(), log, identities })
+    }
+
+    /// Refuses to go on when somebody deleted, moved or replaced a file: what is written then goes nowhere.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let is_same = |path: &Path, identity: Identity| {
+            fs::metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == identity)
+        };
+        if is_same(&self.path, self.identities[0]) && is_same(&self.log, self.identities[1]) {
+            Ok(())
+        } else {
+            Err(replaced(&self.path))
+        }
+    }
+}
+
+fn replaced(path: &Path) -> StoreError {
+    StoreError::Unusable {
+        path: path.into(),
+        action: "written",
+        reason:
+            "it or its `-wal` file was deleted, moved or replaced while in use; put it back, or start again"
+                .into(),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Whether there is a log with something in it.
+pub(super) fn has_log(path: &Path) -> bool {
+    fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Size of the log in bytes.
+pub(super) fn log_size(file: &DatabaseFile) -> u64 {
+    fs::metadata(&file.log).map_or(0, |metadata| metadata.len())
+}
+
+/// Makes sure that there is a file to open, empty where it is new, readable by its owner alone. Gives its size.
+pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
+    let size = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(unusable(path, "opened", "it is a folder; give the path of a file in it".into()));
+        }
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(unusable(path, "opened", "it is not a regular file".into()));
+        }
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            check_folder(path)?;
+            if has_log(path) {
+                return Err(lost_database(path));
+            }
+            create(path)?;
+            0
+        }
+        Err(error) => return Err(unusable(path, "opened", explain(&error))),
+    };
+    if size == 0 && has_log(path) {
+        return Err(lost_database(path));
+    }
+    Ok(size)
+}
+
+fn lost_database(path: &Path) -> StoreError {
+    unusable(
+        path,
+        "opened",
+        "it is gone, but its `-wal` file is still there; put the database back, or move that file away"
+            .into(),
+    )
+}
+
+fn check_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = folder_of(path);
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(unusable(path, "created", format!("`{}` is not a folder", folder.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(unusable(
+            path,
+            "created",
+            format!("there is no folder `{}`; make it first", folder.display()),
+        )),
+        Err(error) => Err(unusable(path, "created", explain(&error))),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates the file. SQLite gives its `-wal` and `-shm` files the same mode.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => {}
+        // Another process was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(unusable(path, "created", explain(&error))),
+    }
+    // The name is to survive a loss of power, too. Where folders can't be synced, there is nothing to do about it.
+    #[cfg(unix)]
+    let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("{error}; the file and its folder must be readable and writable for this user")
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn unusable(path: &Path, action: &'static str, reason: String) -> StoreError {
+    StoreError::Unusable { path: path.into(), action, reason }
+}
+
+/// The path as a URI that reads the file as it is, without locks, journals or a log.
+pub(super) fn immutable_uri(path: &Path) -> Result<String, StoreError> {
+    let Some(text) = path.to_str() else {
+        return Err(unusable(path, "opened", "its name is not valid Unicode".into()));
+    };
+    if text.contains('\0') {
+        return Err(foreign(path, "its name holds a NUL"));
+    }
+    let mut uri = String::from("file:");
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
+                uri.push(char::from(byte));
+            }
+            _ => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Ok(uri)
+}

@@ -1,0 +1,188 @@
+//! Opening: nothing is changed before the file is known to be ours.
+
+use super::SqliteOptions;
+use super::Synchronous;
+use super::failure::{at_opening, is_busy};
+use super::file::{self, DatabaseFile};
+use super::patience::Patience;
+use super::schema::{Header, migrate, newest_version};
+use crate::store::StoreError;
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Result};
+use std::path::Path;
+use std::time::Duration;
+
+/// One opening at a time in this process. Closing any descriptor of a file drops all locks that the process has on
+/// it, so a file that was just created must not get into use before its first descriptor is closed.
+static OPENING: Mutex<()> = Mutex::new(());
+
+/// Opens the database, creating it where there is none.
+pub(super) fn open(path: &Path, options: &SqliteOptions) -> std::result::Result<DatabaseFile, StoreError> {
+    let opening = OPENING.lock();
+    let size = file::prepare(path)?;
+    if size > 0 {
+        look(path)?;
+    }
+    let connection = connect_raw(path, options).map_err(|error| at_opening(path, &error))?;
+    drop(opening);
+
+    let header =
+        patiently(options, || Header::read(&connection)).map_err(|error| at_opening(path, &error))?;
+    header.check(path)?;
+    if header.version < newest_version() {
+        migrate(&connection, path)?;
+    }
+    use_log(&connection, path, options)?;
+    // The log exists from the first read on.
+    patiently(options, || Header::read(&connection)).map_err(|error| at_opening(path, &error))?;
+    DatabaseFile::opened(path)
+}
+
+/// Looks at a file without touching it or anything beside it, and refuses what is not ours.
+fn look(path: &Path) -> std::result::Result<(), StoreError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let looked = Connection::open_with_flags(file::immutable_uri(path)?, flags)
+        .and_then(|connection| Header::read(&connection));
+    match looked {
+        Ok(header) => header.check(path),
+        // While a log waits to be written back, the file alone may look torn.
+        Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && file::has_log(path) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(at_opening(path, &error)),
+    }
+}
+
+/// Switches the file to a write-ahead log, which it then keeps.
+fn use_log(
+    connection: &Connection,
+    path: &Path,
+    options: &SqliteOptions,
+) -> std::result::Result<(), StoreError> {
+    let switch = || -> Result<String> {
+        let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        if mode == "wal" {
+            return Ok(mode);
+        }
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+    };
+    let mode = patiently(options, switch).map_err(|error| at_opening(path, &error))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(StoreError::Unusable {
+        path: path.into(),
+        action: "opened",
+        reason:
+            "its file system can't share memory between processes, as network drives often can't; choose a \
+                 path on a local disk"
+                .into(),
+    })
+}
+
+/// Tries again while others hold the database; not every lock asks the busy handler.
+pub(super) fn patiently<T>(options: &SqliteOptions, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut patience = None;
+    loop {
+        match work() {
+            Err(error) if is_busy(&error) => {
+                let patience = patience.get_or_insert_with(|| Patience::of(options.busy_timeout, seed()));
+                if !patience.wait() {
+                    return Err(error);
+                }
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Another one in each process and thread.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// A connection to a file that exists.
+fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+    // Without CREATE: an empty database must never take the place of one that has vanished.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    let mut patience = Patience::of(options.busy_timeout, seed());
+    connection.busy_handler(Some(move |tries: i32| {
+        if tries == 0 {
+            patience.renew();
+        }
+        patience.wait()
+    }))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // Whoever leaves last would otherwise write the log back, also into a file that was found not to be ours.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match options.synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        },
+    )?;
+    Ok(connection)
+}
+
+/// What a connection is for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Commits.
+    Write,
+    /// Answers questions.
+    Read,
+}
+
+/// A further connection to a database that was opened and checked.
+pub(super) fn connect(
+    file: &DatabaseFile,
+    options: &SqliteOptions,
+    purpose: Purpose,
+) -> std::result::Result<Connection, StoreError> {
+    file.check()?;
+    let connection = patiently(options, || {
+        let connection = connect_raw(&file.path, options)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        match purpose {
+            Purpose::Write => {
+                connection.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
+                connection.pragma_update(None, "wal_autocheckpoint", PAGES_PER_CHECKPOINT)?;
+                connection.pragma_update(None, "journal_size_limit", LOG_SIZE_KEPT)?;
+            }
+            Purpose::Read => {
+                connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
+                connection.pragma_update(None, "query_only", true)?;
+            }
+        }
+        Ok(connection)
+    });
+    let connection = connection.map_err(|error| at_opening(&file.path, &error))?;
+    // Replaced between the check and the opening?
+    file.check()?;
+    Ok(connection)
+}
+
+/// Page cache of the writing connection.
+const WRITE_CACHE_KIB: i64 = 16 * 1024;
+/// Page cache of a reading connection.
+const READ_CACHE_KIB: i64 = 4 * 1024;
+/// The log is written back after so many pages: 16 MB. More makes a checkpoint cheaper per commit, and longer.
+const PAGES_PER_CHECKPOINT: i64 = 4096;
+/// A longer log shrinks to this when it starts over.
+const LOG_SIZE_KEPT: i64 = 64 * 1024 * 1024;
+
+/// Used where none is given.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);

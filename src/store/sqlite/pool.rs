@@ -1,0 +1,154 @@
+//! Connections, and what becomes of one that failed.
+
+use super::SqliteOptions;
+use super::failure::{in_use, is_poison};
+use super::file::{self, DatabaseFile};
+use super::open::{Purpose, connect, patiently};
+use super::read::View;
+use super::session::Session;
+use crate::store::StoreError;
+use parking_lot::{Condvar, Mutex};
+use rusqlite::{Connection, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A log beyond this is written back at once, even if that holds up commits: 128 MB.
+const LOG_SIZE_MAX: u64 = 128 * 1024 * 1024;
+
+/// One connection that takes turns. A connection that failed is thrown away, and the next use opens another.
+pub(super) struct Lane {
+    file: Arc<DatabaseFile>,
+    options: SqliteOptions,
+    purpose: Purpose,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Lane {
+    pub fn new(file: Arc<DatabaseFile>, options: SqliteOptions, purpose: Purpose) -> Self {
+        Self { file, options, purpose, connection: Mutex::new(None) }
+    }
+
+    pub fn file(&self) -> &DatabaseFile {
+        &self.file
+    }
+
+    /// Opens the connection ahead of its first use.
+    pub fn open(&self) -> std::result::Result<(), StoreError> {
+        *self.connection.lock() = Some(connect(&self.file, &self.options, self.purpose)?);
+        Ok(())
+    }
+
+    /// Works with the connection.
+    pub fn with<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> std::result::Result<T, StoreError> {
+        self.with_renewals(&AtomicU64::new(0), work)
+    }
+
+    /// The same, counting how often the connection was opened.
+    pub fn with_renewals<T>(
+        &self,
+        renewals: &AtomicU64,
+        work: impl Fn(&Connection) -> Result<T>,
+    ) -> std::result::Result<T, StoreError> {
+        self.file.check()?;
+        let mut place = self.connection.lock();
+        let connection = match &mut *place {
+            Some(connection) => connection,
+            None => {
+                renewals.fetch_add(1, Ordering::AcqRel);
+                place.insert(connect(&self.file, &self.options, self.purpose)?)
+            }
+        };
+        patiently(&self.options, || work(connection)).map_err(|error| {
+            if is_poison(&error) {
+                *place = None;
+            }
+            in_use(&self.file.path, &error)
+        })
+    }
+
+    /// Keeps the log from growing without end where checkpoints keep being cut short by readers.
+    pub fn bound_log(&self) {
+        if file::log_size(&self.file) <= LOG_SIZE_MAX {
+            return;
+        }
+        if let Some(connection) = &*self.connection.lock() {
+            // What stays in the log is still safe there; the next commit tries again.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
+    }
+}
+
+/// Connections that answer questions.
+pub(super) struct Pool {
+    file: Arc<DatabaseFile>,
+    options: SqliteOptions,
+    state: Mutex<PoolState>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct PoolState {
+    idle: Vec<Connection>,
+    open: usize,
+}
+
+impl Pool {
+    pub fn new(file: Arc<DatabaseFile>, options: SqliteOptions) -> Self {
+        Self { file, options, state: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// Answers a question from one snapshot.
+    pub fn read<T>(
+        &self,
+        question: impl Fn(&mut View<'_>) -> Result<T>,
+    ) -> std::result::Result<T, StoreError> {
+        self.file.check()?;
+        let connection = self.take()?;
+        let answer = patiently(&self.options, || {
+            connection.prepare_cached("BEGIN")?.execute([])?;
+            let answer = question(&mut View { session: Session::on(&connection) });
+            let ended = connection.prepare_cached("COMMIT").and_then(|mut end| end.execute([]));
+            if ended.is_err() && !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+            let answer = answer?;
+            ended.map(|_| answer)
+        });
+        match answer {
+            Ok(answer) => {
+                self.put_back(Some(connection));
+                Ok(answer)
+            }
+            Err(error) => {
+                self.put_back((!is_poison(&error)).then_some(connection));
+                Err(in_use(&self.file.path, &error))
+            }
+        }
+    }
+
+    fn take(&self) -> std::result::Result<Connection, StoreError> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(connection) = state.idle.pop() {
+                return Ok(connection);
+            }
+            if state.open < self.options.readers.max(1) {
+                state.open += 1;
+                break;
+            }
+            self.returned.wait(&mut state);
+        }
+        drop(state);
+        connect(&self.file, &self.options, Purpose::Read).inspect_err(|_| self.put_back(None))
+    }
+
+    fn put_back(&self, connection: Option<Connection>) {
+        let mut state = self.state.lock();
+        match connection {
+            Some(connection) => state.idle.push(connection),
+            None => state.open -= 1,
+        }
+        drop(state);
+        self.returned.notify_one();
+    }
+}

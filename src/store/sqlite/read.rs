@@ -1,0 +1,325 @@
+//! Questions, each answered from one snapshot.
+
+use super::merge::merge;
+use super::queries;
+use super::rows::{Columns, limit_to_sql};
+use super::session::Session;
+use crate::calendar::Timestamp;
+use crate::model::{
+    Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
+    WorkerId, WorkflowEntry,
+};
+use crate::store::history::cut_page;
+use crate::store::names::{shown_state, state_word};
+use crate::store::rules::{BEHIND, LIVE, OVER};
+use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use rusqlite::{Result, params};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A snapshot.
+pub(super) struct View<'c> {
+    pub session: Session<'c>,
+}
+
+/// Behind every identifier: no UTF-8 text begins with this byte, and texts compare as bytes.
+const LAST: &[u8] = &[0xff];
+
+impl View<'_> {
+    pub fn due(
+        &mut self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>> {
+        let workflows: Vec<&Arc<str>> = workflows.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let due = merge(workflows.len(), limit, |source, offset, count| {
+            self.session.all(
+                queries::DUE_HEADS,
+                params![project, workflows[source], until, limit_to_sql(count), limit_to_sql(offset)],
+                |row| {
+                    let mut columns = Columns::of(row);
+                    let key = (columns.time()?, columns.schedule_id()?);
+                    let id = key.1.clone();
+                    Ok((key, id))
+                },
+            )
+        })?;
+        let mut schedules = Vec::with_capacity(due.len());
+        for id in due {
+            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [&id], |row| {
+                let mut columns = Columns::of(row);
+                let schedule = columns.schedule()?;
+                let live_count = columns.small_count()?;
+                let buffered_count = columns.small_count()?;
+                Ok(DueSchedule {
+                    schedule,
+                    unfinished_count: live_count.saturating_add(buffered_count),
+                    buffered_count,
+                })
+            })?);
+        }
+        Ok(schedules)
+    }
+
+    pub fn next_wake(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
+        let mut wake = Wake::default();
+        let earlier =
+            |known: Option<Timestamp>, found: Option<Timestamp>| known.into_iter().chain(found).min();
+        for workflow in workflows {
+            let mut head =
+                |sql| self.session.one(sql, params![project, workflow], |row| Columns::of(row).time());
+            wake.slot = earlier(wake.slot, head(queries::NEXT_SLOT)?);
+            wake.run = earlier(wake.run, head(queries::NEXT_AVAILABLE)?);
+        }
+        Ok(wake)
+    }
+
+    pub fn cancel_requests(&mut self, worker: &WorkerId) -> Result<Vec<RunId>> {
+        self.session.all(queries::CANCEL_REQUESTS, [worker], |row| Columns::of(row).run_id())
+    }
+
+    pub fn claims_stand(&mut self, claims: &[(RunId, Token)]) -> Result<Vec<bool>> {
+        claims.iter().map(|(run, token)| self.session.any(queries::STANDS, params![run, token])).collect()
+    }
+
+    pub fn peers(&mut self, project: &str) -> Result<Vec<Peer>> {
+        let mut peers = self.session.all(queries::PEERS, [project], |row| {
+            let mut columns = Columns::of(row);
+            Ok(Peer {
+                id: WorkerId::from(&*columns.text()?),
+                app: columns.text()?,
+                host: columns.text()?,
+                pid: columns.int()?,
+                process_mark: columns.text()?,
+                about: columns.text()?,
+                beat: columns.int()?,
+                entered_at: columns.time()?,
+                beat_at: columns.time()?,
+                held_count: columns.count()?,
+                workflows: Vec::new(),
+            })
+        })?;
+        for peer in &mut peers {
+            peer.workflows =
+                self.session.all(queries::WORKER_WORKFLOWS, [&peer.id], |row| Columns::of(row).text())?;
+        }
+        Ok(peers)
+    }
+
+    pub fn workflows(&mut self, project: &str) -> Result<Vec<WorkflowEntry>> {
+        self.session.all(queries::WORKFLOWS, [project], |row| {
+            let mut columns = Columns::of(row);
+            Ok(WorkflowEntry { id: columns.text()?, schedulable: columns.flag()? })
+        })
+    }
+
+    pub fn schedule(&mut self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>> {
+        self.session.one(queries::SCHEDULE, params![id, project], |row| Columns::of(row).schedule())
+    }
+
+    pub fn schedules(
+        &mut self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>> {
+        let after = page.after.as_deref().unwrap_or("");
+        let limit = limit_to_sql(page.limit);
+        let ScheduleFilter { workflow, key, status, owner } = filter;
+        let read = |row: &rusqlite::Row<'_>| Columns::of(row).schedule();
+        let session = &mut self.session;
+        if key.is_some() {
+            let params = params![project, after, limit, status, owner, workflow, key];
+            session.all(queries::SCHEDULES_BY_KEY, params, read)
+        } else if workflow.is_some() {
+            let params = params![project, after, limit, status, owner, workflow];
+            session.all(queries::SCHEDULES_BY_WORKFLOW, params, read)
+        } else if owner.is_some() {
+            session.all(queries::SCHEDULES_BY_OWNER, params![project, after, limit, status, owner], read)
+        } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
+            session.all(queries::SCHEDULES_BY_STATUS, params![project, after, limit, status], read)
+        } else {
+            session.all(queries::SCHEDULES, params![project, after, limit, status], read)
+        }
+    }
+
+    pub fn history(
+        &mut self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>> {
+        let before = page.after.as_deref().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
+        // One more than asked for shows whether the page cuts through slots that are equal.
+        let count = page.limit.saturating_add(1);
+        let mut entries = self.entries(project, id, i64::MIN..before, count)?;
+        if let Some(newest) = entries.first().map(|entry| entry.from)
+            && entries.get(page.limit).is_some_and(|entry| entry.from == newest)
+        {
+            let slot = newest.as_micros();
+            entries = self.entries(project, id, slot..slot.saturating_add(1), usize::MAX)?;
+        }
+        cut_page(&mut entries, page.limit);
+        if entries.is_empty() {
+            let exists = self.session.any(queries::HAS_SCHEDULE, params![id, project])?
+                || !self.entries(project, id, i64::MIN..i64::MAX, 1)?.is_empty();
+            return Ok(exists.then_some(entries));
+        }
+        Ok(Some(entries))
+    }
+
+    /// History in a range of slots, newest first, at least `count` where there are so many.
+    fn entries(
+        &mut self,
+        project: &str,
+        id: &ScheduleId,
+        slots: std::ops::Range<i64>,
+        count: usize,
+    ) -> Result<Vec<LedgerEntry>> {
+        let count = limit_to_sql(count);
+        let mut runs = Vec::new();
+        for phase in [OVER, LIVE, BEHIND] {
+            runs.extend(self.session.all(
+                queries::HISTORY_RUNS,
+                params![id, phase, slots.end, slots.start, project, count],
+                |row| {
+                    let mut columns = Columns::of(row);
+                    let (slot, no) = (columns.time()?, columns.int()?);
+                    let entry = LedgerEntry {
+                        from: slot,
+                        until: slot,
+                        count: 1,
+                        fate: Fate::Ran,
+                        reason: shown_state(columns.state()?).into(),
+                        run: Some(columns.run_id()?),
+                        started_at: columns.optional_time()?,
+                        worker: columns.optional_worker_id()?,
+                    };
+                    Ok((no, entry))
+                },
+            )?);
+        }
+        runs.sort_by_key(|(no, entry)| Reverse((entry.from, *no)));
+        let lines = self.session.all(
+            queries::HISTORY_LINES,
+            params![id, slots.end, slots.start, project, count],
+            |row| {
+                let mut columns = Columns::of(row);
+                Ok(LedgerEntry {
+                    from: columns.time()?,
+                    until: columns.time()?,
+                    count: columns.count()?,
+                    fate: columns.word()?.unwrap_or(Fate::Missed),
+                    reason: columns.text()?,
+                    run: None,
+                    started_at: None,
+                    worker: None,
+                })
+            },
+        )?;
+        let mut entries: Vec<_> = runs.into_iter().map(|(_, entry)| entry).chain(lines).collect();
+        entries.sort_by_key(|entry| Reverse(entry.from));
+        Ok(entries)
+    }
+
+    pub fn run(&mut self, project: &str, id: &RunId) -> Result<Option<Run>> {
+        self.session.one(queries::RUN, params![id, project], |row| Columns::of(row).run())
+    }
+
+    pub fn runs(&mut self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
+        let mut before = (i64::MAX, None);
+        if let Some(after) = &page.after {
+            let place = self.session.one(queries::PLACE_OF_RUN, params![after, project], |row| row.get(0))?;
+            match place {
+                Some(created_at) => before = (created_at, Some(after.as_str())),
+                None => return Ok(Vec::new()),
+            }
+        }
+        let before_id: &dyn rusqlite::ToSql = match &before.1 {
+            Some(id) => id,
+            None => &LAST,
+        };
+        let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
+        let states = spell(&filter.states);
+        if let Some(schedule) = &filter.schedule {
+            return self.session.all(
+                queries::RUNS_OF_SCHEDULE,
+                params![
+                    project,
+                    schedule,
+                    before.0,
+                    before_id,
+                    since,
+                    filter.key,
+                    states,
+                    limit_to_sql(page.limit),
+                    filter.workflow
+                ],
+                |row| Columns::of(row).run(),
+            );
+        }
+        let workflows = match &filter.workflow {
+            Some(workflow) => vec![Arc::clone(workflow)],
+            None => self.workflows_with_runs(project)?,
+        };
+        let newest = merge(workflows.len(), page.limit, |source, offset, count| {
+            self.session.all(
+                queries::RUN_HEADS,
+                params![
+                    project,
+                    workflows[source],
+                    before.0,
+                    before_id,
+                    since,
+                    filter.key,
+                    states,
+                    limit_to_sql(count),
+                    limit_to_sql(offset)
+                ],
+                |row| {
+                    let mut columns = Columns::of(row);
+                    let key = Reverse((columns.time()?, columns.run_id()?));
+                    Ok((key, columns.int()?))
+                },
+            )
+        })?;
+        let mut runs = Vec::with_capacity(newest.len());
+        for no in newest {
+            runs.extend(self.session.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?);
+        }
+        Ok(runs)
+    }
+
+    /// Skips from one workflow to the next, whatever number of runs each has.
+    fn workflows_with_runs(&mut self, project: &str) -> Result<Vec<Arc<str>>> {
+        let mut workflows: Vec<Arc<str>> = Vec::new();
+        // Behind nothing: also the empty name is found.
+        let mut next = self.session.one(queries::FIRST_WORKFLOW, [project], |row| Columns::of(row).text())?;
+        while let Some(workflow) = next {
+            next = self
+                .session
+                .one(queries::NEXT_WORKFLOW, params![project, workflow], |row| Columns::of(row).text())?;
+            workflows.push(workflow);
+        }
+        Ok(workflows)
+    }
+
+    pub fn steps(&mut self, id: &RunId) -> Result<Vec<StepRecord>> {
+        self.session.all(queries::STEPS_OF_RUN, [id], |row| Columns::of(row).step())
+    }
+
+    pub fn previous_result(&mut self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>> {
+        let created_at: Option<i64> = self.session.one(queries::CREATED_AT, [before], |row| row.get(0))?;
+        let Some(created_at) = created_at else { return Ok(None) };
+        self.session
+            .one(queries::PREVIOUS_RESULT, params![schedule, created_at], |row| Columns::of(row).run())
+    }
+}
+
+/// States in one text. No state's word is part of another's.
+fn spell(states: &[RunState]) -> String {
+    states.iter().map(|state| state_word(*state)).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,245 @@
+//! Commands about runs and steps: creating and claiming them.
+
+use super::batch::{Applied, Batch};
+use super::merge::merge;
+use super::queries;
+use super::rows::{Columns, limit_to_sql};
+use super::schedules::NOBODY;
+use crate::calendar::Timestamp;
+use crate::model::{
+    Admission, ClaimedRun, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord,
+    Token, WorkerId,
+};
+use crate::store::rules;
+use crate::store::{Answer, Rejection};
+use rusqlite::{Result, Row, params};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a fire needs of its schedule.
+struct Decided {
+    project: Arc<str>,
+    workflow: Arc<str>,
+    key: Arc<str>,
+    spec: Arc<str>,
+    input: Option<Arc<str>>,
+    last_slot: Option<Timestamp>,
+    has_kept_run: bool,
+}
+
+impl Decided {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let mut columns = Columns::of(row);
+        Ok(Self {
+            project: columns.text()?,
+            workflow: columns.text()?,
+            key: columns.text()?,
+            spec: columns.text()?,
+            input: columns.optional_text()?,
+            last_slot: columns.optional_time()?,
+            has_kept_run: columns.flag()?,
+        })
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn fire(&mut self, worker: &WorkerId, plan: &FirePlan) -> Applied {
+        let schedule = self
+            .one(queries::DECIDED, params![plan.schedule, plan.revision], Decided::read)?
+            .ok_or(Rejection::Stale)?;
+        let claims = plan.runs.iter().any(|run| run.admission == Admission::Claim);
+        if claims && !self.is_signed_in(worker)? {
+            return Err(Rejection::WorkerGone.into());
+        }
+        if plan.cancel_unfinished {
+            self.cancel_unfinished(&plan.schedule)?;
+        }
+
+        let mut created = 0;
+        let mut last_slot = schedule.last_slot;
+        let mut claimed = Vec::with_capacity(plan.runs.len());
+        let facts = rules::ScheduleFacts {
+            id: &plan.schedule,
+            project: &schedule.project,
+            workflow: &schedule.workflow,
+            key: &schedule.key,
+            input: schedule.input.as_ref(),
+            timezone: &rules::zone_of(&schedule.spec),
+            revision: plan.revision,
+        };
+        for planned in &plan.runs {
+            let mut run = rules::planned_run(planned, &facts, self.now());
+            match planned.admission {
+                Admission::Claim => {
+                    rules::claim(&mut run, worker, self.now());
+                }
+                Admission::Queue => {}
+                Admission::Behind => run.state = self.state_behind(&plan.schedule)?,
+            }
+            if !self.insert_run(&run)? {
+                continue;
+            }
+            created += 1;
+            last_slot = Some(planned.slot);
+            if planned.admission == Admission::Claim {
+                claimed.push(ClaimedRun { run, journal: Vec::new() });
+            }
+        }
+        if created > 0 && schedule.has_kept_run {
+            self.reconsider_runs(&plan.schedule)?;
+        }
+        if !claimed.is_empty() {
+            self.bump_beat(worker)?;
+        }
+
+        if plan.status == ScheduleStatus::Active {
+            self.run(queries::MOVE_ON, params![plan.schedule, plan.next_slot, last_slot, created])?;
+        } else {
+            self.run(
+                queries::MOVE_ON_TO_STATUS,
+                params![plan.schedule, plan.next_slot, last_slot, created, plan.status],
+            )?;
+        }
+        self.add_ledger(&schedule.project, &plan.schedule, &plan.ledger)?;
+        Ok(Answer::Claimed(claimed))
+    }
+
+    /// The state of a new run that is to wait for the others of its schedule.
+    fn state_behind(&mut self, schedule: &ScheduleId) -> Result<RunState> {
+        let is_behind = self.any(queries::HAS_LIVE, params![schedule, NOBODY])?;
+        Ok(if is_behind { RunState::Buffered } else { RunState::Queued })
+    }
+
+    /// Inserts a run, unless it exists.
+    fn insert_run(&mut self, run: &Run) -> Result<bool> {
+        let inserted = self.run(
+            queries::INSERT_RUN,
+            params![
+                run.id,
+                run.project,
+                run.workflow,
+                run.key,
+                run.schedule_id,
+                run.slot,
+                run.last_slot,
+                run.upcoming,
+                run.timezone,
+                run.origin,
+                run.payload,
+                run.input,
+                run.state,
+                run.attempt,
+                run.token,
+                run.worker,
+                run.available_at,
+                run.created_at,
+                run.started_at,
+                run.parent,
+                run.idempotency_key
+            ],
+        )?;
+        Ok(inserted > 0)
+    }
+
+    pub(super) fn claim_runs(
+        &mut self,
+        project: &str,
+        worker: &WorkerId,
+        workflows: &[Arc<str>],
+        limit: usize,
+        until: Timestamp,
+    ) -> Applied {
+        if !self.is_signed_in(worker)? {
+            return Err(Rejection::WorkerGone.into());
+        }
+        let workflows: Vec<&Arc<str>> = workflows.iter().collect::<BTreeSet<_>>().into_iter().collect();
+        let available = merge(workflows.len(), limit, |source, offset, count| {
+            self.all_rows(
+                queries::CLAIMABLE_HEADS,
+                params![project, workflows[source], until, limit_to_sql(count), limit_to_sql(offset)],
+                |row| {
+                    let mut columns = Columns::of(row);
+                    let key = (columns.time()?, columns.optional_time()?, columns.run_id()?);
+                    Ok((key, columns.int()?))
+                },
+            )
+        })?;
+        let mut claimed = Vec::with_capacity(available.len());
+        for no in available {
+            claimed.extend(self.claim_run(no, worker)?);
+        }
+        if !claimed.is_empty() {
+            self.bump_beat(worker)?;
+        }
+        Ok(Answer::Claimed(claimed))
+    }
+
+    fn claim_run(&mut self, no: i64, worker: &WorkerId) -> Result<Option<ClaimedRun>> {
+        let Some(mut run) = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())? else {
+            return Ok(None);
+        };
+        let is_fresh = run.started_at.is_none();
+        rules::claim(&mut run, worker, self.now());
+        self.run(queries::CLAIM_RUN, params![no, run.token, run.worker, run.started_at])?;
+        let journal = if is_fresh {
+            Vec::new()
+        } else {
+            self.all_rows(queries::STEPS, [no], |row| Columns::of(row).step())?
+        };
+        Ok(Some(ClaimedRun { run, journal }))
+    }
+
+    pub(super) fn create_run(&mut self, new: &NewRun) -> Applied {
+        if self.any(queries::HAS_RUN, [&new.id])? {
+            return Ok(Answer::Created { run: new.id.clone(), is_new: false });
+        }
+        if let Some(key) = &new.idempotency_key {
+            let known =
+                self.one(queries::RUN_BY_IDEMPOTENCY_KEY, params![new.project, new.workflow, key], |row| {
+                    Columns::of(row).run_id()
+                })?;
+            if let Some(run) = known {
+                return Ok(Answer::Created { run, is_new: false });
+            }
+        }
+        if let Some(id) = rules::needs_schedule(new)
+            && !self.any(queries::HAS_SCHEDULE, params![id, new.project])?
+        {
+            return Err(Rejection::ScheduleNotFound(id.clone()).into());
+        }
+        let mut run = rules::new_run(new, self.now());
+        if let Some(id) = &new.schedule_id {
+            if new.behind {
+                run.state = self.state_behind(id)?;
+            }
+            self.run(queries::BUMP_REVISION, [id])?;
+            if self.one(queries::HAS_KEPT_RUN, [id], |row| row.get(0))?.unwrap_or(false) {
+                self.reconsider_runs(id)?;
+            }
+        }
+        self.insert_run(&run)?;
+        Ok(Answer::Created { run: run.id, is_new: true })
+    }
+
+    pub(super) fn record_step(&mut self, run: &RunId, token: Token, step: &StepRecord) -> Applied {
+        let no = self
+            .one(queries::STANDS, params![run, token], |row| row.get::<_, i64>(0))?
+            .ok_or(Rejection::Fenced)?;
+        self.run(
+            queries::RECORD_STEP,
+            params![
+                no,
+                step.name,
+                step.state,
+                step.attempt,
+                step.run_attempt,
+                step.wakes_at,
+                step.started_at,
+                step.finished_at,
+                step.result,
+                step.error
+            ],
+        )?;
+        Ok(Answer::Done)
+    }
+}

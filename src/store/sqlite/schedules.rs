@@ -1,0 +1,277 @@
+//! Commands about schedules and workers.
+
+use super::batch::{Applied, Batch, Trouble};
+use super::queries;
+use super::rows::{Columns, count_to_sql};
+use crate::model::{
+    LedgerLine, NewSchedule, Origin, RunId, RunState, ScheduleId, Token, WorkerEntry, WorkerId,
+};
+use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
+use crate::store::{Answer, Patch, Rejection};
+use rusqlite::{ErrorCode, Result, params};
+use std::collections::BTreeSet;
+
+impl Batch<'_> {
+    pub(super) fn enter_worker(&mut self, entry: &WorkerEntry) -> Applied {
+        self.guarded(|batch| batch.enter(entry))
+    }
+
+    fn enter(&mut self, entry: &WorkerEntry) -> Applied {
+        self.run(
+            queries::ENTER_WORKER,
+            params![
+                entry.id,
+                entry.project,
+                entry.app,
+                entry.host,
+                entry.pid,
+                entry.process_mark,
+                entry.about,
+                self.now()
+            ],
+        )?;
+        self.run(queries::DELETE_WORKER_WORKFLOWS, [&entry.id])?;
+        for workflow in &entry.workflows {
+            self.run(queries::INSERT_WORKER_WORKFLOW, params![entry.id, workflow.id])?;
+            self.run(queries::PUT_WORKFLOW, params![entry.project, workflow.id, workflow.schedulable])?;
+        }
+
+        let mut declared = BTreeSet::new();
+        for new in &entry.declared {
+            declared.insert(self.put_schedule(new)?);
+        }
+        let owned = self.all_rows(queries::OWNED, params![entry.project, entry.app], |row| {
+            Columns::of(row).stored_schedule()
+        })?;
+        for mut row in owned {
+            if declared.contains(&row.schedule.id) {
+                continue;
+            }
+            let taken = self.take_back(&row.schedule.id)?;
+            rules::take_back(&mut row.schedule, &taken);
+            rules::retire(&mut row.schedule, &entry.app, self.now());
+            self.update_schedule(&row)?;
+            self.release(&row.schedule.id, NOBODY)?;
+        }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn beat(&mut self, worker: &WorkerId) -> Applied {
+        if !self.is_signed_in(worker)? {
+            return Err(Rejection::WorkerGone.into());
+        }
+        self.bump_beat(worker)?;
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn leave_worker(&mut self, worker: &WorkerId) -> Applied {
+        self.write_beats()?;
+        let held = self.free_held_runs(worker)?;
+        if self.run(queries::DELETE_WORKER, [worker])? > 0 {
+            self.run(queries::DELETE_WORKER_WORKFLOWS, [worker])?;
+        }
+        Ok(Answer::Count(held))
+    }
+
+    pub(super) fn bury_worker(&mut self, worker: &WorkerId, beat: i64) -> Applied {
+        self.write_beats()?;
+        match self.one(queries::BEAT, [worker], |row| row.get::<_, i64>(0))? {
+            Some(newest) if newest != beat => Err(Rejection::Stale.into()),
+            Some(_) | None => self.leave_worker(worker),
+        }
+    }
+
+    pub(super) fn put_schedules(&mut self, new: &[NewSchedule]) -> Applied {
+        let put = |batch: &mut Self| -> Applied<Vec<ScheduleId>> {
+            new.iter().map(|new| batch.put_schedule(new)).collect()
+        };
+        // A single one is refused by its first statement that writes, if at all.
+        let ids = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
+        Ok(Answer::Schedules(ids))
+    }
+
+    fn put_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
+        let stored =
+            self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
+                Columns::of(row).stored_schedule()
+            })?;
+        let Some(mut row) = stored else {
+            self.insert_schedule(new)?;
+            return Ok(new.id.clone());
+        };
+        let id = row.schedule.id.clone();
+        if rules::put_changes(&row, new) {
+            let taken = self.take_back(&id)?;
+            rules::take_back(&mut row.schedule, &taken);
+            let missed = rules::put(&mut row, new, self.now());
+            self.update_schedule(&row)?;
+            self.add_ledger(&new.project, &id, missed.as_slice())?;
+            self.release(&id, NOBODY)?;
+        }
+        Ok(id)
+    }
+
+    fn insert_schedule(&mut self, new: &NewSchedule) -> Applied<()> {
+        let StoredSchedule { schedule, cadence } = rules::create_schedule(new, self.now());
+        let inserted = self.run(
+            queries::INSERT_SCHEDULE,
+            params![
+                schedule.id,
+                schedule.project,
+                schedule.workflow,
+                schedule.key,
+                schedule.owner,
+                schedule.spec,
+                cadence,
+                schedule.input,
+                schedule.status,
+                schedule.next_slot,
+                self.now()
+            ],
+        );
+        match inserted {
+            Ok(_) => Ok(()),
+            // Its key was just seen to be free.
+            Err(rusqlite::Error::SqliteFailure(failure, _))
+                if failure.code == ErrorCode::ConstraintViolation
+                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY =>
+            {
+                Err(rules::id_in_use(&new.id).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
+        let schedule = &row.schedule;
+        self.run(
+            queries::UPDATE_SCHEDULE,
+            params![
+                schedule.id,
+                schedule.owner,
+                schedule.spec,
+                row.cadence,
+                schedule.input,
+                schedule.status,
+                schedule.note,
+                schedule.next_slot,
+                schedule.last_slot,
+                count_to_sql(schedule.run_count),
+                schedule.failure_count,
+                schedule.attended_from,
+                schedule.updated_at,
+                schedule.revision
+            ],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn add_ledger(
+        &mut self,
+        project: &str,
+        schedule: &ScheduleId,
+        lines: &[LedgerLine],
+    ) -> Result<()> {
+        for line in lines {
+            self.run(
+                queries::INSERT_LEDGER,
+                params![
+                    project,
+                    schedule,
+                    line.from,
+                    line.until,
+                    count_to_sql(line.count),
+                    line.fate,
+                    line.reason
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the runs that were claimed ahead.
+    fn take_back(&mut self, schedule: &ScheduleId) -> Result<Vec<TakenBack>> {
+        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule, self.now()], |row| {
+            let mut columns = Columns::of(row);
+            let no = columns.int()?;
+            let (slot, last_slot) = (columns.time()?, columns.optional_time()?);
+            Ok((no, TakenBack { slot, last_slot, token: Token(columns.int()?) }))
+        })?;
+        let mut taken = Vec::with_capacity(ahead.len());
+        for (no, run) in ahead {
+            self.delete_run(no)?;
+            taken.push(run);
+        }
+        Ok(taken)
+    }
+
+    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
+        let stored = self.one(queries::STORED_SCHEDULE, [id], |row| Columns::of(row).stored_schedule())?;
+        stored
+            .filter(|row| &*row.schedule.project == project)
+            .ok_or_else(|| Rejection::ScheduleNotFound(id.clone()).into())
+    }
+
+    pub(super) fn patch_schedule(
+        &mut self,
+        project: &str,
+        id: &ScheduleId,
+        revision: Option<i64>,
+        patch: &Patch,
+    ) -> Applied {
+        let stored = self.stored_schedule(project, id)?;
+        if revision.is_some_and(|revision| revision != stored.schedule.revision) {
+            return Err(Trouble::Rejected(Rejection::Stale));
+        }
+        let mut row = stored.clone();
+        rules::patch(&mut row, patch, self.now());
+        if row == stored && patch.ledger.is_empty() {
+            return Ok(Answer::Schedule(Box::new(stored.schedule)));
+        }
+        let mut row = stored;
+        if rules::patch_takes_back(patch) {
+            let taken = self.take_back(id)?;
+            rules::take_back(&mut row.schedule, &taken);
+        }
+        let missed = rules::patch(&mut row, patch, self.now());
+        rules::touch(&mut row.schedule, self.now());
+        self.update_schedule(&row)?;
+        self.add_ledger(project, id, missed.as_slice())?;
+        self.add_ledger(project, id, &patch.ledger)?;
+        self.release(id, NOBODY)?;
+        Ok(Answer::Schedule(Box::new(row.schedule)))
+    }
+
+    pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
+        let mut row = self.stored_schedule(project, id)?;
+        let taken = self.take_back(id)?;
+        rules::take_back(&mut row.schedule, &taken);
+        let missed = rules::missed_by_deletion(&row.schedule, self.now());
+        self.add_ledger(project, id, missed.as_slice())?;
+        self.run(queries::DELETE_SCHEDULE, [id])?;
+        for phase in [LIVE, BEHIND] {
+            for run in self.unfinished(id, phase)? {
+                if matches!(run.state, RunState::Queued | RunState::Buffered)
+                    && matches!(run.origin, Origin::Schedule | Origin::Backfill)
+                {
+                    self.run(queries::CANCEL_NOW, params![run.no, self.now()])?;
+                }
+            }
+        }
+        self.release(id, NOBODY)?;
+        Ok(Answer::Done)
+    }
+}
+
+/// No run has this number.
+pub(super) const NOBODY: i64 = -1;
+
+/// A run, as far as changing its state goes.
+pub(super) struct RunToChange {
+    pub no: i64,
+    pub state: RunState,
+    pub origin: Origin,
+    pub parent: Option<RunId>,
+    pub schedule: Option<ScheduleId>,
+    pub id: RunId,
+}

@@ -1,0 +1,66 @@
+//! A connection in use, with the statements that it has at hand: one lookup per statement and transaction rather than
+//! per call.
+
+use rusqlite::{CachedStatement, Connection, Params, Result, Row};
+
+/// Statements of one connection.
+pub(super) struct Session<'c> {
+    connection: &'c Connection,
+    statements: Vec<(&'static str, CachedStatement<'c>)>,
+}
+
+impl<'c> Session<'c> {
+    pub fn on(connection: &'c Connection) -> Self {
+        Self { connection, statements: Vec::with_capacity(16) }
+    }
+
+    fn statement(&mut self, sql: &'static str) -> Result<&mut CachedStatement<'c>> {
+        let place = match self.statements.iter().position(|(known, _)| std::ptr::eq(*known, sql)) {
+            Some(place) => place,
+            None => {
+                self.statements.push((sql, self.connection.prepare_cached(sql)?));
+                self.statements.len() - 1
+            }
+        };
+        Ok(&mut self.statements[place].1)
+    }
+
+    /// Executes, giving the number of rows that changed.
+    pub fn run(&mut self, sql: &'static str, params: impl Params) -> Result<usize> {
+        self.statement(sql)?.execute(params)
+    }
+
+    /// The first row, if there is one.
+    pub fn one<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut rows = self.statement(sql)?.query(params)?;
+        match rows.next()? {
+            Some(row) => read(row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is a row.
+    pub fn any(&mut self, sql: &'static str, params: impl Params) -> Result<bool> {
+        Ok(self.one(sql, params, |_| Ok(()))?.is_some())
+    }
+
+    /// All rows.
+    pub fn all<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut rows = self.statement(sql)?.query(params)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(read(row)?);
+        }
+        Ok(all)
+    }
+}

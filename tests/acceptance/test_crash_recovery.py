@@ -1,0 +1,475 @@
+"""``kill -9``: what was finished is never done again, what was not goes on where it stood.
+
+Witness of what was executed is a file that every step appends to and syncs before it does anything
+else; the database is not asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polos import PolosClient, Run, RunHandle, runs, schedules
+
+APP = """
+    import asyncio
+    import os
+    import sys
+    from datetime import timedelta
+
+    from pydantic import BaseModel
+
+    from polos import PolosClient, StepError, Worker, WorkflowContext, workflow
+
+    LIFE, *HALTS = sys.argv[1:]
+
+    class User(BaseModel):
+        name: str
+        email: str
+
+    def note(line):
+        file = os.open("executed.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{LIFE}: {line}\\n".encode())
+        os.fsync(file)
+        os.close(file)
+
+    async def halt(place):
+        if place in HALTS:
+            print("at", place)
+            await asyncio.Event().wait()
+
+    async def fetch() -> User:
+        note("fetch")
+        await halt("in fetch")
+        return User(name="Ada", email="ada@example.org")
+
+    def generate(user: User):
+        note("generate")
+        return {"to": user, "lines": (1, 2)}
+
+    async def send(report):
+        note("send")
+        await halt("in send")
+        return report["to"].email
+
+    @workflow(id="three-steps")
+    async def three_steps(ctx: WorkflowContext):
+        user = await ctx.step.run("fetch", fetch)
+        await halt("after fetch")
+        report = await ctx.step.run("generate", generate, user)
+        await halt("after generate")
+        address = await ctx.step.run("send", send, report)
+        await halt("after send")
+        return [type(user).__name__, user.email, type(report["to"]).__name__, address, ctx.attempt]
+
+    async def work():
+        async with Worker(PolosClient("polos.db"), app="app", lease=2):
+            print("ready")
+            await asyncio.Event().wait()
+"""
+
+MAIN = """
+    asyncio.run(work())
+"""
+
+FINISHED = ["User", "ada@example.org", "User", "ada@example.org", 1]
+
+
+@pytest.fixture
+def executed(tmp_path: Path) -> Callable[[], list[str]]:
+    return lambda: (tmp_path / "executed.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("place", "done", "again"),
+    [
+        ("in fetch", ["fetch"], ["fetch", "generate", "send"]),
+        ("after fetch", ["fetch"], ["generate", "send"]),
+        ("after generate", ["fetch", "generate"], ["send"]),
+        ("in send", ["fetch", "generate", "send"], ["send"]),
+        ("after send", ["fetch", "generate", "send"], []),
+    ],
+)
+async def test_a_killed_run_goes_on_from_its_first_unfinished_step(
+    start: Any, client: PolosClient, executed: Any, place: str, done: list[str], again: list[str]
+) -> None:
+    first = start(APP + MAIN, "first", place)
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
+    first.hears(f"at {place}")
+    first.kill()
+    assert executed() == [f"first: {step}" for step in done]
+
+    start(APP + MAIN, "second")
+    assert await handle.result(30) == FINISHED
+    assert executed()[len(done) :] == [f"second: {step}" for step in again]
+    run = await runs.get(client, handle.id)
+    assert [(step.name, step.status) for step in run.steps] == [
+        ("fetch", "succeeded"), ("generate", "succeeded"), ("send", "succeeded"),
+    ]  # fmt: skip
+
+
+async def test_killed_twice_in_a_row_and_still_no_finished_step_is_repeated(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + MAIN, "first", "after fetch")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
+    first.hears("at after fetch")
+    first.kill()
+    second = start(APP + MAIN, "second", "in send")
+    second.hears("at in send")
+    second.kill()
+    start(APP + MAIN, "third")
+    assert await handle.result(30) == FINISHED
+    assert executed() == ["first: fetch", "second: generate", "second: send", "third: send"]
+
+
+async def test_another_live_worker_takes_over_within_the_lease(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + MAIN, "first", "in send")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
+    first.hears("at in send")
+    second = start(APP + MAIN, "second")
+    second.hears("ready")
+    first.kill()
+    assert await handle.result(30) == FINISHED
+    assert executed() == ["first: fetch", "first: generate", "first: send", "second: send"]
+
+
+async def test_a_client_in_another_process_waits_through_the_crash(
+    start: Any, client: PolosClient
+) -> None:
+    first = start(APP + MAIN, "first", "in fetch")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "three-steps", idempotency_key="once")
+    first.hears("at in fetch")
+    first.kill()
+    assert await handle.status() == "running"
+    assert (await runs.invoke(client, "three-steps", idempotency_key="once")).id == handle.id
+    start(APP + MAIN, "second")
+    assert await handle.result(30) == FINISHED
+    assert len(await runs.list(client)) == 1
+
+
+# --- killed while it waits -------------------------------------------------------------------
+
+SLEEPER = """
+    @workflow(id="sleeper")
+    async def sleeper(ctx: WorkflowContext):
+        await ctx.step.run("before", note, "before")
+        await ctx.step.sleep("nap", timedelta(seconds=1.5))
+        await ctx.step.run("after", note, "after")
+"""
+
+
+async def test_a_durable_sleep_goes_on_while_the_process_is_down(
+    start: Any, client: PolosClient, executed: Any, eventually: Any
+) -> None:
+    async def nap() -> Any:
+        run = await runs.get(client, handle.id)
+        return next((step for step in run.steps if step.name == "nap"), None)
+
+    first = start(APP + SLEEPER + MAIN, "first")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "sleeper")
+    asleep = await eventually(nap)
+    first.kill()
+
+    start(APP + SLEEPER + MAIN, "second")
+    await handle.result(30)
+    run = await runs.get(client, handle.id)
+    after = run.steps[-1]
+    assert executed() == ["first: before", "second: after"]
+    assert after.started_at is not None
+    assert after.started_at >= asleep.wakes_at
+
+
+FLAKY = """
+    def flaky():
+        note("flaky")
+        if LIFE == "first":
+            raise ConnectionError("not yet")
+        return "there"
+
+    @workflow(id="flaky")
+    async def retried(ctx: WorkflowContext):
+        return await ctx.step.run("flaky", flaky, retries=50, backoff=timedelta(seconds=2))
+"""
+
+
+async def test_a_step_that_waits_for_its_retry_keeps_its_count_and_its_time(
+    start: Any, client: PolosClient, executed: Any, eventually: Any
+) -> None:
+    async def waiting() -> Any:
+        run = await runs.get(client, handle.id)
+        return next((step for step in run.steps if step.status == "waiting"), None)
+
+    first = start(APP + FLAKY + MAIN, "first")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "flaky")
+    step = await eventually(waiting)
+    assert step.error.message == "not yet"
+    first.kill()
+
+    start(APP + FLAKY + MAIN, "second")
+    assert await handle.result(30) == "there"
+    run = await runs.get(client, handle.id)
+    lives = Counter(line.split(":")[0] for line in executed())
+    assert lives["second"] == 1
+    assert 2 <= run.steps[0].attempt <= lives["first"] + 1
+    assert run.steps[0].started_at is not None
+    assert run.steps[0].started_at >= step.wakes_at
+
+
+CAUGHT = """
+    def refuse():
+        note("refuse")
+        raise ValueError("no such user")
+
+    @workflow(id="caught")
+    async def caught(ctx: WorkflowContext):
+        try:
+            await ctx.step.run("refuse", refuse)
+        except StepError as error:
+            told = [str(error), type(error.__cause__).__name__, str(error.__cause__)]
+        await halt("after refuse")
+        return told
+"""
+
+
+async def test_a_recorded_failure_is_raised_again_and_not_tried_again(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + CAUGHT + MAIN, "first", "after refuse")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "caught")
+    first.hears("at after refuse")
+    first.kill()
+    start(APP + CAUGHT + MAIN, "second")
+    told = await handle.result(30)
+    assert told == [
+        "step `refuse` failed once, last with ValueError: no such user",
+        "ValueError",
+        "no such user",
+    ]
+    assert executed() == ["first: refuse"]
+
+
+# --- results come back as what they were -----------------------------------------------------
+
+TYPES = """
+    import asyncio
+    import enum
+    import json
+    import os
+    import sys
+    from collections import OrderedDict, namedtuple
+    from dataclasses import dataclass, field
+    from datetime import date, datetime, time, timedelta, timezone
+    from decimal import Decimal
+    from fractions import Fraction
+    from pathlib import Path
+    from typing import Any, NamedTuple
+    from uuid import UUID
+    from zoneinfo import ZoneInfo
+
+    from pydantic import BaseModel, SecretStr
+
+    from polos import PolosClient, Worker, WorkflowContext, workflow
+
+    LIFE = sys.argv[1]
+
+    class Address(BaseModel):
+        city: str
+
+    class User(BaseModel):
+        name: str
+        address: Address
+        tags: set[str] = set()
+        anything: Any = None
+
+    class Admin(User):
+        level: int = 3
+
+    class Colour(enum.Enum):
+        RED = "red"
+
+    class Size(enum.IntEnum):
+        SMALL = 1
+
+    class Mode(enum.Flag):
+        READ = 1
+        WRITE = 2
+
+    @dataclass
+    class Point:
+        x: int
+        y: int = 0
+        labels: tuple[str, ...] = ()
+        inner: "Point | None" = None
+
+    @dataclass(frozen=True)
+    class Frozen:
+        at: datetime
+
+    class Pair(NamedTuple):
+        left: int
+        right: str
+
+    WHEN = datetime(2026, 11, 1, 1, 30, tzinfo=ZoneInfo("America/New_York"))
+
+    VALUES = {
+        "none": None, "zero": 0, "empty-text": "", "empty-list": [], "empty-dict": {},
+        "false": False, "true": True, "float-zero": 0.0, "minus-zero": -0.0, "float": 1.5,
+        "infinity": float("inf"), "big-int": 2**100, "text": "naïve \\U0001f600 \\u202e \\x00 end",
+        "bytes": b"\\x00\\xff", "empty-bytes": b"", "bytearray": bytearray(b"ab"),
+        "tuple": (1, "a", (2,)), "empty-tuple": (), "set": {1, 2}, "frozenset": frozenset({"a"}),
+        "int-keys": {1: "one", 2: "two"}, "tuple-keys": {(1, 2): 3}, "nested": [{"a": (1, {2})}],
+        "decimal": Decimal("1.10"), "fraction-free": [Decimal("0"), UUID(int=7)],
+        "uuid": UUID(int=1), "date": date(2026, 1, 2), "time": time(3, 4, 5),
+        "naive-datetime": datetime(2026, 1, 2, 3), "utc": datetime(2026, 1, 2, tzinfo=timezone.utc),
+        "zoned": WHEN, "second-pass": WHEN.replace(fold=1),
+        "timedelta": timedelta(days=1, microseconds=1),
+        "enum": Colour.RED, "int-enum": Size.SMALL, "flag": Mode.READ | Mode.WRITE,
+        "model": User(name="Ada", address=Address(city="London"), tags={"a"}, anything=WHEN),
+        "submodel": Admin(name="Ada", address=Address(city="London")),
+        "model-list": [Address(city="a"), Address(city="b")],
+        "model-dict": {"user": User(name="Bo", address=Address(city="Oslo"))},
+        "dataclass": Point(1, labels=("a",), inner=Point(2)), "frozen": Frozen(WHEN),
+        "namedtuple": Pair(1, "r"), "path": Path("a/b"), "secret": SecretStr("hush"),
+        "looks-tagged": {"$polos": "date", "value": "x"},
+    }  # fmt: skip
+
+    def make(name):
+        file = os.open("executed.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{LIFE}: {name}\\n".encode())
+        os.fsync(file)
+        return VALUES[name]
+
+    def same(value, expected):
+        return [
+            type(value) is type(expected),
+            value == expected,
+            repr(value) == repr(expected) or isinstance(expected, (set, frozenset)),
+        ]
+
+    @workflow(id="of-many-types")
+    async def of_many_types(ctx: WorkflowContext):
+        values = {}
+        for name in VALUES:
+            values[name] = await ctx.step.run(name, make, name)
+        if LIFE == "first":
+            print("made")
+            await asyncio.Event().wait()
+        print("types", json.dumps({name: same(values[name], VALUES[name]) for name in VALUES}))
+
+    async def work():
+        async with Worker(PolosClient("polos.db"), app="app"):
+            print("ready")
+            await asyncio.Event().wait()
+
+    asyncio.run(work())
+"""
+
+NAMES = [
+    "none", "zero", "empty-text", "empty-list", "empty-dict", "false", "true", "float-zero",
+    "minus-zero", "float", "infinity", "big-int", "text", "bytes", "empty-bytes", "bytearray",
+    "tuple", "empty-tuple", "set", "frozenset", "int-keys", "tuple-keys", "nested", "decimal",
+    "fraction-free", "uuid", "date", "time", "naive-datetime", "utc", "zoned", "second-pass",
+    "timedelta", "enum", "int-enum", "flag", "model", "submodel", "model-list", "model-dict",
+    "dataclass", "frozen", "namedtuple", "path", "secret", "looks-tagged",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def replayed(
+    start_in: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, list[bool]], list[str]]:
+    """Which values came back from disk as what they were, and what was executed."""
+    folder = tmp_path_factory.mktemp("types")
+    first = start_in(folder, TYPES, "first")
+    first.hears("ready")
+    with PolosClient(folder / "polos.db") as client:
+        runs.sync.invoke(client, "of-many-types")
+    first.hears("made")
+    first.kill()
+    second = start_in(folder, TYPES, "second")
+    types = json.loads(second.hears("types"))
+    second.kill()
+    return types, (folder / "executed.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recorded_result_comes_back_as_the_same_type_and_value(
+    replayed: tuple[dict[str, list[bool]], list[str]], name: str
+) -> None:
+    assert replayed[0][name] == [True, True, True]
+
+
+def test_none_of_them_was_made_twice(replayed: tuple[dict[str, list[bool]], list[str]]) -> None:
+    types, executed = replayed
+    assert sorted(types) == sorted(NAMES)
+    assert sorted(executed) == sorted(f"first: {name}" for name in NAMES)
+
+
+# --- slots -----------------------------------------------------------------------------------
+
+TICKER = """
+    @workflow(id="ticker", schedule=True)
+    async def ticker(ctx: WorkflowContext, payload):
+        note(payload.timestamp.isoformat())
+        print("tick")
+        await halt(f"tick {ctx.attempt}")
+"""
+
+
+async def test_no_slot_is_lost_or_doubled_over_a_kill(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + TICKER + MAIN, "first")
+    first.hears("ready")
+    schedule = await schedules.create(
+        client, "ticker", every=timedelta(seconds=1), catch_up="all", overlap="buffer_all"
+    )
+    first.hears("tick")
+    first.hears("tick")
+    first.kill()
+    second = start(APP + TICKER + MAIN, "second")
+    for _ in range(4):
+        second.hears("tick")
+    second.kill()
+
+    seen = [line.split(": ")[1] for line in executed()]
+    entries = [e for e in await schedules.history(client, schedule) if e.status == "ran"]
+    slots = sorted(entry.timestamp for entry in entries)
+    assert slots == [slots[0] + timedelta(seconds=n) for n in range(len(slots))]
+    assert len({entry.run_id for entry in entries}) == len(entries)
+    # What a kill caught in the middle may have been seen twice; nothing else, and nothing never.
+    made: list[Run] = await runs.list(client, schedule=schedule)
+    finished = {run.timestamp.isoformat() for run in made if run.status == "succeeded" and run.timestamp}  # fmt: skip # noqa: E501
+    assert finished <= set(seen)
+    assert len(seen) - len(set(seen)) <= 1
+
+
+async def test_a_slot_whose_run_was_killed_is_the_same_run_afterwards(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + TICKER + MAIN, "first", "tick 1")
+    first.hears("ready")
+    schedule = await schedules.create(client, "ticker", "@yearly")
+    handle: RunHandle[Any] = await schedules.trigger(client, schedule)
+    first.hears("at tick 1")
+    first.kill()
+    start(APP + TICKER + MAIN, "second")
+    await handle.result(30)
+    first_line, second_line = executed()
+    assert first_line.removeprefix("first: ") == second_line.removeprefix("second: ")

@@ -1,0 +1,49 @@
+"""Virtual time goes from one event to the next; what lies between costs nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polos.testing
+from polos import WorkflowContext, workflow
+
+
+async def test_ten_years_of_durable_sleep_pass_in_no_time() -> None:
+    @workflow
+    async def patient(ctx: WorkflowContext) -> str:
+        await ctx.step.sleep("ten years", timedelta(days=3_652))
+        return "rested"
+
+    async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
+        handle = await patient.invoke(t.client)
+        await t.advance(days=3_651)
+        assert await handle.status() == "waiting"
+        await t.advance(days=1)
+        assert await handle.result() == "rested"
+
+
+async def test_a_yearly_schedule_fires_for_a_century() -> None:
+    @workflow(schedule="@yearly")
+    async def yearly() -> None: ...
+
+    async with polos.testing.clock("2026-06-01T00:00+00:00") as t:
+        await t.advance(days=36_525)
+        assert len(await t.runs(workflow="yearly", status="succeeded")) == 100
+
+
+async def test_a_slow_handler_makes_its_worker_miss_nothing() -> None:
+    seen = []
+
+    @workflow(schedule="0 * * * *")
+    async def hourly() -> None:
+        seen.append(t.now)
+
+    @workflow
+    async def slow(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("half a day", timedelta(hours=12))
+
+    async with polos.testing.clock("2026-01-01T00:30+00:00") as t:
+        await slow.invoke(t.client)
+        await t.advance(hours=12)
+
+    assert [now.hour for now in seen] == list(range(1, 13))

@@ -1,0 +1,197 @@
+"""What all tests share: a registry and a folder of their own, and programs to start and kill."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polos import PolosClient
+from polos.workflow import isolated_registry
+
+PYTHON = Path(__file__).resolve().parents[1] / "python"
+
+# How long anything that must happen may take on a machine that is busy with other things. Nothing
+# waits this long unless it fails.
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees another one's workflows, environment or ``polos.db``."""
+    monkeypatch.delenv("POLOS_DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with isolated_registry():
+        yield
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "polos.db"
+
+
+@pytest.fixture
+def client(database: Path) -> Iterator[PolosClient]:
+    with PolosClient(database) as client:
+        yield client
+
+
+class Program:
+    """A Python program in a process of its own, which is heard line by line."""
+
+    def __init__(self, script: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(PYTHON), **(env or {})}
+        self._errors = (script.parent / f"{script.stem}-{time.monotonic_ns()}.stderr").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", str(script), *arguments],
+            cwd=script.parent,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._heard: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._heard.put(line.rstrip("\n"))
+        self._heard.put(None)
+
+    def hears(self, expected: str) -> str:
+        """Wait for a line that begins with ``expected``; gives what follows it."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                line = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"`{expected}` not heard in time; {self._story()}") from None
+            if line is None:
+                self._heard.put(None)
+                raise AssertionError(f"it ended without `{expected}`; {self._story()}")
+            self.lines.append(line)
+            if line.startswith(expected):
+                return line.removeprefix(expected).strip()
+
+    def tell(self, text: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text + "\n")
+        self._process.stdin.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """``kill -9``, and wait until it is gone."""
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+    def ends(self) -> int:
+        """Its return code, when it has ended by itself."""
+        try:
+            code = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it doesn't end; {self._story()}") from None
+        self._reader.join(PATIENCE)
+        while not self._heard.empty():
+            line = self._heard.get()
+            if line is not None:
+                self.lines.append(line)
+        return code
+
+    @property
+    def errors(self) -> str:
+        """What it has written to its standard error."""
+        self._errors.flush()
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._reader.join(PATIENCE)
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            assert stream is not None
+            with suppress(BrokenPipeError):  # it died with something unread
+                stream.close()
+
+    def _story(self) -> str:
+        return f"heard {self.lines}, errors:\n{self.errors[-4000:]}"
+
+
+Start = Callable[..., Program]
+
+
+def written(folder: Path, name: str, source: str) -> Path:
+    script = folder / name
+    script.write_text(textwrap.dedent(source))
+    return script
+
+
+@pytest.fixture(scope="session")
+def start_in() -> Iterator[Start]:
+    """As ``start``, in a folder of the caller's choice and for as long as the tests run."""
+    programs: list[Program] = []
+
+    def start_program(folder: Path, source: str, *arguments: str) -> Program:
+        programs.append(Program(written(folder, "app.py", source), *arguments))
+        return programs[-1]
+
+    yield start_program
+    for program in programs:
+        program.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts programs: ``start(source, *arguments, name="app.py")``; none outlives its test."""
+    programs: list[Program] = []
+
+    def start_program(
+        source: str, *arguments: str, name: str = "app.py", env: dict[str, str] | None = None
+    ) -> Program:
+        programs.append(Program(written(tmp_path, name, source), *arguments, env=env))
+        return programs[-1]
+
+    yield start_program
+    for program in programs:
+        program.close()
+
+
+Eventually = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """``await eventually(condition)``: until it is true; for what another process does."""
+
+    async def wait(condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            value = condition()
+            if isawaitable(value):
+                value = await value
+            if value:
+                return value
+            assert time.monotonic() < deadline, "the condition doesn't come true"
+            await asyncio.sleep(0.01)
+
+    return wait

@@ -1,0 +1,97 @@
+//! What `explain` says about clock changes.
+
+use _polos::calendar::{Zone, explain};
+use _polos::cron::CronExpr;
+
+fn notes(cron: &str, zone: &str) -> Vec<String> {
+    let expr = CronExpr::parse(cron).unwrap();
+    explain(&expr, &Zone::get(zone).unwrap(), super::at("2026-11-22T00:00:00Z"), 0).notes
+}
+
+#[test]
+fn the_next_change_that_touches_a_run_is_named() {
+    let new_york = "America/New_York";
+    for (cron, zone, expected) in [
+        (
+            "30 2 * * *",
+            new_york,
+            "02:30 does not exist on 2027-03-14 in America/New_York: the run is at 03:00 that day",
+        ),
+        (
+            "0,30 2 * * *",
+            new_york,
+            "02:00 and 02:30 do not exist on 2027-03-14 in America/New_York: there is one run for all of them at 03:00 that day",
+        ),
+        (
+            "*/30 2 * * *",
+            new_york,
+            "02:00 and 02:30 do not exist on 2027-03-14 in America/New_York: no run stands in, because an expression whose minutes or hours start with `*` follows real time",
+        ),
+        (
+            "30 1 * * *",
+            new_york,
+            "01:30 happens twice on 2027-11-07 in America/New_York: the run is at the first pass",
+        ),
+        (
+            "*/30 1 * * *",
+            new_york,
+            "01:00 and 01:30 happen twice on 2027-11-07 in America/New_York: there is a run each time",
+        ),
+        (
+            "30 1 * * *",
+            "Europe/Dublin",
+            "01:30 does not exist on 2027-03-28 in Europe/Dublin: the run is at 02:00 that day",
+        ),
+        (
+            "15 2 * * *",
+            "Australia/Lord_Howe",
+            "02:15 does not exist on 2027-10-03 in Australia/Lord_Howe: the run is at 02:30 that day",
+        ),
+    ] {
+        let notes = notes(cron, zone);
+        assert!(notes.iter().any(|note| note == expected), "{cron} in {zone}: {notes:?}");
+    }
+}
+
+#[test]
+fn where_nothing_is_special_there_is_no_note() {
+    for (cron, zone) in [
+        ("30 2 * * *", "UTC"),
+        ("30 2 * * *", "Asia/Tokyo"),
+        ("0 9 * * *", "America/New_York"),
+        ("*/15 * * * *", "America/New_York"),
+        ("0 * * * *", "America/New_York"),
+        ("30 2 * * 1", "America/New_York"),
+    ] {
+        assert_eq!(notes(cron, zone), Vec::<String>::new(), "{cron} in {zone}");
+    }
+}
+
+#[test]
+fn a_day_that_is_left_out_has_no_run() {
+    let expr = CronExpr::parse("0 9 * * *").unwrap();
+    let zone = Zone::get("Pacific/Apia").unwrap();
+    let notes = explain(&expr, &zone, super::at("2011-12-01T00:00:00Z"), 0).notes;
+    assert_eq!(notes, ["09:00 does not exist on 2011-12-30 in Pacific/Apia: there is no run for it"]);
+}
+
+#[test]
+fn the_gap_before_midnight_leads_to_the_next_day() {
+    let expr = CronExpr::parse("45 23 * * *").unwrap();
+    let zone = Zone::get("Asia/Pyongyang").unwrap();
+    let notes = explain(&expr, &zone, super::at("2018-05-01T00:00:00Z"), 0).notes;
+    assert_eq!(
+        notes,
+        ["23:45 does not exist on 2018-05-04 in Asia/Pyongyang: the run is at 00:00 the day after"]
+    );
+}
+
+#[test]
+fn the_next_runs_come_with_it() {
+    let expr = CronExpr::parse("0 17 * * 1-5").unwrap();
+    let zone = Zone::get("America/New_York").unwrap();
+    let explanation = explain(&expr, &zone, super::at("2026-11-20T00:00:00Z"), 3);
+    assert_eq!(explanation.english, "At 17:00, Monday to Friday");
+    let upcoming: Vec<String> = explanation.upcoming.iter().map(ToString::to_string).collect();
+    assert_eq!(upcoming, ["2026-11-20T22:00:00Z", "2026-11-23T22:00:00Z", "2026-11-24T22:00:00Z"]);
+}

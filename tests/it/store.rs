@@ -1,0 +1,13 @@
+//! Every store does the same: one suite for all, then what only one of them can get wrong.
+
+mod conformance;
+mod model;
+#[cfg(feature = "sqlite")]
+mod probe;
+mod stage;
+
+/// Without waiting for the disk, which decides nothing here.
+#[cfg(feature = "sqlite")]
+fn quick() -> _polos::store::SqliteOptions {
+    _polos::store::SqliteOptions { synchronous: _polos::store::Synchronous::Normal, ..Default::default() }
+}
