@@ -14,7 +14,6 @@ use _polos::model::{
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 
 const PROJECT: &str = "default";

@@ -91,14 +91,14 @@ fn arrows_point_down() {
         if layer == "lib" {
             continue;
         }
-        let Some(allowed) = layers.get(layer) else {
+        let Some(may_use) = layers.get(layer) else {
             wrong.push(format!("{}: `{layer}` is not in the table of layers", source.path));
             continue;
         };
         for (number, line) in source.code().enumerate() {
             for named in layers_named(line) {
                 // `crate::Something` is not a layer but an item of the root, of which there are none.
-                if named != layer && !allowed.contains(&named.as_str()) {
+                if named != layer && !may_use.contains(&named.as_str()) {
                     wrong.push(format!("{}:{}: {layer} uses {named}", source.path, number + 1));
                 }
             }

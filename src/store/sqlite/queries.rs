@@ -125,10 +125,16 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. [run_by_schedule]
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot, and recorded nothing. [run_by_schedule]
+    /// Runs of the schedule that were claimed ahead of their slot, recorded nothing, and lie behind every slot
+    /// whose fate stays. [run_by_schedule]
     CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
         AND state = 'running' AND origin = 'schedule' \
-        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) \
+        AND slot > COALESCE((SELECT until_slot FROM ledger WHERE schedule_id = ?1 \
+            ORDER BY from_slot DESC, no DESC LIMIT 1), slot - 1) \
+        AND NOT EXISTS (SELECT 1 FROM run later WHERE later.schedule_id = ?1 AND later.slot > run.slot \
+            AND later.origin = 'schedule' AND (later.state <> 'running' \
+            OR EXISTS (SELECT 1 FROM step WHERE step.run = later.no))) ORDER BY slot, no";
     /// The earliest claimable runs of one workflow. [run_claimable, covering]
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND available_at <= ?3 \

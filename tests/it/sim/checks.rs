@@ -184,7 +184,7 @@ impl Checks {
                 self.fail(format_args!("slot {} of {} fired twice", run.slot, plan.schedule));
             }
             if run.last_slot != last_slot {
-                self.fail(format_args!("{:?} should follow on {last_slot:?}", run));
+                self.fail(format_args!("{run:?} should follow on {last_slot:?}"));
             }
             last_slot = Some(run.slot);
             let starts_beside = run.admission != Admission::Behind && has_unfinished;
@@ -500,7 +500,6 @@ impl Witness for Checks {
         };
         let mut named: Vec<RunId> = Vec::new();
         match command {
-            Command::Beat { .. } | Command::Sweep { .. } => {}
             Command::Fire { worker, plan } => {
                 if let Some(after) = store.schedule(PROJECT, &plan.schedule).unwrap() {
                     self.check_fire(plan, now, &after);
@@ -536,7 +535,9 @@ impl Witness for Checks {
                 named.push(run.clone());
             }
             Command::EnterWorker(entry) => self.sign_of_life(&entry.id),
-            Command::LeaveWorker { .. }
+            Command::Beat { .. }
+            | Command::Sweep { .. }
+            | Command::LeaveWorker { .. }
             | Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }

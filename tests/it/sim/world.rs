@@ -197,7 +197,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let beginning: &'static str = *rng.pick(&BEGINNINGS);
+        let beginning: &&str = rng.pick(&BEGINNINGS);
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let store = MemoryStore::new();
@@ -715,10 +715,10 @@ impl World {
                 self.put(&schedule.workflow, &schedule.key, &spec);
             }
             3..=4 if schedule.status == ScheduleStatus::Active => {
-                self.ask(patch(status(ScheduleStatus::Paused)))
+                self.ask(patch(status(ScheduleStatus::Paused)));
             }
             3..=6 if schedule.status == ScheduleStatus::Paused => {
-                self.ask(patch(status(ScheduleStatus::Active)))
+                self.ask(patch(status(ScheduleStatus::Active)));
             }
             7 => {
                 self.ask(Command::DeleteSchedule { project: PROJECT.into(), id: schedule.id.clone() });
