@@ -3,6 +3,8 @@
 mod conformance;
 mod model;
 #[cfg(feature = "sqlite")]
+mod plans;
+#[cfg(feature = "sqlite")]
 mod probe;
 mod stage;
 

@@ -86,9 +86,13 @@ statements! {
         AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1";
     /// One schedule. [primary key]
     SCHEDULE = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.id = ?1 AND s.project = ?2");
-    /// A page of a project's schedules. [schedule_by_project]
-    SCHEDULES = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 AND s.id > ?2 \
-        AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?3");
+    /// The first workflow, by name, that has schedules. [schedule_by_workflow, covering]
+    FIRST_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 ORDER BY workflow LIMIT 1";
+    /// The next workflow, by name, that has schedules. [schedule_by_workflow, covering]
+    NEXT_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
+    /// Part of the page that a project's schedules fill: those of one workflow. [schedule_by_workflow]
+    SCHEDULE_HEADS = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 \
+        AND s.workflow = ?2 AND s.id > ?3 AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?5 OFFSET ?6");
     /// A page of those in a rare status. [schedule_by_status]
     SCHEDULES_BY_STATUS = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.status <> 'active' AND s.status = ?4 AND s.id > ?2 ORDER BY s.id LIMIT ?3");
@@ -100,10 +104,10 @@ statements! {
     SCHEDULES_BY_WORKFLOW = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.workflow = ?6 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         AND (?5 IS NULL OR s.owner = ?5) ORDER BY s.id LIMIT ?3");
-    /// A page of those with a key: at most one for each workflow. [schedule_by_key]
+    /// A page of those with a key: at most one for each workflow, so sorting beats walking by id. [schedule_by_key]
     SCHEDULES_BY_KEY = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?7 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
-        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY s.id LIMIT ?3");
+        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY +s.id LIMIT ?3");
 
     // Runs: to change them.
 
@@ -116,9 +120,9 @@ statements! {
     HAS_RUN = "SELECT 1 FROM run WHERE id = ?1";
     /// The run that has this key. [run_by_idempotency_key]
     RUN_BY_IDEMPOTENCY_KEY = "SELECT id FROM run WHERE project = ?1 AND workflow = ?2 AND idempotency_key = ?3";
-    /// Whether a run of the schedule is queued, running or waiting, other than one. [run_by_schedule, covering]
+    /// Whether a run of the schedule is queued, running or waiting, other than one. [run_by_schedule]
     HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND no <> ?2 LIMIT 1";
-    /// The next buffered run of the schedule. [run_by_schedule, covering]
+    /// The next buffered run of the schedule. [run_by_schedule]
     NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 ORDER BY slot, no LIMIT 1";
     /// Frees a buffered run. [primary key]
     RELEASE_RUN = "UPDATE run SET state = 'queued', available_at = max(available_at, ?2) WHERE no = ?1";
@@ -128,7 +132,7 @@ statements! {
     /// Runs of the schedule that were claimed ahead of their slot. [run_by_schedule]
     CLAIMED_AHEAD = "SELECT no, slot, last_slot FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
         AND state = 'running' AND origin = 'schedule' ORDER BY slot, no";
-    /// The earliest claimable runs of one workflow. [run_claimable, covering]
+    /// The earliest claimable runs of one workflow. [run_claimable]
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND available_at <= ?3 \
         ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
@@ -197,7 +201,7 @@ statements! {
 
     // Runs: to look at them.
 
-    /// The earliest claimable run of one workflow. [run_claimable, covering]
+    /// The earliest claimable run of one workflow. [run_claimable]
     NEXT_AVAILABLE = "SELECT available_at FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY available_at LIMIT 1";
     /// Runs that a worker shall stop. [run_held]
@@ -266,7 +270,7 @@ statements! {
     /// Finished runs that the sweep has not looked at, oldest first. [run_finished]
     OLD_RUNS = "SELECT no, schedule_id, slot FROM run WHERE project = ?1 AND kept = 0 AND finished_at < ?2 \
         AND finished_at IS NOT NULL ORDER BY finished_at, no LIMIT ?3";
-    /// How many runs of the schedule in one phase are newer, up to a bound. [run_by_schedule, covering]
+    /// How many runs of the schedule in one phase are newer, up to a bound. [run_by_schedule]
     NEWER_RUNS = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = ?2 \
         AND (slot, no) > (?3, ?4) LIMIT ?5)";
     /// Lays a run aside that is among the newest of its schedule. [primary key]
