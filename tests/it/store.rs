@@ -3,9 +3,13 @@
 mod conformance;
 mod model;
 #[cfg(feature = "sqlite")]
+mod opening;
+#[cfg(feature = "sqlite")]
 mod plans;
 #[cfg(feature = "sqlite")]
 mod probe;
+#[cfg(feature = "sqlite")]
+mod sharing;
 mod stage;
 
 /// Without waiting for the disk, which decides nothing here.

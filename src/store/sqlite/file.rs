@@ -83,7 +83,8 @@ pub(super) fn log_size(file: &DatabaseFile) -> u64 {
 }
 
 /// Makes sure that there is a file to open, empty where it is new, readable by its owner alone. Gives its size.
-pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
+/// `has_log` was found before: whoever creates a database starts its log only after the tables are in the file.
+pub(super) fn prepare(path: &Path, has_log: bool) -> Result<u64, StoreError> {
     let size = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(unusable(path, "opened", "it is a folder; give the path of a file in it".into()));
@@ -94,7 +95,7 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_folder(path)?;
-            if has_log(path) {
+            if has_log {
                 return Err(lost_database(path));
             }
             create(path)?;
@@ -102,11 +103,18 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         }
         Err(error) => return Err(unusable(path, "opened", explain(&error))),
     };
-    if size == 0 && has_log(path) {
+    if size == 0 && has_log {
         return Err(lost_database(path));
+    }
+    // SQLite would take some for empty.
+    if (1..SMALLEST).contains(&size) {
+        return Err(foreign(path, "it is too short for a SQLite file"));
     }
     Ok(size)
 }
+
+/// One page of the smallest size.
+const SMALLEST: u64 = 512;
 
 fn lost_database(path: &Path) -> StoreError {
     unusable(

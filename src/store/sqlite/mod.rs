@@ -78,15 +78,15 @@ impl SqliteStore {
             action: "opened",
             reason: error.to_string(),
         })?;
-        let file = Arc::new(open::open(&path, &options)?);
-        let store = Self {
-            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write),
+        let (file, connection) = open::open(&path, &options)?;
+        let file = Arc::new(file);
+        let watching = open::connect(&file, &options, open::Purpose::Read)?;
+        Ok(Self {
+            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write, connection),
             readers: Pool::new(Arc::clone(&file), options),
-            mark: Lane::new(file, options, open::Purpose::Read),
+            mark: Lane::new(file, options, open::Purpose::Read, watching),
             marks_renewed: AtomicU64::new(0),
-        };
-        store.writer.open()?;
-        Ok(store)
+        })
     }
 
     /// Where the database is.
