@@ -2,6 +2,7 @@
 
 use super::failure::foreign;
 use crate::store::StoreError;
+use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -143,7 +144,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates the file. SQLite gives its `-wal` and `-shm` files the same mode.
+/// Creates the file. `SQLite` gives its `-wal` and `-shm` files the same mode.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -188,7 +189,9 @@ pub(super) fn immutable_uri(path: &Path) -> Result<String, StoreError> {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
                 uri.push(char::from(byte));
             }
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
         }
     }
     uri.push_str("?immutable=1");

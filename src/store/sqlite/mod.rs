@@ -60,7 +60,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A store in a SQLite file.
+/// A store in a `SQLite` file.
 pub struct SqliteStore {
     writer: Lane,
     readers: Pool,
@@ -100,8 +100,7 @@ impl SqliteStore {
         self.writer.with(|connection| {
             let plan = |sql: &str| -> rusqlite::Result<Vec<String>> {
                 let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                let lines = statement.raw_query().mapped(|row| row.get(3)).collect();
-                lines
+                statement.raw_query().mapped(|row| row.get(3)).collect()
             };
             queries::ALL.iter().map(|(name, sql)| Ok((*name, plan(sql)?))).collect()
         })

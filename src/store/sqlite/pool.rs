@@ -50,16 +50,16 @@ impl Lane {
     ) -> std::result::Result<T, StoreError> {
         self.file.check()?;
         let mut place = self.connection.lock();
-        let connection = match &mut *place {
-            Some(connection) => connection,
-            None => {
-                renewals.fetch_add(1, Ordering::AcqRel);
-                place.insert(connect(&self.file, &self.options, self.purpose)?)
-            }
-        };
+        if place.is_none() {
+            renewals.fetch_add(1, Ordering::AcqRel);
+            *place = Some(connect(&self.file, &self.options, self.purpose)?);
+        }
+        let Some(connection) = &*place else { return Err(StoreError::Closed) };
         patiently(&self.options, || work(connection)).map_err(|error| {
-            if is_poison(&error) {
-                place.take().map(abandon);
+            if is_poison(&error)
+                && let Some(connection) = place.take()
+            {
+                abandon(connection);
             }
             in_use(&self.file.path, &error)
         })

@@ -53,7 +53,7 @@ impl Header {
     }
 }
 
-/// A SQLite file that is not ours.
+/// A `SQLite` file that is not ours.
 pub(super) fn other_application(path: &Path) -> StoreError {
     foreign(path, "it is the SQLite database of another application")
 }

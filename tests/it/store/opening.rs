@@ -1,4 +1,4 @@
-//! Opening a SQLite file: what is ours opens, what is not is refused with advice and left as it was.
+//! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it was.
 
 use super::quick;
 use super::stage::{PROJECT, Stage, at, everything, new_schedule, text};
