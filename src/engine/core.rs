@@ -641,9 +641,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
-            self.held
-                .insert(run.id.clone(), Held { token: run.token, takes_place: true, is_stop_told: false });
-            self.places_taken += 1;
+            let held = Held { token: run.token, takes_place: true, is_stop_told: false };
+            // What we claimed ahead may have been taken back and be ours again under another token.
+            let former = self.held.insert(run.id.clone(), held);
+            if former.is_none_or(|former| !former.takes_place) {
+                self.places_taken += 1;
+            }
             if run.available_at > now.wall {
                 self.ahead.insert(run.available_at, claimed);
             } else {

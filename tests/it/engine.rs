@@ -9,7 +9,7 @@ use _polos::engine::{Engine, EngineConfig, Message, Next, Notice, Stop, StopReas
 use _polos::model::cadence::Cadence;
 use _polos::model::{
     ClaimedRun, Ending, Fate, LedgerEntry, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleSpec, ScheduleStatus, Token, WorkerId,
+    ScheduleSpec, ScheduleStatus, WorkerId,
 };
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
@@ -340,6 +340,45 @@ fn a_schedule_paused_between_claim_and_start_waits_for_its_resumption() {
     assert_eq!(worker.slots_started(), ["11:00:00"], "the slot follows the catch-up policy");
 }
 
+/// An edit that moves no slot: what was claimed ahead is taken back all the same.
+fn edit_input(store: &MemoryStore, id: &ScheduleId, time: &str) {
+    let patch = Box::new(Patch { input: Some(Some("1".into())), ..Patch::default() });
+    let command = Command::PatchSchedule { project: PROJECT.into(), id: id.clone(), revision: None, patch };
+    store.commit(&[command], at(time)).unwrap().remove(0).unwrap();
+}
+
+#[test]
+fn a_slot_taken_back_and_claimed_again_starts_once() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    b.until("10:00:59");
+    a.until("10:00:59.600");
+    edit_input(&store, &id, "10:00:59.600");
+    b.until("10:00:59.900");
+    a.until("10:01:00");
+    b.until("10:01:00");
+    assert_eq!((a.started.len(), b.started.len()), (0, 1), "whose claim was taken back must not start it");
+}
+
+#[test]
+fn a_slot_that_the_same_worker_claims_again_starts_once_and_takes_one_place() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("a") }, "10:00:30");
+    worker.until("10:00:59.600");
+    edit_input(&store, &id, "10:00:59.600");
+    worker.hear(Message::Changed).until("10:01:00");
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+    for key in ["x", "y"] {
+        create(&store, key, &json!({"at_us": at("10:01:10").as_micros()}), "10:01:00");
+    }
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.until("10:01:20");
+    assert_eq!(worker.started.len(), 3, "both places are free again");
+}
+
 #[test]
 fn a_change_that_nobody_tells_of_is_found_by_asking() {
     let store = MemoryStore::new();
@@ -512,7 +551,10 @@ fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
     // Its last sign of life may have been seen as late as one poll after it was given.
     heir.until("10:01:21");
     let taken = &heir.started[0].run;
-    assert_eq!((taken.slot, taken.token, taken.attempt), (Some(at("10:01:00")), Token(2), 1));
+    assert_eq!(
+        (taken.slot, taken.token, taken.attempt),
+        (Some(at("10:01:00")), dead.started[0].run.token.next(), 1)
+    );
     assert_eq!(heir.count_notices(|notice| matches!(notice, Notice::TookOver { run_count: 1, .. })), 1);
 }
 

@@ -6,3 +6,4 @@ mod engine;
 mod plan;
 mod sim;
 mod store;
+mod tidy;

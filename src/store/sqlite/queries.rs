@@ -129,9 +129,16 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. (`run_by_schedule`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot. (`run_by_schedule`)
-    CLAIMED_AHEAD = "SELECT no, slot, last_slot FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
-        AND state = 'running' AND origin = 'schedule' ORDER BY slot, no";
+    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_by_schedule`,
+    /// `step_by_name`)
+    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
+        AND state = 'running' AND origin = 'schedule' AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) \
+        ORDER BY slot, no";
+    /// Its newest slots with runs of one phase. (`run_by_schedule`)
+    NEWEST_SLOTS = "SELECT no, slot FROM run WHERE schedule_id = ?1 AND phase = ?2 AND origin = 'schedule' \
+        ORDER BY slot DESC LIMIT ?3";
+    /// Its newest slot without a run. (`ledger_by_schedule`)
+    NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
     /// The earliest claimable runs of one workflow. (`run_claimable`)
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND available_at <= ?3 \

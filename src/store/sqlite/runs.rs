@@ -65,6 +65,7 @@ impl Batch<'_> {
             key: &schedule.key,
             input: schedule.input.as_ref(),
             timezone: &rules::zone_of(&schedule.spec),
+            revision: plan.revision,
         };
         for planned in &plan.runs {
             let mut run = rules::planned_run(planned, &facts, self.now());
@@ -177,7 +178,7 @@ impl Batch<'_> {
         let Some(mut run) = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())? else {
             return Ok(None);
         };
-        let is_fresh = run.token == Token::NONE;
+        let is_fresh = run.started_at.is_none();
         rules::claim(&mut run, worker, self.now());
         self.run(queries::CLAIM_RUN, params![no, run.token, run.worker, run.started_at])?;
         let journal = if is_fresh {

@@ -15,7 +15,7 @@ use world::tell;
 const SEEDS: u64 = 200;
 
 /// Stories that once broke a promise.
-const FOUND: &[u64] = &[];
+const FOUND: &[u64] = &[0, 36, 68, 76, 121];
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number of seeds"))
