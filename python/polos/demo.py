@@ -47,6 +47,8 @@ USERS = {
     "bella": ZoneInfo("Europe/London"),
     "carlos": ZoneInfo("America/Los_Angeles"),
 }
+
+# Should the death of a process go unnoticed, its silence won't: for as long as this.
 LEASE = timedelta(seconds=2)
 
 # What a scene may take on a slow machine before it counts as not having happened.
@@ -296,12 +298,9 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
                 break
     stage.say("order", f"process {number} is killed; the run is charged and not yet packed", "red")
     permission.touch()
+    dead = number
     async with _worker_process(folder) as (number, steps):
-        stage.say(
-            "order",
-            f"process {number} starts; it takes over when the dead one's lease has run out "
-            f"({LEASE.seconds} s here, 15 s by default)",
-        )
+        stage.say("order", f"process {number} starts, finds that {dead} is dead, and takes it over")
         async for step in steps:
             executed.append(step)
             stage.say("order", f"process {number} executes step {step}")
