@@ -249,8 +249,10 @@ pub(super) struct Ended {
     pub available_at: Timestamp,
     /// What the handler returned.
     pub result: Option<Json>,
-    /// Its error, where that changes.
-    pub error: Option<Option<Json>>,
+    /// Its error; that of the last attempt stays where the ending says nothing about one.
+    pub error: Option<Json>,
+    /// Whether it stays.
+    pub keeps_error: bool,
 }
 
 /// What an ending makes of a run. A run that somebody asked to stop is never queued or parked again: nobody would
@@ -262,15 +264,17 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
         available_at: claim.available_at,
         result: None,
         error: None,
+        keeps_error: true,
     };
     match ending {
         Ending::Succeeded { result } => {
             ended.state = RunState::Succeeded;
             ended.result.clone_from(result);
-            ended.error = Some(None);
+            ended.keeps_error = false;
         }
         Ending::Failed { error, retry_at } => {
-            ended.error = Some(Some(Arc::clone(error)));
+            ended.error = Some(Arc::clone(error));
+            ended.keeps_error = false;
             match retry_at {
                 None => ended.state = RunState::Failed,
                 Some(_) if claim.cancel_requested => {}
@@ -281,7 +285,10 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
                 }
             }
         }
-        Ending::Cancelled { error } => ended.error = Some(error.clone()),
+        Ending::Cancelled { error } => {
+            ended.error.clone_from(error);
+            ended.keeps_error = false;
+        }
         Ending::Parked { .. } | Ending::Released if claim.cancel_requested => {}
         Ending::Parked { wakes_at } => {
             ended.state = RunState::Waiting;

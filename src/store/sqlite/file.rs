@@ -2,6 +2,7 @@
 
 use super::failure::foreign;
 use crate::store::StoreError;
+use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -83,7 +84,8 @@ pub(super) fn log_size(file: &DatabaseFile) -> u64 {
 }
 
 /// Makes sure that there is a file to open, empty where it is new, readable by its owner alone. Gives its size.
-pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
+/// `has_log` was found before: whoever creates a database starts its log only after the tables are in the file.
+pub(super) fn prepare(path: &Path, has_log: bool) -> Result<u64, StoreError> {
     let size = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(unusable(path, "opened", "it is a folder; give the path of a file in it".into()));
@@ -94,7 +96,7 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_folder(path)?;
-            if has_log(path) {
+            if has_log {
                 return Err(lost_database(path));
             }
             create(path)?;
@@ -102,11 +104,18 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         }
         Err(error) => return Err(unusable(path, "opened", explain(&error))),
     };
-    if size == 0 && has_log(path) {
+    if size == 0 && has_log {
         return Err(lost_database(path));
+    }
+    // SQLite would take some for empty.
+    if (1..SMALLEST).contains(&size) {
+        return Err(foreign(path, "it is too short for a SQLite file"));
     }
     Ok(size)
 }
+
+/// One page of the smallest size.
+const SMALLEST: u64 = 512;
 
 fn lost_database(path: &Path) -> StoreError {
     unusable(
@@ -135,7 +144,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates the file. SQLite gives its `-wal` and `-shm` files the same mode.
+/// Creates the file. `SQLite` gives its `-wal` and `-shm` files the same mode.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -180,7 +189,9 @@ pub(super) fn immutable_uri(path: &Path) -> Result<String, StoreError> {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
                 uri.push(char::from(byte));
             }
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
         }
     }
     uri.push_str("?immutable=1");

@@ -112,7 +112,7 @@ fn steps(store: &dyn Store, claims: &[(RunId, Token)], per_run: usize, chunk: us
 fn probe(store: &dyn Store) {
     store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
     timed("create 100k in one PutSchedules", 100_000, || {
-        create(store, 1_000_000, 100_000, 100_000, 1_000_000)
+        create(store, 1_000_000, 100_000, 100_000, 1_000_000);
     });
     timed("create 1k one by one", 1_000, || create(store, 2_000_000, 1_000, 1, 1_000_000));
     timed("create 10k in 500s", 10_000, || create(store, 0, 10_000, 500, 60));

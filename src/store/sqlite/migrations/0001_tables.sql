@@ -25,7 +25,6 @@ CREATE TABLE schedule (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX schedule_by_key ON schedule (project, key, workflow);
-CREATE INDEX schedule_by_project ON schedule (project, id);
 CREATE INDEX schedule_by_workflow ON schedule (project, workflow, id);
 CREATE INDEX schedule_by_owner ON schedule (project, owner, id) WHERE owner IS NOT NULL;
 CREATE INDEX schedule_by_status ON schedule (project, status, id) WHERE status <> 'active';
