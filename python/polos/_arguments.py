@@ -95,7 +95,8 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
                 (hint,) = typing.get_args(hint)
             fields[name] = marked[_with_readable_typed_dicts(hint)]
         return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    origin: Any = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
     if origin in (None, typing.Literal, typing_extensions.Literal):
         return annotation
     made = tuple(
@@ -103,7 +104,7 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
     )
     if made == arguments:
         return annotation
-    is_union = origin is typing.Union or origin is types.UnionType
+    is_union = origin is typing.Union or isinstance(annotation, types.UnionType)
     return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
