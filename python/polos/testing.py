@@ -117,7 +117,7 @@ class VirtualTime:
         while True:
             turned = worker_core.turn()
             executor.bridge._drain()
-            await self._rest(executor)
+            is_at_rest = await self._rest(executor)
             if turned is None or turned[2]:
                 return None
             again = worker_core.turn()
@@ -126,19 +126,23 @@ class VirtualTime:
             wall, within, _ = again
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
+            before = set(executor.active)
             executor.bridge._drain()
-            if due > now and not executor.has_ready():
+            is_new = bool(set(executor.active) - before)
+            if due > now and not (is_new or (is_at_rest and executor.has_ready())):
                 return due
 
-    async def _rest(self, executor: Executor) -> None:
-        """Wait until every handler under way waits for time."""
+    async def _rest(self, executor: Executor) -> bool:
+        """Wait until every handler under way waits for time. ``False``: some don't, and time has
+        to go on without them, since only a timeout may end them.
+        """
         loop = asyncio.get_running_loop()
         begun = loop.time()
         for _ in range(50):
             await asyncio.sleep(0)
             executor.bridge._drain()
             if not executor.has_ready():
-                return
+                return True
         while executor.has_ready():
             patience = _PATIENCE if executor.has_timers() else _PATIENCE_MAX
             before = executor.change_count
@@ -146,11 +150,12 @@ class VirtualTime:
             executor.bridge._drain()
             if executor.change_count == before:
                 if patience is _PATIENCE:
-                    return
+                    return False
                 busy = ", ".join(sorted({a.workflow.id for a in executor.active.values()}))
                 raise TimeoutError(f"virtual time waits in vain for the handlers of {busy}")
             if loop.time() - begun > _PATIENCE_MAX:
                 raise TimeoutError("virtual time waits in vain: handlers don't come to rest")
+        return True
 
     async def _end(self) -> None:
         for active in list(self._executor.active.values()):
