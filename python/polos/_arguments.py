@@ -23,7 +23,8 @@ from polos.exceptions import InvalidArgumentError
 
 __all__ = ["payload_for"]
 
-_REQUIREMENTS = (typing_extensions.Required, typing_extensions.NotRequired)
+_LITERALS: tuple[Any, ...] = (typing.Literal, typing_extensions.Literal)
+_REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
 def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
@@ -91,13 +92,14 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
         for name, hint in hints.items():
             is_required = name in annotation.__required_keys__
             marked = typing_extensions.Required if is_required else typing_extensions.NotRequired
-            if typing_extensions.get_origin(hint) in _REQUIREMENTS:
+            marker: Any = typing_extensions.get_origin(hint)
+            if marker in _REQUIREMENTS:
                 (hint,) = typing.get_args(hint)
             fields[name] = marked[_with_readable_typed_dicts(hint)]
         return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
     origin: Any = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
-    if origin in (None, typing.Literal, typing_extensions.Literal):
+    if not arguments or any(origin is literal for literal in _LITERALS):
         return annotation
     made = tuple(
         item if item is Ellipsis else _with_readable_typed_dicts(item) for item in arguments
