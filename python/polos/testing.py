@@ -72,6 +72,7 @@ class VirtualTime:
         self.client = client
         self.worker = worker
         self._zone = zone
+        self._nudges_seen = 0
         self._hanging: weakref.WeakSet[ActiveRun] = weakref.WeakSet()
 
     @property
@@ -144,6 +145,10 @@ class VirtualTime:
         """Wait until every handler under way waits for time, or seems to hang."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        if executor.nudge_count != self._nudges_seen:
+            # What seemed to hang may have been stirred: by a timeout, for example.
+            self._nudges_seen = executor.nudge_count
+            self._hanging.clear()
         for _ in range(50):
             await asyncio.sleep(0)
             executor.bridge._drain()
