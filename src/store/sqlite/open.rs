@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One opening at a time in this process. Closing any descriptor of a file drops all locks that the process has on
-/// it, so a file must not get into use while it is created or looked at without SQLite.
+/// it, so a file must not get into use while it is created or looked at by hand.
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// Opens the database, creating it where there is none. Gives the connection to write with.
