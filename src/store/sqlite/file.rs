@@ -4,7 +4,7 @@ use super::failure::foreign;
 use crate::store::StoreError;
 use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Tells files apart whatever their names.
@@ -76,6 +76,21 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Whether there is a log with something in it.
 pub(super) fn has_log(path: &Path) -> bool {
     fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Whether an interrupted transaction of the time before the log waits to be undone.
+pub(super) fn has_journal(path: &Path) -> bool {
+    fs::metadata(beside(path, "-journal")).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Whether the first page, as it is in the file, carries this application id. Only for a file that this process has
+/// not open: closing it here drops the locks there.
+pub(super) fn is_marked(path: &Path, application_id: i64) -> bool {
+    let mut header = [0; 72];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok()
+        && header.starts_with(b"SQLite format 3\0")
+        && i64::from(u32::from_be_bytes([header[68], header[69], header[70], header[71]])) == application_id
 }
 
 /// Size of the log in bytes.

@@ -5,7 +5,7 @@ use super::Synchronous;
 use super::failure::{at_opening, is_busy};
 use super::file::{self, DatabaseFile};
 use super::patience::Patience;
-use super::schema::{Header, migrate, newest_version, other_application};
+use super::schema::{APPLICATION_ID, Header, migrate, newest_version, other_application};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One opening at a time in this process. Closing any descriptor of a file drops all locks that the process has on
-/// it, so a file that was just created must not get into use before its first descriptor is closed.
+/// it, so a file must not get into use while it is created or looked at by hand.
 static OPENING: Mutex<()> = Mutex::new(());
 
 /// Opens the database, creating it where there is none. Gives the connection to write with.
@@ -23,14 +23,12 @@ pub(super) fn open(
     options: &SqliteOptions,
 ) -> std::result::Result<(DatabaseFile, Connection), StoreError> {
     let failed = |error: rusqlite::Error| at_opening(path, &error);
-    let opening = OPENING.lock();
+    let _one_at_a_time = OPENING.lock();
     let has_log = file::has_log(path);
     if file::prepare(path, has_log)? > 0 {
         look(path, has_log)?;
     }
     let connection = connect_raw(path, options).map_err(failed)?;
-    drop(opening);
-
     let header = patiently(options, || Header::read(&connection)).map_err(failed)?;
     header.check(path)?;
     if header.version < newest_version() {
@@ -54,9 +52,11 @@ fn look(path: &Path, has_log: bool) -> std::result::Result<(), StoreError> {
         // Ours has its tables before it has a log.
         Ok(header) if header.is_blank && has_log => Err(other_application(path)),
         Ok(header) => header.check(path),
-        // While a log waits to be written back, the file alone may look torn.
+        // While a log waits to be written back, or an interrupted creation to be undone, the file alone looks torn.
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && file::has_log(path) =>
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+                && (file::has_log(path)
+                    || file::has_journal(path) && file::is_marked(path, APPLICATION_ID)) =>
         {
             Ok(())
         }

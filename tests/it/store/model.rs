@@ -536,6 +536,7 @@ fn sqlite_answers_like_the_model() {
 }
 
 /// More by `POLOS_SEEDS`.
+#[cfg(feature = "sqlite")]
 fn seeds() -> u64 {
     std::env::var("POLOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }
