@@ -25,6 +25,7 @@ cases! {
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
     a_change_takes_back_what_was_claimed_ahead,
+    a_change_leaves_a_run_that_recorded_a_step,
     taking_back_undoes_the_last_of_several_slots_first,
     taking_back_revives_what_the_claim_had_finished,
     taking_back_lets_the_next_in_line_run,
@@ -207,15 +208,25 @@ fn a_finished_schedule_with_another_spec_comes_back(stage: &Stage<'_>) {
 fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
     let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
     let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    stage.ok(at(59), record(&run, "early"));
     let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
     assert_eq!(stage.find_run(&run), None);
-    assert_eq!(stage.steps(&run), Vec::<String>::new());
     assert_eq!((put.next_slot, put.last_slot, put.run_count), (Some(at(60)), None, 0));
     let claim = (run.clone(), _polos::model::Token(1));
     assert_eq!(stage.store.claims_stand(&[claim]).unwrap(), [false]);
     stage.fire(at(60), &put, at(60), Admission::Claim);
     assert_eq!(stage.run(&run).input, Some(text("1")));
+    // Whoever lost the claim still has its token.
+    assert_eq!(stage.store.claims_stand(&[(run, _polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
+    // By the clock of its worker it has started; ours is behind.
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    stage.ok(at(59), record(&run, "early"));
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.run(&run).state, RunState::Running);
+    assert_eq!((stage.steps(&run).len(), put.last_slot, put.run_count), (1, Some(at(60)), 1));
 }
 
 fn record(run: &RunId, name: &str) -> Command {
