@@ -21,7 +21,7 @@ from polos._decoding import validation_text
 from polos._describe import shown, type_name
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["payload_for"]
+__all__ = ["count_of", "one_of", "payload_for"]
 
 _LITERALS: tuple[Any, ...] = (typing.Literal, typing_extensions.Literal)
 _REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.NotRequired)
@@ -140,3 +140,20 @@ def _instance(annotation: Any, data: Any, name: str) -> Any:
 
 def _hint_name(annotation: Any) -> str:
     return type_name(annotation) if isinstance(annotation, type) else str(annotation)
+
+
+def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:
+    """``value`` if it is a whole number of 0 or more; ``name`` is for the error."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise InvalidArgumentError(
+            f"{name}: {shown(value)} given, expected a whole number of 0 or more"
+        )
+    return value
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``allowed``; ``name`` is for the error."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    listed = ", ".join(f"`{item}`" for item in allowed)
+    raise InvalidArgumentError(f"{name}: {shown(value)} given, expected one of {listed}")
