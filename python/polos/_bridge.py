@@ -46,8 +46,10 @@ class LoopBridge:
     def _ring(self) -> None:
         self._loop.call_soon_threadsafe(self._drain)
 
-    def _drain(self) -> None:
-        for item in self.core.drain():
+    def _drain(self) -> bool:
+        """Handle what has arrived; gives whether there was anything."""
+        items = self.core.drain()
+        for item in items:
             kind = item[0]
             if kind == "recorded" or kind == "answer":
                 if not item[1].done():
@@ -57,6 +59,7 @@ class LoopBridge:
                     item[1].set_exception(item[2])
             elif self._handle is not None:
                 self._handle(item)
+        return bool(items)
 
 
 _bridges: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = WeakKeyDictionary()

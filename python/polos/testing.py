@@ -126,10 +126,8 @@ class VirtualTime:
             wall, within, _ = again
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
-            before = set(executor.active)
-            executor.bridge._drain()
-            is_new = bool(set(executor.active) - before)
-            if due > now and not (is_new or (is_at_rest and executor.has_ready())):
+            has_news = executor.bridge._drain()
+            if due > now and not (has_news or (is_at_rest and executor.has_ready())):
                 return due
 
     async def _rest(self, executor: Executor) -> bool:

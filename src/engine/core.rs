@@ -428,11 +428,17 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.is_wake_stale = true;
         let outcomes = self.store.commit(&commands, now.wall)?;
         let mut has_stale = false;
+        let mut has_cancelled = false;
         for (command, outcome) in commands.iter().zip(outcomes) {
             match outcome {
                 Ok(Answer::Claimed(runs)) => {
                     self.take_in(runs, now);
                     self.tell_of_missed(command);
+                    if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
+                        // What it cancels may run here: the next turn, which is now, tells it so.
+                        self.must_look_around = true;
+                        has_cancelled = true;
+                    }
                 }
                 Ok(_) => {}
                 Err(Rejection::WorkerGone) => {
@@ -443,7 +449,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Err(rejection) => self.set_aside(command, &rejection, now)?,
             }
         }
-        Ok(is_full || has_stale)
+        Ok(is_full || has_stale || has_cancelled)
     }
 
     fn decide(
