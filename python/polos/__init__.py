@@ -41,6 +41,7 @@ from polos.exceptions import (
     WorkflowNotFoundError,
     WorkflowNotSchedulableError,
 )
+from polos.hooks import MissedSlots, RunFailure
 from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
 from polos.payload import SchedulePayload
 from polos.runs import RunHandle
@@ -60,6 +61,7 @@ __all__ = [
     "InvalidTimezoneError",
     "LeaseLostError",
     "LedgerEntry",
+    "MissedSlots",
     "PayloadTooLargeError",
     "PolosClient",
     "PolosError",
@@ -67,6 +69,7 @@ __all__ = [
     "Run",
     "RunCancelledError",
     "RunFailedError",
+    "RunFailure",
     "RunHandle",
     "RunNotFoundError",
     "RunTimeoutError",

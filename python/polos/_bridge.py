@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from polos._polos import Bridge, Core
 
@@ -25,7 +25,8 @@ class LoopBridge:
         loop: asyncio.AbstractEventLoop,
         handle: Callable[[tuple[Any, ...]], None] | None = None,
     ) -> None:
-        self._loop = loop
+        # Weak, since the table of bridges must not keep loops alive that are long over.
+        self._loop = weakref.ref(loop)
         self._handle = handle
         try:
             self.core = Bridge()
@@ -39,12 +40,15 @@ class LoopBridge:
     def close(self) -> None:
         """Stop watching."""
         self._handle = None
-        if self._watched is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._watched)
+        loop = self._loop()
+        if self._watched is not None and loop is not None and not loop.is_closed():
+            loop.remove_reader(self._watched)
         self._watched = None
 
     def _ring(self) -> None:
-        self._loop.call_soon_threadsafe(self._drain)
+        loop = self._loop()
+        if loop is not None:
+            loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> bool:
         """Handle what has arrived; gives whether there was anything."""
@@ -62,7 +66,9 @@ class LoopBridge:
         return bool(items)
 
 
-_bridges: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = WeakKeyDictionary()
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
+    weakref.WeakKeyDictionary()
+)
 _lock = threading.Lock()
 
 

@@ -23,6 +23,8 @@ from weakref import WeakValueDictionary
 
 from pydantic import BaseModel
 
+from polos._describe import is_class
+
 __all__ = ["class_tag", "find_class", "main_module_name", "remember"]
 
 _MAIN_NAMES = ("__main__", "__mp_main__")  # the latter in children of multiprocessing
@@ -58,8 +60,10 @@ def _module_name(cls: type) -> str:
 
 
 def remember(cls: type) -> None:
-    """Let :func:`find_class` find ``cls`` as long as it is alive."""
-    _seen[class_tag(cls)] = cls
+    """Let :func:`find_class` find ``cls`` as long as it is alive, if its module can't."""
+    tag = class_tag(cls)
+    if find_class(tag) is not cls:
+        _seen[tag] = cls
 
 
 def find_class(tag: str, annotation: Any = None) -> type | None:
@@ -89,31 +93,38 @@ def _modules(name: str) -> Iterator[Any]:
     """Imported modules that a class stored under module ``name`` may be in by now."""
     main = sys.modules.get("__main__")
     # The running script first: its classes are the ones that its own handlers use.
-    if main is not None and _is_main(main, name):
+    if main is not None and (name == main_module_name() or _is_file_of(main, name)):
         yield main
     if name in _MAIN_NAMES:
         return
     if name in sys.modules:
         yield sys.modules[name]
         return
-    # `python pkg/app.py` stores as `app` what `polos run pkg.app` knows as `pkg.app`.
+    # `python pkg/app.py` stores as `app` what `polos run pkg.app` knows as `pkg.app`, ...
     ending = "." + name
     alike = [module for other, module in list(sys.modules.items()) if other.endswith(ending)]
     if len(alike) == 1:
         yield alike[0]
+    # ... and the reverse.
+    short = sys.modules.get(name.rpartition(".")[2])
+    if short is not None and _is_file_of(short, name):
+        yield short
 
 
-def _is_main(main: Any, name: str) -> bool:
-    if main_module_name() == name:
-        return True
-    # The reverse: stored by `pkg.app`, and `pkg/app.py` is run as a script now.
-    file = getattr(main, "__file__", None)
+def _is_file_of(module: Any, name: str) -> bool:
+    """Whether a module's file is where a module called ``name`` would have it."""
+    try:
+        file = object.__getattribute__(module, "__dict__").get("__file__")
+    except AttributeError:
+        return False
     parts = tuple(name.split("."))
     return isinstance(file, str) and _path_parts(file)[-len(parts) :] == parts
 
 
 def _is_named(module: str, name: str) -> bool:
-    return module in _MAIN_NAMES or module == name or module.endswith("." + name)
+    if module in _MAIN_NAMES or module == name:
+        return True
+    return module.endswith("." + name) or name.endswith("." + module)
 
 
 def _look_up(module: Any, qualname: str) -> type | None:
@@ -161,7 +172,7 @@ def _collect(annotation: Any) -> dict[str, type]:
         # Generic aliases, unions, Annotated, Literal; NewType; `type X = ...`.
         todo.extend(typing.get_args(hint))
         todo.append(typing.get_origin(hint))
-        if isinstance(hint, type):
+        if is_class(hint):
             if hint.__module__ not in ("builtins", "typing"):
                 by_name.setdefault(hint.__qualname__, hint)
                 by_name.setdefault(class_tag(hint), hint)

@@ -88,8 +88,11 @@ def encode(
         raise _too_large(name, large.size, limit, "at least ") from None
     except RecursionError:
         raise SerializationError(f"`{name}` is nested too deeply to be stored") from None
-    except RuntimeError as error:  # a dict or set that changed while it was read
-        raise SerializationError(f"`{name}` can't be stored: {error}") from error
+    except Exception as error:
+        # A dict that changed while it was read, or a property of a foreign class that raises.
+        raise SerializationError(
+            f"`{name}` can't be stored: reading it raised {type(error).__name__}"
+        ) from error
     if len(data) > limit:
         raise _too_large(name, len(data), limit, "")
     return data
@@ -143,7 +146,7 @@ def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> An
 
 
 def _plain_size(value: Any, depth: int, limit: int) -> int:
-    """Roughly the size of a value that is plain JSON through and through; -1 for any other."""
+    """The least that a value takes if it is plain JSON through and through; -1 for any other."""
     kind = type(value)
     size = 2
     if kind is dict:
@@ -171,7 +174,7 @@ def _plain_size(value: Any, depth: int, limit: int) -> int:
     elif kind is list:
         if depth >= DEPTH_MAX:
             return _NOT_PLAIN
-        size += len(value)
+        size = len(value) + 1
         for item in value:
             kind = type(item)
             if kind is str:

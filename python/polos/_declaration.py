@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from polos._codec import encode
-from polos._describe import nearest, printable, shown, type_name
+from polos._describe import brief, nearest, printable, shown, type_name
 from polos.exceptions import (
     InvalidArgumentError,
     InvalidCronError,
@@ -128,7 +128,7 @@ def check_identifier(
     if type(value) is not str:
         if isinstance(value, str):
             return check_identifier(what, str.__getitem__(value, slice(None)), error)
-        advice = f"; use `str({value!r})`" if type(value) is int else ""
+        advice = "; use `str(...)`" if type(value) is int else ""
         raise error(f"{what}: {shown(value)} of type `{type(value).__name__}` given, "
                     f"expected text{advice}")  # fmt: skip
     if not value:
@@ -207,7 +207,7 @@ def _duration(least: timedelta, least_text: str) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if not isinstance(value, timedelta):
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            advice = f"; for seconds, `timedelta(seconds={value!r})`" if is_number else ""
+            advice = f"; for seconds, `timedelta(seconds={brief(value)})`" if is_number else ""
             raise InvalidScheduleError(
                 f"{name}: {shown(value)} of type `{type_name(type(value))}` given, expected a "
                 f"`datetime.timedelta`{advice}"

@@ -25,15 +25,8 @@ from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, find_class
 from polos._describe import shown
-from polos._encoding import (
-    FACTORIES,
-    TAG,
-    TEXT_TYPES,
-    TYPE_ATOMS,
-    fingerprint,
-    is_named_tuple,
-    shape_fields,
-)
+from polos._encoding import FACTORIES, TAG, TEXT_TYPES
+from polos._shapes import TYPE_ATOMS, fingerprint, is_named_tuple, shape_fields
 from polos.exceptions import SerializationError
 
 __all__ = ["restore", "validation_text"]
@@ -395,8 +388,9 @@ def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
     made: BaseModel = cls.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
-    _set(made, "__pydantic_extra__", extra)
-    _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
+    if not cls.__pydantic_root_model__:  # which has no room for these
+        _set(made, "__pydantic_extra__", extra)
+        _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
     return made
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
-__all__ = ["nearest", "printable", "shown", "type_name"]
+__all__ = ["brief", "is_class", "nearest", "printable", "shown", "type_name"]
 
 _LONGEST = 80
 
 
 def shown(value: Any) -> str:
     """``value`` in backticks, shortened; its type alone where it has no readable form."""
-    if type(value) is str:
+    text = brief(value)
+    if text is None:
+        return f"an object of type `{type_name(type(value))}`"
+    if type(value) is str and len(text) > 2:
+        # The backticks are quotes enough; what repr escapes stays escaped.
+        text = text[1:-1] if text[-1] in "'\"" else text[1:]
+    return f"`{text}`"
+
+
+def brief(value: Any) -> str | None:
+    """The ``repr`` of ``value`` on one line, shortened; ``None`` if it has none."""
+    try:
         # Sliced first: the repr of a megabyte would cost more than the check that failed.
-        text = repr(value[: _LONGEST + 1])
-    else:
-        try:
-            text = printable(repr(value))
-        except BaseException:  # whatever a foreign __repr__ does, the message gets out
-            return f"an object of type `{type_name(type(value))}`"
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST] + "…"
-    return f"`{printable(text)}`"
+        text = printable(repr(value[: _LONGEST + 1] if type(value) is str else value))
+    except BaseException:  # whatever a foreign __repr__ does, the message gets out
+        return None
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 def printable(text: str) -> str:
@@ -35,6 +41,11 @@ def printable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def is_class(value: Any) -> TypeGuard[type]:
+    """Whether ``value`` is a class; a generic alias isn't, though on Python 3.10 it claims so."""
+    return issubclass(type(value), type)
 
 
 def type_name(cls: type) -> str:

@@ -120,7 +120,7 @@ def _state(exc: BaseException) -> tuple[str, str] | None:
     if _is_group(exc):
         return None
     try:
-        arguments = BaseException.args.__get__(exc)  # type: ignore[attr-defined]
+        arguments = _arguments(exc)
         attributes = {name: value for name, value in vars(exc).items() if name != "__notes__"}
         return (
             encode(list(arguments), limit=ARGS_MAX).decode(),
@@ -128,6 +128,14 @@ def _state(exc: BaseException) -> tuple[str, str] | None:
         )
     except BaseException:  # whatever stored objects do when they are looked at
         return None
+
+
+def _arguments(exc: BaseException) -> tuple[Any, ...]:
+    """What its class in C was called with, past any attribute of the application's."""
+    if isinstance(exc, OSError):
+        # `args` is without the file names.
+        return OSError.__reduce__(exc)[1]  # type: ignore[return-value]
+    return BaseException.args.__get__(exc)  # type: ignore[attr-defined,no-any-return]
 
 
 def _is_group(exc: BaseException) -> bool:
@@ -180,7 +188,7 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
         made = base.__new__(cls, *arguments)
         base.__init__(made, *arguments)
         # An OSError becomes a subclass by its number, and others check their arguments.
-        if type(made) is not cls or made.args != tuple(arguments):
+        if type(made) is not cls or _arguments(made) != tuple(arguments):
             return None
         attributes = decode(record["state"])
         if not isinstance(attributes, dict):

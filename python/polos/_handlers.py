@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -14,7 +15,7 @@ from polos._describe import shown
 from polos.exceptions import InvalidArgumentError
 from polos.payload import SchedulePayload
 
-__all__ = ["Handler", "location", "underlying"]
+__all__ = ["Handler", "defining_frame", "innermost", "location"]
 
 _ALLOWED = "a handler takes `()`, `(ctx)` or `(ctx, payload)`"
 
@@ -30,6 +31,7 @@ class Handler:
         self._what = f"workflow `{workflow_id}`"
         self._check_kind()
         self._signature = _signature(fn)
+        self._local_names = self._names_around()
         self.arity = self._positional_arity()
         call = getattr(type(fn), "__call__", None)  # noqa: B004 - the method is what is inspected
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
@@ -80,6 +82,22 @@ class Handler:
             )
         return min(allowed, 2)
 
+    def _names_around(self) -> dict[str, Any]:
+        """What a function inside a function may mention in annotations that are text: such names
+        aren't in its closure, and are gone once the outer function has returned.
+        """
+        code = getattr(innermost(self._fn), "__code__", None)
+        if "<locals>" not in getattr(self._fn, "__qualname__", ""):
+            return {}
+        frame = defining_frame(code)
+        if frame is None:
+            return {}
+        annotations = [p.annotation for p in self._signature.parameters.values()]
+        annotations.append(self._signature.return_annotation)
+        text = " ".join(hint for hint in annotations if isinstance(hint, str))
+        here = frame.f_locals
+        return {name: here[name] for name in set(re.findall(r"\w+", text)) if name in here}
+
     def payload_hint(self) -> Any:
         """The annotation of the payload, resolved; ``None`` if missing or not resolvable."""
         positional = [
@@ -96,10 +114,10 @@ class Handler:
     def _resolved(self, annotation: Any) -> Any:
         if annotation is inspect.Parameter.empty:
             return None
-        fn = inspect.unwrap(underlying(self._fn))
+        fn = innermost(self._fn)
         code = getattr(fn, "__code__", None)
         closure = getattr(fn, "__closure__", None) or ()
-        names: dict[str, Any] = {}
+        names = dict(self._local_names)
         for name, cell in zip(getattr(code, "co_freevars", ()), closure, strict=False):
             try:
                 names[name] = cell.cell_contents
@@ -151,9 +169,24 @@ def underlying(fn: Any) -> Any:
     return fn
 
 
+def innermost(fn: Any) -> Any:
+    """The function that was written as the handler, inside decorators too."""
+    return underlying(inspect.unwrap(underlying(fn)))
+
+
+def defining_frame(code: Any) -> types.FrameType | None:
+    """The frame, among those being executed, of the module or function that defines ``code``."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if any(constant is code for constant in frame.f_code.co_consts):
+            return frame
+        frame = frame.f_back
+    return None
+
+
 def location(fn: Any) -> str:
     """``file:line`` of a handler, for errors."""
-    code = getattr(inspect.unwrap(underlying(fn)), "__code__", None)
+    code = getattr(innermost(fn), "__code__", None)
     if code is None:
         return f"module `{getattr(fn, '__module__', '?')}`"
     return f"{code.co_filename}:{code.co_firstlineno}"

@@ -12,12 +12,14 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from polos._bridge import LoopBridge
 from polos._codec import decode, encode
 from polos._errors import error_record
 from polos._threads import ThreadPool
-from polos._time import micros_of
+from polos._time import from_micros, micros_of
+from polos._watchdog import Watchdog
 from polos.context import (
     StepJournal,
     SyncWorkflowContext,
@@ -30,6 +32,7 @@ from polos.context import (
     _log as _run_log,
 )
 from polos.exceptions import RunTimeoutError, SerializationError
+from polos.hooks import MissedSlots, RunFailure
 from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
@@ -40,6 +43,10 @@ if TYPE_CHECKING:
 __all__ = ["ActiveRun", "Executor"]
 
 _log = logging.getLogger("polos.worker")
+
+# A handler that sleeps for longer gives up its task and its place, and is entered again when it
+# is time. Below, that would cost more than it saves.
+_PARK_MIN_US = 5_000_000
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
@@ -65,29 +72,38 @@ class Executor:
         self.over = loop.create_future()
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
+        self._hooks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._timer_ids = itertools.count(1)
         self.change_count = 0
+        # How often the clock or the core has stirred a handler.
+        self.nudge_count = 0
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
+        self.watchdog = Watchdog(loop, self._describe)
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
         if kind == "start":
             for claimed in item[1]:
                 self._start(claimed)
+            self.watchdog.busy(True)
         elif kind == "stop":
+            self.nudge_count += 1
             for run_id, token, reason in item[1]:
                 active = self.active.get((run_id, token))
                 if active is not None:
                     active.stop(reason)
         elif kind == "ring":
+            self.nudge_count += 1
             for timer in item[1]:
                 future = self._timers.pop(timer, None)
                 if future is not None and not future.done():
                     future.set_result(None)
         elif kind == "notice":
             self._notice(item[1], item[2])
+        elif kind == "missed":
+            self._missed(item[1])
         elif kind == "over" and not self.over.done():
             self.over.set_result(None)
 
@@ -100,6 +116,46 @@ class Executor:
         with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
 
+    def _missed(self, missed: list[tuple[str, str, str, int, int, int, str]]) -> None:
+        """Slots were missed: say so once per workflow and reason, and tell who wants to know."""
+        totals: dict[tuple[str, str], tuple[int, int]] = {}
+        for schedule, workflow_id, key, first, last, count, reason in missed:
+            schedules, slots = totals.get((workflow_id, reason), (0, 0))
+            totals[workflow_id, reason] = schedules + 1, slots + count
+            workflow = self.workflows.get(workflow_id)
+            if workflow is not None and workflow.on_missed is not None:
+                told = MissedSlots(
+                    workflow_id, schedule, key, from_micros(first), from_micros(last), count, reason
+                )
+                self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
+        for (workflow_id, reason), (schedules, slots) in totals.items():
+            text = "%d slots of %d schedules of workflow `%s` were missed: %s"
+            _log.info(text, slots, schedules, workflow_id, reason)
+
+    def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        """Have the application's ``hook`` told, beside everything else; its errors are logged."""
+        task = self.loop.create_task(self._call_hook(hook, told, what))
+        self._hooks.add(task)
+        task.add_done_callback(self._hooks.discard)
+
+    async def finish_hooks(self, patience: timedelta) -> None:
+        """Let hooks that were called come to their end."""
+        if self._hooks:
+            await asyncio.wait(self._hooks, timeout=patience.total_seconds())
+
+    async def _call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+        try:
+            if asyncio.iscoroutinefunction(hook):
+                await hook(told)
+            else:
+                made = await self.threads.run(hook, told)
+                if asyncio.iscoroutine(made):
+                    await made
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            _log.error("%s failed", what, exc_info=_loggable(error))
+
     def _start(self, claimed: tuple[Any, ...]) -> None:
         workflow = self.workflows[claimed[2]]
         active = ActiveRun(self, workflow, claimed)
@@ -109,6 +165,7 @@ class Executor:
     def ended(self, active: ActiveRun) -> None:
         """A run is no longer executed here."""
         if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
+            self.watchdog.busy(False)
             self.on_idle()
         self.note_change()
 
@@ -126,10 +183,6 @@ class Executor:
         return future
 
     # -- for virtual time ---------------------------------------------------------------------
-
-    def has_ready(self) -> bool:
-        """Whether a run under way waits for something other than the clock."""
-        return any(not active.waits_for_time() for active in self.active.values())
 
     def has_timers(self) -> bool:
         """Whether something waits for the clock, or may be ended by it."""
@@ -150,12 +203,20 @@ class Executor:
     def close(self) -> None:
         """Stop listening to the core."""
         self.bridge.close()
+        self.watchdog.close()
+
+    def _describe(self, task: asyncio.Task[Any] | None) -> str:
+        for active in list(self.active.values()):
+            if active.task is task and task is not None:
+                return f"the handler of workflow `{active.workflow.id}` (run {active.run_id})"
+        return "something other than a handler"
 
 
 class ActiveRun:
     """One run under way."""
 
     __slots__ = (
+        "__weakref__",
         "_executing",
         "_executor",
         "_input",
@@ -165,6 +226,7 @@ class ActiveRun:
         "_reported",
         "_sleeping",
         "_slots",
+        "_wakes_at",
         "attempt",
         "journal",
         "key",
@@ -215,6 +277,7 @@ class ActiveRun:
         self.stop_reason: str | None = None
         self._executing = 0
         self._sleeping = 0
+        self._wakes_at: int | None = None
         self._reported = False
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
@@ -321,9 +384,13 @@ class ActiveRun:
             self._report("cancelled", None)
         elif self.stop_reason == "released":
             self._report("released", None)
+        elif self.stop_reason == "parked":
+            self._report("parked", None, wakes_at=self._wakes_at)
         self._reported = True
 
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
+        if self._reported:
+            return
         if not isinstance(error, asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
@@ -333,8 +400,27 @@ class ActiveRun:
                 exc_info=_loggable(error),
             )
         self._report("failed", json.dumps(error_record(error)), final=final)
+        hook = self.workflow.on_failure
+        if hook is not None and (final or self.attempt > self.workflow.retries):
+            self._executor.call_hook(
+                hook, self._failure(error), f"on_failure of workflow `{self.workflow.id}`"
+            )
 
-    def _report(self, kind: str, data: str | None, *, final: bool = False) -> None:
+    def _failure(self, error: BaseException) -> RunFailure:
+        slot, _, _, timezone = self._slots
+        return RunFailure(
+            workflow_id=self.workflow.id,
+            run_id=self.run_id,
+            schedule_id=self.schedule_id,
+            key=self.key,
+            timestamp=None if slot is None else from_micros(slot).astimezone(ZoneInfo(timezone)),
+            attempt=self.attempt,
+            error=error,
+        )
+
+    def _report(
+        self, kind: str, data: str | None, *, wakes_at: int | None = None, final: bool = False
+    ) -> None:
         if self._reported:
             return
         self._reported = True
@@ -347,7 +433,7 @@ class ActiveRun:
             self.attempt,
             kind,
             data,
-            None,
+            wakes_at,
             final,
         )
 
@@ -408,7 +494,17 @@ class ActiveRun:
             raise lease_lost(self.run_id)
 
     async def sleep_until(self, instant_us: int) -> None:
-        """Wait by the database's clock."""
+        """Wait by the database's clock; for long, without a task."""
+        if (
+            instant_us - self.now() > _PARK_MIN_US
+            # Only where nothing of the run goes on beside the sleep: it would be cut off.
+            and asyncio.current_task() is self.task
+            and self._executing == 0
+        ):
+            self._wakes_at = instant_us
+            self.stop("parked")
+            # The cancellation arrives here, and unwinds the handler.
+            await self.loop.create_future()
         timer = self._executor.timer(instant_us - self.now())
         if timer.done():
             return

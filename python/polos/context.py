@@ -288,6 +288,12 @@ class Steps:
     async def sleep(self, name: str, delay: timedelta) -> None:
         """Sleep durably: the time is fixed when the step is first reached, and goes on while the
         process is down.
+
+        A sleep of more than 5 seconds holds no task: the handler is unwound with
+        ``asyncio.CancelledError``, the run waits in the database, and the handler is entered
+        again when it is time, its finished steps answered from the record. (Not so beside other
+        work of the run, as in ``gather``, nor in a sync handler: then it waits in place.) So don't
+        put timeouts of asyncio around it: they begin anew with the handler.
         """
         if not isinstance(delay, timedelta):
             raise InvalidArgumentError(f"step `{name}`: {shown(delay)} given, expected a timedelta")

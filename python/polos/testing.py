@@ -12,6 +12,7 @@ besides time (a thread, a socket) takes as long as it takes.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, tzinfo
@@ -20,7 +21,7 @@ from typing import Any
 from polos import runs
 from polos._describe import shown
 from polos._time import aware, from_micros
-from polos._worker import Executor
+from polos._worker import ActiveRun, Executor
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError
 from polos.models import Run
@@ -71,6 +72,8 @@ class VirtualTime:
         self.client = client
         self.worker = worker
         self._zone = zone
+        self._nudges_seen = 0
+        self._hanging: weakref.WeakSet[ActiveRun] = weakref.WeakSet()
 
     @property
     def now(self) -> datetime:
@@ -117,7 +120,7 @@ class VirtualTime:
         while True:
             turned = worker_core.turn()
             executor.bridge._drain()
-            is_at_rest = await self._rest(executor)
+            await self._rest(executor)
             if turned is None or turned[2]:
                 return None
             again = worker_core.turn()
@@ -127,33 +130,42 @@ class VirtualTime:
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
             has_news = executor.bridge._drain()
-            if due > now and not (has_news or (is_at_rest and executor.has_ready())):
+            if due > now and not has_news and not self._busy(executor):
                 return due
 
-    async def _rest(self, executor: Executor) -> bool:
-        """Wait until every handler under way waits for time. ``False``: some don't, and time has
-        to go on without them, since only a timeout may end them.
-        """
+    def _busy(self, executor: Executor) -> list[ActiveRun]:
+        """Runs under way that wait for something other than time, and may well go on."""
+        return [
+            active
+            for active in executor.active.values()
+            if not active.waits_for_time() and active not in self._hanging
+        ]
+
+    async def _rest(self, executor: Executor) -> None:
+        """Wait until every handler under way waits for time, or seems to hang."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        if executor.nudge_count != self._nudges_seen:
+            # What seemed to hang may have been stirred: by a timeout, for example.
+            self._nudges_seen = executor.nudge_count
+            self._hanging.clear()
         for _ in range(50):
             await asyncio.sleep(0)
             executor.bridge._drain()
-            if not executor.has_ready():
-                return True
-        while executor.has_ready():
+            if not self._busy(executor):
+                return
+        while busy := self._busy(executor):
             patience = _PATIENCE if executor.has_timers() else _PATIENCE_MAX
             before = executor.change_count
             await executor.changed(patience)
             executor.bridge._drain()
-            if executor.change_count == before:
-                if patience is _PATIENCE:
-                    return False
-                busy = ", ".join(sorted({a.workflow.id for a in executor.active.values()}))
-                raise TimeoutError(f"virtual time waits in vain for the handlers of {busy}")
+            if executor.change_count == before and executor.has_timers():
+                # Time may end what they wait for, and won't be held up by them again.
+                self._hanging.update(busy)
+                return
             if loop.time() - begun > _PATIENCE_MAX:
-                raise TimeoutError("virtual time waits in vain: handlers don't come to rest")
-        return True
+                names = ", ".join(sorted({active.workflow.id for active in busy}))
+                raise TimeoutError(f"virtual time waits in vain for the handlers of {names}")
 
     async def _end(self) -> None:
         for active in list(self._executor.active.values()):

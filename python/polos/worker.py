@@ -42,6 +42,9 @@ _ENTER_PATIENCE = 10.0
 # life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
 _NEVER = micros_of(timedelta(days=36_525))
 
+# How long handlers that were told to stop, and hooks, may take to end when the worker closes.
+_LAST_WORDS = timedelta(seconds=2)
+
 
 class Worker:
     """Executes the workflows that this process has registered, and no others.
@@ -149,7 +152,8 @@ class Worker:
         if not self._is_forced:
             await self._finish(executor, self._drain)
         self._release_all()
-        await self._finish(executor, timedelta(seconds=2))
+        await self._finish(executor, _LAST_WORDS)
+        await executor.finish_hooks(_LAST_WORDS)
         self._executor = self._core = None
         await asyncio.get_running_loop().run_in_executor(None, core.leave)
         executor.close()

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
 from polos._arguments import payload_for
@@ -21,7 +21,7 @@ from polos._backoff import Backoff, duration
 from polos._classes import main_module_name
 from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
 from polos._describe import shown, type_name
-from polos._handlers import Handler, location, underlying
+from polos._handlers import Handler, defining_frame, innermost, location
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 from polos.payload import SchedulePayload
 
@@ -273,8 +273,10 @@ def workflow(
     :param backoff: how long it waits first: seconds or ``timedelta``, doubled each time, or a
         :class:`Backoff`.
     :param timeout: how long one attempt may take: seconds or ``timedelta``; no limit by default.
-    :param on_failure: called when a run has failed for good.
-    :param on_missed: called when a slot passed without a run.
+    :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
+        worker that ran it; not again if that worker dies meanwhile. Sync or async.
+    :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
+        schedule, by the worker that noticed.
 
     Raises :class:`InvalidArgumentError`, :class:`InvalidScheduleError`, and
     :class:`DuplicateWorkflowError` for an id that another function has. The same function
@@ -392,7 +394,7 @@ def _register(made: Workflow[Any, Any]) -> Workflow[Any, Any]:
 
 
 def _name(fn: Any) -> str:
-    return str(getattr(underlying(fn), "__qualname__", type(fn).__qualname__))
+    return str(getattr(innermost(fn), "__qualname__", type(fn).__qualname__))
 
 
 def _is_same(old: Any, new: Any) -> bool:
@@ -403,7 +405,7 @@ def _is_same(old: Any, new: Any) -> bool:
     """
     if old is new:
         return True
-    old_fn, new_fn = underlying(old), underlying(new)
+    old_fn, new_fn = innermost(old), innermost(new)
     old_code, new_code = getattr(old_fn, "__code__", None), getattr(new_fn, "__code__", None)
     if old_code is None or new_code is None:
         return False
@@ -414,7 +416,7 @@ def _is_same(old: Any, new: Any) -> bool:
     if getattr(old_fn, "__globals__", None) is not getattr(new_fn, "__globals__", None):
         return True
     if old_code is new_code:
-        return old_fn is old and new_fn is new and _holds(old_fn) == _holds(new_fn)
+        return _holds(old) == _holds(new)
     return not _defined_together(old_code, new_code)
 
 
@@ -424,7 +426,15 @@ def _module(fn: Any) -> str:
 
 
 def _holds(fn: Any) -> list[int]:
-    """What tells apart closures of one function: the identities of all that they captured."""
+    """What tells apart handlers of one code: the identities of all that they captured."""
+    if isinstance(fn, functools.partial):
+        return [*_holds(fn.func), *map(id, fn.args), *map(id, fn.keywords.values())]
+    if isinstance(fn, MethodType):
+        return [id(fn.__self__), *_holds(fn.__func__)]
+    if hasattr(fn, "__wrapped__"):
+        return _holds(fn.__wrapped__)
+    if not isinstance(fn, FunctionType):
+        return [id(fn)]
     values = [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
     for cell in fn.__closure__ or ():
         try:
@@ -436,10 +446,5 @@ def _holds(fn: Any) -> list[int]:
 
 def _defined_together(old_code: Any, new_code: Any) -> bool:
     """Whether one module or function, being executed now, contains both definitions."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        constants = frame.f_code.co_consts
-        if any(constant is new_code for constant in constants):
-            return any(constant is old_code for constant in constants)
-        frame = frame.f_back
-    return False
+    frame = defining_frame(new_code)
+    return frame is not None and any(code is old_code for code in frame.f_code.co_consts)

@@ -52,7 +52,7 @@ impl Counter {
             }
             Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
             Request::Update { id, changes, input, has_input } => {
-                schedules::update(self, &id, &changes, has_input.then_some(input))
+                schedules::update(self, &id, &changes, has_input.then_some(input.as_deref()))
             }
             Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
             Request::Resume { id } => schedules::resume(self, &id),

@@ -13,6 +13,10 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// 128 random bits from the system.
+///
+/// # Panics
+///
+/// On a system without a source of random numbers, where nothing could be told apart.
 pub fn random_bits() -> u128 {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).expect("the system gives random numbers");
@@ -51,7 +55,7 @@ pub(super) fn invoke(
         parent: None,
         idempotency_key: idempotency_key.map(Into::into),
     };
-    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(|outcomes| created(outcomes))))
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
 }
 
 /// The answer to one created run.

@@ -90,17 +90,16 @@ pub(super) fn create(
 ) -> Result<Course, Error> {
     let mut known: Option<Vec<WorkflowEntry>> = None;
     for request in &requests {
-        let is_schedulable = match request.local {
-            Some(is_schedulable) => is_schedulable,
-            None => {
-                if known.is_none() {
-                    known = Some(counter.store.workflows(&counter.project)?);
-                }
-                let entries = known.as_deref().unwrap_or_default();
-                match entries.iter().find(|entry| *entry.id == *request.workflow) {
-                    Some(entry) => entry.schedulable,
-                    None => return Err(unknown_workflow(&request.workflow, entries, local_workflows)),
-                }
+        let is_schedulable = if let Some(is_schedulable) = request.local {
+            is_schedulable
+        } else {
+            if known.is_none() {
+                known = Some(counter.store.workflows(&counter.project)?);
+            }
+            let entries = known.as_deref().unwrap_or_default();
+            match entries.iter().find(|entry| *entry.id == *request.workflow) {
+                Some(entry) => entry.schedulable,
+                None => return Err(unknown_workflow(&request.workflow, entries, local_workflows)),
             }
         };
         if !is_schedulable {
@@ -231,7 +230,7 @@ pub(super) fn update(
     counter: &Counter,
     id: &str,
     changes: &serde_json::Map<String, serde_json::Value>,
-    input: Option<Option<Box<RawValue>>>,
+    input: Option<Option<&RawValue>>,
 ) -> Result<Course, Error> {
     edit(counter, id, |schedule, now| {
         let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
@@ -258,7 +257,7 @@ pub(super) fn update(
         let checked = Checked::default().check(spec, now)?;
         Ok(Patch {
             spec: Some(checked),
-            input: input.as_ref().map(|input| input.as_ref().map(|raw| raw.get().into())),
+            input: input.map(|input| input.map(|raw| raw.get().into())),
             ..Patch::default()
         })
     })
@@ -359,7 +358,7 @@ pub(super) fn trigger(counter: &Counter, id: &str) -> Result<Course, Error> {
     let zone = spec_or_blank(&schedule).timezone;
     let new =
         run_of(counter, &schedule, &zone, RunId::from_random(random_bits()), Origin::Trigger, counter.now());
-    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(|outcomes| created(outcomes))))
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
 }
 
 pub(super) fn backfill(

@@ -180,6 +180,24 @@ fn convert(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
             ("stop", stops).into_pyobject(py)
         }
         Item::Ring(timers) => ("ring", timers).into_pyobject(py),
+        Item::Notice(Notice::Missed(missed)) => {
+            let missed: Vec<_> = missed
+                .into_iter()
+                .map(|slots| {
+                    let line = slots.line;
+                    (
+                        slots.schedule.to_string(),
+                        slots.workflow.to_string(),
+                        slots.key.to_string(),
+                        line.from.as_micros(),
+                        line.until.as_micros(),
+                        line.count,
+                        line.reason.to_string(),
+                    )
+                })
+                .collect();
+            ("missed", missed).into_pyobject(py)
+        }
         Item::Notice(notice) => {
             let (kind, text) = describe(&notice);
             ("notice", kind, text).into_pyobject(py)
@@ -312,8 +330,6 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                 duration.as_secs_f64()
             ),
         ),
-        Notice::Missed { schedule, count, reason, .. } => {
-            ("info", format!("{count} slots of schedule {schedule} were missed: {reason}"))
-        }
+        Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
     }
 }

@@ -58,7 +58,7 @@ pub struct WorkerCore {
 
 enum Drive {
     Thread(Mutex<Option<Driver>>),
-    Hand(Mutex<Engine<GroupCommit, BridgeDispatcher>>, Receiver<Message>),
+    Hand(Box<Mutex<Engine<GroupCommit, BridgeDispatcher>>>, Receiver<Message>),
 }
 
 impl WorkerCore {
@@ -108,7 +108,7 @@ impl WorkerCore {
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.turn(inner.clock.now());
-            (sender, Drive::Hand(Mutex::new(engine), receiver))
+            (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
         } else {
             let on_end = Box::new(move || over.push(Item::Over));
             let driver = Driver::start(engine, Arc::clone(&inner.clock), on_end)

@@ -1,7 +1,7 @@
 //! An expression in words for its author: what it means, when it fires, and what a change of the clocks does to it.
 
 use super::fires::next_fire;
-use super::periods::Period;
+use super::periods::{Period, THREE_HOURS};
 use super::timestamp::Timestamp;
 use super::zone::Zone;
 use crate::cron::{CivilMinute, CronExpr};
@@ -10,8 +10,6 @@ use crate::cron::{CivilMinute, CronExpr};
 const AHEAD_MAX: i64 = 10 * 366 * 1440;
 /// So many affected times are named one by one.
 const TIMES_NAMED_MAX: usize = 4;
-/// Gaps from this on swallow the times in them, minutes.
-const THREE_HOURS: i64 = 180;
 
 /// What an expression means in a zone.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -17,7 +17,7 @@ const INDEX_SHIFT: u32 = 18;
 /// Earlier than any minute that is asked about, and far from overflow.
 const FAR: i64 = i64::MAX / 4;
 /// A gap this long or longer swallows the times in it (R4); a repeat longer than this is a new start (R3).
-const THREE_HOURS: i64 = 180;
+pub(super) const THREE_HOURS: i64 = 180;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {

@@ -19,6 +19,9 @@ use super::zone::{Zone, ZoneError};
 const SYSTEM_DIRS: [&str; 4] =
     ["/usr/share/zoneinfo", "/usr/lib/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"];
 
+/// How a compiled zone file starts.
+const MAGIC: &[u8; 4] = b"TZif";
+
 /// Names longer than this are refused unread; the longest there is has 32 bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -30,6 +33,7 @@ static CURRENT: LazyLock<RwLock<Arc<Database>>> = LazyLock::new(|| {
 struct Database {
     dirs: Vec<PathBuf>,
     files: OnceLock<BTreeMap<Arc<str>, PathBuf>>,
+    names: OnceLock<Vec<Arc<str>>>,
     zones: RwLock<HashMap<Arc<str>, Zone>>,
     version: OnceLock<String>,
 }
@@ -59,12 +63,7 @@ pub fn tzdb_version() -> String {
 /// `posix/` and `right/` and the file `posixrules`. `localtime` is left out, too, since it means another zone on
 /// every machine.
 pub fn zone_names() -> Vec<Arc<str>> {
-    let database = current();
-    let mut names: Vec<Arc<str>> = database.files().keys().cloned().collect();
-    if let Err(place) = names.binary_search_by(|name| (**name).cmp("UTC")) {
-        names.insert(place, "UTC".into());
-    }
-    names
+    current().names().to_vec()
 }
 
 pub(super) fn zone(name: &str) -> Result<Zone, ZoneError> {
@@ -80,10 +79,13 @@ pub(super) fn zone(name: &str) -> Result<Zone, ZoneError> {
     }
     let known = if name.len() <= NAME_BYTES_MAX { database.files().get_key_value(name) } else { None };
     let Some((name, path)) = known else {
-        return Err(suggest::unknown(name, &zone_names()));
+        return Err(suggest::unknown(name, database.names()));
     };
     let data = fs::read(path)
         .map_err(|error| ZoneError::Unreadable { name: name.to_string(), reason: error.to_string() })?;
+    if !data.starts_with(MAGIC) {
+        return Err(suggest::unknown(name, database.names()));
+    }
     let zone = Zone::from_tzif(name, &data)?;
     Ok(database.zones.write().entry(Arc::clone(name)).or_insert(zone).clone())
 }
@@ -94,10 +96,16 @@ fn current() -> Arc<Database> {
 
 impl Database {
     fn new(dirs: Vec<PathBuf>) -> Database {
-        Database { dirs, files: OnceLock::new(), zones: RwLock::default(), version: OnceLock::new() }
+        Database {
+            dirs,
+            files: OnceLock::new(),
+            names: OnceLock::new(),
+            zones: RwLock::default(),
+            version: OnceLock::new(),
+        }
     }
 
-    /// Name to file, found by walking the folders once.
+    /// Name to file, found by walking the folders once. Not opened yet: some may be something else.
     fn files(&self) -> &BTreeMap<Arc<str>, PathBuf> {
         self.files.get_or_init(|| {
             let mut files = BTreeMap::new();
@@ -108,11 +116,22 @@ impl Database {
         })
     }
 
+    fn names(&self) -> &[Arc<str>] {
+        self.names.get_or_init(|| {
+            let zones = self.files().iter().filter(|(_, path)| is_tzif(path));
+            let mut names: Vec<Arc<str>> = zones.map(|(name, _)| Arc::clone(name)).collect();
+            if let Err(place) = names.binary_search_by(|name| (**name).cmp("UTC")) {
+                names.insert(place, "UTC".into());
+            }
+            names
+        })
+    }
+
     fn find_version(&self) -> String {
         if let Some(version) = self.stated_version() {
             return version;
         }
-        if self.files().is_empty() {
+        if self.names().len() < 2 {
             return "unknown".to_owned();
         }
         let contents = self.files().iter().flat_map(|(name, path)| {
@@ -163,10 +182,7 @@ fn walk(dir: &Path, prefix: &str, files: &mut BTreeMap<Arc<str>, PathBuf>) {
             if !matches!(name.as_str(), "posix" | "right") {
                 walk(&path, &format!("{name}/"), files);
             }
-        } else if !matches!(name.as_str(), "posixrules" | "localtime")
-            && !files.contains_key(name.as_str())
-            && is_tzif(&path)
-        {
+        } else if !matches!(name.as_str(), "posixrules" | "localtime") && !files.contains_key(name.as_str()) {
             files.insert(name.into(), path);
         }
     }
@@ -179,5 +195,5 @@ fn is_name_part(part: &str) -> bool {
 
 fn is_tzif(path: &Path) -> bool {
     let mut magic = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"TZif"
+    File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *MAGIC
 }

@@ -112,7 +112,11 @@ impl CronExpr {
                 let times: Vec<_> = bits(hours.into()).map(|hour| time(hour, first_minute)).collect();
                 return (format!("At {}", join(&times, "and")), true);
             }
-            Some(pace) => format!("{pace} in the hours {}", spans(hours.into(), |hour| hour.to_string())),
+            Some(pace) => {
+                let from =
+                    if first_minute > 0 { format!(", from minute {first_minute},") } else { String::new() };
+                format!("{pace}{from} in the hours {}", spans(hours.into(), |hour| hour.to_string()))
+            }
             None => {
                 let plural = if one_minute { "minute" } else { "minutes" };
                 let listed = spans(minutes, |minute| minute.to_string());

@@ -1,15 +1,19 @@
 //! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
 
 use super::config::EngineConfig;
-use super::dispatch::{Dispatcher, Notice, Stop, StopReason};
+use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
-use crate::model::{Admission, ClaimedRun, FirePlan, Json, RunId, ScheduleStatus, Token, WorkerId};
+use crate::model::{
+    Admission, ClaimedRun, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
+};
 use crate::plan::{Backoff, Situation, plan_fire};
-use crate::store::{Answer, Command, DueSchedule, Patch, Rejection, Store, StoreError, Wake};
+use crate::store::{
+    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, Store, StoreError, Wake,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +82,8 @@ struct Held {
     token: Token,
     /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
     takes_place: bool,
+    /// Its handler knows that somebody asked it to stop.
+    is_stop_told: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -96,6 +102,7 @@ struct Trouble {
 }
 
 /// The logic of one worker.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub struct Engine<S, D> {
     store: S,
     dispatcher: D,
@@ -118,12 +125,15 @@ pub struct Engine<S, D> {
     is_wake_stale: bool,
     must_look_around: bool,
     change_mark: Option<u64>,
-    ahead_mark: Option<u64>,
     last_poll: Option<Duration>,
     last_beat: Duration,
     last_look: Option<Now>,
+    /// End of the last turn in which the store did all that was asked.
+    last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
     trouble: Option<Trouble>,
+    /// A commit that would have claimed runs failed, and may have happened all the same.
+    has_unknown_claims: bool,
     is_lost: bool,
 }
 
@@ -157,12 +167,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             is_wake_stale: true,
             must_look_around: true,
             change_mark: None,
-            ahead_mark: None,
             last_poll: None,
             last_beat: Duration::ZERO,
             last_look: None,
+            last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
+            has_unknown_claims: false,
             is_lost: false,
         }
     }
@@ -233,6 +244,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         match self.turn_with_store(now) {
             Ok(has_more) => {
+                self.last_whole_turn = Some(now.mono);
                 if let Some(trouble) = self.trouble.take() {
                     self.dispatcher.tell(Notice::StoreRecovered(now.mono.saturating_sub(trouble.since)));
                 }
@@ -246,6 +258,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
+        let planned = self.config.poll_interval + AWAY_MIN;
+        if self.last_whole_turn.is_some_and(|last| now.mono > last + planned) {
+            // While we were stopped, or the store was away, nobody may have been able to beat.
+            self.watch.restart(now.mono);
+        }
         if self.phase == Phase::Leaving {
             self.leave(now)?;
             return Ok(false);
@@ -255,13 +272,21 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.enter(now)?;
         }
         self.beat(now)?;
+        if !self.has_entered {
+            return Ok(true);
+        }
+        self.find_unknown_claims(now)?;
         self.poll(now)?;
         self.bury_the_silent(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {
             self.notice_absence(now);
-            has_more |= self.fire_due(now)?;
+            // First what has waited longest: a slot that comes due now must not take the place that became free.
             has_more |= self.claim_waiting(now)?;
+            if !self.has_entered {
+                return Ok(true);
+            }
+            has_more |= self.fire_due(now)?;
             self.last_look = Some(now);
         }
         self.start_ahead(now)?;
@@ -275,7 +300,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     // ---- being a worker ------------------------------------------------------------------------------------------
 
     fn enter(&mut self, now: Now) -> Result<(), StoreError> {
-        let entry = Box::new(self.config.entry(&self.worker));
+        let mut entry = Box::new(self.config.entry(&self.worker));
+        for declared in &mut entry.declared {
+            // Worked out when the program started; since then a store may have been away, or we buried.
+            if let Ok(cadence) = self.cadence(&declared.spec) {
+                declared.next_slot = cadence.next(now.wall);
+            }
+        }
         self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
             // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
@@ -327,6 +358,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.held.clear();
         self.ahead.clear();
         self.places_taken = 0;
+        self.has_unknown_claims = false;
         self.has_entered = false;
         self.worker = (self.new_worker_id)();
         self.must_look_around = true;
@@ -364,8 +396,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             .cancel_requests(&self.worker)?
             .into_iter()
             .filter_map(|run| {
-                let token = self.held.get(&run)?.token;
-                Some(Stop { run, token, reason: StopReason::Cancelled })
+                let held = self.held.get_mut(&run).filter(|held| !held.is_stop_told)?;
+                held.is_stop_told = true;
+                Some(Stop { run, token: held.token, reason: StopReason::Cancelled })
             })
             .collect();
         if !stops.is_empty() {
@@ -416,29 +449,36 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let due = self.store.due(&self.config.project, &self.workflow_ids, horizon, self.config.batch_max)?;
         let is_full = due.len() == self.config.batch_max;
         let mut commands = Vec::with_capacity(due.len());
+        let mut decided = Vec::with_capacity(due.len());
         let mut room = self.room();
         for due in &due {
             if let Some(command) = self.decide(due, now.wall, horizon, &mut room) {
                 commands.push(command);
+                decided.push(&due.schedule);
             }
         }
+        // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
+        self.is_wake_stale = true;
         if commands.is_empty() {
             return Ok(false);
         }
-        self.is_wake_stale = true;
+        self.has_unknown_claims = true;
         let outcomes = self.store.commit(&commands, now.wall)?;
+        self.has_unknown_claims = false;
         let mut has_stale = false;
         let mut has_cancelled = false;
-        for (command, outcome) in commands.iter().zip(outcomes) {
+        let mut claimed = Vec::with_capacity(commands.len());
+        let mut missed = Vec::new();
+        for ((command, schedule), outcome) in commands.iter().zip(decided).zip(outcomes) {
             match outcome {
-                Ok(Answer::Claimed(runs)) => {
-                    self.take_in(runs, now);
-                    self.tell_of_missed(command);
+                Ok(Answer::Claimed(mut runs)) => {
+                    claimed.append(&mut runs);
                     if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
                         // What it cancels may run here: the next turn, which is now, tells it so.
                         self.must_look_around = true;
                         has_cancelled = true;
                     }
+                    missed.extend(missed_by(command, schedule));
                 }
                 Ok(_) => {}
                 Err(Rejection::WorkerGone) => {
@@ -448,6 +488,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Err(Rejection::Stale) => has_stale = true,
                 Err(rejection) => self.set_aside(command, &rejection, now)?,
             }
+        }
+        self.take_in(claimed, now);
+        if !missed.is_empty() {
+            self.dispatcher.tell(Notice::Missed(missed));
         }
         Ok(is_full || has_stale || has_cancelled)
     }
@@ -514,19 +558,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    fn tell_of_missed(&self, command: &Command) {
-        let Command::Fire { plan, .. } = command else { return };
-        let FirePlan { schedule, ledger, .. } = &**plan;
-        for line in ledger.iter().filter(|line| line.fate == crate::model::Fate::Missed) {
-            self.dispatcher.tell(Notice::Missed {
-                schedule: schedule.clone(),
-                workflow: String::new(),
-                count: line.count,
-                reason: line.reason.to_string(),
-            });
-        }
-    }
-
     fn cadence(&mut self, spec: &Json) -> Result<Arc<Cadence>, SpecError> {
         if let Some(cadence) = self.cadences.get(spec) {
             return Ok(Arc::clone(cadence));
@@ -559,7 +590,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             limit,
             until: horizon,
         };
-        match self.commit_one(command, now)? {
+        self.has_unknown_claims = true;
+        let outcome = self.commit_one(command, now)?;
+        self.has_unknown_claims = false;
+        match outcome {
             Ok(Answer::Claimed(runs)) => {
                 let is_full = runs.len() == limit;
                 self.take_in(runs, now);
@@ -573,19 +607,53 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
+    /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
+    fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.has_unknown_claims {
+            return Ok(());
+        }
+        let filter = RunFilter { states: vec![RunState::Running], ..RunFilter::default() };
+        let mut page = Page { limit: self.config.batch_max.max(1), after: None };
+        let mut found = Vec::new();
+        loop {
+            let runs = self.store.runs(&self.config.project, &filter, &page)?;
+            page.after = runs.last().map(|run| run.id.to_string());
+            let is_last = runs.len() < page.limit;
+            for run in runs {
+                let is_held = self.held.get(&run.id).is_some_and(|held| held.token == run.token);
+                if run.worker.as_ref() == Some(&self.worker) && !is_held {
+                    let journal = self.store.steps(&run.id)?;
+                    found.push(ClaimedRun { run, journal });
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.has_unknown_claims = false;
+        // As they would have been claimed, in the order of slots.
+        found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
+        self.take_in(found, now);
+        Ok(())
+    }
+
     /// New claims: those whose time has come start now, the others wait for it.
     fn take_in(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        if runs.is_empty() {
+            return;
+        }
         // The claim counted as a sign of life.
         self.last_beat = now.mono;
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
-            self.held.insert(run.id.clone(), Held { token: run.token, takes_place: true });
-            self.places_taken += 1;
+            let held = Held { token: run.token, takes_place: true, is_stop_told: false };
+            // What we claimed ahead may have been taken back and be ours again under another token.
+            let former = self.held.insert(run.id.clone(), held);
+            if former.is_none_or(|former| !former.takes_place) {
+                self.places_taken += 1;
+            }
             if run.available_at > now.wall {
-                if self.ahead.is_empty() {
-                    self.ahead_mark = None;
-                }
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
@@ -754,4 +822,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
         if early > now { early } else { instant }
     }
+}
+
+/// What a decision lets nobody run.
+fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
+    let Command::Fire { plan, .. } = command else { return Vec::new() };
+    let missed = plan.ledger.iter().filter(|line| line.fate == Fate::Missed);
+    missed
+        .map(|line| MissedSlots {
+            schedule: schedule.id.clone(),
+            workflow: Arc::clone(&schedule.workflow),
+            key: Arc::clone(&schedule.key),
+            line: line.clone(),
+        })
+        .collect()
 }

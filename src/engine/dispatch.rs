@@ -1,6 +1,7 @@
 //! The door behind which handlers live.
 
-use crate::model::{ClaimedRun, RunId, ScheduleId, Token, WorkerId};
+use crate::model::{ClaimedRun, LedgerLine, RunId, ScheduleId, Token, WorkerId};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
@@ -64,15 +65,19 @@ pub enum Notice {
     },
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
-    /// Slots were missed or skipped.
-    Missed {
-        /// Of which schedule.
-        schedule: ScheduleId,
-        /// Of which workflow.
-        workflow: String,
-        /// How many.
-        count: u64,
-        /// Why.
-        reason: String,
-    },
+    /// Nobody could run these slots; what one decision found.
+    Missed(Vec<MissedSlots>),
+}
+
+/// Slots of one schedule that nobody could run.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MissedSlots {
+    /// Which schedule.
+    pub schedule: ScheduleId,
+    /// Its workflow.
+    pub workflow: Arc<str>,
+    /// Its key.
+    pub key: Arc<str>,
+    /// Which slots, and why.
+    pub line: LedgerLine,
 }

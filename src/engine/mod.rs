@@ -14,4 +14,4 @@ pub mod watch;
 
 pub use config::{EngineConfig, WorkflowConfig};
 pub use core::{Engine, Message, Next};
-pub use dispatch::{Dispatcher, Notice, Stop, StopReason};
+pub use dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};

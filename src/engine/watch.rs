@@ -46,6 +46,13 @@ impl PeerWatch {
         }
     }
 
+    /// We were not looking until `mono`: silence counts from here.
+    pub fn restart(&mut self, mono: Duration) {
+        for sighting in self.seen.values_mut() {
+            sighting.since = mono;
+        }
+    }
+
     /// The peers whose beat has stood still for `lease`.
     pub fn silent(&self, lease: Duration, mono: Duration) -> Vec<Silent> {
         self.seen

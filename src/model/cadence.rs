@@ -8,8 +8,10 @@ use jiff::civil::Date;
 /// Shortest period of `every`, in microseconds.
 pub const PERIOD_MIN_US: i64 = 1_000_000;
 
-/// How far `upcoming` looks past excluded dates before it gives up: ten years of a daily schedule.
-const EXCLUDED_IN_A_ROW_MAX: usize = 3_660;
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+/// No zone is further than this from UTC.
+const OFFSET_MAX_US: i64 = 26 * HOUR_US;
 
 /// Why a specification is refused.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
@@ -126,7 +128,8 @@ impl Cadence {
             Kind::Cron(expr) => calendar::prev_fire(expr, &self.zone, until),
             Kind::Every { period_us, anchor_us } => {
                 let periods = until.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us);
-                anchor_us.checked_add(periods.checked_mul(*period_us)?).map(Timestamp::from_micros)
+                let slot = anchor_us.checked_add(periods.checked_mul(*period_us)?)?;
+                (slot >= Timestamp::MIN.as_micros()).then_some(Timestamp::from_micros(slot))
             }
             Kind::At(at) => (*at <= until).then_some(*at),
         }?;
@@ -162,13 +165,87 @@ impl Cadence {
     /// The first slot after `after` that is not excluded.
     pub fn upcoming(&self, after: Timestamp) -> Option<Timestamp> {
         let mut slot = self.next(after)?;
-        for _ in 0..EXCLUDED_IN_A_ROW_MAX {
-            if self.excluded_on(slot).is_none() {
-                return Some(slot);
-            }
-            slot = self.next(slot)?;
+        while let Some(date) = self.excluded_on(slot) {
+            // A date at a time: one may exclude a slot every second.
+            let stretches = self.stretches_of(date);
+            let end = stretches.into_iter().find(|(from, until)| (*from..=*until).contains(&slot));
+            slot = self.next(end.map_or(slot, |(_, until)| until))?;
         }
-        None
+        Some(slot)
+    }
+
+    /// The stretches of `[from, until]` on excluded dates, first and last instant of each, in order.
+    pub fn excluded_stretches(&self, from: Timestamp, until: Timestamp) -> Vec<(Date, Timestamp, Timestamp)> {
+        // A date more on either side: where the clock is set back over midnight, dates don't come in order.
+        let first = self.zone.local_date(Timestamp::from_micros(from.as_micros() - DAY_US));
+        let last = self.zone.local_date(Timestamp::from_micros(until.as_micros().saturating_add(DAY_US)));
+        let stretches =
+            |date: Date| self.stretches_of(date).into_iter().map(move |(from, until)| (date, from, until));
+        let mut found: Vec<_> = self.skip_dates[self.skip_dates.partition_point(|date| *date < first)..]
+            .iter()
+            .copied()
+            .take_while(|date| *date <= last)
+            .flat_map(stretches)
+            .map(|(date, start, end)| (date, start.max(from), end.min(until)))
+            .filter(|(_, start, end)| start <= end)
+            .collect();
+        found.sort_unstable_by_key(|(_, start, _)| *start);
+        found.dedup();
+        found
+    }
+
+    /// When the calendar on the wall shows `date`: first and last instant. More than one stretch only where the clock is set
+    /// back over midnight.
+    fn stretches_of(&self, date: Date) -> Vec<(Timestamp, Timestamp)> {
+        let Ok(midnight) =
+            jiff::tz::Offset::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()))
+        else {
+            return Vec::new();
+        };
+        let midnight = midnight.as_microsecond();
+        let mut stretches: Vec<(Timestamp, Timestamp)> = Vec::new();
+        let end = midnight + DAY_US + OFFSET_MAX_US;
+        let mut piece = midnight - OFFSET_MAX_US;
+        while piece < end {
+            let offset = self.offset_us(piece);
+            let next = self.next_offset_change(piece, end);
+            let from = piece.max(midnight - offset);
+            let until = (next - 1).min(midnight - offset + DAY_US - 1);
+            piece = next;
+            if from > until {
+                continue;
+            }
+            let (from, until) = (Timestamp::from_micros(from), Timestamp::from_micros(until));
+            match stretches.last_mut() {
+                Some(last) if last.1.as_micros() + 1 == from.as_micros() => last.1 = until,
+                _ => stretches.push((from, until)),
+            }
+        }
+        stretches
+    }
+
+    fn offset_us(&self, at_us: i64) -> i64 {
+        i64::from(self.zone.offset_seconds(Timestamp::from_micros(at_us))) * 1_000_000
+    }
+
+    /// When the offset of `from` ends, or `limit` where it lasts until then. No zone has changed its clock twice
+    /// within an hour.
+    fn next_offset_change(&self, from: i64, limit: i64) -> i64 {
+        let offset = self.offset_us(from);
+        let mut same = from;
+        while same < limit {
+            let mut changed = (same + HOUR_US).min(limit);
+            if self.offset_us(changed) == offset {
+                same = changed;
+                continue;
+            }
+            while changed - same > 1 {
+                let middle = i64::midpoint(same, changed);
+                if self.offset_us(middle) == offset { same = middle } else { changed = middle }
+            }
+            return changed;
+        }
+        limit
     }
 
     /// The cron expression, where there is one.

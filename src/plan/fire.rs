@@ -7,9 +7,6 @@ use crate::model::{
     Admission, CatchUp, Fate, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
 };
 
-/// How many excluded slots a search for the newest open one passes over.
-const EXCLUDED_SCAN_MAX: usize = 5_000;
-
 /// What the decision is made from, besides the schedule itself.
 #[derive(Copy, Clone, Debug)]
 pub struct Situation {
@@ -34,22 +31,31 @@ pub fn plan_fire(schedule: &Schedule, cadence: &Cadence, situation: &Situation) 
     if first > situation.horizon {
         return None;
     }
+    let settled = situation.unfinished_count == 0 || cadence.spec().overlap == Overlap::Allow;
+    if first > situation.now && !settled {
+        return None;
+    }
     let mut draft = Draft::new(schedule, cadence, situation);
+    if draft.is_used_up() {
+        draft.skip(first, "`max_runs` is reached".to_owned());
+        return Some(draft.finish(first));
+    }
     if first > situation.now {
-        let settled = situation.unfinished_count == 0 || cadence.spec().overlap == Overlap::Allow;
-        if !settled {
-            return None;
-        }
         draft.on_time(first);
         return Some(draft.finish(first));
     }
     let newest = cadence.prev(situation.now).map_or(first, |slot| slot.max(first));
     for slot in draft.chosen(first, newest) {
+        if draft.is_used_up() {
+            break;
+        }
         match slot {
             Chosen::Late(slot) => draft.caught_up(slot),
             Chosen::OnTime(slot) => draft.on_time(slot),
         }
     }
+    // The last of `max_runs` finishes the schedule: slots behind it are nobody's, so nobody missed them.
+    let newest = draft.runs.last().filter(|_| draft.is_used_up()).map_or(newest, |run| run.slot);
     draft.account_for_the_rest(first, newest);
     Some(draft.finish(newest))
 }
@@ -97,37 +103,51 @@ impl<'a> Draft<'a> {
             CatchUp::All => spec.max_catch_up as usize,
             CatchUp::None => 0,
         };
-        let oldest = first.max(self.window_start());
+        let window_start = self.window_start();
+        let mut excluded = self.cadence.excluded_stretches(first, newest);
         let mut chosen = Vec::new();
         let mut late_count = 0;
-        let mut passed_over = 0;
         let mut slot = Some(newest);
-        while let Some(candidate) = slot.filter(|slot| *slot >= oldest) {
+        while let Some(candidate) = slot {
+            // Only what is late is caught up, so only that can be too old for it.
             let is_late = candidate < attended_from;
-            if is_late && late_count >= late_max {
+            if is_late && (late_count >= late_max || candidate < window_start) {
                 break;
             }
-            if self.cadence.excluded_on(candidate).is_some() {
+            while excluded.last().is_some_and(|(_, from, _)| *from > candidate) {
+                excluded.pop();
+            }
+            if let Some((_, from, _)) = excluded.last().filter(|(.., until)| *until >= candidate) {
                 // An excluded slot uses up nobody's turn; it is entered into the ledger by `account_for_the_rest`.
-                passed_over += 1;
-                if passed_over > EXCLUDED_SCAN_MAX {
-                    break;
-                }
-            } else if is_late {
+                slot = self.slot_before(*from, first);
+                continue;
+            }
+            if is_late {
                 late_count += 1;
                 chosen.push(Chosen::Late(candidate));
             } else {
                 chosen.push(Chosen::OnTime(candidate));
             }
-            slot = self.cadence.prev(Timestamp::from_micros(candidate.as_micros() - 1));
+            slot = self.slot_before(candidate, first);
         }
-        // A first slot that the cadence no longer knows (zone data changed under it) was promised, so it counts.
         chosen.reverse();
-        if let Some(max_runs) = spec.max_runs {
-            let left = max_runs.saturating_sub(self.schedule.run_count);
-            chosen.truncate(usize::try_from(left).unwrap_or(usize::MAX));
-        }
         chosen
+    }
+
+    /// The slot before `at`, down to `first`: that one was promised, so it counts even where the cadence no longer
+    /// knows it (zone data changed under it).
+    fn slot_before(&self, at: Timestamp, first: Timestamp) -> Option<Timestamp> {
+        if at <= first {
+            return None;
+        }
+        let before = self.cadence.prev(Timestamp::from_micros(at.as_micros() - 1));
+        Some(before.map_or(first, |slot| slot.max(first)))
+    }
+
+    /// Whether the runs so far are all that the schedule may make.
+    fn is_used_up(&self) -> bool {
+        let run_count = self.schedule.run_count + self.runs.len() as u64;
+        self.cadence.spec().max_runs.is_some_and(|max| run_count >= max)
     }
 
     fn on_time(&mut self, slot: Timestamp) {
@@ -144,7 +164,7 @@ impl<'a> Draft<'a> {
             Overlap::BufferAll => self.run(slot, Admission::Behind),
             Overlap::BufferOne if self.buffered_count == 0 => self.run(slot, Admission::Behind),
             Overlap::BufferOne => {
-                self.skip(slot, "overlap: one run is unfinished and one waits already".to_owned())
+                self.skip(slot, "overlap: one run is unfinished and one waits already".to_owned());
             }
             Overlap::Skip => self.skip(slot, "overlap: an earlier run is unfinished".to_owned()),
             Overlap::CancelRunning => {
@@ -236,58 +256,48 @@ impl<'a> Draft<'a> {
         self.ledger.sort_by_key(|line| line.from);
     }
 
-    /// One line per stretch of `[from, until]`; excluded dates get lines of their own.
+    /// One line for the slots of `[from, until]`; those on excluded dates get lines of their own.
     fn account_for(&mut self, from: Timestamp, until: Timestamp, reason: &str) {
-        if until < from {
-            return;
+        let mut from = from;
+        let mut until_excluded = Vec::new();
+        if from <= until {
+            until_excluded = self.cadence.excluded_stretches(from, until);
+            until_excluded.retain(|(_, from, until)| self.count(*from, *until) > 0);
         }
-        let before_from = Timestamp::from_micros(from.as_micros() - 1);
-        if !self.cadence.spec().skip_dates.is_empty() {
-            self.account_around_excluded_dates(before_from, until, reason);
-            return;
+        for (date, excluded_from, excluded_until) in until_excluded {
+            self.enter(from, Timestamp::from_micros(excluded_from.as_micros() - 1), Fate::Missed, reason);
+            self.enter(excluded_from, excluded_until, Fate::Skipped, &format!("{date} is excluded"));
+            from = Timestamp::from_micros(excluded_until.as_micros() + 1);
         }
-        let count = self.cadence.count(before_from, until);
-        // A promised first slot that the cadence no longer knows is a slot all the same.
-        let is_stray =
-            from == self.schedule.next_slot.unwrap_or(until) && self.cadence.prev(from) != Some(from);
-        if count + u64::from(is_stray) == 0 {
-            return;
-        }
-        let line_from = if is_stray { from } else { self.cadence.next(before_from).unwrap_or(from) };
-        let line_until = self.cadence.prev(until).filter(|slot| *slot >= line_from).unwrap_or(line_from);
-        self.ledger.push(LedgerLine {
-            from: line_from,
-            until: line_until,
-            count: count + u64::from(is_stray),
-            fate: Fate::Missed,
-            reason: reason.into(),
-        });
+        self.enter(from, until, Fate::Missed, reason);
     }
 
-    fn account_around_excluded_dates(&mut self, after: Timestamp, until: Timestamp, reason: &str) {
-        let mut lines: Vec<LedgerLine> = Vec::new();
-        let mut slot = self.cadence.next(after);
-        while let Some(at) = slot.filter(|slot| *slot <= until) {
-            let (fate, why) = match self.cadence.excluded_on(at) {
-                Some(date) => (Fate::Skipped, format!("{date} is excluded")),
-                None => (Fate::Missed, reason.to_owned()),
-            };
-            match lines.last_mut() {
-                Some(line) if line.fate == fate && *line.reason == *why => {
-                    line.until = at;
-                    line.count += 1;
-                }
-                _ => lines.push(LedgerLine { from: at, until: at, count: 1, fate, reason: why.into() }),
-            }
-            slot = self.cadence.next(at);
+    /// Slots in `[from, until]`. A promised first slot that the cadence no longer knows is a slot all the same.
+    fn count(&self, from: Timestamp, until: Timestamp) -> u64 {
+        if until < from {
+            return 0;
         }
-        self.ledger.append(&mut lines);
+        let is_stray = |slot: Timestamp| self.cadence.prev(slot) != Some(slot);
+        let stray = self.schedule.next_slot.filter(|slot| (from..=until).contains(slot) && is_stray(*slot));
+        self.cadence.count(Timestamp::from_micros(from.as_micros() - 1), until) + u64::from(stray.is_some())
+    }
+
+    fn enter(&mut self, from: Timestamp, until: Timestamp, fate: Fate, reason: &str) {
+        let count = self.count(from, until);
+        if count == 0 {
+            return;
+        }
+        // Of the slots that the cadence knows, and the promised one, the first and the last.
+        let promised = self.schedule.next_slot.filter(|slot| (from..=until).contains(slot));
+        let next = self.cadence.next(Timestamp::from_micros(from.as_micros() - 1));
+        let first = promised.into_iter().chain(next).min().unwrap_or(from);
+        let last = promised.into_iter().chain(self.cadence.prev(until)).max().unwrap_or(until);
+        self.ledger.push(LedgerLine { from: first, until: last, count, fate, reason: reason.into() });
     }
 
     /// The plan, when all slots up to `settled_until` are decided.
     fn finish(mut self, settled_until: Timestamp) -> FirePlan {
-        let run_count = self.schedule.run_count + self.runs.len() as u64;
-        let is_used_up = self.cadence.spec().max_runs.is_some_and(|max| run_count >= max);
+        let is_used_up = self.is_used_up();
         let after = settled_until.max(self.situation.now);
         let next_slot = if is_used_up { None } else { self.cadence.next(after) };
         let mut upcoming = if is_used_up { None } else { self.cadence.upcoming(after) };

@@ -28,13 +28,14 @@ pub fn next_state(state: RunState, event: Event) -> Option<RunState> {
     use Event as E;
     use RunState as S;
     match (state, event) {
-        (S::Buffered, E::Released) | (S::Running, E::Requeued) => Some(S::Queued),
+        (S::Buffered, E::Released)
+        | (S::Running, E::Requeued)
+        | (S::Failed | S::Cancelled, E::RetriedByHand) => Some(S::Queued),
         (S::Queued | S::Waiting, E::Claimed) => Some(S::Running),
         (S::Running, E::Parked) => Some(S::Waiting),
         (S::Running, E::Returned) => Some(S::Succeeded),
         (S::Running, E::Raised) => Some(S::Failed),
         (S::Buffered | S::Queued | S::Waiting | S::Running, E::Stopped) => Some(S::Cancelled),
-        (S::Failed | S::Cancelled, E::RetriedByHand) => Some(S::Queued),
         (S::Buffered, E::Claimed | E::Parked | E::Requeued | E::Returned | E::Raised)
         | (S::Queued | S::Waiting, E::Released | E::Parked | E::Requeued | E::Returned | E::Raised)
         | (S::Running, E::Released | E::Claimed)

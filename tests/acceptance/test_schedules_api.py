@@ -327,7 +327,7 @@ async def test_backfill_refuses_empty_ranges_and_the_future(
 
 # --- overlap ---------------------------------------------------------------------------------
 
-# A run takes two hours and twenty minutes, a slot comes every hour: which slots start, and which don't.
+# A run takes two hours and twenty minutes, a slot comes every hour: which start, and which don't.
 OVERLAPS: dict[str | None, tuple[list[int], list[int]]] = {
     None: ([1, 2, 4], [3, 5, 7]),
     "buffer_one": ([1, 2, 4], [3, 5, 7]),

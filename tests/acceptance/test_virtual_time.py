@@ -17,7 +17,7 @@ async def test_ten_years_of_durable_sleep_pass_in_no_time() -> None:
     async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
         handle = await patient.invoke(t.client)
         await t.advance(days=3_651)
-        assert await handle.status() == "running"
+        assert await handle.status() == "waiting"
         await t.advance(days=1)
         assert await handle.result() == "rested"
 

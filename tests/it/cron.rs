@@ -440,6 +440,10 @@ fn in_english() {
         ("*/5 9-17 * * MON-FRI", "Every 5 minutes from 09:00 to 17:55, Monday to Friday"),
         ("30 8-18 * * 1-5", "At minute 30 of every hour from 8 to 18, Monday to Friday"),
         ("*/10 8-18/2 * * *", "Every 10 minutes in the hours 8, 10, 12, 14, 16 and 18"),
+        ("5/10 8-18/2 * * *", "Every 10 minutes, from minute 5, in the hours 8, 10, 12, 14, 16 and 18"),
+        ("5/15 9-17 * * *", "Every 15 minutes from 09:05 to 17:50"),
+        ("* 22,23,0-4 * * *", "Every minute in the hours 0 to 4, 22 and 23"),
+        ("30 1,3,5,7,9,11,13 * * *", "At minute 30 of the hours 1, 3, 5, 7, 9, 11 and 13"),
         ("0 0 1 * 1", "At 00:00 on day 1 of the month or on Monday (either one matches)"),
         ("0 0 1-31 * 1", "At 00:00, every day"),
         (

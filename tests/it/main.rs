@@ -2,3 +2,8 @@
 
 mod calendar;
 mod cron;
+mod engine;
+mod plan;
+mod sim;
+mod store;
+mod tidy;

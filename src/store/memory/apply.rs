@@ -61,6 +61,7 @@ impl Tables {
             key: &schedule.key,
             input: schedule.input.as_ref(),
             timezone: &rules::zone_of(&schedule.spec),
+            revision: plan.revision,
         };
         for planned in &plan.runs {
             if self.runs.contains_key(&planned.id) {
@@ -130,7 +131,7 @@ impl Tables {
         let mut claimed = Vec::with_capacity(available.len());
         for (.., id) in available {
             let (run, is_fresh) = self.edit_run(&id, |row| {
-                let is_fresh = row.run.token == Token::NONE;
+                let is_fresh = row.run.started_at.is_none();
                 rules::claim(&mut row.run, worker, now);
                 row.child_ended = false;
                 (row.run.clone(), is_fresh)
@@ -226,8 +227,8 @@ impl Tables {
             run.attempt = ended.attempt;
             run.available_at = ended.available_at;
             run.result.clone_from(&ended.result);
-            if let Some(error) = &ended.error {
-                run.error.clone_from(error);
+            if !ended.keeps_error {
+                run.error.clone_from(&ended.error);
             }
             if run.state.is_finished() {
                 run.finished_at = Some(now);

@@ -47,8 +47,7 @@ impl Tables {
             if !matches!(row.schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
                 continue;
             }
-            let taken = self.take_back(&id, now);
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule, now);
             rules::retire(&mut row.schedule, &entry.app, now);
             self.store_schedule(row);
             self.release(&id, now);
@@ -121,7 +120,7 @@ impl Tables {
         };
         if rules::put_changes(&self.schedules[&id], new) {
             let mut row = self.schedules[&id].clone();
-            rules::take_back(&mut row.schedule, &self.take_back(&id, now));
+            self.take_back(&mut row.schedule, now);
             let missed = rules::put(&mut row, new, now);
             self.store_schedule(row);
             self.add_missed(&new.project, &id, missed.as_ref());
@@ -136,25 +135,39 @@ impl Tables {
         }
     }
 
-    /// Deletes the runs that were claimed ahead.
-    fn take_back(&mut self, schedule: &ScheduleId, now: Timestamp) -> Vec<TakenBack> {
-        let ahead: Vec<RunId> = self
+    /// Deletes the runs that were claimed ahead, and gives their slots back to the schedule.
+    fn take_back(&mut self, row: &mut Schedule, now: Timestamp) {
+        let schedule = &row.id;
+        let mut ahead: Vec<RunId> = self
             .unfinished_in_phase(schedule, LIVE)
             .filter(|id| {
                 let run = &self.runs[*id].run;
                 run.state == RunState::Running
                     && run.origin == Origin::Schedule
                     && run.slot.is_some_and(|slot| slot > now)
+                    // By a faster clock than ours it has started, and what it recorded must not be done again.
+                    && !self.steps.contains_key(*id)
             })
             .cloned()
             .collect();
+        // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+        let newest_line = self.ledger.get(schedule).and_then(|lines| lines.values().next_back());
+        let runs = self.by_slot.get(schedule).into_iter().flat_map(|runs| runs.values().rev());
+        let newest_run = runs
+            .filter(|id| !ahead.contains(id))
+            .map(|id| &self.runs[id].run)
+            .find(|run| run.origin == Origin::Schedule)
+            .and_then(|run| run.slot);
+        let settled = newest_line.map(|(_, line)| line.until).max(newest_run);
+        ahead.retain(|id| self.runs[id].run.slot > settled);
         let mut taken = Vec::with_capacity(ahead.len());
         for id in ahead {
             let run = &self.runs[&id].run;
-            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot: run.last_slot }));
+            let (last_slot, of_claim) = (run.last_slot, run.token);
+            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot, token: of_claim }));
             self.delete_run(&id);
         }
-        taken
+        rules::take_back(row, &taken);
     }
 
     pub(super) fn patch_schedule(
@@ -177,7 +190,7 @@ impl Tables {
         }
         let mut row = stored;
         if rules::patch_takes_back(patch) {
-            rules::take_back(&mut row.schedule, &self.take_back(id, now));
+            self.take_back(&mut row.schedule, now);
         }
         let missed = rules::patch(&mut row, patch, now);
         rules::touch(&mut row.schedule, now);
@@ -199,7 +212,7 @@ impl Tables {
     ) -> Result<Answer, Rejection> {
         let mut row =
             self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
-        rules::take_back(&mut row.schedule, &self.take_back(id, now));
+        self.take_back(&mut row.schedule, now);
         self.add_missed(project, id, rules::missed_by_deletion(&row.schedule, now).as_ref());
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]

@@ -68,7 +68,11 @@ fn attempt(
     let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new() };
     let answers = batch.all(commands, is_careful);
     drop(batch);
-    let committed = answers.and_then(|answers| connection.execute_batch("COMMIT").map(|()| answers));
+    let committed = answers.and_then(|answers| {
+        // Where nothing happened, what was written and undone need not be written out.
+        let end = if answers.iter().all(std::result::Result::is_err) { "ROLLBACK" } else { "COMMIT" };
+        connection.execute_batch(end).map(|()| answers)
+    });
     if committed.is_err() && !connection.is_autocommit() {
         // SQLite may have rolled back by itself; a rollback that fails leaves a connection that is thrown away.
         let _ = connection.execute_batch("ROLLBACK");
@@ -90,7 +94,7 @@ fn refusal(error: &rusqlite::Error) -> Option<String> {
     }
 }
 
-impl<'c> Batch<'c> {
+impl Batch<'_> {
     fn all(
         &mut self,
         commands: &[Command],
@@ -129,6 +133,8 @@ impl<'c> Batch<'c> {
 
     /// Does it, or undoes what it wrote.
     pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
+        // Beats of commands before this one must not be undone with it.
+        self.write_beats()?;
         self.run("SAVEPOINT command", [])?;
         let done = work(self);
         if done.is_err() {

@@ -92,8 +92,8 @@ impl Batch<'_> {
                 ended.attempt,
                 ended.available_at,
                 ended.result,
-                ended.error.is_some(),
-                ended.error.flatten(),
+                ended.keeps_error,
+                ended.error,
                 self.finished_at(state),
                 token,
                 print,
@@ -121,13 +121,13 @@ impl Batch<'_> {
             RunState::Failed => {
                 let counted = self.one(queries::COUNT_FAILURE, [schedule], |row| {
                     let mut columns = Columns::of(row);
-                    Ok((columns.int()?, columns.small_count()?, columns.word::<ScheduleStatus>()?))
+                    Ok((columns.small_count()?, columns.word::<ScheduleStatus>()?))
                 })?;
-                if let Some((no, failure_count, Some(ScheduleStatus::Active))) = counted
+                if let Some((failure_count, Some(ScheduleStatus::Active))) = counted
                     && pause_after_failures.is_some_and(|most| failure_count >= most)
                 {
                     let note = rules::paused_note(failure_count);
-                    self.run(queries::PAUSE_SCHEDULE, params![no, note, self.now()])?;
+                    self.run(queries::PAUSE_SCHEDULE, params![schedule, note, self.now()])?;
                 }
             }
             _ => {}

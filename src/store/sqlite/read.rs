@@ -42,13 +42,14 @@ impl View<'_> {
                 |row| {
                     let mut columns = Columns::of(row);
                     let key = (columns.time()?, columns.schedule_id()?);
-                    Ok((key, columns.int()?))
+                    let id = key.1.clone();
+                    Ok((key, id))
                 },
             )
         })?;
         let mut schedules = Vec::with_capacity(due.len());
-        for no in due {
-            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [no], |row| {
+        for id in due {
+            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [&id], |row| {
                 let mut columns = Columns::of(row);
                 let schedule = columns.schedule()?;
                 let live_count = columns.small_count()?;
@@ -141,8 +142,29 @@ impl View<'_> {
         } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
             session.all(queries::SCHEDULES_BY_STATUS, params![project, after, limit, status], read)
         } else {
-            session.all(queries::SCHEDULES, params![project, after, limit, status], read)
+            self.all_schedules(project, *status, after, page.limit)
         }
+    }
+
+    /// A page of a whole project: no index has them in this order, but each workflow's are.
+    fn all_schedules(
+        &mut self,
+        project: &str,
+        status: Option<ScheduleStatus>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Schedule>> {
+        let workflows = self.skip_through(project, queries::FIRST_SCHEDULED, queries::NEXT_SCHEDULED)?;
+        merge(workflows.len(), limit, |source, offset, count| {
+            self.session.all(
+                queries::SCHEDULE_HEADS,
+                params![project, workflows[source], after, status, limit_to_sql(count), limit_to_sql(offset)],
+                |row| {
+                    let schedule = Columns::of(row).schedule()?;
+                    Ok((schedule.id.clone(), schedule))
+                },
+            )
+        })
     }
 
     pub fn history(
@@ -262,7 +284,7 @@ impl View<'_> {
         }
         let workflows = match &filter.workflow {
             Some(workflow) => vec![Arc::clone(workflow)],
-            None => self.workflows_with_runs(project)?,
+            None => self.skip_through(project, queries::FIRST_WORKFLOW, queries::NEXT_WORKFLOW)?,
         };
         let newest = merge(workflows.len(), page.limit, |source, offset, count| {
             self.session.all(
@@ -292,15 +314,17 @@ impl View<'_> {
         Ok(runs)
     }
 
-    /// Skips from one workflow to the next, whatever number of runs each has.
-    fn workflows_with_runs(&mut self, project: &str) -> Result<Vec<Arc<str>>> {
+    /// Skips from one workflow to the next, whatever number of rows each has.
+    fn skip_through(
+        &mut self,
+        project: &str,
+        first: &'static str,
+        next: &'static str,
+    ) -> Result<Vec<Arc<str>>> {
         let mut workflows: Vec<Arc<str>> = Vec::new();
-        // Behind nothing: also the empty name is found.
-        let mut next = self.session.one(queries::FIRST_WORKFLOW, [project], |row| Columns::of(row).text())?;
-        while let Some(workflow) = next {
-            next = self
-                .session
-                .one(queries::NEXT_WORKFLOW, params![project, workflow], |row| Columns::of(row).text())?;
+        let mut found = self.session.one(first, [project], |row| Columns::of(row).text())?;
+        while let Some(workflow) = found {
+            found = self.session.one(next, params![project, workflow], |row| Columns::of(row).text())?;
             workflows.push(workflow);
         }
         Ok(workflows)

@@ -35,12 +35,12 @@ bound! {
     Fate: self => fate_word(*self),
 }
 
-/// An unsigned number as SQLite holds it.
+/// An unsigned number as the database holds it.
 pub(super) fn count_to_sql(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A limit as SQLite holds it.
+/// A limit as the database holds it.
 pub(super) fn limit_to_sql(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -169,10 +169,9 @@ impl<'r, 's> Columns<'r, 's> {
         Ok(schedule)
     }
 
-    /// A schedule with its cadence and the number of its row.
-    pub fn stored_schedule(&mut self) -> Result<(i64, StoredSchedule)> {
-        let stored = StoredSchedule { schedule: self.schedule()?, cadence: self.text()? };
-        Ok((self.int()?, stored))
+    /// A schedule with its cadence.
+    pub fn stored_schedule(&mut self) -> Result<StoredSchedule> {
+        Ok(StoredSchedule { schedule: self.schedule()?, cadence: self.text()? })
     }
 
     /// A state; an unknown one is taken for an end, so that nobody works on it.

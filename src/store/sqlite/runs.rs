@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 /// What a fire needs of its schedule.
 struct Decided {
-    no: i64,
     project: Arc<str>,
     workflow: Arc<str>,
     key: Arc<str>,
@@ -32,7 +31,6 @@ impl Decided {
     fn read(row: &Row<'_>) -> Result<Self> {
         let mut columns = Columns::of(row);
         Ok(Self {
-            no: columns.int()?,
             project: columns.text()?,
             workflow: columns.text()?,
             key: columns.text()?,
@@ -67,6 +65,7 @@ impl Batch<'_> {
             key: &schedule.key,
             input: schedule.input.as_ref(),
             timezone: &rules::zone_of(&schedule.spec),
+            revision: plan.revision,
         };
         for planned in &plan.runs {
             let mut run = rules::planned_run(planned, &facts, self.now());
@@ -94,11 +93,11 @@ impl Batch<'_> {
         }
 
         if plan.status == ScheduleStatus::Active {
-            self.run(queries::MOVE_ON, params![schedule.no, plan.next_slot, last_slot, created])?;
+            self.run(queries::MOVE_ON, params![plan.schedule, plan.next_slot, last_slot, created])?;
         } else {
             self.run(
                 queries::MOVE_ON_TO_STATUS,
-                params![schedule.no, plan.next_slot, last_slot, created, plan.status],
+                params![plan.schedule, plan.next_slot, last_slot, created, plan.status],
             )?;
         }
         self.add_ledger(&schedule.project, &plan.schedule, &plan.ledger)?;
@@ -179,7 +178,7 @@ impl Batch<'_> {
         let Some(mut run) = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())? else {
             return Ok(None);
         };
-        let is_fresh = run.token == Token::NONE;
+        let is_fresh = run.started_at.is_none();
         rules::claim(&mut run, worker, self.now());
         self.run(queries::CLAIM_RUN, params![no, run.token, run.worker, run.started_at])?;
         let journal = if is_fresh {

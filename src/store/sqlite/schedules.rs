@@ -3,15 +3,17 @@
 use super::batch::{Applied, Batch, Trouble};
 use super::queries;
 use super::rows::{Columns, count_to_sql};
-use crate::model::{LedgerLine, NewSchedule, Origin, RunId, RunState, ScheduleId, WorkerEntry, WorkerId};
-use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerLine, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, Token, WorkerEntry, WorkerId,
+};
+use crate::store::rules::{self, BEHIND, LIVE, OVER, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{ErrorCode, Result, params};
 use std::collections::BTreeSet;
 
 impl Batch<'_> {
     pub(super) fn enter_worker(&mut self, entry: &WorkerEntry) -> Applied {
-        self.write_beats()?;
         self.guarded(|batch| batch.enter(entry))
     }
 
@@ -42,14 +44,13 @@ impl Batch<'_> {
         let owned = self.all_rows(queries::OWNED, params![entry.project, entry.app], |row| {
             Columns::of(row).stored_schedule()
         })?;
-        for (no, mut row) in owned {
+        for mut row in owned {
             if declared.contains(&row.schedule.id) {
                 continue;
             }
-            let taken = self.take_back(&row.schedule.id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
             rules::retire(&mut row.schedule, &entry.app, self.now());
-            self.update_schedule(no, &row)?;
+            self.update_schedule(&row)?;
             self.release(&row.schedule.id, NOBODY)?;
         }
         Ok(Answer::Done)
@@ -94,16 +95,15 @@ impl Batch<'_> {
             self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
                 Columns::of(row).stored_schedule()
             })?;
-        let Some((no, mut row)) = stored else {
+        let Some(mut row) = stored else {
             self.insert_schedule(new)?;
             return Ok(new.id.clone());
         };
         let id = row.schedule.id.clone();
         if rules::put_changes(&row, new) {
-            let taken = self.take_back(&id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
             let missed = rules::put(&mut row, new, self.now());
-            self.update_schedule(no, &row)?;
+            self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, missed.as_slice())?;
             self.release(&id, NOBODY)?;
         }
@@ -133,7 +133,7 @@ impl Batch<'_> {
             // Its key was just seen to be free.
             Err(rusqlite::Error::SqliteFailure(failure, _))
                 if failure.code == ErrorCode::ConstraintViolation
-                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE =>
+                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY =>
             {
                 Err(rules::id_in_use(&new.id).into())
             }
@@ -141,12 +141,12 @@ impl Batch<'_> {
         }
     }
 
-    fn update_schedule(&mut self, no: i64, row: &StoredSchedule) -> Result<()> {
+    fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
         let schedule = &row.schedule;
         self.run(
             queries::UPDATE_SCHEDULE,
             params![
-                no,
+                schedule.id,
                 schedule.owner,
                 schedule.spec,
                 row.cadence,
@@ -188,25 +188,49 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes the runs that were claimed ahead.
-    fn take_back(&mut self, schedule: &ScheduleId) -> Result<Vec<TakenBack>> {
-        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule, self.now()], |row| {
+    /// Deletes the runs that were claimed ahead, and gives their slots back to the schedule.
+    fn take_back(&mut self, schedule: &mut Schedule) -> Result<()> {
+        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule.id, self.now()], |row| {
             let mut columns = Columns::of(row);
             let no = columns.int()?;
-            Ok((no, TakenBack { slot: columns.time()?, last_slot: columns.optional_time()? }))
+            let (slot, last_slot) = (columns.time()?, columns.optional_time()?);
+            Ok((no, TakenBack { slot, last_slot, token: Token(columns.int()?) }))
         })?;
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        let settled = self.newest_settled(&schedule.id, &ahead)?;
         let mut taken = Vec::with_capacity(ahead.len());
         for (no, run) in ahead {
-            self.delete_run(no)?;
-            taken.push(run);
+            // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+            if Some(run.slot) > settled {
+                self.delete_run(no)?;
+                taken.push(run);
+            }
         }
-        Ok(taken)
+        rules::take_back(schedule, &taken);
+        Ok(())
     }
 
-    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<(i64, StoredSchedule)> {
+    /// The newest slot whose fate is decided, `ahead` aside.
+    fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, TakenBack)]) -> Result<Option<Timestamp>> {
+        let mut settled = self.one(queries::NEWEST_LINE, [id], |row| Columns::of(row).time())?;
+        let limit = i64::try_from(ahead.len() + 1).unwrap_or(i64::MAX);
+        for phase in [OVER, LIVE, BEHIND] {
+            let slots = self.all_rows(queries::NEWEST_SLOTS, params![id, phase, limit], |row| {
+                let mut columns = Columns::of(row);
+                Ok((columns.int()?, columns.time()?))
+            })?;
+            let newest = slots.into_iter().find(|(no, _)| ahead.iter().all(|(taken, _)| taken != no));
+            settled = settled.max(newest.map(|(_, slot)| slot));
+        }
+        Ok(settled)
+    }
+
+    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
         let stored = self.one(queries::STORED_SCHEDULE, [id], |row| Columns::of(row).stored_schedule())?;
         stored
-            .filter(|(_, row)| &*row.schedule.project == project)
+            .filter(|row| &*row.schedule.project == project)
             .ok_or_else(|| Rejection::ScheduleNotFound(id.clone()).into())
     }
 
@@ -217,7 +241,7 @@ impl Batch<'_> {
         revision: Option<i64>,
         patch: &Patch,
     ) -> Applied {
-        let (no, stored) = self.stored_schedule(project, id)?;
+        let stored = self.stored_schedule(project, id)?;
         if revision.is_some_and(|revision| revision != stored.schedule.revision) {
             return Err(Trouble::Rejected(Rejection::Stale));
         }
@@ -228,12 +252,11 @@ impl Batch<'_> {
         }
         let mut row = stored;
         if rules::patch_takes_back(patch) {
-            let taken = self.take_back(id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
         }
         let missed = rules::patch(&mut row, patch, self.now());
         rules::touch(&mut row.schedule, self.now());
-        self.update_schedule(no, &row)?;
+        self.update_schedule(&row)?;
         self.add_ledger(project, id, missed.as_slice())?;
         self.add_ledger(project, id, &patch.ledger)?;
         self.release(id, NOBODY)?;
@@ -241,12 +264,11 @@ impl Batch<'_> {
     }
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
-        let (no, mut row) = self.stored_schedule(project, id)?;
-        let taken = self.take_back(id)?;
-        rules::take_back(&mut row.schedule, &taken);
+        let mut row = self.stored_schedule(project, id)?;
+        self.take_back(&mut row.schedule)?;
         let missed = rules::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, missed.as_slice())?;
-        self.run(queries::DELETE_SCHEDULE, [no])?;
+        self.run(queries::DELETE_SCHEDULE, [id])?;
         for phase in [LIVE, BEHIND] {
             for run in self.unfinished(id, phase)? {
                 if matches!(run.state, RunState::Queued | RunState::Buffered)

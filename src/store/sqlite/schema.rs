@@ -21,29 +21,26 @@ pub(super) fn newest_version() -> i64 {
 pub(super) struct Header {
     pub application_id: i64,
     pub version: i64,
-    pub page_count: i64,
-    pub table_count: i64,
+    /// Whether there is nothing in it yet.
+    pub is_blank: bool,
 }
 
 impl Header {
     pub fn read(connection: &Connection) -> Result<Self> {
         let value = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        Ok(Self {
-            application_id: value("PRAGMA application_id")?,
-            version: value("PRAGMA user_version")?,
-            page_count: value("PRAGMA page_count")?,
-            table_count: value("SELECT count(*) FROM sqlite_schema")?,
-        })
+        let application_id = value("PRAGMA application_id")?;
+        let version = value("PRAGMA user_version")?;
+        let tables = value("SELECT count(*) FROM sqlite_schema")?;
+        Ok(Self { application_id, version, is_blank: application_id == 0 && version == 0 && tables == 0 })
     }
 
     /// Refuses a file that is not ours to touch.
     pub fn check(self, path: &Path) -> std::result::Result<(), StoreError> {
-        // A transaction that is about to fill an empty file has given it its first page already.
-        if self.application_id == 0 && self.table_count == 0 {
+        if self.is_blank {
             return Ok(());
         }
         if self.application_id != APPLICATION_ID {
-            return Err(foreign(path, "it is the SQLite database of another application"));
+            return Err(other_application(path));
         }
         if self.version > newest_version() {
             return Err(StoreError::Newer {
@@ -54,6 +51,11 @@ impl Header {
         }
         Ok(())
     }
+}
+
+/// A `SQLite` file that is not ours.
+pub(super) fn other_application(path: &Path) -> StoreError {
+    foreign(path, "it is the SQLite database of another application")
 }
 
 /// Brings the file up to the newest version, whoever else tries the same.

@@ -15,12 +15,13 @@ use rusqlite::{Result, params};
 
 /// Runs looked at for each that may go.
 const LOOKS_PER_RUN: usize = 8;
+/// Fewest runs looked at.
+const LOOKS_MIN: usize = 1000;
 
 impl Batch<'_> {
     pub(super) fn sweep(&mut self, project: &str, before: Timestamp, keep: u32, limit: usize) -> Applied {
-        let page = limit_to_sql(limit);
-        self.run(queries::RECONSIDER_FOR_FEWER, params![project, keep, page])?;
-        let mut looks = limit.saturating_mul(LOOKS_PER_RUN);
+        let mut looks = limit.saturating_mul(LOOKS_PER_RUN).max(LOOKS_MIN);
+        self.run(queries::RECONSIDER_FOR_FEWER, params![project, keep, limit_to_sql(looks)])?;
         let mut swept = 0;
         while swept < limit && looks > 0 {
             let count = limit.min(looks);

@@ -219,6 +219,8 @@ fn configured_folders_in_a_process_of_their_own() {
     configure_tzdb(vec![missing.clone(), first, second.clone()]);
     let known: Vec<String> = zone_names().iter().map(ToString::to_string).collect();
     assert_eq!(known, ["Africa/Lagos", "Asia/Tokyo", "Etc/UTC", "Europe/Paris", "UTC"]);
+    let message = Zone::get("NotAZone").unwrap_err().to_string();
+    assert!(message.starts_with("unknown time zone `NotAZone`"), "{message}");
     assert_eq!(offset("Asia/Tokyo", "2026-01-01T00:00:00Z"), 32_400);
     assert_eq!(tzdb_version(), "1999z");
 

@@ -1,8 +1,8 @@
 -- Instants are microseconds since the epoch, UTC. Small columns come first: a row is read from its beginning.
 
+-- In the order of its ids, as due ones are fired: neighbours share pages.
 CREATE TABLE schedule (
-    no INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
+    id TEXT NOT NULL PRIMARY KEY,
     revision INTEGER NOT NULL,
     status TEXT NOT NULL,
     next_slot INTEGER,
@@ -22,10 +22,9 @@ CREATE TABLE schedule (
     spec TEXT NOT NULL,
     input TEXT,
     note TEXT
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX schedule_by_key ON schedule (project, key, workflow);
-CREATE INDEX schedule_by_project ON schedule (project, id);
 CREATE INDEX schedule_by_workflow ON schedule (project, workflow, id);
 CREATE INDEX schedule_by_owner ON schedule (project, owner, id) WHERE owner IS NOT NULL;
 CREATE INDEX schedule_by_status ON schedule (project, status, id) WHERE status <> 'active';

@@ -1,0 +1,119 @@
+# Every target sets up what it needs first, in `.venv` and `target`, and nothing outside of them.
+# Works with GNU make 3.81 and a POSIX shell.
+
+PYTHON ?= python3
+SHELL := /bin/sh
+
+# As in the profile of `cargo test`, so that dependencies are compiled once for both: optimised, our
+# own code a little, which is quick to compile and quick enough. Wheels are built in `release`.
+PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=1
+CORE := --no-default-features --features sqlite
+
+BIN := .venv/bin
+RUST := $(shell find src -type f) Cargo.toml Cargo.lock
+
+# What belongs to another environment must not leak into ours.
+unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
+export VIRTUAL_ENV := $(CURDIR)/.venv
+# The bindings are compiled against one interpreter, whoever starts cargo.
+export PYO3_PYTHON := $(CURDIR)/.venv/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-rust test-python lint lint-rustfmt lint-clippy lint-clippy-core \
+	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
+
+help:
+	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
+	@echo 'make test    build, install into .venv, and run all tests'
+	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
+	@echo 'make fmt     format and fix what can be fixed by itself'
+	@echo 'make build   an optimised wheel in dist/'
+	@echo 'make clean   remove everything that was made here'
+	@echo
+	@echo 'PYTHON=python3.12 make test   with another Python, from 3.10'
+
+# --- what people type ------------------------------------------------------------------------
+
+demo: install
+	@$(BIN)/polos demo
+
+test: install
+	@status=0; \
+	$(MAKE) --no-print-directory test-rust || status=1; \
+	$(MAKE) --no-print-directory test-python || status=1; \
+	exit $$status
+
+test-rust: install
+	@echo 'testing the core (cargo test)'
+	@cargo test --quiet --locked $(CORE)
+
+test-python: install
+	@echo 'testing the package (pytest)'
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: install
+	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \
+		lint-ruff lint-format lint-types lint-stubs
+
+lint-rustfmt: install
+	@scripts/check-tools rustfmt
+	cargo fmt --check
+
+lint-clippy: install
+	@scripts/check-tools clippy
+	cargo clippy --quiet --locked --all-targets -- -D warnings
+
+lint-clippy-core: install
+	@scripts/check-tools clippy
+	cargo clippy --quiet --locked --all-targets $(CORE) -- -D warnings
+
+lint-ruff: install
+	$(BIN)/ruff check
+
+lint-format: install
+	$(BIN)/ruff format --check
+
+lint-types: install
+	$(BIN)/mypy --strict
+
+lint-stubs: install
+	$(BIN)/python -m mypy.stubtest polos._polos
+
+fmt: install
+	@scripts/check-tools rustfmt
+	cargo fmt
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+build: venv
+	@echo 'building an optimised wheel, some minutes the first time'
+	@said=$$($(BIN)/maturin build --release --locked --out dist 2>&1) || \
+		{ printf '%s\n' "$$said" >&2; exit 1; }
+	@ls dist/*.whl
+
+clean:
+	rm -rf .venv dist target .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f python/polos/_polos*.so python/polos/_polos*.pyd
+	find python tests examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what they need --------------------------------------------------------------------------
+
+tools:
+	@PYTHON='$(PYTHON)' scripts/check-tools
+
+venv: tools
+	@PYTHON='$(PYTHON)' scripts/make-venv
+
+install: venv .venv/.installed
+
+# `maturin develop` compiles, installs the package in editable form and what it depends on.
+.venv/.installed: .venv/.tools pyproject.toml $(RUST)
+	@echo 'building the extension, about two minutes the first time'
+	@said=$$($(PROFILE) $(BIN)/maturin develop --locked 2>&1) || \
+		{ printf '%s\n' "$$said" >&2; exit 1; }
+	@touch $@
+
+# Made by `scripts/make-venv`, which the target `venv` has run by the time it is asked for.
+.venv/.tools: ;

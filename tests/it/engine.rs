@@ -1,0 +1,867 @@
+//! The engine turned by hand: real decisions and a real store, a clock that stands still until told, handlers that
+//! do what the test says.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use crate::sim::faults::{Door, Fault, FaultyStore, Sent};
+use _polos::calendar::Timestamp;
+use _polos::clock::{Clock, ManualClock};
+use _polos::engine::{Engine, EngineConfig, Message, Next, Notice, Stop, StopReason, WorkflowConfig};
+use _polos::model::cadence::Cadence;
+use _polos::model::{
+    ClaimedRun, Ending, Fate, LedgerEntry, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
+    ScheduleSpec, ScheduleStatus, WorkerId,
+};
+use _polos::plan::Backoff;
+use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const PROJECT: &str = "default";
+const LEASE: Duration = Duration::from_secs(15);
+const LEAD: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_secs(5);
+
+fn at(time: &str) -> Timestamp {
+    let text = if time.contains('T') { format!("{time}Z") } else { format!("2026-03-02T{time}Z") };
+    Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
+}
+
+fn config(name: &str) -> EngineConfig {
+    let workflow =
+        WorkflowConfig { is_schedulable: true, retry_max: 0, backoff: Backoff::default(), timeout: None };
+    EngineConfig {
+        project: PROJECT.into(),
+        app: "app".into(),
+        host: "host".into(),
+        pid: 1,
+        process_mark: name.into(),
+        about: "{}".into(),
+        workflows: [("wf".into(), workflow)].into(),
+        declared: Vec::new(),
+        concurrency: 10,
+        lease: LEASE,
+        lead: LEAD,
+        poll_interval: POLL,
+        batch_max: 100,
+    }
+}
+
+/// A worker with a clock of its own.
+struct Worker {
+    engine: Engine<FaultyStore, Door>,
+    clock: ManualClock,
+    store: FaultyStore,
+    door: Door,
+    notices: Vec<Notice>,
+    started: Vec<ClaimedRun>,
+    stops: Vec<Stop>,
+    rung: Vec<u64>,
+    next: Next,
+}
+
+impl Worker {
+    fn new(store: &MemoryStore, name: &str, time: &str) -> Self {
+        Self::with(store, config(name), time)
+    }
+
+    fn with(store: &MemoryStore, config: EngineConfig, time: &str) -> Self {
+        let (faulty, door, mut count) = (FaultyStore::new(store.clone()), Door::default(), 0);
+        faulty.trouble.lock().commands = Some(Vec::new());
+        let name = config.process_mark.to_string();
+        let new_id = move || {
+            count += 1;
+            WorkerId::from(format!("{name}{count}"))
+        };
+        let engine = Engine::new(faulty.clone(), door.clone(), config, Box::new(new_id));
+        let next = Next { wall: None, mono: Duration::ZERO, is_over: false };
+        Self {
+            engine,
+            clock: ManualClock::new(at(time)),
+            store: faulty,
+            door,
+            notices: Vec::new(),
+            started: Vec::new(),
+            stops: Vec::new(),
+            rung: Vec::new(),
+            next,
+        }
+    }
+
+    /// Turns it until it wants to wait.
+    fn turn(&mut self) -> &mut Self {
+        let now = self.clock.now();
+        for _ in 0..50 {
+            self.next = self.engine.turn(now);
+            let is_due = self.next.mono <= now.mono || self.next.wall.is_some_and(|wall| wall <= now.wall);
+            if self.next.is_over || !is_due {
+                for sent in self.door.take() {
+                    match sent {
+                        Sent::Start(run) => self.started.push(run),
+                        Sent::Stop(stop) => self.stops.push(stop),
+                        Sent::Ring(timer) => self.rung.push(timer),
+                        Sent::Tell(notice) => self.notices.push(notice),
+                    }
+                }
+                return self;
+            }
+        }
+        panic!("it never wants to wait: {:?} at {now:?}", self.next);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().wall
+    }
+
+    /// Time goes on, with every turn that it asks for.
+    fn run_until(&mut self, wall: Timestamp) -> &mut Self {
+        while self.turn().now() < wall && !self.next.is_over {
+            let now = self.clock.now();
+            let wait_us = i64::try_from(self.next.mono.saturating_sub(now.mono).as_micros()).unwrap();
+            let by_mono = Timestamp::from_micros(now.wall.as_micros() + wait_us);
+            self.clock.advance_to(self.next.wall.unwrap_or(Timestamp::MAX).min(by_mono).min(wall));
+        }
+        self
+    }
+
+    fn until(&mut self, time: &str) -> &mut Self {
+        self.run_until(at(time))
+    }
+
+    fn wait(&mut self, duration: Duration) -> &mut Self {
+        self.run_until(self.now().saturating_add(duration))
+    }
+
+    /// Time goes on and the worker doesn't notice: SIGSTOP, a starved machine.
+    fn pause(&mut self, duration: Duration) -> &mut Self {
+        self.clock.advance_to(self.now().saturating_add(duration));
+        self
+    }
+
+    fn hear(&mut self, message: Message) -> &mut Self {
+        self.engine.receive(message, self.clock.now());
+        self
+    }
+
+    /// The handler of the run ends and its ending is durable.
+    fn end(&mut self, run: &Run, ending: Ending) -> Result<Answer, Rejection> {
+        let (id, token) = (run.id.clone(), run.token);
+        self.hear(Message::Returned { run: id.clone(), token });
+        let command =
+            Command::EndRun { run: id.clone(), token, ending: Box::new(ending), pause_after_failures: None };
+        let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
+        self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok() });
+        outcome
+    }
+
+    fn succeed(&mut self, run: &Run) {
+        self.end(run, Ending::Succeeded { result: None }).unwrap();
+    }
+
+    fn slots_started(&self) -> Vec<String> {
+        self.started.iter().map(|claimed| time_of(claimed.run.slot.unwrap())).collect()
+    }
+
+    fn take_commands(&self) -> Vec<Command> {
+        std::mem::take(self.store.trouble.lock().commands.as_mut().unwrap())
+    }
+
+    fn count_notices(&self, is_such: impl Fn(&Notice) -> bool) -> usize {
+        self.notices.iter().filter(|notice| is_such(notice)).count()
+    }
+}
+
+/// Time goes on for all of them, a tenth of a second at a time.
+fn together(workers: &mut [&mut Worker], time: &str) {
+    let mut now = workers[0].now();
+    while now < at(time) {
+        now = now.saturating_add(Duration::from_millis(100)).min(at(time));
+        for worker in &mut *workers {
+            worker.run_until(now);
+        }
+    }
+}
+
+fn time_of(at: Timestamp) -> String {
+    at.to_string().trim_start_matches("2026-03-02T").trim_end_matches('Z').to_owned()
+}
+
+fn declared(key: &str, fields: &Value, now: Timestamp) -> NewSchedule {
+    let spec: ScheduleSpec = serde_json::from_value(fields.clone()).unwrap();
+    let cadence = Cadence::new(spec.clone()).unwrap();
+    NewSchedule {
+        id: ScheduleId::from(format!("sch_{key}")),
+        project: PROJECT.into(),
+        workflow: "wf".into(),
+        key: key.into(),
+        owner: None,
+        spec: serde_json::to_string(&spec).unwrap().into(),
+        cadence: spec.cadence_text().into(),
+        input: None,
+        next_slot: cadence.next(now),
+    }
+}
+
+fn create(store: &MemoryStore, key: &str, fields: &Value, time: &str) -> ScheduleId {
+    let new = declared(key, fields, at(time));
+    let id = new.id.clone();
+    store.commit(&[Command::PutSchedules(vec![new])], at(time)).unwrap().remove(0).unwrap();
+    id
+}
+
+fn set_status(store: &MemoryStore, id: &ScheduleId, status: ScheduleStatus, time: &str) {
+    let patch = Box::new(Patch { status: Some(status), ..Patch::default() });
+    let command = Command::PatchSchedule { project: PROJECT.into(), id: id.clone(), revision: None, patch };
+    store.commit(&[command], at(time)).unwrap().remove(0).unwrap();
+}
+
+fn schedule(store: &MemoryStore, id: &ScheduleId) -> Schedule {
+    store.schedule(PROJECT, id).unwrap().unwrap()
+}
+
+fn runs(store: &MemoryStore) -> Vec<Run> {
+    let mut runs = store.runs(PROJECT, &RunFilter::default(), &Page { limit: 10_000, after: None }).unwrap();
+    runs.sort_by(|a, b| (a.slot, &a.id).cmp(&(b.slot, &b.id)));
+    runs
+}
+
+fn history(store: &MemoryStore, id: &ScheduleId) -> Vec<LedgerEntry> {
+    let mut lines = store.history(PROJECT, id, &Page { limit: 100_000, after: None }).unwrap().unwrap();
+    lines.reverse();
+    lines
+}
+
+fn run(store: &MemoryStore, id: &RunId) -> Run {
+    store.run(PROJECT, id).unwrap().unwrap()
+}
+
+fn is_beat(command: &Command) -> bool {
+    matches!(command, Command::Beat { .. })
+}
+
+fn every_minute() -> Value {
+    json!({"cron": "* * * * *"})
+}
+
+// ---- signing in and idling -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_worker_signs_in_once_and_then_writes_nothing() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("11:00:00");
+    let commands = worker.take_commands();
+    assert!(matches!(commands[..], [Command::EnterWorker(_)]), "{commands:?}");
+    assert_eq!(worker.notices, [Notice::Entered("a1".into())]);
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 1);
+}
+
+#[test]
+fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
+    worker.until("10:01:00");
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 1);
+    assert!(worker.engine.has_entered());
+}
+
+#[test]
+fn schedules_of_the_code_start_when_the_worker_signs_in() {
+    let store = MemoryStore::new();
+    // The store was away for an hour before the worker could sign in.
+    let stale = declared("code", &every_minute(), at("09:00:00"));
+    let config = EngineConfig { declared: vec![stale], ..config("a") };
+    let mut worker = Worker::with(&store, config, "10:00:30");
+    worker.until("10:00:45");
+    assert_eq!(schedule(&store, &"sch_code".into()).next_slot, Some(at("10:01:00")));
+    assert_eq!(worker.slots_started(), Vec::<String>::new(), "no slot from before it existed");
+}
+
+// ---- claiming and starting -------------------------------------------------------------------------------------------
+
+#[test]
+fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
+    let store = MemoryStore::new();
+    create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59.499");
+    assert!(runs(&store).is_empty(), "nothing is claimed earlier than the lead");
+    worker.until("10:00:59.500");
+    assert_eq!(runs(&store)[0].state, RunState::Running);
+    assert_eq!((worker.started.len(), worker.engine.held_count()), (0, (1, 1)));
+    worker.until("10:00:59.999");
+    assert!(worker.started.is_empty(), "never early");
+    worker.until("10:01:00");
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+}
+
+#[test]
+fn slots_fire_one_after_the_other() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    for minute in 1..=5 {
+        worker.until(&format!("10:0{minute}:00"));
+        let claimed = worker.started.last().unwrap().run.clone();
+        worker.succeed(&claimed);
+    }
+    assert_eq!(worker.slots_started(), ["10:01:00", "10:02:00", "10:03:00", "10:04:00", "10:05:00"]);
+    assert!(history(&store, &id).iter().all(|line| line.fate == Fate::Ran));
+    let upcoming: Vec<_> = worker.started.iter().map(|claimed| claimed.run.upcoming.unwrap()).collect();
+    let slots: Vec<_> = worker.started.iter().map(|claimed| claimed.run.slot.unwrap()).collect();
+    assert_eq!(upcoming[..4], slots[1..]);
+}
+
+#[test]
+fn a_schedule_deleted_between_claim_and_start_stays_silent() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59.700");
+    let delete = Command::DeleteSchedule { project: PROJECT.into(), id };
+    store.commit(&[delete], at("10:00:59.700")).unwrap().remove(0).unwrap();
+    worker.until("10:02:30");
+    assert!(worker.started.is_empty());
+    assert_eq!(worker.engine.held_count(), (0, 0));
+}
+
+#[test]
+fn a_schedule_paused_between_claim_and_start_waits_for_its_resumption() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"cron": "0 * * * *"}), "10:59:30");
+    let mut worker = Worker::new(&store, "a", "10:59:30");
+    worker.until("10:59:59.700");
+    set_status(&store, &id, ScheduleStatus::Paused, "10:59:59.700");
+    worker.until("11:20:00");
+    assert!(worker.started.is_empty());
+    set_status(&store, &id, ScheduleStatus::Active, "11:20:00");
+    worker.until("11:20:06");
+    assert_eq!(worker.slots_started(), ["11:00:00"], "the slot follows the catch-up policy");
+}
+
+/// An edit that moves no slot: what was claimed ahead is taken back all the same.
+fn edit_input(store: &MemoryStore, id: &ScheduleId, time: &str) {
+    let patch = Box::new(Patch { input: Some(Some("1".into())), ..Patch::default() });
+    let command = Command::PatchSchedule { project: PROJECT.into(), id: id.clone(), revision: None, patch };
+    store.commit(&[command], at(time)).unwrap().remove(0).unwrap();
+}
+
+#[test]
+fn a_slot_taken_back_and_claimed_again_starts_once() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    b.until("10:00:59");
+    a.until("10:00:59.600");
+    edit_input(&store, &id, "10:00:59.600");
+    b.until("10:00:59.900");
+    a.until("10:01:00");
+    b.until("10:01:00");
+    assert_eq!((a.started.len(), b.started.len()), (0, 1), "whose claim was taken back must not start it");
+}
+
+#[test]
+fn a_slot_that_the_same_worker_claims_again_starts_once_and_takes_one_place() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("a") }, "10:00:30");
+    worker.until("10:00:59.600");
+    edit_input(&store, &id, "10:00:59.600");
+    worker.hear(Message::Changed).until("10:01:00");
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+    for key in ["x", "y"] {
+        create(&store, key, &json!({"at_us": at("10:01:10").as_micros()}), "10:01:00");
+    }
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.until("10:01:20");
+    assert_eq!(worker.started.len(), 3, "both places are free again");
+}
+
+#[test]
+fn a_change_that_nobody_tells_of_is_found_by_asking() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("10:00:31");
+    create(&store, "k", &json!({"every_us": 1_000_000}), "10:00:31");
+    worker.wait(POLL);
+    assert!(!worker.started.is_empty());
+}
+
+#[test]
+fn a_change_that_it_is_told_of_is_seen_at_once() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("10:00:31");
+    create(&store, "k", &json!({"every_us": 1_000_000}), "10:00:31");
+    worker.hear(Message::Changed).until("10:00:32");
+    assert_eq!(worker.slots_started(), ["10:00:32"]);
+}
+
+// ---- room ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
+    let store = MemoryStore::new();
+    for (key, second) in [("c", 3), ("a", 1), ("d", 4), ("b", 2)] {
+        create(&store, key, &json!({"at_us": at("10:01:00").as_micros() + second * 1_000_000}), "10:00:30");
+    }
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("a") }, "10:00:30");
+    worker.until("10:01:10");
+    assert_eq!(worker.slots_started(), ["10:01:01"]);
+    assert_eq!(runs(&store).iter().filter(|run| run.state == RunState::Queued).count(), 3);
+    for count in 2..=4 {
+        let run = worker.started.last().unwrap().run.clone();
+        worker.succeed(&run);
+        worker.turn();
+        assert_eq!(worker.started.len(), count);
+    }
+    assert_eq!(worker.slots_started(), ["10:01:01", "10:01:02", "10:01:03", "10:01:04"]);
+}
+
+#[test]
+fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
+    let store = MemoryStore::new();
+    for (key, second) in [("a", 1), ("b", 2), ("c", 10)] {
+        create(&store, key, &json!({"at_us": at("10:01:00").as_micros() + second * 1_000_000}), "10:00:30");
+    }
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("a") }, "10:00:30");
+    worker.until("10:01:09");
+    // The place becomes free in the very moment in which the third slot is due.
+    let run = worker.started[0].run.clone();
+    worker.pause(Duration::from_secs(1)).succeed(&run);
+    worker.turn();
+    assert_eq!(worker.slots_started(), ["10:01:01", "10:01:02"]);
+}
+
+#[test]
+fn another_worker_takes_what_the_first_has_no_room_for() {
+    let store = MemoryStore::new();
+    for key in ["a", "b"] {
+        create(&store, key, &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    }
+    let mut full = Worker::with(&store, EngineConfig { concurrency: 1, ..config("a") }, "10:00:30");
+    let mut free = Worker::new(&store, "b", "10:00:30");
+    together(&mut [&mut full, &mut free], "10:01:00");
+    assert_eq!((full.started.len(), free.started.len()), (1, 1));
+}
+
+// ---- stopping --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_run_that_takes_too_long_is_stopped_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut config = config("a");
+    config.workflows.get_mut("wf").unwrap().timeout = Some(Duration::from_secs(30));
+    let mut worker = Worker::with(&store, config, "10:00:30");
+    worker.until("10:01:29.999");
+    assert!(worker.stops.is_empty());
+    worker.until("10:05:00");
+    let reasons: Vec<_> = worker.stops.iter().map(|stop| stop.reason).collect();
+    assert_eq!(reasons, [StopReason::TimedOut]);
+}
+
+#[test]
+fn the_timeout_of_a_run_that_ended_stops_nothing() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut config = config("a");
+    config.workflows.get_mut("wf").unwrap().timeout = Some(Duration::from_secs(30));
+    let mut worker = Worker::with(&store, config, "10:00:30");
+    worker.until("10:01:00");
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.until("10:05:00");
+    assert!(worker.stops.is_empty());
+}
+
+#[test]
+fn a_request_to_stop_reaches_the_handler_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "other", &json!({"every_us": 7_000_000}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:00");
+    let held = worker.started.iter().find(|claimed| claimed.run.key.as_ref() == "k").unwrap().run.clone();
+    let cancel = Command::CancelRun { project: PROJECT.into(), run: held.id.clone() };
+    store.commit(&[cancel], at("10:01:00")).unwrap().remove(0).unwrap();
+    worker.wait(POLL + POLL);
+    // A handler that cleans up must not be interrupted again whenever anything changes.
+    let stop = Stop { run: held.id.clone(), token: held.token, reason: StopReason::Cancelled };
+    assert_eq!(worker.stops, [stop]);
+    worker.end(&held, Ending::Cancelled { error: None }).unwrap();
+    assert_eq!(run(&store, &held.id).state, RunState::Cancelled);
+}
+
+#[test]
+fn timers_ring_once_and_on_the_steady_clock() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.turn();
+    worker.hear(Message::SetTimer { id: 7, delay: Duration::from_secs(3) });
+    worker.clock.set_wall(at("12:00:00"));
+    worker.wait(Duration::from_millis(2_999));
+    assert!(worker.rung.is_empty());
+    worker.wait(Duration::from_secs(60));
+    assert_eq!(worker.rung, [7]);
+}
+
+// ---- leases ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn only_who_holds_runs_shows_that_he_lives() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:00");
+    worker.take_commands();
+    worker.until("10:02:00");
+    let commands = worker.take_commands();
+    assert!(commands.iter().all(is_beat));
+    assert!((10..=13).contains(&commands.len()), "{} beats in a minute", commands.len());
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.until("10:10:00");
+    assert!(worker.take_commands().is_empty());
+}
+
+#[test]
+fn a_worker_that_decides_often_but_claims_nothing_still_shows_that_it_lives() {
+    let store = MemoryStore::new();
+    create(&store, "long", &json!({"every_us": 2_000_000, "overlap": "skip"}), "10:00:00");
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("10:00:30");
+    worker.take_commands();
+    worker.until("10:01:30");
+    let beats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
+    assert!(beats >= 10, "{beats} beats while slots were skipped for a minute");
+}
+
+#[test]
+fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut dead = Worker::new(&store, "dead", "10:00:30");
+    let mut heir = Worker::new(&store, "heir", "10:00:30");
+    together(&mut [&mut dead, &mut heir], "10:01:00");
+    heir.until("10:01:14");
+    assert!(heir.started.is_empty());
+    // Its last sign of life may have been seen as late as one poll after it was given.
+    heir.until("10:01:21");
+    let taken = &heir.started[0].run;
+    assert_eq!(
+        (taken.slot, taken.token, taken.attempt),
+        (Some(at("10:01:00")), dead.started[0].run.token.next(), 1)
+    );
+    assert_eq!(heir.count_notices(|notice| matches!(notice, Notice::TookOver { run_count: 1, .. })), 1);
+}
+
+#[test]
+fn a_worker_whose_beat_moves_is_left_alone() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:11:00");
+    assert_eq!((a.started.len(), b.started.len(), store.peers(PROJECT).unwrap().len()), (1, 0, 2));
+}
+
+#[test]
+fn a_clock_that_jumps_buries_nobody() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:01");
+    b.clock.set_wall(at("2036-01-01T00:00:00"));
+    b.wait(Duration::from_secs(10));
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
+}
+
+#[test]
+fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
+    // All were suspended together (a container paused): whoever wakes first must not bury the others.
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:02");
+    a.pause(LEASE * 4);
+    b.pause(LEASE * 4);
+    b.turn();
+    a.turn();
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
+    assert_eq!(a.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
+}
+
+#[test]
+fn an_outage_of_the_store_costs_nobody_his_runs() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:02");
+    for worker in [&mut a, &mut b] {
+        worker.store.trouble.lock().is_down = true;
+        worker.wait(LEASE * 4);
+        worker.store.trouble.lock().is_down = false;
+    }
+    b.wait(Duration::from_secs(3));
+    a.wait(Duration::from_secs(3));
+    assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
+    assert_eq!(a.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
+}
+
+#[test]
+fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "busy", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:30");
+    let roomy = |name| EngineConfig { concurrency: 1_000, ..config(name) };
+    let mut zombie = Worker::with(&store, roomy("zombie"), "10:00:30");
+    let mut heir = Worker::with(&store, roomy("heir"), "10:00:30");
+    together(&mut [&mut zombie, &mut heir], "10:01:00");
+    let held = zombie.started.iter().find(|claimed| claimed.run.schedule_id.as_ref() == Some(&id)).unwrap();
+    let held = held.run.clone();
+    heir.until("10:01:40");
+    assert!(!store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie1"));
+    zombie.pause(Duration::from_secs(40)).turn();
+    assert!(zombie.stops.iter().any(|stop| stop.run == held.id && stop.reason == StopReason::LeaseLost));
+    assert_eq!(zombie.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 1, "said once");
+    assert_eq!(zombie.engine.worker().as_str(), "zombie2");
+    zombie.wait(Duration::from_secs(1));
+    assert!(store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie2"));
+    let late = zombie.end(&held, Ending::Succeeded { result: None });
+    assert_eq!(late, Err(Rejection::Fenced), "its late write is refused");
+}
+
+#[test]
+fn a_refused_step_stops_that_run_alone() {
+    let store = MemoryStore::new();
+    create(&store, "a", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "b", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "w", "10:00:30");
+    worker.until("10:01:00");
+    let first = worker.started[0].run.clone();
+    worker.hear(Message::Fenced { run: first.id.clone(), token: first.token }).turn();
+    assert_eq!(worker.stops, [Stop { run: first.id, token: first.token, reason: StopReason::LeaseLost }]);
+    assert_eq!(worker.engine.held_count(), (1, 0));
+}
+
+// ---- trouble with the store ------------------------------------------------------------------------------------------
+
+#[test]
+fn trouble_is_said_once_and_so_is_its_end() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
+    worker.until("10:00:10");
+    worker.store.trouble.lock().is_down = true;
+    let before = worker.store.trouble.lock().failure_count;
+    worker.until("10:01:10");
+    let tries = worker.store.trouble.lock().failure_count - before;
+    assert!((20..=70).contains(&tries), "{tries} tries in a minute");
+    worker.store.trouble.lock().is_down = false;
+    worker.until("10:01:20");
+    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    assert!(
+        matches!(
+            told[..],
+            [Notice::Entered(_), Notice::StoreTrouble(_), Notice::WasAway(_), Notice::StoreRecovered(_)]
+        ),
+        "{told:?}"
+    );
+    assert!(worker.started.last().unwrap().run.slot >= Some(at("10:01:19")), "{:?}", worker.slots_started());
+}
+
+#[test]
+fn slots_of_an_outage_follow_the_catch_up_policy() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.until("10:00:10");
+    worker.store.trouble.lock().is_down = true;
+    worker.until("10:01:10");
+    worker.store.trouble.lock().is_down = false;
+    worker.until("10:01:20");
+    let missed: u64 =
+        history(&store, &id).iter().filter(|line| line.fate == Fate::Missed).map(|line| line.count).sum();
+    assert!((50..=62).contains(&missed), "{missed} missed in an outage of a minute");
+}
+
+#[test]
+fn a_claim_whose_reply_was_lost_is_found_again() {
+    for schedule in [
+        json!({"at_us": at("10:01:00").as_micros()}),
+        // Queued first, so that it is claimed by the other way.
+        json!({"at_us": at("10:01:00").as_micros(), "jitter_us": 1_000_000}),
+    ] {
+        let store = MemoryStore::new();
+        create(&store, "k", &schedule, "10:00:30");
+        let mut worker = Worker::new(&store, "a", "10:00:30");
+        worker.until("10:00:50");
+        worker.store.trouble.lock().scripted.extend([Some(Fault::After), Some(Fault::After)]);
+        worker.wait(Duration::from_secs(30));
+        assert_eq!(worker.slots_started(), ["10:01:00"]);
+        let run = worker.started[0].run.clone();
+        worker.succeed(&run);
+        worker.wait(LEASE * 2);
+        assert_eq!((worker.started.len(), runs(&store)[0].state), (1, RunState::Succeeded));
+    }
+}
+
+#[test]
+fn a_lost_claim_is_found_while_other_runs_are_held() {
+    let store = MemoryStore::new();
+    create(&store, "held", &json!({"at_us": at("10:00:40").as_micros()}), "10:00:30");
+    create(&store, "lost", &json!({"at_us": at("10:01:02").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:01");
+    worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
+    worker.until("10:03:00");
+    assert!(worker.slots_started().contains(&"10:01:02".to_owned()), "{:?}", worker.slots_started());
+    assert_eq!(worker.started.len(), 2, "what was held is not started again");
+}
+
+// ---- being away ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn after_a_suspension_the_catch_up_policy_decides() {
+    let store = MemoryStore::new();
+    let latest = create(&store, "latest", &every_minute(), "10:00:30");
+    let none = create(&store, "none", &json!({"cron": "* * * * *", "catch_up": "none"}), "10:00:30");
+    let all = create(&store, "all", &json!({"cron": "* * * * *", "catch_up": "all"}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:45");
+    worker.pause(Duration::from_secs(600)).turn();
+    let fates = |id: &ScheduleId| -> Vec<(Fate, u64)> {
+        history(&store, id).iter().map(|line| (line.fate, line.count)).collect()
+    };
+    assert_eq!(fates(&latest), [(Fate::Missed, 9), (Fate::Ran, 1)]);
+    assert_eq!(fates(&none), [(Fate::Missed, 10)]);
+    assert_eq!(fates(&all), [(Fate::Ran, 1); 10]);
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 1);
+}
+
+#[test]
+fn a_clock_set_back_repeats_no_slot_and_the_future_still_fires() {
+    for back in [Duration::from_secs(1), Duration::from_secs(3_600), Duration::from_secs(86_400)] {
+        let store = MemoryStore::new();
+        create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:30");
+        let mut worker = Worker::new(&store, "a", "10:00:30");
+        worker.until("10:03:30");
+        worker.clock.set_wall(worker.now().saturating_sub(back));
+        worker.until("10:03:59");
+        assert_eq!(worker.slots_started(), ["10:01:00", "10:02:00", "10:03:00"], "back by {back:?}");
+        worker.until("10:05:30");
+        assert_eq!(
+            worker.slots_started(),
+            ["10:01:00", "10:02:00", "10:03:00", "10:04:00", "10:05:00"],
+            "back by {back:?}"
+        );
+    }
+}
+
+#[test]
+fn a_slot_that_a_clock_set_back_moved_away_is_not_started_early() {
+    let store = MemoryStore::new();
+    create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59.700");
+    worker.clock.set_wall(at("09:59:59"));
+    worker.until("10:00:59.900");
+    assert!(worker.started.is_empty());
+    worker.until("10:01:00");
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+}
+
+#[test]
+fn a_clock_set_forward_by_ten_years_makes_one_run_and_a_handful_of_turns() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"every_us": 1_000_000}), "10:00:30.5");
+    let mut worker = Worker::new(&store, "a", "10:00:30.5");
+    worker.until("10:00:31");
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.clock.set_wall(at("2036-03-02T10:00:00.5"));
+    worker.turn();
+    assert_eq!(runs(&store).len(), 2);
+    let lines = history(&store, &id);
+    assert!(lines.len() <= 5, "{lines:?}");
+    assert_eq!(schedule(&store, &id).next_slot, Some(at("2036-03-02T10:00:01")));
+}
+
+#[test]
+fn a_worker_that_booted_in_the_wrong_century_goes_on_when_the_clock_is_right() {
+    for wrong in ["1970-01-01T00:00:10", "2099-01-01T00:00:00"] {
+        let store = MemoryStore::new();
+        create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:30");
+        let mut worker = Worker::new(&store, "a", wrong);
+        worker.wait(Duration::from_secs(30));
+        worker.clock.set_wall(at("10:00:30"));
+        worker.turn();
+        worker.until("10:03:00");
+        if wrong.starts_with('1') {
+            assert_eq!(worker.slots_started().last().unwrap(), "10:03:00");
+        }
+    }
+}
+
+// ---- what can't be understood ----------------------------------------------------------------------------------------
+
+#[test]
+fn a_broken_schedule_is_set_aside_once_and_the_others_run() {
+    let store = MemoryStore::new();
+    create(&store, "good", &every_minute(), "10:00:30");
+    let mut broken = declared("broken", &every_minute(), at("10:00:30"));
+    broken.spec = r#"{"cron": "61 * * * *"}"#.into();
+    store.commit(&[Command::PutSchedules(vec![broken])], at("10:00:30")).unwrap().remove(0).unwrap();
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:02:30");
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::ScheduleBroken(..))), 1);
+    let broken = schedule(&store, &"sch_broken".into());
+    assert_eq!(broken.status, ScheduleStatus::Broken);
+    assert!(broken.note.unwrap().contains("61"));
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+}
+
+// ---- going -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_draining_worker_claims_nothing_more() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:30");
+    worker.hear(Message::Drain).until("10:05:30");
+    assert_eq!(worker.slots_started(), ["10:01:00"]);
+    assert_eq!(runs(&store).len(), 1);
+    assert!(worker.take_commands().iter().any(is_beat), "what runs goes on, and is shown to");
+}
+
+#[test]
+fn a_leaving_worker_frees_its_runs_at_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    create(&store, "soon", &json!({"at_us": at("10:01:00.4").as_micros()}), "10:00:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:01:00");
+    a.hear(Message::Drain).hear(Message::Leave).turn();
+    assert!(a.next.is_over);
+    b.hear(Message::Changed).turn();
+    assert_eq!(b.slots_started(), ["10:01:00"], "at once, not after the lease");
+    b.until("10:01:01");
+    assert_eq!(b.slots_started(), ["10:01:00", "10:01:00.400000"], "what was claimed ahead keeps its time");
+    assert_eq!(b.started[0].run.attempt, 1);
+}
+
+#[test]
+fn leaving_is_tried_until_the_store_is_back() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.turn();
+    worker.store.trouble.lock().is_down = true;
+    worker.hear(Message::Leave).wait(Duration::from_secs(10));
+    assert!(!worker.next.is_over);
+    worker.store.trouble.lock().is_down = false;
+    worker.wait(Duration::from_secs(5));
+    assert!(worker.next.is_over && store.peers(PROJECT).unwrap().is_empty());
+}

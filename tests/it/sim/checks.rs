@@ -1,0 +1,596 @@
+//! What must hold, seen from beside the store: every command is compared with a shadow of all rows as it takes effect.
+
+use super::faults::Witness;
+use _polos::calendar::Timestamp;
+use _polos::model::cadence::Cadence;
+use _polos::model::{
+    Admission, FirePlan, Json, Origin, Overlap, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    StepState, Token, WorkerId,
+};
+use _polos::plan::transition::{Event, next_state};
+use _polos::store::{Answer, Command, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::sync::Arc;
+
+pub const PROJECT: &str = "default";
+
+const EVENTS: [Event; 8] = [
+    Event::Released,
+    Event::Claimed,
+    Event::Parked,
+    Event::Requeued,
+    Event::Returned,
+    Event::Raised,
+    Event::Stopped,
+    Event::RetriedByHand,
+];
+
+/// How a worker is doing, as only the world knows.
+#[derive(Copy, Clone, Debug)]
+pub struct Health {
+    /// Up, not stopped, its store answering and its clocks untouched, since then.
+    pub well_since: Option<i64>,
+    /// Its last sign of life.
+    pub beat_at: i64,
+}
+
+/// A schedule beside the store.
+struct Known {
+    row: Schedule,
+    /// The slot that it began with, while all its slots belong to one cadence.
+    first_slot: Option<Timestamp>,
+    /// When something other than a fire changed it.
+    touched_at: i64,
+}
+
+pub struct Checks {
+    pub seed: u64,
+    /// True time.
+    pub truth: i64,
+    pub lead_us: i64,
+    pub lease_us: i64,
+    pub poll_us: i64,
+    pub workers: BTreeMap<WorkerId, Health>,
+    pub fired_count: u64,
+    pub buried_count: u64,
+    pub fenced_count: u64,
+    schedules: BTreeMap<ScheduleId, Known>,
+    runs: BTreeMap<RunId, Run>,
+    unfinished: BTreeSet<RunId>,
+    retried_by_hand: BTreeSet<RunId>,
+    slots: BTreeSet<(ScheduleId, Timestamp)>,
+    /// Schedules that allow, or once allowed, runs side by side.
+    allowed: BTreeSet<ScheduleId>,
+    done: BTreeSet<(RunId, Arc<str>)>,
+    /// Claimed more than once.
+    reclaimed: BTreeSet<RunId>,
+    /// Tokens that runs had when they were taken back.
+    given_back: BTreeMap<RunId, Token>,
+    ended: BTreeSet<(RunId, Token)>,
+    cadences: BTreeMap<Json, Arc<Cadence>>,
+    recent: VecDeque<String>,
+    hash: u64,
+}
+
+impl Checks {
+    pub fn new(seed: u64, lead_us: i64, lease_us: i64, poll_us: i64) -> Self {
+        Self {
+            seed,
+            truth: 0,
+            lead_us,
+            lease_us,
+            poll_us,
+            workers: BTreeMap::new(),
+            fired_count: 0,
+            buried_count: 0,
+            fenced_count: 0,
+            schedules: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
+            retried_by_hand: BTreeSet::new(),
+            slots: BTreeSet::new(),
+            allowed: BTreeSet::new(),
+            done: BTreeSet::new(),
+            reclaimed: BTreeSet::new(),
+            given_back: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            cadences: BTreeMap::new(),
+            recent: VecDeque::new(),
+            hash: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    /// Puts an event on record.
+    pub fn note(&mut self, text: std::fmt::Arguments<'_>) {
+        let mut line =
+            if self.recent.len() >= keep_count() { self.recent.pop_front().unwrap() } else { String::new() };
+        line.clear();
+        let _ = write!(line, "{} {text}", Timestamp::from_micros(self.truth));
+        for byte in line.as_bytes() {
+            self.hash = (self.hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        self.recent.push_back(line);
+    }
+
+    /// Stands for everything that happened.
+    pub fn trace_hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub fn fail(&self, what: std::fmt::Arguments<'_>) -> ! {
+        let mut story = String::new();
+        for line in &self.recent {
+            let _ = writeln!(story, "  {line}");
+        }
+        panic!(
+            "seed={} at {}: {what}\nthe last events:\n{story}",
+            self.seed,
+            Timestamp::from_micros(self.truth)
+        );
+    }
+
+    fn cadence(&mut self, spec: &Json) -> Arc<Cadence> {
+        let parse = || Arc::new(Cadence::parse(spec).expect("the world makes valid schedules"));
+        Arc::clone(self.cadences.entry(Arc::clone(spec)).or_insert_with(parse))
+    }
+
+    // ---- what a command did --------------------------------------------------------------------------------------
+
+    fn check_fire(&mut self, plan: &FirePlan, now: Timestamp, after: &Schedule) {
+        let Some(known) = self.schedules.get(&plan.schedule) else {
+            self.fail(format_args!("fired an unknown schedule: {plan:?}"))
+        };
+        let (before, is_edited) = (known.row.clone(), known.first_slot.is_none());
+        let cadence = self.cadence(&before.spec);
+        if before.status != ScheduleStatus::Active || before.revision != plan.revision {
+            self.fail(format_args!("a decision from {} took effect on {before:?}", plan.revision));
+        }
+        let Some(first) = before.next_slot else { self.fail(format_args!("fired without a slot: {plan:?}")) };
+        let horizon = Timestamp::from_micros(now.as_micros() + self.lead_us);
+
+        // Each slot from the old next one to the new has one fate.
+        let mut covers: Vec<_> = plan.runs.iter().map(|run| (run.slot, run.slot, 1)).collect();
+        covers.extend(plan.ledger.iter().map(|line| (line.from, line.until, line.count)));
+        covers.sort_unstable();
+        let last = covers.last().map_or(first, |cover| cover.1);
+        let end = plan.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
+        // An edit by a slow clock can give back a slot of the cadence before the last: it was promised, so it counts.
+        let is_stray = is_edited && cadence.prev(first) != Some(first);
+        let expected =
+            cadence.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
+        let covered: u64 = covers.iter().map(|cover| cover.2).sum();
+        let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        if covered != expected || !is_apart || covers.first().is_none_or(|cover| cover.0 != first) {
+            self.fail(format_args!("{expected} slots from {first} to {end} became {covers:?} of {before:?}"));
+        }
+        if last > horizon {
+            self.fail(format_args!("{last} was decided at {now}, earlier than the lead: {plan:?}"));
+        }
+        if after.next_slot != plan.next_slot || plan.next_slot.is_some_and(|next| next <= first) {
+            self.fail(format_args!("the next slot after {first} became {:?}", after.next_slot));
+        }
+
+        // Each run belongs to a slot, and to one that had none.
+        let mut last_slot = before.last_slot;
+        let has_unfinished = self.unfinished_of(&plan.schedule).next().is_some();
+        for run in &plan.runs {
+            if cadence.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
+                self.fail(format_args!("{} was never a slot of {:?}", run.slot, cadence.spec()));
+            }
+            // An edit by a slow clock can bring back a slot that a fast one has fired; its run is then left alone.
+            let is_new = self.slots.insert((plan.schedule.clone(), run.slot));
+            if is_new == self.runs.contains_key(&run.id) {
+                self.fail(format_args!("slot {} of {} fired twice", run.slot, plan.schedule));
+            }
+            if run.last_slot != last_slot {
+                self.fail(format_args!("{:?} should follow on {last_slot:?}", run));
+            }
+            last_slot = Some(run.slot);
+            let starts_beside = run.admission != Admission::Behind && has_unfinished;
+            if starts_beside && cadence.spec().overlap != Overlap::Allow {
+                self.fail(format_args!("{} starts beside an unfinished run: {plan:?}", run.slot));
+            }
+        }
+        self.fired_count += plan.runs.len() as u64;
+    }
+
+    fn unfinished_of<'a>(&'a self, schedule: &'a ScheduleId) -> impl Iterator<Item = &'a Run> {
+        let runs = self.unfinished.iter().map(|id| &self.runs[id]);
+        runs.filter(move |run| run.schedule_id.as_ref() == Some(schedule))
+    }
+
+    fn check_writer(&self, run: &RunId, token: Token) {
+        let Some(known) = self.runs.get(run) else {
+            self.fail(format_args!("a write to {run}, which does not exist, was accepted"))
+        };
+        if known.token != token {
+            self.fail(format_args!("a write under {token:?} was accepted; {run} is {known:?}"));
+        }
+        if known.state != RunState::Running {
+            self.fail(format_args!("a write was accepted while {run} is {:?}", known.state));
+        }
+    }
+
+    /// The first ending of a claim needs the claim; its repetition is answered as the first time and changes nothing.
+    fn check_ending(&mut self, run: &RunId, token: Token, after: Option<&Run>) {
+        if self.ended.insert((run.clone(), token)) {
+            self.check_writer(run, token);
+        } else if self.runs.get(run) != after {
+            self.fail(format_args!(
+                "the repetition of an ending changed {:?} to {after:?}",
+                self.runs.get(run)
+            ));
+        }
+    }
+
+    fn check_burial(&mut self, worker: &WorkerId, run_count: u64) {
+        self.buried_count += 1;
+        let Some(health) = self.workers.get(worker) else { return };
+        if self.truth - health.beat_at < self.lease_us - self.lease_us / 1_000 {
+            self.fail(format_args!("{worker} was buried {} us after a beat", self.truth - health.beat_at));
+        }
+        if run_count > 0 && health.well_since.is_some_and(|since| self.truth - since > self.lease_us) {
+            self.fail(format_args!("{worker} was buried with {run_count} runs although it is well"));
+        }
+    }
+
+    fn sign_of_life(&mut self, worker: &WorkerId) {
+        let truth = self.truth;
+        self.workers.entry(worker.clone()).or_insert(Health { well_since: None, beat_at: truth }).beat_at =
+            truth;
+    }
+
+    /// Brings the shadow up to date and checks every move.
+    fn refresh(&mut self, store: &MemoryStore, named: &[RunId], command: &Command, now: Timestamp) {
+        let ids: Vec<RunId> = self.unfinished.iter().chain(named).cloned().collect();
+        for id in ids {
+            let before = self.runs.get(&id).cloned();
+            let after = store.run(PROJECT, &id).unwrap();
+            match (before, after) {
+                (None, None) => {}
+                (None, Some(after)) => {
+                    if self.given_back.get(&after.id).is_some_and(|token| after.token <= *token) {
+                        self.fail(format_args!("a token that was given back comes again: {after:?}"));
+                    }
+                    self.keep(after);
+                }
+                (Some(before), None) => {
+                    let is_ahead = before.state == RunState::Running
+                        && before.origin == Origin::Schedule
+                        && before.slot.is_some_and(|slot| slot > now);
+                    let may_take_back = matches!(
+                        command,
+                        Command::PutSchedules(_)
+                            | Command::PatchSchedule { .. }
+                            | Command::DeleteSchedule { .. }
+                            | Command::EnterWorker(_)
+                    );
+                    if !is_ahead || !may_take_back {
+                        self.fail(format_args!("{before:?} vanished"));
+                    }
+                    self.given_back.insert(id.clone(), before.token);
+                    self.runs.remove(&id);
+                    self.unfinished.remove(&id);
+                    if let (Some(schedule), Some(slot)) = (before.schedule_id, before.slot) {
+                        self.slots.remove(&(schedule, slot));
+                    }
+                }
+                (Some(before), Some(after)) => {
+                    if before != after {
+                        self.check_move(&before, &after);
+                        self.keep(after);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_move(&mut self, before: &Run, after: &Run) {
+        let moves = |event: &Event| next_state(before.state, *event) == Some(after.state);
+        if before.state != after.state && !EVENTS.iter().any(moves) {
+            self.fail(format_args!("{:?} became {:?}: {after:?}", before.state, after.state));
+        }
+        let is_claimed = after.state == RunState::Running && before.state != RunState::Running;
+        let token = if is_claimed { before.token.next() } else { before.token };
+        if is_claimed && before.started_at.is_some() {
+            self.reclaimed.insert(after.id.clone());
+        }
+        if after.token != token {
+            self.fail(format_args!("{:?} became {:?} in {after:?}", before.token, after.token));
+        }
+        if after.attempt < before.attempt || after.attempt > before.attempt + 1 {
+            self.fail(format_args!("attempt {} became {} in {after:?}", before.attempt, after.attempt));
+        }
+        let is_retried = before.state.is_finished() && after.state == RunState::Queued;
+        if is_retried && after.attempt == before.attempt {
+            self.fail(format_args!("tried again as the same attempt: {after:?}"));
+        }
+    }
+
+    fn keep(&mut self, run: Run) {
+        if run.state.is_finished() {
+            self.unfinished.remove(&run.id);
+        } else {
+            self.unfinished.insert(run.id.clone());
+        }
+        self.runs.insert(run.id.clone(), run);
+    }
+
+    /// Never two running of one schedule, unless it allows that.
+    fn check_overlap(&self) {
+        let mut running: BTreeMap<&ScheduleId, &Run> = BTreeMap::new();
+        for id in &self.unfinished {
+            let run = &self.runs[id];
+            let Some(schedule) = &run.schedule_id else { continue };
+            let is_subject = run.state == RunState::Running
+                && run.origin == Origin::Schedule
+                && !self.retried_by_hand.contains(id)
+                && !self.allowed.contains(schedule);
+            if is_subject && let Some(other) = running.insert(schedule, run) {
+                self.fail(format_args!("two runs of one schedule are running: {other:?} and {run:?}"));
+            }
+        }
+    }
+
+    fn refresh_schedules(&mut self, store: &MemoryStore, is_fire: bool) {
+        let page = Page { limit: 1_000, after: None };
+        let rows = store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
+        let truth = self.truth;
+        for row in rows {
+            let allows = self.cadence(&row.spec).spec().overlap == Overlap::Allow;
+            if allows {
+                self.allowed.insert(row.id.clone());
+            }
+            match self.schedules.get_mut(&row.id) {
+                None => {
+                    let known = Known { first_slot: row.next_slot, touched_at: truth, row };
+                    self.schedules.insert(known.row.id.clone(), known);
+                }
+                Some(known) => {
+                    if known.row.spec != row.spec {
+                        known.first_slot = None;
+                    }
+                    let what_counts = |row: &Schedule| (row.status, row.next_slot, row.attended_from);
+                    if what_counts(&known.row) != what_counts(&row) && !is_fire {
+                        known.touched_at = truth;
+                    }
+                    known.row = row;
+                }
+            }
+        }
+        if !is_fire {
+            self.schedules.retain(|id, _| store.schedule(PROJECT, id).unwrap().is_some());
+        }
+    }
+
+    // ---- what handlers see ---------------------------------------------------------------------------------------
+
+    /// A handler is entered at `wall` of its worker.
+    pub fn check_start(&self, run: &Run, journal: &BTreeSet<Arc<str>>, wall: Timestamp) {
+        // Later claims need no regard for the slot, which may be in the future of a slow clock.
+        let is_first = run.attempt == 1 && !self.reclaimed.contains(&run.id);
+        let is_early = |slot: Timestamp| wall < slot && is_first && run.origin == Origin::Schedule;
+        if wall < run.available_at || run.slot.is_some_and(is_early) {
+            self.fail(format_args!("{} started at {wall}, too early: {run:?}", run.id));
+        }
+        let current = self.runs.get(&run.id);
+        if current.is_none_or(|now| now.state != RunState::Running || now.token != run.token) {
+            self.fail(format_args!("{} started under a claim that does not stand: {current:?}", run.id));
+        }
+        let done = self.done.iter().filter(|(id, _)| *id == run.id).map(|(_, name)| Arc::clone(name));
+        let done: BTreeSet<Arc<str>> = done.collect();
+        if *journal != done {
+            self.fail(format_args!("{} was told of steps {journal:?} of {done:?}", run.id));
+        }
+    }
+
+    /// A handler executes a step.
+    pub fn check_step(&self, run: &RunId, token: Token, step: &Arc<str>) {
+        let is_owner =
+            self.runs.get(run).is_some_and(|now| now.state == RunState::Running && now.token == token);
+        if is_owner && self.done.contains(&(run.clone(), Arc::clone(step))) {
+            self.fail(format_args!("step {step} of {run} is done and executed again"));
+        }
+    }
+
+    pub fn unfinished_runs(&self) -> Vec<RunId> {
+        self.unfinished.iter().cloned().collect()
+    }
+
+    pub fn retryable_runs(&self) -> Vec<RunId> {
+        let can = |run: &&Run| matches!(run.state, RunState::Failed | RunState::Cancelled);
+        self.runs.values().filter(can).map(|run| run.id.clone()).collect()
+    }
+
+    pub fn live_schedules(&self) -> Vec<Schedule> {
+        self.schedules.values().map(|known| known.row.clone()).collect()
+    }
+
+    // ---- now and then --------------------------------------------------------------------------------------------
+
+    /// While somebody is well, no slot is left lying. `wall` is the clock of a worker that has been well for long enough.
+    pub fn check_on_time(&self, wall: Timestamp) {
+        let patience = self.poll_us + 1_000_000;
+        for known in self.schedules.values() {
+            let row = &known.row;
+            let is_late = |slot: Timestamp| slot.as_micros() < wall.as_micros() - patience;
+            let is_settled = known.touched_at < self.truth - patience;
+            if row.status == ScheduleStatus::Active && row.next_slot.is_some_and(is_late) && is_settled {
+                self.fail(format_args!("nobody fires {row:?} at {wall}"));
+            }
+        }
+    }
+
+    /// A worker died holding runs at `died_at`, and somebody has been well ever since.
+    pub fn check_takeover(&self, store: &MemoryStore, worker: &WorkerId, died_at: i64) {
+        let is_heir = |health: &Health| health.well_since.is_some_and(|since| since <= died_at);
+        if !self.workers.values().any(is_heir) {
+            return;
+        }
+        let peers = store.peers(PROJECT).unwrap();
+        if let Some(peer) = peers.iter().find(|peer| peer.id == *worker && peer.held_count > 0) {
+            self.fail(format_args!("{peer:?} died {} us ago and is not buried", self.truth - died_at));
+        }
+    }
+
+    /// Every row is as the shadow has it: nothing changed behind the witness's back, nothing finished has moved.
+    pub fn audit(&mut self, store: &MemoryStore) {
+        let page = Page { limit: usize::MAX, after: None };
+        let rows = store.runs(PROJECT, &RunFilter::default(), &page).unwrap();
+        if rows.len() != self.runs.len() {
+            self.fail(format_args!("{} runs are stored, {} known", rows.len(), self.runs.len()));
+        }
+        for row in &rows {
+            if self.runs.get(&row.id) != Some(row) {
+                self.fail(format_args!("{row:?} is known as {:?}", self.runs.get(&row.id)));
+            }
+        }
+        let whole: Vec<_> = self
+            .schedules
+            .values()
+            .filter_map(|known| Some((known.row.clone(), known.first_slot?)))
+            .collect();
+        for (row, first) in whole {
+            let cadence = self.cadence(&row.spec);
+            let mut history = store.history(PROJECT, &row.id, &page).unwrap().unwrap_or_default();
+            history.reverse();
+            if let Some(pair) = history.windows(2).find(|pair| pair[0].until >= pair[1].from) {
+                self.fail(format_args!("slots of {row:?} with two fates: {pair:#?}"));
+            }
+            let last = history.last().map_or(first, |line| line.until);
+            let end = row.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
+            let expected = cadence.count(Timestamp::from_micros(first.as_micros() - 1), end);
+            let found: u64 = history.iter().map(|line| line.count).sum();
+            if found != expected && !(history.is_empty() && row.next_slot == Some(first)) {
+                self.fail(format_args!("{found} of {expected} slots of {row:?} are on record: {history:?}"));
+            }
+        }
+    }
+
+    /// Nothing is under way any more.
+    pub fn is_settled(&self) -> bool {
+        self.unfinished.is_empty()
+    }
+
+    pub fn fail_unsettled(&self) -> ! {
+        let left: Vec<_> = self.unfinished.iter().take(5).map(|id| &self.runs[id]).collect();
+        self.fail(format_args!("{} runs never end: {left:#?}", self.unfinished.len()))
+    }
+}
+
+impl Witness for Checks {
+    fn saw(
+        &mut self,
+        store: &MemoryStore,
+        command: &Command,
+        outcome: &Result<Answer, Rejection>,
+        now: Timestamp,
+    ) {
+        if let Command::Beat { worker } = command {
+            if outcome.is_ok() {
+                self.sign_of_life(worker);
+            }
+            return;
+        }
+        self.note(format_args!("{}", brief(command, outcome)));
+        let Ok(answer) = outcome else {
+            self.fenced_count += u64::from(*outcome == Err(Rejection::Fenced));
+            return;
+        };
+        let mut named: Vec<RunId> = Vec::new();
+        match command {
+            Command::Beat { .. } | Command::Sweep { .. } => {}
+            Command::Fire { worker, plan } => {
+                if let Some(after) = store.schedule(PROJECT, &plan.schedule).unwrap() {
+                    self.check_fire(plan, now, &after);
+                }
+                named.extend(plan.runs.iter().map(|run| run.id.clone()));
+                if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
+                    self.sign_of_life(worker);
+                }
+            }
+            Command::ClaimRuns { worker, .. } => {
+                if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
+                    self.sign_of_life(worker);
+                }
+            }
+            Command::RecordStep { run, token, step } => {
+                self.check_writer(run, *token);
+                if step.state == StepState::Done {
+                    self.done.insert((run.clone(), Arc::clone(&step.name)));
+                }
+                return;
+            }
+            Command::EndRun { run, token, .. } => {
+                self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
+            }
+            Command::BuryWorker { worker, .. } => {
+                if let Answer::Count(run_count) = answer {
+                    self.check_burial(worker, *run_count);
+                }
+            }
+            Command::CreateRun(new) => named.push(new.id.clone()),
+            Command::RetryRun { run, .. } => {
+                self.retried_by_hand.insert(run.clone());
+                named.push(run.clone());
+            }
+            Command::EnterWorker(entry) => self.sign_of_life(&entry.id),
+            Command::LeaveWorker { .. }
+            | Command::PutSchedules(_)
+            | Command::PatchSchedule { .. }
+            | Command::DeleteSchedule { .. }
+            | Command::CancelRun { .. } => {}
+        }
+        self.refresh(store, &named, command, now);
+        self.refresh_schedules(store, matches!(command, Command::Fire { .. }));
+        self.check_overlap();
+    }
+}
+
+/// A command on one line.
+fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
+    let what = match command {
+        Command::EnterWorker(entry) => format!("{} enters", entry.id),
+        Command::Beat { worker } => format!("{worker} beats"),
+        Command::LeaveWorker { worker } => format!("{worker} leaves"),
+        Command::BuryWorker { worker, beat } => format!("{worker} is buried at beat {beat}"),
+        Command::PutSchedules(new) => {
+            new.iter().map(|new| format!("put {} {}", new.id, new.spec)).collect::<Vec<_>>().join(", ")
+        }
+        Command::PatchSchedule { id, patch, .. } => format!("patch {id} {:?}", patch.status),
+        Command::DeleteSchedule { id, .. } => format!("delete {id}"),
+        Command::Fire { worker, plan } => {
+            let runs: Vec<_> = plan.runs.iter().map(|run| (run.slot, run.admission)).collect();
+            format!(
+                "{worker} fires {} {runs:?}, {} ledger lines, next {:?}",
+                plan.schedule,
+                plan.ledger.len(),
+                plan.next_slot
+            )
+        }
+        Command::ClaimRuns { worker, limit, until, .. } => format!("{worker} claims {limit} until {until}"),
+        Command::CreateRun(new) => format!("create {}", new.id),
+        Command::RecordStep { run, token, step } => {
+            format!("step {} of {run} under {} is {:?}", step.name, token.0, step.state)
+        }
+        Command::EndRun { run, token, ending, .. } => format!("{run} under {} ends: {ending:?}", token.0),
+        Command::CancelRun { run, .. } => format!("cancel {run}"),
+        Command::RetryRun { run, .. } => format!("retry {run}"),
+        Command::Sweep { .. } => "sweep".to_owned(),
+    };
+    match outcome {
+        Ok(Answer::Claimed(runs)) => {
+            let runs: Vec<_> = runs.iter().map(|claimed| (&claimed.run.id, claimed.run.token.0)).collect();
+            format!("{what}: claimed {runs:?}")
+        }
+        Ok(Answer::Count(count)) => format!("{what}: {count} runs"),
+        Ok(_) => what,
+        Err(rejection) => format!("{what}: refused, {rejection}"),
+    }
+}
+
+/// How many events a failure tells of.
+fn keep_count() -> usize {
+    std::env::var("POLOS_SIM_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
+}

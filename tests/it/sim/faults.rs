@@ -1,0 +1,329 @@
+//! What goes wrong: the die, a store that fails before or after it did its work, clocks that disagree.
+
+use _polos::calendar::Timestamp;
+use _polos::clock::Now;
+use _polos::engine::{Dispatcher, Notice, Stop};
+use _polos::model::{
+    ClaimedRun, LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId,
+    WorkflowEntry,
+};
+use _polos::store::{
+    Answer, Command, DueSchedule, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
+    Wake,
+};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The one source of chance: splitmix64.
+#[derive(Clone, Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    }
+
+    /// From `low` to `high`, both included.
+    pub fn range(&mut self, low: i64, high: i64) -> i64 {
+        let width = u64::try_from(high - low).unwrap() + 1;
+        low + i64::try_from(self.bits() % width).unwrap()
+    }
+
+    /// True `per_mille` times in a thousand.
+    pub fn chance(&mut self, per_mille: u32) -> bool {
+        self.bits() % 1_000 < u64::from(per_mille)
+    }
+
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[usize::try_from(self.range(0, i64::try_from(items.len()).unwrap() - 1)).unwrap()]
+    }
+}
+
+/// What happens to a call of the store.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing was done.
+    Before,
+    /// It was done, and the reply was lost.
+    After,
+}
+
+/// How the store misbehaves, and what it was asked.
+#[derive(Debug)]
+pub struct Trouble {
+    pub rng: Rng,
+    /// Per mille of commits that fail before, of commits that fail after, of reads that fail.
+    pub before: u32,
+    pub after: u32,
+    pub reads: u32,
+    /// Nothing works.
+    pub is_down: bool,
+    /// The next commits, before chance has its say.
+    pub scripted: VecDeque<Option<Fault>>,
+    /// Calls that failed so far.
+    pub failure_count: u64,
+    /// Commands asked for, those that failed too; kept only where a test wants them.
+    pub commands: Option<Vec<Command>>,
+}
+
+impl Trouble {
+    pub fn none() -> Self {
+        Self {
+            rng: Rng(0),
+            before: 0,
+            after: 0,
+            reads: 0,
+            is_down: false,
+            scripted: VecDeque::new(),
+            failure_count: 0,
+            commands: None,
+        }
+    }
+}
+
+/// Sees every command take effect, also where its sender never hears of it.
+pub trait Witness: Send {
+    fn saw(
+        &mut self,
+        store: &MemoryStore,
+        command: &Command,
+        outcome: &Result<Answer, Rejection>,
+        now: Timestamp,
+    );
+}
+
+/// A store in memory that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
+#[derive(Clone)]
+pub struct FaultyStore {
+    pub inner: MemoryStore,
+    pub trouble: Arc<Mutex<Trouble>>,
+    pub witness: Option<Arc<Mutex<dyn Witness>>>,
+}
+
+impl FaultyStore {
+    pub fn new(inner: MemoryStore) -> Self {
+        Self { inner, trouble: Arc::new(Mutex::new(Trouble::none())), witness: None }
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        let mut trouble = self.trouble.lock();
+        let per_mille = trouble.reads;
+        if trouble.is_down || trouble.rng.chance(per_mille) {
+            trouble.failure_count += 1;
+            return Err(StoreError::Unavailable("a read failed".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn commit_fault(&self, commands: &[Command]) -> Option<Fault> {
+        let mut trouble = self.trouble.lock();
+        if let Some(log) = &mut trouble.commands {
+            log.extend_from_slice(commands);
+        }
+        let fault = if trouble.is_down {
+            Some(Fault::Before)
+        } else if let Some(scripted) = trouble.scripted.pop_front() {
+            scripted
+        } else {
+            let (before, after) = (trouble.before, trouble.after);
+            let is_before = trouble.rng.chance(before);
+            let is_after = trouble.rng.chance(after);
+            if is_before { Some(Fault::Before) } else { is_after.then_some(Fault::After) }
+        };
+        trouble.failure_count += u64::from(fault.is_some());
+        fault
+    }
+}
+
+impl Store for FaultyStore {
+    fn commit(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let fault = self.commit_fault(commands);
+        if fault == Some(Fault::Before) {
+            return Err(StoreError::Unavailable("a commit failed".to_owned()));
+        }
+        let mut outcomes = Vec::with_capacity(commands.len());
+        for command in commands {
+            // One by one, so that the witness sees each by itself; nobody else can come in between.
+            let outcome = self.inner.commit(std::slice::from_ref(command), now)?.remove(0);
+            if let Some(witness) = &self.witness {
+                witness.lock().saw(&self.inner, command, &outcome, now);
+            }
+            outcomes.push(outcome);
+        }
+        if fault == Some(Fault::After) {
+            return Err(StoreError::Unavailable("the reply of a commit was lost".to_owned()));
+        }
+        Ok(outcomes)
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.read()?;
+        self.inner.due(project, workflows, until, limit)
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        self.read()?;
+        self.inner.next_wake(project, workflows)
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        self.read()?;
+        self.inner.cancel_requests(worker)
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        self.read()?;
+        self.inner.claims_stand(claims)
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        self.read()?;
+        self.inner.peers(project)
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        self.read()?;
+        self.inner.workflows(project)
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        self.read()?;
+        self.inner.schedule(project, id)
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.read()?;
+        self.inner.schedules(project, filter, page)
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        self.read()?;
+        self.inner.history(project, id, page)
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        self.read()?;
+        self.inner.run(project, id)
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        self.read()?;
+        self.inner.runs(project, filter, page)
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        self.read()?;
+        self.inner.steps(id)
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        self.read()?;
+        self.inner.previous_result(schedule, before)
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        self.read()?;
+        self.inner.change_mark()
+    }
+}
+
+/// What an engine sent through the door, in order.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    Start(ClaimedRun),
+    Stop(Stop),
+    Ring(u64),
+    Tell(Notice),
+}
+
+/// Notes what comes through; whoever plays the application takes it from here.
+#[derive(Clone, Default)]
+pub struct Door(Arc<Mutex<Vec<Sent>>>);
+
+impl Door {
+    pub fn take(&self) -> Vec<Sent> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
+
+impl Dispatcher for Door {
+    fn start(&self, runs: Vec<ClaimedRun>) {
+        self.0.lock().extend(runs.into_iter().map(Sent::Start));
+    }
+
+    fn stop(&self, stops: Vec<Stop>) {
+        self.0.lock().extend(stops.into_iter().map(Sent::Stop));
+    }
+
+    fn ring(&self, timers: Vec<u64>) {
+        self.0.lock().extend(timers.into_iter().map(Sent::Ring));
+    }
+
+    fn tell(&self, notice: Notice) {
+        self.0.lock().push(Sent::Tell(notice));
+    }
+}
+
+/// A machine's clocks, as a function of true time (microseconds): the wall is wrong and may be set, the steady one is
+/// only a little fast or slow.
+#[derive(Copy, Clone, Debug)]
+pub struct SkewedClock {
+    pub booted_at: i64,
+    pub wall_ahead_us: i64,
+    pub drift_ppm: i64,
+}
+
+impl SkewedClock {
+    pub fn now(&self, truth: i64) -> Now {
+        let mono = self.mono_us(truth);
+        Now {
+            wall: Timestamp::from_micros(self.booted_at + mono + self.wall_ahead_us),
+            mono: Duration::from_micros(u64::try_from(mono).unwrap()),
+        }
+    }
+
+    fn mono_us(&self, truth: i64) -> i64 {
+        let since = truth - self.booted_at;
+        since + since * self.drift_ppm / 1_000_000
+    }
+
+    /// The first true moment at which the steady clock shows `mono_us`.
+    pub fn truth_of_mono(&self, mono_us: i64) -> i64 {
+        let mut truth = self.booted_at + mono_us - mono_us * self.drift_ppm / 1_000_000;
+        while self.mono_us(truth) < mono_us {
+            truth += 1;
+        }
+        truth
+    }
+
+    /// The first true moment at which the wall clock shows `wall`, if nobody sets it.
+    pub fn truth_of_wall(&self, wall: Timestamp) -> i64 {
+        self.truth_of_mono((wall.as_micros() - self.booted_at - self.wall_ahead_us).max(0))
+    }
+}

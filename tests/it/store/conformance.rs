@@ -1,0 +1,67 @@
+//! The suite that every store passes. Each case is a sentence of the contract.
+
+use super::stage::Stage;
+use _polos::store::{MemoryStore, Store};
+
+mod claims;
+mod endings;
+mod fires;
+mod puts;
+mod reads;
+mod sweeps;
+mod workers;
+
+/// A case, by name.
+type Case = (&'static str, fn(&Stage<'_>));
+
+/// Names the cases of one file.
+macro_rules! cases {
+    ($($name:ident),+ $(,)?) => {
+        pub const CASES: &[super::Case] = &[$((stringify!($name), $name)),+];
+    };
+}
+use cases;
+
+fn all() -> impl Iterator<Item = Case> {
+    [workers::CASES, puts::CASES, fires::CASES, claims::CASES, endings::CASES, sweeps::CASES, reads::CASES]
+        .into_iter()
+        .flatten()
+        .copied()
+}
+
+/// Runs every case on a store of its own, and names all that fail.
+fn check(open: impl Fn(&str) -> Box<dyn Store>) {
+    let mut failures = Vec::new();
+    for (name, case) in all() {
+        let store = open(name);
+        let run = std::panic::AssertUnwindSafe(|| case(&Stage::on(&*store)));
+        if std::panic::catch_unwind(run).is_err() {
+            failures.push(name);
+        }
+    }
+    assert!(failures.is_empty(), "failed: {failures:?}");
+}
+
+#[test]
+fn every_case_has_its_own_name() {
+    let mut names: Vec<_> = all().map(|(name, _)| name).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn memory_conforms() {
+    check(|_| Box::new(MemoryStore::new()));
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn sqlite_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    check(|name| {
+        let path = folder.path().join(format!("{name}.db"));
+        Box::new(_polos::store::SqliteStore::open(path, super::quick()).unwrap())
+    });
+}

@@ -1,0 +1,249 @@
+//! Claiming runs and recording steps.
+
+use super::super::stage::{PROJECT, Stage, at, done_step, new_run, new_worker, text};
+use super::cases;
+use _polos::calendar::Timestamp;
+use _polos::model::{Ending, NewRun, RunId, RunState, StepRecord, StepState, Token, WorkerId};
+use _polos::store::{Answer, Command, Rejection};
+
+cases! {
+    runs_are_claimed_in_the_order_of_their_time,
+    a_run_is_not_claimed_before_its_time,
+    at_most_so_many_are_claimed,
+    only_these_workflows_are_claimed,
+    many_workflows_are_merged_in_order,
+    a_run_is_claimed_once,
+    a_claim_by_nobody_is_rejected,
+    claiming_nothing_is_no_sign_of_life,
+    a_waiting_run_is_claimed_when_it_wakes,
+    a_claim_brings_the_journal,
+    claims_stand_until_they_end,
+    a_step_is_recorded,
+    a_done_step_never_changes,
+    another_recording_replaces_what_is_not_done,
+    steps_keep_the_order_of_their_first_recording,
+    a_step_of_another_claim_is_fenced,
+    a_step_of_a_run_that_is_not_there_is_fenced,
+    a_rejected_command_does_not_disturb_the_others,
+}
+
+fn available(stage: &Stage<'_>, id: &str, at: Timestamp) {
+    stage.create(at, NewRun { available_at: at, ..new_run(id) });
+}
+
+fn ids(claimed: &[_polos::model::ClaimedRun]) -> Vec<&str> {
+    claimed.iter().map(|claim| claim.run.id.as_str()).collect()
+}
+
+fn claim(stage: &Stage<'_>, workflows: &[&str], limit: usize, until: Timestamp) -> Command {
+    Command::ClaimRuns {
+        project: text(PROJECT),
+        worker: stage.worker.clone(),
+        workflows: workflows.iter().map(|id| text(id)).collect(),
+        limit,
+        until,
+    }
+}
+
+fn runs_are_claimed_in_the_order_of_their_time(stage: &Stage<'_>) {
+    let new = |id: &str, available: i64, slot: Option<i64>| {
+        stage.create(at(0), NewRun { available_at: at(available), slot: slot.map(at), ..new_run(id) });
+    };
+    new("run_e", 3, None);
+    new("run_d", 2, Some(1));
+    new("run_c", 2, Some(0));
+    new("run_b", 2, None);
+    new("run_a", 2, Some(1));
+    assert_eq!(ids(&stage.claim(at(9))), ["run_b", "run_c", "run_a", "run_d", "run_e"]);
+}
+
+fn a_run_is_not_claimed_before_its_time(stage: &Stage<'_>) {
+    available(stage, "run_1", at(10));
+    assert_eq!(stage.claim(Timestamp::from_micros(at(10).as_micros() - 1)), []);
+    let claimed = stage.claim(at(10)).remove(0).run;
+    assert_eq!((claimed.state, claimed.token), (RunState::Running, Token(1)));
+    assert_eq!((claimed.worker, claimed.started_at), (Some(stage.worker.clone()), Some(at(10))));
+}
+
+fn at_most_so_many_are_claimed(stage: &Stage<'_>) {
+    for number in 0..5 {
+        available(stage, &format!("run_{number}"), at(number));
+    }
+    assert_eq!(stage.claim_up_to(at(9), 0), []);
+    assert_eq!(ids(&stage.claim_up_to(at(9), 2)), ["run_0", "run_1"]);
+    assert_eq!(ids(&stage.claim_up_to(at(9), 9)), ["run_2", "run_3", "run_4"]);
+}
+
+fn only_these_workflows_are_claimed(stage: &Stage<'_>) {
+    stage.create(at(0), NewRun { workflow: text("v"), ..new_run("run_v") });
+    stage.create(at(0), NewRun { project: text("other"), ..new_run("run_other") });
+    assert_eq!(stage.claim(at(9)), []);
+    assert_eq!(stage.ok(at(9), claim(stage, &[], 9, at(9))), Answer::Claimed(Vec::new()));
+    let Answer::Claimed(claimed) = stage.ok(at(9), claim(stage, &["v", "v"], 9, at(9))) else { panic!() };
+    assert_eq!(ids(&claimed), ["run_v"], "named twice, claimed once");
+}
+
+fn many_workflows_are_merged_in_order(stage: &Stage<'_>) {
+    let workflows: Vec<String> = (0..7).map(|number| format!("w{number}")).collect();
+    for number in 0..200 {
+        // Most belong to one workflow, so that the merge must go back to it again and again.
+        let workflow = if number % 10 < 7 { &workflows[0] } else { &workflows[(number % 7) as usize] };
+        let new = NewRun {
+            available_at: at(number),
+            workflow: text(workflow),
+            ..new_run(&format!("run_{number:03}"))
+        };
+        stage.create(at(0), new);
+    }
+    let workflows: Vec<&str> = workflows.iter().map(String::as_str).collect();
+    let Answer::Claimed(claimed) = stage.ok(at(9), claim(stage, &workflows, 150, at(500))) else { panic!() };
+    let expected: Vec<String> = (0..150).map(|number| format!("run_{number:03}")).collect();
+    assert_eq!(ids(&claimed), expected);
+}
+
+fn a_run_is_claimed_once(stage: &Stage<'_>) {
+    available(stage, "run_1", at(0));
+    let answers =
+        stage.store.commit(&[claim(stage, &["w"], 9, at(1)), claim(stage, &["w"], 9, at(1))], at(1)).unwrap();
+    let Ok(Answer::Claimed(first)) = &answers[0] else { panic!() };
+    assert_eq!(ids(first), ["run_1"]);
+    assert_eq!(answers[1], Ok(Answer::Claimed(Vec::new())));
+}
+
+fn a_claim_by_nobody_is_rejected(stage: &Stage<'_>) {
+    let Command::ClaimRuns { project, workflows, limit, until, .. } = claim(stage, &["w"], 1, at(1)) else {
+        panic!()
+    };
+    let worker = WorkerId::from("wkr_none");
+    let command = Command::ClaimRuns { project, worker, workflows, limit, until };
+    assert_eq!(stage.no(at(1), command), Rejection::WorkerGone);
+}
+
+fn claiming_nothing_is_no_sign_of_life(stage: &Stage<'_>) {
+    let (beat, mark) = (stage.beat(), stage.store.change_mark().unwrap());
+    assert_eq!(stage.claim(at(5)), []);
+    assert_eq!(stage.beat(), beat);
+    assert_eq!(stage.store.change_mark().unwrap(), mark, "nothing is written");
+    available(stage, "run_1", at(5));
+    stage.claim(at(6));
+    assert_eq!(stage.beat(), beat + 1);
+}
+
+fn a_waiting_run_is_claimed_when_it_wakes(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1");
+    assert_eq!(stage.end(at(1), &run.id, Ending::Parked { wakes_at: at(60) }), (RunState::Waiting, false));
+    assert_eq!(stage.store.next_wake(PROJECT, &[text("w")]).unwrap().run, Some(at(60)));
+    assert_eq!(stage.claim(at(59)), []);
+    let again = stage.claim(at(60)).remove(0).run;
+    assert_eq!((again.token, again.attempt, again.started_at), (Token(2), 1, Some(at(0))));
+}
+
+fn record(run: &RunId, token: i64, step: StepRecord) -> Command {
+    Command::RecordStep { run: run.clone(), token: Token(token), step }
+}
+
+fn a_claim_brings_the_journal(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1");
+    stage.ok(at(1), record(&run.id, 1, done_step("one")));
+    stage.ok(at(1), record(&run.id, 1, done_step("two")));
+    stage.end(at(2), &run.id, Ending::Released);
+    let claimed = stage.claim(at(3)).remove(0);
+    assert_eq!(claimed.journal, [done_step("one"), done_step("two")]);
+}
+
+fn claims_stand_until_they_end(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let stands = || {
+        let claims = [(run.clone(), Token(1)), (run.clone(), Token(2)), (RunId::from("run_none"), Token(1))];
+        stage.store.claims_stand(&claims).unwrap()
+    };
+    assert_eq!(stands(), [true, false, false]);
+    stage.end(at(1), &run, Ending::Released);
+    assert_eq!(stands(), [false, false, false]);
+    stage.claim(at(2));
+    assert_eq!(stands(), [false, true, false]);
+}
+
+fn a_step_is_recorded(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let step = StepRecord {
+        name: text("pay\0💥"),
+        state: StepState::Retrying,
+        attempt: 3,
+        run_attempt: 2,
+        result: None,
+        error: Some(text("{}")),
+        wakes_at: Some(at(9)),
+        started_at: at(1),
+        finished_at: at(2),
+    };
+    assert_eq!(stage.ok(at(2), record(&run, 1, step.clone())), Answer::Done);
+    assert_eq!(stage.store.steps(&run).unwrap(), [step]);
+    assert_eq!(stage.store.steps(&RunId::from("run_none")).unwrap(), []);
+}
+
+fn a_done_step_never_changes(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    stage.ok(at(1), record(&run, 1, done_step("one")));
+    let mark = stage.store.change_mark().unwrap();
+    let other = StepRecord { result: Some(text("other")), ..done_step("one") };
+    assert_eq!(stage.ok(at(2), record(&run, 1, other)), Answer::Done);
+    assert_eq!(stage.store.steps(&run).unwrap(), [done_step("one")]);
+    let _ = mark;
+}
+
+fn another_recording_replaces_what_is_not_done(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    for state in [StepState::Sleeping, StepState::Retrying, StepState::Failed] {
+        stage.ok(at(1), record(&run, 1, StepRecord { state, result: None, ..done_step("one") }));
+        assert_eq!(stage.store.steps(&run).unwrap()[0].state, state);
+    }
+    stage.ok(at(2), record(&run, 1, done_step("one")));
+    assert_eq!(stage.store.steps(&run).unwrap(), [done_step("one")]);
+}
+
+fn steps_keep_the_order_of_their_first_recording(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let failed = |name| StepRecord { state: StepState::Failed, ..done_step(name) };
+    for step in [failed("z"), done_step("a"), done_step("m"), done_step("z")] {
+        stage.ok(at(1), record(&run, 1, step));
+    }
+    assert_eq!(stage.steps(&run), ["z", "a", "m"]);
+}
+
+fn a_step_of_another_claim_is_fenced(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let fenced =
+        |token| assert_eq!(stage.no(at(3), record(&run, token, done_step("one"))), Rejection::Fenced);
+    fenced(0);
+    fenced(2);
+    stage.end(at(1), &run, Ending::Released);
+    fenced(1);
+    stage.claim(at(2));
+    fenced(1);
+    stage.end(at(3), &run, super::super::stage::succeeded());
+    fenced(2);
+    assert_eq!(stage.steps(&run), Vec::<String>::new());
+}
+
+fn a_step_of_a_run_that_is_not_there_is_fenced(stage: &Stage<'_>) {
+    let command = record(&RunId::from("run_none"), 1, done_step("one"));
+    assert_eq!(stage.no(at(0), command), Rejection::Fenced);
+}
+
+fn a_rejected_command_does_not_disturb_the_others(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let commands = [
+        record(&run, 1, done_step("one")),
+        record(&run, 7, done_step("two")),
+        Command::Beat { worker: WorkerId::from("wkr_none") },
+        Command::EnterWorker(Box::new(new_worker("wkr_none"))),
+        Command::Beat { worker: WorkerId::from("wkr_none") },
+        record(&run, 1, done_step("three")),
+    ];
+    let answers = stage.store.commit(&commands, at(1)).unwrap();
+    let done = || Ok(Answer::Done);
+    assert_eq!(answers, [done(), Err(Rejection::Fenced), Err(Rejection::WorkerGone), done(), done(), done()]);
+    assert_eq!(stage.steps(&run), ["one", "three"]);
+    assert_eq!(stage.store.commit(&[], at(2)).unwrap(), []);
+}

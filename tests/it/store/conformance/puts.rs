@@ -1,0 +1,472 @@
+//! Creating, editing and deleting schedules.
+
+use super::super::stage::{PROJECT, Stage, at, missed, new_run, new_schedule, patch_command, spec, text};
+use super::cases;
+use _polos::model::{
+    Admission, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+};
+use _polos::store::{Answer, Command, Patch, Rejection};
+
+cases! {
+    a_new_schedule_is_active,
+    a_new_schedule_without_a_slot_is_finished,
+    the_same_key_is_the_same_schedule,
+    many_are_put_in_order_all_or_none,
+    the_same_key_twice_in_one_command_is_one_schedule,
+    an_unchanged_schedule_is_not_touched,
+    the_owner_stays_when_none_is_given,
+    a_changed_policy_keeps_the_next_slot,
+    a_changed_cadence_starts_from_now,
+    a_changed_cadence_without_a_slot_finishes,
+    a_slot_that_was_due_when_the_cadence_changed_is_missed,
+    a_paused_schedule_stays_paused,
+    a_retired_schedule_comes_back,
+    a_broken_schedule_comes_back,
+    a_finished_schedule_with_the_same_spec_stays_finished,
+    a_finished_schedule_with_another_spec_comes_back,
+    a_change_takes_back_what_was_claimed_ahead,
+    a_change_leaves_a_run_that_recorded_a_step,
+    taking_back_undoes_the_last_of_several_slots_first,
+    taking_back_revives_what_the_claim_had_finished,
+    taking_back_lets_the_next_in_line_run,
+    what_is_not_ahead_is_not_taken_back,
+    a_patch_changes_what_it_names,
+    a_patch_of_another_revision_is_stale,
+    a_patch_of_nothing_touches_nothing,
+    a_patch_of_what_is_not_there_is_rejected,
+    resuming_attends_from_now,
+    a_patched_cadence_starts_from_now,
+    a_skip_writes_the_ledger_and_leaves_claims_alone,
+    a_pause_takes_back_what_was_claimed_ahead,
+    deleting_cancels_what_waits,
+    deleting_keeps_history,
+    a_due_slot_of_a_deleted_schedule_is_missed,
+    deleting_what_is_not_there_is_rejected,
+    another_project_sees_nothing,
+    names_are_taken_literally,
+}
+
+fn id(key: &str) -> ScheduleId {
+    new_schedule(key, None).id
+}
+
+fn a_new_schedule_is_active(stage: &Stage<'_>) {
+    let new = NewSchedule { input: Some(text("{}")), ..new_schedule("a", Some(at(60))) };
+    let expected = Schedule {
+        id: new.id.clone(),
+        project: text(PROJECT),
+        workflow: text("w"),
+        key: text("a"),
+        owner: None,
+        spec: new.spec.clone(),
+        input: Some(text("{}")),
+        status: ScheduleStatus::Active,
+        note: None,
+        next_slot: Some(at(60)),
+        last_slot: None,
+        run_count: 0,
+        failure_count: 0,
+        attended_from: at(3),
+        created_at: at(3),
+        updated_at: at(3),
+        revision: 1,
+    };
+    assert_eq!(stage.put(at(3), new), expected);
+}
+
+fn a_new_schedule_without_a_slot_is_finished(stage: &Stage<'_>) {
+    assert_eq!(stage.put(at(0), new_schedule("a", None)).status, ScheduleStatus::Finished);
+}
+
+fn the_same_key_is_the_same_schedule(stage: &Stage<'_>) {
+    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let second = NewSchedule { id: ScheduleId::from("sch_other"), ..new_schedule("a", Some(at(60))) };
+    assert_eq!(stage.put(at(1), second).id, first.id);
+    assert_eq!(stage.find_schedule(&ScheduleId::from("sch_other")), None);
+}
+
+fn many_are_put_in_order_all_or_none(stage: &Stage<'_>) {
+    let new = vec![new_schedule("b", None), new_schedule("a", None)];
+    let answer = stage.ok(at(0), Command::PutSchedules(new));
+    assert_eq!(answer, Answer::Schedules(vec![id("b"), id("a")]));
+    let bad = NewSchedule { id: id("a"), ..new_schedule("d", None) };
+    let before = stage.store.change_mark().unwrap();
+    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("c", None), bad]));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    assert_eq!(stage.find_schedule(&id("c")), None);
+    assert_eq!(stage.store.change_mark().unwrap(), before);
+}
+
+fn the_same_key_twice_in_one_command_is_one_schedule(stage: &Stage<'_>) {
+    let again = NewSchedule { id: id("b"), input: Some(text("1")), ..new_schedule("a", None) };
+    let answer = stage.ok(at(0), Command::PutSchedules(vec![new_schedule("a", None), again]));
+    assert_eq!(answer, Answer::Schedules(vec![id("a"), id("a")]));
+    assert_eq!(stage.schedule(&id("a")).input, Some(text("1")));
+}
+
+fn an_unchanged_schedule_is_not_touched(stage: &Stage<'_>) {
+    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &first, at(60), Admission::Claim);
+    let fired = stage.schedule(&first.id);
+    let mark = stage.store.change_mark().unwrap();
+    assert_eq!(stage.put(at(59), new_schedule("a", Some(at(600)))), fired);
+    assert_eq!(stage.store.change_mark().unwrap(), mark, "nothing at all is written");
+    assert_eq!(stage.state(&run), RunState::Running);
+}
+
+fn the_owner_stays_when_none_is_given(stage: &Stage<'_>) {
+    let owned = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
+    stage.put(at(0), owned.clone());
+    let put = stage.put(at(1), NewSchedule { owner: None, input: Some(text("1")), ..owned.clone() });
+    assert_eq!(put.owner.as_deref(), Some("app.py"));
+    let put = stage.put(at(2), NewSchedule { owner: Some(text("web")), ..owned });
+    assert_eq!(put.owner.as_deref(), Some("web"));
+}
+
+fn a_changed_policy_keeps_the_next_slot(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let changed = NewSchedule { spec: text("{}"), ..new_schedule("a", Some(at(600))) };
+    let put = stage.put(at(100), changed);
+    assert_eq!((put.next_slot, put.attended_from), (Some(at(60)), at(0)), "it is due, and not lost");
+    assert_eq!((put.updated_at, put.revision), (at(100), 2));
+    assert_eq!(stage.history(&put.id), []);
+}
+
+fn other_cadence(next: Option<_polos::calendar::Timestamp>) -> NewSchedule {
+    NewSchedule { spec: spec("0 9 * * *"), cadence: text("0 9 * * *|UTC"), ..new_schedule("a", next) }
+}
+
+fn a_changed_cadence_starts_from_now(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let put = stage.put(at(30), other_cadence(Some(at(600))));
+    assert_eq!((put.next_slot, put.attended_from), (Some(at(600)), at(30)));
+    assert_eq!(stage.history(&put.id), [], "the old slot was not due");
+}
+
+fn a_changed_cadence_without_a_slot_finishes(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(stage.put(at(30), other_cadence(None)).status, ScheduleStatus::Finished);
+}
+
+fn a_slot_that_was_due_when_the_cadence_changed_is_missed(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let put = stage.put(at(60), other_cadence(Some(at(600))));
+    assert_eq!(stage.history(&put.id), [(at(60), "the schedule was changed".to_owned())]);
+}
+
+fn paused(stage: &Stage<'_>, key: &str) -> Schedule {
+    stage.put(at(0), new_schedule(key, Some(at(60))));
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    stage.patch(at(1), &id(key), patch)
+}
+
+fn a_paused_schedule_stays_paused(stage: &Stage<'_>) {
+    paused(stage, "a");
+    let put = stage.put(at(100), other_cadence(Some(at(600))));
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Paused, Some(at(600))));
+    assert_eq!(stage.history(&put.id), [], "nobody wanted its slots");
+}
+
+fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { status: Some(status), note: Some(Some(text("why"))), ..Patch::default() };
+    stage.patch(at(1), &id("a"), patch);
+    let put = stage.put(at(100), new_schedule("a", Some(at(120))));
+    assert_eq!(
+        (put.status, put.next_slot, put.attended_from),
+        (ScheduleStatus::Active, Some(at(120)), at(100))
+    );
+    assert_eq!((put.note, put.failure_count), (None, 0));
+    assert_eq!(stage.history(&put.id), [], "nobody wanted its slots");
+    let patch = Patch { status: Some(status), ..Patch::default() };
+    stage.patch(at(101), &id("a"), patch);
+    assert_eq!(stage.put(at(102), new_schedule("a", None)).status, ScheduleStatus::Finished);
+}
+
+fn a_retired_schedule_comes_back(stage: &Stage<'_>) {
+    comes_back(stage, ScheduleStatus::Retired);
+}
+
+fn a_broken_schedule_comes_back(stage: &Stage<'_>) {
+    comes_back(stage, ScheduleStatus::Broken);
+}
+
+fn a_finished_schedule_with_the_same_spec_stays_finished(stage: &Stage<'_>) {
+    let finished = stage.put(at(0), new_schedule("a", None));
+    assert_eq!(stage.put(at(1), new_schedule("a", Some(at(60)))), finished);
+    let put = stage.put(at(2), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Finished, None));
+    assert_eq!(put.input, Some(text("1")));
+}
+
+fn a_finished_schedule_with_another_spec_comes_back(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", None));
+    let put = stage.put(at(5), other_cadence(Some(at(60))));
+    assert_eq!((put.status, put.next_slot, put.attended_from), (ScheduleStatus::Active, Some(at(60)), at(5)));
+}
+
+fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.find_run(&run), None);
+    assert_eq!((put.next_slot, put.last_slot, put.run_count), (Some(at(60)), None, 0));
+    let claim = (run.clone(), _polos::model::Token(1));
+    assert_eq!(stage.store.claims_stand(&[claim]).unwrap(), [false]);
+    stage.fire(at(60), &put, at(60), Admission::Claim);
+    assert_eq!(stage.run(&run).input, Some(text("1")));
+    // Whoever lost the claim still has its token.
+    assert_eq!(stage.store.claims_stand(&[(run, _polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
+    // By the clock of its worker it has started; ours is behind.
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    stage.ok(at(59), record(&run, "early"));
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.run(&run).state, RunState::Running);
+    assert_eq!((stage.steps(&run).len(), put.last_slot, put.run_count), (1, Some(at(60)), 1));
+}
+
+fn record(run: &RunId, name: &str) -> Command {
+    let step = super::super::stage::done_step(name);
+    Command::RecordStep { run: run.clone(), token: _polos::model::Token(1), step }
+}
+
+fn taking_back_undoes_the_last_of_several_slots_first(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(10))));
+    let slots = [at(10), at(20), at(30)].map(|slot| (slot, Admission::Claim));
+    stage.commit_plan(at(15), stage.plan(&schedule, &slots));
+    let put = stage.put(at(15), other_cadence(Some(at(600))));
+    assert_eq!((put.last_slot, put.run_count), (Some(at(10)), 1));
+    let history: Vec<_> = stage.history(&put.id).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(history, [at(10)]);
+    assert_eq!(put.next_slot, Some(at(600)), "the cadence is another");
+}
+
+fn taking_back_revives_what_the_claim_had_finished(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let mut plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
+    plan.next_slot = None;
+    plan.status = ScheduleStatus::Finished;
+    stage.commit_plan(at(59), plan);
+    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Finished);
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Active, Some(at(60))));
+}
+
+fn taking_back_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(stage.state(&behind), RunState::Buffered);
+    stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.state(&behind), RunState::Queued);
+}
+
+fn backfill(schedule: &Schedule, slot: _polos::calendar::Timestamp) -> NewRun {
+    let id = RunId::of_slot(&schedule.id, slot);
+    NewRun {
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(slot),
+        origin: Origin::Backfill,
+        behind: true,
+        ..new_run(id.as_str())
+    }
+}
+
+fn what_is_not_ahead_is_not_taken_back(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(99)) };
+    let by_hand = stage.create(at(60), by_hand);
+    stage.claim(at(60));
+    stage.put(at(60), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    assert_eq!((stage.state(&run), stage.state(&by_hand)), (RunState::Running, RunState::Running));
+}
+
+fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch {
+        spec: Some((text("{}"), text("* * * * *|UTC"), Some(at(600)))),
+        input: Some(Some(text("1"))),
+        status: Some(ScheduleStatus::Broken),
+        note: Some(Some(text("why"))),
+        ..Patch::default()
+    };
+    let patched = stage.patch(at(5), &schedule.id, patch);
+    let expected = Schedule {
+        spec: text("{}"),
+        input: Some(text("1")),
+        status: ScheduleStatus::Broken,
+        note: Some(text("why")),
+        updated_at: at(5),
+        revision: 2,
+        ..schedule
+    };
+    assert_eq!(patched, expected);
+    assert_eq!(stage.schedule(&expected.id), expected);
+}
+
+fn a_patch_of_another_revision_is_stale(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { note: Some(Some(text("why"))), ..Patch::default() };
+    let answer = stage.no(at(1), patch_command(&schedule.id, Some(2), patch.clone()));
+    assert_eq!(answer, Rejection::Stale);
+    assert_eq!(stage.schedule(&schedule.id), schedule);
+    stage.ok(at(1), patch_command(&schedule.id, Some(1), patch));
+}
+
+fn a_patch_of_nothing_touches_nothing(stage: &Stage<'_>) {
+    let paused = paused(stage, "a");
+    let mark = stage.store.change_mark().unwrap();
+    let again = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    assert_eq!(stage.patch(at(50), &paused.id, again), paused);
+    assert_eq!(stage.store.change_mark().unwrap(), mark);
+}
+
+fn a_patch_of_what_is_not_there_is_rejected(stage: &Stage<'_>) {
+    let answer = stage.no(at(0), patch_command(&id("a"), None, Patch::default()));
+    assert_eq!(answer, Rejection::ScheduleNotFound(id("a")));
+}
+
+fn resuming_attends_from_now(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.end(at(61), &run, super::super::stage::failed());
+    let status = |status| Patch { status: Some(status), ..Patch::default() };
+    let patched = stage.patch(at(70), &schedule.id, status(ScheduleStatus::Paused));
+    assert_eq!((patched.attended_from, patched.failure_count), (at(0), 1));
+    let patched = stage.patch(at(500), &schedule.id, status(ScheduleStatus::Active));
+    assert_eq!((patched.attended_from, patched.failure_count), (at(500), 0));
+    assert_eq!(patched.next_slot, Some(at(120)), "its slots waited");
+}
+
+fn a_patched_cadence_starts_from_now(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { spec: Some((text("{}"), text("other"), Some(at(600)))), ..Patch::default() };
+    let patched = stage.patch(at(61), &schedule.id, patch);
+    assert_eq!((patched.next_slot, patched.attended_from), (Some(at(600)), at(61)));
+    assert_eq!(stage.history(&schedule.id), [(at(60), "the schedule was changed".to_owned())]);
+}
+
+fn a_skip_writes_the_ledger_and_leaves_claims_alone(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let patch = Patch { next_slot: Some(Some(at(180))), ledger: vec![missed(at(120))], ..Patch::default() };
+    let patched = stage.patch(at(59), &schedule.id, patch);
+    assert_eq!(patched.next_slot, Some(at(180)));
+    assert_eq!(stage.state(&run), RunState::Running, "no slot between the two is lost");
+    let history: Vec<_> = stage.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(history, [at(120), at(60)]);
+}
+
+fn a_pause_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    let patched = stage.patch(at(59), &schedule.id, patch);
+    assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
+    assert_eq!(stage.find_run(&run), None);
+}
+
+fn deleting_cancels_what_waits(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let running = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let queued = stage.fire(at(120), &schedule, at(120), Admission::Queue);
+    let buffered = stage.create(at(120), backfill(&schedule, at(30)));
+    let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(121)) };
+    let by_hand = stage.create(at(121), by_hand);
+    stage.delete(at(122), &schedule.id);
+    let states = [&running, &queued, &buffered, &by_hand].map(|run| stage.state(run));
+    let cancelled = RunState::Cancelled;
+    assert_eq!(states, [RunState::Running, cancelled, cancelled, RunState::Queued]);
+    assert_eq!(stage.run(&queued).finished_at, Some(at(122)));
+    assert_eq!(stage.find_schedule(&schedule.id), None);
+    assert_eq!(stage.end(at(130), &running, super::super::stage::succeeded()).0, RunState::Succeeded);
+}
+
+fn deleting_keeps_history(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.delete(at(61), &schedule.id);
+    assert_eq!(stage.history(&schedule.id), [(at(60), "running".to_owned())]);
+    let again = NewSchedule { id: ScheduleId::from("sch_again"), ..new_schedule("a", Some(at(120))) };
+    assert_eq!(stage.put(at(62), again).id, ScheduleId::from("sch_again"), "the key is free");
+}
+
+fn a_due_slot_of_a_deleted_schedule_is_missed(stage: &Stage<'_>) {
+    for (key, now, expected) in [("a", 59, vec![]), ("b", 60, vec![at(60)])] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        stage.delete(at(now), &schedule.id);
+        let history: Vec<_> = stage.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
+        assert_eq!(history, expected);
+    }
+    let paused = paused(stage, "c");
+    stage.delete(at(60), &paused.id);
+    assert_eq!(stage.history(&paused.id), [(at(60), "the schedule was deleted".to_owned())]);
+}
+
+fn deleting_what_is_not_there_is_rejected(stage: &Stage<'_>) {
+    let delete = Command::DeleteSchedule { project: text(PROJECT), id: id("a") };
+    assert_eq!(stage.no(at(0), delete), Rejection::ScheduleNotFound(id("a")));
+}
+
+fn another_project_sees_nothing(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(stage.store.schedule("other", &schedule.id).unwrap(), None);
+    let patch = Command::PatchSchedule {
+        project: text("other"),
+        id: schedule.id.clone(),
+        revision: None,
+        patch: Box::default(),
+    };
+    assert!(matches!(stage.no(at(1), patch), Rejection::ScheduleNotFound(_)));
+    let delete = Command::DeleteSchedule { project: text("other"), id: schedule.id.clone() };
+    assert!(matches!(stage.no(at(1), delete), Rejection::ScheduleNotFound(_)));
+    assert_eq!(stage.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
+    assert_eq!(stage.store.next_wake("other", &[text("w")]).unwrap().slot, None);
+    let same_key = NewSchedule { id: id("b"), project: text("other"), ..new_schedule("a", Some(at(60))) };
+    let answer = stage.ok(at(2), Command::PutSchedules(vec![same_key]));
+    assert_eq!(answer, Answer::Schedules(vec![id("b")]));
+}
+
+fn names_are_taken_literally(stage: &Stage<'_>) {
+    let long = "x".repeat(10_000);
+    let names = [
+        "",
+        "'; DROP TABLE schedule; --",
+        "\"",
+        "%",
+        "_",
+        "a\0b",
+        "a\0c",
+        "\u{202e}rtl",
+        "💥",
+        "a\nb",
+        &long,
+    ];
+    for (number, name) in names.iter().enumerate() {
+        let new = NewSchedule {
+            id: ScheduleId::from(format!("sch_{number}{name}")),
+            workflow: text(name),
+            key: text(name),
+            input: Some(text(name)),
+            ..new_schedule("a", Some(at(60)))
+        };
+        let put = stage.put(at(0), new.clone());
+        assert_eq!(
+            (put.id, put.workflow, put.key, put.input),
+            (new.id, text(name), text(name), Some(text(name)))
+        );
+        let due = stage.store.due(PROJECT, &[text(name)], at(60), 10).unwrap();
+        assert_eq!(due.len(), 1, "{name:?}");
+    }
+    let all = stage.store.schedules(
+        PROJECT,
+        &_polos::store::ScheduleFilter::default(),
+        &super::super::stage::everything(),
+    );
+    assert_eq!(all.unwrap().len(), names.len());
+}

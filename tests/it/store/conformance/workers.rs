@@ -1,0 +1,199 @@
+//! Signing in, living, leaving, being buried.
+
+use super::super::stage::{PROJECT, Stage, at, end, new_run, new_schedule, new_worker, succeeded, text};
+use super::cases;
+use _polos::model::{
+    Admission, Ending, NewRun, NewSchedule, RunId, RunState, ScheduleStatus, Token, WorkerEntry, WorkerId,
+    WorkflowEntry,
+};
+use _polos::store::{Answer, Command, Rejection};
+
+cases! {
+    a_worker_that_signs_in_is_a_peer,
+    signing_in_twice_keeps_the_beat,
+    workflows_are_remembered_after_the_worker_left,
+    signing_in_puts_the_declared_schedules,
+    what_the_application_no_longer_declares_is_retired,
+    a_retired_schedule_gives_back_what_was_claimed_ahead,
+    signing_in_with_a_bad_schedule_leaves_no_trace,
+    a_beat_counts,
+    a_beat_of_nobody_is_rejected,
+    a_leaving_worker_frees_its_runs,
+    a_freed_run_keeps_attempt_and_token,
+    a_freed_run_claimed_ahead_waits_for_its_time,
+    a_freed_run_that_was_to_stop_is_cancelled,
+    leaving_twice_is_no_error,
+    burying_frees_the_runs,
+    burying_one_that_has_beaten_since_is_stale,
+    burying_nobody_is_no_error,
+}
+
+fn declaring(worker: &str, schedules: Vec<NewSchedule>) -> Command {
+    let declared =
+        schedules.into_iter().map(|new| NewSchedule { owner: Some(text("app.py")), ..new }).collect();
+    Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker(worker) }))
+}
+
+fn a_worker_that_signs_in_is_a_peer(stage: &Stage<'_>) {
+    let workflows = ["v", "w"].map(|id| WorkflowEntry { id: text(id), schedulable: true }).to_vec();
+    let entry = WorkerEntry { app: text("web"), pid: 42, workflows, ..new_worker("wkr_2") };
+    assert_eq!(stage.ok(at(5), Command::EnterWorker(Box::new(entry))), Answer::Done);
+    let peers = stage.store.peers(PROJECT).unwrap();
+    assert_eq!(peers.len(), 2);
+    assert_eq!((&*peers[1].app, peers[1].pid, peers[1].held_count), ("web", 42, 0));
+    assert_eq!(peers[1].workflows, [text("v"), text("w")]);
+    assert_eq!((peers[1].entered_at, peers[1].beat_at), (at(5), at(5)));
+    assert!(stage.store.peers("other").unwrap().is_empty());
+}
+
+fn signing_in_twice_keeps_the_beat(stage: &Stage<'_>) {
+    stage.ok(at(1), Command::Beat { worker: stage.worker.clone() });
+    let beat = stage.beat();
+    stage.ok(at(2), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
+    assert_eq!(stage.beat(), beat);
+    assert_eq!(stage.store.peers(PROJECT).unwrap()[0].entered_at, at(0));
+}
+
+fn workflows_are_remembered_after_the_worker_left(stage: &Stage<'_>) {
+    stage.ok(at(1), Command::LeaveWorker { worker: stage.worker.clone() });
+    let workflows = stage.store.workflows(PROJECT).unwrap();
+    assert_eq!(workflows, [WorkflowEntry { id: text("w"), schedulable: true }]);
+    let changed = vec![WorkflowEntry { id: text("w"), schedulable: false }];
+    stage.ok(
+        at(2),
+        Command::EnterWorker(Box::new(WorkerEntry { workflows: changed.clone(), ..new_worker("wkr_2") })),
+    );
+    assert_eq!(stage.store.workflows(PROJECT).unwrap(), changed);
+}
+
+fn signing_in_puts_the_declared_schedules(stage: &Stage<'_>) {
+    stage.ok(at(1), declaring("wkr_2", vec![new_schedule("a", Some(at(60)))]));
+    let schedule = stage.schedule(&new_schedule("a", None).id);
+    assert_eq!(schedule.owner.as_deref(), Some("app.py"));
+    stage.ok(at(2), declaring("wkr_3", vec![new_schedule("a", Some(at(120)))]));
+    assert_eq!(stage.schedule(&schedule.id), schedule, "unchanged: not touched");
+}
+
+fn what_the_application_no_longer_declares_is_retired(stage: &Stage<'_>) {
+    let others = NewSchedule { owner: Some(text("web")), ..new_schedule("web", Some(at(60))) };
+    let by_hand = new_schedule("by-hand", Some(at(60)));
+    let (others, by_hand) = (stage.put(at(0), others), stage.put(at(0), by_hand));
+    let both = vec![new_schedule("a", Some(at(60))), new_schedule("b", Some(at(60)))];
+    stage.ok(at(1), declaring("wkr_2", both.clone()));
+    stage.ok(at(2), declaring("wkr_3", both[..1].to_vec()));
+
+    let status = |key: &str| stage.schedule(&new_schedule(key, None).id).status;
+    assert_eq!((status("a"), status("b")), (ScheduleStatus::Active, ScheduleStatus::Retired));
+    assert_eq!(stage.schedule(&others.id), others);
+    assert_eq!(stage.schedule(&by_hand.id), by_hand);
+
+    let retired = stage.schedule(&both[1].id);
+    assert!(retired.note.is_some());
+    stage.ok(at(3), declaring("wkr_4", both[..1].to_vec()));
+    assert_eq!(stage.schedule(&retired.id), retired, "once is enough");
+
+    stage.ok(at(9), declaring("wkr_5", both));
+    let back = stage.schedule(&retired.id);
+    assert_eq!((back.status, back.note, back.attended_from), (ScheduleStatus::Active, None, at(9)));
+}
+
+fn a_retired_schedule_gives_back_what_was_claimed_ahead(stage: &Stage<'_>) {
+    let new = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
+    let schedule = stage.put(at(0), new);
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    stage.ok(at(59), declaring("wkr_2", Vec::new()));
+    assert_eq!(stage.find_run(&run), None);
+    assert_eq!(stage.schedule(&schedule.id).next_slot, Some(at(60)));
+}
+
+fn signing_in_with_a_bad_schedule_leaves_no_trace(stage: &Stage<'_>) {
+    let taken = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let bad = NewSchedule { id: taken.id.clone(), ..new_schedule("b", None) };
+    let answer = stage.no(at(1), declaring("wkr_2", vec![new_schedule("c", None), bad]));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    assert_eq!(stage.store.peers(PROJECT).unwrap().len(), 1);
+    assert_eq!(stage.find_schedule(&new_schedule("c", None).id), None);
+}
+
+fn a_beat_counts(stage: &Stage<'_>) {
+    let beat = stage.beat();
+    stage.ok(at(7), Command::Beat { worker: stage.worker.clone() });
+    assert_eq!(stage.beat(), beat + 1);
+    assert_eq!(stage.store.peers(PROJECT).unwrap()[0].beat_at, at(7));
+}
+
+fn a_beat_of_nobody_is_rejected(stage: &Stage<'_>) {
+    let beat = Command::Beat { worker: WorkerId::from("wkr_none") };
+    assert_eq!(stage.no(at(1), beat), Rejection::WorkerGone);
+}
+
+fn a_leaving_worker_frees_its_runs(stage: &Stage<'_>) {
+    let run = stage.running(at(1), "run_1");
+    let leave = Command::LeaveWorker { worker: stage.worker.clone() };
+    assert_eq!(stage.ok(at(5), leave), Answer::Count(1));
+    let freed = stage.run(&run.id);
+    assert_eq!((freed.state, freed.available_at), (RunState::Queued, at(5)));
+    assert!(stage.store.peers(PROJECT).unwrap().is_empty());
+    let late = end(&run.id, run.token, succeeded());
+    assert_eq!(stage.no(at(6), late), Rejection::Fenced);
+}
+
+fn a_freed_run_keeps_attempt_and_token(stage: &Stage<'_>) {
+    let run = stage.running(at(1), "run_1");
+    stage.ok(at(5), Command::LeaveWorker { worker: stage.worker.clone() });
+    let freed = stage.run(&run.id);
+    assert_eq!((freed.attempt, freed.token), (run.attempt, run.token));
+    stage.ok(at(6), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
+    let again = stage.claim(at(7)).remove(0).run;
+    assert_eq!((again.attempt, again.token), (1, Token(2)));
+    assert_eq!(again.started_at, run.started_at, "set once");
+}
+
+fn a_freed_run_claimed_ahead_waits_for_its_time(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    stage.ok(at(59), Command::LeaveWorker { worker: stage.worker.clone() });
+    assert_eq!(stage.run(&run).available_at, at(60));
+}
+
+fn a_freed_run_that_was_to_stop_is_cancelled(stage: &Stage<'_>) {
+    let run = stage.running(at(1), "run_1");
+    stage.ok(at(2), Command::CancelRun { project: text(PROJECT), run: run.id.clone() });
+    let leave = Command::LeaveWorker { worker: stage.worker.clone() };
+    assert_eq!(stage.ok(at(3), leave), Answer::Count(1));
+    assert_eq!(stage.state(&run.id), RunState::Cancelled);
+}
+
+fn leaving_twice_is_no_error(stage: &Stage<'_>) {
+    let leave = Command::LeaveWorker { worker: stage.worker.clone() };
+    stage.ok(at(1), leave.clone());
+    assert_eq!(stage.ok(at(2), leave), Answer::Count(0));
+}
+
+fn burying_frees_the_runs(stage: &Stage<'_>) {
+    let runs = ["run_1", "run_2"];
+    for id in runs {
+        stage.create(at(0), NewRun { available_at: at(0), ..new_run(id) });
+    }
+    stage.claim(at(1));
+    stage.end(at(1), &RunId::from("run_2"), Ending::Parked { wakes_at: at(100) });
+    let bury = Command::BuryWorker { worker: stage.worker.clone(), beat: stage.beat() };
+    assert_eq!(stage.ok(at(20), bury), Answer::Count(1));
+    assert_eq!(stage.state(&RunId::from("run_1")), RunState::Queued);
+    assert_eq!(stage.state(&RunId::from("run_2")), RunState::Waiting);
+    assert_eq!(stage.no(at(21), Command::Beat { worker: stage.worker.clone() }), Rejection::WorkerGone);
+}
+
+fn burying_one_that_has_beaten_since_is_stale(stage: &Stage<'_>) {
+    let beat = stage.beat();
+    let run = stage.running(at(1), "run_1");
+    assert_ne!(stage.beat(), beat, "a claim is a sign of life");
+    let bury = Command::BuryWorker { worker: stage.worker.clone(), beat };
+    assert_eq!(stage.no(at(20), bury), Rejection::Stale);
+    assert_eq!(stage.state(&run.id), RunState::Running);
+}
+
+fn burying_nobody_is_no_error(stage: &Stage<'_>) {
+    let bury = Command::BuryWorker { worker: WorkerId::from("wkr_none"), beat: 3 };
+    assert_eq!(stage.ok(at(1), bury), Answer::Count(0));
+}

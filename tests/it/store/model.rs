@@ -1,0 +1,542 @@
+//! Random commands, applied to two stores: equal answers and equal reads, always. The store in memory is the model.
+
+use super::stage::text;
+use _polos::calendar::Timestamp;
+use _polos::model::*;
+use _polos::store::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// splitmix64.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.roll() % limit
+    }
+
+    pub fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        if from.is_empty() { None } else { from.get(self.below(from.len() as u64) as usize) }
+    }
+}
+
+/// Words for everything, some of them nasty.
+const PROJECTS: [&str; 2] = ["default", "other"];
+const WORKFLOWS: [&str; 4] = ["w", "v", "'; DROP TABLE run; --", "nul\0\u{202e}💥"];
+const KEYS: [&str; 3] = ["global", "user%_1", "\""];
+const APPS: [&str; 2] = ["app.py", "web"];
+const WORKERS: [&str; 3] = ["wkr_a", "wkr_b", "wkr_c"];
+const SPECS: [&str; 4] = [
+    r#"{"cron":"* * * * *","timezone":"Europe/Berlin"}"#,
+    r#"{"cron":"* * * * *","overlap":"skip"}"#,
+    r#"{"cron":"0 9 * * *"}"#,
+    "not json",
+];
+
+/// A world that random commands are made for, seen through the model.
+struct World<'a> {
+    model: &'a MemoryStore,
+    dice: Dice,
+    now: Timestamp,
+    made: u64,
+    /// Ids of everything that was ever made.
+    schedules: Vec<(Arc<str>, ScheduleId)>,
+    runs: Vec<(Arc<str>, RunId)>,
+    claims: Vec<(RunId, Token)>,
+    endings: Vec<Command>,
+}
+
+impl World<'_> {
+    fn word(&mut self, words: &[&str]) -> Arc<str> {
+        text(self.dice.pick(words).expect("there are words"))
+    }
+
+    fn near(&mut self) -> Timestamp {
+        Timestamp::from_micros(self.now.as_micros() + (self.dice.below(21) as i64 - 10) * 1_000_000)
+    }
+
+    fn maybe_near(&mut self) -> Option<Timestamp> {
+        if self.dice.one_in(6) { None } else { Some(self.near()) }
+    }
+
+    fn worker(&mut self) -> WorkerId {
+        WorkerId::from(&*self.word(&WORKERS))
+    }
+
+    fn json(&mut self) -> Option<Json> {
+        match self.dice.below(3) {
+            0 => None,
+            n => Some(format!("{{\"n\":{n}}}").into()),
+        }
+    }
+
+    fn new_schedule(&mut self) -> NewSchedule {
+        self.made += 1;
+        let spec = self.word(&SPECS);
+        let cadence = if self.dice.one_in(8) { text("another") } else { Arc::clone(&spec) };
+        NewSchedule {
+            id: ScheduleId::from(format!("sch_{:08x}{}", self.dice.roll() as u32, self.made)),
+            project: self.word(&PROJECTS),
+            workflow: self.word(&WORKFLOWS),
+            key: self.word(&KEYS),
+            owner: if self.dice.one_in(2) { Some(self.word(&APPS)) } else { None },
+            spec,
+            cadence,
+            input: self.json(),
+            next_slot: self.maybe_near(),
+        }
+    }
+
+    fn new_schedules(&mut self) -> Vec<NewSchedule> {
+        let mut new: Vec<_> = (0..self.dice.below(4)).map(|_| self.new_schedule()).collect();
+        if self.dice.one_in(12)
+            && let Some((_, id)) = self.dice.pick(&self.schedules).cloned()
+            && let Some(last) = new.last_mut()
+            && self.model.schedule(PROJECTS[0], &id).unwrap().is_some()
+        {
+            last.id = id;
+        }
+        new
+    }
+
+    fn ledger(&mut self) -> Vec<LedgerLine> {
+        let mut line = || {
+            let from = self.near();
+            LedgerLine {
+                from,
+                until: Timestamp::from_micros(from.as_micros() + self.dice.below(3) as i64 * 1_000_000),
+                count: 1 + self.dice.below(3),
+                fate: if self.dice.one_in(2) { Fate::Missed } else { Fate::Skipped },
+                reason: text("late"),
+            }
+        };
+        if line().count == 3 { vec![line(), line()] } else { Vec::new() }
+    }
+
+    fn plan(&mut self) -> Option<FirePlan> {
+        let (project, id) = self.dice.pick(&self.schedules)?.clone();
+        let found = self.model.schedule(&project, &id).unwrap()?;
+        let mut slot = found.next_slot.unwrap_or_else(|| self.near());
+        let mut last_slot = found.last_slot;
+        let mut runs = Vec::new();
+        for _ in 0..self.dice.below(4) {
+            let upcoming = Timestamp::from_micros(slot.as_micros() + 2_000_000);
+            runs.push(PlannedRun {
+                id: RunId::of_slot(&id, slot),
+                slot,
+                last_slot,
+                upcoming: Some(upcoming),
+                available_at: Timestamp::from_micros(slot.as_micros() + self.dice.below(3) as i64 * 500_000),
+                admission: match self.dice.below(4) {
+                    0 => Admission::Queue,
+                    1 => Admission::Behind,
+                    _ => Admission::Claim,
+                },
+            });
+            last_slot = Some(slot);
+            slot = upcoming;
+        }
+        let is_last = self.dice.one_in(10);
+        Some(FirePlan {
+            schedule: id,
+            revision: found.revision - i64::from(self.dice.one_in(10)),
+            next_slot: if is_last { None } else { Some(slot) },
+            status: if is_last { ScheduleStatus::Finished } else { ScheduleStatus::Active },
+            runs,
+            ledger: self.ledger(),
+            cancel_unfinished: self.dice.one_in(6),
+        })
+    }
+
+    fn ending(&mut self) -> Ending {
+        match self.dice.below(8) {
+            0..=2 => Ending::Succeeded { result: self.json() },
+            3 => Ending::Failed { error: text("{}"), retry_at: None },
+            4 => Ending::Failed { error: text("{}"), retry_at: Some(self.near()) },
+            5 => Ending::Cancelled { error: self.json() },
+            6 => Ending::Parked { wakes_at: self.near() },
+            _ => Ending::Released,
+        }
+    }
+
+    fn step(&mut self) -> StepRecord {
+        let state = match self.dice.below(4) {
+            0 => StepState::Failed,
+            1 => StepState::Retrying,
+            2 => StepState::Sleeping,
+            _ => StepState::Done,
+        };
+        StepRecord {
+            name: self.word(&["a", "b", "c", "d\0"]),
+            state,
+            attempt: 1,
+            run_attempt: 1,
+            result: self.json(),
+            error: self.json(),
+            wakes_at: self.maybe_near(),
+            started_at: self.now,
+            finished_at: self.now,
+        }
+    }
+
+    fn status(&mut self) -> ScheduleStatus {
+        use ScheduleStatus::*;
+        *self.dice.pick(&[Active, Active, Paused, Paused, Retired, Finished, Broken]).expect("there are some")
+    }
+
+    fn patch(&mut self) -> Patch {
+        let mut patch = Patch::default();
+        if self.dice.one_in(3) {
+            let spec = self.word(&SPECS);
+            patch.spec = Some((Arc::clone(&spec), spec, self.maybe_near()));
+        }
+        if self.dice.one_in(4) {
+            patch.input = Some(self.json());
+        }
+        if self.dice.one_in(2) {
+            patch.status = Some(self.status());
+        }
+        if self.dice.one_in(4) {
+            patch.note = Some(Some(text("by hand")));
+        }
+        if self.dice.one_in(4) {
+            patch.next_slot = Some(self.maybe_near());
+            patch.ledger = self.ledger();
+        }
+        patch
+    }
+
+    fn new_run(&mut self) -> NewRun {
+        self.made += 1;
+        let schedule = if self.dice.one_in(2) { self.dice.pick(&self.schedules).cloned() } else { None };
+        let origin = match &schedule {
+            Some(_) if self.dice.one_in(2) => Origin::Backfill,
+            Some(_) => Origin::Trigger,
+            None if self.dice.one_in(2) => Origin::Child,
+            None => Origin::Invoke,
+        };
+        let project =
+            schedule.as_ref().map_or_else(|| self.word(&PROJECTS), |(project, _)| Arc::clone(project));
+        let id = match self.dice.pick(&self.runs) {
+            Some((_, id)) if self.dice.below(10) == 0 => id.clone(),
+            _ => RunId::from(format!("run_{:08x}{}", self.dice.roll() as u32, self.made)),
+        };
+        NewRun {
+            id,
+            project,
+            workflow: self.word(&WORKFLOWS),
+            key: self.word(&KEYS),
+            slot: schedule.as_ref().map(|_| self.near()),
+            schedule_id: schedule.map(|(_, id)| id),
+            last_slot: None,
+            upcoming: None,
+            timezone: text("UTC"),
+            origin,
+            payload: self.json(),
+            input: self.json(),
+            available_at: self.near(),
+            behind: self.dice.one_in(2),
+            parent: if origin == Origin::Child {
+                self.dice.pick(&self.runs).map(|(_, id)| id.clone())
+            } else {
+                None
+            },
+            idempotency_key: if self.dice.one_in(4) { Some(self.word(&["k1", "k2"])) } else { None },
+        }
+    }
+
+    fn a_schedule(&mut self) -> (Arc<str>, ScheduleId) {
+        let known = self.dice.pick(&self.schedules).cloned();
+        known.unwrap_or_else(|| (text(PROJECTS[0]), ScheduleId::from("sch_none")))
+    }
+
+    fn a_run(&mut self) -> (Arc<str>, RunId) {
+        let known = self.dice.pick(&self.runs).cloned();
+        known.unwrap_or_else(|| (text(PROJECTS[0]), RunId::from("run_none")))
+    }
+
+    fn a_claim(&mut self) -> (RunId, Token) {
+        let recent = self.claims.len().saturating_sub(6);
+        let known = self.dice.pick(&self.claims[recent..]).cloned();
+        known.unwrap_or_else(|| (RunId::from("run_none"), Token(1)))
+    }
+
+    fn command(&mut self) -> Command {
+        match self.dice.below(100) {
+            0..5 => {
+                let app = self.word(&APPS);
+                let project = self.word(&PROJECTS);
+                let workflows = WORKFLOWS[..=self.dice.below(4) as usize].iter();
+                let workflows = workflows
+                    .map(|id| WorkflowEntry { id: text(id), schedulable: self.dice.one_in(2) })
+                    .collect();
+                let mut declared = self.new_schedules();
+                for new in &mut declared {
+                    new.project = Arc::clone(&project);
+                    new.owner = Some(Arc::clone(&app));
+                }
+                Command::EnterWorker(Box::new(WorkerEntry {
+                    id: self.worker(),
+                    project,
+                    app,
+                    host: text("host"),
+                    pid: 7,
+                    process_mark: text("m"),
+                    about: text("{}"),
+                    workflows,
+                    declared,
+                }))
+            }
+            5..9 => Command::Beat { worker: self.worker() },
+            9..11 => Command::LeaveWorker { worker: self.worker() },
+            11..13 => {
+                let worker = self.worker();
+                let peers = PROJECTS.iter().flat_map(|project| self.model.peers(project).unwrap());
+                let beat = peers.into_iter().find(|peer| peer.id == worker).map_or(3, |peer| peer.beat);
+                Command::BuryWorker { worker, beat: beat - self.dice.below(2) as i64 }
+            }
+            13..20 => Command::PutSchedules(self.new_schedules()),
+            20..25 => {
+                let (project, id) = self.a_schedule();
+                let revision = self.model.schedule(&project, &id).unwrap().map(|schedule| schedule.revision);
+                let revision = if self.dice.one_in(2) { revision } else { None };
+                Command::PatchSchedule { project, id, revision, patch: Box::new(self.patch()) }
+            }
+            25..27 => {
+                let (project, id) = self.a_schedule();
+                Command::DeleteSchedule { project, id }
+            }
+            27..47 => match self.plan() {
+                Some(plan) => Command::Fire { worker: self.worker(), plan: Box::new(plan) },
+                None => Command::PutSchedules(vec![self.new_schedule()]),
+            },
+            47..57 => Command::ClaimRuns {
+                project: self.word(&PROJECTS),
+                worker: self.worker(),
+                workflows: (0..=self.dice.below(4)).map(|_| self.word(&WORKFLOWS)).collect(),
+                limit: self.dice.below(12) as usize,
+                until: self.near(),
+            },
+            57..64 => Command::CreateRun(Box::new(self.new_run())),
+            64..72 => {
+                let (run, token) = self.a_claim();
+                Command::RecordStep { run, token, step: self.step() }
+            }
+            72..89 => {
+                if self.dice.one_in(5)
+                    && let Some(again) = self.dice.pick(&self.endings)
+                {
+                    return again.clone();
+                }
+                let (run, token) = self.a_claim();
+                let pause_after_failures = if self.dice.one_in(2) { Some(2) } else { None };
+                let ending = Box::new(self.ending());
+                let command = Command::EndRun { run, token, ending, pause_after_failures };
+                self.endings.push(command.clone());
+                command
+            }
+            89..93 => {
+                let (project, run) = self.a_run();
+                Command::CancelRun { project, run }
+            }
+            93..97 => {
+                let (project, run) = self.a_run();
+                Command::RetryRun { project, run }
+            }
+            _ => Command::Sweep {
+                project: self.word(&PROJECTS),
+                before: self.near(),
+                keep: self.dice.below(4) as u32,
+                limit: 1 + self.dice.below(20) as usize,
+            },
+        }
+    }
+
+    /// Remembers what came into being.
+    fn learn(&mut self, command: &Command, answer: &Result<Answer, Rejection>) {
+        let Ok(answer) = answer else { return };
+        match (command, answer) {
+            (Command::PutSchedules(new), _) => self.learn_schedules(new),
+            (Command::EnterWorker(entry), _) => self.learn_schedules(&entry.declared),
+            (Command::CreateRun(new), _) => self.runs.push((Arc::clone(&new.project), new.id.clone())),
+            (Command::Fire { plan, .. }, _) => {
+                for run in &plan.runs {
+                    let project =
+                        PROJECTS.iter().find(|project| self.model.run(project, &run.id).unwrap().is_some());
+                    if let Some(project) = project {
+                        self.runs.push((text(project), run.id.clone()));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Answer::Claimed(claimed) = answer {
+            self.claims.extend(claimed.iter().map(|claim| (claim.run.id.clone(), claim.run.token)));
+        }
+    }
+
+    fn learn_schedules(&mut self, new: &[NewSchedule]) {
+        for new in new {
+            if self.model.schedule(&new.project, &new.id).unwrap().is_some() {
+                self.schedules.push((Arc::clone(&new.project), new.id.clone()));
+            }
+        }
+    }
+}
+
+const STATES: [RunState; 7] = [
+    RunState::Buffered,
+    RunState::Queued,
+    RunState::Running,
+    RunState::Waiting,
+    RunState::Succeeded,
+    RunState::Failed,
+    RunState::Cancelled,
+];
+
+/// Everything that can be asked.
+fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
+    let model = world.model;
+    let workflows: Vec<Arc<str>> =
+        WORKFLOWS[..=world.dice.below(4) as usize].iter().map(|id| text(id)).collect();
+    for project in PROJECTS {
+        let until = world.near();
+        let limit = 1 + world.dice.below(12) as usize;
+        assert_eq!(
+            model.due(project, &workflows, until, limit),
+            store.due(project, &workflows, until, limit)
+        );
+        assert_eq!(model.next_wake(project, &workflows), store.next_wake(project, &workflows));
+        assert_eq!(model.peers(project), store.peers(project));
+        assert_eq!(model.workflows(project), store.workflows(project));
+
+        let filter = ScheduleFilter {
+            workflow: world.dice.one_in(3).then(|| world.word(&WORKFLOWS)),
+            key: world.dice.one_in(3).then(|| world.word(&KEYS)),
+            status: world.dice.one_in(3).then(|| world.status()),
+            owner: world.dice.one_in(3).then(|| world.word(&APPS)),
+        };
+        let mut page = Page { limit, after: None };
+        loop {
+            let expected = model.schedules(project, &filter, &page).unwrap();
+            assert_eq!(expected, store.schedules(project, &filter, &page).unwrap());
+            let Some(last) = expected.last() else { break };
+            page.after = Some(last.id.to_string());
+        }
+
+        let states = STATES;
+        let filter = RunFilter {
+            workflow: world.dice.one_in(3).then(|| world.word(&WORKFLOWS)),
+            key: world.dice.one_in(3).then(|| world.word(&KEYS)),
+            schedule: if world.dice.one_in(3) { Some(world.a_schedule().1) } else { None },
+            states: states.into_iter().filter(|_| world.dice.one_in(4)).collect(),
+            since: world.dice.one_in(3).then(|| world.near()),
+        };
+        let mut page = Page { limit: 1 + limit * 4, after: None };
+        loop {
+            let expected = model.runs(project, &filter, &page).unwrap();
+            assert_eq!(expected, store.runs(project, &filter, &page).unwrap());
+            let Some(last) = expected.last() else { break };
+            page.after = Some(last.id.to_string());
+        }
+    }
+    for worker in WORKERS {
+        let worker = WorkerId::from(worker);
+        assert_eq!(model.cancel_requests(&worker), store.cancel_requests(&worker));
+    }
+    assert_eq!(model.claims_stand(&world.claims), store.claims_stand(&world.claims));
+
+    let known: BTreeSet<_> = world.schedules.iter().rev().take(40).cloned().collect();
+    for (project, id) in known {
+        assert_eq!(model.schedule(&project, &id), store.schedule(&project, &id));
+        let mut page = Page { limit: 1 + world.dice.below(5) as usize, after: None };
+        loop {
+            let expected = model.history(&project, &id, &page).unwrap();
+            assert_eq!(expected, store.history(&project, &id, &page).unwrap());
+            let Some(last) = expected.as_ref().and_then(|entries| entries.last()) else { break };
+            page.after = Some(last.from.as_micros().to_string());
+        }
+        if let Some((_, before)) = world.dice.pick(&world.runs) {
+            assert_eq!(model.previous_result(&id, before), store.previous_result(&id, before));
+        }
+    }
+    let known: BTreeSet<_> = world.runs.iter().rev().take(60).cloned().collect();
+    for (project, id) in known {
+        assert_eq!(model.run(&project, &id), store.run(&project, &id));
+        assert_eq!(model.steps(&id), store.steps(&id));
+    }
+}
+
+/// One story: batches of random commands, and a look around after each few.
+pub fn compare(seed: u64, batches: usize, store: &dyn Store) {
+    let model = MemoryStore::new();
+    let mut world = World {
+        model: &model,
+        dice: Dice(seed),
+        now: Timestamp::from_micros(1_800_000_000_000_000),
+        made: 0,
+        schedules: Vec::new(),
+        runs: Vec::new(),
+        claims: Vec::new(),
+        endings: Vec::new(),
+    };
+    for batch in 0..batches {
+        let step = world.dice.below(4_000_000) as i64 - 500_000;
+        world.now = Timestamp::from_micros(world.now.as_micros() + step);
+        let mut commands = Vec::new();
+        for _ in 0..=world.dice.below(5) {
+            commands.push(world.command());
+        }
+        let (model_mark, store_mark) = (model.change_mark().unwrap(), store.change_mark().unwrap());
+        let expected = model.commit(&commands, world.now).unwrap();
+        let answers = store.commit(&commands, world.now).unwrap();
+        for (number, (expected, answer)) in expected.iter().zip(&answers).enumerate() {
+            assert_eq!(expected, answer, "seed {seed}, batch {batch}, {:#?}", commands[number]);
+            world.learn(&commands[number], answer);
+        }
+        if model.change_mark().unwrap() != model_mark {
+            assert_ne!(store.change_mark().unwrap(), store_mark, "seed {seed}, batch {batch}: {commands:#?}");
+        }
+        if batch % 7 == 0 || batch + 1 == batches {
+            let looked =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| compare_reads(&mut world, store)));
+            if let Err(panic) = looked {
+                eprintln!("seed {seed}, after batch {batch}: {commands:#?}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_model_equals_itself() {
+    compare(1, 200, &MemoryStore::new());
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn sqlite_answers_like_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in 0..seeds() {
+        let store = SqliteStore::open(folder.path().join(format!("{seed}.db")), super::quick()).unwrap();
+        compare(seed, 150, &store);
+    }
+}
+
+/// More by `POLOS_SEEDS`.
+#[cfg(feature = "sqlite")]
+fn seeds() -> u64 {
+    std::env::var("POLOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}

@@ -1,0 +1,165 @@
+//! The shape of the source: which layer may use which, and what no file may contain.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each layer may use besides itself. `error` is a leaf that folds the errors of the layers below it.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("cron", &[]),
+    ("calendar", &["cron"]),
+    ("model", &["calendar", "cron"]),
+    ("clock", &["calendar"]),
+    ("plan", &["model", "calendar"]),
+    // No `plan`: what a command means for a row is in `store::rules`, what should be commanded is decided above.
+    ("store", &["model", "calendar"]),
+    ("host", &[]),
+    ("error", &["store", "model", "calendar", "cron"]),
+    ("engine", &["plan", "store", "model", "clock", "calendar"]),
+    ("api", &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host"]),
+    ("bindings", &["api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host"]),
+];
+
+/// A file past this holds two nouns; one that is longer for a reason is listed.
+const LINES_MAX: usize = 700;
+const LONG_FOR_A_REASON: &[(&str, &str)] = &[("engine/core.rs", "one turn, read from top to bottom")];
+
+struct Source {
+    /// Below `src`, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn layer(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    /// Without comments: code that a compiler sees, line by line.
+    fn code(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().map(|line| line.split("//").next().unwrap_or(line))
+    }
+}
+
+fn sources() -> Vec<Source> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    walk(&root, &mut paths);
+    paths.sort();
+    let source = |path: PathBuf| Source {
+        path: path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"),
+        text: fs::read_to_string(&path).unwrap(),
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// Layers that a line names: `crate::store`, also in `use crate::{model::Run, store::Store}`.
+fn layers_named(code: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (start, _) in code.match_indices("crate::") {
+        let rest = &code[start + "crate::".len()..];
+        let names: Vec<&str> = match rest.strip_prefix('{') {
+            None => vec![rest],
+            Some(list) => list.split([',', '}']).map(str::trim).collect(),
+        };
+        for name in names {
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+            named.insert(name[..end].to_owned());
+        }
+    }
+    named.remove("");
+    named
+}
+
+#[test]
+fn arrows_point_down() {
+    let layers: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let layer = source.layer();
+        if layer == "lib" {
+            continue;
+        }
+        let Some(allowed) = layers.get(layer) else {
+            wrong.push(format!("{}: `{layer}` is not in the table of layers", source.path));
+            continue;
+        };
+        for (number, line) in source.code().enumerate() {
+            for named in layers_named(line) {
+                // `crate::Something` is not a layer but an item of the root, of which there are none.
+                if named != layer && !allowed.contains(&named.as_str()) {
+                    wrong.push(format!("{}:{}: {layer} uses {named}", source.path, number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_table_of_layers_is_the_truth() {
+    let folders: BTreeSet<String> =
+        sources().iter().map(|source| source.layer().to_owned()).filter(|layer| layer != "lib").collect();
+    let table: BTreeSet<String> = LAYERS.iter().map(|(layer, _)| (*layer).to_owned()).collect();
+    assert_eq!(folders, table);
+    for (layer, allowed) in LAYERS {
+        for below in *allowed {
+            let (_, back) = LAYERS.iter().find(|(name, _)| name == below).unwrap();
+            assert!(!back.contains(layer), "{layer} and {below} may use each other");
+        }
+    }
+}
+
+#[test]
+fn only_the_bindings_name_python() {
+    for source in sources().iter().filter(|source| source.layer() != "bindings") {
+        assert!(source.code().all(|line| !line.contains("pyo3")), "{} names pyo3", source.path);
+    }
+}
+
+#[test]
+fn only_the_clock_asks_the_machine_for_the_time() {
+    // SQLite waits for locks by itself and must be told when to give up.
+    const MAY_ASK: &[&str] = &["clock.rs", "store/sqlite/patience.rs"];
+    for source in sources().iter().filter(|source| !MAY_ASK.contains(&source.path.as_str())) {
+        for asking in ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"] {
+            assert!(source.code().all(|line| !line.contains(asking)), "{} calls {asking}", source.path);
+        }
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_is_for() {
+    for source in sources() {
+        assert!(source.text.starts_with("//! "), "{} does not open with `//!`", source.path);
+    }
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    for source in sources() {
+        for macro_name in ["todo!", "unimplemented!", "dbg!"] {
+            assert!(source.code().all(|line| !line.contains(macro_name)), "{} has {macro_name}", source.path);
+        }
+    }
+}
+
+#[test]
+fn no_file_grows_without_a_reason() {
+    for source in sources() {
+        let has_reason = LONG_FOR_A_REASON.iter().any(|(path, _)| *path == source.path);
+        let count = source.text.lines().count();
+        assert!(count <= LINES_MAX || has_reason, "{} has {count} lines", source.path);
+    }
+}
