@@ -129,8 +129,8 @@ class VirtualTime:
             wall, within, _ = again
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
-            executor.bridge._drain()
-            if due > now and not self._busy(executor):
+            has_news = executor.bridge._drain()
+            if due > now and not has_news and not self._busy(executor):
                 return due
 
     def _busy(self, executor: Executor) -> list[ActiveRun]:

@@ -78,10 +78,14 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ["America/New_Yrok", "America/New_York"],
     ),
     "abbreviated-zone": (
-        {"cron": "0 9 * * *", "timezone": "PDT"}, InvalidTimezoneError, ["PDT"],
+        {"cron": "0 9 * * *", "timezone": "PDT"},
+        InvalidTimezoneError,
+        ["PDT"],
     ),
     "offset-as-zone": (
-        {"cron": "0 9 * * *", "timezone": "+02:00"}, InvalidTimezoneError, ["+02:00"],
+        {"cron": "0 9 * * *", "timezone": "+02:00"},
+        InvalidTimezoneError,
+        ["+02:00"],
     ),
     "empty-zone": ({"cron": "0 9 * * *", "timezone": ""}, InvalidTimezoneError, []),
     "path-as-zone": (
@@ -95,14 +99,30 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ["7200", "daylight saving"],
     ),
     "empty-key": ({"cron": "0 9 * * *", "key": ""}, InvalidScheduleError, ["key"]),
-    "number-as-key": ({"cron": "0 9 * * *", "key": 7}, InvalidScheduleError, ["key", "`7`", "str(7)"]),
+    "number-as-key": (
+        {"cron": "0 9 * * *", "key": 7},
+        InvalidScheduleError,
+        ["key", "`7`", "str(7)"],
+    ),
     "nul-in-key": ({"cron": "0 9 * * *", "key": "a\0b"}, InvalidScheduleError, ["key", "\\x00"]),
     "newline-in-key": ({"cron": "0 9 * * *", "key": "a\nb"}, InvalidScheduleError, ["key"]),
     "surrogate-in-key": ({"cron": "0 9 * * *", "key": "\ud800"}, InvalidScheduleError, ["key"]),
-    "key-of-10-kB": ({"cron": "0 9 * * *", "key": "k" * 10_000}, InvalidScheduleError, ["10000", "255"]),
+    "key-of-10-kB": (
+        {"cron": "0 9 * * *", "key": "k" * 10_000},
+        InvalidScheduleError,
+        ["10000", "255"],
+    ),
     "blank-around-key": ({"cron": "0 9 * * *", "key": " a"}, InvalidScheduleError, ["blank"]),
-    "every-as-number": ({"every": 30}, InvalidScheduleError, ["every", "`30`", "timedelta(seconds=30)"]),
-    "every-too-short": ({"every": timedelta(milliseconds=999)}, InvalidScheduleError, ["every", "1 second"]),
+    "every-as-number": (
+        {"every": 30},
+        InvalidScheduleError,
+        ["every", "`30`", "timedelta(seconds=30)"],
+    ),
+    "every-too-short": (
+        {"every": timedelta(milliseconds=999)},
+        InvalidScheduleError,
+        ["every", "1 second"],
+    ),
     "every-negative": ({"every": timedelta(seconds=-5)}, InvalidScheduleError, ["every"]),
     "every-too-long": ({"every": timedelta.max}, InvalidScheduleError, ["every", "100 years"]),
     "naive-at": ({"at": NAIVE}, InvalidScheduleError, ["at", "2026-01-01T00:00:00", "time zone"]),
@@ -115,21 +135,53 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ["end_at", "start_at"],
     ),
     "unknown-overlap": (
-        {"cron": "0 9 * * *", "overlap": "bufer_one"}, InvalidScheduleError, ["bufer_one", "buffer_one"],
+        {"cron": "0 9 * * *", "overlap": "bufer_one"},
+        InvalidScheduleError,
+        ["bufer_one", "buffer_one"],
     ),
     "unknown-catch-up": (
-        {"cron": "0 9 * * *", "catch_up": "newest"}, InvalidScheduleError, ["newest", "latest"],
+        {"cron": "0 9 * * *", "catch_up": "newest"},
+        InvalidScheduleError,
+        ["newest", "latest"],
     ),
-    "max-runs-zero": ({"cron": "0 9 * * *", "max_runs": 0}, InvalidScheduleError, ["max_runs", "`0`"]),
+    "max-runs-zero": (
+        {"cron": "0 9 * * *", "max_runs": 0},
+        InvalidScheduleError,
+        ["max_runs", "`0`"],
+    ),
     "max-runs-true": ({"cron": "0 9 * * *", "max_runs": True}, InvalidScheduleError, ["max_runs"]),
-    "max-catch-up-negative": ({"cron": "0 9 * * *", "max_catch_up": -1}, InvalidScheduleError, ["-1"]),
-    "jitter-negative": ({"cron": "0 9 * * *", "jitter": timedelta(-1)}, InvalidScheduleError, ["jitter"]),
-    "jitter-as-number": ({"cron": "0 9 * * *", "jitter": 5}, InvalidScheduleError, ["jitter", "`5`"]),
+    "max-catch-up-negative": (
+        {"cron": "0 9 * * *", "max_catch_up": -1},
+        InvalidScheduleError,
+        ["-1"],
+    ),
+    "jitter-negative": (
+        {"cron": "0 9 * * *", "jitter": timedelta(-1)},
+        InvalidScheduleError,
+        ["jitter"],
+    ),
+    "jitter-as-number": (
+        {"cron": "0 9 * * *", "jitter": 5},
+        InvalidScheduleError,
+        ["jitter", "`5`"],
+    ),
     "skip-as-text": ({"cron": "0 9 * * *", "skip": "2026-12-25"}, InvalidScheduleError, ["skip"]),
-    "skip-with-a-wrong-date": ({"cron": "0 9 * * *", "skip": ["2026-02-30"]}, InvalidScheduleError, ["2026-02-30"]),
-    "input-not-json": ({"cron": "0 9 * * *", "input": object()}, SerializationError, ["input", "object"]),
-    "input-too-large": ({"cron": "0 9 * * *", "input": "x" * 17_000_000}, PayloadTooLargeError, ["input", "16,777,216"]),
-}  # fmt: skip
+    "skip-with-a-wrong-date": (
+        {"cron": "0 9 * * *", "skip": ["2026-02-30"]},
+        InvalidScheduleError,
+        ["2026-02-30"],
+    ),
+    "input-not-json": (
+        {"cron": "0 9 * * *", "input": object()},
+        SerializationError,
+        ["input", "object"],
+    ),
+    "input-too-large": (
+        {"cron": "0 9 * * *", "input": "x" * 17_000_000},
+        PayloadTooLargeError,
+        ["input", "16,777,216"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -148,10 +200,8 @@ async def test_a_schedule_that_cant_be_meant_is_refused(client: PolosClient, nam
 
 
 DECORATED = {
-    name: case
-    for name, case in REFUSED.items()
-    if name not in ("no-trigger", "input-too-large")
-}  # fmt: skip
+    name: case for name, case in REFUSED.items() if name not in ("no-trigger", "input-too-large")
+}
 
 
 @pytest.mark.parametrize("name", DECORATED)
@@ -446,8 +496,12 @@ def somebody_elses_database(path: Path) -> None:
     connection.close()
 
 
-def a_missing_folder(path: Path) -> None:
-    pass
+def read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
 
 
 UNUSABLE = [a_folder, a_text_file, a_short_text_file, a_newer_schema, somebody_elses_database]
@@ -459,7 +513,7 @@ async def test_a_file_that_isnt_ours_is_refused_by_name_and_left_as_it_is(
 ) -> None:
     path = tmp_path / "mine.db"
     make(path)
-    before = path.read_bytes() if path.is_file() else None
+    before = read(path)
     with PolosClient(path) as client:
         with pytest.raises(StoreError, match=r"mine\.db") as caught:
             await schedules.list(client)
@@ -469,8 +523,8 @@ async def test_a_file_that_isnt_ours_is_refused_by_name_and_left_as_it_is(
         with pytest.raises(StoreError):
             await Worker(client, app="tests").start()
     assert isinstance(caught.value, PolosError)
-    assert (path.read_bytes() if path.is_file() else None) == before
-    assert sorted(tmp_path.iterdir()) == [path]
+    assert read(path) == before
+    assert files(tmp_path) == [path]
 
 
 async def test_a_folder_that_doesnt_exist_is_named(tmp_path: Path) -> None:
