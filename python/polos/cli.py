@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -200,13 +200,8 @@ class _TalkingWorker(Worker):
         self._patience = options["drain"]
 
     async def start(self) -> None:
-        # A signal that comes before the worker is there must not kill it half-way.
-        with suppress(NotImplementedError):  # Windows
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, self.stop)
         await super().start()
         if self.was_stopped:
-            super().stop()
             return
         _say(
             f"polos {polos.__version__}, app {self.app}, database {self.client.database}, "
