@@ -233,7 +233,7 @@ statements! {
     RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no IN ( \
         SELECT no FROM run WHERE id >= ?10 AND id < ?11 AND +schedule_id = ?2 AND is_slot = 1 \
         UNION ALL SELECT no FROM run WHERE schedule_id = ?2 AND is_slot = 0) \
-        AND r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.id < ?4) AND r.created_at >= ?5 \
+        AND +r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.id < ?4) AND r.created_at >= ?5 \
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
         AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
     /// Slots of a schedule that made a run, newest first. (unique id)

@@ -84,7 +84,7 @@ fn create(store: &dyn Store, from: usize, count: usize, chunk: usize, next: i64)
     }
 }
 
-fn herd(store: &dyn Store, now: i64, count: usize) -> Vec<(RunId, Token)> {
+fn herd(store: &dyn Store, path: Option<&Path>, now: i64, count: usize) -> Vec<(RunId, Token)> {
     let worker = WorkerId::from("wkr_1");
     let workflows = [text("w")];
     let due = timed("due, in chunks of 500, no fire", count, || {
@@ -115,15 +115,27 @@ fn herd(store: &dyn Store, now: i64, count: usize) -> Vec<(RunId, Token)> {
         })
         .collect();
     let mut claims = Vec::new();
-    timed("Fire, in chunks of 500", count, || {
-        for chunk in plans.chunks(CHUNK) {
-            for answer in store.commit(chunk, at(now)).unwrap() {
-                let Ok(Answer::Claimed(claimed)) = answer else { panic!("{answer:?}") };
-                claims.extend(claimed.into_iter().map(|claim| (claim.run.id, claim.run.token)));
-            }
+    let mut chunks = plans.chunks(CHUNK);
+    let mut commit = |chunk: &[Command]| {
+        for answer in store.commit(chunk, at(now)).unwrap() {
+            let Ok(Answer::Claimed(claimed)) = answer else { panic!("{answer:?}") };
+            claims.extend(claimed.into_iter().map(|claim| (claim.run.id, claim.run.token)));
         }
-    });
+    };
+    if let Some(path) = path {
+        pages(path, "Fire, 500 in one commit", || commit(chunks.next().unwrap()));
+    }
+    timed("Fire, in chunks of 500", count - CHUNK, || chunks.for_each(&mut commit));
     claims
+}
+
+/// Pages that one commit writes.
+fn pages(path: &Path, what: &str, commit: impl FnOnce()) {
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    commit();
+    let log = std::fs::metadata(format!("{}-wal", path.display())).unwrap().len();
+    eprintln!("{what:<36} {:>8} pages", log / 4120);
 }
 
 fn finish(store: &dyn Store, now: i64, claims: &[(RunId, Token)]) {
@@ -153,7 +165,18 @@ fn steps(store: &dyn Store, claims: &[(RunId, Token)], per_run: usize, chunk: us
     });
 }
 
-fn probe(store: &dyn Store) {
+/// Nothing but a herd, in a new file.
+fn herd_alone(path: &Path) {
+    let store = SqliteStore::open(path, SqliteOptions::default()).unwrap();
+    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
+    timed("create 10k in one PutSchedules", 10_000, || create(&store, 0, 10_000, 10_000, 60));
+    for round in 1..4 {
+        let claims = herd(&store, Some(path), 60 * round, 10_000);
+        finish(&store, 60 * round, &claims);
+    }
+}
+
+fn probe(store: &dyn Store, path: Option<&Path>) {
     store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
     timed("create 100k in one PutSchedules", 100_000, || {
         create(store, 1_000_000, 100_000, 100_000, 1_000_000);
@@ -161,7 +184,7 @@ fn probe(store: &dyn Store) {
     timed("create 1k one by one", 1_000, || create(store, 2_000_000, 1_000, 1, 1_000_000));
     timed("create 10k in 500s", 10_000, || create(store, 0, 10_000, 500, 60));
     for round in 0..3 {
-        let claims = herd(store, 60 * (round + 1), 10_000);
+        let claims = herd(store, path, 60 * (round + 1), 10_000);
         if round == 0 {
             steps(store, &claims[..100], 100, 100);
             steps(store, &claims[..1], 1000, 1);
@@ -220,12 +243,14 @@ fn probe_sqlite() {
     let folder = tempfile::tempdir_in(Path::new(&place)).unwrap();
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
     floor(&folder.path().join("floor.db"));
-    probe(&store);
+    herd_alone(&folder.path().join("herd.db"));
+    floor(&folder.path().join("floor-between.db"));
+    probe(&store, Some(store.path()));
     floor(&folder.path().join("floor-again.db"));
 }
 
 #[test]
 #[ignore = "measures; decides nothing"]
 fn probe_memory() {
-    probe(&_polos::store::MemoryStore::new());
+    probe(&_polos::store::MemoryStore::new(), None);
 }

@@ -134,7 +134,7 @@ CREATE TABLE worker (
     beat INTEGER NOT NULL,
     entered_at INTEGER NOT NULL,
     beat_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE worker_workflow (
     worker TEXT NOT NULL,
