@@ -18,6 +18,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod session;
+mod slots;
 mod sweep;
 
 use super::{

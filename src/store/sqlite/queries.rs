@@ -58,8 +58,9 @@ statements! {
     BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1";
     /// Whether the schedule exists in the project. (primary key)
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
-    /// A run succeeded; writes nothing where none had failed. (primary key)
-    RESET_FAILURES = "UPDATE schedule SET failure_count = 0 WHERE id = ?1 AND failure_count > 0";
+    /// A run succeeded; writes nothing where none had failed. (`schedule_failing`)
+    RESET_FAILURES = "UPDATE schedule INDEXED BY schedule_failing SET failure_count = 0 \
+        WHERE id = ?1 AND failure_count > 0";
     /// A run failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
         RETURNING failure_count, status";
@@ -76,10 +77,10 @@ statements! {
     DUE_HEADS = "SELECT s.next_slot, s.id FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ?3 \
         ORDER BY s.next_slot, s.id LIMIT ?4 OFFSET ?5";
-    /// A due schedule with what a decision needs. (primary key, `run_by_schedule`)
+    /// A due schedule with what a decision needs. (primary key, `run_unfinished`)
     DUE_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1), \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2) \
+        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 AND r.finished_at IS NULL), \
+        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 AND r.finished_at IS NULL) \
         FROM schedule s WHERE s.id = ?1");
     /// The earliest active slot of one workflow. (`schedule_due`, covering)
     NEXT_SLOT = "SELECT s.next_slot FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
@@ -112,31 +113,31 @@ statements! {
     // Runs: to change them.
 
     /// A new run; one with this id that exists stays as it is.
-    INSERT_RUN = "INSERT INTO run (id, project, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, \
+    INSERT_RUN = "INSERT INTO run (id, is_slot, project, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, \
         origin, payload, input, state, attempt, token, worker, available_at, created_at, started_at, parent, \
         idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-        ?19, ?20, ?21) ON CONFLICT (id) DO NOTHING";
+        ?19, ?20, ?21, ?22) ON CONFLICT (id) DO NOTHING";
     /// Whether the run exists. (unique id)
     HAS_RUN = "SELECT 1 FROM run WHERE id = ?1";
     /// The run that has this key. (`run_by_idempotency_key`)
     RUN_BY_IDEMPOTENCY_KEY = "SELECT id FROM run WHERE project = ?1 AND workflow = ?2 AND idempotency_key = ?3";
-    /// Whether a run of the schedule is queued, running or waiting, other than one. (`run_by_schedule`)
-    HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND no <> ?2 LIMIT 1";
-    /// The next buffered run of the schedule. (`run_by_schedule`)
-    NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 ORDER BY slot, no LIMIT 1";
+    /// Whether a run of the schedule is queued, running or waiting, other than one. (`run_unfinished`)
+    HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
+    /// The next buffered run of the schedule. (`run_unfinished`)
+    NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
     /// Frees a buffered run. (primary key)
     RELEASE_RUN = "UPDATE run SET state = 'queued', available_at = max(available_at, ?2) WHERE no = ?1";
-    /// Unfinished runs of the schedule in one phase, in order. (`run_by_schedule`)
-    UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 \
+    /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
+    UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_by_schedule`,
+    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_unfinished`,
     /// `step_by_name`)
-    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
-        AND state = 'running' AND origin = 'schedule' AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) \
-        ORDER BY slot, no";
-    /// Its newest slots with runs of one phase. (`run_by_schedule`)
-    NEWEST_SLOTS = "SELECT no, slot FROM run WHERE schedule_id = ?1 AND phase = ?2 AND origin = 'schedule' \
-        ORDER BY slot DESC LIMIT ?3";
+    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 \
+        AND finished_at IS NULL AND slot > ?2 AND state = 'running' AND origin = 'schedule' \
+        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+    /// Its newest slots with runs. (unique id)
+    NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
+        AND origin = 'schedule' ORDER BY id DESC LIMIT ?4";
     /// Its newest slot without a run. (`ledger_by_schedule`)
     NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
     /// The earliest claimable runs of one workflow. (`run_claimable`)
@@ -225,23 +226,35 @@ statements! {
     NEXT_WORKFLOW = "SELECT workflow FROM run WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
     /// Newest runs of one workflow. (`run_by_workflow`)
     RUN_HEADS = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.workflow = ?2 \
-        AND (r.created_at, r.id) < (?3, ?4) AND r.created_at >= ?5 AND (?6 IS NULL OR r.key = ?6) \
-        AND (?7 = '' OR instr(?7, r.state) > 0) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
-    /// Newest runs of one schedule. (`run_by_schedule`)
-    RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.schedule_id = ?2 AND r.project = ?1 \
-        AND (r.created_at, r.id) < (?3, ?4) AND r.created_at >= ?5 AND (?6 IS NULL OR r.key = ?6) \
-        AND (?7 = '' OR instr(?7, r.state) > 0) AND (?9 IS NULL OR r.workflow = ?9) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
-    /// Slots of a schedule that made a run, in one phase, newest first. (`run_by_schedule`)
-    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker FROM run WHERE schedule_id = ?1 AND phase = ?2 \
-        AND slot < ?3 AND slot >= ?4 AND project = ?5 AND origin IN ('schedule', 'backfill') \
-        ORDER BY slot DESC, no DESC LIMIT ?6";
+        AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.id < ?4) \
+        AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// Newest runs of one schedule. (unique id, `run_off_slot`)
+    RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no IN ( \
+        SELECT no FROM run WHERE id >= ?10 AND id < ?11 AND +schedule_id = ?2 AND is_slot = 1 \
+        UNION ALL SELECT no FROM run WHERE schedule_id = ?2 AND is_slot = 0) \
+        AND r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.id < ?4) AND r.created_at >= ?5 \
+        AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
+    /// Slots of a schedule that made a run, newest first. (unique id)
+    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker FROM run WHERE id >= ?5 AND id < ?6 \
+        AND +schedule_id = ?1 AND is_slot = 1 AND slot < ?2 AND slot >= ?3 AND +project = ?4 \
+        AND origin IN ('schedule', 'backfill') ORDER BY id DESC LIMIT ?7";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    HISTORY_RUNS_OFF_SLOT = "SELECT slot, no, state, id, started_at, worker FROM run WHERE schedule_id = ?1 \
+        AND is_slot = 0 AND slot < ?2 AND slot >= ?3 AND project = ?4 AND origin IN ('schedule', 'backfill') \
+        ORDER BY slot DESC, no DESC LIMIT ?5";
     /// Slots of a schedule that made none, newest first. (`ledger_by_schedule`)
     HISTORY_LINES = "SELECT from_slot, until_slot, slot_count, fate, reason FROM ledger WHERE schedule_id = ?1 \
         AND from_slot < ?2 AND from_slot >= ?3 AND project = ?4 ORDER BY from_slot DESC, no DESC LIMIT ?5";
-    /// Succeeded runs of a schedule, newest slot first. (`run_by_schedule`)
-    PREVIOUS_RESULT = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.schedule_id = ?1 AND r.phase = 0 \
-        AND r.state = 'succeeded' AND r.finished_at < ?2 ORDER BY r.slot DESC, r.no DESC LIMIT 1");
+    /// The succeeded run of a schedule with the newest slot. (unique id)
+    PREVIOUS_RESULT = concat!("SELECT r.slot, r.no, ", run_columns!(), " FROM run r WHERE r.id >= ?3 AND r.id < ?4 \
+        AND +r.schedule_id = ?1 AND r.is_slot = 1 AND r.state = 'succeeded' AND r.finished_at < ?2 \
+        ORDER BY r.id DESC LIMIT 1");
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    PREVIOUS_RESULT_OFF_SLOT = concat!("SELECT r.slot, r.no, ", run_columns!(), " FROM run r \
+        WHERE r.schedule_id = ?1 AND r.is_slot = 0 AND r.state = 'succeeded' AND r.finished_at < ?2 \
+        ORDER BY r.slot DESC, r.no DESC LIMIT 1");
 
     // Workers.
 
@@ -277,15 +290,21 @@ statements! {
     /// Finished runs that the sweep has not looked at, oldest first. (`run_finished`)
     OLD_RUNS = "SELECT no, schedule_id, slot FROM run WHERE project = ?1 AND kept = 0 AND finished_at < ?2 \
         AND finished_at IS NOT NULL ORDER BY finished_at, no LIMIT ?3";
-    /// How many runs of the schedule in one phase are newer, up to a bound. (`run_by_schedule`)
-    NEWER_RUNS = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = ?2 \
-        AND (slot, no) > (?3, ?4) LIMIT ?5)";
+    /// How many runs of the schedule are newer, up to a bound. (unique id)
+    NEWER_RUNS = "SELECT count(*) FROM (SELECT 1 FROM run WHERE id >= ?5 AND id < ?6 AND schedule_id = ?1 \
+        AND is_slot = 1 AND (slot, no) > (?2, ?3) LIMIT ?4)";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    NEWER_RUNS_OFF_SLOT = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND is_slot = 0 \
+        AND (slot, no) > (?2, ?3) LIMIT ?4)";
     /// Lays a run aside that is among the newest of its schedule. (primary key)
     KEEP_RUN = "UPDATE run SET kept = ?2 WHERE no = ?1";
     /// Notes that. (primary key)
     NOTE_KEPT_RUN = "UPDATE schedule SET has_kept_run = 1 WHERE id = ?1 AND has_kept_run = 0";
-    /// The schedule has a new run: what was among the newest may be no longer. (`run_by_schedule`)
-    RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND phase = 0 AND kept > 0";
+    /// The schedule has a new run: what was among the newest may be no longer. (unique id)
+    RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
+        AND kept > 0";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    RECONSIDER_RUNS_OFF_SLOT = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND is_slot = 0 AND kept > 0";
     /// Notes that. (primary key)
     FORGET_KEPT_RUN = "UPDATE schedule SET has_kept_run = 0 WHERE id = ?1";
     /// Whether runs may be laid aside. (primary key)

@@ -3,11 +3,12 @@
 use super::batch::{Applied, Batch, Trouble};
 use super::queries;
 use super::rows::{Columns, count_to_sql};
+use super::slots::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
     LedgerLine, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, Token, WorkerEntry, WorkerId,
 };
-use crate::store::rules::{self, BEHIND, LIVE, OVER, StoredSchedule, TakenBack};
+use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{ErrorCode, Result, params};
 use std::collections::BTreeSet;
@@ -216,14 +217,13 @@ impl Batch<'_> {
     fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, TakenBack)]) -> Result<Option<Timestamp>> {
         let mut settled = self.one(queries::NEWEST_LINE, [id], |row| Columns::of(row).time())?;
         let limit = i64::try_from(ahead.len() + 1).unwrap_or(i64::MAX);
-        for phase in [OVER, LIVE, BEHIND] {
-            let slots = self.all_rows(queries::NEWEST_SLOTS, params![id, phase, limit], |row| {
-                let mut columns = Columns::of(row);
-                Ok((columns.int()?, columns.time()?))
-            })?;
-            let newest = slots.into_iter().find(|(no, _)| ahead.iter().all(|(taken, _)| taken != no));
-            settled = settled.max(newest.map(|(_, slot)| slot));
-        }
+        let (first, behind) = ids(id);
+        let slots = self.all_rows(queries::NEWEST_SLOTS, params![id, first, behind, limit], |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.int()?, columns.time()?))
+        })?;
+        let newest = slots.into_iter().find(|(no, _)| ahead.iter().all(|(taken, _)| taken != no));
+        settled = settled.max(newest.map(|(_, slot)| slot));
         Ok(settled)
     }
 

@@ -30,7 +30,7 @@ fn statements_are_served_by_indexes() {
     for (name, plan) in store.query_plans().unwrap() {
         for step in plan {
             let scans = step.starts_with("SCAN") && !step.contains("subquery") && !SCANS.contains(&name);
-            let sorts = step.contains("TEMP B-TREE") && !SORTS.contains(&name);
+            let sorts = step.contains("TEMP B-TREE FOR ORDER BY") && !SORTS.contains(&name);
             if scans || sorts {
                 wrong.push(format!("{name}: {step}"));
             }
