@@ -87,9 +87,10 @@ fmt: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-build: install
+build: venv
 	@echo 'building an optimised wheel, some minutes the first time'
-	@$(BIN)/maturin build --quiet --release --locked --out dist
+	@said=$$($(BIN)/maturin build --release --locked --out dist 2>&1) || \
+		{ printf '%s\n' "$$said" >&2; exit 1; }
 	@ls dist/*.whl
 
 clean:

@@ -3,7 +3,7 @@
     python examples/durable_steps.py              # starts an order and works on it
 
 Kill it while it counts (kill -9) and start it again: the order goes on where it was, and
-nobody is charged twice. It takes up to 15 seconds, the lease that the dead process still holds.
+nobody is charged twice. Start it in two terminals, and the other one takes over, within 15 seconds.
 """
 
 import asyncio

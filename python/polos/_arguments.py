@@ -21,8 +21,9 @@ from polos._decoding import validation_text
 from polos._describe import shown, type_name
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["payload_for"]
+__all__ = ["count_of", "one_of", "payload_for"]
 
+_LITERALS: tuple[Any, ...] = (typing.Literal, typing_extensions.Literal)
 _REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.NotRequired)
 
 
@@ -91,19 +92,21 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
         for name, hint in hints.items():
             is_required = name in annotation.__required_keys__
             marked = typing_extensions.Required if is_required else typing_extensions.NotRequired
-            if typing_extensions.get_origin(hint) in _REQUIREMENTS:
+            marker: Any = typing_extensions.get_origin(hint)
+            if marker in _REQUIREMENTS:
                 (hint,) = typing.get_args(hint)
             fields[name] = marked[_with_readable_typed_dicts(hint)]
         return typing_extensions.TypedDict(annotation.__name__, fields)  # type: ignore[operator]
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (None, typing.Literal, typing_extensions.Literal):
+    origin: Any = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if not arguments or any(origin is literal for literal in _LITERALS):
         return annotation
     made = tuple(
         item if item is Ellipsis else _with_readable_typed_dicts(item) for item in arguments
     )
     if made == arguments:
         return annotation
-    is_union = origin is typing.Union or origin is types.UnionType
+    is_union = origin is typing.Union or isinstance(annotation, types.UnionType)
     return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
@@ -137,3 +140,20 @@ def _instance(annotation: Any, data: Any, name: str) -> Any:
 
 def _hint_name(annotation: Any) -> str:
     return type_name(annotation) if isinstance(annotation, type) else str(annotation)
+
+
+def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:
+    """``value`` if it is a whole number of 0 or more; ``name`` is for the error."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise InvalidArgumentError(
+            f"{name}: {shown(value)} given, expected a whole number of 0 or more"
+        )
+    return value
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``allowed``; ``name`` is for the error."""
+    if isinstance(value, str) and value in allowed:
+        return value
+    listed = ", ".join(f"`{item}`" for item in allowed)
+    raise InvalidArgumentError(f"{name}: {shown(value)} given, expected one of {listed}")

@@ -50,8 +50,10 @@ class LoopBridge:
         if loop is not None:
             loop.call_soon_threadsafe(self._drain)
 
-    def _drain(self) -> None:
-        for item in self.core.drain():
+    def _drain(self) -> bool:
+        """Handle what has arrived; gives whether there was anything."""
+        items = self.core.drain()
+        for item in items:
             kind = item[0]
             if kind == "recorded" or kind == "answer":
                 if not item[1].done():
@@ -61,6 +63,7 @@ class LoopBridge:
                     item[1].set_exception(item[2])
             elif self._handle is not None:
                 self._handle(item)
+        return bool(items)
 
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (

@@ -189,6 +189,11 @@ def _clock(kind: type[datetime] | type[time]) -> Callable[[dict[str, Any], Any],
         value = kind.fromisoformat(_get(node, "v", str))
         fold = node.get("fold", 0)
         zone = value.tzinfo
+        if "offset" in node:
+            offset_us = _get(node, "offset", int)
+            if zone is not None or not 0 < abs(offset_us) < 1_000_000:
+                raise _Malformed
+            zone = timezone(timedelta(microseconds=offset_us))
         if "zone" in node:
             key = _get(node, "zone", str)
             # Without dots, so that no file besides those of the zones can be meant.

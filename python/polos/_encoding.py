@@ -331,7 +331,13 @@ def _clock(tag: str) -> _Encoder:
             node["v"] = value.replace(tzinfo=None).isoformat()
             node["zone"] = key
         elif kind is timezone:
-            node["v"] = value.isoformat()
+            offset = typing.cast("timezone", zone).utcoffset(None)
+            if offset and abs(offset) < timedelta(seconds=1):
+                # `fromisoformat` takes such offsets for UTC.
+                node["v"] = value.replace(tzinfo=None).isoformat()
+                node["offset"] = offset // timedelta(microseconds=1)
+            else:
+                node["v"] = value.isoformat()
             name = _given_name(zone)
             if name is not None:
                 node["name"] = _str(name, depth, budget)

@@ -44,7 +44,9 @@ class ThreadPool:
                 answer.set_result(value)
             elif isinstance(error, StopIteration):
                 # A future refuses it, since it would end the generator that awaits.
-                answer.set_exception(RuntimeError("the function raised StopIteration"))
+                told = RuntimeError("the function raised StopIteration")
+                told.__cause__ = error
+                answer.set_exception(told)
             else:
                 answer.set_exception(error)
 

@@ -76,6 +76,8 @@ class Executor:
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._timer_ids = itertools.count(1)
         self.change_count = 0
+        # How often the clock or the core has stirred a handler.
+        self.nudge_count = 0
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
@@ -87,11 +89,13 @@ class Executor:
                 self._start(claimed)
             self.watchdog.busy(True)
         elif kind == "stop":
+            self.nudge_count += 1
             for run_id, token, reason in item[1]:
                 active = self.active.get((run_id, token))
                 if active is not None:
                     active.stop(reason)
         elif kind == "ring":
+            self.nudge_count += 1
             for timer in item[1]:
                 future = self._timers.pop(timer, None)
                 if future is not None and not future.done():

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -125,15 +125,16 @@ def run(
     does not. What has not finished goes on at the next start, or in another worker, from its
     first unfinished step.
     """
-    # Before the import: what is wrong with the arguments is said at once, and the code that is
-    # imported may configure logging as it likes.
+    # First: what is wrong with the arguments is said before anything is imported.
     client = PolosClient(database, project_id=project)
-    _log_to_stderr()
     name = _imported(target)
+    _log_to_stderr()
     if not registry():
         _fail(f"no workflows found in `{target}`; decorate a function with `@polos.workflow`")
     with client:
-        worker = _TalkingWorker(client, app=app_name or name, concurrency=concurrency, drain=drain)
+        worker = _TalkingWorker(
+            client, app=name if app_name is None else app_name, concurrency=concurrency, drain=drain
+        )
         asyncio.run(worker.run())
     if not worker.was_stopped:
         _fail("the worker has ended by itself; the log above says why")
@@ -175,7 +176,10 @@ def demo(
     """Show what polos does, in less than a minute."""
     from polos import demo
 
-    sys.exit(demo.main(seconds))
+    try:
+        sys.exit(demo.main(seconds))
+    except OSError as error:
+        _fail(f"the demo needs a temporary folder and a second process: {error}")
 
 
 @app.command()
@@ -196,13 +200,8 @@ class _TalkingWorker(Worker):
         self._patience = options["drain"]
 
     async def start(self) -> None:
-        # A signal that comes before the worker is there must not kill it half-way.
-        with suppress(NotImplementedError):  # Windows
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, self.stop)
         await super().start()
         if self.was_stopped:
-            super().stop()
             return
         _say(
             f"polos {polos.__version__}, app {self.app}, database {self.client.database}, "
@@ -392,6 +391,7 @@ def _print_traceback(error: Exception) -> None:
 
 
 def _log_to_stderr() -> None:
+    """Unless the imported code has configured logging in its own way."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -22,7 +22,7 @@ from polos._polos import Core
 from polos._time import to_micros
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
-__all__ = ["PolosClient"]
+__all__ = ["PolosClient", "checked_client"]
 
 DATABASE_VARIABLE = "POLOS_DATABASE_URL"
 DEFAULT_DATABASE = "polos.db"
@@ -175,6 +175,16 @@ def _database(given: str | os.PathLike[str] | None) -> str:
             f"database: {shown(text)} given, expected a path such as `polos.db`"
         )
     return text
+
+
+def checked_client(given: Any) -> PolosClient:
+    """``given`` if it is a client."""
+    if not isinstance(given, PolosClient):
+        raise InvalidArgumentError(
+            f"client: {shown(given)} given, expected a `PolosClient`; it comes first: "
+            f"`schedules.create(client, workflow=...)`"
+        )
+    return given
 
 
 _open_clients: weakref.WeakSet[PolosClient] = weakref.WeakSet()

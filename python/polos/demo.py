@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -29,6 +29,7 @@ from rich.table import Table
 
 from polos import (
     PolosClient,
+    PolosError,
     SchedulePayload,
     Worker,
     Workflow,
@@ -47,6 +48,8 @@ USERS = {
     "bella": ZoneInfo("Europe/London"),
     "carlos": ZoneInfo("America/Los_Angeles"),
 }
+
+# Should the death of a process go unnoticed, its silence won't: for as long as this.
 LEASE = timedelta(seconds=2)
 
 # What a scene may take on a slow machine before it counts as not having happened.
@@ -217,11 +220,13 @@ async def _play(folder: Path, end: float) -> int:
         report_id, report_at, digest_ids = await _schedule(client)
         workflows: list[Workflow[Any, Any]] = [heartbeat, digest, daily_report, greet, prices]
         async with Worker(client, app="demo", workflows=workflows):
-            checks.append(await _by_hand(client))
-            checks.append(await _retried(client))
-            checks.append(await _killed(client, folder))
-            checks.append(await _users(digest_ids))
-            checks.append(await _report(client, report_id, report_at, end))
+            checks += [
+                await _seen(_by_hand, client),
+                await _seen(_retried, client),
+                await _seen(_killed, client, folder),
+                await _seen(_users, digest_ids),
+                await _seen(_report, client, report_id, report_at, end),
+            ]
             await _between_heartbeats()
         checks.append(await _heartbeats(client))
     stage.head("What happened")
@@ -235,6 +240,17 @@ async def _play(folder: Path, end: float) -> int:
         return 1
     _try_next(took)
     return 0
+
+
+async def _seen(
+    scene: Callable[..., Coroutine[Any, Any, tuple[bool, str]]], *arguments: Any
+) -> tuple[bool, str]:
+    """What the scene says, also if it breaks off."""
+    try:
+        return await scene(*arguments)
+    except (PolosError, TimeoutError, asyncio.TimeoutError) as error:
+        what = scene.__name__.strip("_").replace("_", " ")
+        return False, f"{what}: {type(error).__name__}: {error}"
 
 
 async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
@@ -296,12 +312,9 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
                 break
     stage.say("order", f"process {number} is killed; the run is charged and not yet packed", "red")
     permission.touch()
+    dead = number
     async with _worker_process(folder) as (number, steps):
-        stage.say(
-            "order",
-            f"process {number} starts; it takes over when the dead one's lease has run out "
-            f"({LEASE.seconds} s here, 15 s by default)",
-        )
+        stage.say("order", f"process {number} starts, finds that {dead} is dead, and takes it over")
         async for step in steps:
             executed.append(step)
             stage.say("order", f"process {number} executes step {step}")
@@ -327,9 +340,11 @@ def _times(count: int) -> str:
 async def _worker_process(folder: Path) -> AsyncIterator[tuple[int, AsyncIterator[str]]]:
     """Another worker; gives its process id and the steps that it executes. Killed at the end."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "polos.demo", str(folder / "polos.db"), cwd=folder,
+        *(sys.executable, "-m", "polos.demo", str(folder / "polos.db")),
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": _import_path()},
         stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     try:
         yield process.pid, _lines(process.stdout)
@@ -337,6 +352,11 @@ async def _worker_process(folder: Path) -> AsyncIterator[tuple[int, AsyncIterato
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+def _import_path() -> str:
+    """What a process finds that starts elsewhere and has to find what this one does."""
+    return os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
@@ -424,7 +444,7 @@ def _table() -> None:
 
 
 def _try_next(took: float) -> None:
-    command = "polos" if shutil.which("polos") else os.path.relpath(sys.argv[0])
+    command = "polos" if shutil.which("polos") else _nearby(sys.argv[0])
     example = Path("examples", "every_30_seconds.py")
     stage.console.print(f"\n[bold]Done in {took:.0f} s. What to try next[/]")
     stage.console.print(f"  [cyan]{escape(command)} explain '30 2 * * *' --tz America/New_York[/]")
@@ -432,6 +452,11 @@ def _try_next(took: float) -> None:
         stage.console.print(f"  [cyan]{escape(command)} run {example}[/]")
     else:
         stage.console.print(f"  [cyan]{escape(command)} run[/] with a file that has a workflow")
+
+
+def _nearby(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith(os.pardir) else relative
 
 
 if __name__ == "__main__":

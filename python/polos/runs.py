@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from polos._arguments import count_of, one_of
 from polos._blocking import blocking, is_blocking
 from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
 from polos._time import aware
+from polos.client import checked_client
 from polos.exceptions import (
     InvalidArgumentError,
     RunCancelledError,
@@ -134,7 +136,7 @@ async def invoke(
     data = encode(payload, found.payload_type if found else None, name="payload").decode()
     if idempotency_key is not None:
         check_identifier("idempotency_key", idempotency_key)
-    answer = await client._ask(
+    answer = await checked_client(client)._ask(
         "invoke",
         workflow=workflow_id,
         payload=None if payload is None else json.loads(data),
@@ -147,7 +149,7 @@ async def invoke(
 
 async def get(client: PolosClient, id: str) -> Run:
     """The run, with its steps. Raises :class:`RunNotFoundError`."""
-    return _run(await client._ask("get_run", id=_id(id)))
+    return _run(await checked_client(client)._ask("get_run", id=_id(id)))
 
 
 async def list(
@@ -166,11 +168,13 @@ async def list(
 
     :param status: one status, or several. :param since: created at or after.
     """
+    if limit is not None:
+        count_of("limit", limit)
     states = _statuses(status)
     found: builtins.list[Run] = []
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        page = await client._ask(
+        page = await checked_client(client)._ask(
             "list_runs",
             workflow=workflow.id if isinstance(workflow, Workflow) else workflow,
             key=key,
@@ -193,7 +197,7 @@ async def cancel(client: PolosClient, id: str) -> RunStatus:
 
     Raises :class:`RunNotFoundError`.
     """
-    status: RunStatus = await client._ask("cancel_run", id=_id(id))
+    status: RunStatus = await checked_client(client)._ask("cancel_run", id=_id(id))
     return status
 
 
@@ -203,7 +207,7 @@ async def retry(client: PolosClient, id: str) -> RunStatus:
     Raises :class:`RunNotFoundError`, and :class:`InvalidStateError` for a run that has neither
     failed nor been cancelled.
     """
-    status: RunStatus = await client._ask("retry_run", id=_id(id))
+    status: RunStatus = await checked_client(client)._ask("retry_run", id=_id(id))
     return status
 
 
@@ -213,12 +217,10 @@ def _run(core: dict[str, Any]) -> Run:
 
 
 def _statuses(given: Any) -> builtins.list[str]:
-    states = [given] if isinstance(given, str) else [*(given or ())]
-    for state in states:
-        if state not in _STATES:
-            allowed = ", ".join(f"`{name}`" for name in _STATES)
-            raise InvalidArgumentError(f"status: {shown(state)} given, expected one of {allowed}")
-    return states
+    if given is None:
+        return []
+    states = [*given] if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    return [one_of("status", state, _STATES) for state in states]
 
 
 def _id(value: Any) -> str:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from polos import _polos
+from polos._arguments import count_of, one_of
 from polos._blocking import blocking
 from polos._declaration import check_identifier, normalise_schedule
 from polos._describe import shown
 from polos._time import aware, from_micros, to_micros
+from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.models import LedgerEntry, Schedule
 from polos.runs import RunHandle
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 _PAGE = 1_000
+_STATES = ("active", "paused", "retired", "finished", "broken")
 
 
 # --- create ----------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ async def create(
         }.items()
         if value is not None
     }
-    _check_client(client)
+    checked_client(client)
     ids = await _put(client, [_request(workflow, options)])
     return ids[0]
 
@@ -143,7 +146,7 @@ async def create_many(
     Each is a dict with the names that :func:`create` takes; the ids come in the same order.
     Raises what :func:`create` raises, naming the position of the schedule that is refused.
     """
-    _check_client(client)
+    checked_client(client)
     requests = []
     for index, options in enumerate(schedules):
         if not isinstance(options, Mapping):
@@ -164,7 +167,9 @@ async def create_many(
 async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> builtins.list[str]:
     unknown = any(request["local"] is None for request in requests)
     local = sorted(registry()) if unknown else []
-    ids: builtins.list[str] = await client._ask("create", schedules=requests, local_workflows=local)
+    ids: builtins.list[str] = await checked_client(client)._ask(
+        "create", schedules=requests, local_workflows=local
+    )
     return ids
 
 
@@ -249,7 +254,7 @@ def _caller_depth() -> int:
 
 async def get(client: PolosClient, id: str) -> Schedule:
     """The schedule. Raises :class:`ScheduleNotFoundError`."""
-    return Schedule._from_core(await client._ask("get_schedule", id=_id(id)))
+    return Schedule._from_core(await checked_client(client)._ask("get_schedule", id=_id(id)))
 
 
 async def list(
@@ -265,10 +270,14 @@ async def list(
     """Schedules by filter, ordered by id; all of them, or at most ``limit`` behind ``after``
     (the id of the last one seen).
     """
+    if limit is not None:
+        count_of("limit", limit)
+    if status is not None:
+        one_of("status", status, _STATES)
     found: builtins.list[Schedule] = []
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        page = await client._ask(
+        page = await checked_client(client)._ask(
             "list_schedules",
             workflow=_workflow_id(workflow),
             key=key,
@@ -293,7 +302,9 @@ async def history(
     Raises :class:`ScheduleNotFoundError`.
     """
     after = None if before is None else aware("before", before)
-    entries = await client._ask("history", id=_id(id), limit=_limit(limit), after=after)
+    entries = await checked_client(client)._ask(
+        "history", id=_id(id), limit=count_of("limit", limit), after=after
+    )
     return [LedgerEntry._from_core(entry) for entry in entries]
 
 
@@ -319,7 +330,7 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
             "skip: a calendar of the application can't be stored with a schedule; give a list "
             "of dates"
         )
-    answer = await client._ask("update", id=_id(id), changes=spec, **fields)
+    answer = await checked_client(client)._ask("update", id=_id(id), changes=spec, **fields)
     return Schedule._from_core(answer)
 
 
@@ -329,7 +340,7 @@ async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedu
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that is
     neither active nor paused.
     """
-    return Schedule._from_core(await client._ask("pause", id=_id(id), note=note))
+    return Schedule._from_core(await checked_client(client)._ask("pause", id=_id(id), note=note))
 
 
 async def resume(client: PolosClient, id: str) -> Schedule:
@@ -337,7 +348,7 @@ async def resume(client: PolosClient, id: str) -> Schedule:
 
     Raises as :func:`pause` does.
     """
-    return Schedule._from_core(await client._ask("resume", id=_id(id)))
+    return Schedule._from_core(await checked_client(client)._ask("resume", id=_id(id)))
 
 
 async def skip(client: PolosClient, id: str) -> Schedule:
@@ -346,19 +357,19 @@ async def skip(client: PolosClient, id: str) -> Schedule:
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no coming
     slot, or it is due already.
     """
-    return Schedule._from_core(await client._ask("skip", id=_id(id)))
+    return Schedule._from_core(await checked_client(client)._ask("skip", id=_id(id)))
 
 
 async def delete(client: PolosClient, id: str) -> None:
     """Delete the schedule. Nothing of it starts once this has returned; what runs goes on, what
     waits is cancelled, and its history stays. Raises :class:`ScheduleNotFoundError`.
     """
-    await client._ask("delete", id=_id(id))
+    await checked_client(client)._ask("delete", id=_id(id))
 
 
 async def trigger(client: PolosClient, id: str) -> RunHandle[Any]:
     """Run it now; its cadence doesn't move. Raises :class:`ScheduleNotFoundError`."""
-    answer = await client._ask("trigger", id=_id(id))
+    answer = await checked_client(client)._ask("trigger", id=_id(id))
     return RunHandle(client, answer["run_id"])
 
 
@@ -374,7 +385,7 @@ async def backfill(
     is empty, too long, or reaches into the future.
     """
     schedule = await get(client, id)
-    answer = await client._ask(
+    answer = await checked_client(client)._ask(
         "backfill",
         id=_id(id),
         start=aware("start", start),
@@ -417,7 +428,7 @@ def preview(
     """
     spec = normalise_schedule({"cron": cron, "timezone": timezone})
     start = _now_micros() if after is None else aware("after", after)
-    slots = _polos.next_slots(spec["cron"], spec["timezone"], _limit(count, "count"), start)
+    slots = _polos.next_slots(spec["cron"], spec["timezone"], count_of("count", count), start)
     zone = ZoneInfo(spec["timezone"])
     fromutc, epoch = zone.fromutc, datetime(1970, 1, 1, tzinfo=zone)
     return [fromutc(epoch + timedelta(0, 0, slot)) for slot in slots]
@@ -433,7 +444,7 @@ def explain(
     spec = normalise_schedule({"cron": cron, "timezone": timezone})
     start = _now_micros() if after is None else aware("after", after)
     english, slots, notes = _polos.explain(
-        spec["cron"], spec["timezone"], _limit(count, "count"), start
+        spec["cron"], spec["timezone"], count_of("count", count), start
     )
     zone = ZoneInfo(spec["timezone"])
     upcoming = tuple(from_micros(slot).astimezone(zone) for slot in slots)
@@ -447,27 +458,9 @@ def _now_micros() -> int:
 # --- arguments -------------------------------------------------------------------------------
 
 
-def _check_client(client: Any) -> None:
-    from polos.client import PolosClient
-
-    if not isinstance(client, PolosClient):
-        raise InvalidArgumentError(
-            f"client: {shown(client)} given, expected a `PolosClient`; it comes first: "
-            f"`schedules.create(client, workflow=...)`"
-        )
-
-
 def _id(value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidArgumentError(f"id: {shown(value)} given, expected a schedule's id (text)")
-    return value
-
-
-def _limit(value: Any, name: str = "limit") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:
-        raise InvalidArgumentError(
-            f"{name}: {shown(value)} given, expected a whole number of 0 or more"
-        )
     return value
 
 

@@ -72,6 +72,7 @@ class VirtualTime:
         self.client = client
         self.worker = worker
         self._zone = zone
+        self._nudges_seen = 0
         self._hanging: weakref.WeakSet[ActiveRun] = weakref.WeakSet()
 
     @property
@@ -128,8 +129,8 @@ class VirtualTime:
             wall, within, _ = again
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
-            executor.bridge._drain()
-            if due > now and not self._busy(executor):
+            has_news = executor.bridge._drain()
+            if due > now and not has_news and not self._busy(executor):
                 return due
 
     def _busy(self, executor: Executor) -> list[ActiveRun]:
@@ -144,6 +145,10 @@ class VirtualTime:
         """Wait until every handler under way waits for time, or seems to hang."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        if executor.nudge_count != self._nudges_seen:
+            # What seemed to hang may have been stirred: by a timeout, for example.
+            self._nudges_seen = executor.nudge_count
+            self._hanging.clear()
         for _ in range(50):
             await asyncio.sleep(0)
             executor.bridge._drain()

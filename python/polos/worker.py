@@ -117,7 +117,8 @@ class Worker:
         await loop.run_in_executor(None, self.client._opened)
         workflows = registry() if self._workflows is None else self._workflows
         self._threads = ThreadPool(self._thread_count, "polos-thread")
-        self._stop_asked = asyncio.Event()
+        if self._stop_asked is None:
+            self._stop_asked = asyncio.Event()
         self._is_forced = False
         executor = Executor(self.client, dict(workflows), self._threads, loop)
         try:
@@ -190,18 +191,20 @@ class Worker:
 
         In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
         """
-        await self.start()
-        assert self._stop_asked is not None
-        assert self._executor is not None
+        # First the signals: one that comes while the worker starts must not kill it half-way.
+        asked = self._stop_asked = asyncio.Event()
         restore = _on_signals(self.stop)
         try:
-            stopped = asyncio.ensure_future(self._stop_asked.wait())
+            await self.start()
+            assert self._executor is not None
+            stopped = asyncio.ensure_future(asked.wait())
             await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
             try:
                 await self.close()
             finally:
+                self._stop_asked = None
                 restore()
 
     # -- set-up -------------------------------------------------------------------------------

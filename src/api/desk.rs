@@ -8,7 +8,9 @@ use crate::engine::commit::{GroupCommit, Job, Outcome};
 use crate::error::Error;
 use crate::store::{Command, StoreError};
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// An answer: JSON text.
@@ -88,7 +90,9 @@ impl Counter {
 pub struct Desk {
     counter: Arc<Counter>,
     waiters: Arc<Waiters>,
-    line: Sender<(Request, Done)>,
+    /// None once closed.
+    line: Mutex<Option<Sender<(Request, Done)>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Desk {
@@ -98,16 +102,21 @@ impl Desk {
         let counter = Arc::new(Counter { store, project });
         let (line, requests) = crossbeam_channel::unbounded();
         let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("polos-desk".to_owned())
             .spawn(move || serve(&thread_counter, &thread_waiters, &requests))?;
-        Ok(Self { counter, waiters, line })
+        Ok(Self { counter, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Answers on a later moment, from another thread.
     pub fn submit(&self, request: Request, done: Done) {
-        if let Err(refused) = self.line.send((request, done)) {
-            (refused.into_inner().1)(Err(StoreError::Closed.into()));
+        let line = self.line.lock().clone();
+        let refused = match line {
+            Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
+            None => Some(done),
+        };
+        if let Some(done) = refused {
+            done(Err(StoreError::Closed.into()));
         }
     }
 
@@ -129,9 +138,16 @@ impl Desk {
         }
     }
 
-    /// Ends the threads; whoever still waits is told that the client is closed.
+    /// Ends the threads, so that nothing of ours keeps the store open; whoever still waits is told that the client is
+    /// closed.
     pub fn close(&self) {
+        drop(self.line.lock().take());
         self.waiters.close();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been reported by its hook.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -96,8 +96,11 @@ impl<'a> ScheduleView<'a> {
     }
 }
 
-/// The slot that will in fact come next: excluded dates passed over.
+/// The slot that will in fact come next: excluded dates passed over. One that isn't active has none.
 fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
+    if schedule.status != ScheduleStatus::Active {
+        return None;
+    }
     let slot = schedule.next_slot?;
     if spec.skip_dates.is_empty() {
         return Some(slot);

@@ -10,6 +10,7 @@ use crate::store::{Answer, Command, Store, StoreError};
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the store is asked while somebody waits for a run of another process.
@@ -21,6 +22,7 @@ pub(super) struct Waiters {
     project: Arc<str>,
     state: Mutex<State>,
     wake: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -33,8 +35,8 @@ struct State {
 
 impl Waiters {
     pub fn start(store: GroupCommit, project: Arc<str>) -> std::io::Result<Arc<Self>> {
-        let this =
-            Arc::new(Self { store, project, state: Mutex::new(State::default()), wake: Condvar::new() });
+        let (state, wake, thread) = (Mutex::new(State::default()), Condvar::new(), Mutex::new(None));
+        let this = Arc::new(Self { store, project, state, wake, thread });
         let observed = Arc::downgrade(&this);
         this.store.observe(Box::new(move |commands, outcomes| {
             if let Some(this) = Weak::upgrade(&observed) {
@@ -42,7 +44,9 @@ impl Waiters {
             }
         }));
         let watcher = Arc::clone(&this);
-        std::thread::Builder::new().name("polos-waiters".to_owned()).spawn(move || watcher.watch())?;
+        let handle =
+            std::thread::Builder::new().name("polos-waiters".to_owned()).spawn(move || watcher.watch())?;
+        *this.thread.lock() = Some(handle);
         Ok(this)
     }
 
@@ -66,6 +70,11 @@ impl Waiters {
         self.wake.notify_one();
         for done in waiting.into_values().flatten() {
             done(Err(StoreError::Closed.into()));
+        }
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic of the thread has been reported by its hook.
+            let _ = thread.join();
         }
     }
 

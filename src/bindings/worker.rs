@@ -10,7 +10,7 @@ use crate::engine::driver::Driver;
 use crate::engine::{Engine, EngineConfig, Message, WorkflowConfig};
 use crate::error::Error;
 use crate::host;
-use crate::model::{Ending, RunId, StepRecord, StepState, Token, WorkerId};
+use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use crate::plan::Backoff;
 use crate::store::{Answer, Command, Rejection, Store};
 use crossbeam_channel::{Receiver, Sender};
@@ -232,6 +232,7 @@ impl WorkerCore {
     #[pyo3(signature = (run, token, workflow, attempt, kind, data=None, wakes_at=None, is_final=false))]
     fn end_run(
         &self,
+        py: Python<'_>,
         run: &str,
         token: i64,
         workflow: &str,
@@ -260,8 +261,12 @@ impl WorkerCore {
         let sender = self.sender.clone();
         // An engine that is over needs no messages.
         let _ = sender.send(Message::Returned { run: run.clone(), token });
+        let pause_after_failures = match &ending {
+            Ending::Failed { retry_at: None, .. } => py.detach(|| self.pause_after_failures(&run)),
+            _ => None,
+        };
         let command =
-            Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures: None };
+            Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures };
         self.commit(command, move |report| {
             let is_accepted = matches!(report.as_deref(), Ok([Ok(Answer::Ended { .. })]));
             let _ = sender.send(Message::Settled { run, token, is_accepted });
@@ -309,6 +314,18 @@ impl WorkerCore {
         let next = engine.turn(now);
         let within = u64::try_from(next.mono.saturating_sub(now.mono).as_micros()).unwrap_or(u64::MAX);
         Some((next.wall.map(Timestamp::as_micros), within, next.is_over))
+    }
+}
+
+impl WorkerCore {
+    /// After how many failures in a row the schedule of `run` is paused: as it stands now, for it may have been changed
+    /// since the run was claimed. Where it can't be read, this failure doesn't pause it; the next one will.
+    fn pause_after_failures(&self, run: &RunId) -> Option<u32> {
+        let (store, project) = (&self.inner.store, &self.inner.project);
+        let id = store.run(project, run).ok()??.schedule_id?;
+        let schedule = store.schedule(project, &id).ok()??;
+        let spec: ScheduleSpec = serde_json::from_str(&schedule.spec).ok()?;
+        spec.pause_after_failures
     }
 }
 

@@ -466,12 +466,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let outcomes = self.store.commit(&commands, now.wall)?;
         self.has_unknown_claims = false;
         let mut has_stale = false;
+        let mut has_cancelled = false;
         let mut claimed = Vec::with_capacity(commands.len());
         let mut missed = Vec::new();
         for ((command, schedule), outcome) in commands.iter().zip(decided).zip(outcomes) {
             match outcome {
                 Ok(Answer::Claimed(mut runs)) => {
                     claimed.append(&mut runs);
+                    if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
+                        // What it cancels may run here: the next turn, which is now, tells it so.
+                        self.must_look_around = true;
+                        has_cancelled = true;
+                    }
                     missed.extend(missed_by(command, schedule));
                 }
                 Ok(_) => {}
@@ -487,7 +493,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !missed.is_empty() {
             self.dispatcher.tell(Notice::Missed(missed));
         }
-        Ok(is_full || has_stale)
+        Ok(is_full || has_stale || has_cancelled)
     }
 
     fn decide(

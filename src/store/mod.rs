@@ -8,6 +8,7 @@ mod command;
 mod error;
 mod history;
 mod memory;
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only databases spell most of them"))]
 mod names;
 mod query;
 mod rules;

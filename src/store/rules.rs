@@ -142,7 +142,7 @@ pub(super) struct TakenBack {
     pub slot: Timestamp,
     /// The slot of the run before.
     pub last_slot: Option<Timestamp>,
-    /// Of its newest claim.
+    /// Of its claim.
     pub token: Token,
 }
 
@@ -151,8 +151,9 @@ pub(super) fn take_back(schedule: &mut Schedule, taken: &[TakenBack]) {
     let Some(first) = taken.iter().min_by_key(|run| run.slot) else { return };
     schedule.next_slot = Some(first.slot);
     schedule.last_slot = first.last_slot;
-    // Tokens of the slot's next run start behind the revision, so that none that was given out comes again.
-    schedule.revision = taken.iter().map(|run| run.token.0).fold(schedule.revision, i64::max);
+    // Tokens of a slot's run start from the revision: none that was given out comes again.
+    let newest_token = taken.iter().map(|run| run.token.0).max().unwrap_or(0);
+    schedule.revision = schedule.revision.max(newest_token);
     schedule.run_count = schedule.run_count.saturating_sub(taken.len() as u64);
     // The claim of its last slot had finished it; the slot is to come again.
     if schedule.status == ScheduleStatus::Finished {
@@ -253,8 +254,10 @@ pub(super) struct Ended {
     pub available_at: Timestamp,
     /// What the handler returned.
     pub result: Option<Json>,
-    /// Its error, where that changes.
-    pub error: Option<Option<Json>>,
+    /// Its error; that of the last attempt stays where the ending says nothing about one.
+    pub error: Option<Json>,
+    /// Whether it stays.
+    pub keeps_error: bool,
 }
 
 /// What an ending makes of a run. A run that somebody asked to stop is never queued or parked again: nobody would
@@ -266,15 +269,17 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
         available_at: claim.available_at,
         result: None,
         error: None,
+        keeps_error: true,
     };
     match ending {
         Ending::Succeeded { result } => {
             ended.state = RunState::Succeeded;
             ended.result.clone_from(result);
-            ended.error = Some(None);
+            ended.keeps_error = false;
         }
         Ending::Failed { error, retry_at } => {
-            ended.error = Some(Some(Arc::clone(error)));
+            ended.error = Some(Arc::clone(error));
+            ended.keeps_error = false;
             match retry_at {
                 None => ended.state = RunState::Failed,
                 Some(_) if claim.cancel_requested => {}
@@ -285,7 +290,10 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
                 }
             }
         }
-        Ending::Cancelled { error } => ended.error = Some(error.clone()),
+        Ending::Cancelled { error } => {
+            ended.error.clone_from(error);
+            ended.keeps_error = false;
+        }
         Ending::Parked { .. } | Ending::Released if claim.cancel_requested => {}
         Ending::Parked { wakes_at } => {
             ended.state = RunState::Waiting;
@@ -367,7 +375,6 @@ pub(super) struct ScheduleFacts<'a> {
     pub key: &'a Arc<str>,
     pub input: Option<&'a Json>,
     pub timezone: &'a Arc<str>,
-    /// That the decision was made from.
     pub revision: i64,
 }
 
@@ -388,8 +395,8 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         input: schedule.input.cloned(),
         state: RunState::Queued,
         attempt: 1,
-        // The slot may have been claimed before and given back; see `take_back`.
-        token: Token(schedule.revision - 1),
+        // The same slot may have been claimed before and given back: its tokens must not come again.
+        token: Token(schedule.revision),
         worker: None,
         available_at: planned.available_at,
         created_at: now,

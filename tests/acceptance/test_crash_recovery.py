@@ -193,6 +193,25 @@ async def test_a_durable_sleep_goes_on_while_the_process_is_down(
     assert after.started_at >= asleep.wakes_at
 
 
+async def test_a_long_sleep_is_nobodys_run_and_outlives_a_kill(
+    start: Any, client: PolosClient, executed: Any, eventually: Any
+) -> None:
+    async def waits() -> bool:
+        return await handle.status() == "waiting"
+
+    sleeper = APP + SLEEPER.replace("seconds=1.5", "days=1") + MAIN
+    first = start(sleeper, "first")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "sleeper")
+    await eventually(waits)
+    first.kill()
+    second = start(sleeper, "second")
+    second.hears("ready")
+    assert await handle.status() == "waiting"
+    assert await handle.cancel() == "cancelled"
+    assert executed() == ["first: before"]
+
+
 FLAKY = """
     def flaky():
         note("flaky")

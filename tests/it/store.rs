@@ -1,9 +1,23 @@
 //! Every store does the same: one suite for all, then what only one of them can get wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "test helpers; the numbers are small"
+)]
 
 mod conformance;
 mod model;
 #[cfg(feature = "sqlite")]
+mod opening;
+#[cfg(feature = "sqlite")]
+mod plans;
+#[cfg(feature = "sqlite")]
 mod probe;
+#[cfg(feature = "sqlite")]
+mod sharing;
 mod stage;
 
 /// Without waiting for the disk, which decides nothing here.

@@ -232,3 +232,15 @@ def test_many_small_parts_are_not_overestimated(value: Any) -> None:
     assert len(encode(value, limit=size)) == size
     with pytest.raises(PayloadTooLargeError):
         encode(value, limit=size - 1)
+
+
+@pytest.mark.parametrize("name", [None, "a hair east"])
+@pytest.mark.parametrize("micros", [1, -1, 999_999])
+def test_an_offset_below_a_second_comes_back(micros: int, name: str | None) -> None:
+    offset = timedelta(microseconds=micros)
+    zone = timezone(offset) if name is None else timezone(offset, name)
+    for value in (datetime(2000, 1, 1, 12, tzinfo=zone), time(12, tzinfo=zone)):
+        back = decode(encode(value))
+        assert back.isoformat() == value.isoformat()
+        assert back.tzinfo.utcoffset(None) == offset
+        assert back.tzname() == value.tzname()

@@ -227,8 +227,8 @@ impl Tables {
             run.attempt = ended.attempt;
             run.available_at = ended.available_at;
             run.result.clone_from(&ended.result);
-            if let Some(error) = &ended.error {
-                run.error.clone_from(error);
+            if !ended.keeps_error {
+                run.error.clone_from(&ended.error);
             }
             if run.state.is_finished() {
                 run.finished_at = Some(now);

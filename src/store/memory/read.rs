@@ -41,8 +41,8 @@ impl Tables {
 
     /// Unfinished runs of the schedule in this phase, by slot and creation.
     pub fn unfinished_in_phase(&self, schedule: &ScheduleId, phase: i64) -> impl Iterator<Item = &RunId> {
-        let from = (phase, None, 0);
-        let until = (phase + 1, None, 0);
+        let from = ((phase, None), 0);
+        let until = ((phase + 1, None), 0);
         self.unfinished
             .get(schedule)
             .into_iter()

@@ -163,8 +163,8 @@ impl Tables {
         let mut taken = Vec::with_capacity(ahead.len());
         for id in ahead {
             let run = &self.runs[&id].run;
-            let back = |slot| TakenBack { slot, last_slot: run.last_slot, token: run.token };
-            taken.extend(run.slot.map(back));
+            let (last_slot, of_claim) = (run.last_slot, run.token);
+            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot, token: of_claim }));
             self.delete_run(&id);
         }
         rules::take_back(row, &taken);

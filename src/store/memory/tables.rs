@@ -74,6 +74,15 @@ pub(super) struct Steps {
     pub by_name: HashMap<Arc<str>, usize>,
 }
 
+/// A place in an order, and the order of creation among equals.
+type Ordered<K> = BTreeMap<(K, u64), RunId>;
+
+/// Lines of the ledger by first slot and creation, each with its project.
+type Lines = BTreeMap<(Timestamp, u64), (Arc<str>, LedgerLine)>;
+
+/// Lines of the ledger by last slot and creation: where each is.
+type LinesByAge = BTreeMap<(Timestamp, u64), (ScheduleId, Timestamp)>;
+
 /// Everything that is stored.
 #[derive(Default)]
 pub(super) struct Tables {
@@ -89,21 +98,20 @@ pub(super) struct Tables {
 
     pub runs: BTreeMap<RunId, RunRow>,
     pub claimable: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
-    /// Of a schedule: `(phase, slot, no)`, finished ones left out.
-    pub unfinished: BTreeMap<ScheduleId, BTreeMap<(i64, Option<Timestamp>, u64), RunId>>,
-    /// Of a schedule: `(slot, no)`.
-    pub by_slot: BTreeMap<ScheduleId, BTreeMap<(Option<Timestamp>, u64), RunId>>,
+    /// Of a schedule, by phase and slot.
+    pub unfinished: BTreeMap<ScheduleId, Ordered<(i64, Option<Timestamp>)>>,
+    /// Of a schedule, by slot.
+    pub by_slot: BTreeMap<ScheduleId, Ordered<Option<Timestamp>>>,
     pub held: BTreeMap<WorkerId, BTreeSet<RunId>>,
     pub asked_to_stop: BTreeMap<WorkerId, BTreeSet<RunId>>,
     pub children: BTreeMap<RunId, BTreeSet<RunId>>,
     pub by_idempotency_key: Pairs<BTreeMap<Arc<str>, RunId>>,
     pub created: BTreeMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
-    pub finished: BTreeMap<Arc<str>, BTreeMap<(Timestamp, u64), RunId>>,
+    pub finished: BTreeMap<Arc<str>, Ordered<Timestamp>>,
 
     pub steps: BTreeMap<RunId, Steps>,
-    pub ledger: BTreeMap<ScheduleId, BTreeMap<(Timestamp, u64), (Arc<str>, LedgerLine)>>,
-    /// `(until, no)` to where the line is.
-    pub ledger_by_age: BTreeMap<Arc<str>, BTreeMap<(Timestamp, u64), (ScheduleId, Timestamp)>>,
+    pub ledger: BTreeMap<ScheduleId, Lines>,
+    pub ledger_by_age: BTreeMap<Arc<str>, LinesByAge>,
 
     pub workers: BTreeMap<WorkerId, WorkerRow>,
     pub workflows: Pairs<bool>,
@@ -258,7 +266,7 @@ impl Tables {
             _ => {}
         }
         if let (false, Some(schedule)) = (run.state.is_finished(), &run.schedule_id) {
-            let key = (phase(run.state), run.slot, row.no);
+            let key = ((phase(run.state), run.slot), row.no);
             self.unfinished.entry(schedule.clone()).or_default().insert(key, id());
         }
         if let Some(at) = run.finished_at {
@@ -283,7 +291,7 @@ impl Tables {
             _ => {}
         }
         if let Some(schedule) = &run.schedule_id {
-            drop_entry!(self.unfinished, schedule, &(phase(run.state), run.slot, row.no));
+            drop_entry!(self.unfinished, schedule, &((phase(run.state), run.slot), row.no));
         }
         if let Some(at) = run.finished_at {
             drop_entry!(self.finished, &run.project, &(at, row.no));

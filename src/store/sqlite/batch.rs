@@ -94,7 +94,7 @@ fn refusal(error: &rusqlite::Error) -> Option<String> {
     }
 }
 
-impl<'c> Batch<'c> {
+impl Batch<'_> {
     fn all(
         &mut self,
         commands: &[Command],

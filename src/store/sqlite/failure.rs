@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for the caller, with advice.
+//! What the database's errors mean for the caller, with advice.
 
 use crate::store::StoreError;
 use rusqlite::ErrorCode;
@@ -93,7 +93,7 @@ pub(super) fn foreign(path: &Path, reason: &str) -> StoreError {
     StoreError::Foreign { path: path.into(), reason: reason.into() }
 }
 
-/// What SQLite says, without the statement: that may hold data.
+/// What `SQLite` says, without the statement: that may hold data.
 pub(super) fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(failure, text) => {

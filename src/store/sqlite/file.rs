@@ -2,8 +2,9 @@
 
 use super::failure::foreign;
 use crate::store::StoreError;
+use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Tells files apart whatever their names.
@@ -77,13 +78,29 @@ pub(super) fn has_log(path: &Path) -> bool {
     fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
 }
 
+/// Whether an interrupted transaction of the time before the log waits to be undone.
+pub(super) fn has_journal(path: &Path) -> bool {
+    fs::metadata(beside(path, "-journal")).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Whether the first page, as it is in the file, carries this application id. Only for a file that this process has
+/// not open: closing it here drops the locks there.
+pub(super) fn is_marked(path: &Path, application_id: i64) -> bool {
+    let mut header = [0; 72];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok()
+        && header.starts_with(b"SQLite format 3\0")
+        && i64::from(u32::from_be_bytes([header[68], header[69], header[70], header[71]])) == application_id
+}
+
 /// Size of the log in bytes.
 pub(super) fn log_size(file: &DatabaseFile) -> u64 {
     fs::metadata(&file.log).map_or(0, |metadata| metadata.len())
 }
 
 /// Makes sure that there is a file to open, empty where it is new, readable by its owner alone. Gives its size.
-pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
+/// `has_log` was found before: whoever creates a database starts its log only after the tables are in the file.
+pub(super) fn prepare(path: &Path, has_log: bool) -> Result<u64, StoreError> {
     let size = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             return Err(unusable(path, "opened", "it is a folder; give the path of a file in it".into()));
@@ -94,7 +111,7 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             check_folder(path)?;
-            if has_log(path) {
+            if has_log {
                 return Err(lost_database(path));
             }
             create(path)?;
@@ -102,11 +119,18 @@ pub(super) fn prepare(path: &Path) -> Result<u64, StoreError> {
         }
         Err(error) => return Err(unusable(path, "opened", explain(&error))),
     };
-    if size == 0 && has_log(path) {
+    if size == 0 && has_log {
         return Err(lost_database(path));
+    }
+    // SQLite would take some for empty.
+    if (1..SMALLEST).contains(&size) {
+        return Err(foreign(path, "it is too short for a SQLite file"));
     }
     Ok(size)
 }
+
+/// One page of the smallest size.
+const SMALLEST: u64 = 512;
 
 fn lost_database(path: &Path) -> StoreError {
     unusable(
@@ -135,7 +159,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates the file. SQLite gives its `-wal` and `-shm` files the same mode.
+/// Creates the file. `SQLite` gives its `-wal` and `-shm` files the same mode.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -180,7 +204,9 @@ pub(super) fn immutable_uri(path: &Path) -> Result<String, StoreError> {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => {
                 uri.push(char::from(byte));
             }
-            _ => uri.push_str(&format!("%{byte:02X}")),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
         }
     }
     uri.push_str("?immutable=1");

@@ -3,6 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
+/// How far a source has been read.
+struct Source<T> {
+    rows: VecDeque<T>,
+    fetched: usize,
+    /// Rows to fetch next; none when the source has ended.
+    next: usize,
+}
+
 /// Merges sources `0..sources`. `fetch(source, offset, count)` gives rows in order; fewer than `count` end a source.
 pub(super) fn merge<K: Ord, T, E>(
     sources: usize,
@@ -14,12 +22,6 @@ pub(super) fn merge<K: Ord, T, E>(
     }
     if sources == 1 {
         return Ok(fetch(0, 0, limit)?.into_iter().map(|(_, row)| row).collect());
-    }
-    struct Source<T> {
-        rows: VecDeque<T>,
-        fetched: usize,
-        /// Rows to fetch next; none when the source has ended.
-        next: usize,
     }
     let share = (limit / sources + 1).max(4).min(limit);
     let mut open: Vec<Source<(K, T)>> =

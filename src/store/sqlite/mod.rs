@@ -18,6 +18,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod session;
+mod slots;
 mod sweep;
 
 use super::{
@@ -60,7 +61,7 @@ impl Default for SqliteOptions {
     }
 }
 
-/// A store in a SQLite file.
+/// A store in a `SQLite` file.
 pub struct SqliteStore {
     writer: Lane,
     readers: Pool,
@@ -78,15 +79,15 @@ impl SqliteStore {
             action: "opened",
             reason: error.to_string(),
         })?;
-        let file = Arc::new(open::open(&path, &options)?);
-        let store = Self {
-            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write),
+        let (file, connection) = open::open(&path, &options)?;
+        let file = Arc::new(file);
+        let watching = open::connect(&file, &options, open::Purpose::Read)?;
+        Ok(Self {
+            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write, connection),
             readers: Pool::new(Arc::clone(&file), options),
-            mark: Lane::new(file, options, open::Purpose::Read),
+            mark: Lane::new(file, options, open::Purpose::Read, watching),
             marks_renewed: AtomicU64::new(0),
-        };
-        store.writer.open()?;
-        Ok(store)
+        })
     }
 
     /// Where the database is.
@@ -100,8 +101,7 @@ impl SqliteStore {
         self.writer.with(|connection| {
             let plan = |sql: &str| -> rusqlite::Result<Vec<String>> {
                 let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                let lines = statement.raw_query().mapped(|row| row.get(3)).collect();
-                lines
+                statement.raw_query().mapped(|row| row.get(3)).collect()
             };
             queries::ALL.iter().map(|(name, sql)| Ok((*name, plan(sql)?))).collect()
         })

@@ -5,7 +5,7 @@ use super::Synchronous;
 use super::failure::{at_opening, is_busy};
 use super::file::{self, DatabaseFile};
 use super::patience::Patience;
-use super::schema::{Header, migrate, newest_version};
+use super::schema::{APPLICATION_ID, Header, migrate, newest_version, other_application};
 use crate::store::StoreError;
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
@@ -14,42 +14,49 @@ use std::path::Path;
 use std::time::Duration;
 
 /// One opening at a time in this process. Closing any descriptor of a file drops all locks that the process has on
-/// it, so a file that was just created must not get into use before its first descriptor is closed.
+/// it, so a file must not get into use while it is created or looked at by hand.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// Opens the database, creating it where there is none.
-pub(super) fn open(path: &Path, options: &SqliteOptions) -> std::result::Result<DatabaseFile, StoreError> {
-    let opening = OPENING.lock();
-    let size = file::prepare(path)?;
-    if size > 0 {
-        look(path)?;
+/// Opens the database, creating it where there is none. Gives the connection to write with.
+pub(super) fn open(
+    path: &Path,
+    options: &SqliteOptions,
+) -> std::result::Result<(DatabaseFile, Connection), StoreError> {
+    let failed = |error: rusqlite::Error| at_opening(path, &error);
+    let _one_at_a_time = OPENING.lock();
+    let has_log = file::has_log(path);
+    if file::prepare(path, has_log)? > 0 {
+        look(path, has_log)?;
     }
-    let connection = connect_raw(path, options).map_err(|error| at_opening(path, &error))?;
-    drop(opening);
-
-    let header =
-        patiently(options, || Header::read(&connection)).map_err(|error| at_opening(path, &error))?;
+    let connection = connect_raw(path, options).map_err(failed)?;
+    let header = patiently(options, || Header::read(&connection)).map_err(failed)?;
     header.check(path)?;
     if header.version < newest_version() {
         migrate(&connection, path)?;
     }
     use_log(&connection, path, options)?;
-    // The log exists from the first read on.
-    patiently(options, || Header::read(&connection)).map_err(|error| at_opening(path, &error))?;
-    DatabaseFile::opened(path)
+    // The first read brings the log into being, and from then on the connection keeps others from removing it.
+    patiently(options, || Header::read(&connection)).map_err(failed)?;
+    let file = DatabaseFile::opened(path)?;
+    patiently(options, || configure(&connection, Purpose::Write)).map_err(failed)?;
+    Ok((file, connection))
 }
 
 /// Looks at a file without touching it or anything beside it, and refuses what is not ours.
-fn look(path: &Path) -> std::result::Result<(), StoreError> {
+fn look(path: &Path, has_log: bool) -> std::result::Result<(), StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let looked = Connection::open_with_flags(file::immutable_uri(path)?, flags)
         .and_then(|connection| Header::read(&connection));
     match looked {
+        // Ours has its tables before it has a log.
+        Ok(header) if header.is_blank && has_log => Err(other_application(path)),
         Ok(header) => header.check(path),
-        // While a log waits to be written back, the file alone may look torn.
+        // While a log waits to be written back, or an interrupted creation to be undone, the file alone looks torn.
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && file::has_log(path) =>
+            if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+                && (file::has_log(path)
+                    || file::has_journal(path) && file::is_marked(path, APPLICATION_ID)) =>
         {
             Ok(())
         }
@@ -153,20 +160,7 @@ pub(super) fn connect(
     file.check()?;
     let connection = patiently(options, || {
         let connection = connect_raw(&file.path, options)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        connection.pragma_update(None, "temp_store", "MEMORY")?;
-        match purpose {
-            Purpose::Write => {
-                connection.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
-                connection.pragma_update(None, "wal_autocheckpoint", PAGES_PER_CHECKPOINT)?;
-                connection.pragma_update(None, "journal_size_limit", LOG_SIZE_KEPT)?;
-            }
-            Purpose::Read => {
-                connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
-                connection.pragma_update(None, "query_only", true)?;
-            }
-        }
+        configure(&connection, purpose)?;
         Ok(connection)
     });
     let connection = connection.map_err(|error| at_opening(&file.path, &error))?;
@@ -175,10 +169,35 @@ pub(super) fn connect(
     Ok(connection)
 }
 
+fn configure(connection: &Connection, purpose: Purpose) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    match purpose {
+        Purpose::Write => {
+            connection.pragma_update(None, "cache_size", -WRITE_CACHE_KIB)?;
+            connection.pragma_update(None, "wal_autocheckpoint", PAGES_PER_CHECKPOINT)?;
+            connection.pragma_update(None, "journal_size_limit", LOG_SIZE_KEPT)?;
+        }
+        Purpose::Read => {
+            connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
+            connection.pragma_update(None, "query_only", true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Throws a connection away that failed. It writes nothing back, and leaves the log where it is.
+pub(super) fn abandon(connection: Connection) {
+    // Where even that fails, closing it is still right.
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    drop(connection);
+}
+
 /// Page cache of the writing connection.
 const WRITE_CACHE_KIB: i64 = 16 * 1024;
 /// Page cache of a reading connection.
-const READ_CACHE_KIB: i64 = 4 * 1024;
+const READ_CACHE_KIB: i64 = 1024;
 /// The log is written back after so many pages: 16 MB. More makes a checkpoint cheaper per commit, and longer.
 const PAGES_PER_CHECKPOINT: i64 = 4096;
 /// A longer log shrinks to this when it starts over.

@@ -7,7 +7,7 @@ const SHORT: Duration = Duration::from_millis(1);
 /// Longest pause once it is not.
 const LONG: Duration = Duration::from_millis(8);
 
-/// A bounded wait in uneven steps. SQLite's own waits grow to 100 ms: whoever came first then tries least often, and
+/// A bounded wait in uneven steps. `SQLite`'s own waits grow to 100 ms: whoever came first then tries least often, and
 /// a busy neighbour starves it. Here everybody tries about equally often for as long as it takes.
 #[derive(Debug)]
 pub(super) struct Patience {

@@ -3,7 +3,7 @@
 use super::SqliteOptions;
 use super::failure::{in_use, is_poison};
 use super::file::{self, DatabaseFile};
-use super::open::{Purpose, connect, patiently};
+use super::open::{Purpose, abandon, connect, patiently};
 use super::read::View;
 use super::session::Session;
 use crate::store::StoreError;
@@ -24,18 +24,17 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub fn new(file: Arc<DatabaseFile>, options: SqliteOptions, purpose: Purpose) -> Self {
-        Self { file, options, purpose, connection: Mutex::new(None) }
+    pub fn new(
+        file: Arc<DatabaseFile>,
+        options: SqliteOptions,
+        purpose: Purpose,
+        connection: Connection,
+    ) -> Self {
+        Self { file, options, purpose, connection: Mutex::new(Some(connection)) }
     }
 
     pub fn file(&self) -> &DatabaseFile {
         &self.file
-    }
-
-    /// Opens the connection ahead of its first use.
-    pub fn open(&self) -> std::result::Result<(), StoreError> {
-        *self.connection.lock() = Some(connect(&self.file, &self.options, self.purpose)?);
-        Ok(())
     }
 
     /// Works with the connection.
@@ -51,16 +50,16 @@ impl Lane {
     ) -> std::result::Result<T, StoreError> {
         self.file.check()?;
         let mut place = self.connection.lock();
-        let connection = match &mut *place {
-            Some(connection) => connection,
-            None => {
-                renewals.fetch_add(1, Ordering::AcqRel);
-                place.insert(connect(&self.file, &self.options, self.purpose)?)
-            }
-        };
+        if place.is_none() {
+            renewals.fetch_add(1, Ordering::AcqRel);
+            *place = Some(connect(&self.file, &self.options, self.purpose)?);
+        }
+        let Some(connection) = &*place else { return Err(StoreError::Closed) };
         patiently(&self.options, || work(connection)).map_err(|error| {
-            if is_poison(&error) {
-                *place = None;
+            if is_poison(&error)
+                && let Some(connection) = place.take()
+            {
+                abandon(connection);
             }
             in_use(&self.file.path, &error)
         })
@@ -120,7 +119,12 @@ impl Pool {
                 Ok(answer)
             }
             Err(error) => {
-                self.put_back((!is_poison(&error)).then_some(connection));
+                if is_poison(&error) {
+                    abandon(connection);
+                    self.put_back(None);
+                } else {
+                    self.put_back(Some(connection));
+                }
                 Err(in_use(&self.file.path, &error))
             }
         }

@@ -1,4 +1,4 @@
-//! The statements. Above each: what it guarantees, and in brackets the index that serves it.
+//! The statements. Above each: what it guarantees, and in brackets what serves it.
 
 macro_rules! schedule_columns {
     () => {
@@ -27,43 +27,44 @@ macro_rules! statements {
 statements! {
     // Schedules: to change them.
 
-    /// The schedule that a decision was made for, if it still stands as it was then. [primary key]
+    /// The schedule that a decision was made for, if it still stands as it was then. (primary key)
     DECIDED = "SELECT s.project, s.workflow, s.key, s.spec, s.input, s.last_slot, s.has_kept_run \
         FROM schedule s WHERE s.id = ?1 AND s.revision = ?2 AND s.status = 'active'";
-    /// Moves a schedule on whose decision was just checked, which stays active. [primary key]
+    /// Moves a schedule on whose decision was just checked, which stays active. (primary key)
     MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1 WHERE id = ?1";
-    /// The same, with the status that it has from now on. [primary key]
+    /// The same, with the status that it has from now on. (primary key)
     MOVE_ON_TO_STATUS = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1, status = ?5 WHERE id = ?1";
-    /// A schedule with its cadence. [primary key]
+    /// A schedule with its cadence. (primary key)
     STORED_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s WHERE s.id = ?1");
-    /// The schedule with this key. [schedule_by_key]
+    /// The schedule with this key. (`schedule_by_key`)
     STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
     /// A new schedule; refused where its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
         next_slot, attended_from, created_at, updated_at, revision) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1)";
-    /// All that an edit may change. [primary key]
+    /// All that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
         updated_at = ?13, revision = ?14 WHERE id = ?1";
-    /// Forgets a schedule. [primary key]
+    /// Forgets a schedule. (primary key)
     DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
-    /// Live schedules that an application declared. [schedule_by_owner]
+    /// Live schedules that an application declared. (`schedule_by_owner`)
     OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?2 AND s.status IN ('active', 'paused') ORDER BY s.id");
-    /// Makes decisions stale that did not count on a new unfinished run. [primary key]
+    /// Makes decisions stale that did not count on a new unfinished run. (primary key)
     BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1";
-    /// Whether the schedule exists in the project. [primary key]
+    /// Whether the schedule exists in the project. (primary key)
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
-    /// A run succeeded; writes nothing where none had failed. [primary key]
-    RESET_FAILURES = "UPDATE schedule SET failure_count = 0 WHERE id = ?1 AND failure_count > 0";
-    /// A run failed for good. [primary key]
+    /// A run succeeded; writes nothing where none had failed. (`schedule_failing`)
+    RESET_FAILURES = "UPDATE schedule INDEXED BY schedule_failing SET failure_count = 0 \
+        WHERE id = ?1 AND failure_count > 0";
+    /// A run failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
         RETURNING failure_count, status";
-    /// A schedule pauses itself. [primary key]
+    /// A schedule pauses itself. (primary key)
     PAUSE_SCHEDULE = "UPDATE schedule SET status = 'paused', note = ?2, updated_at = ?3, revision = revision + 1 \
         WHERE id = ?1";
     /// A line of the ledger.
@@ -72,224 +73,246 @@ statements! {
 
     // Schedules: to look at them.
 
-    /// The earliest active slots of one workflow. [schedule_due, covering]
+    /// The earliest active slots of one workflow. (`schedule_due`, covering)
     DUE_HEADS = "SELECT s.next_slot, s.id FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ?3 \
         ORDER BY s.next_slot, s.id LIMIT ?4 OFFSET ?5";
-    /// A due schedule with what a decision needs. [primary key, run_by_schedule]
+    /// A due schedule with what a decision needs. (primary key, `run_unfinished`)
     DUE_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1), \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2) \
+        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 AND r.finished_at IS NULL), \
+        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 AND r.finished_at IS NULL) \
         FROM schedule s WHERE s.id = ?1");
-    /// The earliest active slot of one workflow. [schedule_due, covering]
+    /// The earliest active slot of one workflow. (`schedule_due`, covering)
     NEXT_SLOT = "SELECT s.next_slot FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1";
-    /// One schedule. [primary key]
+    /// One schedule. (primary key)
     SCHEDULE = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.id = ?1 AND s.project = ?2");
-    /// A page of a project's schedules. [schedule_by_project]
-    SCHEDULES = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 AND s.id > ?2 \
-        AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?3");
-    /// A page of those in a rare status. [schedule_by_status]
+    /// The first workflow, by name, that has schedules. (`schedule_by_workflow`, covering)
+    FIRST_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 ORDER BY workflow LIMIT 1";
+    /// The next workflow, by name, that has schedules. (`schedule_by_workflow`, covering)
+    NEXT_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
+    /// Part of the page that a project's schedules fill: those of one workflow. (`schedule_by_workflow`)
+    SCHEDULE_HEADS = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 \
+        AND s.workflow = ?2 AND s.id > ?3 AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?5 OFFSET ?6");
+    /// A page of those in a rare status. (`schedule_by_status`)
     SCHEDULES_BY_STATUS = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.status <> 'active' AND s.status = ?4 AND s.id > ?2 ORDER BY s.id LIMIT ?3");
-    /// A page of those of an application. [schedule_by_owner]
+    /// A page of those of an application. (`schedule_by_owner`)
     SCHEDULES_BY_OWNER = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?5 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         ORDER BY s.id LIMIT ?3");
-    /// A page of those of a workflow. [schedule_by_workflow]
+    /// A page of those of a workflow. (`schedule_by_workflow`)
     SCHEDULES_BY_WORKFLOW = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.workflow = ?6 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         AND (?5 IS NULL OR s.owner = ?5) ORDER BY s.id LIMIT ?3");
-    /// A page of those with a key: at most one for each workflow. [schedule_by_key]
+    /// A page of those with a key: at most one for each workflow, so sorting beats walking by id. (`schedule_by_key`)
     SCHEDULES_BY_KEY = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?7 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
-        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY s.id LIMIT ?3");
+        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY +s.id LIMIT ?3");
 
     // Runs: to change them.
 
     /// A new run; one with this id that exists stays as it is.
-    INSERT_RUN = "INSERT INTO run (id, project, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, \
+    INSERT_RUN = "INSERT INTO run (id, is_slot, project, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, \
         origin, payload, input, state, attempt, token, worker, available_at, created_at, started_at, parent, \
         idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-        ?19, ?20, ?21) ON CONFLICT (id) DO NOTHING";
-    /// Whether the run exists. [unique id]
+        ?19, ?20, ?21, ?22) ON CONFLICT (id) DO NOTHING";
+    /// Whether the run exists. (unique id)
     HAS_RUN = "SELECT 1 FROM run WHERE id = ?1";
-    /// The run that has this key. [run_by_idempotency_key]
+    /// The run that has this key. (`run_by_idempotency_key`)
     RUN_BY_IDEMPOTENCY_KEY = "SELECT id FROM run WHERE project = ?1 AND workflow = ?2 AND idempotency_key = ?3";
-    /// Whether a run of the schedule is queued, running or waiting, other than one. [run_by_schedule, covering]
-    HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND no <> ?2 LIMIT 1";
-    /// The next buffered run of the schedule. [run_by_schedule, covering]
-    NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 ORDER BY slot, no LIMIT 1";
-    /// Frees a buffered run. [primary key]
+    /// Whether a run of the schedule is queued, running or waiting, other than one. (`run_unfinished`)
+    HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
+    /// The next buffered run of the schedule. (`run_unfinished`)
+    NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
+    /// Frees a buffered run. (primary key)
     RELEASE_RUN = "UPDATE run SET state = 'queued', available_at = max(available_at, ?2) WHERE no = ?1";
-    /// Unfinished runs of the schedule in one phase, in order. [run_by_schedule]
-    UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 \
+    /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
+    UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot, recorded nothing, and lie behind every slot
-    /// whose fate stays. [run_by_schedule]
-    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 AND slot > ?2 \
-        AND state = 'running' AND origin = 'schedule' \
-        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) \
-        AND slot > COALESCE((SELECT until_slot FROM ledger WHERE schedule_id = ?1 \
-            ORDER BY from_slot DESC, no DESC LIMIT 1), slot - 1) \
-        AND NOT EXISTS (SELECT 1 FROM run later WHERE later.schedule_id = ?1 AND later.slot > run.slot \
-            AND later.origin = 'schedule' AND (later.state <> 'running' \
-            OR EXISTS (SELECT 1 FROM step WHERE step.run = later.no))) ORDER BY slot, no";
-    /// The earliest claimable runs of one workflow. [run_claimable, covering]
+    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_unfinished`,
+    /// `step_by_name`)
+    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 \
+        AND finished_at IS NULL AND slot > ?2 AND state = 'running' AND origin = 'schedule' \
+        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+    /// Its newest slots with runs. (unique id)
+    NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
+        AND origin = 'schedule' ORDER BY id DESC LIMIT ?4";
+    /// Its newest slot without a run. (`ledger_by_schedule`)
+    NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
+    /// The earliest claimable runs of one workflow. (`run_claimable`)
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND available_at <= ?3 \
         ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
-    /// One run by its number. [primary key]
+    /// One run by its number. (primary key)
     RUN_BY_NO = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no = ?1");
-    /// Claims a run. [primary key]
+    /// Claims a run. (primary key)
     CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0 \
         WHERE no = ?1";
-    /// What the end of a claim depends on. [unique id]
+    /// What the end of a claim depends on. (unique id)
     CLAIM = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
         ended_token, ended_print, ended_state, ended_released FROM run WHERE id = ?1";
-    /// The same for the runs that a worker holds. [run_held]
+    /// The same for the runs that a worker holds. (`run_held`)
     HELD = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
         ended_token, ended_print, ended_state, ended_released FROM run \
         WHERE worker = ?1 AND state = 'running' ORDER BY id";
-    /// Whether the run is running under this token, and where its steps are. [unique id]
+    /// Whether the run is running under this token, and where its steps are. (unique id)
     STANDS = "SELECT no FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
-    /// Ends a claim. [primary key]
+    /// Ends a claim. (primary key)
     END_CLAIM = "UPDATE run SET state = ?2, attempt = ?3, available_at = ?4, result = ?5, \
-        error = CASE WHEN ?6 THEN ?7 ELSE error END, finished_at = ?8, ended_token = ?9, ended_print = ?10, \
+        error = CASE WHEN ?6 THEN error ELSE ?7 END, finished_at = ?8, ended_token = ?9, ended_print = ?10, \
         ended_state = ?11, ended_released = ?12 WHERE no = ?1";
-    /// Takes a claim from its worker. [primary key]
+    /// Takes a claim from its worker. (primary key)
     FREE_RUN = "UPDATE run SET state = ?2, available_at = ?3, finished_at = ?4 WHERE no = ?1";
-    /// A waiting parent whose child has finished; or a running one, which will look once more. [unique id]
+    /// A waiting parent whose child has finished; or a running one, which will look once more. (unique id)
     PARENT = "SELECT no, state FROM run WHERE id = ?1";
-    /// Wakes a waiting parent. [primary key]
+    /// Wakes a waiting parent. (primary key)
     WAKE_PARENT = "UPDATE run SET available_at = min(available_at, ?2) WHERE no = ?1";
-    /// Notes that a child ended while its parent ran. [primary key]
+    /// Notes that a child ended while its parent ran. (primary key)
     NOTE_CHILD = "UPDATE run SET child_ended = 1 WHERE no = ?1";
-    /// A run in its project, as far as cancelling and retrying go. [unique id]
+    /// A run in its project, as far as cancelling and retrying go. (unique id)
     RUN_TO_CHANGE = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE id = ?1 AND project = ?2";
-    /// The same in any project. [unique id]
+    /// The same in any project. (unique id)
     RUN_BY_ID = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE id = ?1";
-    /// Unfinished children of a run. [run_by_parent]
+    /// Unfinished children of a run. (`run_by_parent`)
     CHILDREN = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE parent = ?1 \
         AND finished_at IS NULL ORDER BY id";
-    /// Cancels at once. [primary key]
+    /// Cancels at once. (primary key)
     CANCEL_NOW = "UPDATE run SET state = 'cancelled', finished_at = ?2 WHERE no = ?1";
-    /// Asks its worker to stop the run. [primary key]
+    /// Asks its worker to stop the run. (primary key)
     REQUEST_CANCEL = "UPDATE run SET cancel_requested = 1 WHERE no = ?1";
-    /// Starts a finished run again. [primary key]
+    /// Starts a finished run again. (primary key)
     RETRY_RUN = "UPDATE run SET state = 'queued', available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
         cancel_requested = 0, kept = 0 WHERE no = ?1";
-    /// Forgets a run. [primary key]
+    /// Forgets a run. (primary key)
     DELETE_RUN = "DELETE FROM run WHERE no = ?1";
 
     // Steps.
 
-    /// Records a step; a done one never changes. [step_by_name]
+    /// Records a step; a done one never changes. (`step_by_name`)
     RECORD_STEP = "INSERT INTO step (run, name, state, attempt, run_attempt, wakes_at, started_at, finished_at, \
         result, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
         ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
         run_attempt = excluded.run_attempt, wakes_at = excluded.wakes_at, started_at = excluded.started_at, \
         finished_at = excluded.finished_at, result = excluded.result, error = excluded.error \
         WHERE step.state <> 'done'";
-    /// Steps of a run in the order of their first recording. [step_by_name]
+    /// Steps of a run in the order of their first recording. (`step_by_name`)
     STEPS = "SELECT name, state, attempt, run_attempt, result, error, wakes_at, started_at, finished_at FROM step \
         WHERE run = ?1 ORDER BY no";
-    /// The same, by the run's id. [unique id, step_by_name]
+    /// The same, by the run's id. (unique id, `step_by_name`)
     STEPS_OF_RUN = "SELECT name, state, attempt, run_attempt, result, error, wakes_at, started_at, finished_at \
         FROM step WHERE run = (SELECT no FROM run WHERE id = ?1) ORDER BY no";
-    /// A new attempt executes failed steps again. [step_by_name]
+    /// A new attempt executes failed steps again. (`step_by_name`)
     FORGET_FAILED_STEPS = "DELETE FROM step WHERE run = ?1 AND state = 'failed'";
-    /// Steps go with their run. [step_by_name]
+    /// Steps go with their run. (`step_by_name`)
     DELETE_STEPS = "DELETE FROM step WHERE run = ?1";
 
     // Runs: to look at them.
 
-    /// The earliest claimable run of one workflow. [run_claimable, covering]
+    /// The earliest claimable run of one workflow. (`run_claimable`)
     NEXT_AVAILABLE = "SELECT available_at FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY available_at LIMIT 1";
-    /// Runs that a worker shall stop. [run_held]
+    /// Runs that a worker shall stop. (`run_held`)
     CANCEL_REQUESTS = "SELECT id FROM run WHERE worker = ?1 AND cancel_requested = 1 AND state = 'running' ORDER BY id";
-    /// One run. [unique id]
+    /// One run. (unique id)
     RUN = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.id = ?1 AND r.project = ?2");
-    /// When a run was created. [unique id]
+    /// When a run was created. (unique id)
     CREATED_AT = "SELECT created_at FROM run WHERE id = ?1";
-    /// Its place in the list of runs. [unique id]
+    /// Its place in the list of runs. (unique id)
     PLACE_OF_RUN = "SELECT created_at FROM run WHERE id = ?1 AND project = ?2";
-    /// The first workflow, by name, that has runs. [run_by_workflow, covering]
+    /// The first workflow, by name, that has runs. (`run_by_workflow`, covering)
     FIRST_WORKFLOW = "SELECT workflow FROM run WHERE project = ?1 ORDER BY workflow LIMIT 1";
-    /// The next workflow, by name, that has runs. [run_by_workflow, covering]
+    /// The next workflow, by name, that has runs. (`run_by_workflow`, covering)
     NEXT_WORKFLOW = "SELECT workflow FROM run WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
-    /// Newest runs of one workflow. [run_by_workflow]
+    /// Newest runs of one workflow. (`run_by_workflow`)
     RUN_HEADS = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.workflow = ?2 \
-        AND (r.created_at, r.id) < (?3, ?4) AND r.created_at >= ?5 AND (?6 IS NULL OR r.key = ?6) \
-        AND (?7 = '' OR instr(?7, r.state) > 0) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
-    /// Newest runs of one schedule. [run_by_schedule]
-    RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.schedule_id = ?2 AND r.project = ?1 \
-        AND (r.created_at, r.id) < (?3, ?4) AND r.created_at >= ?5 AND (?6 IS NULL OR r.key = ?6) \
-        AND (?7 = '' OR instr(?7, r.state) > 0) AND (?9 IS NULL OR r.workflow = ?9) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
-    /// Slots of a schedule that made a run, in one phase, newest first. [run_by_schedule]
-    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker FROM run WHERE schedule_id = ?1 AND phase = ?2 \
-        AND slot < ?3 AND slot >= ?4 AND project = ?5 AND origin IN ('schedule', 'backfill') \
-        ORDER BY slot DESC, no DESC LIMIT ?6";
-    /// Slots of a schedule that made none, newest first. [ledger_by_schedule]
+        AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.id < ?4) \
+        AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// Newest runs of one schedule. (unique id, `run_off_slot`)
+    RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no IN ( \
+        SELECT no FROM run WHERE id >= ?10 AND id < ?11 AND +schedule_id = ?2 AND is_slot = 1 \
+        UNION ALL SELECT no FROM run WHERE schedule_id = ?2 AND is_slot = 0) \
+        AND +r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.id < ?4) AND r.created_at >= ?5 \
+        AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
+    /// Slots of a schedule that made a run, newest first. (unique id)
+    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker FROM run WHERE id >= ?5 AND id < ?6 \
+        AND +schedule_id = ?1 AND is_slot = 1 AND slot < ?2 AND slot >= ?3 AND +project = ?4 \
+        AND origin IN ('schedule', 'backfill') ORDER BY id DESC LIMIT ?7";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    HISTORY_RUNS_OFF_SLOT = "SELECT slot, no, state, id, started_at, worker FROM run WHERE schedule_id = ?1 \
+        AND is_slot = 0 AND slot < ?2 AND slot >= ?3 AND project = ?4 AND origin IN ('schedule', 'backfill') \
+        ORDER BY slot DESC, no DESC LIMIT ?5";
+    /// Slots of a schedule that made none, newest first. (`ledger_by_schedule`)
     HISTORY_LINES = "SELECT from_slot, until_slot, slot_count, fate, reason FROM ledger WHERE schedule_id = ?1 \
         AND from_slot < ?2 AND from_slot >= ?3 AND project = ?4 ORDER BY from_slot DESC, no DESC LIMIT ?5";
-    /// Succeeded runs of a schedule, newest slot first. [run_by_schedule]
-    PREVIOUS_RESULT = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.schedule_id = ?1 AND r.phase = 0 \
-        AND r.state = 'succeeded' AND r.finished_at < ?2 ORDER BY r.slot DESC, r.no DESC LIMIT 1");
+    /// The succeeded run of a schedule with the newest slot. (unique id)
+    PREVIOUS_RESULT = concat!("SELECT r.slot, r.no, ", run_columns!(), " FROM run r WHERE r.id >= ?3 AND r.id < ?4 \
+        AND +r.schedule_id = ?1 AND r.is_slot = 1 AND r.state = 'succeeded' AND r.finished_at < ?2 \
+        ORDER BY r.id DESC LIMIT 1");
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    PREVIOUS_RESULT_OFF_SLOT = concat!("SELECT r.slot, r.no, ", run_columns!(), " FROM run r \
+        WHERE r.schedule_id = ?1 AND r.is_slot = 0 AND r.state = 'succeeded' AND r.finished_at < ?2 \
+        ORDER BY r.slot DESC, r.no DESC LIMIT 1");
 
     // Workers.
 
-    /// Registers a worker; one that repeats itself keeps its beat. [primary key]
+    /// Registers a worker; one that repeats itself keeps its beat. (primary key)
     ENTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8) ON CONFLICT (id) DO UPDATE SET project = excluded.project, \
         app = excluded.app, host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, \
         about = excluded.about, beat_at = excluded.beat_at";
-    /// Signs of life. [primary key]
+    /// Signs of life. (primary key)
     BUMP_BEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
-    /// The beat of a worker that is signed in. [primary key]
+    /// The beat of a worker that is signed in. (primary key)
     BEAT = "SELECT beat FROM worker WHERE id = ?1";
-    /// Forgets a worker. [primary key]
+    /// Forgets a worker. (primary key)
     DELETE_WORKER = "DELETE FROM worker WHERE id = ?1";
-    /// Forgets what it executes. [primary key]
+    /// Forgets what it executes. (primary key)
     DELETE_WORKER_WORKFLOWS = "DELETE FROM worker_workflow WHERE worker = ?1";
     /// What it executes.
     INSERT_WORKER_WORKFLOW = "INSERT OR IGNORE INTO worker_workflow (worker, workflow) VALUES (?1, ?2)";
-    /// A workflow of the project. [primary key]
+    /// A workflow of the project. (primary key)
     PUT_WORKFLOW = "INSERT INTO workflow (project, id, schedulable) VALUES (?1, ?2, ?3) \
         ON CONFLICT (project, id) DO UPDATE SET schedulable = excluded.schedulable";
-    /// Workers of the project with the runs that they hold. [scan of the few workers; run_held]
+    /// Workers of the project with the runs that they hold. (scan of the few workers; `run_held`)
     PEERS = "SELECT w.id, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, \
         (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
         FROM worker w WHERE w.project = ?1 ORDER BY w.id";
-    /// What a worker executes. [primary key]
+    /// What a worker executes. (primary key)
     WORKER_WORKFLOWS = "SELECT workflow FROM worker_workflow WHERE worker = ?1 ORDER BY workflow";
-    /// Workflows of the project. [primary key]
+    /// Workflows of the project. (primary key)
     WORKFLOWS = "SELECT id, schedulable FROM workflow WHERE project = ?1 ORDER BY id";
 
     // Sweep.
 
-    /// Finished runs that the sweep has not looked at, oldest first. [run_finished]
+    /// Finished runs that the sweep has not looked at, oldest first. (`run_finished`)
     OLD_RUNS = "SELECT no, schedule_id, slot FROM run WHERE project = ?1 AND kept = 0 AND finished_at < ?2 \
         AND finished_at IS NOT NULL ORDER BY finished_at, no LIMIT ?3";
-    /// How many runs of the schedule in one phase are newer, up to a bound. [run_by_schedule, covering]
-    NEWER_RUNS = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = ?2 \
-        AND (slot, no) > (?3, ?4) LIMIT ?5)";
-    /// Lays a run aside that is among the newest of its schedule. [primary key]
+    /// How many runs of the schedule are newer, up to a bound. (unique id)
+    NEWER_RUNS = "SELECT count(*) FROM (SELECT 1 FROM run WHERE id >= ?5 AND id < ?6 AND schedule_id = ?1 \
+        AND is_slot = 1 AND (slot, no) > (?2, ?3) LIMIT ?4)";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    NEWER_RUNS_OFF_SLOT = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND is_slot = 0 \
+        AND (slot, no) > (?2, ?3) LIMIT ?4)";
+    /// Lays a run aside that is among the newest of its schedule. (primary key)
     KEEP_RUN = "UPDATE run SET kept = ?2 WHERE no = ?1";
-    /// Notes that. [primary key]
+    /// Notes that. (primary key)
     NOTE_KEPT_RUN = "UPDATE schedule SET has_kept_run = 1 WHERE id = ?1 AND has_kept_run = 0";
-    /// The schedule has a new run: what was among the newest may be no longer. [run_by_schedule]
-    RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND phase = 0 AND kept > 0";
-    /// Notes that. [primary key]
+    /// The schedule has a new run: what was among the newest may be no longer. (unique id)
+    RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
+        AND kept > 0";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    RECONSIDER_RUNS_OFF_SLOT = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND is_slot = 0 AND kept > 0";
+    /// Notes that. (primary key)
     FORGET_KEPT_RUN = "UPDATE schedule SET has_kept_run = 0 WHERE id = ?1";
-    /// Whether runs may be laid aside. [primary key]
+    /// Whether runs may be laid aside. (primary key)
     HAS_KEPT_RUN = "SELECT has_kept_run FROM schedule WHERE id = ?1";
-    /// Runs that were laid aside when more were kept. [run_finished]
+    /// Runs that were laid aside when more were kept. (`run_finished`)
     RECONSIDER_FOR_FEWER = "UPDATE run SET kept = 0 WHERE no IN (SELECT no FROM run WHERE project = ?1 AND kept > ?2 \
         AND finished_at IS NOT NULL LIMIT ?3)";
-    /// Ledger lines that are old enough to go. [ledger_by_age]
+    /// Ledger lines that are old enough to go. (`ledger_by_age`)
     SWEEP_LEDGER = "DELETE FROM ledger WHERE no IN (SELECT no FROM ledger WHERE project = ?1 AND until_slot < ?2 \
         ORDER BY until_slot, no LIMIT ?3)";
 }

@@ -4,6 +4,7 @@ use super::merge::merge;
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
 use super::session::Session;
+use super::slots::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
     Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
@@ -11,9 +12,8 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word};
-use crate::store::rules::{BEHIND, LIVE, OVER};
 use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
-use rusqlite::{Result, params};
+use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl View<'_> {
         let after = page.after.as_deref().unwrap_or("");
         let limit = limit_to_sql(page.limit);
         let ScheduleFilter { workflow, key, status, owner } = filter;
-        let read = |row: &rusqlite::Row<'_>| Columns::of(row).schedule();
+        let read = |row: &Row<'_>| Columns::of(row).schedule();
         let session = &mut self.session;
         if key.is_some() {
             let params = params![project, after, limit, status, owner, workflow, key];
@@ -142,8 +142,29 @@ impl View<'_> {
         } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
             session.all(queries::SCHEDULES_BY_STATUS, params![project, after, limit, status], read)
         } else {
-            session.all(queries::SCHEDULES, params![project, after, limit, status], read)
+            self.all_schedules(project, *status, after, page.limit)
         }
+    }
+
+    /// A page of a whole project: no index has them in this order, but each workflow's are.
+    fn all_schedules(
+        &mut self,
+        project: &str,
+        status: Option<ScheduleStatus>,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<Schedule>> {
+        let workflows = self.skip_through(project, queries::FIRST_SCHEDULED, queries::NEXT_SCHEDULED)?;
+        merge(workflows.len(), limit, |source, offset, count| {
+            self.session.all(
+                queries::SCHEDULE_HEADS,
+                params![project, workflows[source], after, status, limit_to_sql(count), limit_to_sql(offset)],
+                |row| {
+                    let schedule = Columns::of(row).schedule()?;
+                    Ok((schedule.id.clone(), schedule))
+                },
+            )
+        })
     }
 
     pub fn history(
@@ -180,28 +201,32 @@ impl View<'_> {
         count: usize,
     ) -> Result<Vec<LedgerEntry>> {
         let count = limit_to_sql(count);
-        let mut runs = Vec::new();
-        for phase in [OVER, LIVE, BEHIND] {
-            runs.extend(self.session.all(
-                queries::HISTORY_RUNS,
-                params![id, phase, slots.end, slots.start, project, count],
-                |row| {
-                    let mut columns = Columns::of(row);
-                    let (slot, no) = (columns.time()?, columns.int()?);
-                    let entry = LedgerEntry {
-                        from: slot,
-                        until: slot,
-                        count: 1,
-                        fate: Fate::Ran,
-                        reason: shown_state(columns.state()?).into(),
-                        run: Some(columns.run_id()?),
-                        started_at: columns.optional_time()?,
-                        worker: columns.optional_worker_id()?,
-                    };
-                    Ok((no, entry))
-                },
-            )?);
-        }
+        let read = |row: &Row<'_>| {
+            let mut columns = Columns::of(row);
+            let (slot, no) = (columns.time()?, columns.int()?);
+            let entry = LedgerEntry {
+                from: slot,
+                until: slot,
+                count: 1,
+                fate: Fate::Ran,
+                reason: shown_state(columns.state()?).into(),
+                run: Some(columns.run_id()?),
+                started_at: columns.optional_time()?,
+                worker: columns.optional_worker_id()?,
+            };
+            Ok((no, entry))
+        };
+        let (first, behind) = ids(id);
+        let mut runs = self.session.all(
+            queries::HISTORY_RUNS,
+            params![id, slots.end, slots.start, project, first, behind, count],
+            read,
+        )?;
+        runs.extend(self.session.all(
+            queries::HISTORY_RUNS_OFF_SLOT,
+            params![id, slots.end, slots.start, project, count],
+            read,
+        )?);
         runs.sort_by_key(|(no, entry)| Reverse((entry.from, *no)));
         let lines = self.session.all(
             queries::HISTORY_LINES,
@@ -245,6 +270,7 @@ impl View<'_> {
         let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
         let states = spell(&filter.states);
         if let Some(schedule) = &filter.schedule {
+            let (first, behind) = ids(schedule);
             return self.session.all(
                 queries::RUNS_OF_SCHEDULE,
                 params![
@@ -256,14 +282,16 @@ impl View<'_> {
                     filter.key,
                     states,
                     limit_to_sql(page.limit),
-                    filter.workflow
+                    filter.workflow,
+                    first,
+                    behind
                 ],
                 |row| Columns::of(row).run(),
             );
         }
         let workflows = match &filter.workflow {
             Some(workflow) => vec![Arc::clone(workflow)],
-            None => self.workflows_with_runs(project)?,
+            None => self.skip_through(project, queries::FIRST_WORKFLOW, queries::NEXT_WORKFLOW)?,
         };
         let newest = merge(workflows.len(), page.limit, |source, offset, count| {
             self.session.all(
@@ -293,15 +321,17 @@ impl View<'_> {
         Ok(runs)
     }
 
-    /// Skips from one workflow to the next, whatever number of runs each has.
-    fn workflows_with_runs(&mut self, project: &str) -> Result<Vec<Arc<str>>> {
+    /// Skips from one workflow to the next, whatever number of rows each has.
+    fn skip_through(
+        &mut self,
+        project: &str,
+        first: &'static str,
+        next: &'static str,
+    ) -> Result<Vec<Arc<str>>> {
         let mut workflows: Vec<Arc<str>> = Vec::new();
-        // Behind nothing: also the empty name is found.
-        let mut next = self.session.one(queries::FIRST_WORKFLOW, [project], |row| Columns::of(row).text())?;
-        while let Some(workflow) = next {
-            next = self
-                .session
-                .one(queries::NEXT_WORKFLOW, params![project, workflow], |row| Columns::of(row).text())?;
+        let mut found = self.session.one(first, [project], |row| Columns::of(row).text())?;
+        while let Some(workflow) = found {
+            found = self.session.one(next, params![project, workflow], |row| Columns::of(row).text())?;
             workflows.push(workflow);
         }
         Ok(workflows)
@@ -314,8 +344,17 @@ impl View<'_> {
     pub fn previous_result(&mut self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>> {
         let created_at: Option<i64> = self.session.one(queries::CREATED_AT, [before], |row| row.get(0))?;
         let Some(created_at) = created_at else { return Ok(None) };
-        self.session
-            .one(queries::PREVIOUS_RESULT, params![schedule, created_at], |row| Columns::of(row).run())
+        let read = |row: &Row<'_>| {
+            let mut columns = Columns::of(row);
+            Ok(((columns.optional_time()?, columns.int()?), columns.run()?))
+        };
+        let (first, behind) = ids(schedule);
+        let by_id =
+            self.session.one(queries::PREVIOUS_RESULT, params![schedule, created_at, first, behind], read)?;
+        let others =
+            self.session.one(queries::PREVIOUS_RESULT_OFF_SLOT, params![schedule, created_at], read)?;
+        let newest = by_id.into_iter().chain(others).max_by_key(|(place, _)| *place);
+        Ok(newest.map(|(_, run)| run))
     }
 }
 

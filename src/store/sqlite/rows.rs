@@ -35,12 +35,12 @@ bound! {
     Fate: self => fate_word(*self),
 }
 
-/// An unsigned number as SQLite holds it.
+/// An unsigned number as the database holds it.
 pub(super) fn count_to_sql(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A limit as SQLite holds it.
+/// A limit as the database holds it.
 pub(super) fn limit_to_sql(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -5,6 +5,7 @@ use super::merge::merge;
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
 use super::schedules::NOBODY;
+use super::slots::is_slot;
 use crate::calendar::Timestamp;
 use crate::model::{
     Admission, ClaimedRun, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord,
@@ -116,6 +117,7 @@ impl Batch<'_> {
             queries::INSERT_RUN,
             params![
                 run.id,
+                is_slot(run),
                 run.project,
                 run.workflow,
                 run.key,

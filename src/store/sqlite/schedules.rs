@@ -3,8 +3,10 @@
 use super::batch::{Applied, Batch, Trouble};
 use super::queries;
 use super::rows::{Columns, count_to_sql};
+use super::slots::ids;
+use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, NewSchedule, Origin, RunId, RunState, ScheduleId, Token, WorkerEntry, WorkerId,
+    LedgerLine, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, Token, WorkerEntry, WorkerId,
 };
 use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
@@ -47,8 +49,7 @@ impl Batch<'_> {
             if declared.contains(&row.schedule.id) {
                 continue;
             }
-            let taken = self.take_back(&row.schedule.id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
             rules::retire(&mut row.schedule, &entry.app, self.now());
             self.update_schedule(&row)?;
             self.release(&row.schedule.id, NOBODY)?;
@@ -101,8 +102,7 @@ impl Batch<'_> {
         };
         let id = row.schedule.id.clone();
         if rules::put_changes(&row, new) {
-            let taken = self.take_back(&id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
             let missed = rules::put(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, missed.as_slice())?;
@@ -189,20 +189,42 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes the runs that were claimed ahead.
-    fn take_back(&mut self, schedule: &ScheduleId) -> Result<Vec<TakenBack>> {
-        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule, self.now()], |row| {
+    /// Deletes the runs that were claimed ahead, and gives their slots back to the schedule.
+    fn take_back(&mut self, schedule: &mut Schedule) -> Result<()> {
+        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule.id, self.now()], |row| {
             let mut columns = Columns::of(row);
             let no = columns.int()?;
             let (slot, last_slot) = (columns.time()?, columns.optional_time()?);
             Ok((no, TakenBack { slot, last_slot, token: Token(columns.int()?) }))
         })?;
+        if ahead.is_empty() {
+            return Ok(());
+        }
+        let settled = self.newest_settled(&schedule.id, &ahead)?;
         let mut taken = Vec::with_capacity(ahead.len());
         for (no, run) in ahead {
-            self.delete_run(no)?;
-            taken.push(run);
+            // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+            if Some(run.slot) > settled {
+                self.delete_run(no)?;
+                taken.push(run);
+            }
         }
-        Ok(taken)
+        rules::take_back(schedule, &taken);
+        Ok(())
+    }
+
+    /// The newest slot whose fate is decided, `ahead` aside.
+    fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, TakenBack)]) -> Result<Option<Timestamp>> {
+        let mut settled = self.one(queries::NEWEST_LINE, [id], |row| Columns::of(row).time())?;
+        let limit = i64::try_from(ahead.len() + 1).unwrap_or(i64::MAX);
+        let (first, behind) = ids(id);
+        let slots = self.all_rows(queries::NEWEST_SLOTS, params![id, first, behind, limit], |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.int()?, columns.time()?))
+        })?;
+        let newest = slots.into_iter().find(|(no, _)| ahead.iter().all(|(taken, _)| taken != no));
+        settled = settled.max(newest.map(|(_, slot)| slot));
+        Ok(settled)
     }
 
     fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
@@ -230,8 +252,7 @@ impl Batch<'_> {
         }
         let mut row = stored;
         if rules::patch_takes_back(patch) {
-            let taken = self.take_back(id)?;
-            rules::take_back(&mut row.schedule, &taken);
+            self.take_back(&mut row.schedule)?;
         }
         let missed = rules::patch(&mut row, patch, self.now());
         rules::touch(&mut row.schedule, self.now());
@@ -244,8 +265,7 @@ impl Batch<'_> {
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
         let mut row = self.stored_schedule(project, id)?;
-        let taken = self.take_back(id)?;
-        rules::take_back(&mut row.schedule, &taken);
+        self.take_back(&mut row.schedule)?;
         let missed = rules::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, missed.as_slice())?;
         self.run(queries::DELETE_SCHEDULE, [id])?;

@@ -40,7 +40,7 @@ impl Header {
             return Ok(());
         }
         if self.application_id != APPLICATION_ID {
-            return Err(foreign(path, "it is the SQLite database of another application"));
+            return Err(other_application(path));
         }
         if self.version > newest_version() {
             return Err(StoreError::Newer {
@@ -51,6 +51,11 @@ impl Header {
         }
         Ok(())
     }
+}
+
+/// A `SQLite` file that is not ours.
+pub(super) fn other_application(path: &Path) -> StoreError {
+    foreign(path, "it is the SQLite database of another application")
 }
 
 /// Brings the file up to the newest version, whoever else tries the same.

@@ -15,13 +15,11 @@ impl<'c> Session<'c> {
     }
 
     fn statement(&mut self, sql: &'static str) -> Result<&mut CachedStatement<'c>> {
-        let place = match self.statements.iter().position(|(known, _)| std::ptr::eq(*known, sql)) {
-            Some(place) => place,
-            None => {
-                self.statements.push((sql, self.connection.prepare_cached(sql)?));
-                self.statements.len() - 1
-            }
-        };
+        let known = self.statements.iter().position(|(known, _)| std::ptr::eq(*known, sql));
+        let place = known.unwrap_or(self.statements.len());
+        if known.is_none() {
+            self.statements.push((sql, self.connection.prepare_cached(sql)?));
+        }
         Ok(&mut self.statements[place].1)
     }
 

@@ -7,11 +7,11 @@
 use super::batch::{Applied, Batch};
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
+use super::slots::{ids, ids_from};
 use crate::calendar::Timestamp;
 use crate::model::ScheduleId;
 use crate::store::Answer;
-use crate::store::rules::{BEHIND, LIVE, OVER};
-use rusqlite::{Result, params};
+use rusqlite::{Result, Row, params};
 
 /// Runs looked at for each that may go.
 const LOOKS_PER_RUN: usize = 8;
@@ -53,23 +53,22 @@ impl Batch<'_> {
 
     /// Whether the run is among the newest of its schedule.
     fn is_kept(&mut self, schedule: &ScheduleId, slot: Timestamp, no: i64, keep: u32) -> Result<bool> {
-        let mut newer = 0;
-        for phase in [OVER, LIVE, BEHIND] {
-            if newer >= keep {
-                break;
-            }
-            newer += self
-                .one(queries::NEWER_RUNS, params![schedule, phase, slot, no, keep - newer], |row| {
-                    Columns::of(row).small_count()
-                })?
-                .unwrap_or(0);
+        let (first, behind) = ids_from(schedule, slot);
+        let read = |row: &Row<'_>| Columns::of(row).small_count();
+        let mut newer =
+            self.one(queries::NEWER_RUNS, params![schedule, slot, no, keep, first, behind], read)?;
+        if newer.unwrap_or(0) < keep {
+            let others = self.one(queries::NEWER_RUNS_OFF_SLOT, params![schedule, slot, no, keep], read)?;
+            newer = newer.zip(others).map(|(some, others)| some + others);
         }
-        Ok(newer < keep)
+        Ok(newer.unwrap_or(0) < keep)
     }
 
     /// Brings back what was laid aside of a schedule.
     pub(super) fn reconsider_runs(&mut self, schedule: &ScheduleId) -> Result<()> {
-        self.run(queries::RECONSIDER_RUNS, [schedule])?;
+        let (first, behind) = ids(schedule);
+        self.run(queries::RECONSIDER_RUNS, params![schedule, first, behind])?;
+        self.run(queries::RECONSIDER_RUNS_OFF_SLOT, [schedule])?;
         self.run(queries::FORGET_KEPT_RUN, [schedule])?;
         Ok(())
     }

@@ -325,7 +325,7 @@ impl World<'_> {
             47..57 => Command::ClaimRuns {
                 project: self.word(&PROJECTS),
                 worker: self.worker(),
-                workflows: (0..1 + self.dice.below(4)).map(|_| self.word(&WORKFLOWS)).collect(),
+                workflows: (0..=self.dice.below(4)).map(|_| self.word(&WORKFLOWS)).collect(),
                 limit: self.dice.below(12) as usize,
                 until: self.near(),
             },
@@ -396,6 +396,16 @@ impl World<'_> {
     }
 }
 
+const STATES: [RunState; 7] = [
+    RunState::Buffered,
+    RunState::Queued,
+    RunState::Running,
+    RunState::Waiting,
+    RunState::Succeeded,
+    RunState::Failed,
+    RunState::Cancelled,
+];
+
 /// Everything that can be asked.
 fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
     let model = world.model;
@@ -426,8 +436,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             page.after = Some(last.id.to_string());
         }
 
-        use RunState::*;
-        let states = [Buffered, Queued, Running, Waiting, Succeeded, Failed, Cancelled];
+        let states = STATES;
         let filter = RunFilter {
             workflow: world.dice.one_in(3).then(|| world.word(&WORKFLOWS)),
             key: world.dice.one_in(3).then(|| world.word(&KEYS)),
@@ -487,7 +496,7 @@ pub fn compare(seed: u64, batches: usize, store: &dyn Store) {
         let step = world.dice.below(4_000_000) as i64 - 500_000;
         world.now = Timestamp::from_micros(world.now.as_micros() + step);
         let mut commands = Vec::new();
-        for _ in 0..1 + world.dice.below(5) {
+        for _ in 0..=world.dice.below(5) {
             commands.push(world.command());
         }
         let (model_mark, store_mark) = (model.change_mark().unwrap(), store.change_mark().unwrap());
@@ -527,6 +536,7 @@ fn sqlite_answers_like_the_model() {
 }
 
 /// More by `POLOS_SEEDS`.
+#[cfg(feature = "sqlite")]
 fn seeds() -> u64 {
     std::env::var("POLOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }

@@ -14,12 +14,56 @@ const CHUNK: usize = 500;
 
 #[expect(clippy::disallowed_methods, reason = "measures")]
 fn timed<T>(what: &str, count: usize, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
+    let (start, busy) = (Instant::now(), busy_ns());
     let answer = work();
-    let spent = start.elapsed();
+    let (spent, busy) = (start.elapsed(), busy_ns() - busy);
     let each = spent.as_secs_f64() * 1e6 / count as f64;
-    eprintln!("{what:<44} {:>9.1} ms  {each:>8.2} us each  {:>9.0}/s", spent.as_secs_f64() * 1e3, 1e6 / each);
+    let busy_each = busy as f64 / 1e3 / count as f64;
+    eprintln!(
+        "{what:<36} {:>8.1} ms {each:>8.2} us each, {busy_each:>7.2} us of it on the processor",
+        each * count as f64 / 1e3
+    );
     answer
+}
+
+/// Time that this thread spent on a processor, where the system tells.
+fn busy_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
+/// The same work without a store: the bare statements of a herd on a table with one index.
+fn floor(path: &Path) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+             CREATE TABLE schedule (id TEXT PRIMARY KEY, next INTEGER, spec TEXT);
+             CREATE INDEX due ON schedule (next);
+             CREATE TABLE run (id TEXT PRIMARY KEY, schedule TEXT, slot INTEGER, state TEXT);
+             BEGIN;",
+        )
+        .unwrap();
+    let ids: Vec<String> = (0..10_000).map(|number| schedule(number).id.to_string()).collect();
+    for id in &ids {
+        let mut insert = connection.prepare_cached("INSERT INTO schedule VALUES (?1, 60, ?2)").unwrap();
+        insert.execute((id, "* * * * *")).unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+    timed("floor: one insert and one update each", ids.len(), || {
+        for chunk in ids.chunks(CHUNK) {
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            for id in chunk {
+                let mut insert =
+                    connection.prepare_cached("INSERT INTO run VALUES (?1, ?2, 60, 'running')").unwrap();
+                insert.execute((format!("run_{id}_60"), id)).unwrap();
+                let mut update =
+                    connection.prepare_cached("UPDATE schedule SET next = next + 60 WHERE id = ?1").unwrap();
+                update.execute([id]).unwrap();
+            }
+            connection.execute_batch("COMMIT").unwrap();
+        }
+    });
 }
 
 fn schedule(number: usize) -> NewSchedule {
@@ -40,7 +84,7 @@ fn create(store: &dyn Store, from: usize, count: usize, chunk: usize, next: i64)
     }
 }
 
-fn herd(store: &dyn Store, now: i64, count: usize) -> Vec<(RunId, Token)> {
+fn herd(store: &dyn Store, path: Option<&Path>, now: i64, count: usize) -> Vec<(RunId, Token)> {
     let worker = WorkerId::from("wkr_1");
     let workflows = [text("w")];
     let due = timed("due, in chunks of 500, no fire", count, || {
@@ -71,15 +115,27 @@ fn herd(store: &dyn Store, now: i64, count: usize) -> Vec<(RunId, Token)> {
         })
         .collect();
     let mut claims = Vec::new();
-    timed("Fire, in chunks of 500", count, || {
-        for chunk in plans.chunks(CHUNK) {
-            for answer in store.commit(chunk, at(now)).unwrap() {
-                let Ok(Answer::Claimed(claimed)) = answer else { panic!("{answer:?}") };
-                claims.extend(claimed.into_iter().map(|claim| (claim.run.id, claim.run.token)));
-            }
+    let mut chunks = plans.chunks(CHUNK);
+    let mut commit = |chunk: &[Command]| {
+        for answer in store.commit(chunk, at(now)).unwrap() {
+            let Ok(Answer::Claimed(claimed)) = answer else { panic!("{answer:?}") };
+            claims.extend(claimed.into_iter().map(|claim| (claim.run.id, claim.run.token)));
         }
-    });
+    };
+    if let Some(path) = path {
+        pages(path, "Fire, 500 in one commit", || commit(chunks.next().unwrap()));
+    }
+    timed("Fire, in chunks of 500", count - CHUNK, || chunks.for_each(&mut commit));
     claims
+}
+
+/// Pages that one commit writes.
+fn pages(path: &Path, what: &str, commit: impl FnOnce()) {
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    commit();
+    let log = std::fs::metadata(format!("{}-wal", path.display())).unwrap().len();
+    eprintln!("{what:<36} {:>8} pages", log / 4120);
 }
 
 fn finish(store: &dyn Store, now: i64, claims: &[(RunId, Token)]) {
@@ -109,15 +165,26 @@ fn steps(store: &dyn Store, claims: &[(RunId, Token)], per_run: usize, chunk: us
     });
 }
 
-fn probe(store: &dyn Store) {
+/// Nothing but a herd, in a new file.
+fn herd_alone(path: &Path) {
+    let store = SqliteStore::open(path, SqliteOptions::default()).unwrap();
+    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
+    timed("create 10k in one PutSchedules", 10_000, || create(&store, 0, 10_000, 10_000, 60));
+    for round in 1..4 {
+        let claims = herd(&store, Some(path), 60 * round, 10_000);
+        finish(&store, 60 * round, &claims);
+    }
+}
+
+fn probe(store: &dyn Store, path: Option<&Path>) {
     store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
     timed("create 100k in one PutSchedules", 100_000, || {
-        create(store, 1_000_000, 100_000, 100_000, 1_000_000)
+        create(store, 1_000_000, 100_000, 100_000, 1_000_000);
     });
     timed("create 1k one by one", 1_000, || create(store, 2_000_000, 1_000, 1, 1_000_000));
     timed("create 10k in 500s", 10_000, || create(store, 0, 10_000, 500, 60));
     for round in 0..3 {
-        let claims = herd(store, 60 * (round + 1), 10_000);
+        let claims = herd(store, path, 60 * (round + 1), 10_000);
         if round == 0 {
             steps(store, &claims[..100], 100, 100);
             steps(store, &claims[..1], 1000, 1);
@@ -175,11 +242,15 @@ fn probe_sqlite() {
     let place = std::env::var("POLOS_PROBE_DIR").unwrap_or_else(|_| "/var/tmp".into());
     let folder = tempfile::tempdir_in(Path::new(&place)).unwrap();
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
-    probe(&store);
+    floor(&folder.path().join("floor.db"));
+    herd_alone(&folder.path().join("herd.db"));
+    floor(&folder.path().join("floor-between.db"));
+    probe(&store, Some(store.path()));
+    floor(&folder.path().join("floor-again.db"));
 }
 
 #[test]
 #[ignore = "measures; decides nothing"]
 fn probe_memory() {
-    probe(&_polos::store::MemoryStore::new());
+    probe(&_polos::store::MemoryStore::new(), None);
 }

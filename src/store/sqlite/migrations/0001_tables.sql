@@ -24,8 +24,9 @@ CREATE TABLE schedule (
     note TEXT
 ) STRICT, WITHOUT ROWID;
 
+-- Nearly empty: the end of a run looks here rather than at its schedule.
+CREATE INDEX schedule_failing ON schedule (id) WHERE failure_count > 0;
 CREATE UNIQUE INDEX schedule_by_key ON schedule (project, key, workflow);
-CREATE INDEX schedule_by_project ON schedule (project, id);
 CREATE INDEX schedule_by_workflow ON schedule (project, workflow, id);
 CREATE INDEX schedule_by_owner ON schedule (project, owner, id) WHERE owner IS NOT NULL;
 CREATE INDEX schedule_by_status ON schedule (project, status, id) WHERE status <> 'active';
@@ -34,7 +35,10 @@ CREATE INDEX schedule_due ON schedule (project, workflow, next_slot, id)
 
 CREATE TABLE run (
     no INTEGER PRIMARY KEY,
+    -- That of a slot is `run_`, the schedule's, `_` and the slot: one index finds runs and has each schedule's in order.
     id TEXT NOT NULL UNIQUE,
+    -- Whether it is such an id.
+    is_slot INTEGER NOT NULL,
     state TEXT NOT NULL,
     -- 0 finished, 1 queued, running or waiting, 2 buffered.
     phase INTEGER GENERATED ALWAYS AS (
@@ -74,8 +78,11 @@ CREATE TABLE run (
     error TEXT
 ) STRICT;
 
-CREATE INDEX run_by_schedule ON run (schedule_id, phase, slot) WHERE schedule_id IS NOT NULL;
-CREATE INDEX run_by_workflow ON run (project, workflow, created_at, id);
+-- Runs of a schedule that are not in its order by their id.
+CREATE INDEX run_off_slot ON run (schedule_id, slot) WHERE schedule_id IS NOT NULL AND is_slot = 0;
+CREATE INDEX run_unfinished ON run (schedule_id, phase, slot)
+    WHERE schedule_id IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX run_by_workflow ON run (project, workflow, created_at);
 CREATE INDEX run_claimable ON run (project, workflow, available_at, slot, id)
     WHERE state IN ('queued', 'waiting') AND cancel_requested = 0;
 CREATE INDEX run_held ON run (worker, cancel_requested) WHERE state = 'running';
@@ -127,7 +134,7 @@ CREATE TABLE worker (
     beat INTEGER NOT NULL,
     entered_at INTEGER NOT NULL,
     beat_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE worker_workflow (
     worker TEXT NOT NULL,

@@ -324,7 +324,7 @@ fn a_running_run_is_asked_to_stop(stage: &Stage<'_>) {
         assert_eq!(stage.ok(at(1), cancel(&run)), Answer::State(RunState::Running));
     }
     assert!(stage.run(&run).cancel_requested);
-    assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap(), [run.clone()]);
+    assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap(), std::slice::from_ref(&run));
     assert_eq!(stage.end(at(2), &run, succeeded()).0, RunState::Succeeded, "it was faster");
     assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap(), []);
 }

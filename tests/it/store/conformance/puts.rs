@@ -380,8 +380,8 @@ fn deleting_cancels_what_waits(stage: &Stage<'_>) {
     let by_hand = stage.create(at(121), by_hand);
     stage.delete(at(122), &schedule.id);
     let states = [&running, &queued, &buffered, &by_hand].map(|run| stage.state(run));
-    use RunState::{Cancelled, Queued, Running};
-    assert_eq!(states, [Running, Cancelled, Cancelled, Queued]);
+    let cancelled = RunState::Cancelled;
+    assert_eq!(states, [RunState::Running, cancelled, cancelled, RunState::Queued]);
     assert_eq!(stage.run(&queued).finished_at, Some(at(122)));
     assert_eq!(stage.find_schedule(&schedule.id), None);
     assert_eq!(stage.end(at(130), &running, super::super::stage::succeeded()).0, RunState::Succeeded);

@@ -80,7 +80,7 @@ fn schedules_are_listed_by_id_page_by_page(stage: &Stage<'_>) {
         let keys = stage.store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
         let Some(last) = keys.last() else { break };
         page.after = Some(last.id.to_string());
-        pages.push(keys.iter().map(|schedule| schedule.key.to_string()).collect::<Vec<_>>().join(""));
+        pages.push(keys.iter().map(|schedule| schedule.key.to_string()).collect::<String>());
     }
     assert_eq!(pages, ["ab", "cd", "e"]);
     assert!(stage.store.schedules("other", &ScheduleFilter::default(), &everything()).unwrap().is_empty());

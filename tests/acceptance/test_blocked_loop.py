@@ -1,0 +1,36 @@
+"""A handler that blocks the loop is told about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+
+from polos import PolosClient, Worker, workflow
+
+
+def test_a_handler_that_blocks_the_loop_is_warned_about_by_name(database: Path) -> None:
+    told = threading.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.WARNING and "blocker" in record.getMessage():
+                told.set()
+
+    @workflow(id="blocker")
+    async def blocker() -> None:
+        # Until somebody complains; a while at the most.
+        told.wait(5)
+
+    async def work() -> None:
+        async with Worker(PolosClient(database), app="tests") as worker:
+            await blocker.run(worker.client)
+
+    ear = Ear()
+    logging.getLogger("polos").addHandler(ear)
+    try:
+        asyncio.run(work())
+    finally:
+        logging.getLogger("polos").removeHandler(ear)
+    assert told.is_set()

@@ -1,0 +1,362 @@
+//! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it was.
+
+use super::quick;
+use super::stage::{PROJECT, Stage, at, everything, new_schedule, text};
+use _polos::store::{Command, ScheduleFilter, SqliteStore, Store, StoreError};
+use rusqlite::Connection;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(path, quick())
+}
+
+/// A file name in a folder of its own.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    (folder, path)
+}
+
+fn log_of(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}-wal", path.display()))
+}
+
+/// A database of ours with so many schedules in it, closed.
+fn database(path: &Path, schedules: usize) {
+    let store = open(path).unwrap();
+    let stage = Stage::on(&store);
+    let new = (0..schedules).map(|number| new_schedule(&format!("{number:05}"), Some(at(60)))).collect();
+    stage.ok(at(0), Command::PutSchedules(new));
+}
+
+/// Everything in the folder, byte by byte.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Opening is refused, and nothing at all has changed.
+fn refused(path: &Path) -> StoreError {
+    let folder = path.parent().unwrap();
+    let before = contents(folder);
+    let Err(error) = open(path) else { panic!("`{}` was opened", path.display()) };
+    assert!(before == contents(folder), "{error}");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(error.to_string().contains(name), "{error}");
+    error
+}
+
+#[test]
+fn a_new_file_is_its_owners_alone() {
+    let (folder, path) = place();
+    let store = open(&path).unwrap();
+    Stage::on(&store);
+    #[cfg(unix)]
+    for (path, _) in contents(folder.path()) {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+    assert_eq!(store.path(), path);
+    assert_eq!(contents(folder.path()).len(), 3, "the file, its log and the log's index");
+}
+
+#[test]
+fn what_was_stored_is_there_again() {
+    let (folder, path) = place();
+    database(&path, 3);
+    assert_eq!(contents(folder.path()).len(), 1, "whoever leaves last cleans up");
+    let store = open(&path).unwrap();
+    assert_eq!(store.schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap().len(), 3);
+}
+
+#[test]
+fn an_empty_file_becomes_a_database() {
+    let (_folder, path) = place();
+    fs::write(&path, b"").unwrap();
+    Stage::on(&open(&path).unwrap());
+}
+
+#[test]
+fn a_file_says_whose_it_is() {
+    let (_folder, path) = place();
+    database(&path, 1);
+    let header = fs::read(&path).unwrap();
+    assert_eq!(&header[68..72], b"polo");
+    assert_eq!(header[60..64], 1_u32.to_be_bytes());
+}
+
+#[test]
+fn a_folder_is_no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    fs::create_dir(&path).unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, StoreError::Unusable { action: "opened", .. }), "{error}");
+    assert!(error.to_string().contains("folder"), "{error}");
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let Err(error) = open(&folder.path().join("nowhere").join("polos.db")) else { panic!("it was opened") };
+    assert!(matches!(error, StoreError::Unusable { action: "created", .. }), "{error}");
+    assert!(error.to_string().contains("nowhere`"), "{error}");
+    assert!(!folder.path().join("nowhere").exists());
+}
+
+#[test]
+fn another_kind_of_file_is_foreign() {
+    let noise: Vec<u8> = (0..8192_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    for bytes in [b"x".as_slice(), b"{\"json\": true}", b"SQLite format 2\0", &noise] {
+        let (_folder, path) = place();
+        fs::write(&path, bytes).unwrap();
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+    }
+}
+
+/// Another application's database, in this journal mode, left by a process that was killed.
+fn other_application(path: &Path, mode: &str, application_id: i64) {
+    let scratch = path.with_extension("scratch");
+    let connection = Connection::open(&scratch).unwrap();
+    connection.pragma_update(None, "journal_mode", mode).unwrap();
+    connection.pragma_update(None, "application_id", application_id).unwrap();
+    connection.execute_batch("CREATE TABLE schedule (id TEXT); INSERT INTO schedule VALUES ('a')").unwrap();
+    // Copied while in use: the log stays behind, as after a kill.
+    fs::copy(&scratch, path).unwrap();
+    if log_of(&scratch).exists() {
+        fs::copy(log_of(&scratch), log_of(path)).unwrap();
+    }
+    drop(connection);
+    fs::remove_file(scratch).unwrap();
+}
+
+#[test]
+fn the_database_of_another_application_is_foreign() {
+    for mode in ["delete", "wal"] {
+        for application_id in [0, 7] {
+            let (_folder, path) = place();
+            other_application(&path, mode, application_id);
+            let error = refused(&path);
+            assert!(matches!(error, StoreError::Foreign { .. }), "{mode} {application_id}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_newer_schema_asks_for_an_upgrade() {
+    let (_folder, path) = place();
+    database(&path, 1);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = refused(&path);
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("upgrade"), "{error}");
+}
+
+#[test]
+fn a_newer_schema_is_seen_in_the_log_too() {
+    let (folder, path) = place();
+    let scratch = folder.path().join("scratch.db");
+    database(&scratch, 1);
+    let newer = Connection::open(&scratch).unwrap();
+    newer.pragma_update(None, "user_version", 99).unwrap();
+    fs::copy(&scratch, &path).unwrap();
+    fs::copy(log_of(&scratch), log_of(&path)).unwrap();
+    let before = [fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap()];
+    let Err(error) = open(&path) else { panic!("it was opened") };
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+    assert!(before == [fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap()]);
+}
+
+#[test]
+fn a_log_that_was_left_behind_is_used() {
+    let (folder, path) = place();
+    let scratch = folder.path().join("scratch.db");
+    let store = open(&scratch).unwrap();
+    Stage::on(&store).put(at(0), new_schedule("a", Some(at(60))));
+    fs::copy(&scratch, &path).unwrap();
+    fs::copy(log_of(&scratch), log_of(&path)).unwrap();
+    let schedule = open(&path).unwrap().schedule(PROJECT, &new_schedule("a", None).id).unwrap();
+    assert!(schedule.is_some());
+}
+
+#[test]
+fn a_truncated_file_is_corrupt() {
+    for part in [2, 4, 10] {
+        let (_folder, path) = place();
+        database(&path, 500);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / part]).unwrap();
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains("restore"), "{error}");
+    }
+}
+
+#[test]
+fn a_log_without_its_database_is_no_new_database() {
+    for bytes in [None, Some(b"")] {
+        let (folder, path) = place();
+        let scratch = folder.path().join("scratch.db");
+        let store = open(&scratch).unwrap();
+        Stage::on(&store);
+        fs::copy(log_of(&scratch), log_of(&path)).unwrap();
+        if let Some(bytes) = bytes {
+            fs::write(&path, bytes).unwrap();
+        }
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_or_harmless() {
+    let (folder, path) = place();
+    database(&path, 200);
+    let whole = fs::read(&path).unwrap();
+    let flipped = folder.path().join("flipped.db");
+    let mut dice = super::model::Dice(7);
+    for round in 0..120 {
+        let mut bytes = whole.clone();
+        // The first page is the most delicate one.
+        let place = if round % 3 == 0 { dice.below(4096) } else { dice.below(whole.len() as u64) };
+        bytes[usize::try_from(place).unwrap()] ^= 1 << dice.below(8);
+        fs::write(&flipped, &bytes).unwrap();
+        let _ = fs::remove_file(log_of(&flipped));
+        // Whatever comes of it: an answer or an error, and the process lives.
+        if let Ok(store) = open(&flipped) {
+            let _ = store.due(PROJECT, &[text("w")], at(99), 1000);
+            let _ = store.schedules(PROJECT, &ScheduleFilter::default(), &everything());
+            let _ = store.commit(&[Command::PutSchedules(vec![new_schedule("new", None)])], at(1));
+        }
+    }
+}
+
+#[test]
+fn odd_names_are_file_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a b.db", "a?mode=memory", "a%20b#c.db", "ü💥.db", ":memory:", "file:x.db"] {
+        let path = folder.path().join(name);
+        database(&path, 1);
+        database(&path, 2);
+        assert!(path.is_file(), "{name}");
+    }
+    assert_eq!(contents(folder.path()).len(), 6);
+}
+
+#[test]
+fn a_foreign_hand_does_not_hide_the_others() {
+    let (_folder, path) = place();
+    database(&path, 5);
+    let hand = Connection::open(&path).unwrap();
+    hand.execute_batch(
+        "UPDATE schedule SET spec = CAST(x'ff00fe' AS TEXT), run_count = -5 WHERE key = '00001';
+         UPDATE schedule SET status = 'strange' WHERE key = '00002';",
+    )
+    .unwrap();
+    assert!(hand.execute_batch("UPDATE schedule SET next_slot = 'soon' WHERE key = '00003'").is_err());
+    let store = open(&path).unwrap();
+    let due = store.due(PROJECT, &[text("w")], at(60), 10).unwrap();
+    assert_eq!(due.len(), 4);
+    assert_eq!(due[1].schedule.run_count, 0);
+    let all = store.schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap();
+    assert_eq!(all[2].status, _polos::model::ScheduleStatus::Broken);
+}
+
+/// Whether permissions bind this user: they don't bind root.
+#[cfg(unix)]
+fn is_bound(folder: &Path) -> bool {
+    fs::write(folder.join("probe"), b"").is_err()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_without_write_permission_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = place();
+    database(&path, 1);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    if is_bound(folder.path()) {
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+        let error = refused(&folder.path().join("new.db"));
+        assert!(matches!(error, StoreError::Unusable { action: "created", .. }), "{error}");
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    if fs::OpenOptions::new().write(true).open(&path).is_err() {
+        let error = refused(&path);
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::File::open(&path).is_err() {
+        let Err(error) = open(&path) else { panic!("it was opened") };
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[cfg(unix)]
+mod in_use {
+    //! The file goes away while it is open.
+
+    use super::{Stage, at, database, fs, log_of, new_schedule, open, place, text};
+    use _polos::store::{Command, Store, StoreError};
+    use std::path::Path;
+
+    fn gives_up(store: &dyn Store) {
+        let command = Command::PutSchedules(vec![new_schedule("late", None)]);
+        let error = store.commit(&[command], at(1)).unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { action: "written", .. }), "{error}");
+        assert!(!error.is_passing());
+        assert!(store.change_mark().is_err());
+        assert!(store.due("default", &[text("w")], at(1), 1).is_err());
+    }
+
+    fn after(what: impl Fn(&Path)) {
+        let (_folder, path) = place();
+        let store = open(&path).unwrap();
+        Stage::on(&store);
+        what(&path);
+        gives_up(&store);
+    }
+
+    #[test]
+    fn a_deleted_file_is_not_written() {
+        after(|path| fs::remove_file(path).unwrap());
+    }
+
+    #[test]
+    fn a_deleted_log_is_not_written() {
+        after(|path| fs::remove_file(log_of(path)).unwrap());
+    }
+
+    #[test]
+    fn a_replaced_file_is_not_written() {
+        after(|path| {
+            let other = path.with_extension("other");
+            database(&other, 1);
+            fs::rename(other, path).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_put_back_works_again() {
+        let (_folder, path) = place();
+        let store = open(&path).unwrap();
+        let stage = Stage::on(&store);
+        let away = path.with_extension("away");
+        fs::rename(&path, &away).unwrap();
+        gives_up(&store);
+        fs::rename(&away, &path).unwrap();
+        stage.put(at(2), new_schedule("a", None));
+    }
+}
