@@ -11,6 +11,7 @@ __all__ = [
     "configure_tzdb",
     "explain",
     "next_slots",
+    "spec_slots",
     "tzdb_version",
 ]
 
@@ -71,4 +72,5 @@ def explain(
     cron: str, timezone: str, count: int, after: int
 ) -> tuple[str, list[int], list[str]]: ...
 def next_slots(cron: str, timezone: str, count: int, after: int) -> list[int]: ...
+def spec_slots(spec: str, count: int, after: int) -> list[int]: ...
 def tzdb_version() -> str: ...

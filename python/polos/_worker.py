@@ -10,13 +10,16 @@ import json
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
+from polos import runs
 from polos._bridge import LoopBridge
 from polos._codec import decode, encode
+from polos._declaration import ScheduleDeclaration
 from polos._errors import error_record
+from polos._polos import spec_slots
 from polos._threads import ThreadPool
 from polos._time import from_micros, micros_of
 from polos._watchdog import Watchdog
@@ -31,18 +34,22 @@ from polos.context import (
 from polos.context import (
     _log as _run_log,
 )
-from polos.exceptions import RunTimeoutError, SerializationError
+from polos.exceptions import HandlerParked, RunTimeoutError, SerializationError
 from polos.hooks import MissedSlots, RunFailure
 from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
     from polos._polos import WorkerCore
     from polos.client import PolosClient
+    from polos.runs import RunHandle
     from polos.workflow import Workflow
 
 __all__ = ["ActiveRun", "Executor"]
 
 _log = logging.getLogger("polos.worker")
+
+# How many slots in a row an application's calendar may exclude before `upcoming` names one of them.
+_EXCLUDED_MAX = 4_000
 
 # A handler that sleeps for longer gives up its task and its place, and is entered again when it
 # is time. Below, that would cost more than it saves.
@@ -287,6 +294,8 @@ class ActiveRun:
     async def execute(self) -> None:
         """Call the handler and report its end. Raises nothing."""
         try:
+            if self._is_left_out():
+                return
             try:
                 value = await self._call()
                 if self.stop_reason is None:
@@ -310,6 +319,48 @@ class ActiveRun:
             self._report_stop()
         finally:
             self._executor.ended(self)
+
+    def _is_left_out(self) -> bool:
+        """Whether the application's calendar excludes the slot; if so, that is reported."""
+        calendar, slot = self._calendar(), self._slots[0]
+        if calendar is None or slot is None or self.origin not in ("schedule", "backfill"):
+            return False
+        try:
+            day = self._day(slot)
+            if day not in calendar:
+                return False
+        except Exception as error:
+            self._report_failure(error)
+            return True
+        self._report("skipped", f"{day} is excluded by the application's calendar")
+        return True
+
+    def _calendar(self) -> Any:
+        declared = self.workflow.schedule
+        if not isinstance(declared, ScheduleDeclaration) or declared.spec["key"] != self.key:
+            return None
+        return declared.skip_calendar
+
+    def _day(self, slot: int) -> date:
+        return from_micros(slot).astimezone(ZoneInfo(self._slots[3])).date()
+
+    def _upcoming(self, slot: int, upcoming: int | None) -> int:
+        """The slot that will come next; a schedule that ends with this one has none, and its own
+        stands for it.
+        """
+        calendar = self._calendar()
+        if upcoming is None or calendar is None:
+            return slot if upcoming is None else upcoming
+        assert isinstance(self.workflow.schedule, ScheduleDeclaration)
+        spec = json.dumps(_polos_spec(self.workflow.schedule))
+        for _ in range(_EXCLUDED_MAX):
+            if self._day(upcoming) not in calendar:
+                return upcoming
+            later = spec_slots(spec, 1, upcoming)
+            if not later:
+                return slot
+            upcoming = later[0]
+        return upcoming
 
     async def _call(self) -> Any:
         workflow = self.workflow
@@ -343,8 +394,7 @@ class ActiveRun:
             timezone,
             self.schedule_id or "",
             self.key,
-            # A schedule that ends with this slot has no next one; its own stands for it.
-            slot if upcoming is None else upcoming,
+            self._upcoming(slot, upcoming),
         )
         return made if workflow.takes_schedule_payload else workflow.payload_from(made)
 
@@ -455,6 +505,8 @@ class ActiveRun:
         """A run that was stopped takes no more steps, in its cleanup either."""
         if self.stop_reason == "lease_lost":
             raise lease_lost(self.run_id)
+        if self.stop_reason == "parked":
+            raise HandlerParked
         if self.stop_reason is not None:
             raise asyncio.CancelledError(
                 f"run {self.run_id} is being stopped; it takes no more steps"
@@ -495,16 +547,8 @@ class ActiveRun:
 
     async def sleep_until(self, instant_us: int) -> None:
         """Wait by the database's clock; for long, without a task."""
-        if (
-            instant_us - self.now() > _PARK_MIN_US
-            # Only where nothing of the run goes on beside the sleep: it would be cut off.
-            and asyncio.current_task() is self.task
-            and self._executing == 0
-        ):
-            self._wakes_at = instant_us
-            self.stop("parked")
-            # The cancellation arrives here, and unwinds the handler.
-            await self.loop.create_future()
+        if instant_us - self.now() > _PARK_MIN_US and self.can_park():
+            self.park(instant_us)
         timer = self._executor.timer(instant_us - self.now())
         if timer.done():
             return
@@ -514,6 +558,16 @@ class ActiveRun:
             await timer
         finally:
             self._sleeping -= 1
+
+    def can_park(self) -> bool:
+        """Whether nothing of the run goes on beside what its own task waits for."""
+        return asyncio.current_task() is self.task and self._executing == 0
+
+    def park(self, wakes_at: int | None) -> NoReturn:
+        """Give up the task and the place until ``wakes_at``, or until a child run ends."""
+        self._wakes_at = wakes_at
+        self.stop_reason = "parked"
+        raise HandlerParked
 
     def waits_for_time(self) -> bool:
         """Whether it sleeps, and does nothing beside that."""
@@ -536,6 +590,32 @@ class ActiveRun:
             timer.cancel()
             if not task.done():
                 task.cancel()
+
+    async def invoke(
+        self, workflow: Workflow[Any, Any] | str, payload: Any, key: str
+    ) -> RunHandle[Any]:
+        """Start a child run; with the same key, the same one."""
+        client = self._executor.client
+        return await runs.invoke(
+            client, workflow, payload, idempotency_key=key, _parent=self.run_id
+        )
+
+    async def child_ended(self, child: str) -> dict[str, Any]:
+        """The child run when it has ended; waits for it without a task where that is possible."""
+        client = self._executor.client
+        ended: dict[str, Any]
+        if self.can_park():
+            ended = await client._ask("get_run", id=child)
+            if ended["status"] not in ("succeeded", "failed", "cancelled"):
+                self.park(None)
+            return ended
+        self._sleeping += 1
+        self._executor.note_change()
+        try:
+            ended = await client._ask("await_run", id=child)
+        finally:
+            self._sleeping -= 1
+        return ended
 
     # -- for the context ----------------------------------------------------------------------
 
@@ -562,6 +642,15 @@ class ActiveRun:
             extra = {"run_id": self.run_id, "workflow": self.workflow.id, "key": self.key}
             self._log = _RunLog(_run_log, extra)
         return self._log
+
+
+def _polos_spec(declared: ScheduleDeclaration) -> dict[str, Any]:
+    """A declaration as the core's specification, without what only the application knows."""
+    return {
+        name: value
+        for name, value in declared.spec.items()
+        if value is not None and name not in ("key", "input")
+    }
 
 
 def _cancelled_from_outside() -> bool:

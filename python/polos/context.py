@@ -23,6 +23,7 @@ from polos.exceptions import (
     DuplicateStepError,
     InvalidArgumentError,
     LeaseLostError,
+    RunCancelledError,
     SerializationError,
     StepError,
     StepSerializationError,
@@ -31,10 +32,12 @@ from polos.models import Run
 
 if TYPE_CHECKING:
     from polos._worker import ActiveRun
+    from polos.workflow import Workflow
 
 __all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]
 
 R = TypeVar("R")
+PayloadT = TypeVar("PayloadT")
 
 _log = logging.getLogger("polos.run")
 
@@ -289,10 +292,11 @@ class Steps:
         """Sleep durably: the time is fixed when the step is first reached, and goes on while the
         process is down.
 
-        A sleep of more than 5 seconds holds no task: the handler is unwound with
-        ``asyncio.CancelledError``, the run waits in the database, and the handler is entered
-        again when it is time, its finished steps answered from the record. (Not so beside other
-        work of the run, as in ``gather``, nor in a sync handler: then it waits in place.) So don't
+        A sleep of more than 5 seconds holds no task: the handler is unwound (with
+        :class:`HandlerParked`, which is no ``Exception``), the run waits in the database, and the
+        handler is entered again when it is time, its finished steps answered from the record. (Not
+        so beside other work of the run, as in ``gather``, nor in a sync handler: then it waits in
+        place.) So don't
         put timeouts of asyncio around it: they begin anew with the handler.
         """
         if not isinstance(delay, timedelta):
@@ -302,6 +306,60 @@ class Steps:
     async def sleep_until(self, name: str, until: datetime) -> None:
         """Sleep durably until an aware ``datetime``; at once over if it has passed."""
         await self._sleep(name, aware(f"step `{name}`", until))
+
+    async def invoke(
+        self,
+        workflow: Workflow[PayloadT, R] | str,
+        payload: PayloadT | None = None,
+        *,
+        name: str | None = None,
+    ) -> R:
+        """Run another workflow as a child of this run, and wait for its result durably.
+
+        The child is a run of its own: on any worker, with its own steps and retries. While it
+        works, this run waits in the database and holds no task (as in :meth:`sleep`). Cancelling
+        this run cancels it.
+
+        :param workflow: a workflow, or the id of one that another process has.
+        :param name: identifies the step; the workflow's id by default.
+
+        Raises :class:`StepError` when the child has failed or was cancelled (its error is the
+        ``__cause__``), and what ``Workflow.invoke`` raises.
+        """
+        active = self._run
+        active.check_alive()
+        workflow_id = workflow if isinstance(workflow, str) else workflow.id
+        name = check_identifier("step name", workflow_id if name is None else name)
+        result_type = None if isinstance(workflow, str) else workflow.result_type
+        record = active.journal.take(name)
+        child: str | None = None
+        if record is not None:
+            if record.state == "done":
+                value: R = decode(record.result or "null", result_type)
+                return value
+            if record.state == "failed" and record.run_attempt == active.attempt:
+                raise _recorded_failure(name, record)
+            if record.state == "sleeping" and record.result is not None:
+                child = decode(record.result)
+        started_at = active.now()
+        if child is None:
+            # The same child when this is done again before it was recorded.
+            handle = await active.invoke(
+                workflow, payload, f"{active.run_id}:{name}:{active.attempt}"
+            )
+            child = handle.id
+            await active.record(name, "sleeping", 1, started_at, result=encode(child).decode())
+        ended = await active.child_ended(child)
+        if ended["status"] == "succeeded":
+            text = ended["result"] or "null"
+            await active.record(name, "done", 1, started_at, result=text)
+            result: R = decode(text, result_type)
+            return result
+        error = ended["error"]
+        if ended["status"] == "cancelled":
+            error = error_record(RunCancelledError(f"run `{child}` was cancelled", run_id=child))
+        await active.record(name, "failed", 1, started_at, error=json.dumps(error))
+        raise StepError.from_record(name, 1, error, error_from_record(error))
 
     async def now(self, name: str) -> datetime:
         """The time (UTC) at which this step was first reached."""
@@ -419,6 +477,10 @@ class SyncSteps:
     def sleep_until(self, name: str, until: datetime) -> None:
         """See :meth:`Steps.sleep_until`."""
         self._wait(self._steps.sleep_until(name, until))
+
+    def invoke(self, workflow: Workflow[PayloadT, R] | str, payload: Any = None, **how: Any) -> R:
+        """See :meth:`Steps.invoke`."""
+        return self._wait(self._steps.invoke(workflow, payload, **how))
 
     def now(self, name: str) -> datetime:
         """See :meth:`Steps.now`."""

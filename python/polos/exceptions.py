@@ -15,6 +15,7 @@ __all__ = [
     "CodeChangedError",
     "DuplicateStepError",
     "DuplicateWorkflowError",
+    "HandlerParked",
     "InvalidArgumentError",
     "InvalidCronError",
     "InvalidScheduleError",
@@ -260,6 +261,13 @@ class RunTimeoutError(PolosError, TimeoutError):
 
 class CodeChangedError(PolosError):
     """A resumed run no longer takes the steps that it had recorded."""
+
+
+class HandlerParked(BaseException):
+    """Unwinds a handler that sleeps for long or waits for a child run: its run waits in the
+    database, and the handler is entered again when it is time. Not an ``Exception`` and not a
+    cancellation, so that no handler takes it for one; ``finally`` blocks do run.
+    """
 
 
 # --- stores and workers ----------------------------------------------------------------------

@@ -118,6 +118,7 @@ async def invoke(
     payload: Any = None,
     *,
     idempotency_key: str | None = None,
+    _parent: str | None = None,
 ) -> RunHandle[ResultT]:
     """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
 
@@ -141,6 +142,7 @@ async def invoke(
         workflow=workflow_id,
         payload=None if payload is None else json.loads(data),
         idempotency_key=idempotency_key,
+        parent=_parent,
         is_local=found is not None,
         local_workflows=[] if found is not None else sorted(known),
     )

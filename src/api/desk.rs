@@ -62,8 +62,9 @@ impl Counter {
             Request::Backfill { id, start, end, dry_run } => {
                 schedules::backfill(self, &id, start, end, dry_run)
             }
-            Request::Invoke { workflow, payload, idempotency_key, is_local, local_workflows } => {
-                runs::invoke(self, &workflow, payload, idempotency_key, is_local, &local_workflows)
+            Request::Invoke { workflow, payload, idempotency_key, parent, is_local, local_workflows } => {
+                let new = runs::invoked(self, &workflow, payload, idempotency_key, parent);
+                runs::invoke(self, new, is_local, &local_workflows)
             }
             Request::GetRun { id } => runs::get(self, &id),
             Request::ListRuns { workflow, key, schedule, states, since, limit, after } => {

@@ -75,6 +75,8 @@ pub enum Request {
         workflow: String,
         payload: Option<Box<RawValue>>,
         idempotency_key: Option<String>,
+        /// The run whose step invokes it.
+        parent: Option<String>,
         /// Whether this process has registered the workflow.
         is_local: bool,
         #[serde(default)]

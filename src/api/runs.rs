@@ -23,21 +23,15 @@ pub fn random_bits() -> u128 {
     u128::from_le_bytes(bytes)
 }
 
-pub(super) fn invoke(
+/// The run that a caller of `invoke`, or a step of another run, asks for.
+pub(super) fn invoked(
     counter: &Counter,
     workflow: &str,
     payload: Option<Box<RawValue>>,
     idempotency_key: Option<String>,
-    is_local: bool,
-    local_workflows: &[String],
-) -> Result<Course, Error> {
-    if !is_local {
-        let known = counter.store.workflows(&counter.project)?;
-        if !known.iter().any(|entry| &*entry.id == workflow) {
-            return Err(unknown_workflow(workflow, &known, local_workflows));
-        }
-    }
-    let new = NewRun {
+    parent: Option<String>,
+) -> NewRun {
+    NewRun {
         id: RunId::from_random(random_bits()),
         project: Arc::clone(&counter.project),
         workflow: workflow.into(),
@@ -47,14 +41,28 @@ pub(super) fn invoke(
         last_slot: None,
         upcoming: None,
         timezone: "UTC".into(),
-        origin: Origin::Invoke,
+        origin: if parent.is_some() { Origin::Child } else { Origin::Invoke },
         payload: payload.map(|raw| raw.get().into()),
         input: None,
         available_at: counter.now(),
         behind: false,
-        parent: None,
+        parent: parent.map(RunId::from),
         idempotency_key: idempotency_key.map(Into::into),
-    };
+    }
+}
+
+pub(super) fn invoke(
+    counter: &Counter,
+    new: NewRun,
+    is_local: bool,
+    local_workflows: &[String],
+) -> Result<Course, Error> {
+    if !is_local {
+        let known = counter.store.workflows(&counter.project)?;
+        if !known.iter().any(|entry| entry.id == new.workflow) {
+            return Err(unknown_workflow(&new.workflow, &known, local_workflows));
+        }
+    }
     Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
 }
 

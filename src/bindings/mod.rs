@@ -16,7 +16,7 @@ mod _polos {
     #[pymodule_export]
     use super::core::Core;
     #[pymodule_export]
-    use super::time::{check_spec, configure_tzdb, explain, next_slots, tzdb_version};
+    use super::time::{check_spec, configure_tzdb, explain, next_slots, spec_slots, tzdb_version};
     #[pymodule_export]
     use super::worker::WorkerCore;
 

@@ -70,3 +70,19 @@ pub fn check_spec(spec: &str) -> PyResult<bool> {
     let cadence = Cadence::new(spec).map_err(|error| to_exception(&error.into()))?;
     Ok(cadence.cron().is_some_and(calendar::is_too_frequent) && period_us.is_none())
 }
+
+/// The next slots of a specification (JSON) after an instant, in microseconds since the epoch; its own excluded dates are
+/// left out.
+#[pyfunction]
+pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
+    let spec: ScheduleSpec =
+        serde_json::from_str(spec).map_err(|error| to_exception(&Error::Schedule(error.to_string())))?;
+    let cadence = Cadence::new(spec).map_err(|error| to_exception(&error.into()))?;
+    let mut slots = Vec::with_capacity(count);
+    let mut after = Timestamp::from_micros(after);
+    while let Some(slot) = cadence.upcoming(after).filter(|_| slots.len() < count) {
+        slots.push(slot.as_micros());
+        after = slot;
+    }
+    Ok(slots)
+}

@@ -226,8 +226,8 @@ impl WorkerCore {
         Ok(())
     }
 
-    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked` or `released`, `data` its result or error
-    /// (JSON). A failure is tried again as the workflow's policy says, unless `is_final`.
+    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `released` or `skipped`, `data` its
+    /// result or error (JSON), or why it is skipped. A failure is tried again as the workflow's policy says, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, data=None, wakes_at=None, is_final=false))]
     fn end_run(
@@ -255,6 +255,7 @@ impl WorkerCore {
             "cancelled" => Ending::Cancelled { error: data },
             "parked" => Ending::Parked { wakes_at: Timestamp::from_micros(wakes_at.unwrap_or(i64::MAX)) },
             "released" => Ending::Released,
+            "skipped" => Ending::Skipped { reason: data.unwrap_or_else(|| "left out".into()) },
             other => return Err(PyValueError::new_err(format!("no ending is called `{other}`"))),
         };
         let (run, token) = (RunId::from(run), Token(token));

@@ -179,4 +179,10 @@ pub enum Ending {
     },
     /// Given back unfinished (drain): free at once, attempt unchanged.
     Released,
+    /// The application leaves this slot out (its calendar excludes the day): the run goes as if it had never been
+    /// created, and the slot enters the ledger as skipped. Only for a run of a slot that has recorded nothing.
+    Skipped {
+        /// Why, for people.
+        reason: Arc<str>,
+    },
 }

@@ -114,6 +114,8 @@ pub enum Command {
     /// its own `available_at`. A run of a schedule that failed for good adds to `failure_count`, and pauses the
     /// schedule when that reaches `pause_after_failures`; one that succeeded resets it. `Parked` on a run whose cancellation was requested is cancelled at once.
     /// A finished child makes its waiting parent available at `now`.
+    /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and `run_count`; a run
+    /// that has recorded a step, or has no slot, is cancelled instead. Repeated, it is rejected as fenced: the run is gone.
     /// Answer: [`Answer::Ended`].
     EndRun {
         /// Which.

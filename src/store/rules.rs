@@ -205,6 +205,21 @@ pub(super) fn touch(schedule: &mut Schedule, now: Timestamp) {
     schedule.revision += 1;
 }
 
+/// The run of `slot` was left out by the application: the schedule is as if it had never been made.
+pub(super) fn leave_out(schedule: &mut Schedule, slot: Timestamp, last_slot: Option<Timestamp>) {
+    if schedule.last_slot == Some(slot) {
+        schedule.last_slot = last_slot;
+    }
+    schedule.run_count = schedule.run_count.saturating_sub(1);
+    // A decision that is being made from the old values must be made again.
+    schedule.revision += 1;
+}
+
+/// What the ledger says of such a slot.
+pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
+    LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason: Arc::clone(reason) }
+}
+
 /// Retires a schedule that its application no longer declares.
 pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) {
     schedule.status = ScheduleStatus::Retired;
@@ -294,7 +309,9 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
             ended.error.clone_from(error);
             ended.keeps_error = false;
         }
-        Ending::Parked { .. } | Ending::Released if claim.cancel_requested => {}
+        Ending::Parked { .. } | Ending::Released | Ending::Skipped { .. } if claim.cancel_requested => {}
+        // Stores take a skipped run out before they ask; one that can't be taken out is cancelled.
+        Ending::Skipped { .. } => {}
         Ending::Parked { wakes_at } => {
             ended.state = RunState::Waiting;
             // The child may have ended before the parent was seen to wait for it: nobody else would wake it.
@@ -338,6 +355,7 @@ pub(super) fn ending_print(ending: &Ending) -> i64 {
         Ending::Cancelled { error } => feed_text(feed(start, b"cancelled"), error.as_deref()),
         Ending::Parked { wakes_at } => feed(feed(start, b"parked"), &wakes_at.as_micros().to_le_bytes()),
         Ending::Released => feed(start, b"released"),
+        Ending::Skipped { reason } => feed_text(feed(start, b"skipped"), Some(reason)),
     };
     hash.cast_signed()
 }

@@ -89,7 +89,7 @@ async def test_a_child_run_is_awaited_durably() -> None:
 
     @workflow
     async def parent(ctx: WorkflowContext) -> int:
-        return int(await ctx.step.invoke(child, 21))  # type: ignore[attr-defined]
+        return int(await ctx.step.invoke(child, 21))
 
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)

@@ -206,6 +206,20 @@ impl Tables {
             let again = ended.filter(|ended| ended.token == token && ended.print == print);
             return again.map(|ended| ended.answer.clone()).ok_or(Rejection::Fenced);
         };
+        if let Ending::Skipped { reason } = ending
+            && !self.steps.contains_key(id)
+            && let (Some(schedule), Some(slot)) = (row.run.schedule_id.clone(), row.run.slot)
+        {
+            let (project, last_slot) = (Arc::clone(&row.run.project), row.run.last_slot);
+            self.delete_run(id);
+            if let Some(mut stored) = self.schedules.get(&schedule).cloned() {
+                rules::leave_out(&mut stored.schedule, slot, last_slot);
+                self.store_schedule(stored);
+            }
+            self.add_ledger(&project, &schedule, &rules::left_out_line(slot, reason));
+            let released = self.release(&schedule, now);
+            return Ok(Answer::Ended { state: RunState::Cancelled, released });
+        }
         let claim = claim_of(&row.run, row.child_ended);
         let schedule = row.run.schedule_id.clone();
         let state = self.end_claim(id, &rules::end(&claim, ending, now), now);

@@ -10,6 +10,7 @@ use crate::store::rules::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, Row, params};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A claim, as far as its end goes.
 struct ClaimRow {
@@ -78,6 +79,13 @@ impl Batch<'_> {
             }
             return Err(Rejection::Fenced.into());
         }
+        if let Ending::Skipped { reason } = ending
+            && !self.any(queries::HAS_STEP, [row.no])?
+            && let Some(schedule) = &row.schedule
+            && let Some(released) = self.leave_out(row.no, schedule, reason)?
+        {
+            return Ok(Answer::Ended { state: RunState::Cancelled, released });
+        }
         let ended = rules::end(&row.claim, ending, self.now());
         let state = ended.state;
         if let Some(schedule) = &row.schedule {
@@ -102,6 +110,24 @@ impl Batch<'_> {
             ],
         )?;
         Ok(Answer::Ended { state, released })
+    }
+
+    /// Takes out the run of a slot that the application leaves out. Whether that released another run; `None` for a
+    /// run without a slot.
+    fn leave_out(&mut self, no: i64, schedule: &ScheduleId, reason: &Arc<str>) -> Result<Option<bool>> {
+        let found = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?;
+        let Some((run, slot)) = found.and_then(|run| run.slot.map(|slot| (run, slot))) else {
+            return Ok(None);
+        };
+        self.delete_run(no)?;
+        let stored =
+            self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
+        if let Some(mut stored) = stored {
+            rules::leave_out(&mut stored.schedule, slot, run.last_slot);
+            self.update_schedule(&stored)?;
+        }
+        self.add_ledger(&run.project, schedule, &[rules::left_out_line(slot, reason)])?;
+        self.release(schedule, no).map(Some)
     }
 
     fn finished_at(&self, state: RunState) -> Option<Timestamp> {

@@ -135,6 +135,8 @@ statements! {
     CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 \
         AND finished_at IS NULL AND slot > ?2 AND state = 'running' AND origin = 'schedule' \
         AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+    /// Whether the run has recorded anything. (`step_by_name`)
+    HAS_STEP = "SELECT 1 FROM step WHERE run = ?1 LIMIT 1";
     /// Its newest slots with runs. (unique id)
     NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
         AND origin = 'schedule' ORDER BY id DESC LIMIT ?4";

@@ -142,7 +142,7 @@ impl Batch<'_> {
         }
     }
 
-    fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
+    pub(super) fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
         let schedule = &row.schedule;
         self.run(
             queries::UPDATE_SCHEDULE,
