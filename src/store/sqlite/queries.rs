@@ -41,10 +41,10 @@ statements! {
     /// The schedule with this key. (`schedule_by_key`)
     STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
-    /// A new schedule; refused where its id or its key is in use.
+    /// A new schedule; nothing where its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
         next_slot, attended_from, created_at, updated_at, revision) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1)";
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1) ON CONFLICT DO NOTHING";
     /// All that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \

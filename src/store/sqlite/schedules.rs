@@ -10,8 +10,8 @@ use crate::model::{
 };
 use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
-use rusqlite::{ErrorCode, Result, params};
-use std::collections::BTreeSet;
+use rusqlite::{Result, params};
+use std::collections::{BTreeSet, HashSet};
 
 impl Batch<'_> {
     pub(super) fn enter_worker(&mut self, entry: &WorkerEntry) -> Applied {
@@ -84,22 +84,27 @@ impl Batch<'_> {
 
     pub(super) fn put_schedules(&mut self, new: &[NewSchedule]) -> Applied {
         let put = |batch: &mut Self| -> Applied<Vec<ScheduleId>> {
-            new.iter().map(|new| batch.put_schedule(new)).collect()
+            let mut ids: Vec<Option<ScheduleId>> = vec![None; new.len()];
+            for place in in_order_of_ids(new) {
+                ids[place] = Some(batch.put_schedule(&new[place])?);
+            }
+            Ok(ids.into_iter().flatten().collect())
         };
-        // A single one is refused by its first statement that writes, if at all.
+        // A single one is refused before anything is written.
         let ids = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
         Ok(Answer::Schedules(ids))
     }
 
     fn put_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
+        // Most are new where there are many, and an insertion finds out by itself.
+        if self.insert_schedule(new)? {
+            return Ok(new.id.clone());
+        }
         let stored =
             self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
                 Columns::of(row).stored_schedule()
             })?;
-        let Some(mut row) = stored else {
-            self.insert_schedule(new)?;
-            return Ok(new.id.clone());
-        };
+        let mut row = stored.ok_or_else(|| rules::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
         if rules::put_changes(&row, new) {
             self.take_back(&mut row.schedule)?;
@@ -111,7 +116,8 @@ impl Batch<'_> {
         Ok(id)
     }
 
-    fn insert_schedule(&mut self, new: &NewSchedule) -> Applied<()> {
+    /// Whether it was new.
+    fn insert_schedule(&mut self, new: &NewSchedule) -> Result<bool> {
         let StoredSchedule { schedule, cadence } = rules::create_schedule(new, self.now());
         let inserted = self.run(
             queries::INSERT_SCHEDULE,
@@ -128,18 +134,8 @@ impl Batch<'_> {
                 schedule.next_slot,
                 self.now()
             ],
-        );
-        match inserted {
-            Ok(_) => Ok(()),
-            // Its key was just seen to be free.
-            Err(rusqlite::Error::SqliteFailure(failure, _))
-                if failure.code == ErrorCode::ConstraintViolation
-                    && failure.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY =>
-            {
-                Err(rules::id_in_use(&new.id).into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        )?;
+        Ok(inserted > 0)
     }
 
     pub(super) fn update_schedule(&mut self, row: &StoredSchedule) -> Result<()> {
@@ -294,4 +290,20 @@ pub(super) struct RunToChange {
     pub parent: Option<RunId>,
     pub schedule: Option<ScheduleId>,
     pub id: RunId,
+}
+
+/// Fewest for which an order pays.
+const MANY: usize = 32;
+
+/// The order to put them in: that in which they are stored, so that each page is written once. As given where one
+/// key comes twice, since the second changes what the first makes.
+fn in_order_of_ids(new: &[NewSchedule]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..new.len()).collect();
+    if new.len() >= MANY {
+        let keys: HashSet<_> = new.iter().map(|new| (&new.project, &new.workflow, &new.key)).collect();
+        if keys.len() == new.len() {
+            order.sort_by_key(|place| &new[*place].id);
+        }
+    }
+    order
 }

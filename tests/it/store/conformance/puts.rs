@@ -12,6 +12,7 @@ cases! {
     a_new_schedule_without_a_slot_is_finished,
     the_same_key_is_the_same_schedule,
     many_are_put_in_order_all_or_none,
+    hundreds_are_answered_in_order,
     the_same_key_twice_in_one_command_is_one_schedule,
     an_unchanged_schedule_is_not_touched,
     the_owner_stays_when_none_is_given,
@@ -95,6 +96,20 @@ fn many_are_put_in_order_all_or_none(stage: &Stage<'_>) {
     assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
     assert_eq!(stage.find_schedule(&id("c")), None);
     assert_eq!(stage.store.change_mark().unwrap(), before);
+}
+
+fn hundreds_are_answered_in_order(stage: &Stage<'_>) {
+    let numbers: Vec<u32> = (0..300).map(|number| number * 7919 % 300).collect();
+    let mut new: Vec<_> = numbers.iter().map(|number| new_schedule(&format!("{number:03}"), None)).collect();
+    let ids: Vec<_> = new.iter().map(|new| new.id.clone()).collect();
+    for round in 0..2 {
+        let answer = stage.ok(at(round), Command::PutSchedules(new.clone()));
+        assert_eq!(answer, Answer::Schedules(ids.clone()), "the second time they exist");
+    }
+    assert_eq!(stage.schedule(&ids[299]).updated_at, at(0));
+    new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
+    stage.ok(at(2), Command::PutSchedules(new));
+    assert_eq!(stage.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
 }
 
 fn the_same_key_twice_in_one_command_is_one_schedule(stage: &Stage<'_>) {
