@@ -151,7 +151,7 @@ pub(super) fn take_back(schedule: &mut Schedule, taken: &[TakenBack]) {
     let Some(first) = taken.iter().min_by_key(|run| run.slot) else { return };
     schedule.next_slot = Some(first.slot);
     schedule.last_slot = first.last_slot;
-    // Tokens of a slot's run start from the revision: none that was given out comes again.
+    // Tokens of a slot's run start below the revision, which the edit now raises: none that was given out comes again.
     let newest_token = taken.iter().map(|run| run.token.0).max().unwrap_or(0);
     schedule.revision = schedule.revision.max(newest_token);
     schedule.run_count = schedule.run_count.saturating_sub(taken.len() as u64);
@@ -414,7 +414,7 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         state: RunState::Queued,
         attempt: 1,
         // The same slot may have been claimed before and given back: its tokens must not come again.
-        token: Token(schedule.revision),
+        token: Token(schedule.revision - 1),
         worker: None,
         available_at: planned.available_at,
         created_at: now,

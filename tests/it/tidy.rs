@@ -66,7 +66,7 @@ fn sources() -> Vec<Source> {
 
 /// Layers that a line names: `crate::store`, also in `use crate::{model::Run, store::Store}`.
 fn layers_named(code: &str) -> BTreeSet<String> {
-    let mut named = BTreeSet::new();
+    let mut layers = BTreeSet::new();
     for (start, _) in code.match_indices("crate::") {
         let rest = &code[start + "crate::".len()..];
         let layers: Vec<&str> = match rest.strip_prefix('{') {
@@ -75,23 +75,23 @@ fn layers_named(code: &str) -> BTreeSet<String> {
         };
         for name in layers {
             let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
-            named.insert(name[..end].to_owned());
+            layers.insert(name[..end].to_owned());
         }
     }
-    named.remove("");
-    named
+    layers.remove("");
+    layers
 }
 
 #[test]
 fn arrows_point_down() {
-    let layers: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
+    let table: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     let mut wrong = Vec::new();
     for source in sources() {
         let layer = source.layer();
         if layer == "lib" {
             continue;
         }
-        let Some(may_use) = layers.get(layer) else {
+        let Some(may_use) = table.get(layer) else {
             wrong.push(format!("{}: `{layer}` is not in the table of layers", source.path));
             continue;
         };
