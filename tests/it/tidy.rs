@@ -69,11 +69,11 @@ fn layers_named(code: &str) -> BTreeSet<String> {
     let mut layers = BTreeSet::new();
     for (start, _) in code.match_indices("crate::") {
         let rest = &code[start + "crate::".len()..];
-        let layers: Vec<&str> = match rest.strip_prefix('{') {
+        let names: Vec<&str> = match rest.strip_prefix('{') {
             None => vec![rest],
             Some(list) => list.split([',', '}']).map(str::trim).collect(),
         };
-        for name in layers {
+        for name in names {
             let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
             layers.insert(name[..end].to_owned());
         }

@@ -161,12 +161,13 @@ impl World<'_> {
     }
 
     fn ending(&mut self) -> Ending {
-        match self.dice.below(8) {
+        match self.dice.below(9) {
             0..=2 => Ending::Succeeded { result: self.json() },
             3 => Ending::Failed { error: text("{}"), retry_at: None },
             4 => Ending::Failed { error: text("{}"), retry_at: Some(self.near()) },
             5 => Ending::Cancelled { error: self.json() },
             6 => Ending::Parked { wakes_at: self.near() },
+            7 => Ending::Skipped { reason: text("left out") },
             _ => Ending::Released,
         }
     }

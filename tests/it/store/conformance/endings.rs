@@ -18,6 +18,9 @@ cases! {
     a_cancelled_run_has_ended,
     a_released_run_is_free_at_once,
     a_release_ahead_of_time_waits_for_it,
+    a_skipped_slot_is_in_the_ledger_and_leaves_no_run,
+    a_skipped_slot_releases_the_next,
+    what_has_recorded_a_step_is_cancelled_instead_of_skipped,
     an_ending_of_another_claim_is_fenced,
     the_repetition_of_an_ending_is_answered_as_the_first_time,
     another_ending_under_the_same_token_is_fenced,
@@ -110,6 +113,44 @@ fn a_release_ahead_of_time_waits_for_it(stage: &Stage<'_>) {
     let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
     stage.end(at(59), &run, Ending::Released);
     assert_eq!(stage.run(&run).available_at, at(60), "never early");
+}
+
+fn skipped() -> Ending {
+    Ending::Skipped { reason: text("a holiday") }
+}
+
+fn a_skipped_slot_is_in_the_ledger_and_leaves_no_run(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let before = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.end(at(61), &before, succeeded());
+    let schedule = stage.schedule(&schedule.id);
+    let run = stage.fire(at(120), &schedule, at(120), Admission::Claim);
+    assert_eq!(stage.schedule(&schedule.id).run_count, 2);
+    assert_eq!(stage.end(at(120), &run, skipped()), (RunState::Cancelled, false));
+    assert_eq!(stage.find_run(&run), None);
+    assert_eq!(stage.history(&schedule.id)[0], (at(120), "a holiday".to_owned()));
+    let after = stage.schedule(&schedule.id);
+    assert_eq!((after.run_count, after.last_slot), (1, Some(at(60))), "as if it had never been made");
+    let token = Token(schedule.revision + 1);
+    assert_eq!(stage.no(at(121), end(&run, token, succeeded())), Rejection::Fenced);
+}
+
+fn a_skipped_slot_releases_the_next(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let next = stage.fire(at(120), &stage.schedule(&schedule.id), at(120), Admission::Behind);
+    assert_eq!(stage.end(at(121), &run, skipped()), (RunState::Cancelled, true));
+    assert_eq!(stage.state(&next), RunState::Queued);
+    assert_eq!(stage.schedule(&schedule.id).last_slot, Some(at(120)), "that of the newest run stays");
+}
+
+fn what_has_recorded_a_step_is_cancelled_instead_of_skipped(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let token = stage.run(&run).token;
+    stage.ok(at(61), Command::RecordStep { run: run.clone(), token, step: done_step("one") });
+    assert_eq!(stage.end(at(62), &run, skipped()).0, RunState::Cancelled);
+    assert_eq!(stage.state(&run), RunState::Cancelled);
 }
 
 fn an_ending_of_another_claim_is_fenced(stage: &Stage<'_>) {
