@@ -1,4 +1,4 @@
-//! The moves of a run. The only table of them: stores consult it, tests walk it.
+//! The moves of a run, as a table. Stores make these moves and no others: the simulation checks every change against it.
 
 use crate::model::RunState;
 
