@@ -118,6 +118,11 @@ fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     // Without CREATE: an empty database must never take the place of one that has vanished.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
+    // A file that this user may not write is opened for reading without a word.
+    if connection.is_readonly("main")? {
+        let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(failure, None));
+    }
     let mut patience = Patience::of(options.busy_timeout, seed());
     connection.busy_handler(Some(move |tries: i32| {
         if tries == 0 {
