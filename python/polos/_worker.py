@@ -34,7 +34,7 @@ from polos.context import (
 from polos.context import (
     _log as _run_log,
 )
-from polos.exceptions import HandlerParked, RunTimeoutError, SerializationError
+from polos.exceptions import CodeChangedError, HandlerParked, RunTimeoutError, SerializationError
 from polos.hooks import MissedSlots, RunFailure
 from polos.payload import SchedulePayload
 
@@ -299,6 +299,7 @@ class ActiveRun:
             try:
                 value = await self._call()
                 if self.stop_reason is None:
+                    self.check_same_code(None)
                     text = encode(value, name="result").decode()
                     self._report("succeeded", None if value is None else text)
                     return
@@ -309,9 +310,11 @@ class ActiveRun:
                         return
                     # The loop is being shut down: somebody else goes on.
                     self.stop_reason = "released"
-            except SerializationError as error:
-                self._report_failure(error, final=True)
-                return
+            except (CodeChangedError, SerializationError) as error:
+                # Neither gets better by trying again.
+                if self.stop_reason is None:
+                    self._report_failure(error, final=True)
+                    return
             except BaseException as error:
                 if self.stop_reason is None:
                     self._report_failure(error)
@@ -488,6 +491,21 @@ class ActiveRun:
         )
 
     # -- for steps ----------------------------------------------------------------------------
+
+    def check_same_code(self, step: str | None) -> None:
+        """A resumed run that comes to a new step, or to its end, has to have reached every step
+        that it had done before.
+        """
+        unreached = self.journal.unreached(self.attempt)
+        if unreached:
+            names = ", ".join(f"`{name}`" for name in unreached[:5])
+            where = "its end" if step is None else f"the new step `{step}`"
+            raise CodeChangedError(
+                f"the run was resumed and came to {where} without the steps that it had done "
+                f"before: {names}; the code has changed, or its way depends on something that is "
+                f"not recorded in a step. Nothing was repeated; start the work anew, or bring the "
+                f"old code back and retry the run"
+            )
 
     def executing(self, change: int) -> None:
         """A step begins (1) or ends (-1) to execute its function."""

@@ -150,6 +150,16 @@ class StepJournal:
         self._used.add(name)
         return self._recorded.get(name)
 
+    def unreached(self, run_attempt: int) -> list[str]:
+        """Steps that are done in this attempt of the run, and that this execution has not used."""
+        return [
+            name
+            for name, record in self._recorded.items()
+            if record.state == "done"
+            and record.run_attempt == run_attempt
+            and name not in self._used
+        ]
+
 
 class Recorded:
     """A step as the journal has it."""
@@ -224,7 +234,9 @@ class Steps:
         The result is on disk before this returns: when the run resumes after a crash, it comes
         back from there, as the same type, and ``fn`` is not called. A step that was under way
         when the process died is executed again, so what it does outside should bear that
-        (``ctx.step_key`` is made for it).
+        (``ctx.step_key`` is made for it). A handler that is entered again has to reach the same
+        steps: what decides its way has to come from its payload and from steps. Where it doesn't,
+        or the code has changed meanwhile, the run fails with :class:`CodeChangedError`.
 
         :param name: identifies the step inside its run.
         :param fn: async, or sync (runs in a thread, with the context variables of the handler).
@@ -239,10 +251,9 @@ class Steps:
         :class:`DuplicateStepError` for a name that was used already.
         """
         active = self._run
-        active.check_alive()
         if type(name) is not str or not name:
             check_identifier("step name", name)
-        record = active.journal.take(name)
+        record = self._take(name)
         attempt = 1
         if record is not None:
             if record.state == "done":
@@ -327,11 +338,10 @@ class Steps:
         ``__cause__``), and what ``Workflow.invoke`` raises.
         """
         active = self._run
-        active.check_alive()
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
         name = check_identifier("step name", workflow_id if name is None else name)
         result_type = None if isinstance(workflow, str) else workflow.result_type
-        record = active.journal.take(name)
+        record = self._take(name)
         child: str | None = None
         if record is not None:
             if record.state == "done":
@@ -385,6 +395,16 @@ class Steps:
 
     # -- how ----------------------------------------------------------------------------------
 
+    def _take(self, name: str) -> Recorded | None:
+        """The record of ``name``, which this execution has now reached."""
+        active = self._run
+        active.check_alive()
+        record = active.journal.take(name)
+        if record is None and active.can_park():
+            # Nothing else of the run goes on, so everything that was done came before this.
+            active.check_same_code(name)
+        return record
+
     async def _execute(
         self,
         name: str,
@@ -429,9 +449,8 @@ class Steps:
     async def _value(self, name: str, make: Callable[[], R]) -> R:
         """A recorded value that takes no time to make."""
         active = self._run
-        active.check_alive()
         check_identifier("step name", name)
-        record = active.journal.take(name)
+        record = self._take(name)
         if record is not None and record.state == "done":
             value: R = decode(record.result or "null")
             return value
@@ -441,9 +460,8 @@ class Steps:
 
     async def _sleep(self, name: str, wakes_at: int) -> None:
         active = self._run
-        active.check_alive()
         check_identifier("step name", name)
-        record = active.journal.take(name)
+        record = self._take(name)
         if record is not None:
             if record.state == "done":
                 return

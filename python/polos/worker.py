@@ -62,6 +62,8 @@ class Worker:
     :param drain: how long running handlers may take to finish when the worker stops; what has
         not finished then goes on elsewhere, from its first unfinished step.
     :param threads: most threads for sync handlers and sync steps.
+    :param retention: how long finished runs, their steps and the history of slots are kept; the
+        last 10 runs of each schedule stay whatever their age. ``None`` keeps everything.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Worker:
         lease: float | timedelta = timedelta(seconds=15),
         drain: float | timedelta = timedelta(seconds=10),
         threads: int = 64,
+        retention: timedelta | None = timedelta(days=30),
     ) -> None:
         if not isinstance(client, PolosClient):
             raise InvalidArgumentError(
@@ -88,6 +91,9 @@ class Worker:
             raise InvalidArgumentError(f"lease: {lease} given, expected at least 0.1 seconds")
         self._drain = duration("drain", drain, zero=True)
         self._thread_count = _count("threads", threads)
+        self._retention = (
+            None if retention is None else duration("retention", retention, zero=False)
+        )
         self._threads: ThreadPool | None = None
         self._executor: Executor | None = None
         self._core: _polos.WorkerCore | None = None
@@ -236,6 +242,7 @@ class Worker:
                 "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
                 "poll_interval": _NEVER if virtual else 200_000,
+                "retention": None if self._retention is None else micros_of(self._retention),
                 "batch_max": 500,
             }
         )

@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Newest runs of each schedule that are kept whatever their age.
+const RETENTION_KEEP: u32 = 10;
+
 /// How a worker is set up; durations in microseconds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +37,7 @@ struct Setup {
     lease: u64,
     lead: u64,
     poll_interval: u64,
+    retention: Option<u64>,
     batch_max: usize,
 }
 
@@ -99,6 +103,8 @@ impl WorkerCore {
             lease: Duration::from_micros(setup.lease),
             lead: Duration::from_micros(setup.lead),
             poll_interval: Duration::from_micros(setup.poll_interval),
+            retention: setup.retention.map(Duration::from_micros),
+            retention_keep: RETENTION_KEEP,
             batch_max: setup.batch_max,
         };
         bury_the_dead(&inner, now)?;

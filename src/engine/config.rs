@@ -46,6 +46,10 @@ pub struct EngineConfig {
     pub lead: Duration,
     /// How often the store is asked whether anything changed.
     pub poll_interval: Duration,
+    /// How long finished runs and ledger lines are kept; `None` for ever.
+    pub retention: Option<Duration>,
+    /// Newest runs of each schedule that are kept whatever their age.
+    pub retention_keep: u32,
     /// Most schedules or runs in one decision: the first of them start before the last are decided.
     pub batch_max: usize,
 }

@@ -21,6 +21,10 @@ use std::time::Duration;
 /// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
 const AWAY_MIN: Duration = Duration::from_secs(1);
 
+/// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
+/// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
 
@@ -127,6 +131,9 @@ pub struct Engine<S, D> {
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
     last_beat: Duration,
+    /// When to sweep next; the first turn sets it.
+    next_sweep: Option<Duration>,
+    has_ended_runs: bool,
     last_look: Option<Now>,
     /// End of the last turn in which the store did all that was asked.
     last_whole_turn: Option<Duration>,
@@ -169,6 +176,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             change_mark: None,
             last_poll: None,
             last_beat: Duration::ZERO,
+            next_sweep: None,
+            has_ended_runs: false,
             last_look: None,
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
@@ -205,6 +214,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 if !is_accepted {
                     self.must_look_around = true;
                 }
+                self.has_ended_runs = true;
                 // Its end may have released, requeued or woken another run.
                 self.is_wake_stale = true;
             }
@@ -287,6 +297,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 return Ok(true);
             }
             has_more |= self.fire_due(now)?;
+            if !has_more {
+                has_more = self.sweep(now)?;
+            }
             self.last_look = Some(now);
         }
         self.start_ahead(now)?;
@@ -436,6 +449,29 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);
         }
+    }
+
+    /// Throws out what is older than the retention, a small batch at a time. Whether there is more.
+    fn sweep(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(retention) = self.config.retention else { return Ok(false) };
+        let due = *self.next_sweep.get_or_insert(now.mono + SWEEP_INTERVAL);
+        if now.mono < due || !self.has_ended_runs {
+            return Ok(false);
+        }
+        let age_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let command = Command::Sweep {
+            project: Arc::clone(&self.config.project),
+            before: Timestamp::from_micros(now.wall.as_micros().saturating_sub(age_us)),
+            keep: self.config.retention_keep,
+            limit: self.config.batch_max,
+        };
+        let swept = self.commit_one(command, now)?;
+        if matches!(swept, Ok(Answer::Count(count)) if count >= self.config.batch_max as u64) {
+            return Ok(true);
+        }
+        self.next_sweep = Some(now.mono + SWEEP_INTERVAL);
+        self.has_ended_runs = false;
+        Ok(false)
     }
 
     // ---- slots ---------------------------------------------------------------------------------------------------
@@ -801,6 +837,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.timeouts.next_deadline(),
             self.watch.next_deadline(self.config.lease),
             (!self.held.is_empty()).then(|| self.last_beat + self.beat_interval()),
+            self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
         ];
         let is_working = self.phase == Phase::Working;
         let wall = [

@@ -90,7 +90,7 @@ pub struct Run {
     pub available_at: Timestamp,
     /// When it was created.
     pub created_at: Timestamp,
-    /// First claim.
+    /// First claim; of one that was claimed ahead of its time, the time itself.
     pub started_at: Option<Timestamp>,
     /// End.
     pub finished_at: Option<Timestamp>,

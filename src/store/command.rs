@@ -71,7 +71,7 @@ pub enum Command {
     },
     /// Commits a decision about due slots. Rejected as [`Rejection::Stale`] when the schedule is gone, not active, or
     /// at another revision. A planned run that exists already is left as it is. Claimed runs get `token` 1,
-    /// `started_at` now and `worker`; the worker's beat is bumped with them. `last_slot`, `run_count` move on by the runs created.
+    /// `started_at` (now, or `available_at` if that is later) and `worker`; the worker's beat is bumped with them. `last_slot`, `run_count` move on by the runs created.
     /// Rejected as [`Rejection::WorkerGone`] when it would claim for a worker that is not signed in.
     /// Answer: [`Answer::Claimed`], the claimed runs.
     Fire {

@@ -464,7 +464,8 @@ pub(super) fn claim(run: &mut Run, worker: &WorkerId, now: Timestamp) {
     run.state = RunState::Running;
     run.token = run.token.next();
     run.worker = Some(worker.clone());
-    run.started_at = run.started_at.or(Some(now));
+    // Claimed ahead of its time, it is held until then.
+    run.started_at = run.started_at.or(Some(now.max(run.available_at)));
 }
 
 /// A new schedule whose id another one has.

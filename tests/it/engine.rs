@@ -42,6 +42,8 @@ fn config(name: &str) -> EngineConfig {
         lease: LEASE,
         lead: LEAD,
         poll_interval: POLL,
+        retention: None,
+        retention_keep: 10,
         batch_max: 100,
     }
 }

@@ -936,6 +936,8 @@ fn config(rng: &mut Rng, machine: usize) -> EngineConfig {
         lease: Duration::from_micros(LEASE.unsigned_abs()),
         lead: Duration::from_micros(LEAD.unsigned_abs()),
         poll_interval: Duration::from_micros(POLL.unsigned_abs()),
+        retention: None,
+        retention_keep: 10,
         batch_max: usize::try_from(rng.range(1, 20)).unwrap(),
     }
 }
