@@ -94,7 +94,7 @@ async def create(
     :param key: one schedule per workflow and key: a user's id, for example.
     :param every: a period from one second; slots are counted from ``start_at``, else from the
         Unix epoch, so they don't drift.
-    :param at: an aware datetime, to fire once.
+    :param at: an aware datetime, to fire once; one that has passed makes a finished schedule.
     :param overlap: what happens to a slot that comes due while a run of this schedule is
         unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.

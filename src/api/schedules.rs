@@ -284,7 +284,9 @@ pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
     edit(counter, id, |schedule, _| match schedule.status {
         ScheduleStatus::Active => Ok(Patch::default()),
         ScheduleStatus::Paused => {
-            Ok(Patch { status: Some(ScheduleStatus::Active), note: Some(None), ..Patch::default() })
+            let is_over = schedule.next_slot.is_none();
+            let status = if is_over { ScheduleStatus::Finished } else { ScheduleStatus::Active };
+            Ok(Patch { status: Some(status), note: Some(None), ..Patch::default() })
         }
         status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
             Err(Error::State(format!(
@@ -316,7 +318,13 @@ pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
             fate: Fate::Skipped,
             reason: "skipped on request".into(),
         };
-        Ok(Patch { next_slot: Some(cadence.next(slot)), ledger: vec![line], ..Patch::default() })
+        let next_slot = cadence.next(slot);
+        Ok(Patch {
+            status: next_slot.is_none().then_some(ScheduleStatus::Finished),
+            next_slot: Some(next_slot),
+            ledger: vec![line],
+            ..Patch::default()
+        })
     })
 }
 

@@ -648,3 +648,28 @@ def test_explain_tells_in_english_and_warns_of_clock_changes() -> None:
     assert "2026-03-01 02:30" in text
     either = schedules.explain("0 0 13 * 5")
     assert " or " in f"{either.english} {' '.join(either.notes)}".lower()
+
+
+async def test_skipping_the_only_slot_finishes_the_schedule() -> None:
+    @workflow(id="job", schedule=True)
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", at=t.now + timedelta(hours=1))
+        schedule = await schedules.skip(t.client, id)
+        assert (schedule.status, schedule.upcoming) == ("finished", None)
+        await t.advance(hours=2)
+        assert await t.runs() == []
+        (entry,) = await schedules.history(t.client, id)
+    assert (entry.status, entry.reason) == ("skipped", "skipped on request")
+
+
+async def test_an_instant_that_has_passed_makes_a_finished_schedule() -> None:
+    @workflow(id="job", schedule=True)
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", at=t.now - timedelta(hours=1))
+        assert (await schedules.get(t.client, id)).status == "finished"
+        await t.advance(hours=2)
+        assert await t.runs() == []
