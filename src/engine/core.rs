@@ -21,6 +21,10 @@ use std::time::Duration;
 /// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
 const AWAY_MIN: Duration = Duration::from_secs(1);
 
+/// How long signing out is tried while the store fails. What is held then is free when the lease has run out; a process
+/// that is to end must not wait for a database that may never come back.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
 /// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -142,6 +146,7 @@ pub struct Engine<S, D> {
     /// A commit that would have claimed runs failed, and may have happened all the same.
     has_unknown_claims: bool,
     is_lost: bool,
+    leaving_since: Option<Duration>,
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
@@ -184,6 +189,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             trouble: None,
             has_unknown_claims: false,
             is_lost: false,
+            leaving_since: None,
         }
     }
 
@@ -237,6 +243,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             Message::Leave => {
                 if self.phase != Phase::Over {
                     self.phase = Phase::Leaving;
+                    self.leaving_since.get_or_insert(now.mono);
                 }
             }
         }
@@ -262,6 +269,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             Err(error) => {
                 self.meet_trouble(&error, now);
+                if self.leaving_since.is_some_and(|since| now.mono >= since + LEAVE_PATIENCE) {
+                    self.phase = Phase::Over;
+                }
                 self.next(now, false)
             }
         }

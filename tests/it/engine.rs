@@ -860,9 +860,19 @@ fn leaving_is_tried_until_the_store_is_back() {
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.turn();
     worker.store.trouble.lock().is_down = true;
-    worker.hear(Message::Leave).wait(Duration::from_secs(10));
+    worker.hear(Message::Leave).wait(Duration::from_secs(2));
     assert!(!worker.next.is_over);
     worker.store.trouble.lock().is_down = false;
-    worker.wait(Duration::from_secs(5));
+    worker.wait(Duration::from_secs(3));
     assert!(worker.next.is_over && store.peers(PROJECT).unwrap().is_empty());
+}
+
+#[test]
+fn a_store_that_stays_away_does_not_keep_a_worker_from_ending() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:00");
+    worker.turn();
+    worker.store.trouble.lock().is_down = true;
+    worker.hear(Message::Leave).wait(Duration::from_secs(8));
+    assert!(worker.next.is_over, "what it held is free after the lease");
 }
