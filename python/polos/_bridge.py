@@ -7,6 +7,7 @@ byte; the loop's own thread then fetches everything that has gathered.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 from polos._polos import Bridge, Core
 
 __all__ = ["LoopBridge", "ask", "bridge_of"]
+
+_log = logging.getLogger("polos.worker")
 
 
 class LoopBridge:
@@ -62,7 +65,11 @@ class LoopBridge:
                 if not item[1].done():
                     item[1].set_exception(item[2])
             elif self._handle is not None:
-                self._handle(item)
+                try:
+                    self._handle(item)
+                except Exception:
+                    # The items behind it are other runs, which must not be lost with it.
+                    _log.exception("an event of the core could not be handled")
         return bool(items)
 
 
