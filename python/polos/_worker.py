@@ -66,12 +66,15 @@ class Executor:
         self,
         client: PolosClient,
         workflows: dict[str, Workflow[Any, Any]],
-        threads: ThreadPool,
+        thread_count: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.client = client
         self.workflows = workflows
-        self.threads = threads
+        # Apart, since a sync handler waits in its thread for its steps: in one pool, handlers that
+        # fill it would wait for ever.
+        self.handler_threads = ThreadPool(thread_count, "polos-handler")
+        self.step_threads = ThreadPool(thread_count, "polos-step")
         self.loop = loop
         self.bridge = LoopBridge(loop, self._handle)
         self.core: WorkerCore | None = None
@@ -155,7 +158,7 @@ class Executor:
             if asyncio.iscoroutinefunction(hook):
                 await hook(told)
             else:
-                made = await self.threads.run(hook, told)
+                made = await self.step_threads.run(hook, told)
                 if asyncio.iscoroutine(made):
                     await made
         except asyncio.CancelledError:
@@ -211,6 +214,8 @@ class Executor:
         """Stop listening to the core."""
         self.bridge.close()
         self.watchdog.close()
+        self.handler_threads.close()
+        self.step_threads.close()
 
     def _describe(self, task: asyncio.Task[Any] | None) -> str:
         for active in list(self.active.values()):
@@ -279,7 +284,7 @@ class ActiveRun:
         self.workflow = workflow
         self.journal = StepJournal(journal)
         self.loop = executor.loop
-        self.threads = executor.threads
+        self.threads = executor.step_threads
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
         self._executing = 0
@@ -376,7 +381,7 @@ class ActiveRun:
         arguments = workflow.arguments(
             SyncWorkflowContext(self) if workflow.arity else None, payload
         )
-        value = await self.threads.run(workflow.fn, *arguments)
+        value = await self._executor.handler_threads.run(workflow.fn, *arguments)
         # A partial around an async function looks sync and returns a coroutine.
         return await value if asyncio.iscoroutine(value) else value
 

@@ -22,7 +22,6 @@ from polos import _polos
 from polos._backoff import Backoff, duration
 from polos._declaration import check_identifier
 from polos._describe import shown
-from polos._threads import ThreadPool
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
@@ -61,7 +60,7 @@ class Worker:
     :param lease: how long a worker that has gone silent keeps its runs before others take over.
     :param drain: how long running handlers may take to finish when the worker stops; what has
         not finished then goes on elsewhere, from its first unfinished step.
-    :param threads: most threads for sync handlers and sync steps.
+    :param threads: most threads for sync handlers, and as many for sync steps.
     :param retention: how long finished runs, their steps and the history of slots are kept; the
         last 10 runs of each schedule stay whatever their age. ``None`` keeps everything.
     """
@@ -94,7 +93,6 @@ class Worker:
         self._retention = (
             None if retention is None else duration("retention", retention, zero=False)
         )
-        self._threads: ThreadPool | None = None
         self._executor: Executor | None = None
         self._core: _polos.WorkerCore | None = None
         self._stop_asked: asyncio.Event | None = None
@@ -122,11 +120,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.client._opened)
         workflows = registry() if self._workflows is None else self._workflows
-        self._threads = ThreadPool(self._thread_count, "polos-thread")
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
         self._is_forced = False
-        executor = Executor(self.client, dict(workflows), self._threads, loop)
+        executor = Executor(self.client, dict(workflows), self._thread_count, loop)
         try:
             core = self.client._opened().start_worker(self._setup(workflows), executor.bridge.core)
         except BaseException:
@@ -164,8 +161,6 @@ class Worker:
         self._executor = self._core = None
         await asyncio.get_running_loop().run_in_executor(None, core.leave)
         executor.close()
-        if self._threads is not None:
-            self._threads.close()
 
     async def _finish(self, executor: Executor, patience: timedelta) -> None:
         """Wait until no run is under way, the worker is forced, or patience is over."""

@@ -434,6 +434,17 @@ async def test_the_steps_of_a_sync_handler_block_it_and_are_recorded(client: Pol
     assert {step.status for step in run.steps} == {"succeeded"}
 
 
+async def test_a_sync_handler_that_fills_the_threads_still_gets_its_steps_executed(
+    client: PolosClient,
+) -> None:
+    @workflow
+    def square(ctx: SyncWorkflowContext, payload: int) -> int:
+        return ctx.step.run("square", lambda: payload * payload)
+
+    async with worker(client, threads=1):
+        assert await square.run(client, 12, timeout=30) == 144
+
+
 async def test_a_hundred_sync_handlers_share_the_threads(client: PolosClient) -> None:
     @workflow
     def square(ctx: SyncWorkflowContext, payload: int) -> int:
