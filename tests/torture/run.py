@@ -13,14 +13,13 @@ import resource
 import select
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
@@ -147,6 +146,7 @@ class Bench:
         self.random = random.Random(seed)
         self.verdict = verdict
         self.injections = 0
+        self.locked = 0  # of these, stopped while it held the lock of the file
         self.database = folder / "polos.db"
         self.oracle = folder / "oracle.txt"
         self.client = PolosClient(self.database)
@@ -191,6 +191,24 @@ class Bench:
         ]
         self.digests.update(made)
         return made
+
+    def sql(self, statement: str, *values: str, patience: float = 30.0) -> bool:
+        """Write to the database by hand; whether the lock for it was free in time.
+
+        In another process: two copies of SQLite in one would release each other's locks.
+        """
+        script = (
+            "import sqlite3, sys\n"
+            "file = sqlite3.connect(sys.argv[1], timeout=float(sys.argv[2]), isolation_level=None)\n"
+            "file.execute('BEGIN IMMEDIATE')\n"
+            "file.execute(sys.argv[3], sys.argv[4:])\n"
+            "file.execute('COMMIT')\n"
+        )
+        command = [sys.executable, "-c", script, str(self.database), str(patience), statement]
+        done = subprocess.run([*command, *values], capture_output=True, text=True)
+        if done.returncode and "database is locked" not in done.stderr:
+            raise AssertionError(done.stderr)
+        return done.returncode == 0
 
     def lines(self, kind: str, run: str, step: str) -> list[Line]:
         return [
@@ -270,8 +288,330 @@ def f1(bench: Bench) -> None:
     bench.finish()
 
 
+def f4(bench: Bench) -> None:
+    """Two to four workers on one file, of which a random one is killed and replaced."""
+    lease = 2.0
+    workers = [bench.start("--lease", lease).ready()]
+    bench.create_digests()
+    for _ in range(bench.times(100, 10)):
+        while len(workers) < bench.random.randint(2, 4):
+            workers.append(bench.start("--lease", lease))
+        bench.invoke()
+        time.sleep(bench.random.uniform(0.05, 1.0))
+        workers.pop(bench.random.randrange(len(workers))).kill()
+        bench.injections += 1
+    bench.finish(lease)
+
+
+def held(bench: Bench, *options: object) -> tuple[Life, str]:
+    """A worker that hangs in step b of a job."""
+    life = bench.start(*options).ready()
+    job = bench.invoke()
+    heard = until(lambda: bench.lines("before", job, "b"))
+    bench.verdict.expect("I4", heard, f"{job} doesn't reach step b")
+    return life, job
+
+
+def check_takeover(bench: Bench, job: str, since: float, least: float, most: float) -> float:
+    """Step b begins a second time, once, between ``least`` and ``most`` seconds after ``since``."""
+    verdict = bench.verdict
+    until(lambda: bench.status(job) == "succeeded", most + 10)
+    verdict.expect("I4", bench.status(job) == "succeeded", f"{job} is {bench.status(job)}")
+    begun = bench.lines("before", job, "b")
+    verdict.expect("I5", len(begun) == 2, f"{job}: step b began {len(begun)} times")
+    verdict.expect("I3", len(bench.lines("before", job, "a")) == 1, f"{job}: step a began again")
+    delay = begun[-1].time - since
+    text = f"{job}: taken over after {delay:.2f} s, not in {least:.2f} to {most:.2f} s"
+    verdict.expect("I5", least <= delay <= most, text)
+    return delay
+
+
+def f6(bench: Bench) -> None:
+    """A worker dies in a step; one that lives takes over when the lease is over."""
+    for number in range(bench.times(25, 2)):
+        lease = (1.0, 2.0, 3.0)[number % 3]
+        life, job = held(bench, "--lease", lease, "--hold", 60)
+        other = bench.start("--lease", lease).ready()
+        time.sleep(bench.random.uniform(0.5, 1.5) * lease)
+        died = time.time()
+        life.kill()
+        # It beat at most a third of a lease before it died.
+        check_takeover(bench, job, died, lease * 2 / 3 - 0.1, lease + 1)
+        other.term()
+        bench.injections += 1
+    bench.finish()
+
+
+def f7(bench: Bench) -> None:
+    """A worker is stopped for three leases and comes back, when another has its runs."""
+    lease = 1.0
+    number = 0
+    while bench.injections - bench.locked < bench.times(25, 2):
+        number += 1
+        is_sync = number % 2 == 1
+        # Async: asleep in the step when it is stopped, cancelled when it is back. Sync: the
+        # thread can't be cancelled, and comes back with a result.
+        options = ("--hold", 2.0, "--sync") if is_sync else ("--hold", 2.0)
+        life, job = held(bench, "--lease", lease, *options)
+        other = bench.start("--lease", lease).ready()
+        stopped = time.time()
+        life.signal(signal.SIGSTOP)
+        if not bench.sql("SELECT 1", patience=lease):
+            # Stopped in the middle of a commit: it holds SQLite's lock, and everybody has to wait
+            # until it is back. Nobody can have taken over, so the run ends where it began.
+            time.sleep(2 * lease)
+            life.signal(signal.SIGCONT)
+            until(lambda job=job: bench.status(job) == "succeeded", 20)
+            bench.verdict.expect("I4", bench.status(job) == "succeeded", f"{job}: doesn't end")
+            bench.locked += 1
+            bench.injections += 1
+            other.term()
+            life.term()
+            continue
+        time.sleep(3 * lease)
+        check_takeover(bench, job, stopped, lease * 2 / 3 - 0.1, lease + 1)
+        result = runs.sync.get(bench.client, job).result
+        life.signal(signal.SIGCONT)
+
+        def comes_back(pid: int = life.pid, job: str = job) -> bool:
+            lines = [*bench.lines("after", job, "b"), *bench.lines("cancelled", job, "b")]
+            return any(line.pid == pid for line in lines)
+
+        verdict = bench.verdict
+        verdict.expect("I5", until(comes_back, 10), f"{job}: its step isn't heard of again")
+        # A worker that is told that its runs are gone signs in anew, and works.
+        second = bench.invoke()
+        until(lambda job=second: bench.status(job) == "succeeded")
+        verdict.expect("I5", runs.sync.get(bench.client, job).result == result, f"{job}: rewritten")
+        late = [line for line in bench.lines("ack", job, "b") if line.pid == life.pid]
+        verdict.expect("I5", not late, f"{job}: its late result was accepted: {late}")
+        verdict.expect("I7", life.is_alive() and other.is_alive(), "a worker has died")
+        other.term()
+        # Alone again, it must do the work.
+        third = bench.invoke()
+        until(lambda job=third: bench.status(job) == "succeeded")
+        verdict.expect("I7", bench.status(third) == "succeeded", "back, and doesn't work")
+        life.term()
+        bench.injections += 1
+    bench.finish()
+
+
+def f8(bench: Bench) -> None:
+    """All processes stand still for many periods: one run for the newest slot, no burst."""
+    lease = 2.0
+    workers = [bench.start("--lease", lease).ready() for _ in range(2)]
+    bench.create_digests()
+    pauses = []
+    for _ in range(bench.times(5, 1)):
+        time.sleep(bench.random.uniform(2.0, 3.0))
+        stopped = now()
+        for life in workers:
+            life.signal(signal.SIGSTOP)
+        time.sleep(bench.random.uniform(6.0, 6.0 + 60.0 * bench.scale))
+        continued = now()
+        for life in workers:
+            life.signal(signal.SIGCONT)
+        pauses.append((stopped, continued))
+        bench.injections += 1
+        time.sleep(3.0)
+    found, ledgers = bench.finish(lease)
+    for stopped, continued in pauses:
+        # Slots that were surely not served before, and surely late after.
+        for schedule, entries in ledgers.items():
+            ran = [
+                e
+                for e in entries
+                if e.status == "ran" and stopped + SECOND < e.timestamp < continued - SECOND / 4
+            ]
+            bench.verdict.expect("I1", len(ran) <= 1, f"{schedule}: {len(ran)} catch-up runs")
+            created = [
+                run
+                for run in found
+                if run.schedule_id == schedule
+                and continued <= run.created_at < continued + 2 * SECOND
+            ]
+            # A buffered one, the late one, and those of the next two seconds.
+            text = f"{schedule}: a burst of {len(created)} runs"
+            bench.verdict.expect("I1", len(created) <= 4, text)
+
+
+def f20(bench: Bench) -> None:
+    """No write beyond 128 KiB of a file succeeds, for seconds; then there is space again."""
+    life = bench.start("--lease", 2).ready()
+    bench.create_digests()
+    limit = 128 * 1024
+    for _ in range(bench.times(20, 2)):
+        # Files are longer than the limit then, whatever a checkpoint does in between.
+        for _ in range(40):
+            bench.invoke(payload={"filler": "x" * 8_000})
+        _, hard = resource.prlimit(life.pid, resource.RLIMIT_FSIZE)
+        before = bench.oracle.stat().st_size
+        resource.prlimit(life.pid, resource.RLIMIT_FSIZE, (max(limit, before + limit), hard))
+        for _ in range(20):
+            bench.invoke(payload={"filler": "x" * 8_000})
+            time.sleep(bench.random.uniform(0.05, 0.25))
+        bench.verdict.expect("I7", life.is_alive(), "a full disk has ended the worker")
+        resource.prlimit(life.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+        last = bench.invoke()
+        until(lambda job=last: bench.status(job) == "succeeded", 30)
+        bench.verdict.expect("I4", bench.status(last) == "succeeded", "it doesn't recover")
+        bench.injections += 1
+    said = life.errors.read_text()
+    bench.verdict.expect("I12", "full" in said or "database" in said, "nothing was said about it")
+    bench.finish(helper=False)
+
+
+def f24(bench: Bench) -> None:
+    """A handler blocks the event loop for three leases."""
+    lease = 1.0
+    for _ in range(bench.times(25, 1)):
+        life = bench.start("--lease", lease, "--block", 3 * lease).ready()
+        if not bench.digests:
+            bench.create_digests()
+        time.sleep(1.0)
+        job = bench.invoke("blocker")
+        begun = until(lambda job=job: bench.lines("before", job, "block"))
+        bench.verdict.expect("I4", begun, f"{job} doesn't begin")
+        since = now()
+        time.sleep(1.2 * lease)
+        alone = now()
+        other = bench.start("--lease", lease, "--block", 3 * lease).ready()
+        until(lambda job=job: bench.lines("after", job, "block"))
+        until(lambda job=job: bench.status(job) == "succeeded")
+        count = len(bench.lines("before", job, "block"))
+        bench.verdict.expect("I5", count == 1, f"{job}: executed {count} times")
+        # While it was alone and its loop blocked, each schedule had its runs created in time.
+        for run in runs.sync.list(bench.client, since=since - LATE, limit=None):
+            if run.timestamp is None or not since < run.timestamp < alone:
+                continue
+            late = run.created_at - run.timestamp
+            bench.verdict.expect("I1", late < SECOND, f"{run.id} was created {late} late")
+        said = life.errors.read_text()
+        bench.verdict.expect("I12", "blocker" in said, "nobody was warned")
+        bench.injections += 1
+        life.term()
+        other.term()
+    bench.finish()
+
+
+POISONS = (
+    '{"cron":"61 * * * *","timezone":"UTC"}',
+    '{"every_us":1000000,"timezone":"Mars/Olympus"}',
+    "not json",
+    "",
+    '{"every_us":-5,"timezone":"UTC"}',
+    "[" * 5_000,
+)
+
+
+def f33(bench: Bench) -> None:
+    """A stored schedule is damaged under a running worker."""
+    bench.start("--lease", 2).ready()
+    for number in range(bench.times(60, len(POISONS))):
+        victim, healthy = bench.create_digests(2)
+        until(lambda id=victim: bench._last_slot(id) is not None)
+        poison = POISONS[number % len(POISONS)]
+        bench.excluded.add(victim)
+        bench.sql("UPDATE schedule SET spec = ? WHERE id = ?", poison, victim)
+        bench.injections += 1
+
+        def is_broken(id: str = victim) -> bool:
+            found = [s for s in schedules.sync.list(bench.client) if s.id == id]
+            return bool(found) and found[0].status == "broken" and bool(found[0].note)
+
+        # With its reason, and to be seen in a list beside the others.
+        seen = until(is_broken, 10)
+        what = f"{victim} with spec {poison[:50]!r}"
+        bench.verdict.expect("I12", seen, f"{what} isn't seen to be broken")
+        here = now()
+        goes_on = until(lambda id=healthy, t=here: (bench._last_slot(id) or t) > t, 10)
+        bench.verdict.expect("I7", goes_on, f"beside {what} another stands still")
+        if number >= 12:
+            schedules.sync.pause(bench.client, healthy)
+    bench.finish(2.0, helper=False)
+
+
+# How the worker program can end, and its return code then.
+EXITS = {
+    "return": 0,
+    "raise": 1,
+    "leave": 0,
+    "sys-exit": 3,
+    "os-exit": 4,
+    "loop-stop": 1,
+    "atexit": 0,
+    "atexit-close": 0,
+    "daemon-thread": 0,
+}
+
+
+def f40(bench: Bench) -> None:
+    """The program ends, in many ways, while runs are under way."""
+    names = list(EXITS)
+    for number in range(bench.times(500, len(names) * 2)):
+        name = names[number % len(names)]
+        is_sync = ("--sync",) if number // len(names) % 2 else ()
+        life = bench.start("--exit", name, "--drain", 0.3, "--hold", 60, *is_sync).ready()
+        job = bench.invoke()
+        until(lambda job=job: bench.lines("before", job, "b"), 10)
+        begun = time.monotonic()
+        life.tell()
+        life.ends(EXITS[name], patience=20)
+        took = time.monotonic() - begun
+        bench.verdict.expect("I11", took < 5, f"{name} {is_sync}: it took {took:.1f} s to end")
+        bench.injections += 1
+    bench.finish()
+
+
+def f41(bench: Bench) -> None:
+    """SIGTERM: while a handler hangs, while one finishes, and during the start."""
+    lease = 15.0
+    for _ in range(bench.times(25, 1)):
+        # Hangs: drained for a while, then released, and taken over without waiting for the lease.
+        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
+        other = bench.start("--lease", lease).ready()
+        sent = time.time()
+        took = life.term()
+        bench.verdict.expect("I11", took < 4, f"draining took {took:.1f} s")
+        check_takeover(bench, job, sent, 0.4, took + 2)
+        other.term()
+        # Finishes in its grace time, where it began.
+        life, job = held(bench, "--lease", lease, "--hold", 1)
+        life.term()
+        begun = bench.lines("before", job, "b")
+        bench.verdict.expect("I11", len(begun) == 1, f"{job}: began {len(begun)} times")
+        bench.verdict.expect("I11", bench.status(job) != "running", f"{job} was left as it was")
+        # A second signal waits no longer.
+        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
+        life.signal(signal.SIGTERM)
+        time.sleep(bench.random.uniform(0.2, 0.6))
+        took = life.term()
+        bench.verdict.expect("I11", took < 4, f"the second signal took {took:.1f} s")
+        bench.injections += 4
+        # At any moment of the start.
+        for _ in range(3):
+            life = bench.start()
+            time.sleep(bench.random.uniform(0.0, 0.6))
+            life.signal(signal.SIGTERM)
+            # Before Python has come to the handler, the signal's own effect.
+            code = life.ends(0, -signal.SIGTERM)
+            text = "it had begun to work, and was killed by the signal"
+            bench.verdict.expect("I11", code == 0 or not life.said_ready(), text)
+            bench.injections += 1
+    bench.finish()
+
+
 FAULTS: dict[str, Callable[[Bench], None]] = {
     "F1": f1,
+    "F4": f4,
+    "F6": f6,
+    "F7": f7,
+    "F8": f8,
+    "F20": f20,
+    "F24": f24,
+    "F33": f33,
+    "F40": f40,
+    "F41": f41,
 }
 
 

@@ -46,7 +46,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hold", type=float, default=0.0, help="how long step b of a job takes")
     parser.add_argument("--sync", action="store_true", help="step b is a sync function")
     parser.add_argument("--block", type=float, default=0.0, help="how long a blocker blocks")
-    parser.add_argument("--exit", default="run", help="how the program ends")
+    parser.add_argument("--exit", default="run", help="how it ends: EXITS in `run.py`")
     return parser.parse_args()
 
 
@@ -110,7 +110,7 @@ async def digest(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
 async def blocker(ctx: WorkflowContext) -> None:
     """Blocks the event loop."""
     note("before", ctx.run_id, "block", ctx.attempt)
-    time.sleep(OPTIONS.block)  # noqa: ASYNC251  the fault itself
+    time.sleep(OPTIONS.block)  # noqa: ASYNC251 -- the fault itself
     note("after", ctx.run_id, "block", ctx.attempt)
 
 
@@ -188,20 +188,6 @@ def in_daemon_thread() -> None:
 
     threading.Thread(target=lambda: asyncio.run(work()), daemon=True).start()
     sys.stdin.readline()
-
-
-# How the program ends, and its return code then.
-EXITS = {
-    "return": 0,
-    "raise": 1,
-    "leave": 0,
-    "sys-exit": 3,
-    "os-exit": 4,
-    "loop-stop": 1,
-    "atexit": 0,
-    "atexit-close": 0,
-    "daemon-thread": 0,
-}
 
 
 def main() -> None:
