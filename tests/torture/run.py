@@ -154,6 +154,7 @@ class Bench:
         self.jobs: set[str] = set()
         self.digests: set[str] = set()
         self.excluded: set[str] = set()
+        self.ticks = 4
 
     def __enter__(self) -> Bench:
         return self
@@ -173,6 +174,7 @@ class Bench:
         return max(least, round(full * self.scale))
 
     def start(self, *options: object) -> Life:
+        options = (*options, "--ticks", self.ticks)
         self.lives.append(Life(self, len(self.lives), *map(str, options)))
         return self.lives[-1]
 
@@ -328,7 +330,7 @@ def check_takeover(bench: Bench, job: str, since: float, least: float, most: flo
 
 def f6(bench: Bench) -> None:
     """A worker dies in a step; one that lives takes over when the lease is over."""
-    for number in range(bench.times(25, 2)):
+    for number in range(bench.times(25)):
         lease = (1.0, 2.0, 3.0)[number % 3]
         life, job = held(bench, "--lease", lease, "--hold", 60)
         other = bench.start("--lease", lease).ready()
@@ -346,7 +348,7 @@ def f7(bench: Bench) -> None:
     """A worker is stopped for three leases and comes back, when another has its runs."""
     lease = 1.0
     number = 0
-    while bench.injections - bench.locked < bench.times(25, 2):
+    while bench.injections - bench.locked < bench.times(25):
         number += 1
         is_sync = number % 2 == 1
         # Async: asleep in the step when it is stopped, cancelled when it is back. Sync: the
@@ -392,6 +394,23 @@ def f7(bench: Bench) -> None:
         until(lambda job=third: bench.status(job) == "succeeded")
         verdict.expect("I7", bench.status(third) == "succeeded", "back, and doesn't work")
         life.term()
+        bench.injections += 1
+    bench.finish()
+
+
+def f7b(bench: Bench) -> None:
+    """As F7, and always suspended between two steps: back, it must not begin what is done."""
+    lease = 1.0
+    for _ in range(bench.times(25)):
+        life, job = held(bench, "--lease", lease, "--hold", 1.0, "--stop")
+        other = bench.start("--lease", lease).ready()
+        done = until(lambda job=job: bench.status(job) == "succeeded", 20)
+        bench.verdict.expect("I4", done, f"{job}: not taken over")
+        life.signal(signal.SIGCONT)
+        last = bench.invoke()
+        until(lambda job=last: bench.status(job) == "succeeded")
+        other.term()
+        life.kill()
         bench.injections += 1
     bench.finish()
 
@@ -606,6 +625,7 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
     "F4": f4,
     "F6": f6,
     "F7": f7,
+    "F7b": f7b,
     "F8": f8,
     "F20": f20,
     "F24": f24,
@@ -615,11 +635,14 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def torture(name: str, scale: float, seed: int, keep: Path | None) -> tuple[int, Verdict]:
+def torture(
+    name: str, scale: float, seed: int, ticks: int, keep: Path | None
+) -> tuple[int, Verdict]:
     """One fault in a folder of its own."""
     verdict = Verdict()
     folder = Path(tempfile.mkdtemp(prefix=f"polos-{name}-", dir=keep))
     with Bench(folder, scale, seed, verdict) as bench:
+        bench.ticks = ticks
         try:
             FAULTS[name](bench)
         except (AssertionError, PolosError) as error:
@@ -636,6 +659,7 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", help=f"of {', '.join(FAULTS)}; all by default")
     parser.add_argument("--scale", default="short", help="short, full, or a factor of full")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--ticks", type=int, default=4, help="schedules declared by the workers")
     parser.add_argument("--keep", type=Path, help="keep all folders, under this one")
     options = parser.parse_args()
     named = {"short": SHORT, "full": 1.0}
@@ -654,7 +678,7 @@ def main() -> int:
     all_violations: list[str] = []
     for name in names:
         start = time.monotonic()
-        injections, verdict = torture(name, scale, seed, options.keep)
+        injections, verdict = torture(name, scale, seed, options.ticks, options.keep)
         invariants = ", ".join(
             f"{invariant} ({count})"
             for invariant, count in sorted(verdict.checked.items(), key=lambda i: int(i[0][1:]))

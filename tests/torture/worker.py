@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,7 +33,6 @@ from polos import (
 )
 
 STEPS = ("a", "b", "c")
-TICKS = 4
 PERIOD = timedelta(seconds=1)
 
 
@@ -46,6 +46,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--hold", type=float, default=0.0, help="how long step b of a job takes")
     parser.add_argument("--sync", action="store_true", help="step b is a sync function")
     parser.add_argument("--block", type=float, default=0.0, help="how long a blocker blocks")
+    parser.add_argument("--stop", action="store_true", help="SIGSTOP itself before step c")
+    parser.add_argument("--ticks", type=int, default=4, help="how many schedules are declared")
     parser.add_argument("--exit", default="run", help="how it ends: EXITS in `run.py`")
     return parser.parse_args()
 
@@ -96,8 +98,14 @@ async def job(ctx: WorkflowContext, payload: Any) -> list[str]:
     return [
         await step(ctx, "a"),
         await step(ctx, "b", OPTIONS.hold, OPTIONS.sync),
-        await step(ctx, "c"),
+        await step(ctx, "c") if not OPTIONS.stop else await stopped(ctx),
     ]
+
+
+async def stopped(ctx: WorkflowContext) -> str:
+    """The process is suspended between two steps."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return await step(ctx, "c")
 
 
 @workflow(id="digest", schedule=True)
@@ -119,7 +127,7 @@ async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
     return [await step(ctx, name) for name in STEPS]
 
 
-for number in range(TICKS):
+for number in range(OPTIONS.ticks):
     workflow(id=f"tick-{number}", schedule={"every": PERIOD})(tick)
 
 
@@ -142,12 +150,22 @@ async def run() -> None:
     """Until a signal comes."""
     client = PolosClient(OPTIONS.database)
     task = asyncio.ensure_future(made(client).run())
-    declared: list[Schedule] = []
-    while not task.done() and not any(schedule.worker_available for schedule in declared):
+    known: list[Schedule] = []
+    while not task.done() and not any(s.worker_available for s in known):
         await asyncio.sleep(0.01)
-        declared = await schedules.list(client, workflow="tick-0")
+        known = await schedules.list(client, owner="torture")
     ready()
     await task
+
+
+async def run_quietly() -> None:
+    """Until a signal comes, without a schedule by which to see that it has begun."""
+    worker = made(PolosClient(OPTIONS.database))
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    async with worker:
+        ready()
+        await ended.wait()
 
 
 async def managed(how: str) -> None:
@@ -194,7 +212,7 @@ def main() -> None:
     """Work, and end as asked."""
     how = OPTIONS.exit
     if how == "run":
-        asyncio.run(run())
+        asyncio.run(run() if OPTIONS.ticks else run_quietly())
     elif how == "daemon-thread":
         in_daemon_thread()
     elif how in ("return", "raise"):
