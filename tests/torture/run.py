@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
@@ -17,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -201,7 +199,8 @@ class Bench:
         """
         script = (
             "import sqlite3, sys\n"
-            "file = sqlite3.connect(sys.argv[1], timeout=float(sys.argv[2]), isolation_level=None)\n"
+            "patience = float(sys.argv[2])\n"
+            "file = sqlite3.connect(sys.argv[1], timeout=patience, isolation_level=None)\n"
             "file.execute('BEGIN IMMEDIATE')\n"
             "file.execute(sys.argv[3], sys.argv[4:])\n"
             "file.execute('COMMIT')\n"
@@ -242,11 +241,11 @@ class Bench:
         verdict.expect("I7", until(is_on_time), "the clock of some schedule stands still")
         for schedule in active():
             schedules.sync.pause(self.client, schedule.id)
-        # `upcoming` is what is settled at the pause.
+        # What was settled at the pause; nothing comes due any more.
         ends = {
             schedule.id: entry + SECOND
             for schedule in schedules.sync.list(self.client, status="paused")
-            if (entry := self._last_slot(schedule.id)) is not None
+            if (entry := self.last_slot(schedule.id)) is not None
         }
         for id, end in ends.items():
             verdict.expect("I1", end > now() - LATE, f"the last slot of {id} is before {end}")
@@ -264,7 +263,7 @@ class Bench:
             verdict.expect("I7", not last.is_alive(), "a worker is left")
         return checked
 
-    def _last_slot(self, schedule: str) -> datetime | None:
+    def last_slot(self, schedule: str) -> datetime | None:
         newest = schedules.sync.history(self.client, schedule, limit=1)
         return newest[0].until if newest else None
 
@@ -528,7 +527,7 @@ def f33(bench: Bench) -> None:
     bench.start("--lease", 2).ready()
     for number in range(bench.times(60, len(POISONS))):
         victim, healthy = bench.create_digests(2)
-        until(lambda id=victim: bench._last_slot(id) is not None)
+        until(lambda id=victim: bench.last_slot(id) is not None)
         poison = POISONS[number % len(POISONS)]
         bench.excluded.add(victim)
         bench.sql("UPDATE schedule SET spec = ? WHERE id = ?", poison, victim)
@@ -543,7 +542,7 @@ def f33(bench: Bench) -> None:
         what = f"{victim} with spec {poison[:50]!r}"
         bench.verdict.expect("I12", seen, f"{what} isn't seen to be broken")
         here = now()
-        goes_on = until(lambda id=healthy, t=here: (bench._last_slot(id) or t) > t, 10)
+        goes_on = until(lambda id=healthy, t=here: (bench.last_slot(id) or t) > t, 10)
         bench.verdict.expect("I7", goes_on, f"beside {what} another stands still")
         if number >= 12:
             schedules.sync.pause(bench.client, healthy)
