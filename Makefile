@@ -21,12 +21,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-rust test-python torture lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
 	@echo 'make test    build, install into .venv, and run all tests'
+	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'
@@ -52,6 +53,10 @@ test-rust: install
 test-python: install
 	@echo 'testing the package (pytest)'
 	@$(BIN)/python -m pytest $(PYTEST)
+
+# TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
+torture: install
+	@$(BIN)/python tests/torture/run.py $(TORTURE)
 
 lint: install
 	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \

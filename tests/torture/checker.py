@@ -1,0 +1,186 @@
+"""Judges what was left behind: the testimony of the steps against what the public API says."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
+
+STEPS = ("a", "b", "c")
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+PAGE = 1_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """One testimony."""
+
+    place: int
+    kind: str
+    run: str
+    step: str
+    attempt: int
+    pid: int
+    time: float
+    token: str
+
+
+def testimony(oracle: Path) -> list[Line]:
+    """All lines, in the order in which they were written."""
+    if not oracle.exists():
+        return []
+    lines = []
+    for place, text in enumerate(oracle.read_text().split("\n")[:-1]):
+        kind, run, step, attempt, pid, time, token = text.split(" ")
+        lines.append(Line(place, kind, run, step, int(attempt), int(pid), float(time), token))
+    return lines
+
+
+class Verdict:
+    """Which invariants were checked, on how much, and what violates them."""
+
+    def __init__(self) -> None:
+        self.checked: Counter[str] = Counter()
+        self.violations: list[str] = []
+
+    def expect(self, invariant: str, holds: object, text: str) -> None:
+        """Count a check, and what it finds."""
+        self.checked[invariant] += 1
+        if not holds:
+            self.violations.append(f"{invariant}: {text}")
+
+
+def history(client: PolosClient, schedule: str) -> Iterator[LedgerEntry]:
+    """All entries, newest first."""
+    before = None
+    while True:
+        page = schedules.sync.history(client, schedule, limit=PAGE, before=before)
+        yield from page
+        if len(page) < PAGE:
+            return
+        before = page[-1].timestamp
+
+
+def check_slots(
+    verdict: Verdict, schedule: Schedule, entries: list[LedgerEntry], until: datetime
+) -> None:
+    """I1: each slot from creation until ``until`` has exactly one fate. I2: nothing else has."""
+    period = schedule.every
+    assert period is not None
+    fates: Counter[datetime] = Counter()
+    for entry in entries:
+        verdict.expect(
+            "I1",
+            entry.until == entry.timestamp + period * (entry.count - 1),
+            f"{schedule.key}: {entry} doesn't say how many slots it stands for",
+        )
+        for number in range(entry.count):
+            fates[entry.timestamp + period * number] += 1
+        verdict.expect(
+            "I2",
+            (entry.timestamp - EPOCH) % period == timedelta(0)
+            and entry.timestamp > schedule.created_at,
+            f"{schedule.workflow} {schedule.key}: {entry.timestamp} is no slot of it",
+        )
+    slot = schedule.created_at - (schedule.created_at - EPOCH) % period + period
+    while slot < until:
+        verdict.expect(
+            "I1",
+            fates[slot] == 1,
+            f"{schedule.workflow} {schedule.key}: slot {slot} has {fates[slot]} fates",
+        )
+        slot += period
+    for slot, count in fates.items():
+        verdict.expect("I1", count == 1, f"{schedule.workflow}: slot {slot} has {count} fates")
+
+
+def check_runs(
+    verdict: Verdict,
+    found: list[Run],
+    known: dict[str, Schedule],
+    ledgers: dict[str, list[LedgerEntry]],
+) -> None:
+    """I2: a run without a slot. I1: a slot that ran without a run. I4: a run without an end."""
+    ran = {
+        (id, entry.timestamp): entry.run_id
+        for id, entries in ledgers.items()
+        for entry in entries
+        if entry.status == "ran"
+    }
+    slots: Counter[tuple[str, datetime]] = Counter()
+    for run in found:
+        verdict.expect("I4", run.finished_at is not None, f"run {run.id} is {run.status}")
+        if run.schedule_id is None or run.schedule_id not in known:
+            verdict.expect("I2", run.schedule_id is None, f"{run.id}: schedule is unknown")
+            continue
+        assert run.timestamp is not None
+        place = run.schedule_id, run.timestamp
+        slots[place] += 1
+        verdict.expect("I2", ran.get(place) == run.id, f"run {run.id} isn't in the ledger")
+        verdict.expect("I1", slots[place] == 1, f"slot {place} has {slots[place]} runs")
+        verdict.expect("I1", run.status == "succeeded", f"{run.id}: {run.status}, {run.error}")
+    for place, id in ran.items():
+        verdict.expect("I1", slots[place] == 1, f"ledger: {place} ran as {id}, which isn't there")
+
+
+def check_steps(verdict: Verdict, lines: list[Line], found: list[Run]) -> None:
+    """I3: a step that began again although recorded. I5: two results of one step."""
+    recorded: dict[tuple[str, str], str] = {}
+    returned: dict[tuple[str, str], set[str]] = defaultdict(set)
+    ids = {run.id for run in found}
+    for line in lines:
+        place = line.run, line.step
+        verdict.expect("I2", line.run in ids, f"{line.run} was executed and isn't there")
+        if line.kind == "before":
+            verdict.expect("I3", place not in recorded, f"{place} began again at {line.time}")
+        elif line.kind == "after":
+            returned[place].add(line.token)
+        elif line.kind == "ack":
+            first = recorded.setdefault(place, line.token)
+            verdict.expect("I5", first == line.token, f"{place}: {first} and {line.token}")
+            verdict.expect("I3", first in returned[place], f"{place}: {first} from nowhere")
+    for run in found:
+        if run.status == "succeeded" and run.workflow != "blocker":
+            tokens = [recorded.get((run.id, step)) for step in STEPS]
+            verdict.expect("I5", run.result == tokens, f"{run.id}: {run.result}, not {tokens}")
+
+
+def check_file(verdict: Verdict, database: Path) -> None:
+    """I6: the file is sound."""
+    with closing(sqlite3.connect(database)) as connection:
+        for pragma in ("integrity_check", "foreign_key_check"):
+            answer = connection.execute(f"PRAGMA {pragma}").fetchall()
+            verdict.expect("I6", answer in ([("ok",)], []), f"{pragma}: {answer[:5]}")
+
+
+def check_all(
+    verdict: Verdict,
+    client: PolosClient,
+    oracle: Path,
+    until: dict[str, datetime],
+    created_runs: set[str],
+    created_schedules: set[str],
+) -> tuple[list[Run], dict[str, list[LedgerEntry]]]:
+    """All of it but the file; gives runs and ledgers for a fault's own questions.
+
+    :param until: the schedules whose slots are checked, and until when.
+    """
+    found = runs.sync.list(client, limit=None)
+    known = {schedule.id: schedule for schedule in schedules.sync.list(client)}
+    ledgers = {id: list(history(client, id)) for id in known}
+    for id, end in until.items():
+        check_slots(verdict, known[id], ledgers[id], end)
+    check_runs(verdict, found, known, ledgers)
+    check_steps(verdict, testimony(oracle), found)
+    ids = {run.id for run in found}
+    for run in created_runs:
+        verdict.expect("I10", run in ids, f"run {run} was acknowledged and isn't there")
+    for schedule in created_schedules:
+        verdict.expect("I10", schedule in known, f"schedule {schedule} was acknowledged")
+    return found, ledgers

@@ -1,0 +1,95 @@
+"""The checker isn't blind: it sees each kind of damage."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polos import LedgerEntry, Run, Schedule
+
+SECOND = 1_000_000
+START = 1_000 * SECOND
+
+
+@pytest.fixture(scope="module")
+def checker() -> Any:
+    path = Path(__file__).with_name("checker.py")
+    spec = importlib.util.spec_from_file_location("torture_checker", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+RUN = Run._from_core({"id": "r", "workflow": "job", "status": "failed", "created_at": START})
+
+
+@pytest.mark.parametrize(
+    ("testimony", "violated"),
+    [
+        ("before r a -/after r a x/ack r a x/ack r a x", set()),
+        ("before r a -/after r a x/before r a -/after r a y/ack r a y", set()),
+        ("before r a -/after r a x/ack r a x/before r a -", {"I3"}),
+        ("before r a -/after r a x/ack r a x/after r a y/ack r a y", {"I5"}),
+        ("before r a -/ack r a x", {"I3"}),
+        ("before other a -", {"I2"}),
+    ],
+)
+def test_what_steps_testify(
+    checker: Any, tmp_path: Path, testimony: str, violated: set[str]
+) -> None:
+    oracle = tmp_path / "oracle.txt"
+    lines = [line.split(" ") for line in testimony.split("/")]
+    oracle.write_text("".join(f"{k} {r} {s} 1 7 0.5 {token}\n" for k, r, s, token in lines))
+    verdict = checker.Verdict()
+    checker.check_steps(verdict, checker.testimony(oracle), [RUN])
+    assert {text.partition(":")[0] for text in verdict.violations} == violated
+
+
+@pytest.mark.parametrize(
+    ("slots", "violated"),
+    [
+        ([(1, 1), (2, 2), (4, 1)], set()),
+        ([(1, 1), (4, 1)], {"I1"}),
+        ([(1, 1), (2, 3), (4, 1)], {"I1"}),
+        ([(1, 1), (2, 2)], {"I1"}),
+        ([(-1, 1), (1, 4)], {"I2"}),
+        ([(1, 4), (1.5, 1)], {"I2"}),
+    ],
+)
+def test_what_became_of_slots(
+    checker: Any, slots: list[tuple[float, int]], violated: set[str]
+) -> None:
+    schedule = Schedule._from_core(
+        {
+            "id": "s",
+            "workflow": "tick",
+            "key": "k",
+            "every": SECOND,
+            "status": "active",
+            "created_at": START,
+            "updated_at": START,
+        }
+    )
+    entries = [
+        LedgerEntry._from_core(
+            {
+                "timestamp": START + int(slot * SECOND),
+                "until": START + int((slot + count - 1) * SECOND),
+                "count": count,
+                "status": "missed",
+            }
+        )
+        for slot, count in slots
+    ]
+    verdict = checker.Verdict()
+    end = checker.EPOCH + timedelta(seconds=1_005)
+    checker.check_slots(verdict, schedule, entries, end)
+    assert {text.partition(":")[0] for text in verdict.violations} == violated
