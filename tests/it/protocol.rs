@@ -22,6 +22,7 @@ const SLOTS: u8 = 2;
 
 /// The parts of the protocol that can be left out.
 #[derive(Copy, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 struct Rules {
     /// A write of a handler is refused unless its token is the run's.
     is_fenced: bool,
