@@ -4,6 +4,7 @@ mod calendar;
 mod cron;
 mod engine;
 mod plan;
+mod protocol;
 mod sim;
 mod store;
 mod tidy;
