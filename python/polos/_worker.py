@@ -34,7 +34,13 @@ from polos.context import (
 from polos.context import (
     _log as _run_log,
 )
-from polos.exceptions import CodeChangedError, HandlerParked, RunTimeoutError, SerializationError
+from polos.exceptions import (
+    CodeChangedError,
+    HandlerParked,
+    RunTimeoutError,
+    SerializationError,
+    StoreUnavailableError,
+)
 from polos.hooks import MissedSlots, RunFailure
 from polos.payload import SchedulePayload
 
@@ -54,6 +60,9 @@ _EXCLUDED_MAX = 4_000
 # A handler that sleeps for longer gives up its task and its place, and is entered again when it
 # is time. Below, that would cost more than it saves.
 _PARK_MIN_US = 5_000_000
+
+# How long to wait before the database is asked again whether a claim is valid.
+_CONFIRM_AGAIN_US = 500_000
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
@@ -496,6 +505,28 @@ class ActiveRun:
         )
 
     # -- for steps ----------------------------------------------------------------------------
+
+    async def confirm_claim(self) -> None:
+        """Before something is executed: make sure that the run is still ours.
+
+        Usually a look at the time of the worker's last sign of life. When the process was stopped
+        for longer than its lease, others may have gone on with the run, and only the database
+        knows.
+        """
+        core = self._executor.core
+        assert core is not None
+        client = self._executor.client
+        while not core.is_trusted():
+            try:
+                stands = await client._ask("claim_stands", run=self.run_id, token=self.token)
+            except StoreUnavailableError:
+                # Not knowing is no reason to execute, nor to fail: it has been said, and passes.
+                await self._executor.timer(_CONFIRM_AGAIN_US)
+                continue
+            if not stands:
+                self.stop("lease_lost")
+                raise lease_lost(self.run_id)
+            return
 
     def check_same_code(self, step: str | None) -> None:
         """A resumed run that comes to a new step, or to its end, has to have reached every step

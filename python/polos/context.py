@@ -270,6 +270,7 @@ class Steps:
             None if timeout is None else duration(f"step `{name}`, timeout", timeout, zero=False)
         )
         while True:
+            await active.confirm_claim()
             started_at = active.now()
             error: BaseException
             try:

@@ -106,6 +106,11 @@ pub enum Request {
     AwaitRun {
         id: String,
     },
+    /// Whether a claim is still valid.
+    ClaimStands {
+        run: String,
+        token: i64,
+    },
     PreviousResult {
         schedule_id: String,
         before: String,

@@ -6,7 +6,7 @@ use super::view::{RunView, WorkerView, to_json};
 use crate::engine::commit::Outcome;
 use crate::error::Error;
 use crate::host;
-use crate::model::{NewRun, Origin, Run, RunId, RunState};
+use crate::model::{NewRun, Origin, Run, RunId, RunState, Token};
 use crate::store::{Answer, Command, RunFilter, Store};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -125,6 +125,11 @@ fn state_change(command: Command) -> Course {
             other => unreachable!("a change of state is answered with the state, not {other:?}"),
         }),
     )
+}
+
+pub(super) fn claim_stands(counter: &Counter, run: &str, token: i64) -> Result<Course, Error> {
+    let standing = counter.store.claims_stand(&[(run.into(), Token(token))])?;
+    Ok(Course::Answered(to_json(&standing.first())))
 }
 
 pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {

@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Newest runs of each schedule that are kept whatever their age.
@@ -57,6 +58,8 @@ pub struct WorkerCore {
     sender: Sender<Message>,
     workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     drive: Drive,
+    sign_of_life: Arc<AtomicU64>,
+    lease: Duration,
     starter_pid: u32,
 }
 
@@ -107,10 +110,12 @@ impl WorkerCore {
             retention_keep: RETENTION_KEEP,
             batch_max: setup.batch_max,
         };
+        let lease = config.lease;
         bury_the_dead(&inner, now)?;
         let over = Arc::clone(&line);
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
+        let sign_of_life = engine.sign_of_life();
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.turn(inner.clock.now());
@@ -128,7 +133,7 @@ impl WorkerCore {
                 let _ = changes.send(Message::Changed);
             }
         }));
-        Ok(Self { inner, sender, workflows, drive, starter_pid: std::process::id() })
+        Ok(Self { inner, sender, workflows, drive, sign_of_life, lease, starter_pid: std::process::id() })
     }
 
     fn commit(&self, command: Command, done: impl FnOnce(Report) + Send + 'static) {
@@ -279,6 +284,13 @@ impl WorkerCore {
             let _ = sender.send(Message::Settled { run, token, is_accepted });
         });
         Ok(())
+    }
+
+    /// Whether this worker has shown that it lives within the lease, so that nobody can have taken its runs. If not
+    /// (the process was stopped, the machine slept), a claim has to be confirmed before anything is executed under it.
+    fn is_trusted(&self) -> bool {
+        let seen = Duration::from_micros(self.sign_of_life.load(Ordering::Acquire));
+        self.inner.clock.now().mono.saturating_sub(seen) < self.lease
     }
 
     /// Rings timer `id` after `delay` microseconds: `("ring", [id, ...])`.

@@ -16,6 +16,7 @@ use crate::store::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
@@ -135,6 +136,8 @@ pub struct Engine<S, D> {
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
     last_beat: Duration,
+    /// The same, in microseconds, for those who are about to execute something.
+    sign_of_life: Arc<AtomicU64>,
     /// When to sweep next; the first turn sets it.
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
@@ -181,6 +184,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             change_mark: None,
             last_poll: None,
             last_beat: Duration::ZERO,
+            sign_of_life: Arc::default(),
             next_sweep: None,
             has_ended_runs: false,
             last_look: None,
@@ -196,6 +200,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// The id that it is signed in with.
     pub fn worker(&self) -> &WorkerId {
         &self.worker
+    }
+
+    /// When it last showed that it lives, in microseconds of its steady clock; shared, and kept up to date.
+    pub fn sign_of_life(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sign_of_life)
     }
 
     /// Whether it has signed in.
@@ -336,7 +345,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         })?;
         self.has_entered = true;
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
-        self.last_beat = now.mono;
+        self.note_sign_of_life(now);
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;
         self.must_look_around = true;
@@ -361,9 +370,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
             Err(Rejection::WorkerGone) => self.lose_everything(),
-            Ok(_) | Err(_) => self.last_beat = now.mono,
+            Ok(_) | Err(_) => self.note_sign_of_life(now),
         }
         Ok(())
+    }
+
+    fn note_sign_of_life(&mut self, now: Now) {
+        self.last_beat = now.mono;
+        let micros = u64::try_from(now.mono.as_micros()).unwrap_or(u64::MAX);
+        self.sign_of_life.store(micros, Ordering::Release);
     }
 
     fn beat_interval(&self) -> Duration {
@@ -689,7 +704,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return;
         }
         // The claim counted as a sign of life.
-        self.last_beat = now.mono;
+        self.note_sign_of_life(now);
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
