@@ -422,9 +422,9 @@ def f8(bench: Bench) -> None:
     pauses = []
     for _ in range(bench.times(5, 1)):
         time.sleep(bench.random.uniform(2.0, 3.0))
-        stopped = now()
         for life in workers:
             life.signal(signal.SIGSTOP)
+        stopped = now()  # when the last one was: the harness may be held up before
         time.sleep(bench.random.uniform(6.0, 6.0 + 60.0 * bench.scale))
         continued = now()
         for life in workers:
