@@ -2,15 +2,14 @@
 //! put items into the queue and ring once per batch, and the loop's own thread fetches them.
 
 use super::errors::to_exception;
+use crate::engine::bell::BellQueue;
 use crate::engine::{Dispatcher, Notice, Stop, StopReason};
 use crate::error::Error;
 use crate::model::{ClaimedRun, StepState};
-use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Something for the loop.
 pub enum Item {
@@ -32,8 +31,7 @@ pub enum Item {
 
 /// What the queue shares between threads.
 pub struct Line {
-    items: Mutex<Vec<Item>>,
-    has_rung: AtomicBool,
+    queue: BellQueue<Item>,
     bell: Bell,
 }
 
@@ -47,19 +45,16 @@ enum Bell {
 impl Line {
     /// Adds an item and rings, unless it has rung and nobody has come yet.
     pub fn push(&self, item: Item) {
-        self.items.lock().push(item);
-        if !self.has_rung.swap(true, Ordering::SeqCst) {
-            match &self.bell {
-                #[cfg(unix)]
-                Bell::Socket(stream) => {
-                    // A full buffer has rung already; a closed one has nobody left to hear.
-                    let _ = std::io::Write::write(&mut &*stream, &[1]);
-                }
-                Bell::Thread(sender) => {
-                    let _ = sender.send(());
-                }
+        self.queue.push(item, || match &self.bell {
+            #[cfg(unix)]
+            Bell::Socket(stream) => {
+                // A full buffer has rung already; a closed one has nobody left to hear.
+                let _ = std::io::Write::write(&mut &*stream, &[1]);
             }
-        }
+            Bell::Thread(sender) => {
+                let _ = sender.send(());
+            }
+        });
     }
 }
 
@@ -101,7 +96,7 @@ impl Bridge {
     #[new]
     #[pyo3(signature = (ring=None))]
     fn new(ring: Option<Py<PyAny>>) -> PyResult<Self> {
-        let make = |bell| Arc::new(Line { items: Mutex::default(), has_rung: AtomicBool::new(false), bell });
+        let make = |bell| Arc::new(Line { queue: BellQueue::new(), bell });
         if let Some(ring) = ring {
             let (sender, receiver) = crossbeam_channel::unbounded();
             std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
@@ -138,15 +133,15 @@ impl Bridge {
 
     /// Everything that has arrived, in order, as `(kind, ...)` tuples.
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        // Hear the bell first: an item that comes after this rings again.
-        #[cfg(unix)]
-        if let Some(ear) = &self.ear {
-            let mut buffer = [0_u8; 64];
-            while matches!(std::io::Read::read(&mut &*ear, &mut buffer), Ok(count) if count == buffer.len()) {
+        let items = self.line.queue.drain(|| {
+            #[cfg(unix)]
+            if let Some(ear) = &self.ear {
+                let mut buffer = [0_u8; 64];
+                while matches!(std::io::Read::read(&mut &*ear, &mut buffer), Ok(count) if count == buffer.len())
+                {
+                }
             }
-        }
-        self.line.has_rung.store(false, Ordering::SeqCst);
-        let items = std::mem::take(&mut *self.line.items.lock());
+        });
         let list = PyList::empty(py);
         for item in items {
             list.append(convert(py, item)?)?;

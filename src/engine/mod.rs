@@ -4,11 +4,13 @@
 //! wants to be told again. [`driver`] turns it with the machine's clock on a thread of its own; simulations and virtual time turn it
 //! by hand. What crosses to the application goes through [`Dispatcher`], what is durable through [`crate::store::Store`].
 
+pub mod bell;
 pub mod commit;
 pub mod config;
 mod core;
 mod dispatch;
 pub mod driver;
+mod sync;
 pub mod timer;
 pub mod watch;
 

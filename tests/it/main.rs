@@ -1,5 +1,6 @@
 //! The single Rust integration binary.
 
+mod bell;
 mod calendar;
 mod cron;
 mod engine;

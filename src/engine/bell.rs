@@ -1,0 +1,39 @@
+//! A queue with a bell, between threads that must not wait and one that sleeps until it is rung for.
+
+use super::sync::{AtomicBool, Mutex, Ordering};
+
+/// Items on their way to the one that drains them. It is rung for once per batch, not once per item.
+pub struct BellQueue<T> {
+    items: Mutex<Vec<T>>,
+    has_rung: AtomicBool,
+}
+
+impl<T> BellQueue<T> {
+    /// Empty, and silent.
+    pub fn new() -> Self {
+        Self { items: Mutex::new(Vec::new()), has_rung: AtomicBool::new(false) }
+    }
+
+    /// Adds an item and rings, unless it has rung and nobody has come yet.
+    pub fn push(&self, item: T, ring: impl FnOnce()) {
+        self.items.lock().push(item);
+        if !self.has_rung.swap(true, Ordering::SeqCst) {
+            ring();
+        }
+    }
+
+    /// Takes what has arrived, in order; `hear` silences the bell. First the bell, then the flag, then the items: so
+    /// an item that comes after we looked rings again.
+    pub fn drain(&self, hear: impl FnOnce()) -> Vec<T> {
+        hear();
+        // A swap, not a store: with a store the model checker of the tests finds a sleeper that nobody wakes.
+        self.has_rung.swap(false, Ordering::SeqCst);
+        std::mem::take(&mut *self.items.lock())
+    }
+}
+
+impl<T> Default for BellQueue<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
