@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polos._arguments import count_of, one_of
-from polos._blocking import blocking, is_blocking
+from polos._blocking import blocking, is_blocking, run_blocking
 from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from polos.client import PolosClient
     from polos.models import RunStatus
 
-__all__ = ["RunHandle", "cancel", "get", "list", "retry", "sync"]
+__all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
 
 ResultT = TypeVar("ResultT")
 
@@ -49,6 +49,11 @@ class RunHandle(Generic[ResultT]):
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.id}>"
+
+    @property
+    def sync(self) -> SyncRunHandle[ResultT]:
+        """The same handle for code without an event loop: its methods block."""
+        return SyncRunHandle(self)
 
     async def result(self, timeout: float | timedelta | None = None) -> ResultT:
         """Wait for the end; gives what the handler returned.
@@ -104,6 +109,29 @@ class RunHandle(Generic[ResultT]):
     async def cancel(self) -> RunStatus:
         """Ask it to stop; see :func:`cancel`."""
         return await cancel(self._client, self.id)
+
+
+class SyncRunHandle(Generic[ResultT]):
+    """What :class:`RunHandle` does, blocking the calling thread."""
+
+    def __init__(self, handle: RunHandle[ResultT]) -> None:
+        self.id = handle.id
+        self._handle = handle
+
+    def __repr__(self) -> str:
+        return f"<SyncRunHandle {self.id}>"
+
+    def result(self, timeout: float | timedelta | None = None) -> ResultT:
+        """See :meth:`RunHandle.result`."""
+        return run_blocking(self._handle.result(timeout))
+
+    def status(self) -> RunStatus:
+        """See :meth:`RunHandle.status`."""
+        return run_blocking(self._handle.status())
+
+    def cancel(self) -> RunStatus:
+        """See :meth:`RunHandle.cancel`."""
+        return run_blocking(self._handle.cancel())
 
 
 def _decoded(run: dict[str, Any], result_type: Any) -> Any:
