@@ -171,7 +171,7 @@ def demo(
     seconds: Annotated[
         int,
         typer.Option(metavar="N", min=15, max=55, help="End after about this long at the latest."),
-    ] = 45,
+    ] = 55,
 ) -> None:
     """Show what polos does, in less than a minute."""
     from polos import demo

@@ -59,7 +59,7 @@ PATIENCE = 20.0
 CURTAIN = 5.0
 
 
-def main(seconds: int = 45) -> int:
+def main(seconds: int = 55) -> int:
     """Play it, ending after about ``seconds`` at the latest; 0 if all that is shown happened."""
     with tempfile.TemporaryDirectory(prefix="polos-demo-") as folder:
         return asyncio.run(_play(Path(folder), time.monotonic() + seconds))
