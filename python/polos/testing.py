@@ -44,8 +44,9 @@ async def clock(
     """A worker with the registered workflows, whose clock stands at ``start``.
 
     :param start: an aware datetime, or its ISO text.
-    :param options: those of :class:`polos.Worker`.
+    :param options: those of :class:`polos.Worker`; without ``retention``, everything is kept.
     """
+    options.setdefault("retention", None)
     if isinstance(start, str):
         try:
             start = datetime.fromisoformat(start)

@@ -7,7 +7,7 @@ use crate::engine::commit::GroupCommit;
 use crate::error::Error;
 use crate::model::RunId;
 use crate::store::{Answer, Command, Store, StoreError};
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;

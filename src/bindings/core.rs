@@ -9,7 +9,7 @@ use crate::clock::{Clock, ManualClock, SystemClock};
 use crate::engine::commit::GroupCommit;
 use crate::error::Error;
 use crate::store::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use pyo3::prelude::*;
 use serde::Deserialize;
 use std::path::PathBuf;

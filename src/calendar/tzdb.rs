@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use parking_lot::RwLock;
+use crate::sync::RwLock;
 
 use super::suggest;
 use super::zone::{Zone, ZoneError};

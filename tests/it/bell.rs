@@ -16,7 +16,7 @@ mod sync {
     pub use loom::sync::MutexGuard;
     pub use loom::sync::atomic::{AtomicBool, Ordering};
 
-    /// Without poison, as `parking_lot` has it.
+    /// Without poison, as the real one.
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

@@ -7,18 +7,22 @@ use std::path::{Path, PathBuf};
 
 /// What each layer may use besides itself. `error` is a leaf that folds the errors of the layers below it.
 const LAYERS: &[(&str, &[&str])] = &[
+    ("sync", &[]),
     ("cron", &[]),
-    ("calendar", &["cron"]),
+    ("calendar", &["cron", "sync"]),
     ("model", &["calendar", "cron"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
     // No `plan`: what a command means for a row is in `store::rules`, what should be commanded is decided above.
-    ("store", &["model", "calendar"]),
+    ("store", &["model", "calendar", "sync"]),
     ("host", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
-    ("engine", &["plan", "store", "model", "clock", "calendar"]),
-    ("api", &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host"]),
-    ("bindings", &["api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host"]),
+    ("engine", &["plan", "store", "model", "clock", "calendar", "sync"]),
+    ("api", &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync"]),
+    (
+        "bindings",
+        &["api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync"],
+    ),
 ];
 
 /// A file past this holds two nouns; one that is longer for a reason is listed.

@@ -15,7 +15,7 @@ use crate::calendar::Timestamp;
 use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use std::sync::Arc;
 use tables::Tables;
 

@@ -7,7 +7,7 @@ use super::file::{self, DatabaseFile};
 use super::patience::Patience;
 use super::schema::{APPLICATION_ID, Header, migrate, newest_version, other_application};
 use crate::store::StoreError;
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Result};
 use std::path::Path;

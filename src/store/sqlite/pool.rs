@@ -7,7 +7,7 @@ use super::open::{Purpose, abandon, connect, patiently};
 use super::read::View;
 use super::session::Session;
 use crate::store::StoreError;
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use rusqlite::{Connection, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

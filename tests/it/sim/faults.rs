@@ -11,7 +11,7 @@ use _polos::store::{
     Answer, Command, DueSchedule, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
     Wake,
 };
-use parking_lot::Mutex;
+use _polos::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use _polos::model::{
 };
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Patch, Rejection, Store};
-use parking_lot::Mutex;
+use _polos::sync::Mutex;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
