@@ -66,13 +66,12 @@ impl Condvar {
 
     /// Lets go of the lock, waits to be notified (or for no reason), and takes the lock again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        let held = guard.0.take().expect(HELD);
-        guard.0 = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The same, for `limit` at most.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, limit: Duration) -> Waited {
-        let held = guard.0.take().expect(HELD);
+        let Some(held) = guard.0.take() else { return Waited(false) };
         let (held, result) = self.0.wait_timeout(held, limit).unwrap_or_else(PoisonError::into_inner);
         guard.0 = Some(held);
         Waited(result.timed_out())
