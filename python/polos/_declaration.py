@@ -27,6 +27,7 @@ __all__ = [
     "OVERLAPS",
     "ScheduleDeclaration",
     "check_identifier",
+    "core_spec",
     "normalise_schedule",
 ]
 
@@ -115,6 +116,17 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
             f"{shown(options['start_at'].isoformat())}"
         )
     return spec
+
+
+def core_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`normalise_schedule` gives, as the core takes it to work out slots: without what
+    is not given, what is stored beside it, and what only the application can evaluate.
+    """
+    return {
+        name: value
+        for name, value in spec.items()
+        if value is not None and name not in ("key", "input", "skip_calendar")
+    }
 
 
 def check_identifier(

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from polos import runs
 from polos._bridge import LoopBridge
 from polos._codec import decode, encode
-from polos._declaration import ScheduleDeclaration
+from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
 from polos._polos import spec_slots
 from polos._threads import ThreadPool
@@ -369,7 +369,7 @@ class ActiveRun:
         if upcoming is None or calendar is None:
             return slot if upcoming is None else upcoming
         assert isinstance(self.workflow.schedule, ScheduleDeclaration)
-        spec = json.dumps(_polos_spec(self.workflow.schedule))
+        spec = json.dumps(core_spec(self.workflow.schedule.spec))
         for _ in range(_EXCLUDED_MAX):
             if self._day(upcoming) not in calendar:
                 return upcoming
@@ -696,15 +696,6 @@ class ActiveRun:
             extra = {"run_id": self.run_id, "workflow": self.workflow.id, "key": self.key}
             self._log = _RunLog(_run_log, extra)
         return self._log
-
-
-def _polos_spec(declared: ScheduleDeclaration) -> dict[str, Any]:
-    """A declaration as the core's specification, without what only the application knows."""
-    return {
-        name: value
-        for name, value in declared.spec.items()
-        if value is not None and name not in ("key", "input")
-    }
 
 
 def _cancelled_from_outside() -> bool:

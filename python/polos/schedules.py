@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from polos import _polos
 from polos._arguments import count_of, one_of
 from polos._blocking import blocking
-from polos._declaration import check_identifier, normalise_schedule
+from polos._declaration import check_identifier, core_spec, normalise_schedule
 from polos._describe import shown
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
@@ -181,7 +181,7 @@ def _request(workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> 
             "skip: a calendar of the application can't be stored with a schedule; give a list "
             "of dates here, or the calendar in the decorator"
         )
-    _warn_if_frequent(spec)
+    check_declaration(spec)
     if isinstance(workflow, Workflow):
         return _made(workflow.id, key, spec, data, workflow.schedulable)
     workflow_id = check_identifier("workflow", workflow)
@@ -219,15 +219,10 @@ _frequent_seen: set[tuple[str, str]] = set()
 
 
 def check_declaration(spec: Mapping[str, Any]) -> None:
-    """Check what only the core understands: cron syntax and time zones."""
-    spec = {name: value for name, value in spec.items() if value is not None}
-    for name in ("key", "input", "skip_calendar"):
-        spec.pop(name, None)
-    _warn_if_frequent(spec)
-
-
-def _warn_if_frequent(spec: Mapping[str, Any]) -> None:
-    stored = {name: value for name, value in spec.items() if value is not None}
+    """Check what only the core understands, cron syntax and time zones; warn, once for each, of
+    schedules that fire too often.
+    """
+    stored = core_spec(spec)
     is_frequent = _polos.check_spec(json.dumps(stored))
     mark = (str(stored.get("cron")), str(stored.get("timezone")))
     if is_frequent and mark not in _frequent_seen:

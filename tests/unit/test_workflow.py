@@ -28,6 +28,7 @@ from polos.exceptions import (
     InvalidScheduleError,
 )
 from polos.payload import SchedulePayload
+from polos.schedules import check_declaration
 from polos.workflow import Workflow, isolated_registry, registry, set_trigger_check, workflow
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ def test_the_core_judges_when_the_decorator_runs() -> None:
         with pytest.raises(InvalidCronError):
             workflow(id="z", schedule="0 25 * * *")(plain)
     finally:
-        set_trigger_check(lambda spec: None)
+        set_trigger_check(check_declaration)
     assert seen == ["0 9 * * *", "0 25 * * *"]
     assert set(registry()) == {"x", "y"}
 
