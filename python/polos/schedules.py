@@ -103,7 +103,8 @@ async def create(
         unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
     :param catch_up: for slots that nobody could run on time: ``"latest"`` (the newest),
-        ``"all"`` (the newest ``max_catch_up``, oldest first), ``"none"``.
+        ``"all"`` (the newest ``max_catch_up``, oldest first, one after the other; with
+        ``overlap="cancel_running"`` each cancels the one before, so the newest runs), ``"none"``.
     :param catch_up_window: slots older than this are missed whatever the policy.
     :param jitter: longest delay added to a start, the same for a slot every time.
     :param start_at: no slot before. :param end_at: no slot at or after.
