@@ -87,7 +87,7 @@ async def step(ctx: WorkflowContext, name: str, hold: float = 0.0, sync: bool = 
         note("after", ctx.run_id, name, ctx.attempt, token)
         return token
 
-    token = await ctx.step.run(name, work_in_thread if sync else work)
+    token = await (ctx.step.run(name, work_in_thread) if sync else ctx.step.run(name, work))
     note("ack", ctx.run_id, name, ctx.attempt, token)
     return token
 
