@@ -68,7 +68,7 @@ def f33(bench: Bench) -> None:
         goes_on = bench.comes_due(healthy, now())
         bench.verdict.expect("I7", goes_on, f"beside {what} another stands still")
         if number >= 12:
-            schedules.sync.pause(bench.client, healthy)
+            bench.pause(healthy)
     bench.finish(2.0, helper=False)
 
 

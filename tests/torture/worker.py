@@ -21,6 +21,8 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+import scenario
+
 from polos import (
     PolosClient,
     Schedule,
@@ -48,7 +50,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--block", type=float, default=0.0, help="how long a blocker blocks")
     parser.add_argument("--stop", action="store_true", help="SIGSTOP itself before step c")
     parser.add_argument("--ticks", type=int, default=4, help="how many schedules are declared")
-    parser.add_argument("--exit", default="run", help="how it ends: EXITS in `run.py`")
+    parser.add_argument("--durability", default="full")
+    parser.add_argument("--diary", help="what a scenario acknowledges")
+    parser.add_argument("--filler", type=int, default=20_000, help="bytes of its payloads")
+    parser.add_argument("--retention", type=float, default=30 * 86_400.0)
+    parser.add_argument("--exit", default="run", help="how it ends, or `scenario`")
     return parser.parse_args()
 
 
@@ -143,7 +149,13 @@ async def told() -> None:
 
 def made(client: PolosClient) -> Worker:
     """The worker."""
-    return Worker(client, app="torture", lease=OPTIONS.lease, drain=OPTIONS.drain)
+    return Worker(
+        client,
+        app="torture",
+        lease=OPTIONS.lease,
+        drain=OPTIONS.drain,
+        retention=timedelta(seconds=OPTIONS.retention),
+    )
 
 
 async def run() -> None:
@@ -215,6 +227,9 @@ def main() -> None:
         asyncio.run(run() if OPTIONS.ticks else run_quietly())
     elif how == "daemon-thread":
         in_daemon_thread()
+    elif how == "scenario":
+        client = PolosClient(OPTIONS.database, durability=OPTIONS.durability)
+        asyncio.run(scenario.play(client, made(client), OPTIONS.diary, OPTIONS.filler))
     elif how in ("return", "raise"):
         asyncio.run(managed(how))
     else:
