@@ -219,6 +219,10 @@ class Bench:
             self._heard[line.kind, line.run, line.step].append(line)
         return list(self._heard[kind, run, step])
 
+    def testimonies(self) -> list[Line]:
+        """All that was testified."""
+        return Testimony(self.oracle).read()
+
     def hears(self, kind: str, run: str, step: str, patience: float = PATIENCE) -> bool:
         """Wait for a testimony; whether it came."""
         return bool(until(lambda: self.lines(kind, run, step), patience))
