@@ -236,6 +236,8 @@ class Worker:
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
+                "lead_per_slot": 0 if virtual else 50,
+                "lead_max": 0 if virtual else 1_000_000,
                 "poll_interval": _NEVER if virtual else 200_000,
                 "retention": None if self._retention is None else micros_of(self._retention),
                 "batch_max": 500,

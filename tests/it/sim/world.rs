@@ -25,6 +25,7 @@ const HOUR: i64 = 60 * MINUTE;
 
 const LEASE: i64 = 15 * SECOND;
 const LEAD: i64 = 500 * MS;
+const LEAD_MAX: i64 = 4 * LEAD;
 const POLL: i64 = 5 * SECOND;
 const RETRY_MAX: u32 = 2;
 const WORKFLOWS: [&str; 2] = ["mail", "report"];
@@ -201,7 +202,7 @@ impl World {
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let store = MemoryStore::new();
-        let mut checks = Checks::new(seed, LEAD, LEASE, POLL);
+        let mut checks = Checks::new(seed, LEAD_MAX, LEASE, POLL);
         checks.truth = truth;
         checks.note(format_args!("a story of {genre:?}"));
         let checks = Arc::new(Mutex::new(checks));
@@ -935,6 +936,8 @@ fn config(rng: &mut Rng, machine: usize) -> EngineConfig {
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
         lease: Duration::from_micros(LEASE.unsigned_abs()),
         lead: Duration::from_micros(LEAD.unsigned_abs()),
+        lead_per_slot: Duration::from_millis(200),
+        lead_max: Duration::from_micros(LEAD_MAX.unsigned_abs()),
         poll_interval: Duration::from_micros(POLL.unsigned_abs()),
         retention: None,
         retention_keep: 10,
