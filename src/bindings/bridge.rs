@@ -302,7 +302,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }
         Notice::StoreLost(error) => {
-            ("error", format!("the worker stops, its database can't be used: {error}"))
+            ("lost", format!("the worker stops, its database can't be used: {error}"))
         }
         Notice::ScheduleBroken(id, reason) => {
             ("error", format!("the schedule {id} was set aside, it can't be understood: {reason}"))
@@ -322,6 +322,14 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             format!(
                 "nothing was watched for {:.1} s (suspended, or the clock was set forward); slots of that time \
                  follow the catch-up policy",
+                duration.as_secs_f64()
+            ),
+        ),
+        Notice::StoreWasAway(duration) => (
+            "warning",
+            format!(
+                "nothing could be watched for {:.1} s, the database didn't answer (locked by another process, which \
+                 may be suspended, or on a slow disk); slots of that time follow the catch-up policy",
                 duration.as_secs_f64()
             ),
         ),

@@ -156,6 +156,8 @@ pub struct Engine<S, D> {
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
     last_look: Option<Now>,
+    /// How long the last turn took: nearly all of a long one is waiting for the store.
+    last_turn_took: Duration,
     /// End of the last turn in which the store did all that was asked.
     last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
@@ -203,6 +205,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             next_sweep: None,
             has_ended_runs: false,
             last_look: None,
+            last_turn_took: Duration::ZERO,
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
@@ -300,6 +303,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.next(now, false)
             }
         }
+    }
+
+    /// How long the last turn took, by the steady clock: so that a store that does not answer isn't mistaken for a
+    /// suspended process.
+    pub fn turn_took(&mut self, duration: Duration) {
+        self.last_turn_took = duration;
     }
 
     fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
@@ -483,7 +492,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         );
         if away > planned + AWAY_MIN {
             self.attentive_from = now.wall;
-            self.dispatcher.tell(Notice::WasAway(away));
+            let is_by_store = self.trouble.is_some() || self.last_turn_took >= away / 2;
+            self.dispatcher.tell(if is_by_store {
+                Notice::StoreWasAway(away)
+            } else {
+                Notice::WasAway(away)
+            });
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);

@@ -65,6 +65,8 @@ pub enum Notice {
     },
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
+    /// The same, and it was the store that could not be used, or did not answer.
+    StoreWasAway(Duration),
     /// Nobody could run these slots; what one decision found.
     Missed(Vec<MissedSlots>),
 }

@@ -55,7 +55,9 @@ impl Driver {
 
 fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, receiver: &Receiver<Message>) {
     loop {
-        let next = engine.turn(clock.now());
+        let begun = clock.now();
+        let next = engine.turn(begun);
+        engine.turn_took(clock.now().mono.saturating_sub(begun.mono));
         if next.is_over {
             return;
         }

@@ -702,11 +702,26 @@ fn trouble_is_said_once_and_so_is_its_end() {
     assert!(
         matches!(
             told[..],
-            [Notice::Entered(_), Notice::StoreTrouble(_), Notice::WasAway(_), Notice::StoreRecovered(_)]
+            [Notice::Entered(_), Notice::StoreTrouble(_), Notice::StoreWasAway(_), Notice::StoreRecovered(_)]
         ),
         "{told:?}"
     );
     assert!(worker.started.last().unwrap().run.slot >= Some(at("10:01:19")), "{:?}", worker.slots_started());
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_not_taken_for_a_suspension() {
+    for (took, is_store) in [(20, true), (0, false)] {
+        let store = MemoryStore::new();
+        create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
+        let mut worker = Worker::new(&store, "a", "10:00:00");
+        worker.until("10:00:10");
+        worker.engine.turn_took(Duration::from_secs(took));
+        worker.pause(Duration::from_secs(20)).turn();
+        let said = |wanted: fn(&Notice) -> bool| worker.count_notices(wanted) == 1;
+        assert_eq!(said(|notice| matches!(notice, Notice::StoreWasAway(_))), is_store);
+        assert_eq!(said(|notice| matches!(notice, Notice::WasAway(_))), !is_store);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,23 @@ class NotRunError(Exception):
 
 def now() -> datetime:
     return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a process uses: bytes of memory, descriptors, threads."""
+
+    memory: int
+    files: int
+    threads: int
+
+    def most(self, other: Resources) -> Resources:
+        """The greater of each."""
+        return Resources(
+            max(self.memory, other.memory),
+            max(self.files, other.files),
+            max(self.threads, other.threads),
+        )
 
 
 class Life:
@@ -120,6 +138,37 @@ class Life:
         verdict.expect("I7", "panicked" not in said, f"panic: {said[-2000:]}")
         return code
 
+    def stop(self) -> None:
+        """SIGSTOP; when it returns, no thread runs any more."""
+        self.signal(signal.SIGSTOP)
+        states = Path(f"/proc/{self.pid}/task")
+        if not states.exists():
+            raise NotRunError("whether a process is stopped can't be seen without /proc")
+
+        def is_stopped() -> bool:
+            texts = [(task / "stat").read_text() for task in states.iterdir()]
+            return all(text.rpartition(")")[2].split()[0] == "T" for text in texts)
+
+        if not until(is_stopped):
+            raise AssertionError(f"process {self.pid} doesn't stop")
+
+    def resources(self) -> Resources:
+        """What it uses now."""
+        place = Path(f"/proc/{self.pid}")
+        if not place.exists():
+            raise NotRunError("what a process uses can't be seen without /proc")
+        pages = int((place / "statm").read_text().split()[1])
+        return Resources(
+            pages * os.sysconf("SC_PAGE_SIZE"),
+            len(list((place / "fd").iterdir())),
+            len(list((place / "task").iterdir())),
+        )
+
+    def processor_time(self) -> float:
+        """Seconds on a processor, so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
@@ -136,7 +185,14 @@ class Life:
 class Bench:
     """A database, its workers, what was acknowledged, and the verdict."""
 
-    def __init__(self, folder: Path, scale: float, seed: int, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scale: float,
+        seed: int,
+        verdict: Verdict,
+        database: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.scale = scale
         self.random = random.Random(seed)
@@ -144,8 +200,9 @@ class Bench:
         self.injections = 0
         self.remarks: list[str] = []  # what was measured, and isn't judged
         self.locked = 0  # of these, stopped while it held the lock of the file
-        self.database = folder / "polos.db"
+        self.database = database or folder / "polos.db"
         self.oracle = folder / "oracle.txt"
+        self.lights = folder / "oracle.txt.lights"  # of workflows that only say that they ran
         self.client = PolosClient(self.database)
         self._testimony = Testimony(self.oracle)
         self._heard: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
@@ -259,7 +316,8 @@ class Bench:
         ends = {
             schedule.id: entry + SECOND
             for schedule in schedules.sync.list(self.client, status="paused")
-            if (entry := self.last_slot(schedule.id)) is not None
+            if schedule.id not in self.excluded
+            and (entry := self.last_slot(schedule.id)) is not None
         }
         for id, end in ends.items():
             is_last = end > now() - LATE or all(id != schedule.id for schedule in went_on)

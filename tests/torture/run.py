@@ -22,6 +22,7 @@ sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
 import faults_disk  # noqa: E402
 import faults_files  # noqa: E402
+import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
@@ -39,7 +40,7 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_disk, faults_files, faults_processes, faults_storage)
+MODULES = (faults_disk, faults_files, faults_load, faults_processes, faults_storage)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)

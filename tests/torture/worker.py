@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
 
 OPTIONS = arguments()
 FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+LIGHTS = os.open(OPTIONS.oracle + ".lights", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
 def note(kind: str, run: str, step: str, attempt: int, token: str = "-") -> None:
@@ -126,6 +127,12 @@ async def blocker(ctx: WorkflowContext) -> None:
     note("before", ctx.run_id, "block", ctx.attempt)
     time.sleep(OPTIONS.block)  # noqa: ASYNC251 -- the fault itself
     note("after", ctx.run_id, "block", ctx.attempt)
+
+
+@workflow(id="light", schedule=True)
+async def light(ctx: WorkflowContext) -> None:
+    """Says that it ran, and no more: for crowds."""
+    os.write(LIGHTS, f"{ctx.run_id} {time.time():.6f}\n".encode())
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
