@@ -73,7 +73,8 @@ def f31(bench: Bench) -> None:
     bench.injections += count
     bench.remarks.append(
         f"{count} due at once: started {late[0]:.3f} to {late[-1]:.2f} s late; "
-        f"{before.memory // MB} MB, at most {peak.memory // MB} MB; {len(waits)} creates meanwhile, "
+        f"{before.memory // MB} MB, at most {peak.memory // MB} MB; "
+        f"{len(waits)} creates meanwhile, "
         f"p50 {median(waits) * 1000:.1f} ms, "
         f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms"
     )
