@@ -89,6 +89,7 @@ class Executor:
         self.core: WorkerCore | None = None
         self.entered = loop.create_future()
         self.over = loop.create_future()
+        self.lost: str | None = None  # why it ended by itself
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self._hooks: set[asyncio.Task[None]] = set()
@@ -132,6 +133,9 @@ class Executor:
             if not self.entered.done():
                 self.entered.set_result(text)
             return
+        if kind == "lost":
+            self.lost = text
+            kind = "error"
         with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
 

@@ -25,7 +25,7 @@ from polos._describe import shown
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, WorkerError
+from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
@@ -190,6 +190,10 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, a signal, or cancellation; then drain.
 
+        Raises what :meth:`start` raises, and :class:`StoreError` when the database can't be used
+        any more: it is damaged, or its file was deleted, moved or replaced. Passing trouble is
+        waited out.
+
         In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
         """
         # First the signals: one that comes while the worker starts must not kill it half-way.
@@ -201,12 +205,15 @@ class Worker:
             stopped = asyncio.ensure_future(asked.wait())
             await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
+            lost = self._executor.lost
         finally:
             try:
                 await self.close()
             finally:
                 self._stop_asked = None
                 restore()
+        if lost is not None:
+            raise StoreError(lost)
 
     # -- set-up -------------------------------------------------------------------------------
 
