@@ -538,6 +538,7 @@ impl Checks {
             // A backfill of its slot is another run.
             self.runs.remove(&run.id);
             self.done.remove(&run.id);
+            self.ended.retain(|(id, _)| *id != run.id);
             self.touched.remove(&run.id);
             self.did("swept");
         }
