@@ -74,6 +74,8 @@ pub struct Trouble {
     /// Reads so far, and who wants to hear of each.
     pub read_count: u64,
     pub on_read: Option<OnRead>,
+    /// Called before a commit.
+    pub on_commit: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Trouble {
@@ -89,6 +91,7 @@ impl Trouble {
             commands: None,
             read_count: 0,
             on_read: None,
+            on_commit: None,
         }
     }
 }
@@ -138,6 +141,9 @@ impl FaultyStore {
 
     fn commit_fault(&self, commands: &[Command]) -> Option<Fault> {
         let mut trouble = self.trouble.lock();
+        if let Some(on_commit) = &mut trouble.on_commit {
+            on_commit();
+        }
         if let Some(log) = &mut trouble.commands {
             log.extend_from_slice(commands);
         }
