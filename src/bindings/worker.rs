@@ -3,7 +3,7 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::Inner;
 use super::errors::to_exception;
-use crate::api::{ScheduleRequest, new_schedules, random_bits};
+use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
@@ -33,10 +33,12 @@ struct Setup {
     app: Arc<str>,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
-    declared: Vec<ScheduleRequest>,
+    declared: Drafts,
     concurrency: usize,
     lease: u64,
     lead: u64,
+    lead_per_slot: u64,
+    lead_max: u64,
     poll_interval: u64,
     retention: Option<u64>,
     batch_max: usize,
@@ -105,6 +107,8 @@ impl WorkerCore {
             concurrency: setup.concurrency,
             lease: Duration::from_micros(setup.lease),
             lead: Duration::from_micros(setup.lead),
+            lead_per_slot: Duration::from_micros(setup.lead_per_slot),
+            lead_max: Duration::from_micros(setup.lead_max),
             poll_interval: Duration::from_micros(setup.poll_interval),
             retention: setup.retention.map(Duration::from_micros),
             retention_keep: RETENTION_KEEP,

@@ -30,6 +30,12 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 
+/// Runs that are handed to the application at a time: the first of a crowd begin while the last are still on the way.
+const START_MAX: usize = 128;
+
+/// Most slots that are counted to size up a crowd.
+const CROWD_MAX: usize = 100_000;
+
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
 
@@ -103,6 +109,13 @@ enum Phase {
     Over,
 }
 
+/// The next slot, and how far ahead of it those that come due then must be claimed.
+#[derive(Copy, Clone, Debug)]
+struct Crowd {
+    slot: Timestamp,
+    lead: Duration,
+}
+
 #[derive(Debug)]
 struct Trouble {
     since: Duration,
@@ -132,6 +145,7 @@ pub struct Engine<S, D> {
     cadences: HashMap<Json, Arc<Cadence>>,
     wake: Wake,
     is_wake_stale: bool,
+    crowd: Option<Crowd>,
     must_look_around: bool,
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
@@ -182,6 +196,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             cadences: HashMap::new(),
             wake: Wake::default(),
             is_wake_stale: true,
+            crowd: None,
             must_look_around: true,
             change_mark: None,
             last_poll: None,
@@ -243,6 +258,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 }
             }
             Message::Changed => {
+                self.crowd = None;
                 self.is_wake_stale = true;
                 self.must_look_around = true;
             }
@@ -337,11 +353,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.spent_since_look = Duration::ZERO;
         }
         self.start_ahead(now)?;
-        if self.is_wake_stale {
-            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
-            self.is_wake_stale = false;
-        }
-        Ok(has_more)
+        self.refresh_wake()?;
+        Ok(has_more | self.size_up(now)?)
     }
 
     // ---- being a worker ------------------------------------------------------------------------------------------
@@ -428,6 +441,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let mark = self.store.change_mark()?;
             if self.change_mark != Some(mark) {
                 self.change_mark = Some(mark);
+                self.crowd = None;
                 self.is_wake_stale = true;
                 self.must_look_around = true;
             }
@@ -519,11 +533,49 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(false)
     }
 
+    fn refresh_wake(&mut self) -> Result<(), StoreError> {
+        if self.is_wake_stale {
+            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
+            self.is_wake_stale = false;
+        }
+        Ok(())
+    }
+
     // ---- slots ---------------------------------------------------------------------------------------------------
+
+    /// Finds out how many slots come next at once: a crowd has to be claimed earlier than the usual lead if the last
+    /// is to start when it is due. Whether it is time for that already.
+    fn size_up(&mut self, now: Now) -> Result<bool, StoreError> {
+        let (lead, lead_max) = (self.config.lead, self.config.lead_max);
+        let Some(slot) = self.wake.slot.filter(|_| self.phase == Phase::Working) else { return Ok(false) };
+        let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
+        if !is_near || self.crowd.is_some_and(|crowd| crowd.slot == slot) {
+            return Ok(false);
+        }
+        let count = self.store.due_count(
+            &self.config.project,
+            &self.workflow_ids,
+            slot,
+            self.room().min(CROWD_MAX),
+        )?;
+        let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let crowd = Crowd { slot, lead: needed.clamp(lead, lead_max) };
+        self.crowd = Some(crowd);
+        Ok(slot <= now.wall.saturating_add(crowd.lead))
+    }
+
+    /// Up to when slots are decided at `now`.
+    fn horizon(&self, now: Timestamp) -> Timestamp {
+        let usual = now.saturating_add(self.config.lead);
+        match self.crowd {
+            Some(crowd) if crowd.slot <= now.saturating_add(crowd.lead) => usual.max(crowd.slot),
+            _ => usual,
+        }
+    }
 
     /// Decides about one batch of due schedules. Whether there may be more.
     fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
-        let horizon = now.wall.saturating_add(self.config.lead);
+        let horizon = self.horizon(now.wall);
         if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
         }
@@ -654,10 +706,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     // ---- runs ----------------------------------------------------------------------------------------------------
 
     fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
-        if self.is_wake_stale {
-            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
-            self.is_wake_stale = false;
-        }
+        self.refresh_wake()?;
         let horizon = now.wall.saturating_add(self.config.lead);
         let limit = self.room().min(self.config.batch_max);
         if limit == 0 || self.wake.run.is_none_or(|at| at > horizon) {
@@ -746,13 +795,16 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
     fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
-            return Ok(());
+        // In parts, so that the first start before the last have been asked about.
+        while self.ahead.next_deadline().is_some_and(|at| at <= now.wall) {
+            self.start_some_ahead(now)?;
         }
-        let mut due = Vec::new();
-        while let Some(claimed) = self.ahead.pop_due(now.wall) {
-            due.push(claimed);
-        }
+        Ok(())
+    }
+
+    fn start_some_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        let due: Vec<ClaimedRun> =
+            std::iter::from_fn(|| self.ahead.pop_due(now.wall)).take(START_MAX).collect();
         let claims: Vec<(RunId, Token)> =
             due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
         match self.store.claims_stand(&claims) {
@@ -809,7 +861,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.timeouts.insert(now.mono + timeout, (run.id.clone(), run.token));
             }
         }
-        self.dispatcher.start(runs);
+        let mut rest = runs;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(START_MAX));
+            self.dispatcher.start(rest);
+            rest = later;
+        }
     }
 
     fn stop_overdue(&mut self, now: Now) {
@@ -908,8 +965,16 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let is_working = self.phase == Phase::Working;
         let wall = [
             self.ahead.next_deadline(),
-            self.wake.slot.filter(|_| is_working).map(|slot| self.ahead_of(slot, now.wall)),
-            self.wake.run.filter(|_| is_working && self.room() > 0).map(|at| self.ahead_of(at, now.wall)),
+            self.wake.slot.filter(|_| is_working).map(|slot| {
+                let crowd = self.crowd.filter(|crowd| crowd.slot == slot);
+                // First to see how many they are, then for them.
+                let unknown = self.config.lead_max.max(self.config.lead);
+                ahead_of(slot, crowd.map_or(unknown, |crowd| crowd.lead), now.wall)
+            }),
+            self.wake
+                .run
+                .filter(|_| is_working && self.room() > 0)
+                .map(|at| ahead_of(at, self.config.lead, now.wall)),
         ];
         Next {
             wall: wall.into_iter().flatten().min(),
@@ -917,14 +982,14 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             is_over: false,
         }
     }
+}
 
-    /// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
-    /// not be decided ahead of time, so its own time is next.
-    fn ahead_of(&self, instant: Timestamp, now: Timestamp) -> Timestamp {
-        let lead_us = i64::try_from(self.config.lead.as_micros()).unwrap_or(0);
-        let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
-        if early > now { early } else { instant }
-    }
+/// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
+/// not be decided ahead of time, so its own time is next.
+fn ahead_of(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
+    let lead_us = i64::try_from(lead.as_micros()).unwrap_or(0);
+    let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
+    if early > now { early } else { instant }
 }
 
 /// What a decision lets nobody run.

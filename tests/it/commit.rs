@@ -108,7 +108,9 @@ fn every_job_is_told_the_truth_once_and_in_order() {
                         let done = move |report: Report| {
                             let was_closing = is_closing.load(Ordering::SeqCst);
                             let was_observed = ids.iter().all(|id| observed.lock().unwrap().contains(id));
-                            sender.send(Told { submitter, number, report, was_closing, was_observed }).unwrap();
+                            sender
+                                .send(Told { submitter, number, report, was_closing, was_observed })
+                                .unwrap();
                         };
                         group.submit(Job { commands, is_patient: is_patient(number), done: Box::new(done) });
                     }
@@ -134,7 +136,11 @@ fn every_job_is_told_the_truth_once_and_in_order() {
 
 fn check(told: &[Told], store: &MemoryStore, seed: u64) {
     let each: BTreeSet<_> = told.iter().map(|told| (told.submitter, told.number)).collect();
-    assert_eq!((told.len(), each.len()), (SUBMITTERS * JOBS_EACH, SUBMITTERS * JOBS_EACH), "seed {seed}: each once");
+    assert_eq!(
+        (told.len(), each.len()),
+        (SUBMITTERS * JOBS_EACH, SUBMITTERS * JOBS_EACH),
+        "seed {seed}: each once"
+    );
     let mut newest = [None; SUBMITTERS];
     for Told { submitter, number, report, was_closing, was_observed } in told {
         let what = format!("seed {seed}, job {number} of {submitter}");
@@ -145,7 +151,10 @@ fn check(told: &[Told], store: &MemoryStore, seed: u64) {
                 for (outcome, id) in outcomes.iter().zip(&ids) {
                     let is_its = matches!(outcome, Ok(Answer::Created { run, .. }) if run.as_str() == id);
                     assert!(is_its, "{what}: told {outcome:?} of {id}");
-                    assert!(store.run(PROJECT, &id.as_str().into()).unwrap().is_some(), "{what} was not done");
+                    assert!(
+                        store.run(PROJECT, &id.as_str().into()).unwrap().is_some(),
+                        "{what} was not done"
+                    );
                 }
                 assert!(was_observed, "{what}: its owner was told before the observers");
                 let former = newest[*submitter].replace(*number);

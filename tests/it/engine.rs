@@ -45,6 +45,8 @@ fn config(name: &str) -> EngineConfig {
         concurrency: 10,
         lease: LEASE,
         lead: LEAD,
+        lead_per_slot: Duration::from_millis(20),
+        lead_max: LEAD * 10,
         poll_interval: POLL,
         retention: None,
         retention_keep: 10,
@@ -299,6 +301,40 @@ fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
     assert!(worker.started.is_empty(), "never early");
     worker.until("10:01:00");
     assert_eq!(worker.slots_started(), ["10:01:00"]);
+}
+
+#[test]
+fn a_crowd_is_claimed_earlier_and_started_at_its_instant() {
+    let store = MemoryStore::default();
+    for number in 0..40 {
+        create(&store, &format!("key-{number}"), &every_minute(), "08:59:30");
+    }
+    let config = EngineConfig { concurrency: 100, ..config("w") };
+    let mut worker = Worker::with(&store, config, "08:59:31");
+    worker.until("08:59:59.1");
+    assert_eq!(runs(&store).len(), 0);
+    worker.until("08:59:59.2"); // 40 of 20 ms each
+    assert_eq!((runs(&store).len(), worker.started.len()), (40, 0));
+    worker.until("09:00");
+    assert_eq!(worker.started.len(), 40);
+    assert_eq!(schedule(&store, &runs(&store)[0].schedule_id.clone().unwrap()).next_slot, Some(at("09:01")));
+}
+
+#[test]
+fn a_crowd_that_arrives_late_is_claimed_at_once() {
+    let store = MemoryStore::default();
+    create(&store, "first", &every_minute(), "08:59:30");
+    let config = EngineConfig { concurrency: 100, ..config("w") };
+    let mut worker = Worker::with(&store, config, "08:59:31");
+    worker.until("08:59:59");
+    for number in 0..60 {
+        create(&store, &format!("key-{number}"), &every_minute(), "08:59:59");
+    }
+    worker.engine.receive(Message::Changed, worker.clock.now());
+    worker.turn();
+    assert_eq!((runs(&store).len(), worker.started.len()), (61, 0));
+    worker.until("09:00");
+    assert_eq!(worker.started.len(), 61);
 }
 
 #[test]
@@ -790,8 +826,9 @@ fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
     // Nothing but that one question moves the clock, so nothing else can be told of an absence.
     let told = loop {
         driver.send(Message::Changed);
-        let notice = receiver.recv_timeout(Duration::from_millis(1));
-        if let Ok(notice @ (Notice::StoreStalled(_) | Notice::WasAway(_))) = notice {
+        if let Ok(notice @ (Notice::StoreStalled(_) | Notice::WasAway(_))) =
+            receiver.recv_timeout(Duration::from_millis(1))
+        {
             break notice;
         }
     };

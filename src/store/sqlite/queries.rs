@@ -79,6 +79,9 @@ statements! {
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 AND r.finished_at IS NULL), \
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 AND r.finished_at IS NULL) \
         FROM schedule s WHERE s.id = ?1");
+    /// How many active slots of one workflow there are until then. (`schedule_due`, covering)
+    DUE_COUNT = "SELECT count(*) FROM (SELECT 1 FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
+        AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ?3 LIMIT ?4)";
     /// The earliest active slot of one workflow. (`schedule_due`, covering)
     NEXT_SLOT = "SELECT s.next_slot FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1";

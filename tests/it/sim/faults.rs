@@ -198,6 +198,17 @@ impl Store for FaultyStore {
         self.inner.due(project, workflows, until, limit)
     }
 
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.read()?;
+        self.inner.due_count(project, workflows, until, limit)
+    }
+
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
         self.read()?;
         self.inner.next_wake(project, workflows)

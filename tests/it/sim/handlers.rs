@@ -202,7 +202,7 @@ impl World {
             Some(_) | None => None,
         };
         let Some(child) = child else {
-            let id = RunId::from_random(u128::from(self.rng.bits()));
+            let id = RunId::new(wall, self.rng.bits());
             let key = format!("{}:child:{attempt}", task.run.id);
             return Doing::Recording(Box::new(Command::CreateRun(Box::new(NewRun {
                 id,

@@ -171,10 +171,9 @@ impl World {
     }
 
     fn triggered(&mut self, schedule: &Schedule) -> NewRun {
-        let bits = u128::from(self.rng.bits());
         let now = Timestamp::from_micros(self.truth);
         NewRun {
-            id: RunId::from_random(bits),
+            id: RunId::new(now, self.rng.bits()),
             project: PROJECT.into(),
             workflow: Arc::clone(&schedule.workflow),
             key: Arc::clone(&schedule.key),

@@ -23,6 +23,7 @@ pub const DAY: i64 = 24 * HOUR;
 
 pub const LEASE: i64 = 15 * SECOND;
 const LEAD: i64 = 500 * MS;
+const LEAD_MAX: i64 = 4 * LEAD;
 pub const RETRY_MAX: u32 = 2;
 pub const WORKFLOWS: [&str; 3] = ["mail", "report", "sync"];
 pub const APP: &str = "app";
@@ -224,7 +225,7 @@ impl World {
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let pace = if rng.chance(200) { SLOW } else { FAST };
-        let mut checks = Checks::new(seed, LEAD, LEASE, pace.poll);
+        let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.note(format_args!("a story of {genre:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
@@ -681,6 +682,8 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
         lease: Duration::from_micros(LEASE.unsigned_abs()),
         lead: Duration::from_micros(LEAD.unsigned_abs()),
+        lead_per_slot: Duration::from_millis(200),
+        lead_max: Duration::from_micros(LEAD_MAX.unsigned_abs()),
         poll_interval: Duration::from_micros(poll.unsigned_abs()),
         retention: None,
         retention_keep: 10,
