@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::host;
 use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use crate::plan::Backoff;
-use crate::store::{Answer, Command, Rejection, Store};
+use crate::store::{Command, Rejection, Store};
 use crate::sync::Mutex;
 use crossbeam_channel::{Receiver, Sender};
 use pyo3::exceptions::PyValueError;
@@ -134,7 +134,7 @@ impl WorkerCore {
         inner.store.observe(Box::new(move |commands, _| {
             let mut has_added = false;
             for command in commands {
-                match news_of(command) {
+                match Message::news_of(command) {
                     Some(Message::Added) => has_added = true,
                     // Says all; an engine that is over needs no messages.
                     Some(news) => return drop(changes.send(news)),
@@ -167,37 +167,6 @@ fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
         let _ = inner.store.commit(&dead, now)?;
     }
     Ok(())
-}
-
-/// What engines of this process are told of a command, if it may have changed what they have to do next.
-fn news_of(command: &Command) -> Option<Message> {
-    match command {
-        Command::PutSchedules(_) | Command::CreateRun(_) | Command::RetryRun { .. } => Some(Message::Added),
-        Command::PatchSchedule { .. }
-        | Command::DeleteSchedule { .. }
-        | Command::CancelRun { .. }
-        | Command::BuryWorker { .. }
-        | Command::LeaveWorker { .. } => Some(Message::Changed),
-        Command::EnterWorker(_)
-        | Command::Beat { .. }
-        | Command::Fire { .. }
-        | Command::ClaimRuns { .. }
-        | Command::RecordStep { .. }
-        | Command::EndRun { .. }
-        | Command::Sweep { .. } => None,
-    }
-}
-
-/// What an engine is told of the end of a run.
-fn settled(run: RunId, token: Token, is_skipped: bool, report: &Report) -> Message {
-    match report.as_deref() {
-        // A slot that was skipped may give its schedule another one.
-        Ok([Ok(Answer::Ended { state, released })]) => {
-            let leaves_work = is_skipped || *released || !state.is_finished();
-            Message::Settled { run, token, is_accepted: true, leaves_work }
-        }
-        _ => Message::Settled { run, token, is_accepted: false, leaves_work: true },
-    }
 }
 
 /// Whether the claim was valid.
@@ -303,7 +272,12 @@ impl WorkerCore {
         let command =
             Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures };
         self.commit(command, move |report| {
-            let _ = sender.send(settled(run, token, is_skipped, &report));
+            let _ = sender.send(Message::settled(
+                run,
+                token,
+                is_skipped,
+                report.ok().as_ref().and_then(|outcomes| outcomes.first()),
+            ));
         });
         Ok(())
     }

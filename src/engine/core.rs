@@ -2,6 +2,7 @@
 
 use super::config::EngineConfig;
 use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+use super::message::Message;
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
@@ -38,51 +39,6 @@ const CROWD_MAX: usize = 100_000;
 
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
-
-/// What the application and the writing thread tell the engine.
-#[derive(Debug)]
-pub enum Message {
-    /// A handler has ended: its place is free, its ending is on the way to the store.
-    Returned {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-    },
-    /// The ending of a run is durable, or was refused because the claim is lost.
-    Settled {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-        /// Whether the store knew the claim.
-        is_accepted: bool,
-        /// Whether there may be more to claim because of it: the run again, one behind it, its parent.
-        leaves_work: bool,
-    },
-    /// A step was refused because the claim is lost.
-    Fenced {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-    },
-    /// A schedule or a run was added in this process.
-    Added,
-    /// Something else was changed in this process.
-    Changed,
-    /// Ring timer `id` after `delay`.
-    SetTimer {
-        /// Chosen by the sender.
-        id: u64,
-        /// From now.
-        delay: Duration,
-    },
-    /// Take no more work; what runs goes on.
-    Drain,
-    /// Sign out, giving back whatever is held, and stop.
-    Leave,
-}
 
 /// When the engine wants to be turned again. Whichever comes first; a message is a reason too.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -1,7 +1,8 @@
 //! Turns an engine with the machine's clock, on an operating-system thread of its own.
 
-use super::core::{Engine, Message, Next};
+use super::core::{Engine, Next};
 use super::dispatch::Dispatcher;
+use super::message::Message;
 use crate::clock::{Clock, Now};
 use crate::store::Store;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};

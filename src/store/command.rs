@@ -99,7 +99,7 @@ pub enum Command {
         /// Runs available by then.
         until: Timestamp,
     },
-    /// Creates a run that no slot asked for. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
+    /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
     CreateRun(Box<NewRun>),
     /// Records a step of a running run. Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
     /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].

@@ -243,6 +243,9 @@ pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
 #[must_use]
 pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) -> Vec<LedgerLine> {
     let forgotten = missed_until(schedule, now, RETIRED);
+    if !forgotten.is_empty() {
+        schedule.next_slot = Cadence::parse(&schedule.spec).ok().and_then(|cadence| cadence.next(now));
+    }
     schedule.status = ScheduleStatus::Retired;
     schedule.note = Some(format!("`{app}` no longer declares it").into());
     touch(schedule, now);
@@ -420,6 +423,15 @@ pub(super) struct ScheduleFacts<'a> {
     pub revision: i64,
 }
 
+/// Where the tokens of a new run begin. The same slot may have been claimed before and given back: its tokens must not
+/// come again, and `take_back` has raised the revision past them.
+pub(super) fn first_token(origin: Origin, revision: i64) -> Token {
+    match origin {
+        Origin::Schedule | Origin::Backfill => Token(revision - 1),
+        Origin::Trigger | Origin::Invoke | Origin::Child => Token::NONE,
+    }
+}
+
 /// The run of a slot, queued.
 pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, now: Timestamp) -> Run {
     Run {
@@ -437,8 +449,7 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         input: schedule.input.cloned(),
         state: RunState::Queued,
         attempt: 1,
-        // The same slot may have been claimed before and given back: its tokens must not come again.
-        token: Token(schedule.revision - 1),
+        token: first_token(Origin::Schedule, schedule.revision),
         worker: None,
         available_at: planned.available_at,
         created_at: now,

@@ -9,6 +9,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from polos import (
     schedules,
     workflow,
 )
+from polos.worker import _without_echoes
 
 # --- start and stop --------------------------------------------------------------------------
 
@@ -355,9 +357,28 @@ async def test_a_second_signal_waits_no_longer(
     handle: RunHandle[Any] = await _invoked(client, "endless", program)
     program.signal(number)
     program.hears("asked")
-    program.signal(number)
+    # The other one: the same, at once, might be an echo.
+    program.signal(signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM)
     assert program.ends() == 0, program.errors
     assert await handle.status() == "queued"
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
+    clock = SimpleNamespace(now=1_000.0)
+    asked: list[float] = []
+    hear = _without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
+
+    def hear_at(now: float, number: signal.Signals) -> None:
+        clock.now = now
+        hear(number)
+
+    for now in (1_000.0, 1_000.0, 1_000.01, 1_000.09, 1_000.17):
+        hear_at(now, signal.SIGINT)
+    assert asked == [1_000.0], "forwarded by a parent, or the key held down"
+    hear_at(1_000.17, signal.SIGTERM)
+    assert asked == [1_000.0, 1_000.17], "another one is no echo"
+    hear_at(1_000.3, signal.SIGINT)
+    assert asked == [1_000.0, 1_000.17, 1_000.3]
 
 
 async def _invoked(client: PolosClient, id: str, program: Any) -> RunHandle[Any]:

@@ -163,6 +163,9 @@ impl Tables {
             if new.behind {
                 run.state = self.state_behind(id);
             }
+            if let Some(row) = self.schedules.get(id) {
+                run.token = rules::first_token(new.origin, row.schedule.revision);
+            }
             self.bump_revision(id);
         }
         self.create_run(run);

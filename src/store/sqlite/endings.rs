@@ -293,6 +293,11 @@ impl Batch<'_> {
         run.ok_or_else(|| Rejection::RunNotFound(id.clone()).into())
     }
 
+    /// Makes decisions stale that did not count on a new unfinished run. Gives the revision before.
+    pub(super) fn bump_revision(&mut self, schedule: &ScheduleId) -> Result<Option<i64>> {
+        self.one(queries::BUMP_REVISION, [schedule], |row| row.get(0))
+    }
+
     pub(super) fn cancel_run(&mut self, project: &str, id: &RunId) -> Applied {
         let run = self.run_in(project, id)?;
         Ok(Answer::State(self.cancel_tree(run)?))
@@ -306,7 +311,7 @@ impl Batch<'_> {
         self.run(queries::RETRY_RUN, params![run.no, self.now()])?;
         self.run(queries::FORGET_FAILED_STEPS, [run.no])?;
         if let Some(schedule) = &run.schedule {
-            self.run(queries::BUMP_REVISION, [schedule])?;
+            self.bump_revision(schedule)?;
         }
         Ok(Answer::State(RunState::Queued))
     }

@@ -55,7 +55,7 @@ statements! {
     OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?2 AND s.status IN ('active', 'paused') ORDER BY s.id");
     /// Makes decisions stale that did not count on a new unfinished run. (primary key)
-    BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1";
+    BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1 RETURNING revision - 1";
     /// Whether the schedule exists in the project. (primary key)
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
     /// A run succeeded; writes nothing where none had failed. (`schedule_failing`)

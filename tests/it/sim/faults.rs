@@ -8,8 +8,7 @@ use _polos::model::{
     WorkflowEntry,
 };
 use _polos::store::{
-    Answer, Command, DueSchedule, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
-    Wake,
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use _polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -75,6 +74,8 @@ pub struct Trouble {
     /// Reads so far, and who wants to hear of each.
     pub read_count: u64,
     pub on_read: Option<OnRead>,
+    /// Called before a commit.
+    pub on_commit: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Trouble {
@@ -90,6 +91,7 @@ impl Trouble {
             commands: None,
             read_count: 0,
             on_read: None,
+            on_commit: None,
         }
     }
 }
@@ -98,23 +100,27 @@ impl Trouble {
 pub trait Witness: Send {
     fn saw(
         &mut self,
-        store: &MemoryStore,
+        store: &dyn Store,
         command: &Command,
         outcome: &Result<Answer, Rejection>,
         now: Timestamp,
     );
 }
 
-/// A store in memory that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
+/// A store that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
 #[derive(Clone)]
 pub struct FaultyStore {
-    pub inner: MemoryStore,
+    pub inner: Arc<dyn Store>,
     pub trouble: Arc<Mutex<Trouble>>,
     pub witness: Option<Arc<Mutex<dyn Witness>>>,
 }
 
 impl FaultyStore {
-    pub fn new(inner: MemoryStore) -> Self {
+    pub fn new(inner: impl Store) -> Self {
+        Self::on(Arc::new(inner))
+    }
+
+    pub fn on(inner: Arc<dyn Store>) -> Self {
         Self { inner, trouble: Arc::new(Mutex::new(Trouble::none())), witness: None }
     }
 
@@ -135,6 +141,9 @@ impl FaultyStore {
 
     fn commit_fault(&self, commands: &[Command]) -> Option<Fault> {
         let mut trouble = self.trouble.lock();
+        if let Some(on_commit) = &mut trouble.on_commit {
+            on_commit();
+        }
         if let Some(log) = &mut trouble.commands {
             log.extend_from_slice(commands);
         }
@@ -168,7 +177,7 @@ impl Store for FaultyStore {
             // One by one, so that the witness sees each by itself; nobody else can come in between.
             let outcome = self.inner.commit(std::slice::from_ref(command), now)?.remove(0);
             if let Some(witness) = &self.witness {
-                witness.lock().saw(&self.inner, command, &outcome, now);
+                witness.lock().saw(&*self.inner, command, &outcome, now);
             }
             outcomes.push(outcome);
         }

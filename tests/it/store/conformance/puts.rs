@@ -33,6 +33,7 @@ cases! {
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
     a_change_takes_back_what_was_claimed_ahead,
+    a_slot_taken_back_and_backfilled_has_other_tokens,
     a_change_leaves_a_run_that_recorded_a_step,
     taking_back_undoes_the_last_of_several_slots_first,
     taking_back_revives_what_the_claim_had_finished,
@@ -219,7 +220,8 @@ fn a_retirement_leaves_no_due_slot_without_a_fate(stage: &Stage<'_>) {
     let declared = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
     let schedule = stage.put(at(0), declared.clone());
     stage.ok(at(130), Command::EnterWorker(Box::new(new_worker("wkr_2"))));
-    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Retired);
+    let retired = stage.schedule(&schedule.id);
+    assert_eq!((retired.status, retired.next_slot), (ScheduleStatus::Retired, Some(at(180))));
     let expected = [(at(60), at(120), 2, "the schedule was retired".to_owned())];
     assert_eq!(lines(stage, &schedule.id), expected);
     let back = WorkerEntry { declared: vec![declared], ..new_worker("wkr_3") };
@@ -304,6 +306,18 @@ fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
     assert_eq!(stage.run(&run).input, Some(text("1")));
     // Whoever lost the claim still has its token.
     assert_eq!(stage.store.claims_stand(&[(run, _polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_slot_taken_back_and_backfilled_has_other_tokens(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let given_out = stage.run(&run).token;
+    stage.put(at(59), other_cadence(Some(at(600))));
+    // Its worker sleeps; meanwhile the slot passes, and somebody wants it after all.
+    stage.create(at(70), backfill(&schedule, at(60)));
+    stage.claim(at(70));
+    assert_eq!(stage.state(&run), RunState::Running);
+    assert_eq!(stage.store.claims_stand(&[(run, given_out)]).unwrap(), [false]);
 }
 
 fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
