@@ -58,8 +58,8 @@ def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list
 
 def contents(path: Path) -> dict[str, bytes]:
     """The file and what is beside it, but for the index of the log."""
-    beside = sorted(path.parent.glob(path.name + "*"))
-    return {each.name: each.read_bytes() for each in beside if not each.name.endswith("-shm")}
+    each = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-journal")]
+    return {file.name: file.read_bytes() for file in each if file.exists()}
 
 
 def check_refusal(bench: Bench, path: Path, answer: Answer, kinds: tuple[str, ...]) -> None:
@@ -129,8 +129,8 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
     kind = next(iter(cases)).name.partition("-")[0]
     bench.remarks.append(f"{kind}: {dict(outcomes)}")
     for path in cases:
-        for each in path.parent.glob(path.name + "*"):
-            each.unlink()
+        for name in contents(path):
+            path.with_name(name).unlink()
 
 
 def placed(path: Path, file: bytes, log: bytes | None = None) -> dict[str, bytes]:
