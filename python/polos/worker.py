@@ -239,7 +239,7 @@ class Worker:
                     }
                     for id, workflow in workflows.items()
                 },
-                "declared": [r for r in declared() if r["workflow"] in workflows],
+                "declared": declared(workflows),
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,

@@ -3,7 +3,7 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::Inner;
 use super::errors::to_exception;
-use crate::api::{ScheduleRequest, new_schedules, random_bits};
+use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
@@ -33,7 +33,7 @@ struct Setup {
     app: Arc<str>,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
-    declared: Vec<ScheduleRequest>,
+    declared: Drafts,
     concurrency: usize,
     lease: u64,
     lead: u64,

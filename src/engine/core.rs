@@ -8,7 +8,7 @@ use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
+    Admission, ClaimedRun, Ending, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire};
 use crate::store::{
@@ -156,8 +156,8 @@ pub struct Engine<S, D> {
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
     last_look: Option<Now>,
-    /// How long the last turn took: nearly all of a long one is waiting for the store.
-    last_turn_took: Duration,
+    /// How much of the time since then went by inside turns.
+    spent_since_look: Duration,
     /// End of the last turn in which the store did all that was asked.
     last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
@@ -205,7 +205,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             next_sweep: None,
             has_ended_runs: false,
             last_look: None,
-            last_turn_took: Duration::ZERO,
+            spent_since_look: Duration::ZERO,
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
@@ -277,6 +277,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
+    /// Takes in how long the last turn was. Turns compute next to nothing: if one was long, the store did not answer.
+    pub fn note_turn_took(&mut self, duration: Duration) {
+        self.spent_since_look += duration;
+    }
+
     /// Does what is due at `now`. Bounded work: with more left to do, it asks to be turned again at once.
     pub fn turn(&mut self, now: Now) -> Next {
         self.ring_timers(now);
@@ -305,12 +310,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// How long the last turn took, by the steady clock: so that a store that does not answer isn't mistaken for a
-    /// suspended process.
-    pub fn turn_took(&mut self, duration: Duration) {
-        self.last_turn_took = duration;
-    }
-
     fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
         let planned = self.config.poll_interval + AWAY_MIN;
         if self.last_whole_turn.is_some_and(|last| now.mono > last + planned) {
@@ -321,6 +320,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.leave(now)?;
             return Ok(false);
         }
+        if self.phase == Phase::Draining {
+            self.release_ahead(now)?;
+        }
         self.start_ahead(now)?;
         if !self.has_entered {
             self.enter(now)?;
@@ -330,6 +332,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(true);
         }
         self.find_unknown_claims(now)?;
+        if self.phase == Phase::Draining {
+            self.release_ahead(now)?;
+        }
         self.poll(now)?;
         self.bury_the_silent(now)?;
         let mut has_more = false;
@@ -345,6 +350,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 has_more = self.sweep(now)?;
             }
             self.last_look = Some(now);
+            self.spent_since_look = Duration::ZERO;
         }
         self.start_ahead(now)?;
         self.refresh_wake()?;
@@ -492,12 +498,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         );
         if away > planned + AWAY_MIN {
             self.attentive_from = now.wall;
-            let is_by_store = self.trouble.is_some() || self.last_turn_took >= away / 2;
-            self.dispatcher.tell(if is_by_store {
-                Notice::StoreWasAway(away)
-            } else {
-                Notice::WasAway(away)
-            });
+            // Said in its place, where the store was in trouble: that it works again.
+            if self.spent_since_look >= away / 2 {
+                self.dispatcher.tell(Notice::StoreStalled(away));
+            } else if self.trouble.is_none() {
+                self.dispatcher.tell(Notice::WasAway(away));
+            }
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);
@@ -777,7 +783,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if former.is_none_or(|former| !former.takes_place) {
                 self.places_taken += 1;
             }
-            if run.available_at > now.wall {
+            // Who drains starts nothing more: what turns up now is given back.
+            if run.available_at > now.wall || self.phase == Phase::Draining {
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
@@ -821,6 +828,26 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Err(error)
             }
         }
+    }
+
+    /// Gives back what was claimed ahead: it is to start on time, elsewhere.
+    fn release_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.ahead.is_empty() {
+            return Ok(());
+        }
+        let release = |claimed: &ClaimedRun| Command::EndRun {
+            run: claimed.run.id.clone(),
+            token: claimed.run.token,
+            ending: Box::new(Ending::Released),
+            pause_after_failures: None,
+        };
+        let commands: Vec<Command> = self.ahead.iter().map(release).collect();
+        // One that is refused was taken back meanwhile.
+        let _ = self.store.commit(&commands, now.wall)?;
+        while let Some(claimed) = self.ahead.pop_due(Timestamp::MAX) {
+            self.let_go(&claimed.run.id, claimed.run.token);
+        }
+        Ok(())
     }
 
     fn start(&mut self, runs: Vec<ClaimedRun>, now: Now) {

@@ -63,10 +63,11 @@ pub enum Notice {
         /// How many runs.
         run_count: u64,
     },
+    /// The store answered nothing for this long, and failed nothing either (somebody else held it): slots in between
+    /// follow the catch-up policy.
+    StoreStalled(Duration),
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
-    /// The same, and it was the store that could not be used, or did not answer.
-    StoreWasAway(Duration),
     /// Nobody could run these slots; what one decision found.
     Missed(Vec<MissedSlots>),
 }

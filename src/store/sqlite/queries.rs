@@ -64,9 +64,6 @@ statements! {
     /// A run failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
         RETURNING failure_count, status";
-    /// A schedule pauses itself. (primary key)
-    PAUSE_SCHEDULE = "UPDATE schedule SET status = 'paused', note = ?2, updated_at = ?3, revision = revision + 1 \
-        WHERE id = ?1";
     /// A line of the ledger.
     INSERT_LEDGER = "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -133,11 +130,11 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_unfinished`,
-    /// `step_by_name`)
-    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 \
-        AND finished_at IS NULL AND slot > ?2 AND state = 'running' AND origin = 'schedule' \
-        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+    /// Runs of the schedule that were made ahead of their slot, and are as they were made (`rules::is_untouched`).
+    /// (`run_unfinished`, `step_by_name`)
+    MADE_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase IN (1, 2) \
+        AND finished_at IS NULL AND slot > ?2 AND state IN ('queued', 'buffered', 'running') \
+        AND origin = 'schedule' AND attempt = 1 AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no)";
     /// Whether the run has recorded anything. (`step_by_name`)
     HAS_STEP = "SELECT 1 FROM step WHERE run = ?1 LIMIT 1";
     /// Its newest slots with runs. (unique id)

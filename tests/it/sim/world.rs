@@ -747,10 +747,9 @@ impl World {
     }
 
     fn triggered(&mut self, schedule: &_polos::model::Schedule) -> Command {
-        let bits = u128::from(self.rng.bits());
         let now = Timestamp::from_micros(self.truth);
         Command::CreateRun(Box::new(NewRun {
-            id: RunId::from_random(bits),
+            id: RunId::new(now, self.rng.bits()),
             project: PROJECT.into(),
             workflow: Arc::clone(&schedule.workflow),
             key: Arc::clone(&schedule.key),
