@@ -143,7 +143,7 @@ def placed(path: Path, file: bytes, log: bytes | None = None) -> dict[str, bytes
 def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
     """One byte is another; every third time one of the first page, on which all hangs."""
     cases = {}
-    for number in range(bench.times(500, 30)):
+    for number in range(bench.times(500, 12)):
         data = bytearray(file)
         place = bench.random.randrange(4096 if number % 3 == 0 else len(data))
         data[place] ^= bench.random.randrange(1, 256)
@@ -155,7 +155,7 @@ def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
 def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
     """The end is missing."""
     cases = {}
-    for number in range(bench.times(200, 12)):
+    for number in range(bench.times(200, 6)):
         size = bench.random.randrange(1, len(file))
         if number % 2:
             size = max(4096, size - size % 4096)
@@ -167,7 +167,7 @@ def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
 def damaged_log(bench: Bench, folder: Path, file: bytes, log: bytes, keys: set[str]) -> None:
     """As after a loss of power, what comes after the damage doesn't count; or the log is gone."""
     cases = {}
-    for number in range(bench.times(200, 12)):
+    for number in range(bench.times(200, 6)):
         data = bytearray(log)
         place = bench.random.randrange(64 if number % 4 == 0 else len(data))
         if number % 2:
