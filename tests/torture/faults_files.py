@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from harness import HERE, PYTHON, Bench
+from harness import HERE, PYTHON, Bench, until
 
 from polos import StoreUnavailableError, schedules
 
@@ -114,6 +114,12 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
     for path, answer in zip(cases, ask(bench, cases), strict=True):
         bench.injections += 1
         bench.verdict.expect("I7", "bug" not in answer, f"{path.name}: {answer}")
+        if "bug" in answer:
+            continue
+        if answer.get("error") == "RunNotFoundError":
+            # Its id is another in the index than in the table, which no reading of one can see.
+            outcomes["a run not found"] += 1
+            continue
         if "error" in answer:
             check_refusal(bench, path, answer, ("StoreCorruptError", "StoreVersionError"))
             outcomes[f"refused at {answer['stage']}"] += 1
@@ -377,8 +383,8 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
             release.join()
         bench.verdict.expect("I7", life.is_alive(), "a lock has ended the worker")
         if seconds > 31:
-            said = life.errors.read_text()
-            bench.verdict.expect("I12", "locked" in said, f"nothing was said: {said[-300:]}")
+            said = until(lambda: "did not answer" in life.errors.read_text(), 10)
+            bench.verdict.expect("I12", said, f"unexplained: {life.errors.read_text()[-300:]}")
         bench.verdict.expect("I4", place.succeeds(place.invoke()), "it doesn't recover")
         place.finish(2.0, helper=False)
     bench.injections += 1
