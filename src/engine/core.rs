@@ -57,6 +57,8 @@ pub enum Message {
         token: Token,
         /// Whether the store knew the claim.
         is_accepted: bool,
+        /// Whether there may be more to claim because of it: the run again, one behind it, its parent.
+        leaves_work: bool,
     },
     /// A step was refused because the claim is lost.
     Fenced {
@@ -65,7 +67,9 @@ pub enum Message {
         /// Under which claim.
         token: Token,
     },
-    /// Something was committed in this process.
+    /// A schedule or a run was added in this process.
+    Added,
+    /// Something else was changed in this process.
     Changed,
     /// Ring timer `id` after `delay`.
     SetTimer {
@@ -239,7 +243,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     pub fn receive(&mut self, message: Message, now: Now) {
         match message {
             Message::Returned { run, token } => self.free_place(&run, token),
-            Message::Settled { run, token, is_accepted } => {
+            Message::Settled { run, token, is_accepted, leaves_work } => {
                 self.free_place(&run, token);
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
                     self.held.remove(&run);
@@ -248,14 +252,17 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.must_look_around = true;
                 }
                 self.has_ended_runs = true;
-                // Its end may have released, requeued or woken another run.
-                self.is_wake_stale = true;
+                self.is_wake_stale |= leaves_work;
             }
             Message::Fenced { run, token } => {
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
                     self.let_go(&run, token);
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
                 }
+            }
+            Message::Added => {
+                self.crowd = None;
+                self.is_wake_stale = true;
             }
             Message::Changed => {
                 self.crowd = None;

@@ -157,7 +157,7 @@ impl Worker {
         let command =
             Command::EndRun { run: id.clone(), token, ending: Box::new(ending), pause_after_failures: None };
         let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
-        self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok() });
+        self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok(), leaves_work: true });
         outcome
     }
 

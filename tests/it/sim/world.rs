@@ -591,7 +591,12 @@ impl World {
                 Some(outcome) => {
                     is_over = true;
                     let (run, token) = (task.run.id.clone(), task.run.token);
-                    self.hear(machine, Message::Settled { run, token, is_accepted: outcome.is_ok() });
+                    let leaves_work = !matches!(
+                        &outcome,
+                        Ok(Answer::Ended { state, released: false }) if state.is_finished()
+                    );
+                    let is_accepted = outcome.is_ok();
+                    self.hear(machine, Message::Settled { run, token, is_accepted, leaves_work });
                     Doing::Deciding
                 }
             },
