@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -233,7 +234,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
         bench.injections += 1
     # Permissions don't bind root.
     as_nobody = os.geteuid() == 0
-    bound = Path(shutil.copytree(folder, "/tmp/polos-bound", dirs_exist_ok=True))
+    bound = Path(tempfile.mkdtemp(prefix="polos-bound-"))  # which others than root may enter
     try:
         cases = []
         for name, file_mode, folder_mode in (
@@ -242,7 +243,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
             ("secret", 0o000, 0o777),
         ):
             place = bound / f"readonly-{name}"
-            place.mkdir(exist_ok=True)
+            place.mkdir()
             path = place / "polos.db"
             path.write_bytes(file)
             path.chmod(file_mode)
