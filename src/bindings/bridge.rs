@@ -302,7 +302,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }
         Notice::StoreLost(error) => {
-            ("error", format!("the worker stops, its database can't be used: {error}"))
+            ("lost", format!("the worker stops, its database can't be used: {error}"))
         }
         Notice::ScheduleBroken(id, reason) => {
             ("error", format!("the schedule {id} was set aside, it can't be understood: {reason}"))

@@ -112,7 +112,7 @@ def sampled(bench: Bench, count: int, least: int) -> list[int]:
 def f2(bench: Bench) -> None:
     """Killed at each point of writing, half of them with the write half done; then it goes on."""
     points, _, _ = undisturbed(bench)
-    numbers = sampled(bench, points, 3)
+    numbers = sampled(bench, points, 2)
     while numbers:
         number = numbers.pop(0)
         is_torn = bench.random.random() < 0.5
@@ -220,17 +220,17 @@ def f17(bench: Bench) -> None:
     def fail(shim: Shim, number: int, count: int) -> None:
         shim.fail_syncs(errno.EIO, number=number, count=count, done=True)
 
-    fail_at_each(bench, "unknown", syncs, 2, fail)
+    fail_at_each(bench, "unknown", syncs, 1, fail)
 
 
 def f21(bench: Bench) -> None:
     """The n-th sync, and the n-th write, fail with EIO: no success is reported."""
     _, syncs, writes = undisturbed(bench)
     fail_at_each(
-        bench, "sync", syncs, 2, lambda shim, n, k: shim.fail_syncs(errno.EIO, number=n, count=k)
+        bench, "sync", syncs, 1, lambda shim, n, k: shim.fail_syncs(errno.EIO, number=n, count=k)
     )
     fail_at_each(
-        bench, "write", writes, 2, lambda shim, n, k: shim.fail_writes(errno.EIO, number=n, count=k)
+        bench, "write", writes, 1, lambda shim, n, k: shim.fail_writes(errno.EIO, number=n, count=k)
     )
 
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from harness import HERE, PYTHON, Bench
+from harness import HERE, PYTHON, Bench, until
 
 from polos import StoreUnavailableError, schedules
 
@@ -58,8 +59,8 @@ def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list
 
 def contents(path: Path) -> dict[str, bytes]:
     """The file and what is beside it, but for the index of the log."""
-    beside = sorted(path.parent.glob(path.name + "*"))
-    return {each.name: each.read_bytes() for each in beside if not each.name.endswith("-shm")}
+    each = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-journal")]
+    return {file.name: file.read_bytes() for file in each if file.exists()}
 
 
 def check_refusal(bench: Bench, path: Path, answer: Answer, kinds: tuple[str, ...]) -> None:
@@ -114,6 +115,12 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
     for path, answer in zip(cases, ask(bench, cases), strict=True):
         bench.injections += 1
         bench.verdict.expect("I7", "bug" not in answer, f"{path.name}: {answer}")
+        if "bug" in answer:
+            continue
+        if answer.get("error") == "RunNotFoundError":
+            # Its id is another in the index than in the table, which no reading of one can see.
+            outcomes["a run not found"] += 1
+            continue
         if "error" in answer:
             check_refusal(bench, path, answer, ("StoreCorruptError", "StoreVersionError"))
             outcomes[f"refused at {answer['stage']}"] += 1
@@ -129,8 +136,8 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
     kind = next(iter(cases)).name.partition("-")[0]
     bench.remarks.append(f"{kind}: {dict(outcomes)}")
     for path in cases:
-        for each in path.parent.glob(path.name + "*"):
-            each.unlink()
+        for name in contents(path):
+            path.with_name(name).unlink()
 
 
 def placed(path: Path, file: bytes, log: bytes | None = None) -> dict[str, bytes]:
@@ -143,7 +150,7 @@ def placed(path: Path, file: bytes, log: bytes | None = None) -> dict[str, bytes
 def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
     """One byte is another; every third time one of the first page, on which all hangs."""
     cases = {}
-    for number in range(bench.times(500, 30)):
+    for number in range(bench.times(500, 12)):
         data = bytearray(file)
         place = bench.random.randrange(4096 if number % 3 == 0 else len(data))
         data[place] ^= bench.random.randrange(1, 256)
@@ -155,7 +162,7 @@ def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
 def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
     """The end is missing."""
     cases = {}
-    for number in range(bench.times(200, 12)):
+    for number in range(bench.times(200, 6)):
         size = bench.random.randrange(1, len(file))
         if number % 2:
             size = max(4096, size - size % 4096)
@@ -167,7 +174,7 @@ def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
 def damaged_log(bench: Bench, folder: Path, file: bytes, log: bytes, keys: set[str]) -> None:
     """As after a loss of power, what comes after the damage doesn't count; or the log is gone."""
     cases = {}
-    for number in range(bench.times(200, 12)):
+    for number in range(bench.times(200, 6)):
         data = bytearray(log)
         place = bench.random.randrange(64 if number % 4 == 0 else len(data))
         if number % 2:
@@ -227,7 +234,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
         bench.injections += 1
     # Permissions don't bind root.
     as_nobody = os.geteuid() == 0
-    bound = Path(shutil.copytree(folder, "/tmp/polos-bound", dirs_exist_ok=True))
+    bound = Path(tempfile.mkdtemp(prefix="polos-bound-"))  # which others than root may enter
     try:
         cases = []
         for name, file_mode, folder_mode in (
@@ -236,7 +243,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
             ("secret", 0o000, 0o777),
         ):
             place = bound / f"readonly-{name}"
-            place.mkdir(exist_ok=True)
+            place.mkdir()
             path = place / "polos.db"
             path.write_bytes(file)
             path.chmod(file_mode)
@@ -377,8 +384,8 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
             release.join()
         bench.verdict.expect("I7", life.is_alive(), "a lock has ended the worker")
         if seconds > 31:
-            said = life.errors.read_text()
-            bench.verdict.expect("I12", "locked" in said, f"nothing was said: {said[-300:]}")
+            said = until(lambda: "did not answer" in life.errors.read_text(), 10)
+            bench.verdict.expect("I12", said, f"unexplained: {life.errors.read_text()[-300:]}")
         bench.verdict.expect("I4", place.succeeds(place.invoke()), "it doesn't recover")
         place.finish(2.0, helper=False)
     bench.injections += 1

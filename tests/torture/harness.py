@@ -141,6 +141,10 @@ class Life:
     def stop(self) -> None:
         """SIGSTOP; when it returns, no thread runs any more."""
         self.signal(signal.SIGSTOP)
+        self.stands_still()
+
+    def stands_still(self) -> None:
+        """Wait until no thread runs, whoever stopped it."""
         states = Path(f"/proc/{self.pid}/task")
         if not states.exists():
             raise NotRunError("whether a process is stopped can't be seen without /proc")

@@ -23,7 +23,7 @@ WRITE, SYNC, TRUNCATE, UNLINK, CREATE = range(1, 6)
 @cache
 def library(folder: Path) -> Path:
     """The compiled shim, in ``folder``."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if sys.platform != "linux" or compiler is None:
         raise NotRunError("it needs Linux and a C compiler")
     made = folder / "shim.so"

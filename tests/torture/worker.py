@@ -53,7 +53,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--durability", default="full")
     parser.add_argument("--diary", help="what a scenario acknowledges")
     parser.add_argument("--filler", type=int, default=20_000, help="bytes of its payloads")
-    parser.add_argument("--retention", type=float, default=30 * 86_400.0)
     parser.add_argument("--exit", default="run", help="how it ends, or `scenario`")
     return parser.parse_args()
 
@@ -161,7 +160,6 @@ def made(client: PolosClient) -> Worker:
         app="torture",
         lease=OPTIONS.lease,
         drain=OPTIONS.drain,
-        retention=timedelta(seconds=OPTIONS.retention),
     )
 
 
