@@ -758,6 +758,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
     fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
+            return Ok(());
+        }
+        // An edit that was decided before this instant may be on its way to the disk, and take claims back. Later ones don't.
+        self.store.barrier()?;
         // In parts, so that the first start before the last have been asked about.
         while self.ahead.next_deadline().is_some_and(|at| at <= now.wall) {
             self.start_some_ahead(now)?;
