@@ -42,7 +42,7 @@ class ThreadPool:
                 return
             if error is None:
                 answer.set_result(value)
-            elif isinstance(error, StopIteration):
+            elif issubclass(type(error), StopIteration):
                 # A future refuses it, since it would end the generator that awaits.
                 told = RuntimeError("the function raised StopIteration")
                 told.__cause__ = error

@@ -467,7 +467,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let away = Duration::from_micros(
             u64::try_from(now.wall.as_micros().saturating_sub(last.wall.as_micros())).unwrap_or(0),
         );
-        if away > planned + AWAY_MIN {
+        // By as much as the wall went on beyond the steady clock it was set forward, or the machine slept.
+        let jumped = away.saturating_sub(now.mono.saturating_sub(last.mono));
+        if away > planned + AWAY_MIN || jumped > AWAY_MIN {
             self.attentive_from = now.wall;
             self.dispatcher.tell(Notice::WasAway(away));
         } else if now.wall < last.wall {
