@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import logging
@@ -21,6 +20,7 @@ import typer
 import polos
 from polos import schedules
 from polos._describe import nearest
+from polos._runner import run_to_end
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, PolosError
 from polos.models import Schedule
@@ -135,7 +135,7 @@ def run(
         worker = _TalkingWorker(
             client, app=name if app_name is None else app_name, concurrency=concurrency, drain=drain
         )
-        asyncio.run(worker.run())
+        run_to_end(worker.run())
     if not worker.was_stopped:
         _fail("the worker has ended by itself; the log above says why")
     _say("stopped")

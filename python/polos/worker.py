@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import platform
 import signal
@@ -22,6 +21,7 @@ from polos import _polos
 from polos._backoff import Backoff, duration
 from polos._declaration import check_identifier
 from polos._describe import shown
+from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
@@ -30,8 +30,6 @@ from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
 __all__ = ["Worker", "lifespan", "run"]
-
-_log = logging.getLogger("polos.worker")
 
 # How long signing in may take before the worker goes on without it (the database is in trouble,
 # which has been said, and it will sign in when it can).
@@ -294,7 +292,7 @@ def run(client: PolosClient | None = None, **options: Any) -> None:
 
     ``options`` are those of :class:`Worker`. Without ``client``, the default database.
     """
-    asyncio.run(Worker(client if client is not None else PolosClient(), **options).run())
+    run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
 
 
 def lifespan(
