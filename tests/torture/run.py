@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
+import faults_handlers  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
@@ -37,7 +38,7 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_processes, faults_storage)
+MODULES = (faults_processes, faults_storage, faults_handlers)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)
