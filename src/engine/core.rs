@@ -10,9 +10,9 @@ use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
     Admission, ClaimedRun, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
 };
-use crate::plan::{Backoff, Situation, plan_fire};
+use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
-    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, Store, StoreError, Wake,
+    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -103,6 +103,14 @@ enum Phase {
     Over,
 }
 
+/// A walk over all schedules.
+#[derive(Debug, Default)]
+struct Realignment {
+    /// The last one looked at.
+    after: Option<String>,
+    changed_count: u64,
+}
+
 #[derive(Debug)]
 struct Trouble {
     since: Duration,
@@ -141,6 +149,8 @@ pub struct Engine<S, D> {
     /// When to sweep next; the first turn sets it.
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
+    /// Whether stored next slots are being looked over, and how far that has come.
+    realignment: Option<Realignment>,
     last_look: Option<Now>,
     /// End of the last turn in which the store did all that was asked.
     last_whole_turn: Option<Duration>,
@@ -187,6 +197,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             sign_of_life: Arc::default(),
             next_sweep: None,
             has_ended_runs: false,
+            realignment: None,
             last_look: None,
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
@@ -317,7 +328,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             has_more |= self.fire_due(now)?;
             if !has_more {
-                has_more = self.sweep(now)?;
+                has_more = self.realign(now)? || self.sweep(now)?;
             }
             self.last_look = Some(now);
         }
@@ -346,6 +357,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.has_entered = true;
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.note_sign_of_life(now);
+        self.realignment = Some(Realignment::default());
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;
         self.must_look_around = true;
@@ -475,6 +487,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);
+            self.realignment = Some(Realignment::default());
         }
     }
 
@@ -593,6 +606,44 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) })
+    }
+
+    /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
+    /// Whether there is more.
+    fn realign(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(Realignment { after, changed_count }) = &self.realignment else { return Ok(false) };
+        let mut changed_count = *changed_count;
+        let page = Page { limit: self.config.batch_max.max(1), after: after.clone() };
+        let schedules = self.store.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
+        let mut commands = Vec::new();
+        for schedule in &schedules {
+            // What can't be read is set aside when it is due.
+            let Ok(cadence) = self.cadence(&schedule.spec) else { continue };
+            if let Some(slot) = realigned(schedule, &cadence, now.wall) {
+                commands.push(Command::PatchSchedule {
+                    project: Arc::clone(&self.config.project),
+                    id: schedule.id.clone(),
+                    revision: Some(schedule.revision),
+                    patch: Box::new(Patch { next_slot: Some(Some(slot)), ..Patch::default() }),
+                });
+            }
+        }
+        if !commands.is_empty() {
+            // One that is refused was changed by somebody else meanwhile, who knows the time as well.
+            let outcomes = self.store.commit(&commands, now.wall)?;
+            changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            self.is_wake_stale = true;
+        }
+        if schedules.len() == page.limit {
+            let after = schedules.last().map(|schedule| schedule.id.to_string());
+            self.realignment = Some(Realignment { after, changed_count });
+            return Ok(true);
+        }
+        self.realignment = None;
+        if changed_count > 0 {
+            self.dispatcher.tell(Notice::Realigned(changed_count));
+        }
+        Ok(!commands.is_empty())
     }
 
     fn breaking(&self, id: crate::model::ScheduleId, revision: Option<i64>, reason: String) -> Command {

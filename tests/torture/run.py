@@ -20,6 +20,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
+import faults_changes  # noqa: E402
+import faults_clock  # noqa: E402
 import faults_handlers  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
@@ -38,7 +40,7 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_processes, faults_storage, faults_handlers)
+MODULES = (faults_processes, faults_storage, faults_clock, faults_handlers, faults_changes)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)
