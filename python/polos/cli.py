@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -54,8 +54,11 @@ def main() -> NoReturn:
 
 
 def _say(text: str) -> None:
-    """To stderr: stdout belongs to the handlers."""
-    typer.echo(text, err=True)
+    """To stderr: stdout belongs to the handlers. Where nobody reads it any more, that is no
+    reason not to work.
+    """
+    with suppress(OSError, ValueError):
+        typer.echo(text, err=True)
 
 
 def _fail(reason: object, code: int = 1) -> NoReturn:

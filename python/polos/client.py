@@ -193,6 +193,18 @@ _open_clients: weakref.WeakSet[PolosClient] = weakref.WeakSet()
 _parents_cores: list[Core] = []
 
 
+def _renew_locks() -> None:
+    """In a forked child: a thread that held a lock when the process was forked doesn't exist here,
+    and would hold it for ever.
+    """
+    for client in list(_open_clients):
+        client._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 @atexit.register
 def _close_all() -> None:
     for client in list(_open_clients):

@@ -188,7 +188,8 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, a signal, or cancellation; then drain.
 
-        In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
+        In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
+        drain, and a second one stops waiting for handlers.
         """
         # First the signals: one that comes while the worker starts must not kill it half-way.
         asked = self._stop_asked = asyncio.Event()
@@ -269,11 +270,14 @@ def _app_name() -> str:
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
-    """Have SIGINT and SIGTERM call ``act``; gives what undoes it."""
+    """Have SIGINT, SIGTERM and SIGHUP call ``act``; gives what undoes it."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
     loop = asyncio.get_running_loop()
-    names = (signal.SIGINT, signal.SIGTERM)
+    names = [signal.SIGINT, signal.SIGTERM]
+    # The terminal has gone. Under `nohup` it is ignored, and that is what was asked for.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        names.append(signal.SIGHUP)
     try:
         for name in names:
             loop.add_signal_handler(name, act)
@@ -288,7 +292,7 @@ def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
 
 
 def run(client: PolosClient | None = None, **options: Any) -> None:
-    """Work until SIGINT or SIGTERM: for the bottom of a script.
+    """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
 
     ``options`` are those of :class:`Worker`. Without ``client``, the default database.
     """

@@ -304,7 +304,7 @@ RUN = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_drains_and_the_process_ends_well(
     start: Any, client: PolosClient, number: signal.Signals
 ) -> None:

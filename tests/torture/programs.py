@@ -70,6 +70,11 @@ class Program(Life):
         self.is_ready = True
         return self
 
+    def stop_listening(self) -> None:
+        """Nobody reads what it says from now on."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
     @property
     def said(self) -> str:
         """What it has written to its standard error."""

@@ -23,6 +23,7 @@ sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 import faults_changes  # noqa: E402
 import faults_clock  # noqa: E402
 import faults_handlers  # noqa: E402
+import faults_hosting  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
@@ -40,7 +41,7 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_processes, faults_storage, faults_clock, faults_handlers, faults_changes)
+MODULES = (faults_processes, faults_storage, faults_clock, faults_handlers, faults_changes, faults_hosting)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)

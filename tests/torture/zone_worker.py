@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 
 from polos import PolosClient, Worker, schedules, workflow
 
@@ -26,9 +27,15 @@ async def main() -> None:
         if not found:
             await schedules.create(client, "made", CRON, timezone=ZONE)
         async with Worker(client, app="zones"):
+            right = schedules.preview(CRON, ZONE, count=1)[0]
+            # Next slots are looked over when the worker has signed in.
+            deadline = time.monotonic() + 20
+            while any(s.upcoming != right for s in await schedules.list(client)):
+                if time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.01)
             (one,) = await schedules.list(client, workflow="made")
             (other,) = await schedules.list(client, workflow="declared")
-            right = schedules.preview(CRON, ZONE, count=1)[0]
             told = {
                 "id": f"{one.id} {other.id}",
                 "upcoming": f"{instant(one.upcoming)} {instant(other.upcoming)}",
