@@ -121,10 +121,12 @@ class Worker:
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
         self._is_forced = False
+        self.client._workers.add(self)
         executor = Executor(self.client, dict(workflows), self._thread_count, loop)
         try:
             core = self.client._opened().start_worker(self._setup(workflows), executor.bridge.core)
         except BaseException:
+            self.client._workers.discard(self)
             executor.close()
             raise
         executor.core = self._core = core
@@ -159,6 +161,7 @@ class Worker:
         self._executor = self._core = None
         await asyncio.get_running_loop().run_in_executor(None, core.leave)
         executor.close()
+        self.client._workers.discard(self)
 
     async def _finish(self, executor: Executor, patience: timedelta) -> None:
         """Wait until no run is under way, the worker is forced, or patience is over."""
