@@ -65,9 +65,7 @@ def f33b(bench: Bench) -> None:
             schedules.sync.pause(bench.client, id)
         for id in (gone, there):
             check_every_second(bench, id)
-        caught_up = [
-            entry for entry in history(bench.client, gone) if entry.status == "missed"
-        ]
+        caught_up = [entry for entry in history(bench.client, gone) if entry.status == "missed"]
         verdict.expect("I12", caught_up, "nothing says that slots were missed")
         close_worker(bench, life)
     bench.client.close()
@@ -189,7 +187,9 @@ def check_refused(
         bench.verdict.expect("I12", len(text) < 3_000, f"{field}={shown}: {len(text)} characters")
         return took
     except Exception as error:
-        bench.verdict.expect("I12", False, f"{field}={shown}: {type(error).__name__}: {error}"[:300])
+        bench.verdict.expect(
+            "I12", False, f"{field}={shown}: {type(error).__name__}: {error}"[:300]
+        )
     else:
         bench.verdict.expect("I12", False, f"{field}={shown} was taken")
     return 0.0
@@ -431,7 +431,9 @@ def _around_real_instants(bench: Bench) -> None:
         if is_deletion:
             # One that had been handed to its handler before may come to its first line after.
             given = [run.started_at.timestamp() for run in made if run.started_at]
-            is_silent = not started if answered < due.timestamp() else max(given, default=0) <= answered
+            is_silent = (
+                not started if answered < due.timestamp() else max(given, default=0) <= answered
+            )
             what = f"deleted {offset:+.3f} s, answered at {answered}"
             verdict.expect("I1", is_silent, f"{what}: given out at {given}, started at {started}")
         slots = [run.timestamp for run in made]
@@ -447,9 +449,7 @@ def wait_until(instant: float) -> None:
 
 def slots_heard(bench: Bench, ids: set[str]) -> list[Any]:
     return [
-        line
-        for line in Testimony(bench.oracle).read()
-        if line.kind == "slot" and line.run in ids
+        line for line in Testimony(bench.oracle).read() if line.kind == "slot" and line.run in ids
     ]
 
 
@@ -463,7 +463,12 @@ def f38(bench: Bench) -> None:
             key = f"{policy}-{number}"
             made[
                 schedules.sync.create(
-                    bench.client, "slow", every=SECOND, key=key, overlap=policy, input=3.0  # type: ignore[arg-type]
+                    bench.client,
+                    "slow",
+                    every=SECOND,
+                    key=key,
+                    overlap=policy,
+                    input=3.0,  # type: ignore[arg-type]
                 )
             ] = policy
             bench.injections += 1
@@ -593,4 +598,3 @@ FAULTS = {
     "F38": f38,
     "F43": f43,
 }
-

@@ -161,9 +161,7 @@ async def _back(bench: Bench) -> None:
                     text = f"{what}: slots {slots}"
                     verdict.expect("I1", len(slots) == len(set(slots)), text)
                     first = datetime(2026, 1, 5, 0, 1, tzinfo=UTC)
-                    all_of_them = [
-                        first + MINUTE * n for n in range((t.now - first) // MINUTE + 1)
-                    ]
+                    all_of_them = [first + MINUTE * n for n in range((t.now - first) // MINUTE + 1)]
                     verdict.expect("I1", slots == all_of_them, f"{what}: {slots}, {all_of_them}")
 
 

@@ -219,17 +219,19 @@ def f41b(bench: Bench) -> None:
             # A run that hangs is given back at once, and whoever comes next goes on with it.
             life = odd_worker(bench, "--drain", 0.3)
             held = bench.invoke("unlimited", {"act": "hang"})
-            until(lambda id=held: bench.status(id) == "running", 10)
+            bench.hears("enter", held, "-", 10)
             life.signal(number)
             life.ends(0)
             status = bench.status(held)
             verdict.expect("I11", status == "queued", f"{number.name}: its run is {status}")
-            verdict.expect("I11", "Traceback" not in life.said, f"{number.name}: {life.said[-900:]}")
+            verdict.expect(
+                "I11", "Traceback" not in life.said, f"{number.name}: {life.said[-900:]}"
+            )
             runs.sync.cancel(bench.client, held)
             # A second one waits no longer.
             life = odd_worker(bench, "--drain", 60)
             held = bench.invoke("unlimited", {"act": "hang"})
-            until(lambda id=held: bench.status(id) == "running", 10)
+            bench.hears("enter", held, "-", 10)
             life.signal(number)
             time.sleep(bench.random.uniform(0.1, 0.4))
             begun = time.monotonic()
@@ -261,7 +263,13 @@ def f44(bench: Bench) -> None:
     for number in range(bench.times(50, 2)):
         for how in ("sync", "loops", "mixed", "closing"):
             program = Program(
-                bench, "sharing.py", bench.database, how, 32, 20, python=("-X", "dev", "-W", "ignore")
+                bench,
+                "sharing.py",
+                bench.database,
+                how,
+                32,
+                20,
+                python=("-X", "dev", "-W", "ignore"),
             )
             said = program.line()
             program.ends(0)

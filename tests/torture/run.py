@@ -41,7 +41,14 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_processes, faults_storage, faults_clock, faults_handlers, faults_changes, faults_hosting)
+MODULES = (
+    faults_processes,
+    faults_storage,
+    faults_clock,
+    faults_handlers,
+    faults_changes,
+    faults_hosting,
+)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)
