@@ -1,8 +1,8 @@
 """Which databases a forked process must not touch.
 
-SQLite keeps in its process's memory which locks the process holds. A child inherits that memory, and
-not the locks: it would write believing that it holds what it doesn't, and the parent, or whoever
-comes next, would remove the log under it.
+SQLite keeps in its process's memory which locks the process holds. A child inherits that memory,
+and not the locks: it would write believing that it holds what it doesn't, and the parent, or
+whoever comes next, would remove the log under it.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ class PolosClient:
 
     Cheap to make: the database is opened, and created where it does not exist, when it is first
     needed. One client may be used from any event loop, several loops one after another, any
-    thread, or none (``schedules.sync``). At a fork the database is closed, and parent and child open
-    it anew when they need it. Where a worker is running, or a request takes more than a second, that
-    can't be: such a child gets :class:`StoreError`.
+    thread, or none (``schedules.sync``). At a fork the database is closed, and parent and child
+    open it anew when they need it. Where a worker is running, or a request takes more than a
+    second, that can't be: such a child gets :class:`StoreError`.
 
     Raises :class:`InvalidArgumentError` for arguments that can't be meant. Opening may raise
     :class:`StoreError` and those under it.

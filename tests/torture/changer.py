@@ -1,4 +1,4 @@
-"""Changes schedules at random, and tells of each change when it began, when it was answered, and how."""
+"""Changes schedules at random, and tells of each change when it began and ended, and how."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ async def main() -> None:
     async with Worker(client, app="coded", drain=0):
         if RUN == "hold":
             await asyncio.Event().wait()
-        while (await runs.get(client, RUN)).status not in ("succeeded", "failed"):
+        while (await runs.get(client, RUN)).status not in ("succeeded", "failed"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     print("ended", flush=True)  # noqa: T201
 

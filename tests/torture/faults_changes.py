@@ -14,25 +14,26 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
-from checker import EPOCH, Testimony, check_file, history
+from checker import Testimony, check_file, history
+from faults_clock import in_virtual_time
+from faults_handlers import check_alive, close, ended, odd_worker
 from harness import SECOND, Bench, now, until
 from programs import Program
 
 import polos.testing
-from faults_clock import in_virtual_time
-from faults_handlers import check_alive, close, ended, odd_worker
 from polos import (
     InvalidCronError,
     InvalidScheduleError,
     InvalidTimezoneError,
-    PolosError,
-    ScheduleNotFoundError,
+    RunHandle,
     runs,
     schedules,
     workflow,
 )
+from polos.models import RunStatus
 
 MINUTE = timedelta(minutes=1)
 UTC = timezone.utc
@@ -59,7 +60,7 @@ def f33b(bench: Bench) -> None:
         verdict.expect("I1", bench.last_slot(gone) == left, "it had a slot without a worker")
         life.term()
         life = odd_worker(bench)
-        comes = until(lambda id=gone: is_on_time(bench, id), 20)
+        comes = until(partial(is_on_time, bench, gone), 20)
         verdict.expect("I7", comes, "it doesn't come back with its workflow")
         for id in (gone, there):
             schedules.sync.pause(bench.client, id)
@@ -139,14 +140,12 @@ def f34(bench: Bench) -> None:
                 spec: dict[str, Any] = {"cron": "0 9 * * *", "key": "new", field: value}
                 slowest = max(
                     slowest,
-                    check_refused(bench, field, value, kind, lambda s=spec: create(bench, s)),
-                    check_refused(bench, field, value, kind, lambda s=spec: declare(s)),
+                    check_refused(bench, field, value, kind, partial(create, bench, spec)),
+                    check_refused(bench, field, value, kind, partial(declare, spec)),
                 )
                 if field != "key":
                     changed = {name: spec[name] for name in ("cron", field)}
-                    check_refused(
-                        bench, field, value, kind, lambda c=changed: update(bench, kept, c)
-                    )
+                    check_refused(bench, field, value, kind, partial(update, bench, kept, changed))
                 bench.injections += 1
     verdict.expect("I7", slowest < 1.0, f"one refusal took {slowest:.3f} s")
     bench.remarks.append(f"the slowest refusal took {slowest * 1000:.1f} ms")
@@ -219,7 +218,9 @@ def f35(bench: Bench) -> None:
         bench.injections += 1
         try:
             taken[name] = schedules.sync.create(bench.client, "digest", "0 0 1 1 *", key=name)
-            handle = runs.sync.invoke(bench.client, "echo", name, idempotency_key=name)
+            handle: RunHandle[Any] = runs.sync.invoke(
+                bench.client, "echo", name, idempotency_key=name
+            )
             keyed[name] = handle.id
         except ValueError as error:
             verdict.expect("I10", name not in taken, f"{name!r}: {error}")
@@ -468,7 +469,7 @@ def f38(bench: Bench) -> None:
                     every=SECOND,
                     key=key,
                     overlap=policy,
-                    input=3.0,  # type: ignore[arg-type]
+                    input=3.0,
                 )
             ] = policy
             bench.injections += 1
@@ -480,7 +481,7 @@ def f38(bench: Bench) -> None:
     for id, policy in made.items():
         for run in runs.sync.list(bench.client, schedule=id, status="queued", limit=None):
             runs.sync.cancel(bench.client, run.id)
-        until(lambda id=id: not unfinished(bench, id), 60)
+        until(partial(is_finished, bench, id), 60)
         check_overlap(bench, id, policy)
         check_every_second(bench, id)
     check_every_second(bench, quick)
@@ -491,12 +492,12 @@ def f38(bench: Bench) -> None:
     close(bench, life)
 
 
-def unfinished(bench: Bench, id: str) -> list[Any]:
+def is_finished(bench: Bench, id: str) -> bool:
+    """Whether nothing of it is left to be done; what waits is cancelled."""
     for run in runs.sync.list(bench.client, schedule=id, status="queued", limit=None):
         runs.sync.cancel(bench.client, run.id)
-    return runs.sync.list(
-        bench.client, schedule=id, status=("queued", "running", "waiting"), limit=None
-    )
+    left: tuple[RunStatus, ...] = ("queued", "running", "waiting")
+    return not runs.sync.list(bench.client, schedule=id, status=left, limit=1)
 
 
 def check_overlap(bench: Bench, id: str, policy: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from checker import EPOCH, Testimony, check_file, history
-from harness import LATE, SECOND, Bench, NotRunError, now, until
+from harness import LATE, SECOND, Bench, NotRunError, now
 from programs import Program
 
 import polos.testing

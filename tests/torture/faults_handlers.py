@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from checker import Testimony, check_file
@@ -57,6 +58,11 @@ def close(bench: Bench, life: Program) -> None:
 def entries(bench: Bench) -> Counter[str]:
     """How often each run was entered."""
     return Counter(line.run for line in Testimony(bench.oracle).read() if line.kind == "enter")
+
+
+def have_entered(bench: Bench, ids: list[str]) -> bool:
+    seen = entries(bench)
+    return all(seen[id] for id in ids)
 
 
 def f25(bench: Bench) -> None:
@@ -138,7 +144,7 @@ def f26(bench: Bench) -> None:
         # Those that nothing limits: the end of the worker doesn't wait for them.
         left = [bench.invoke("unlimited", {"act": name}) for name in HANGING if name != "thread"]
         left += [bench.invoke("unlimited-sync", {"act": "thread"})]
-        until(lambda left=left: all(entries(bench)[id] for id in left[:5]), 10)
+        until(partial(have_entered, bench, left[:5]), 10)
         took = life.term()
         verdict.expect("I11", took < 8, f"draining took {took:.1f} s")
         bench.injections += len(left)
@@ -200,7 +206,7 @@ def f27(bench: Bench) -> None:
         assert run.finished_at is not None
         late = [line for line in lines[id] if line.time > run.finished_at.timestamp() + 0.001]
         verdict.expect("I5", not late, f"{id}: ended at {run.finished_at}, and then {late}")
-        recorded = [step.name for step in run.steps if step.status == "done"]
+        recorded = [step.name for step in run.steps if step.status == "succeeded"]
         done = [step for kind, step in kinds if kind == "after"]
         extra = set(recorded) - set(done)
         verdict.expect("I3", not extra, f"{id}: {extra} are recorded and weren't executed")
@@ -210,7 +216,7 @@ def f27(bench: Bench) -> None:
 
 
 def f28(bench: Bench) -> None:
-    """Huge and odd values: they come back as they were, or are refused before anything is written."""
+    """Huge and odd values: they come back as they were, or are refused and leave nothing."""
     life = odd_worker(bench)
     verdict = bench.verdict
     for _ in range(bench.times(5)):
@@ -360,7 +366,7 @@ def f30(bench: Bench) -> None:
     check_alive(bench, life, "hostile rows")
     for id, table, column, poison in victims:
         what = f"{table}.{column} = {poison[:40]!r}"
-        until(lambda id=id: is_settled(bench, id), 20)
+        until(partial(is_settled, bench, id), 20)
         try:
             run = runs.sync.get(bench.client, id)
             list(runs.sync.list(bench.client, limit=None))

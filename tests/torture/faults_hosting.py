@@ -1,4 +1,4 @@
-"""Faults of where a worker lives: servers that fork and reload, signals, threads, few resources, and
+"""Faults of where a worker lives: servers that fork and reload, signals, threads, few resources,
 loggers that leak, raise or block.
 """
 
@@ -10,15 +10,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from checker import Testimony, check_file, history
+from faults_handlers import check_alive, close, ended, odd_worker
 from harness import HERE, PATIENCE, SECOND, Bench, NotRunError, now, until
 from programs import Command, Program
 
-from faults_handlers import check_alive, close, ended, odd_worker
 from polos import PolosClient, runs, schedules
 
 
@@ -61,6 +62,10 @@ def versions(bench: Bench) -> list[tuple[str, int, str]]:
     return [(line.token, line.pid, line.run) for line in Testimony(bench.oracle).read()]
 
 
+def has_version(bench: Bench, version: str) -> bool:
+    return any(token == version for token, _, _ in versions(bench))
+
+
 def web_app(bench: Bench, version: int) -> None:
     text = (HERE / "web_app.py").read_text().replace("VERSION = 0", f"VERSION = {version}")
     file = bench.folder / "web_app.py"
@@ -100,9 +105,7 @@ def f39b(bench: Bench) -> None:
     for version in range(1, bench.times(50, 4) + 1):
         if version > 1:
             web_app(bench, version)
-        is_new = until(
-            lambda v=version: any(token == f"{v}" for token, _, _ in versions(bench)), PATIENCE
-        )
+        is_new = until(partial(has_version, bench, f"{version}"), PATIENCE)
         verdict.expect("I7", is_new, f"version {version} doesn't run: {life.said[-1000:]}")
         bench.injections += 1
     life.signal(signal.SIGINT)
@@ -124,8 +127,8 @@ def f39d(bench: Bench) -> None:
     if find_spec("uvicorn.workers") is None:
         raise NotRunError("this uvicorn has no worker for gunicorn")
     _many(
-        bench, "gunicorn", "web_app:app", "-k", worker, "--preload", "-w", "4", "-b", "unix:web.sock",
-        "--no-control-socket",
+        bench, "gunicorn", "web_app:app", "-k", worker, "--preload", "-w", "4",
+        "-b", "unix:web.sock", "--no-control-socket",
     )  # fmt: skip
 
 
@@ -136,6 +139,7 @@ def _many(bench: Bench, *command: str) -> None:
     pids: set[int] = set()
 
     def has_run(count: int) -> bool:
+        """That many runs at least."""
         pids.update(pid for _, pid, _ in versions(bench))
         return len(versions(bench)) >= count
 
@@ -144,13 +148,13 @@ def _many(bench: Bench, *command: str) -> None:
         # Between two slots: what is executing would be executed again, which is as it should be.
         victim = versions(bench)[-1][1]
         count = len(versions(bench))
-        until(lambda c=count: len(versions(bench)) > c, 10)
+        until(partial(has_run, count + 1), 10)
         until(lambda: time.time() % 1 > 0.3, 2)
         if alive(victim):
             subprocess.run(["kill", "-9", str(victim)], check=True)
             bench.injections += 1
         count = len(versions(bench))
-        goes_on = until(lambda c=count: has_run(c + 2), 30)
+        goes_on = until(partial(has_run, count + 2), 30)
         verdict.expect("I7", goes_on, f"without {victim} it is silent: {life.said[-1000:]}")
     life.signal(signal.SIGTERM)
     life.ends(0, -signal.SIGTERM, patience=30)
@@ -212,7 +216,7 @@ def f40b(bench: Bench) -> None:
 
 
 def f41b(bench: Bench) -> None:
-    """SIGINT drains, a second one hurries; SIGHUP drains as SIGTERM does; under nohup it does not."""
+    """SIGINT, SIGTERM and SIGHUP drain, a second one hurries; under nohup, SIGHUP does nothing."""
     verdict = bench.verdict
     for _ in range(bench.times(50, 2)):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -253,7 +257,7 @@ def f41b(bench: Bench) -> None:
     check_file(verdict, bench.database)
 
 
-# --- threads and resources -------------------------------------------------------------------------
+# --- threads and resources -----------------------------------------------------------------------
 
 
 def f44(bench: Bench) -> None:
@@ -333,7 +337,7 @@ def check_start(bench: Bench, limit: str, what: str) -> None:
     bench.injections += 1
 
 
-# --- what is said ----------------------------------------------------------------------------------
+# --- what is said --------------------------------------------------------------------------------
 
 
 MARKS = ("S3CRET-PAYLOAD", "S3CRET-RESULT", "S3CRET-STEP", "S3CRET-INPUT", "S3CRET-PASSWORD")
@@ -376,7 +380,7 @@ DSNS = (
 
 
 def f48(bench: Bench) -> None:
-    """Loggers that raise, block or recurse; stdout and stderr that nobody reads, or that are closed."""
+    """Loggers that raise, block or recurse; outputs that nobody reads, or that are closed."""
     verdict = bench.verdict
     for number in range(bench.times(50, 2)):
         for how in ("raise", "block", "recurse", "filter", "broken-pipe", "closed", "full"):
@@ -386,8 +390,7 @@ def f48(bench: Bench) -> None:
             if how == "broken-pipe":
                 life.stop_listening()
             bench.injections += 1
-            found = schedules.sync.list(bench.client, key=key)
-            until(lambda key=key: schedules.sync.list(bench.client, key=key))
+            until(partial(schedules.sync.list, bench.client, key=key))
             found = schedules.sync.list(bench.client, key=key)
             verdict.expect("I7", found, f"{how}: no schedule of it")
             for _ in range(2):

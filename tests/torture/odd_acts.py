@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -173,12 +173,16 @@ class Scalar:
         return 7
 
 
+def iter_nothing() -> Iterator[int]:
+    yield 0
+
+
 UNSTORABLE: dict[str, Callable[[], Any]] = {
     "object": object,
     "lambda": lambda: lambda: 1,
     "lock": threading.Lock,
     "open-file": lambda: open(os.devnull),  # noqa: SIM115
-    "generator": lambda: (n for n in ()),
+    "generator": lambda: iter_nothing(),
     "coroutine-function": lambda: asyncio.sleep,
     "class": lambda: int,
     "module": lambda: os,
@@ -224,7 +228,7 @@ STORABLE: dict[str, Callable[[], Any]] = {
 
 def same(one: Any, other: Any) -> bool:
     """Equal, and of one type; for numbers that equal nothing, and zeros, as they are written."""
-    if isinstance(one, float) or isinstance(one, datetime):
+    if isinstance(one, (float, datetime)):
         return repr(one) == repr(other)
     return type(one) is type(other) and bool(one == other)
 

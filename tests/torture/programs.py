@@ -1,4 +1,4 @@
-"""Programs of a fault's own: other workers than `worker.py`, servers, clients in other processes."""
+"""Programs of a fault's own: other workers than `worker.py`, servers, clients of their own."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ async def main() -> None:
                 await ask()
             except polos.PolosError as error:
                 say(f"{type(error).__name__}: {error}")
-        while not await runs.list(client, workflow="tick", status="failed"):
+        while not await runs.list(client, workflow="tick", status="failed"):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         say("done")
         await asyncio.Event().wait()

@@ -6,8 +6,9 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from polos import PolosClient, ShutdownError, runs, schedules
+from polos import PolosClient, RunHandle, ShutdownError, runs, schedules
 
 DATABASE, HOW, THREADS, TIMES = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
@@ -19,7 +20,8 @@ start = threading.Barrier(THREADS)
 def blocking(who: int) -> None:
     for number in range(TIMES):
         value = [who, number]
-        if runs.sync.invoke(client, "echo", value).sync.result(60) != value:
+        handle: RunHandle[Any] = runs.sync.invoke(client, "echo", value)
+        if handle.sync.result(60) != value:
             trouble.append(f"{who}: another answer than {value}")
         schedules.sync.create(client, "digest", "0 0 1 1 *", key=f"{HOW}-{number}")
 
@@ -27,7 +29,7 @@ def blocking(who: int) -> None:
 async def waiting(who: int) -> None:
     async def one(number: int) -> None:
         value = [who, number]
-        handle = await runs.invoke(client, "echo", value)
+        handle: RunHandle[Any] = await runs.invoke(client, "echo", value)
         if await handle.result(60) != value:
             trouble.append(f"{who}: another answer than {value}")
         await schedules.create(client, "digest", "0 0 1 1 *", key=f"{HOW}-{number}")
