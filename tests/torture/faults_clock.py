@@ -62,6 +62,10 @@ def fates(entries: list[LedgerEntry], period: timedelta) -> Iterator[datetime]:
 def f9(bench: Bench) -> None:
     """The wall clock is set forward, by two hours, a day, ten years."""
     in_virtual_time(_forward(bench))
+
+
+def f9b(bench: Bench) -> None:
+    """The same, by two hours and a day, for a real worker."""
     smoke(bench, [timedelta(hours=2), DAY])
 
 
@@ -108,6 +112,10 @@ async def _forward(bench: Bench) -> None:
 def f10(bench: Bench) -> None:
     """The wall clock is set back, by a second, an hour, a day; while all sorts of things wait."""
     in_virtual_time(_back(bench))
+
+
+def f10b(bench: Bench) -> None:
+    """The same, by an hour, for a real worker; then it is put right."""
     smoke(bench, [-HOUR])
 
 
@@ -536,4 +544,13 @@ def zone_program(bench: Bench, folder: Path, database: Path, cron: str) -> dict[
     return said
 
 
-FAULTS = {"F9": f9, "F10": f10, "F11": f11, "F12": f12, "F13": f13, "F14": f14}
+FAULTS = {
+    "F9": f9,
+    "F9b": f9b,
+    "F10": f10,
+    "F10b": f10b,
+    "F11": f11,
+    "F12": f12,
+    "F13": f13,
+    "F14": f14,
+}

@@ -14,7 +14,21 @@ RUN = Path(__file__).with_name("run.py")
 @pytest.mark.parametrize(
     "options",
     # Without schedules beside it, F7 has nothing that chance decides.
-    [("F1",), ("F6",), ("F7", "--ticks", "0"), ("F33",)],
+    [
+        ("F1",),
+        ("F6",),
+        ("F7", "--ticks", "0"),
+        ("F10",),
+        ("F13",),
+        ("F25",),
+        ("F27",),
+        ("F29",),
+        ("F33",),
+        ("F33b",),
+        ("F34",),
+        ("F35",),
+        ("F36",),
+    ],
     ids=lambda options: options[0],
 )
 def test_a_fault_violates_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
