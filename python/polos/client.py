@@ -118,7 +118,10 @@ class PolosClient:
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         """Make a request; the answer as parsed JSON."""
-        request = json.dumps({op: fields})
+        return await self._ask_text(json.dumps({op: fields}))
+
+    async def _ask_text(self, request: str) -> Any:
+        """As :meth:`_ask`, for a request that is JSON already."""
         if is_blocking():
             return json.loads(self._call(request) or "null")
         user = object()

@@ -25,7 +25,7 @@ from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, WorkerError
+from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
@@ -191,6 +191,10 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, a signal, or cancellation; then drain.
 
+        Raises what :meth:`start` raises, and :class:`StoreError` when the database can't be used
+        any more: it is damaged, or its file was deleted, moved or replaced. Passing trouble is
+        waited out.
+
         In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
         drain, and a second one stops waiting for handlers.
         """
@@ -203,12 +207,15 @@ class Worker:
             stopped = asyncio.ensure_future(asked.wait())
             await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
+            lost = self._executor.lost
         finally:
             try:
                 await self.close()
             finally:
                 self._stop_asked = None
                 restore()
+        if lost is not None:
+            raise StoreError(lost)
 
     # -- set-up -------------------------------------------------------------------------------
 
@@ -234,10 +241,12 @@ class Worker:
                     }
                     for id, workflow in workflows.items()
                 },
-                "declared": [r for r in declared() if r["workflow"] in workflows],
+                "declared": declared(workflows),
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
+                "lead_per_slot": 0 if virtual else 50,
+                "lead_max": 0 if virtual else 1_000_000,
                 "poll_interval": _NEVER if virtual else 200_000,
                 "retention": None if self._retention is None else micros_of(self._retention),
                 "batch_max": 500,

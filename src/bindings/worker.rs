@@ -3,7 +3,7 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::Inner;
 use super::errors::to_exception;
-use crate::api::{ScheduleRequest, new_schedules, random_bits};
+use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
@@ -33,10 +33,12 @@ struct Setup {
     app: Arc<str>,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
-    declared: Vec<ScheduleRequest>,
+    declared: Drafts,
     concurrency: usize,
     lease: u64,
     lead: u64,
+    lead_per_slot: u64,
+    lead_max: u64,
     poll_interval: u64,
     retention: Option<u64>,
     batch_max: usize,
@@ -105,6 +107,8 @@ impl WorkerCore {
             concurrency: setup.concurrency,
             lease: Duration::from_micros(setup.lease),
             lead: Duration::from_micros(setup.lead),
+            lead_per_slot: Duration::from_micros(setup.lead_per_slot),
+            lead_max: Duration::from_micros(setup.lead_max),
             poll_interval: Duration::from_micros(setup.poll_interval),
             retention: setup.retention.map(Duration::from_micros),
             retention_keep: RETENTION_KEEP,
@@ -128,9 +132,17 @@ impl WorkerCore {
         };
         let changes = sender.clone();
         inner.store.observe(Box::new(move |commands, _| {
-            if commands.iter().any(concerns_engines) {
-                // An engine that is over needs no messages.
-                let _ = changes.send(Message::Changed);
+            let mut has_added = false;
+            for command in commands {
+                match news_of(command) {
+                    Some(Message::Added) => has_added = true,
+                    // Says all; an engine that is over needs no messages.
+                    Some(news) => return drop(changes.send(news)),
+                    None => {}
+                }
+            }
+            if has_added {
+                let _ = changes.send(Message::Added);
             }
         }));
         Ok(Self { inner, sender, workflows, drive, sign_of_life, lease, starter_pid: std::process::id() })
@@ -157,24 +169,34 @@ fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a command may have changed what an engine has to do next.
-fn concerns_engines(command: &Command) -> bool {
+/// What engines of this process are told of a command, if it may have changed what they have to do next.
+fn news_of(command: &Command) -> Option<Message> {
     match command {
-        Command::PutSchedules(_)
-        | Command::PatchSchedule { .. }
+        Command::PutSchedules(_) | Command::CreateRun(_) | Command::RetryRun { .. } => Some(Message::Added),
+        Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. }
-        | Command::CreateRun(_)
         | Command::CancelRun { .. }
-        | Command::RetryRun { .. }
         | Command::BuryWorker { .. }
-        | Command::LeaveWorker { .. } => true,
+        | Command::LeaveWorker { .. } => Some(Message::Changed),
         Command::EnterWorker(_)
         | Command::Beat { .. }
         | Command::Fire { .. }
         | Command::ClaimRuns { .. }
         | Command::RecordStep { .. }
         | Command::EndRun { .. }
-        | Command::Sweep { .. } => false,
+        | Command::Sweep { .. } => None,
+    }
+}
+
+/// What an engine is told of the end of a run.
+fn settled(run: RunId, token: Token, is_skipped: bool, report: &Report) -> Message {
+    match report.as_deref() {
+        // A slot that was skipped may give its schedule another one.
+        Ok([Ok(Answer::Ended { state, released })]) => {
+            let leaves_work = is_skipped || *released || !state.is_finished();
+            Message::Settled { run, token, is_accepted: true, leaves_work }
+        }
+        _ => Message::Settled { run, token, is_accepted: false, leaves_work: true },
     }
 }
 
@@ -277,11 +299,11 @@ impl WorkerCore {
             Ending::Failed { retry_at: None, .. } => py.detach(|| self.pause_after_failures(&run)),
             _ => None,
         };
+        let is_skipped = matches!(ending, Ending::Skipped { .. });
         let command =
             Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures };
         self.commit(command, move |report| {
-            let is_accepted = matches!(report.as_deref(), Ok([Ok(Answer::Ended { .. })]));
-            let _ = sender.send(Message::Settled { run, token, is_accepted });
+            let _ = sender.send(settled(run, token, is_skipped, &report));
         });
         Ok(())
     }

@@ -261,6 +261,16 @@ impl Store for GroupCommit {
         self.shared.store.due(project, workflows, until, limit)
     }
 
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.shared.store.due_count(project, workflows, until, limit)
+    }
+
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
         self.shared.store.next_wake(project, workflows)
     }

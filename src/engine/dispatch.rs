@@ -63,6 +63,9 @@ pub enum Notice {
         /// How many runs.
         run_count: u64,
     },
+    /// The store answered nothing for this long, and failed nothing either (somebody else held it): slots in between
+    /// follow the catch-up policy.
+    StoreStalled(Duration),
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
     /// So many schedules come next at another time than was stored: new zone data, or a clock that was wrong.

@@ -55,11 +55,14 @@ impl Driver {
 
 fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, receiver: &Receiver<Message>) {
     loop {
-        let next = engine.turn(clock.now());
+        let began = clock.now();
+        let next = engine.turn(began);
         if next.is_over {
             return;
         }
-        let first = match receiver.recv_timeout(wait(next, clock.now())) {
+        let ended = clock.now();
+        engine.note_turn_took(ended.mono.saturating_sub(began.mono));
+        let first = match receiver.recv_timeout(wait(next, ended)) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => Message::Leave,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,7 @@ from polos import (
     InvalidArgumentError,
     PolosClient,
     RunHandle,
+    StoreError,
     Worker,
     WorkerError,
     WorkflowContext,
@@ -50,6 +52,20 @@ async def test_a_worker_is_started_once_at_a_time_and_again_afterwards(client: P
             await worker.start()
     async with worker:
         assert await job.run(client, timeout=30) == "done"
+
+
+async def test_a_worker_whose_file_is_deleted_ends_with_an_error(
+    client: PolosClient, database: Path, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow(id="job")(lambda: "done")
+    worker = Worker(client, app="tests")
+    running = asyncio.ensure_future(worker.run())
+    await eventually(lambda: worker.is_running)
+    os.unlink(database)
+    with pytest.raises(StoreError, match="deleted, moved or replaced while in use"):
+        await running
+    assert not worker.is_running
+    assert "the worker stops" in caplog.text
 
 
 async def test_stop_before_start_and_close_before_start_do_nothing(client: PolosClient) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
 
 STEPS = ("a", "b", "c")
+WITHOUT_STEPS = ("blocker", "light")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 PAGE = 1_000
 MICROSECOND = timedelta(microseconds=1)
@@ -101,7 +102,8 @@ def check_slots(
         verdict.expect(
             "I2",
             (entry.timestamp - EPOCH) % period == timedelta(0)
-            and entry.timestamp > schedule.created_at,
+            # Slots count from the request, which is some milliseconds before the row was written.
+            and entry.timestamp > schedule.created_at - period,
             f"{schedule.workflow} {schedule.key}: {entry.timestamp} is no slot of it",
         )
     slot = schedule.created_at - (schedule.created_at - EPOCH) % period + period
@@ -162,7 +164,7 @@ def check_steps(verdict: Verdict, lines: list[Line], found: list[Run]) -> None:
             verdict.expect("I5", first == line.token, f"{place}: {first} and {line.token}")
             verdict.expect("I3", first in returned[place], f"{place}: {first} from nowhere")
     for run in found:
-        if run.status == "succeeded" and run.workflow != "blocker":
+        if run.status == "succeeded" and run.workflow not in WITHOUT_STEPS:
             tokens = [recorded.get((run.id, step)) for step in STEPS]
             verdict.expect("I5", run.result == tokens, f"{run.id}: {run.result}, not {tokens}")
 

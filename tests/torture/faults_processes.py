@@ -139,8 +139,8 @@ def f8(bench: Bench) -> None:
     for _ in range(bench.times(5, 1)):
         time.sleep(bench.random.uniform(2.0, 3.0))
         for life in workers:
-            life.signal(signal.SIGSTOP)
-        stopped = now()  # when the last one was: the harness may be held up before
+            life.stop()
+        stopped = now()
         time.sleep(bench.random.uniform(6.0, 6.0 + 60.0 * bench.scale))
         continued = now()
         for life in workers:

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import TracebackType
@@ -51,10 +52,29 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a process uses: bytes of memory, descriptors, threads."""
+
+    memory: int
+    files: int
+    threads: int
+
+    def most(self, other: Resources) -> Resources:
+        """The greater of each."""
+        return Resources(
+            max(self.memory, other.memory),
+            max(self.files, other.files),
+            max(self.threads, other.threads),
+        )
+
+
 class Life:
     """One process of the worker program."""
 
-    def __init__(self, bench: Bench, number: int, *options: str) -> None:
+    def __init__(
+        self, bench: Bench, number: int, *options: str, environment: Mapping[str, str]
+    ) -> None:
         self._bench = bench
         self.errors = bench.folder / f"worker-{number}.stderr"
         with self.errors.open("w") as errors:
@@ -63,7 +83,7 @@ class Life:
                     *(sys.executable, "-W", "ignore", str(HERE / "worker.py")),
                     *(str(bench.database), str(bench.oracle), *options),
                 ],
-                env={**os.environ, "PYTHONPATH": str(PYTHON)},
+                env={**os.environ, "PYTHONPATH": str(PYTHON), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -119,6 +139,37 @@ class Life:
         verdict.expect("I7", "panicked" not in said, f"panic: {said[-2000:]}")
         return code
 
+    def stop(self) -> None:
+        """SIGSTOP; when it returns, no thread runs any more."""
+        self.signal(signal.SIGSTOP)
+        states = Path(f"/proc/{self.pid}/task")
+        if not states.exists():
+            raise NotRunError("whether a process is stopped can't be seen without /proc")
+
+        def is_stopped() -> bool:
+            texts = [(task / "stat").read_text() for task in states.iterdir()]
+            return all(text.rpartition(")")[2].split()[0] == "T" for text in texts)
+
+        if not until(is_stopped):
+            raise AssertionError(f"process {self.pid} doesn't stop")
+
+    def resources(self) -> Resources:
+        """What it uses now."""
+        place = Path(f"/proc/{self.pid}")
+        if not place.exists():
+            raise NotRunError("what a process uses can't be seen without /proc")
+        pages = int((place / "statm").read_text().split()[1])
+        return Resources(
+            pages * os.sysconf("SC_PAGE_SIZE"),
+            len(list((place / "fd").iterdir())),
+            len(list((place / "task").iterdir())),
+        )
+
+    def processor_time(self) -> float:
+        """Seconds on a processor, so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
@@ -135,7 +186,14 @@ class Life:
 class Bench:
     """A database, its workers, what was acknowledged, and the verdict."""
 
-    def __init__(self, folder: Path, scale: float, seed: int, verdict: Verdict) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        scale: float,
+        seed: int,
+        verdict: Verdict,
+        database: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.scale = scale
         self.random = random.Random(seed)
@@ -143,8 +201,9 @@ class Bench:
         self.injections = 0
         self.remarks: list[str] = []  # what was measured, and isn't judged
         self.locked = 0  # of these, stopped while it held the lock of the file
-        self.database = folder / "polos.db"
+        self.database = database or folder / "polos.db"
         self.oracle = folder / "oracle.txt"
+        self.lights = folder / "oracle.txt.lights"  # of workflows that only say that they ran
         self.client = PolosClient(self.database)
         self._testimony = Testimony(self.oracle)
         self._heard: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
@@ -171,10 +230,11 @@ class Bench:
         """How often, at this scale."""
         return max(least, round(full * self.scale))
 
-    def start(self, *options: object) -> Life:
-        options = (*options, "--ticks", self.ticks)
-        self.lives.append(Life(self, len(self.lives), *map(str, options)))
-        return self.lives[-1]
+    def start(self, *options: object, environment: Mapping[str, str] | None = None) -> Life:
+        words = map(str, (*options, "--ticks", self.ticks))
+        life = Life(self, len(self.lives), *words, environment=environment or {})
+        self.lives.append(life)
+        return life
 
     def invoke(self, workflow: str = "job", payload: object = None) -> str:
         """An acknowledged run."""
@@ -219,6 +279,10 @@ class Bench:
             self._heard[line.kind, line.run, line.step].append(line)
         return list(self._heard[kind, run, step])
 
+    def testimonies(self) -> list[Line]:
+        """All that was testified."""
+        return Testimony(self.oracle).read()
+
     def hears(self, kind: str, run: str, step: str, patience: float = PATIENCE) -> bool:
         """Wait for a testimony; whether it came."""
         return bool(until(lambda: self.lines(kind, run, step), patience))
@@ -248,16 +312,19 @@ class Bench:
             return all(s.upcoming is not None and s.upcoming > now() - SECOND for s in active())
 
         verdict.expect("I7", until(is_on_time), "the clock of some schedule stands still")
-        for schedule in active():
-            schedules.sync.pause(self.client, schedule.id)
+        went_on = active()
+        for schedule in went_on:
+            self.pause(schedule.id)
         # What was settled at the pause; nothing comes due any more.
         ends = {
             schedule.id: entry + SECOND
             for schedule in schedules.sync.list(self.client, status="paused")
-            if (entry := self.last_slot(schedule.id)) is not None
+            if schedule.id not in self.excluded
+            and (entry := self.last_slot(schedule.id)) is not None
         }
         for id, end in ends.items():
-            verdict.expect("I1", end > now() - LATE, f"the last slot of {id} is before {end}")
+            is_last = end > now() - LATE or all(id != schedule.id for schedule in went_on)
+            verdict.expect("I1", is_last, f"the last slot of {id} is before {end}")
         until(
             lambda: (
                 not runs.sync.list(self.client, status=("queued", "running", "waiting"), limit=1)
@@ -274,6 +341,11 @@ class Bench:
         if last is not None:
             verdict.expect("I7", not last.is_alive(), "a worker is left")
         return checked
+
+    def pause(self, schedule: str) -> None:
+        """Well between two slots: to change what is about to start is a fault of its own."""
+        until(lambda: 0.1 < time.time() % 1 < 0.7)
+        schedules.sync.pause(self.client, schedule)
 
     def last_slot(self, schedule: str) -> datetime | None:
         newest = schedules.sync.history(self.client, schedule, limit=1)

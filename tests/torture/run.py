@@ -22,8 +22,11 @@ sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
 import faults_changes  # noqa: E402
 import faults_clock  # noqa: E402
+import faults_disk  # noqa: E402
+import faults_files  # noqa: E402
 import faults_handlers  # noqa: E402
 import faults_hosting  # noqa: E402
+import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
@@ -42,12 +45,15 @@ def by_number(name: str) -> tuple[int, str]:
 
 
 MODULES = (
+    faults_changes,
+    faults_clock,
+    faults_disk,
+    faults_files,
+    faults_handlers,
+    faults_hosting,
+    faults_load,
     faults_processes,
     faults_storage,
-    faults_clock,
-    faults_handlers,
-    faults_changes,
-    faults_hosting,
 )
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:

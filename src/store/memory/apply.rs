@@ -267,9 +267,8 @@ impl Tables {
                 schedule.failure_count = schedule.failure_count.saturating_add(1);
                 let is_enough = pause_after_failures.is_some_and(|most| schedule.failure_count >= most);
                 if is_enough && schedule.status == ScheduleStatus::Active {
-                    schedule.status = ScheduleStatus::Paused;
-                    schedule.note = Some(rules::paused_note(schedule.failure_count).into());
-                    rules::touch(schedule, now);
+                    self.take_back(schedule, now);
+                    rules::pause_itself(schedule, now);
                 }
             }
             _ => return,

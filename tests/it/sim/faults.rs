@@ -54,8 +54,10 @@ pub enum Fault {
     After,
 }
 
+/// Told the number of a read before it happens.
+pub type OnRead = Box<dyn FnMut(u64) + Send>;
+
 /// How the store misbehaves, and what it was asked.
-#[derive(Debug)]
 pub struct Trouble {
     pub rng: Rng,
     /// Per mille of commits that fail before, of commits that fail after, of reads that fail.
@@ -70,6 +72,9 @@ pub struct Trouble {
     pub failure_count: u64,
     /// Commands asked for, those that failed too; kept only where a test wants them.
     pub commands: Option<Vec<Command>>,
+    /// Reads so far, and who wants to hear of each.
+    pub read_count: u64,
+    pub on_read: Option<OnRead>,
 }
 
 impl Trouble {
@@ -83,6 +88,8 @@ impl Trouble {
             scripted: VecDeque::new(),
             failure_count: 0,
             commands: None,
+            read_count: 0,
+            on_read: None,
         }
     }
 }
@@ -113,6 +120,11 @@ impl FaultyStore {
 
     fn read(&self) -> Result<(), StoreError> {
         let mut trouble = self.trouble.lock();
+        trouble.read_count += 1;
+        let count = trouble.read_count;
+        if let Some(on_read) = &mut trouble.on_read {
+            on_read(count);
+        }
         let per_mille = trouble.reads;
         if trouble.is_down || trouble.rng.chance(per_mille) {
             trouble.failure_count += 1;
@@ -175,6 +187,17 @@ impl Store for FaultyStore {
     ) -> Result<Vec<DueSchedule>, StoreError> {
         self.read()?;
         self.inner.due(project, workflows, until, limit)
+    }
+
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.read()?;
+        self.inner.due_count(project, workflows, until, limit)
     }
 
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {

@@ -25,6 +25,7 @@ const HOUR: i64 = 60 * MINUTE;
 
 const LEASE: i64 = 15 * SECOND;
 const LEAD: i64 = 500 * MS;
+const LEAD_MAX: i64 = 4 * LEAD;
 const POLL: i64 = 5 * SECOND;
 const RETRY_MAX: u32 = 2;
 const WORKFLOWS: [&str; 2] = ["mail", "report"];
@@ -201,7 +202,7 @@ impl World {
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let store = MemoryStore::new();
-        let mut checks = Checks::new(seed, LEAD, LEASE, POLL);
+        let mut checks = Checks::new(seed, LEAD_MAX, LEASE, POLL);
         checks.truth = truth;
         checks.note(format_args!("a story of {genre:?}"));
         let checks = Arc::new(Mutex::new(checks));
@@ -590,7 +591,12 @@ impl World {
                 Some(outcome) => {
                     is_over = true;
                     let (run, token) = (task.run.id.clone(), task.run.token);
-                    self.hear(machine, Message::Settled { run, token, is_accepted: outcome.is_ok() });
+                    let leaves_work = !matches!(
+                        &outcome,
+                        Ok(Answer::Ended { state, released: false }) if state.is_finished()
+                    );
+                    let is_accepted = outcome.is_ok();
+                    self.hear(machine, Message::Settled { run, token, is_accepted, leaves_work });
                     Doing::Deciding
                 }
             },
@@ -746,10 +752,9 @@ impl World {
     }
 
     fn triggered(&mut self, schedule: &_polos::model::Schedule) -> Command {
-        let bits = u128::from(self.rng.bits());
         let now = Timestamp::from_micros(self.truth);
         Command::CreateRun(Box::new(NewRun {
-            id: RunId::from_random(bits),
+            id: RunId::new(now, self.rng.bits()),
             project: PROJECT.into(),
             workflow: Arc::clone(&schedule.workflow),
             key: Arc::clone(&schedule.key),
@@ -935,6 +940,8 @@ fn config(rng: &mut Rng, machine: usize) -> EngineConfig {
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
         lease: Duration::from_micros(LEASE.unsigned_abs()),
         lead: Duration::from_micros(LEAD.unsigned_abs()),
+        lead_per_slot: Duration::from_millis(200),
+        lead_max: Duration::from_micros(LEAD_MAX.unsigned_abs()),
         poll_interval: Duration::from_micros(POLL.unsigned_abs()),
         retention: None,
         retention_keep: 10,
