@@ -429,12 +429,11 @@ impl Checks {
             },
             _ => (None, false),
         };
-        let rows = match &one {
-            Some(id) => store.schedule(PROJECT, id).unwrap().into_iter().collect(),
-            None => {
-                let page = Page { limit: 1_000, after: None };
-                store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap()
-            }
+        let rows = if let Some(id) = &one {
+            store.schedule(PROJECT, id).unwrap().into_iter().collect()
+        } else {
+            let page = Page { limit: 1_000, after: None };
+            store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap()
         };
         for row in rows {
             self.refresh_schedule(store, row, is_fire, now);
@@ -776,7 +775,7 @@ impl Witness for Checks {
             Command::EnterWorker(entry) => self.sign_of_life(&entry.id),
             Command::Sweep { before, keep, .. } => self.check_sweep(store, *before, *keep),
             Command::PatchSchedule { patch, .. } if patch.next_slot.is_some() => {
-                self.did("skipped on request")
+                self.did("skipped on request");
             }
             Command::Beat { .. }
             | Command::LeaveWorker { .. }

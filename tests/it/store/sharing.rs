@@ -286,8 +286,8 @@ fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
             worker.barrier().unwrap();
             passed.send(worker.claims_stand(std::slice::from_ref(claim)).unwrap()).unwrap();
         });
-        let paused = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-        let edit = patch_command(&schedule.id, None, paused);
+        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+        let edit = patch_command(&schedule.id, None, pause);
         let now = || {
             // Decided a second before the slot; while it is under way, the worker comes to the slot.
             started.send(()).unwrap();
