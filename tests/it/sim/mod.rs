@@ -19,13 +19,16 @@ use std::time::{Duration, Instant};
 use world::Story;
 
 /// Stories told each day.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 60;
+
+/// In so many stories everything happens at least once.
+const ALL_IN: u64 = 200;
 
 /// Of so many stories, one is told on SQLite, too.
 const ON_SQLITE: u64 = 20;
 
 /// Stories that once broke a promise.
-const FOUND: &[u64] = &[0, 36, 68, 76, 121];
+const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121];
 
 /// Every pair of an overlap and a catch-up policy.
 const POLICY_PAIRS: usize = 15;
@@ -92,7 +95,7 @@ fn promises_are_kept_in_every_story() {
         "{days:.0} worker-days, {per_minute:.0} a minute; {fired} slots fired, {buried} burials, {fenced} writes refused; {deeds:?}"
     );
     assert!(fired > 0 && buried > 0 && fenced > 0, "the stories are too tame to prove anything");
-    if setting("POLOS_SIM_SEEDS").is_none_or(|seeds| seeds >= SEEDS) {
+    if setting("POLOS_SIM_SEEDS").is_some_and(|seeds| seeds >= ALL_IN) {
         assert_eq!(policies.len(), POLICY_PAIRS, "{policies:?}");
         assert!(deeds.keys().eq(DEEDS.iter()), "{deeds:?}");
     }
