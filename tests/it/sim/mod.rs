@@ -19,7 +19,10 @@ use std::time::{Duration, Instant};
 use world::Story;
 
 /// Stories told each day.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 40;
+
+/// The first of them: among those before are long ones.
+const FROM: u64 = 10;
 
 /// In so many stories everything happens at least once.
 const ALL_IN: u64 = 200;
@@ -77,7 +80,7 @@ fn promises_are_kept_in_every_story() {
     let (mut worker_us, mut fired, mut buried, mut fenced) = (0, 0, 0, 0);
     let mut policies = BTreeSet::new();
     let mut deeds: BTreeMap<&str, u64> = BTreeMap::new();
-    let first = setting("POLOS_SIM_FROM").unwrap_or(0);
+    let first = setting("POLOS_SIM_FROM").unwrap_or(FROM);
     for seed in first..first + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) {
         let mut story = tell(seed);
         worker_us += story.worker_us;
