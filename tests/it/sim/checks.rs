@@ -69,6 +69,9 @@ pub struct Checks {
     touched: BTreeSet<RunId>,
     /// Runs that a decision made, and not a backfill.
     fired: BTreeSet<RunId>,
+    /// Schedules whose next slot was moved because a clock had been far ahead: what it had entered for slots that come
+    /// only now stays, and they get another line.
+    realigned: BTreeSet<ScheduleId>,
     /// Schedules of which a sweep has thrown something out.
     swept: BTreeSet<ScheduleId>,
     /// Rows that sweeps threw out.
@@ -106,6 +109,7 @@ impl Checks {
             done: BTreeMap::new(),
             touched: BTreeSet::new(),
             fired: BTreeSet::new(),
+            realigned: BTreeSet::new(),
             swept: BTreeSet::new(),
             swept_count: 0,
             reclaimed: BTreeSet::new(),
@@ -436,6 +440,12 @@ impl Checks {
             },
             _ => (None, false),
         };
+        if let Command::PatchSchedule { id, patch, .. } = command
+            && patch.next_slot.is_some()
+            && patch.ledger.is_empty()
+        {
+            self.realigned.insert(id.clone());
+        }
         let rows = if let Some(id) = &one {
             store.schedule(PROJECT, id).unwrap().into_iter().collect()
         } else {
@@ -494,6 +504,9 @@ impl Checks {
     /// A change that forgets the slots that were due has entered all of them.
     fn check_forgotten(&mut self, store: &dyn Store, before: &Schedule, now: Timestamp) {
         if !matches!(before.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
+            return;
+        }
+        if self.realigned.contains(&before.id) {
             return;
         }
         let Some(first) = before.next_slot.filter(|slot| *slot <= now) else { return };
@@ -647,7 +660,7 @@ impl Checks {
         let whole: Vec<_> = self
             .schedules
             .values()
-            .filter(|known| !self.swept.contains(&known.row.id))
+            .filter(|known| !self.swept.contains(&known.row.id) && !self.realigned.contains(&known.row.id))
             .filter_map(|known| Some((known.row.clone(), known.first_slot?)))
             .collect();
         for (row, first) in whole {
