@@ -185,7 +185,8 @@ def check_payloads(
         if line.kind != "payload" or run_of_it is None:
             continue
         schedule = known[run_of_it.schedule_id or ""]
-        assert schedule.every is not None
+        if schedule.status == "broken" or schedule.every is None:  # damaged on purpose
+            continue
         slot = micros(run_of_it.timestamp)
         last = previous[line.run]
         upcoming = slot + schedule.every // MICROSECOND

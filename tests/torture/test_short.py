@@ -39,6 +39,8 @@ PATIENCE = 180
         ("F34",),
         ("F35",),
         ("F36",),
+        ("F39b",),
+        ("F39c",),
     ],
     ids=lambda options: options[0],
 )
