@@ -14,6 +14,7 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 680, 400
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 52, 58
+INSIDE = (20, 56)  # between the frame and the first and last points, for their values
 # Told apart by people who see few colours, on white and on black; and by their markers.
 COLOURS = (("#0b6fb8", "#5db3f0"), ("#c2410c", "#fb923c"), ("#6b7280", "#9ca3af"))
 STYLE = """
@@ -21,9 +22,10 @@ STYLE = """
   .title { font-size: 16px; font-weight: 600; }
   .axis { stroke: #6b7280; } .grid { stroke: #6b7280; stroke-opacity: .25; }
   .line { fill: none; stroke-width: 2.2; } .paper { fill: #fff; }
+  .value { font-size: 12px; stroke: #fff; stroke-width: 3.5px; paint-order: stroke; }
 %s
   @media (prefers-color-scheme: dark) {
-    text { fill: #e5e7eb; } .paper { fill: #0d1117; }
+    text { fill: #e5e7eb; } .paper { fill: #0d1117; } .value { stroke: #0d1117; }
 %s
   }
 """
@@ -76,14 +78,15 @@ def line_chart(
     points = [point for each in lines.values() for point in each]
     if not points:
         return ""
-    across = log_scale([p[0] for p in points], LEFT, WIDTH - RIGHT)
+    across = log_scale([p[0] for p in points], LEFT + INSIDE[0], WIDTH - RIGHT - INSIDE[1])
     scale = log_scale if y_log else linear_scale
     up = scale([p[1] for p in points], HEIGHT - BOTTOM, TOP + 18 * len(lines) * (not y_log))
     body = [f'<rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="6"/>']
     body.append(f'<text class="title" x="{LEFT}" y="28">{escape(title)}</text>')
     body += _axes(across, up, x, y)
-    for number, (name, each) in enumerate(lines.items()):
-        body += _line(number, name, [(across(a), up(b), b) for a, b in each])
+    for number, each in enumerate(lines.values()):
+        body += _line(number, [(across(a), up(b)) for a, b in each])
+    body += _labels([(round(across(a), 1), up(b), b) for a, b in points])
     body += _legend([name for name, each in lines.items() if each], list(lines))
     return _document(title, body)
 
@@ -130,17 +133,26 @@ def _axes(across: Scale, up: Scale, x: str, y: str) -> list[str]:
     return drawn
 
 
-def _line(number: int, name: str, places: list[tuple[float, float, float]]) -> list[str]:
+def _line(number: int, places: list[Point]) -> list[str]:
     number %= len(COLOURS)
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b, _ in places)
+    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
     drawn = [f'<polyline class="line s{number}" points="{path}"/>'] if len(places) > 1 else []
+    return drawn + [_marker(number, a, b) for a, b in places]
+
+
+def _labels(places: list[tuple[float, float, float]]) -> list[str]:
+    """The values beside their points; where points are close, one above the other."""
+    drawn = []
+    by_column: dict[float, list[tuple[float, float]]] = {}
     for a, b, value in places:
-        drawn.append(_marker(number, a, b))
-        anchor = "end" if a > WIDTH - RIGHT - 40 else "middle"
-        above = b + (18 if number == len(COLOURS) - 1 else -10)
-        drawn.append(
-            f'<text x="{a:.1f}" y="{above:.1f}" text-anchor="{anchor}">{amount(value)}</text>'
-        )
+        by_column.setdefault(a, []).append((b, value))
+    for a, column in by_column.items():
+        lowest = math.inf
+        for b, value in sorted(column, reverse=True):
+            lowest = min(b - 8, lowest - 15)
+            drawn.append(
+                f'<text class="value" x="{a + 6:.1f}" y="{lowest:.1f}">{amount(value)}</text>'
+            )
     return drawn
 
 

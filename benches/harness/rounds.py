@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,16 @@ from harness.stored import Stored
 RAM = Path("/dev/shm")
 
 
+# How often a side that was not ready when its schedules came due is given twice the time.
+LONGER_LEADS = 3
+
+
 class SideError(Exception):
     """A side that didn't come to a result, with the end of what it said."""
+
+
+class TooLateError(SideError):
+    """It was still preparing when what it measures was due."""
 
 
 class Runner:
@@ -34,6 +43,7 @@ class Runner:
         self._environments = environments
         self._rounds = rounds
         self._stored = Stored(self.once)
+        self._longer: dict[Side, float] = {}
 
     def run(self, case: Case) -> CaseResult:
         """All rounds of the case. At most twice as many as wanted are begun."""
@@ -74,10 +84,27 @@ class Runner:
 
     def _side(self, side: Side, folder: Path | None) -> dict[str, Any]:
         environment = self._environments.get(side.env)
-        found = [self.once(environment, side, folder) for _ in range(side.repeats)]
+        found = [self._in_time(environment, side, folder) for _ in range(side.repeats)]
         if side.repeats == 1:
             return found[0]
         return {key: statistics.median(each[key] for each in found) for key in found[0]}
+
+    def _in_time(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
+        """One process, which on a slow machine may need more time to prepare than was thought."""
+        while True:
+            factor = self._longer.get(side, 1)
+            slower = side
+            if factor > 1:
+                slower = replace(
+                    side, options={**side.options, "lead": side.options["lead"] * factor}
+                )
+            try:
+                return self.once(environment, slower, folder)
+            except TooLateError:
+                if factor >= 2**LONGER_LEADS:
+                    raise
+                self._longer[side] = factor * 2
+                say(f"    {side.name} was not prepared in time; it gets {factor * 2} x the time")
 
     def once(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
         """One process, in an empty folder unless one is given."""
@@ -123,6 +150,7 @@ def launch(environment: Environment, side: Side, folder: Path) -> dict[str, Any]
         raise SideError(f"no result within {side.timeout:.0f} s") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        raise SideError((done.stderr.strip() or f"code {done.returncode}")[-1500:])
+        said = (done.stderr.strip() or f"code {done.returncode}")[-1500:]
+        raise (TooLateError if "--lead" in said else SideError)(said)
     figures: dict[str, Any] = json.loads(lines[-1])
     return figures

@@ -37,10 +37,11 @@ impl Expression {
                 continue;
             }
             let weekday = (day + 4).rem_euclid(7);
-            if self.days >> date & 1 != 0 && self.weekdays >> weekday & 1 != 0 {
-                if let Some(found) = self.next_in_day(rest) {
-                    return Some(day * 1440 + i64::from(found));
-                }
+            if self.days >> date & 1 != 0
+                && self.weekdays >> weekday & 1 != 0
+                && let Some(found) = self.next_in_day(rest)
+            {
+                return Some(day * 1440 + i64::from(found));
             }
             (day, rest) = (day + 1, 0);
         }
@@ -65,15 +66,15 @@ fn field(text: &str, least: u32, most: u32) -> Option<u64> {
     let mut bits = 0;
     let mut rest = text.as_bytes();
     loop {
-        let (mut first, mut last) = (least, most);
+        let (mut value, mut end) = (least, most);
         if rest.first() == Some(&b'*') {
             rest = &rest[1..];
         } else {
-            first = digits(&mut rest)?;
-            last = first;
+            value = digits(&mut rest)?;
+            end = value;
             if rest.first() == Some(&b'-') {
                 rest = &rest[1..];
-                last = digits(&mut rest)?;
+                end = digits(&mut rest)?;
             }
         }
         let mut step = 1;
@@ -81,12 +82,12 @@ fn field(text: &str, least: u32, most: u32) -> Option<u64> {
             rest = &rest[1..];
             step = digits(&mut rest)?;
         }
-        if last > most || step == 0 {
+        if end > most || step == 0 {
             return None;
         }
-        while first <= last {
-            bits |= 1 << first;
-            first += step;
+        while value <= end {
+            bits |= 1 << value;
+            value += step;
         }
         match rest.first() {
             None => return Some(bits),

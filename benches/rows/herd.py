@@ -31,7 +31,7 @@ def growth(results: Results) -> str:
         for name, side in (
             ("polos", "polos"),
             ("APScheduler 3, in memory", "APScheduler 3 in memory"),
-            ("floor", "floor"),
+            ("floor: bare rows and tasks", "floor"),
         )
     }
     return plots.line_chart(
