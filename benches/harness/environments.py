@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class Environments:
         folder = WORK / name
         if name == "polos":
             wheel = _wheel()
-            mark = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            mark = content_mark(wheel)
             requirements: tuple[str, ...] = (str(wheel),)
         else:
             requirements = ENVIRONMENTS[name]
@@ -91,6 +92,14 @@ class Environments:
             _install(folder, requirements, "--upgrade")
         python = folder / "bin" / "python"
         return Environment(name, python, {}, _versions(python, NAMED[name]))
+
+
+def content_mark(wheel: Path) -> str:
+    """What is in the wheel, whenever it was packed."""
+    with zipfile.ZipFile(wheel) as archive:
+        content = sorted((item.filename, item.CRC) for item in archive.infolist())
+    ours = [item for item in content if item[0].startswith("polos/")]
+    return hashlib.sha256(repr(ours).encode()).hexdigest()
 
 
 def wheel_mark() -> str:
