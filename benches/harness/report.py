@@ -94,7 +94,9 @@ def case_table(row: Row, case: Case, results: Results) -> str:
     """Sides by figures; a side with many figures (criterion's) as a list of them."""
     result = results.cases[case.name]
     notes = [f"{side} failed: `{why.splitlines()[-1]}`" for side, why in result.failures.items()]
-    if len(case.sides) == 1:
+    if not result.rounds:
+        table = "No round without a change of the disk: nothing was measured."
+    elif len(case.sides) == 1:
         table = single_side(row, case, results)
     else:
         table = side_table(row.figures, case, results)
@@ -103,14 +105,13 @@ def case_table(row: Row, case: Case, results: Results) -> str:
 
 def disk(result: CaseResult) -> str:
     """What the probe of the disk said."""
-    text = ""
+    said = []
     if result.probes_ms:
         low, high = min(result.probes_ms), max(result.probes_ms)
-        text += f" (a synced write of 4 KiB took {low:.2g} to {high:.2g} ms"
-        if result.thrown:
-            text += f"; {result.thrown} rounds thrown away, because that changed twofold"
-        text += ")"
-    return text
+        said.append(f"a synced write of 4 KiB took {low:.2g} to {high:.2g} ms")
+    if result.thrown:
+        said.append(f"{result.thrown} rounds thrown away, in which that changed twofold")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def side_table(figures: tuple[Figure, ...], case: Case, results: Results) -> str:
