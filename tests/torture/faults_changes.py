@@ -20,10 +20,10 @@ from typing import Any
 from checker import Testimony, check_file, history
 from faults_clock import in_virtual_time
 from faults_handlers import check_alive, close, ended, odd_worker
-from harness import SECOND, Bench, now, until
 from programs import Program
 
 import polos.testing
+from harness import SECOND, Bench, now, until
 from polos import (
     InvalidCronError,
     InvalidScheduleError,

@@ -20,10 +20,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from checker import EPOCH, Testimony, check_file, history
-from harness import LATE, SECOND, Bench, NotRunError, now
 from programs import Program
 
 import polos.testing
+from harness import LATE, SECOND, Bench, NotRunError, now
 from polos import LedgerEntry, ScheduleFrequencyWarning, runs, schedules, workflow
 from polos.testing import VirtualTime
 from polos.workflow import isolated_registry

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from checker import Testimony, check_file
-from harness import Bench, until
 from odd_acts import FAILURES, HANGING, STORABLE, UNSTORABLE, nested, same
 from programs import Program
 
+from harness import Bench, until
 from polos import (
     ErrorInfo,
     PayloadTooLargeError,

@@ -17,9 +17,9 @@ from typing import Any
 
 from checker import Testimony, check_file, history
 from faults_handlers import check_alive, close, ended, odd_worker
-from harness import HERE, PATIENCE, SECOND, Bench, NotRunError, now, until
 from programs import Command, Program
 
+from harness import HERE, PATIENCE, SECOND, Bench, NotRunError, now, until
 from polos import PolosClient, runs, schedules
 
 

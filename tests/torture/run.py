@@ -30,8 +30,8 @@ import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
-from harness import Bench, NotRunError  # noqa: E402
 
+from harness import Bench, NotRunError  # noqa: E402
 from polos import PolosError  # noqa: E402
 
 SHORT = 0.04
