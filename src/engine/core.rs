@@ -540,16 +540,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !is_near || self.crowd.is_some_and(|crowd| crowd.slot == slot) {
             return Ok(false);
         }
-        let count = self.store.due_count(
-            &self.config.project,
-            &self.workflow_ids,
-            slot,
-            self.room().min(CROWD_MAX),
-        )?;
+        let count = self.store.due_count(&self.config.project, &self.workflow_ids, slot, CROWD_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         let crowd = Crowd { slot, lead: needed.clamp(lead, lead_max) };
         self.crowd = Some(crowd);
         Ok(slot <= now.wall.saturating_add(crowd.lead))
+    }
+
+    /// Whether held runs are due before another batch would be committed: they must not wait for it.
+    fn is_about_to_start(&self, now: Timestamp) -> bool {
+        let batch_max = u32::try_from(self.config.batch_max).unwrap_or(u32::MAX);
+        let batch = self.config.lead_per_slot.saturating_mul(batch_max).min(self.config.lead);
+        self.ahead.next_deadline().is_some_and(|at| at <= now.saturating_add(batch))
     }
 
     /// Up to when slots are decided at `now`.
@@ -563,6 +565,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Decides about one batch of due schedules. Whether there may be more.
     fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
+        if self.is_about_to_start(now.wall) {
+            return Ok(false);
+        }
         let horizon = self.horizon(now.wall);
         if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
@@ -1005,7 +1010,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let is_working = self.phase == Phase::Working;
         let wall = [
             self.ahead.next_deadline(),
-            self.wake.slot.filter(|_| is_working).map(|slot| {
+            self.wake.slot.filter(|_| is_working && !self.is_about_to_start(now.wall)).map(|slot| {
                 let crowd = self.crowd.filter(|crowd| crowd.slot == slot);
                 // First to see how many they are, then for them.
                 let unknown = self.config.lead_max.max(self.config.lead);
