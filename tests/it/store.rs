@@ -16,6 +16,8 @@ mod opening;
 mod plans;
 #[cfg(feature = "sqlite")]
 mod probe;
+#[cfg(feature = "postgres")]
+mod server;
 #[cfg(feature = "sqlite")]
 mod sharing;
 mod stage;

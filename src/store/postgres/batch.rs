@@ -1,0 +1,162 @@
+//! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed.
+
+use super::claim;
+use super::failure::{Trouble, refusal};
+use super::link::Session;
+use super::load::Load;
+use super::needs::{Group, Needs, groups};
+use super::pipeline::Statement;
+use super::rows::Args;
+use super::save::changes;
+use super::sweep;
+use crate::calendar::Timestamp;
+use crate::store::{Answer, Command, Rejection};
+use std::cell::Cell;
+
+/// How one command ended.
+type Outcome = Result<Answer, Rejection>;
+
+/// Commits the commands, or does nothing.
+pub(super) async fn commit(
+    session: Session<'_>,
+    commands: &[Command],
+    now: Timestamp,
+    is_careful: bool,
+    end_was_asked: &Cell<bool>,
+) -> Result<Vec<Outcome>, Trouble> {
+    let batch =
+        Batch { session, now, is_begun: false, has_written: false, is_last_group: false, end_was_asked };
+    let done = batch.all(commands, is_careful).await;
+    if let Err(trouble) = &done
+        && !trouble.is_broken()
+    {
+        // The next transaction on this connection begins with a clean slate. Where even this fails, it is replaced.
+        session.script("ROLLBACK").await?;
+    }
+    done
+}
+
+/// A transaction under way.
+pub(super) struct Batch<'s> {
+    pub session: Session<'s>,
+    pub now: Timestamp,
+    is_begun: bool,
+    pub has_written: bool,
+    is_last_group: bool,
+    /// From then on nobody but the database knows whether it happened.
+    end_was_asked: &'s Cell<bool>,
+}
+
+impl Batch<'_> {
+    async fn all(mut self, commands: &[Command], is_careful: bool) -> Result<Vec<Outcome>, Trouble> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        if is_careful {
+            for command in commands {
+                outcomes.push(self.guarded(command).await?);
+            }
+        } else {
+            let groups = groups(commands);
+            let count = groups.len();
+            for (place, group) in groups.into_iter().enumerate() {
+                self.is_last_group = place + 1 == count;
+                outcomes.extend(self.group(group).await?);
+            }
+        }
+        self.end().await?;
+        Ok(outcomes)
+    }
+
+    /// Applies one command, or undoes what it did where the database refuses its data.
+    async fn guarded(&mut self, command: &Command) -> Result<Outcome, Trouble> {
+        self.send(vec![Statement::Script("SAVEPOINT command".to_owned())]).await?;
+        let mut done = Err(Trouble::Silence);
+        for group in groups(std::slice::from_ref(command)) {
+            done = self.group(group).await;
+        }
+        match done {
+            Ok(mut outcomes) => {
+                self.send(vec![Statement::Script("RELEASE command".to_owned())]).await?;
+                Ok(outcomes.pop().unwrap_or(Err(Rejection::Stale)))
+            }
+            Err(trouble) => {
+                let reason = refusal(&trouble).ok_or(trouble)?;
+                self.send(vec![Statement::Script("ROLLBACK TO command; RELEASE command".to_owned())]).await?;
+                Ok(Err(Rejection::Invalid(reason)))
+            }
+        }
+    }
+
+    async fn group(&mut self, group: Group<'_>) -> Result<Vec<Outcome>, Trouble> {
+        match group {
+            Group::Named(commands) => self.named(commands).await,
+            Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
+            Group::Sweep(command) => Ok(vec![sweep::sweep(self, command).await?]),
+        }
+    }
+
+    async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
+        let needs = Needs::of(commands);
+        let mut load = Load::of(&needs, self.now);
+        let answers = self.send(std::mem::take(&mut load.statements)).await?;
+        let mut part = load.part(&answers)?;
+        let outcomes = commands.iter().map(|command| part.tables.apply(command, self.now)).collect();
+        self.save(changes(&part)).await?;
+        Ok(outcomes)
+    }
+
+    /// Sends statements that read.
+    pub async fn send(
+        &mut self,
+        mut statements: Vec<Statement<'_>>,
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
+        let begins = !std::mem::replace(&mut self.is_begun, true);
+        if begins {
+            statements.insert(0, Statement::Script(BEGIN.to_owned()));
+        }
+        let mut answers = self.session.send(statements).await?;
+        if begins {
+            answers.remove(0);
+        }
+        Ok(answers)
+    }
+
+    /// Sends statements that write; the last ones with the commit behind them.
+    pub async fn save(&mut self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+        self.has_written |= !statements.is_empty();
+        if self.is_last_group && self.has_written {
+            self.is_begun = false;
+            self.end_was_asked.set(true);
+            statements.push(Statement::Script("COMMIT".to_owned()));
+        }
+        if !statements.is_empty() {
+            self.session.send(statements).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction, where the last group did not.
+    async fn end(&mut self) -> Result<(), Trouble> {
+        if self.is_begun {
+            self.end_was_asked.set(self.has_written);
+            // Where nothing happened, there is nothing to wait for the disk for.
+            self.session.script(if self.has_written { "COMMIT" } else { "ROLLBACK" }).await?;
+        }
+        Ok(())
+    }
+
+    /// One statement.
+    pub async fn query(
+        &mut self,
+        sql: impl Into<String>,
+        args: Args<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, Trouble> {
+        let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
+        Ok(answers.pop().unwrap_or_default())
+    }
+}
+
+/// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
+/// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SET LOCAL idle_in_transaction_session_timeout = 1000; SET LOCAL lock_timeout = 5000; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";

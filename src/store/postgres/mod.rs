@@ -1,0 +1,218 @@
+//! PostgreSQL: any number of workers on any number of machines.
+//!
+//! A commit reads the rows that its commands need, locked, in one trip, applies the rules in memory (those of the store
+//! that is the reference for all), and writes what changed in a second one, whatever the number of commands. Why it is
+//! built so, and what it costs: `docs/decisions/0008-postgresql.md`.
+
+mod address;
+mod batch;
+mod claim;
+mod failure;
+mod link;
+mod load;
+mod needs;
+mod pipeline;
+mod pool;
+mod read;
+mod rows;
+mod save;
+mod schema;
+mod sweep;
+mod tls;
+
+use super::{
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use crate::sync::Mutex;
+use address::Address;
+use failure::{Trouble, refusal};
+use link::Link;
+use pool::Pool;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a database is used.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct PostgresOptions {
+    /// Most connections that answer questions at the same time.
+    pub readers: usize,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { readers: 4 }
+    }
+}
+
+/// How often a transaction that met others is done again.
+const COLLISIONS_MAX: u32 = 20;
+
+/// How often one whose connection was cut before its end is done again on another.
+const CUTS_MAX: u32 = 3;
+
+/// A store in a PostgreSQL database.
+pub struct PostgresStore {
+    address: Arc<Address>,
+    writer: Mutex<Option<Link>>,
+    readers: Pool,
+}
+
+impl PostgresStore {
+    /// Opens the database at `url`, creating the tables where there are none.
+    pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = Arc::new(Address::parse(url)?);
+        let link = Link::open(&address, None)?;
+        schema::prepare(&link, &address)?;
+        let readers = Pool::new(Arc::clone(&address), options.readers);
+        Ok(Self { address, writer: Mutex::new(Some(link)), readers })
+    }
+
+    /// The database for people: its URL without password and parameters.
+    pub fn name(&self) -> &str {
+        self.address.name()
+    }
+
+    fn write(&self, commands: &[Command], now: Timestamp) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let mut place = self.writer.lock();
+        let (mut collisions, mut cuts) = (0, 0);
+        let mut is_careful = false;
+        loop {
+            let link = match place.take().filter(|link| !link.is_closed()) {
+                Some(link) => link,
+                None => Link::open(&self.address, None)?,
+            };
+            let is_ending = Cell::new(false);
+            let done = link.with(async |session| {
+                batch::commit(session, commands, now, is_careful, &is_ending).await
+            });
+            let trouble = match done {
+                Ok(answers) => {
+                    *place = Some(link);
+                    return Ok(answers);
+                }
+                Err(trouble) => trouble,
+            };
+            if trouble.is_broken() {
+                // Where the end of the transaction was not even asked for, nothing has happened.
+                let did_nothing = !is_ending.get() || trouble.was_cut_off();
+                if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence) {
+                    return Err(trouble.told(self.name()));
+                }
+                cuts += 1;
+                continue;
+            }
+            if trouble.is_collision() && collisions < COLLISIONS_MAX {
+                collisions += 1;
+                link.idle(pause_after(collisions));
+            } else if !is_careful && refusal(&trouble).is_some() {
+                is_careful = true;
+            } else {
+                *place = Some(link);
+                return Err(trouble.told(self.name()));
+            }
+            *place = Some(link);
+        }
+    }
+}
+
+/// A random wait before the next try: those who met must not meet again.
+fn pause_after(collisions: u32) -> Duration {
+    let mut bytes = [0; 2];
+    // Without randomness it is the longest wait.
+    let share = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
+    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(share) / 65 + 100)
+}
+
+impl Store for PostgresStore {
+    fn commit(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(commands, now)
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.readers.read(async |session| session.due(project, workflows, until, limit).await)
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        self.readers.read(async |session| session.next_wake(project, workflows).await)
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        self.readers.read(async |session| session.cancel_requests(worker).await)
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        self.readers.read(async |session| session.claims_stand(claims).await)
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        self.readers.read(async |session| session.peers(project).await)
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        self.readers.read(async |session| session.workflows(project).await)
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        self.readers.read(async |session| session.schedule(project, id).await)
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(async |session| session.schedules(project, filter, page).await)
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        self.readers.read(async |session| session.history(project, id, page).await)
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(async |session| session.run(project, id).await)
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(async |session| session.runs(project, filter, page).await)
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        self.readers.read(async |session| session.steps(id).await)
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(async |session| session.previous_result(schedule, before).await)
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        let snapshot = self.readers.read(async |session| session.snapshot().await)?;
+        // FNV-1a: equal for equal snapshots.
+        Ok(snapshot.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
+}
