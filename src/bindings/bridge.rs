@@ -325,6 +325,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                 duration.as_secs_f64()
             ),
         ),
+        Notice::Advice(what) => ("warning", what.clone()),
         Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
     }
 }

@@ -65,6 +65,8 @@ pub enum Notice {
     },
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
+    /// Something about the database that a person should know; said once.
+    Advice(String),
     /// Nobody could run these slots; what one decision found.
     Missed(Vec<MissedSlots>),
 }

@@ -21,7 +21,7 @@ pub use command::{Answer, Command, Patch, Rejection};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresOptions, PostgresStore};
+pub use postgres::{Listener, PostgresOptions, PostgresStore};
 pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};

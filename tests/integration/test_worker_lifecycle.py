@@ -274,7 +274,7 @@ APP = """
     import asyncio, os, sys, threading, time
     from polos import PolosClient, Worker, WorkflowContext, run, runs, schedules, workflow
 
-    client = PolosClient("polos.db")
+    client = PolosClient()
 
     @workflow(id="slow")
     async def slow(ctx: WorkflowContext):
@@ -517,7 +517,7 @@ def test_closing_leaves_no_thread_behind(start: Any) -> None:
             return len(os.listdir("/proc/self/task"))
 
         async def work():
-            async with PolosClient("polos.db") as client, Worker(client):
+            async with PolosClient() as client, Worker(client):
                 await job.run(client, timeout=30)
 
         asyncio.run(work())

@@ -14,6 +14,8 @@ mod model;
 mod opening;
 #[cfg(feature = "sqlite")]
 mod plans;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod probe;
 #[cfg(feature = "postgres")]

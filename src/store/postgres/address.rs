@@ -158,6 +158,14 @@ impl Address {
         &self.config
     }
 
+    /// The same, with a setting of the session.
+    pub fn with_setting(&self, name: &str, value: &str) -> Self {
+        let mut other = self.clone();
+        let own = self.config.get_options().map_or_else(String::new, |own| format!("{own} "));
+        other.config.options(format!("{own}-c {name}={value}"));
+        other
+    }
+
     /// For people: without the password.
     pub fn name(&self) -> &str {
         &self.name

@@ -16,17 +16,30 @@ use std::cell::Cell;
 /// How one command ended.
 type Outcome = Result<Answer, Rejection>;
 
+/// Counters of commits: each process has one of them, so that processes rarely wait for each other there.
+pub(super) const COUNTERS: i64 = 64;
+
+/// How a batch is committed.
+#[derive(Copy, Clone)]
+pub(super) struct Terms {
+    /// When its commands happen.
+    pub now: Timestamp,
+    /// Each by itself, so that the one whose data the database refuses is found.
+    pub is_careful: bool,
+    /// The counter of commits to use.
+    pub slot: i64,
+}
+
 /// Commits the commands, or does nothing.
 pub(super) async fn commit(
     session: Session<'_>,
     commands: &[Command],
-    now: Timestamp,
-    is_careful: bool,
+    terms: Terms,
     end_was_asked: &Cell<bool>,
 ) -> Result<Vec<Outcome>, Trouble> {
     let batch =
-        Batch { session, now, is_begun: false, has_written: false, is_last_group: false, end_was_asked };
-    let done = batch.all(commands, is_careful).await;
+        Batch { session, terms, is_begun: false, has_written: false, is_last_group: false, end_was_asked };
+    let done = batch.all(commands).await;
     if let Err(trouble) = &done
         && !trouble.is_broken()
     {
@@ -39,7 +52,7 @@ pub(super) async fn commit(
 /// A transaction under way.
 pub(super) struct Batch<'s> {
     pub session: Session<'s>,
-    pub now: Timestamp,
+    terms: Terms,
     is_begun: bool,
     pub has_written: bool,
     is_last_group: bool,
@@ -48,9 +61,13 @@ pub(super) struct Batch<'s> {
 }
 
 impl Batch<'_> {
-    async fn all(mut self, commands: &[Command], is_careful: bool) -> Result<Vec<Outcome>, Trouble> {
+    pub fn now(&self) -> Timestamp {
+        self.terms.now
+    }
+
+    async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
         let mut outcomes = Vec::with_capacity(commands.len());
-        if is_careful {
+        if self.terms.is_careful {
             for command in commands {
                 outcomes.push(self.guarded(command).await?);
             }
@@ -96,10 +113,10 @@ impl Batch<'_> {
 
     async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
         let needs = Needs::of(commands);
-        let mut load = Load::of(&needs, self.now);
+        let mut load = Load::of(&needs, self.now());
         let answers = self.send(std::mem::take(&mut load.statements)).await?;
         let mut part = load.part(&answers)?;
-        let outcomes = commands.iter().map(|command| part.tables.apply(command, self.now)).collect();
+        let outcomes = commands.iter().map(|command| part.tables.apply(command, self.terms.now)).collect();
         self.save(changes(&part)).await?;
         Ok(outcomes)
     }
@@ -126,7 +143,7 @@ impl Batch<'_> {
         if self.is_last_group && self.has_written {
             self.is_begun = false;
             self.end_was_asked.set(true);
-            statements.push(Statement::Script("COMMIT".to_owned()));
+            statements.push(self.commit());
         }
         if !statements.is_empty() {
             self.session.send(statements).await?;
@@ -139,9 +156,16 @@ impl Batch<'_> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
             // Where nothing happened, there is nothing to wait for the disk for.
-            self.session.script(if self.has_written { "COMMIT" } else { "ROLLBACK" }).await?;
+            let end = if self.has_written { self.commit() } else { Statement::Script("ROLLBACK".to_owned()) };
+            self.session.send(vec![end]).await?;
         }
         Ok(())
+    }
+
+    /// Counts the commit last, so that others wait for the counter as briefly as can be.
+    fn commit(&self) -> Statement<'static> {
+        let slot = self.terms.slot;
+        Statement::Script(format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot}; COMMIT"))
     }
 
     /// One statement.

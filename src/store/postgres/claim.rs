@@ -22,7 +22,7 @@ pub(super) async fn claim(
         return Ok(Err(Rejection::Stale));
     };
     let needs = Needs { workers: BTreeSet::from([worker.as_str()]), ..Needs::default() };
-    let mut load = Load::of(&needs, batch.now);
+    let mut load = Load::of(&needs, batch.now());
     let mut statements = std::mem::take(&mut load.statements);
     statements.push(heads(project, workflows, *limit, *until));
     let mut answers = batch.send(statements).await?;
@@ -42,7 +42,7 @@ pub(super) async fn claim(
     if !begun.is_empty() {
         journals(batch, &mut part, begun).await?;
     }
-    let outcome = part.tables.apply(command, batch.now);
+    let outcome = part.tables.apply(command, batch.now());
     batch.save(changes(&part)).await?;
     Ok(outcome)
 }

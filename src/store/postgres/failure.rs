@@ -101,7 +101,8 @@ pub(super) fn at_opening(name: &str, error: &Error) -> StoreError {
             reason(error)
         ));
     };
-    let is_for_good = ["28", "3D", "42"].iter().any(|class| code.code().starts_with(class));
+    // 08P01 is what a pooler says to a setting that it doesn't know.
+    let is_for_good = ["28", "3D", "42", "08P01"].iter().any(|class| code.code().starts_with(class));
     if is_for_good {
         let reason = match advice(error) {
             Some(advice) => format!("{}; {advice}", reason(error)),

@@ -8,6 +8,7 @@ use super::tls::Tls;
 use crate::store::StoreError;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
 
@@ -45,9 +46,15 @@ impl Link {
         self.runtime.block_on(work(session))
     }
 
+    /// Lets the connection do what it has to do of its own accord, until somebody wakes it, or for so long.
+    pub fn wait_for(&self, wake: &Notify, time: Duration) {
+        // Which of the two it was does not matter.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(time, wake.notified()).await });
+    }
+
     /// Lets the connection do what it has to do of its own accord, for so long.
     pub fn idle(&self, time: Duration) {
-        self.runtime.block_on(tokio::time::sleep(time));
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 }
 

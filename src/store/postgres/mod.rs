@@ -7,6 +7,7 @@
 mod address;
 mod batch;
 mod claim;
+mod ear;
 mod failure;
 mod link;
 mod load;
@@ -29,11 +30,13 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use address::Address;
+pub use ear::Listener;
+use ear::Ear;
 use failure::{Trouble, refusal};
 use link::Link;
 use pool::Pool;
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How a database is used.
@@ -60,6 +63,9 @@ pub struct PostgresStore {
     address: Arc<Address>,
     writer: Mutex<Option<Link>>,
     readers: Pool,
+    ear: OnceLock<Ear>,
+    /// Its place among the counters of commits.
+    slot: i64,
 }
 
 impl PostgresStore {
@@ -69,7 +75,24 @@ impl PostgresStore {
         let link = Link::open(&address, None)?;
         schema::prepare(&link, &address)?;
         let readers = Pool::new(Arc::clone(&address), options.readers);
-        Ok(Self { address, writer: Mutex::new(Some(link)), readers })
+        let mut slot = [0];
+        // Without randomness all take the first: they wait for each other now and then.
+        let _ = getrandom::fill(&mut slot);
+        let slot = i64::from(slot[0]) % batch::COUNTERS;
+        Ok(Self { address, writer: Mutex::new(Some(link)), readers, ear: OnceLock::new(), slot })
+    }
+
+    /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
+    pub fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), StoreError> {
+        let ear = Ear::open(Arc::clone(&self.address), listener)?;
+        // A second one ends here.
+        let _ = self.ear.set(ear);
+        Ok(())
+    }
+
+    /// What the database's clock says.
+    pub fn time(&self) -> Result<Timestamp, StoreError> {
+        self.readers.read(async |session| session.time().await)
     }
 
     /// The database for people: its URL without password and parameters.
@@ -88,11 +111,15 @@ impl PostgresStore {
             };
             let is_ending = Cell::new(false);
             let done = link.with(async |session| {
-                batch::commit(session, commands, now, is_careful, &is_ending).await
+                let terms = batch::Terms { now, is_careful, slot: self.slot };
+                batch::commit(session, commands, terms, &is_ending).await
             });
             let trouble = match done {
                 Ok(answers) => {
                     *place = Some(link);
+                    if let (true, Some(ear)) = (is_ending.get(), self.ear.get()) {
+                        ear.tell_others();
+                    }
                     return Ok(answers);
                 }
                 Err(trouble) => trouble,
@@ -209,10 +236,6 @@ impl Store for PostgresStore {
     }
 
     fn change_mark(&self) -> Result<u64, StoreError> {
-        let snapshot = self.readers.read(async |session| session.snapshot().await)?;
-        // FNV-1a: equal for equal snapshots.
-        Ok(snapshot.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }))
+        self.readers.read(async |session| session.commit_count().await)
     }
 }

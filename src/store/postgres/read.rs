@@ -291,11 +291,17 @@ impl Session<'_> {
         Ok(each(&self.query(sql, args).await?, |columns| columns.run())?.pop())
     }
 
-    /// Which transactions can be seen. It differs whenever one that wrote anything has ended in between; none of ours
-    /// does for being asked.
-    pub async fn snapshot(self) -> Result<Arc<str>> {
-        let rows = self.query("SELECT txid_current_snapshot()::text", Args::default()).await?;
-        Ok(each(&rows, |columns| columns.text())?.pop().unwrap_or_default())
+    /// How many commits of all processes can be seen.
+    pub async fn commit_count(self) -> Result<u64> {
+        let rows = self.query("SELECT sum(no)::bigint FROM @commits", Args::default()).await?;
+        Ok(each(&rows, |columns| columns.count())?.pop().unwrap_or_default())
+    }
+
+    /// What the database's clock says.
+    pub async fn time(self) -> Result<Timestamp> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let rows = self.query(sql, Args::default()).await?;
+        each(&rows, |columns| columns.time())?.pop().ok_or(Trouble::Silence)
     }
 }
 

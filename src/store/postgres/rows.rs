@@ -32,10 +32,6 @@ impl<'a> Args<'a> {
         self.add(encoded(value), Type::TEXT)
     }
 
-    pub fn optional_text(&mut self, value: Option<&'a str>) -> usize {
-        self.add(value.map(encoded), Type::TEXT)
-    }
-
     pub fn texts(&mut self, values: impl IntoIterator<Item = &'a str>) -> usize {
         let values: Vec<_> = values.into_iter().map(encoded).collect();
         self.add(values, Type::TEXT_ARRAY)

@@ -141,3 +141,12 @@ CREATE TABLE @workflow (
     schedulable boolean NOT NULL,
     PRIMARY KEY (project, id)
 );
+
+-- How many commits there were, in parts: each process has a part, so that they don't wait for each other. Mostly empty
+-- pages leave room for new versions of the rows.
+CREATE TABLE @commits (
+    slot bigint PRIMARY KEY,
+    no bigint NOT NULL
+) WITH (fillfactor = 10);
+
+INSERT INTO @commits SELECT slot, 0 FROM generate_series(0, 63) AS slot;
