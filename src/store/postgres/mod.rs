@@ -100,6 +100,12 @@ impl PostgresStore {
         self.address.name()
     }
 
+    /// Whether the server speaks TLS with us. For tests.
+    #[doc(hidden)]
+    pub fn is_encrypted(&self) -> Result<bool, StoreError> {
+        self.readers.read(async |session| session.is_encrypted().await)
+    }
+
     fn write(&self, commands: &[Command], now: Timestamp) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         let mut place = self.writer.lock();
         let (mut collisions, mut cuts) = (0, 0);

@@ -297,6 +297,12 @@ impl Session<'_> {
         Ok(each(&rows, |columns| columns.count())?.pop().unwrap_or_default())
     }
 
+    pub async fn is_encrypted(self) -> Result<bool> {
+        let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let rows = self.query(sql, Args::default()).await?;
+        Ok(each(&rows, |columns| columns.flag())?.pop().unwrap_or_default())
+    }
+
     /// What the database's clock says.
     pub async fn time(self) -> Result<Timestamp> {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";

@@ -20,8 +20,13 @@ fn open(url: &str) -> PostgresStore {
 
 /// Executes SQL on the server, as somebody else would.
 fn administer(sql: &str) {
-    let done = std::process::Command::new("psql").args([&Server::shared().url, "-qAtc", sql]).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connected = tokio_postgres::connect(&Server::shared().url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+    });
 }
 
 #[test]
@@ -291,4 +296,117 @@ fn what_the_database_refuses_is_rejected_alone() {
     assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
     assert!(matches!(&answers[1], Err(Rejection::Invalid(_))), "{answers:?}");
     assert!(stage.find_run(&RunId::from("run_bad")).is_none());
+}
+
+/// Hears, and keeps what it is told.
+#[derive(Default)]
+struct Notes {
+    told: Mutex<Vec<String>>,
+    ticks: Mutex<u32>,
+    ticked: std::sync::Condvar,
+}
+
+impl Listener for Notes {
+    fn hears_of_change(&self) {}
+    fn is_told(&self, what: &str) {
+        self.told.lock().unwrap().push(what.to_owned());
+    }
+    fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
+        ask().unwrap();
+        *self.ticks.lock().unwrap() += 1;
+        self.ticked.notify_all();
+    }
+}
+
+#[test]
+#[ignore = "needs PgBouncer, which no package manager of ours installs: `make test-pooler`"]
+fn everything_works_behind_a_pooler_and_it_is_said_once() {
+    let pooler = Server::start_pooler(Server::shared());
+    super::model::compare(7, 60, &pooler.new_store());
+    let url = pooler.new_schema();
+    let store = open(&url);
+    let notes = Arc::new(Notes::default());
+    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    let mut ticks = notes.ticks.lock().unwrap();
+    while *ticks < 2 {
+        let (still, late) = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap();
+        assert!(!late.timed_out(), "it goes on without notifications");
+        ticks = still;
+    }
+    drop(ticks);
+    let told = notes.told.lock().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("pooler"), "{told:?}");
+    drop(told);
+    // Several connections of ours share few of the server's.
+    std::thread::scope(|scope| {
+        for name in 0..4 {
+            let url = &url;
+            scope.spawn(move || {
+                let store = open(url);
+                for number in 0..10 {
+                    let new = new_run(&format!("run_{name}_{number}"));
+                    store.commit(&[Command::CreateRun(Box::new(new))], at(0)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 40);
+}
+
+#[test]
+fn of_several_hosts_the_one_that_takes_writes_is_used() {
+    let standby = Server::start(&["--set", "default_transaction_read_only=on"]);
+    let place = |server: &Server| server.url.split(['@', '/']).nth(3).unwrap().to_owned();
+    let (read_only, primary) = (place(&standby), place(Server::shared()));
+    let schema = Server::shared().new_schema();
+    let (_, parameters) = schema.split_once('?').unwrap();
+    for hosts in [format!("{read_only},{primary}"), format!("127.0.0.1:1,{primary}"), format!("{primary},{read_only}")] {
+        let url = format!("postgresql://polos@{hosts}/postgres?{parameters}&target_session_attrs=read-write");
+        open(&url).workflows(PROJECT).unwrap();
+    }
+}
+
+/// A server with TLS, and a certificate for `localhost`.
+fn with_tls(folder: &std::path::Path) -> Server {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    Server::start(&["--tls", folder.to_str().unwrap()])
+}
+
+#[test]
+fn sslmode_is_what_libpq_means_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_tls(folder.path());
+    let root = folder.path().join("server.crt");
+    let root = root.to_str().unwrap();
+    let port = server.url.split([':', '/']).nth(4).unwrap();
+    let url = |host: &str, parameters: &str| format!("postgresql://polos@{host}:{port}/postgres?{parameters}");
+    let is_encrypted = |url: &str| PostgresStore::open(url, PostgresOptions::default()).map(|store| store.is_encrypted().unwrap());
+    for (host, parameters, encrypted) in [
+        ("127.0.0.1", "sslmode=disable".to_owned(), false),
+        ("127.0.0.1", "sslmode=allow".to_owned(), false),
+        ("127.0.0.1", String::new(), true),
+        ("127.0.0.1", "sslmode=prefer".to_owned(), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={root}"), true),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={root}"), true),
+    ] {
+        assert_eq!(is_encrypted(&url(host, &parameters)).unwrap(), encrypted, "{host} {parameters}");
+    }
+    for (host, parameters) in [
+        // The certificate is for another name.
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={root}")),
+        // Nobody whom the system trusts has signed it.
+        ("localhost", "sslmode=verify-full&sslrootcert=system".to_owned()),
+        ("localhost", "sslmode=verify-ca&sslrootcert=/nowhere".to_owned()),
+    ] {
+        let error = is_encrypted(&url(host, &parameters)).expect_err(&parameters);
+        let said = error.to_string();
+        assert!(said.contains("certificate") || said.contains("/nowhere"), "{said}");
+    }
+    // A server without TLS.
+    let plain = format!("{}?sslmode=require", Server::shared().url);
+    assert!(is_encrypted(&plain).is_err());
 }

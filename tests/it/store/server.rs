@@ -33,6 +33,11 @@ impl Server {
         Self { url: url.trim().to_owned(), process }
     }
 
+    /// PgBouncer in front of a server, which lends its connections for a transaction at a time.
+    pub fn start_pooler(server: &Self) -> Self {
+        Self::start(&["--pooler", &server.url])
+    }
+
     /// The server that the tests share.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Server> = OnceLock::new();
