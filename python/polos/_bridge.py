@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -31,9 +32,10 @@ class LoopBridge:
         # Weak, since the table of bridges must not keep loops alive that are long over.
         self._loop = weakref.ref(loop)
         self._handle = handle
+        self._items: deque[tuple[Any, ...]] = deque()
         try:
             self.core = Bridge()
-            loop.add_reader(self.core.fileno(), self._drain)
+            loop.add_reader(self.core.fileno(), self._listen)
             self._watched: int | None = self.core.fileno()
         except (NotImplementedError, OSError):
             # A loop that can't watch a socket (Windows' default one): it has to be called.
@@ -51,26 +53,47 @@ class LoopBridge:
     def _ring(self) -> None:
         loop = self._loop()
         if loop is not None:
-            loop.call_soon_threadsafe(self._drain)
+            loop.call_soon_threadsafe(self._listen)
 
-    def _drain(self) -> bool:
-        """Handle what has arrived; gives whether there was anything."""
-        items = self.core.drain()
-        for item in items:
-            kind = item[0]
-            if kind == "recorded" or kind == "answer":
-                if not item[1].done():
-                    item[1].set_result(item[2])
-            elif kind == "failed":
-                if not item[1].done():
-                    item[1].set_exception(item[2])
-            elif self._handle is not None:
-                try:
-                    self._handle(item)
-                except Exception:
-                    # The items behind it are other runs, which must not be lost with it.
-                    _log.exception("an event of the core could not be handled")
-        return bool(items)
+    def drain(self) -> bool:
+        """Handle all that has arrived; gives whether there was anything."""
+        self._items.extend(self.core.drain())
+        has_news = bool(self._items)
+        while self._items:
+            self._take()
+        return has_news
+
+    def _listen(self) -> None:
+        """Handle what has arrived. Of a crowd of runs, those that have started go on before the
+        next ones start: the first must not wait for the last.
+        """
+        self._items.extend(self.core.drain())
+        while self._items:
+            if self._take() and self._items:
+                loop = self._loop()
+                if loop is not None and not loop.is_closed():
+                    loop.call_soon(self._listen)
+                return
+
+    def _take(self) -> bool:
+        """Handle one item; gives whether it has started runs."""
+        item = self._items.popleft()
+        kind = item[0]
+        if kind == "recorded" or kind == "answer":
+            if not item[1].done():
+                item[1].set_result(item[2])
+        elif kind == "failed":
+            if not item[1].done():
+                item[1].set_exception(item[2])
+        elif self._handle is not None:
+            try:
+                self._handle(item)
+            except Exception:
+                # The items behind it are other runs, which must not be lost with it.
+                _log.exception("an event of the core could not be handled")
+            is_start: bool = kind == "start"
+            return is_start
+        return False
 
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (

@@ -27,6 +27,8 @@ __all__ = [
     "OVERLAPS",
     "ScheduleDeclaration",
     "check_identifier",
+    "check_input",
+    "check_key",
     "core_spec",
     "normalise_schedule",
 ]
@@ -82,22 +84,20 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     :class:`InvalidCronError`, likewise :class:`InvalidTimezoneError`),
     :class:`SerializationError` for an ``input`` that can't be stored.
     """
-    for name in options:
-        if name not in _FIELDS:
-            raise InvalidScheduleError(
-                f"unknown schedule option {shown(name)}{nearest(str(name), _FIELDS) or _allowed()}"
-            )
+    if not options.keys() <= _FIELDS.keys():
+        name = next(name for name in options if name not in _FIELDS)
+        raise InvalidScheduleError(
+            f"unknown schedule option {shown(name)}{nearest(str(name), _FIELDS) or _allowed()}"
+        )
     triggers = [name for name in _TRIGGERS if options.get(name) is not None]
     if len(triggers) > 1 or not (triggers or partial):
         given = " and ".join(f"`{name}`" for name in triggers) or "none"
         raise InvalidScheduleError(
             f"a schedule needs exactly one of `cron`, `every` and `at`; {given} given"
         )
-    spec: dict[str, Any] = {}
-    for name, (stored, default, check) in _FIELDS.items():
-        if partial and name not in options:
-            continue
-        value = options.get(name, default)
+    spec: dict[str, Any] = {} if partial else dict(_DEFAULTS)
+    for name, value in options.items():
+        stored, default, check = _FIELDS[name]
         if value is None and default is None:
             spec[stored] = None
         elif name == "skip":
@@ -152,6 +152,8 @@ def check_identifier(
         )
     if value != value.strip():
         raise error(f"{what}: {shown(value)} begins or ends with a blank; remove it")
+    if value.isprintable():
+        return value
     for character in value:
         if character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff":
             raise error(
@@ -190,7 +192,8 @@ def _timezone(name: str, value: Any) -> str:
     return value
 
 
-def _key(name: str, value: Any) -> str:
+def check_key(name: str, value: Any) -> str:
+    """A schedule's key, checked; ``name`` is not used."""
     return check_identifier("schedule key", value, InvalidScheduleError)
 
 
@@ -277,7 +280,8 @@ def _iso_date(value: Any) -> str:
     )
 
 
-def _input(name: str, value: Any) -> str:
+def check_input(name: str, value: Any) -> str:
+    """A schedule's input as JSON text; ``name`` is not used."""
     return encode(value, name="input").decode()
 
 
@@ -291,7 +295,7 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "every": ("every_us", None, _duration(timedelta(seconds=1), "1 second or more")),
     "at": ("at_us", None, _instant),
     "timezone": ("timezone", "UTC", _timezone),
-    "key": ("key", "global", _key),
+    "key": ("key", "global", check_key),
     "overlap": ("overlap", "buffer_one", _one_of(*OVERLAPS)),
     "catch_up": ("catch_up", "latest", _one_of(*CATCH_UPS)),
     "max_catch_up": ("max_catch_up", 100, _count),
@@ -302,5 +306,10 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "max_runs": ("max_runs", None, _count),
     "skip": ("skip_dates", None, lambda name, value: value),
     "pause_after_failures": ("pause_after_failures", None, _count),
-    "input": ("input", None, _input),
+    "input": ("input", None, check_input),
+}
+
+_DEFAULTS: dict[str, Any] = {
+    stored: None if default is None else check(name, default)
+    for name, (stored, default, check) in _FIELDS.items()
 }

@@ -89,6 +89,7 @@ class Executor:
         self.core: WorkerCore | None = None
         self.entered = loop.create_future()
         self.over = loop.create_future()
+        self.lost: str | None = None  # why it ended by itself
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
         self._hooks: set[asyncio.Task[None]] = set()
@@ -132,6 +133,9 @@ class Executor:
             if not self.entered.done():
                 self.entered.set_result(text)
             return
+        if kind == "lost":
+            self.lost = text
+            kind = "error"
         with suppress(Exception):  # a logging handler of the application that raises
             getattr(_log, kind)(text)
 
@@ -314,8 +318,8 @@ class ActiveRun:
                 value = await self._call()
                 if self.stop_reason is None:
                     self.check_same_code(None)
-                    text = encode(value, name="result").decode()
-                    self._report("succeeded", None if value is None else text)
+                    text = None if value is None else encode(value, name="result").decode()
+                    self._report("succeeded", text)
                     return
             except asyncio.CancelledError as cancelled:
                 if self.stop_reason is None:
@@ -339,7 +343,8 @@ class ActiveRun:
 
     def _is_left_out(self) -> bool:
         """Whether the application's calendar excludes the slot; if so, that is reported."""
-        calendar, slot = self._calendar(), self._slots[0]
+        calendar = self._calendar()
+        slot = self._slots[0]
         if calendar is None or slot is None or self.origin not in ("schedule", "backfill"):
             return False
         try:
@@ -354,9 +359,9 @@ class ActiveRun:
 
     def _calendar(self) -> Any:
         declared = self.workflow.schedule
-        if not isinstance(declared, ScheduleDeclaration) or declared.spec["key"] != self.key:
+        if declared is True or not declared or declared.skip_calendar is None:
             return None
-        return declared.skip_calendar
+        return declared.skip_calendar if declared.spec["key"] == self.key else None
 
     def _day(self, slot: int) -> date:
         return from_micros(slot).astimezone(ZoneInfo(self._slots[3])).date()

@@ -44,7 +44,9 @@ class PolosClient:
 
     Cheap to make: the database is opened, and created where it does not exist, when it is first
     needed. One client may be used from any event loop, several loops one after another, any
-    thread, or none (``schedules.sync``). After a fork the child opens the database anew.
+    thread, or none (``schedules.sync``). After a fork the child opens the database anew; fork while
+    no worker runs in the parent, since a lock that another thread holds at that instant stays held
+    in the child.
 
     Raises :class:`InvalidArgumentError` for arguments that can't be meant. Opening may raise
     :class:`StoreError` and those under it.
@@ -104,7 +106,10 @@ class PolosClient:
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         """Make a request; the answer as parsed JSON."""
-        request = json.dumps({op: fields})
+        return await self._ask_text(json.dumps({op: fields}))
+
+    async def _ask_text(self, request: str) -> Any:
+        """As :meth:`_ask`, for a request that is JSON already."""
         if is_blocking():
             return json.loads(self._opened().call(request) or "null")
         core = self._core

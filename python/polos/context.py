@@ -7,9 +7,10 @@ import json
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from polos._backoff import Backoff, duration
@@ -54,6 +55,8 @@ class _RunLog(logging.LoggerAdapter):  # type: ignore[type-arg]
 
 class _Context:
     """What both kinds of context tell."""
+
+    __slots__ = ("__weakref__", "_active")
 
     def __init__(self, active: ActiveRun) -> None:
         self._active = active
@@ -120,6 +123,8 @@ class _Context:
 class WorkflowContext(_Context):
     """What an async handler is given as ``ctx``."""
 
+    __slots__ = ("step",)
+
     def __init__(self, active: ActiveRun) -> None:
         super().__init__(active)
         self.step = Steps(active)
@@ -127,6 +132,8 @@ class WorkflowContext(_Context):
 
 class SyncWorkflowContext(_Context):
     """What a sync handler is given as ``ctx``: its steps block instead of being awaited."""
+
+    __slots__ = ("step",)
 
     def __init__(self, active: ActiveRun) -> None:
         super().__init__(active)
@@ -136,8 +143,12 @@ class SyncWorkflowContext(_Context):
 class StepJournal:
     """What earlier executions of a run recorded, and which names this one has used."""
 
+    __slots__ = ("_recorded", "_used")
+
     def __init__(self, entries: list[tuple[Any, ...]] | None) -> None:
-        self._recorded = {entry[0]: Recorded(*entry) for entry in entries or ()}
+        self._recorded: Mapping[str, Recorded] = (
+            {entry[0]: Recorded(*entry) for entry in entries} if entries else _NO_RECORDS
+        )
         self._used: set[str] = set()
 
     def take(self, name: str) -> Recorded | None:
@@ -152,6 +163,8 @@ class StepJournal:
 
     def unreached(self, run_attempt: int) -> list[str]:
         """Steps that are done in this attempt of the run, and that this execution has not used."""
+        if not self._recorded:
+            return []
         return [
             name
             for name, record in self._recorded.items()
@@ -185,8 +198,14 @@ class Recorded:
         self.wakes_at = wakes_at
 
 
+# Shared by all runs that are executed for the first time.
+_NO_RECORDS: Mapping[str, Recorded] = MappingProxyType({})
+
+
 class Steps:
     """``ctx.step``: durable units of a run. A finished one is never executed again."""
+
+    __slots__ = ("_run",)
 
     def __init__(self, active: ActiveRun) -> None:
         self._run = active

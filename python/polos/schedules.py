@@ -4,27 +4,31 @@ twins that block instead of being awaited.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from pydantic_core import to_json
+
 from polos import _polos
 from polos._arguments import count_of, one_of
 from polos._blocking import blocking
 from polos._declaration import check_identifier, core_spec, normalise_schedule
 from polos._describe import shown
+from polos._drafts import Drafts
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.models import LedgerEntry, Schedule
 from polos.runs import RunHandle
-from polos.workflow import Workflow, registry
+from polos.workflow import Workflow, registered, registry
 
 if TYPE_CHECKING:
     import builtins
@@ -99,7 +103,8 @@ async def create(
         unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
     :param catch_up: for slots that nobody could run on time: ``"latest"`` (the newest),
-        ``"all"`` (the newest ``max_catch_up``, oldest first), ``"none"``.
+        ``"all"`` (the newest ``max_catch_up``, oldest first, one after the other; with
+        ``overlap="cancel_running"`` each cancels the one before, so the newest runs), ``"none"``.
     :param catch_up_window: slots older than this are missed whatever the policy.
     :param jitter: longest delay added to a start, the same for a slot every time.
     :param start_at: no slot before. :param end_at: no slot at or after.
@@ -131,11 +136,16 @@ async def create(
             "skip": skip,
             "input": input,
         }.items()
-        if value is not None
+        if value is not None and value is not _default(name)
     }
     checked_client(client)
-    ids = await _put(client, [_request(workflow, options)])
-    return ids[0]
+    drafts = Drafts()
+    _add(drafts, workflow, options)
+    return (await _put(client, drafts))[0]
+
+
+# What needs no check: the very objects of the signature.
+_default = {**(create.__kwdefaults__ or {}), "timezone": "UTC", "key": "global"}.get
 
 
 async def create_many(
@@ -147,7 +157,7 @@ async def create_many(
     Raises what :func:`create` raises, naming the position of the schedule that is refused.
     """
     checked_client(client)
-    requests = []
+    drafts = Drafts()
     for index, options in enumerate(schedules):
         if not isinstance(options, Mapping):
             raise InvalidScheduleError(
@@ -158,61 +168,39 @@ async def create_many(
         if "workflow" not in rest:
             raise InvalidScheduleError(f"schedules[{index}] has no `workflow`")
         try:
-            requests.append(_request(rest.pop("workflow"), rest))
+            _add(drafts, rest.pop("workflow"), rest)
         except (InvalidScheduleError, InvalidArgumentError) as error:
             raise type(error)(f"schedules[{index}]: {error}") from None
-    return await _put(client, requests) if requests else []
+    return await _put(client, drafts) if drafts else []
 
 
-async def _put(client: PolosClient, requests: builtins.list[dict[str, Any]]) -> builtins.list[str]:
-    unknown = any(request["local"] is None for request in requests)
-    local = sorted(registry()) if unknown else []
-    ids: builtins.list[str] = await checked_client(client)._ask(
-        "create", schedules=requests, local_workflows=local
-    )
+async def _put(client: PolosClient, drafts: Drafts) -> builtins.list[str]:
+    local = sorted(registry()) if drafts.has_unknown_workflows() else []
+    request = {"create": {"drafts": drafts.for_core(), "local_workflows": local}}
+    ids: builtins.list[str] = await client._ask_text(to_json(request).decode())
     return ids
 
 
-def _request(workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    spec = normalise_schedule(options)
-    key, data = spec.pop("key"), spec.pop("input")
-    if spec.pop("skip_calendar", None) is not None:
-        raise InvalidScheduleError(
-            "skip: a calendar of the application can't be stored with a schedule; give a list "
-            "of dates here, or the calendar in the decorator"
-        )
-    check_declaration(spec)
+def _add(drafts: Drafts, workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> None:
     if isinstance(workflow, Workflow):
-        return _made(workflow.id, key, spec, data, workflow.schedulable)
-    workflow_id = check_identifier("workflow", workflow)
-    known = registry().get(workflow_id)
-    return _made(workflow_id, key, spec, data, None if known is None else known.schedulable)
+        drafts.add(workflow.id, workflow.schedulable, options, check_declaration)
+        return
+    known = registered(workflow) if type(workflow) is str else None
+    if known is not None:
+        drafts.add(known.id, known.schedulable, options, check_declaration)
+    else:
+        drafts.add(check_identifier("workflow", workflow), None, options, check_declaration)
 
 
-def _made(
-    workflow: str, key: str, spec: dict[str, Any], data: str | None, local: bool | None
-) -> dict[str, Any]:
-    return {
-        "workflow": workflow,
-        "key": key,
-        "spec": {name: value for name, value in spec.items() if value is not None},
-        "input": None if data is None else json.loads(data),
-        "local": local,
-    }
-
-
-def declared() -> builtins.list[dict[str, Any]]:
-    """What the decorators of this process declare, as requests."""
-    requests = []
+def declared(workflows: Container[str]) -> dict[str, Any]:
+    """What the decorators of this process declare for these workflows, for the core."""
+    drafts = Drafts()
     for workflow in registry().values():
-        if workflow.schedule is None or workflow.schedule is True:
-            continue
-        spec = dict(workflow.schedule.spec)
-        key, data = spec.pop("key"), spec.pop("input")
-        if workflow.schedule.skip_calendar is not None:
-            spec["skip_calendar"] = True
-        requests.append(_made(workflow.id, key, spec, data, True))
-    return requests
+        schedule = workflow.schedule
+        if workflow.id in workflows and schedule is not None and schedule is not True:
+            calendar = schedule.skip_calendar
+            drafts.declare(workflow.id, schedule.spec, has_calendar=calendar is not None)
+    return drafts.for_core()
 
 
 _frequent_seen: set[tuple[str, str]] = set()
@@ -223,7 +211,7 @@ def check_declaration(spec: Mapping[str, Any]) -> None:
     schedules that fire too often.
     """
     stored = core_spec(spec)
-    is_frequent = _polos.check_spec(json.dumps(stored))
+    is_frequent = _is_frequent(json.dumps(stored))
     mark = (str(stored.get("cron")), str(stored.get("timezone")))
     if is_frequent and mark not in _frequent_seen:
         _frequent_seen.add(mark)
@@ -234,6 +222,10 @@ def check_declaration(spec: Mapping[str, Any]) -> None:
             ScheduleFrequencyWarning,
             stacklevel=_caller_depth(),
         )
+
+
+# Many schedules, created one by one, share few specifications.
+_is_frequent = functools.lru_cache(maxsize=1_000)(_polos.check_spec)
 
 
 def _caller_depth() -> int:

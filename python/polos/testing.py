@@ -120,7 +120,7 @@ class VirtualTime:
         assert worker_core is not None
         while True:
             turned = worker_core.turn()
-            executor.bridge._drain()
+            executor.bridge.drain()
             await self._rest(executor)
             if turned is None or turned[2]:
                 return None
@@ -130,7 +130,7 @@ class VirtualTime:
             wall, within, _ = again
             now = core.now()
             due = now + within if wall is None else min(wall, now + within)
-            has_news = executor.bridge._drain()
+            has_news = executor.bridge.drain()
             if due > now and not has_news and not self._busy(executor):
                 return due
 
@@ -152,14 +152,14 @@ class VirtualTime:
             self._hanging.clear()
         for _ in range(50):
             await asyncio.sleep(0)
-            executor.bridge._drain()
+            executor.bridge.drain()
             if not self._busy(executor):
                 return
         while busy := self._busy(executor):
             patience = _PATIENCE if executor.has_timers() else _PATIENCE_MAX
             before = executor.change_count
             await executor.changed(patience)
-            executor.bridge._drain()
+            executor.bridge.drain()
             if executor.change_count == before and executor.has_timers():
                 # Time may end what they wait for, and won't be held up by them again.
                 self._hanging.update(busy)

@@ -10,6 +10,7 @@ import platform
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
@@ -25,7 +26,7 @@ from polos._describe import shown
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, WorkerError
+from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
@@ -40,6 +41,11 @@ _ENTER_PATIENCE = 10.0
 # In virtual time nobody else shares the database: nothing to look for, nobody to show a sign of
 # life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
 _NEVER = micros_of(timedelta(days=36_525))
+
+# The same signal again within this time is an echo of one press of Ctrl-C: the terminal sends it to
+# the whole process group, and a parent that forwards signals (a shell script, a task runner) once
+# more. Nobody presses twice that fast.
+_ECHO_SECONDS = 0.1
 
 # How long handlers that were told to stop, and hooks, may take to end when the worker closes.
 _LAST_WORDS = timedelta(seconds=2)
@@ -190,7 +196,12 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, a signal, or cancellation; then drain.
 
-        In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers.
+        Raises what :meth:`start` raises, and :class:`StoreError` when the database can't be used
+        any more: it is damaged, or its file was deleted, moved or replaced. Passing trouble is
+        waited out.
+
+        In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers;
+        the same signal twice within a tenth of a second counts once.
         """
         # First the signals: one that comes while the worker starts must not kill it half-way.
         asked = self._stop_asked = asyncio.Event()
@@ -201,12 +212,15 @@ class Worker:
             stopped = asyncio.ensure_future(asked.wait())
             await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
+            lost = self._executor.lost
         finally:
             try:
                 await self.close()
             finally:
                 self._stop_asked = None
                 restore()
+        if lost is not None:
+            raise StoreError(lost)
 
     # -- set-up -------------------------------------------------------------------------------
 
@@ -232,10 +246,12 @@ class Worker:
                     }
                     for id, workflow in workflows.items()
                 },
-                "declared": [r for r in declared() if r["workflow"] in workflows],
+                "declared": declared(workflows),
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
+                "lead_per_slot": 0 if virtual else 50,
+                "lead_max": 0 if virtual else 1_000_000,
                 "poll_interval": _NEVER if virtual else 200_000,
                 "retention": None if self._retention is None else micros_of(self._retention),
                 "batch_max": 500,
@@ -276,9 +292,10 @@ def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
         return lambda: None
     loop = asyncio.get_running_loop()
     names = (signal.SIGINT, signal.SIGTERM)
+    hear = _without_echoes(act)
     try:
         for name in names:
-            loop.add_signal_handler(name, act)
+            loop.add_signal_handler(name, hear, name)
     except (NotImplementedError, RuntimeError):  # Windows: Ctrl-C cancels the main task
         return lambda: None
 
@@ -287,6 +304,22 @@ def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
             loop.remove_signal_handler(name)
 
     return restore
+
+
+def _without_echoes(
+    act: Callable[[], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """Calls ``act`` for each signal that is not the echo of one just heard."""
+    heard_at: dict[int, float] = {}
+
+    def hear(number: int) -> None:
+        now = clock()
+        is_echo = now - heard_at.get(number, float("-inf")) < _ECHO_SECONDS
+        heard_at[number] = now
+        if not is_echo:
+            act()
+
+    return hear
 
 
 def run(client: PolosClient | None = None, **options: Any) -> None:

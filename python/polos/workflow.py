@@ -35,6 +35,7 @@ __all__ = [
     "check_trigger",
     "isolated_registry",
     "normalise_schedule",
+    "registered",
     "registry",
     "set_trigger_check",
     "workflow",
@@ -362,6 +363,11 @@ def registry() -> dict[str, Workflow[Any, Any]]:
     """All workflows that this process has registered, by id (a copy)."""
     with _lock:
         return dict(_workflows)
+
+
+def registered(id: str) -> Workflow[Any, Any] | None:
+    """The workflow that this process has registered under ``id``."""
+    return _workflows.get(id)
 
 
 @contextmanager

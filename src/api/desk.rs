@@ -42,9 +42,7 @@ impl Counter {
 
     fn begin(&self, request: Request) -> Result<Course, Error> {
         match request {
-            Request::Create { schedules, local_workflows } => {
-                schedules::create(self, schedules, &local_workflows)
-            }
+            Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
             Request::GetSchedule { id } => schedules::get(self, &id),
             Request::ListSchedules { workflow, key, status, owner, limit, after } => {
                 let filter = crate::store::ScheduleFilter { workflow, key, status, owner };

@@ -9,6 +9,6 @@ mod view;
 mod waiters;
 
 pub use desk::{Desk, Reply};
-pub use request::{Request, ScheduleRequest};
+pub use request::{Drafts, Request};
 pub use runs::random_bits;
 pub use schedules::new_schedules;

@@ -1,7 +1,7 @@
 //! Requests as they arrive: a JSON object with one member, named after the operation.
 
 use crate::calendar::Timestamp;
-use crate::model::{RunState, ScheduleSpec, ScheduleStatus};
+use crate::model::{Json, RunState, ScheduleSpec, ScheduleStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn hundred() -> usize {
 #[expect(missing_docs, reason = "the fields are those of the public Python functions with the same names")]
 pub enum Request {
     Create {
-        schedules: Vec<ScheduleRequest>,
+        drafts: Drafts,
         #[serde(default)]
         local_workflows: Vec<String>,
     },
@@ -118,17 +118,29 @@ pub enum Request {
     Workers {},
 }
 
-/// A schedule to create or bring up to date.
+/// Schedules to create or bring up to date. A million users have few distinct specifications: each is said, and checked,
+/// once.
 #[derive(Deserialize, Debug)]
-pub struct ScheduleRequest {
+#[serde(deny_unknown_fields)]
+pub struct Drafts {
+    /// What decides when and how they fire.
+    pub specs: Vec<ScheduleSpec>,
+    /// The schedules, in the order of the answer.
+    pub schedules: Vec<Draft>,
+}
+
+/// One of [`Drafts`].
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
     /// Id of its workflow.
-    pub workflow: String,
+    pub workflow: Arc<str>,
     /// The user's key.
-    pub key: String,
-    /// Everything that decides when and how it fires.
-    pub spec: ScheduleSpec,
-    /// Data for the handler.
-    pub input: Option<Box<RawValue>>,
+    pub key: Arc<str>,
+    /// Its place in [`Drafts::specs`].
+    pub spec: usize,
+    /// Data for the handler, as JSON text.
+    pub input: Option<Json>,
     /// What this process has registered under the workflow's id: nothing, or whether it may be scheduled.
     pub local: Option<bool>,
 }

@@ -23,6 +23,11 @@ pub fn random_bits() -> u128 {
     u128::from_le_bytes(bytes)
 }
 
+/// As [`random_bits`], half of them.
+pub(super) fn random_number() -> u64 {
+    getrandom::u64().expect("the system gives random numbers")
+}
+
 /// The run that a caller of `invoke`, or a step of another run, asks for.
 pub(super) fn invoked(
     counter: &Counter,
@@ -32,7 +37,7 @@ pub(super) fn invoked(
     parent: Option<String>,
 ) -> NewRun {
     NewRun {
-        id: RunId::from_random(random_bits()),
+        id: RunId::new(counter.now(), random_number()),
         project: Arc::clone(&counter.project),
         workflow: workflow.into(),
         key: "global".into(),

@@ -1,8 +1,8 @@
 //! Requests about schedules.
 
 use super::desk::{Counter, Course};
-use super::request::ScheduleRequest;
-use super::runs::{created, only, random_bits, shortened};
+use super::request::Drafts;
+use super::runs::{created, only, random_number, shortened};
 use super::view::{LedgerView, ScheduleView, spec_or_blank, to_json};
 use crate::calendar::Timestamp;
 use crate::error::Error;
@@ -15,7 +15,6 @@ use crate::model::{
 use crate::store::{Answer, Command, Page, Patch, Rejection, ScheduleFilter, Store};
 use serde_json::json;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most rows of one answer.
@@ -31,65 +30,66 @@ pub(super) fn page(limit: usize, after: Option<String>) -> Page {
     Page { limit: limit.min(PAGE_MAX), after }
 }
 
-/// Schedules of one call that share a specification share the work of checking it.
-#[derive(Default)]
+/// A specification that was checked.
 struct Checked {
-    by_text: HashMap<String, (Json, Json, Option<Timestamp>)>,
+    spec: Json,
+    cadence: Json,
+    /// The first slot from now.
+    next_slot: Option<Timestamp>,
 }
 
 impl Checked {
-    /// Canonical text, cadence text and first slot after `now`.
-    fn check(
-        &mut self,
-        spec: ScheduleSpec,
-        now: Timestamp,
-    ) -> Result<(Json, Json, Option<Timestamp>), Error> {
+    fn new(spec: ScheduleSpec, now: Timestamp) -> Result<Self, Error> {
         let text = to_json(&spec);
-        if let Some(known) = self.by_text.get(&text) {
-            return Ok(known.clone());
-        }
         let cadence = Cadence::new(spec)?;
-        let made: (Json, Json, _) =
-            (text.as_str().into(), cadence.spec().cadence_text().into(), cadence.next(now));
-        self.by_text.insert(text, made.clone());
-        Ok(made)
+        Ok(Self {
+            spec: text.into(),
+            cadence: cadence.spec().cadence_text().into(),
+            next_slot: cadence.next(now),
+        })
     }
 }
 
-/// Checks a schedule and finds its first slot: for the API, and for what an application's code declares.
+/// Checks schedules and finds their first slots: for the API, and for what an application's code declares.
 pub fn new_schedules(
     project: &Arc<str>,
     owner: Option<&Arc<str>>,
-    requests: Vec<ScheduleRequest>,
+    drafts: Drafts,
     now: Timestamp,
 ) -> Result<Vec<NewSchedule>, Error> {
-    let mut checked = Checked::default();
-    requests
+    let specs = drafts
+        .specs
         .into_iter()
-        .map(|request| {
-            let (spec, cadence, next_slot) = checked.check(request.spec, now)?;
+        .map(|spec| Checked::new(spec, now))
+        .collect::<Result<Vec<Checked>, Error>>()?;
+    // In a row, so that they are stored in this order.
+    let mut random = random_number();
+    drafts
+        .schedules
+        .into_iter()
+        .map(|draft| {
+            let checked = specs.get(draft.spec).ok_or_else(|| {
+                Error::Argument(format!("there is no specification {} among {}", draft.spec, specs.len()))
+            })?;
+            random = random.wrapping_add(1);
             Ok(NewSchedule {
-                id: ScheduleId::from_random(random_bits()),
+                id: ScheduleId::new(now, random),
                 project: Arc::clone(project),
-                workflow: request.workflow.into(),
-                key: request.key.into(),
+                workflow: draft.workflow,
+                key: draft.key,
                 owner: owner.cloned(),
-                spec,
-                cadence,
-                input: request.input.map(|raw| raw.get().into()),
-                next_slot,
+                spec: Arc::clone(&checked.spec),
+                cadence: Arc::clone(&checked.cadence),
+                input: draft.input,
+                next_slot: checked.next_slot,
             })
         })
         .collect()
 }
 
-pub(super) fn create(
-    counter: &Counter,
-    requests: Vec<ScheduleRequest>,
-    local_workflows: &[String],
-) -> Result<Course, Error> {
+pub(super) fn create(counter: &Counter, drafts: Drafts, local_workflows: &[String]) -> Result<Course, Error> {
     let mut known: Option<Vec<WorkflowEntry>> = None;
-    for request in &requests {
+    for request in &drafts.schedules {
         let is_schedulable = if let Some(is_schedulable) = request.local {
             is_schedulable
         } else {
@@ -111,7 +111,7 @@ pub(super) fn create(
             )));
         }
     }
-    let schedules = new_schedules(&counter.project, None, requests, counter.now())?;
+    let schedules = new_schedules(&counter.project, None, drafts, counter.now())?;
     Ok(Course::Commit(
         vec![Command::PutSchedules(schedules)],
         Box::new(|outcomes| match only(outcomes)? {
@@ -254,9 +254,9 @@ pub(super) fn update(
         }
         let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
             .map_err(|error| Error::Schedule(error.to_string()))?;
-        let checked = Checked::default().check(spec, now)?;
+        let Checked { spec, cadence, next_slot } = Checked::new(spec, now)?;
         Ok(Patch {
-            spec: Some(checked),
+            spec: Some((spec, cadence, next_slot)),
             input: input.map(|input| input.map(|raw| raw.get().into())),
             ..Patch::default()
         })
@@ -364,8 +364,8 @@ fn run_of(
 pub(super) fn trigger(counter: &Counter, id: &str) -> Result<Course, Error> {
     let schedule = find(counter, id)?;
     let zone = spec_or_blank(&schedule).timezone;
-    let new =
-        run_of(counter, &schedule, &zone, RunId::from_random(random_bits()), Origin::Trigger, counter.now());
+    let now = counter.now();
+    let new = run_of(counter, &schedule, &zone, RunId::new(now, random_number()), Origin::Trigger, now);
     Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
 }
 

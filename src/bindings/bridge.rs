@@ -302,7 +302,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }
         Notice::StoreLost(error) => {
-            ("error", format!("the worker stops, its database can't be used: {error}"))
+            ("lost", format!("the worker stops, its database can't be used: {error}"))
         }
         Notice::ScheduleBroken(id, reason) => {
             ("error", format!("the schedule {id} was set aside, it can't be understood: {reason}"))
@@ -317,6 +317,14 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::TookOver { worker, run_count } => {
             ("warning", format!("worker {worker} has gone silent; {run_count} of its runs are free again"))
         }
+        Notice::StoreStalled(duration) => (
+            "warning",
+            format!(
+                "the database did not answer for {:.1} s (another process held it, or the disk hung); slots of that time \
+                 follow the catch-up policy",
+                duration.as_secs_f64()
+            ),
+        ),
         Notice::WasAway(duration) => (
             "warning",
             format!(

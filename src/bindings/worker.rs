@@ -3,7 +3,7 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::{Hearer, Inner};
 use super::errors::to_exception;
-use crate::api::{ScheduleRequest, new_schedules, random_bits};
+use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::host;
 use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use crate::plan::Backoff;
-use crate::store::{Answer, Command, Rejection, Store};
+use crate::store::{Command, Rejection, Store};
 use crate::sync::Mutex;
 use crossbeam_channel::{Receiver, Sender};
 use pyo3::exceptions::PyValueError;
@@ -33,10 +33,12 @@ struct Setup {
     app: Arc<str>,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
-    declared: Vec<ScheduleRequest>,
+    declared: Drafts,
     concurrency: usize,
     lease: u64,
     lead: u64,
+    lead_per_slot: u64,
+    lead_max: u64,
     poll_interval: u64,
     retention: Option<u64>,
     batch_max: usize,
@@ -105,6 +107,8 @@ impl WorkerCore {
             concurrency: setup.concurrency,
             lease: Duration::from_micros(setup.lease),
             lead: Duration::from_micros(setup.lead),
+            lead_per_slot: Duration::from_micros(setup.lead_per_slot),
+            lead_max: Duration::from_micros(setup.lead_max),
             poll_interval: Duration::from_micros(setup.poll_interval),
             retention: setup.retention.map(Duration::from_micros),
             retention_keep: RETENTION_KEEP,
@@ -133,9 +137,17 @@ impl WorkerCore {
         });
         let changes = sender.clone();
         inner.store.observe(Box::new(move |commands, _| {
-            if commands.iter().any(concerns_engines) {
-                // An engine that is over needs no messages.
-                let _ = changes.send(Message::Changed);
+            let mut has_added = false;
+            for command in commands {
+                match Message::news_of(command) {
+                    Some(Message::Added) => has_added = true,
+                    // Says all; an engine that is over needs no messages.
+                    Some(news) => return drop(changes.send(news)),
+                    None => {}
+                }
+            }
+            if has_added {
+                let _ = changes.send(Message::Added);
             }
         }));
         Ok(Self { inner, sender, workflows, drive, sign_of_life, lease, starter_pid: std::process::id() })
@@ -160,27 +172,6 @@ fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
         let _ = inner.store.commit(&dead, now)?;
     }
     Ok(())
-}
-
-/// Whether a command may have changed what an engine has to do next.
-fn concerns_engines(command: &Command) -> bool {
-    match command {
-        Command::PutSchedules(_)
-        | Command::PatchSchedule { .. }
-        | Command::DeleteSchedule { .. }
-        | Command::CreateRun(_)
-        | Command::CancelRun { .. }
-        | Command::RetryRun { .. }
-        | Command::BuryWorker { .. }
-        | Command::LeaveWorker { .. } => true,
-        Command::EnterWorker(_)
-        | Command::Beat { .. }
-        | Command::Fire { .. }
-        | Command::ClaimRuns { .. }
-        | Command::RecordStep { .. }
-        | Command::EndRun { .. }
-        | Command::Sweep { .. } => false,
-    }
 }
 
 /// Whether the claim was valid.
@@ -282,11 +273,16 @@ impl WorkerCore {
             Ending::Failed { retry_at: None, .. } => py.detach(|| self.pause_after_failures(&run)),
             _ => None,
         };
+        let is_skipped = matches!(ending, Ending::Skipped { .. });
         let command =
             Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures };
         self.commit(command, move |report| {
-            let is_accepted = matches!(report.as_deref(), Ok([Ok(Answer::Ended { .. })]));
-            let _ = sender.send(Message::Settled { run, token, is_accepted });
+            let _ = sender.send(Message::settled(
+                run,
+                token,
+                is_skipped,
+                report.ok().as_ref().and_then(|outcomes| outcomes.first()),
+            ));
         });
         Ok(())
     }

@@ -144,8 +144,25 @@ impl GroupCommit {
     }
 }
 
+/// When the writing thread ends, also by a panic: whoever is in line, or comes, is told that nobody writes any more.
+struct LastWord<'a>(&'a Shared);
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        let left = {
+            let mut state = self.0.line.state.lock();
+            state.is_closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        for job in left {
+            (job.done)(Err(StoreError::Closed));
+        }
+    }
+}
+
 /// The writing thread: until the line is closed and empty.
 fn write_all(shared: &Shared) {
+    let _last_word = LastWord(shared);
     let mut waiting: Vec<Job> = Vec::new();
     let mut failure_count = 0;
     while let Some(jobs) = next_batch(&shared.line, std::mem::take(&mut waiting), pause_after(failure_count))
@@ -259,6 +276,16 @@ impl Store for GroupCommit {
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
         self.shared.store.due(project, workflows, until, limit)
+    }
+
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.shared.store.due_count(project, workflows, until, limit)
     }
 
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {

@@ -44,6 +44,10 @@ pub struct EngineConfig {
     pub lease: Duration,
     /// How far ahead of its time a slot is claimed, so that the commit is off the critical path.
     pub lead: Duration,
+    /// How much further ahead for each of many slots that come due at once.
+    pub lead_per_slot: Duration,
+    /// The most that this comes to.
+    pub lead_max: Duration,
     /// How often the store is asked whether anything changed.
     pub poll_interval: Duration,
     /// How long finished runs and ledger lines are kept; `None` for ever.

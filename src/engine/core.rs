@@ -2,13 +2,14 @@
 
 use super::config::EngineConfig;
 use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+use super::message::Message;
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
+    Admission, ClaimedRun, Ending, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire};
 use crate::store::{
@@ -30,49 +31,14 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
 
+/// Runs that are handed to the application at a time: the first of a crowd begin while the last are still on the way.
+const START_MAX: usize = 128;
+
+/// Most slots that are counted to size up a crowd.
+const CROWD_MAX: usize = 100_000;
+
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
-
-/// What the application and the writing thread tell the engine.
-#[derive(Debug)]
-pub enum Message {
-    /// A handler has ended: its place is free, its ending is on the way to the store.
-    Returned {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-    },
-    /// The ending of a run is durable, or was refused because the claim is lost.
-    Settled {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-        /// Whether the store knew the claim.
-        is_accepted: bool,
-    },
-    /// A step was refused because the claim is lost.
-    Fenced {
-        /// Which run.
-        run: RunId,
-        /// Under which claim.
-        token: Token,
-    },
-    /// Something was committed in this process.
-    Changed,
-    /// Ring timer `id` after `delay`.
-    SetTimer {
-        /// Chosen by the sender.
-        id: u64,
-        /// From now.
-        delay: Duration,
-    },
-    /// Take no more work; what runs goes on.
-    Drain,
-    /// Sign out, giving back whatever is held, and stop.
-    Leave,
-}
 
 /// When the engine wants to be turned again. Whichever comes first; a message is a reason too.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -101,6 +67,13 @@ enum Phase {
     Draining,
     Leaving,
     Over,
+}
+
+/// The next slot, and how far ahead of it those that come due then must be claimed.
+#[derive(Copy, Clone, Debug)]
+struct Crowd {
+    slot: Timestamp,
+    lead: Duration,
 }
 
 #[derive(Debug)]
@@ -132,6 +105,7 @@ pub struct Engine<S, D> {
     cadences: HashMap<Json, Arc<Cadence>>,
     wake: Wake,
     is_wake_stale: bool,
+    crowd: Option<Crowd>,
     must_look_around: bool,
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
@@ -142,6 +116,8 @@ pub struct Engine<S, D> {
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
     last_look: Option<Now>,
+    /// How much of the time since then went by inside turns.
+    spent_since_look: Duration,
     /// End of the last turn in which the store did all that was asked.
     last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
@@ -180,6 +156,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             cadences: HashMap::new(),
             wake: Wake::default(),
             is_wake_stale: true,
+            crowd: None,
             must_look_around: true,
             change_mark: None,
             last_poll: None,
@@ -188,6 +165,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             next_sweep: None,
             has_ended_runs: false,
             last_look: None,
+            spent_since_look: Duration::ZERO,
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
@@ -221,7 +199,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     pub fn receive(&mut self, message: Message, now: Now) {
         match message {
             Message::Returned { run, token } => self.free_place(&run, token),
-            Message::Settled { run, token, is_accepted } => {
+            Message::Settled { run, token, is_accepted, leaves_work } => {
                 self.free_place(&run, token);
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
                     self.held.remove(&run);
@@ -230,8 +208,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.must_look_around = true;
                 }
                 self.has_ended_runs = true;
-                // Its end may have released, requeued or woken another run.
-                self.is_wake_stale = true;
+                self.is_wake_stale |= leaves_work;
             }
             Message::Fenced { run, token } => {
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
@@ -239,7 +216,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
                 }
             }
+            Message::Added => {
+                self.crowd = None;
+                self.is_wake_stale = true;
+            }
             Message::Changed => {
+                self.crowd = None;
                 self.is_wake_stale = true;
                 self.must_look_around = true;
             }
@@ -256,6 +238,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 }
             }
         }
+    }
+
+    /// Takes in how long the last turn was. Turns compute next to nothing: if one was long, the store did not answer.
+    pub fn note_turn_took(&mut self, duration: Duration) {
+        self.spent_since_look += duration;
     }
 
     /// Does what is due at `now`. Bounded work: with more left to do, it asks to be turned again at once.
@@ -296,6 +283,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.leave(now)?;
             return Ok(false);
         }
+        if self.phase == Phase::Draining {
+            self.release_ahead(now)?;
+        }
         self.start_ahead(now)?;
         if !self.has_entered {
             self.enter(now)?;
@@ -305,6 +295,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(true);
         }
         self.find_unknown_claims(now)?;
+        if self.phase == Phase::Draining {
+            self.release_ahead(now)?;
+        }
         self.poll(now)?;
         self.bury_the_silent(now)?;
         let mut has_more = false;
@@ -320,13 +313,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 has_more = self.sweep(now)?;
             }
             self.last_look = Some(now);
+            self.spent_since_look = Duration::ZERO;
         }
         self.start_ahead(now)?;
-        if self.is_wake_stale {
-            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
-            self.is_wake_stale = false;
-        }
-        Ok(has_more)
+        self.refresh_wake()?;
+        Ok(has_more | self.size_up(now)?)
     }
 
     // ---- being a worker ------------------------------------------------------------------------------------------
@@ -413,6 +404,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let mark = self.store.change_mark()?;
             if self.change_mark != Some(mark) {
                 self.change_mark = Some(mark);
+                self.crowd = None;
                 self.is_wake_stale = true;
                 self.must_look_around = true;
             }
@@ -469,7 +461,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         );
         if away > planned + AWAY_MIN {
             self.attentive_from = now.wall;
-            self.dispatcher.tell(Notice::WasAway(away));
+            // Said in its place, where the store was in trouble: that it works again.
+            if self.spent_since_look >= away / 2 {
+                self.dispatcher.tell(Notice::StoreStalled(away));
+            } else if self.trouble.is_none() {
+                self.dispatcher.tell(Notice::WasAway(away));
+            }
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);
@@ -499,11 +496,49 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(false)
     }
 
+    fn refresh_wake(&mut self) -> Result<(), StoreError> {
+        if self.is_wake_stale {
+            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
+            self.is_wake_stale = false;
+        }
+        Ok(())
+    }
+
     // ---- slots ---------------------------------------------------------------------------------------------------
+
+    /// Finds out how many slots come next at once: a crowd has to be claimed earlier than the usual lead if the last
+    /// is to start when it is due. Whether it is time for that already.
+    fn size_up(&mut self, now: Now) -> Result<bool, StoreError> {
+        let (lead, lead_max) = (self.config.lead, self.config.lead_max);
+        let Some(slot) = self.wake.slot.filter(|_| self.phase == Phase::Working) else { return Ok(false) };
+        let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
+        if !is_near || self.crowd.is_some_and(|crowd| crowd.slot == slot) {
+            return Ok(false);
+        }
+        let count = self.store.due_count(
+            &self.config.project,
+            &self.workflow_ids,
+            slot,
+            self.room().min(CROWD_MAX),
+        )?;
+        let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let crowd = Crowd { slot, lead: needed.clamp(lead, lead_max) };
+        self.crowd = Some(crowd);
+        Ok(slot <= now.wall.saturating_add(crowd.lead))
+    }
+
+    /// Up to when slots are decided at `now`.
+    fn horizon(&self, now: Timestamp) -> Timestamp {
+        let usual = now.saturating_add(self.config.lead);
+        match self.crowd {
+            Some(crowd) if crowd.slot <= now.saturating_add(crowd.lead) => usual.max(crowd.slot),
+            _ => usual,
+        }
+    }
 
     /// Decides about one batch of due schedules. Whether there may be more.
     fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
-        let horizon = now.wall.saturating_add(self.config.lead);
+        let horizon = self.horizon(now.wall);
         if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
         }
@@ -634,10 +669,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     // ---- runs ----------------------------------------------------------------------------------------------------
 
     fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
-        if self.is_wake_stale {
-            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
-            self.is_wake_stale = false;
-        }
+        self.refresh_wake()?;
         let horizon = now.wall.saturating_add(self.config.lead);
         let limit = self.room().min(self.config.batch_max);
         if limit == 0 || self.wake.run.is_none_or(|at| at > horizon) {
@@ -714,7 +746,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if former.is_none_or(|former| !former.takes_place) {
                 self.places_taken += 1;
             }
-            if run.available_at > now.wall {
+            // Who drains starts nothing more: what turns up now is given back.
+            if run.available_at > now.wall || self.phase == Phase::Draining {
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
@@ -725,13 +758,16 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
     fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
-            return Ok(());
+        // In parts, so that the first start before the last have been asked about.
+        while self.ahead.next_deadline().is_some_and(|at| at <= now.wall) {
+            self.start_some_ahead(now)?;
         }
-        let mut due = Vec::new();
-        while let Some(claimed) = self.ahead.pop_due(now.wall) {
-            due.push(claimed);
-        }
+        Ok(())
+    }
+
+    fn start_some_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        let due: Vec<ClaimedRun> =
+            std::iter::from_fn(|| self.ahead.pop_due(now.wall)).take(START_MAX).collect();
         let claims: Vec<(RunId, Token)> =
             due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
         match self.store.claims_stand(&claims) {
@@ -757,6 +793,26 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
+    /// Gives back what was claimed ahead: it is to start on time, elsewhere.
+    fn release_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.ahead.is_empty() {
+            return Ok(());
+        }
+        let release = |claimed: &ClaimedRun| Command::EndRun {
+            run: claimed.run.id.clone(),
+            token: claimed.run.token,
+            ending: Box::new(Ending::Released),
+            pause_after_failures: None,
+        };
+        let commands: Vec<Command> = self.ahead.iter().map(release).collect();
+        // One that is refused was taken back meanwhile.
+        let _ = self.store.commit(&commands, now.wall)?;
+        while let Some(claimed) = self.ahead.pop_due(Timestamp::MAX) {
+            self.let_go(&claimed.run.id, claimed.run.token);
+        }
+        Ok(())
+    }
+
     fn start(&mut self, runs: Vec<ClaimedRun>, now: Now) {
         if runs.is_empty() {
             return;
@@ -768,7 +824,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.timeouts.insert(now.mono + timeout, (run.id.clone(), run.token));
             }
         }
-        self.dispatcher.start(runs);
+        let mut rest = runs;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(START_MAX));
+            self.dispatcher.start(rest);
+            rest = later;
+        }
     }
 
     fn stop_overdue(&mut self, now: Now) {
@@ -867,8 +928,16 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let is_working = self.phase == Phase::Working;
         let wall = [
             self.ahead.next_deadline(),
-            self.wake.slot.filter(|_| is_working).map(|slot| self.ahead_of(slot, now.wall)),
-            self.wake.run.filter(|_| is_working && self.room() > 0).map(|at| self.ahead_of(at, now.wall)),
+            self.wake.slot.filter(|_| is_working).map(|slot| {
+                let crowd = self.crowd.filter(|crowd| crowd.slot == slot);
+                // First to see how many they are, then for them.
+                let unknown = self.config.lead_max.max(self.config.lead);
+                ahead_of(slot, crowd.map_or(unknown, |crowd| crowd.lead), now.wall)
+            }),
+            self.wake
+                .run
+                .filter(|_| is_working && self.room() > 0)
+                .map(|at| ahead_of(at, self.config.lead, now.wall)),
         ];
         Next {
             wall: wall.into_iter().flatten().min(),
@@ -876,14 +945,14 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             is_over: false,
         }
     }
+}
 
-    /// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
-    /// not be decided ahead of time, so its own time is next.
-    fn ahead_of(&self, instant: Timestamp, now: Timestamp) -> Timestamp {
-        let lead_us = i64::try_from(self.config.lead.as_micros()).unwrap_or(0);
-        let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
-        if early > now { early } else { instant }
-    }
+/// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
+/// not be decided ahead of time, so its own time is next.
+fn ahead_of(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
+    let lead_us = i64::try_from(lead.as_micros()).unwrap_or(0);
+    let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
+    if early > now { early } else { instant }
 }
 
 /// What a decision lets nobody run.

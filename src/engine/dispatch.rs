@@ -63,6 +63,9 @@ pub enum Notice {
         /// How many runs.
         run_count: u64,
     },
+    /// The store answered nothing for this long, and failed nothing either (somebody else held it): slots in between
+    /// follow the catch-up policy.
+    StoreStalled(Duration),
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
     /// Something about the database that a person should know; said once.

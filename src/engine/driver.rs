@@ -1,7 +1,8 @@
 //! Turns an engine with the machine's clock, on an operating-system thread of its own.
 
-use super::core::{Engine, Message, Next};
+use super::core::{Engine, Next};
 use super::dispatch::Dispatcher;
+use super::message::Message;
 use crate::clock::{Clock, Now};
 use crate::store::Store;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -55,11 +56,14 @@ impl Driver {
 
 fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, receiver: &Receiver<Message>) {
     loop {
-        let next = engine.turn(clock.now());
+        let began = clock.now();
+        let next = engine.turn(began);
         if next.is_over {
             return;
         }
-        let first = match receiver.recv_timeout(wait(next, clock.now())) {
+        let ended = clock.now();
+        engine.note_turn_took(ended.mono.saturating_sub(began.mono));
+        let first = match receiver.recv_timeout(wait(next, ended)) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => Message::Leave,

@@ -10,10 +10,12 @@ pub mod config;
 mod core;
 mod dispatch;
 pub mod driver;
+mod message;
 mod sync;
 pub mod timer;
 pub mod watch;
 
 pub use config::{EngineConfig, WorkflowConfig};
-pub use core::{Engine, Message, Next};
+pub use core::{Engine, Next};
 pub use dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+pub use message::Message;

@@ -60,6 +60,11 @@ impl<K: Ord + Copy, T> DueQueue<K, T> {
         self.heap.pop().map(|entry| entry.item)
     }
 
+    /// All that waits, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.heap.iter().map(|entry| &entry.item)
+    }
+
     /// Removes everything.
     pub fn clear(&mut self) {
         self.heap.clear();

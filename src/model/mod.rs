@@ -1,5 +1,6 @@
 //! The nouns: plain data, and what is always true of it. Knows calendars; no clock, no store, no policy at work.
 
+pub mod account;
 pub mod cadence;
 pub mod fire;
 pub mod ids;

@@ -2,6 +2,7 @@
 
 use super::chance;
 use crate::calendar::Timestamp;
+use crate::model::account::Account;
 use crate::model::cadence::Cadence;
 use crate::model::{
     Admission, CatchUp, Fate, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
@@ -179,14 +180,17 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whoever asked for all of them gets all of them: they wait their turn whatever the overlap policy.
+    /// Whoever asked for all of them gets all of them: they wait their turn where slots on time would be skipped.
+    /// Not where each run is to cancel the one before: then what is left of them is the newest.
     fn caught_up(&mut self, slot: Timestamp) {
-        if self.cadence.spec().catch_up != CatchUp::All {
-            self.on_time(slot);
-        } else if self.unfinished_count == 0 || self.cadence.spec().overlap == Overlap::Allow {
-            self.run(slot, Admission::Claim);
-        } else {
+        let waits_its_turn = match self.cadence.spec().overlap {
+            Overlap::BufferOne | Overlap::Skip | Overlap::BufferAll => self.unfinished_count > 0,
+            Overlap::CancelRunning | Overlap::Allow => false,
+        };
+        if waits_its_turn && self.cadence.spec().catch_up == CatchUp::All {
             self.run(slot, Admission::Behind);
+        } else {
+            self.on_time(slot);
         }
     }
 
@@ -235,64 +239,23 @@ impl<'a> Draft<'a> {
             self.runs.iter().map(|run| run.slot).chain(self.ledger.iter().map(|line| line.from)).collect();
         settled.sort_unstable();
         let window_start = self.window_start();
+        let account = Account::new(self.cadence, self.schedule.next_slot);
         let mut from = first;
         for end in settled.into_iter().map(Some).chain([None]) {
             // Slots in [from, end), the last stretch up to and with `newest`.
             let until = end.map_or(newest, |slot| Timestamp::from_micros(slot.as_micros() - 1));
-            self.account_for(
-                from,
-                until.min(Timestamp::from_micros(window_start.as_micros() - 1)),
-                "older than the catch-up window",
-            );
+            let too_old = until.min(Timestamp::from_micros(window_start.as_micros() - 1));
+            self.ledger.extend(account.missed(from, too_old, "older than the catch-up window"));
             let reason = match self.cadence.spec().catch_up {
                 CatchUp::Latest => "nobody could run it on time; a newer slot stands for it",
                 CatchUp::All => "nobody could run it on time; more slots were missed than `max_catch_up`",
                 CatchUp::None => "nobody could run it on time, and catch_up is none",
             };
-            self.account_for(from.max(window_start), until, reason);
+            self.ledger.extend(account.missed(from.max(window_start), until, reason));
             let Some(slot) = end else { break };
             from = Timestamp::from_micros(slot.as_micros() + 1);
         }
         self.ledger.sort_by_key(|line| line.from);
-    }
-
-    /// One line for the slots of `[from, until]`; those on excluded dates get lines of their own.
-    fn account_for(&mut self, from: Timestamp, until: Timestamp, reason: &str) {
-        let mut from = from;
-        let mut until_excluded = Vec::new();
-        if from <= until {
-            until_excluded = self.cadence.excluded_stretches(from, until);
-            until_excluded.retain(|(_, from, until)| self.count(*from, *until) > 0);
-        }
-        for (date, excluded_from, excluded_until) in until_excluded {
-            self.enter(from, Timestamp::from_micros(excluded_from.as_micros() - 1), Fate::Missed, reason);
-            self.enter(excluded_from, excluded_until, Fate::Skipped, &format!("{date} is excluded"));
-            from = Timestamp::from_micros(excluded_until.as_micros() + 1);
-        }
-        self.enter(from, until, Fate::Missed, reason);
-    }
-
-    /// Slots in `[from, until]`. A promised first slot that the cadence no longer knows is a slot all the same.
-    fn count(&self, from: Timestamp, until: Timestamp) -> u64 {
-        if until < from {
-            return 0;
-        }
-        let is_stray = |slot: Timestamp| self.cadence.prev(slot) != Some(slot);
-        let stray = self.schedule.next_slot.filter(|slot| (from..=until).contains(slot) && is_stray(*slot));
-        self.cadence.count(Timestamp::from_micros(from.as_micros() - 1), until) + u64::from(stray.is_some())
-    }
-
-    fn enter(&mut self, from: Timestamp, until: Timestamp, fate: Fate, reason: &str) {
-        let count = self.count(from, until);
-        if count == 0 {
-            return;
-        }
-        // Of the slots that the cadence knows, and the promised one, the first and the last.
-        let promised = self.schedule.next_slot.filter(|slot| (from..=until).contains(slot));
-        let next = self.cadence.next(Timestamp::from_micros(from.as_micros() - 1));
-        let first = promised.into_iter().chain(next).min().unwrap_or(from);
-        let last = promised.into_iter().chain(self.cadence.prev(until)).max().unwrap_or(until);
-        self.ledger.push(LedgerLine { from: first, until: last, count, fate, reason: reason.into() });
     }
 
     /// The plan, when all slots up to `settled_until` are decided.

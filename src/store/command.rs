@@ -9,10 +9,14 @@ use std::sync::Arc;
 
 /// One change, all-or-nothing.
 ///
-/// **Taking back.** A worker claims slots shortly ahead of their time. A change to a schedule (`PutSchedules` that
-/// changes its row, `PatchSchedule`, `DeleteSchedule`) first takes back what was claimed ahead: a running run with origin `schedule` and
-/// slot after `now` is deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
-/// Its worker looks ([`super::Store::claims_stand`]) before it starts it.
+/// **Taking back.** A worker decides slots shortly ahead of their time. A change to a schedule (`PutSchedules` that
+/// changes its row, `PatchSchedule`, `DeleteSchedule`, a pause after failures) first takes back what was decided ahead: a running, queued or
+/// buffered run with origin `schedule` and slot after `now`, in its first attempt and without a recorded step, is
+/// deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
+/// A worker that claimed it looks ([`super::Store::claims_stand`]) before it starts it.
+///
+/// **Forgotten slots.** Where a change leaves slots of an active or paused schedule that are due at `now` and not decided (its cadence
+/// changes, it is deleted, it is retired), all of them enter the ledger as missed, those on excluded dates as skipped.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// A worker signs in: registers its workflows, puts its declared schedules (as [`Command::PutSchedules`]) and
@@ -43,7 +47,7 @@ pub enum Command {
     ///
     /// Existing: `spec`, `cadence`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
     /// and status active or paused: `next_slot`, `attended_from` stay. Cadence changed: `next_slot` is the given
-    /// one, `attended_from` is `now`, and an old next slot at or before `now` of an active schedule enters the ledger as missed ("the schedule was
+    /// one, `attended_from` is `now`, and the old slots at or before `now` are forgotten ("the schedule was
     /// changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
     /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
     /// `failure_count` is reset when it comes back. Nothing at all is written for a row that would not change.
@@ -61,8 +65,8 @@ pub enum Command {
         patch: Box<Patch>,
     },
     /// Deletes a schedule, keeping its runs and ledger. Its buffered and queued runs (of origin schedule or
-    /// backfill) are cancelled; running and waiting ones go on. A due slot not yet fired enters
-    /// the ledger as missed. Rejected as [`Rejection::ScheduleNotFound`]. Answer: [`Answer::Done`].
+    /// backfill) are cancelled; running and waiting ones go on. Slots that are due are
+    /// forgotten. Rejected as [`Rejection::ScheduleNotFound`]. Answer: [`Answer::Done`].
     DeleteSchedule {
         /// Namespace.
         project: Arc<str>,
@@ -95,7 +99,7 @@ pub enum Command {
         /// Runs available by then.
         until: Timestamp,
     },
-    /// Creates a run that no slot asked for. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
+    /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
     CreateRun(Box<NewRun>),
     /// Records a step of a running run. Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
     /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].

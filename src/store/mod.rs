@@ -54,6 +54,15 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError>;
 
+    /// How many active schedules of these workflows have their next slot at or before `until`; at most `limit`.
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
+
     /// When there is next something to do for a worker with these workflows.
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError>;
 

@@ -2,6 +2,8 @@
 
 use super::{Patch, Rejection};
 use crate::calendar::Timestamp;
+use crate::model::account::Account;
+use crate::model::cadence::Cadence;
 use crate::model::{
     Ending, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run, RunState, Schedule,
     ScheduleId, ScheduleStatus, Token, WorkerId,
@@ -14,6 +16,8 @@ use std::sync::Arc;
 const CHANGED: &str = "the schedule was changed";
 /// Why a due slot of a deleted schedule made no run.
 const DELETED: &str = "the schedule was deleted";
+/// Why a due slot of a retired schedule made no run.
+const RETIRED: &str = "the schedule was retired";
 
 /// A schedule with what only the database needs to know of it.
 #[derive(Clone, PartialEq, Debug)]
@@ -66,8 +70,11 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
         || (new.owner.is_some() && old.owner != new.owner)
 }
 
-/// Puts `new` over the row, from which nothing is claimed ahead any more. Gives the slot that this makes missed.
-pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Option<LedgerLine> {
+/// Puts `new` over the row, from which nothing is claimed ahead any more. Gives what the ledger says of the slots that
+/// this forgets.
+#[must_use]
+pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Vec<LedgerLine> {
+    let forgotten = missed_until(&row.schedule, now, CHANGED);
     let schedule = &mut row.schedule;
     let spec_changed = schedule.spec != new.spec;
     let cadence_changed = row.cadence != new.cadence;
@@ -83,66 +90,76 @@ pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -
     match schedule.status {
         ScheduleStatus::Active | ScheduleStatus::Paused => {
             if !cadence_changed {
-                return None;
+                return Vec::new();
             }
-            let missed = missed_by_change(schedule, now);
             schedule.next_slot = new.next_slot;
             schedule.attended_from = now;
             if schedule.status == ScheduleStatus::Active {
                 schedule.status = active_while(new.next_slot);
             }
-            missed
+            forgotten
         }
-        ScheduleStatus::Finished if !spec_changed => None,
+        ScheduleStatus::Finished if !spec_changed => Vec::new(),
         ScheduleStatus::Finished | ScheduleStatus::Retired | ScheduleStatus::Broken => {
+            let was_broken = schedule.status == ScheduleStatus::Broken;
             schedule.status = active_while(new.next_slot);
             schedule.note = None;
             schedule.next_slot = new.next_slot;
             schedule.attended_from = now;
             schedule.failure_count = 0;
-            None
+            // What came due before a retirement is on record since then, and a finished one has no slot left.
+            if was_broken { forgotten } else { Vec::new() }
         }
     }
 }
 
-/// The due slot of an active schedule that a change of its cadence forgets.
-fn missed_by_change(schedule: &Schedule, now: Timestamp) -> Option<LedgerLine> {
-    match schedule.status {
-        ScheduleStatus::Active => due_slot(schedule, now).map(|slot| missed(slot, CHANGED)),
-        ScheduleStatus::Paused
-        | ScheduleStatus::Retired
-        | ScheduleStatus::Finished
-        | ScheduleStatus::Broken => None,
-    }
-}
-
-/// The slot that a deletion leaves without a run.
-pub(super) fn missed_by_deletion(schedule: &Schedule, now: Timestamp) -> Option<LedgerLine> {
+/// What the ledger says of the slots that a deletion leaves without a run.
+#[must_use]
+pub(super) fn missed_by_deletion(schedule: &Schedule, now: Timestamp) -> Vec<LedgerLine> {
     match schedule.status {
         // A paused schedule's slots wait for its resumption, which now never comes.
-        ScheduleStatus::Active | ScheduleStatus::Paused => {
-            due_slot(schedule, now).map(|slot| missed(slot, DELETED))
+        ScheduleStatus::Active | ScheduleStatus::Paused | ScheduleStatus::Broken => {
+            missed_until(schedule, now, DELETED)
         }
-        ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken => None,
+        ScheduleStatus::Retired | ScheduleStatus::Finished => Vec::new(),
     }
 }
 
-fn due_slot(schedule: &Schedule, now: Timestamp) -> Option<Timestamp> {
-    schedule.next_slot.filter(|slot| *slot <= now)
+/// What the ledger says of all slots that are due and not decided, where nobody will decide them any more. Read before
+/// the specification is replaced: they are slots of the old one.
+fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) -> Vec<LedgerLine> {
+    let Some(first) = schedule.next_slot.filter(|slot| *slot <= now) else { return Vec::new() };
+    match Cadence::parse(&schedule.spec) {
+        Ok(cadence) => Account::new(&cadence, Some(first)).missed(first, now, reason),
+        // Where it can't be read, no slot is known but the one that was promised.
+        Err(_) => {
+            vec![LedgerLine {
+                from: first,
+                until: first,
+                count: 1,
+                fate: Fate::Missed,
+                reason: reason.into(),
+            }]
+        }
+    }
 }
 
-fn missed(slot: Timestamp, reason: &str) -> LedgerLine {
-    LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Missed, reason: reason.into() }
+/// Whether a run of a slot is as it was made: nothing has become of it yet, its claim aside. One that waited, for a
+/// child or a retry, has been executed by a clock faster than that of the edit.
+pub(super) fn is_untouched(run: &Run) -> bool {
+    matches!(run.state, RunState::Queued | RunState::Buffered | RunState::Running)
+        && run.origin == Origin::Schedule
+        && run.attempt == 1
 }
 
-/// A run that was claimed ahead of its slot and is deleted again.
+/// A run that was made ahead of its slot and is deleted again.
 #[derive(Clone, Debug)]
 pub(super) struct TakenBack {
     /// Its slot.
     pub slot: Timestamp,
     /// The slot of the run before.
     pub last_slot: Option<Timestamp>,
-    /// Of its claim.
+    /// Of its newest claim.
     pub token: Token,
 }
 
@@ -167,18 +184,20 @@ pub(super) fn patch_takes_back(patch: &Patch) -> bool {
     patch.next_slot.is_none()
 }
 
-/// Edits the row. Gives the slot that this makes missed.
-pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> Option<LedgerLine> {
+/// Edits the row. Gives what the ledger says of the slots that this forgets.
+pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> Vec<LedgerLine> {
     let schedule = &mut row.schedule;
-    let mut missed = None;
+    let mut missed = Vec::new();
     if let Some((spec, cadence, next_slot)) = &patch.spec {
-        schedule.spec = Arc::clone(spec);
         if row.cadence != *cadence {
+            if matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
+                missed = missed_until(schedule, now, CHANGED);
+            }
             row.cadence = Arc::clone(cadence);
-            missed = missed_by_change(schedule, now);
             schedule.next_slot = *next_slot;
             schedule.attended_from = now;
         }
+        schedule.spec = Arc::clone(spec);
     }
     if let Some(input) = &patch.input {
         schedule.input.clone_from(input);
@@ -220,16 +239,24 @@ pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
     LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason: Arc::clone(reason) }
 }
 
-/// Retires a schedule that its application no longer declares.
-pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) {
+/// Retires a schedule that its application no longer declares. Gives what the ledger says of the slots that this forgets.
+#[must_use]
+pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) -> Vec<LedgerLine> {
+    let forgotten = missed_until(schedule, now, RETIRED);
+    if !forgotten.is_empty() {
+        schedule.next_slot = Cadence::parse(&schedule.spec).ok().and_then(|cadence| cadence.next(now));
+    }
     schedule.status = ScheduleStatus::Retired;
     schedule.note = Some(format!("`{app}` no longer declares it").into());
     touch(schedule, now);
+    forgotten
 }
 
-/// Why a schedule paused itself.
-pub(super) fn paused_note(failure_count: u32) -> String {
-    format!("paused after {failure_count} failed runs in a row")
+/// Pauses a schedule, from which nothing is claimed ahead any more, after so many failures.
+pub(super) fn pause_itself(schedule: &mut Schedule, now: Timestamp) {
+    schedule.status = ScheduleStatus::Paused;
+    schedule.note = Some(format!("paused after {} failed runs in a row", schedule.failure_count).into());
+    touch(schedule, now);
 }
 
 /// The time zone that a specification names.
@@ -396,6 +423,15 @@ pub(super) struct ScheduleFacts<'a> {
     pub revision: i64,
 }
 
+/// Where the tokens of a new run begin. The same slot may have been claimed before and given back: its tokens must not
+/// come again, and `take_back` has raised the revision past them.
+pub(super) fn first_token(origin: Origin, revision: i64) -> Token {
+    match origin {
+        Origin::Schedule | Origin::Backfill => Token(revision - 1),
+        Origin::Trigger | Origin::Invoke | Origin::Child => Token::NONE,
+    }
+}
+
 /// The run of a slot, queued.
 pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, now: Timestamp) -> Run {
     Run {
@@ -413,8 +449,7 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         input: schedule.input.cloned(),
         state: RunState::Queued,
         attempt: 1,
-        // The same slot may have been claimed before and given back: its tokens must not come again.
-        token: Token(schedule.revision - 1),
+        token: first_token(Origin::Schedule, schedule.revision),
         worker: None,
         available_at: planned.available_at,
         created_at: now,

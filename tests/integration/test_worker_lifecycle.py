@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from polos import (
     InvalidArgumentError,
     PolosClient,
     RunHandle,
+    StoreError,
     Worker,
     WorkerError,
     WorkflowContext,
@@ -24,6 +27,7 @@ from polos import (
     schedules,
     workflow,
 )
+from polos.worker import _without_echoes
 
 # --- start and stop --------------------------------------------------------------------------
 
@@ -50,6 +54,20 @@ async def test_a_worker_is_started_once_at_a_time_and_again_afterwards(client: P
             await worker.start()
     async with worker:
         assert await job.run(client, timeout=30) == "done"
+
+
+async def test_a_worker_whose_file_is_deleted_ends_with_an_error(
+    client: PolosClient, database: Path, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    workflow(id="job")(lambda: "done")
+    worker = Worker(client, app="tests")
+    running = asyncio.ensure_future(worker.run())
+    await eventually(lambda: worker.is_running)
+    os.unlink(database)
+    with pytest.raises(StoreError, match="deleted, moved or replaced while in use"):
+        await running
+    assert not worker.is_running
+    assert "the worker stops" in caplog.text
 
 
 async def test_stop_before_start_and_close_before_start_do_nothing(client: PolosClient) -> None:
@@ -339,9 +357,28 @@ async def test_a_second_signal_waits_no_longer(
     handle: RunHandle[Any] = await _invoked(client, "endless", program)
     program.signal(number)
     program.hears("asked")
-    program.signal(number)
+    # The other one: the same, at once, might be an echo.
+    program.signal(signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM)
     assert program.ends() == 0, program.errors
     assert await handle.status() == "queued"
+
+
+def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
+    clock = SimpleNamespace(now=1_000.0)
+    asked: list[float] = []
+    hear = _without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
+
+    def hear_at(now: float, number: signal.Signals) -> None:
+        clock.now = now
+        hear(number)
+
+    for now in (1_000.0, 1_000.0, 1_000.01, 1_000.09, 1_000.17):
+        hear_at(now, signal.SIGINT)
+    assert asked == [1_000.0], "forwarded by a parent, or the key held down"
+    hear_at(1_000.17, signal.SIGTERM)
+    assert asked == [1_000.0, 1_000.17], "another one is no echo"
+    hear_at(1_000.3, signal.SIGINT)
+    assert asked == [1_000.0, 1_000.17, 1_000.3]
 
 
 async def _invoked(client: PolosClient, id: str, program: Any) -> RunHandle[Any]:

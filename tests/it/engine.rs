@@ -5,7 +5,10 @@
 use crate::sim::faults::{Door, Fault, FaultyStore, Sent};
 use _polos::calendar::Timestamp;
 use _polos::clock::{Clock, ManualClock};
-use _polos::engine::{Engine, EngineConfig, Message, Next, Notice, Stop, StopReason, WorkflowConfig};
+use _polos::engine::driver::Driver;
+use _polos::engine::{
+    Dispatcher, Engine, EngineConfig, Message, Next, Notice, Stop, StopReason, WorkflowConfig,
+};
 use _polos::model::cadence::Cadence;
 use _polos::model::{
     ClaimedRun, Ending, Fate, LedgerEntry, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
@@ -14,6 +17,7 @@ use _polos::model::{
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 const PROJECT: &str = "default";
@@ -41,6 +45,8 @@ fn config(name: &str) -> EngineConfig {
         concurrency: 10,
         lease: LEASE,
         lead: LEAD,
+        lead_per_slot: Duration::from_millis(20),
+        lead_max: LEAD * 10,
         poll_interval: POLL,
         retention: None,
         retention_keep: 10,
@@ -151,7 +157,7 @@ impl Worker {
         let command =
             Command::EndRun { run: id.clone(), token, ending: Box::new(ending), pause_after_failures: None };
         let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
-        self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok() });
+        self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok(), leaves_work: true });
         outcome
     }
 
@@ -295,6 +301,40 @@ fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
     assert!(worker.started.is_empty(), "never early");
     worker.until("10:01:00");
     assert_eq!(worker.slots_started(), ["10:01:00"]);
+}
+
+#[test]
+fn a_crowd_is_claimed_earlier_and_started_at_its_instant() {
+    let store = MemoryStore::default();
+    for number in 0..40 {
+        create(&store, &format!("key-{number}"), &every_minute(), "08:59:30");
+    }
+    let config = EngineConfig { concurrency: 100, ..config("w") };
+    let mut worker = Worker::with(&store, config, "08:59:31");
+    worker.until("08:59:59.1");
+    assert_eq!(runs(&store).len(), 0);
+    worker.until("08:59:59.2"); // 40 of 20 ms each
+    assert_eq!((runs(&store).len(), worker.started.len()), (40, 0));
+    worker.until("09:00");
+    assert_eq!(worker.started.len(), 40);
+    assert_eq!(schedule(&store, &runs(&store)[0].schedule_id.clone().unwrap()).next_slot, Some(at("09:01")));
+}
+
+#[test]
+fn a_crowd_that_arrives_late_is_claimed_at_once() {
+    let store = MemoryStore::default();
+    create(&store, "first", &every_minute(), "08:59:30");
+    let config = EngineConfig { concurrency: 100, ..config("w") };
+    let mut worker = Worker::with(&store, config, "08:59:31");
+    worker.until("08:59:59");
+    for number in 0..60 {
+        create(&store, &format!("key-{number}"), &every_minute(), "08:59:59");
+    }
+    worker.engine.receive(Message::Changed, worker.clock.now());
+    worker.turn();
+    assert_eq!((runs(&store).len(), worker.started.len()), (61, 0));
+    worker.until("09:00");
+    assert_eq!(worker.started.len(), 61);
 }
 
 #[test]
@@ -664,10 +704,7 @@ fn trouble_is_said_once_and_so_is_its_end() {
     worker.until("10:01:20");
     let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
     assert!(
-        matches!(
-            told[..],
-            [Notice::Entered(_), Notice::StoreTrouble(_), Notice::WasAway(_), Notice::StoreRecovered(_)]
-        ),
+        matches!(told[..], [Notice::Entered(_), Notice::StoreTrouble(_), Notice::StoreRecovered(_)]),
         "{told:?}"
     );
     assert!(worker.started.last().unwrap().run.slot >= Some(at("10:01:19")), "{:?}", worker.slots_started());
@@ -740,6 +777,64 @@ fn after_a_suspension_the_catch_up_policy_decides() {
     assert_eq!(fates(&none), [(Fate::Missed, 10)]);
     assert_eq!(fates(&all), [(Fate::Ran, 1); 10]);
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 1);
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_not_called_a_suspension() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:50").pause(Duration::from_secs(15));
+    worker.engine.note_turn_took(Duration::from_secs(15));
+    worker.until("10:01:20");
+    assert!(worker.notices.contains(&Notice::StoreStalled(Duration::from_secs(15))), "{:?}", worker.notices);
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 0);
+    assert_eq!(history(&store, &id)[0].fate, Fate::Ran, "the catch-up policy decides");
+    worker.pause(Duration::from_secs(15)).turn();
+    assert!(worker.notices.contains(&Notice::WasAway(Duration::from_secs(15))), "{:?}", worker.notices);
+}
+
+/// Hands on what the engine tells.
+#[derive(Clone)]
+struct Told(crossbeam_channel::Sender<Notice>);
+
+impl Dispatcher for Told {
+    fn start(&self, _: Vec<ClaimedRun>) {}
+    fn stop(&self, _: Vec<Stop>) {}
+    fn ring(&self, _: Vec<u64>) {}
+    fn tell(&self, notice: Notice) {
+        // The test has heard enough when it no longer listens.
+        let _ = self.0.send(notice);
+    }
+}
+
+#[test]
+fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
+    let store = MemoryStore::new();
+    let clock = ManualClock::new(at("10:00:30"));
+    let (sender, receiver) = crossbeam_channel::unbounded();
+    let faulty = FaultyStore::new(store);
+    let slow = clock.clone();
+    faulty.trouble.lock().on_read = Some(Box::new(move |count| {
+        if count == 10 {
+            slow.advance_to(slow.now().wall.saturating_add(Duration::from_secs(20)));
+        }
+    }));
+    let new_id = Box::new(|| WorkerId::from("w"));
+    let engine = Engine::new(faulty.clone(), Told(sender), config("a"), new_id);
+    let mut driver = Driver::start(engine, Arc::new(clock.clone()), Box::new(|| {})).unwrap();
+    // Nothing but that one question moves the clock, so nothing else can be told of an absence.
+    let told = loop {
+        driver.send(Message::Changed);
+        if let Ok(notice @ (Notice::StoreStalled(_) | Notice::WasAway(_))) =
+            receiver.recv_timeout(Duration::from_millis(1))
+        {
+            break notice;
+        }
+    };
+    assert_eq!(told, Notice::StoreStalled(Duration::from_secs(20)));
+    driver.send(Message::Leave);
+    driver.join();
 }
 
 #[test]
@@ -836,6 +931,53 @@ fn a_draining_worker_claims_nothing_more() {
     assert_eq!(worker.slots_started(), ["10:01:00"]);
     assert_eq!(runs(&store).len(), 1);
     assert!(worker.take_commands().iter().any(is_beat), "what runs goes on, and is shown to");
+}
+
+#[test]
+fn a_draining_worker_gives_back_what_it_claimed_ahead() {
+    for is_reply_lost in [false, true] {
+        let store = MemoryStore::new();
+        create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+        let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
+        together(&mut [&mut a, &mut b], "10:00:59.7");
+        assert_eq!(a.engine.held_count(), (1, 1));
+        if is_reply_lost {
+            a.store.trouble.lock().scripted.push_back(Some(Fault::After));
+        }
+        a.hear(Message::Drain).turn();
+        a.until("10:00:59.8");
+        assert_eq!((a.engine.held_count(), runs(&store)[0].state), ((0, 0), RunState::Queued));
+        b.hear(Message::Changed).until("10:00:59.9");
+        assert_eq!(b.slots_started(), [""; 0], "it keeps its time");
+        together(&mut [&mut a, &mut b], "10:01:01");
+        assert_eq!((a.slots_started().len(), b.slots_started()), (0, vec!["10:01:00".to_owned()]));
+    }
+}
+
+#[test]
+fn a_draining_worker_without_a_store_starts_nothing_either() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59.7");
+    worker.store.trouble.lock().is_down = true;
+    worker.hear(Message::Drain).until("10:01:05");
+    worker.store.trouble.lock().is_down = false;
+    worker.until("10:01:10");
+    assert_eq!((worker.started.len(), runs(&store)[0].state), (0, RunState::Queued));
+}
+
+#[test]
+fn a_lost_claim_that_a_draining_worker_finds_is_given_back() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59");
+    worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
+    worker.until("10:00:59.51");
+    assert_eq!((worker.engine.held_count(), runs(&store)[0].state), ((0, 0), RunState::Running));
+    worker.hear(Message::Drain).until("10:01:10");
+    assert_eq!((worker.started.len(), runs(&store)[0].state), (0, RunState::Queued));
 }
 
 #[test]

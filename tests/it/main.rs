@@ -2,6 +2,7 @@
 
 mod bell;
 mod calendar;
+mod commit;
 mod cron;
 mod engine;
 mod plan;

@@ -331,12 +331,23 @@ fn slots_on_time_run_beside_the_one_caught_up() {
 
 #[test]
 fn all_catches_up_oldest_first_and_lets_each_wait_for_the_one_before() {
-    for overlap in ["buffer_one", "skip", "buffer_all", "cancel_running"] {
+    for overlap in ["buffer_one", "skip", "buffer_all"] {
         let fields = quarterly(&json!({"overlap": overlap, "catch_up": "all"}));
         let plan =
             when(&fields, "10:15", "10:50").asleep().gives(&["10:15 claim", "10:30 behind", "10:45 behind"]);
         assert!(!plan.cancel_unfinished, "{overlap}");
     }
+}
+
+#[test]
+fn of_all_that_cancel_each_other_the_newest_is_caught_up() {
+    let fields = quarterly(&json!({"overlap": "cancel_running", "catch_up": "all"}));
+    let late = ["10:15 skipped 1", "10:30 skipped 1", "10:45 behind"];
+    let plan = when(&fields, "10:15", "10:50").asleep().gives(&late);
+    assert_eq!(&*plan.ledger[0].reason, "overlap: a newer slot cancelled it before it started");
+    // One that was under way when everybody fell asleep is cancelled as well.
+    assert!(when(&fields, "10:15", "10:50").asleep().unfinished(1).gives(&late).cancel_unfinished);
+    when(&fields, "10:15", "10:20").asleep().gives(&["10:15 claim"]);
 }
 
 #[test]
@@ -754,7 +765,8 @@ fn explained(case: &Case) -> BTreeSet<(Timestamp, &'static str)> {
             break;
         }
         let is_wanted = caught_up.contains(&slot) || !is_late(&slot);
-        let waits_anyway = is_late(&slot) && spec.catch_up == CatchUp::All;
+        let cancels = spec.overlap == Overlap::CancelRunning;
+        let waits_anyway = is_late(&slot) && spec.catch_up == CatchUp::All && !cancels;
         let fate = if is_excluded(&slot) {
             "skipped"
         } else if !is_wanted {

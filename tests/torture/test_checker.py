@@ -49,7 +49,7 @@ def test_what_steps_testify(
     lines = [line.split(" ") for line in testimony.split("/")]
     oracle.write_text("".join(f"{k} {r} {s} 1 7 0.5 {token}\n" for k, r, s, token in lines))
     verdict = checker.Verdict()
-    checker.check_steps(verdict, checker.testimony(oracle), [RUN])
+    checker.check_steps(verdict, checker.Testimony(oracle).read(), [RUN])
     assert {text.partition(":")[0] for text in verdict.violations} == violated
 
 

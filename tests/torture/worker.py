@@ -21,6 +21,8 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+import scenario
+
 from polos import (
     PolosClient,
     Schedule,
@@ -48,12 +50,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--block", type=float, default=0.0, help="how long a blocker blocks")
     parser.add_argument("--stop", action="store_true", help="SIGSTOP itself before step c")
     parser.add_argument("--ticks", type=int, default=4, help="how many schedules are declared")
-    parser.add_argument("--exit", default="run", help="how it ends: EXITS in `run.py`")
+    parser.add_argument("--durability", default="full")
+    parser.add_argument("--diary", help="what a scenario acknowledges")
+    parser.add_argument("--filler", type=int, default=20_000, help="bytes of its payloads")
+    parser.add_argument("--exit", default="run", help="how it ends, or `scenario`")
     return parser.parse_args()
 
 
 OPTIONS = arguments()
 FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+LIGHTS = os.open(OPTIONS.oracle + ".lights", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
 
 def note(kind: str, run: str, step: str, attempt: int, token: str = "-") -> None:
@@ -87,7 +93,7 @@ async def step(ctx: WorkflowContext, name: str, hold: float = 0.0, sync: bool = 
         note("after", ctx.run_id, name, ctx.attempt, token)
         return token
 
-    token = await ctx.step.run(name, work_in_thread if sync else work)
+    token = await (ctx.step.run(name, work_in_thread) if sync else ctx.step.run(name, work))
     note("ack", ctx.run_id, name, ctx.attempt, token)
     return token
 
@@ -122,6 +128,12 @@ async def blocker(ctx: WorkflowContext) -> None:
     note("after", ctx.run_id, "block", ctx.attempt)
 
 
+@workflow(id="light", schedule=True)
+async def light(ctx: WorkflowContext) -> None:
+    """Says that it ran, and no more: for crowds."""
+    os.write(LIGHTS, f"{ctx.run_id} {time.time():.6f}\n".encode())
+
+
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
     """Declared, once a second."""
     return [await step(ctx, name) for name in STEPS]
@@ -143,7 +155,12 @@ async def told() -> None:
 
 def made(client: PolosClient) -> Worker:
     """The worker."""
-    return Worker(client, app="torture", lease=OPTIONS.lease, drain=OPTIONS.drain)
+    return Worker(
+        client,
+        app="torture",
+        lease=OPTIONS.lease,
+        drain=OPTIONS.drain,
+    )
 
 
 async def run() -> None:
@@ -215,6 +232,9 @@ def main() -> None:
         asyncio.run(run() if OPTIONS.ticks else run_quietly())
     elif how == "daemon-thread":
         in_daemon_thread()
+    elif how == "scenario":
+        client = PolosClient(OPTIONS.database, durability=OPTIONS.durability)
+        asyncio.run(scenario.play(client, made(client), OPTIONS.diary, OPTIONS.filler))
     elif how in ("return", "raise"):
         asyncio.run(managed(how))
     else:

@@ -302,7 +302,7 @@ def test_a_second_signal_stops_waiting_for_handlers(tmp_path: Path) -> None:
             assert process.read_out() == "waiting"
             process.send(signal.SIGINT)
             assert "1 run under way" in process.read_err_until("stopping")[-1]
-            process.send(signal.SIGINT)
+            process.send(signal.SIGTERM)
             assert process.end() == (0, [
                 "stopping at once; what is unfinished goes on at the next start", "stopped",
             ])  # fmt: skip

@@ -163,6 +163,9 @@ impl Tables {
             if new.behind {
                 run.state = self.state_behind(id);
             }
+            if let Some(row) = self.schedules.get(id) {
+                run.token = rules::first_token(new.origin, row.schedule.revision);
+            }
             self.bump_revision(id);
         }
         self.create_run(run);
@@ -267,9 +270,8 @@ impl Tables {
                 schedule.failure_count = schedule.failure_count.saturating_add(1);
                 let is_enough = pause_after_failures.is_some_and(|most| schedule.failure_count >= most);
                 if is_enough && schedule.status == ScheduleStatus::Active {
-                    schedule.status = ScheduleStatus::Paused;
-                    schedule.note = Some(rules::paused_note(schedule.failure_count).into());
-                    rules::touch(schedule, now);
+                    self.take_back(schedule, now);
+                    rules::pause_itself(schedule, now);
                 }
             }
             _ => return,

@@ -56,6 +56,16 @@ impl Store for MemoryStore {
         Ok(self.tables.lock().due(project, workflows, until, limit))
     }
 
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        Ok(self.tables.lock().due_count(project, workflows, until, limit))
+    }
+
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
         Ok(self.tables.lock().next_wake(project, workflows))
     }

@@ -39,6 +39,16 @@ impl Tables {
             .collect()
     }
 
+    pub fn due_count(&self, project: &str, workflows: &[Arc<str>], until: Timestamp, limit: usize) -> usize {
+        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+        workflows
+            .into_iter()
+            .filter_map(|workflow| self.due.get(project, workflow))
+            .flat_map(|set| set.iter().take_while(|(slot, _)| *slot <= until))
+            .take(limit)
+            .count()
+    }
+
     /// Unfinished runs of the schedule in this phase, by slot and creation.
     pub fn unfinished_in_phase(&self, schedule: &ScheduleId, phase: i64) -> impl Iterator<Item = &RunId> {
         let from = ((phase, None), 0);

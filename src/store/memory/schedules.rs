@@ -53,8 +53,9 @@ impl Tables {
                 continue;
             }
             self.take_back(&mut row.schedule, now);
-            rules::retire(&mut row.schedule, &entry.app, now);
+            let missed = rules::retire(&mut row.schedule, &entry.app, now);
             self.store_schedule(row);
+            self.add_lines(&entry.project, &id, &missed);
             self.release(&id, now);
         }
         Ok(Answer::Done)
@@ -131,27 +132,27 @@ impl Tables {
             self.take_back(&mut row.schedule, now);
             let missed = rules::put(&mut row, new, now);
             self.store_schedule(row);
-            self.add_missed(&new.project, &id, missed.as_ref());
+            self.add_lines(&new.project, &id, &missed);
             self.release(&id, now);
         }
         id
     }
 
-    fn add_missed(&mut self, project: &Arc<str>, id: &ScheduleId, missed: Option<&LedgerLine>) {
-        if let Some(line) = missed {
+    fn add_lines(&mut self, project: &Arc<str>, id: &ScheduleId, lines: &[LedgerLine]) {
+        for line in lines {
             self.add_ledger(project, id, line);
         }
     }
 
-    /// Deletes the runs that were claimed ahead, and gives their slots back to the schedule.
-    fn take_back(&mut self, row: &mut Schedule, now: Timestamp) {
+    /// Deletes the runs that were made ahead of their slots, and gives the slots back to the schedule.
+    pub(super) fn take_back(&mut self, row: &mut Schedule, now: Timestamp) {
         let schedule = &row.id;
-        let mut ahead: Vec<RunId> = self
-            .unfinished_in_phase(schedule, LIVE)
+        let mut ahead: Vec<RunId> = [LIVE, BEHIND]
+            .into_iter()
+            .flat_map(|phase| self.unfinished_in_phase(schedule, phase))
             .filter(|id| {
                 let run = &self.runs[*id].run;
-                run.state == RunState::Running
-                    && run.origin == Origin::Schedule
+                rules::is_untouched(run)
                     && run.slot.is_some_and(|slot| slot > now)
                     // By a faster clock than ours it has started, and what it recorded must not be done again.
                     && !self.steps.contains_key(*id)
@@ -204,10 +205,8 @@ impl Tables {
         rules::touch(&mut row.schedule, now);
         let answer = Answer::Schedule(Box::new(row.schedule.clone()));
         self.store_schedule(row);
-        self.add_missed(project, id, missed.as_ref());
-        for line in &patch.ledger {
-            self.add_ledger(project, id, line);
-        }
+        self.add_lines(project, id, &missed);
+        self.add_lines(project, id, &patch.ledger);
         self.release(id, now);
         Ok(answer)
     }
@@ -221,7 +220,7 @@ impl Tables {
         let mut row =
             self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
         self.take_back(&mut row.schedule, now);
-        self.add_missed(project, id, rules::missed_by_deletion(&row.schedule, now).as_ref());
+        self.add_lines(project, id, &rules::missed_by_deletion(&row.schedule, now));
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]
             .into_iter()

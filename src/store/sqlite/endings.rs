@@ -89,7 +89,7 @@ impl Batch<'_> {
         let ended = rules::end(&row.claim, ending, self.now());
         let state = ended.state;
         if let Some(schedule) = &row.schedule {
-            self.count_failures(schedule, state, pause_after_failures)?;
+            self.count_failures(schedule, row.no, state, pause_after_failures)?;
         }
         let released = self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())?;
         self.run(
@@ -137,6 +137,7 @@ impl Batch<'_> {
     fn count_failures(
         &mut self,
         schedule: &ScheduleId,
+        ended: i64,
         state: RunState,
         pause_after_failures: Option<u32>,
     ) -> Result<()> {
@@ -152,11 +153,21 @@ impl Batch<'_> {
                 if let Some((failure_count, Some(ScheduleStatus::Active))) = counted
                     && pause_after_failures.is_some_and(|most| failure_count >= most)
                 {
-                    let note = rules::paused_note(failure_count);
-                    self.run(queries::PAUSE_SCHEDULE, params![schedule, note, self.now()])?;
+                    self.pause_itself(schedule, ended)?;
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn pause_itself(&mut self, schedule: &ScheduleId, ended: i64) -> Result<()> {
+        let stored =
+            self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
+        if let Some(mut stored) = stored {
+            self.take_back(&mut stored.schedule, ended)?;
+            rules::pause_itself(&mut stored.schedule, self.now());
+            self.update_schedule(&stored)?;
         }
         Ok(())
     }
@@ -282,6 +293,11 @@ impl Batch<'_> {
         run.ok_or_else(|| Rejection::RunNotFound(id.clone()).into())
     }
 
+    /// Makes decisions stale that did not count on a new unfinished run. Gives the revision before.
+    pub(super) fn bump_revision(&mut self, schedule: &ScheduleId) -> Result<Option<i64>> {
+        self.one(queries::BUMP_REVISION, [schedule], |row| row.get(0))
+    }
+
     pub(super) fn cancel_run(&mut self, project: &str, id: &RunId) -> Applied {
         let run = self.run_in(project, id)?;
         Ok(Answer::State(self.cancel_tree(run)?))
@@ -295,7 +311,7 @@ impl Batch<'_> {
         self.run(queries::RETRY_RUN, params![run.no, self.now()])?;
         self.run(queries::FORGET_FAILED_STEPS, [run.no])?;
         if let Some(schedule) = &run.schedule {
-            self.run(queries::BUMP_REVISION, [schedule])?;
+            self.bump_revision(schedule)?;
         }
         Ok(Answer::State(RunState::Queued))
     }

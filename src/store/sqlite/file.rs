@@ -93,6 +93,23 @@ pub(super) fn is_marked(path: &Path, application_id: i64) -> bool {
         && i64::from(u32::from_be_bytes([header[68], header[69], header[70], header[71]])) == application_id
 }
 
+/// Whether a creation was interrupted before the first page reached the file, though others did: its first bytes say
+/// nothing, and the journal beside it says that there was nothing before. The next use makes it empty again.
+pub(super) fn is_creation_to_be_undone(path: &Path) -> bool {
+    let mut header = [0; 100];
+    let mut journal = [0; 20];
+    let read = |path: &Path, room: &mut [u8]| File::open(path).and_then(|mut file| file.read_exact(room));
+    let is_read = read(path, &mut header).is_ok() && read(&beside(path, "-journal"), &mut journal).is_ok();
+    let page_count_before = &journal[16..20];
+    is_read
+        && header.iter().all(|byte| *byte == 0)
+        && journal.starts_with(&JOURNAL_MAGIC)
+        && page_count_before.iter().all(|byte| *byte == 0)
+}
+
+/// How a rollback journal of SQLite begins.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
 /// Size of the log in bytes.
 pub(super) fn log_size(file: &DatabaseFile) -> u64 {
     fs::metadata(&file.log).map_or(0, |metadata| metadata.len())

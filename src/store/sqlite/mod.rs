@@ -132,6 +132,16 @@ impl Store for SqliteStore {
         self.readers.read(|view| view.due(project, workflows, until, limit))
     }
 
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.readers.read(|view| view.due_count(project, workflows, until, limit))
+    }
+
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
         self.readers.read(|view| view.next_wake(project, workflows))
     }

@@ -60,6 +60,13 @@ fn look(path: &Path, has_log: bool) -> std::result::Result<(), StoreError> {
         {
             Ok(())
         }
+        Err(error)
+            if error.sqlite_error_code() == Some(ErrorCode::NotADatabase)
+                && !has_log
+                && file::is_creation_to_be_undone(path) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(at_opening(path, &error)),
     }
 }

@@ -55,7 +55,7 @@ statements! {
     OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?2 AND s.status IN ('active', 'paused') ORDER BY s.id");
     /// Makes decisions stale that did not count on a new unfinished run. (primary key)
-    BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1";
+    BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1 RETURNING revision - 1";
     /// Whether the schedule exists in the project. (primary key)
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
     /// A run succeeded; writes nothing where none had failed. (`schedule_failing`)
@@ -64,9 +64,6 @@ statements! {
     /// A run failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
         RETURNING failure_count, status";
-    /// A schedule pauses itself. (primary key)
-    PAUSE_SCHEDULE = "UPDATE schedule SET status = 'paused', note = ?2, updated_at = ?3, revision = revision + 1 \
-        WHERE id = ?1";
     /// A line of the ledger.
     INSERT_LEDGER = "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -82,6 +79,9 @@ statements! {
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 AND r.finished_at IS NULL), \
         (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 AND r.finished_at IS NULL) \
         FROM schedule s WHERE s.id = ?1");
+    /// How many active slots of one workflow there are until then. (`schedule_due`, covering)
+    DUE_COUNT = "SELECT count(*) FROM (SELECT 1 FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
+        AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ?3 LIMIT ?4)";
     /// The earliest active slot of one workflow. (`schedule_due`, covering)
     NEXT_SLOT = "SELECT s.next_slot FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
         AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1";
@@ -130,11 +130,11 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were claimed ahead of their slot, and have recorded nothing. (`run_unfinished`,
-    /// `step_by_name`)
-    CLAIMED_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase = 1 \
-        AND finished_at IS NULL AND slot > ?2 AND state = 'running' AND origin = 'schedule' \
-        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) ORDER BY slot, no";
+    /// Runs of the schedule that were made ahead of their slot, and are as they were made (`rules::is_untouched`).
+    /// (`run_unfinished`, `step_by_name`)
+    MADE_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase IN (1, 2) \
+        AND finished_at IS NULL AND slot > ?2 AND state IN ('queued', 'buffered', 'running') \
+        AND origin = 'schedule' AND attempt = 1 AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no)";
     /// Whether the run has recorded anything. (`step_by_name`)
     HAS_STEP = "SELECT 1 FROM step WHERE run = ?1 LIMIT 1";
     /// Its newest slots with runs. (unique id)

@@ -64,6 +64,25 @@ impl View<'_> {
         Ok(schedules)
     }
 
+    pub fn due_count(
+        &mut self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize> {
+        let mut total = 0;
+        for workflow in workflows.iter().collect::<BTreeSet<_>>() {
+            let rest = limit_to_sql(limit - total);
+            let found =
+                self.session.one(queries::DUE_COUNT, params![project, workflow, until, rest], |row| {
+                    Columns::of(row).count()
+                })?;
+            total += usize::try_from(found.unwrap_or(0)).unwrap_or(limit).min(limit - total);
+        }
+        Ok(total)
+    }
+
     pub fn next_wake(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
         let mut wake = Wake::default();
         let earlier =

@@ -214,7 +214,9 @@ impl Batch<'_> {
             if new.behind {
                 run.state = self.state_behind(id)?;
             }
-            self.run(queries::BUMP_REVISION, [id])?;
+            if let Some(revision) = self.bump_revision(id)? {
+                run.token = rules::first_token(new.origin, revision);
+            }
             if self.one(queries::HAS_KEPT_RUN, [id], |row| row.get(0))?.unwrap_or(false) {
                 self.reconsider_runs(id)?;
             }

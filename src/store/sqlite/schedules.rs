@@ -49,9 +49,10 @@ impl Batch<'_> {
             if declared.contains(&row.schedule.id) {
                 continue;
             }
-            self.take_back(&mut row.schedule)?;
-            rules::retire(&mut row.schedule, &entry.app, self.now());
+            self.take_back(&mut row.schedule, NOBODY)?;
+            let missed = rules::retire(&mut row.schedule, &entry.app, self.now());
             self.update_schedule(&row)?;
+            self.add_ledger(&entry.project, &row.schedule.id, &missed)?;
             self.release(&row.schedule.id, NOBODY)?;
         }
         Ok(Answer::Done)
@@ -107,10 +108,10 @@ impl Batch<'_> {
         let mut row = stored.ok_or_else(|| rules::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
         if rules::put_changes(&row, new) {
-            self.take_back(&mut row.schedule)?;
+            self.take_back(&mut row.schedule, NOBODY)?;
             let missed = rules::put(&mut row, new, self.now());
             self.update_schedule(&row)?;
-            self.add_ledger(&new.project, &id, missed.as_slice())?;
+            self.add_ledger(&new.project, &id, &missed)?;
             self.release(&id, NOBODY)?;
         }
         Ok(id)
@@ -185,14 +186,16 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes the runs that were claimed ahead, and gives their slots back to the schedule.
-    fn take_back(&mut self, schedule: &mut Schedule) -> Result<()> {
-        let ahead = self.all_rows(queries::CLAIMED_AHEAD, params![schedule.id, self.now()], |row| {
+    /// Deletes the runs that were made ahead of their slots, and gives the slots back to the schedule. `ended`
+    /// is on its way out, and is left alone.
+    pub(super) fn take_back(&mut self, schedule: &mut Schedule, ended: i64) -> Result<()> {
+        let ahead = self.all_rows(queries::MADE_AHEAD, params![schedule.id, self.now()], |row| {
             let mut columns = Columns::of(row);
             let no = columns.int()?;
             let (slot, last_slot) = (columns.time()?, columns.optional_time()?);
             Ok((no, TakenBack { slot, last_slot, token: Token(columns.int()?) }))
         })?;
+        let ahead: Vec<_> = ahead.into_iter().filter(|(no, _)| *no != ended).collect();
         if ahead.is_empty() {
             return Ok(());
         }
@@ -248,12 +251,12 @@ impl Batch<'_> {
         }
         let mut row = stored;
         if rules::patch_takes_back(patch) {
-            self.take_back(&mut row.schedule)?;
+            self.take_back(&mut row.schedule, NOBODY)?;
         }
         let missed = rules::patch(&mut row, patch, self.now());
         rules::touch(&mut row.schedule, self.now());
         self.update_schedule(&row)?;
-        self.add_ledger(project, id, missed.as_slice())?;
+        self.add_ledger(project, id, &missed)?;
         self.add_ledger(project, id, &patch.ledger)?;
         self.release(id, NOBODY)?;
         Ok(Answer::Schedule(Box::new(row.schedule)))
@@ -261,9 +264,9 @@ impl Batch<'_> {
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
         let mut row = self.stored_schedule(project, id)?;
-        self.take_back(&mut row.schedule)?;
+        self.take_back(&mut row.schedule, NOBODY)?;
         let missed = rules::missed_by_deletion(&row.schedule, self.now());
-        self.add_ledger(project, id, missed.as_slice())?;
+        self.add_ledger(project, id, &missed)?;
         self.run(queries::DELETE_SCHEDULE, [id])?;
         for phase in [LIVE, BEHIND] {
             for run in self.unfinished(id, phase)? {

@@ -4,11 +4,11 @@ use super::faults::Witness;
 use _polos::calendar::Timestamp;
 use _polos::model::cadence::Cadence;
 use _polos::model::{
-    Admission, FirePlan, Json, Origin, Overlap, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    StepState, Token, WorkerId,
+    Admission, Ending, FirePlan, Json, NewSchedule, Origin, Overlap, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
 };
 use _polos::plan::transition::{Event, next_state};
-use _polos::store::{Answer, Command, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store};
+use _polos::store::{Answer, Command, Page, Rejection, RunFilter, ScheduleFilter, Store};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub struct Checks {
     pub fired_count: u64,
     pub buried_count: u64,
     pub fenced_count: u64,
+    pub policies: BTreeSet<String>,
+    pub deeds: BTreeMap<&'static str, u64>,
     schedules: BTreeMap<ScheduleId, Known>,
     runs: BTreeMap<RunId, Run>,
     unfinished: BTreeSet<RunId>,
@@ -62,7 +64,13 @@ pub struct Checks {
     slots: BTreeSet<(ScheduleId, Timestamp)>,
     /// Schedules that allow, or once allowed, runs side by side.
     allowed: BTreeSet<ScheduleId>,
-    done: BTreeSet<(RunId, Arc<str>)>,
+    done: BTreeMap<RunId, BTreeSet<Arc<str>>>,
+    /// Runs that have recorded anything.
+    touched: BTreeSet<RunId>,
+    /// Runs that a decision made, and not a backfill.
+    fired: BTreeSet<RunId>,
+    /// Schedules of which a sweep has thrown something out.
+    swept: BTreeSet<ScheduleId>,
     /// Claimed more than once.
     reclaimed: BTreeSet<RunId>,
     /// Tokens that runs had when they were taken back.
@@ -85,13 +93,18 @@ impl Checks {
             fired_count: 0,
             buried_count: 0,
             fenced_count: 0,
+            policies: BTreeSet::new(),
+            deeds: BTreeMap::new(),
             schedules: BTreeMap::new(),
             runs: BTreeMap::new(),
             unfinished: BTreeSet::new(),
             retried_by_hand: BTreeSet::new(),
             slots: BTreeSet::new(),
             allowed: BTreeSet::new(),
-            done: BTreeSet::new(),
+            done: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            fired: BTreeSet::new(),
+            swept: BTreeSet::new(),
             reclaimed: BTreeSet::new(),
             given_back: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -187,12 +200,17 @@ impl Checks {
                 self.fail(format_args!("{run:?} should follow on {last_slot:?}"));
             }
             last_slot = Some(run.slot);
+            self.fired.insert(run.id.clone());
             let starts_beside = run.admission != Admission::Behind && has_unfinished;
             if starts_beside && cadence.spec().overlap != Overlap::Allow {
                 self.fail(format_args!("{} starts beside an unfinished run: {plan:?}", run.slot));
             }
         }
         self.fired_count += plan.runs.len() as u64;
+        if has_unfinished || covers.len() > 1 {
+            let spec = cadence.spec();
+            self.policies.insert(format!("{:?} {:?}", spec.overlap, spec.catch_up));
+        }
     }
 
     fn unfinished_of<'a>(&'a self, schedule: &'a ScheduleId) -> impl Iterator<Item = &'a Run> {
@@ -224,6 +242,18 @@ impl Checks {
         }
     }
 
+    /// Enough failures in a row have paused the schedule.
+    fn check_pause(&mut self, store: &dyn Store, run: &RunId, most: u32) {
+        let schedule = self.runs.get(run).and_then(|run| run.schedule_id.clone());
+        let Some(row) = schedule.and_then(|id| store.schedule(PROJECT, &id).unwrap()) else { return };
+        if row.failure_count >= most {
+            self.did("paused after failures");
+            if row.status == ScheduleStatus::Active {
+                self.fail(format_args!("{row:?} goes on after so many failures"));
+            }
+        }
+    }
+
     fn check_burial(&mut self, worker: &WorkerId, run_count: u64) {
         self.buried_count += 1;
         let Some(health) = self.workers.get(worker) else { return };
@@ -242,36 +272,39 @@ impl Checks {
     }
 
     /// Brings the shadow up to date and checks every move.
-    fn refresh(&mut self, store: &MemoryStore, named: &[RunId], command: &Command, now: Timestamp) {
-        let ids: Vec<RunId> = self.unfinished.iter().chain(named).cloned().collect();
+    fn refresh(&mut self, store: &dyn Store, ids: Vec<RunId>, command: &Command, now: Timestamp) {
         for id in ids {
             let before = self.runs.get(&id).cloned();
             let after = store.run(PROJECT, &id).unwrap();
             match (before, after) {
                 (None, None) => {}
                 (None, Some(after)) => {
-                    if self.given_back.get(&after.id).is_some_and(|token| after.token <= *token) {
+                    // Until it is claimed, it has the token before its first.
+                    let is_claimed = after.state == RunState::Running;
+                    let first = if is_claimed { after.token } else { after.token.next() };
+                    if self.given_back.get(&after.id).is_some_and(|token| first <= *token) {
                         self.fail(format_args!("a token that was given back comes again: {after:?}"));
                     }
                     self.keep(after);
                 }
                 (Some(before), None) => {
-                    let is_ahead = before.state == RunState::Running
-                        && before.origin == Origin::Schedule
-                        && before.slot.is_some_and(|slot| slot > now);
-                    let may_take_back = matches!(
-                        command,
+                    let is_ahead = self.is_as_made(&before) && before.slot.is_some_and(|slot| slot > now);
+                    let may_take_back = match command {
                         Command::PutSchedules(_)
-                            | Command::PatchSchedule { .. }
-                            | Command::DeleteSchedule { .. }
-                            | Command::EnterWorker(_)
-                    );
+                        | Command::PatchSchedule { .. }
+                        | Command::DeleteSchedule { .. }
+                        | Command::EnterWorker(_) => true,
+                        Command::EndRun { pause_after_failures, .. } => pause_after_failures.is_some(),
+                        _ => false,
+                    };
+                    self.did("taken back");
                     if !is_ahead || !may_take_back {
                         self.fail(format_args!("{before:?} vanished"));
                     }
                     self.given_back.insert(id.clone(), before.token);
                     self.runs.remove(&id);
                     self.unfinished.remove(&id);
+                    self.fired.remove(&id);
                     if let (Some(schedule), Some(slot)) = (before.schedule_id, before.slot) {
                         self.slots.remove(&(schedule, slot));
                     }
@@ -279,11 +312,63 @@ impl Checks {
                 (Some(before), Some(after)) => {
                     if before != after {
                         self.check_move(&before, &after);
+                        self.check_parent(store, &after, now);
                         self.keep(after);
                     }
                 }
             }
         }
+    }
+
+    /// Nothing has become of it yet, its claim aside.
+    fn is_as_made(&self, run: &Run) -> bool {
+        matches!(run.state, RunState::Queued | RunState::Buffered | RunState::Running)
+            && run.origin == Origin::Schedule
+            && run.attempt == 1
+            && !self.touched.contains(&run.id)
+    }
+
+    /// The end of a child wakes the run that waits for it.
+    fn check_parent(&self, store: &dyn Store, child: &Run, now: Timestamp) {
+        let Some(parent) = child.parent.as_ref().filter(|_| child.state.is_finished()) else { return };
+        let parent = store.run(PROJECT, parent).unwrap();
+        if let Some(parent) = parent.filter(|run| run.state == RunState::Waiting && run.available_at > now) {
+            self.fail(format_args!("{child:?} has ended, and its parent sleeps on: {parent:?}"));
+        }
+    }
+
+    /// Which runs a command can have changed; all that are unfinished, where it is not obvious.
+    fn concerned(&self, command: &Command, answer: &Answer) -> Vec<RunId> {
+        let mut ids: Vec<RunId> = match command {
+            Command::Fire { plan, .. } if !plan.cancel_unfinished => {
+                plan.runs.iter().map(|run| run.id.clone()).collect()
+            }
+            Command::ClaimRuns { .. } => Vec::new(),
+            Command::CreateRun(new) => vec![new.id.clone()],
+            Command::EndRun { run, .. } => {
+                let ended = self.runs.get(run);
+                let schedule = ended.and_then(|run| run.schedule_id.as_ref());
+                let others = schedule.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
+                let parent = ended.and_then(|run| run.parent.clone());
+                others.map(|run| run.id.clone()).chain(parent).chain([run.clone()]).collect()
+            }
+            _ => self.unfinished.iter().cloned().collect(),
+        };
+        match (command, answer) {
+            (Command::Fire { plan, .. }, _) if plan.cancel_unfinished => {
+                ids.extend(plan.runs.iter().map(|run| run.id.clone()));
+            }
+            (Command::RetryRun { run, .. }, _) => ids.push(run.clone()),
+            (_, Answer::Claimed(claimed)) => ids.extend(claimed.iter().map(|claimed| claimed.run.id.clone())),
+            _ => {}
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    fn did(&mut self, what: &'static str) {
+        *self.deeds.entry(what).or_default() += 1;
     }
 
     fn check_move(&mut self, before: &Run, after: &Run) {
@@ -333,35 +418,135 @@ impl Checks {
         }
     }
 
-    fn refresh_schedules(&mut self, store: &MemoryStore, is_fire: bool) {
-        let page = Page { limit: 1_000, after: None };
-        let rows = store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
-        let truth = self.truth;
+    fn refresh_schedules(&mut self, store: &dyn Store, command: &Command, now: Timestamp) {
+        let (one, is_fire) = match command {
+            Command::ClaimRuns { .. } | Command::Sweep { .. } => return,
+            Command::Fire { plan, .. } => (Some(plan.schedule.clone()), true),
+            Command::EndRun { run, .. } => match self.runs.get(run).map(|run| run.schedule_id.clone()) {
+                Some(None) => return,
+                Some(schedule) => (schedule, false),
+                None => (None, false),
+            },
+            _ => (None, false),
+        };
+        let rows = match &one {
+            Some(id) => store.schedule(PROJECT, id).unwrap().into_iter().collect(),
+            None => {
+                let page = Page { limit: 1_000, after: None };
+                store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap()
+            }
+        };
         for row in rows {
-            let allows = self.cadence(&row.spec).spec().overlap == Overlap::Allow;
-            if allows {
-                self.allowed.insert(row.id.clone());
-            }
-            match self.schedules.get_mut(&row.id) {
-                None => {
-                    let known = Known { first_slot: row.next_slot, touched_at: truth, row };
-                    self.schedules.insert(known.row.id.clone(), known);
-                }
-                Some(known) => {
-                    if known.row.spec != row.spec {
-                        known.first_slot = None;
-                    }
-                    let what_counts = |row: &Schedule| (row.status, row.next_slot, row.attended_from);
-                    if what_counts(&known.row) != what_counts(&row) && !is_fire {
-                        known.touched_at = truth;
-                    }
-                    known.row = row;
-                }
+            self.refresh_schedule(store, row, is_fire, now);
+        }
+        if one.is_none() {
+            let is_gone = |id: &&ScheduleId| store.schedule(PROJECT, id).unwrap().is_none();
+            let gone: Vec<ScheduleId> = self.schedules.keys().filter(is_gone).cloned().collect();
+            for id in gone {
+                let known = self.schedules.remove(&id).unwrap();
+                self.check_forgotten(store, &known.row, now);
+                self.check_nothing_ahead(store, &id, now);
             }
         }
-        if !is_fire {
-            self.schedules.retain(|id, _| store.schedule(PROJECT, id).unwrap().is_some());
+    }
+
+    fn refresh_schedule(&mut self, store: &dyn Store, row: Schedule, is_fire: bool, now: Timestamp) {
+        let truth = self.truth;
+        let cadence = self.cadence(&row.spec);
+        if cadence.spec().overlap == Overlap::Allow {
+            self.allowed.insert(row.id.clone());
         }
+        let Some(known) = self.schedules.get_mut(&row.id) else {
+            let known = Known { first_slot: row.next_slot, touched_at: truth, row };
+            self.schedules.insert(known.row.id.clone(), known);
+            return;
+        };
+        let before = known.row.clone();
+        if before.spec != row.spec {
+            known.first_slot = None;
+        }
+        let what_counts = |row: &Schedule| (row.status, row.next_slot, row.attended_from);
+        if what_counts(&before) != what_counts(&row) && !is_fire {
+            known.touched_at = truth;
+        }
+        known.row = row.clone();
+        if is_fire || before.updated_at == row.updated_at {
+            return;
+        }
+        let is_new_cadence = before.spec != row.spec
+            && self.cadence(&before.spec).spec().cadence_text() != cadence.spec().cadence_text();
+        let is_retired = before.status != row.status && row.status == ScheduleStatus::Retired;
+        if is_new_cadence || is_retired {
+            self.check_forgotten(store, &before, now);
+        }
+        // A skip alone leaves a claim as it is: its slot comes before the one that is left out.
+        if before.spec != row.spec || before.status != row.status {
+            self.check_nothing_ahead(store, &row.id, now);
+        }
+    }
+
+    /// A change that forgets the slots that were due has entered all of them.
+    fn check_forgotten(&mut self, store: &dyn Store, before: &Schedule, now: Timestamp) {
+        if !matches!(before.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
+            return;
+        }
+        let Some(first) = before.next_slot.filter(|slot| *slot <= now) else { return };
+        let cadence = self.cadence(&before.spec);
+        let is_stray = cadence.prev(first) != Some(first);
+        let due = cadence.count(Timestamp::from_micros(first.as_micros() - 1), now) + u64::from(is_stray);
+        let page = Page { limit: 1_000, after: None };
+        let history = store.history(PROJECT, &before.id, &page).unwrap().unwrap_or_default();
+        let lines =
+            history.iter().filter(|line| line.run.is_none() && line.from >= first && line.until <= now);
+        let found: u64 = lines.map(|line| line.count).sum();
+        if found < due {
+            self.fail(format_args!("{found} of {due} due slots of {before:?} are on record: {history:?}"));
+        }
+        self.did(if due > 1 { "several due slots forgotten" } else { "a due slot forgotten" });
+    }
+
+    /// After a change, no run of a slot that is still to come will start by the decision before it.
+    fn check_nothing_ahead(&mut self, store: &dyn Store, id: &ScheduleId, now: Timestamp) {
+        let ahead = |run: &&Run| self.is_as_made(run) && run.slot.is_some_and(|slot| slot > now);
+        let Some(run) = self.unfinished_of(id).find(ahead) else { return };
+        // Unless a later one has its fate already, by a faster clock.
+        let page = Page { limit: 1, after: None };
+        let history = store.history(PROJECT, id, &page).unwrap().unwrap_or_default();
+        if history.first().is_none_or(|line| line.run.as_ref() == Some(&run.id)) {
+            self.fail(format_args!("{run:?} is left although its schedule was changed before its slot"));
+        }
+    }
+
+    /// A sweep throws out nothing but what is finished, old enough, and not among the newest of its schedule.
+    fn check_sweep(&mut self, store: &dyn Store, before: Timestamp, keep: u32) {
+        let gone: Vec<Run> = self
+            .runs
+            .values()
+            .filter(|run| store.run(PROJECT, &run.id).unwrap().is_none())
+            .cloned()
+            .collect();
+        for run in &gone {
+            let is_old = run.state.is_finished() && run.finished_at.is_some_and(|at| at < before);
+            let of_schedule = |other: &&Run| other.schedule_id == run.schedule_id && other.slot > run.slot;
+            let newer = self.runs.values().filter(of_schedule).count();
+            let is_kept = run.schedule_id.is_some() && run.slot.is_some() && newer < keep as usize;
+            if !is_old || is_kept {
+                self.fail(format_args!("a sweep of all before {before} but {keep} threw out {run:?}"));
+            }
+        }
+        for run in gone {
+            if let (Some(schedule), Some(slot)) = (run.schedule_id, run.slot) {
+                self.slots.remove(&(schedule.clone(), slot));
+            }
+            // A backfill of its slot is another run.
+            self.runs.remove(&run.id);
+            self.done.remove(&run.id);
+            self.ended.retain(|(id, _)| *id != run.id);
+            self.touched.remove(&run.id);
+            self.did("swept");
+        }
+        // Lines of the ledger went as well, or may have.
+        self.swept.extend(self.schedules.keys().cloned());
     }
 
     // ---- what handlers see ---------------------------------------------------------------------------------------
@@ -378,8 +563,7 @@ impl Checks {
         if current.is_none_or(|now| now.state != RunState::Running || now.token != run.token) {
             self.fail(format_args!("{} started under a claim that does not stand: {current:?}", run.id));
         }
-        let done = self.done.iter().filter(|(id, _)| *id == run.id).map(|(_, name)| Arc::clone(name));
-        let done: BTreeSet<Arc<str>> = done.collect();
+        let done = self.done.get(&run.id).cloned().unwrap_or_default();
         if *journal != done {
             self.fail(format_args!("{} was told of steps {journal:?} of {done:?}", run.id));
         }
@@ -389,9 +573,15 @@ impl Checks {
     pub fn check_step(&self, run: &RunId, token: Token, step: &Arc<str>) {
         let is_owner =
             self.runs.get(run).is_some_and(|now| now.state == RunState::Running && now.token == token);
-        if is_owner && self.done.contains(&(run.clone(), Arc::clone(step))) {
+        if is_owner && self.done.get(run).is_some_and(|done| done.contains(step)) {
             self.fail(format_args!("step {step} of {run} is done and executed again"));
         }
+    }
+
+    /// What the handler's schedule says.
+    pub fn pause_after_failures(&self, run: &Run) -> Option<u32> {
+        let row = &self.schedules.get(run.schedule_id.as_ref()?)?.row;
+        self.cadences.get(&row.spec)?.spec().pause_after_failures
     }
 
     pub fn unfinished_runs(&self) -> Vec<RunId> {
@@ -410,20 +600,23 @@ impl Checks {
     // ---- now and then --------------------------------------------------------------------------------------------
 
     /// While somebody is well, no slot is left lying. `wall` is the clock of a worker that has been well for long enough.
-    pub fn check_on_time(&self, wall: Timestamp) {
+    /// It serves these workflows.
+    pub fn check_on_time(&self, wall: Timestamp, workflows: &[&str]) {
         let patience = self.poll_us + 1_000_000;
         for known in self.schedules.values() {
             let row = &known.row;
             let is_late = |slot: Timestamp| slot.as_micros() < wall.as_micros() - patience;
             let is_settled = known.touched_at < self.truth - patience;
-            if row.status == ScheduleStatus::Active && row.next_slot.is_some_and(is_late) && is_settled {
+            let is_served = workflows.contains(&&*row.workflow);
+            let is_due = row.status == ScheduleStatus::Active && row.next_slot.is_some_and(is_late);
+            if is_served && is_due && is_settled {
                 self.fail(format_args!("nobody fires {row:?} at {wall}"));
             }
         }
     }
 
     /// A worker died holding runs at `died_at`, and somebody has been well ever since.
-    pub fn check_takeover(&self, store: &MemoryStore, worker: &WorkerId, died_at: i64) {
+    pub fn check_takeover(&self, store: &dyn Store, worker: &WorkerId, died_at: i64) {
         let is_heir = |health: &Health| health.well_since.is_some_and(|since| since <= died_at);
         if !self.workers.values().any(is_heir) {
             return;
@@ -435,7 +628,7 @@ impl Checks {
     }
 
     /// Every row is as the shadow has it: nothing changed behind the witness's back, nothing finished has moved.
-    pub fn audit(&mut self, store: &MemoryStore) {
+    pub fn audit(&mut self, store: &dyn Store) {
         let page = Page { limit: usize::MAX, after: None };
         let rows = store.runs(PROJECT, &RunFilter::default(), &page).unwrap();
         if rows.len() != self.runs.len() {
@@ -449,11 +642,13 @@ impl Checks {
         let whole: Vec<_> = self
             .schedules
             .values()
+            .filter(|known| !self.swept.contains(&known.row.id))
             .filter_map(|known| Some((known.row.clone(), known.first_slot?)))
             .collect();
         for (row, first) in whole {
             let cadence = self.cadence(&row.spec);
             let mut history = store.history(PROJECT, &row.id, &page).unwrap().unwrap_or_default();
+            history.retain(|line| line.run.as_ref().is_none_or(|run| self.fired.contains(run)));
             history.reverse();
             if let Some(pair) = history.windows(2).find(|pair| pair[0].until >= pair[1].from) {
                 self.fail(format_args!("slots of {row:?} with two fates: {pair:#?}"));
@@ -464,6 +659,33 @@ impl Checks {
             let found: u64 = history.iter().map(|line| line.count).sum();
             if found != expected && !(history.is_empty() && row.next_slot == Some(first)) {
                 self.fail(format_args!("{found} of {expected} slots of {row:?} are on record: {history:?}"));
+            }
+        }
+    }
+
+    /// What the newest version declares stands, and what only older ones declared does not.
+    pub fn check_deployment(&self, declared: &[NewSchedule]) {
+        for known in self.schedules.values().filter(|known| known.row.owner.is_some()) {
+            let row = &known.row;
+            let is_declared =
+                declared.iter().any(|new| (&new.workflow, &new.key) == (&row.workflow, &row.key));
+            let is_right = match row.status {
+                ScheduleStatus::Active | ScheduleStatus::Paused => is_declared,
+                ScheduleStatus::Retired => !is_declared,
+                ScheduleStatus::Finished => true,
+                ScheduleStatus::Broken => false,
+            };
+            if !is_right {
+                self.fail(format_args!("declared: {is_declared}, and {row:?}"));
+            }
+        }
+        for new in declared {
+            if !self
+                .schedules
+                .values()
+                .any(|known| (&known.row.key, &known.row.workflow) == (&new.key, &new.workflow))
+            {
+                self.fail(format_args!("{new:?} is declared and not there"));
             }
         }
     }
@@ -482,7 +704,7 @@ impl Checks {
 impl Witness for Checks {
     fn saw(
         &mut self,
-        store: &MemoryStore,
+        store: &dyn Store,
         command: &Command,
         outcome: &Result<Answer, Rejection>,
         now: Timestamp,
@@ -498,13 +720,11 @@ impl Witness for Checks {
             self.fenced_count += u64::from(*outcome == Err(Rejection::Fenced));
             return;
         };
-        let mut named: Vec<RunId> = Vec::new();
         match command {
             Command::Fire { worker, plan } => {
                 if let Some(after) = store.schedule(PROJECT, &plan.schedule).unwrap() {
                     self.check_fire(plan, now, &after);
                 }
-                named.extend(plan.runs.iter().map(|run| run.id.clone()));
                 if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
                     self.sign_of_life(worker);
                 }
@@ -516,35 +736,58 @@ impl Witness for Checks {
             }
             Command::RecordStep { run, token, step } => {
                 self.check_writer(run, *token);
+                self.touched.insert(run.clone());
                 if step.state == StepState::Done {
-                    self.done.insert((run.clone(), Arc::clone(&step.name)));
+                    self.done.entry(run.clone()).or_default().insert(Arc::clone(&step.name));
                 }
                 return;
             }
-            Command::EndRun { run, token, .. } => {
+            Command::EndRun { run, token, ending, pause_after_failures } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
+                if matches!(**ending, Ending::Released) {
+                    self.did("claimed ahead and given back");
+                }
+                if let (Some(most), Answer::Ended { state: RunState::Failed, .. }) =
+                    (pause_after_failures, answer)
+                {
+                    self.check_pause(store, run, *most);
+                }
             }
             Command::BuryWorker { worker, .. } => {
                 if let Answer::Count(run_count) = answer {
                     self.check_burial(worker, *run_count);
                 }
             }
-            Command::CreateRun(new) => named.push(new.id.clone()),
+            Command::CreateRun(new) => {
+                if let (Origin::Backfill, Some(schedule), Some(slot)) =
+                    (new.origin, &new.schedule_id, new.slot)
+                {
+                    self.slots.insert((schedule.clone(), slot));
+                }
+                self.did(match new.origin {
+                    Origin::Backfill => "backfilled",
+                    Origin::Child => "invoked",
+                    _ => "triggered",
+                });
+            }
             Command::RetryRun { run, .. } => {
                 self.retried_by_hand.insert(run.clone());
-                named.push(run.clone());
             }
             Command::EnterWorker(entry) => self.sign_of_life(&entry.id),
+            Command::Sweep { before, keep, .. } => self.check_sweep(store, *before, *keep),
+            Command::PatchSchedule { patch, .. } if patch.next_slot.is_some() => {
+                self.did("skipped on request")
+            }
             Command::Beat { .. }
-            | Command::Sweep { .. }
             | Command::LeaveWorker { .. }
             | Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::CancelRun { .. } => {}
         }
-        self.refresh(store, &named, command, now);
-        self.refresh_schedules(store, matches!(command, Command::Fire { .. }));
+        let concerned = self.concerned(command, answer);
+        self.refresh(store, concerned, command, now);
+        self.refresh_schedules(store, command, now);
         self.check_overlap();
     }
 }

@@ -8,8 +8,7 @@ use _polos::model::{
     WorkflowEntry,
 };
 use _polos::store::{
-    Answer, Command, DueSchedule, MemoryStore, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
-    Wake,
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use _polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -54,8 +53,10 @@ pub enum Fault {
     After,
 }
 
+/// Told the number of a read before it happens.
+pub type OnRead = Box<dyn FnMut(u64) + Send>;
+
 /// How the store misbehaves, and what it was asked.
-#[derive(Debug)]
 pub struct Trouble {
     pub rng: Rng,
     /// Per mille of commits that fail before, of commits that fail after, of reads that fail.
@@ -70,6 +71,11 @@ pub struct Trouble {
     pub failure_count: u64,
     /// Commands asked for, those that failed too; kept only where a test wants them.
     pub commands: Option<Vec<Command>>,
+    /// Reads so far, and who wants to hear of each.
+    pub read_count: u64,
+    pub on_read: Option<OnRead>,
+    /// Called before a commit.
+    pub on_commit: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl Trouble {
@@ -83,6 +89,9 @@ impl Trouble {
             scripted: VecDeque::new(),
             failure_count: 0,
             commands: None,
+            read_count: 0,
+            on_read: None,
+            on_commit: None,
         }
     }
 }
@@ -91,28 +100,37 @@ impl Trouble {
 pub trait Witness: Send {
     fn saw(
         &mut self,
-        store: &MemoryStore,
+        store: &dyn Store,
         command: &Command,
         outcome: &Result<Answer, Rejection>,
         now: Timestamp,
     );
 }
 
-/// A store in memory that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
+/// A store that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
 #[derive(Clone)]
 pub struct FaultyStore {
-    pub inner: MemoryStore,
+    pub inner: Arc<dyn Store>,
     pub trouble: Arc<Mutex<Trouble>>,
     pub witness: Option<Arc<Mutex<dyn Witness>>>,
 }
 
 impl FaultyStore {
-    pub fn new(inner: MemoryStore) -> Self {
+    pub fn new(inner: impl Store) -> Self {
+        Self::on(Arc::new(inner))
+    }
+
+    pub fn on(inner: Arc<dyn Store>) -> Self {
         Self { inner, trouble: Arc::new(Mutex::new(Trouble::none())), witness: None }
     }
 
     fn read(&self) -> Result<(), StoreError> {
         let mut trouble = self.trouble.lock();
+        trouble.read_count += 1;
+        let count = trouble.read_count;
+        if let Some(on_read) = &mut trouble.on_read {
+            on_read(count);
+        }
         let per_mille = trouble.reads;
         if trouble.is_down || trouble.rng.chance(per_mille) {
             trouble.failure_count += 1;
@@ -123,6 +141,9 @@ impl FaultyStore {
 
     fn commit_fault(&self, commands: &[Command]) -> Option<Fault> {
         let mut trouble = self.trouble.lock();
+        if let Some(on_commit) = &mut trouble.on_commit {
+            on_commit();
+        }
         if let Some(log) = &mut trouble.commands {
             log.extend_from_slice(commands);
         }
@@ -156,7 +177,7 @@ impl Store for FaultyStore {
             // One by one, so that the witness sees each by itself; nobody else can come in between.
             let outcome = self.inner.commit(std::slice::from_ref(command), now)?.remove(0);
             if let Some(witness) = &self.witness {
-                witness.lock().saw(&self.inner, command, &outcome, now);
+                witness.lock().saw(&*self.inner, command, &outcome, now);
             }
             outcomes.push(outcome);
         }
@@ -175,6 +196,17 @@ impl Store for FaultyStore {
     ) -> Result<Vec<DueSchedule>, StoreError> {
         self.read()?;
         self.inner.due(project, workflows, until, limit)
+    }
+
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.read()?;
+        self.inner.due_count(project, workflows, until, limit)
     }
 
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {

@@ -201,6 +201,35 @@ fn a_truncated_file_is_corrupt() {
     }
 }
 
+/// A rollback journal that says how many pages the file had, and holds none of them.
+fn journal(page_count: u32) -> Vec<u8> {
+    let mut bytes = vec![0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let nonce = 7_u32;
+    for number in [0, nonce, page_count, 512, 4096] {
+        bytes.extend(number.to_be_bytes());
+    }
+    bytes.resize(512, 0);
+    bytes
+}
+
+#[test]
+fn power_lost_during_creation_leaves_what_can_be_opened() {
+    let (folder, path) = place();
+    // The pages were on their way, and the first one was not the first to arrive.
+    let mut bytes = vec![0; 4096];
+    bytes.resize(12_288, 7);
+    let journal_path = folder.path().join(format!("{}-journal", path.file_name().unwrap().display()));
+    fs::write(&path, &bytes).unwrap();
+    assert!(
+        matches!(refused(&path), StoreError::Foreign { .. }),
+        "nothing says that it is an interrupted creation"
+    );
+    fs::write(&journal_path, journal(3)).unwrap();
+    assert!(matches!(refused(&path), StoreError::Foreign { .. }), "there was something before");
+    fs::write(&journal_path, journal(0)).unwrap();
+    Stage::on(&open(&path).unwrap());
+}
+
 #[test]
 fn a_log_without_its_database_is_no_new_database() {
     for bytes in [None, Some(b"")] {

@@ -67,9 +67,8 @@ fn floor(path: &Path) {
 }
 
 fn schedule(number: usize) -> NewSchedule {
-    let random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     NewSchedule {
-        id: ScheduleId::from_random(u128::from(random) << 64 | u128::from(random.rotate_left(17))),
+        id: ScheduleId::new(at(0), number as u64),
         ..new_schedule(&format!("user-{number}"), Some(at(60)))
     }
 }

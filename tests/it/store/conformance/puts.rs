@@ -1,9 +1,13 @@
 //! Creating, editing and deleting schedules.
 
-use super::super::stage::{PROJECT, Stage, at, missed, new_run, new_schedule, patch_command, spec, text};
+use super::super::stage::{
+    PROJECT, Stage, at, everything, missed, new_run, new_schedule, new_worker, patch_command, spec, text,
+};
 use super::cases;
+use _polos::calendar::Timestamp;
 use _polos::model::{
-    Admission, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    WorkerEntry,
 };
 use _polos::store::{Answer, Command, Patch, Rejection};
 
@@ -19,18 +23,25 @@ cases! {
     a_changed_policy_keeps_the_next_slot,
     a_changed_cadence_starts_from_now,
     a_changed_cadence_without_a_slot_finishes,
-    a_slot_that_was_due_when_the_cadence_changed_is_missed,
+    every_slot_that_was_due_when_the_cadence_changed_is_missed,
+    slots_on_excluded_dates_are_forgotten_as_skipped,
+    a_retirement_leaves_no_due_slot_without_a_fate,
+    what_a_broken_schedule_left_lying_is_missed,
     a_paused_schedule_stays_paused,
     a_retired_schedule_comes_back,
     a_broken_schedule_comes_back,
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
     a_change_takes_back_what_was_claimed_ahead,
+    a_slot_taken_back_and_backfilled_has_other_tokens,
     a_change_leaves_a_run_that_recorded_a_step,
     taking_back_undoes_the_last_of_several_slots_first,
     taking_back_revives_what_the_claim_had_finished,
     taking_back_lets_the_next_in_line_run,
     what_is_not_ahead_is_not_taken_back,
+    what_was_queued_ahead_is_taken_back_too,
+    what_was_tried_again_is_not_taken_back,
+    a_pause_after_failures_takes_back_too,
     a_patch_changes_what_it_names,
     a_patch_of_another_revision_is_stale,
     a_patch_of_nothing_touches_nothing,
@@ -41,7 +52,7 @@ cases! {
     a_pause_takes_back_what_was_claimed_ahead,
     deleting_cancels_what_waits,
     deleting_keeps_history,
-    a_due_slot_of_a_deleted_schedule_is_missed,
+    every_due_slot_of_a_deleted_schedule_is_missed,
     deleting_what_is_not_there_is_rejected,
     another_project_sees_nothing,
     names_are_taken_literally,
@@ -147,7 +158,7 @@ fn a_changed_policy_keeps_the_next_slot(stage: &Stage<'_>) {
     assert_eq!(stage.history(&put.id), []);
 }
 
-fn other_cadence(next: Option<_polos::calendar::Timestamp>) -> NewSchedule {
+fn other_cadence(next: Option<Timestamp>) -> NewSchedule {
     NewSchedule { spec: spec("0 9 * * *"), cadence: text("0 9 * * *|UTC"), ..new_schedule("a", next) }
 }
 
@@ -163,10 +174,74 @@ fn a_changed_cadence_without_a_slot_finishes(stage: &Stage<'_>) {
     assert_eq!(stage.put(at(30), other_cadence(None)).status, ScheduleStatus::Finished);
 }
 
-fn a_slot_that_was_due_when_the_cadence_changed_is_missed(stage: &Stage<'_>) {
-    stage.put(at(0), new_schedule("a", Some(at(60))));
-    let put = stage.put(at(60), other_cadence(Some(at(600))));
-    assert_eq!(stage.history(&put.id), [(at(60), "the schedule was changed".to_owned())]);
+/// First slot, last slot, how many and why, newest first.
+fn lines(stage: &Stage<'_>, id: &ScheduleId) -> Vec<(Timestamp, Timestamp, u64, String)> {
+    let history = stage.store.history(PROJECT, id, &everything()).unwrap().unwrap_or_default();
+    history.into_iter().map(|line| (line.from, line.until, line.count, line.reason.to_string())).collect()
+}
+
+fn every_slot_that_was_due_when_the_cadence_changed_is_missed(stage: &Stage<'_>) {
+    let why = "the schedule was changed".to_owned();
+    for (key, now, expected) in [
+        ("a", 59, vec![]),
+        ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
+        ("c", 260, vec![(at(60), at(240), 4, why.clone())]),
+    ] {
+        stage.put(at(0), new_schedule(key, Some(at(60))));
+        let put = stage.put(at(now), NewSchedule { key: text(key), ..other_cadence(Some(at(600))) });
+        assert_eq!(lines(stage, &put.id), expected);
+        let put = stage.put(at(601), NewSchedule { key: text(key), ..new_schedule(key, Some(at(660))) });
+        assert_eq!(
+            lines(stage, &put.id).len(),
+            expected.len() + 1,
+            "a slot that its cadence no longer knows"
+        );
+    }
+    // Those of a paused schedule would have been decided when it was resumed.
+    let paused = paused(stage, "d");
+    stage.put(at(125), NewSchedule { key: text("d"), ..other_cadence(Some(at(600))) });
+    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
+}
+
+fn slots_on_excluded_dates_are_forgotten_as_skipped(stage: &Stage<'_>) {
+    // The test's time begins at nine on the 15th.
+    let daily = r#"{"cron":"0 9 * * *","timezone":"Europe/Berlin","skip_dates":["2027-01-17"]}"#;
+    let day = |number: i64| at(number * 86_400);
+    let schedule = stage.put(day(0), NewSchedule { spec: text(daily), ..new_schedule("a", Some(day(1))) });
+    stage.delete(day(4), &schedule.id);
+    let why = "the schedule was deleted".to_owned();
+    let excluded = "2027-01-17 is excluded".to_owned();
+    let expected =
+        [(day(3), day(4), 2, why.clone()), (day(2), day(2), 1, excluded), (day(1), day(1), 1, why)];
+    assert_eq!(lines(stage, &schedule.id), expected);
+}
+
+fn a_retirement_leaves_no_due_slot_without_a_fate(stage: &Stage<'_>) {
+    let declared = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
+    let schedule = stage.put(at(0), declared.clone());
+    stage.ok(at(130), Command::EnterWorker(Box::new(new_worker("wkr_2"))));
+    let retired = stage.schedule(&schedule.id);
+    assert_eq!((retired.status, retired.next_slot), (ScheduleStatus::Retired, Some(at(180))));
+    let expected = [(at(60), at(120), 2, "the schedule was retired".to_owned())];
+    assert_eq!(lines(stage, &schedule.id), expected);
+    let back = WorkerEntry { declared: vec![declared], ..new_worker("wkr_3") };
+    stage.ok(at(300), Command::EnterWorker(Box::new(back)));
+    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Active);
+    stage.delete(at(301), &schedule.id);
+    assert_eq!(lines(stage, &schedule.id)[1..], expected, "once");
+}
+
+fn what_a_broken_schedule_left_lying_is_missed(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { status: Some(ScheduleStatus::Broken), ..Patch::default() };
+    stage.patch(at(61), &schedule.id, patch);
+    stage.put(at(130), new_schedule("a", Some(at(180))));
+    assert_eq!(lines(stage, &schedule.id), [(at(60), at(120), 2, "the schedule was changed".to_owned())]);
+    // One that nobody can read.
+    let spec = text("{");
+    let unread = stage.put(at(0), NewSchedule { spec, ..new_schedule("b", Some(at(60))) });
+    stage.delete(at(130), &unread.id);
+    assert_eq!(lines(stage, &unread.id), [(at(60), at(60), 1, "the schedule was deleted".to_owned())]);
 }
 
 fn paused(stage: &Stage<'_>, key: &str) -> Schedule {
@@ -179,7 +254,6 @@ fn a_paused_schedule_stays_paused(stage: &Stage<'_>) {
     paused(stage, "a");
     let put = stage.put(at(100), other_cadence(Some(at(600))));
     assert_eq!((put.status, put.next_slot), (ScheduleStatus::Paused, Some(at(600))));
-    assert_eq!(stage.history(&put.id), [], "nobody wanted its slots");
 }
 
 fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
@@ -192,7 +266,6 @@ fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
         (ScheduleStatus::Active, Some(at(120)), at(100))
     );
     assert_eq!((put.note, put.failure_count), (None, 0));
-    assert_eq!(stage.history(&put.id), [], "nobody wanted its slots");
     let patch = Patch { status: Some(status), ..Patch::default() };
     stage.patch(at(101), &id("a"), patch);
     assert_eq!(stage.put(at(102), new_schedule("a", None)).status, ScheduleStatus::Finished);
@@ -200,6 +273,7 @@ fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
 
 fn a_retired_schedule_comes_back(stage: &Stage<'_>) {
     comes_back(stage, ScheduleStatus::Retired);
+    assert_eq!(stage.history(&id("a")), [], "nobody wanted its slots");
 }
 
 fn a_broken_schedule_comes_back(stage: &Stage<'_>) {
@@ -232,6 +306,18 @@ fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
     assert_eq!(stage.run(&run).input, Some(text("1")));
     // Whoever lost the claim still has its token.
     assert_eq!(stage.store.claims_stand(&[(run, _polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_slot_taken_back_and_backfilled_has_other_tokens(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let given_out = stage.run(&run).token;
+    stage.put(at(59), other_cadence(Some(at(600))));
+    // Its worker sleeps; meanwhile the slot passes, and somebody wants it after all.
+    stage.create(at(70), backfill(&schedule, at(60)));
+    stage.claim(at(70));
+    assert_eq!(stage.state(&run), RunState::Running);
+    assert_eq!(stage.store.claims_stand(&[(run, given_out)]).unwrap(), [false]);
 }
 
 fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
@@ -280,7 +366,7 @@ fn taking_back_lets_the_next_in_line_run(stage: &Stage<'_>) {
     assert_eq!(stage.state(&behind), RunState::Queued);
 }
 
-fn backfill(schedule: &Schedule, slot: _polos::calendar::Timestamp) -> NewRun {
+fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
     let id = RunId::of_slot(&schedule.id, slot);
     NewRun {
         schedule_id: Some(schedule.id.clone()),
@@ -299,6 +385,52 @@ fn what_is_not_ahead_is_not_taken_back(stage: &Stage<'_>) {
     stage.claim(at(60));
     stage.put(at(60), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
     assert_eq!((stage.state(&run), stage.state(&by_hand)), (RunState::Running, RunState::Running));
+}
+
+fn what_was_queued_ahead_is_taken_back_too(stage: &Stage<'_>) {
+    let paused = || Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    for (key, admission) in [("a", Admission::Queue), ("b", Admission::Behind)] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        let before = stage.create(at(59), backfill(&schedule, at(30)));
+        let run = stage.fire(at(59), &schedule, at(60), admission);
+        let patched = stage.patch(at(59), &schedule.id, paused());
+        assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
+        assert_eq!(stage.find_run(&run), None, "a paused schedule starts nothing");
+        assert_eq!(stage.state(&before), RunState::Queued);
+    }
+    let schedule = stage.put(at(0), new_schedule("c", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Queue);
+    stage.patch(at(60), &schedule.id, paused());
+    assert_eq!(stage.state(&run), RunState::Queued, "its slot has come");
+}
+
+fn what_was_tried_again_is_not_taken_back(stage: &Stage<'_>) {
+    // By a clock that was a minute faster than that of the edit.
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.end(at(61), &run, Ending::Failed { error: text("{}"), retry_at: Some(at(70)) });
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    stage.patch(at(10), &schedule.id, patch);
+    assert_eq!(stage.state(&run), RunState::Queued);
+}
+
+fn a_pause_after_failures_takes_back_too(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let failing = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let ahead = stage.fire(at(119), &schedule, at(120), Admission::Claim);
+    let token = stage.run(&failing).token;
+    let ending = Command::EndRun {
+        run: failing.clone(),
+        token,
+        ending: Box::new(super::super::stage::failed()),
+        pause_after_failures: Some(1),
+    };
+    stage.ok(at(119), ending);
+    let schedule = stage.schedule(&schedule.id);
+    assert_eq!((schedule.status, schedule.next_slot), (ScheduleStatus::Paused, Some(at(120))));
+    assert_eq!((schedule.run_count, schedule.last_slot), (1, Some(at(60))));
+    assert_eq!(stage.find_run(&ahead), None, "it would start in a paused schedule");
+    assert_eq!(stage.state(&failing), RunState::Failed);
 }
 
 fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
@@ -411,16 +543,20 @@ fn deleting_keeps_history(stage: &Stage<'_>) {
     assert_eq!(stage.put(at(62), again).id, ScheduleId::from("sch_again"), "the key is free");
 }
 
-fn a_due_slot_of_a_deleted_schedule_is_missed(stage: &Stage<'_>) {
-    for (key, now, expected) in [("a", 59, vec![]), ("b", 60, vec![at(60)])] {
+fn every_due_slot_of_a_deleted_schedule_is_missed(stage: &Stage<'_>) {
+    let why = "the schedule was deleted".to_owned();
+    for (key, now, expected) in [
+        ("a", 59, vec![]),
+        ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
+        ("c", 3_659, vec![(at(60), at(3_600), 60, why.clone())]),
+    ] {
         let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
         stage.delete(at(now), &schedule.id);
-        let history: Vec<_> = stage.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
-        assert_eq!(history, expected);
+        assert_eq!(lines(stage, &schedule.id), expected);
     }
-    let paused = paused(stage, "c");
-    stage.delete(at(60), &paused.id);
-    assert_eq!(stage.history(&paused.id), [(at(60), "the schedule was deleted".to_owned())]);
+    let paused = paused(stage, "d");
+    stage.delete(at(120), &paused.id);
+    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
 }
 
 fn deleting_what_is_not_there_is_rejected(stage: &Stage<'_>) {

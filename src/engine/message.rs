@@ -1,0 +1,89 @@
+//! What an engine is told.
+
+use crate::model::{RunId, Token};
+use crate::store::{Answer, Command, Rejection};
+use std::time::Duration;
+
+/// What the application and the writing thread tell the engine.
+#[derive(Debug)]
+pub enum Message {
+    /// A handler has ended: its place is free, its ending is on the way to the store.
+    Returned {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
+    /// The ending of a run is durable, or was refused because the claim is lost.
+    Settled {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+        /// Whether the store knew the claim.
+        is_accepted: bool,
+        /// Whether there may be more to claim because of it: the run again, one behind it, its parent.
+        leaves_work: bool,
+    },
+    /// A step was refused because the claim is lost.
+    Fenced {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
+    /// A schedule or a run was added in this process.
+    Added,
+    /// Something else was changed in this process.
+    Changed,
+    /// Ring timer `id` after `delay`.
+    SetTimer {
+        /// Chosen by the sender.
+        id: u64,
+        /// From now.
+        delay: Duration,
+    },
+    /// Take no more work; what runs goes on.
+    Drain,
+    /// Sign out, giving back whatever is held, and stop.
+    Leave,
+}
+
+impl Message {
+    /// Of a command that was committed in this process, if it may have changed what engines have to do next. What an
+    /// engine does itself, it knows.
+    pub fn news_of(command: &Command) -> Option<Self> {
+        match command {
+            Command::PutSchedules(_) | Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
+            Command::PatchSchedule { .. }
+            | Command::DeleteSchedule { .. }
+            | Command::CancelRun { .. }
+            | Command::BuryWorker { .. }
+            | Command::LeaveWorker { .. } => Some(Self::Changed),
+            Command::EnterWorker(_)
+            | Command::Beat { .. }
+            | Command::Fire { .. }
+            | Command::ClaimRuns { .. }
+            | Command::RecordStep { .. }
+            | Command::EndRun { .. }
+            | Command::Sweep { .. } => None,
+        }
+    }
+
+    /// Of what became of the end of a run; `outcome` is `None` where the store could not be asked.
+    pub fn settled(
+        run: RunId,
+        token: Token,
+        is_skipped: bool,
+        outcome: Option<&Result<Answer, Rejection>>,
+    ) -> Self {
+        match outcome {
+            Some(Ok(Answer::Ended { state, released })) => {
+                // A slot that was skipped may give its schedule another one.
+                let leaves_work = is_skipped || *released || !state.is_finished();
+                Self::Settled { run, token, is_accepted: true, leaves_work }
+            }
+            _ => Self::Settled { run, token, is_accepted: false, leaves_work: true },
+        }
+    }
+}

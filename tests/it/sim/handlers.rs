@@ -1,0 +1,318 @@
+//! The application: handlers that are entered, record steps, sleep, wait for children, fail, hang and end.
+
+use super::checks::PROJECT;
+use super::faults::Rng;
+use super::world::{DAY, Event, MINUTE, MS, RETRY_MAX, SECOND, WORKFLOWS, World};
+use _polos::calendar::Timestamp;
+use _polos::engine::{Message, StopReason};
+use _polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
+use _polos::plan::Backoff;
+use _polos::store::{Answer, Command, Rejection, Store};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A handler under way.
+pub struct Task {
+    pub run: Run,
+    pub doing: Doing,
+    /// Steps on record.
+    pub steps: BTreeMap<Arc<str>, StepRecord>,
+    pub kind: Kind,
+    pub stop: Option<StopReason>,
+    pub is_deaf: bool,
+}
+
+impl Task {
+    fn is_done(&self, step: &str) -> bool {
+        self.steps.get(step).is_some_and(|step| step.state == StepState::Done)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Doing {
+    Deciding,
+    Stepping(u32),
+    /// Writes something, and goes on when it is durable.
+    Recording(Box<Command>),
+    Ending(Box<Command>),
+    Hanging,
+}
+
+/// What a handler is like; always the same for one attempt of one run.
+#[derive(Copy, Clone, Debug)]
+pub enum Kind {
+    /// So many steps, each about so long.
+    Steps(u32, i64),
+    /// A step, then an error.
+    Failing,
+    /// A step, then a durable sleep, then another.
+    Sleeping(i64),
+    /// A step, then a run of another workflow, then another step.
+    Invoking(&'static str),
+    /// Until it is stopped.
+    Hanging,
+}
+
+impl World {
+    pub fn enter_handler(&mut self, machine: usize, claimed: ClaimedRun, wall: Timestamp) {
+        let ClaimedRun { run, journal } = claimed;
+        let is_done = |step: &&StepRecord| step.state == StepState::Done;
+        let done = journal.iter().filter(is_done).map(|step| Arc::clone(&step.name)).collect();
+        {
+            let mut checks = self.checks.lock();
+            checks.note(format_args!("machine {machine} starts {} under {}", run.id, run.token.0));
+            checks.check_start(&run, &done, wall);
+        }
+        let steps = journal.into_iter().map(|step| (Arc::clone(&step.name), step)).collect();
+        let (kind, is_deaf) = character(&run);
+        let task = Task { run, doing: Doing::Deciding, steps, kind, stop: None, is_deaf };
+        self.sequence += 1;
+        let number = self.sequence;
+        self.machines[machine].tasks.insert(number, task);
+        let delay = self.rng.range(0, 5 * MS);
+        self.after(delay, Event::Go { machine, task: number });
+    }
+
+    pub fn go(&mut self, machine: usize, number: u64) {
+        let Some(mut task) = self.machines[machine].tasks.remove(&number) else { return };
+        let wall = self.machines[machine].clock.now(self.truth).wall;
+        let mut wait = 0;
+        let mut is_over = false;
+        let doing = std::mem::replace(&mut task.doing, Doing::Deciding);
+        task.doing = match doing {
+            Doing::Recording(command) => match self.commit(machine, &command) {
+                None => {
+                    wait = self.rng.range(20 * MS, SECOND);
+                    Doing::Recording(command)
+                }
+                // The child that was created, now or when this was done before: which one is kept.
+                Some(Ok(Answer::Created { run, .. })) => {
+                    record(&task, "child", StepState::Sleeping, Some(run.as_str()), wall)
+                }
+                Some(Ok(_)) => {
+                    if let Command::RecordStep { step, .. } = *command {
+                        task.steps.insert(Arc::clone(&step.name), step);
+                    }
+                    Doing::Deciding
+                }
+                Some(Err(_)) => {
+                    is_over = true;
+                    self.hear(machine, Message::Fenced { run: task.run.id.clone(), token: task.run.token });
+                    Doing::Deciding
+                }
+            },
+            Doing::Ending(command) => match self.commit(machine, &command) {
+                None => {
+                    wait = self.rng.range(20 * MS, SECOND);
+                    Doing::Ending(command)
+                }
+                Some(outcome) => {
+                    is_over = true;
+                    let (run, token) = (task.run.id.clone(), task.run.token);
+                    let is_skipped = matches!(
+                        &*command,
+                        Command::EndRun { ending, .. } if matches!(**ending, Ending::Skipped { .. })
+                    );
+                    self.hear(machine, Message::settled(run, token, is_skipped, Some(&outcome)));
+                    Doing::Deciding
+                }
+            },
+            Doing::Deciding | Doing::Hanging | Doing::Stepping(_) => {
+                let (doing, delay) = self.decide(machine, &task, &doing, wall);
+                wait = delay;
+                if matches!(doing, Doing::Ending(_)) {
+                    let (run, token) = (task.run.id.clone(), task.run.token);
+                    self.hear(machine, Message::Returned { run, token });
+                }
+                doing
+            }
+        };
+        if is_over {
+            return;
+        }
+        if !matches!(task.doing, Doing::Hanging) {
+            self.after(wait, Event::Go { machine, task: number });
+        }
+        self.machines[machine].tasks.insert(number, task);
+    }
+
+    /// What the handler does next, and how long that takes.
+    fn decide(&mut self, machine: usize, task: &Task, doing: &Doing, wall: Timestamp) -> (Doing, i64) {
+        let is_waking = matches!(doing, Doing::Hanging);
+        let must_stop = task.stop.is_some() && (!task.is_deaf || is_waking || self.rng.chance(300));
+        if must_stop {
+            let ending = match task.stop {
+                Some(StopReason::TimedOut) => failure(task, wall),
+                _ => Ending::Cancelled { error: None },
+            };
+            return (self.end(task, ending), self.rng.range(0, 2 * SECOND));
+        }
+        if let Doing::Stepping(step) = doing {
+            return (record(task, &format!("s{step}"), StepState::Done, Some("1"), wall), 0);
+        }
+        let (steps, length) = match task.kind {
+            Kind::Steps(steps, length) => (steps, length),
+            Kind::Failing => (1, SECOND),
+            Kind::Sleeping(_) | Kind::Invoking(_) => (2, 500 * MS),
+            Kind::Hanging => return (Doing::Hanging, 0),
+        };
+        if task.is_done("s0") {
+            let between = match task.kind {
+                Kind::Sleeping(sleep) if !task.is_done("sleep") => Some(self.sleep(task, sleep, wall)),
+                Kind::Invoking(workflow) if !task.is_done("child") => {
+                    Some(self.invoke(machine, task, workflow, wall))
+                }
+                _ => None,
+            };
+            if let Some(doing) = between {
+                // A question that the store did not answer is asked again.
+                return (doing.clone(), if matches!(doing, Doing::Deciding) { SECOND } else { 0 });
+            }
+        }
+        match (0..steps).find(|step| !task.is_done(&format!("s{step}"))) {
+            Some(step) => {
+                let name: Arc<str> = format!("s{step}").into();
+                self.checks.lock().check_step(&task.run.id, task.run.token, &name);
+                let delay = self.rng.range(length / 2, length);
+                (Doing::Stepping(step), delay)
+            }
+            None if matches!(task.kind, Kind::Failing) => (self.end(task, failure(task, wall)), 0),
+            None => {
+                let result = Some(format!("\"{}\"", task.run.id).as_str().into());
+                (self.end(task, Ending::Succeeded { result }), self.rng.range(0, 10 * MS))
+            }
+        }
+    }
+
+    fn sleep(&self, task: &Task, sleep: i64, wall: Timestamp) -> Doing {
+        // Asleep once, the run comes back when its time has come.
+        let is_over = task.run.started_at.is_some_and(|at| at.as_micros() + sleep < wall.as_micros());
+        if task.run.token.0 > 1 && is_over {
+            return record(task, "sleep", StepState::Done, Some("1"), wall);
+        }
+        let wakes_at = Timestamp::from_micros(wall.as_micros() + sleep);
+        self.end(task, Ending::Parked { wakes_at })
+    }
+
+    /// Starts a child once, notes which, and waits until it has ended.
+    fn invoke(&mut self, machine: usize, task: &Task, workflow: &str, wall: Timestamp) -> Doing {
+        let attempt = task.run.attempt;
+        let record_of_child = task.steps.get("child");
+        let child = match record_of_child {
+            Some(step) if step.state == StepState::Sleeping => step.result.as_deref(),
+            Some(step) if step.state == StepState::Failed && step.run_attempt == attempt => {
+                return self.end(task, failure(task, wall));
+            }
+            Some(_) | None => None,
+        };
+        let Some(child) = child else {
+            let id = RunId::new(wall, self.rng.bits());
+            let key = format!("{}:child:{attempt}", task.run.id);
+            return Doing::Recording(Box::new(Command::CreateRun(Box::new(NewRun {
+                id,
+                project: PROJECT.into(),
+                workflow: workflow.into(),
+                key: "global".into(),
+                schedule_id: None,
+                slot: None,
+                last_slot: None,
+                upcoming: None,
+                timezone: "UTC".into(),
+                origin: Origin::Child,
+                payload: None,
+                input: None,
+                available_at: wall,
+                behind: false,
+                parent: Some(task.run.id.clone()),
+                idempotency_key: Some(key.into()),
+            }))));
+        };
+        match self.machines[machine].store.run(PROJECT, &child.into()) {
+            Ok(Some(run)) if run.state == RunState::Succeeded => {
+                record(task, "child", StepState::Done, run.result.as_deref(), wall)
+            }
+            Ok(Some(run)) if run.state.is_finished() => record(task, "child", StepState::Failed, None, wall),
+            // Swept out: it ended a retention ago.
+            Ok(None) => record(task, "child", StepState::Failed, None, wall),
+            // Nothing but its end wakes us in time.
+            Ok(Some(_)) => {
+                let wakes_at = Timestamp::from_micros(wall.as_micros() + DAY);
+                self.end(task, Ending::Parked { wakes_at })
+            }
+            Err(_) => Doing::Deciding,
+        }
+    }
+
+    fn end(&self, task: &Task, ending: Ending) -> Doing {
+        let command = Command::EndRun {
+            run: task.run.id.clone(),
+            token: task.run.token,
+            ending: Box::new(ending),
+            pause_after_failures: self.checks.lock().pause_after_failures(&task.run),
+        };
+        Doing::Ending(Box::new(command))
+    }
+
+    /// As the writing thread does: `None` when the store was in trouble and it must be sent again.
+    fn commit(&mut self, machine: usize, command: &Command) -> Option<Result<Answer, Rejection>> {
+        let it = &self.machines[machine];
+        let wall = it.clock.now(self.truth).wall;
+        let outcome = it.store.commit(std::slice::from_ref(command), wall).ok()?.remove(0);
+        match &outcome {
+            Ok(_) | Err(Rejection::Fenced) => {}
+            Err(rejection) => self.checks.lock().fail(format_args!("{command:?} was refused: {rejection}")),
+        }
+        if outcome.is_ok() && matches!(command, Command::CreateRun(_)) {
+            // The engine of this process hears of it.
+            self.hear(machine, Message::Changed);
+        }
+        Some(outcome)
+    }
+}
+
+/// What the handler of this attempt is like, and whether it is slow to hear that it should stop.
+fn character(run: &Run) -> (Kind, bool) {
+    let mut seed = u64::from(run.attempt);
+    for byte in run.id.as_str().bytes() {
+        seed = (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let mut rng = Rng(seed);
+    let kind = match rng.range(0, 99) {
+        0..=36 => Kind::Steps(0, 0),
+        37..=63 => Kind::Steps(u32::try_from(rng.range(1, 4)).unwrap(), rng.range(100 * MS, 6 * SECOND)),
+        // Outlives the lease.
+        64..=73 => Kind::Steps(u32::try_from(rng.range(1, 2)).unwrap(), rng.range(18 * SECOND, 50 * SECOND)),
+        74..=82 => Kind::Failing,
+        83..=88 => Kind::Sleeping(rng.range(SECOND, 40 * SECOND)),
+        // Children have none of their own, so that it ends.
+        89..=95 if run.parent.is_none() => {
+            Kind::Invoking(WORKFLOWS[usize::try_from(rng.range(0, 2)).unwrap()])
+        }
+        89..=95 => Kind::Steps(1, SECOND),
+        _ => Kind::Hanging,
+    };
+    (kind, rng.chance(200))
+}
+
+fn failure(task: &Task, wall: Timestamp) -> Ending {
+    let backoff = Backoff { initial_us: SECOND, factor: 2.0, maximum_us: MINUTE, jitter: 0.1 };
+    let may_retry = task.run.attempt <= RETRY_MAX;
+    let retry_at = may_retry.then(|| backoff.retry_at(task.run.id.as_str(), task.run.attempt, wall));
+    Ending::Failed { error: "{}".into(), retry_at }
+}
+
+fn record(task: &Task, name: &str, state: StepState, result: Option<&str>, wall: Timestamp) -> Doing {
+    let step = StepRecord {
+        name: name.into(),
+        state,
+        attempt: 1,
+        run_attempt: task.run.attempt,
+        result: Some(result.unwrap_or("null").into()),
+        error: None,
+        wakes_at: None,
+        started_at: wall,
+        finished_at: wall,
+    };
+    let command = Command::RecordStep { run: task.run.id.clone(), token: task.run.token, step };
+    Doing::Recording(Box::new(command))
+}

@@ -1,0 +1,290 @@
+"""Faults of processes: killed, stopped, suspended, blocked, ended in every way."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+from harness import LATE, SECOND, Bench, check_takeover, held, now, until
+
+from polos import runs
+
+
+def f1(bench: Bench) -> None:
+    """kill -9 at random points, and a restart on the same file."""
+    first = bench.start().ready()
+    bench.create_digests()
+    first.kill()
+    for _ in range(bench.times(500)):
+        life = bench.start()
+        delay = bench.random.uniform(0.005, 1.5)
+        deadline = time.monotonic() + delay
+        bench.invoke()
+        if bench.random.random() < 0.1:
+            bench.create_digests(1)
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        life.kill()
+        bench.injections += 1
+    bench.finish()
+
+
+def f4(bench: Bench) -> None:
+    """Two to four workers on one file, of which a random one is killed and replaced."""
+    lease = 2.0
+    workers = [bench.start("--lease", lease).ready()]
+    bench.create_digests()
+    for _ in range(bench.times(100, 10)):
+        while len(workers) < bench.random.randint(2, 4):
+            workers.append(bench.start("--lease", lease))
+        bench.invoke()
+        time.sleep(bench.random.uniform(0.05, 1.0))
+        workers.pop(bench.random.randrange(len(workers))).kill()
+        bench.injections += 1
+    bench.finish(lease)
+
+
+def f6(bench: Bench) -> None:
+    """A worker dies in a step; one that lives takes over when the lease is over."""
+    for number in range(bench.times(25)):
+        lease = (1.0, 2.0, 3.0)[number % 3]
+        life, job = held(bench, "--lease", lease, "--hold", 60)
+        other = bench.start("--lease", lease).ready()
+        time.sleep(bench.random.uniform(0.5, 1.5) * lease)
+        died = time.time()
+        life.kill()
+        # It beat at most a third of a lease before it died.
+        check_takeover(bench, job, died, lease * 2 / 3 - 0.1, lease + 1)
+        other.term()
+        bench.injections += 1
+    bench.finish()
+
+
+def f7(bench: Bench) -> None:
+    """A worker is stopped for three leases and comes back, when another has its runs."""
+    lease = 1.0
+    number = 0
+    while bench.injections - bench.locked < bench.times(25):
+        number += 1
+        is_sync = number % 2 == 1
+        # Async: asleep in the step when it is stopped, cancelled when it is back. Sync: the
+        # thread can't be cancelled, and comes back with a result.
+        options = ("--hold", 2.0, "--sync") if is_sync else ("--hold", 2.0)
+        life, job = held(bench, "--lease", lease, *options)
+        other = bench.start("--lease", lease).ready()
+        stopped = time.time()
+        life.signal(signal.SIGSTOP)
+        if not bench.sql("SELECT 1", patience=lease):
+            # Stopped in the middle of a commit: it holds SQLite's lock, and everybody has to wait
+            # until it is back. Nobody can have taken over, so the run ends where it began.
+            time.sleep(2 * lease)
+            life.signal(signal.SIGCONT)
+            bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
+            bench.locked += 1
+            bench.injections += 1
+            other.term()
+            life.term()
+            continue
+        time.sleep(3 * lease)
+        check_takeover(bench, job, stopped, lease * 2 / 3 - 0.1, lease + 1)
+        result = runs.sync.get(bench.client, job).result
+        life.signal(signal.SIGCONT)
+
+        def comes_back(pid: int = life.pid, job: str = job) -> bool:
+            lines = [*bench.lines("after", job, "b"), *bench.lines("cancelled", job, "b")]
+            return any(line.pid == pid for line in lines)
+
+        verdict = bench.verdict
+        verdict.expect("I5", until(comes_back, 10), f"{job}: its step isn't heard of again")
+        # A worker that is told that its runs are gone signs in anew, and works.
+        second = bench.invoke()
+        bench.succeeds(second)
+        verdict.expect("I5", runs.sync.get(bench.client, job).result == result, f"{job}: rewritten")
+        late = [line for line in bench.lines("ack", job, "b") if line.pid == life.pid]
+        verdict.expect("I5", not late, f"{job}: its late result was accepted: {late}")
+        verdict.expect("I7", life.is_alive() and other.is_alive(), "a worker has died")
+        other.term()
+        # Alone again, it must do the work.
+        third = bench.invoke()
+        bench.succeeds(third)
+        verdict.expect("I7", bench.status(third) == "succeeded", "back, and doesn't work")
+        life.term()
+        bench.injections += 1
+    bench.finish()
+
+
+def f7b(bench: Bench) -> None:
+    """As F7, and always suspended between two steps: back, it must not begin what is done."""
+    lease = 1.0
+    while bench.injections - bench.locked < bench.times(25):
+        life, job = held(bench, "--lease", lease, "--hold", 1.0, "--stop")
+        other = bench.start("--lease", lease).ready()
+        bench.verdict.expect("I4", bench.hears("ack", job, "b"), f"{job}: step b isn't recorded")
+        life.stands_still()
+        if bench.sql("SELECT 1", patience=lease):
+            bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: not taken over")
+        else:
+            # Another thread of it was in the middle of a commit, and holds SQLite's lock.
+            bench.locked += 1
+        life.signal(signal.SIGCONT)
+        bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
+        bench.succeeds(bench.invoke())
+        other.term()
+        life.kill()
+        bench.injections += 1
+    bench.finish()
+
+
+def f8(bench: Bench) -> None:
+    """All processes stand still for many periods: one run for the newest slot, no burst."""
+    lease = 2.0
+    workers = [bench.start("--lease", lease).ready() for _ in range(2)]
+    bench.create_digests()
+    pauses = []
+    for _ in range(bench.times(5, 1)):
+        time.sleep(bench.random.uniform(2.0, 3.0))
+        for life in workers:
+            life.stop()
+        stopped = now()
+        time.sleep(bench.random.uniform(6.0, 6.0 + 60.0 * bench.scale))
+        continued = now()
+        for life in workers:
+            life.signal(signal.SIGCONT)
+        pauses.append((stopped, continued))
+        bench.injections += 1
+        time.sleep(3.0)
+    found, ledgers = bench.finish(lease)
+    for stopped, continued in pauses:
+        # Slots that were surely not served before, and surely late after.
+        for schedule, entries in ledgers.items():
+            ran = [
+                e
+                for e in entries
+                if e.status == "ran" and stopped + SECOND < e.timestamp < continued - SECOND / 4
+            ]
+            bench.verdict.expect("I1", len(ran) <= 1, f"{schedule}: {len(ran)} catch-up runs")
+            created = [
+                run
+                for run in found
+                if run.schedule_id == schedule
+                and continued <= run.created_at < continued + 2 * SECOND
+            ]
+            # A buffered one, the late one, and those of the next two seconds.
+            text = f"{schedule}: a burst of {len(created)} runs"
+            bench.verdict.expect("I1", len(created) <= 4, text)
+
+
+def f24(bench: Bench) -> None:
+    """A handler blocks the event loop for three leases."""
+    lease = 1.0
+    for _ in range(bench.times(25, 1)):
+        life = bench.start("--lease", lease, "--block", 3 * lease).ready()
+        if not bench.digests:
+            bench.create_digests()
+        time.sleep(1.0)
+        job = bench.invoke("blocker")
+        begun = bench.hears("before", job, "block")
+        bench.verdict.expect("I4", begun, f"{job} doesn't begin")
+        since = now()
+        time.sleep(1.2 * lease)
+        alone = now()
+        other = bench.start("--lease", lease, "--block", 3 * lease).ready()
+        bench.hears("after", job, "block")
+        bench.succeeds(job)
+        count = len(bench.lines("before", job, "block"))
+        bench.verdict.expect("I5", count == 1, f"{job}: executed {count} times")
+        # While it was alone and its loop blocked, each schedule had its runs created in time.
+        for run in runs.sync.list(bench.client, since=since - LATE, limit=None):
+            if run.timestamp is None or not since < run.timestamp < alone:
+                continue
+            late = run.created_at - run.timestamp
+            bench.verdict.expect("I1", late < SECOND, f"{run.id} was created {late} late")
+        said = life.errors.read_text()
+        bench.verdict.expect("I12", "blocker" in said, "nobody was warned")
+        bench.injections += 1
+        life.term()
+        other.term()
+    bench.finish()
+
+
+# How the worker program can end, and its return code then.
+EXITS = {
+    "return": 0,
+    "raise": 1,
+    "leave": 0,
+    "sys-exit": 3,
+    "os-exit": 4,
+    "loop-stop": 1,
+    "atexit": 0,
+    "atexit-close": 0,
+    "daemon-thread": 0,
+}
+
+
+def f40(bench: Bench) -> None:
+    """The program ends, in many ways, while runs are under way."""
+    names = list(EXITS)
+    for number in range(bench.times(500, len(names) * 2)):
+        name = names[number % len(names)]
+        is_sync = ("--sync",) if number // len(names) % 2 else ()
+        life = bench.start("--exit", name, "--drain", 0.3, "--hold", 60, *is_sync).ready()
+        job = bench.invoke()
+        bench.hears("before", job, "b", 10)
+        begun = time.monotonic()
+        life.tell()
+        life.ends(EXITS[name], patience=20)
+        took = time.monotonic() - begun
+        bench.verdict.expect("I11", took < 5, f"{name} {is_sync}: it took {took:.1f} s to end")
+        bench.injections += 1
+    bench.finish()
+
+
+def f41(bench: Bench) -> None:
+    """SIGTERM: while a handler hangs, while one finishes, and during the start."""
+    lease = 15.0
+    for _ in range(bench.times(25, 1)):
+        # Hangs: drained for a while, then released, and taken over without waiting for the lease.
+        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
+        other = bench.start("--lease", lease).ready()
+        sent = time.time()
+        took = life.term()
+        bench.verdict.expect("I11", took < 4, f"draining took {took:.1f} s")
+        check_takeover(bench, job, sent, 0.4, took + 2)
+        other.term()
+        # Finishes in its grace time, where it began.
+        life, job = held(bench, "--lease", lease, "--hold", 1)
+        life.term()
+        begun = bench.lines("before", job, "b")
+        bench.verdict.expect("I11", len(begun) == 1, f"{job}: began {len(begun)} times")
+        bench.verdict.expect("I11", bench.status(job) != "running", f"{job} was left as it was")
+        # A second signal waits no longer.
+        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
+        life.signal(signal.SIGTERM)
+        time.sleep(bench.random.uniform(0.2, 0.6))
+        took = life.term()
+        bench.verdict.expect("I11", took < 4, f"the second signal took {took:.1f} s")
+        bench.injections += 4
+        # At any moment of the start.
+        for _ in range(3):
+            life = bench.start()
+            time.sleep(bench.random.uniform(0.0, 0.6))
+            life.signal(signal.SIGTERM)
+            # Before Python has come to the handler, the signal's own effect.
+            code = life.ends(0, -signal.SIGTERM)
+            text = "it had begun to work, and was killed by the signal"
+            bench.verdict.expect("I11", code == 0 or not life.said_ready(), text)
+            bench.injections += 1
+    bench.finish()
+
+
+FAULTS: dict[str, Callable[[Bench], None]] = {
+    "F1": f1,
+    "F4": f4,
+    "F6": f6,
+    "F7": f7,
+    "F7b": f7b,
+    "F8": f8,
+    "F24": f24,
+    "F40": f40,
+    "F41": f41,
+}
