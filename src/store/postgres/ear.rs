@@ -9,10 +9,11 @@ use super::failure::Trouble;
 use super::link::{Link, Session};
 use super::rows::{Args, Columns};
 use crate::calendar::Timestamp;
-use crate::store::StoreError;
+use crate::model::Admission;
+use crate::store::{Answer, Command, Rejection, StoreError};
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -76,9 +77,10 @@ impl Ear {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Others shall hear that something was committed here.
-    pub fn tell_others(&self) {
-        if !self.shared.has_news.swap(true, Ordering::AcqRel) {
+    /// Others shall hear of it, if there is something in it for them.
+    pub fn tell_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
+        let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| is_news(command, outcome));
+        if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
             self.shared.wake.notify_one();
         }
     }
@@ -142,9 +144,13 @@ impl Shared {
 
     fn connect(&self) -> Result<Link, Trouble> {
         let listener = Arc::clone(&self.listener);
-        // Our own notifications come back with the answer to `NOTIFY`; one look too many does no harm.
+        // Our own notifications come back with the answer to `NOTIFY`.
+        let own = Arc::new(AtomicI32::new(0));
+        let own_process = Arc::clone(&own);
         let hearer = Box::new(move |message| {
-            if let AsyncMessage::Notification(_) = message {
+            if let AsyncMessage::Notification(heard) = message
+                && heard.process_id() != own_process.load(Ordering::Acquire)
+            {
                 listener.hears_of_change();
             }
         });
@@ -152,6 +158,7 @@ impl Shared {
             let marked = self.address.with_setting(MARK, "1");
             match Link::open(&marked, Some(hearer)) {
                 Ok(link) if link.with(is_marked)? => {
+                    own.store(link.with(process_id)?, Ordering::Release);
                     let channel = channel(&self.address);
                     link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
                     return Ok(link);
@@ -180,6 +187,38 @@ async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
         Some(row) => Columns::of(row).flag()?,
         None => false,
     })
+}
+
+/// Who we are to the server.
+async fn process_id(session: Session<'_>) -> Result<i32, Trouble> {
+    let rows = session.query("SELECT pg_backend_pid()", Args::default()).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
+}
+
+/// Whether other processes have something to do, or to see, because of it. What is recorded of runs under way concerns
+/// nobody else.
+fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
+    let Ok(answer) = outcome else { return false };
+    match command {
+        Command::PutSchedules(_)
+        | Command::PatchSchedule { .. }
+        | Command::DeleteSchedule { .. }
+        | Command::CreateRun(_)
+        | Command::CancelRun { .. }
+        | Command::RetryRun { .. }
+        | Command::BuryWorker { .. }
+        | Command::LeaveWorker { .. } => true,
+        // What the worker had no room for is for others.
+        Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
+        Command::EndRun { .. } => {
+            matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
+        }
+        Command::EnterWorker(_)
+        | Command::Beat { .. }
+        | Command::ClaimRuns { .. }
+        | Command::RecordStep { .. }
+        | Command::Sweep { .. } => false,
+    }
 }
 
 /// One for each schema: notifications go to all of a database. Names are cut at 63 bytes, the same on both sides.

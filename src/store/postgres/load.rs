@@ -281,6 +281,10 @@ fn edited<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Vec<String> {
     add_ids(&mut ids, needs.edited.iter().copied(), args);
     ids.extend(edited_by_key(needs, args));
     ids.extend(edited_by_owner(needs, args));
+    if !needs.pausing.is_empty() {
+        let runs = args.texts(needs.pausing.iter().copied());
+        ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
+    }
     ids
 }
 
@@ -318,12 +322,12 @@ fn runs<'c>(needs: &Needs<'c>, now: Timestamp) -> Option<Statement<'c>> {
         ));
     }
     if !edited.is_empty() {
-        // The newest slot whose fate is decided.
+        // The newest slot whose fate is decided; unfinished ones are there anyway.
         let now = args.int(now.as_micros());
         ids.push(format!(
             "SELECT n.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
              WHERE r.schedule_id = s.id AND r.slot IS NOT NULL AND r.origin = 'schedule' \
-             AND NOT (r.state = 'running' AND r.slot > ${now}) ORDER BY r.slot DESC, r.no DESC LIMIT 1) n",
+             AND (r.finished_at IS NOT NULL OR r.slot <= ${now}) ORDER BY r.slot DESC, r.no DESC LIMIT 1) n",
             edited.join(" UNION ALL ")
         ));
     }
@@ -394,7 +398,7 @@ fn runs_with_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     let edited = edited(needs, &mut args);
     if !edited.is_empty() {
         which.push(format!(
-            "r.schedule_id IN ({}) AND r.finished_at IS NULL AND r.state = 'running'",
+            "r.schedule_id IN ({}) AND r.finished_at IS NULL",
             edited.join(" UNION ALL ")
         ));
     }

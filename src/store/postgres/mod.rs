@@ -123,8 +123,8 @@ impl PostgresStore {
             let trouble = match done {
                 Ok(answers) => {
                     *place = Some(link);
-                    if let (true, Some(ear)) = (is_ending.get(), self.ear.get()) {
-                        ear.tell_others();
+                    if let Some(ear) = self.ear.get() {
+                        ear.tell_others_of(commands, &answers);
                     }
                     return Ok(answers);
                 }
@@ -181,6 +181,16 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
         self.readers.read(async |session| session.due(project, workflows, until, limit).await)
+    }
+
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.readers.read(async |session| session.due_count(project, workflows, until, limit).await)
     }
 
     fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {

@@ -39,6 +39,8 @@ pub(super) struct Needs<'c> {
     pub retried: Ids<'c>,
     /// Runs that end: with their schedule, its queue, and their parent.
     pub ended: Ids<'c>,
+    /// Of those, the ones whose end may pause their schedule, which is an edit.
+    pub pausing: Ids<'c>,
     /// Runs that are cancelled, with all below them.
     pub cancelled: Ids<'c>,
     /// Idempotency keys.
@@ -110,8 +112,11 @@ impl<'c> Needs<'c> {
                 self.runs.insert(run.as_str());
                 self.steps.push((run.as_str(), &step.name));
             }
-            Command::EndRun { run, ending, .. } => {
+            Command::EndRun { run, ending, pause_after_failures, .. } => {
                 self.ended.insert(run.as_str());
+                if may_pause(ending, *pause_after_failures) {
+                    self.pausing.insert(run.as_str());
+                }
                 if matches!(**ending, Ending::Skipped { .. }) {
                     self.with_steps.insert(run.as_str());
                 }
@@ -131,6 +136,11 @@ impl<'c> Needs<'c> {
             self.keys.push((&new.project, &new.workflow, &new.key));
         }
     }
+}
+
+/// Whether an ending may pause the run's schedule.
+fn may_pause(ending: &Ending, pause_after_failures: Option<u32>) -> bool {
+    pause_after_failures.is_some() && matches!(ending, Ending::Failed { retry_at: None, .. })
 }
 
 /// Commands that are applied to one part of the tables.
@@ -199,7 +209,10 @@ impl<'c> Hazards<'c> {
     fn are_met_by(&self, command: &Command) -> bool {
         match command {
             // What lies around a run can be looked up only when it is stored.
-            Command::EndRun { run, .. } => self.created.contains(run.as_str()),
+            Command::EndRun { run, ending, pause_after_failures, .. } => {
+                self.created.contains(run.as_str())
+                    || (self.leaves_out && may_pause(ending, *pause_after_failures))
+            }
             Command::RetryRun { run, .. } => self.created.contains(run.as_str()),
             Command::CancelRun { run, .. } => self.retries || self.created.contains(run.as_str()),
             Command::Fire { plan, .. } => self.retries && plan.cancel_unfinished,

@@ -67,6 +67,25 @@ impl Session<'_> {
         })
     }
 
+    pub async fn due_count(
+        self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize> {
+        let mut args = Args::default();
+        let (project, workflows) = (args.text(project), args.texts(named(workflows)));
+        let (until, limit) = (args.int(until.as_micros()), args.int(limit_to_sql(limit)));
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT FROM @schedule s WHERE s.project = ${project} \
+             AND s.workflow = ANY(${workflows}) AND s.status = 'active' AND s.next_slot IS NOT NULL \
+             AND s.next_slot <= ${until} LIMIT ${limit}) due"
+        );
+        let counts = each(&self.query(sql, args).await?, |columns| columns.count())?;
+        Ok(counts.first().map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX)))
+    }
+
     pub async fn next_wake(self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
         let mut args = Args::default();
         let (project, workflows) = (args.text(project), args.texts(named(workflows)));
