@@ -34,6 +34,8 @@ pub(super) struct Inner {
     pub manual: Option<ManualClock>,
     /// What the store hears of its own accord.
     pub hints: Arc<Hints>,
+    /// Where there are connections to close.
+    server: Option<Arc<PostgresStore>>,
     desk: Desk,
 }
 
@@ -116,12 +118,14 @@ enum Durability {
 fn open(options: Options) -> Result<Inner, Error> {
     let io_trouble = |error: std::io::Error| StoreError::Unavailable(error.to_string());
     let hints = Arc::new(Hints::default());
+    let mut server = None;
     let (store, clock, manual) = if let Some(url) = options.url {
-        let store = PostgresStore::open(&url, PostgresOptions::default())?;
+        let store = Arc::new(PostgresStore::open(&url, PostgresOptions::default())?);
+        server = Some(Arc::clone(&store));
         let clock = SharedClock::new(|| store.time())?;
         store.listen(Arc::new(Ear { hints: Arc::clone(&hints), clock: clock.clone() }))?;
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        (GroupCommit::start(Arc::new(store), Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
+        (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
     } else if let Some(path) = options.path {
         let sqlite_options = SqliteOptions {
             synchronous: match options.synchronous {
@@ -139,7 +143,17 @@ fn open(options: Options) -> Result<Inner, Error> {
         (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
     };
     let desk = Desk::open(store.clone(), Arc::clone(&options.project)).map_err(io_trouble)?;
-    Ok(Inner { store, project: options.project, clock, manual, hints, desk })
+    Ok(Inner { store, project: options.project, clock, manual, hints, server, desk })
+}
+
+impl Inner {
+    fn close(&self) {
+        self.desk.close();
+        self.store.close();
+        if let Some(server) = &self.server {
+            server.close();
+        }
+    }
 }
 
 impl Core {
@@ -200,8 +214,7 @@ impl Core {
         let inner = self.inner.lock().take();
         if let Some(inner) = inner {
             py.detach(|| {
-                inner.desk.close();
-                inner.store.close();
+                inner.close();
                 drop(inner);
             });
         }
@@ -212,8 +225,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.lock().take() {
             if std::process::id() == self.opener_pid {
-                inner.desk.close();
-                inner.store.close();
+                inner.close();
             } else {
                 // A forked child: the threads live in the parent, and closing the files would let go of its locks.
                 std::mem::forget(inner);

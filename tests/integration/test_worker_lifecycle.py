@@ -56,6 +56,7 @@ async def test_a_worker_is_started_once_at_a_time_and_again_afterwards(client: P
         assert await job.run(client, timeout=30) == "done"
 
 
+@pytest.mark.files
 async def test_a_worker_whose_file_is_deleted_ends_with_an_error(
     client: PolosClient, database: Path, eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,7 +36,7 @@ use failure::{Trouble, refusal};
 use link::Link;
 use pool::Pool;
 use std::cell::Cell;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a database is used.
@@ -63,7 +63,7 @@ pub struct PostgresStore {
     address: Arc<Address>,
     writer: Mutex<Option<Link>>,
     readers: Pool,
-    ear: OnceLock<Ear>,
+    ear: Mutex<Option<Ear>>,
     /// Its place among the counters of commits.
     slot: i64,
 }
@@ -79,15 +79,22 @@ impl PostgresStore {
         // Without randomness all take the first: they wait for each other now and then.
         let _ = getrandom::fill(&mut slot);
         let slot = i64::from(slot[0]) % batch::COUNTERS;
-        Ok(Self { address, writer: Mutex::new(Some(link)), readers, ear: OnceLock::new(), slot })
+        Ok(Self { address, writer: Mutex::new(Some(link)), readers, ear: Mutex::new(None), slot })
     }
 
     /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
     pub fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), StoreError> {
-        let ear = Ear::open(Arc::clone(&self.address), listener)?;
-        // A second one ends here.
-        let _ = self.ear.set(ear);
+        *self.ear.lock() = Some(Ear::open(Arc::clone(&self.address), listener)?);
         Ok(())
+    }
+
+    /// Hears no more, and lets go of the connections that nobody uses, though others may still hold the store.
+    pub fn close(&self) {
+        let ear = self.ear.lock().take();
+        drop(ear);
+        let link = self.writer.lock().take();
+        drop(link);
+        self.readers.drop_idle();
     }
 
     /// What the database's clock says.
@@ -123,7 +130,7 @@ impl PostgresStore {
             let trouble = match done {
                 Ok(answers) => {
                     *place = Some(link);
-                    if let Some(ear) = self.ear.get() {
+                    if let Some(ear) = &*self.ear.lock() {
                         ear.tell_others_of(commands, &answers);
                     }
                     return Ok(answers);

@@ -51,7 +51,8 @@ impl Pool {
         }
     }
 
-    fn drop_idle(&self) {
+    /// Closes what nobody uses.
+    pub fn drop_idle(&self) {
         let mut state = self.state.lock();
         let dropped = std::mem::take(&mut state.idle);
         state.open -= dropped.len();
