@@ -68,23 +68,24 @@ pub struct SharedClock {
     state: Arc<SharedState>,
 }
 
+/// In microseconds.
 #[derive(Debug)]
 struct SharedState {
     /// What the other clock is ahead of our steady one.
-    lead_us: AtomicI64,
+    lead: AtomicI64,
     /// The steady time of the last look.
-    looked_us: AtomicI64,
+    last_look: AtomicI64,
     /// What the machine's wall clock was ahead of the steady one, then.
-    wall_lead_us: AtomicI64,
+    wall_lead_at_look: AtomicI64,
 }
 
 impl SharedClock {
     /// Shows what `ask` gives.
     pub fn new<E>(ask: impl Fn() -> Result<Timestamp, E>) -> Result<Self, E> {
         let state = SharedState {
-            lead_us: AtomicI64::new(0),
-            looked_us: AtomicI64::new(0),
-            wall_lead_us: AtomicI64::new(0),
+            lead: AtomicI64::new(0),
+            last_look: AtomicI64::new(0),
+            wall_lead_at_look: AtomicI64::new(0),
         };
         let clock = Self { machine: SystemClock::new(), state: Arc::new(state) };
         clock.look(ask)?;
@@ -94,8 +95,8 @@ impl SharedClock {
     /// Whether it is time for another look.
     pub fn is_look_due(&self) -> bool {
         let now = self.machine.now();
-        let since = micros(now.mono) - self.state.looked_us.load(Ordering::SeqCst);
-        let jump = wall_lead(now) - self.state.wall_lead_us.load(Ordering::SeqCst);
+        let since = micros(now.mono) - self.state.last_look.load(Ordering::SeqCst);
+        let jump = wall_lead(now) - self.state.wall_lead_at_look.load(Ordering::SeqCst);
         since >= i64::try_from(LOOK_INTERVAL.as_micros()).unwrap_or(i64::MAX) || jump.abs() > JUMP_US
     }
 
@@ -107,9 +108,9 @@ impl SharedClock {
             lead = lead.max(answer.as_micros() - micros(self.machine.now().mono));
         }
         let now = self.machine.now();
-        self.state.lead_us.store(lead, Ordering::SeqCst);
-        self.state.looked_us.store(micros(now.mono), Ordering::SeqCst);
-        self.state.wall_lead_us.store(wall_lead(now), Ordering::SeqCst);
+        self.state.lead.store(lead, Ordering::SeqCst);
+        self.state.last_look.store(micros(now.mono), Ordering::SeqCst);
+        self.state.wall_lead_at_look.store(wall_lead(now), Ordering::SeqCst);
         Ok(())
     }
 }
@@ -117,7 +118,7 @@ impl SharedClock {
 impl Clock for SharedClock {
     fn now(&self) -> Now {
         let mono = self.machine.now().mono;
-        let lead = self.state.lead_us.load(Ordering::SeqCst);
+        let lead = self.state.lead.load(Ordering::SeqCst);
         Now { wall: Timestamp::from_micros(lead + micros(mono)), mono }
     }
 }
@@ -190,7 +191,9 @@ mod tests {
     fn what_is_asked_late_is_not_taken_for_early() {
         let machine = SystemClock::new();
         // The other clock is the steady one of this machine: we must not be ahead of it.
-        let clock = SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(micros(machine.now().mono)))).unwrap();
+        let clock =
+            SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(micros(machine.now().mono))))
+                .unwrap();
         let shown = clock.now().wall.as_micros();
         assert!(shown <= micros(machine.now().mono));
     }

@@ -9,7 +9,8 @@ use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use crate::engine::commit::GroupCommit;
 use crate::error::Error;
 use crate::store::{
-    Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous,
+    Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError,
+    Synchronous,
 };
 use crate::sync::Mutex;
 use pyo3::prelude::*;

@@ -133,7 +133,9 @@ impl WorkerCore {
         let changes = sender.clone();
         inner.hints.add(Hearer {
             changed: Box::new(move || _ = changes.send(Message::Changed)),
-            told: Box::new(move |what| BridgeDispatcher(Arc::clone(&hears)).tell(Notice::Advice(what.to_owned()))),
+            told: Box::new(move |what| {
+                BridgeDispatcher(Arc::clone(&hears)).tell(Notice::Advice(what.to_owned()));
+            }),
         });
         let changes = sender.clone();
         inner.store.observe(Box::new(move |commands, _| {

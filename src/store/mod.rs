@@ -8,7 +8,10 @@ mod command;
 mod error;
 mod history;
 mod memory;
-#[cfg_attr(not(any(feature = "sqlite", feature = "postgres")), allow(dead_code, reason = "only databases spell most of them"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only databases spell most of them")
+)]
 mod names;
 #[cfg(feature = "postgres")]
 mod postgres;

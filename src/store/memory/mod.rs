@@ -17,9 +17,9 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
+pub(super) use tables::Tables;
 #[cfg(feature = "postgres")]
 pub(super) use tables::{EndedClaim, RunRow, Steps, Touched, WorkerRow};
-pub(super) use tables::Tables;
 
 /// A store in memory. Clones share it, as processes share a database.
 #[derive(Clone, Default)]

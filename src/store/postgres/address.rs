@@ -52,8 +52,11 @@ impl Address {
         }
         let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
         address.config = url.parse().map_err(|error: tokio_postgres::Error| {
-            address.refused(&format!("{}; expected `postgresql://user:password@host:5432/database`, with reserved \
-                signs of user and password written as %XX", super::failure::reason(&error)))
+            address.refused(&format!(
+                "{}; expected `postgresql://user:password@host:5432/database`, with reserved \
+                signs of user and password written as %XX",
+                super::failure::reason(&error)
+            ))
         })?;
         address.complete()?;
         Ok(address)
@@ -66,8 +69,9 @@ impl Address {
     /// Takes a parameter that the client library doesn't know, or not as libpq does. Whether it was one.
     fn take(&mut self, parameter: &str) -> Result<bool, StoreError> {
         let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = decoded(value)
-            .ok_or_else(|| self.refused(&format!("`{key}` is not written as URLs are: a % without two digits")))?;
+        let value = decoded(value).ok_or_else(|| {
+            self.refused(&format!("`{key}` is not written as URLs are: a % without two digits"))
+        })?;
         match key {
             "schema" => {
                 if value.is_empty() || value.len() > 63 || value.contains(['\0', '@']) {
@@ -76,10 +80,13 @@ impl Address {
                 self.schema = value;
             }
             "sslmode" => {
-                const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+                const MODES: [&str; 6] =
+                    ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
                 if !MODES.contains(&&*value) {
                     let modes = MODES.join("`, `");
-                    return Err(self.refused(&format!("`sslmode={value}` isn't known; it is one of `{modes}`")));
+                    return Err(
+                        self.refused(&format!("`sslmode={value}` isn't known; it is one of `{modes}`"))
+                    );
                 }
                 self.ssl.mode = Some(value);
             }
@@ -95,8 +102,10 @@ impl Address {
                 )));
             }
             "channel_binding" if value == "require" => {
-                return Err(self.refused("`channel_binding=require` isn't supported; `sslmode=verify-full` \
-                    makes sure of the server"));
+                return Err(self.refused(
+                    "`channel_binding=require` isn't supported; `sslmode=verify-full` \
+                    makes sure of the server",
+                ));
             }
             _ => return Ok(false),
         }
@@ -110,7 +119,9 @@ impl Address {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             match variable("PGHOST") {
                 Some(host) => config.host(host),
-                None if std::path::Path::new("/var/run/postgresql").exists() => config.host("/var/run/postgresql"),
+                None if std::path::Path::new("/var/run/postgresql").exists() => {
+                    config.host("/var/run/postgresql")
+                }
                 None => config.host("localhost"),
             };
         }

@@ -49,12 +49,7 @@ pub(super) async fn claim(
 
 /// The earliest claimable runs that nobody else has locked, locked. The conditions stand twice: the outer ones are asked
 /// again of a row that changed while we looked. Some more are looked at than taken, for those that are passed over.
-fn heads<'c>(
-    project: &'c str,
-    workflows: &'c [Arc<str>],
-    limit: usize,
-    until: Timestamp,
-) -> Statement<'c> {
+fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: Timestamp) -> Statement<'c> {
     let mut args = Args::default();
     let workflows: BTreeSet<&str> = workflows.iter().map(|id| &**id).collect();
     let project = args.text(project);

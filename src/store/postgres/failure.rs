@@ -121,7 +121,9 @@ fn advice(error: &Error) -> Option<&'static str> {
         "42501" => {
             "the user needs its own schema: let an administrator run `CREATE SCHEMA polos AUTHORIZATION <user>`"
         }
-        "53300" => "the server has no connections left: raise max_connections, or put PgBouncer in front of it",
+        "53300" => {
+            "the server has no connections left: raise max_connections, or put PgBouncer in front of it"
+        }
         "53100" => "free some space on the server, work then goes on by itself",
         "55P03" => "another transaction holds the rows; see pg_stat_activity for one that is left open",
         "25006" => "it is a standby: name the primary too, with `target_session_attrs=read-write`",

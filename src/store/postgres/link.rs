@@ -67,7 +67,9 @@ async fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Client, St
             Ok(client) => return Ok(client),
             Err((error, hearer)) if error.as_db_error().is_some() => {
                 let tls = address.tls()?;
-                return connect_as(address.config(), Some(tls), hearer).await.map_err(|(error, _)| told(&error));
+                return connect_as(address.config(), Some(tls), hearer)
+                    .await
+                    .map_err(|(error, _)| told(&error));
             }
             Err((error, _)) => return Err(told(&error)),
         }

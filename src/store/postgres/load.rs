@@ -179,7 +179,8 @@ fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     }
     let mut args = Args::default();
     let ids = args.texts(needs.workers.iter().copied());
-    let sql = format!("SELECT w.id, {WORKER} FROM @worker w WHERE w.id = ANY(${ids}) ORDER BY w.id FOR UPDATE");
+    let sql =
+        format!("SELECT w.id, {WORKER} FROM @worker w WHERE w.id = ANY(${ids}) ORDER BY w.id FOR UPDATE");
     Some(Statement::Query(sql, args))
 }
 
@@ -397,10 +398,7 @@ fn runs_with_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     }
     let edited = edited(needs, &mut args);
     if !edited.is_empty() {
-        which.push(format!(
-            "r.schedule_id IN ({}) AND r.finished_at IS NULL",
-            edited.join(" UNION ALL ")
-        ));
+        which.push(format!("r.schedule_id IN ({}) AND r.finished_at IS NULL", edited.join(" UNION ALL ")));
     }
     if which.is_empty() {
         return None;

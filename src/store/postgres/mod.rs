@@ -30,8 +30,8 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use address::Address;
-pub use ear::Listener;
 use ear::Ear;
+pub use ear::Listener;
 use failure::{Trouble, refusal};
 use link::Link;
 use pool::Pool;
@@ -113,7 +113,11 @@ impl PostgresStore {
         self.readers.read(async |session| session.is_encrypted().await)
     }
 
-    fn write(&self, commands: &[Command], now: Timestamp) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+    fn write(
+        &self,
+        commands: &[Command],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         let mut place = self.writer.lock();
         let (mut collisions, mut cuts) = (0, 0);
         let mut is_careful = false;
@@ -140,7 +144,8 @@ impl PostgresStore {
             if trouble.is_broken() {
                 // Where the end of the transaction was not even asked for, nothing has happened.
                 let did_nothing = !is_ending.get() || trouble.was_cut_off();
-                if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence) {
+                if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence)
+                {
                     return Err(trouble.told(self.name()));
                 }
                 cuts += 1;

@@ -43,6 +43,8 @@ fn answer<'a>(client: &'a Client, statement: &'a Statement<'_>) -> Answer<'a> {
         Statement::Script(sql) => {
             Box::pin(async move { client.batch_execute(sql).await.map(|()| Vec::new()) })
         }
-        Statement::Query(sql, args) => Box::pin(async move { client.query_typed(sql, &args.borrowed()).await }),
+        Statement::Query(sql, args) => {
+            Box::pin(async move { client.query_typed(sql, &args.borrowed()).await })
+        }
     }
 }

@@ -27,6 +27,7 @@ impl Pool {
     }
 
     /// Answers a question; asked once more where the connection turns out to have been cut while it was idle.
+    #[expect(clippy::needless_pass_by_value, reason = "closures are given as they are")]
     pub fn read<T>(
         &self,
         question: impl AsyncFn(Session<'_>) -> Result<T, Trouble>,

@@ -1,5 +1,10 @@
 //! Questions, each answered in one trip and, but for long histories, from one snapshot.
 
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of a type with a lifetime is no function for all lifetimes"
+)]
+
 use super::failure::Trouble;
 use super::link::Session;
 use super::load::{WORKER, peer};
@@ -176,7 +181,8 @@ impl Session<'_> {
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
-        let sql = format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY s.id LIMIT ${limit}");
+        let sql =
+            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY s.id LIMIT ${limit}");
         each(&self.query(sql, args).await?, |columns| columns.schedule())
     }
 

@@ -337,7 +337,8 @@ mod tests {
 
     #[test]
     fn nul_comes_back_and_keeps_the_order() {
-        let mut texts = ["", "\0", "\0\0", "\0a", "\u{1}", "\u{1}\0", "\u{1}\u{1}", "\u{2}", "a", "a\0", "a\u{1}"];
+        let mut texts =
+            ["", "\0", "\0\0", "\0a", "\u{1}", "\u{1}\0", "\u{1}\u{1}", "\u{2}", "a", "a\0", "a\u{1}"];
         texts.sort_unstable();
         for text in texts {
             assert!(!encoded(text).contains('\0'));

@@ -94,8 +94,12 @@ impl<'p> Save<'p> {
         if !changed.is_empty() {
             let mut args = Args::default();
             let rows = schedule_rows(&changed, &mut args);
-            let sets: Vec<_> = SCHEDULE_COLUMNS[1..].iter().map(|name| format!("{name} = w.{name}")).collect();
-            self.add(format!("UPDATE @schedule s SET {} FROM {rows} WHERE s.id = w.id", sets.join(", ")), args);
+            let sets: Vec<_> =
+                SCHEDULE_COLUMNS[1..].iter().map(|name| format!("{name} = w.{name}")).collect();
+            self.add(
+                format!("UPDATE @schedule s SET {} FROM {rows} WHERE s.id = w.id", sets.join(", ")),
+                args,
+            );
         }
         if !new.is_empty() {
             let mut args = Args::default();
@@ -480,8 +484,17 @@ fn record_steps<'p>(steps: &[(&'p str, &'p crate::model::StepRecord)], args: &mu
         args.optional_texts(all().map(|step| step.error.as_deref())),
     ];
     let names = [
-        "run", "name", "state", "attempt", "run_attempt", "wakes_at", "started_at", "finished_at", "result",
-        "error", "place",
+        "run",
+        "name",
+        "state",
+        "attempt",
+        "run_attempt",
+        "wakes_at",
+        "started_at",
+        "finished_at",
+        "result",
+        "error",
+        "place",
     ];
     let rows = table(&numbers, &names).replacen(") AS w", ") WITH ORDINALITY AS w", 1);
     let names = &names[1..10];

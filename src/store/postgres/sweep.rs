@@ -104,13 +104,14 @@ async fn old_runs(
     Ok(runs)
 }
 
-fn lay_aside<'a>(runs: Vec<i64>, keep: u32, schedules: &'a [Arc<str>]) -> [Statement<'a>; 2] {
+fn lay_aside(runs: Vec<i64>, keep: u32, schedules: &[Arc<str>]) -> [Statement<'_>; 2] {
     let mut args = Args::default();
     let (runs, keep) = (args.ints(runs), args.int(i64::from(keep)));
     let kept = format!("UPDATE @run SET kept = ${keep} WHERE no = ANY(${runs})");
     let mut note = Args::default();
     let ids = note.texts(schedules.iter().map(|id| &**id));
-    let noted = format!("UPDATE @schedule SET has_kept_run = true WHERE id = ANY(${ids}) AND NOT has_kept_run");
+    let noted =
+        format!("UPDATE @schedule SET has_kept_run = true WHERE id = ANY(${ids}) AND NOT has_kept_run");
     [Statement::Query(kept, args), Statement::Query(noted, note)]
 }
 

@@ -37,7 +37,8 @@ impl Tls {
     /// For connections that aren't to be encrypted at all, or whoever the server is.
     pub fn unverified() -> Self {
         let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(Verifier { demands: Verification::None, chain: None, roots: Vec::new(), provider });
+        let verifier =
+            Arc::new(Verifier { demands: Verification::None, chain: None, roots: Vec::new(), provider });
         Self(Arc::new(builder(verifier).with_no_client_auth()))
     }
 
@@ -61,7 +62,8 @@ impl Tls {
         let builder = builder(Arc::new(Verifier { demands, chain, roots, provider }));
         let config = match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                let shown = |path: &Path, error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
+                let shown =
+                    |path: &Path, error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
                 let chain = read_certificates(certificate).map_err(|error| shown(certificate, &error))?;
                 let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| shown(key, &error))?;
                 builder.with_client_auth_cert(chain, secret).map_err(|error| shown(certificate, &error))?

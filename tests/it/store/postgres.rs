@@ -1,7 +1,9 @@
 //! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
 
 use super::server::Server;
-use super::stage::{PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded, text};
+use super::stage::{
+    PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded, text,
+};
 use _polos::calendar::Timestamp;
 use _polos::model::{Admission, NewRun, RunId, RunState, WorkerId};
 use _polos::store::{
@@ -66,7 +68,10 @@ fn counting_from_many_connections_loses_nothing() {
                             idempotency_key: Some(text(&time.to_string())),
                             ..new_run(&format!("run_shared_{name}_{time}"))
                         };
-                        let commands = [patch_command(id, Some(seen.revision), patch), Command::CreateRun(Box::new(run))];
+                        let commands = [
+                            patch_command(id, Some(seen.revision), patch),
+                            Command::CreateRun(Box::new(run)),
+                        ];
                         let answers = store.commit(&commands, at(1)).unwrap();
                         let Ok(Answer::Created { run, .. }) = &answers[1] else { panic!("{answers:?}") };
                         shared.lock().unwrap().insert(run.clone());
@@ -141,7 +146,9 @@ fn a_run_that_waits_behind_one_that_ends_meanwhile_is_not_forgotten() {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 barrier.wait();
-                one.commit(&[end(&first, token, succeeded())], at(round * 10 + 5)).unwrap()[0].clone().unwrap();
+                one.commit(&[end(&first, token, succeeded())], at(round * 10 + 5)).unwrap()[0]
+                    .clone()
+                    .unwrap();
             });
             scope.spawn(|| {
                 barrier.wait();
@@ -361,7 +368,9 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
     let (read_only, primary) = (place(&standby), place(Server::shared()));
     let schema = Server::shared().new_schema();
     let (_, parameters) = schema.split_once('?').unwrap();
-    for hosts in [format!("{read_only},{primary}"), format!("127.0.0.1:1,{primary}"), format!("{primary},{read_only}")] {
+    for hosts in
+        [format!("{read_only},{primary}"), format!("127.0.0.1:1,{primary}"), format!("{primary},{read_only}")]
+    {
         let url = format!("postgresql://polos@{hosts}/postgres?{parameters}&target_session_attrs=read-write");
         open(&url).workflows(PROJECT).unwrap();
     }
@@ -382,8 +391,11 @@ fn sslmode_is_what_libpq_means_by_it() {
     let root = folder.path().join("server.crt");
     let root = root.to_str().unwrap();
     let port = server.url.split([':', '/']).nth(4).unwrap();
-    let url = |host: &str, parameters: &str| format!("postgresql://polos@{host}:{port}/postgres?{parameters}");
-    let is_encrypted = |url: &str| PostgresStore::open(url, PostgresOptions::default()).map(|store| store.is_encrypted().unwrap());
+    let url =
+        |host: &str, parameters: &str| format!("postgresql://polos@{host}:{port}/postgres?{parameters}");
+    let is_encrypted = |url: &str| {
+        PostgresStore::open(url, PostgresOptions::default()).map(|store| store.is_encrypted().unwrap())
+    };
     for (host, parameters, encrypted) in [
         ("127.0.0.1", "sslmode=disable".to_owned(), false),
         ("127.0.0.1", "sslmode=allow".to_owned(), false),
