@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--store",
         choices=["sqlite", "postgres"],
         default=os.environ.get("POLOS_TEST_STORE", "sqlite"),
-        help="the database that the tests use (or POLOS_TEST_STORE); see scripts/postgres-for-tests",
+        help="the database that the tests use (or POLOS_TEST_STORE)",
     )
 
 

@@ -216,6 +216,13 @@ class Bench:
         self.excluded: set[str] = set()
         self.ticks = 4
 
+    @property
+    def file(self) -> Path:
+        """The database's file, for faults that are about files."""
+        if not isinstance(self.database, Path):
+            raise NotRunError("it is about SQLite's files")
+        return self.database
+
     def __enter__(self) -> Bench:
         return self
 

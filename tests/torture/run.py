@@ -1,6 +1,7 @@
 """Injects faults into workers and judges what they leave behind.
 
-``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N] [--store postgres] [--keep FOLDER]``
+``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N]
+[--store postgres] [--keep FOLDER]``
 
 The return code is 1 when something is violated, and 3 when nothing is violated and a fault
 couldn't be injected here.
