@@ -3,6 +3,8 @@
 use super::tls::{Tls, Verification};
 use crate::store::StoreError;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -22,6 +24,8 @@ pub(super) struct Address {
     name: String,
     ssl: Ssl,
     wants_primary: bool,
+    /// Found out with the first connection. Copies share it.
+    is_pooled: Arc<AtomicBool>,
 }
 
 /// What the URL says about TLS.
@@ -43,6 +47,7 @@ impl Address {
             name: shown(base),
             ssl: Ssl::default(),
             wants_primary: false,
+            is_pooled: Arc::default(),
         };
         let mut others = Vec::new();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -175,6 +180,15 @@ impl Address {
         let own = self.config.get_options().map_or_else(String::new, |own| format!("{own} "));
         other.config.options(format!("{own}-c {name}={value}"));
         other
+    }
+
+    /// Whether a pooler is in between, as far as is known.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled.load(Ordering::Acquire)
+    }
+
+    pub fn note_pooler(&self) {
+        self.is_pooled.store(true, Ordering::Release);
     }
 
     /// For people: without the password.

@@ -6,8 +6,8 @@
 
 use super::address::Address;
 use super::failure::Trouble;
-use super::link::{Link, Session};
-use super::rows::{Args, Columns};
+use super::link::{Link, MARK, Session, is_marked};
+use super::rows::Args;
 use crate::calendar::Timestamp;
 use crate::model::Admission;
 use crate::store::{Answer, Command, Rejection, StoreError};
@@ -24,9 +24,6 @@ const GATHERING: Duration = Duration::from_millis(10);
 
 /// How often somebody looks whether the clock is to be set.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A setting that only a server knows of, not a pooler in between.
-const MARK: &str = "polos.listener";
 
 /// Who hears, on a thread of the store's own.
 pub trait Listener: Send + Sync + 'static {
@@ -177,16 +174,6 @@ impl Shared {
         }
         Ok(Link::open(&self.address, None)?)
     }
-}
-
-/// Whether the server knows the setting that we connected with.
-async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
-    let sql = format!("SELECT current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
-    let rows = session.query(sql, Args::default()).await?;
-    Ok(match rows.first() {
-        Some(row) => Columns::of(row).flag()?,
-        None => false,
-    })
 }
 
 /// Who we are to the server.

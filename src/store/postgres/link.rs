@@ -2,8 +2,8 @@
 
 use super::address::Address;
 use super::failure::{Trouble, at_opening};
-use super::pipeline::{self, Statement};
-use super::rows::Args;
+use super::pipeline::{self, Prepared, Statement};
+use super::rows::{Args, Columns};
 use super::tls::Tls;
 use crate::store::StoreError;
 use std::time::Duration;
@@ -15,6 +15,14 @@ use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
 /// Longest wait for the answers of one trip. Locks are given up sooner, by the server.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// A setting that only a server keeps, not a pooler in between, which lends its connections to many.
+pub(super) const MARK: &str = "polos.session";
+
+/// A plan is kept while the tables grow: made for small ones, it would read them whole for ever. What we send looks rows
+/// up by indexes, one after another, and that is right for tables of any size.
+const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+    SET plan_cache_mode = force_generic_plan";
+
 /// Hears what the server says of its own accord.
 pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
 
@@ -22,6 +30,8 @@ pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
 pub(super) struct Link {
     runtime: Runtime,
     client: Client,
+    /// Where the server itself is at the other end.
+    prepared: Option<Prepared>,
     /// The schema, quoted, with its dot.
     prefix: String,
 }
@@ -32,7 +42,33 @@ impl Link {
             StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", address.name()))
         })?;
         let client = runtime.block_on(connect(address, hearer))?;
-        Ok(Self { runtime, client, prefix: address.prefix() })
+        Ok(Self { runtime, client, prepared: None, prefix: address.prefix() })
+    }
+
+    /// The same, and finds out whether the server itself is at the other end: then what is sent often is prepared there.
+    pub fn open_to_work(address: &Address) -> Result<Self, StoreError> {
+        if address.is_pooled() {
+            return Self::open(address, None);
+        }
+        match Self::open(&address.with_setting(MARK, "1"), None) {
+            Ok(mut link) => {
+                if link.with(is_marked).map_err(|trouble| trouble.told(address.name()))? {
+                    link.with(async |session| session.script(SETTINGS).await)
+                        .map_err(|trouble| trouble.told(address.name()))?;
+                    link.prepared = Some(Prepared::default());
+                } else {
+                    address.note_pooler();
+                }
+                Ok(link)
+            }
+            Err(StoreError::Unusable { .. }) => {
+                // Either a pooler refuses the setting, or something else is wrong and will be so again.
+                let link = Self::open(address, None)?;
+                address.note_pooler();
+                Ok(link)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the server has hung up, as far as was noticed.
@@ -42,7 +78,8 @@ impl Link {
 
     /// Works with the connection.
     pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let session = Session { client: &self.client, prefix: &self.prefix };
+        let session =
+            Session { client: &self.client, prepared: self.prepared.as_ref(), prefix: &self.prefix };
         self.runtime.block_on(work(session))
     }
 
@@ -109,10 +146,21 @@ async fn connect_as(
     }
 }
 
+/// Whether the server knows the setting that we connected with.
+pub(super) async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
+    let sql = format!("SELECT current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
+    let rows = session.query(sql, Args::default()).await?;
+    Ok(match rows.first() {
+        Some(row) => Columns::of(row).flag()?,
+        None => false,
+    })
+}
+
 /// A connection in use.
 #[derive(Copy, Clone)]
 pub(super) struct Session<'l> {
     client: &'l Client,
+    prepared: Option<&'l Prepared>,
     prefix: &'l str,
 }
 
@@ -123,7 +171,7 @@ impl Session<'_> {
             let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
             *sql = sql.replace('@', self.prefix);
         }
-        let sent = pipeline::send(self.client, &statements);
+        let sent = pipeline::send(self.client, self.prepared, &statements);
         match tokio::time::timeout(ANSWER_MAX, sent).await {
             Ok(answers) => Ok(answers?),
             Err(_) => Err(Trouble::Silence),

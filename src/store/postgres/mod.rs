@@ -72,7 +72,7 @@ impl PostgresStore {
     /// Opens the database at `url`, creating the tables where there are none.
     pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         let address = Arc::new(Address::parse(url)?);
-        let link = Link::open(&address, None)?;
+        let link = Link::open_to_work(&address)?;
         schema::prepare(&link, &address)?;
         let readers = Pool::new(Arc::clone(&address), options.readers);
         let mut slot = [0];
@@ -124,7 +124,7 @@ impl PostgresStore {
         loop {
             let link = match place.take().filter(|link| !link.is_closed()) {
                 Some(link) => link,
-                None => Link::open(&self.address, None)?,
+                None => Link::open_to_work(&self.address)?,
             };
             let is_ending = Cell::new(false);
             let done = link.with(async |session| {

@@ -79,7 +79,7 @@ impl Pool {
             self.returned.wait(&mut state);
         }
         drop(state);
-        let link = Link::open(&self.address, None).inspect_err(|_| self.put_back(None))?;
+        let link = Link::open_to_work(&self.address).inspect_err(|_| self.put_back(None))?;
         Ok((link, true))
     }
 

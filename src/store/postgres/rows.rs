@@ -62,6 +62,14 @@ impl<'a> Args<'a> {
         self.add(values.into_iter().collect::<Vec<_>>(), Type::BOOL_ARRAY)
     }
 
+    pub fn kinds(&self) -> Vec<Type> {
+        self.0.iter().map(|(_, kind)| kind.clone()).collect()
+    }
+
+    pub fn values(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.0.iter().map(|(value, _)| &**value as &(dyn ToSql + Sync)).collect()
+    }
+
     /// As the client library takes them.
     pub fn borrowed(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
         self.0.iter().map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone())).collect()
