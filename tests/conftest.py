@@ -88,19 +88,25 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 
 
 @pytest.fixture
-def database(tmp_path: Path, new_database: NewDatabase) -> Path | str:
+def own_database(tmp_path: Path, new_database: NewDatabase) -> Path | str:
     """The test's database; that of ``PolosClient()`` too, also in programs that it starts."""
     return new_database(tmp_path)
 
 
+@pytest.fixture
+def database(own_database: Path | str) -> Path | str:
+    """The same, where a test has no other use for the name."""
+    return own_database
+
+
 @pytest.fixture(autouse=True)
 def own_place(
-    tmp_path: Path, database: Path | str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, own_database: Path | str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """No test sees another one's workflows, environment or database."""
     monkeypatch.delenv("POLOS_DATABASE_URL", raising=False)
-    if isinstance(database, str):
-        monkeypatch.setenv("POLOS_DATABASE_URL", database)
+    if isinstance(own_database, str):
+        monkeypatch.setenv("POLOS_DATABASE_URL", own_database)
     monkeypatch.chdir(tmp_path)
     with isolated_registry():
         yield

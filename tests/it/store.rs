@@ -19,7 +19,7 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod probe;
 #[cfg(feature = "postgres")]
-mod server;
+pub mod server;
 #[cfg(feature = "sqlite")]
 mod sharing;
 mod stage;

@@ -276,7 +276,8 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
         first, *listed = process.read_err_until("working")
-        assert first == f"polos {__version__}, app app.py, database polos.db, project default"
+        place = PolosClient().database
+        assert first == f"polos {__version__}, app app.py, database {place}, project default"
         assert [line.split()[0] for line in listed[:-1]] == [
             "report", "beat", "digest", "wait", "hello",
         ]  # fmt: skip
