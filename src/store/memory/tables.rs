@@ -168,6 +168,7 @@ impl Tables {
     }
 
     /// What is created from now on comes after what has this number.
+    #[cfg(feature = "postgres")]
     pub fn count_from(&mut self, no: u64) {
         self.last_no = no;
     }
