@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-pooler torture lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-rust test-python test-pooler torture bench lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo 'make test    build, install into .venv, and run all tests'
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
+	@echo 'make bench   measure it beside other schedulers (about 25 minutes; ROW=herd for one row)'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'
@@ -65,6 +66,10 @@ test-pooler: install
 # TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
 torture: install
 	@$(BIN)/python tests/torture/run.py $(TORTURE)
+
+# ROW='herd steps' says which rows, ROUNDS how often sides take turns, BENCH what else (benches/README.md).
+bench: venv
+	@$(BIN)/python benches/run.py $(ROW) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)
 
 lint: install
 	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \

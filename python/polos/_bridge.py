@@ -7,18 +7,18 @@ byte; the loop's own thread then fetches everything that has gathered.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from polos._logging import quiet_logger
 from polos._polos import Bridge, Core
 
 __all__ = ["LoopBridge", "ask", "bridge_of"]
 
-_log = logging.getLogger("polos.worker")
+_log = quiet_logger("polos.worker")
 
 
 class LoopBridge:

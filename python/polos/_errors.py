@@ -27,6 +27,16 @@ _FRAMES_MAX = 60
 _RECORDS_MAX = 100
 
 _group: type | None = getattr(builtins, "BaseExceptionGroup", None)  # Python 3.11
+
+
+def _field(name: str) -> Any:
+    """Reads a field of exceptions past any attribute of the application's, which may raise."""
+    return BaseException.__dict__[name].__get__
+
+
+_args, _traceback_of = _field("args"), _field("__traceback__")
+_cause_of, _context_of = _field("__cause__"), _field("__context__")
+_hides_context = _field("__suppress_context__")
 _set = object.__setattr__
 
 
@@ -99,7 +109,7 @@ def _traceback(exc: BaseException) -> str:
     try:
         # Without the exception itself, whose text may be endless, and its causes, which have
         # their own records. The innermost frames matter most.
-        frames = traceback.extract_tb(exc.__traceback__, limit=-_FRAMES_MAX)
+        frames = traceback.extract_tb(_traceback_of(exc), limit=-_FRAMES_MAX)
         text = printable("".join(traceback.format_list(frames)))
     except BaseException:  # a source file or loader that raises
         return ""
@@ -109,10 +119,13 @@ def _traceback(exc: BaseException) -> str:
 
 
 def _notes(exc: BaseException) -> list[str]:
-    notes = getattr(exc, "__notes__", None)
-    if not isinstance(notes, (list, tuple)):
+    try:
+        notes = getattr(exc, "__notes__", None)
+        if not isinstance(notes, (list, tuple)):
+            return []
+        return [printable(note[:MESSAGE_MAX]) for note in notes[:10] if isinstance(note, str)]
+    except BaseException:  # overridden by a property that raises
         return []
-    return [printable(note[:MESSAGE_MAX]) for note in notes[:10] if isinstance(note, str)]
 
 
 def _state(exc: BaseException) -> tuple[str, str] | None:
@@ -132,27 +145,28 @@ def _state(exc: BaseException) -> tuple[str, str] | None:
 
 def _arguments(exc: BaseException) -> tuple[Any, ...]:
     """What its class in C was called with, past any attribute of the application's."""
-    if isinstance(exc, OSError):
+    if issubclass(type(exc), OSError):
         # `args` is without the file names.
         return OSError.__reduce__(exc)[1]  # type: ignore[return-value]
-    return BaseException.args.__get__(exc)  # type: ignore[attr-defined,no-any-return]
+    return _args(exc)  # type: ignore[no-any-return]
 
 
 def _is_group(exc: BaseException) -> bool:
-    return _group is not None and isinstance(exc, _group)
+    # Of the type: `isinstance` may ask the exception itself, and get another one for an answer.
+    return _group is not None and issubclass(type(exc), _group)
 
 
 def _members(exc: BaseException) -> tuple[BaseException, ...] | None:
-    return exc.exceptions if _is_group(exc) else None  # type: ignore[attr-defined]
+    if _group is None or not _is_group(exc):
+        return None
+    return _group.__dict__["exceptions"].__get__(exc)  # type: ignore[no-any-return]
 
 
 def _cause(exc: BaseException) -> BaseException | None:
-    try:
-        if exc.__cause__ is not None:
-            return exc.__cause__
-        return None if exc.__suppress_context__ else exc.__context__
-    except BaseException:  # overridden by a property that raises
-        return None
+    cause: BaseException | None = _cause_of(exc)
+    if cause is None and not _hides_context(exc):
+        cause = _context_of(exc)
+    return cause
 
 
 def error_from_record(record: Mapping[str, Any] | None) -> BaseException | None:

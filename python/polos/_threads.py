@@ -42,7 +42,7 @@ class ThreadPool:
                 return
             if error is None:
                 answer.set_result(value)
-            elif isinstance(error, StopIteration):
+            elif issubclass(type(error), StopIteration):
                 # A future refuses it, since it would end the generator that awaits.
                 told = RuntimeError("the function raised StopIteration")
                 told.__cause__ = error
@@ -78,7 +78,15 @@ class ThreadPool:
                 return
             self._started += 1
             name = f"{self._name}-{self._started}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError:  # the system has no more of them
+            with self._condition:
+                self._started -= 1
+                if self._started > 0 or job not in self._jobs:
+                    return  # one of the others will come to it
+                self._jobs.remove(job)
+            raise
 
     def _work(self) -> None:
         while True:

@@ -7,16 +7,17 @@ nobody would know why they all stand still.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
 
+from polos._logging import quiet_logger
+
 __all__ = ["Watchdog"]
 
-_log = logging.getLogger("polos.worker")
+_log = quiet_logger("polos.worker")
 
 # How long the loop may be busy without a word.
 PATIENCE = 2.0

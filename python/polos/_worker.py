@@ -7,9 +7,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -19,6 +17,7 @@ from polos._bridge import LoopBridge
 from polos._codec import decode, encode
 from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
+from polos._logging import quiet_logger
 from polos._polos import spec_slots
 from polos._threads import ThreadPool
 from polos._time import from_micros, micros_of
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActiveRun", "Executor"]
 
-_log = logging.getLogger("polos.worker")
+_log = quiet_logger("polos.worker")
 
 # How many slots in a row an application's calendar may exclude before `upcoming` names one of them.
 _EXCLUDED_MAX = 4_000
@@ -136,8 +135,7 @@ class Executor:
         if kind == "lost":
             self.lost = text
             kind = "error"
-        with suppress(Exception):  # a logging handler of the application that raises
-            getattr(_log, kind)(text)
+        getattr(_log, kind)(text)
 
     def _missed(self, missed: list[tuple[str, str, str, int, int, int, str]]) -> None:
         """Slots were missed: say so once per workflow and reason, and tell who wants to know."""
@@ -463,7 +461,7 @@ class ActiveRun:
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
         if self._reported:
             return
-        if not isinstance(error, asyncio.CancelledError):
+        if not issubclass(type(error), asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
                 self.run_id,
@@ -715,6 +713,7 @@ def _loggable(error: BaseException) -> BaseException | None:
     """The exception for a log record, unless it can't even be printed."""
     try:
         str(error)
+        error.__traceback__  # noqa: B018 -- what a log record looks at first
     except BaseException:
         return None
     return error

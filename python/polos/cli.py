@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import logging
@@ -11,7 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,6 +20,7 @@ import typer
 import polos
 from polos import schedules
 from polos._describe import nearest
+from polos._runner import run_to_end
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, PolosError
 from polos.models import Schedule
@@ -54,8 +54,11 @@ def main() -> NoReturn:
 
 
 def _say(text: str) -> None:
-    """To stderr: stdout belongs to the handlers."""
-    typer.echo(text, err=True)
+    """To stderr: stdout belongs to the handlers. Where nobody reads it any more, that is no
+    reason not to work.
+    """
+    with suppress(OSError, ValueError):
+        typer.echo(text, err=True)
 
 
 def _fail(reason: object, code: int = 1) -> NoReturn:
@@ -135,7 +138,7 @@ def run(
         worker = _TalkingWorker(
             client, app=name if app_name is None else app_name, concurrency=concurrency, drain=drain
         )
-        asyncio.run(worker.run())
+        run_to_end(worker.run())
     if not worker.was_stopped:
         _fail("the worker has ended by itself; the log above says why")
     _say("stopped")

@@ -7,6 +7,7 @@ import atexit
 import json
 import os
 import threading
+import time
 import weakref
 from datetime import datetime
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from polos import _forks as forks
 from polos._blocking import is_blocking
 from polos._bridge import ask
 from polos._declaration import check_identifier
@@ -28,6 +30,8 @@ DATABASE_VARIABLE = "POLOS_DATABASE_URL"
 DEFAULT_DATABASE = "polos.db"
 
 _POSTGRES = ("postgresql://", "postgres://")
+# How long a fork waits for requests that are under way.
+_FORK_PATIENCE = 1.0
 
 
 class PolosClient:
@@ -44,9 +48,9 @@ class PolosClient:
 
     Cheap to make: the database is opened, and created where it does not exist, when it is first
     needed. One client may be used from any event loop, several loops one after another, any
-    thread, or none (``schedules.sync``). After a fork the child opens the database anew; fork while
-    no worker runs in the parent, since a lock that another thread holds at that instant stays held
-    in the child.
+    thread, or none (``schedules.sync``). At a fork the database is closed, and parent and child
+    open it anew when they need it. Where a worker is running, or a request takes more than a
+    second, that can't be: such a child gets :class:`StoreError`.
 
     Raises :class:`InvalidArgumentError` for arguments that can't be meant. Opening may raise
     :class:`StoreError` and those under it.
@@ -76,8 +80,12 @@ class PolosClient:
             "url" if is_postgres else "path": given,
             "synchronous": durability,
         }
-        self._lock = threading.Lock()
+        # Held through a fork, which a signal handler may do in the middle of anything.
+        self._lock = threading.RLock()
         self._core: Core | None = None
+        # What uses the open database at the moment: requests, and workers.
+        self._users: set[object] = set()
+        self._workers: set[object] = set()
         self._opener_pid = 0
         self._is_closed = False
         _open_clients.add(self)
@@ -97,12 +105,25 @@ class PolosClient:
         with self._lock:
             if self._is_closed:
                 raise ShutdownError("the client is closed; make a new `PolosClient`")
-            if self._core is None or self._opener_pid != os.getpid():
-                if self._core is not None:
-                    _parents_cores.append(self._core)
+            if self._core is not None and self._opener_pid != os.getpid():
+                _parents_cores.append(self._core)
+                self._core = None
+            if self._core is None:
+                forks.check(self.database)
                 self._core = Core(json.dumps(self._options))
                 self._opener_pid = os.getpid()
             return self._core
+
+    def _call(self, request: str, timeout: int | None = None) -> str | None:
+        """The answer to a request, waited for on the calling thread."""
+        user = object()
+        with self._lock:
+            core = self._opened()
+            self._users.add(user)
+        try:
+            return core.call(request, timeout)
+        finally:
+            self._users.discard(user)
 
     async def _ask(self, op: str, **fields: Any) -> Any:
         """Make a request; the answer as parsed JSON."""
@@ -111,12 +132,44 @@ class PolosClient:
     async def _ask_text(self, request: str) -> Any:
         """As :meth:`_ask`, for a request that is JSON already."""
         if is_blocking():
-            return json.loads(self._opened().call(request) or "null")
+            return json.loads(self._call(request) or "null")
+        user = object()
+        try:
+            while True:
+                self._users.add(user)
+                core = self._core
+                if core is not None and self._opener_pid == os.getpid() and not self._is_closed:
+                    return json.loads(await ask(core, request))
+                # Opening touches the disk, which the loop must not wait for.
+                self._users.discard(user)
+                await asyncio.get_running_loop().run_in_executor(None, self._opened)
+        finally:
+            self._users.discard(user)
+
+    def _before_fork(self) -> None:
+        """Close the database, so that the child inherits nothing of SQLite; it is opened anew when
+        it is next needed. Where it is in use and stays so, it is left open.
+        """
+        self._lock.acquire()
         core = self._core
-        if core is None or self._opener_pid != os.getpid() or self._is_closed:
-            # Opening touches the disk, which the loop must not wait for.
-            core = await asyncio.get_running_loop().run_in_executor(None, self._opened)
-        return json.loads(await ask(core, request))
+        if core is None or self._is_virtual() or self._opener_pid != os.getpid():
+            return
+        # Who comes now waits for the lock; who came before gets his answer.
+        self._core = None
+        deadline = time.monotonic() + _FORK_PATIENCE
+        while self._users and not self._workers and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if self._users or self._workers:
+            self._core = core
+        else:
+            core.close()
+
+    def _after_fork_in_child(self) -> None:
+        # The thread that held it when the process was forked may not exist here.
+        self._lock = threading.RLock()
+        self._users, self._workers = set(), set()
+        if self._core is not None and not self._is_virtual():
+            forks.note(self.database)
 
     def _is_virtual(self) -> bool:
         """Whether time is turned by hand."""
@@ -217,6 +270,35 @@ _open_clients: weakref.WeakSet[PolosClient] = weakref.WeakSet()
 
 # Databases that a parent process opened: closing them here would let go of the parent's locks.
 _parents_cores: list[Core] = []
+
+
+# Those whose locks are held through the fork that is under way.
+_held: list[PolosClient] = []
+
+
+def _before_fork() -> None:
+    for client in sorted(_open_clients, key=id):
+        client._before_fork()
+        _held.append(client)
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _held.clear()
+    for client in list(_open_clients):
+        client._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 @atexit.register

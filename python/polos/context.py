@@ -307,7 +307,7 @@ class Steps:
                 return value
             active.check_alive()
             text = json.dumps(error_record(error))
-            if attempt <= policy.retries and isinstance(error, retry_on):
+            if attempt <= policy.retries and issubclass(type(error), retry_on):
                 wait = policy.backoff.delay(attempt, random.random())
                 wakes_at = active.now() + micros_of(wait)
                 await active.record(

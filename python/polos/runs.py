@@ -81,7 +81,7 @@ class RunHandle(Generic[ResultT]):
         if is_blocking():
             request = json.dumps({"await_run": {"id": self.id}})
             limit = None if seconds is None else max(0, int(seconds * 1_000_000))
-            answer = self._client._opened().call(request, limit)
+            answer = self._client._call(request, limit)
             if answer is None:
                 raise self._timed_out(timeout)
             ended: dict[str, Any] = json.loads(answer)

@@ -103,6 +103,16 @@ class VirtualTime:
         core.advance_to(target)
         await self._settle()
 
+    async def set_to(self, instant: datetime) -> None:
+        """Set the wall clock to ``instant`` (aware), forward or back, as somebody who corrects it
+        would: no time passes, so sleeps, timeouts and retries that are under way take as long as
+        before. What was to come in between is late when the clock was set forward, and
+        ``catch_up`` decides about it.
+        """
+        await self._settle()
+        self.client._opened().set_wall(aware("instant", instant))
+        await self._settle()
+
     async def runs(self, **filters: Any) -> list[Run]:
         """Runs, oldest first; filters as in :func:`polos.runs.list`."""
         return (await runs.list(self.client, limit=None, **filters))[::-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import platform
 import signal
@@ -23,6 +22,7 @@ from polos import _polos
 from polos._backoff import Backoff, duration
 from polos._declaration import check_identifier
 from polos._describe import shown
+from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
@@ -31,8 +31,6 @@ from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
 __all__ = ["Worker", "lifespan", "run"]
-
-_log = logging.getLogger("polos.worker")
 
 # How long signing in may take before the worker goes on without it (the database is in trouble,
 # which has been said, and it will sign in when it can).
@@ -129,10 +127,12 @@ class Worker:
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
         self._is_forced = False
+        self.client._workers.add(self)
         executor = Executor(self.client, dict(workflows), self._thread_count, loop)
         try:
             core = self.client._opened().start_worker(self._setup(workflows), executor.bridge.core)
         except BaseException:
+            self.client._workers.discard(self)
             executor.close()
             raise
         executor.core = self._core = core
@@ -167,6 +167,7 @@ class Worker:
         self._executor = self._core = None
         await asyncio.get_running_loop().run_in_executor(None, core.leave)
         executor.close()
+        self.client._workers.discard(self)
 
     async def _finish(self, executor: Executor, patience: timedelta) -> None:
         """Wait until no run is under way, the worker is forced, or patience is over."""
@@ -200,8 +201,9 @@ class Worker:
         any more: it is damaged, or its file was deleted, moved or replaced. Passing trouble is
         waited out.
 
-        In the main thread SIGINT and SIGTERM drain, and a second one stops waiting for handlers;
-        the same signal twice within a tenth of a second counts once.
+        In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
+        drain, and a second one stops waiting for handlers; the same signal twice within a tenth of
+        a second counts once.
         """
         # First the signals: one that comes while the worker starts must not kill it half-way.
         asked = self._stop_asked = asyncio.Event()
@@ -287,11 +289,14 @@ def _app_name() -> str:
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
-    """Have SIGINT and SIGTERM call ``act``; gives what undoes it."""
+    """Have SIGINT, SIGTERM and SIGHUP call ``act``; gives what undoes it."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
     loop = asyncio.get_running_loop()
-    names = (signal.SIGINT, signal.SIGTERM)
+    names = [signal.SIGINT, signal.SIGTERM]
+    # The terminal has gone. Under `nohup` it is ignored, and that is what was asked for.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        names.append(signal.SIGHUP)
     hear = _without_echoes(act)
     try:
         for name in names:
@@ -323,11 +328,11 @@ def _without_echoes(
 
 
 def run(client: PolosClient | None = None, **options: Any) -> None:
-    """Work until SIGINT or SIGTERM: for the bottom of a script.
+    """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
 
     ``options`` are those of :class:`Worker`. Without ``client``, the default database.
     """
-    asyncio.run(Worker(client if client is not None else PolosClient(), **options).run())
+    run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
 
 
 def lifespan(

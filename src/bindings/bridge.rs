@@ -334,6 +334,13 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ),
         ),
         Notice::Advice(what) => ("warning", what.clone()),
+        Notice::Realigned(count) => (
+            "warning",
+            format!(
+                "the next slots of {count} schedules were not those of the clock and the time zone data that are in \
+                 use now, and have been worked out anew"
+            ),
+        ),
         Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
     }
 }

@@ -226,7 +226,7 @@ fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Jo
     for job in &mut jobs {
         commands.append(&mut job.commands);
     }
-    match shared.store.commit(&commands, shared.clock.now().wall) {
+    match shared.store.commit_when(&commands, &|| shared.clock.now().wall) {
         Ok(outcomes) => {
             for observer in shared.observers.lock().iter() {
                 observer(&commands, &outcomes);
@@ -255,7 +255,11 @@ fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Jo
 
 /// Commits through the line, so that the engine's writes share transactions with everybody else's.
 impl Store for GroupCommit {
-    fn commit(&self, commands: &[Command], _now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
+    fn commit_when(
+        &self,
+        commands: &[Command],
+        _now: &dyn Fn() -> Timestamp,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.submit(Job {
             commands: commands.to_vec(),
@@ -266,6 +270,10 @@ impl Store for GroupCommit {
             }),
         });
         receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        self.shared.store.barrier()
     }
 
     fn due(

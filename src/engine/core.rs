@@ -11,9 +11,9 @@ use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
     Admission, ClaimedRun, Ending, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
 };
-use crate::plan::{Backoff, Situation, plan_fire};
+use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
-    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, Store, StoreError, Wake,
+    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,6 +36,13 @@ const START_MAX: usize = 128;
 
 /// Most slots that are counted to size up a crowd.
 const CROWD_MAX: usize = 100_000;
+
+/// Schedules that are looked over at once when slots may be wrong; beyond, a batch at a time, with a pause. A million must
+/// not keep a core busy at every start.
+const REALIGN_BURST: usize = 5_000;
+
+/// See [`REALIGN_BURST`].
+const REALIGN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
@@ -67,6 +74,17 @@ enum Phase {
     Draining,
     Leaving,
     Over,
+}
+
+/// A walk over all schedules.
+#[derive(Debug, Default)]
+struct Realignment {
+    /// The last one looked at.
+    after: Option<String>,
+    seen_count: usize,
+    changed_count: u64,
+    /// Not before.
+    next: Duration,
 }
 
 /// The next slot, and how far ahead of it those that come due then must be claimed.
@@ -115,6 +133,8 @@ pub struct Engine<S, D> {
     /// When to sweep next; the first turn sets it.
     next_sweep: Option<Duration>,
     has_ended_runs: bool,
+    /// Whether stored next slots are being looked over, and how far that has come.
+    realignment: Option<Realignment>,
     last_look: Option<Now>,
     /// How much of the time since then went by inside turns.
     spent_since_look: Duration,
@@ -164,6 +184,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             sign_of_life: Arc::default(),
             next_sweep: None,
             has_ended_runs: false,
+            realignment: None,
             last_look: None,
             spent_since_look: Duration::ZERO,
             last_whole_turn: None,
@@ -310,7 +331,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             has_more |= self.fire_due(now)?;
             if !has_more {
-                has_more = self.sweep(now)?;
+                has_more = self.realign(now)? || self.sweep(now)?;
             }
             self.last_look = Some(now);
             self.spent_since_look = Duration::ZERO;
@@ -337,6 +358,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.has_entered = true;
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.note_sign_of_life(now);
+        self.realignment = Some(Realignment::default());
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;
         self.must_look_around = true;
@@ -459,7 +481,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let away = Duration::from_micros(
             u64::try_from(now.wall.as_micros().saturating_sub(last.wall.as_micros())).unwrap_or(0),
         );
-        if away > planned + AWAY_MIN {
+        // By as much as the wall went on beyond the steady clock it was set forward, or the machine slept.
+        let jumped = away.saturating_sub(now.mono.saturating_sub(last.mono));
+        if away > planned + AWAY_MIN || jumped > AWAY_MIN {
             self.attentive_from = now.wall;
             // Said in its place, where the store was in trouble: that it works again.
             if self.spent_since_look >= away / 2 {
@@ -470,6 +494,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
             self.attentive_from = self.attentive_from.min(now.wall);
+            self.realignment = Some(Realignment::default());
         }
     }
 
@@ -628,6 +653,52 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) })
     }
 
+    /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
+    /// Whether there is more.
+    fn realign(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(Realignment { after, seen_count, changed_count, next }) = &self.realignment else {
+            return Ok(false);
+        };
+        if now.mono < *next {
+            return Ok(false);
+        }
+        let (mut seen_count, mut changed_count) = (*seen_count, *changed_count);
+        let page = Page { limit: self.config.batch_max.max(1), after: after.clone() };
+        let schedules = self.store.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
+        let mut commands = Vec::new();
+        for schedule in &schedules {
+            // What can't be read is set aside when it is due.
+            let Ok(cadence) = self.cadence(&schedule.spec) else { continue };
+            if let Some(slot) = realigned(schedule, &cadence, now.wall) {
+                commands.push(Command::PatchSchedule {
+                    project: Arc::clone(&self.config.project),
+                    id: schedule.id.clone(),
+                    revision: Some(schedule.revision),
+                    patch: Box::new(Patch { next_slot: Some(Some(slot)), ..Patch::default() }),
+                });
+            }
+        }
+        if !commands.is_empty() {
+            // One that is refused was changed by somebody else meanwhile, who knows the time as well.
+            let outcomes = self.store.commit(&commands, now.wall)?;
+            changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            self.is_wake_stale = true;
+        }
+        if schedules.len() == page.limit {
+            let after = schedules.last().map(|schedule| schedule.id.to_string());
+            seen_count += schedules.len();
+            let is_paced = seen_count >= REALIGN_BURST;
+            let next = if is_paced { now.mono + REALIGN_PAUSE } else { now.mono };
+            self.realignment = Some(Realignment { after, seen_count, changed_count, next });
+            return Ok(!is_paced);
+        }
+        self.realignment = None;
+        if changed_count > 0 {
+            self.dispatcher.tell(Notice::Realigned(changed_count));
+        }
+        Ok(!commands.is_empty())
+    }
+
     fn breaking(&self, id: crate::model::ScheduleId, revision: Option<i64>, reason: String) -> Command {
         let patch = Patch {
             status: Some(ScheduleStatus::Broken),
@@ -758,6 +829,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
     fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
+            return Ok(());
+        }
+        // An edit that was decided before this instant may be on its way to the disk, and take claims back. Later ones don't.
+        self.store.barrier()?;
         // In parts, so that the first start before the last have been asked about.
         while self.ahead.next_deadline().is_some_and(|at| at <= now.wall) {
             self.start_some_ahead(now)?;
@@ -924,6 +1000,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.watch.next_deadline(self.config.lease),
             (!self.held.is_empty()).then(|| self.last_beat + self.beat_interval()),
             self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
+            self.realignment.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
         ];
         let is_working = self.phase == Phase::Working;
         let wall = [

@@ -2,8 +2,10 @@
 
 pub mod chance;
 pub mod fire;
+pub mod realign;
 pub mod retry;
 pub mod transition;
 
 pub use fire::{Situation, plan_fire};
+pub use realign::realigned;
 pub use retry::Backoff;

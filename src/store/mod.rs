@@ -42,11 +42,26 @@ pub trait Store: Send + Sync + 'static {
     /// Applies the commands in order as **one** transaction and answers each in its place. Each is all-or-nothing by
     /// itself: a rejected one leaves no trace and does not disturb the others. On return the whole is durable; on
     /// `Err` none of it may be relied upon, though it may have happened (a lost reply).
+    ///
+    /// `now` is asked when nobody else can commit any more what this depends on: what is decided for an instant can't become
+    /// visible after a [`Self::barrier`] that was passed later than that instant.
+    fn commit_when(
+        &self,
+        commands: &[Command],
+        now: &dyn Fn() -> Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError>;
+
+    /// The same for an instant that is known.
     fn commit(
         &self,
         commands: &[Command],
         now: Timestamp,
-    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError>;
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        self.commit_when(commands, &|| now)
+    }
+
+    /// Returns when every commit that was under way at the call has ended; reads see then what it did.
+    fn barrier(&self) -> Result<(), StoreError>;
 
     /// Active schedules of these workflows whose next slot is at or before `until`, earliest slot first (then by id).
     fn due(

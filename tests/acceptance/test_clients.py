@@ -403,3 +403,109 @@ def test_multiprocessing_workers_share_the_file(client: PolosClient, job: Any) -
     ]
     assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
     assert len(schedules.sync.list(client)) == 100
+
+
+FORKING = """
+    import os, sys, warnings
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import asyncio, threading
+    from polos import PolosClient, Worker, schedules, workflow
+
+    @workflow(id="job", schedule=True)
+    async def job(ctx): ...
+
+    client = PolosClient("polos.db")
+
+    def create(key):
+        schedules.sync.create(client, "job", "0 0 1 1 *", key=key)
+
+    def fork(act):
+        child = os.fork()
+        if child == 0:
+            act()
+            os._exit(0)
+        return child
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_works_on_when_its_parent_has_closed_or_ended(start: Any) -> None:
+    program = start(
+        FORKING
+        + """
+    create("parent")
+    reading, writing = os.pipe()
+
+    def act():
+        create("child-0")
+        print("created", flush=True)
+        os.read(reading, 1)  # until the parent has closed
+        for number in range(1, 20):
+            create(f"child-{number}")
+
+    child = fork(act)
+    sys.stdin.readline()
+    client.close()
+    os.write(writing, b"x")
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+    with PolosClient("polos.db") as again:
+        print("schedules", len(schedules.sync.list(again)))
+    """
+    )
+    program.hears("created")
+    program.tell("")
+    assert program.ends() == 0, program.errors
+    assert program.lines[-1] == "schedules 21"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_process_whose_worker_runs_is_told_so(start: Any) -> None:
+    program = start(
+        FORKING
+        + """
+    def act():
+        for made in (client, PolosClient("./polos.db")):
+            try:
+                schedules.sync.list(made)
+            except Exception as error:
+                print(type(error).__name__, "forked" in str(error), flush=True)
+
+    async def main():
+        async with Worker(client, app="tests", drain=0):
+            await asyncio.to_thread(create, "before")
+            os.waitpid(fork(act), 0)
+            await schedules.create(client, "job", "0 0 1 1 *", key="after")
+        print("schedules", len(await schedules.list(client)))
+
+    asyncio.run(main())
+    """
+    )
+    assert program.ends() == 0, program.errors
+    assert program.lines == ["StoreError True", "StoreError True", "schedules 2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_in_the_middle_of_other_threads_requests_harms_neither(start: Any) -> None:
+    program = start(
+        FORKING
+        + """
+    create("before")
+    is_over = threading.Event()
+
+    def ask():
+        while not is_over.is_set():
+            schedules.sync.list(client, limit=1)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    codes = [os.waitpid(fork(lambda: create("child")), 0)[1] for _ in range(20)]
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    print("codes", set(codes))
+    """
+    )
+    assert program.ends() == 0, program.errors
+    assert program.lines == ["codes {0}"]

@@ -34,6 +34,11 @@ class Unspeakable(Exception):
         raise RuntimeError("no words")
 
 
+class Nosy(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("don't look")
+
+
 class Unpicklable(Exception):
     def __init__(self, a: object, b: object) -> None:
         super().__init__("holds a lock")
@@ -77,6 +82,7 @@ FAILURES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "memory-error": (raises(MemoryError("full")), "MemoryError", "full"),
     "recursion-error": (recurses, "RecursionError", "recursion"),
     "unspeakable": (raises(Unspeakable()), "Unspeakable", "__str__ raised RuntimeError"),
+    "nosy": (raises(Nosy("look")), "Nosy", "look"),
     "unpicklable": (raises(Unpicklable(1, 2)), "Unpicklable", "holds a lock"),
     "long-text": (raises(ValueError("x" * 1_000_000)), "ValueError", "characters"),
     "odd-text": (raises(ValueError("a\0b \ud800 😀")), "ValueError", "😀"),

@@ -323,7 +323,7 @@ RUN = """
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_drains_and_the_process_ends_well(
     start: Any, client: PolosClient, number: signal.Signals
 ) -> None:
@@ -335,6 +335,31 @@ async def test_a_signal_drains_and_the_process_ends_well(
     program.hears("leaving")
     assert program.ends() == 0, program.errors
     assert await handle.result(30) == "finished"
+    assert "Traceback" not in program.errors
+
+
+async def test_a_handler_that_swallows_its_cancellation_doesnt_keep_the_process(
+    start: Any, client: PolosClient
+) -> None:
+    stubborn = """
+    @workflow(id="stubborn")
+    async def stubborn(ctx: WorkflowContext):
+        print("entered")
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    print("ready")
+    run(client, drain=0)
+    """
+    program = start(APP + stubborn)
+    program.hears("ready")
+    handle: RunHandle[Any] = await _invoked(client, "stubborn", program)
+    program.signal(signal.SIGTERM)
+    assert program.ends() == 0, program.errors
+    assert await handle.status() == "queued"
     assert "Traceback" not in program.errors
 
 

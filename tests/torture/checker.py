@@ -16,6 +16,7 @@ STEPS = ("a", "b", "c")
 WITHOUT_STEPS = ("blocker", "light")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 PAGE = 1_000
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,40 @@ def check_steps(verdict: Verdict, lines: list[Line], found: list[Run]) -> None:
             verdict.expect("I5", run.result == tokens, f"{run.id}: {run.result}, not {tokens}")
 
 
+def check_payloads(
+    verdict: Verdict, lines: list[Line], found: list[Run], known: dict[str, Schedule]
+) -> None:
+    """I8: handlers were given their slot, the one that ran before it, and the one that follows."""
+    previous: dict[str, int | None] = {}
+    newest: dict[str, int] = {}
+    scheduled = [run for run in found if run.schedule_id in known and run.timestamp is not None]
+    for run in sorted(scheduled, key=lambda run: run.timestamp or EPOCH):
+        previous[run.id] = newest.get(run.schedule_id or "")
+        newest[run.schedule_id or ""] = micros(run.timestamp)
+    runs_by_id = {run.id: run for run in scheduled}
+    for line in lines:
+        run_of_it = runs_by_id.get(line.run)
+        if line.kind != "payload" or run_of_it is None:
+            continue
+        schedule = known[run_of_it.schedule_id or ""]
+        if schedule.status == "broken" or schedule.every is None:  # damaged on purpose
+            continue
+        slot = micros(run_of_it.timestamp)
+        last = previous[line.run]
+        upcoming = slot + schedule.every // MICROSECOND
+        right = [slot, "-" if last is None else last, upcoming, schedule.timezone]
+        right += [schedule.id, schedule.key]
+        expected = "/".join(map(str, right))
+        text = f"{line.run}, entered at {line.time}: {line.token}, not {expected}"
+        verdict.expect("I8", line.token == expected, text)
+
+
+def micros(instant: datetime | None) -> int:
+    """Since the epoch."""
+    assert instant is not None
+    return (instant - EPOCH) // MICROSECOND
+
+
 def check_file(verdict: Verdict, database: Path) -> None:
     """I6: the file is sound."""
     with closing(sqlite3.connect(database)) as connection:
@@ -194,7 +229,9 @@ def check_all(
     for id, end in until.items():
         check_slots(verdict, known[id], ledgers[id], end)
     check_runs(verdict, found, known, ledgers)
-    check_steps(verdict, Testimony(oracle).read(), found)
+    lines = Testimony(oracle).read()
+    check_steps(verdict, lines, found)
+    check_payloads(verdict, lines, found, known)
     ids = {run.id for run in found}
     for run in created_runs:
         verdict.expect("I10", run in ids, f"run {run} was acknowledged and isn't there")

@@ -16,9 +16,9 @@ from pathlib import Path
 import power
 import scenario
 from checker import Testimony, check_file
-from harness import Bench, Life
 from shim import Shim, changes
 
+from harness import Bench, Life
 from polos import PolosError, runs, schedules, workflow
 
 

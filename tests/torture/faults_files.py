@@ -17,7 +17,6 @@ from contextlib import closing
 from pathlib import Path
 
 from harness import HERE, PYTHON, Bench, until
-
 from polos import StoreUnavailableError, schedules
 
 # What each kind of error has to advise.

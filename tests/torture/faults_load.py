@@ -9,7 +9,6 @@ from datetime import timedelta
 from statistics import median
 
 from harness import SECOND, Bench, Life, NotRunError, Resources, now, until
-
 from polos import runs, schedules
 
 CHUNK = 10_000

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from harness import LATE, SECOND, Bench, check_takeover, held, now, until
-
 from polos import runs
 
 

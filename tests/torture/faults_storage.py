@@ -12,9 +12,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from harness import LATE, Bench, Life, now, until
 from shim import Shim
 
+from harness import LATE, Bench, Life, now, until
 from polos import StoreUnavailableError, schedules
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import select
@@ -274,15 +275,17 @@ class Bench:
                 raise NotRunError("it writes to SQLite's tables by hand")
             return True
         script = (
-            "import sqlite3, sys\n"
-            "patience = float(sys.argv[2])\n"
-            "file = sqlite3.connect(sys.argv[1], timeout=patience, isolation_level=None)\n"
+            "import json, sqlite3, sys\n"
+            "path, patience, statement, values = json.load(sys.stdin)\n"
+            "file = sqlite3.connect(path, timeout=patience, isolation_level=None)\n"
             "file.execute('BEGIN IMMEDIATE')\n"
-            "file.execute(sys.argv[3], sys.argv[4:])\n"
+            "file.execute(statement, values)\n"
             "file.execute('COMMIT')\n"
         )
-        command = [sys.executable, "-c", script, str(self.database), str(patience), statement]
-        done = subprocess.run([*command, *values], capture_output=True, text=True)
+        # Not as arguments: those are short, and end at a NUL.
+        asked = json.dumps([str(self.database), patience, statement, values])
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True)
         if done.returncode and "database is locked" not in done.stderr:
             raise AssertionError(done.stderr)
         return done.returncode == 0

@@ -23,14 +23,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
+import faults_changes  # noqa: E402
+import faults_clock  # noqa: E402
 import faults_disk  # noqa: E402
 import faults_files  # noqa: E402
+import faults_handlers  # noqa: E402
+import faults_hosting  # noqa: E402
 import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
-from harness import Bench, NotRunError  # noqa: E402
 
+from harness import Bench, NotRunError  # noqa: E402
 from polos import PolosError  # noqa: E402
 
 SHORT = 0.04
@@ -43,7 +47,17 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (faults_disk, faults_files, faults_load, faults_processes, faults_storage)
+MODULES = (
+    faults_changes,
+    faults_clock,
+    faults_disk,
+    faults_files,
+    faults_handlers,
+    faults_hosting,
+    faults_load,
+    faults_processes,
+    faults_storage,
+)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
     FAULTS.update(module.FAULTS)

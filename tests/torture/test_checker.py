@@ -54,6 +54,55 @@ def test_what_steps_testify(
 
 
 @pytest.mark.parametrize(
+    ("tokens", "is_right"),
+    [
+        (["1000/-/1001", "1001/1000/1002", "1003/1001/1004"], True),
+        (["1000/999/1001", "1001/1000/1002", "1003/1001/1004"], False),
+        (["1000/-/1001", "1001/1000/1002", "1003/1002/1004"], False),
+        (["1000/-/1001", "1001/1000/1003", "1003/1001/1004"], False),
+        (["1000/-/1001", "1002/1000/1003", "1003/1001/1004"], False),
+    ],
+)
+def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> None:
+    schedule = Schedule._from_core(
+        {
+            "id": "s",
+            "workflow": "tick",
+            "key": "k",
+            "every": SECOND,
+            "timezone": "UTC",
+            "status": "active",
+            "created_at": 0,
+            "updated_at": 0,
+        }
+    )
+    slots = [1000, 1001, 1003]
+    found = [
+        Run._from_core(
+            {
+                "id": f"r{slot}",
+                "workflow": "tick",
+                "schedule_id": "s",
+                "timestamp": slot * SECOND,
+                "timezone": "UTC",
+                "status": "succeeded",
+                "created_at": 0,
+            }
+        )
+        for slot in slots
+    ]
+    lines = []
+    for slot, token in zip(slots, tokens, strict=True):
+        told = "/".join("-" if part == "-" else f"{part}000000" for part in token.split("/"))
+        told += "/UTC/s/k"
+        lines.append(checker.Line(0, "payload", f"r{slot}", "-", 1, 7, 0.5, told))
+    verdict = checker.Verdict()
+    checker.check_payloads(verdict, lines, found, {"s": schedule})
+    assert verdict.checked["I8"] == 3
+    assert (not verdict.violations) == is_right
+
+
+@pytest.mark.parametrize(
     ("slots", "violated"),
     [
         ([(1, 1), (2, 2), (4, 1)], set()),

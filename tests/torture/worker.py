@@ -4,6 +4,7 @@ A line of the file is ``kind run step attempt pid time token``, appended with on
 
 - ``before``: the step's function was entered; ``after``: it is about to return ``token``;
 - ``cancelled``: it was cancelled instead;
+- ``payload``: what a scheduled handler was given, when it was entered;
 - ``ack``: ``ctx.step.run`` has returned ``token`` to the handler, so the step is recorded.
 """
 
@@ -18,7 +19,7 @@ import sys
 import threading
 import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import scenario
@@ -36,6 +37,8 @@ from polos import (
 
 STEPS = ("a", "b", "c")
 PERIOD = timedelta(seconds=1)
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def arguments() -> argparse.Namespace:
@@ -67,6 +70,14 @@ def note(kind: str, run: str, step: str, attempt: int, token: str = "-") -> None
     line = f"{kind} {run} {step} {attempt} {os.getpid()} {time.time():.6f} {token}\n"
     os.write(FILE, line.encode())
     os.fsync(FILE)
+
+
+def note_payload(ctx: WorkflowContext, payload: SchedulePayload) -> None:
+    """All of its fields, instants in microseconds."""
+    instants = (payload.timestamp, payload.last_timestamp, payload.upcoming)
+    told = ["-" if at is None else f"{(at - EPOCH) // MICROSECOND}" for at in instants]
+    told += [payload.timezone, payload.schedule_id, payload.key]
+    note("payload", ctx.run_id, "-", ctx.attempt, "/".join(told))
 
 
 async def step(ctx: WorkflowContext, name: str, hold: float = 0.0, sync: bool = False) -> str:
@@ -117,6 +128,7 @@ async def stopped(ctx: WorkflowContext) -> str:
 @workflow(id="digest", schedule=True)
 async def digest(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
     """One schedule per key, made through the API."""
+    note_payload(ctx, payload)
     return [await step(ctx, name) for name in STEPS]
 
 
@@ -136,6 +148,7 @@ async def light(ctx: WorkflowContext) -> None:
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
     """Declared, once a second."""
+    note_payload(ctx, payload)
     return [await step(ctx, name) for name in STEPS]
 
 

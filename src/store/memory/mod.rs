@@ -35,15 +35,21 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn commit(
+    fn commit_when(
         &self,
         commands: &[Command],
-        now: Timestamp,
+        now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         let mut tables = self.tables.lock();
+        let now = now();
         let answers = commands.iter().map(|command| tables.apply(command, now)).collect();
         tables.close_commit();
         Ok(answers)
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        drop(self.tables.lock());
+        Ok(())
     }
 
     fn due(

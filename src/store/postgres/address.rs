@@ -205,6 +205,16 @@ impl Address {
         format!("{}.", quoted(&self.schema))
     }
 
+    /// The number of the lock that edits share: one for each schema, since such locks are a whole database's.
+    pub fn edits(&self) -> i64 {
+        let name = format!("polos edits {}", self.schema);
+        name.bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+            .cast_signed()
+    }
+
     /// Whether TLS is only the second choice.
     pub fn tries_plain_first(&self) -> bool {
         self.ssl.mode.as_deref() == Some("allow") && self.config.get_ssl_mode() == SslMode::Require

@@ -4,7 +4,7 @@ use super::claim;
 use super::failure::{Trouble, refusal};
 use super::link::Session;
 use super::load::Load;
-use super::needs::{Group, Needs, groups};
+use super::needs::{Group, Needs, groups, may_edit};
 use super::pipeline::Statement;
 use super::rows::Args;
 use super::save::changes;
@@ -21,9 +21,11 @@ pub(super) const COUNTERS: i64 = 64;
 
 /// How a batch is committed.
 #[derive(Copy, Clone)]
-pub(super) struct Terms {
-    /// When its commands happen.
-    pub now: Timestamp,
+pub(super) struct Terms<'t> {
+    /// Tells when its commands happen; asked when what they look at is locked.
+    pub now: &'t dyn Fn() -> Timestamp,
+    /// The lock that edits share and a barrier waits for.
+    pub edits: i64,
     /// Each by itself, so that the one whose data the database refuses is found.
     pub is_careful: bool,
     /// The counter of commits to use.
@@ -34,11 +36,18 @@ pub(super) struct Terms {
 pub(super) async fn commit(
     session: Session<'_>,
     commands: &[Command],
-    terms: Terms,
+    terms: Terms<'_>,
     end_was_asked: &Cell<bool>,
 ) -> Result<Vec<Outcome>, Trouble> {
-    let batch =
-        Batch { session, terms, is_begun: false, has_written: false, is_last_group: false, end_was_asked };
+    let batch = Batch {
+        session,
+        terms,
+        has_edits: commands.iter().any(may_edit),
+        is_begun: false,
+        has_written: false,
+        is_last_group: false,
+        end_was_asked,
+    };
     let done = batch.all(commands).await;
     if let Err(trouble) = &done
         && !trouble.is_broken()
@@ -52,7 +61,8 @@ pub(super) async fn commit(
 /// A transaction under way.
 pub(super) struct Batch<'s> {
     pub session: Session<'s>,
-    terms: Terms,
+    terms: Terms<'s>,
+    has_edits: bool,
     is_begun: bool,
     pub has_written: bool,
     is_last_group: bool,
@@ -62,7 +72,7 @@ pub(super) struct Batch<'s> {
 
 impl Batch<'_> {
     pub fn now(&self) -> Timestamp {
-        self.terms.now
+        (self.terms.now)()
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
@@ -113,10 +123,11 @@ impl Batch<'_> {
 
     async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
         let needs = Needs::of(commands);
-        let mut load = Load::of(&needs, self.now());
+        let mut load = Load::of(&needs);
         let answers = self.send(std::mem::take(&mut load.statements)).await?;
         let mut part = load.part(&answers)?;
-        let outcomes = commands.iter().map(|command| part.tables.apply(command, self.terms.now)).collect();
+        let now = self.now();
+        let outcomes = commands.iter().map(|command| part.tables.apply(command, now)).collect();
         self.save(changes(&part)).await?;
         Ok(outcomes)
     }
@@ -128,7 +139,11 @@ impl Batch<'_> {
     ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
         let begins = !std::mem::replace(&mut self.is_begun, true);
         if begins {
-            statements.insert(0, Statement::Script(BEGIN.to_owned()));
+            let mut begin = BEGIN.to_owned();
+            if self.has_edits {
+                begin += &format!("; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits);
+            }
+            statements.insert(0, Statement::Script(begin));
         }
         let mut answers = self.session.send(statements).await?;
         if begins {

@@ -22,7 +22,7 @@ pub(super) async fn claim(
         return Ok(Err(Rejection::Stale));
     };
     let needs = Needs { workers: BTreeSet::from([worker.as_str()]), ..Needs::default() };
-    let mut load = Load::of(&needs, batch.now());
+    let mut load = Load::of(&needs);
     let mut statements = std::mem::take(&mut load.statements);
     statements.push(heads(project, workflows, *limit, *until));
     let mut answers = batch.send(statements).await?;

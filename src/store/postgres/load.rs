@@ -45,11 +45,11 @@ pub(super) struct Part {
 }
 
 impl<'c> Load<'c> {
-    pub fn of(needs: &Needs<'c>, now: Timestamp) -> Self {
+    pub fn of(needs: &Needs<'c>) -> Self {
         let mut load = Self { statements: Vec::new(), brings: Vec::new() };
         load.add(Brings::Workers, workers(needs));
         load.add(Brings::Schedules, schedules(needs));
-        load.add(Brings::Runs, runs(needs, now));
+        load.add(Brings::Runs, runs(needs));
         load.add(Brings::Steps, steps(needs));
         load.add(Brings::RunsWithSteps, runs_with_steps(needs));
         load.add(Brings::NewestLines, newest_lines(needs));
@@ -289,7 +289,7 @@ fn edited<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Vec<String> {
     ids
 }
 
-fn runs<'c>(needs: &Needs<'c>, now: Timestamp) -> Option<Statement<'c>> {
+fn runs<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let mut ids = Vec::new();
     let tree = tree(needs, &mut args);
@@ -324,11 +324,10 @@ fn runs<'c>(needs: &Needs<'c>, now: Timestamp) -> Option<Statement<'c>> {
     }
     if !edited.is_empty() {
         // The newest slot whose fate is decided; unfinished ones are there anyway.
-        let now = args.int(now.as_micros());
         ids.push(format!(
             "SELECT n.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
              WHERE r.schedule_id = s.id AND r.slot IS NOT NULL AND r.origin = 'schedule' \
-             AND (r.finished_at IS NOT NULL OR r.slot <= ${now}) ORDER BY r.slot DESC, r.no DESC LIMIT 1) n",
+             AND r.finished_at IS NOT NULL ORDER BY r.slot DESC, r.no DESC LIMIT 1) n",
             edited.join(" UNION ALL ")
         ));
     }

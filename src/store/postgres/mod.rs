@@ -116,7 +116,7 @@ impl PostgresStore {
     fn write(
         &self,
         commands: &[Command],
-        now: Timestamp,
+        now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         let mut place = self.writer.lock();
         let (mut collisions, mut cuts) = (0, 0);
@@ -128,7 +128,8 @@ impl PostgresStore {
             };
             let is_ending = Cell::new(false);
             let done = link.with(async |session| {
-                let terms = batch::Terms { now, is_careful, slot: self.slot };
+                let edits = self.address.edits();
+                let terms = batch::Terms { now, edits, is_careful, slot: self.slot };
                 batch::commit(session, commands, terms, &is_ending).await
             });
             let trouble = match done {
@@ -174,15 +175,31 @@ fn pause_after(collisions: u32) -> Duration {
 }
 
 impl Store for PostgresStore {
-    fn commit(
+    fn commit_when(
         &self,
         commands: &[Command],
-        now: Timestamp,
+        now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
         self.write(commands, now)
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        // What others must wait for is only what may take claims back: edits, which share this lock while they are under way.
+        let key = self.address.edits();
+        self.readers.read(async |session| {
+            let sql = format!(
+                "BEGIN; SET LOCAL lock_timeout = 5000; SELECT pg_advisory_xact_lock({key}); ROLLBACK"
+            );
+            let done = session.script(&sql).await;
+            if done.is_err() {
+                // Whoever uses the connection next must not find a transaction on it.
+                let _ = session.script("ROLLBACK").await;
+            }
+            done
+        })
     }
 
     fn due(

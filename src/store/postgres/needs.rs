@@ -138,6 +138,18 @@ impl<'c> Needs<'c> {
     }
 }
 
+/// Whether the command may take back what was claimed ahead.
+pub(super) fn may_edit(command: &Command) -> bool {
+    match command {
+        Command::EnterWorker(_)
+        | Command::PutSchedules(_)
+        | Command::PatchSchedule { .. }
+        | Command::DeleteSchedule { .. } => true,
+        Command::EndRun { ending, pause_after_failures, .. } => may_pause(ending, *pause_after_failures),
+        _ => false,
+    }
+}
+
 /// Whether an ending may pause the run's schedule.
 fn may_pause(ending: &Ending, pause_after_failures: Option<u32>) -> bool {
     pause_after_failures.is_some() && matches!(ending, Ending::Failed { retry_at: None, .. })

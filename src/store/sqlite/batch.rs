@@ -48,7 +48,7 @@ pub(super) struct Batch<'c> {
 pub(super) fn commit(
     connection: &Connection,
     commands: &[Command],
-    now: Timestamp,
+    now: &dyn Fn() -> Timestamp,
 ) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
     match attempt(connection, commands, now, false) {
         // A constraint refused what no check foresaw. Which command wrote what by then is unknown, so the whole is
@@ -61,10 +61,12 @@ pub(super) fn commit(
 fn attempt(
     connection: &Connection,
     commands: &[Command],
-    now: Timestamp,
+    now: &dyn Fn() -> Timestamp,
     is_careful: bool,
 ) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
+    // Not sooner: see `Store::commit_when`.
+    let now = now();
     let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new() };
     let answers = batch.all(commands, is_careful);
     drop(batch);

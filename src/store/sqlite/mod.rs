@@ -67,6 +67,8 @@ pub struct SqliteStore {
     readers: Pool,
     /// Its connection does nothing else: a connection doesn't count its own commits as changes.
     mark: Lane,
+    /// Waits for commits of others, and must not wait for its turn on the writer besides.
+    guard: Lane,
     marks_renewed: AtomicU64,
 }
 
@@ -82,10 +84,12 @@ impl SqliteStore {
         let (file, connection) = open::open(&path, &options)?;
         let file = Arc::new(file);
         let watching = open::connect(&file, &options, open::Purpose::Read)?;
+        let guarding = open::connect(&file, &options, open::Purpose::Guard)?;
         Ok(Self {
             writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write, connection),
             readers: Pool::new(Arc::clone(&file), options),
-            mark: Lane::new(file, options, open::Purpose::Read, watching),
+            mark: Lane::new(Arc::clone(&file), options, open::Purpose::Read, watching),
+            guard: Lane::new(file, options, open::Purpose::Guard, guarding),
             marks_renewed: AtomicU64::new(0),
         })
     }
@@ -109,10 +113,10 @@ impl SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn commit(
+    fn commit_when(
         &self,
         commands: &[Command],
-        now: Timestamp,
+        now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
         if commands.is_empty() {
             return Ok(Vec::new());
@@ -120,6 +124,14 @@ impl Store for SqliteStore {
         let answers = self.writer.with(|connection| batch::commit(connection, commands, now))?;
         self.writer.bound_log();
         Ok(answers)
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        // Who has the lock for writing is alone, in this process and in all others.
+        self.guard.with(|connection| {
+            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)
+        })
     }
 
     fn due(

@@ -161,6 +161,8 @@ pub(super) enum Purpose {
     Write,
     /// Answers questions.
     Read,
+    /// Waits for those that commit. It writes nothing, but takes the lock that only who may write can have.
+    Guard,
 }
 
 /// A further connection to a database that was opened and checked.
@@ -191,6 +193,7 @@ fn configure(connection: &Connection, purpose: Purpose) -> Result<()> {
             connection.pragma_update(None, "wal_autocheckpoint", PAGES_PER_CHECKPOINT)?;
             connection.pragma_update(None, "journal_size_limit", LOG_SIZE_KEPT)?;
         }
+        Purpose::Guard => {}
         Purpose::Read => {
             connection.pragma_update(None, "cache_size", -READ_CACHE_KIB)?;
             connection.pragma_update(None, "query_only", true)?;

@@ -163,11 +163,12 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn commit(
+    fn commit_when(
         &self,
         commands: &[Command],
-        now: Timestamp,
+        now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let now = now();
         let fault = self.commit_fault(commands);
         if fault == Some(Fault::Before) {
             return Err(StoreError::Unavailable("a commit failed".to_owned()));
@@ -185,6 +186,11 @@ impl Store for FaultyStore {
             return Err(StoreError::Unavailable("the reply of a commit was lost".to_owned()));
         }
         Ok(outcomes)
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        self.read()?;
+        self.inner.barrier()
     }
 
     fn due(

@@ -33,12 +33,12 @@ const BACKFILL_MAX: usize = 6;
 impl World {
     /// Commits until it is known to have happened. The API's clock is right.
     pub fn ask(&mut self, command: Command) {
-        self.ask_all(vec![command]);
+        self.ask_all(&[command]);
     }
 
-    fn ask_all(&mut self, commands: Vec<Command>) {
+    fn ask_all(&mut self, commands: &[Command]) {
         let now = Timestamp::from_micros(self.truth);
-        while self.api.commit(&commands, now).is_err() {}
+        while self.api.commit(commands, now).is_err() {}
         for machine in 0..self.machines.len() {
             if self.rng.chance(700) {
                 let incarnation = self.machines[machine].incarnation;
@@ -166,8 +166,9 @@ impl World {
             behind,
             ..base.clone()
         };
-        let commands = slots.iter().rev().map(|slot| Command::CreateRun(Box::new(new(slot)))).collect();
-        self.ask_all(commands);
+        let commands: Vec<Command> =
+            slots.iter().rev().map(|slot| Command::CreateRun(Box::new(new(slot)))).collect();
+        self.ask_all(&commands);
     }
 
     fn triggered(&mut self, schedule: &Schedule) -> NewRun {

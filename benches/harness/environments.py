@@ -1,0 +1,166 @@
+"""A virtual environment for each peer, and one for polos as users get it: from a release wheel.
+
+They are below ``target/bench`` and made when a row first needs them. Peers are installed at their
+newest release; ``--upgrade`` looks for newer ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.model import ROOT, WORK
+
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    "polos": (),
+    "floor": (),
+    "micro": (),
+    "apscheduler3": ("apscheduler<4", "sqlalchemy"),
+    # Two dependencies that this pre-release imports and doesn't declare for a synchronous engine.
+    "apscheduler4": ("apscheduler>=4.0.0a1", "sqlalchemy[asyncio]", "sniffio"),
+    "dbos": ("dbos",),
+    "huey": ("huey",),
+    "procrastinate": ("procrastinate", "psycopg[binary]"),
+    "cron": ("apscheduler<4", "cronsim", "croniter"),
+}
+
+# Packages whose versions the report names.
+NAMED = {
+    "polos": ("polos", "pydantic"),
+    "apscheduler3": ("APScheduler", "SQLAlchemy"),
+    "apscheduler4": ("APScheduler", "SQLAlchemy"),
+    "dbos": ("dbos", "SQLAlchemy"),
+    "huey": ("huey",),
+    "procrastinate": ("procrastinate", "psycopg"),
+    "cron": ("APScheduler", "cronsim", "croniter"),
+}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a side runs."""
+
+    name: str
+    python: Path
+    variables: dict[str, str]
+    versions: str
+
+
+class Environments:
+    """Makes them, each once."""
+
+    def __init__(self, *, upgrade: bool = False) -> None:
+        self._made: dict[str, Environment] = {}
+        self._upgrade = upgrade
+
+    def get(self, name: str) -> Environment:
+        """The environment ``name``, made if need be."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Environment:
+        if name == "floor":
+            return Environment(name, Path(sys.executable), {}, "")
+        if name == "micro":
+            return Environment(name, Path(sys.executable), {"BENCH_MICRO": _micro()}, _crates())
+        folder = WORK / name
+        if name == "polos":
+            wheel = _wheel()
+            mark = content_mark(wheel)
+            requirements: tuple[str, ...] = (str(wheel),)
+        else:
+            requirements = ENVIRONMENTS[name]
+            mark = " ".join(requirements)
+        mark = f"{mark} {sys.version}"
+        marked = folder / "made-of"
+        if not marked.exists() or marked.read_text() != mark:
+            say(f"installing {name}")
+            shutil.rmtree(folder, ignore_errors=True)
+            run([sys.executable, "-m", "venv", str(folder)])
+            _install(folder, requirements)
+            marked.write_text(mark)
+        elif self._upgrade and name != "polos":
+            say(f"upgrading {name}")
+            _install(folder, requirements, "--upgrade")
+        python = folder / "bin" / "python"
+        return Environment(name, python, {}, _versions(python, NAMED[name]))
+
+
+def content_mark(wheel: Path) -> str:
+    """What is in the wheel, whenever it was packed."""
+    with zipfile.ZipFile(wheel) as archive:
+        content = sorted((item.filename, item.CRC) for item in archive.infolist())
+    ours = [item for item in content if item[0].startswith("polos/")]
+    return hashlib.sha256(repr(ours).encode()).hexdigest()
+
+
+def wheel_mark() -> str:
+    """What tells one build of polos from another."""
+    return (WORK / "polos" / "made-of").read_text()
+
+
+def _install(folder: Path, requirements: tuple[str, ...], *options: str) -> None:
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *options]
+    run([*pip, "--disable-pip-version-check", *requirements])
+
+
+def _versions(python: Path, names: tuple[str, ...]) -> str:
+    code = (
+        "import sys; from importlib.metadata import version\n"
+        "print(', '.join(f'{name} {version(name)}' for name in sys.argv[1:]))"
+    )
+    return run([str(python), "-c", code, *names]).strip()
+
+
+def _wheel() -> Path:
+    """Polos built as a release; cargo knows whether there is anything to do."""
+    say("building the release wheel of polos, some minutes the first time")
+    place = WORK / "wheel"
+    shutil.rmtree(place, ignore_errors=True)
+    maturin = str(Path(sys.executable).parent / "maturin")
+    run([maturin, "build", "--release", "--locked", "--out", str(place)])
+    return next(place.glob("polos-*.whl"))
+
+
+CORE = ["--locked", "--no-default-features", "--features", "sqlite"]
+
+
+def _micro() -> str:
+    """The program with the Rust micro-benchmarks."""
+    say("building the micro-benchmarks, some minutes the first time")
+    said = run(["cargo", "bench", *CORE, "--bench", "micro", "--no-run", "--message-format=json"])
+    for line in said.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["target"]["name"] == "micro":
+            return str(message["executable"])
+    raise SystemExit("cargo built no program `micro`")
+
+
+def _crates() -> str:
+    """Versions of the crates that are compared."""
+    said = run(["cargo", "metadata", "--locked", "--format-version", "1"])
+    packages = json.loads(said)["packages"]
+    wanted = ("cron", "croner", "cronexpr", "chrono-tz", "criterion")
+    found = {package["name"]: package["version"] for package in packages}
+    return ", ".join(f"{name} {found[name]} (crate)" for name in wanted)
+
+
+def run(command: list[str]) -> str:
+    """What the command prints; if it fails, what it complained about, and the end."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    if done.returncode:
+        raise SystemExit(f"`{' '.join(command)}` failed:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,95 @@
+"""What a row of the benchmark is: cases, sides, figures and goals. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One program that is measured, in an environment of its own."""
+
+    name: str
+    """As the report calls it; unique in its case."""
+    script: str
+    """Below ``benches``."""
+    env: str = "polos"
+    """Where it runs, a key of :data:`harness.environments.ENVIRONMENTS`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its command line."""
+    on_ram: bool = False
+    """Its files are on a RAM disk; the row says so."""
+    stored: int = 0
+    """It starts on a database that holds so many schedules, which ``store.py`` beside it makes."""
+    repeats: int = 1
+    """Processes in a round, of which the median counts: for what takes milliseconds."""
+    timeout: float = 150.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sides that take turns, round after round."""
+
+    name: str
+    sides: tuple[Side, ...]
+    on_disk: bool = True
+    """Whether the disk matters: then it is probed around each round."""
+    store: str = "sqlite"
+    """The database; ``--store`` chooses cases by it."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column of the report."""
+
+    key: str
+    """In what a side reports; ``lateness_ms@99`` is the 99th percentile of a list."""
+    title: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Something to reach: ``value``, or ``value / over``, or ``value - minus``.
+
+    The three are written ``case/side/figure``. Of two that were measured in the same rounds, each
+    round gives a ratio.
+    """
+
+    text: str
+    value: str
+    over: str | None = None
+    minus: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    unit: str = ""
+
+
+Plot = Callable[["Any"], str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what is compared, under which terms, and what is wanted of it."""
+
+    name: str
+    title: str
+    what: str
+    """What is measured, from where to where."""
+    fairness: tuple[str, ...]
+    """What each side guarantees, and how it is set up."""
+    cases: tuple[Case, ...]
+    figures: tuple[Figure, ...]
+    goals: tuple[Goal, ...] = ()
+    plots: Mapping[str, Plot] = field(default_factory=dict)
+    """File name below ``docs/plots`` to what draws it from the results."""
+    minutes: float = 1.0
+    """About how long it takes, for the progress."""
+
+
+BENCHES = Path(__file__).resolve().parents[1]
+ROOT = BENCHES.parent
+WORK = ROOT / "target" / "bench"

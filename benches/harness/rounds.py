@@ -1,0 +1,156 @@
+"""Runs the sides of a case in turns, and throws away rounds in which the disk changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness import probe
+from harness.environments import Environment, Environments, say
+from harness.measured import CaseResult
+from harness.model import BENCHES, WORK, Case, Side
+from harness.stored import Stored
+
+RAM = Path("/dev/shm")
+
+
+# How often a side that was not ready when its schedules came due is given twice the time.
+LONGER_LEADS = 3
+
+
+class SideError(Exception):
+    """A side that didn't come to a result, with the end of what it said."""
+
+
+class TooLateError(SideError):
+    """It was still preparing when what it measures was due."""
+
+
+class Runner:
+    """Runs cases."""
+
+    def __init__(self, environments: Environments, rounds: int) -> None:
+        self._environments = environments
+        self._rounds = rounds
+        self._stored = Stored(self.once)
+        self._longer: dict[Side, float] = {}
+
+    def run(self, case: Case) -> CaseResult:
+        """All rounds of the case. At most twice as many as wanted are begun."""
+        result = CaseResult()
+        for side in case.sides:
+            self._environments.get(side.env)
+        with self._stored.copies(self._environments, case) as folders:
+            for _ in range(self._rounds * 2):
+                if len(result.rounds) == self._rounds:
+                    break
+                self._round(case, folders, result)
+        return result
+
+    def _round(self, case: Case, folders: dict[str, Path], result: CaseResult) -> None:
+        before = probe.sync_ms(WORK) if case.on_disk else 0.0
+        figures: dict[str, dict[str, Any]] = {}
+        # Who goes first changes from round to round: nobody always follows the same neighbour.
+        turn = (len(result.rounds) + result.thrown) % len(case.sides)
+        for side in case.sides[turn:] + case.sides[:turn]:
+            if side.name in result.failures:
+                continue
+            try:
+                figures[side.name] = self._side(side, folders.get(side.name))
+            except SideError as error:
+                result.failures[side.name] = str(error)
+                say(f"    {side.name} failed: {error}")
+        after = probe.sync_ms(WORK) if case.on_disk else 0.0
+        label = f"  {case.name}, round {len(result.rounds) + 1} of {self._rounds}"
+        if case.on_disk and probe.differ(before, after):
+            result.thrown += 1
+            say(f"{label}: thrown away, synced writes took {before:.2f} ms, then {after:.2f}")
+            return
+        result.rounds.append(figures)
+        if case.on_disk:
+            result.probes_ms += [before, after]
+            label += f" (synced write {before:.2f} ms)"
+        say(label)
+
+    def _side(self, side: Side, folder: Path | None) -> dict[str, Any]:
+        environment = self._environments.get(side.env)
+        found = [self._in_time(environment, side, folder) for _ in range(side.repeats)]
+        if side.repeats == 1:
+            return found[0]
+        return {key: statistics.median(each[key] for each in found) for key in found[0]}
+
+    def _in_time(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
+        """One process, which on a slow machine may need more time to prepare than was thought."""
+        while True:
+            factor = self._longer.get(side, 1)
+            slower = side
+            if factor > 1:
+                slower = replace(
+                    side, options={**side.options, "lead": side.options["lead"] * factor}
+                )
+            try:
+                return self.once(environment, slower, folder)
+            except TooLateError:
+                if factor >= 2**LONGER_LEADS:
+                    raise
+                self._longer[side] = factor * 2
+                say(f"    {side.name} was not prepared in time; it gets {factor * 2} x the time")
+
+    def once(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
+        """One process, in an empty folder unless one is given."""
+        if folder is not None:
+            return launch(environment, side, folder)
+        with _empty_folder(on_ram=side.on_ram) as place:
+            return launch(environment, side, place)
+
+
+@contextmanager
+def _empty_folder(*, on_ram: bool) -> Iterator[Path]:
+    if on_ram and not RAM.is_dir():
+        raise SideError(f"there is no RAM disk at {RAM}")
+    folder = Path(tempfile.mkdtemp(prefix="polos-bench-", dir=RAM if on_ram else WORK))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def launch(environment: Environment, side: Side, folder: Path) -> dict[str, Any]:
+    """Run the side's program; gives the line of JSON at its end."""
+    command = [str(environment.python), str(BENCHES / side.script), "--folder", str(folder)]
+    for name, value in side.options.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    # Nothing of the caller's settings for Python or for polos may reach one side and not the other.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTHON", "POLOS_", "VIRTUAL_ENV"))
+    }
+    own = {"PYTHONPATH": str(BENCHES / "common"), "BENCH_STARTED": repr(time.time())}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**inherited, **environment.variables, **own},
+            capture_output=True,
+            text=True,
+            timeout=side.timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise SideError(f"no result within {side.timeout:.0f} s") from None
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        said = (done.stderr.strip() or f"code {done.returncode}")[-1500:]
+        raise (TooLateError if "--lead" in said else SideError)(said)
+    figures: dict[str, Any] = json.loads(lines[-1])
+    return figures

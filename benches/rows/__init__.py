@@ -1,0 +1,34 @@
+"""The rows, in the order of the report."""
+
+from harness.model import Row
+from rows import (
+    core,
+    create,
+    cron,
+    crossings,
+    fires,
+    herd,
+    imports,
+    lateness,
+    parse,
+    preview,
+    runs,
+    steps,
+    stored,
+)
+
+ROWS: tuple[Row, ...] = (
+    herd.ROW,
+    fires.ROW,
+    lateness.ROW,
+    steps.ROW,
+    runs.ROW,
+    create.ROW,
+    stored.ROW,
+    imports.ROW,
+    cron.ROW,
+    parse.ROW,
+    preview.ROW,
+    core.ROW,
+    crossings.ROW,
+)

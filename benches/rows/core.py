@@ -1,0 +1,37 @@
+"""The core's timer queue and batches, in Rust."""
+
+from harness.model import Figure, Goal, Row
+from rows import micro
+
+QUEUE, BATCH = "queue/criterion/queue", "batch/criterion/batch"
+
+ROW = Row(
+    name="core",
+    title="Timer queue and batches (Rust)",
+    what=(
+        "*Queue*: the earliest of 1,000,000 timers taken out and put in again. *Batch*: 500 due "
+        "slots looked up, decided and committed; 500 queued runs claimed; in SQLite with "
+        "`synchronous=FULL`, on a RAM disk to see our own work."
+    ),
+    fairness=(
+        "**floor** of the queue: the standard library's heap of pairs of numbers. Of the batch: "
+        "500 rows inserted and 500 advanced by prepared statements in one transaction.",
+    ),
+    cases=(micro.case("queue"), micro.case("batch", on_ram=True)),
+    figures=(
+        Figure("queue/out and in/polos", "queue, polos", "ns"),
+        Figure("queue/out and in/floor", "queue, floor", "ns"),
+        Figure("batch/fire/polos", "500 fires, polos", "ns"),
+        Figure("batch/fire/floor", "500 fires, floor", "ns"),
+        Figure("batch/claim/polos", "500 claims, polos", "ns"),
+    ),
+    goals=(
+        Goal(
+            "queue: at most 2 x the floor",
+            f"{QUEUE}/out and in/polos",
+            over=f"{QUEUE}/out and in/floor",
+            at_most=2,
+        ),
+    ),
+    minutes=0.7,
+)

@@ -1,0 +1,35 @@
+"""How long the import takes."""
+
+from harness.model import Case, Figure, Goal, Row, Side
+
+ROW = Row(
+    name="imports",
+    title="Import",
+    what="`import polos` in a new interpreter, the median of 5 in each round.",
+    fairness=(
+        "**floor**: `import asyncio, pydantic` in the same environment, of which pydantic loads "
+        "most only when it is used; *with a model*: and a model of one field defined. Byte code "
+        "is cached for all, as it is from the second start on.",
+    ),
+    cases=(
+        Case(
+            "import",
+            (
+                Side("polos", "sides/polos/imports.py", "polos", repeats=5),
+                Side("floor", "floors/imports.py", "polos", repeats=5),
+                Side("floor with a model", "floors/imports.py", "polos", {"model": 1}, repeats=5),
+            ),
+            on_disk=False,
+        ),
+    ),
+    figures=(Figure("import_ms", "import", "ms"),),
+    goals=(
+        Goal(
+            "at most 1.3 x `import asyncio, pydantic`",
+            "import/polos/import_ms",
+            over="import/floor/import_ms",
+            at_most=1.3,
+        ),
+    ),
+    minutes=0.5,
+)

@@ -1,0 +1,11 @@
+"""What both the program that stores schedules and the one that starts on them register."""
+
+from datetime import datetime
+from typing import Any
+
+from dbos import DBOS
+
+
+@DBOS.workflow()
+async def stored(scheduled: datetime, context: Any) -> None:
+    raise AssertionError("not due for a month")

@@ -1,0 +1,34 @@
+"""Schedules that are all due at one instant: due -> handlers started."""
+
+import asyncio
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import side
+from polos import PolosClient, Worker, schedules, workflow
+
+options = side.options(count=1_000, lead=1.0)
+starts: list[float] = []
+all_started = asyncio.Event()
+
+
+@workflow(id="herd", schedule=True)
+async def handler() -> None:
+    starts.append(time.time())
+    if len(starts) == options.count:
+        all_started.set()
+
+
+async def main() -> None:
+    due = side.whole_second(options.lead)
+    herd = {"workflow": handler, "every": timedelta(hours=1), "start_at": side.aware(due)}
+    async with PolosClient(Path(options.folder) / "polos.db") as client:
+        await schedules.create_many(client, [{**herd, "key": str(n)} for n in range(options.count)])
+        async with Worker(client):
+            side.due_in_time(due)
+            await asyncio.wait_for(all_started.wait(), due - time.time() + 60)
+    side.herd(due, starts, options.count)
+
+
+asyncio.run(main())

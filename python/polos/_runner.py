@@ -1,0 +1,60 @@
+"""``asyncio.run`` that comes to an end, for programs that are nothing but a worker.
+
+At its end ``asyncio.run`` cancels what is left and waits for it, for ever if need be: one handler
+that swallows its cancellation would keep the process from ending, although its run was long given
+back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from polos._logging import quiet_logger
+
+__all__ = ["run_to_end"]
+
+_log = quiet_logger("polos.worker")
+
+# How long tasks that were cancelled may take to clean up.
+_PATIENCE = 2.0
+
+
+def run_to_end(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` on a new event loop; what ignores its cancellation afterwards is abandoned."""
+    loop = asyncio.new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        # As a task of its own: Ctrl-C before `main` has its handlers in place has to cancel it.
+        task = loop.create_task(main)
+        try:
+            loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            task.cancel()
+            raise
+        finally:
+            loop.run_until_complete(_cancel_the_rest())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _cancel_the_rest() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return
+    done, left = await asyncio.wait(tasks, timeout=_PATIENCE)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a task raised while the loop was shut down", "exception": error}
+            )
+    for task in left:
+        _log.warning("%s ignores its cancellation and is abandoned", task.get_name())
+        # Said once; asyncio would say it again when the object goes.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -1,0 +1,199 @@
+"""The benchmark's programs run, and its arithmetic is right. No time is judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BENCHES = ROOT / "benches"
+ONE_RUN = {"runs": 2, "steps": 3, "batches": 2}
+
+# Every program of ours and every floor, with as little work as it can have.
+PROGRAMS: dict[str, dict[str, Any]] = {
+    "sides/polos/create.py": {"alone": 2, "at_once": 3, "batches": 1, "bulk": 4},
+    "sides/polos/crossings.py": {"alone": 2, "at_once": 3, "batches": 1, "calls": 4},
+    "sides/polos/fires.py": {"count": 3, "lead": 0.5},
+    "sides/polos/herd.py": {"count": 3, "lead": 0.5},
+    "sides/polos/imports.py": {},
+    "sides/polos/lateness.py": {"fires": 1, "others": 2},
+    "sides/polos/preview.py": {"calls": 1},
+    "sides/polos/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "sides/polos/steps.py": ONE_RUN,
+    "sides/polos/store.py": {"count": 3},
+    "sides/polos/stored.py": {"idle": 0.01},
+    "floors/commits.py": {"count": 2, "bulk": 3},
+    "floors/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "floors/herd.py": {"count": 3, "lead": 0.5},
+    "floors/imports.py": {},
+    "floors/lateness.py": {"fires": 1},
+    "floors/steps.py": ONE_RUN,
+}
+
+
+def launch(program: str, folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    command = [sys.executable, str(BENCHES / program), "--folder", str(folder)]
+    for name, value in PROGRAMS[program].items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    paths = os.pathsep.join([str(BENCHES / "common"), str(ROOT / "python")])
+    env = {**os.environ, "PYTHONPATH": paths, "BENCH_STARTED": repr(time.time())}
+    done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, f"{program}: {done.stderr}"
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each program reports; they run side by side, since most of the time they wait."""
+    place = tmp_path_factory.mktemp("benches")
+    with ThreadPoolExecutor(6) as pool:
+        folders = [place / program.replace("/", "-") for program in PROGRAMS]
+        return dict(zip(PROGRAMS, pool.map(launch, PROGRAMS, folders), strict=True))
+
+
+def test_every_program_of_ours_is_tried() -> None:
+    there = {
+        str(path.relative_to(BENCHES))
+        for folder in ("sides/polos", "floors")
+        for path in (BENCHES / folder).glob("*.py")
+    }
+    assert there == set(PROGRAMS)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_reports_figures(program: str, figures: dict[str, dict[str, Any]]) -> None:
+    for name, value in figures[program].items():
+        for each in value if isinstance(value, list) else [value]:
+            assert isinstance(each, (int, float)), name
+            assert math.isfinite(each), name
+            assert each >= 0, name
+    assert figures[program]
+
+
+@pytest.mark.parametrize("program", ["sides/polos/herd.py", "floors/herd.py"])
+def test_a_herd_is_complete_and_not_early(program: str, figures: dict[str, dict[str, Any]]) -> None:
+    found = figures[program]
+    assert (found["started"], found["early"]) == (3, 0)
+    assert found["first_ms"] <= found["last_ms"]
+
+
+def test_a_worker_at_rest_writes_nothing(figures: dict[str, dict[str, Any]]) -> None:
+    assert figures["sides/polos/stored.py"]["commits_per_s"] == 0
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHES))
+
+
+def measured(rounds: list[dict[str, dict[str, Any]]]) -> Any:
+    from harness.measured import CaseResult, Results
+
+    results = Results()
+    results.cases["case"] = CaseResult(rounds=rounds)
+    return results
+
+
+@pytest.mark.usefixtures("harness")
+def test_ratios_are_those_of_each_round() -> None:
+    from harness.measured import Summary, met
+    from harness.model import Goal
+
+    results = measured(
+        [
+            {"ours": {"ms": 1.0}, "theirs": {"ms": 10.0}},
+            {"ours": {"ms": 4.0}, "theirs": {"ms": 20.0}},
+            {"ours": {"ms": 2.0}, "theirs": {"ms": 12.0}},
+        ]
+    )
+    goal = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=6)
+    assert results.judged(goal) == Summary(6.0, 5.0, 10.0)
+    assert met(goal, results.judged(goal)) is True
+    slower = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=7)
+    assert met(slower, results.judged(slower)) is False
+    more = Goal("more", "case/theirs/ms", minus="case/ours/ms", at_most=10)
+    assert results.judged(more) == Summary(10.0, 9.0, 16.0)
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_side_that_failed_decides_nothing() -> None:
+    from harness.measured import met
+    from harness.model import Goal
+
+    results = measured([{"ours": {"ms": 1.0}}, {"ours": {"ms": None}}])
+    goal = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=6)
+    assert results.judged(goal) is None
+    assert met(goal, None) is None
+
+
+@pytest.mark.usefixtures("harness")
+def test_percentiles_are_of_all_rounds_together() -> None:
+    results = measured([{"ours": {"ms": [1.0, 2.0]}}, {"ours": {"ms": [3.0, 9.0]}}])
+    assert results.summary("case/ours/ms@50").median == 2.0
+    assert results.summary("case/ours/ms@99").median == 9.0
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_row_that_is_run_alone_replaces_its_own_section_only() -> None:
+    from harness.report import merged
+
+    order = ["herd", "steps"]
+    both = merged("", {"steps": "## Steps\n\nold\n", "herd": "## Herd\n\n| a | b | met |\n"}, order)
+    again = merged(both, {"steps": "## Steps\n\nnew\n"}, order)
+    assert again == both.replace("old", "new")
+    assert both.index("## Herd") < both.index("## Steps")
+    assert "| [Herd](#herd) (`make bench ROW=herd`) | 1 | 0 |" in both
+
+
+@pytest.mark.usefixtures("harness")
+def test_goals_name_what_is_measured() -> None:
+    from rows import ROWS
+
+    for row in ROWS:
+        sides = {f"{case.name}/{side.name}" for case in row.cases for side in case.sides}
+        keys = {figure.key for figure in row.figures}
+        for goal in row.goals:
+            for place in filter(None, (goal.value, goal.over, goal.minus)):
+                case, side, key = place.split("/", 2)
+                assert f"{case}/{side}" in sides, f"{row.name}: {goal.text}"
+                assert key in keys, f"{row.name}: {goal.text}"
+            assert (goal.at_least is None) != (goal.at_most is None), goal.text
+        for case in row.cases:
+            for side in case.sides:
+                assert (BENCHES / side.script).exists(), side.script
+
+
+@pytest.mark.usefixtures("harness")
+def test_probes_that_differ_twofold_are_told_apart() -> None:
+    from harness.probe import differ
+
+    assert differ(1.0, 2.1)
+    assert differ(2.1, 1.0)
+    assert not differ(1.0, 1.9)
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_plot_has_its_points() -> None:
+    from harness.plots import line_chart
+
+    drawn = line_chart(
+        title="a < b", x="schedules", y="s", lines={"polos": [(10, 0.5), (1000, 2)], "none": []}
+    )
+    root = ElementTree.fromstring(drawn)
+    line = next(each for each in root.iter() if each.get("class") == "line s0")
+    points = line.get("points")
+    assert points is not None
+    assert len(points.split()) == 2
+    assert [each.text for each in root.iter() if each.get("class") == "title"] == ["a < b"]

@@ -1,0 +1,46 @@
+"""A worker whose workflow has the steps that it is told; each notes itself when it is executed.
+
+``coded.py DATABASE ORACLE NAME hold a b c`` starts a run, says its id, and stays in step c.
+``coded.py DATABASE ORACLE NAME RUN x y`` waits until that run has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from polos import PolosClient, Worker, WorkflowContext, runs, workflow
+
+DATABASE, ORACLE, NAME, RUN, *STEPS = sys.argv[1:]
+
+
+async def act(name: str) -> None:
+    file = os.open(ORACLE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(file, f"{name}\n".encode())
+    os.close(file)
+    if RUN == "hold" and name == "c":
+        print("in c", flush=True)  # noqa: T201
+        await asyncio.Event().wait()
+
+
+@workflow(id=NAME, retries=3)
+async def coded(ctx: WorkflowContext) -> None:
+    for name in STEPS:
+        await ctx.step.run(name, act, name)
+
+
+async def main() -> None:
+    client = PolosClient(DATABASE)
+    if RUN == "hold":
+        handle = await coded.invoke(client)
+        print(handle.id, flush=True)  # noqa: T201
+    async with Worker(client, app="coded", drain=0):
+        if RUN == "hold":
+            await asyncio.Event().wait()
+        while (await runs.get(client, RUN)).status not in ("succeeded", "failed"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    print("ended", flush=True)  # noqa: T201
+
+
+asyncio.run(main())

@@ -1,0 +1,173 @@
+"""A worker whose handlers do what their payload names: `odd_acts.py` says what there is.
+
+What they do outside of the database they note as `worker.py` does: ``kind run step attempt pid
+time token``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from typing import Any
+
+import odd_acts
+
+from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
+from polos._runner import run_to_end
+from polos.workflow import registry
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("database")
+    parser.add_argument("oracle")
+    parser.add_argument("--lease", type=float, default=15.0)
+    parser.add_argument("--drain", type=float, default=1.0)
+    parser.add_argument("--concurrency", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=64)
+    parser.add_argument("--limit", type=float, default=0.3, help="timeout of limited workflows")
+    parser.add_argument("--without", nargs="*", default=[], help="workflows that it doesn't have")
+    return parser.parse_args()
+
+
+OPTIONS = arguments()
+FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+def note(ctx: WorkflowContext | SyncWorkflowContext, kind: str, step: str = "-") -> None:
+    line = f"{kind} {ctx.run_id} {step} {ctx.attempt} {os.getpid()} {time.time():.6f} -\n"
+    os.write(FILE, line.encode())
+
+
+def act_of(name: str) -> Any:
+    """The act of that name, whichever table it is in."""
+    if name in odd_acts.FAILURES:
+        return odd_acts.FAILURES[name].act
+    return {**odd_acts.UNSTORABLE, **odd_acts.STORABLE, **odd_acts.HANGING}[name]
+
+
+@workflow(id="odd-async")
+async def odd_async(ctx: WorkflowContext, payload: Any) -> Any:
+    note(ctx, "enter")
+    return act_of(payload["act"])()
+
+
+@workflow(id="odd-sync")
+def odd_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
+    note(ctx, "enter")
+    return act_of(payload["act"])()
+
+
+@workflow(id="odd-step", retries=0)
+async def odd_step(ctx: WorkflowContext, payload: Any) -> Any:
+    """The act in a thread's step, then what came of it."""
+    note(ctx, "enter")
+    value = await ctx.step.run("act", act_of(payload["act"]))
+    await ctx.step.run("after", note, ctx, "after", "after")
+    return value
+
+
+@workflow(id="odd-step-of-sync")
+def odd_step_of_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
+    note(ctx, "enter")
+    return ctx.step.run("act", act_of(payload["act"]))
+
+
+async def limited(ctx: WorkflowContext, payload: Any) -> Any:
+    note(ctx, "enter")
+    made = act_of(payload["act"])
+    if asyncio.iscoroutinefunction(made):
+        return await made()
+    return await ctx.step.run("thread", made)
+
+
+def limited_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
+    note(ctx, "enter")
+    return act_of(payload["act"])()
+
+
+async def limited_step(ctx: WorkflowContext, payload: Any) -> Any:
+    """The limit is the step's."""
+    note(ctx, "enter")
+    return await ctx.step.run("act", act_of(payload["act"]), timeout=OPTIONS.limit)
+
+
+workflow(id="limited", timeout=OPTIONS.limit)(limited)
+workflow(id="limited-sync", timeout=OPTIONS.limit)(limited_sync)
+workflow(id="limited-step")(limited_step)
+workflow(id="unlimited")(limited)
+workflow(id="unlimited-sync")(limited_sync)
+
+
+@workflow(id="echo")
+async def echo(ctx: WorkflowContext, payload: Any) -> Any:
+    return payload
+
+
+@workflow(id="steps")
+async def steps(ctx: WorkflowContext, payload: int) -> int:
+    """Many of them, one after another."""
+    total = 0
+    for number in range(payload):
+        total += await ctx.step.run(f"step-{number}", int, number)
+    return total
+
+
+@workflow(id="walk")
+async def walk(ctx: WorkflowContext, payload: float) -> str:
+    """Twenty steps of ``payload`` seconds, each noted when it begins and ends."""
+    try:
+        for number in range(20):
+            await ctx.step.run(f"{number}", walked, ctx, number, payload)
+    finally:
+        # A run that was stopped takes no more steps, whatever its cleanup tries.
+        if ctx.input is None:
+            await ctx.step.run("cleanup", note, ctx, "before", "cleanup")
+    return "arrived"
+
+
+async def walked(ctx: WorkflowContext, number: int, delay: float) -> None:
+    note(ctx, "before", f"{number}")
+    await asyncio.sleep(delay)
+    note(ctx, "after", f"{number}")
+
+
+@workflow(id="digest", schedule=True)
+async def digest(ctx: WorkflowContext, payload: Any) -> str:
+    note(ctx, "slot", f"{payload.timestamp.timestamp():.0f}")
+    return "well"
+
+
+@workflow(id="slow", schedule=True)
+async def slow(ctx: WorkflowContext, payload: Any) -> None:
+    """Takes as many seconds as its schedule says."""
+    note(ctx, "before", "slow")
+    await asyncio.sleep(ctx.input)
+    note(ctx, "after", "slow")
+
+
+class TalkingWorker(Worker):
+    """Tells the harness when it has signed in."""
+
+    async def start(self) -> None:
+        await super().start()
+        os.write(1, b"ready\n")
+
+
+def main() -> None:
+    worker = TalkingWorker(
+        PolosClient(OPTIONS.database),
+        app="odd",
+        lease=OPTIONS.lease,
+        drain=OPTIONS.drain,
+        concurrency=OPTIONS.concurrency,
+        threads=OPTIONS.threads,
+        workflows=[made for made in registry().values() if made.id not in OPTIONS.without],
+    )
+    run_to_end(worker.run())  # what `polos.run` does
+
+
+if __name__ == "__main__":
+    main()

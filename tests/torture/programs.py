@@ -1,0 +1,91 @@
+"""Programs of a fault's own: other workers than `worker.py`, servers, clients of their own."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness import HERE, PATIENCE, PYTHON, Bench, Life
+
+
+class Program(Life):
+    """One process of any Python program, which is gone when its bench is."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        script: Path | str,
+        *arguments: object,
+        env: Mapping[str, str] | None = None,
+        python: tuple[str, ...] = ("-W", "ignore"),
+        before: tuple[str, ...] = (),
+    ) -> None:
+        """Start ``script`` (a path, or the name of one beside this file).
+
+        :param python: options of the interpreter. :param before: a command that executes it.
+        """
+        self._bench = bench
+        self.errors = bench.folder / f"program-{len(bench.lives)}.stderr"
+        command = [*before, sys.executable, *python, str(HERE / script), *map(str, arguments)]
+        self._spawn(command, env or {})
+        bench.lives.append(self)
+
+    def _spawn(self, command: list[str], env: Mapping[str, str]) -> None:
+        with self.errors.open("w") as errors:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": f"{PYTHON}:{HERE}", **env},
+                cwd=self._bench.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self.pid = self._process.pid
+        self.is_ready = False
+
+    def line(self, patience: float = PATIENCE) -> str:
+        """The next line that it says, or an ``AssertionError``; it has to flush them."""
+        assert self._process.stdout is not None
+        said = b""
+        deadline = time.monotonic() + patience
+        # Byte by byte: what a buffer holds back, `select` doesn't see.
+        descriptor = self._process.stdout.fileno()
+        while not said.endswith(b"\n"):
+            rest = max(0.0, deadline - time.monotonic())
+            heard, _, _ = select.select([descriptor], [], [], rest)
+            byte = os.read(descriptor, 1) if heard else b""
+            if not byte:
+                raise AssertionError(f"it says nothing more: {self.errors.read_text()[-2000:]}")
+            said += byte
+        return said.decode().rstrip("\n")
+
+    def ready(self) -> Program:
+        said = self.line()
+        assert said == "ready", said
+        self.is_ready = True
+        return self
+
+    def stop_listening(self) -> None:
+        """Nobody reads what it says from now on."""
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    @property
+    def said(self) -> str:
+        """What it has written to its standard error."""
+        return self.errors.read_text(errors="replace")
+
+
+class Command(Program):
+    """One process of any command."""
+
+    def __init__(self, bench: Bench, *command: str, env: Mapping[str, str] | None = None) -> None:
+        self._bench = bench
+        self.errors = bench.folder / f"program-{len(bench.lives)}.stderr"
+        self._spawn([*command], env or {})
+        bench.lives.append(self)

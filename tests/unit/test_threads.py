@@ -1,0 +1,56 @@
+"""The threads of handlers and steps, where there are none to be had."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from polos._threads import ThreadPool
+
+
+async def test_a_pool_works_again_when_there_are_threads_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ThreadPool(1, "tests")
+    calls: list[str] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await pool.run(calls.append, "refused")
+    await asyncio.wait_for(pool.run(calls.append, "taken"), 30)
+    # What was refused isn't done behind its caller's back.
+    assert calls == ["taken"]
+    pool.close()
+
+
+async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = ThreadPool(2, "tests")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        go_on.wait(30)
+        return "held"
+
+    def refuse(self: threading.Thread) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    first = asyncio.ensure_future(pool.run(hold))
+    await asyncio.to_thread(begun.wait, 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        second = asyncio.ensure_future(pool.run(str, "behind it"))
+        await asyncio.sleep(0)
+    go_on.set()
+    assert await asyncio.wait_for(first, 30) == "held"
+    assert await asyncio.wait_for(second, 30) == "behind it"
+    pool.close()
