@@ -354,8 +354,7 @@ class Bench:
             verdict, self.client, self.oracle, ends, self.jobs, self.digests - self.excluded
         )
         self.client.close()
-        if isinstance(self.database, Path):
-            check_file(verdict, self.database)
+        check_file(verdict, self.database)
         if last is not None:
             verdict.expect("I7", not last.is_alive(), "a worker is left")
         return checked
