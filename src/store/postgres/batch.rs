@@ -59,6 +59,7 @@ pub(super) async fn commit(
 }
 
 /// A transaction under way.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub(super) struct Batch<'s> {
     pub session: Session<'s>,
     terms: Terms<'s>,
@@ -139,10 +140,11 @@ impl Batch<'_> {
     ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
         let begins = !std::mem::replace(&mut self.is_begun, true);
         if begins {
-            let mut begin = BEGIN.to_owned();
-            if self.has_edits {
-                begin += &format!("; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits);
-            }
+            let begin = if self.has_edits {
+                format!("{BEGIN}; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits)
+            } else {
+                BEGIN.to_owned()
+            };
             statements.insert(0, Statement::Script(begin));
         }
         let mut answers = self.session.send(statements).await?;
