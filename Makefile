@@ -7,7 +7,7 @@ SHELL := /bin/sh
 # As in the profile of `cargo test`, so that dependencies are compiled once for both: optimised, our
 # own code a little, which is quick to compile and quick enough. Wheels are built in `release`.
 PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=1
-CORE := --no-default-features --features sqlite
+CORE := --no-default-features --features sqlite,postgres
 
 BIN := .venv/bin
 RUST := $(shell find src -type f) Cargo.toml Cargo.lock
@@ -21,12 +21,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python torture bench lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-rust test-python test-pooler torture bench lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
 	@echo 'make test    build, install into .venv, and run all tests'
+	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (about 25 minutes; ROW=herd for one row)'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
@@ -54,6 +55,13 @@ test-rust: install
 test-python: install
 	@echo 'testing the package (pytest)'
 	@$(BIN)/python -m pytest $(PYTEST)
+	@echo 'testing the package on PostgreSQL'
+	@$(BIN)/python -m pytest --store postgres $(PYTEST)
+
+# PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
+test-pooler: install
+	@echo 'testing the core behind PgBouncer'
+	@cargo test --quiet --locked $(CORE) --test it -- pooler --include-ignored
 
 # TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
 torture: install

@@ -51,6 +51,86 @@ impl Clock for SystemClock {
     }
 }
 
+/// Longest time between two looks at the clock that is followed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A difference of the machine's two clocks that changes by more than this was set, or the machine slept.
+const JUMP_US: i64 = 100_000;
+
+/// Looks at a time: the quickest answer is the truest.
+const LOOKS: u32 = 3;
+
+/// Shows the time of another clock, such as that of a database which many machines share. Between two looks at it, time
+/// goes on by the steady clock: so the machine's own wall clock may be wrong, or be set, without effect. Clones share it.
+#[derive(Clone, Debug)]
+pub struct SharedClock {
+    machine: SystemClock,
+    state: Arc<SharedState>,
+}
+
+/// In microseconds.
+#[derive(Debug)]
+struct SharedState {
+    /// What the other clock is ahead of our steady one.
+    lead: AtomicI64,
+    /// The steady time of the last look.
+    last_look: AtomicI64,
+    /// What the machine's wall clock was ahead of the steady one, then.
+    wall_lead_at_look: AtomicI64,
+}
+
+impl SharedClock {
+    /// Shows what `ask` gives.
+    pub fn new<E>(ask: impl Fn() -> Result<Timestamp, E>) -> Result<Self, E> {
+        let state = SharedState {
+            lead: AtomicI64::new(0),
+            last_look: AtomicI64::new(0),
+            wall_lead_at_look: AtomicI64::new(0),
+        };
+        let clock = Self { machine: SystemClock::new(), state: Arc::new(state) };
+        clock.look(ask)?;
+        Ok(clock)
+    }
+
+    /// Whether it is time for another look.
+    pub fn is_look_due(&self) -> bool {
+        let now = self.machine.now();
+        let since = micros(now.mono) - self.state.last_look.load(Ordering::SeqCst);
+        let jump = wall_lead(now) - self.state.wall_lead_at_look.load(Ordering::SeqCst);
+        since >= i64::try_from(LOOK_INTERVAL.as_micros()).unwrap_or(i64::MAX) || jump.abs() > JUMP_US
+    }
+
+    /// Looks at the other clock. An answer is as old as it took, so what is shown is never ahead of it.
+    pub fn look<E>(&self, ask: impl Fn() -> Result<Timestamp, E>) -> Result<(), E> {
+        let mut lead = i64::MIN;
+        for _ in 0..LOOKS {
+            let answer = ask()?;
+            lead = lead.max(answer.as_micros() - micros(self.machine.now().mono));
+        }
+        let now = self.machine.now();
+        self.state.lead.store(lead, Ordering::SeqCst);
+        self.state.last_look.store(micros(now.mono), Ordering::SeqCst);
+        self.state.wall_lead_at_look.store(wall_lead(now), Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Clock for SharedClock {
+    fn now(&self) -> Now {
+        let mono = self.machine.now().mono;
+        let lead = self.state.lead.load(Ordering::SeqCst);
+        Now { wall: Timestamp::from_micros(lead + micros(mono)), mono }
+    }
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn wall_lead(now: Now) -> i64 {
+    now.wall.as_micros() - micros(now.mono)
+}
+
 /// A clock that somebody turns by hand; both readings move together. Clones share it.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
@@ -85,5 +165,36 @@ impl Clock for ManualClock {
             wall: Timestamp::from_micros(self.wall_us.load(Ordering::SeqCst)),
             mono: Duration::from_micros(u64::try_from(self.mono_us.load(Ordering::SeqCst)).unwrap_or(0)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn a_shared_clock_shows_the_other_ones_time_and_never_more() {
+        let other = ManualClock::new(Timestamp::from_micros(1_000_000_000));
+        let asked = || Ok::<_, Infallible>(other.now().wall);
+        let clock = SharedClock::new(asked).unwrap();
+        let before = clock.now().wall.as_micros();
+        assert!((1_000_000_000..1_060_000_000).contains(&before), "{before}: not the machine's");
+        assert!(!clock.is_look_due());
+        other.set_wall(Timestamp::from_micros(5_000_000_000));
+        clock.look(asked).unwrap();
+        let after = clock.now().wall.as_micros();
+        assert!((5_000_000_000..5_060_000_000).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn what_is_asked_late_is_not_taken_for_early() {
+        let machine = SystemClock::new();
+        // The other clock is the steady one of this machine: we must not be ahead of it.
+        let clock =
+            SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(micros(machine.now().mono))))
+                .unwrap();
+        let shown = clock.now().wall.as_micros();
+        assert!(shown <= micros(machine.now().mono));
     }
 }

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from inspect import isawaitable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +23,97 @@ import pytest
 from polos import PolosClient
 from polos.workflow import isolated_registry
 
-PYTHON = Path(__file__).resolve().parents[1] / "python"
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = ROOT / "python"
 
 # How long anything that must happen may take on a machine that is busy with other things. Nothing
 # waits this long unless it fails.
 PATIENCE = 30.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store",
+        choices=["sqlite", "postgres"],
+        default=os.environ.get("POLOS_TEST_STORE", "sqlite"),
+        help="the database that the tests use (or POLOS_TEST_STORE)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL, what is about SQLite's files has no meaning."""
+    if config.getoption("--store") == "sqlite":
+        return
+    about_files = [item for item in items if item.get_closest_marker("files")]
+    config.hook.pytest_deselected(items=about_files)
+    items[:] = [item for item in items if not item.get_closest_marker("files")]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a server for as long as the tests run. Fails where there is none to start."""
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "postgres-for-tests")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        assert url, "there is no PostgreSQL server to test with, see above"
+        yield url
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def new_schema(postgres: str) -> Callable[[], str]:
+    """Gives URLs of schemas that nobody else has."""
+    numbers = count()
+    sign = "&" if "?" in postgres else "?"
+    return lambda: f"{postgres}{sign}schema=test_{os.getpid()}_{next(numbers)}"
+
+
+NewDatabase = Callable[[Path], Path | str]
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> NewDatabase:
+    """``new_database(folder)``: a database that nobody else has, as ``PolosClient`` takes it."""
+    if request.config.getoption("--store") == "sqlite":
+        return lambda folder: folder / "polos.db"
+    new_schema = request.getfixturevalue("new_schema")
+    return lambda folder: new_schema()
+
+
+@pytest.fixture
+def own_database(tmp_path: Path, new_database: NewDatabase) -> Path | str:
+    """The test's database; that of ``PolosClient()`` too, also in programs that it starts."""
+    return new_database(tmp_path)
+
+
+@pytest.fixture
+def database(own_database: Path | str) -> Path | str:
+    """The same, where a test has no other use for the name."""
+    return own_database
+
+
 @pytest.fixture(autouse=True)
-def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another one's workflows, environment or ``polos.db``."""
+def own_place(
+    tmp_path: Path, own_database: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """No test sees another one's workflows, environment or database."""
     monkeypatch.delenv("POLOS_DATABASE_URL", raising=False)
+    if isinstance(own_database, str):
+        monkeypatch.setenv("POLOS_DATABASE_URL", own_database)
     monkeypatch.chdir(tmp_path)
     with isolated_registry():
         yield
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "polos.db"
-
-
-@pytest.fixture
-def client(database: Path) -> Iterator[PolosClient]:
+def client(database: Path | str) -> Iterator[PolosClient]:
     with PolosClient(database) as client:
         yield client
 
@@ -151,8 +220,10 @@ def start_in() -> Iterator[Start]:
     """As ``start``, in a folder of the caller's choice and for as long as the tests run."""
     programs: list[Program] = []
 
-    def start_program(folder: Path, source: str, *arguments: str) -> Program:
-        programs.append(Program(written(folder, "app.py", source), *arguments))
+    def start_program(
+        folder: Path, source: str, *arguments: str, env: dict[str, str] | None = None
+    ) -> Program:
+        programs.append(Program(written(folder, "app.py", source), *arguments, env=env))
         return programs[-1]
 
     yield start_program

@@ -29,6 +29,7 @@ __all__ = ["PolosClient", "checked_client"]
 DATABASE_VARIABLE = "POLOS_DATABASE_URL"
 DEFAULT_DATABASE = "polos.db"
 
+_POSTGRES = ("postgresql://", "postgres://")
 # How long a fork waits for requests that are under way.
 _FORK_PATIENCE = 1.0
 
@@ -38,7 +39,9 @@ class PolosClient:
 
     :param database: a path or URL. By default ``POLOS_DATABASE_URL``, else the file
         ``polos.db`` in the current folder. ``sqlite:///relative.db`` and
-        ``sqlite:////absolute.db`` name files too.
+        ``sqlite:////absolute.db`` name files too; ``postgresql://user@host/database`` (as libpq
+        has it) names a PostgreSQL database, with ``?schema=`` where its tables are to be
+        elsewhere than in the schema ``polos``.
     :param project_id: a namespace; nothing of one project is visible from another.
     :param durability: ``"full"`` (what was reported as done survives loss of power) or
         ``"normal"`` (survives the process, not always loss of power; faster on slow disks).
@@ -60,15 +63,21 @@ class PolosClient:
         project_id: str = "default",
         durability: str = "full",
     ) -> None:
-        self.database = _database(database)
+        given = _database(database)
+        is_postgres = given.startswith(_POSTGRES)
+        self.database = _without_password(given) if is_postgres else given
         self.project_id = check_identifier("project_id", project_id)
         if durability not in ("full", "normal"):
             raise InvalidArgumentError(
                 f"durability: {shown(durability)} given, expected `full` or `normal`"
             )
+        if is_postgres and durability != "full":
+            raise InvalidArgumentError(
+                "durability: `normal` is for SQLite files; on PostgreSQL commits are always durable"
+            )
         self._options: dict[str, Any] = {
             "project": self.project_id,
-            "path": self.database,
+            "url" if is_postgres else "path": given,
             "synchronous": durability,
         }
         # Held through a fork, which a signal handler may do in the middle of anything.
@@ -85,7 +94,7 @@ class PolosClient:
     def _in_memory(cls, start: datetime, *, project_id: str = "default") -> Self:
         """A client of a database in memory, whose clock is turned by hand."""
         client = cls(":virtual:", project_id=project_id)
-        client._options = {"project": project_id, "path": None, "start": to_micros(start)}
+        client._options = {"project": project_id, "start": to_micros(start)}
         return client
 
     def __repr__(self) -> str:
@@ -164,7 +173,7 @@ class PolosClient:
 
     def _is_virtual(self) -> bool:
         """Whether time is turned by hand."""
-        return self._options["path"] is None
+        return "start" in self._options
 
     def _now(self) -> int:
         """The time by this database's clock, in microseconds since the epoch."""
@@ -219,6 +228,8 @@ def _database(given: str | os.PathLike[str] | None) -> str:
         )
     text = os.fsdecode(given)
     scheme, separator, rest = text.partition("://")
+    if text.startswith(_POSTGRES) and "\0" not in text:
+        return text
     if separator:
         if scheme == "sqlite":
             # sqlite:///relative.db has an empty host, then a path behind the third slash.
@@ -227,13 +238,22 @@ def _database(given: str | os.PathLike[str] | None) -> str:
         else:
             raise InvalidArgumentError(
                 f"database: the scheme `{scheme}` isn't known; expected a path, or a URL with "
-                f"`sqlite:///`"
+                f"`sqlite:///` or `postgresql://`"
             )
     if not text or "\0" in text:
         raise InvalidArgumentError(
             f"database: {shown(text)} given, expected a path such as `polos.db`"
         )
     return text
+
+
+def _without_password(url: str) -> str:
+    """What may be shown of a URL: no password, and no parameters, which may hold one."""
+    scheme, _, rest = url.partition("://")
+    rest = rest.partition("?")[0]
+    # The last @ ends the user's part, whatever somebody forgot to spell as %40.
+    user, separator, place = rest.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}{separator}{place}"
 
 
 def checked_client(given: Any) -> PolosClient:

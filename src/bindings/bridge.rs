@@ -333,6 +333,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                 duration.as_secs_f64()
             ),
         ),
+        Notice::Advice(what) => ("warning", what.clone()),
         Notice::Realigned(count) => (
             "warning",
             format!(

@@ -5,10 +5,13 @@ use super::errors::to_exception;
 use super::worker::WorkerCore;
 use crate::api::{Desk, Request};
 use crate::calendar::Timestamp;
-use crate::clock::{Clock, ManualClock, SystemClock};
+use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use crate::engine::commit::GroupCommit;
 use crate::error::Error;
-use crate::store::{MemoryStore, SqliteOptions, SqliteStore, Store, Synchronous};
+use crate::store::{
+    Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError,
+    Synchronous,
+};
 use crate::sync::Mutex;
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -30,7 +33,65 @@ pub(super) struct Inner {
     pub clock: Arc<dyn Clock>,
     /// Where time is turned by hand.
     pub manual: Option<ManualClock>,
+    /// What the store hears of its own accord.
+    pub hints: Arc<Hints>,
+    /// Where there are connections to close.
+    server: Option<Arc<PostgresStore>>,
     desk: Desk,
+}
+
+/// What the store hears of its own accord, for those who want to know.
+#[derive(Default)]
+pub(super) struct Hints {
+    hearers: Mutex<Vec<Hearer>>,
+    /// What was said so far.
+    said: Mutex<Vec<String>>,
+}
+
+/// Who hears.
+pub(super) struct Hearer {
+    /// Another process committed something.
+    pub changed: Box<dyn Fn() + Send>,
+    /// Something that a person should know.
+    pub told: Box<dyn Fn(&str) + Send>,
+}
+
+impl Hints {
+    /// Lets somebody hear, also of what was said before.
+    pub fn add(&self, hearer: Hearer) {
+        for what in self.said.lock().iter() {
+            (hearer.told)(what);
+        }
+        self.hearers.lock().push(hearer);
+    }
+}
+
+/// Hears for all who use the store.
+struct Ear {
+    hints: Arc<Hints>,
+    clock: SharedClock,
+}
+
+impl Listener for Ear {
+    fn hears_of_change(&self) {
+        for hearer in self.hints.hearers.lock().iter() {
+            (hearer.changed)();
+        }
+    }
+
+    fn is_told(&self, what: &str) {
+        self.hints.said.lock().push(what.to_owned());
+        for hearer in self.hints.hearers.lock().iter() {
+            (hearer.told)(what);
+        }
+    }
+
+    fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
+        if self.clock.is_look_due() {
+            // Where the database doesn't answer, time goes on by the machine's steady clock.
+            let _ = self.clock.look(ask);
+        }
+    }
 }
 
 /// How to open.
@@ -38,7 +99,9 @@ pub(super) struct Inner {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 struct Options {
     project: Arc<str>,
-    /// Path of the database file; without one, it is in memory and time is turned by hand from `start`.
+    /// URL of a PostgreSQL database.
+    url: Option<String>,
+    /// Path of the database file; without either, it is in memory and time is turned by hand from `start`.
     path: Option<PathBuf>,
     #[serde(default)]
     synchronous: Durability,
@@ -54,8 +117,17 @@ enum Durability {
 }
 
 fn open(options: Options) -> Result<Inner, Error> {
-    let io_trouble = |error: std::io::Error| crate::store::StoreError::Unavailable(error.to_string());
-    let (store, clock, manual) = if let Some(path) = options.path {
+    let io_trouble = |error: std::io::Error| StoreError::Unavailable(error.to_string());
+    let hints = Arc::new(Hints::default());
+    let mut server = None;
+    let (store, clock, manual) = if let Some(url) = options.url {
+        let store = Arc::new(PostgresStore::open(&url, PostgresOptions::default())?);
+        server = Some(Arc::clone(&store));
+        let clock = SharedClock::new(|| store.time())?;
+        store.listen(Arc::new(Ear { hints: Arc::clone(&hints), clock: clock.clone() }))?;
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
+    } else if let Some(path) = options.path {
         let sqlite_options = SqliteOptions {
             synchronous: match options.synchronous {
                 Durability::Full => Synchronous::Full,
@@ -72,12 +144,22 @@ fn open(options: Options) -> Result<Inner, Error> {
         (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
     };
     let desk = Desk::open(store.clone(), Arc::clone(&options.project)).map_err(io_trouble)?;
-    Ok(Inner { store, project: options.project, clock, manual, desk })
+    Ok(Inner { store, project: options.project, clock, manual, hints, server, desk })
+}
+
+impl Inner {
+    fn close(&self) {
+        self.desk.close();
+        self.store.close();
+        if let Some(server) = &self.server {
+            server.close();
+        }
+    }
 }
 
 impl Core {
     pub(super) fn inner(&self) -> PyResult<Arc<Inner>> {
-        self.inner.lock().clone().ok_or_else(|| to_exception(&Error::Store(crate::store::StoreError::Closed)))
+        self.inner.lock().clone().ok_or_else(|| to_exception(&Error::Store(StoreError::Closed)))
     }
 }
 
@@ -141,8 +223,7 @@ impl Core {
         let inner = self.inner.lock().take();
         if let Some(inner) = inner {
             py.detach(|| {
-                inner.desk.close();
-                inner.store.close();
+                inner.close();
                 drop(inner);
             });
         }
@@ -153,8 +234,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.lock().take() {
             if std::process::id() == self.opener_pid {
-                inner.desk.close();
-                inner.store.close();
+                inner.close();
             } else {
                 // A forked child: the threads live in the parent, and closing the files would let go of its locks.
                 std::mem::forget(inner);

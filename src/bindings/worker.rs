@@ -1,13 +1,13 @@
 //! One worker, seen from Python.
 
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
-use super::core::Inner;
+use super::core::{Hearer, Inner};
 use super::errors::to_exception;
 use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
-use crate::engine::{Engine, EngineConfig, Message, WorkflowConfig};
+use crate::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, WorkflowConfig};
 use crate::error::Error;
 use crate::host;
 use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
@@ -116,7 +116,7 @@ impl WorkerCore {
         };
         let lease = config.lease;
         bury_the_dead(&inner, now)?;
-        let over = Arc::clone(&line);
+        let (over, hears) = (Arc::clone(&line), Arc::clone(&line));
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
         let sign_of_life = engine.sign_of_life();
@@ -130,6 +130,13 @@ impl WorkerCore {
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
         };
+        let changes = sender.clone();
+        inner.hints.add(Hearer {
+            changed: Box::new(move || _ = changes.send(Message::Changed)),
+            told: Box::new(move |what| {
+                BridgeDispatcher(Arc::clone(&hears)).tell(Notice::Advice(what.to_owned()));
+            }),
+        });
         let changes = sender.clone();
         inner.store.observe(Box::new(move |commands, _| {
             let mut has_added = false;

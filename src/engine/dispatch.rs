@@ -68,6 +68,8 @@ pub enum Notice {
     StoreStalled(Duration),
     /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
     WasAway(Duration),
+    /// Something about the database that a person should know; said once.
+    Advice(String),
     /// So many schedules come next at another time than was stored: new zone data, or a clock that was wrong.
     Realigned(u64),
     /// Nobody could run these slots; what one decision found.

@@ -8,8 +8,13 @@ mod command;
 mod error;
 mod history;
 mod memory;
-#[cfg_attr(not(feature = "sqlite"), allow(dead_code, reason = "only databases spell most of them"))]
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "only databases spell most of them")
+)]
 mod names;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 mod rules;
 #[cfg(feature = "sqlite")]
@@ -18,6 +23,8 @@ mod sqlite;
 pub use command::{Answer, Command, Patch, Rejection};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{Listener, PostgresOptions, PostgresStore};
 pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};

@@ -32,7 +32,7 @@ def test_a_run_is_awaited_from_a_plain_thread(tmp_path: Path) -> None:
             runs.sync.invoke(client, double, -1).sync.result(30)
 
     async def work() -> None:
-        with PolosClient(tmp_path / "polos.db") as client:
+        with PolosClient() as client:
             async with Worker(client):
                 await asyncio.to_thread(use, client)
 
@@ -43,7 +43,7 @@ def test_a_run_is_cancelled_from_a_plain_thread(tmp_path: Path) -> None:
     @workflow(id="job", schedule=True)
     def job() -> None: ...
 
-    with PolosClient(tmp_path / "polos.db") as client:
+    with PolosClient() as client:
         id = schedules.sync.create(client, job, "0 9 * * *")
         handle = schedules.sync.trigger(client, id)
         assert handle.sync.cancel() == "cancelled"

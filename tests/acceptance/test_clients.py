@@ -125,6 +125,7 @@ def test_making_a_client_touches_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.files
 def test_the_default_is_polos_db_in_the_current_folder(tmp_path: Path, job: Any) -> None:
     with PolosClient() as client:
         create(client)
@@ -184,6 +185,7 @@ def test_a_client_is_closed_twice_in_peace_and_used_no_more(database: Path, job:
         asyncio.run(Worker(client, app="tests").start())
 
 
+@pytest.mark.files
 def test_closing_lets_go_of_the_files_at_once(tmp_path: Path, job: Any) -> None:
     with PolosClient("app.db") as client:
         create(client)
@@ -220,7 +222,7 @@ def test_what_was_created_is_there_after_the_interpreter_was_killed(
         from polos import PolosClient, schedules, workflow
 
         workflow(id="job", schedule=True)(print)
-        client = PolosClient("polos.db")
+        client = PolosClient()
         print("created", schedules.sync.create(client, "job", "0 9 * * *"))
         time.sleep(600)
         """
@@ -294,7 +296,7 @@ TICKER = """
         print("tick", payload.key)
 
     async def work():
-        async with Worker(PolosClient("polos.db")):
+        async with Worker(PolosClient()):
             print("ready")
             await asyncio.Event().wait()
 
@@ -333,7 +335,7 @@ async def test_a_run_invoked_here_is_executed_there(start: Any, client: PolosCli
             return payload["a"] + payload["b"]
 
         print("ready")
-        run(PolosClient("polos.db"))
+        run(PolosClient())
         """
     )
     worker.hears("ready")
@@ -358,7 +360,7 @@ def test_a_forked_child_uses_the_client_and_the_parent_is_unharmed(start: Any) -
         async def job(ctx):
             return os.getpid()
 
-        client = PolosClient("polos.db")
+        client = PolosClient()
 
         async def work():
             async with Worker(client):
@@ -390,7 +392,7 @@ def test_a_forked_child_uses_the_client_and_the_parent_is_unharmed(start: Any) -
 def test_multiprocessing_workers_share_the_file(client: PolosClient, job: Any) -> None:
     source = (
         "import sys; from polos import PolosClient, schedules, workflow; "
-        "workflow(id='job', schedule=True)(print); client = PolosClient('polos.db'); "
+        "workflow(id='job', schedule=True)(print); client = PolosClient(); "
         "[schedules.sync.create(client, 'job', '0 9 * * *', key=f'{sys.argv[1]}-{n}') "
         "for n in range(25)]; client.close()"
     )

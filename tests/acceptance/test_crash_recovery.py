@@ -69,7 +69,7 @@ APP = """
         return [type(user).__name__, user.email, type(report["to"]).__name__, address, ctx.attempt]
 
     async def work():
-        async with Worker(PolosClient("polos.db"), app="app", lease=2):
+        async with Worker(PolosClient(), app="app", lease=2):
             print("ready")
             await asyncio.Event().wait()
 """
@@ -392,7 +392,7 @@ TYPES = """
         print("types", json.dumps({name: same(values[name], VALUES[name]) for name in VALUES}))
 
     async def work():
-        async with Worker(PolosClient("polos.db"), app="app"):
+        async with Worker(PolosClient(), app="app"):
             print("ready")
             await asyncio.Event().wait()
 
@@ -411,17 +411,19 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def replayed(
-    start_in: Any, tmp_path_factory: pytest.TempPathFactory
+    start_in: Any, tmp_path_factory: pytest.TempPathFactory, new_database: Any
 ) -> tuple[dict[str, list[bool]], list[str]]:
     """Which values came back from disk as what they were, and what was executed."""
     folder = tmp_path_factory.mktemp("types")
-    first = start_in(folder, TYPES, "first")
+    database = new_database(folder)
+    env = {"POLOS_DATABASE_URL": str(database)}
+    first = start_in(folder, TYPES, "first", env=env)
     first.hears("ready")
-    with PolosClient(folder / "polos.db") as client:
+    with PolosClient(database) as client:
         runs.sync.invoke(client, "of-many-types")
     first.hears("made")
     first.kill()
-    second = start_in(folder, TYPES, "second")
+    second = start_in(folder, TYPES, "second", env=env)
     types = json.loads(second.hears("types"))
     second.kill()
     return types, (folder / "executed.txt").read_text().splitlines()

@@ -204,6 +204,7 @@ CREATE_BY_API = """
 """
 
 
+@pytest.mark.files
 def test_a_script_creates_a_schedule_in_the_default_database(
     load: Load, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ async def test_a_worker_is_started_once_at_a_time_and_again_afterwards(client: P
         assert await job.run(client, timeout=30) == "done"
 
 
+@pytest.mark.files
 async def test_a_worker_whose_file_is_deleted_ends_with_an_error(
     client: PolosClient, database: Path, eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,7 +293,7 @@ APP = """
     import asyncio, os, sys, threading, time
     from polos import PolosClient, Worker, WorkflowContext, run, runs, schedules, workflow
 
-    client = PolosClient("polos.db")
+    client = PolosClient()
 
     @workflow(id="slow")
     async def slow(ctx: WorkflowContext):
@@ -579,7 +580,7 @@ def test_closing_leaves_no_thread_behind(start: Any) -> None:
             return len(os.listdir("/proc/self/task"))
 
         async def work():
-            async with PolosClient("polos.db") as client, Worker(client):
+            async with PolosClient() as client, Worker(client):
                 await job.run(client, timeout=30)
 
         asyncio.run(work())

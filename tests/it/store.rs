@@ -14,8 +14,12 @@ mod model;
 mod opening;
 #[cfg(feature = "sqlite")]
 mod plans;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod probe;
+#[cfg(feature = "postgres")]
+pub mod server;
 #[cfg(feature = "sqlite")]
 mod sharing;
 mod stage;

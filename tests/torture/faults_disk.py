@@ -178,7 +178,7 @@ def check_left(bench: Bench, left: dict[str, bytes], what: str, is_full: bool) -
             bench.verdict.expect("I6", False, f"{what}: {error!r}")
         if is_full and bench.random.random() < 0.02:
             place.finish(2.0)
-    check_file(bench.verdict, place.database)
+    check_file(bench.verdict, place.file)
     if len(bench.verdict.violations) == before:
         shutil.rmtree(folder)
     else:

@@ -91,8 +91,8 @@ def stored(bench: Bench) -> tuple[bytes, bytes, set[str]]:
         for _ in range(5):
             other.succeeds(other.invoke())
         life.kill()
-        log = bench.database.with_name("polos.db-wal").read_bytes()
-        file = bench.database.read_bytes()
+        log = bench.file.with_name("polos.db-wal").read_bytes()
+        file = bench.file.read_bytes()
     return file, log, {*keys, *(["global"] if bench.ticks else [])}
 
 
@@ -321,10 +321,10 @@ def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
         place.succeeds(place.invoke())
         place.client.close()
         time.sleep(bench.random.uniform(0.0, 1.0))
-        kept = set_aside(place.database)
-        vanish(place.database)
+        kept = set_aside(place.file)
+        vanish(place.file)
         since = time.time()
-        there = contents(place.database)
+        there = contents(place.file)
         life.ends(1, patience=20)
         said = life.errors.read_text()
         text = f"{vanish.__name__}: it said {said[-300:]!r}"
@@ -335,8 +335,8 @@ def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
         verdict.expect("I10", not late, f"{vanish.__name__}: recorded in no file: {late[:3]}")
         if vanish is not log_deleted:  # then the file is still its own
             text = f"{vanish.__name__}: what is in its place was written"
-            verdict.expect("I6", contents(place.database) == there, text)
-    for each in contents(place.database):
+            verdict.expect("I6", contents(place.file) == there, text)
+    for each in contents(place.file):
         (folder / each).unlink()
     for each in contents(kept):
         (kept.parent / each).rename(folder / each)
@@ -364,7 +364,7 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
     with Bench(folder, bench.scale, 0, bench.verdict) as place:
         life = place.start("--lease", 2).ready()
         place.create_digests()
-        command = [sys.executable, "-c", HOLDER, str(place.database)]
+        command = [sys.executable, "-c", HOLDER, str(place.file)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
             assert holder.stdin is not None

@@ -131,7 +131,7 @@ def f49(bench: Bench) -> None:
     logs: list[int] = []
     for moment in every(4.0, seconds):
         used.append(life.resources())
-        logs.append(bench.database.with_name("polos.db-wal").stat().st_size)
+        logs.append(bench.file.with_name("polos.db-wal").stat().st_size)
         bench.injections = round(moment) * len(ids)
     for id in ids:
         bench.pause(id)
@@ -146,7 +146,7 @@ def f49(bench: Bench) -> None:
     bench.remarks.append(
         f"{seconds} s: memory {used[0].memory // MB} to {used[-1].memory // MB} MB, "
         f"{used[-1].threads} threads, {used[-1].files} descriptors; log of at most "
-        f"{max(logs) / MB:.1f} MB; database of {bench.database.stat().st_size / MB:.1f} MB"
+        f"{max(logs) / MB:.1f} MB; database of {bench.file.stat().st_size / MB:.1f} MB"
     )
     bench.finish(helper=False)
 

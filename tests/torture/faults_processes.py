@@ -43,6 +43,36 @@ def f4(bench: Bench) -> None:
     bench.finish(lease)
 
 
+def f5(bench: Bench) -> None:
+    """Two, four and eight workers on one database, of which random ones are killed and replaced."""
+    lease = 2.0
+    bench.start("--lease", lease).ready()
+    bench.create_digests()
+    for crowd in (2, 4, 8):
+        workers = [life for life in bench.lives if life.is_alive()]
+        for _ in range(bench.times(50, 3)):
+            while len(workers) < crowd:
+                workers.append(bench.start("--lease", lease))
+            bench.invoke()
+            time.sleep(bench.random.uniform(0.05, 1.0))
+            workers.pop(bench.random.randrange(len(workers))).kill()
+            bench.injections += 1
+    bench.finish(lease)
+
+
+def f42(bench: Bench) -> None:
+    """Rolling deployments: a new worker comes, then the oldest one is told to go."""
+    workers = [bench.start().ready(), bench.start().ready()]
+    bench.create_digests()
+    for _ in range(bench.times(50, 3)):
+        workers.append(bench.start().ready())
+        bench.invoke()
+        time.sleep(bench.random.uniform(0.05, 1.0))
+        workers.pop(0).term()
+        bench.injections += 1
+    bench.finish()
+
+
 def f6(bench: Bench) -> None:
     """A worker dies in a step; one that lives takes over when the lease is over."""
     for number in range(bench.times(25)):
@@ -279,6 +309,7 @@ def f41(bench: Bench) -> None:
 FAULTS: dict[str, Callable[[Bench], None]] = {
     "F1": f1,
     "F4": f4,
+    "F5": f5,
     "F6": f6,
     "F7": f7,
     "F7b": f7b,
@@ -286,4 +317,5 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
     "F24": f24,
     "F40": f40,
     "F41": f41,
+    "F42": f42,
 }

@@ -121,7 +121,7 @@ def fill(place: Bench, ballast: Path, seconds: float) -> None:
     ballast.unlink()
     place.verdict.expect("I12", refusals, "no write failed on a full disk")
     for text in refusals:
-        is_named = str(place.database) in text and ("full" in text or "failed" in text)
+        is_named = str(place.file) in text and ("full" in text or "failed" in text)
         place.verdict.expect("I12", is_named, f"the client was told {text!r}")
 
 

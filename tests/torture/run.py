@@ -1,6 +1,7 @@
 """Injects faults into workers and judges what they leave behind.
 
-``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N] [--keep FOLDER]``
+``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N]
+[--store postgres] [--keep FOLDER]``
 
 The return code is 1 when something is violated, and 3 when nothing is violated and a fault
 couldn't be injected here.
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -61,14 +64,33 @@ for module in MODULES:
 NAMES = sorted(FAULTS, key=by_number)
 
 
+@contextmanager
+def server() -> Iterator[str]:
+    """A PostgreSQL server that syncs what it commits; its URL."""
+    script = HERE.parents[1] / "scripts" / "postgres-for-tests"
+    with subprocess.Popen(
+        [sys.executable, str(script), "--durable"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        url = process.stdout.readline().strip()
+        if not url:
+            raise SystemExit("there is no PostgreSQL server, see above")
+        yield url
+        process.stdin.close()
+
+
 def torture(
-    name: str, scale: float, seed: int, ticks: int, keep: Path | None
+    name: str, scale: float, seed: int, ticks: int, keep: Path | None, database: str | None
 ) -> tuple[Bench, str | None]:
     """One fault in a folder of its own; and why it was not run, if so."""
     verdict = Verdict()
     folder = Path(tempfile.mkdtemp(prefix=f"polos-{name}-", dir=keep))
     not_run = None
-    with Bench(folder, scale, seed, verdict) as bench:
+    with Bench(folder, scale, seed, verdict, database) as bench:
         bench.ticks = ticks
         try:
             FAULTS[name](bench)
@@ -89,6 +111,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", default="short", help="short, full, or a factor of full")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ticks", type=int, default=4, help="schedules declared by the workers")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--keep", type=Path, help="keep all folders, under this one")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
@@ -98,6 +121,14 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    if options.store == "sqlite":
+        return run(options, None)
+    with server() as url:
+        return run(options, url)
+
+
+def run(options: argparse.Namespace, url: str | None) -> int:
+    """All that is asked for, on files or on this server."""
     named = {"short": SHORT, "full": 1.0}
     scale = named[options.scale] if options.scale in named else float(options.scale)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
@@ -112,7 +143,8 @@ def main() -> int:
     is_violated = is_incomplete = False
     for name in options.faults or NAMES:
         start = time.monotonic()
-        bench, not_run = torture(name, scale, seed, options.ticks, options.keep)
+        database = url and f"{url}{'&' if '?' in url else '?'}schema=torture_{name.lower()}"
+        bench, not_run = torture(name, scale, seed, options.ticks, options.keep, database)
         invariants = ", ".join(
             f"{invariant} ({count})"
             for invariant, count in sorted(

@@ -15,7 +15,7 @@ from polos import PolosClient, schedules
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
-    client = PolosClient(tmp_path / "polos.db")
+    client = PolosClient()
 
     def use_a_loop() -> int:
         asyncio.run(schedules.list(client))

@@ -276,14 +276,15 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
         first, *listed = process.read_err_until("working")
-        assert first == f"polos {__version__}, app app.py, database polos.db, project default"
+        place = PolosClient().database
+        assert first == f"polos {__version__}, app app.py, database {place}, project default"
         assert [line.split()[0] for line in listed[:-1]] == [
             "report", "beat", "digest", "wait", "hello",
         ]  # fmt: skip
         assert "0 9 * * *  Europe/Paris" in listed[0]
         assert "next" in listed[0]
         assert "every 2 h" in listed[1]
-        with PolosClient(tmp_path / "polos.db") as client:
+        with PolosClient() as client:
             runs.sync.invoke(client, "hello")
             assert process.read_out() == "done"
         process.send(signal.SIGTERM)
@@ -297,7 +298,7 @@ def test_a_second_signal_stops_waiting_for_handlers(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py", "--drain", "3600") as process:
         process.read_err_until("working")
-        with PolosClient(tmp_path / "polos.db") as client:
+        with PolosClient() as client:
             handle = runs.sync.invoke(client, "wait")
             assert process.read_out() == "waiting"
             process.send(signal.SIGINT)

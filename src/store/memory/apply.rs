@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl Tables {
     /// Applies one command, or leaves no trace of it.
-    pub(super) fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Rejection> {
+    pub(in crate::store) fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Rejection> {
         match command {
             Command::EnterWorker(entry) => self.enter_worker(entry, now),
             Command::Beat { worker } => self.bump_beat(worker, now),
@@ -176,7 +176,7 @@ impl Tables {
     fn bump_revision(&mut self, schedule: &ScheduleId) {
         if let Some(row) = self.schedules.get_mut(schedule) {
             row.schedule.revision += 1;
-            self.wrote();
+            self.touch(|touched| _ = touched.schedules.insert(schedule.clone()));
         }
     }
 
@@ -191,7 +191,7 @@ impl Tables {
                 steps.records.push(step.clone());
             }
         }
-        self.wrote();
+        self.touch(|touched| touched.steps.push((run.clone(), Arc::clone(&step.name))));
         Ok(Answer::Done)
     }
 
@@ -384,6 +384,7 @@ impl Tables {
             run.finished_at = None;
             run.cancel_requested = false;
         });
+        self.touch(|touched| _ = touched.retried.insert(id.clone()));
         if let Some(steps) = self.steps.get_mut(id) {
             steps.records.retain(|step| step.state != StepState::Failed);
             let places = steps.records.iter().enumerate();

@@ -17,7 +17,9 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
-use tables::Tables;
+pub(super) use tables::Tables;
+#[cfg(feature = "postgres")]
+pub(super) use tables::{EndedClaim, RunRow, Steps, Touched, WorkerRow};
 
 /// A store in memory. Clones share it, as processes share a database.
 #[derive(Clone, Default)]

@@ -14,10 +14,15 @@ use std::sync::Arc;
 impl Tables {
     pub(super) fn enter_worker(&mut self, entry: &WorkerEntry, now: Timestamp) -> Result<Answer, Rejection> {
         self.check_put(&entry.declared)?;
-        self.wrote();
         for workflow in &entry.workflows {
             *self.workflows.slot(&entry.project, &workflow.id) = workflow.schedulable;
         }
+        self.touch(|touched| {
+            let workflows = entry.workflows.iter().map(|workflow| Arc::clone(&workflow.id));
+            touched.workflows.extend(workflows.map(|workflow| (Arc::clone(&entry.project), workflow)));
+            touched.workers.insert(entry.id.clone());
+            touched.entered.insert(entry.id.clone());
+        });
         let known = self.workers.get(&entry.id).map(|row| (row.peer.beat, row.peer.entered_at));
         let (beat, entered_at) = known.unwrap_or((1, now));
         let workflows: BTreeSet<_> =
@@ -61,7 +66,7 @@ impl Tables {
         let row = self.workers.get_mut(worker).ok_or(Rejection::WorkerGone)?;
         row.peer.beat += 1;
         row.peer.beat_at = now;
-        self.wrote();
+        self.touch(|touched| _ = touched.workers.insert(worker.clone()));
         Ok(Answer::Done)
     }
 
@@ -71,7 +76,10 @@ impl Tables {
             self.free_run(run, now);
         }
         if self.workers.remove(worker).is_some() {
-            self.wrote();
+            self.touch(|touched| {
+                touched.workers.insert(worker.clone());
+                touched.entered.remove(worker);
+            });
         }
         Answer::Count(held.len() as u64)
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Something for each pair of texts, found without copying them.
-pub(super) struct Pairs<T>(BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>);
+pub(in crate::store) struct Pairs<T>(BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>);
 
 impl<T> Default for Pairs<T> {
     fn default() -> Self {
@@ -41,7 +41,7 @@ impl<T: Default> Pairs<T> {
 
 /// How a claim ended, kept for the repetition of that ending.
 #[derive(Clone, Debug)]
-pub(super) struct EndedClaim {
+pub(in crate::store) struct EndedClaim {
     pub token: Token,
     pub print: i64,
     pub answer: Answer,
@@ -49,7 +49,7 @@ pub(super) struct EndedClaim {
 
 /// A run with what only the database needs to know of it.
 #[derive(Clone, Debug)]
-pub(super) struct RunRow {
+pub(in crate::store) struct RunRow {
     pub run: Run,
     /// Order of creation.
     pub no: u64,
@@ -61,7 +61,7 @@ pub(super) struct RunRow {
 
 /// A worker and its application.
 #[derive(Clone, Debug)]
-pub(super) struct WorkerRow {
+pub(in crate::store) struct WorkerRow {
     pub project: Arc<str>,
     /// All but `held_count`.
     pub peer: Peer,
@@ -69,7 +69,7 @@ pub(super) struct WorkerRow {
 
 /// Steps of one run.
 #[derive(Default)]
-pub(super) struct Steps {
+pub(in crate::store) struct Steps {
     pub records: Vec<StepRecord>,
     pub by_name: HashMap<Arc<str>, usize>,
 }
@@ -83,10 +83,28 @@ type Lines = BTreeMap<(Timestamp, u64), (Arc<str>, LedgerLine)>;
 /// Lines of the ledger by last slot and creation: where each is.
 type LinesByAge = BTreeMap<(Timestamp, u64), (ScheduleId, Timestamp)>;
 
+/// What commands changed, for a database that applies them to the part of its rows that they need.
+#[derive(Default)]
+pub(in crate::store) struct Touched {
+    pub schedules: BTreeSet<ScheduleId>,
+    pub runs: BTreeSet<RunId>,
+    /// In the order of their recording, some of them several times.
+    pub steps: Vec<(RunId, Arc<str>)>,
+    /// Runs whose failed steps are forgotten.
+    pub retried: BTreeSet<RunId>,
+    pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
+    pub workers: BTreeSet<WorkerId>,
+    /// Those of them that signed in.
+    pub entered: BTreeSet<WorkerId>,
+    pub workflows: BTreeSet<(Arc<str>, Arc<str>)>,
+}
+
 /// Everything that is stored.
 #[derive(Default)]
-pub(super) struct Tables {
+pub(in crate::store) struct Tables {
     last_no: u64,
+    /// Kept only for a database that asks.
+    pub touched: Option<Touched>,
     changed: bool,
     commits: u64,
 
@@ -141,9 +159,18 @@ impl Tables {
         self.commits
     }
 
-    /// Notes that something was written.
-    pub fn wrote(&mut self) {
+    /// Notes that something was written, and what.
+    pub fn touch(&mut self, note: impl FnOnce(&mut Touched)) {
         self.changed = true;
+        if let Some(touched) = &mut self.touched {
+            note(touched);
+        }
+    }
+
+    /// What is created from now on comes after what has this number.
+    #[cfg(feature = "postgres")]
+    pub fn count_from(&mut self, no: u64) {
+        self.last_no = no;
     }
 
     fn next_no(&mut self) -> u64 {
@@ -179,8 +206,8 @@ impl Tables {
         if let (ScheduleStatus::Active, Some(slot)) = (schedule.status, schedule.next_slot) {
             self.due.slot(&schedule.project, &schedule.workflow).insert((slot, id.clone()));
         }
+        self.touch(|touched| _ = touched.schedules.insert(id.clone()));
         self.schedules.insert(id, row);
-        self.changed = true;
     }
 
     pub fn remove_schedule(&mut self, id: &ScheduleId) -> Option<StoredSchedule> {
@@ -194,13 +221,18 @@ impl Tables {
         if let Some(slot) = schedule.next_slot {
             self.due.slot(&schedule.project, &schedule.workflow).remove(&(slot, id.clone()));
         }
-        self.changed = true;
+        self.touch(|touched| _ = touched.schedules.insert(id.clone()));
         Some(row)
     }
 
     /// Stores a run that is new.
     pub fn create_run(&mut self, run: Run) {
-        let row = RunRow { run, no: self.next_no(), child_ended: false, ended: None };
+        let no = self.next_no();
+        self.add_run(RunRow { run, no, child_ended: false, ended: None });
+    }
+
+    /// Adds a row that isn't there.
+    pub fn add_run(&mut self, row: RunRow) {
         let run = &row.run;
         if let Some(schedule) = &run.schedule_id {
             self.by_slot.entry(schedule.clone()).or_default().insert((run.slot, row.no), run.id.clone());
@@ -213,8 +245,8 @@ impl Tables {
         }
         self.created.entry(Arc::clone(&run.project)).or_default().insert((run.created_at, run.id.clone()));
         self.index_run(&row);
+        self.touch(|touched| _ = touched.runs.insert(row.run.id.clone()));
         self.runs.insert(row.run.id.clone(), row);
-        self.changed = true;
     }
 
     /// Changes a run.
@@ -224,7 +256,7 @@ impl Tables {
         let answer = edit(&mut row);
         self.index_run(&row);
         self.runs.insert(id.clone(), row);
-        self.changed = true;
+        self.touch(|touched| _ = touched.runs.insert(id.clone()));
         answer
     }
 
@@ -244,7 +276,7 @@ impl Tables {
         }
         drop_entry!(self.created, &run.project, &(run.created_at, id.clone()));
         self.steps.remove(id);
-        self.changed = true;
+        self.touch(|touched| _ = touched.runs.insert(id.clone()));
     }
 
     fn index_run(&mut self, row: &RunRow) {
@@ -308,7 +340,9 @@ impl Tables {
             .entry(Arc::clone(project))
             .or_default()
             .insert((line.until, no), (schedule.clone(), line.from));
-        self.changed = true;
+        self.touch(|touched| {
+            touched.ledger.push((Arc::clone(project), schedule.clone(), line.clone()));
+        });
     }
 
     pub fn delete_ledger(&mut self, project: &Arc<str>, until: Timestamp, no: u64) {

@@ -119,6 +119,18 @@ fn the_same_seed_tells_the_same_story() {
     assert_ne!(tell(1).trace_hash, tell(2).trace_hash);
 }
 
+/// A database of another machine answers everything in the same way, to the last event of a story. Fewer of them: each
+/// answer takes a trip.
+#[cfg(feature = "postgres")]
+#[test]
+fn a_story_is_the_same_on_postgres() {
+    let seeds = setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in (0..seeds).step_by(usize::try_from(seeds / 2).unwrap().max(1)) {
+        let store = Arc::new(crate::store::server::Server::shared().new_store());
+        assert_eq!(world::tell(seed, store).trace_hash, tell(seed).trace_hash, "seed {seed}");
+    }
+}
+
 /// The two databases answer everything in the same way, to the last event of a story.
 #[cfg(feature = "sqlite")]
 #[test]

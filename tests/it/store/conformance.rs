@@ -65,3 +65,9 @@ fn sqlite_conforms() {
         Box::new(_polos::store::SqliteStore::open(path, super::quick()).unwrap())
     });
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn postgres_conforms() {
+    check(|_| Box::new(super::server::Server::shared().new_store()));
+}

@@ -536,8 +536,16 @@ fn sqlite_answers_like_the_model() {
     }
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn postgres_answers_like_the_model() {
+    for seed in 0..seeds() {
+        compare(seed, 150, &super::server::Server::shared().new_store());
+    }
+}
+
 /// More by `POLOS_SEEDS`.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn seeds() -> u64 {
     std::env::var("POLOS_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
 }

@@ -1,0 +1,203 @@
+//! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed.
+
+use super::claim;
+use super::failure::{Trouble, refusal};
+use super::link::Session;
+use super::load::Load;
+use super::needs::{Group, Needs, groups, may_edit};
+use super::pipeline::Statement;
+use super::rows::Args;
+use super::save::changes;
+use super::sweep;
+use crate::calendar::Timestamp;
+use crate::store::{Answer, Command, Rejection};
+use std::cell::Cell;
+
+/// How one command ended.
+type Outcome = Result<Answer, Rejection>;
+
+/// Counters of commits: each process has one of them, so that processes rarely wait for each other there.
+pub(super) const COUNTERS: i64 = 64;
+
+/// How a batch is committed.
+#[derive(Copy, Clone)]
+pub(super) struct Terms<'t> {
+    /// Tells when its commands happen; asked when what they look at is locked.
+    pub now: &'t dyn Fn() -> Timestamp,
+    /// The lock that edits share and a barrier waits for.
+    pub edits: i64,
+    /// Each by itself, so that the one whose data the database refuses is found.
+    pub is_careful: bool,
+    /// The counter of commits to use.
+    pub slot: i64,
+}
+
+/// Commits the commands, or does nothing.
+pub(super) async fn commit(
+    session: Session<'_>,
+    commands: &[Command],
+    terms: Terms<'_>,
+    end_was_asked: &Cell<bool>,
+) -> Result<Vec<Outcome>, Trouble> {
+    let batch = Batch {
+        session,
+        terms,
+        has_edits: commands.iter().any(may_edit),
+        is_begun: false,
+        has_written: false,
+        is_last_group: false,
+        end_was_asked,
+    };
+    let done = batch.all(commands).await;
+    if let Err(trouble) = &done
+        && !trouble.is_broken()
+    {
+        // The next transaction on this connection begins with a clean slate. Where even this fails, it is replaced.
+        session.script("ROLLBACK").await?;
+    }
+    done
+}
+
+/// A transaction under way.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
+pub(super) struct Batch<'s> {
+    pub session: Session<'s>,
+    terms: Terms<'s>,
+    has_edits: bool,
+    is_begun: bool,
+    pub has_written: bool,
+    is_last_group: bool,
+    /// From then on nobody but the database knows whether it happened.
+    end_was_asked: &'s Cell<bool>,
+}
+
+impl Batch<'_> {
+    pub fn now(&self) -> Timestamp {
+        (self.terms.now)()
+    }
+
+    async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        if self.terms.is_careful {
+            for command in commands {
+                outcomes.push(self.guarded(command).await?);
+            }
+        } else {
+            let groups = groups(commands);
+            let count = groups.len();
+            for (place, group) in groups.into_iter().enumerate() {
+                self.is_last_group = place + 1 == count;
+                outcomes.extend(self.group(group).await?);
+            }
+        }
+        self.end().await?;
+        Ok(outcomes)
+    }
+
+    /// Applies one command, or undoes what it did where the database refuses its data.
+    async fn guarded(&mut self, command: &Command) -> Result<Outcome, Trouble> {
+        self.send(vec![Statement::Script("SAVEPOINT command".to_owned())]).await?;
+        let mut done = Err(Trouble::Silence);
+        for group in groups(std::slice::from_ref(command)) {
+            done = self.group(group).await;
+        }
+        match done {
+            Ok(mut outcomes) => {
+                self.send(vec![Statement::Script("RELEASE command".to_owned())]).await?;
+                Ok(outcomes.pop().unwrap_or(Err(Rejection::Stale)))
+            }
+            Err(trouble) => {
+                let reason = refusal(&trouble).ok_or(trouble)?;
+                self.send(vec![Statement::Script("ROLLBACK TO command; RELEASE command".to_owned())]).await?;
+                Ok(Err(Rejection::Invalid(reason)))
+            }
+        }
+    }
+
+    async fn group(&mut self, group: Group<'_>) -> Result<Vec<Outcome>, Trouble> {
+        match group {
+            Group::Named(commands) => self.named(commands).await,
+            Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
+            Group::Sweep(command) => Ok(vec![sweep::sweep(self, command).await?]),
+        }
+    }
+
+    async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
+        let needs = Needs::of(commands);
+        let mut load = Load::of(&needs);
+        let answers = self.send(std::mem::take(&mut load.statements)).await?;
+        let mut part = load.part(&answers)?;
+        let now = self.now();
+        let outcomes = commands.iter().map(|command| part.tables.apply(command, now)).collect();
+        self.save(changes(&part)).await?;
+        Ok(outcomes)
+    }
+
+    /// Sends statements that read.
+    pub async fn send(
+        &mut self,
+        mut statements: Vec<Statement<'_>>,
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
+        let begins = !std::mem::replace(&mut self.is_begun, true);
+        if begins {
+            let begin = if self.has_edits {
+                format!("{BEGIN}; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits)
+            } else {
+                BEGIN.to_owned()
+            };
+            statements.insert(0, Statement::Script(begin));
+        }
+        let mut answers = self.session.send(statements).await?;
+        if begins {
+            answers.remove(0);
+        }
+        Ok(answers)
+    }
+
+    /// Sends statements that write; the last ones with the commit behind them.
+    pub async fn save(&mut self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+        self.has_written |= !statements.is_empty();
+        if self.is_last_group && self.has_written {
+            self.is_begun = false;
+            self.end_was_asked.set(true);
+            statements.push(self.commit());
+        }
+        if !statements.is_empty() {
+            self.session.send(statements).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction, where the last group did not.
+    async fn end(&mut self) -> Result<(), Trouble> {
+        if self.is_begun {
+            self.end_was_asked.set(self.has_written);
+            // Where nothing happened, there is nothing to wait for the disk for.
+            let end = if self.has_written { self.commit() } else { Statement::Script("ROLLBACK".to_owned()) };
+            self.session.send(vec![end]).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts the commit last, so that others wait for the counter as briefly as can be.
+    fn commit(&self) -> Statement<'static> {
+        let slot = self.terms.slot;
+        Statement::Script(format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot}; COMMIT"))
+    }
+
+    /// One statement.
+    pub async fn query(
+        &mut self,
+        sql: impl Into<String>,
+        args: Args<'_>,
+    ) -> Result<Vec<tokio_postgres::Row>, Trouble> {
+        let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
+        Ok(answers.pop().unwrap_or_default())
+    }
+}
+
+/// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
+/// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SET LOCAL idle_in_transaction_session_timeout = 1000; SET LOCAL lock_timeout = 5000; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";

@@ -1,0 +1,85 @@
+//! Claiming whatever is free. What somebody else is just claiming is passed over, not waited for.
+
+use super::batch::Batch;
+use super::failure::Trouble;
+use super::load::{Load, Part};
+use super::needs::Needs;
+use super::pipeline::Statement;
+use super::rows::{Args, Columns, RUN, RUN_ROW, STEP, count_to_sql, limit_to_sql};
+use super::save::changes;
+use crate::calendar::Timestamp;
+use crate::model::RunId;
+use crate::store::memory::Steps;
+use crate::store::{Answer, Command, Rejection};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub(super) async fn claim(
+    batch: &mut Batch<'_>,
+    command: &Command,
+) -> Result<Result<Answer, Rejection>, Trouble> {
+    let Command::ClaimRuns { project, worker, workflows, limit, until } = command else {
+        return Ok(Err(Rejection::Stale));
+    };
+    let needs = Needs { workers: BTreeSet::from([worker.as_str()]), ..Needs::default() };
+    let mut load = Load::of(&needs);
+    let mut statements = std::mem::take(&mut load.statements);
+    statements.push(heads(project, workflows, *limit, *until));
+    let mut answers = batch.send(statements).await?;
+    let heads = answers.pop().unwrap_or_default();
+    let mut part = load.part(&answers)?;
+    let mut begun = Vec::new();
+    for head in &heads {
+        let row = Columns::of(head).run_row()?;
+        part.stored_runs.insert(row.run.id.clone(), row.no);
+        if row.run.started_at.is_some() {
+            begun.push(count_to_sql(row.no));
+        }
+        part.tables.add_run(row);
+    }
+    // They were read, not changed.
+    part.tables.touched = Some(crate::store::memory::Touched::default());
+    if !begun.is_empty() {
+        journals(batch, &mut part, begun).await?;
+    }
+    let outcome = part.tables.apply(command, batch.now());
+    batch.save(changes(&part)).await?;
+    Ok(outcome)
+}
+
+/// The earliest claimable runs that nobody else has locked, locked. The conditions stand twice: the outer ones are asked
+/// again of a row that changed while we looked. Some more are looked at than taken, for those that are passed over.
+fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: Timestamp) -> Statement<'c> {
+    let mut args = Args::default();
+    let workflows: BTreeSet<&str> = workflows.iter().map(|id| &**id).collect();
+    let project = args.text(project);
+    let workflows = args.texts(workflows);
+    let until = args.int(until.as_micros());
+    let looked_at = args.int(limit_to_sql(limit.saturating_mul(4).saturating_add(64)));
+    let limit = args.int(limit_to_sql(limit));
+    let free = "r.state IN ('queued', 'waiting') AND NOT r.cancel_requested";
+    let sql = format!(
+        "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.no IN (SELECT h.no FROM unnest(${workflows}) AS w (id) \
+         CROSS JOIN LATERAL (SELECT r.no FROM @run r WHERE r.project = ${project} AND r.workflow = w.id AND {free} \
+         AND r.available_at <= ${until} ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h) \
+         AND {free} AND r.available_at <= ${until} \
+         ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${limit} FOR UPDATE SKIP LOCKED"
+    );
+    Statement::Query(sql, args)
+}
+
+/// What earlier claims of these runs recorded.
+async fn journals(batch: &mut Batch<'_>, part: &mut Part, begun: Vec<i64>) -> Result<(), Trouble> {
+    let mut args = Args::default();
+    let runs = args.ints(begun);
+    let sql = format!(
+        "SELECT r.id, {STEP} FROM @step t JOIN @run r ON r.no = t.run WHERE t.run = ANY(${runs}) ORDER BY t.no"
+    );
+    for row in batch.query(sql, args).await? {
+        let mut columns = Columns::of(&row);
+        let run: RunId = columns.run_id()?;
+        let steps: &mut Steps = part.tables.steps.entry(run).or_default();
+        steps.records.push(columns.step()?);
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! Hearing of other processes' commits sooner than by asking, and telling them of ours.
+//!
+//! A hint and nothing more: who hears nothing finds everything by asking ([`crate::store::Store::change_mark`]). So
+//! notifications are sent behind the commits, gathered, by a connection of their own: inside of a commit they would make
+//! all commits of the server wait for each other.
+
+use super::address::Address;
+use super::failure::Trouble;
+use super::link::{Link, MARK, Session, is_marked};
+use super::rows::Args;
+use crate::calendar::Timestamp;
+use crate::model::Admission;
+use crate::store::{Answer, Command, Rejection, StoreError};
+use crate::sync::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_postgres::AsyncMessage;
+
+/// What is committed within this time is told with one notification.
+const GATHERING: Duration = Duration::from_millis(10);
+
+/// How often somebody looks whether the clock is to be set.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Who hears, on a thread of the store's own.
+pub trait Listener: Send + Sync + 'static {
+    /// Somebody else committed something. It may come late, twice, or not at all.
+    fn hears_of_change(&self);
+    /// Something that a person should know.
+    fn is_told(&self, what: &str);
+    /// Every second: `ask` gives the time by the database's clock.
+    fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>);
+}
+
+/// The thread that hears.
+pub(super) struct Ear {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    address: Arc<Address>,
+    listener: Arc<dyn Listener>,
+    has_news: AtomicBool,
+    wake: Notify,
+    is_closed: Mutex<bool>,
+    closing: Condvar,
+    /// A pooler is in between.
+    is_deaf: AtomicBool,
+    /// Nobody waits for what may take as long as the network likes.
+    is_connecting: AtomicBool,
+}
+
+impl Ear {
+    pub fn open(address: Arc<Address>, listener: Arc<dyn Listener>) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared {
+            address,
+            listener,
+            has_news: AtomicBool::new(false),
+            wake: Notify::new(),
+            is_closed: Mutex::new(false),
+            closing: Condvar::new(),
+            is_deaf: AtomicBool::new(false),
+            is_connecting: AtomicBool::new(false),
+        });
+        let attentive = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("polos-listener".to_owned())
+            .spawn(move || attentive.listen())
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Others shall hear of it, if there is something in it for them.
+    pub fn tell_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
+        let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| is_news(command, outcome));
+        if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        *self.shared.is_closed.lock() = true;
+        self.shared.closing.notify_all();
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take()
+            && !self.shared.is_connecting.load(Ordering::Acquire)
+        {
+            // A panic has been reported by its hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn is_closed(&self) -> bool {
+        *self.is_closed.lock()
+    }
+
+    fn listen(&self) {
+        while !self.is_closed() {
+            // What is wrong is said by those who want something of the database; here it is only tried again.
+            let _ = self.attend();
+            let mut is_closed = self.is_closed.lock();
+            if !*is_closed {
+                self.closing.wait_for(&mut is_closed, TICK);
+            }
+        }
+    }
+
+    /// Until it is closed, or the connection is cut.
+    fn attend(&self) -> Result<(), Trouble> {
+        self.is_connecting.store(true, Ordering::Release);
+        let connected = self.connect();
+        self.is_connecting.store(false, Ordering::Release);
+        let link = connected?;
+        if self.is_closed() {
+            return Ok(());
+        }
+        // Whatever happened while nobody listened.
+        self.listener.hears_of_change();
+        while !self.is_closed() && !link.is_closed() {
+            link.wait_for(&self.wake, TICK);
+            if self.has_news.swap(false, Ordering::AcqRel) {
+                let channel = channel(&self.address);
+                link.with(async |session| session.script(&format!("NOTIFY {channel}")).await)?;
+                link.idle(GATHERING);
+            }
+            self.listener.may_set_clock(&|| {
+                let time = link.with(async |session| session.time().await);
+                time.map_err(|trouble| trouble.told(self.address.name()))
+            });
+        }
+        Ok(())
+    }
+
+    fn connect(&self) -> Result<Link, Trouble> {
+        let listener = Arc::clone(&self.listener);
+        // Our own notifications come back with the answer to `NOTIFY`.
+        let own = Arc::new(AtomicI32::new(0));
+        let own_process = Arc::clone(&own);
+        let hearer = Box::new(move |message| {
+            if let AsyncMessage::Notification(heard) = message
+                && heard.process_id() != own_process.load(Ordering::Acquire)
+            {
+                listener.hears_of_change();
+            }
+        });
+        if !self.is_deaf.load(Ordering::Acquire) {
+            let marked = self.address.with_setting(MARK, "1");
+            match Link::open(&marked, Some(hearer)) {
+                Ok(link) if link.with(is_marked)? => {
+                    own.store(link.with(process_id)?, Ordering::Release);
+                    let channel = channel(&self.address);
+                    link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
+                    return Ok(link);
+                }
+                // One that takes the setting and forgets it, or refuses it, shares its connections among clients.
+                Ok(_) | Err(StoreError::Unusable { .. }) => {
+                    self.is_deaf.store(true, Ordering::Release);
+                    self.listener.is_told(&format!(
+                        "the database `{}` is reached through a connection pooler, which passes no notifications \
+                         on: what other processes change is noticed by asking",
+                        self.address.name()
+                    ));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Link::open(&self.address, None)?)
+    }
+}
+
+/// Who we are to the server.
+async fn process_id(session: Session<'_>) -> Result<i32, Trouble> {
+    let rows = session.query("SELECT pg_backend_pid()", Args::default()).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
+}
+
+/// Whether other processes have something to do, or to see, because of it. What is recorded of runs under way concerns
+/// nobody else.
+fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
+    let Ok(answer) = outcome else { return false };
+    match command {
+        Command::PutSchedules(_)
+        | Command::PatchSchedule { .. }
+        | Command::DeleteSchedule { .. }
+        | Command::CreateRun(_)
+        | Command::CancelRun { .. }
+        | Command::RetryRun { .. }
+        | Command::BuryWorker { .. }
+        | Command::LeaveWorker { .. } => true,
+        // What the worker had no room for is for others.
+        Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
+        Command::EndRun { .. } => {
+            matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
+        }
+        Command::EnterWorker(_)
+        | Command::Beat { .. }
+        | Command::ClaimRuns { .. }
+        | Command::RecordStep { .. }
+        | Command::Sweep { .. } => false,
+    }
+}
+
+/// One for each schema: notifications go to all of a database. Names are cut at 63 bytes, the same on both sides.
+fn channel(address: &Address) -> String {
+    let mut name = format!("polos {}", address.schema());
+    while name.len() > 63 {
+        name.pop();
+    }
+    super::address::quoted(&name)
+}

@@ -1,0 +1,191 @@
+//! One connection, driven by whichever thread uses it: nobody else has to be woken for an answer.
+
+use super::address::Address;
+use super::failure::{Trouble, at_opening};
+use super::pipeline::{self, Prepared, Statement};
+use super::rows::{Args, Columns};
+use super::tls::Tls;
+use crate::store::StoreError;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
+
+/// Longest wait for the answers of one trip. Locks are given up sooner, by the server.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// A setting that only a server keeps, not a pooler in between, which lends its connections to many.
+pub(super) const MARK: &str = "polos.session";
+
+/// A plan is kept while the tables grow: made for small ones, it would read them whole for ever. What we send looks rows
+/// up by indexes, one after another, and that is right for tables of any size.
+const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+    SET plan_cache_mode = force_generic_plan";
+
+/// Hears what the server says of its own accord.
+pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
+
+/// An open connection.
+pub(super) struct Link {
+    runtime: Runtime,
+    client: Client,
+    /// Where the server itself is at the other end.
+    prepared: Option<Prepared>,
+    /// The schema, quoted, with its dot.
+    prefix: String,
+}
+
+impl Link {
+    pub fn open(address: &Address, hearer: Option<Hearer>) -> Result<Self, StoreError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
+            StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", address.name()))
+        })?;
+        let client = runtime.block_on(connect(address, hearer))?;
+        Ok(Self { runtime, client, prepared: None, prefix: address.prefix() })
+    }
+
+    /// The same, and finds out whether the server itself is at the other end: then what is sent often is prepared there.
+    pub fn open_to_work(address: &Address) -> Result<Self, StoreError> {
+        if address.is_pooled() {
+            return Self::open(address, None);
+        }
+        match Self::open(&address.with_setting(MARK, "1"), None) {
+            Ok(mut link) => {
+                if link.with(is_marked).map_err(|trouble| trouble.told(address.name()))? {
+                    link.with(async |session| session.script(SETTINGS).await)
+                        .map_err(|trouble| trouble.told(address.name()))?;
+                    link.prepared = Some(Prepared::default());
+                } else {
+                    address.note_pooler();
+                }
+                Ok(link)
+            }
+            Err(StoreError::Unusable { .. }) => {
+                // Either a pooler refuses the setting, or something else is wrong and will be so again.
+                let link = Self::open(address, None)?;
+                address.note_pooler();
+                Ok(link)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the server has hung up, as far as was noticed.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Works with the connection.
+    pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        let session =
+            Session { client: &self.client, prepared: self.prepared.as_ref(), prefix: &self.prefix };
+        self.runtime.block_on(work(session))
+    }
+
+    /// Lets the connection do what it has to do of its own accord, until somebody wakes it, or for so long.
+    pub fn wait_for(&self, wake: &Notify, time: Duration) {
+        // Which of the two it was does not matter.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(time, wake.notified()).await });
+    }
+
+    /// Lets the connection do what it has to do of its own accord, for so long.
+    pub fn idle(&self, time: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
+    }
+}
+
+async fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Client, StoreError> {
+    let told = |error: &Error| at_opening(address.name(), error);
+    if address.tries_plain_first() {
+        let mut plain = address.config().clone();
+        plain.ssl_mode(SslMode::Disable);
+        match connect_as(&plain, None, hearer).await {
+            Ok(client) => return Ok(client),
+            Err((error, hearer)) if error.as_db_error().is_some() => {
+                let tls = address.tls()?;
+                return connect_as(address.config(), Some(tls), hearer)
+                    .await
+                    .map_err(|(error, _)| told(&error));
+            }
+            Err((error, _)) => return Err(told(&error)),
+        }
+    }
+    let tls = address.tls()?;
+    connect_as(address.config(), Some(tls), hearer).await.map_err(|(error, _)| told(&error))
+}
+
+async fn connect_as(
+    config: &Config,
+    tls: Option<Tls>,
+    mut hearer: Option<Hearer>,
+) -> Result<Client, (Error, Option<Hearer>)> {
+    macro_rules! start {
+        ($connected:expr) => {
+            match $connected {
+                Ok((client, mut connection)) => {
+                    // Driven whenever somebody works with the connection; ends with it.
+                    tokio::spawn(async move {
+                        while let Some(Ok(message)) =
+                            std::future::poll_fn(|context| connection.poll_message(context)).await
+                        {
+                            if let Some(hear) = &mut hearer {
+                                hear(message);
+                            }
+                        }
+                    });
+                    Ok(client)
+                }
+                Err(error) => Err((error, hearer)),
+            }
+        };
+    }
+    match tls {
+        Some(tls) => start!(config.connect(tls).await),
+        None => start!(config.connect(tokio_postgres::NoTls).await),
+    }
+}
+
+/// Whether the server knows the setting that we connected with.
+pub(super) async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
+    let sql = format!("SELECT current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
+    let rows = session.query(sql, Args::default()).await?;
+    Ok(match rows.first() {
+        Some(row) => Columns::of(row).flag()?,
+        None => false,
+    })
+}
+
+/// A connection in use.
+#[derive(Copy, Clone)]
+pub(super) struct Session<'l> {
+    client: &'l Client,
+    prepared: Option<&'l Prepared>,
+    prefix: &'l str,
+}
+
+impl Session<'_> {
+    /// Sends statements in one go; the rows of each.
+    pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, Trouble> {
+        for statement in &mut statements {
+            let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
+            *sql = sql.replace('@', self.prefix);
+        }
+        let sent = pipeline::send(self.client, self.prepared, &statements);
+        match tokio::time::timeout(ANSWER_MAX, sent).await {
+            Ok(answers) => Ok(answers?),
+            Err(_) => Err(Trouble::Silence),
+        }
+    }
+
+    /// Statements without parameters.
+    pub async fn script(&self, sql: &str) -> Result<(), Trouble> {
+        self.send(vec![Statement::Script(sql.to_owned())]).await.map(drop)
+    }
+
+    /// One question.
+    pub async fn query(&self, sql: impl Into<String>, args: Args<'_>) -> Result<Vec<Row>, Trouble> {
+        let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
+        Ok(answers.pop().unwrap_or_default())
+    }
+}

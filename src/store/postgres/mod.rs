@@ -1,0 +1,286 @@
+//! PostgreSQL: any number of workers on any number of machines.
+//!
+//! A commit reads the rows that its commands need, locked, in one trip, applies the rules in memory (those of the store
+//! that is the reference for all), and writes what changed in a second one, whatever the number of commands. Why it is
+//! built so, and what it costs: `docs/decisions/0008-postgresql.md`.
+
+mod address;
+mod batch;
+mod claim;
+mod ear;
+mod failure;
+mod link;
+mod load;
+mod needs;
+mod pipeline;
+mod pool;
+mod read;
+mod rows;
+mod save;
+mod schema;
+mod sweep;
+mod tls;
+
+use super::{
+    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+};
+use crate::calendar::Timestamp;
+use crate::model::{
+    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use crate::sync::Mutex;
+use address::Address;
+use ear::Ear;
+pub use ear::Listener;
+use failure::{Trouble, refusal};
+use link::Link;
+use pool::Pool;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a database is used.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct PostgresOptions {
+    /// Most connections that answer questions at the same time.
+    pub readers: usize,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { readers: 4 }
+    }
+}
+
+/// How often a transaction that met others is done again.
+const COLLISIONS_MAX: u32 = 20;
+
+/// How often one whose connection was cut before its end is done again on another.
+const CUTS_MAX: u32 = 3;
+
+/// A store in a PostgreSQL database.
+pub struct PostgresStore {
+    address: Arc<Address>,
+    writer: Mutex<Option<Link>>,
+    readers: Pool,
+    ear: Mutex<Option<Ear>>,
+    /// Its place among the counters of commits.
+    slot: i64,
+}
+
+impl PostgresStore {
+    /// Opens the database at `url`, creating the tables where there are none.
+    pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
+        let address = Arc::new(Address::parse(url)?);
+        let link = Link::open_to_work(&address)?;
+        schema::prepare(&link, &address)?;
+        let readers = Pool::new(Arc::clone(&address), options.readers);
+        let mut slot = [0];
+        // Without randomness all take the first: they wait for each other now and then.
+        let _ = getrandom::fill(&mut slot);
+        let slot = i64::from(slot[0]) % batch::COUNTERS;
+        Ok(Self { address, writer: Mutex::new(Some(link)), readers, ear: Mutex::new(None), slot })
+    }
+
+    /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
+    pub fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), StoreError> {
+        *self.ear.lock() = Some(Ear::open(Arc::clone(&self.address), listener)?);
+        Ok(())
+    }
+
+    /// Hears no more, and lets go of the connections that nobody uses, though others may still hold the store.
+    pub fn close(&self) {
+        let ear = self.ear.lock().take();
+        drop(ear);
+        let link = self.writer.lock().take();
+        drop(link);
+        self.readers.drop_idle();
+    }
+
+    /// What the database's clock says.
+    pub fn time(&self) -> Result<Timestamp, StoreError> {
+        self.readers.read(async |session| session.time().await)
+    }
+
+    /// The database for people: its URL without password and parameters.
+    pub fn name(&self) -> &str {
+        self.address.name()
+    }
+
+    /// Whether the server speaks TLS with us. For tests.
+    #[doc(hidden)]
+    pub fn is_encrypted(&self) -> Result<bool, StoreError> {
+        self.readers.read(async |session| session.is_encrypted().await)
+    }
+
+    fn write(
+        &self,
+        commands: &[Command],
+        now: &dyn Fn() -> Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let mut place = self.writer.lock();
+        let (mut collisions, mut cuts) = (0, 0);
+        let mut is_careful = false;
+        loop {
+            let link = match place.take().filter(|link| !link.is_closed()) {
+                Some(link) => link,
+                None => Link::open_to_work(&self.address)?,
+            };
+            let is_ending = Cell::new(false);
+            let done = link.with(async |session| {
+                let edits = self.address.edits();
+                let terms = batch::Terms { now, edits, is_careful, slot: self.slot };
+                batch::commit(session, commands, terms, &is_ending).await
+            });
+            let trouble = match done {
+                Ok(answers) => {
+                    *place = Some(link);
+                    if let Some(ear) = &*self.ear.lock() {
+                        ear.tell_others_of(commands, &answers);
+                    }
+                    return Ok(answers);
+                }
+                Err(trouble) => trouble,
+            };
+            if trouble.is_broken() {
+                // Where the end of the transaction was not even asked for, nothing has happened.
+                let did_nothing = !is_ending.get() || trouble.was_cut_off();
+                if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence)
+                {
+                    return Err(trouble.told(self.name()));
+                }
+                cuts += 1;
+                continue;
+            }
+            if trouble.is_collision() && collisions < COLLISIONS_MAX {
+                collisions += 1;
+                link.idle(pause_after(collisions));
+            } else if !is_careful && refusal(&trouble).is_some() {
+                is_careful = true;
+            } else {
+                *place = Some(link);
+                return Err(trouble.told(self.name()));
+            }
+            *place = Some(link);
+        }
+    }
+}
+
+/// A random wait before the next try: those who met must not meet again.
+fn pause_after(collisions: u32) -> Duration {
+    let mut bytes = [0; 2];
+    // Without randomness it is the longest wait.
+    let share = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
+    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(share) / 65 + 100)
+}
+
+impl Store for PostgresStore {
+    fn commit_when(
+        &self,
+        commands: &[Command],
+        now: &dyn Fn() -> Timestamp,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(commands, now)
+    }
+
+    fn barrier(&self) -> Result<(), StoreError> {
+        // What others must wait for is only what may take claims back: edits, which share this lock while they are under way.
+        let key = self.address.edits();
+        self.readers.read(async |session| {
+            let sql = format!(
+                "BEGIN; SET LOCAL lock_timeout = 5000; SELECT pg_advisory_xact_lock({key}); ROLLBACK"
+            );
+            let done = session.script(&sql).await;
+            if done.is_err() {
+                // Whoever uses the connection next must not find a transaction on it.
+                let _ = session.script("ROLLBACK").await;
+            }
+            done
+        })
+    }
+
+    fn due(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.readers.read(async |session| session.due(project, workflows, until, limit).await)
+    }
+
+    fn due_count(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.readers.read(async |session| session.due_count(project, workflows, until, limit).await)
+    }
+
+    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+        self.readers.read(async |session| session.next_wake(project, workflows).await)
+    }
+
+    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
+        self.readers.read(async |session| session.cancel_requests(worker).await)
+    }
+
+    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
+        self.readers.read(async |session| session.claims_stand(claims).await)
+    }
+
+    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
+        self.readers.read(async |session| session.peers(project).await)
+    }
+
+    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
+        self.readers.read(async |session| session.workflows(project).await)
+    }
+
+    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
+        self.readers.read(async |session| session.schedule(project, id).await)
+    }
+
+    fn schedules(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(async |session| session.schedules(project, filter, page).await)
+    }
+
+    fn history(
+        &self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
+        self.readers.read(async |session| session.history(project, id, page).await)
+    }
+
+    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(async |session| session.run(project, id).await)
+    }
+
+    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(async |session| session.runs(project, filter, page).await)
+    }
+
+    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
+        self.readers.read(async |session| session.steps(id).await)
+    }
+
+    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
+        self.readers.read(async |session| session.previous_result(schedule, before).await)
+    }
+
+    fn change_mark(&self) -> Result<u64, StoreError> {
+        self.readers.read(async |session| session.commit_count().await)
+    }
+}

@@ -1,0 +1,342 @@
+//! Questions, each answered in one trip and, but for long histories, from one snapshot.
+
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of a type with a lifetime is no function for all lifetimes"
+)]
+
+use super::failure::Trouble;
+use super::link::Session;
+use super::load::{WORKER, peer};
+use super::rows::{Args, Columns, RUN, SCHEDULE, STEP, limit_to_sql};
+use crate::calendar::Timestamp;
+use crate::model::{
+    Fate, LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+};
+use crate::store::history::cut_page;
+use crate::store::names::{shown_state, state_word, status_word};
+use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio_postgres::Row;
+
+type Result<T> = std::result::Result<T, Trouble>;
+
+/// Reads each row.
+fn each<T>(
+    rows: &[Row],
+    mut read: impl FnMut(&mut Columns<'_>) -> std::result::Result<T, tokio_postgres::Error>,
+) -> Result<Vec<T>> {
+    Ok(rows.iter().map(|row| read(&mut Columns::of(row))).collect::<std::result::Result<_, _>>()?)
+}
+
+fn named(workflows: &[Arc<str>]) -> BTreeSet<&str> {
+    workflows.iter().map(|id| &**id).collect()
+}
+
+impl Session<'_> {
+    pub async fn due(
+        self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>> {
+        let mut args = Args::default();
+        let (project, workflows) = (args.text(project), args.texts(named(workflows)));
+        let (until, limit) = (args.int(until.as_micros()), args.int(limit_to_sql(limit)));
+        let count = |phase| {
+            format!(
+                "(SELECT count(*) FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
+                 AND r.finished_at IS NULL)"
+            )
+        };
+        let sql = format!(
+            "SELECT {SCHEDULE}, {}, {} FROM (SELECT h.id, h.next_slot FROM unnest(${workflows}) AS w (id) \
+             CROSS JOIN LATERAL (SELECT s.id, s.next_slot FROM @schedule s WHERE s.project = ${project} \
+             AND s.workflow = w.id AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ${until} \
+             ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
+             JOIN @schedule s ON s.id = d.id ORDER BY d.next_slot, d.id",
+            count(1),
+            count(2)
+        );
+        each(&self.query(sql, args).await?, |columns| {
+            let schedule = columns.schedule()?;
+            let live_count = columns.small_count()?;
+            let buffered_count = columns.small_count()?;
+            Ok(DueSchedule {
+                schedule,
+                unfinished_count: live_count.saturating_add(buffered_count),
+                buffered_count,
+            })
+        })
+    }
+
+    pub async fn due_count(
+        self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<usize> {
+        let mut args = Args::default();
+        let (project, workflows) = (args.text(project), args.texts(named(workflows)));
+        let (until, limit) = (args.int(until.as_micros()), args.int(limit_to_sql(limit)));
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT FROM @schedule s WHERE s.project = ${project} \
+             AND s.workflow = ANY(${workflows}) AND s.status = 'active' AND s.next_slot IS NOT NULL \
+             AND s.next_slot <= ${until} LIMIT ${limit}) due"
+        );
+        let counts = each(&self.query(sql, args).await?, |columns| columns.count())?;
+        Ok(counts.first().map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX)))
+    }
+
+    pub async fn next_wake(self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
+        let mut args = Args::default();
+        let (project, workflows) = (args.text(project), args.texts(named(workflows)));
+        let sql = format!(
+            "SELECT (SELECT min(h.next_slot) FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL ( \
+             SELECT s.next_slot FROM @schedule s WHERE s.project = ${project} AND s.workflow = w.id \
+             AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1) h), \
+             (SELECT min(h.available_at) FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL ( \
+             SELECT r.available_at FROM @run r WHERE r.project = ${project} AND r.workflow = w.id \
+             AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested ORDER BY r.available_at LIMIT 1) h)"
+        );
+        let wakes = each(&self.query(sql, args).await?, |columns| {
+            Ok(Wake { slot: columns.optional_time()?, run: columns.optional_time()? })
+        })?;
+        Ok(wakes.into_iter().next().unwrap_or_default())
+    }
+
+    pub async fn cancel_requests(self, worker: &WorkerId) -> Result<Vec<RunId>> {
+        let mut args = Args::default();
+        let worker = args.text(worker.as_str());
+        let sql = format!(
+            "SELECT id FROM @run WHERE worker = ${worker} AND cancel_requested AND state = 'running' ORDER BY id"
+        );
+        each(&self.query(sql, args).await?, |columns| columns.run_id())
+    }
+
+    pub async fn claims_stand(self, claims: &[(RunId, Token)]) -> Result<Vec<bool>> {
+        let mut args = Args::default();
+        let runs = args.texts(claims.iter().map(|(run, _)| run.as_str()));
+        let tokens = args.ints(claims.iter().map(|(_, token)| token.0));
+        let sql = format!(
+            "SELECT r.id IS NOT NULL FROM unnest(${runs}, ${tokens}) WITH ORDINALITY AS w (id, token, place) \
+             LEFT JOIN @run r ON r.id = w.id AND r.token = w.token AND r.state = 'running' ORDER BY w.place"
+        );
+        each(&self.query(sql, args).await?, |columns| columns.flag())
+    }
+
+    pub async fn peers(self, project: &str) -> Result<Vec<Peer>> {
+        let mut args = Args::default();
+        let project = args.text(project);
+        let sql = format!(
+            "SELECT w.id, {WORKER}, (SELECT count(*) FROM @run r WHERE r.worker = w.id AND r.state = 'running') \
+             FROM @worker w WHERE w.project = ${project} ORDER BY w.id"
+        );
+        each(&self.query(sql, args).await?, |columns| {
+            let id = columns.worker_id()?;
+            columns.text()?;
+            let peer = peer(id, columns)?;
+            Ok(Peer { held_count: columns.count()?, ..peer })
+        })
+    }
+
+    pub async fn workflows(self, project: &str) -> Result<Vec<WorkflowEntry>> {
+        let mut args = Args::default();
+        let project = args.text(project);
+        let sql = format!("SELECT id, schedulable FROM @workflow WHERE project = ${project} ORDER BY id");
+        each(&self.query(sql, args).await?, |columns| {
+            Ok(WorkflowEntry { id: columns.text()?, schedulable: columns.flag()? })
+        })
+    }
+
+    pub async fn schedule(self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>> {
+        let mut args = Args::default();
+        let (project, id) = (args.text(project), args.text(id.as_str()));
+        let sql = format!("SELECT {SCHEDULE} FROM @schedule s WHERE s.id = ${id} AND s.project = ${project}");
+        Ok(each(&self.query(sql, args).await?, |columns| columns.schedule())?.pop())
+    }
+
+    pub async fn schedules(
+        self,
+        project: &str,
+        filter: &ScheduleFilter,
+        page: &Page,
+    ) -> Result<Vec<Schedule>> {
+        let mut args = Args::default();
+        let mut conditions = vec![format!("s.project = ${}", args.text(project))];
+        if let Some(after) = &page.after {
+            conditions.push(format!("s.id > ${}", args.text(after)));
+        }
+        let ScheduleFilter { workflow, key, status, owner } = filter;
+        for (column, value) in [("workflow", workflow), ("key", key), ("owner", owner)] {
+            if let Some(value) = value {
+                conditions.push(format!("s.{column} = ${}", args.text(value)));
+            }
+        }
+        if let Some(status) = status {
+            conditions.push(format!("s.status = ${}", args.text(status_word(*status))));
+        }
+        let limit = args.int(limit_to_sql(page.limit));
+        let conditions = conditions.join(" AND ");
+        let sql =
+            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY s.id LIMIT ${limit}");
+        each(&self.query(sql, args).await?, |columns| columns.schedule())
+    }
+
+    pub async fn history(
+        self,
+        project: &str,
+        id: &ScheduleId,
+        page: &Page,
+    ) -> Result<Option<Vec<LedgerEntry>>> {
+        let before = page.after.as_deref().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
+        // One more than asked for shows whether the page cuts through slots that are equal.
+        let count = page.limit.saturating_add(1);
+        let mut entries = self.entries(project, id, i64::MIN..before, count).await?;
+        if let Some(newest) = entries.first().map(|entry| entry.from)
+            && entries.get(page.limit).is_some_and(|entry| entry.from == newest)
+        {
+            let slot = newest.as_micros();
+            entries = self.entries(project, id, slot..slot.saturating_add(1), usize::MAX).await?;
+        }
+        cut_page(&mut entries, page.limit);
+        if entries.is_empty() {
+            let exists = self.schedule(project, id).await?.is_some()
+                || !self.entries(project, id, i64::MIN..i64::MAX, 1).await?.is_empty();
+            return Ok(exists.then_some(entries));
+        }
+        Ok(Some(entries))
+    }
+
+    /// History in a range of slots, newest first, at least `count` where there are so many.
+    async fn entries(
+        self,
+        project: &str,
+        id: &ScheduleId,
+        slots: std::ops::Range<i64>,
+        count: usize,
+    ) -> Result<Vec<LedgerEntry>> {
+        let mut args = Args::default();
+        let (project, id) = (args.text(project), args.text(id.as_str()));
+        let (first, behind) = (args.int(slots.start), args.int(slots.end));
+        let count = args.int(limit_to_sql(count));
+        let sql = format!(
+            "(SELECT 0 AS kind, r.slot AS from_slot, r.no, r.slot, 1::bigint, NULL::text, r.state, r.id, r.started_at, \
+             r.worker FROM @run r WHERE r.schedule_id = ${id} AND r.slot >= ${first} AND r.slot < ${behind} \
+             AND r.project = ${project} AND r.origin IN ('schedule', 'backfill') \
+             ORDER BY r.slot DESC, r.no DESC LIMIT ${count}) UNION ALL \
+             (SELECT 1, l.from_slot, l.no, l.until_slot, l.slot_count, l.fate, l.reason, NULL, NULL, NULL \
+             FROM @ledger l WHERE l.schedule_id = ${id} AND l.from_slot >= ${first} AND l.from_slot < ${behind} \
+             AND l.project = ${project} ORDER BY l.from_slot DESC, l.no DESC LIMIT ${count}) \
+             ORDER BY from_slot DESC, kind, no DESC LIMIT ${count}"
+        );
+        each(&self.query(sql, args).await?, |columns| {
+            columns.skip();
+            let from = columns.time()?;
+            columns.skip();
+            let (until, count, fate) = (columns.time()?, columns.count()?, columns.word()?);
+            let reason = columns.text()?;
+            let run = columns.optional_text()?.map(|id| RunId::from(&*id));
+            let is_run = run.is_some();
+            Ok(LedgerEntry {
+                from,
+                until,
+                count,
+                fate: if is_run { Fate::Ran } else { fate.unwrap_or(Fate::Missed) },
+                reason: if is_run { shown_state(state_of(&reason)).into() } else { reason },
+                run,
+                started_at: columns.optional_time()?,
+                worker: columns.optional_worker_id()?,
+            })
+        })
+    }
+
+    pub async fn run(self, project: &str, id: &RunId) -> Result<Option<Run>> {
+        let mut args = Args::default();
+        let (project, id) = (args.text(project), args.text(id.as_str()));
+        let sql = format!("SELECT {RUN} FROM @run r WHERE r.id = ${id} AND r.project = ${project}");
+        Ok(each(&self.query(sql, args).await?, |columns| columns.run())?.pop())
+    }
+
+    pub async fn runs(self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
+        let mut args = Args::default();
+        let project = args.text(project);
+        let mut conditions = vec![format!("r.project = ${project}")];
+        if let Some(after) = &page.after {
+            let after = args.text(after);
+            conditions.push(format!(
+                "(r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
+                 WHERE p.id = ${after} AND p.project = ${project})"
+            ));
+        }
+        let RunFilter { workflow, key, schedule, states, since } = filter;
+        for (column, value) in [("workflow", workflow), ("key", key)] {
+            if let Some(value) = value {
+                conditions.push(format!("r.{column} = ${}", args.text(value)));
+            }
+        }
+        if let Some(schedule) = schedule {
+            conditions.push(format!("r.schedule_id = ${}", args.text(schedule.as_str())));
+        }
+        if !states.is_empty() {
+            let states = args.texts(states.iter().map(|state| state_word(*state)));
+            conditions.push(format!("r.state = ANY(${states})"));
+        }
+        if let Some(since) = since {
+            conditions.push(format!("r.created_at >= ${}", args.int(since.as_micros())));
+        }
+        let limit = args.int(limit_to_sql(page.limit));
+        let sql = format!(
+            "SELECT {RUN} FROM @run r WHERE {} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}",
+            conditions.join(" AND ")
+        );
+        each(&self.query(sql, args).await?, |columns| columns.run())
+    }
+
+    pub async fn steps(self, id: &RunId) -> Result<Vec<StepRecord>> {
+        let mut args = Args::default();
+        let id = args.text(id.as_str());
+        let sql = format!(
+            "SELECT {STEP} FROM @step t WHERE t.run = (SELECT no FROM @run WHERE id = ${id}) ORDER BY t.no"
+        );
+        each(&self.query(sql, args).await?, |columns| columns.step())
+    }
+
+    pub async fn previous_result(self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>> {
+        let mut args = Args::default();
+        let (schedule, before) = (args.text(schedule.as_str()), args.text(before.as_str()));
+        let sql = format!(
+            "SELECT {RUN} FROM @run r WHERE r.schedule_id = ${schedule} AND r.state = 'succeeded' \
+             AND r.finished_at < (SELECT created_at FROM @run WHERE id = ${before}) \
+             ORDER BY r.slot DESC NULLS LAST, r.no DESC LIMIT 1"
+        );
+        Ok(each(&self.query(sql, args).await?, |columns| columns.run())?.pop())
+    }
+
+    /// How many commits of all processes can be seen.
+    pub async fn commit_count(self) -> Result<u64> {
+        let rows = self.query("SELECT sum(no)::bigint FROM @commits", Args::default()).await?;
+        Ok(each(&rows, |columns| columns.count())?.pop().unwrap_or_default())
+    }
+
+    pub async fn is_encrypted(self) -> Result<bool> {
+        let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+        let rows = self.query(sql, Args::default()).await?;
+        Ok(each(&rows, |columns| columns.flag())?.pop().unwrap_or_default())
+    }
+
+    /// What the database's clock says.
+    pub async fn time(self) -> Result<Timestamp> {
+        let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let rows = self.query(sql, Args::default()).await?;
+        each(&rows, |columns| columns.time())?.pop().ok_or(Trouble::Silence)
+    }
+}
+
+/// The state that is meant; an unknown one is taken for an end.
+fn state_of(word: &str) -> crate::model::RunState {
+    crate::store::names::Spelled::from_word(word).unwrap_or(crate::model::RunState::Failed)
+}

@@ -1,0 +1,156 @@
+//! The tables, and how a database gets them.
+
+use super::address::{Address, quoted};
+use super::failure::Trouble;
+use super::link::{Link, Session};
+use super::rows::Args;
+use crate::store::StoreError;
+
+/// One script per version; each brings the version before up to its own. Workers of the release before go on while a
+/// script runs and after it: it adds, and neither renames nor removes what they use. Where that can't be, the script
+/// says so in `oldest`, and releases that are older refuse the database when they open it.
+const MIGRATIONS: &[Migration] =
+    &[Migration { script: include_str!("migrations/0001_tables.sql"), oldest: 1 }];
+
+struct Migration {
+    script: &'static str,
+    /// The oldest version whose releases may go on working with the tables.
+    oldest: i64,
+}
+
+/// The oldest release of the server that has all that is used.
+const SERVER_MIN: i64 = 120_000;
+
+/// The newest version that this release knows.
+fn newest_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// What the database says of itself.
+#[derive(Copy, Clone, Debug)]
+struct Header {
+    has_schema: bool,
+    has_tables: bool,
+    /// Version, and the oldest that it goes with.
+    version: Option<(i64, i64)>,
+}
+
+/// Brings the tables up to the newest version, whoever else tries the same.
+pub(super) fn prepare(link: &Link, address: &Address) -> Result<(), StoreError> {
+    let told = |trouble: Trouble| told(trouble, address);
+    link.with(async |session| check_server(session, address).await).map_err(told)?;
+    let header = link.with(async |session| header(session, address).await).map_err(told)?;
+    check(header, address)?;
+    if header.version.is_some_and(|(version, _)| version >= newest_version()) {
+        return Ok(());
+    }
+    let migrated = link.with(async |session| migrate(session, address).await);
+    if migrated.is_err() {
+        // The error says what happened; a rollback that fails leaves a connection that is thrown away.
+        let _ = link.with(async |session| session.script("ROLLBACK").await);
+    }
+    migrated.map_err(told)
+}
+
+/// At opening, what is forbidden or doesn't exist stays so until somebody puts it right.
+fn told(trouble: Trouble, address: &Address) -> StoreError {
+    match trouble {
+        Trouble::Postgres(error) => super::failure::at_opening(address.name(), &error),
+        other => other.told(address.name()),
+    }
+}
+
+fn unusable(address: &Address, reason: String) -> StoreError {
+    StoreError::Unusable { path: address.name().into(), action: "opened", reason }
+}
+
+async fn check_server(session: Session<'_>, address: &Address) -> Result<(), Trouble> {
+    let sql = "SELECT current_setting('server_version_num'), current_setting('server_encoding')";
+    let rows = session.query(sql, Args::default()).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (version, encoding): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    if version.parse::<i64>().is_ok_and(|version| version < SERVER_MIN) {
+        let reason = format!("the server's version is {version}; PostgreSQL 12 or newer is needed");
+        return Err(unusable(address, reason).into());
+    }
+    if encoding != "UTF8" {
+        let reason = format!(
+            "its encoding is {encoding}, which can't hold every text; name a database that was made with \
+             `createdb -T template0 -E UTF8`"
+        );
+        return Err(unusable(address, reason).into());
+    }
+    Ok(())
+}
+
+async fn header(session: Session<'_>, address: &Address) -> Result<Header, Trouble> {
+    let mut args = Args::default();
+    let schema = args.text(address.schema());
+    let sql = format!(
+        "SELECT count(DISTINCT n.oid), count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version') \
+         FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+         WHERE n.nspname = ${schema}"
+    );
+    let rows = session.query(sql, args).await?;
+    let mut header = Header { has_schema: false, has_tables: false, version: None };
+    if let Some(row) = rows.first() {
+        let counts: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
+        header.has_schema = counts[0] > 0;
+        header.has_tables = counts[1] > 0;
+        if counts[2] > 0 {
+            let versions = session.query("SELECT version, oldest FROM @version", Args::default()).await?;
+            if let Some(row) = versions.first() {
+                header.version = Some((row.try_get(0)?, row.try_get(1)?));
+            }
+        }
+    }
+    Ok(header)
+}
+
+/// Refuses a schema that is not ours to touch.
+fn check(header: Header, address: &Address) -> Result<(), StoreError> {
+    let known = newest_version();
+    match header.version {
+        Some((found, oldest)) if oldest > known => {
+            Err(StoreError::Newer { path: address.name().into(), found, known })
+        }
+        None if header.has_tables => Err(unusable(
+            address,
+            format!(
+                "its schema `{0}` holds tables of something else; name another schema with `?schema=`",
+                address.schema()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn migrate(session: Session<'_>, address: &Address) -> Result<(), Trouble> {
+    session.script("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+    let mut args = Args::default();
+    let name = args.text(address.schema());
+    let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('polos ' || ${name}, 0))");
+    session.query(lock, args).await?;
+    // Whoever comes second finds it done.
+    let header = header(session, address).await?;
+    check(header, address)?;
+    let done = header.version.map_or(0, |(version, _)| version);
+    if done < newest_version() {
+        if !header.has_schema {
+            session.script(&format!("CREATE SCHEMA {}", quoted(address.schema()))).await?;
+        }
+        if header.version.is_none() {
+            session.script("CREATE TABLE @version (version bigint NOT NULL, oldest bigint NOT NULL)").await?;
+            session.script("INSERT INTO @version VALUES (0, 0)").await?;
+        }
+        let mut oldest = 0;
+        for migration in MIGRATIONS.iter().skip(usize::try_from(done).unwrap_or(0)) {
+            session.script(migration.script).await?;
+            oldest = migration.oldest;
+        }
+        session
+            .script(&format!("UPDATE @version SET version = {}, oldest = {oldest}", newest_version()))
+            .await?;
+    }
+    session.script("COMMIT").await
+}

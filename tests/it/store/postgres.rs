@@ -1,0 +1,459 @@
+//! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
+
+use super::server::Server;
+use super::stage::{
+    PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded, text,
+};
+use _polos::calendar::Timestamp;
+use _polos::model::{Admission, NewRun, RunId, RunState, ScheduleStatus, WorkerId};
+use _polos::store::{
+    Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store, StoreError,
+};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::Duration;
+
+/// How long something that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn open(url: &str) -> PostgresStore {
+    PostgresStore::open(url, PostgresOptions::default()).unwrap()
+}
+
+/// Executes SQL on the server, as somebody else would.
+fn administer(sql: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let connected = tokio_postgres::connect(&Server::shared().url, tokio_postgres::NoTls).await;
+        let (client, connection) = connected.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.unwrap();
+    });
+}
+
+#[test]
+fn many_open_a_new_database_at_once() {
+    let url = Server::shared().new_schema();
+    let barrier = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                barrier.wait();
+                open(&url).workflows(PROJECT).unwrap();
+            });
+        }
+    });
+}
+
+#[test]
+fn counting_from_many_connections_loses_nothing() {
+    const WORKERS: usize = 4;
+    const TIMES: usize = 25;
+    let url = Server::shared().new_schema();
+    let id = new_schedule("counter", None).id;
+    Stage::on(&open(&url)).put(at(0), new_schedule("counter", Some(at(60))));
+    let shared = Mutex::new(BTreeSet::new());
+    std::thread::scope(|scope| {
+        for name in 0..WORKERS {
+            let (url, id, shared) = (&url, &id, &shared);
+            scope.spawn(move || {
+                let store = open(url);
+                for time in 0..TIMES {
+                    loop {
+                        let seen = store.schedule(PROJECT, id).unwrap().unwrap();
+                        let before: u64 = seen.note.as_deref().unwrap_or("0").parse().unwrap();
+                        let note = Some(Some(text(&(before + 1).to_string())));
+                        let patch = Patch { note, ..Patch::default() };
+                        let run = NewRun {
+                            idempotency_key: Some(text(&time.to_string())),
+                            ..new_run(&format!("run_shared_{name}_{time}"))
+                        };
+                        let commands = [
+                            patch_command(id, Some(seen.revision), patch),
+                            Command::CreateRun(Box::new(run)),
+                        ];
+                        let answers = store.commit(&commands, at(1)).unwrap();
+                        let Ok(Answer::Created { run, .. }) = &answers[1] else { panic!("{answers:?}") };
+                        shared.lock().unwrap().insert(run.clone());
+                        match &answers[0] {
+                            Ok(_) => break,
+                            Err(rejection) => assert_eq!(*rejection, Rejection::Stale),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let store = open(&url);
+    let note = store.schedule(PROJECT, &id).unwrap().unwrap().note;
+    assert_eq!(note.as_deref(), Some(&*(WORKERS * TIMES).to_string()));
+    assert_eq!(shared.into_inner().unwrap().len(), TIMES, "one run for each key, whoever was first");
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), TIMES);
+}
+
+#[test]
+fn every_run_is_claimed_once() {
+    const WORKERS: usize = 4;
+    const RUNS: usize = 300;
+    let url = Server::shared().new_schema();
+    let store = open(&url);
+    let create: Vec<_> =
+        (0..RUNS).map(|number| Command::CreateRun(Box::new(new_run(&format!("run_{number:03}"))))).collect();
+    store.commit(&create, at(0)).unwrap();
+    let claimed = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for name in 0..WORKERS {
+            let (url, claimed) = (&url, &claimed);
+            scope.spawn(move || {
+                let store = open(url);
+                let worker = format!("wkr_{name}");
+                let enter = Command::EnterWorker(Box::new(new_worker(&worker)));
+                store.commit(&[enter], at(0)).unwrap();
+                let claim = Command::ClaimRuns {
+                    project: text(PROJECT),
+                    worker: WorkerId::from(&*worker),
+                    workflows: vec![text("w")],
+                    limit: 7,
+                    until: at(0),
+                };
+                // Some may be passed over while another takes them: it ends when nothing is left to claim.
+                while store.next_wake(PROJECT, &[text("w")]).unwrap().run.is_some() {
+                    let answers = store.commit(std::slice::from_ref(&claim), at(0)).unwrap();
+                    let Ok(Answer::Claimed(runs)) = &answers[0] else { panic!("{answers:?}") };
+                    assert!(runs.len() <= 7);
+                    claimed.lock().unwrap().extend(runs.iter().map(|claim| claim.run.id.clone()));
+                }
+            });
+        }
+    });
+    let claimed = claimed.into_inner().unwrap();
+    assert_eq!(claimed.len(), RUNS);
+    assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>().len(), RUNS);
+}
+
+#[test]
+fn a_run_that_waits_behind_one_that_ends_meanwhile_is_not_forgotten() {
+    let url = Server::shared().new_schema();
+    let (one, two) = (open(&url), open(&url));
+    let stage = Stage::on(&one);
+    let schedule = stage.put(at(0), new_schedule("s", Some(at(0))));
+    for round in 0..40 {
+        let first = stage.fire(at(round * 10), &schedule, at(round * 10), Admission::Claim);
+        let token = stage.run(&first).token;
+        let plan = stage.plan(&schedule, &[(at(round * 10 + 5), Admission::Behind)]);
+        let fire = Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) };
+        let barrier = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                one.commit(&[end(&first, token, succeeded())], at(round * 10 + 5)).unwrap()[0]
+                    .clone()
+                    .unwrap();
+            });
+            scope.spawn(|| {
+                barrier.wait();
+                two.commit(&[fire], at(round * 10 + 5)).unwrap()[0].clone().unwrap();
+            });
+        });
+        let second = RunId::of_slot(&schedule.id, at(round * 10 + 5));
+        assert_eq!(stage.state(&second), RunState::Queued, "round {round}");
+        let claimed = stage.claim(at(round * 10 + 5));
+        assert_eq!(claimed.len(), 1);
+        stage.end(at(round * 10 + 6), &second, succeeded());
+    }
+}
+
+#[test]
+fn only_one_of_two_buries_and_claims() {
+    let url = Server::shared().new_schema();
+    let (one, two) = (open(&url), open(&url));
+    let stage = Stage::on(&one);
+    for round in 0..20 {
+        let run = stage.running(at(round), &format!("run_{round}"));
+        let beat = stage.beat();
+        let barrier = Barrier::new(2);
+        let command = Command::BuryWorker { worker: stage.worker.clone(), beat };
+        let counts: Vec<u64> = std::thread::scope(|scope| {
+            let threads: Vec<_> = [&one, &two]
+                .into_iter()
+                .map(|store| {
+                    let (barrier, command) = (&barrier, &command);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        match store.commit(std::slice::from_ref(command), at(round)).unwrap()[0] {
+                            Ok(Answer::Count(count)) => count,
+                            ref other => panic!("{other:?}"),
+                        }
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(counts.iter().sum::<u64>(), 1, "freed once");
+        assert_eq!(stage.state(&run.id), RunState::Queued);
+        stage.ok(at(round), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
+        assert_eq!(stage.claim(at(round)).len(), 1);
+        stage.end(at(round), &run.id, succeeded());
+    }
+}
+
+#[test]
+fn a_cut_connection_is_replaced() {
+    let url = Server::shared().new_schema();
+    let name = format!("cut_{}", std::process::id());
+    let store = open(&format!("{url}&application_name={name}"));
+    let stage = Stage::on(&store);
+    stage.create(at(0), new_run("run_1"));
+    for number in 2..5 {
+        administer(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
+        ));
+        stage.create(at(0), new_run(&format!("run_{number}")));
+        administer(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
+        ));
+        assert!(stage.find_run(&RunId::from("run_1")).is_some());
+    }
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 4);
+}
+
+#[test]
+fn others_are_heard_of() {
+    struct Ear(Mutex<mpsc::Sender<()>>);
+    impl Listener for Ear {
+        fn hears_of_change(&self) {
+            // Whoever heard enough is gone.
+            let _ = self.0.lock().unwrap().send(());
+        }
+        fn is_told(&self, what: &str) {
+            panic!("{what}");
+        }
+        fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
+            assert!(ask().unwrap() > at(-30_000_000));
+        }
+    }
+    struct Deaf;
+    impl Listener for Deaf {
+        fn hears_of_change(&self) {}
+        fn is_told(&self, _: &str) {}
+        fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
+    }
+    let url = Server::shared().new_schema();
+    let (hearing, speaking) = (open(&url), open(&url));
+    let (sender, heard) = mpsc::channel();
+    hearing.listen(Arc::new(Ear(Mutex::new(sender)))).unwrap();
+    // It has begun to listen.
+    heard.recv_timeout(PATIENCE).unwrap();
+    speaking.listen(Arc::new(Deaf)).unwrap();
+    let before = hearing.change_mark().unwrap();
+    speaking.commit(&[Command::CreateRun(Box::new(new_run("run_1")))], at(0)).unwrap();
+    heard.recv_timeout(PATIENCE).unwrap();
+    assert_ne!(hearing.change_mark().unwrap(), before, "the truth can be asked for");
+}
+
+#[test]
+fn a_newer_schema_and_a_foreign_one_are_refused() {
+    let url = Server::shared().new_schema();
+    let schema = url.rsplit('=').next().unwrap();
+    drop(open(&url));
+    administer(&format!("UPDATE {schema}.version SET version = 99"));
+    drop(open(&url));
+    administer(&format!("UPDATE {schema}.version SET oldest = 99"));
+    let refused = PostgresStore::open(&url, PostgresOptions::default()).err().unwrap();
+    assert!(matches!(refused, StoreError::Newer { found: 99, .. }), "{refused}");
+
+    let url = Server::shared().new_schema();
+    let schema = url.rsplit('=').next().unwrap();
+    administer(&format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.run (mine int)"));
+    let refused = PostgresStore::open(&url, PostgresOptions::default()).err().unwrap();
+    assert!(refused.to_string().contains("something else"), "{refused}");
+    assert!(!refused.is_passing());
+}
+
+#[test]
+fn errors_of_addresses_say_what_to_do() {
+    let server = &Server::shared().url;
+    let (_, place) = server.rsplit_once('@').unwrap();
+    for (url, is_passing, expected) in [
+        ("postgresql://polos:s3cret@127.0.0.1:1/postgres".to_owned(), true, "can't be reached"),
+        (format!("postgresql://polos:s3cret@{place}_missing"), false, "createdb"),
+        (format!("postgresql://nobody_here:s3cret@{place}"), false, "check user and password"),
+    ] {
+        let error = PostgresStore::open(&url, PostgresOptions::default()).err().expect(&url);
+        assert_eq!(error.is_passing(), is_passing, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn what_the_database_refuses_is_rejected_alone() {
+    let store = Server::shared().new_store();
+    let stage = Stage::on(&store);
+    // Random enough not to be compressed into what an index entry may hold.
+    let mut dice = super::model::Dice(1);
+    let long: String = (0..4_000).map(|_| char::from(b'!' + dice.below(90) as u8)).collect();
+    let bad = NewRun { idempotency_key: Some(text(&long)), ..new_run("run_bad") };
+    let commands = [
+        Command::CreateRun(Box::new(new_run("run_1"))),
+        Command::CreateRun(Box::new(bad)),
+        Command::CreateRun(Box::new(new_run("run_2"))),
+    ];
+    let answers = store.commit(&commands, at(0)).unwrap();
+    assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
+    assert!(matches!(&answers[1], Err(Rejection::Invalid(_))), "{answers:?}");
+    assert!(stage.find_run(&RunId::from("run_bad")).is_none());
+}
+
+/// Hears, and keeps what it is told.
+#[derive(Default)]
+struct Notes {
+    told: Mutex<Vec<String>>,
+    ticks: Mutex<u32>,
+    ticked: std::sync::Condvar,
+}
+
+impl Listener for Notes {
+    fn hears_of_change(&self) {}
+    fn is_told(&self, what: &str) {
+        self.told.lock().unwrap().push(what.to_owned());
+    }
+    fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
+        ask().unwrap();
+        *self.ticks.lock().unwrap() += 1;
+        self.ticked.notify_all();
+    }
+}
+
+#[test]
+#[ignore = "needs PgBouncer, which no package manager of ours installs: `make test-pooler`"]
+fn everything_works_behind_a_pooler_and_it_is_said_once() {
+    let pooler = Server::start_pooler(Server::shared());
+    super::model::compare(7, 60, &pooler.new_store());
+    let url = pooler.new_schema();
+    let store = open(&url);
+    let notes = Arc::new(Notes::default());
+    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    let mut ticks = notes.ticks.lock().unwrap();
+    while *ticks < 2 {
+        let (still, late) = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap();
+        assert!(!late.timed_out(), "it goes on without notifications");
+        ticks = still;
+    }
+    drop(ticks);
+    let told = notes.told.lock().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("pooler"), "{told:?}");
+    drop(told);
+    // Several connections of ours share few of the server's.
+    std::thread::scope(|scope| {
+        for name in 0..4 {
+            let url = &url;
+            scope.spawn(move || {
+                let store = open(url);
+                for number in 0..10 {
+                    let new = new_run(&format!("run_{name}_{number}"));
+                    store.commit(&[Command::CreateRun(Box::new(new))], at(0)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 40);
+}
+
+#[test]
+fn of_several_hosts_the_one_that_takes_writes_is_used() {
+    let standby = Server::start(&["--set", "default_transaction_read_only=on"]);
+    let place = |server: &Server| server.url.split(['@', '/']).nth(3).unwrap().to_owned();
+    let (read_only, primary) = (place(&standby), place(Server::shared()));
+    let schema = Server::shared().new_schema();
+    let (_, parameters) = schema.split_once('?').unwrap();
+    for hosts in
+        [format!("{read_only},{primary}"), format!("127.0.0.1:1,{primary}"), format!("{primary},{read_only}")]
+    {
+        let url = format!("postgresql://polos@{hosts}/postgres?{parameters}&target_session_attrs=read-write");
+        open(&url).workflows(PROJECT).unwrap();
+    }
+}
+
+/// A server with TLS, and a certificate for `localhost`.
+fn with_tls(folder: &std::path::Path) -> Server {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
+    Server::start(&["--tls", folder.to_str().unwrap()])
+}
+
+#[test]
+fn sslmode_is_what_libpq_means_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_tls(folder.path());
+    let root = folder.path().join("server.crt");
+    let root = root.to_str().unwrap();
+    let port = server.url.split([':', '/']).nth(4).unwrap();
+    let url =
+        |host: &str, parameters: &str| format!("postgresql://polos@{host}:{port}/postgres?{parameters}");
+    let is_encrypted = |url: &str| {
+        PostgresStore::open(url, PostgresOptions::default()).map(|store| store.is_encrypted().unwrap())
+    };
+    for (host, parameters, encrypted) in [
+        ("127.0.0.1", "sslmode=disable".to_owned(), false),
+        ("127.0.0.1", "sslmode=allow".to_owned(), false),
+        ("127.0.0.1", String::new(), true),
+        ("127.0.0.1", "sslmode=prefer".to_owned(), true),
+        ("127.0.0.1", "sslmode=require".to_owned(), true),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={root}"), true),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={root}"), true),
+    ] {
+        assert_eq!(is_encrypted(&url(host, &parameters)).unwrap(), encrypted, "{host} {parameters}");
+    }
+    for (host, parameters) in [
+        // The certificate is for another name.
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={root}")),
+        // Nobody whom the system trusts has signed it.
+        ("localhost", "sslmode=verify-full&sslrootcert=system".to_owned()),
+        ("localhost", "sslmode=verify-ca&sslrootcert=/nowhere".to_owned()),
+    ] {
+        let error = is_encrypted(&url(host, &parameters)).expect_err(&parameters);
+        let said = error.to_string();
+        assert!(said.contains("certificate") || said.contains("/nowhere"), "{said}");
+    }
+    // A server without TLS.
+    let plain = format!("{}?sslmode=require", Server::shared().url);
+    assert!(is_encrypted(&plain).is_err());
+}
+
+/// Two stores on one database, as two processes have them: one of them is in the middle of an edit that takes a claim back.
+#[test]
+fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
+    let url = Server::shared().new_schema();
+    let (worker, client) = (open(&url), open(&url));
+    let stage = Stage::on(&worker);
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.store.commit(&[Command::EnterWorker(Box::new(new_worker("w")))], at(0)).unwrap();
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let claim = (run.clone(), stage.run(&run).token);
+
+    let (started, is_started) = mpsc::channel();
+    let (passed, is_passed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let (worker, claim) = (&worker, &claim);
+        scope.spawn(move || {
+            is_started.recv().unwrap();
+            worker.barrier().unwrap();
+            passed.send(worker.claims_stand(std::slice::from_ref(claim)).unwrap()).unwrap();
+        });
+        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+        let edit = patch_command(&schedule.id, None, pause);
+        let now = || {
+            // Decided a second before the slot; while it is under way, the worker comes to the slot.
+            started.send(()).unwrap();
+            let early = is_passed.recv_timeout(Duration::from_millis(100));
+            assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout), "the worker went ahead of the edit");
+            at(59)
+        };
+        client.commit_when(&[edit], &now).unwrap()[0].as_ref().unwrap();
+        assert_eq!(is_passed.recv().unwrap(), [false]);
+    });
+    assert_eq!(stage.find_run(&run), None);
+}

@@ -1,0 +1,65 @@
+//! A PostgreSQL server for the tests of this process, and a schema of its own for each store.
+
+use _polos::store::{PostgresOptions, PostgresStore};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A server that ends when this is dropped, or this process with it.
+pub struct Server {
+    pub url: String,
+    process: Child,
+}
+
+impl Server {
+    /// Starts one. Fails where there is none to start: nothing is skipped.
+    pub fn start(arguments: &[&str]) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let script = root.join("scripts/postgres-for-tests");
+        let of_venv = root.join(".venv/bin/python");
+        let python = if of_venv.exists() { of_venv } else { "python3".into() };
+        let mut process = Command::new(python)
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts the server for the tests");
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(!url.is_empty(), "there is no PostgreSQL server to test with, see above");
+        Self { url: url.trim().to_owned(), process }
+    }
+
+    /// PgBouncer in front of a server, which lends its connections for a transaction at a time.
+    pub fn start_pooler(server: &Self) -> Self {
+        Self::start(&["--pooler", &server.url])
+    }
+
+    /// The server that the tests share.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<Server> = OnceLock::new();
+        SERVER.get_or_init(|| Self::start(&[]))
+    }
+
+    /// The URL of a schema that nobody else has.
+    pub fn new_schema(&self) -> String {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let sign = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{sign}schema=test_{}_{number}", self.url, std::process::id())
+    }
+
+    pub fn new_store(&self) -> PostgresStore {
+        PostgresStore::open(&self.new_schema(), PostgresOptions::default()).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
