@@ -333,8 +333,11 @@ class ActiveRun:
                     return
             except BaseException as error:
                 if self.stop_reason is None:
-                    self._report_failure(error)
-                    return
+                    if not self._executor.client._is_closed:
+                        self._report_failure(error)
+                        return
+                    # Closed under the handler, which can't know why its step was refused.
+                    self.stop_reason = "released"
             self._report_stop()
         finally:
             self._executor.ended(self)

@@ -509,3 +509,25 @@ def test_a_fork_in_the_middle_of_other_threads_requests_harms_neither(start: Any
     )
     assert program.ends() == 0, program.errors
     assert program.lines == ["codes {0}"]
+
+
+async def test_a_run_whose_client_is_closed_under_it_has_not_failed(database: Path) -> None:
+    reached, may_go_on, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @workflow(id="slow")
+    async def slow() -> str:
+        if reached.is_set():
+            again.set()
+            return "done"
+        reached.set()
+        await may_go_on.wait()
+        raise ShutdownError("as a step is answered while the client is being closed")
+
+    async with PolosClient(database) as client, Worker(client):
+        handle = await slow.invoke(client)
+        await reached.wait()
+        client._is_closed = True  # as `close` does first, while what is in line is still written
+        may_go_on.set()
+        await again.wait()
+        client._is_closed = False
+        assert await handle.result() == "done"
