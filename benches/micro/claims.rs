@@ -56,10 +56,8 @@ fn worker() -> WorkerEntry {
 }
 
 fn schedule(number: usize) -> NewSchedule {
-    // Ids are random in life, so that neighbours in time are not neighbours in the file.
-    let random = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     NewSchedule {
-        id: ScheduleId::from_random(u128::from(random) << 64 | u128::from(random.rotate_left(17))),
+        id: ScheduleId::new(at(0), number as u64),
         project: PROJECT.into(),
         workflow: WORKFLOW.into(),
         key: format!("user-{number}").into(),
