@@ -1,7 +1,8 @@
 """APScheduler 4, a pre-release, as its user guide sets it up: `AsyncScheduler` with an SQLAlchemy
 data store on SQLite. The guide advises against `aiosqlite`, so the engine is a synchronous one.
 
-Its defaults let one job of a task run at a time; here as many as there are schedules.
+Its defaults let one job of a task run at a time; here as many as there are schedules. Its threads
+wait for each other's locks for 30 seconds, where the 5 of the driver end in errors on a slow disk.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from pathlib import Path
 
 from apscheduler import AsyncScheduler
 from apscheduler.datastores.sqlalchemy import SQLAlchemyDataStore
+from sqlalchemy import create_engine
 
 
 def scheduler(folder: str) -> AsyncScheduler:
     """A scheduler on a file in ``folder``."""
-    return AsyncScheduler(
-        SQLAlchemyDataStore(f"sqlite:///{Path(folder) / 'jobs.sqlite'}"), max_concurrent_jobs=1_000
-    )
+    url = f"sqlite:///{Path(folder) / 'jobs.sqlite'}"
+    engine = create_engine(url, connect_args={"timeout": 30})
+    return AsyncScheduler(SQLAlchemyDataStore(engine), max_concurrent_jobs=1_000)
