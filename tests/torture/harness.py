@@ -26,6 +26,9 @@ from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
 HERE = Path(__file__).resolve().parent
 PYTHON = HERE.parents[1] / "python"
 
+# Python ends with 120 when what it has buffered for a broken output can't be written at its end.
+UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
+
 PATIENCE = 60.0
 KEYS = 4
 SECOND = timedelta(seconds=1)
@@ -83,7 +86,7 @@ class Life:
                     *(sys.executable, "-W", "ignore", str(HERE / "worker.py")),
                     *(str(bench.database), str(bench.oracle), *options),
                 ],
-                env={**os.environ, "PYTHONPATH": str(PYTHON), **environment},
+                env={**os.environ, **UNBUFFERED, "PYTHONPATH": str(PYTHON), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

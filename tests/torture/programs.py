@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import HERE, PATIENCE, PYTHON, Bench, Life
+from harness import HERE, PATIENCE, PYTHON, UNBUFFERED, Bench, Life
 
 
 class Program(Life):
@@ -39,7 +39,7 @@ class Program(Life):
         with self.errors.open("w") as errors:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONPATH": f"{PYTHON}:{HERE}", **env},
+                env={**os.environ, **UNBUFFERED, "PYTHONPATH": f"{PYTHON}:{HERE}", **env},
                 cwd=self._bench.folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
