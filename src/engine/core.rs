@@ -211,6 +211,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.has_entered
     }
 
+    /// When the next of the runs that it holds is to start.
+    pub fn next_start(&self) -> Option<Timestamp> {
+        self.ahead.next_deadline()
+    }
+
     /// Runs that it holds, and those of them that wait for their instant.
     pub fn held_count(&self) -> (usize, usize) {
         (self.held.len(), self.ahead.len())

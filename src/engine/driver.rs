@@ -3,15 +3,20 @@
 use super::core::{Engine, Next};
 use super::dispatch::Dispatcher;
 use super::message::Message;
+use crate::calendar::Timestamp;
 use crate::clock::{Clock, Now};
 use crate::store::Store;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Longest wait: the wall clock may jump while we wait by the steady one, and this bounds how late we notice.
 const WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// How long before held runs are due the thread is awake: the system's timers are late by a twentieth of a millisecond and
+/// more. Meanwhile it gives way to whoever has something to do.
+const SHARP: Duration = Duration::from_micros(150);
 
 /// A running engine.
 pub struct Driver {
@@ -63,15 +68,41 @@ fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, r
         }
         let ended = clock.now();
         engine.note_turn_took(ended.mono.saturating_sub(began.mono));
-        let first = match receiver.recv_timeout(wait(next, ended)) {
+        let is_near =
+            |start: &Timestamp| next.wall == Some(*start) && *start <= ended.wall.saturating_add(WAIT_MAX);
+        let start = engine.next_start().filter(is_near);
+        let ahead = start.map_or(Duration::ZERO, |_| SHARP);
+        let first = match receiver.recv_timeout(wait(next, ended).saturating_sub(ahead)) {
             Ok(message) => message,
-            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Timeout) => {
+                match start.and_then(|start| stay_awake(start, clock, receiver)) {
+                    Some(message) => message,
+                    None => continue,
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => Message::Leave,
         };
         let now = clock.now();
         engine.receive(first, now);
         for message in receiver.try_iter() {
             engine.receive(message, now);
+        }
+    }
+}
+
+/// Passes the last moment before `start`, or what is left of it; a message cuts it short.
+fn stay_awake(start: Timestamp, clock: &dyn Clock, receiver: &Receiver<Message>) -> Option<Message> {
+    let began = clock.now().mono;
+    loop {
+        let now = clock.now();
+        // By the steady clock as well: the other one may be set back.
+        if now.wall >= start || now.mono > began + SHARP {
+            return None;
+        }
+        match receiver.try_recv() {
+            Ok(message) => return Some(message),
+            Err(TryRecvError::Empty) => std::thread::yield_now(),
+            Err(TryRecvError::Disconnected) => return Some(Message::Leave),
         }
     }
 }
