@@ -1,6 +1,6 @@
 """Runs the benchmark: every row, or the named ones; writes ``RESULTS.md`` and the plots.
 
-make bench                       # everything, about 25 minutes
+make bench                       # everything, about half an hour
 make bench ROW=herd              # one row; ROW='herd steps' runs two
 make bench ROW=herd ROUNDS=7     # more rounds than 5
 """
