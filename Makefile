@@ -29,7 +29,7 @@ help:
 	@echo 'make test    build, install into .venv, and run all tests'
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
-	@echo 'make bench   measure it beside other schedulers (about 25 minutes; ROW=herd for one row)'
+	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'

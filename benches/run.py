@@ -1,6 +1,6 @@
 """Runs the benchmark: every row, or the named ones; writes ``RESULTS.md`` and the plots.
 
-make bench                       # everything, about 25 minutes
+make bench                       # everything, about half an hour
 make bench ROW=herd              # one row; ROW='herd steps' runs two
 make bench ROW=herd ROUNDS=7     # more rounds than 5
 """
@@ -8,6 +8,7 @@ make bench ROW=herd ROUNDS=7     # more rounds than 5
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ def main() -> int:
     options = arguments()
     rows = [row for row in ROWS if row.name in options.rows] if options.rows else list(ROWS)
     WORK.mkdir(parents=True, exist_ok=True)
+    # As by Ctrl-C: the program under way is ended, and its folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     environments = Environments(upgrade=options.upgrade)
     runner = Runner(environments, options.rounds)
     begun, failed = time.monotonic(), False

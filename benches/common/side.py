@@ -34,6 +34,12 @@ def whole_second(lead: float) -> float:
     return float(int(time.time() + lead) + 1)
 
 
+def next_due(lead: float, trigger: str) -> float:
+    """When a herd is due: on a whole second, or with ``trigger="cron"`` on a whole minute."""
+    second = whole_second(lead)
+    return second if trigger == "every" else -(-second // 60) * 60
+
+
 def aware(instant: float) -> datetime:
     """``instant``, a Unix time, as a datetime in UTC."""
     return datetime.fromtimestamp(instant, timezone.utc)

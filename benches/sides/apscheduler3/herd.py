@@ -8,7 +8,7 @@ import setup
 
 import side
 
-options = side.options(count=1_000, lead=1.0, jobs="memory")
+options = side.options(count=1_000, lead=1.0, jobs="memory", trigger="every")
 starts: list[float] = []
 all_started = asyncio.Event()
 
@@ -20,8 +20,11 @@ async def job() -> None:
 
 
 async def main() -> None:
-    due = side.whole_second(options.lead)
-    when = {"trigger": "interval", "hours": 1, "start_date": side.aware(due)}
+    due = side.next_due(options.lead, options.trigger)
+    at = side.aware(due)
+    when = {"trigger": "interval", "hours": 1, "start_date": at}
+    if options.trigger == "cron":
+        when = {"trigger": "cron", "minute": at.minute, "hour": at.hour}
     if options.jobs == "sqlite":
         filling = setup.scheduler(options.folder, options.jobs, synced=False)
         filling.start(paused=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import side
 from polos import PolosClient, Worker, schedules, workflow
 
-options = side.options(count=1_000, lead=1.0)
+options = side.options(count=1_000, lead=1.0, trigger="every")
 starts: list[float] = []
 all_started = asyncio.Event()
 
@@ -21,8 +21,12 @@ async def handler() -> None:
 
 
 async def main() -> None:
-    due = side.whole_second(options.lead)
-    herd = {"workflow": handler, "every": timedelta(hours=1), "start_at": side.aware(due)}
+    due = side.next_due(options.lead, options.trigger)
+    at = side.aware(due)
+    when = {"every": timedelta(hours=1), "start_at": at}
+    if options.trigger == "cron":
+        when = {"cron": f"{at.minute} {at.hour} * * *"}
+    herd = {"workflow": handler, **when}
     async with PolosClient(Path(options.folder) / "polos.db") as client:
         await schedules.create_many(client, [{**herd, "key": str(n)} for n in range(options.count)])
         async with Worker(client):
