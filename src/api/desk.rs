@@ -112,6 +112,10 @@ impl Desk {
     pub fn submit(&self, request: Request, done: Done) {
         let line = self.line.lock().clone();
         let refused = match line {
+            Some(_) if reads_nothing(&request) => {
+                take(&self.counter, &self.waiters, request, done);
+                None
+            }
             Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
             None => Some(done),
         };
@@ -154,6 +158,18 @@ impl Desk {
 fn serve(counter: &Counter, waiters: &Waiters, requests: &Receiver<(Request, Done)>) {
     for (request, done) in requests {
         take(counter, waiters, request, done);
+    }
+}
+
+/// Whether to begin it takes a few microseconds and no look into the database: the trip to the desk's thread would take longer.
+fn reads_nothing(request: &Request) -> bool {
+    match request {
+        Request::Create { drafts, .. } => {
+            drafts.schedules.len() <= 4 && drafts.schedules.iter().all(|draft| draft.local.is_some())
+        }
+        Request::Invoke { is_local, .. } => *is_local,
+        Request::AwaitRun { .. } => true,
+        _ => false,
     }
 }
 
