@@ -68,10 +68,10 @@ const FAST: Pace = Pace {
 };
 const SLOW: Pace = Pace {
     is_slow: true,
-    chaos: 4 * DAY,
-    poll: MINUTE,
-    use_every: 3 * HOUR,
-    fault_every: 3 * HOUR,
+    chaos: 60 * DAY,
+    poll: 20 * MINUTE,
+    use_every: 12 * HOUR,
+    fault_every: 12 * HOUR,
     roll: 10 * MINUTE,
 };
 
