@@ -242,10 +242,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
                 }
             }
-            Message::Added => {
-                self.crowd = None;
-                self.is_wake_stale = true;
-            }
+            // No slot has moved: who comes due next need not be counted again.
+            Message::Added => self.is_wake_stale = true,
             Message::Changed => {
                 self.crowd = None;
                 self.is_wake_stale = true;

@@ -32,7 +32,7 @@ pub enum Message {
         /// Under which claim.
         token: Token,
     },
-    /// A schedule or a run was added in this process.
+    /// A run was added in this process.
     Added,
     /// Something else was changed in this process.
     Changed,
@@ -54,8 +54,9 @@ impl Message {
     /// engine does itself, it knows.
     pub fn news_of(command: &Command) -> Option<Self> {
         match command {
-            Command::PutSchedules(_) | Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
-            Command::PatchSchedule { .. }
+            Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
+            Command::PutSchedules(_)
+            | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::CancelRun { .. }
             | Command::BuryWorker { .. }
