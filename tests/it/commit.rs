@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::FaultyStore;
+use crate::store::stage::new_run;
 use _polos::calendar::Timestamp;
 use _polos::clock::ManualClock;
 use _polos::engine::commit::{GroupCommit, Job, Report};
-use _polos::model::{NewRun, Origin, RunId};
 use _polos::store::{Answer, Command, MemoryStore, Store, StoreError};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,24 +21,7 @@ const LARGE: usize = 2_100;
 const BATCH_MAX: usize = 2_000;
 
 fn create(id: &str) -> Command {
-    Command::CreateRun(Box::new(NewRun {
-        id: RunId::from(id),
-        project: PROJECT.into(),
-        workflow: "wf".into(),
-        key: "global".into(),
-        schedule_id: None,
-        slot: None,
-        last_slot: None,
-        upcoming: None,
-        timezone: "UTC".into(),
-        origin: Origin::Invoke,
-        payload: None,
-        input: None,
-        available_at: Timestamp::from_micros(0),
-        behind: false,
-        parent: None,
-        idempotency_key: None,
-    }))
+    Command::CreateRun(Box::new(new_run(id)))
 }
 
 fn ids_of(submitter: usize, number: usize) -> Vec<String> {

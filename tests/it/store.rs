@@ -22,7 +22,7 @@ mod probe;
 pub mod server;
 #[cfg(feature = "sqlite")]
 mod sharing;
-mod stage;
+pub mod stage;
 
 /// Without waiting for the disk, which decides nothing here.
 #[cfg(feature = "sqlite")]

@@ -2,10 +2,11 @@
 
 use super::server::Server;
 use super::stage::{
-    PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded, text,
+    self, PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
+    text,
 };
 use _polos::calendar::Timestamp;
-use _polos::model::{Admission, NewRun, RunId, RunState, ScheduleStatus, WorkerId};
+use _polos::model::{Admission, NewRun, RunId, RunState, WorkerId};
 use _polos::store::{
     Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store, StoreError,
 };
@@ -423,37 +424,8 @@ fn sslmode_is_what_libpq_means_by_it() {
     assert!(is_encrypted(&plain).is_err());
 }
 
-/// Two stores on one database, as two processes have them: one of them is in the middle of an edit that takes a claim back.
 #[test]
 fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
     let url = Server::shared().new_schema();
-    let (worker, client) = (open(&url), open(&url));
-    let stage = Stage::on(&worker);
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.store.commit(&[Command::EnterWorker(Box::new(new_worker("w")))], at(0)).unwrap();
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let claim = (run.clone(), stage.run(&run).token);
-
-    let (started, is_started) = mpsc::channel();
-    let (passed, is_passed) = mpsc::channel();
-    std::thread::scope(|scope| {
-        let (worker, claim) = (&worker, &claim);
-        scope.spawn(move || {
-            is_started.recv().unwrap();
-            worker.barrier().unwrap();
-            passed.send(worker.claims_stand(std::slice::from_ref(claim)).unwrap()).unwrap();
-        });
-        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-        let edit = patch_command(&schedule.id, None, pause);
-        let now = || {
-            // Decided a second before the slot; while it is under way, the worker comes to the slot.
-            started.send(()).unwrap();
-            let early = is_passed.recv_timeout(Duration::from_millis(100));
-            assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout), "the worker went ahead of the edit");
-            at(59)
-        };
-        client.commit_when(&[edit], &now).unwrap()[0].as_ref().unwrap();
-        assert_eq!(is_passed.recv().unwrap(), [false]);
-    });
-    assert_eq!(stage.find_run(&run), None);
+    stage::a_start_waits_for_an_edit(&open(&url), &open(&url));
 }

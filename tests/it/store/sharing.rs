@@ -1,15 +1,15 @@
 //! Several stores on one file: threads, and processes that are this very binary started again.
 
 use super::quick;
-use super::stage::{PROJECT, Stage, at, new_run, new_schedule, patch_command, text};
-use _polos::model::{Admission, NewRun, RunId, ScheduleId, ScheduleStatus};
+use super::stage::{self, PROJECT, Stage, at, new_run, new_schedule, patch_command, text};
+use _polos::model::{NewRun, RunId, ScheduleId};
 use _polos::store::{
     Answer, Command, Page, Patch, Rejection, RunFilter, SqliteOptions, SqliteStore, Store, StoreError,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
-use std::sync::{Barrier, mpsc};
+use std::sync::Barrier;
 use std::time::Duration;
 
 /// What a child process shall do, and where.
@@ -265,38 +265,9 @@ fn a_full_disk_loses_nothing_that_was_answered() {
     Stage::on(&store).put(at(2), new_schedule("a", None));
 }
 
-/// Two stores on one file, as two processes have them: one of them is in the middle of an edit that takes a claim back.
 #[test]
 fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
     let folder = tempfile::tempdir().unwrap();
     let open = || SqliteStore::open(folder.path().join("polos.db"), quick()).unwrap();
-    let (worker, client) = (open(), open());
-    let stage = Stage::on(&worker);
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.store.commit(&[Command::EnterWorker(Box::new(super::stage::new_worker("w")))], at(0)).unwrap();
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let claim = (run.clone(), stage.run(&run).token);
-
-    let (started, is_started) = mpsc::channel();
-    let (passed, is_passed) = mpsc::channel();
-    std::thread::scope(|scope| {
-        let (worker, claim) = (&worker, &claim);
-        scope.spawn(move || {
-            is_started.recv().unwrap();
-            worker.barrier().unwrap();
-            passed.send(worker.claims_stand(std::slice::from_ref(claim)).unwrap()).unwrap();
-        });
-        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-        let edit = patch_command(&schedule.id, None, pause);
-        let now = || {
-            // Decided a second before the slot; while it is under way, the worker comes to the slot.
-            started.send(()).unwrap();
-            let early = is_passed.recv_timeout(Duration::from_millis(100));
-            assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout), "the worker went ahead of the edit");
-            at(59)
-        };
-        client.commit_when(&[edit], &now).unwrap()[0].as_ref().unwrap();
-        assert_eq!(is_passed.recv().unwrap(), [false]);
-    });
-    assert_eq!(stage.find_run(&run), None);
+    stage::a_start_waits_for_an_edit(&open(), &open());
 }

@@ -7,7 +7,8 @@ use _polos::model::{
     WorkflowEntry,
 };
 use _polos::store::{Answer, Command, Page, Patch, Rejection, Store};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 pub const PROJECT: &str = "default";
 
@@ -275,4 +276,37 @@ pub fn end(run: &RunId, token: Token, ending: Ending) -> Command {
 
 pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Command {
     Command::PatchSchedule { project: text(PROJECT), id: id.clone(), revision, patch: Box::new(patch) }
+}
+
+/// Two stores on one database, as two processes have them: `client` is in the middle of an edit that takes a claim back
+/// when `worker` comes to the slot.
+pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
+    let stage = Stage::on(worker);
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.store.commit(&[Command::EnterWorker(Box::new(new_worker("w")))], at(0)).unwrap();
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let claim = (run.clone(), stage.run(&run).token);
+
+    let (started, is_started) = mpsc::channel();
+    let (passed, is_passed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let claim = &claim;
+        scope.spawn(move || {
+            is_started.recv().unwrap();
+            worker.barrier().unwrap();
+            passed.send(worker.claims_stand(std::slice::from_ref(claim)).unwrap()).unwrap();
+        });
+        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+        let edit = patch_command(&schedule.id, None, pause);
+        let now = || {
+            // Decided a second before the slot; while it is under way, the worker comes to the slot.
+            started.send(()).unwrap();
+            let early = is_passed.recv_timeout(Duration::from_millis(100));
+            assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout), "the worker went ahead of the edit");
+            at(59)
+        };
+        client.commit_when(&[edit], &now).unwrap()[0].as_ref().unwrap();
+        assert_eq!(is_passed.recv().unwrap(), [false]);
+    });
+    assert_eq!(stage.find_run(&run), None);
 }
