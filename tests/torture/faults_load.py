@@ -116,7 +116,8 @@ def f32(bench: Bench) -> None:
     bench.verdict.expect("I7", ready - created < 5, f"it took {ready - created:.1f} s to start")
     bench.remarks.append(
         f"{count} created in {created - begun:.0f} s; "
-        f"the worker was ready after {ready - created:.2f} s; idle {share:.2%} of a core, {life.resources().memory // MB} MB"
+        f"the worker was ready after {ready - created:.2f} s; "
+        f"idle {share:.2%} of a core, {life.resources().memory // MB} MB"
     )
     life.term()
 
