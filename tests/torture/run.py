@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,8 +120,17 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def hand_down_no_nohup() -> None:
+    """Under nohup this goes on, and what it starts heeds SIGHUP: ignoring is inherited, a
+    function isn't.
+    """
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 def main() -> int:
     options = arguments()
+    hand_down_no_nohup()
     if options.store == "sqlite":
         return run(options, None)
     with server() as url:
