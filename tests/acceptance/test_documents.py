@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, timezone
@@ -137,7 +138,9 @@ OTHERS = [block for block in PYTHON_BLOCKS if block.title]
 
 @pytest.mark.parametrize("block", OURS, ids=str)
 def test_every_block_runs(block: Block, execute: Execute) -> None:
-    module = execute(block)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", polos.ScheduleFrequencyWarning)  # told in the document
+        module = execute(block)
     if hasattr(module, "asyncio"):
         # What takes a second takes none here.
         module.asyncio = types.SimpleNamespace(sleep=lambda _: asyncio.sleep(0), run=asyncio.run)
