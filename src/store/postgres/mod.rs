@@ -22,7 +22,7 @@ mod sweep;
 mod tls;
 
 use super::{
-    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -253,6 +253,14 @@ impl Store for PostgresStore {
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError> {
         self.readers.read(async |session| session.schedules(project, filter, page).await)
+    }
+
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(async |session| session.coming(project, until, limit).await)
+    }
+
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+        self.readers.read(async |session| session.census(project, due_before, count_to).await)
     }
 
     fn history(
