@@ -12,9 +12,8 @@ from contextlib import suppress
 
 from polos import runs, schedules
 from polos._describe import nearest, shown
-from polos.cli._say import NOT_FOUND, TYPED_WRONG, fail
 from polos.client import PolosClient
-from polos.exceptions import RunNotFoundError, ScheduleNotFoundError
+from polos.exceptions import InvalidArgumentError, RunNotFoundError, ScheduleNotFoundError
 from polos.models import Run, Schedule
 
 __all__ = ["find_run", "find_schedule", "named"]
@@ -40,7 +39,11 @@ def named(given: Iterable[str]) -> Iterator[str]:
 
 
 def find_schedule(client: PolosClient, name: str) -> Schedule:
-    """The schedule that is meant; ends the command if there is none, or more than one."""
+    """The schedule that is meant.
+
+    Raises :class:`ScheduleNotFoundError` with the nearest name, and
+    :class:`InvalidArgumentError` where several may be meant.
+    """
     if name.startswith(_SCHEDULE):
         with suppress(ScheduleNotFoundError):
             return schedules.sync.get(client, name)
@@ -48,11 +51,12 @@ def find_schedule(client: PolosClient, name: str) -> Schedule:
     if found is not None:
         return found
     if name.startswith(_RUN):
-        fail(f"{shown(name)} is a run's id, not a schedule's; see `polos runs show`", NOT_FOUND)
-    fail(
+        raise ScheduleNotFoundError(
+            f"{shown(name)} is a run's id, not a schedule's; see `polos runs show`"
+        )
+    raise ScheduleNotFoundError(
         f"there is no schedule {shown(name)} in project `{client.project_id}`"
-        f"{nearest(name, _known_schedules(client, name)) or '; `polos schedules list` shows all'}",
-        NOT_FOUND,
+        f"{nearest(name, _known_schedules(client, name)) or '; `polos schedules list` shows all'}"
     )
 
 
@@ -70,10 +74,9 @@ def _by_workflow(client: PolosClient, name: str) -> Schedule | None:
             common = schedules.sync.list(client, workflow=workflow, key="global", limit=1)
             if common:
                 return common[0]
-            fail(
+            raise InvalidArgumentError(
                 f"workflow {shown(workflow)} has several schedules; give one's id, or "
-                f"`{workflow}/KEY`, such as `{workflow}/{some[0].key}`",
-                TYPED_WRONG,
+                f"`{workflow}/KEY`, such as `{workflow}/{some[0].key}`"
             )
     return None
 
@@ -105,7 +108,7 @@ def _known_schedules(client: PolosClient, name: str) -> list[str]:
 
 
 def find_run(client: PolosClient, name: str) -> Run:
-    """The run that is meant, with its steps; ends the command if there is none."""
+    """The run that is meant, with its steps. Raises :class:`RunNotFoundError`."""
     with suppress(RunNotFoundError):
         return runs.sync.get(client, name)
     newest = _newest(client, name)
@@ -114,10 +117,9 @@ def find_run(client: PolosClient, name: str) -> Run:
     known = [run.id for run in runs.sync.list(client, limit=_LOOKED_AT)]
     if not name.startswith(_RUN):
         known = sorted({run.workflow for run in runs.sync.list(client, limit=_LOOKED_AT)})
-    fail(
+    raise RunNotFoundError(
         f"there is no run {shown(name)} in project `{client.project_id}`"
-        f"{nearest(name, known) or '; `polos runs list` shows the newest'}",
-        NOT_FOUND,
+        f"{nearest(name, known) or '; `polos runs list` shows the newest'}"
     )
 
 

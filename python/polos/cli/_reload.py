@@ -5,6 +5,7 @@ The parent imports nothing of the application, so it outlives every mistake in i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -68,8 +69,7 @@ class Child:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "polos", *self._arguments],
                 env={**os.environ, _LIFELINE: str(theirs)},
-                close_fds=os.name == "nt",
-                pass_fds=() if os.name == "nt" else (theirs,),
+                pass_fds=(theirs,),
             )
         finally:
             os.close(theirs)
@@ -164,21 +164,26 @@ def supervise(children: list[Child], target: str | None) -> None:
 
 def _changes(target: str) -> Iterator[str]:
     """Names of Python files that have changed, or nothing a few times a second."""
-    try:
-        import watchfiles
-    except ImportError:
+    if importlib.util.find_spec("watchfiles") is None:
         fail("to start again when files change needs watchfiles: pip install 'polos[dev]'")
-    folders = {Path.cwd()}
+    return _watch(target)
+
+
+def _watch(target: str) -> Iterator[str]:
+    import watchfiles
+
+    here, folders = Path.cwd(), [Path.cwd()]
     if os.path.isfile(target):
-        folders.add(Path(target).resolve().parent)
+        theirs = Path(target).resolve().parent
+        if not theirs.is_relative_to(here):
+            folders.append(theirs)
     watch = watchfiles.watch(
-        *(str(folder) for folder in folders if not any(folder != other and
-          folder.is_relative_to(other) for other in folders)),
+        *folders,
         watch_filter=watchfiles.PythonFilter(),
         rust_timeout=_LOOK_MS,
         yield_on_timeout=True,
         raise_interrupt=False,
-    )  # fmt: skip
+    )
     for changed in watch:
         names = sorted({os.path.relpath(path) for _, path in changed})
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -18,7 +18,7 @@ from polos.cli._paging import After, All, Limit, listed
 from polos.cli._place import Database, Json, Project, opened
 from polos.cli._say import TYPED_WRONG, fail, finish, out, out_json, say, styled
 from polos.cli._shapes import run_json
-from polos.cli._table import Cell, Column, Table, facts
+from polos.cli._table import Cell, Column, Row, Table, facts
 from polos.cli._words import called, duration_of, error_text, status_cell, value_text
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, PolosError
@@ -128,7 +128,7 @@ def _table() -> Table:
     return Table(
         Column("RUN"),
         Column("STATUS"),
-        Column("OF", least=10),
+        Column("OF", least=12, is_name=True),
         Column("SLOT", rank=3),
         Column("STARTED", rank=1, is_number=True),
         Column("TOOK", rank=2, is_number=True),
@@ -136,7 +136,7 @@ def _table() -> Table:
     )
 
 
-def _row(run: Run, base: datetime) -> list[Cell | str | None]:
+def _row(run: Run, base: datetime) -> Row:
     return [
         run.id,
         status_cell(run.status),
@@ -206,7 +206,7 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
     ]
 
 
-def _step_row(step: StepInfo) -> list[Cell | str | None]:
+def _step_row(step: StepInfo) -> Row:
     lasted = None
     if step.started_at is not None and step.finished_at is not None:
         lasted = took(step.finished_at - step.started_at)
@@ -297,7 +297,7 @@ def _each(
             except PolosError as error:
                 if is_one:
                     raise
-                say(f"polos: {name}: {error}")
+                say(f"polos: {error}")
                 has_failed = True
                 continue
             if as_json:

@@ -287,7 +287,7 @@ def _each(
             except PolosError as error:
                 if len(names) == 1 and names[0] != "-":
                     raise
-                say(f"polos: {name}: {error}")
+                say(f"polos: {error}")
                 failed = error
     if not count:
         fail("no schedules given: stdin is empty", TYPED_WRONG)
@@ -430,11 +430,9 @@ def backfill(
         if not slots:
             say("nothing to run: each slot of that time has a run")
             return
-        confirmed(
-            f"Run {counted(len(slots), 'slot')} of {called(schedule.workflow, schedule.key)}, "
-            f"{when(slots[0])} to {when(slots[-1])}?",
-            yes,
-        )
+        which = when(slots[0]) if len(slots) == 1 else f"{when(slots[0])} to {when(slots[-1])}"
+        name = called(schedule.workflow, schedule.key)
+        confirmed(f"Run {counted(len(slots), 'slot')} of {name}, {which}?", yes)
         done = _backfill(client, schedule, slots, last)
     _print_backfill(schedule, done, as_json)
     say(f"{counted(len(done), 'run')} created")

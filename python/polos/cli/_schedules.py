@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import datetime, timezone, tzinfo
 from typing import Annotated, Any, cast, get_args
 from zoneinfo import ZoneInfo
 
@@ -15,12 +15,12 @@ from polos._declaration import core_spec, normalise_schedule
 from polos._describe import nearest, shown
 from polos._time import from_micros, to_micros
 from polos.cli._find import find_schedule
-from polos.cli._moments import duration, instant, iso, now, spoken, until, when
+from polos.cli._moments import duration, instant, iso, now, spoken, took, until, when
 from polos.cli._paging import After, All, Limit, listed
 from polos.cli._place import Database, Json, Project, opened
 from polos.cli._say import out, out_json, say, styled
 from polos.cli._shapes import entry_json, schedule_json
-from polos.cli._table import Cell, Column, Table, facts
+from polos.cli._table import Cell, Column, Row, Table, facts
 from polos.cli._words import cadence, called, note_of, status_cell, value_text
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, PolosError, ScheduleNotFoundError
@@ -83,13 +83,13 @@ def list_(
     wanted = status_of(status)
     filters: dict[str, Any] = {"key_prefix": key_prefix} if key_prefix is not None else {}
     table = Table(
-        Column("SCHEDULE", least=12),
+        Column("SCHEDULE", least=20, is_name=True),
         Column("STATUS"),
-        Column("CADENCE", least=11),
-        Column("ZONE", rank=3),
+        Column("CADENCE", least=11, rank=1),
+        Column("ZONE", rank=4),
         Column("NEXT"),
-        Column("ID", rank=2),
-        Column("NOTE", least=12, rank=1),
+        Column("ID", rank=3),
+        Column("NOTE", least=12, rank=2),
     )
     with opened(database, project) as client:
         listed(
@@ -115,7 +115,7 @@ def _print_json(page: list[Schedule]) -> None:
         out_json(schedule_json(schedule))
 
 
-def _row(schedule: Schedule) -> list[Cell | str | None]:
+def _row(schedule: Schedule) -> Row:
     return [
         called(schedule.workflow, schedule.key),
         status_cell(schedule.status),
@@ -261,7 +261,7 @@ def _next_of_all(
     table = Table(
         Column("SLOT"),
         Column("IN", rank=1),
-        Column("SCHEDULE", least=12),
+        Column("SCHEDULE", least=20, is_name=True),
         Column("CADENCE", least=11, rank=2),
         Column("NOTE", least=12, rank=3),
         Column("ID", rank=4),
@@ -375,20 +375,13 @@ def _history_table() -> Table:
     )
 
 
-def _history_row(entry: LedgerEntry) -> list[Cell | str | None]:
+def _history_row(entry: LedgerEntry) -> Row:
     several = entry.count > 1
     return [
         when(entry.timestamp),
         status_cell(entry.status),
         f"{entry.count:,}" if several else "",
-        _late(entry.late_by),
+        took(entry.late_by),
         f"until {when(entry.until)}: {entry.reason or ''}" if several else entry.reason,
         entry.run_id,
     ]
-
-
-def _late(delta: timedelta | None) -> str:
-    if delta is None:
-        return ""
-    total = delta.total_seconds()
-    return f"{total * 1000:.0f} ms" if total < 10 else spoken(timedelta(seconds=int(total)))

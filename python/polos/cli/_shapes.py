@@ -6,14 +6,31 @@ is null.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from polos.cli._moments import iso, seconds
-from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
 
-__all__ = ["entry_json", "run_json", "schedule_json", "value_json"]
+if TYPE_CHECKING:
+    from polos.models import (
+        ErrorInfo,
+        LedgerEntry,
+        Overview,
+        Run,
+        Schedule,
+        StepInfo,
+        WorkerInfo,
+    )
+
+__all__ = [
+    "entry_json",
+    "overview_json",
+    "run_json",
+    "schedule_json",
+    "value_json",
+    "worker_json",
+]
 
 
 def schedule_json(schedule: Schedule) -> dict[str, Any]:
@@ -112,3 +129,30 @@ def entry_json(entry: LedgerEntry) -> dict[str, Any]:
 def value_json(value: Any) -> Any:
     """A stored value, as plain JSON: a datetime as its ISO text, a set as a list."""
     return to_jsonable_python(value, inf_nan_mode="strings", fallback=str)
+
+
+def worker_json(worker: WorkerInfo) -> dict[str, Any]:
+    """A worker that has signed in."""
+    return {
+        "id": worker.id,
+        "app": worker.app,
+        "host": worker.host,
+        "pid": worker.pid,
+        "workflows": list(worker.workflows),
+        "held": worker.held,
+        "started_at": iso(worker.started_at),
+        "seen_at": iso(worker.seen_at),
+        "about": value_json(worker.about),
+    }
+
+
+def overview_json(overview: Overview) -> dict[str, Any]:
+    """Counts; one that equals `counted_to` means "at least"."""
+    return {
+        "now": iso(overview.now),
+        "schedules": dict(overview.schedules),
+        "runs": dict(overview.runs),
+        "overdue": overview.overdue,
+        "oldest_due": iso(overview.oldest_due),
+        "counted_to": overview.counted_to,
+    }

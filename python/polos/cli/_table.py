@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from polos.cli._say import out, plain, styled, width
 
-__all__ = ["Cell", "Column", "Table", "cell_width", "cut", "facts", "padded"]
+__all__ = ["Cell", "Column", "Row", "Table", "cell_width", "cut", "facts"]
 
 _GAP = 2
+_LEAST = 8
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,16 @@ class Column:
 
     title: str
     least: int | None = None
-    """It may be cut down to this width; ``None``: it is never cut."""
+    """It may be cut down to this width before others are left out, and below it where there is no
+    other way; ``None``: it is never cut.
+    """
 
     rank: int = 0
     """On a narrow terminal those of the highest rank are left out first; 0 stays."""
 
     is_number: bool = False
+    is_name: bool = False
+    """It is cut in its middle: names differ at their ends."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,9 @@ class Cell:
     style: str | None = None
 
 
+Row = Sequence[Cell | str | None]
+
+
 class Table:
     """Prints rows page by page; widths once found don't shrink."""
 
@@ -43,8 +51,13 @@ class Table:
         self._widths = [0] * len(columns)
         self._has_head = False
 
-    def add(self, rows: Iterable[Sequence[Cell | str | None]]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Print these rows, the first time below the headings."""
+        for line in self.lines(rows):
+            out(line)
+
+    def lines(self, rows: Iterable[Row]) -> Iterator[str]:
+        """These rows as lines, the first time below the headings."""
         cells = [[_cell(value) for value in row] for row in rows]
         if not cells:
             return
@@ -57,19 +70,20 @@ class Table:
         shown, widths = self._fit()
         if not self._has_head:
             self._has_head = True
-            self._line([Cell(column.title, "dim") for column in self._columns], shown, widths)
+            head = [Cell(column.title, "dim") for column in self._columns]
+            yield self._line(head, shown, widths)
         for row in cells:
-            self._line(row, shown, widths)
+            yield self._line(row, shown, widths)
 
-    def _line(self, row: list[Cell], shown: list[int], widths: list[int]) -> None:
+    def _line(self, row: list[Cell], shown: list[int], widths: list[int]) -> str:
         parts = []
         for index in shown:
             cell, size = row[index], widths[index]
-            text = cut(cell.text, size)
+            text = (cut_inside if self._columns[index].is_name else cut)(cell.text, size)
             space = " " * (size - cell_width(text))
             text = styled(text, cell.style)
             parts.append(space + text if self._columns[index].is_number else text + space)
-        out((" " * _GAP).join(parts).rstrip())
+        return (" " * _GAP).join(parts).rstrip()
 
     def _fit(self) -> tuple[list[int], list[int]]:
         """Which columns are shown, and how wide each is."""
@@ -79,18 +93,19 @@ class Table:
             return shown, self._widths
         while True:
             widths = self._squeezed(shown, room)
-            rank = max(self._columns[index].rank for index in shown)
-            if self._total(shown, widths) <= room or rank == 0:
+            if self._total(shown, widths) <= room:
                 return shown, widths
-            # The last of that rank goes first.
+            rank = max(self._columns[index].rank for index in shown)
+            if rank == 0:
+                return shown, self._squeezed(shown, room, least=_LEAST)
             shown.remove(max(i for i in shown if self._columns[i].rank == rank))
 
-    def _squeezed(self, shown: list[int], room: int) -> list[int]:
+    def _squeezed(self, shown: list[int], room: int, least: int | None = None) -> list[int]:
         """Widths that fit, if cutting can do that: the widest column is cut first."""
         widths = list(self._widths)
         excess = self._total(shown, widths) - room
         while excess > 0:
-            able = [i for i in shown if widths[i] > self._floor(i)]
+            able = [i for i in shown if widths[i] > self._floor(i, least)]
             if not able:
                 break
             widest = max(able, key=lambda index: widths[index])
@@ -98,9 +113,9 @@ class Table:
             excess -= 1
         return widths
 
-    def _floor(self, index: int) -> int:
-        least = self._columns[index].least
-        return self._widths[index] if least is None else least
+    def _floor(self, index: int, least: int | None) -> int:
+        own = self._columns[index].least
+        return self._widths[index] if own is None else least or own
 
     @staticmethod
     def _total(shown: list[int], widths: list[int]) -> int:
@@ -147,7 +162,15 @@ def cut(text: str, size: int) -> str:
     return "".join(kept) + "…"
 
 
-def padded(text: str, size: int) -> str:
-    """``text`` cut or filled up to ``size`` columns."""
-    text = cut(text, size)
-    return text + " " * (size - cell_width(text))
+def cut_inside(text: str, size: int) -> str:
+    """``text`` with a ``…`` in its middle where it is wider than ``size``."""
+    if cell_width(text) <= size:
+        return text
+    head = cut(text, size // 2)
+    room = size - cell_width(head)
+    tail = ""
+    for character in reversed(text):
+        if cell_width(character + tail) > room:
+            break
+        tail = character + tail
+    return head + tail

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from polos.cli._moments import spoken, took, when
+from polos.cli._say import styled
 from polos.cli._shapes import value_json
 from polos.cli._table import Cell, cut
 from polos.models import ErrorInfo, Run, Schedule
@@ -18,6 +20,7 @@ __all__ = [
     "error_text",
     "note_of",
     "status_cell",
+    "statuses_text",
     "value_text",
 ]
 
@@ -89,3 +92,10 @@ def error_text(error: ErrorInfo | None) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 run`, `1,000 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def statuses_text(counts: Mapping[str, str]) -> str:
+    """Counts by status, each in its colour."""
+    return "  ".join(
+        f"{count} {styled(status, _STYLES.get(status))}" for status, count in counts.items()
+    )
