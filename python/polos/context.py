@@ -436,6 +436,7 @@ class Steps:
         token = _current_step.set(name)
         self._run.executing(1)
         try:
+            self._run.about_to_call(name)
             if limit is not None:
                 return await self._run.within(limit, self._call(fn, args, kwargs), f"step `{name}`")
             return await self._call(fn, args, kwargs)

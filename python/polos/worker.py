@@ -101,6 +101,8 @@ class Worker:
         self._core: _polos.WorkerCore | None = None
         self._stop_asked: asyncio.Event | None = None
         self._is_forced = False
+        # In virtual time: whether the runs of others are to be taken over after their lease.
+        self._minds_lease = False
 
     def __repr__(self) -> str:
         state = "running" if self._executor is not None else "stopped"
@@ -250,7 +252,7 @@ class Worker:
                 },
                 "declared": declared(workflows),
                 "concurrency": self._concurrency,
-                "lease": _NEVER if virtual else micros_of(self._lease),
+                "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
                 "lead_per_slot": 0 if virtual else 50,
                 "lead_max": 0 if virtual else 1_000_000,

@@ -371,14 +371,15 @@ def registered(id: str) -> Workflow[Any, Any] | None:
 
 
 @contextmanager
-def isolated_registry() -> Iterator[None]:
-    """Start with no workflows registered, and forget on leaving which were: for tests.
+def isolated_registry(*, keep: bool = False) -> Iterator[None]:
+    """Start with no workflows registered (with ``keep``, with those that are), and forget on
+    leaving which were: for tests.
 
     Affects the whole process, other threads included.
     """
     global _workflows
     with _lock:
-        outer, _workflows = _workflows, {}
+        outer, _workflows = _workflows, dict(_workflows) if keep else {}
     try:
         yield
     finally:
