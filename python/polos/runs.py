@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
 
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", covariant=True)
+R = TypeVar("R")
 
 _PAGE = 1_000
 _STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
@@ -132,12 +133,12 @@ def _decoded(run: dict[str, Any], result_type: Any) -> Any:
 
 async def invoke(
     client: PolosClient,
-    workflow: Workflow[Any, ResultT] | str,
+    workflow: Workflow[Any, R] | str,
     payload: Any = None,
     *,
     idempotency_key: str | None = None,
     _parent: str | None = None,
-) -> RunHandle[ResultT]:
+) -> RunHandle[R]:
     """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
 
     Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the

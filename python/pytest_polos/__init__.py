@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from polos.testing import BlockingVirtualTime, VirtualTime
+    from polos.worker import WorkerOptions
 
 __all__ = ["polos_clock", "polos_registry"]
 
@@ -64,7 +65,9 @@ def polos_clock(
     node = request.node
     start, options = _asked_for(node)
     project_id = options.pop("project_id", "default")
-    time = VirtualTime(parsed("start", start), project_id=project_id, options=options)
+    time = VirtualTime(
+        parsed("start", start), project_id=project_id, options=cast("WorkerOptions", options)
+    )
     test = node.obj
     given: VirtualTime | BlockingVirtualTime
 

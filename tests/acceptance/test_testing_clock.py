@@ -98,6 +98,7 @@ async def test_steps_by_run_name_and_status() -> None:
 
     async with polos.testing.clock(START) as t:
         first = await order.invoke(t.client, 2)
+        await t.advance(seconds=1)
         second = await order.invoke(t.client, 1)
         await t.advance(seconds=1)
         assert [step.name for step in await t.steps(first)] == ["pack-0", "pack-1"]

@@ -8,14 +8,16 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from typing_extensions import Unpack
+
 from polos.exceptions import InvalidStateError
 from polos.models import LedgerEntry, Run, Schedule, StepInfo
 from polos.runs import RunHandle
 from polos.testing._client import VirtualClient
-from polos.testing._faults import Fault
+from polos.testing._faults import Fault, Moment
 from polos.testing._story import ended
-from polos.testing._time import VirtualTime
-from polos.worker import Worker
+from polos.testing._time import AnyWorkflow, VirtualTime
+from polos.worker import Worker, WorkerOptions
 
 __all__ = ["BlockingVirtualTime"]
 
@@ -111,25 +113,52 @@ class BlockingVirtualTime:
         """See :meth:`VirtualTime.stop`."""
         self._wait(self._time.stop())
 
-    def restart(self, *, elsewhere: bool = False, **options: Any) -> None:
+    def restart(self, *, elsewhere: bool = False, **options: Unpack[WorkerOptions]) -> None:
         """See :meth:`VirtualTime.restart`."""
         self._wait(self._time.restart(elsewhere=elsewhere, **options))
 
-    def fail_step(self, name: str, **how: Any) -> Fault:
+    def fail_step(
+        self,
+        name: str,
+        *,
+        times: int = 1,
+        error: BaseException | type[BaseException] | None = None,
+        workflow: AnyWorkflow | None = None,
+    ) -> Fault:
         """See :meth:`VirtualTime.fail_step`."""
-        return self._time.fail_step(name, **how)
+        return self._time.fail_step(name, times=times, error=error, workflow=workflow)
 
-    def fail_run(self, workflow: Any, **how: Any) -> Fault:
+    def fail_run(
+        self,
+        workflow: AnyWorkflow,
+        *,
+        times: int = 1,
+        error: BaseException | type[BaseException] | None = None,
+    ) -> Fault:
         """See :meth:`VirtualTime.fail_run`."""
-        return self._time.fail_run(workflow, **how)
+        return self._time.fail_run(workflow, times=times, error=error)
 
-    def crash_at(self, step: str | None = None, **how: Any) -> Fault:
+    def crash_at(
+        self,
+        step: str | None = None,
+        *,
+        workflow: AnyWorkflow | None = None,
+        when: Moment = "before_commit",
+        times: int = 1,
+    ) -> Fault:
         """See :meth:`VirtualTime.crash_at`."""
-        return self._time.crash_at(step, **how)
+        return self._time.crash_at(step, workflow=workflow, when=when, times=times)
 
-    def fail_requests(self, op: str | None = None, **how: Any) -> Fault:
+    def fail_requests(
+        self,
+        op: str | None = None,
+        *,
+        times: int = 1,
+        when: Moment = "before_commit",
+        error: BaseException | type[BaseException] | None = None,
+    ) -> Fault:
         """See :meth:`VirtualTime.fail_requests`."""
-        return self._time.fail_requests(op, **how)
+        return self._time.fail_requests(op, times=times, when=when, error=error)
 
     def outage(self) -> AbstractContextManager[None]:
         """See :meth:`VirtualTime.outage`."""

@@ -6,12 +6,14 @@ import asyncio
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+
+from typing_extensions import Unpack
 
 from polos.exceptions import InvalidStateError
 from polos.testing._blocking import BlockingVirtualTime
 from polos.testing._story import ended
 from polos.testing._time import VirtualTime, parsed
+from polos.worker import WorkerOptions
 
 __all__ = ["Clock", "clock"]
 
@@ -21,7 +23,7 @@ class Clock(
 ):
     """What :func:`clock` gives."""
 
-    def __init__(self, start: datetime, project_id: str, options: dict[str, Any]) -> None:
+    def __init__(self, start: datetime, project_id: str, options: WorkerOptions) -> None:
         self._how = (start, project_id, options)
         self._time: VirtualTime | None = None
         self._blocking: BlockingVirtualTime | None = None
@@ -79,7 +81,9 @@ class Clock(
         return VirtualTime(start, project_id=project_id, options=options)
 
 
-def clock(start: datetime | str, *, project_id: str = "default", **options: Any) -> Clock:
+def clock(
+    start: datetime | str, *, project_id: str = "default", **options: Unpack[WorkerOptions]
+) -> Clock:
     """A worker with the registered workflows, whose clock stands at ``start``:
     ``async with clock(...) as t`` gives a :class:`VirtualTime`, and in code without an event loop
     ``with clock(...) as t`` a :class:`BlockingVirtualTime`.

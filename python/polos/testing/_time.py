@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
+from typing_extensions import Unpack
+
 from polos import runs, schedules
 from polos._describe import shown
 from polos._time import aware, from_micros, micros_of
@@ -19,7 +21,7 @@ from polos.runs import RunHandle
 from polos.testing._client import VirtualClient
 from polos.testing._core import HinderedCore
 from polos.testing._faults import Fault, Moment, error_of, moment_of, workflow_id
-from polos.worker import Worker
+from polos.worker import Worker, WorkerOptions
 from polos.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -52,11 +54,11 @@ class VirtualTime:
     """A clock that is turned by hand, with a worker that lives by it. Made by :func:`clock`."""
 
     def __init__(
-        self, start: datetime, *, project_id: str = "default", options: dict[str, Any]
+        self, start: datetime, *, project_id: str = "default", options: WorkerOptions
     ) -> None:
         self._client = VirtualClient(start, project_id=project_id)
         self._client.passing = self
-        self._options = {"retention": None, **options}
+        self._options: WorkerOptions = {"retention": None, **options}
         self._zone: tzinfo | None = start.tzinfo
         self._faults = self._client.faults
         self._worker: Worker | None = None
@@ -219,7 +221,7 @@ class VirtualTime:
             await self._settle()
             await self._close_worker()
 
-    async def restart(self, *, elsewhere: bool = False, **options: Any) -> None:
+    async def restart(self, *, elsewhere: bool = False, **options: Unpack[WorkerOptions]) -> None:
         """Start a worker anew, with the workflows that are registered now; the one that runs is
         stopped first. What a crashed one had goes on at once, as it does on the same machine.
 
@@ -469,7 +471,7 @@ class VirtualTime:
     def _executor(self) -> Executor | None:
         return None if self._worker is None else self._worker._executor
 
-    async def _start_worker(self, options: dict[str, Any]) -> None:
+    async def _start_worker(self, options: WorkerOptions) -> None:
         worker = Worker(self._client, **options)
         # Only a dead worker's runs make it worth while to look after others and to beat.
         worker._minds_lease = bool(self._dead)
