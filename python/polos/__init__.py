@@ -8,6 +8,7 @@ from polos import _setup as _setup  # first: it tells the core where time-zone d
 from polos import runs, schedules
 from polos._backoff import Backoff
 from polos._polos import __version__
+from polos._ui import ui
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
@@ -21,6 +22,7 @@ from polos.exceptions import (
     InvalidStateError,
     InvalidTimezoneError,
     LeaseLostError,
+    MissingExtraError,
     PayloadTooLargeError,
     PolosError,
     RecordedError,
@@ -64,6 +66,7 @@ __all__ = [
     "LeaseLostError",
     "LedgerEntry",
     "MissedSlots",
+    "MissingExtraError",
     "PayloadTooLargeError",
     "PolosClient",
     "PolosError",
@@ -100,5 +103,6 @@ __all__ = [
     "run",
     "runs",
     "schedules",
+    "ui",
     "workflow",
 ]
