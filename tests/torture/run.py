@@ -31,6 +31,7 @@ import faults_handlers  # noqa: E402
 import faults_hosting  # noqa: E402
 import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
+import faults_server  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
 
@@ -56,6 +57,7 @@ MODULES = (
     faults_hosting,
     faults_load,
     faults_processes,
+    faults_server,
     faults_storage,
 )
 FAULTS: dict[str, Callable[[Bench], None]] = {}
