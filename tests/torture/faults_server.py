@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 
 from proxy import Proxy
@@ -20,7 +21,7 @@ from polos import StoreUnavailableError, runs, schedules
 
 LEASE = 2.0
 
-# The longest that a worker waits between two tries is 3 s; a busy machine has as much again, and more.
+# The longest that a worker waits between two tries is 3 s; a busy machine needs more.
 BACK = 20.0
 
 TROUBLE = "the database is in trouble"
@@ -422,9 +423,8 @@ def f19(bench: Bench) -> None:
                 asker.works(*workers)
                 part.jobs -= {id for id in lost if id is not None}
             for life in workers:
-                part.verdict.expect(
-                    "I12", until(lambda: says(life, part.injections), BACK), "untold"
-                )
+                told = until(partial(says, life, part.injections), BACK)
+                part.verdict.expect("I12", told, "nobody is told that the database went back")
             # What it says is right in itself; of executions that it has forgotten it can't know.
             part.finish(LEASE, testimony=False)
 

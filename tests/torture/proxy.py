@@ -33,9 +33,9 @@ class Proxy:
         return f"postgresql://polos@127.0.0.1:{self.port}/postgres"
 
     def cut_next_commit(self, where: str) -> None:
-        """Cut the connection that commits next: ``before`` the server has heard of it, or ``after``.
+        """Cut the connection that commits next, ``before`` or ``after``.
 
-        After: the server has answered, and its answer is lost.
+        Before: the server never hears of it. After: it has answered, and its answer is lost.
         """
         with self._lock:
             self.cut_done.clear()

@@ -22,7 +22,7 @@ FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
 
 
 def script() -> ModuleType:
-    """What brings up the servers of all other tests: it knows where binaries are, and who may run them."""
+    """What brings up the servers of other tests: it knows where binaries are, and who runs them."""
     path = HERE.parents[1] / "scripts" / "postgres-for-tests"
     loader = importlib.machinery.SourceFileLoader("postgres_for_tests", str(path))
     spec = importlib.util.spec_from_loader(loader.name, loader)
@@ -239,10 +239,7 @@ class Session:
         """Until all that was sent has been done; false where there is no connection."""
         assert self._process.stdout is not None
         self.say("\\echo done")
-        for line in self._process.stdout:
-            if line == "done\n":
-                return True
-        return False
+        return any(line == "done\n" for line in self._process.stdout)
 
     def end(self) -> None:
         """Hang up, whatever is under way."""
