@@ -377,7 +377,7 @@ def lifespan(
         the worker has drained, so that handlers have what it opens; what it yields is passed on.
     :param options: those of :class:`Worker`.
     """
-    if own is not None and not callable(own):
+    if own is not None and (not callable(own) or hasattr(own, "__aenter__")):
         raise InvalidArgumentError(
             f"lifespan: {shown(own)} given, expected the application's own lifespan: a function "
             f"of the application that `asynccontextmanager` decorates"

@@ -96,9 +96,7 @@ async def test_a_sync_handler_s_records_carry_the_run(
     assert written.getvalue() == f"{handle.id} job global here\n{handle.id} job global there\n"
 
 
-async def test_an_error_of_a_run_says_which(
-    polos_clock: VirtualTime, written: io.StringIO
-) -> None:
+async def test_an_error_of_a_run_says_which(polos_clock: VirtualTime, written: io.StringIO) -> None:
     @workflow
     async def job() -> None:
         raise ValueError("no luck")

@@ -285,7 +285,8 @@ def test_without_opentelemetry_it_says_what_to_install() -> None:
         "import polos\n"
         "try:\n    import polos.otel\nexcept ImportError as error:\n    print(error)\n"
     )
-    said = subprocess.run([sys.executable, "-c", program],
+    said = subprocess.run(
+        [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(PYTHON)},
         capture_output=True,
         text=True,
