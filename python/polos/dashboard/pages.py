@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Ask:
         value = self.params.get(name, "").strip()
         if len(value) > length_max:
             raise InvalidArgumentError(f"{name}: at most {length_max} characters are expected")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            raise InvalidArgumentError(f"{name}: it contains control characters")
         return value or None
 
     def one_of(self, name: str, allowed: tuple[str, ...]) -> Any:
