@@ -22,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-rust test-python test-pooler torture bench docs lint lint-rustfmt lint-clippy lint-clippy-core \
-	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
+	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
@@ -79,7 +79,7 @@ docs: install
 
 lint: install
 	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \
-		lint-ruff lint-format lint-types lint-stubs
+		lint-ruff lint-format lint-types lint-pyright lint-stubs
 
 lint-rustfmt: install
 	@scripts/check-tools rustfmt
@@ -101,6 +101,9 @@ lint-format: install
 
 lint-types: install
 	$(BIN)/mypy --strict
+
+lint-pyright: install
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 lint-stubs: install
 	$(BIN)/python -m mypy.stubtest polos._polos

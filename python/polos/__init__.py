@@ -5,8 +5,9 @@ through crashes, deploys, laptop sleep and clock changes.
 """
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
-from polos import runs, schedules
+from polos import runs, schedules, workers
 from polos._backoff import Backoff
+from polos._overview import overview
 from polos._polos import __version__
 from polos._ui import ui
 from polos.client import PolosClient
@@ -45,7 +46,7 @@ from polos.exceptions import (
     WorkflowNotSchedulableError,
 )
 from polos.hooks import MissedSlots, RunFailure
-from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
+from polos.models import ErrorInfo, LedgerEntry, Overview, Run, Schedule, StepInfo, WorkerInfo
 from polos.payload import SchedulePayload
 from polos.runs import RunHandle
 from polos.worker import Worker, lifespan, run
@@ -67,6 +68,7 @@ __all__ = [
     "LedgerEntry",
     "MissedSlots",
     "MissingExtraError",
+    "Overview",
     "PayloadTooLargeError",
     "PolosClient",
     "PolosError",
@@ -94,15 +96,18 @@ __all__ = [
     "SyncWorkflowContext",
     "Worker",
     "WorkerError",
+    "WorkerInfo",
     "Workflow",
     "WorkflowContext",
     "WorkflowNotFoundError",
     "WorkflowNotSchedulableError",
     "__version__",
     "lifespan",
+    "overview",
     "run",
     "runs",
     "schedules",
     "ui",
+    "workers",
     "workflow",
 ]

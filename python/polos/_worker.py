@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from polos.runs import RunHandle
     from polos.workflow import Workflow
 
-__all__ = ["ActiveRun", "Executor"]
+__all__ = ["ActiveRun", "Executor", "current_run"]
 
 _log = quiet_logger("polos.worker")
 
@@ -65,6 +67,14 @@ _CONFIRM_AGAIN_US = 500_000
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
+
+
+_current_run: ContextVar[ActiveRun | None] = ContextVar("polos_run", default=None)
+
+
+def current_run() -> ActiveRun | None:
+    """The run whose handler, or what it has started, is being executed here."""
+    return _current_run.get()
 
 
 class Executor:
@@ -97,6 +107,9 @@ class Executor:
         self.change_count = 0
         # How often the clock or the core has stirred a handler.
         self.nudge_count = 0
+        # Called before a handler (step `None`) or a step's function; what it raises counts as
+        # theirs.
+        self.before_call: Callable[[ActiveRun, str | None], None] | None = None
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
@@ -387,6 +400,8 @@ class ActiveRun:
 
     async def _call(self) -> Any:
         workflow = self.workflow
+        _current_run.set(self)  # of this task, and of what it starts
+        self.about_to_call(None)
         payload = self.payload() if workflow.arity == 2 else None
         if workflow.is_async:
             arity = workflow.arity
@@ -549,6 +564,12 @@ class ActiveRun:
                 f"old code back and retry the run"
             )
 
+    def about_to_call(self, step: str | None) -> None:
+        """A step's function is called next, or (``None``) the handler."""
+        before = self._executor.before_call
+        if before is not None:
+            before(self, step)
+
     def executing(self, change: int) -> None:
         """A step begins (1) or ends (-1) to execute its function."""
         self._executing += change
@@ -612,12 +633,8 @@ class ActiveRun:
         timer = self._executor.timer(instant_us - self.now())
         if timer.done():
             return
-        self._sleeping += 1
-        self._executor.note_change()
-        try:
+        with self.waiting():
             await timer
-        finally:
-            self._sleeping -= 1
 
     def can_park(self) -> bool:
         """Whether nothing of the run goes on beside what its own task waits for."""
@@ -628,6 +645,16 @@ class ActiveRun:
         self._wakes_at = wakes_at
         self.stop_reason = "parked"
         raise HandlerParked
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While this is open, the run waits for the clock or for another run."""
+        self._sleeping += 1
+        self._executor.note_change()
+        try:
+            yield
+        finally:
+            self._sleeping -= 1
 
     def waits_for_time(self) -> bool:
         """Whether it sleeps, and does nothing beside that."""
@@ -669,12 +696,8 @@ class ActiveRun:
             if ended["status"] not in ("succeeded", "failed", "cancelled"):
                 self.park(None)
             return ended
-        self._sleeping += 1
-        self._executor.note_change()
-        try:
+        with self.waiting():
             ended = await client._ask("await_run", id=child)
-        finally:
-            self._sleeping -= 1
         return ended
 
     # -- for the context ----------------------------------------------------------------------

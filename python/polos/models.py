@@ -25,6 +25,7 @@ __all__ = [
     "LedgerEntry",
     "LedgerStatus",
     "Overlap",
+    "Overview",
     "Page",
     "Run",
     "RunStatus",
@@ -32,6 +33,7 @@ __all__ = [
     "ScheduleStatus",
     "StepInfo",
     "StepStatus",
+    "WorkerInfo",
 ]
 
 ScheduleStatus = Literal["active", "paused", "retired", "finished", "broken"]
@@ -292,6 +294,89 @@ class LedgerEntry:
             run_id=core.get("run_id"),
             late_by=_duration(core.get("late_by")),
             worker=core.get("worker"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker that has signed in and was neither signed out nor buried."""
+
+    id: str
+    app: str
+    """The application whose code it runs."""
+
+    host: str
+    """The machine, its boot and its process namespace: ``pid`` means something inside one only."""
+
+    pid: int
+    workflows: tuple[str, ...]
+    """What it executes."""
+
+    held: int
+    """Runs that it holds now."""
+
+    started_at: datetime
+    seen_at: datetime
+    """Its last sign of life, by its own clock."""
+
+    is_gone: bool
+    """Whether its process is known to have ended; its runs are about to be freed."""
+
+    about: Mapping[str, Any] = field(hash=False)
+    """Versions and the like."""
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        about = core.get("about")
+        return cls(
+            id=core["id"],
+            app=core["app"],
+            host=core.get("host") or "",
+            pid=core["pid"],
+            workflows=tuple(core.get("workflows") or ()),
+            held=core.get("held_count", 0),
+            started_at=_known(core["entered_at"], timezone.utc),
+            seen_at=_known(core["beat_at"], timezone.utc),
+            is_gone=bool(core.get("is_gone", False)),
+            about=about if isinstance(about, Mapping) else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How much of what there is in a project. Nothing is counted beyond ``counted_to``, so that
+    this takes no longer where there are millions.
+    """
+
+    now: datetime
+    """When it was counted, in UTC, by the clock that schedules go by."""
+
+    schedules: Mapping[str, int] = field(hash=False)
+    """Of each status, how many."""
+
+    runs: Mapping[str, int] = field(hash=False)
+    """``"queued"``, ``"running"`` and ``"waiting"``: how many."""
+
+    overdue: int
+    """Active schedules whose next slot passed more than five seconds ago: nobody executes their
+    workflows, or whoever does can't keep up.
+    """
+
+    oldest_due: datetime | None
+    """The earliest such slot, in UTC."""
+
+    counted_to: int
+    """A count that is equal to it means: at least so many."""
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        return cls(
+            now=_known(core["now"], timezone.utc),
+            schedules=dict(core["schedules"]),
+            runs=dict(core["runs"]),
+            overdue=core["overdue"],
+            oldest_due=_instant(core.get("oldest_due"), timezone.utc),
+            counted_to=core["counted_to"],
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polos._arguments import count_of, one_of
-from polos._blocking import blocking, is_blocking, run_blocking
+from polos._blocking import blocking, run_blocking
 from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
 
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", covariant=True)
+R = TypeVar("R")
 
 _PAGE = 1_000
 _STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
@@ -78,18 +78,9 @@ class RunHandle(Generic[ResultT]):
 
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if is_blocking():
-            request = json.dumps({"await_run": {"id": self.id}})
-            limit = None if seconds is None else max(0, int(seconds * 1_000_000))
-            answer = self._client._call(request, limit)
-            if answer is None:
-                raise self._timed_out(timeout)
-            ended: dict[str, Any] = json.loads(answer)
-            return ended
-        try:
-            ended = await asyncio.wait_for(self._client._ask("await_run", id=self.id), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise self._timed_out(timeout) from None
+        ended = await self._client._ended_run(self.id, seconds)
+        if ended is None:
+            raise self._timed_out(timeout)
         return ended
 
     def _timed_out(self, timeout: Any) -> RunTimeoutError:
@@ -142,12 +133,12 @@ def _decoded(run: dict[str, Any], result_type: Any) -> Any:
 
 async def invoke(
     client: PolosClient,
-    workflow: Workflow[Any, ResultT] | str,
+    workflow: Workflow[Any, R] | str,
     payload: Any = None,
     *,
     idempotency_key: str | None = None,
     _parent: str | None = None,
-) -> RunHandle[ResultT]:
+) -> RunHandle[R]:
     """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
 
     Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Explanation",
     "backfill",
+    "coming",
     "create",
     "create_many",
     "delete",
@@ -251,17 +252,25 @@ async def list(
     key: str | None = None,
     status: ScheduleStatus | None = None,
     owner: str | None = None,
+    key_prefix: str | None = None,
     limit: int | None = None,
     after: str | None = None,
 ) -> builtins.list[Schedule]:
     """Schedules by filter, ordered by id; all of them, or at most ``limit`` behind ``after``
     (the id of the last one seen).
+
+    :param key_prefix: keys that begin so; the list is then ordered by key and workflow, and
+        ``after`` has to exist (else :class:`ScheduleNotFoundError`).
     """
     if limit is not None:
         count_of("limit", limit)
     if status is not None:
         one_of("status", status, _STATES)
+    if key_prefix is not None and not isinstance(key_prefix, str):
+        raise InvalidArgumentError(f"key_prefix: {shown(key_prefix)} given, expected text")
     found: builtins.list[Schedule] = []
+    # Where the page before ended, also when that schedule is deleted meanwhile.
+    after_key: tuple[str, str] | None = None
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
@@ -270,14 +279,30 @@ async def list(
             key=key,
             status=status,
             owner=owner,
+            key_prefix=key_prefix,
             limit=count,
             after=after,
+            after_key=after_key,
         )
         found += [Schedule._from_core(item) for item in page]
         if len(page) < count:
             break
         after = page[-1]["id"]
+        if key_prefix is not None:
+            after_key = (page[-1]["key"], page[-1]["workflow"])
     return found
+
+
+async def coming(
+    client: PolosClient, *, until: datetime, limit: int = 100
+) -> builtins.list[Schedule]:
+    """Active schedules whose next slot is at or before ``until``, earliest first: at most
+    ``limit``, of all workflows.
+    """
+    found = await checked_client(client)._ask(
+        "coming", until=aware("until", until), limit=count_of("limit", limit, most=10_000)
+    )
+    return [Schedule._from_core(item) for item in found]
 
 
 async def history(
@@ -465,6 +490,7 @@ class sync:
     create_many = staticmethod(blocking(create_many))
     get = staticmethod(blocking(get))
     list = staticmethod(blocking(list))
+    coming = staticmethod(blocking(coming))
     history = staticmethod(blocking(history))
     update = staticmethod(blocking(update))
     pause = staticmethod(blocking(pause))

@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use super::waiters::Waiters;
-use super::{runs, schedules};
+use super::{overview, runs, schedules};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Outcome};
 use crate::error::Error;
@@ -44,10 +44,11 @@ impl Counter {
         match request {
             Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
             Request::GetSchedule { id } => schedules::get(self, &id),
-            Request::ListSchedules { workflow, key, status, owner, limit, after } => {
-                let filter = crate::store::ScheduleFilter { workflow, key, status, owner };
-                schedules::list(self, &filter, limit, after)
+            Request::ListSchedules { workflow, key, status, owner, key_prefix, limit, after, after_key } => {
+                let filter = crate::store::ScheduleFilter { workflow, key, status, owner, key_prefix };
+                schedules::list(self, &filter, limit, after, after_key)
             }
+            Request::Coming { until, limit } => schedules::coming(self, until, limit),
             Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
             Request::Update { id, changes, input, has_input } => {
                 schedules::update(self, &id, &changes, has_input.then_some(input.as_deref()))
@@ -81,7 +82,8 @@ impl Counter {
             Request::PreviousResult { schedule_id, before } => {
                 runs::previous_result(self, &schedule_id, &before)
             }
-            Request::Workers {} => runs::workers(self),
+            Request::Workers {} => overview::workers(self),
+            Request::Overview { count_to } => overview::overview(self, count_to),
         }
     }
 }

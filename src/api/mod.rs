@@ -2,6 +2,7 @@
 //! callers that are called back.
 
 mod desk;
+mod overview;
 mod request;
 mod runs;
 mod schedules;

@@ -29,9 +29,18 @@ pub enum Request {
         key: Option<Arc<str>>,
         status: Option<ScheduleStatus>,
         owner: Option<Arc<str>>,
+        key_prefix: Option<Arc<str>>,
         #[serde(default = "hundred")]
         limit: usize,
         after: Option<String>,
+        /// Key and workflow of the last one seen, in place of `after`, for a list by `key_prefix`.
+        after_key: Option<(String, String)>,
+    },
+    /// Active schedules by their next slot.
+    Coming {
+        until: Timestamp,
+        #[serde(default = "hundred")]
+        limit: usize,
     },
     History {
         id: String,
@@ -116,6 +125,10 @@ pub enum Request {
         before: String,
     },
     Workers {},
+    /// How many there are of what, each counted to `count_to` at most.
+    Overview {
+        count_to: usize,
+    },
 }
 
 /// Schedules to create or bring up to date. A million users have few distinct specifications: each is said, and checked,

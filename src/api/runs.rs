@@ -1,11 +1,10 @@
-//! Requests about runs and workers.
+//! Requests about runs.
 
 use super::desk::{Counter, Course};
 use super::schedules::{page, unknown_workflow};
-use super::view::{RunView, WorkerView, to_json};
+use super::view::{RunView, to_json};
 use crate::engine::commit::Outcome;
 use crate::error::Error;
-use crate::host;
 use crate::model::{NewRun, Origin, Run, RunId, RunState, Token};
 use crate::store::{Answer, Command, RunFilter, Store};
 use serde_json::json;
@@ -140,13 +139,4 @@ pub(super) fn claim_stands(counter: &Counter, run: &str, token: i64) -> Result<C
 pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {
     let run = counter.store.previous_result(&schedule.into(), &before.into())?;
     Ok(Course::Answered(to_json(&run.as_ref().map(|run| RunView::new(run, &[])))))
-}
-
-pub(super) fn workers(counter: &Counter) -> Result<Course, Error> {
-    let peers = counter.store.peers(&counter.project)?;
-    let views: Vec<_> = peers
-        .iter()
-        .map(|peer| WorkerView::new(peer, host::is_gone(&peer.host, peer.pid, &peer.process_mark)))
-        .collect();
-    Ok(Course::Answered(to_json(&views)))
 }

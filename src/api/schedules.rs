@@ -179,8 +179,22 @@ pub(super) fn list(
     filter: &ScheduleFilter,
     limit: usize,
     after: Option<String>,
+    after_key: Option<(String, String)>,
 ) -> Result<Course, Error> {
+    let after = match (after_key, after) {
+        (Some((key, workflow)), _) => Some(ScheduleFilter::place(&key, &workflow)),
+        (None, Some(id)) if filter.key_prefix.is_some() => {
+            let last = find(counter, &id)?;
+            Some(ScheduleFilter::place(&last.key, &last.workflow))
+        }
+        (None, after) => after,
+    };
     let schedules = counter.store.schedules(&counter.project, filter, &page(limit, after))?;
+    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+}
+
+pub(super) fn coming(counter: &Counter, until: Timestamp, limit: usize) -> Result<Course, Error> {
+    let schedules = counter.store.coming(&counter.project, until, limit.min(PAGE_MAX))?;
     Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
 }
 

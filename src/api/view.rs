@@ -7,8 +7,11 @@ use crate::model::{
     CatchUp, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec, ScheduleStatus,
     StepRecord, StepState,
 };
+use crate::store::Census;
+use crate::store::names::{shown_state, status_word};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// A schedule as users see it.
 #[derive(Serialize)]
@@ -224,6 +227,7 @@ impl<'a> LedgerView<'a> {
 pub struct WorkerView<'a> {
     id: &'a str,
     app: &'a str,
+    host: &'a str,
     pid: i64,
     held_count: u64,
     workflows: Vec<&'a str>,
@@ -239,6 +243,7 @@ impl<'a> WorkerView<'a> {
         Self {
             id: peer.id.as_str(),
             app: &peer.app,
+            host: &peer.host,
             pid: peer.pid,
             held_count: peer.held_count,
             workflows: peer.workflows.iter().map(|id| &**id).collect(),
@@ -246,6 +251,40 @@ impl<'a> WorkerView<'a> {
             beat_at: peer.beat_at,
             is_gone,
             about: raw(&peer.about),
+        }
+    }
+}
+
+/// How much there is, as users see it.
+#[derive(Serialize)]
+pub struct OverviewView {
+    now: Timestamp,
+    schedules: BTreeMap<&'static str, usize>,
+    runs: BTreeMap<&'static str, usize>,
+    overdue: usize,
+    oldest_due: Option<Timestamp>,
+    counted_to: usize,
+}
+
+impl OverviewView {
+    /// As counted at `now`.
+    pub fn new(now: Timestamp, census: &Census, counted_to: usize) -> Self {
+        let mut runs = BTreeMap::new();
+        for (state, count) in &census.runs {
+            let shown = runs.entry(shown_state(*state)).or_insert(0);
+            *shown = (*shown + count).min(counted_to);
+        }
+        Self {
+            now,
+            schedules: census
+                .schedules
+                .iter()
+                .map(|(status, count)| (status_word(*status), *count))
+                .collect(),
+            runs,
+            overdue: census.overdue,
+            oldest_due: census.oldest_due,
+            counted_to,
         }
     }
 }

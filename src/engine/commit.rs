@@ -11,7 +11,7 @@ use crate::model::{
 };
 use crate::plan::Backoff;
 use crate::store::{
-    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -327,6 +327,14 @@ impl Store for GroupCommit {
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError> {
         self.shared.store.schedules(project, filter, page)
+    }
+
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        self.shared.store.coming(project, until, limit)
+    }
+
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+        self.shared.store.census(project, due_before, count_to)
     }
 
     fn history(

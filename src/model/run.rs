@@ -26,6 +26,9 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Those in which something can still happen.
+    pub const UNFINISHED: [Self; 4] = [Self::Buffered, Self::Queued, Self::Running, Self::Waiting];
+
     /// Whether nothing can happen any more (short of a retry by hand).
     pub fn is_finished(self) -> bool {
         match self {

@@ -120,6 +120,11 @@ pub enum ScheduleStatus {
     Broken,
 }
 
+impl ScheduleStatus {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Active, Self::Paused, Self::Retired, Self::Finished, Self::Broken];
+}
+
 /// A schedule as stored.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Schedule {

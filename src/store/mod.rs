@@ -12,7 +12,7 @@ mod memory;
     not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "only databases spell most of them")
 )]
-mod names;
+pub(crate) mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
@@ -25,7 +25,7 @@ pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{Listener, PostgresOptions, PostgresStore};
-pub use query::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
@@ -100,13 +100,20 @@ pub trait Store: Send + Sync + 'static {
     /// One schedule.
     fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError>;
 
-    /// Schedules by filter, ordered by id.
+    /// Schedules by filter, ordered by id; with `key_prefix`, by key and workflow.
     fn schedules(
         &self,
         project: &str,
         filter: &ScheduleFilter,
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError>;
+
+    /// Active schedules of all workflows whose next slot is at or before `until`, earliest slot first (then by id).
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError>;
+
+    /// How many schedules and unfinished runs there are, each kind counted to `count_to` at most, and how many schedules
+    /// are behind: active ones with a next slot before `due_before`.
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError>;
 
     /// History of a schedule, newest slot first: its slots' runs (origin schedule or backfill) and its ledger lines. `page.after` is the
     /// `from` of the last entry seen, in microseconds. `None` where neither the schedule nor any history exists.

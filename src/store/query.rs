@@ -35,6 +35,47 @@ pub struct ScheduleFilter {
     pub status: Option<ScheduleStatus>,
     /// Declared by this application.
     pub owner: Option<Arc<str>>,
+    /// With a key that begins so. The answer is then ordered by key and workflow rather than by id.
+    pub key_prefix: Option<Arc<str>>,
+}
+
+impl ScheduleFilter {
+    /// The keys that begin so: from the first text to before the second, where there is such a text.
+    pub fn key_range(prefix: &str) -> (&str, Option<String>) {
+        let mut behind: Vec<char> = prefix.chars().collect();
+        while let Some(last) = behind.pop() {
+            let next = (u32::from(last) + 1..=u32::from(char::MAX)).find_map(char::from_u32);
+            if let Some(next) = next {
+                behind.push(next);
+                return (prefix, Some(behind.into_iter().collect()));
+            }
+        }
+        (prefix, None)
+    }
+
+    /// For [`Page::after`] where there is a `key_prefix`: the place behind the schedule with this key and workflow.
+    pub fn place(key: &str, workflow: &str) -> String {
+        format!("{}:{key}{workflow}", key.len())
+    }
+
+    /// Key and workflow of a [`Self::place`].
+    pub fn placed(place: &str) -> Option<(&str, &str)> {
+        let (length, texts) = place.split_once(':')?;
+        texts.split_at_checked(length.parse().ok()?)
+    }
+}
+
+/// How many there are of what, each counted to a bound at most.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Census {
+    /// Schedules by status, every status once. An active one without a next slot, which there should not be, isn't counted.
+    pub schedules: Vec<(ScheduleStatus, usize)>,
+    /// Runs that are not finished, by state, every such state once.
+    pub runs: Vec<(RunState, usize)>,
+    /// Active schedules whose next slot has been due since before the instant that was asked about.
+    pub overdue: usize,
+    /// The earliest of these slots.
+    pub oldest_due: Option<Timestamp>,
 }
 
 /// Which runs.
@@ -57,6 +98,7 @@ pub struct RunFilter {
 pub struct Page {
     /// Most rows.
     pub limit: usize,
-    /// Go on behind this row: the id of the last one seen (for history its `from` in microseconds, as text).
+    /// Go on behind this row: the id of the last one seen (for history its `from` in microseconds, as text; for
+    /// schedules by the beginning of their keys, its [`ScheduleFilter::place`]).
     pub after: Option<String>,
 }

@@ -9,7 +9,7 @@ mod schedules;
 mod tables;
 
 use super::{
-    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -104,6 +104,14 @@ impl Store for MemoryStore {
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError> {
         Ok(self.tables.lock().list_schedules(project, filter, page))
+    }
+
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        Ok(self.tables.lock().coming(project, until, limit))
+    }
+
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+        Ok(self.tables.lock().census(project, due_before, count_to))
     }
 
     fn history(

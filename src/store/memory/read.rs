@@ -3,13 +3,13 @@
 use super::tables::{RunRow, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, StepRecord, WorkerId,
-    WorkflowEntry,
+    Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord,
+    WorkerId, WorkflowEntry,
 };
 use crate::store::history::cut_page;
 use crate::store::names::shown_state;
 use crate::store::rules::BEHIND;
-use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -88,20 +88,74 @@ impl Tables {
     }
 
     pub fn list_schedules(&self, project: &str, filter: &ScheduleFilter, page: &Page) -> Vec<Schedule> {
+        if let Some(prefix) = &filter.key_prefix {
+            return self.list_schedules_by_prefix(project, filter, prefix, page);
+        }
         let after = page.after.as_deref().map(ScheduleId::from);
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let Some(ids) = self.schedules_of.get(project) else { return Vec::new() };
         ids.range::<ScheduleId, _>((from, Bound::Unbounded))
             .map(|id| &self.schedules[id].schedule)
-            .filter(|schedule| {
-                filter.workflow.as_ref().is_none_or(|workflow| *workflow == schedule.workflow)
-                    && filter.key.as_ref().is_none_or(|key| *key == schedule.key)
-                    && filter.status.is_none_or(|status| status == schedule.status)
-                    && filter.owner.as_ref().is_none_or(|owner| Some(owner) == schedule.owner.as_ref())
-            })
+            .filter(|schedule| is_wanted(schedule, filter))
             .take(page.limit)
             .cloned()
             .collect()
+    }
+
+    fn list_schedules_by_prefix(
+        &self,
+        project: &str,
+        filter: &ScheduleFilter,
+        prefix: &str,
+        page: &Page,
+    ) -> Vec<Schedule> {
+        let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+        let place = |schedule: &Schedule| (Arc::clone(&schedule.key), Arc::clone(&schedule.workflow));
+        let mut found: Vec<&Schedule> = self
+            .schedules_of
+            .get(project)
+            .into_iter()
+            .flatten()
+            .map(|id| &self.schedules[id].schedule)
+            .filter(|schedule| schedule.key.starts_with(prefix) && is_wanted(schedule, filter))
+            .filter(|schedule| after.is_none_or(|after| (&*schedule.key, &*schedule.workflow) > after))
+            .collect();
+        found.sort_by_key(|schedule| place(schedule));
+        found.into_iter().take(page.limit).cloned().collect()
+    }
+
+    pub fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Vec<Schedule> {
+        let workflows: Vec<Arc<str>> =
+            self.due.of(project).map(|(workflow, _)| Arc::clone(workflow)).collect();
+        let due = self.due(project, &workflows, until, limit);
+        due.into_iter().map(|due| due.schedule).collect()
+    }
+
+    pub fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Census {
+        let schedules = || {
+            let ids = self.schedules_of.get(project).into_iter().flatten();
+            ids.map(|id| &self.schedules[id].schedule)
+        };
+        let of_status = |status| {
+            let is_counted = |schedule: &&Schedule| {
+                schedule.status == status
+                    && (status != ScheduleStatus::Active || schedule.next_slot.is_some())
+            };
+            schedules().filter(is_counted).take(count_to).count()
+        };
+        let runs = || {
+            let ids = self.created.get(project).into_iter().flatten();
+            ids.map(|(_, id)| &self.runs[id].run)
+        };
+        let in_state = |state| runs().filter(|run| run.state == state).take(count_to).count();
+        let slots = || self.due.of(project).flat_map(|(_, set)| set).map(|(slot, _)| *slot);
+        let overdue = || slots().filter(|slot| *slot < due_before);
+        Census {
+            schedules: ScheduleStatus::ALL.into_iter().map(|status| (status, of_status(status))).collect(),
+            runs: RunState::UNFINISHED.into_iter().map(|state| (state, in_state(state))).collect(),
+            overdue: overdue().take(count_to).count(),
+            oldest_due: overdue().min(),
+        }
     }
 
     pub fn history(&self, project: &str, id: &ScheduleId, page: &Page) -> Option<Vec<LedgerEntry>> {
@@ -195,6 +249,13 @@ impl Tables {
             .find(|run| run.state == RunState::Succeeded && run.finished_at.is_some_and(|at| at < created_at))
             .cloned()
     }
+}
+
+fn is_wanted(schedule: &Schedule, filter: &ScheduleFilter) -> bool {
+    filter.workflow.as_ref().is_none_or(|workflow| *workflow == schedule.workflow)
+        && filter.key.as_ref().is_none_or(|key| *key == schedule.key)
+        && filter.status.is_none_or(|status| status == schedule.status)
+        && filter.owner.as_ref().is_none_or(|owner| Some(owner) == schedule.owner.as_ref())
 }
 
 fn count(len: usize) -> u32 {

@@ -5,17 +5,19 @@
     reason = "a method of a type with a lifetime is no function for all lifetimes"
 )]
 
+use super::counters::{COUNTERS, Counts};
 use super::failure::Trouble;
 use super::link::Session;
 use super::load::{WORKER, peer};
 use super::rows::{Args, Columns, RUN, SCHEDULE, STEP, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Fate, LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
+    WorkerId, WorkflowEntry,
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word, status_word};
-use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -32,6 +34,59 @@ fn each<T>(
 
 fn named(workflows: &[Arc<str>]) -> BTreeSet<&str> {
     workflows.iter().map(|id| &**id).collect()
+}
+
+/// A query of the workflows that have active schedules, named `w`: skips from one to the next, whatever number each has.
+fn due_workflows(project: usize) -> String {
+    let next = |more: &str| {
+        format!(
+            "SELECT s.workflow FROM @schedule s WHERE s.project = ${project} {more} AND s.status = 'active' \
+             AND s.next_slot IS NOT NULL ORDER BY s.workflow, s.next_slot LIMIT 1"
+        )
+    };
+    format!(
+        "WITH RECURSIVE w (id) AS (({}) UNION ALL SELECT ({}) FROM w WHERE w.id IS NOT NULL)",
+        next(""),
+        next("AND s.workflow > w.id")
+    )
+}
+
+/// The newest runs in a state that few are in: what is `no`, `created_at` and `id` of each, in no order.
+fn part_in_state(
+    state: RunState,
+    conditions: &str,
+    project: usize,
+    limit: usize,
+    is_of_one_workflow: bool,
+) -> String {
+    let newest = |more: &str| {
+        format!(
+            "SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND r.state = '{}' {more} \
+             ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}",
+            state_word(state)
+        )
+    };
+    if state == RunState::Running {
+        let held = newest("AND r.worker = w.id");
+        return format!("(SELECT h.* FROM @worker w CROSS JOIN LATERAL ({held}) h)");
+    }
+    if is_of_one_workflow {
+        return format!("({})", newest(""));
+    }
+    let next = |more: &str| {
+        format!(
+            "SELECT r.workflow FROM @run r WHERE r.project = ${project} AND r.state = '{}' {more} \
+             ORDER BY r.workflow, r.created_at LIMIT 1",
+            state_word(state)
+        )
+    };
+    format!(
+        "(WITH RECURSIVE w (id) AS (({}) UNION ALL SELECT ({}) FROM w WHERE w.id IS NOT NULL) \
+         SELECT h.* FROM w CROSS JOIN LATERAL ({}) h)",
+        next(""),
+        next("AND r.workflow > w.id"),
+        newest("AND r.workflow = w.id")
+    )
 }
 
 impl Session<'_> {
@@ -165,24 +220,37 @@ impl Session<'_> {
         filter: &ScheduleFilter,
         page: &Page,
     ) -> Result<Vec<Schedule>> {
+        let ScheduleFilter { workflow, key, status, owner, key_prefix } = filter;
+        let (_, behind) = key_prefix.as_deref().map_or(("", None), ScheduleFilter::key_range);
         let mut args = Args::default();
         let mut conditions = vec![format!("s.project = ${}", args.text(project))];
-        if let Some(after) = &page.after {
+        let mut order = "s.id";
+        if let Some(prefix) = key_prefix {
+            order = "s.key, s.workflow";
+            conditions.push(format!("s.key >= ${}", args.text(prefix)));
+            if let Some(behind) = &behind {
+                conditions.push(format!("s.key < ${}", args.text(behind)));
+            }
+            if let Some((key, workflow)) = page.after.as_deref().and_then(ScheduleFilter::placed) {
+                let (key, workflow) = (args.text(key), args.text(workflow));
+                conditions.push(format!("(s.key, s.workflow) > (${key}, ${workflow})"));
+            }
+        } else if let Some(after) = &page.after {
             conditions.push(format!("s.id > ${}", args.text(after)));
         }
-        let ScheduleFilter { workflow, key, status, owner } = filter;
         for (column, value) in [("workflow", workflow), ("key", key), ("owner", owner)] {
             if let Some(value) = value {
                 conditions.push(format!("s.{column} = ${}", args.text(value)));
             }
         }
         if let Some(status) = status {
-            conditions.push(format!("s.status = ${}", args.text(status_word(*status))));
+            // Spelled out, so that the index of the rare ones is seen to serve.
+            conditions.push(format!("s.status = '{}'", status_word(*status)));
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
         let sql =
-            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY s.id LIMIT ${limit}");
+            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY {order} LIMIT ${limit}");
         each(&self.query(sql, args).await?, |columns| columns.schedule())
     }
 
@@ -262,6 +330,9 @@ impl Session<'_> {
     }
 
     pub async fn runs(self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
+        let is_rare = filter.schedule.is_none()
+            && !filter.states.is_empty()
+            && !filter.states.contains(&RunState::Succeeded);
         let mut args = Args::default();
         let project = args.text(project);
         let mut conditions = vec![format!("r.project = ${project}")];
@@ -281,7 +352,7 @@ impl Session<'_> {
         if let Some(schedule) = schedule {
             conditions.push(format!("r.schedule_id = ${}", args.text(schedule.as_str())));
         }
-        if !states.is_empty() {
+        if !is_rare && !states.is_empty() {
             let states = args.texts(states.iter().map(|state| state_word(*state)));
             conditions.push(format!("r.state = ANY(${states})"));
         }
@@ -289,11 +360,105 @@ impl Session<'_> {
             conditions.push(format!("r.created_at >= ${}", args.int(since.as_micros())));
         }
         let limit = args.int(limit_to_sql(page.limit));
-        let sql = format!(
-            "SELECT {RUN} FROM @run r WHERE {} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}",
-            conditions.join(" AND ")
-        );
+        let conditions = conditions.join(" AND ");
+        let sql = if is_rare {
+            let parts: Vec<_> = states.iter().collect::<BTreeSet<_>>().into_iter().collect();
+            let parts: Vec<_> = parts
+                .into_iter()
+                .map(|state| part_in_state(*state, &conditions, project, limit, workflow.is_some()))
+                .collect();
+            format!(
+                "SELECT {RUN} FROM ({}) h JOIN @run r ON r.no = h.no \
+                 ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+                parts.join(" UNION ALL ")
+            )
+        } else {
+            format!(
+                "SELECT {RUN} FROM @run r WHERE {conditions} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+            )
+        };
         each(&self.query(sql, args).await?, |columns| columns.run())
+    }
+
+    pub async fn coming(self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>> {
+        let mut args = Args::default();
+        let (project, until) = (args.text(project), args.int(until.as_micros()));
+        let limit = args.int(limit_to_sql(limit));
+        let workflows = due_workflows(project);
+        let sql = format!(
+            "{workflows} SELECT {SCHEDULE} FROM (SELECT h.id, h.next_slot FROM w CROSS JOIN LATERAL (\
+             SELECT s.id, s.next_slot FROM @schedule s WHERE s.project = ${project} AND s.workflow = w.id \
+             AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ${until} \
+             ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
+             JOIN @schedule s ON s.id = d.id ORDER BY d.next_slot, d.id"
+        );
+        each(&self.query(sql, args).await?, |columns| columns.schedule())
+    }
+
+    pub async fn census(self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census> {
+        let mut args = Args::default();
+        let (project, most) = (args.text(project), args.int(limit_to_sql(count_to)));
+        let due_before = args.int(due_before.as_micros());
+        let workflows = due_workflows(project);
+        // The order is that of the index that serves.
+        let active = format!(
+            "SELECT FROM @schedule s WHERE s.project = ${project} AND s.status = 'active' \
+             AND s.next_slot IS NOT NULL ORDER BY s.workflow, s.next_slot LIMIT ${most}"
+        );
+        let in_status = |status| {
+            format!(
+                "SELECT FROM @schedule s WHERE s.project = ${project} AND s.status = '{}' ORDER BY s.id LIMIT ${most}",
+                status_word(status)
+            )
+        };
+        let held = format!(
+            "SELECT FROM @worker w CROSS JOIN LATERAL (SELECT FROM @run r WHERE r.worker = w.id \
+             AND r.state = 'running' AND r.project = ${project} LIMIT ${most}) h LIMIT ${most}"
+        );
+        let in_state = |state| {
+            format!(
+                "SELECT FROM @run r WHERE r.project = ${project} AND r.state = '{}' \
+                 ORDER BY r.workflow, r.created_at LIMIT ${most}",
+                state_word(state)
+            )
+        };
+        let mut counted: Vec<String> = Vec::new();
+        counted.extend(ScheduleStatus::ALL.map(|status| match status {
+            ScheduleStatus::Active => active.clone(),
+            rare => in_status(rare),
+        }));
+        counted.extend(RunState::UNFINISHED.map(|state| match state {
+            RunState::Running => held.clone(),
+            rare => in_state(rare),
+        }));
+        counted.push(format!(
+            "SELECT FROM w CROSS JOIN LATERAL (SELECT FROM @schedule s WHERE s.project = ${project} \
+             AND s.workflow = w.id AND s.status = 'active' AND s.next_slot IS NOT NULL \
+             AND s.next_slot < ${due_before} ORDER BY s.next_slot LIMIT ${most}) h LIMIT ${most}"
+        ));
+        let counted: Vec<_> =
+            counted.into_iter().map(|rows| format!("(SELECT count(*) FROM ({rows}) c)")).collect();
+        let sql = format!(
+            "{workflows} SELECT {}, (SELECT min(h.next_slot) FROM w CROSS JOIN LATERAL (\
+             SELECT s.next_slot FROM @schedule s WHERE s.project = ${project} AND s.workflow = w.id \
+             AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot < ${due_before} \
+             ORDER BY s.next_slot LIMIT 1) h)",
+            counted.join(", ")
+        );
+        let found = each(&self.query(sql, args).await?, |columns| {
+            let mut count = || Ok(usize::try_from(columns.count()?).unwrap_or(usize::MAX));
+            let mut census = Census { schedules: Vec::new(), runs: Vec::new(), overdue: 0, oldest_due: None };
+            for status in ScheduleStatus::ALL {
+                census.schedules.push((status, count()?));
+            }
+            for state in RunState::UNFINISHED {
+                census.runs.push((state, count()?));
+            }
+            census.overdue = count()?;
+            census.oldest_due = columns.optional_time()?;
+            Ok(census)
+        })?;
+        found.into_iter().next().ok_or(Trouble::Silence)
     }
 
     pub async fn steps(self, id: &RunId) -> Result<Vec<StepRecord>> {
@@ -317,9 +482,13 @@ impl Session<'_> {
     }
 
     /// How many commits of all processes can be seen.
-    pub async fn commit_count(self) -> Result<u64> {
-        let rows = self.query("SELECT sum(no)::bigint FROM @commits", Args::default()).await?;
-        Ok(each(&rows, |columns| columns.count())?.pop().unwrap_or_default())
+    pub async fn commit_counts(self) -> Result<Counts> {
+        let rows = self.query("SELECT no FROM @commits ORDER BY slot", Args::default()).await?;
+        let mut counts: Counts = [0; COUNTERS];
+        for (count, found) in counts.iter_mut().zip(each(&rows, |columns| columns.int())?) {
+            *count = found;
+        }
+        Ok(counts)
     }
 
     pub async fn is_encrypted(self) -> Result<bool> {

@@ -343,7 +343,8 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
         "INSERT INTO @worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, workflows) \
          VALUES ({}) ON CONFLICT (id) DO UPDATE SET project = excluded.project, app = excluded.app, \
          host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, about = excluded.about, \
-         beat = excluded.beat, beat_at = excluded.beat_at, workflows = excluded.workflows",
+         beat = excluded.beat, entered_at = excluded.entered_at, beat_at = excluded.beat_at, \
+         workflows = excluded.workflows",
         numbers.join(", ")
     );
     (sql, args)

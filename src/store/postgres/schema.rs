@@ -9,8 +9,10 @@ use crate::store::StoreError;
 /// One script per version; each brings the version before up to its own. Workers of the release before go on while a
 /// script runs and after it: it adds, and neither renames nor removes what they use. Where that can't be, the script
 /// says so in `oldest`, and releases that are older refuse the database when they open it.
-const MIGRATIONS: &[Migration] =
-    &[Migration { script: include_str!("migrations/0001_tables.sql"), oldest: 1 }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { script: include_str!("migrations/0001_tables.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0002_runs_by_state.sql"), oldest: 1 },
+];
 
 struct Migration {
     script: &'static str,

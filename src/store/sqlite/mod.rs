@@ -22,7 +22,7 @@ mod slots;
 mod sweep;
 
 use super::{
-    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -185,6 +185,14 @@ impl Store for SqliteStore {
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError> {
         self.readers.read(|view| view.schedules(project, filter, page))
+    }
+
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(|view| view.coming(project, until, limit))
+    }
+
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+        self.readers.read(|view| view.census(project, due_before, count_to))
     }
 
     fn history(

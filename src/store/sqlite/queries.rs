@@ -96,7 +96,8 @@ statements! {
         AND s.workflow = ?2 AND s.id > ?3 AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?5 OFFSET ?6");
     /// A page of those in a rare status. (`schedule_by_status`)
     SCHEDULES_BY_STATUS = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
-        WHERE s.project = ?1 AND s.status <> 'active' AND s.status = ?4 AND s.id > ?2 ORDER BY s.id LIMIT ?3");
+        WHERE s.project = ?1 AND s.status <> 'active' AND s.status = ?4 AND s.id > ?2 \
+        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY s.id LIMIT ?3");
     /// A page of those of an application. (`schedule_by_owner`)
     SCHEDULES_BY_OWNER = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?5 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
@@ -109,6 +110,23 @@ statements! {
     SCHEDULES_BY_KEY = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?7 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY +s.id LIMIT ?3");
+    /// A page of those whose keys are in a range, in their order. (`schedule_by_key`)
+    SCHEDULES_BY_PREFIX = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
+        WHERE s.project = ?1 AND s.key >= ?2 AND s.key < ?3 AND (?4 IS NULL OR (s.key, s.workflow) > (?2, ?4)) \
+        AND (?5 IS NULL OR s.status = ?5) AND (?6 IS NULL OR s.owner = ?6) AND (?7 IS NULL OR s.workflow = ?7) \
+        AND (?8 IS NULL OR s.key = ?8) ORDER BY s.key, s.workflow LIMIT ?9");
+    /// The first workflow, by name, that has active schedules. (`schedule_due`, covering)
+    FIRST_DUE = "SELECT workflow FROM schedule INDEXED BY schedule_due WHERE project = ?1 AND status = 'active' \
+        AND next_slot IS NOT NULL ORDER BY workflow LIMIT 1";
+    /// The next workflow, by name, that has active schedules. (`schedule_due`, covering)
+    NEXT_DUE = "SELECT workflow FROM schedule INDEXED BY schedule_due WHERE project = ?1 AND workflow > ?2 \
+        AND status = 'active' AND next_slot IS NOT NULL ORDER BY workflow LIMIT 1";
+    /// How many active schedules there are, up to a bound. (`schedule_due`, covering)
+    COUNT_ACTIVE = "SELECT count(*) FROM (SELECT 1 FROM schedule INDEXED BY schedule_due WHERE project = ?1 \
+        AND status = 'active' AND next_slot IS NOT NULL LIMIT ?2)";
+    /// How many schedules are in a rare status, up to a bound. (`schedule_by_status`, covering)
+    COUNT_IN_STATUS = "SELECT count(*) FROM (SELECT 1 FROM schedule WHERE project = ?1 AND status <> 'active' \
+        AND status = ?2 LIMIT ?3)";
 
     // Runs: to change them.
 
@@ -231,6 +249,28 @@ statements! {
         AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.id < ?4) \
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
         ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// The first workflow, by name, that has runs in a state. (`run_by_state`, covering)
+    FIRST_IN_STATE = "SELECT workflow FROM run WHERE project = ?1 AND state = ?2 AND state <> 'succeeded' \
+        AND state <> 'running' ORDER BY workflow LIMIT 1";
+    /// The next workflow, by name, that has runs in a state. (`run_by_state`, covering)
+    NEXT_IN_STATE = "SELECT workflow FROM run WHERE project = ?1 AND state = ?2 AND workflow > ?3 \
+        AND state <> 'succeeded' AND state <> 'running' ORDER BY workflow LIMIT 1";
+    /// Newest runs of one workflow in one state. (`run_by_state`)
+    RUN_HEADS_IN_STATE = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.state = ?2 \
+        AND r.state <> 'succeeded' AND r.state <> 'running' AND r.workflow = ?3 \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND (?7 IS NULL OR r.key = ?7) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// Newest runs that one worker holds. (`run_held`)
+    RUN_HEADS_HELD = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.worker = ?2 AND r.state = 'running' \
+        AND r.project = ?1 AND (?3 IS NULL OR r.workflow = ?3) \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND (?7 IS NULL OR r.key = ?7) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// How many runs are in a state, up to a bound. (`run_by_state`, covering)
+    COUNT_IN_STATE = "SELECT count(*) FROM (SELECT 1 FROM run WHERE project = ?1 AND state = ?2 \
+        AND state <> 'succeeded' AND state <> 'running' LIMIT ?3)";
+    /// How many runs of the project a worker holds, up to a bound. (`run_held`)
+    COUNT_HELD = "SELECT count(*) FROM (SELECT 1 FROM run WHERE worker = ?1 AND state = 'running' AND project = ?2 \
+        LIMIT ?3)";
     /// Newest runs of one schedule. (unique id, `run_off_slot`)
     RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no IN ( \
         SELECT no FROM run WHERE id >= ?10 AND id < ?11 AND +schedule_id = ?2 AND is_slot = 1 \
@@ -282,6 +322,8 @@ statements! {
     PEERS = "SELECT w.id, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, \
         (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
         FROM worker w WHERE w.project = ?1 ORDER BY w.id";
+    /// All workers. (scan of the few workers)
+    WORKERS = "SELECT id FROM worker ORDER BY id";
     /// What a worker executes. (primary key)
     WORKER_WORKFLOWS = "SELECT workflow FROM worker_workflow WHERE worker = ?1 ORDER BY workflow";
     /// Workflows of the project. (primary key)

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word};
-use crate::store::{DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -21,6 +21,14 @@ use std::sync::Arc;
 /// A snapshot.
 pub(super) struct View<'c> {
     pub session: Session<'c>,
+}
+
+/// A part of a list of runs, by itself in order.
+enum Part {
+    /// Those of a workflow in a state that few runs are in.
+    InState(RunState, Arc<str>),
+    /// Those that a worker holds.
+    HeldBy(Arc<str>),
 }
 
 /// Behind every identifier: no UTF-8 text begins with this byte, and texts compare as bytes.
@@ -34,19 +42,9 @@ impl View<'_> {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<DueSchedule>> {
-        let workflows: Vec<&Arc<str>> = workflows.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        let due = merge(workflows.len(), limit, |source, offset, count| {
-            self.session.all(
-                queries::DUE_HEADS,
-                params![project, workflows[source], until, limit_to_sql(count), limit_to_sql(offset)],
-                |row| {
-                    let mut columns = Columns::of(row);
-                    let key = (columns.time()?, columns.schedule_id()?);
-                    let id = key.1.clone();
-                    Ok((key, id))
-                },
-            )
-        })?;
+        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+        let workflows: Vec<Arc<str>> = workflows.into_iter().cloned().collect();
+        let due = self.due_ids(project, &workflows, until, limit)?;
         let mut schedules = Vec::with_capacity(due.len());
         for id in due {
             schedules.extend(self.session.one(queries::DUE_SCHEDULE, [&id], |row| {
@@ -62,6 +60,84 @@ impl View<'_> {
             })?);
         }
         Ok(schedules)
+    }
+
+    /// Ids of those with the earliest slots. Each workflow is named once.
+    fn due_ids(
+        &mut self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ScheduleId>> {
+        merge(workflows.len(), limit, |source, offset, count| {
+            self.session.all(
+                queries::DUE_HEADS,
+                params![project, workflows[source], until, limit_to_sql(count), limit_to_sql(offset)],
+                |row| {
+                    let mut columns = Columns::of(row);
+                    let key = (columns.time()?, columns.schedule_id()?);
+                    let id = key.1.clone();
+                    Ok((key, id))
+                },
+            )
+        })
+    }
+
+    pub fn coming(&mut self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>> {
+        let workflows = self.skip_through(project, queries::FIRST_DUE, queries::NEXT_DUE)?;
+        let mut schedules = Vec::new();
+        for id in self.due_ids(project, &workflows, until, limit)? {
+            schedules.extend(self.schedule(project, &id)?);
+        }
+        Ok(schedules)
+    }
+
+    pub fn census(&mut self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census> {
+        let workflows = self.skip_through(project, queries::FIRST_DUE, queries::NEXT_DUE)?;
+        let wake = self.next_wake(project, &workflows)?;
+        let until = Timestamp::from_micros(due_before.as_micros().saturating_sub(1));
+        let mut census = Census {
+            schedules: Vec::new(),
+            runs: Vec::new(),
+            overdue: self.due_count(project, &workflows, until, count_to)?,
+            oldest_due: wake.slot.filter(|slot| *slot < due_before),
+        };
+        let most = limit_to_sql(count_to);
+        for status in ScheduleStatus::ALL {
+            let count = match status {
+                ScheduleStatus::Active => self.count(queries::COUNT_ACTIVE, params![project, most])?,
+                rare => self.count(queries::COUNT_IN_STATUS, params![project, rare, most])?,
+            };
+            census.schedules.push((status, count));
+        }
+        for state in RunState::UNFINISHED {
+            let count = match state {
+                RunState::Running => self.count_held(project, count_to)?,
+                rare => self.count(queries::COUNT_IN_STATE, params![project, rare, most])?,
+            };
+            census.runs.push((state, count));
+        }
+        Ok(census)
+    }
+
+    fn count(&mut self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
+        let found = self.session.one(sql, params, |row| Columns::of(row).count())?;
+        Ok(usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX))
+    }
+
+    /// Runs that workers hold: whoever signs out or is buried lets go of his.
+    fn count_held(&mut self, project: &str, count_to: usize) -> Result<usize> {
+        let mut total = 0;
+        for worker in self.workers()? {
+            let most = limit_to_sql(count_to - total);
+            total += self.count(queries::COUNT_HELD, params![worker, project, most])?;
+        }
+        Ok(total)
+    }
+
+    fn workers(&mut self) -> Result<Vec<Arc<str>>> {
+        self.session.all(queries::WORKERS, [], |row| Columns::of(row).text())
     }
 
     pub fn due_count(
@@ -147,22 +223,53 @@ impl View<'_> {
     ) -> Result<Vec<Schedule>> {
         let after = page.after.as_deref().unwrap_or("");
         let limit = limit_to_sql(page.limit);
-        let ScheduleFilter { workflow, key, status, owner } = filter;
+        let ScheduleFilter { workflow, key, status, owner, key_prefix } = filter;
+        if let Some(prefix) = key_prefix {
+            return self.schedules_by_prefix(project, filter, prefix, page);
+        }
         let read = |row: &Row<'_>| Columns::of(row).schedule();
         let session = &mut self.session;
         if key.is_some() {
             let params = params![project, after, limit, status, owner, workflow, key];
             session.all(queries::SCHEDULES_BY_KEY, params, read)
+        } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
+            let params = params![project, after, limit, status, owner, workflow];
+            session.all(queries::SCHEDULES_BY_STATUS, params, read)
         } else if workflow.is_some() {
             let params = params![project, after, limit, status, owner, workflow];
             session.all(queries::SCHEDULES_BY_WORKFLOW, params, read)
         } else if owner.is_some() {
             session.all(queries::SCHEDULES_BY_OWNER, params![project, after, limit, status, owner], read)
-        } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
-            session.all(queries::SCHEDULES_BY_STATUS, params![project, after, limit, status], read)
         } else {
             self.all_schedules(project, *status, after, page.limit)
         }
+    }
+
+    /// A page by the beginning of the key.
+    fn schedules_by_prefix(
+        &mut self,
+        project: &str,
+        filter: &ScheduleFilter,
+        prefix: &str,
+        page: &Page,
+    ) -> Result<Vec<Schedule>> {
+        let (first, behind) = ScheduleFilter::key_range(prefix);
+        let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+        let (first, workflow) = match after {
+            Some((key, workflow)) => (first.max(key), Some(workflow)),
+            None => (first, None),
+        };
+        let behind: &dyn rusqlite::ToSql = match &behind {
+            Some(text) => text,
+            None => &LAST,
+        };
+        let ScheduleFilter { workflow: of, key, status, owner, .. } = filter;
+        let limit = limit_to_sql(page.limit);
+        self.session.all(
+            queries::SCHEDULES_BY_PREFIX,
+            params![project, first, behind, workflow, status, owner, of, key, limit],
+            |row| Columns::of(row).schedule(),
+        )
     }
 
     /// A page of a whole project: no index has them in this order, but each workflow's are.
@@ -308,6 +415,36 @@ impl View<'_> {
                 |row| Columns::of(row).run(),
             );
         }
+        let head = |row: &Row<'_>| {
+            let mut columns = Columns::of(row);
+            let key = Reverse((columns.time()?, columns.run_id()?));
+            Ok((key, columns.int()?))
+        };
+        if !filter.states.is_empty() && !filter.states.contains(&RunState::Succeeded) {
+            let parts = self.parts(project, filter)?;
+            let newest = merge(parts.len(), page.limit, |source, offset, count| {
+                let (sql, place, workflow): (_, &dyn rusqlite::ToSql, _) = match &parts[source] {
+                    Part::InState(state, workflow) => (queries::RUN_HEADS_IN_STATE, state, Some(workflow)),
+                    Part::HeldBy(worker) => (queries::RUN_HEADS_HELD, worker, filter.workflow.as_ref()),
+                };
+                self.session.all(
+                    sql,
+                    params![
+                        project,
+                        place,
+                        workflow,
+                        before.0,
+                        before_id,
+                        since,
+                        filter.key,
+                        limit_to_sql(count),
+                        limit_to_sql(offset)
+                    ],
+                    head,
+                )
+            })?;
+            return self.runs_by_no(newest);
+        }
         let workflows = match &filter.workflow {
             Some(workflow) => vec![Arc::clone(workflow)],
             None => self.skip_through(project, queries::FIRST_WORKFLOW, queries::NEXT_WORKFLOW)?,
@@ -326,18 +463,45 @@ impl View<'_> {
                     limit_to_sql(count),
                     limit_to_sql(offset)
                 ],
-                |row| {
-                    let mut columns = Columns::of(row);
-                    let key = Reverse((columns.time()?, columns.run_id()?));
-                    Ok((key, columns.int()?))
-                },
+                head,
             )
         })?;
-        let mut runs = Vec::with_capacity(newest.len());
-        for no in newest {
+        self.runs_by_no(newest)
+    }
+
+    fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {
+        let mut runs = Vec::with_capacity(numbers.len());
+        for no in numbers {
             runs.extend(self.session.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?);
         }
         Ok(runs)
+    }
+
+    /// Where runs in these states are, none of which is that of the many: succeeded.
+    fn parts(&mut self, project: &str, filter: &RunFilter) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for state in filter.states.iter().copied().collect::<BTreeSet<_>>() {
+            if state == RunState::Running {
+                parts.extend(self.workers()?.into_iter().map(Part::HeldBy));
+            } else if let Some(workflow) = &filter.workflow {
+                parts.push(Part::InState(state, Arc::clone(workflow)));
+            } else {
+                let workflows = self.workflows_in_state(project, state)?;
+                parts.extend(workflows.into_iter().map(|workflow| Part::InState(state, workflow)));
+            }
+        }
+        Ok(parts)
+    }
+
+    fn workflows_in_state(&mut self, project: &str, state: RunState) -> Result<Vec<Arc<str>>> {
+        let mut workflows = Vec::new();
+        let read = |row: &Row<'_>| Columns::of(row).text();
+        let mut found = self.session.one(queries::FIRST_IN_STATE, params![project, state], read)?;
+        while let Some(workflow) = found {
+            found = self.session.one(queries::NEXT_IN_STATE, params![project, state, workflow], read)?;
+            workflows.push(workflow);
+        }
+        Ok(workflows)
     }
 
     /// Skips from one workflow to the next, whatever number of rows each has.

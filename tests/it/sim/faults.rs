@@ -8,7 +8,7 @@ use _polos::model::{
     WorkflowEntry,
 };
 use _polos::store::{
-    Answer, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
 };
 use _polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -253,6 +253,16 @@ impl Store for FaultyStore {
     ) -> Result<Vec<Schedule>, StoreError> {
         self.read()?;
         self.inner.schedules(project, filter, page)
+    }
+
+    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
+        self.read()?;
+        self.inner.coming(project, until, limit)
+    }
+
+    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+        self.read()?;
+        self.inner.census(project, due_before, count_to)
     }
 
     fn history(

@@ -423,11 +423,16 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         assert_eq!(model.peers(project), store.peers(project));
         assert_eq!(model.workflows(project), store.workflows(project));
 
-        let filter = ScheduleFilter {
+        assert_eq!(model.coming(project, until, limit), store.coming(project, until, limit));
+        let count_to = [0, 2, 1_000][world.dice.below(3) as usize];
+        assert_eq!(model.census(project, until, count_to), store.census(project, until, count_to));
+
+        let mut filter = ScheduleFilter {
             workflow: world.dice.one_in(3).then(|| world.word(&WORKFLOWS)),
             key: world.dice.one_in(3).then(|| world.word(&KEYS)),
             status: world.dice.one_in(3).then(|| world.status()),
             owner: world.dice.one_in(3).then(|| world.word(&APPS)),
+            key_prefix: None,
         };
         let mut page = Page { limit, after: None };
         loop {
@@ -435,6 +440,17 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             assert_eq!(expected, store.schedules(project, &filter, &page).unwrap());
             let Some(last) = expected.last() else { break };
             page.after = Some(last.id.to_string());
+        }
+        let word = world.word(&KEYS);
+        let length = world.dice.below(1 + word.chars().count() as u64) as usize;
+        filter.key_prefix = Some(word.chars().take(length).collect::<String>().into());
+        filter.key = filter.key.filter(|_| world.dice.one_in(3));
+        page.after = None;
+        loop {
+            let expected = model.schedules(project, &filter, &page).unwrap();
+            assert_eq!(expected, store.schedules(project, &filter, &page).unwrap(), "{filter:?}, {page:?}");
+            let Some(last) = expected.last() else { break };
+            page.after = Some(ScheduleFilter::place(&last.key, &last.workflow));
         }
 
         let states = STATES;

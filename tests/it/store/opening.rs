@@ -90,7 +90,7 @@ fn a_file_says_whose_it_is() {
     database(&path, 1);
     let header = fs::read(&path).unwrap();
     assert_eq!(&header[68..72], b"polo");
-    assert_eq!(header[60..64], 1_u32.to_be_bytes());
+    assert_eq!(header[60..64], 2_u32.to_be_bytes());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_newer_schema_asks_for_an_upgrade() {
     database(&path, 1);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = refused(&path);
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("upgrade"), "{error}");
 }
 

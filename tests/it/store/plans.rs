@@ -4,8 +4,9 @@ use _polos::store::SqliteStore;
 use std::collections::BTreeMap;
 
 /// Statements that sort what they found, and why that is little.
-const SORTS: [&str; 6] = [
+const SORTS: [&str; 7] = [
     // What one worker holds.
+    "RUN_HEADS_HELD",
     "HELD",
     "CANCEL_REQUESTS",
     // The steps of one run.

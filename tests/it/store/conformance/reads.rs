@@ -15,8 +15,16 @@ cases! {
     nothing_to_do_is_no_wake,
     schedules_are_listed_by_id_page_by_page,
     schedules_are_filtered,
+    schedules_are_found_by_the_beginning_of_their_keys,
+    a_page_of_keys_goes_on_behind_one_that_is_gone,
+    the_beginning_of_a_key_is_taken_literally,
+    what_comes_next_is_earliest_first_whatever_the_workflow,
+    the_census_counts_what_there_is,
+    the_census_counts_up_to_a_bound,
+    schedules_are_behind_from_an_instant_on,
     runs_are_listed_newest_first_page_by_page,
     runs_are_filtered,
+    rare_states_are_listed_newest_first_page_by_page,
     a_page_behind_a_forgotten_run_is_empty,
     history_merges_runs_and_ledger,
     history_shows_who_ran_late,
@@ -108,6 +116,210 @@ fn schedules_are_filtered(stage: &Stage<'_>) {
         let keys: String = found.iter().map(|schedule| &*schedule.key).collect();
         assert_eq!(keys, expected, "{filter:?}");
     }
+}
+
+fn keys(stage: &Stage<'_>, filter: &ScheduleFilter, page: &Page) -> Vec<String> {
+    let found = stage.store.schedules(PROJECT, filter, page).unwrap();
+    found.into_iter().map(|schedule| format!("{}/{}", schedule.key, schedule.workflow)).collect()
+}
+
+fn schedules_are_found_by_the_beginning_of_their_keys(stage: &Stage<'_>) {
+    for key in ["user-2", "user-10", "user-", "users", "user", "other", "user-1"] {
+        stage.put(at(0), new_schedule(key, Some(at(60))));
+    }
+    for (workflow, key, owner) in [("v", "user-1", None), ("v", "user-3", Some(text("app.py")))] {
+        let new = new_schedule(&format!("{workflow}{key}"), Some(at(60)));
+        stage.put(at(0), NewSchedule { workflow: text(workflow), key: text(key), owner, ..new });
+    }
+    let by = |prefix| ScheduleFilter { key_prefix: Some(text(prefix)), ..Default::default() };
+    let mut page = Page { limit: 3, after: None };
+    let mut pages: Vec<Vec<String>> = Vec::new();
+    loop {
+        let found = stage.store.schedules(PROJECT, &by("user-"), &page).unwrap();
+        let Some(last) = found.last() else { break };
+        page.after = Some(ScheduleFilter::place(&last.key, &last.workflow));
+        pages.push(found.iter().map(|each| format!("{}/{}", each.key, each.workflow)).collect());
+    }
+    let expected: [Vec<&str>; 2] =
+        [vec!["user-/w", "user-1/v", "user-1/w"], vec!["user-10/w", "user-2/w", "user-3/v"]];
+    assert_eq!(pages, expected, "by key and workflow");
+    assert_eq!(keys(stage, &by("user-1"), &everything()), ["user-1/v", "user-1/w", "user-10/w"]);
+    assert_eq!(keys(stage, &by(""), &everything()).len(), 9, "every key begins with nothing");
+    assert_eq!(keys(stage, &by("z"), &everything()), Vec::<String>::new());
+    let of = ScheduleFilter { workflow: Some(text("v")), ..by("user-") };
+    assert_eq!(keys(stage, &of, &everything()), ["user-1/v", "user-3/v"]);
+    let of = ScheduleFilter { owner: Some(text("app.py")), ..by("user-") };
+    assert_eq!(keys(stage, &of, &everything()), ["user-3/v"]);
+    let of = ScheduleFilter { key: Some(text("user-2")), ..by("user-") };
+    assert_eq!(keys(stage, &of, &everything()), ["user-2/w"]);
+    let of = ScheduleFilter { status: Some(ScheduleStatus::Paused), ..by("user-") };
+    assert_eq!(keys(stage, &of, &everything()), Vec::<String>::new());
+    assert!(stage.store.schedules("other", &by("user-"), &everything()).unwrap().is_empty());
+}
+
+fn a_page_of_keys_goes_on_behind_one_that_is_gone(stage: &Stage<'_>) {
+    for key in ["a1", "a3"] {
+        stage.put(at(0), new_schedule(key, None));
+    }
+    let filter = ScheduleFilter { key_prefix: Some(text("a")), ..Default::default() };
+    let page = Page { limit: 9, after: Some(ScheduleFilter::place("a2", "w")) };
+    assert_eq!(keys(stage, &filter, &page), ["a3/w"]);
+}
+
+fn the_beginning_of_a_key_is_taken_literally(stage: &Stage<'_>) {
+    let last = "\u{10ffff}";
+    let odd = ["a%", "a_", "ab", "A", "a", "é", "e", last, "\u{d7ff}x", "\u{e000}", "\\", "a\u{7f}"];
+    for (number, key) in odd.iter().enumerate() {
+        let new = new_schedule(&number.to_string(), None);
+        stage.put(at(0), NewSchedule { key: text(key), ..new });
+    }
+    let mut long: Vec<String> = odd.iter().map(|key| (*key).to_owned()).collect();
+    long.extend([format!("{last}{last}"), format!("a{last}"), format!("a{last}b"), "b".to_owned()]);
+    for prefix in long {
+        let mut expected: Vec<String> =
+            odd.iter().filter(|key| key.starts_with(&prefix)).map(|key| (*key).to_owned()).collect();
+        expected.sort_unstable();
+        let expected: Vec<String> = expected.iter().map(|key| format!("{key}/w")).collect();
+        let filter = ScheduleFilter { key_prefix: Some(text(&prefix)), ..Default::default() };
+        assert_eq!(keys(stage, &filter, &everything()), expected, "{prefix:?}");
+    }
+}
+
+fn what_comes_next_is_earliest_first_whatever_the_workflow(stage: &Stage<'_>) {
+    for (key, workflow, slot) in
+        [("d", "v", 20), ("a", "w", 30), ("c", "w", 10), ("b", "x", 20), ("e", "w", 40), ("f", "y", 41)]
+    {
+        let new = new_schedule(key, Some(at(slot)));
+        stage.put(at(0), NewSchedule { workflow: text(workflow), ..new });
+    }
+    let paused = stage.put(at(0), new_schedule("paused", Some(at(1))));
+    stage.patch(at(0), &paused.id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+    stage.put(at(0), new_schedule("over", None));
+    let coming = |until, limit| -> String {
+        let found = stage.store.coming(PROJECT, at(until), limit).unwrap();
+        found.iter().map(|schedule| &*schedule.key).collect()
+    };
+    assert_eq!(coming(40, 100), "cbdae");
+    assert_eq!(coming(40, 3), "cbd");
+    assert_eq!((coming(9, 100), coming(40, 0)), (String::new(), String::new()));
+    assert!(stage.store.coming("other", at(40), 100).unwrap().is_empty());
+}
+
+/// What was counted, without what there is none of.
+fn census(
+    stage: &Stage<'_>,
+    due_before: i64,
+    count_to: usize,
+) -> (Vec<(ScheduleStatus, usize)>, Vec<(RunState, usize)>) {
+    let mut census = stage.store.census(PROJECT, at(due_before), count_to).unwrap();
+    assert_eq!((census.schedules.len(), census.runs.len()), (5, 4), "each is named");
+    census.schedules.retain(|(_, count)| *count > 0);
+    census.runs.retain(|(_, count)| *count > 0);
+    (census.schedules, census.runs)
+}
+
+fn the_census_counts_what_there_is(stage: &Stage<'_>) {
+    assert_eq!(census(stage, 0, 10), (Vec::new(), Vec::new()));
+    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("b", Some(at(60))) });
+    for status in [ScheduleStatus::Paused, ScheduleStatus::Retired, ScheduleStatus::Broken] {
+        let schedule = stage.put(at(0), new_schedule(&format!("{status:?}"), Some(at(60))));
+        stage.patch(at(0), &schedule.id, Patch { status: Some(status), ..Patch::default() });
+    }
+    stage.put(at(0), new_schedule("over", None));
+    let mut plan = stage.plan(&first, &[(at(60), Admission::Claim), (at(120), Admission::Behind)]);
+    plan.next_slot = Some(at(180));
+    stage.commit_plan(at(120), plan);
+    for (id, ending) in [
+        ("run_1", succeeded()),
+        ("run_2", failed()),
+        ("run_3", _polos::model::Ending::Parked { wakes_at: at(900) }),
+        ("run_4", _polos::model::Ending::Cancelled { error: None }),
+    ] {
+        let run = stage.running(at(130), id);
+        stage.end(at(140), &run.id, ending);
+    }
+    stage.create(at(200), new_run("run_5"));
+    stage.create(at(200), NewRun { workflow: text("v"), ..new_run("run_6") });
+    stage.create(at(200), NewRun { project: text("other"), ..new_run("run_7") });
+    let (schedules, runs) = census(stage, 0, 10);
+    assert_eq!(
+        schedules,
+        [
+            (ScheduleStatus::Active, 2),
+            (ScheduleStatus::Paused, 1),
+            (ScheduleStatus::Retired, 1),
+            (ScheduleStatus::Finished, 1),
+            (ScheduleStatus::Broken, 1)
+        ]
+    );
+    assert_eq!(
+        runs,
+        [(RunState::Buffered, 1), (RunState::Queued, 2), (RunState::Running, 1), (RunState::Waiting, 1)]
+    );
+}
+
+fn the_census_counts_up_to_a_bound(stage: &Stage<'_>) {
+    for key in ["a", "b", "c", "d"] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        stage.fire(at(60), &schedule, at(60), Admission::Claim);
+        stage.create(at(60), new_run(&format!("run_{key}")));
+    }
+    let (schedules, runs) = census(stage, 0, 3);
+    assert_eq!(schedules, [(ScheduleStatus::Active, 3)]);
+    assert_eq!(runs, [(RunState::Queued, 3), (RunState::Running, 3)]);
+    assert_eq!(stage.store.census(PROJECT, at(1_000), 3).unwrap().overdue, 3);
+}
+
+fn schedules_are_behind_from_an_instant_on(stage: &Stage<'_>) {
+    for (key, workflow, slot) in [("a", "w", 30), ("b", "v", 20), ("c", "w", 40)] {
+        let new = new_schedule(key, Some(at(slot)));
+        stage.put(at(0), NewSchedule { workflow: text(workflow), ..new });
+    }
+    let late = |before| {
+        let census = stage.store.census(PROJECT, at(before), 10).unwrap();
+        (census.overdue, census.oldest_due)
+    };
+    assert_eq!(late(20), (0, None), "due at this instant is not before it");
+    assert_eq!(late(21), (1, Some(at(20))));
+    assert_eq!(late(40), (2, Some(at(20))));
+    assert_eq!(stage.store.census("other", at(40), 10).unwrap().overdue, 0);
+}
+
+fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
+    for (id, created, workflow, is_failed) in [
+        ("run_a", 1, "w", true),
+        ("run_b", 2, "w", false),
+        ("run_c", 3, "w", true),
+        ("run_d", 3, "w", true),
+        ("run_e", 4, "v", false),
+        ("run_f", 5, "x", false),
+    ] {
+        let new = NewRun { workflow: text(workflow), available_at: at(created), ..new_run(id) };
+        stage.create(at(created), new);
+        if workflow == "w" {
+            let run = stage.claim(at(created)).pop().unwrap().run;
+            stage.end(at(created), &run.id, if is_failed { failed() } else { succeeded() });
+        }
+    }
+    let listed = |states: &[RunState], since: Option<i64>| {
+        let filter = RunFilter { states: states.to_vec(), since: since.map(at), ..Default::default() };
+        let mut page = Page { limit: 2, after: None };
+        let mut all = Vec::new();
+        loop {
+            let ids = runs(stage, &filter, &page);
+            let Some(last) = ids.last() else { break all };
+            page.after = Some(last.clone());
+            all.extend(ids);
+        }
+    };
+    assert_eq!(listed(&[RunState::Failed], None), ["run_d", "run_c", "run_a"]);
+    assert_eq!(listed(&[RunState::Failed], Some(3)), ["run_d", "run_c"]);
+    assert_eq!(
+        listed(&[RunState::Queued, RunState::Failed, RunState::Queued], None),
+        ["run_f", "run_e", "run_d", "run_c", "run_a"]
+    );
+    assert_eq!(listed(&[RunState::Running, RunState::Cancelled], None), Vec::<String>::new());
 }
 
 fn runs(stage: &Stage<'_>, filter: &RunFilter, page: &Page) -> Vec<String> {

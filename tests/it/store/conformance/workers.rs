@@ -23,6 +23,7 @@ cases! {
     a_freed_run_claimed_ahead_waits_for_its_time,
     a_freed_run_that_was_to_stop_is_cancelled,
     leaving_twice_is_no_error,
+    one_that_leaves_and_comes_back_at_once_has_come_anew,
     burying_frees_the_runs,
     burying_one_that_has_beaten_since_is_stale,
     burying_nobody_is_no_error,
@@ -162,6 +163,15 @@ fn a_freed_run_that_was_to_stop_is_cancelled(stage: &Stage<'_>) {
     let leave = Command::LeaveWorker { worker: stage.worker.clone() };
     assert_eq!(stage.ok(at(3), leave), Answer::Count(1));
     assert_eq!(stage.state(&run.id), RunState::Cancelled);
+}
+
+fn one_that_leaves_and_comes_back_at_once_has_come_anew(stage: &Stage<'_>) {
+    let leave = Command::LeaveWorker { worker: stage.worker.clone() };
+    let enter = Command::EnterWorker(Box::new(new_worker("wkr_1")));
+    let answers = stage.store.commit(&[leave, enter], at(50)).unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let peers = stage.store.peers(PROJECT).unwrap();
+    assert_eq!((peers.len(), peers[0].entered_at, peers[0].beat_at), (1, at(50), at(50)));
 }
 
 fn leaving_twice_is_no_error(stage: &Stage<'_>) {

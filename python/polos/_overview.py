@@ -1,0 +1,34 @@
+"""``polos.overview``: how much of what there is, without looking at all of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polos._arguments import count_of
+from polos._blocking import blocking
+from polos.client import checked_client
+from polos.models import Overview
+
+if TYPE_CHECKING:
+    from polos.client import PolosClient
+
+__all__ = ["overview"]
+
+
+async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
+    """How many schedules and unfinished runs there are, and how many schedules are behind.
+
+    :param count_to: nothing is counted further than this; milliseconds, whatever is stored.
+    """
+    answer = await checked_client(client)._ask("overview", count_to=count_of("count_to", count_to))
+    return Overview._from_core(answer)
+
+
+class _WithTwin:
+    """``await overview(client)``, or ``overview.sync(client)`` without an event loop."""
+
+    __call__ = staticmethod(_overview)
+    sync = staticmethod(blocking(_overview))
+
+
+overview = _WithTwin()

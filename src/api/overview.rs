@@ -1,0 +1,27 @@
+//! Requests about the whole project: who works, how much there is, what is late.
+
+use super::desk::{Counter, Course};
+use super::view::{OverviewView, WorkerView, to_json};
+use crate::calendar::Timestamp;
+use crate::error::Error;
+use crate::host;
+use crate::store::Store;
+
+/// A slot that has been due for less is on its way.
+const LATE_AFTER_US: i64 = 5_000_000;
+
+pub(super) fn workers(counter: &Counter) -> Result<Course, Error> {
+    let peers = counter.store.peers(&counter.project)?;
+    let views: Vec<_> = peers
+        .iter()
+        .map(|peer| WorkerView::new(peer, host::is_gone(&peer.host, peer.pid, &peer.process_mark)))
+        .collect();
+    Ok(Course::Answered(to_json(&views)))
+}
+
+pub(super) fn overview(counter: &Counter, count_to: usize) -> Result<Course, Error> {
+    let now = counter.now();
+    let due_before = Timestamp::from_micros(now.as_micros().saturating_sub(LATE_AFTER_US));
+    let census = counter.store.census(&counter.project, due_before, count_to)?;
+    Ok(Course::Answered(to_json(&OverviewView::new(now, &census, count_to))))
+}
