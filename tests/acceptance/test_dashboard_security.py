@@ -154,15 +154,14 @@ async def test_forms_of_other_sites_do_nothing_even_with_the_secret(
     assert await status_of(client, schedule) == "active"
 
 
-@pytest.mark.parametrize("secret", ["", "0" * 64, "é", None])
+@pytest.mark.parametrize("secret", ["", "0" * 64, "é"])
 async def test_forms_without_the_secret_do_nothing(
-    client: PolosClient, schedule: str, visit: Any, secret: str | None
+    client: PolosClient, schedule: str, visit: Any, secret: str
 ):
     browser = await visit(polos.ui(client))
     page = f"/schedules/{schedule}"
     await browser.get(page)
-    data = {} if secret is None else {"secret": secret}
-    answer = await browser.post(f"{page}/pause", data=data)
+    answer = await browser.post(f"{page}/pause", data={"secret": secret})
     assert answer.status_code == 403
     assert "reload the page" in answer.text
     assert await status_of(client, schedule) == "active"
@@ -342,7 +341,7 @@ async def test_sessions_cannot_be_made_up_kept_or_carried_over(
     until, nonce, signature = session.split(".")
     for forged in (
         f"{int(until) + 1}.{nonce}.{signature}",
-        f"{until}.{nonce}.{signature[:-1]}0",
+        f"{until}.{nonce}.{signature[::-1]}",
         f"{until}.{nonce}.",
         f"{until}.{nonce}",
         "",
@@ -380,8 +379,8 @@ async def test_every_answer_tells_browsers_what_is_allowed(
     app = polos.ui(client)
     browser, stranger = await visit(app), await visit(app, address="8.8.8.8")
     answers = [await stranger.get("/"), await browser.post("/login")]
-    for path in [*PAGES, f"/schedules/{schedule}", "/static/polos.css", "/nowhere", "/runs/run_1"]:
-        answers.append(await browser.get(path))
+    paths = [*PAGES, f"/schedules/{schedule}", "/static/polos.css", "/nowhere", "/runs/run_1"]
+    answers += [await browser.get(path) for path in paths]
     for answer in answers:
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; ")
