@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Annotated, cast, get_args
 
@@ -338,7 +339,8 @@ def watch(
     """
     with opened(database, project) as client:
         if name is None:
-            _watch_all(client, workflow, key, as_json)
+            with suppress(KeyboardInterrupt):
+                _watch_all(client, workflow, key, as_json)
             return
         if workflow is not None or key is not None:
             fail("--workflow and --key are for watching all runs; a RUN is given", TYPED_WRONG)
@@ -387,9 +389,10 @@ def _tell_run(run: Run) -> None:
 def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:
     """Those that end or begin from now on; a burst of over a thousand at once isn't all told."""
     told: dict[str, str] | None = None
-    say("watching; Ctrl-C ends it")
     while True:
         page = runs.sync.list(client, workflow=workflow, key=key, limit=1_000)
+        if told is None:
+            say("watching; Ctrl-C ends it")
         if told is not None:
             for run in reversed(page):
                 if told.get(run.id) != run.status:
