@@ -14,6 +14,7 @@ import typer
 
 import polos
 from polos import _polos, runs, schedules, workers
+from polos.cli._interrupts import at_once
 from polos.cli._moments import now, took, until, when
 from polos.cli._place import Database, Json, Project, missing
 from polos.cli._say import out, out_json, plain, styled, width
@@ -127,7 +128,7 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
         what, _, _ = absent.partition("; a worker")
         yield problem("database", what, "start a worker, which makes it: polos run app.py")
         return
-    with client:
+    with at_once(), client:
         try:
             begun = time.perf_counter()
             client._opened()
@@ -238,16 +239,16 @@ def _gone(known: list[WorkerInfo]) -> Iterator[Finding]:
 def _workers(alive: list[WorkerInfo], view: Overview) -> Iterator[Finding]:
     active = view.schedules.get("active", 0)
     if not alive:
-        text = "none"
-        if active or any(view.runs.values()):
-            runs_left = counted(sum(view.runs.values()), "unfinished run")
+        left = sum(view.runs.values())
+        if active or left:
             yield problem(
                 "workers",
-                f"none; {counted(active, 'active schedule')} and {runs_left} wait for one",
+                f"none; {_some(active, view)} active {_plural('schedule', active)} and "
+                f"{_some(left, view)} unfinished {_plural('run', left)} wait for one",
                 "start one: polos run app.py",
             )
         else:
-            yield Finding("workers", text)
+            yield Finding("workers", "none")
         return
     silent = [worker for worker in alive if view.now - worker.seen_at > _SILENT]
     held = sum(worker.held for worker in alive)
@@ -310,6 +311,10 @@ def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iter
 
 def _totals(counts: Mapping[str, int], view: Overview) -> str:
     return ", ".join(f"{_some(n, view)} {status}" for status, n in counts.items() if n) or "none"
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
 
 
 def _some(count: int, view: Overview) -> str:

@@ -14,6 +14,7 @@ import typer
 from polos import runs
 from polos._describe import nearest, shown
 from polos.cli._find import find_run, find_schedule, named
+from polos.cli._interrupts import with_care
 from polos.cli._moments import instant, now, took, until, when
 from polos.cli._paging import After, All, Limit, listed
 from polos.cli._place import Database, Json, Project, opened
@@ -339,7 +340,7 @@ def watch(
     """
     with opened(database, project) as client:
         if name is None:
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt), with_care():
                 _watch_all(client, workflow, key, as_json)
             return
         if workflow is not None or key is not None:
@@ -365,6 +366,7 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
                 _tell_run(run)
         if run.status in _ENDS:
             return run
+        finish()
         time.sleep(_LOOK)
         run = runs.sync.get(client, run.id)
 

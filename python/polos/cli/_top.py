@@ -15,6 +15,7 @@ import typer
 
 import polos
 from polos import runs, schedules, workers
+from polos.cli._interrupts import with_care
 from polos.cli._moments import iso, until, when
 from polos.cli._place import Database, Json, Project, opened
 from polos.cli._say import is_terminal, out, out_json, styled
