@@ -220,6 +220,21 @@ class Run:
     origin: str | None
     """What started it, such as ``schedule``, ``trigger``, ``backfill`` or ``invoke``."""
 
+    payload: Any = field(default=None, hash=False)
+    """What it was started with, if it was started by hand; ``None`` in lists of runs."""
+
+    input: Any = field(default=None, hash=False)
+    """Its schedule's data when its slot came due; ``None`` in lists of runs."""
+
+    parent: str | None = None
+    """The run whose step started it; ``None`` in lists of runs."""
+
+    last_timestamp: datetime | None = None
+    """The slot of its schedule's run before; ``None`` in lists of runs."""
+
+    upcoming: datetime | None = None
+    """The slot that was to come next when its own came due; ``None`` in lists of runs."""
+
     @classmethod
     def _from_core(cls, core: Mapping[str, Any], result_type: Any = None) -> Self:
         zone = _zone(core.get("timezone"))
@@ -239,6 +254,11 @@ class Run:
             steps=tuple(StepInfo._from_core(step, zone) for step in core.get("steps") or ()),
             worker=core.get("worker"),
             origin=core.get("origin"),
+            payload=_value(core.get("payload"), None, "payload"),
+            input=_value(core.get("input"), None, "input"),
+            parent=core.get("parent"),
+            last_timestamp=_instant(core.get("last_timestamp"), zone),
+            upcoming=_instant(core.get("upcoming"), zone),
         )
 
 
