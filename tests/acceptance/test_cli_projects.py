@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -196,3 +197,23 @@ def test_the_dashboard_says_what_it_needs(
         assert said.code == 1
         assert "pip install 'polos[ui]'" in said.err
         assert said.err.count("\n") == 1
+
+
+def test_the_dashboards_port_is_the_same_wherever_it_is_started() -> None:
+    from polos.cli._dev import PORT
+    from polos.dashboard.server import PORT as DASHBOARD
+
+    assert PORT == DASHBOARD
+
+
+def test_dev_shows_the_dashboard_beside_the_worker(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APP)
+    with worker(tmp_path, "dev", "app.py", "--port", "0") as process:
+        heard = until(process, "the dashboard is at")
+        if not any("working;" in line for line in heard):
+            until(process, "working;")
+        address = heard[-1].split()[-1]
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert page.status == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

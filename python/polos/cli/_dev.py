@@ -18,7 +18,7 @@ from polos.cli._say import TYPED_WRONG, fail
 
 __all__ = ["dev", "ui"]
 
-PORT = 4747
+PORT = 6765  # that of the dashboard, whose import is slow
 
 Port = Annotated[
     int, typer.Option("--port", metavar="N", min=0, max=65_535, help="Where the dashboard is.")

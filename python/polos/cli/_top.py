@@ -105,6 +105,7 @@ def _live(client: PolosClient, interval: float) -> None:
     lines: list[str] = []
     with (
         suppress(KeyboardInterrupt),
+        with_care(),
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
