@@ -184,15 +184,18 @@ async def list(
     since: datetime | None = None,
     limit: int | None = 100,
     after: str | None = None,
+    brief: bool = False,
 ) -> builtins.list[Run]:
     """Runs by filter, newest first, without their steps; at most ``limit`` (``None``: all),
     behind ``after`` (the id of the last one seen).
 
     :param status: one status, or several. :param since: created at or after.
+    :param brief: without results and tracebacks, which may be large.
     """
     if limit is not None:
         count_of("limit", limit)
     states = _statuses(status)
+    more: dict[str, Any] = {"brief": True} if brief else {}
     found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
@@ -205,6 +208,7 @@ async def list(
             since=None if since is None else aware("since", since),
             limit=count,
             after=after,
+            **more,
         )
         found += [_run(item) for item in page]
         if len(page) < count:

@@ -1,4 +1,4 @@
-"""The `polos` command, called in this process, as it is typed; a notebook; a web server."""
+"""The `polos` command, called in this process as it is typed; a notebook; a web server, visitors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import atexit
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
+from dashboard_forms import NAVIGATION
 
 from polos import cli
 
@@ -93,7 +95,6 @@ def notebook() -> Iterator[Notebook]:
 
 @asynccontextmanager
 async def behind_a_server(app: Any) -> AsyncIterator[Any]:
-    import httpx
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
@@ -115,3 +116,22 @@ Served = Callable[[Any], AbstractAsyncContextManager[Any]]
 def served() -> Served:
     """``async with served(app) as web``: an application behind a real server, and a client."""
     return behind_a_server
+
+
+Visit = Callable[..., Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def visit() -> AsyncIterator[Visit]:
+    """``await visit(app)``: somebody with a browser, by default on this machine."""
+    async with AsyncExitStack() as visitors:
+
+        async def visitor(
+            app: Any, *, base: str = "http://localhost:6765", address: str = "127.0.0.1"
+        ) -> httpx.AsyncClient:
+            transport = httpx.ASGITransport(app=app, client=(address, 50_000))
+            return await visitors.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url=base, headers=NAVIGATION)
+            )
+
+        yield visitor
