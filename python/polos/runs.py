@@ -13,6 +13,7 @@ from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
+from polos._notebook import Listed
 from polos._time import aware
 from polos.client import checked_client
 from polos.exceptions import (
@@ -183,16 +184,19 @@ async def list(
     since: datetime | None = None,
     limit: int | None = 100,
     after: str | None = None,
+    brief: bool = False,
 ) -> builtins.list[Run]:
     """Runs by filter, newest first, without their steps; at most ``limit`` (``None``: all),
     behind ``after`` (the id of the last one seen).
 
     :param status: one status, or several. :param since: created at or after.
+    :param brief: without results and tracebacks, which may be large.
     """
     if limit is not None:
         count_of("limit", limit)
     states = _statuses(status)
-    found: builtins.list[Run] = []
+    more: dict[str, Any] = {"brief": True} if brief else {}
+    found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
@@ -204,6 +208,7 @@ async def list(
             since=None if since is None else aware("since", since),
             limit=count,
             after=after,
+            **more,
         )
         found += [_run(item) for item in page]
         if len(page) < count:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from polos.dashboard.charts import LATENESS_BOUNDS
 from polos.dashboard.reading import Reader
+from polos.models import WorkerInfo
 
 __all__ = ["metrics"]
 
@@ -44,8 +45,9 @@ async def metrics(reader: Reader) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _worker(worker: object) -> dict[str, str]:
-    return {name: str(getattr(worker, name)) for name in ("app", "host", "id")}
+def _worker(worker: WorkerInfo) -> dict[str, str]:
+    host = str(worker.about.get("host") or worker.host)
+    return {"app": worker.app, "host": host, "id": worker.id}
 
 
 def _lateness(late: list[timedelta]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Ask:
         value = self.params.get(name, "").strip()
         if len(value) > length_max:
             raise InvalidArgumentError(f"{name}: at most {length_max} characters are expected")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+            raise InvalidArgumentError(f"{name}: it contains control characters")
         return value or None
 
     def one_of(self, name: str, allowed: tuple[str, ...]) -> Any:
@@ -124,8 +127,8 @@ async def overview(ask: Ask) -> Page:
     coming = await reader.coming()
     late = await reader.late_by()
     workers = await reader.workers()
-    running = await runs.list(client, status="running", limit=LATEST)
-    failed = await runs.list(client, status="failed", limit=LATEST)
+    running = await runs.list(client, status="running", limit=LATEST, brief=True)
+    failed = await runs.list(client, status="failed", limit=LATEST, brief=True)
     return Page(
         "overview.html",
         "Overview",
@@ -139,7 +142,7 @@ async def overview(ask: Ask) -> Page:
             "lateness": charts.lateness(late),
             "running": running,
             "failed": failed,
-            "workers": [_with_silence(worker, now) for worker in workers],
+            "workers": [Colleague.of(worker, now) for worker in workers],
             "is_fresh": not any(state.schedules.values()) and not any(state.runs.values()),
         },
     )
@@ -231,6 +234,7 @@ async def run_list(ask: Ask) -> Page | Redirect:
             status=filters["status"],
             schedule=filters["schedule"],
             key=find,
+            brief=True,
             limit=ROWS + 1,
             after=ask.cursor("run_"),
         )
@@ -288,7 +292,7 @@ async def worker_list(ask: Ask) -> Page:
     return Page(
         "workers.html",
         "Workers",
-        {"now": now, "workers": [_with_silence(worker, now) for worker in workers]},
+        {"now": now, "workers": [Colleague.of(worker, now) for worker in workers]},
     )
 
 
@@ -329,10 +333,22 @@ def _notes(found: Schedule, now: datetime) -> list[str]:
         return [str(error)]
 
 
-def _with_silence(worker: WorkerInfo, now: datetime) -> tuple[WorkerInfo, timedelta | None]:
-    """The worker, and how long it has been silent if that is too long."""
-    silence = now - worker.seen_at
-    return worker, silence if silence > SILENT_AFTER else None
+@dataclass(frozen=True, slots=True)
+class Colleague:
+    """A worker as it is shown."""
+
+    info: WorkerInfo
+    host: str
+    silent_for: timedelta | None
+    """How long it has shown no sign of life, if that is too long."""
+
+    @classmethod
+    def of(cls, worker: WorkerInfo, now: datetime) -> Colleague:
+        """As of now."""
+        silence = now - worker.seen_at
+        # What tells machines apart for sure is long, and says nothing to people.
+        host = str(worker.about.get("host") or worker.host.partition("/")[0])
+        return cls(worker, host, silence if silence > SILENT_AFTER else None)
 
 
 def _took(found: Run, now: datetime) -> timedelta | None:

@@ -102,7 +102,7 @@ class Reader:
         return Coming(tuple(found), tuple(slots), known_until)
 
     async def _late_by(self) -> list[timedelta]:
-        latest = await runs.list(self.client, limit=SAMPLE)
+        latest = await runs.list(self.client, limit=SAMPLE, brief=True)
         return [late for run in latest if (late := late_by(run)) is not None]
 
     async def _shared(self, name: str, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
