@@ -102,6 +102,8 @@ def list_(
     table = _table()
     base = now()
     with opened(database, project) as client:
+        if after is not None:
+            runs.sync.get(client, after)  # behind one that isn't there would be nothing
         schedule_id = None if schedule is None else find_schedule(client, schedule).id
         listed(
             lambda count, last: runs.sync.list(

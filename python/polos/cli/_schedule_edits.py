@@ -169,11 +169,15 @@ def _day(text: str) -> date:
 
 def _data(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         raise InvalidArgumentError(
             f"--input: {shown(text)} isn't JSON ({error}); expected such as '{{\"user\": 7}}'"
         ) from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _coming(schedule: Schedule) -> str:
