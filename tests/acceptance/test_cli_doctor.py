@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -129,6 +131,47 @@ async def test_slots_that_a_stopped_worker_leaves_lying(
     assert slots["text"].startswith("1 overdue, the oldest since ")
     assert "(digest)" in slots["text"]
     assert "overdue    1" in command("top").out
+
+
+async def test_runs_that_wait_for_room(
+    command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polos.cli._doctor._LONG_QUEUED", timedelta(0))
+
+    @workflow(id="wait")
+    async def wait(ctx):
+        await asyncio.Event().wait()
+
+    async with Worker(client, concurrency=1, drain=0):
+        for _ in range(3):
+            last = await runs.invoke(client, "wait")
+        await eventually(lambda: any_running(client))
+        said = await asyncio.to_thread(command, "doctor", "--json")
+    (queued,) = checks(said)["runs"]
+    assert (said.code, queued["level"]) == (0, "warning")
+    assert queued["text"].startswith("2 queued, ")
+    assert "higher --concurrency" in queued["advice"]
+    assert await last.status() == "queued"
+
+
+async def any_running(client: PolosClient) -> bool:
+    return bool(await runs.list(client, status="running"))
+
+
+@pytest.mark.files
+def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_path: Path) -> None:
+    """As a worker leaves one whose stored data can't be read any more."""
+    client.close()
+    script = (
+        "import sqlite3; c = sqlite3.connect('polos.db'); c.execute(\"UPDATE schedule SET "
+        "status = 'broken', next_slot = NULL, note = 'unknown time zone'\"); c.commit()"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    said = command("doctor", "--json")
+    (schedule,) = checks(said)["schedules"]
+    assert said.code == 1
+    assert schedule["text"] == "1 broken and not fired: digest/ada: unknown time zone"
+    assert "polos schedules delete --status broken" in schedule["advice"]
 
 
 async def test_top_shows_what_goes_on(
