@@ -244,6 +244,8 @@ def test_another_project_sees_nothing(command: Command, ada: str) -> None:
         ("completion tcsh", 2, "expected `bash`, `zsh` or `fish`"),
         ("init notes.txt", 2, "`notes.txt` is a file"),
         ("dev nope.py --no-ui", 2, "there is no file `nope.py`"),
+        ("run nope.py --reload", 2, "there is no file `nope.py`"),
+        ("run notes.txt --reload", 2, "isn't a Python file"),
         ("list", 2, "no such command"),
     ],
 )

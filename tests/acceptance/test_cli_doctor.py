@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from polos import PolosClient, Worker, runs, schedules, workflow
 
 Command = Callable[..., Any]
+
+PYTHON = Path(__file__).resolve().parents[2] / "python"
 
 APP = """
     import asyncio
@@ -225,3 +228,32 @@ def test_doctor_fits_a_narrow_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     text = [line for line in command("doctor").lines if "polos.db" not in line]
     assert max(map(len, text)) <= 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pseudo-terminal")
+def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(PYTHON), "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "polos", "top", "--interval", "0.2"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        seen = read_until(ours, "digest/ada")
+        seen += read_until(ours, "digest/ada")  # and once more, so that it goes on by itself
+        process.send_signal(signal.SIGINT)
+        seen += read_until(ours, "\x1b[?1049l")
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert "\x1b[?1049h" in seen
+    assert "Traceback" not in seen
+
+
+def read_until(terminal: int, expected: str) -> str:
+    """What the terminal was sent, up to ``expected``."""
+    seen = b""
+    while expected.encode() not in seen:
+        seen += os.read(terminal, 4096)
+    return seen.decode(errors="replace")

@@ -16,6 +16,7 @@ import pytest
 from polos import PolosClient, schedules, workflow
 from polos.cli._interrupts import with_care
 from polos.cli._place import opened
+from polos.cli._progress import advancing
 from polos.cli._table import cell_width
 
 Command = Callable[..., Any]
@@ -170,6 +171,21 @@ def test_output_stays_in_its_folder(tmp_path: Path) -> None:
     before = {path.name for path in tmp_path.iterdir()}
     assert polos("schedules", "list").returncode == 0
     assert {path.name for path in tmp_path.iterdir()} <= before
+
+
+def test_long_work_shows_a_bar_where_a_person_looks_on_and_nothing_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(count: int) -> str:
+        with advancing("packing", count) as advance:
+            for _ in range(count):
+                advance()
+        return capsys.readouterr().err
+
+    assert work(100) == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert "packing" in work(100)
+    assert work(3) == ""  # over before it could be read
 
 
 def test_ctrl_c_ends_a_command_also_while_the_database_is_waited_for() -> None:
