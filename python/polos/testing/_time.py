@@ -313,7 +313,7 @@ class VirtualTime:
         """Have the next ``times`` requests through :attr:`client` raise ``error`` (a
         :class:`StoreUnavailableError` by default).
 
-        :param op: only those of one kind, such as ``"invoke"``, ``"put_schedules"``.
+        :param op: only those of one kind, such as ``"invoke"``, ``"create"``, ``"get_run"``.
         :param when: ``"before_commit"``: nothing has happened; ``"after_commit"``: it has, and the
             answer is lost.
         """
