@@ -1,0 +1,106 @@
+"""How long each page of the dashboard takes with a million schedules stored: ``docs/dashboard.md``.
+
+Makes the database (some minutes), unless it is there already: ``python benches/dashboard.py FOLDER``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import polos
+from polos import PolosClient, Worker, runs, schedules, workflow
+
+SCHEDULES = 1_000_000
+RUNS = 100_000
+CHUNK = 20_000
+ROUNDS = 15
+CRONS = [f"{minute} {hour} * * *" for hour in range(24) for minute in (0, 7, 30, 45)]
+ZONES = ["UTC", "Europe/Paris", "America/New_York", "Asia/Tokyo", "Asia/Kolkata"]
+
+
+@workflow(id="digest", schedule=True)
+async def digest() -> None: ...
+
+
+@workflow(id="job")
+async def job(number: int) -> dict[str, int]:
+    if number % 1_000 == 0:
+        raise ValueError(f"number {number} is one that fails")
+    return {"number": number}
+
+
+async def make(client: PolosClient) -> None:
+    for start in range(0, SCHEDULES, CHUNK):
+        await schedules.create_many(
+            client,
+            [
+                {
+                    "workflow": digest,
+                    "cron": CRONS[number % len(CRONS)],
+                    "timezone": ZONES[number % len(ZONES)],
+                    "key": f"user-{number:07}",
+                }
+                for number in range(start, start + CHUNK)
+            ],
+        )
+    async with Worker(client, workflows=[job]):
+        for start in range(0, RUNS, CHUNK):
+            handles = await asyncio.gather(
+                *(job.invoke(client, start + number) for number in range(CHUNK))
+            )
+            for handle in handles[-1_000:]:
+                await handle.status()
+        while await runs.list(client, status=["queued", "running"], limit=1):
+            await asyncio.sleep(0.5)
+
+
+async def measure(app: Any, path: str) -> tuple[float, float, int]:
+    transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+        times = []
+        for _ in range(ROUNDS):
+            begun = time.perf_counter()
+            answer = await browser.get(path, headers={"accept": "text/html"})
+            times.append(time.perf_counter() - begun)
+            answer.raise_for_status()
+    return times[0] * 1_000, statistics.median(times) * 1_000, len(answer.content)
+
+
+async def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    async with PolosClient(folder / "polos.db") as client:
+        if not await schedules.list(client, limit=1):
+            await make(client)
+        [one] = await schedules.list(client, key=f"user-{SCHEDULES // 2:07}")
+        [failed] = await runs.list(client, status="failed", limit=1)
+        deep = (await schedules.list(client, limit=5_000))[-1]
+        for path in (
+            "/",
+            "/schedules",
+            f"/schedules?after={deep.id}",
+            "/schedules?find=user-09999",
+            "/schedules?status=paused",
+            "/schedules?workflow=digest",
+            f"/schedules/{one.id}",
+            "/runs",
+            "/runs?status=failed",
+            "/runs?workflow=job",
+            f"/runs/{failed.id}",
+            "/workers",
+            "/metrics",
+        ):
+            app = polos.ui(client)  # one that has read nothing yet
+            first, usual, size = await measure(app, path)
+            print(f"{path[:60]:60} {first:8.1f} ms first {usual:8.1f} ms {size:8,} bytes")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "target/bench/dashboard")))
