@@ -35,9 +35,12 @@ def _browser() -> tuple[str, str]:
 
 
 PATH, REASON = _browser()
-pytestmark = pytest.mark.skipif(
-    not PATH and not MUST_RUN, reason=f"{REASON}; POLOS_BROWSER_TESTS=1 makes this a failure"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not PATH and not MUST_RUN, reason=f"{REASON}; POLOS_BROWSER_TESTS=1 makes this a failure"
+    ),
+    pytest.mark.files,  # in virtual time, so the database is the same with any --store
+]
 
 
 @dataclass
