@@ -20,6 +20,7 @@ from polos._codec import decode, encode
 from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
 from polos._logging import quiet_logger
+from polos._observe import around_run
 from polos._polos import spec_slots
 from polos._threads import ThreadPool
 from polos._time import from_micros, micros_of
@@ -264,10 +265,12 @@ class ActiveRun:
         "_slots",
         "_wakes_at",
         "attempt",
+        "failure",
         "journal",
         "key",
         "loop",
         "origin",
+        "outcome",
         "run_id",
         "schedule_id",
         "stop_reason",
@@ -315,6 +318,8 @@ class ActiveRun:
         self._sleeping = 0
         self._wakes_at: int | None = None
         self._reported = False
+        self.outcome: str | None = None  # how this execution was reported to end
+        self.failure: BaseException | None = None
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
 
@@ -322,6 +327,10 @@ class ActiveRun:
 
     async def execute(self) -> None:
         """Call the handler and report its end. Raises nothing."""
+        with around_run(self):
+            await self._execute()
+
+    async def _execute(self) -> None:
         try:
             if self._is_left_out():
                 return
@@ -479,6 +488,7 @@ class ActiveRun:
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
         if self._reported:
             return
+        self.failure = error
         if not issubclass(type(error), asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
@@ -512,6 +522,7 @@ class ActiveRun:
         if self._reported:
             return
         self._reported = True
+        self.outcome = kind
         core = self._executor.core
         assert core is not None
         core.end_run(
@@ -563,6 +574,12 @@ class ActiveRun:
                 f"not recorded in a step. Nothing was repeated; start the work anew, or bring the "
                 f"old code back and retry the run"
             )
+
+    @property
+    def slot(self) -> tuple[int, str] | None:
+        """The slot that it runs for, and the name of the schedule's zone."""
+        slot, _, _, timezone = self._slots
+        return None if slot is None else (slot, timezone)
 
     def about_to_call(self, step: str | None) -> None:
         """A step's function is called next, or (``None``) the handler."""

@@ -19,6 +19,7 @@ from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record, error_record
 from polos._handlers import result_hint_of
+from polos._observe import around_step
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
     DuplicateStepError,
@@ -151,6 +152,10 @@ class StepJournal:
             {entry[0]: Recorded(*entry) for entry in entries} if entries else _NO_RECORDS
         )
         self._used: set[str] = set()
+
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded by earlier executions."""
+        return not self._recorded
 
     def take(self, name: str) -> Recorded | None:
         """The record of ``name``; using a name twice in one execution is an error."""
@@ -329,7 +334,8 @@ class Steps:
             started_at = active.now()
             error: BaseException
             try:
-                value = await self._execute(name, fn, args, kwargs, limit)
+                with around_step(active, name, attempt):
+                    value = await self._execute(name, fn, args, kwargs, limit)
             except asyncio.CancelledError as cancelled:
                 if active.is_stopping():
                     raise

@@ -13,6 +13,7 @@ from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
+from polos._notebook import Listed
 from polos._time import aware
 from polos.client import checked_client
 from polos.exceptions import (
@@ -195,7 +196,7 @@ async def list(
         count_of("limit", limit)
     states = _statuses(status)
     more: dict[str, Any] = {"brief": True} if brief else {}
-    found: builtins.list[Run] = []
+    found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(

@@ -11,10 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar, overload
 
 from typing_extensions import Self, Unpack
 
@@ -349,17 +354,40 @@ def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> 
     run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
 
 
+AppT = TypeVar("AppT")
+StateT = TypeVar("StateT")
+
+
+@overload
 def lifespan(
-    client: PolosClient, **options: Unpack[WorkerOptions]
-) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    client: PolosClient, own: None = None, **options: Unpack[WorkerOptions]
+) -> Callable[[Any], AbstractAsyncContextManager[None]]: ...
+@overload
+def lifespan(
+    client: PolosClient,
+    own: Callable[[AppT], AbstractAsyncContextManager[StateT]],
+    **options: Unpack[WorkerOptions],
+) -> Callable[[AppT], AbstractAsyncContextManager[StateT]]: ...
+def lifespan(
+    client: PolosClient, own: Callable[[Any], Any] | None = None, **options: Any
+) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
     """A worker for the lifetime of a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
 
-    ``options`` are those of :class:`Worker`.
+    :param own: the application's own lifespan. It is entered before the worker starts and left when
+        the worker has drained, so that handlers have what it opens; what it yields is passed on.
+    :param options: those of :class:`Worker`.
     """
+    if own is not None and (not callable(own) or hasattr(own, "__aenter__")):
+        raise InvalidArgumentError(
+            f"lifespan: {shown(own)} given, expected the application's own lifespan: a function "
+            f"of the application that `asynccontextmanager` decorates"
+        )
 
     @asynccontextmanager
-    async def context(app: Any) -> AsyncIterator[None]:
-        async with Worker(client, **options):
-            yield
+    async def context(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            state = None if own is None else await stack.enter_async_context(own(app))
+            await stack.enter_async_context(Worker(client, **options))
+            yield state
 
     return context

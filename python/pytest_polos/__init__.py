@@ -103,7 +103,7 @@ def polos_clock(
     finally:
         node.obj = test
         # Where the test itself was never called, since another fixture has failed.
-        time._abandon()
+        given._abandon()
 
 
 def _asked_for(node: Any) -> tuple[Any, dict[str, Any]]:

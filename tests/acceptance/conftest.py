@@ -1,12 +1,14 @@
-"""The `polos` command, called in this process, as it is typed; and visitors of the dashboard."""
+"""The `polos` command, called in this process as it is typed; a notebook; a web server, visitors."""
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import httpx
@@ -61,6 +63,59 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.delenv("NO_COLOR", raising=False)
 
     return act
+
+
+class Notebook:
+    """Executes cells one after another, on the loop of the test, as Jupyter's kernel does."""
+
+    def __init__(self) -> None:
+        from IPython.core.interactiveshell import InteractiveShell
+        from traitlets.config import Config
+
+        config = Config()
+        config.HistoryManager.enabled = False  # no database of its own
+        self.shell = InteractiveShell(config=config)
+        self.shell.autoawait = True
+
+    async def cell(self, source: str) -> Any:
+        """What the cell's last expression gives."""
+        ended = await self.shell.run_cell_async(
+            source, transformed_cell=self.shell.transform_cell(source)
+        )
+        ended.raise_error()
+        return ended.result
+
+
+@pytest.fixture
+def notebook() -> Iterator[Notebook]:
+    made = Notebook()
+    yield made
+    atexit.unregister(made.shell.atexit_operations)
+
+
+@asynccontextmanager
+async def behind_a_server(app: Any) -> AsyncIterator[Any]:
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), "the application doesn't start"
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as web:
+        yield web
+    server.should_exit = True
+    await serving
+
+
+Served = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture
+def served() -> Served:
+    """``async with served(app) as web``: an application behind a real server, and a client."""
+    return behind_a_server
 
 
 Visit = Callable[..., Awaitable[httpx.AsyncClient]]

@@ -21,6 +21,7 @@ from polos import (
     workflow,
 )
 from polos._time import to_micros
+from polos.testing._client import VirtualClient
 
 FIRST = datetime(2026, 7, 1, 8, 0, tzinfo=timezone.utc)
 
@@ -105,7 +106,7 @@ async def test_a_bound_is_a_whole_number(client: PolosClient, count_to: Any) -> 
 
 
 async def test_a_slot_is_overdue_when_nobody_took_it_for_a_few_seconds(jobs: Any) -> None:
-    client = PolosClient._in_memory(FIRST)
+    client = VirtualClient(FIRST, project_id="default")
     await schedules.create(client, "report", "0 9 * * *")
     slot = FIRST.replace(hour=9)
 

@@ -8,6 +8,8 @@
     reason = "test helpers; the numbers are small"
 )]
 
+#[cfg(feature = "postgres")]
+mod bounds;
 mod conformance;
 mod model;
 #[cfg(feature = "sqlite")]

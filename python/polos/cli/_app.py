@@ -12,10 +12,12 @@ from polos.cli import _runs, _schedule_edits
 from polos.cli._completion import completion
 from polos.cli._demo import demo
 from polos.cli._dev import dev, ui
+from polos.cli._doctor import doctor
 from polos.cli._explain import explain
 from polos.cli._init import init
 from polos.cli._run import run
 from polos.cli._say import say
+from polos.cli._top import top
 from polos.cli._version import version
 
 __all__ = ["app", "call"]
@@ -36,6 +38,8 @@ app.command()(ui)
 app.add_typer(_schedule_edits.app, name="schedules")
 app.add_typer(_runs.app, name="runs")
 app.command()(explain)
+app.command()(top)
+app.command()(doctor)
 app.command()(init)
 app.command()(completion)
 app.command()(demo)

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 import typer
 
+from polos.cli._interrupts import with_care
 from polos.cli._place import Database, Project, opened
 from polos.cli._run import AppName, Concurrency, Drain, Target
 from polos.cli._say import TYPED_WRONG, fail
 
 __all__ = ["dev", "ui"]
 
-PORT = 4747
+PORT = 6765  # that of the dashboard, whose import is slow
 
 Port = Annotated[
     int, typer.Option("--port", metavar="N", min=0, max=65_535, help="Where the dashboard is.")
@@ -56,7 +57,7 @@ def ui(
     from polos.cli._reload import die_with_supervisor
 
     die_with_supervisor()
-    with opened(database, project) as client:
+    with opened(database, project) as client, with_care():
         try:
             asyncio.run(
                 dashboard.serve(

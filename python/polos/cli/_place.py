@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from polos.cli._interrupts import at_once
 from polos.cli._say import NOT_FOUND, fail
 from polos.client import DATABASE_VARIABLE, PolosClient
 
@@ -37,7 +38,7 @@ def opened(database: str | None, project: str) -> Iterator[PolosClient]:
     trouble = missing(client, was_named=database is not None)
     if trouble is not None:
         fail(trouble, NOT_FOUND)
-    with client:
+    with at_once(), client:
         yield client
 
 

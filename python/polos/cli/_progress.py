@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from polos.cli._interrupts import with_care
+
 __all__ = ["advancing"]
 
 # Less is over before a bar could be read.
@@ -45,6 +47,6 @@ def advancing(what: str, total: int | None) -> Iterator[Advance]:
         console=Console(stderr=True),
         transient=True,
     )
-    with bar:
+    with with_care(), bar:
         task = bar.add_task(what, total=total)
         yield lambda count=1: bar.advance(task, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Annotated, cast, get_args
 
@@ -13,6 +14,7 @@ import typer
 from polos import runs
 from polos._describe import nearest, shown
 from polos.cli._find import find_run, find_schedule, named
+from polos.cli._interrupts import with_care
 from polos.cli._moments import instant, now, took, until, when
 from polos.cli._paging import After, All, Limit, listed
 from polos.cli._place import Database, Json, Project, opened
@@ -338,7 +340,8 @@ def watch(
     """
     with opened(database, project) as client:
         if name is None:
-            _watch_all(client, workflow, key, as_json)
+            with suppress(KeyboardInterrupt), with_care():
+                _watch_all(client, workflow, key, as_json)
             return
         if workflow is not None or key is not None:
             fail("--workflow and --key are for watching all runs; a RUN is given", TYPED_WRONG)
@@ -363,6 +366,7 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
                 _tell_run(run)
         if run.status in _ENDS:
             return run
+        finish()
         time.sleep(_LOOK)
         run = runs.sync.get(client, run.id)
 
@@ -387,9 +391,10 @@ def _tell_run(run: Run) -> None:
 def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:
     """Those that end or begin from now on; a burst of over a thousand at once isn't all told."""
     told: dict[str, str] | None = None
-    say("watching; Ctrl-C ends it")
     while True:
         page = runs.sync.list(client, workflow=workflow, key=key, limit=1_000)
+        if told is None:
+            say("watching; Ctrl-C ends it")
         if told is not None:
             for run in reversed(page):
                 if told.get(run.id) != run.status:

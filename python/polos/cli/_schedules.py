@@ -253,7 +253,7 @@ def next_(
 def _next_of_all(
     client: PolosClient, base: datetime, end: datetime, count: int, as_json: bool
 ) -> None:
-    coming = schedules.sync.coming(client, until=end, limit=count)  # type: ignore[attr-defined]
+    coming = schedules.sync.coming(client, until=end, limit=count)
     if as_json:
         for schedule in coming:
             out_json(_slot_json(schedule, schedule.upcoming))

@@ -142,6 +142,7 @@ def worker_json(worker: WorkerInfo) -> dict[str, Any]:
         "held": worker.held,
         "started_at": iso(worker.started_at),
         "seen_at": iso(worker.seen_at),
+        "is_gone": worker.is_gone,
         "about": value_json(worker.about),
     }
 

@@ -50,6 +50,7 @@ class Table:
         self._columns = columns
         self._widths = [0] * len(columns)
         self._has_head = False
+        self._hidden: set[int] = set()
 
     def add(self, rows: Iterable[Row]) -> None:
         """Print these rows, the first time below the headings."""
@@ -64,6 +65,13 @@ class Table:
         if not self._has_head:
             titles = [cell_width(column.title) for column in self._columns]
             self._widths = [max(pair) for pair in zip(self._widths, titles, strict=True)]
+            if width() is not None:
+                # A person needs no column of nothing; a script needs the same ones each time.
+                self._hidden = {
+                    index
+                    for index, column in enumerate(self._columns)
+                    if column.rank and not any(row[index].text for row in cells)
+                }
         for row in cells:
             for index, cell in enumerate(row):
                 self._widths[index] = max(self._widths[index], cell_width(cell.text))
@@ -87,7 +95,7 @@ class Table:
 
     def _fit(self) -> tuple[list[int], list[int]]:
         """Which columns are shown, and how wide each is."""
-        shown = list(range(len(self._columns)))
+        shown = [i for i in range(len(self._columns)) if i not in self._hidden]
         room = width()
         if room is None:
             return shown, self._widths

@@ -10,7 +10,7 @@ from polos.cli._moments import spoken, took, when
 from polos.cli._say import styled
 from polos.cli._shapes import value_json
 from polos.cli._table import Cell, cut
-from polos.models import ErrorInfo, Run, Schedule
+from polos.models import ErrorInfo, Run, Schedule, WorkerInfo
 
 __all__ = [
     "cadence",
@@ -18,6 +18,7 @@ __all__ = [
     "counted",
     "duration_of",
     "error_text",
+    "host_of",
     "note_of",
     "status_cell",
     "statuses_text",
@@ -66,7 +67,7 @@ def note_of(schedule: Schedule) -> str:
     if schedule.note:
         return schedule.note
     if schedule.status == "active" and not schedule.worker_available:
-        return "no live worker has this workflow"
+        return "no live worker"
     return ""
 
 
@@ -87,6 +88,11 @@ def value_text(value: Any, longest: int = 500) -> str:
 def error_text(error: ErrorInfo | None) -> str:
     """What a run or step failed with."""
     return "" if error is None else str(error).removeprefix("polos.exceptions.")
+
+
+def host_of(worker: WorkerInfo) -> str:
+    """The machine's name, as its people know it."""
+    return str(worker.about.get("host") or worker.host or "an unknown host")
 
 
 def counted(count: int, noun: str) -> str:

@@ -54,8 +54,16 @@ class BlockingVirtualTime:
         self._wait(self._time._begin())
 
     def _end(self, error: BaseException | None) -> None:
+        self._end_with(ended(self._time, error))
+
+    def _abandon(self) -> None:
+        """End it where no test has used it to its end. A second time does nothing."""
+        if not self._loop.is_closed():
+            self._end_with(self._time._end())
+
+    def _end_with(self, last: Coroutine[Any, Any, None]) -> None:
         try:
-            self._wait(ended(self._time, error))
+            self._wait(last)
         finally:
             self._loop.run_until_complete(_stop_the_rest())
             self._loop.close()

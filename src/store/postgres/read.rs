@@ -235,9 +235,21 @@ impl Session<'_> {
                 let (key, workflow) = (args.text(key), args.text(workflow));
                 conditions.push(format!("(s.key, s.workflow) > (${key}, ${workflow})"));
             }
+        } else if let Some(workflow) = workflow
+            && key.is_none()
+            && owner.is_none()
+            && status.is_none_or(|status| status == ScheduleStatus::Active)
+        {
+            // As a range, so that only the index of workflows has this order: the planner would walk all schedules by
+            // their ids in the hope to meet enough of this workflow.
+            order = "s.workflow, s.id";
+            let (workflow, after) = (args.text(workflow), args.text(page.after.as_deref().unwrap_or("")));
+            conditions
+                .push(format!("s.workflow <= ${workflow} AND (s.workflow, s.id) > (${workflow}, ${after})"));
         } else if let Some(after) = &page.after {
             conditions.push(format!("s.id > ${}", args.text(after)));
         }
+        let workflow = if order == "s.workflow, s.id" { &None } else { workflow };
         for (column, value) in [("workflow", workflow), ("key", key), ("owner", owner)] {
             if let Some(value) = value {
                 conditions.push(format!("s.{column} = ${}", args.text(value)));
@@ -249,8 +261,15 @@ impl Session<'_> {
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
-        let sql =
-            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY {order} LIMIT ${limit}");
+        let sql = if key.is_some() {
+            // Few have the same key: found first, then sorted.
+            format!(
+                "SELECT {SCHEDULE} FROM (SELECT * FROM @schedule s WHERE {conditions} OFFSET 0) s \
+                 ORDER BY {order} LIMIT ${limit}"
+            )
+        } else {
+            format!("SELECT {SCHEDULE} FROM @schedule s WHERE {conditions} ORDER BY {order} LIMIT ${limit}")
+        };
         each(&self.query(sql, args).await?, |columns| columns.schedule())
     }
 
@@ -333,21 +352,32 @@ impl Session<'_> {
         let is_rare = filter.schedule.is_none()
             && !filter.states.is_empty()
             && !filter.states.contains(&RunState::Succeeded);
+        let RunFilter { workflow, key, schedule, states, since } = filter;
         let mut args = Args::default();
         let project = args.text(project);
         let mut conditions = vec![format!("r.project = ${project}")];
+        // Before the columns that order the runs: a workflow, as a range, so that only the index of workflows has this
+        // order. The planner would walk the runs of all workflows in the hope to meet enough of this one.
+        let (mut lead, mut lead_value, mut lead_order) = ("", String::new(), "");
+        if let Some(workflow) = workflow {
+            let workflow = args.text(workflow);
+            if is_rare || schedule.is_some() {
+                conditions.push(format!("r.workflow = ${workflow}"));
+            } else {
+                (lead, lead_value, lead_order) =
+                    ("r.workflow, ", format!("${workflow}, "), "r.workflow DESC, ");
+                conditions.push(format!("r.workflow >= ${workflow} AND r.workflow <= ${workflow}"));
+            }
+        }
         if let Some(after) = &page.after {
             let after = args.text(after);
             conditions.push(format!(
-                "(r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
+                "({lead}r.created_at, r.id) < (SELECT {lead_value}p.created_at, p.id FROM @run p \
                  WHERE p.id = ${after} AND p.project = ${project})"
             ));
         }
-        let RunFilter { workflow, key, schedule, states, since } = filter;
-        for (column, value) in [("workflow", workflow), ("key", key)] {
-            if let Some(value) = value {
-                conditions.push(format!("r.{column} = ${}", args.text(value)));
-            }
+        if let Some(key) = key {
+            conditions.push(format!("r.key = ${}", args.text(key)));
         }
         if let Some(schedule) = schedule {
             conditions.push(format!("r.schedule_id = ${}", args.text(schedule.as_str())));
@@ -357,7 +387,8 @@ impl Session<'_> {
             conditions.push(format!("r.state = ANY(${states})"));
         }
         if let Some(since) = since {
-            conditions.push(format!("r.created_at >= ${}", args.int(since.as_micros())));
+            let since = args.int(since.as_micros());
+            conditions.push(format!("({lead}r.created_at) >= ({lead_value}${since})"));
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
@@ -373,8 +404,11 @@ impl Session<'_> {
                 parts.join(" UNION ALL ")
             )
         } else {
+            // A schedule has few runs: found first, then sorted.
+            let fence = if schedule.is_some() { "OFFSET 0" } else { "" };
             format!(
-                "SELECT {RUN} FROM @run r WHERE {conditions} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+                "SELECT {RUN} FROM (SELECT * FROM @run r WHERE {conditions} {fence}) r \
+                 ORDER BY {lead_order}r.created_at DESC, r.id DESC LIMIT ${limit}"
             )
         };
         each(&self.query(sql, args).await?, |columns| columns.run())

@@ -441,9 +441,9 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             let Some(last) = expected.last() else { break };
             page.after = Some(last.id.to_string());
         }
-        let word = world.word(&KEYS);
-        let length = world.dice.below(1 + word.chars().count() as u64) as usize;
-        filter.key_prefix = Some(word.chars().take(length).collect::<String>().into());
+        let key = world.word(&KEYS);
+        let length = world.dice.below(1 + key.chars().count() as u64) as usize;
+        filter.key_prefix = Some(key.chars().take(length).collect::<String>().into());
         filter.key = filter.key.filter(|_| world.dice.one_in(3));
         page.after = None;
         loop {

@@ -2,7 +2,8 @@
 
 use super::quick;
 use super::stage::{PROJECT, Stage, at, everything, new_schedule, text};
-use _polos::store::{Command, ScheduleFilter, SqliteStore, Store, StoreError};
+use _polos::model::{RunState, ScheduleStatus};
+use _polos::store::{Command, RunFilter, ScheduleFilter, SqliteStore, Store, StoreError};
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,30 @@ fn a_newer_schema_is_seen_in_the_log_too() {
     let Err(error) = open(&path) else { panic!("it was opened") };
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
     assert!(before == [fs::read(&path).unwrap(), fs::read(log_of(&path)).unwrap()]);
+}
+
+#[test]
+fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_on_it() {
+    let (_folder, path) = place();
+    database(&path, 3);
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch("DROP INDEX run_by_state; PRAGMA user_version = 1").unwrap();
+    let mut pause = old.prepare("UPDATE schedule SET status = 'paused' WHERE key = ?1").unwrap();
+    let insert = "INSERT INTO run (id, is_slot, state, token, attempt, available_at, created_at, origin, project, \
+        workflow, key, timezone) VALUES (?1, 0, 'queued', 0, 1, 0, 0, 'invoke', ?2, 'w', 'global', 'UTC')";
+    let mut insert = old.prepare(insert).unwrap();
+    insert.execute(("run_before", PROJECT)).unwrap();
+
+    let store = open(&path).unwrap();
+    let version: i64 = old.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+    assert_eq!(pause.execute(["00001"]).unwrap(), 1);
+    insert.execute(("run_after", PROJECT)).unwrap();
+    let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
+    let found = store.runs(PROJECT, &queued, &everything()).unwrap();
+    assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_before", "run_after"]);
+    let census = store.census(PROJECT, at(0), 10).unwrap();
+    assert_eq!(census.schedules[..2], [(ScheduleStatus::Active, 2), (ScheduleStatus::Paused, 1)]);
 }
 
 #[test]

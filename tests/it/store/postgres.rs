@@ -257,6 +257,24 @@ fn others_are_heard_of() {
 }
 
 #[test]
+fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_on_them() {
+    let url = Server::shared().new_schema();
+    let schema = url.rsplit_once("schema=").unwrap().1;
+    let old = open(&url);
+    let stage = Stage::on(&old);
+    stage.create(at(0), new_run("run_before"));
+    administer(&format!(
+        "DROP INDEX {schema}.run_by_state; UPDATE {schema}.version SET version = 1, oldest = 1"
+    ));
+    let new = open(&url);
+    stage.create(at(1), new_run("run_after"));
+    let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
+    let found = new.runs(PROJECT, &queued, &everything()).unwrap();
+    assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_after", "run_before"]);
+    assert_eq!(new.census(PROJECT, at(0), 10).unwrap().runs[1], (RunState::Queued, 2));
+}
+
+#[test]
 fn a_newer_schema_and_a_foreign_one_are_refused() {
     let url = Server::shared().new_schema();
     let schema = url.rsplit('=').next().unwrap();

@@ -205,21 +205,21 @@ fn what_comes_next_is_earliest_first_whatever_the_workflow(stage: &Stage<'_>) {
     assert!(stage.store.coming("other", at(40), 100).unwrap().is_empty());
 }
 
-/// What was counted, without what there is none of.
-fn census(
-    stage: &Stage<'_>,
-    due_before: i64,
-    count_to: usize,
-) -> (Vec<(ScheduleStatus, usize)>, Vec<(RunState, usize)>) {
-    let mut census = stage.store.census(PROJECT, at(due_before), count_to).unwrap();
+/// What was counted, as text, without what there is none of.
+fn census(stage: &Stage<'_>, due_before: i64, count_to: usize) -> (String, String) {
+    let census = stage.store.census(PROJECT, at(due_before), count_to).unwrap();
     assert_eq!((census.schedules.len(), census.runs.len()), (5, 4), "each is named");
-    census.schedules.retain(|(_, count)| *count > 0);
-    census.runs.retain(|(_, count)| *count > 0);
-    (census.schedules, census.runs)
+    let schedules = census.schedules.iter().filter(|(_, count)| *count > 0);
+    let runs = census.runs.iter().filter(|(_, count)| *count > 0);
+    let text = |what: String, count: &usize| format!("{count} {what}");
+    (
+        schedules.map(|(status, count)| text(format!("{status:?}"), count)).collect::<Vec<_>>().join(", "),
+        runs.map(|(state, count)| text(format!("{state:?}"), count)).collect::<Vec<_>>().join(", "),
+    )
 }
 
 fn the_census_counts_what_there_is(stage: &Stage<'_>) {
-    assert_eq!(census(stage, 0, 10), (Vec::new(), Vec::new()));
+    assert_eq!(census(stage, 0, 10), (String::new(), String::new()));
     let first = stage.put(at(0), new_schedule("a", Some(at(60))));
     stage.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("b", Some(at(60))) });
     for status in [ScheduleStatus::Paused, ScheduleStatus::Retired, ScheduleStatus::Broken] {
@@ -243,20 +243,8 @@ fn the_census_counts_what_there_is(stage: &Stage<'_>) {
     stage.create(at(200), NewRun { workflow: text("v"), ..new_run("run_6") });
     stage.create(at(200), NewRun { project: text("other"), ..new_run("run_7") });
     let (schedules, runs) = census(stage, 0, 10);
-    assert_eq!(
-        schedules,
-        [
-            (ScheduleStatus::Active, 2),
-            (ScheduleStatus::Paused, 1),
-            (ScheduleStatus::Retired, 1),
-            (ScheduleStatus::Finished, 1),
-            (ScheduleStatus::Broken, 1)
-        ]
-    );
-    assert_eq!(
-        runs,
-        [(RunState::Buffered, 1), (RunState::Queued, 2), (RunState::Running, 1), (RunState::Waiting, 1)]
-    );
+    assert_eq!(schedules, "2 Active, 1 Paused, 1 Retired, 1 Finished, 1 Broken");
+    assert_eq!(runs, "1 Buffered, 2 Queued, 1 Running, 1 Waiting");
 }
 
 fn the_census_counts_up_to_a_bound(stage: &Stage<'_>) {
@@ -266,8 +254,8 @@ fn the_census_counts_up_to_a_bound(stage: &Stage<'_>) {
         stage.create(at(60), new_run(&format!("run_{key}")));
     }
     let (schedules, runs) = census(stage, 0, 3);
-    assert_eq!(schedules, [(ScheduleStatus::Active, 3)]);
-    assert_eq!(runs, [(RunState::Queued, 3), (RunState::Running, 3)]);
+    assert_eq!(schedules, "3 Active");
+    assert_eq!(runs, "3 Queued, 3 Running");
     assert_eq!(stage.store.census(PROJECT, at(1_000), 3).unwrap().overdue, 3);
 }
 
