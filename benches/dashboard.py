@@ -6,6 +6,7 @@ Makes the database (some minutes), unless it is there already: ``python benches/
 from __future__ import annotations
 
 import asyncio
+import logging
 import statistics
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import httpx
 
 import polos
-from polos import PolosClient, Worker, runs, schedules, workflow
+from polos import PolosClient, Worker, WorkflowContext, runs, schedules, workflow
 
 SCHEDULES = 1_000_000
 RUNS = 100_000
@@ -31,7 +32,7 @@ async def digest() -> None: ...
 
 
 @workflow(id="job")
-async def job(number: int) -> dict[str, int]:
+async def job(ctx: WorkflowContext, number: int) -> dict[str, int]:
     if number % 1_000 == 0:
         raise ValueError(f"number {number} is one that fails")
     return {"number": number}
@@ -103,4 +104,5 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.ERROR)  # of the runs that fail on purpose
     asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "target/bench/dashboard")))
