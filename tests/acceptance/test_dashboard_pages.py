@@ -155,13 +155,14 @@ async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_st
     assert by_id.headers["location"] == f"/schedules/{eve}"
 
 
-async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene):
+@pytest.mark.parametrize("query", ["workflow=digest", "find=user-", "find=user-&status=active"])
+async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene, query: str):
     await schedules.create_many(
         scene.client,
         [{"workflow": "digest", "cron": "0 8 * * *", "key": f"user-{n}"} for n in range(120)],
     )
     seen: list[str] = []
-    path: str | None = "/schedules?workflow=digest"
+    path: str | None = f"/schedules?{query}"
     while path is not None:
         html = (await scene.browser.get(path)).text
         seen += re.findall(r'<span class="key">(user-\d+)</span>', html)
@@ -556,6 +557,7 @@ WRONG = [
     ("/schedules?status=lazy", 400, "expected one of active, paused, retired, finished, broken"),
     ("/schedules?after=nonsense", 400, "isn't an id that begins with `sch_`"),
     ("/schedules?find=" + "x" * 301, 400, "at most 300 characters"),
+    ("/schedules?find=a&after=sch_gone", 400, "start again from the first page"),
     ("/schedules?find=a%00b", 400, "control characters"),
     ("/runs?status=active", 400, "expected one of running, queued"),
     ("/runs?after=1", 400, "isn't an id that begins with `run_`"),
