@@ -1,6 +1,6 @@
-"""How long each page of the dashboard takes with a million schedules stored: ``docs/dashboard.md``.
+"""How long each page of the dashboard takes with a million schedules: ``docs/dashboard.md``.
 
-Makes the database (some minutes), unless it is there already: ``python benches/dashboard.py FOLDER``.
+``python benches/dashboard.py FOLDER`` makes the database (some minutes), unless it is there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import logging
 import statistics
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +53,9 @@ async def make(client: PolosClient) -> None:
         )
     async with Worker(client, workflows=[job]):
         for start in range(0, RUNS, CHUNK):
-            handles = await asyncio.gather(
-                *(job.invoke(client, start + number) for number in range(CHUNK))
-            )
-            for handle in handles[-1_000:]:
-                await handle.status()
-        while await runs.list(client, status=["queued", "running"], limit=1):
-            await asyncio.sleep(0.5)
+            numbers = range(start, start + CHUNK)
+            handles = await asyncio.gather(*(job.invoke(client, number) for number in numbers))
+            await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
 
 
 async def measure(app: Any, path: str) -> tuple[float, float, int]:
@@ -80,7 +75,6 @@ async def measure(app: Any, path: str) -> tuple[float, float, int]:
 
 
 async def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     async with PolosClient(folder / "polos.db") as client:
         if not await schedules.list(client, limit=1):
             await make(client)
@@ -108,4 +102,6 @@ async def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.ERROR)  # of the runs that fail on purpose
-    asyncio.run(main(Path(sys.argv[1] if len(sys.argv) > 1 else "target/bench/dashboard")))
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else "target/bench/dashboard")
+    place.mkdir(parents=True, exist_ok=True)
+    asyncio.run(main(place))
