@@ -265,6 +265,7 @@ class ActiveRun:
         "_slots",
         "_wakes_at",
         "attempt",
+        "awaited",
         "failure",
         "journal",
         "key",
@@ -320,6 +321,7 @@ class ActiveRun:
         self._reported = False
         self.outcome: str | None = None  # how this execution was reported to end
         self.failure: BaseException | None = None
+        self.awaited: list[str] = []  # runs for whose end it waits
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
 
@@ -327,42 +329,40 @@ class ActiveRun:
 
     async def execute(self) -> None:
         """Call the handler and report its end. Raises nothing."""
+        # Here and not a coroutine further in, which a GeneratorExit would reach without its text.
         with around_run(self):
-            await self._execute()
-
-    async def _execute(self) -> None:
-        try:
-            if self._is_left_out():
-                return
             try:
-                value = await self._call()
-                if self.stop_reason is None:
-                    self.check_same_code(None)
-                    text = None if value is None else encode(value, name="result").decode()
-                    self._report("succeeded", text)
+                if self._is_left_out():
                     return
-            except asyncio.CancelledError as cancelled:
-                if self.stop_reason is None:
-                    if not _cancelled_from_outside():
-                        self._report_failure(cancelled)
+                try:
+                    value = await self._call()
+                    if self.stop_reason is None:
+                        self.check_same_code(None)
+                        text = None if value is None else encode(value, name="result").decode()
+                        self._report("succeeded", text)
                         return
-                    # The loop is being shut down: somebody else goes on.
-                    self.stop_reason = "released"
-            except (CodeChangedError, SerializationError) as error:
-                # Neither gets better by trying again.
-                if self.stop_reason is None:
-                    self._report_failure(error, final=True)
-                    return
-            except BaseException as error:
-                if self.stop_reason is None:
-                    if not self._executor.client._is_closed:
-                        self._report_failure(error)
+                except asyncio.CancelledError as cancelled:
+                    if self.stop_reason is None:
+                        if not _cancelled_from_outside():
+                            self._report_failure(cancelled)
+                            return
+                        # The loop is being shut down: somebody else goes on.
+                        self.stop_reason = "released"
+                except (CodeChangedError, SerializationError) as error:
+                    # Neither gets better by trying again.
+                    if self.stop_reason is None:
+                        self._report_failure(error, final=True)
                         return
-                    # Closed under the handler, which can't know why its step was refused.
-                    self.stop_reason = "released"
-            self._report_stop()
-        finally:
-            self._executor.ended(self)
+                except BaseException as error:
+                    if self.stop_reason is None:
+                        if not self._executor.client._is_closed:
+                            self._report_failure(error)
+                            return
+                        # Closed under the handler, which can't know why its step was refused.
+                        self.stop_reason = "released"
+                self._report_stop()
+            finally:
+                self._executor.ended(self)
 
     def _is_left_out(self) -> bool:
         """Whether the application's calendar excludes the slot; if so, that is reported."""
@@ -664,14 +664,18 @@ class ActiveRun:
         raise HandlerParked
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While this is open, the run waits for the clock or for another run."""
+    def waiting(self, run_id: str | None = None) -> Iterator[None]:
+        """While this is open, the run waits for the clock, or for the end of run ``run_id``."""
         self._sleeping += 1
+        if run_id is not None:
+            self.awaited.append(run_id)
         self._executor.note_change()
         try:
             yield
         finally:
             self._sleeping -= 1
+            if run_id is not None:
+                self.awaited.remove(run_id)
 
     def waits_for_time(self) -> bool:
         """Whether it sleeps, and does nothing beside that."""
@@ -713,7 +717,7 @@ class ActiveRun:
             if ended["status"] not in ("succeeded", "failed", "cancelled"):
                 self.park(None)
             return ended
-        with self.waiting():
+        with self.waiting(child):
             ended = await client._ask("await_run", id=child)
         return ended
 

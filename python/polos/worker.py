@@ -369,7 +369,7 @@ def lifespan(
     **options: Unpack[WorkerOptions],
 ) -> Callable[[AppT], AbstractAsyncContextManager[StateT]]: ...
 def lifespan(
-    client: PolosClient, own: Callable[[Any], Any] | None = None, **options: Any
+    client: PolosClient, own: Any = None, **options: Any
 ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
     """A worker for the lifetime of a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
 

@@ -79,6 +79,29 @@ async def test_a_handler_may_wait_for_a_run_that_takes_its_time() -> None:
         assert t.now == datetime(2026, 1, 3, 0, 30, tzinfo=timezone.utc)
 
 
+async def test_time_does_not_run_ahead_of_an_answer_that_is_on_its_way() -> None:
+    """The end of a child comes from another thread; what is due next must not come before it."""
+    ended = []
+
+    @workflow
+    async def child(ctx: WorkflowContext, hours: int) -> None:
+        await ctx.step.sleep("some hours", timedelta(hours=hours))
+
+    @workflow
+    async def parent(ctx: WorkflowContext) -> None:
+        for number in range(100):
+            await ctx.step.gather(ctx.step.invoke(child, 1, name=f"child-{number}"))
+            ended.append(t.now)
+
+    @workflow(schedule={"every": timedelta(minutes=1)})
+    async def minutely() -> None: ...
+
+    async with polos.testing.clock("2026-01-01T00:00Z") as t:
+        await parent.run(t.client)
+    assert [f"{now:%d %H:%M}" for now in ended[:2]] == ["01 01:00", "01 02:00"]
+    assert ended[-1] - ended[0] == timedelta(hours=99)
+
+
 async def test_several_results_are_awaited_at_once() -> None:
     @workflow
     async def patient(ctx: WorkflowContext, hours: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -116,4 +118,17 @@ async def working(client: PolosClient) -> None:
     polos.lifespan(client, lease=20)
     Worker(client, concurency=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: misspelt
     polos.run(client, concurency=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: misspelt
-    polos.lifespan(client, lease="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no text
+    polos.lifespan(client, lease="20")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]  # error: no text
+
+
+@asynccontextmanager
+async def own(app: Order) -> AsyncGenerator[dict[str, int], None]:
+    yield {}
+
+
+def web_application(client: PolosClient) -> None:
+    assert_type(
+        polos.lifespan(client, own, concurrency=2),
+        Callable[[Order], AbstractAsyncContextManager[dict[str, int]]],
+    )
+    polos.lifespan(client, 5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]  # error: no lifespan

@@ -76,7 +76,7 @@ class VirtualClient(PolosClient):
     async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
         active = current_run()
         if active is not None and not is_blocking():
-            with _waiting(active):
+            with _waiting(active, id):
                 return await super()._ended_run(id, seconds)
         if active is not None or self.passing is None:
             return await super()._ended_run(id, seconds)
@@ -86,13 +86,13 @@ class VirtualClient(PolosClient):
 
 
 @contextmanager
-def _waiting(active: ActiveRun) -> Iterator[None]:
+def _waiting(active: ActiveRun, id: str) -> Iterator[None]:
     """While a handler, or a step's function, waits for another run."""
     is_in_step = _current_step.get() is not None
     if is_in_step:
         active.executing(-1)
     try:
-        with active.waiting() if active.stop_reason is None else nullcontext():
+        with active.waiting(id) if active.stop_reason is None else nullcontext():
             yield
     finally:
         if is_in_step:

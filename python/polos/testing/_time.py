@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -44,6 +45,8 @@ _NEVER_US = micros_of(timedelta(days=36_000))
 
 # An outage of more than this makes what came due in it late. (The engine's own `AWAY_MIN`.)
 _UNWATCHED_US = micros_of(timedelta(seconds=1.001))
+
+_ENDED = ("succeeded", "failed", "cancelled")
 
 _PAGE = 1_000
 
@@ -392,13 +395,13 @@ class VirtualTime:
             while True:
                 due = await self._settle()
                 run = cast("dict[str, Any]", await self._client._ask("get_run", id=id))
-                if run["status"] in ("succeeded", "failed", "cancelled"):
+                if run["status"] in _ENDED:
                     return run
                 if last is not None and (due is None or due > last):
                     core.advance_to(last)
                     await self._settle()
                     run = cast("dict[str, Any]", await self._client._ask("get_run", id=id))
-                    return run if run["status"] in ("succeeded", "failed", "cancelled") else None
+                    return run if run["status"] in _ENDED else None
                 self._check_goes_on(run, due, loop.time() - begun)
                 assert due is not None
                 core.advance_to(due)
@@ -564,7 +567,10 @@ class VirtualTime:
             due = now + within if wall is None else min(wall, now + within)
             has_news = executor.bridge.drain()
             if due > now and not has_news and not self._busy(executor):
-                return due
+                if not self._is_anybody_told(executor):
+                    return due
+                # The answer comes from another thread, and belongs to this instant.
+                await asyncio.sleep(_LOOK / 5)
 
     def _busy(self, executor: Executor) -> list[ActiveRun]:
         """Runs under way that wait for something other than time, and may well go on."""
@@ -574,6 +580,16 @@ class VirtualTime:
             for active in executor.active.values()
             if not active.waits_for_time() and active not in self._hanging and active not in held_up
         ]
+
+    def _is_anybody_told(self, executor: Executor) -> bool:
+        """Whether a handler waits for the end of a run that has ended."""
+        awaited = {id for active in executor.active.values() for id in active.awaited}
+        core = self._client._opened()
+        for id in awaited:
+            run = json.loads(core.call(json.dumps({"get_run": {"id": id}})) or "null")
+            if run["status"] in _ENDED:
+                return True
+        return False
 
     async def _rest(self, executor: Executor) -> None:
         """Wait until every handler under way waits for time, or seems to hang."""
