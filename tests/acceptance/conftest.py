@@ -1,4 +1,4 @@
-"""The `polos` command, called in this process as it is typed; a notebook; a web server."""
+"""The `polos` command, called here as it is typed; a notebook; a web server; visitors."""
 
 from __future__ import annotations
 
