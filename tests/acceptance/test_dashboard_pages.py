@@ -292,6 +292,32 @@ async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, 
     assert "No worker is signed in" in words_of((await browser.get("/workers")).text)
 
 
+async def test_a_worker_that_was_killed_is_said_to_be_dead(
+    client: PolosClient, start: Any, visit: Any
+):
+    program = start(
+        """
+        import asyncio, polos
+
+        @polos.workflow(id="job")
+        async def job(): ...
+
+        async def main():
+            async with polos.PolosClient() as client, polos.Worker(client, app="victim"):
+                print("at work", flush=True)
+                await asyncio.Event().wait()
+
+        asyncio.run(main())
+        """
+    )
+    program.hears("at work")
+    program.kill()
+    browser = await visit(polos.ui(client))
+    assert "victim" in (page := words_of((await browser.get("/workers")).text))
+    assert "Its process has died" in page
+    assert "has died" in words_of((await browser.get("/")).text)
+
+
 async def test_head_is_answered_like_get_without_a_body(scene: Scene):
     answer = await scene.browser.head("/schedules")
     assert answer.status_code == 200

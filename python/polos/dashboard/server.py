@@ -84,6 +84,7 @@ async def serve(
         uvicorn.Config(
             dashboard,
             lifespan="off",
+            log_config=None,  # logging is set up by whoever runs the program
             log_level="warning",
             access_log=False,  # it would hold the token
             ws="none",
