@@ -8,6 +8,8 @@ mod command;
 mod error;
 mod history;
 mod memory;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod moving;
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "only databases spell most of them")
@@ -23,6 +25,10 @@ mod sqlite;
 pub use command::{Answer, Command, Patch, Rejection};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use moving::{
+    MoveError, MoveOptions, MoveProgress, MovedProject, MovedTable, abandon_move, move_projects,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::{Listener, PostgresOptions, PostgresStore};
 pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};

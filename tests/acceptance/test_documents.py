@@ -88,6 +88,9 @@ class WebApplication:
 
     get = put
 
+    def mount(self, path: str, app: Any) -> None:
+        self.mounted = (path, app)
+
 
 @pytest.fixture(autouse=True)
 def _web_framework(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@
 mod bounds;
 mod conformance;
 mod model;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod moving;
 #[cfg(feature = "sqlite")]
 mod opening;
 #[cfg(feature = "sqlite")]

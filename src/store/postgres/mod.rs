@@ -5,6 +5,8 @@
 //! built so, and what it costs: `docs/decisions/0008-postgresql.md`.
 
 mod address;
+#[cfg(feature = "sqlite")]
+mod arrival;
 mod batch;
 mod claim;
 mod counters;
@@ -31,6 +33,8 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use address::Address;
+#[cfg(feature = "sqlite")]
+pub(super) use arrival::Arrival;
 use counters::{COUNTERS, Counters};
 use ear::Ear;
 pub use ear::Listener;

@@ -4,6 +4,8 @@
 //! a commit. Why it is built so, and what it costs: `docs/decisions/0003-sqlite.md`.
 
 mod batch;
+#[cfg(feature = "postgres")]
+mod departure;
 mod endings;
 mod failure;
 mod file;
@@ -28,6 +30,10 @@ use crate::calendar::Timestamp;
 use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
+#[cfg(feature = "postgres")]
+pub(super) use departure::Departure;
+#[cfg(feature = "postgres")]
+use file::DatabaseFile;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;

@@ -33,11 +33,11 @@ impl Dice {
 }
 
 /// Words for everything, some of them nasty.
-const PROJECTS: [&str; 2] = ["default", "other"];
+pub const PROJECTS: [&str; 2] = ["default", "other"];
 const WORKFLOWS: [&str; 4] = ["w", "v", "'; DROP TABLE run; --", "nul\0\u{202e}💥"];
 const KEYS: [&str; 3] = ["global", "user%_1", "\""];
 const APPS: [&str; 2] = ["app.py", "web"];
-const WORKERS: [&str; 3] = ["wkr_a", "wkr_b", "wkr_c"];
+pub const WORKERS: [&str; 3] = ["wkr_a", "wkr_b", "wkr_c"];
 const SPECS: [&str; 4] = [
     r#"{"cron":"* * * * *","timezone":"Europe/Berlin"}"#,
     r#"{"cron":"* * * * *","overlap":"skip"}"#,
