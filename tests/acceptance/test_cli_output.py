@@ -197,3 +197,28 @@ def test_ctrl_c_ends_a_command_also_while_the_database_is_waited_for() -> None:
             assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", ["version", "--help", "schedules list", "doctor"])
+def test_a_full_disk_behind_stdout_is_said_in_one_line(arguments: str) -> None:
+    done = with_shell(f"{arguments} > /dev/full")
+    assert (done.returncode, done.stderr) == (1, "polos: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_closed_streams_are_no_trouble(closed: str) -> None:
+    for arguments in ("version", "schedules list", "top"):
+        done = with_shell(f"{arguments} {closed}")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def with_shell(typed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m polos {typed}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PYTHON)},
+        timeout=60,
+    )

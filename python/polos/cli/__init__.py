@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from polos._describe import printable, shown
-from polos.cli._say import NOT_FOUND, TYPED_WRONG, close_pipe, fail, finish, prepare
+from polos.cli._say import NOT_FOUND, TYPED_WRONG, abandon, close_pipe, fail, finish, prepare
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, PolosError
 
 __all__ = ["main"]
@@ -27,6 +27,9 @@ def main() -> NoReturn:
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         close_pipe()
+    except OSError as error:  # of a full disk behind stdout, for example
+        abandon()
+        fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     sys.exit(code)
 
 

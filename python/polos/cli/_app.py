@@ -7,6 +7,7 @@ import signal
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from polos.cli import _runs, _schedule_edits
 from polos.cli._completion import completion
@@ -22,8 +23,18 @@ from polos.cli._version import version
 
 __all__ = ["app", "call"]
 
+
+class _MostUsedFirst(TyperGroup):
+    """Lists what is used most first; typer would list groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        first = ["run", "dev", "ui", "schedules", "runs", "top", "doctor", "explain"]
+        return first + [name for name in super().list_commands(ctx) if name not in first]
+
+
 app = typer.Typer(
     name="polos",
+    cls=_MostUsedFirst,
     help="The scheduler that you import: durable cron for asyncio applications.",
     no_args_is_help=True,
     add_completion=False,

@@ -17,7 +17,7 @@ from polos.cli._say import fail
 
 __all__ = ["dev", "ui"]
 
-PORT = 6765  # that of the dashboard, whose import is slow
+PORT = 4747  # that of the dashboard, whose import is slow
 
 Port = Annotated[
     int, typer.Option("--port", metavar="N", min=0, max=65_535, help="Where the dashboard is.")

@@ -90,7 +90,7 @@ __pycache__/
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Where; made if it isn't there.")
+        Path, typer.Argument(metavar="FOLDER", help="Where; made if it isn't there.")
     ] = Path("."),
 ) -> None:
     """Write a small project that works.

@@ -37,7 +37,7 @@ Name = Annotated[
     ),
 ]
 Names = Annotated[
-    list[str], typer.Argument(metavar="RUN...", help="Ids, workflows...; - reads them from stdin.")
+    list[str], typer.Argument(metavar="RUN", help="Ids, workflows...; - reads them from stdin.")
 ]
 WorkflowFilter = Annotated[
     str | None, typer.Option("--workflow", "-w", metavar="ID", help="Of this workflow only.")
@@ -327,7 +327,7 @@ def watch(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN]",
+            metavar="RUN",
             help="An id; or a schedule or workflow, for the newest run of it. Without it, all "
             "runs as they come.",
         ),

@@ -17,6 +17,7 @@ __all__ = [
     "HAPPENED",
     "NOT_FOUND",
     "TYPED_WRONG",
+    "abandon",
     "close_pipe",
     "fail",
     "finish",
@@ -54,7 +55,12 @@ _STYLES = {
 
 
 def prepare() -> None:
-    """Have text that the terminal's encoding doesn't know escaped, rather than end the command."""
+    """Have text that the terminal's encoding doesn't know escaped, rather than end the command;
+    and nothing written where a stream is closed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
@@ -97,10 +103,14 @@ def finish() -> None:
 
 def close_pipe() -> NoReturn:
     """End, quietly, because nobody reads stdout any more."""
-    # Python flushes stdout once more when it ends, and would complain about it.
+    abandon()
+    sys.exit(_PIPE_CLOSED)
+
+
+def abandon() -> None:
+    """Give stdout up. Python flushes it once more when it ends, and would complain about it."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(_PIPE_CLOSED)
 
 
 def plain(text: str) -> str:

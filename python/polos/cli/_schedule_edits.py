@@ -42,7 +42,7 @@ __all__ = ["app"]
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="SCHEDULE...", help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin."
+        metavar="SCHEDULE", help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin."
     ),
 ]
 
@@ -315,7 +315,7 @@ def delete(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SCHEDULE]...",
+            metavar="SCHEDULE",
             help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin.",
         ),
     ] = None,

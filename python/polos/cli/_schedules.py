@@ -215,7 +215,7 @@ def next_(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SCHEDULE]", help="An id, a workflow, or WORKFLOW/KEY; without it, of all."
+            metavar="SCHEDULE", help="An id, a workflow, or WORKFLOW/KEY; without it, of all."
         ),
     ] = None,
     count: Annotated[
