@@ -21,8 +21,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-pooler torture bench lint lint-rustfmt lint-clippy lint-clippy-core \
-	lint-ruff lint-format lint-types lint-stubs fmt build install clean tools venv
+.PHONY: help demo test test-rust test-python test-pooler torture bench docs lint lint-rustfmt lint-clippy lint-clippy-core \
+	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
+	@echo 'make docs    the site, in target/site'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'
@@ -71,9 +72,14 @@ torture: install
 bench: venv
 	@$(BIN)/python benches/run.py $(ROW) $(if $(ROUNDS),--rounds $(ROUNDS)) $(BENCH)
 
+# Strictly: a link or a reference that leads nowhere is an error.
+docs: install
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'target/site/index.html'
+
 lint: install
 	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \
-		lint-ruff lint-format lint-types lint-stubs
+		lint-ruff lint-format lint-types lint-pyright lint-stubs
 
 lint-rustfmt: install
 	@scripts/check-tools rustfmt
@@ -95,6 +101,9 @@ lint-format: install
 
 lint-types: install
 	$(BIN)/mypy --strict
+
+lint-pyright: install
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 lint-stubs: install
 	$(BIN)/python -m mypy.stubtest polos._polos

@@ -31,6 +31,11 @@ PYTHON = ROOT / "python"
 PATIENCE = 30.0
 
 
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    # Under nohup: this goes on, and what it starts heeds SIGHUP; ignoring is inherited.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--store",

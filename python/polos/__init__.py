@@ -9,6 +9,7 @@ from polos import runs, schedules, workers
 from polos._backoff import Backoff
 from polos._overview import overview
 from polos._polos import __version__
+from polos._ui import ui
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
@@ -22,6 +23,7 @@ from polos.exceptions import (
     InvalidStateError,
     InvalidTimezoneError,
     LeaseLostError,
+    MissingExtraError,
     PayloadTooLargeError,
     PolosError,
     RecordedError,
@@ -65,6 +67,7 @@ __all__ = [
     "LeaseLostError",
     "LedgerEntry",
     "MissedSlots",
+    "MissingExtraError",
     "Overview",
     "PayloadTooLargeError",
     "PolosClient",
@@ -104,6 +107,7 @@ __all__ = [
     "run",
     "runs",
     "schedules",
+    "ui",
     "workers",
     "workflow",
 ]

@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
@@ -18,6 +20,7 @@ from polos._codec import decode, encode
 from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
 from polos._logging import quiet_logger
+from polos._observe import around_run
 from polos._polos import spec_slots
 from polos._threads import ThreadPool
 from polos._time import from_micros, micros_of
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
     from polos.runs import RunHandle
     from polos.workflow import Workflow
 
-__all__ = ["ActiveRun", "Executor"]
+__all__ = ["ActiveRun", "Executor", "current_run"]
 
 _log = quiet_logger("polos.worker")
 
@@ -65,6 +68,14 @@ _CONFIRM_AGAIN_US = 500_000
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
+
+
+_current_run: ContextVar[ActiveRun | None] = ContextVar("polos_run", default=None)
+
+
+def current_run() -> ActiveRun | None:
+    """The run whose handler, or what it has started, is being executed here."""
+    return _current_run.get()
 
 
 class Executor:
@@ -97,6 +108,9 @@ class Executor:
         self.change_count = 0
         # How often the clock or the core has stirred a handler.
         self.nudge_count = 0
+        # Called before a handler (step `None`) or a step's function; what it raises counts as
+        # theirs.
+        self.before_call: Callable[[ActiveRun, str | None], None] | None = None
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
@@ -251,10 +265,13 @@ class ActiveRun:
         "_slots",
         "_wakes_at",
         "attempt",
+        "awaited",
+        "failure",
         "journal",
         "key",
         "loop",
         "origin",
+        "outcome",
         "run_id",
         "schedule_id",
         "stop_reason",
@@ -302,6 +319,9 @@ class ActiveRun:
         self._sleeping = 0
         self._wakes_at: int | None = None
         self._reported = False
+        self.outcome: str | None = None  # how this execution was reported to end
+        self.failure: BaseException | None = None
+        self.awaited: list[str] = []  # runs for whose end it waits
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
 
@@ -309,38 +329,40 @@ class ActiveRun:
 
     async def execute(self) -> None:
         """Call the handler and report its end. Raises nothing."""
-        try:
-            if self._is_left_out():
-                return
+        # Here and not a coroutine further in, which a GeneratorExit would reach without its text.
+        with around_run(self):
             try:
-                value = await self._call()
-                if self.stop_reason is None:
-                    self.check_same_code(None)
-                    text = None if value is None else encode(value, name="result").decode()
-                    self._report("succeeded", text)
+                if self._is_left_out():
                     return
-            except asyncio.CancelledError as cancelled:
-                if self.stop_reason is None:
-                    if not _cancelled_from_outside():
-                        self._report_failure(cancelled)
+                try:
+                    value = await self._call()
+                    if self.stop_reason is None:
+                        self.check_same_code(None)
+                        text = None if value is None else encode(value, name="result").decode()
+                        self._report("succeeded", text)
                         return
-                    # The loop is being shut down: somebody else goes on.
-                    self.stop_reason = "released"
-            except (CodeChangedError, SerializationError) as error:
-                # Neither gets better by trying again.
-                if self.stop_reason is None:
-                    self._report_failure(error, final=True)
-                    return
-            except BaseException as error:
-                if self.stop_reason is None:
-                    if not self._executor.client._is_closed:
-                        self._report_failure(error)
+                except asyncio.CancelledError as cancelled:
+                    if self.stop_reason is None:
+                        if not _cancelled_from_outside():
+                            self._report_failure(cancelled)
+                            return
+                        # The loop is being shut down: somebody else goes on.
+                        self.stop_reason = "released"
+                except (CodeChangedError, SerializationError) as error:
+                    # Neither gets better by trying again.
+                    if self.stop_reason is None:
+                        self._report_failure(error, final=True)
                         return
-                    # Closed under the handler, which can't know why its step was refused.
-                    self.stop_reason = "released"
-            self._report_stop()
-        finally:
-            self._executor.ended(self)
+                except BaseException as error:
+                    if self.stop_reason is None:
+                        if not self._executor.client._is_closed:
+                            self._report_failure(error)
+                            return
+                        # Closed under the handler, which can't know why its step was refused.
+                        self.stop_reason = "released"
+                self._report_stop()
+            finally:
+                self._executor.ended(self)
 
     def _is_left_out(self) -> bool:
         """Whether the application's calendar excludes the slot; if so, that is reported."""
@@ -387,6 +409,8 @@ class ActiveRun:
 
     async def _call(self) -> Any:
         workflow = self.workflow
+        _current_run.set(self)  # of this task, and of what it starts
+        self.about_to_call(None)
         payload = self.payload() if workflow.arity == 2 else None
         if workflow.is_async:
             arity = workflow.arity
@@ -464,6 +488,7 @@ class ActiveRun:
     def _report_failure(self, error: BaseException, *, final: bool = False) -> None:
         if self._reported:
             return
+        self.failure = error
         if not issubclass(type(error), asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
@@ -497,6 +522,7 @@ class ActiveRun:
         if self._reported:
             return
         self._reported = True
+        self.outcome = kind
         core = self._executor.core
         assert core is not None
         core.end_run(
@@ -548,6 +574,18 @@ class ActiveRun:
                 f"not recorded in a step. Nothing was repeated; start the work anew, or bring the "
                 f"old code back and retry the run"
             )
+
+    @property
+    def slot(self) -> tuple[int, str] | None:
+        """The slot that it runs for, and the name of the schedule's zone."""
+        slot, _, _, timezone = self._slots
+        return None if slot is None else (slot, timezone)
+
+    def about_to_call(self, step: str | None) -> None:
+        """A step's function is called next, or (``None``) the handler."""
+        before = self._executor.before_call
+        if before is not None:
+            before(self, step)
 
     def executing(self, change: int) -> None:
         """A step begins (1) or ends (-1) to execute its function."""
@@ -612,12 +650,8 @@ class ActiveRun:
         timer = self._executor.timer(instant_us - self.now())
         if timer.done():
             return
-        self._sleeping += 1
-        self._executor.note_change()
-        try:
+        with self.waiting():
             await timer
-        finally:
-            self._sleeping -= 1
 
     def can_park(self) -> bool:
         """Whether nothing of the run goes on beside what its own task waits for."""
@@ -628,6 +662,20 @@ class ActiveRun:
         self._wakes_at = wakes_at
         self.stop_reason = "parked"
         raise HandlerParked
+
+    @contextmanager
+    def waiting(self, run_id: str | None = None) -> Iterator[None]:
+        """While this is open, the run waits for the clock, or for the end of run ``run_id``."""
+        self._sleeping += 1
+        if run_id is not None:
+            self.awaited.append(run_id)
+        self._executor.note_change()
+        try:
+            yield
+        finally:
+            self._sleeping -= 1
+            if run_id is not None:
+                self.awaited.remove(run_id)
 
     def waits_for_time(self) -> bool:
         """Whether it sleeps, and does nothing beside that."""
@@ -669,12 +717,8 @@ class ActiveRun:
             if ended["status"] not in ("succeeded", "failed", "cancelled"):
                 self.park(None)
             return ended
-        self._sleeping += 1
-        self._executor.note_change()
-        try:
+        with self.waiting(child):
             ended = await client._ask("await_run", id=child)
-        finally:
-            self._sleeping -= 1
         return ended
 
     # -- for the context ----------------------------------------------------------------------

@@ -9,7 +9,6 @@ import os
 import threading
 import time
 import weakref
-from datetime import datetime
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +20,6 @@ from polos._bridge import ask
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._polos import Core
-from polos._time import to_micros
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
 __all__ = ["PolosClient", "checked_client"]
@@ -90,13 +88,6 @@ class PolosClient:
         self._is_closed = False
         _open_clients.add(self)
 
-    @classmethod
-    def _in_memory(cls, start: datetime, *, project_id: str = "default") -> Self:
-        """A client of a database in memory, whose clock is turned by hand."""
-        client = cls(":virtual:", project_id=project_id)
-        client._options = {"project": project_id, "start": to_micros(start)}
-        return client
-
     def __repr__(self) -> str:
         return f"PolosClient({self.database!r}, project_id={self.project_id!r})"
 
@@ -145,6 +136,22 @@ class PolosClient:
                 await asyncio.get_running_loop().run_in_executor(None, self._opened)
         finally:
             self._users.discard(user)
+
+    async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
+        """The run when it has ended; ``None`` when ``seconds`` pass first."""
+        ended: dict[str, Any]
+        if is_blocking():
+            limit = None if seconds is None else max(0, int(seconds * 1_000_000))
+            answer = self._call(json.dumps({"await_run": {"id": id}}), limit)
+            if answer is None:
+                return None
+            ended = json.loads(answer)
+            return ended
+        try:
+            ended = await asyncio.wait_for(self._ask("await_run", id=id), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return None
+        return ended
 
     def _before_fork(self) -> None:
         """Close the database, so that the child inherits nothing of SQLite; it is opened anew when

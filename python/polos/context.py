@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapp
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from polos._backoff import Backoff, duration
 from polos._codec import decode, encode
@@ -19,6 +19,7 @@ from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record, error_record
 from polos._handlers import result_hint_of
+from polos._observe import around_step
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
     DuplicateStepError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]
 
 R = TypeVar("R")
+P = ParamSpec("P")
 PayloadT = TypeVar("PayloadT")
 
 _log = logging.getLogger("polos.run")
@@ -151,6 +153,10 @@ class StepJournal:
         )
         self._used: set[str] = set()
 
+    def is_empty(self) -> bool:
+        """Whether nothing was recorded by earlier executions."""
+        return not self._recorded
+
     def take(self, name: str) -> Recorded | None:
         """The record of ``name``; using a name twice in one execution is an error."""
         if name in self._used:
@@ -210,33 +216,68 @@ class Steps:
     def __init__(self, active: ActiveRun) -> None:
         self._run = active
 
+    # What type checkers are told, and why arguments beside options aren't checked:
+    # docs/decisions/0010-types.md.
     @overload
     async def run(
+        self,
+        name: str,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+    @overload
+    async def run(  # type: ignore[overload-cannot-match]
         self,
         name: str,
         fn: Callable[..., Coroutine[Any, Any, R]],
         /,
         *args: Any,
-        retries: int = 0,
+        retries: int,
         backoff: float | timedelta | Backoff | None = None,
         timeout: float | timedelta | None = None,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         **kwargs: Any,
     ) -> R: ...
     @overload
+    async def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        timeout: float | timedelta | None,
+        **kwargs: Any,
+    ) -> R: ...
+    @overload
     async def run(
+        self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def run(  # type: ignore[overload-cannot-match]
         self,
         name: str,
         fn: Callable[..., R],
         /,
         *args: Any,
-        retries: int = 0,
+        retries: int,
         backoff: float | timedelta | Backoff | None = None,
         timeout: float | timedelta | None = None,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         **kwargs: Any,
     ) -> R: ...
-    async def run(
+    @overload
+    async def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        timeout: float | timedelta | None,
+        **kwargs: Any,
+    ) -> R: ...
+    async def run(  # type: ignore[misc]
         self,
         name: str,
         fn: Callable[..., Any],
@@ -293,7 +334,8 @@ class Steps:
             started_at = active.now()
             error: BaseException
             try:
-                value = await self._execute(name, fn, args, kwargs, limit)
+                with around_step(active, name, attempt):
+                    value = await self._execute(name, fn, args, kwargs, limit)
             except asyncio.CancelledError as cancelled:
                 if active.is_stopping():
                     raise
@@ -338,13 +380,21 @@ class Steps:
         """Sleep durably until an aware ``datetime``; at once over if it has passed."""
         await self._sleep(name, aware(f"step `{name}`", until))
 
+    @overload
     async def invoke(
-        self,
-        workflow: Workflow[PayloadT, R] | str,
-        payload: PayloadT | None = None,
-        *,
-        name: str | None = None,
-    ) -> R:
+        self, workflow: Workflow[None, R], payload: None = None, *, name: str | None = None
+    ) -> R: ...
+    @overload
+    async def invoke(
+        self, workflow: Workflow[PayloadT, R], payload: PayloadT, *, name: str | None = None
+    ) -> R: ...
+    @overload
+    async def invoke(
+        self, workflow: str, payload: Any = None, *, name: str | None = None
+    ) -> Any: ...
+    async def invoke(
+        self, workflow: Workflow[Any, Any] | str, payload: Any = None, *, name: str | None = None
+    ) -> Any:
         """Run another workflow as a child of this run, and wait for its result durably.
 
         The child is a run of its own: on any worker, with its own steps and retries. While it
@@ -365,8 +415,7 @@ class Steps:
         child: str | None = None
         if record is not None:
             if record.state == "done":
-                value: R = decode(record.result or "null", result_type)
-                return value
+                return decode(record.result or "null", result_type)
             if record.state == "failed" and record.run_attempt == active.attempt:
                 raise _recorded_failure(name, record)
             if record.state == "sleeping" and record.result is not None:
@@ -383,8 +432,7 @@ class Steps:
         if ended["status"] == "succeeded":
             text = ended["result"] or "null"
             await active.record(name, "done", 1, started_at, result=text)
-            result: R = decode(text, result_type)
-            return result
+            return decode(text, result_type)
         error = ended["error"]
         if ended["status"] == "cancelled":
             error = error_record(RunCancelledError(f"run `{child}` was cancelled", run_id=child))
@@ -436,6 +484,7 @@ class Steps:
         token = _current_step.set(name)
         self._run.executing(1)
         try:
+            self._run.about_to_call(name)
             if limit is not None:
                 return await self._run.within(limit, self._call(fn, args, kwargs), f"step `{name}`")
             return await self._call(fn, args, kwargs)
@@ -504,7 +553,64 @@ class SyncSteps:
     def _wait(self, coroutine: Coroutine[Any, Any, R]) -> R:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    def run(self, name: str, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+    @overload
+    def run(
+        self,
+        name: str,
+        fn: Callable[P, Coroutine[Any, Any, R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+    @overload
+    def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        retries: int,
+        backoff: float | timedelta | Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        **kwargs: Any,
+    ) -> R: ...
+    @overload
+    def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., Coroutine[Any, Any, R]],
+        /,
+        *args: Any,
+        timeout: float | timedelta | None,
+        **kwargs: Any,
+    ) -> R: ...
+    @overload
+    def run(self, name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        retries: int,
+        backoff: float | timedelta | Backoff | None = None,
+        timeout: float | timedelta | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        **kwargs: Any,
+    ) -> R: ...
+    @overload
+    def run(  # type: ignore[overload-cannot-match]
+        self,
+        name: str,
+        fn: Callable[..., R],
+        /,
+        *args: Any,
+        timeout: float | timedelta | None,
+        **kwargs: Any,
+    ) -> R: ...
+    def run(self, name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """See :meth:`Steps.run`."""
         return self._wait(self._steps.run(name, fn, *args, **kwargs))
 
@@ -516,9 +622,21 @@ class SyncSteps:
         """See :meth:`Steps.sleep_until`."""
         self._wait(self._steps.sleep_until(name, until))
 
-    def invoke(self, workflow: Workflow[PayloadT, R] | str, payload: Any = None, **how: Any) -> R:
+    @overload
+    def invoke(
+        self, workflow: Workflow[None, R], payload: None = None, *, name: str | None = None
+    ) -> R: ...
+    @overload
+    def invoke(
+        self, workflow: Workflow[PayloadT, R], payload: PayloadT, *, name: str | None = None
+    ) -> R: ...
+    @overload
+    def invoke(self, workflow: str, payload: Any = None, *, name: str | None = None) -> Any: ...
+    def invoke(
+        self, workflow: Workflow[Any, Any] | str, payload: Any = None, *, name: str | None = None
+    ) -> Any:
         """See :meth:`Steps.invoke`."""
-        return self._wait(self._steps.invoke(workflow, payload, **how))
+        return self._wait(self._steps.invoke(workflow, payload, name=name))
 
     def now(self, name: str) -> datetime:
         """See :meth:`Steps.now`."""

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidStateError",
     "InvalidTimezoneError",
     "LeaseLostError",
+    "MissingExtraError",
     "PayloadTooLargeError",
     "PolosError",
     "RecordedError",
@@ -295,6 +296,10 @@ class LeaseLostError(PolosError):
 
 class WorkerError(PolosError):
     """A worker can't start, or was used in a way that it doesn't allow."""
+
+
+class MissingExtraError(PolosError, ImportError):
+    """A part of polos needs packages that are not installed; the text says which to install."""
 
 
 class ShutdownError(PolosError):

@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from typing_extensions import Self
 
 from polos._codec import decode
+from polos._notebook import Shown
 from polos.exceptions import SerializationError
 
 __all__ = [
@@ -84,7 +85,7 @@ class ErrorInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Shown):
     """A schedule as it was when it was read."""
 
     id: str
@@ -127,6 +128,19 @@ class Schedule:
 
     created_at: datetime
     updated_at: datetime
+
+    def _fields_shown(self) -> dict[str, Any]:
+        return {
+            "workflow": self.workflow,
+            "key": self.key,
+            "due": self.cron or self.every or self.at,
+            "timezone": self.timezone,
+            "status": self.status,
+            "note": self.note,
+            "upcoming": self.upcoming,
+            "last_timestamp": self.last_timestamp,
+            "id": self.id,
+        }
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
@@ -192,7 +206,7 @@ class StepInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Run(Shown):
     """A run as it was when it was read."""
 
     id: str
@@ -220,6 +234,37 @@ class Run:
     origin: str | None
     """What started it, such as ``schedule``, ``trigger``, ``backfill`` or ``invoke``."""
 
+    payload: Any = field(default=None, hash=False)
+    """What it was started with, if it was started by hand; ``None`` in lists of runs."""
+
+    input: Any = field(default=None, hash=False)
+    """Its schedule's data when its slot came due; ``None`` in lists of runs."""
+
+    parent: str | None = None
+    """The run whose step started it; ``None`` in lists of runs."""
+
+    last_timestamp: datetime | None = None
+    """The slot of its schedule's run before; ``None`` in lists of runs."""
+
+    upcoming: datetime | None = None
+    """The slot that was to come next when its own came due; ``None`` in lists of runs."""
+
+    def _fields_shown(self) -> dict[str, Any]:
+        steps = [f"{step.name}: {step.status}" for step in self.steps]
+        return {
+            "workflow": self.workflow,
+            "key": self.key,
+            "timestamp": self.timestamp,
+            "status": self.status,
+            "attempt": self.attempt,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+            "result": self.result,
+            "error": None if self.error is None else str(self.error),
+            "steps": ", ".join(steps) or None,
+            "id": self.id,
+        }
+
     @classmethod
     def _from_core(cls, core: Mapping[str, Any], result_type: Any = None) -> Self:
         zone = _zone(core.get("timezone"))
@@ -239,11 +284,16 @@ class Run:
             steps=tuple(StepInfo._from_core(step, zone) for step in core.get("steps") or ()),
             worker=core.get("worker"),
             origin=core.get("origin"),
+            payload=_value(core.get("payload"), None, "payload"),
+            input=_value(core.get("input"), None, "input"),
+            parent=core.get("parent"),
+            last_timestamp=_instant(core.get("last_timestamp"), zone),
+            upcoming=_instant(core.get("upcoming"), zone),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(Shown):
     """What became of a slot, or of ``count`` consecutive slots that share one fate."""
 
     timestamp: datetime
@@ -260,6 +310,17 @@ class LedgerEntry:
     """How long after the slot the run was started."""
 
     worker: str | None
+
+    def _fields_shown(self) -> dict[str, Any]:
+        return {
+            "timestamp": self.timestamp,
+            "until": None if self.count == 1 else self.until,
+            "count": self.count,
+            "status": self.status,
+            "reason": self.reason,
+            "late_by": self.late_by,
+            "run_id": self.run_id,
+        }
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:

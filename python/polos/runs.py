@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polos._arguments import count_of, one_of
-from polos._blocking import blocking, is_blocking, run_blocking
+from polos._blocking import blocking, run_blocking
 from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
+from polos._notebook import Listed
 from polos._time import aware
 from polos.client import checked_client
 from polos.exceptions import (
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
 
-ResultT = TypeVar("ResultT")
+ResultT = TypeVar("ResultT", covariant=True)
+R = TypeVar("R")
 
 _PAGE = 1_000
 _STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
@@ -78,18 +79,9 @@ class RunHandle(Generic[ResultT]):
 
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if is_blocking():
-            request = json.dumps({"await_run": {"id": self.id}})
-            limit = None if seconds is None else max(0, int(seconds * 1_000_000))
-            answer = self._client._call(request, limit)
-            if answer is None:
-                raise self._timed_out(timeout)
-            ended: dict[str, Any] = json.loads(answer)
-            return ended
-        try:
-            ended = await asyncio.wait_for(self._client._ask("await_run", id=self.id), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
-            raise self._timed_out(timeout) from None
+        ended = await self._client._ended_run(self.id, seconds)
+        if ended is None:
+            raise self._timed_out(timeout)
         return ended
 
     def _timed_out(self, timeout: Any) -> RunTimeoutError:
@@ -142,12 +134,12 @@ def _decoded(run: dict[str, Any], result_type: Any) -> Any:
 
 async def invoke(
     client: PolosClient,
-    workflow: Workflow[Any, ResultT] | str,
+    workflow: Workflow[Any, R] | str,
     payload: Any = None,
     *,
     idempotency_key: str | None = None,
     _parent: str | None = None,
-) -> RunHandle[ResultT]:
+) -> RunHandle[R]:
     """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
 
     Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the
@@ -192,16 +184,19 @@ async def list(
     since: datetime | None = None,
     limit: int | None = 100,
     after: str | None = None,
+    brief: bool = False,
 ) -> builtins.list[Run]:
     """Runs by filter, newest first, without their steps; at most ``limit`` (``None``: all),
     behind ``after`` (the id of the last one seen).
 
     :param status: one status, or several. :param since: created at or after.
+    :param brief: without results and tracebacks, which may be large.
     """
     if limit is not None:
         count_of("limit", limit)
     states = _statuses(status)
-    found: builtins.list[Run] = []
+    more: dict[str, Any] = {"brief": True} if brief else {}
+    found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
@@ -213,6 +208,7 @@ async def list(
             since=None if since is None else aware("since", since),
             limit=count,
             after=after,
+            **more,
         )
         found += [_run(item) for item in page]
         if len(page) < count:

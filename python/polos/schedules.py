@@ -23,6 +23,7 @@ from polos._blocking import blocking
 from polos._declaration import check_identifier, core_spec, normalise_schedule
 from polos._describe import shown
 from polos._drafts import Drafts
+from polos._notebook import Listed
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
@@ -268,7 +269,7 @@ async def list(
         one_of("status", status, _STATES)
     if key_prefix is not None and not isinstance(key_prefix, str):
         raise InvalidArgumentError(f"key_prefix: {shown(key_prefix)} given, expected text")
-    found: builtins.list[Schedule] = []
+    found: Listed[Schedule] = Listed()
     # Where the page before ended, also when that schedule is deleted meanwhile.
     after_key: tuple[str, str] | None = None
     while limit is None or len(found) < limit:
@@ -302,7 +303,7 @@ async def coming(
     found = await checked_client(client)._ask(
         "coming", until=aware("until", until), limit=count_of("limit", limit, most=10_000)
     )
-    return [Schedule._from_core(item) for item in found]
+    return Listed(Schedule._from_core(item) for item in found)
 
 
 async def history(
@@ -317,7 +318,7 @@ async def history(
     entries = await checked_client(client)._ask(
         "history", id=_id(id), limit=count_of("limit", limit), after=after
     )
-    return [LedgerEntry._from_core(entry) for entry in entries]
+    return Listed(LedgerEntry._from_core(entry) for entry in entries)
 
 
 # --- change ----------------------------------------------------------------------------------

@@ -11,12 +11,17 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
 from datetime import timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, TypeVar, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, Unpack
 
 from polos import _polos
 from polos._backoff import Backoff, duration
@@ -30,7 +35,7 @@ from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
-__all__ = ["Worker", "lifespan", "run"]
+__all__ = ["Worker", "WorkerOptions", "lifespan", "run"]
 
 # How long signing in may take before the worker goes on without it (the database is in trouble,
 # which has been said, and it will sign in when it can).
@@ -47,6 +52,18 @@ _ECHO_SECONDS = 0.1
 
 # How long handlers that were told to stop, and hooks, may take to end when the worker closes.
 _LAST_WORDS = timedelta(seconds=2)
+
+
+class WorkerOptions(TypedDict, total=False):
+    """The options of :class:`Worker`, for what passes them on."""
+
+    app: str | None
+    workflows: Iterable[Workflow[Any, Any]] | None
+    concurrency: int
+    lease: float | timedelta
+    drain: float | timedelta
+    threads: int
+    retention: timedelta | None
 
 
 class Worker:
@@ -101,6 +118,8 @@ class Worker:
         self._core: _polos.WorkerCore | None = None
         self._stop_asked: asyncio.Event | None = None
         self._is_forced = False
+        # In virtual time: whether the runs of others are to be taken over after their lease.
+        self._minds_lease = False
 
     def __repr__(self) -> str:
         state = "running" if self._executor is not None else "stopped"
@@ -250,7 +269,7 @@ class Worker:
                 },
                 "declared": declared(workflows),
                 "concurrency": self._concurrency,
-                "lease": _NEVER if virtual else micros_of(self._lease),
+                "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
                 "lead": 0 if virtual else 50_000,
                 "lead_per_slot": 0 if virtual else 50,
                 "lead_max": 0 if virtual else 1_000_000,
@@ -327,7 +346,7 @@ def _without_echoes(
     return hear
 
 
-def run(client: PolosClient | None = None, **options: Any) -> None:
+def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> None:
     """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
 
     ``options`` are those of :class:`Worker`. Without ``client``, the default database.
@@ -335,17 +354,40 @@ def run(client: PolosClient | None = None, **options: Any) -> None:
     run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
 
 
+AppT = TypeVar("AppT")
+StateT = TypeVar("StateT")
+
+
+@overload
 def lifespan(
-    client: PolosClient, **options: Any
-) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    client: PolosClient, own: None = None, **options: Unpack[WorkerOptions]
+) -> Callable[[Any], AbstractAsyncContextManager[None]]: ...
+@overload
+def lifespan(
+    client: PolosClient,
+    own: Callable[[AppT], AbstractAsyncContextManager[StateT]],
+    **options: Unpack[WorkerOptions],
+) -> Callable[[AppT], AbstractAsyncContextManager[StateT]]: ...
+def lifespan(
+    client: PolosClient, own: Any = None, **options: Any
+) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
     """A worker for the lifetime of a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
 
-    ``options`` are those of :class:`Worker`.
+    :param own: the application's own lifespan. It is entered before the worker starts and left when
+        the worker has drained, so that handlers have what it opens; what it yields is passed on.
+    :param options: those of :class:`Worker`.
     """
+    if own is not None and (not callable(own) or hasattr(own, "__aenter__")):
+        raise InvalidArgumentError(
+            f"lifespan: {shown(own)} given, expected the application's own lifespan: a function "
+            f"of the application that `asynccontextmanager` decorates"
+        )
 
     @asynccontextmanager
-    async def context(app: Any) -> AsyncIterator[None]:
-        async with Worker(client, **options):
-            yield
+    async def context(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            state = None if own is None else await stack.enter_async_context(own(app))
+            await stack.enter_async_context(Worker(client, **options))
+            yield state
 
     return context

@@ -27,6 +27,7 @@ from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
     from polos.client import PolosClient
+    from polos.context import SyncWorkflowContext, WorkflowContext
     from polos.runs import RunHandle
 
 __all__ = [
@@ -41,8 +42,9 @@ __all__ = [
     "workflow",
 ]
 
-PayloadT = TypeVar("PayloadT")
-ResultT = TypeVar("ResultT")
+# Who may be given an `Order | None` may be given an `Order`, and needs no payload.
+PayloadT = TypeVar("PayloadT", contravariant=True)
+ResultT = TypeVar("ResultT", covariant=True)
 _P = TypeVar("_P")
 _R = TypeVar("_R")
 
@@ -172,12 +174,20 @@ class Workflow(Generic[PayloadT, ResultT]):
             return ctx, payload
         return (ctx,) if self.arity else ()
 
+    @overload
     async def invoke(
-        self,
+        self: Workflow[None, ResultT],
         client: PolosClient,
-        payload: PayloadT | None = None,
+        payload: None = None,
         *,
         idempotency_key: str | None = None,
+    ) -> RunHandle[ResultT]: ...
+    @overload
+    async def invoke(
+        self, client: PolosClient, payload: PayloadT, *, idempotency_key: str | None = None
+    ) -> RunHandle[ResultT]: ...
+    async def invoke(
+        self, client: PolosClient, payload: Any = None, *, idempotency_key: str | None = None
     ) -> RunHandle[ResultT]:
         """Start a run durably, on whichever worker has this workflow.
 
@@ -190,10 +200,22 @@ class Workflow(Generic[PayloadT, ResultT]):
 
         return await runs.invoke(client, self, payload, idempotency_key=idempotency_key)
 
+    @overload
+    async def run(
+        self: Workflow[None, ResultT],
+        client: PolosClient,
+        payload: None = None,
+        *,
+        timeout: float | timedelta | None = None,
+    ) -> ResultT: ...
+    @overload
+    async def run(
+        self, client: PolosClient, payload: PayloadT, *, timeout: float | timedelta | None = None
+    ) -> ResultT: ...
     async def run(
         self,
         client: PolosClient,
-        payload: PayloadT | None = None,
+        payload: Any = None,
         *,
         timeout: float | timedelta | None = None,
     ) -> ResultT:
@@ -201,7 +223,9 @@ class Workflow(Generic[PayloadT, ResultT]):
 
         Raises what :meth:`invoke` raises, and what ``RunHandle.result`` does.
         """
-        handle = await self.invoke(client, payload)
+        from polos import runs
+
+        handle = await runs.invoke(client, self, payload)
         return await handle.result(timeout)
 
     @property
@@ -214,29 +238,35 @@ class _Decorator(Protocol):
     @overload
     def __call__(self, fn: Callable[[], Coroutine[Any, Any, _R]], /) -> Workflow[None, _R]: ...
     @overload
-    def __call__(self, fn: Callable[[Any], Coroutine[Any, Any, _R]], /) -> Workflow[None, _R]: ...
+    def __call__(
+        self, fn: Callable[[WorkflowContext], Coroutine[Any, Any, _R]], /
+    ) -> Workflow[None, _R]: ...
     @overload
-    def __call__(self, fn: Callable[[Any, _P], Coroutine[Any, Any, _R]], /) -> Workflow[_P, _R]: ...
+    def __call__(
+        self, fn: Callable[[WorkflowContext, _P], Coroutine[Any, Any, _R]], /
+    ) -> Workflow[_P, _R]: ...
     @overload
     def __call__(self, fn: Callable[[], _R], /) -> Workflow[None, _R]: ...
     @overload
-    def __call__(self, fn: Callable[[Any], _R], /) -> Workflow[None, _R]: ...
+    def __call__(self, fn: Callable[[SyncWorkflowContext], _R], /) -> Workflow[None, _R]: ...
     @overload
-    def __call__(self, fn: Callable[[Any, _P], _R], /) -> Workflow[_P, _R]: ...
+    def __call__(self, fn: Callable[[SyncWorkflowContext, _P], _R], /) -> Workflow[_P, _R]: ...
 
 
 @overload
 def workflow(fn: Callable[[], Coroutine[Any, Any, _R]], /) -> Workflow[None, _R]: ...
 @overload
-def workflow(fn: Callable[[Any], Coroutine[Any, Any, _R]], /) -> Workflow[None, _R]: ...
+def workflow(fn: Callable[[WorkflowContext], Coroutine[Any, Any, _R]], /) -> Workflow[None, _R]: ...
 @overload
-def workflow(fn: Callable[[Any, _P], Coroutine[Any, Any, _R]], /) -> Workflow[_P, _R]: ...
+def workflow(
+    fn: Callable[[WorkflowContext, _P], Coroutine[Any, Any, _R]], /
+) -> Workflow[_P, _R]: ...
 @overload
 def workflow(fn: Callable[[], _R], /) -> Workflow[None, _R]: ...
 @overload
-def workflow(fn: Callable[[Any], _R], /) -> Workflow[None, _R]: ...
+def workflow(fn: Callable[[SyncWorkflowContext], _R], /) -> Workflow[None, _R]: ...
 @overload
-def workflow(fn: Callable[[Any, _P], _R], /) -> Workflow[_P, _R]: ...
+def workflow(fn: Callable[[SyncWorkflowContext, _P], _R], /) -> Workflow[_P, _R]: ...
 @overload
 def workflow(
     *,
@@ -371,14 +401,15 @@ def registered(id: str) -> Workflow[Any, Any] | None:
 
 
 @contextmanager
-def isolated_registry() -> Iterator[None]:
-    """Start with no workflows registered, and forget on leaving which were: for tests.
+def isolated_registry(*, keep: bool = False) -> Iterator[None]:
+    """Start with no workflows registered (with ``keep``, with those that are), and forget on
+    leaving which were: for tests.
 
     Affects the whole process, other threads included.
     """
     global _workflows
     with _lock:
-        outer, _workflows = _workflows, {}
+        outer, _workflows = _workflows, dict(_workflows) if keep else {}
     try:
         yield
     finally:

@@ -66,13 +66,14 @@ impl Counter {
                 runs::invoke(self, new, is_local, &local_workflows)
             }
             Request::GetRun { id } => runs::get(self, &id),
-            Request::ListRuns { workflow, key, schedule, states, since, limit, after } => {
+            Request::ListRuns { workflow, key, schedule, states, since, limit, after, brief } => {
                 let schedule = schedule.as_deref().map(crate::model::ScheduleId::from);
                 runs::list(
                     self,
                     crate::store::RunFilter { workflow, key, schedule, states, since },
                     limit,
                     after,
+                    brief,
                 )
             }
             Request::CancelRun { id } => Ok(runs::cancel(self, &id)),

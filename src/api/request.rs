@@ -104,6 +104,9 @@ pub enum Request {
         #[serde(default = "hundred")]
         limit: usize,
         after: Option<String>,
+        /// Without results and tracebacks.
+        #[serde(default)]
+        brief: bool,
     },
     CancelRun {
         id: String,

@@ -87,7 +87,7 @@ pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
 pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
     let run = find(counter, id)?;
     let steps = counter.store.steps(&run.id)?;
-    Ok(Course::Answered(to_json(&RunView::new(&run, &steps))))
+    Ok(Course::Answered(to_json(&RunView::whole(&run, &steps))))
 }
 
 fn find(counter: &Counter, id: &str) -> Result<Run, Error> {
@@ -104,13 +104,15 @@ pub(super) fn list(
     mut filter: RunFilter,
     limit: usize,
     after: Option<String>,
+    brief: bool,
 ) -> Result<Course, Error> {
     // To users a buffered run is queued.
     if filter.states.contains(&RunState::Queued) {
         filter.states.push(RunState::Buffered);
     }
     let runs = counter.store.runs(&counter.project, &filter, &page(limit, after))?;
-    Ok(Course::Answered(to_json(&runs.iter().map(|run| RunView::new(run, &[])).collect::<Vec<_>>())))
+    let view = |run| if brief { RunView::brief(run) } else { RunView::new(run, &[]) };
+    Ok(Course::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
 }
 
 pub(super) fn cancel(counter: &Counter, id: &str) -> Course {

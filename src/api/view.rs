@@ -9,8 +9,9 @@ use crate::model::{
 };
 use crate::store::Census;
 use crate::store::names::{shown_state, status_word};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A schedule as users see it.
@@ -129,11 +130,41 @@ pub struct RunView<'a> {
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     result: Option<&'a str>,
-    error: Option<&'a RawValue>,
+    error: Option<Cow<'a, RawValue>>,
     steps: Vec<StepView<'a>>,
+    #[serde(flatten)]
+    circumstances: Option<Circumstances<'a>>,
+}
+
+/// What one run was started with. Not in lists: it may be megabytes.
+#[derive(Serialize)]
+struct Circumstances<'a> {
+    payload: Option<&'a str>,
+    input: Option<&'a str>,
+    parent: Option<&'a str>,
+    last_timestamp: Option<Timestamp>,
+    upcoming: Option<Timestamp>,
 }
 
 impl<'a> RunView<'a> {
+    /// With all that was recorded.
+    pub fn whole(run: &'a Run, steps: &'a [StepRecord]) -> Self {
+        let circumstances = Circumstances {
+            payload: run.payload.as_deref(),
+            input: run.input.as_deref(),
+            parent: run.parent.as_ref().map(crate::model::RunId::as_str),
+            last_timestamp: run.last_slot,
+            upcoming: run.upcoming,
+        };
+        Self { circumstances: Some(circumstances), ..Self::new(run, steps) }
+    }
+
+    /// Without what may be large: its result, and of its error all but what a line of a list says.
+    pub fn brief(run: &'a Run) -> Self {
+        let error = run.error.as_deref().and_then(headline).map(Cow::Owned);
+        Self { result: None, error, ..Self::new(run, &[]) }
+    }
+
     /// With `steps` where they were asked for.
     pub fn new(run: &'a Run, steps: &'a [StepRecord]) -> Self {
         Self {
@@ -152,8 +183,9 @@ impl<'a> RunView<'a> {
             started_at: run.started_at,
             finished_at: run.finished_at,
             result: run.result.as_deref(),
-            error: run.error.as_deref().and_then(raw),
+            error: run.error.as_deref().and_then(raw).map(Cow::Borrowed),
             steps: steps.iter().map(StepView::new).collect(),
+            circumstances: None,
         }
     }
 }
@@ -292,6 +324,17 @@ impl OverviewView {
 /// Stored JSON as it is; `None` where somebody put something else there by hand.
 fn raw(text: &str) -> Option<&RawValue> {
     serde_json::from_str(text).ok()
+}
+
+/// Type and message of a recorded error.
+fn headline(record: &str) -> Option<Box<RawValue>> {
+    #[derive(Deserialize, Serialize)]
+    struct Headline {
+        r#type: Option<String>,
+        message: Option<String>,
+    }
+    let headline: Headline = serde_json::from_str(record).ok()?;
+    serde_json::value::to_raw_value(&headline).ok()
 }
 
 /// Any answer as JSON text.

@@ -314,6 +314,15 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                  went to others, their handlers are cancelled here"
             ),
         ),
+        Notice::SetBack { held_count } => (
+            "error",
+            format!(
+                "the database is older than it was: a copy that lagged behind has taken its place, or a backup was \
+                 restored. What was committed last is forgotten: slots and steps of that time are executed again, runs \
+                 and schedules created then are gone. {held_count} runs under way here are given up, they go on when \
+                 their lease is over"
+            ),
+        ),
         Notice::TookOver { worker, run_count } => {
             ("warning", format!("worker {worker} has gone silent; {run_count} of its runs are free again"))
         }

@@ -52,6 +52,8 @@ pub(super) struct Hints {
 pub(super) struct Hearer {
     /// Another process committed something.
     pub changed: Box<dyn Fn() + Send>,
+    /// The database has become an older one.
+    pub set_back: Box<dyn Fn() + Send>,
     /// Something that a person should know.
     pub told: Box<dyn Fn(&str) + Send>,
 }
@@ -76,6 +78,12 @@ impl Listener for Ear {
     fn hears_of_change(&self) {
         for hearer in self.hints.hearers.lock().iter() {
             (hearer.changed)();
+        }
+    }
+
+    fn hears_of_setback(&self) {
+        for hearer in self.hints.hearers.lock().iter() {
+            (hearer.set_back)();
         }
     }
 

@@ -130,9 +130,10 @@ impl WorkerCore {
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
         };
-        let changes = sender.clone();
+        let (changes, setbacks) = (sender.clone(), sender.clone());
         inner.hints.add(Hearer {
             changed: Box::new(move || _ = changes.send(Message::Changed)),
+            set_back: Box::new(move || _ = setbacks.send(Message::SetBack)),
             told: Box::new(move |what| {
                 BridgeDispatcher(Arc::clone(&hears)).tell(Notice::Advice(what.to_owned()));
             }),

@@ -249,6 +249,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.is_wake_stale = true;
                 self.must_look_around = true;
             }
+            // What we hold, and under which token, may be somebody else's in what the store is now.
+            Message::SetBack => {
+                let held_count = self.let_everything_go();
+                self.dispatcher.tell(Notice::SetBack { held_count });
+            }
             Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
             Message::Drain => {
                 if self.phase == Phase::Working {
@@ -403,12 +408,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Somebody took us for dead. All claims are void; we go on as a new worker.
     fn lose_everything(&mut self) {
+        let held_count = self.let_everything_go();
+        self.dispatcher.tell(Notice::LeaseLost { held_count });
+    }
+
+    /// Stops all that it holds, and is to sign in under another id; how many runs it held.
+    fn let_everything_go(&mut self) -> usize {
         let stops: Vec<Stop> = self
             .held
             .iter()
             .map(|(run, held)| Stop { run: run.clone(), token: held.token, reason: StopReason::LeaseLost })
             .collect();
-        self.dispatcher.tell(Notice::LeaseLost { held_count: stops.len() });
+        let held_count = stops.len();
         self.held.clear();
         self.ahead.clear();
         self.places_taken = 0;
@@ -419,6 +430,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !stops.is_empty() {
             self.dispatcher.stop(stops);
         }
+        held_count
     }
 
     // ---- noticing what others did --------------------------------------------------------------------------------

@@ -56,6 +56,11 @@ pub enum Notice {
         /// Runs that it held.
         held_count: usize,
     },
+    /// The store has forgotten its newest commits; this worker signs in anew.
+    SetBack {
+        /// Runs that it held.
+        held_count: usize,
+    },
     /// Runs of a worker that went silent are free again.
     TookOver {
         /// Who went silent, for people.

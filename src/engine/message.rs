@@ -36,6 +36,8 @@ pub enum Message {
     Added,
     /// Something else was changed in this process.
     Changed,
+    /// The store has forgotten what was committed last.
+    SetBack,
     /// Ring timer `id` after `delay`.
     SetTimer {
         /// Chosen by the sender.

@@ -21,6 +21,7 @@ from polos import (
     workflow,
 )
 from polos._time import to_micros
+from polos.testing._client import VirtualClient
 
 FIRST = datetime(2026, 7, 1, 8, 0, tzinfo=timezone.utc)
 
@@ -105,7 +106,7 @@ async def test_a_bound_is_a_whole_number(client: PolosClient, count_to: Any) -> 
 
 
 async def test_a_slot_is_overdue_when_nobody_took_it_for_a_few_seconds(jobs: Any) -> None:
-    client = PolosClient._in_memory(FIRST)
+    client = VirtualClient(FIRST, project_id="default")
     await schedules.create(client, "report", "0 9 * * *")
     slot = FIRST.replace(hour=9)
 
@@ -158,6 +159,12 @@ async def test_keys_are_found_by_how_they_begin(client: PolosClient, jobs: Any) 
     assert await found(key_prefix="eu/", after=second.id) == in_order[2:]
     assert await found(key_prefix="eu%") == [("eu%", "report")]
     assert await found(key_prefix="nobody") == []
+    assert await found(key_prefix="eu/", status="paused") == []
+    await schedules.pause(client, (await schedules.list(client, key_prefix="eu/10"))[0].id)
+    await schedules.pause(client, (await schedules.list(client, key_prefix="us"))[0].id)
+    assert await found(key_prefix="eu/", status="paused") == [("eu/10", "report")]
+    first = (await schedules.list(client, key_prefix="eu/", workflow="report"))[0]
+    assert await found(key_prefix="eu/", workflow="report", after=first.id) == in_order[2:]
     await schedules.delete(client, second.id)
     with pytest.raises(ScheduleNotFoundError, match=second.id):
         await schedules.list(client, key_prefix="eu/", after=second.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import polos.testing
-from polos import schedules, workflow
+from polos import workflow
 
 START = "2026-01-01T00:30+00:00"
 
@@ -23,8 +23,7 @@ async def test_runs_and_history_are_kept_for_the_retention_and_the_last_ten_for_
     async with polos.testing.clock(START, retention=timedelta(days=30)) as t:
         await t.advance(days=400)
         kept = {name: await t.runs(workflow=name) for name in ("daily", "monthly", "often")}
-        (schedule,) = await schedules.list(t.client, workflow="daily")
-        history = await schedules.history(t.client, schedule.id, limit=1_000)
+        history = await t.ledger(workflow="daily")
     assert len(kept["daily"]) in (30, 31)
     assert len(kept["monthly"]) == 10
     assert len(kept["often"]) == 10, "finished long ago, and yet its last ten are there"
@@ -50,6 +49,6 @@ async def test_a_run_that_was_claimed_ahead_of_its_slot_did_not_start_before_it(
     async with polos.testing.clock(START) as t:
         await t.advance(days=1)
         (run,) = await t.runs()
-        (entry,) = await schedules.history(t.client, str(run.schedule_id))
+        (entry,) = await t.ledger(workflow=daily)
     assert run.started_at == run.timestamp
     assert entry.late_by == timedelta(0)

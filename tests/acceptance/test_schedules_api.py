@@ -50,8 +50,8 @@ def slots() -> list[datetime]:
 
 async def fates(t: VirtualTime, schedule: str) -> list[tuple[str, int, int]]:
     """``(status, first hour, count)`` of the schedule's history, oldest first."""
-    entries = await schedules.history(t.client, schedule)
-    return [(entry.status, entry.timestamp.hour, entry.count) for entry in entries[::-1]]
+    entries = await t.ledger(schedule)
+    return [(entry.status, entry.timestamp.hour, entry.count) for entry in entries]
 
 
 # --- create, read ----------------------------------------------------------------------------

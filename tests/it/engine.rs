@@ -675,6 +675,28 @@ fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
 }
 
 #[test]
+fn a_worker_whose_store_has_become_an_older_one_gives_up_what_it_holds_and_signs_in_anew() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "w", "10:00:30");
+    worker.until("10:01:00");
+    let held = worker.started[0].run.clone();
+    worker.hear(Message::SetBack).turn();
+    assert_eq!(
+        worker.stops,
+        [Stop { run: held.id.clone(), token: held.token, reason: StopReason::LeaseLost }]
+    );
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::SetBack { held_count: 1 })), 1);
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
+    assert_eq!(worker.engine.worker().as_str(), "w2");
+    // Its former self is silent, so the run is free again after the lease, under another token.
+    worker.until("10:02:00");
+    let again = &worker.started.last().unwrap().run;
+    assert_eq!(again.id, held.id);
+    assert!(again.token > held.token);
+}
+
+#[test]
 fn a_refused_step_stops_that_run_alone() {
     let store = MemoryStore::new();
     create(&store, "a", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");

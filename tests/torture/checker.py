@@ -225,7 +225,7 @@ def check_file(verdict: Verdict, database: Path | str) -> None:
 def check_all(
     verdict: Verdict,
     client: PolosClient,
-    oracle: Path,
+    oracle: Path | None,
     until: dict[str, datetime],
     created_runs: set[str],
     created_schedules: set[str],
@@ -240,9 +240,10 @@ def check_all(
     for id, end in until.items():
         check_slots(verdict, known[id], ledgers[id], end)
     check_runs(verdict, found, known, ledgers)
-    lines = Testimony(oracle).read()
-    check_steps(verdict, lines, found)
-    check_payloads(verdict, lines, found, known)
+    if oracle is not None:
+        lines = Testimony(oracle).read()
+        check_steps(verdict, lines, found)
+        check_payloads(verdict, lines, found, known)
     ids = {run.id for run in found}
     for run in created_runs:
         verdict.expect("I10", run in ids, f"run {run} was acknowledged and isn't there")

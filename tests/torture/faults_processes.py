@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from harness import LATE, SECOND, Bench, check_takeover, held, now, until
@@ -71,6 +72,98 @@ def f42(bench: Bench) -> None:
         workers.pop(0).term()
         bench.injections += 1
     bench.finish()
+
+
+def f42b(bench: Bench) -> None:
+    """Rolling deployments of releases that differ: old and new code side by side.
+
+    Each has a workflow and a declared schedule that the others don't have.
+    """
+    workers = [bench.start("--release", "r0").ready(), bench.start("--release", "r0").ready()]
+    bench.create_digests()
+    waiting: list[str] = []
+    for number in range(1, bench.times(25, 2) + 1):
+        release, former = f"r{number}", f"r{number - 1}"
+        begun = len(bench.lives)
+        first = bench.start("--release", release).ready()
+        old = bench.invoke(f"job-of-{former}")
+        new = bench.invoke(f"job-of-{release}")
+        common = bench.invoke()
+        time.sleep(bench.random.uniform(0.05, 1.0))
+        workers.pop(0).term()
+        workers += [first, bench.start("--release", release).ready()]
+        workers.pop(0).term()
+        for job, lives in ((old, bench.lives[:begun]), (new, bench.lives[begun:])):
+            ended = bench.succeeds(job)
+            bench.verdict.expect("I4", ended, f"{job} is {bench.status(job)}")
+            able = {life.pid for life in lives}
+            where = {line.pid for line in bench.lines("before", job, "a")}
+            bench.verdict.expect("I5", where <= able, f"{job} ran where its code isn't")
+        waiting.append(common)
+        bench.injections += 2
+    for job in waiting:
+        bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
+    bench.finish(helper=False)
+
+
+def f6b(bench: Bench) -> None:
+    """As F6, with two, four and eight workers: one of those that are left takes over, once."""
+    lease = 2.0
+    delays: list[str] = []
+    for number in range(bench.times(9, 3)):
+        crowd, release = (2, 4, 8)[number % 3], f"r{number}"
+        life = bench.start("--lease", lease, "--hold", 60, "--release", release).ready()
+        job = bench.invoke(f"job-of-{release}")
+        bench.verdict.expect("I4", bench.hears("before", job, "b"), f"{job} doesn't reach b")
+        others = [bench.start("--lease", lease, "--release", release) for _ in range(crowd - 1)]
+        for other in others:
+            other.ready()
+        died = time.time()
+        life.kill()
+        delay = check_takeover(bench, job, died, lease * 2 / 3 - 0.1, lease + 1)
+        delays.append(f"{delay:.2f} s ({crowd} workers)")
+        for other in others:
+            other.term()
+        bench.injections += 1
+    bench.remarks.append(f"leases of {lease:g} s; taken over after {', '.join(delays)}")
+    bench.finish(lease)
+
+
+def f5b(bench: Bench) -> None:
+    """More work than there is room for: each worker takes what it has room for, and no more."""
+    room, lease = 3, 2.0
+    bench.ticks = 0
+    for crowd in (2, 4, 8):
+        options = ("--lease", lease, "--concurrency", room, "--hold", 1.5)
+        workers = [bench.start(*options) for _ in range(crowd)]
+        for life in workers:
+            life.ready()
+        # The first fill all places, the others wait for them; one place after the other is lost.
+        jobs = [bench.invoke() for _ in range(2 * room * crowd)]
+        for job in jobs[: room * crowd]:
+            bench.verdict.expect("I4", bench.hears("before", job, "b"), f"{job} waits for nothing")
+        taken = Counter(line.pid for job in jobs for line in bench.lines("before", job, "b"))
+        for life in workers:
+            text = f"{crowd} workers: {taken[life.pid]} of {room} places are taken in {life.pid}"
+            bench.verdict.expect("I5", taken[life.pid] >= room, text)
+        workers.pop().kill()
+        for job in jobs:
+            bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
+        for life in workers:
+            life.term()
+        bench.injections += 1
+    check_room(bench, room)
+    bench.finish(lease)
+
+
+def check_room(bench: Bench, room: int) -> None:
+    """I5: no process ever executed more at once than it has room for."""
+    under_way: Counter[int] = Counter()
+    for line in bench.testimonies():
+        if line.step == "b" and line.kind in ("before", "after", "cancelled"):
+            under_way[line.pid] += 1 if line.kind == "before" else -1
+            text = f"{under_way[line.pid]} at once in a worker with room for {room}"
+            bench.verdict.expect("I5", under_way[line.pid] <= room, text)
 
 
 def f6(bench: Bench) -> None:
@@ -310,7 +403,9 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
     "F1": f1,
     "F4": f4,
     "F5": f5,
+    "F5b": f5b,
     "F6": f6,
+    "F6b": f6b,
     "F7": f7,
     "F7b": f7b,
     "F8": f8,
@@ -318,4 +413,5 @@ FAULTS: dict[str, Callable[[Bench], None]] = {
     "F40": f40,
     "F41": f41,
     "F42": f42,
+    "F42b": f42b,
 }

@@ -1,7 +1,9 @@
 """Injects faults into workers and judges what they leave behind.
 
 ``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N]
-[--store postgres] [--keep FOLDER]``
+[--store sqlite|postgres] [--keep FOLDER]``
+
+Without ``--store``: everything on files, and once more on a PostgreSQL server what is about both.
 
 The return code is 1 when something is violated, and 3 when nothing is violated and a fault
 couldn't be injected here.
@@ -12,11 +14,12 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +34,7 @@ import faults_handlers  # noqa: E402
 import faults_hosting  # noqa: E402
 import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
+import faults_server  # noqa: E402
 import faults_storage  # noqa: E402
 from checker import Verdict  # noqa: E402
 
@@ -38,6 +42,10 @@ from harness import Bench, NotRunError  # noqa: E402
 from polos import PolosError  # noqa: E402
 
 SHORT = 0.04
+
+# Of those without a server of their own, the ones that may go another way on a server.
+ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
+ON_SERVERS += ["F41", "F42", "F42b"]
 NOT_RUN = 3
 
 
@@ -56,6 +64,7 @@ MODULES = (
     faults_hosting,
     faults_load,
     faults_processes,
+    faults_server,
     faults_storage,
 )
 FAULTS: dict[str, Callable[[Bench], None]] = {}
@@ -111,7 +120,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", default="short", help="short, full, or a factor of full")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ticks", type=int, default=4, help="schedules declared by the workers")
-    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], help="on this one alone")
     parser.add_argument("--keep", type=Path, help="keep all folders, under this one")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
@@ -119,16 +128,30 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def hand_down_no_nohup() -> None:
+    """Under nohup this goes on, and what it starts heeds SIGHUP: ignoring is inherited, a
+    function isn't.
+    """
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 def main() -> int:
     options = arguments()
-    if options.store == "sqlite":
-        return run(options, None)
-    with server() as url:
-        return run(options, url)
+    hand_down_no_nohup()
+    names = options.faults or NAMES
+    on_servers = names if options.store else [name for name in names if name in ON_SERVERS]
+    codes = set()
+    if options.store != "postgres":
+        codes.add(run(options, names, None))
+    if options.store != "sqlite" and on_servers:
+        with server() as url:
+            codes.add(run(options, on_servers, url))
+    return next((code for code in (1, NOT_RUN) if code in codes), 0)
 
 
-def run(options: argparse.Namespace, url: str | None) -> int:
-    """All that is asked for, on files or on this server."""
+def run(options: argparse.Namespace, names: Sequence[str], url: str | None) -> int:
+    """These faults, on files or on this server."""
     named = {"short": SHORT, "full": 1.0}
     scale = named[options.scale] if options.scale in named else float(options.scale)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
@@ -136,12 +159,12 @@ def run(options: argparse.Namespace, url: str | None) -> int:
     def say(text: str) -> None:
         print(text, flush=True)  # noqa: T201
 
-    say(f"seed {seed}, scale {scale:g}")
+    say(f"{'PostgreSQL' if url else 'SQLite'}, seed {seed}, scale {scale:g}")
     say("| fault | injections | invariants (checks) | violations | seconds |")
     say("| --- | --- | --- | --- | --- |")
     remarks: list[str] = []
     is_violated = is_incomplete = False
-    for name in options.faults or NAMES:
+    for name in names:
         start = time.monotonic()
         database = url and f"{url}{'&' if '?' in url else '?'}schema=torture_{name.lower()}"
         bench, not_run = torture(name, scale, seed, options.ticks, options.keep, database)

@@ -41,13 +41,21 @@ PATIENCE = 180
         ("F36",),
         ("F39b",),
         ("F39c",),
+        ("F15",),
+        ("F17b",),
+        ("F18b", "--scale", "0.02"),
+        ("F5", "--store", "postgres"),
+        ("F6", "--store", "postgres"),
+        ("F7b", "--store", "postgres"),
+        ("F42b", "--store", "postgres"),
     ],
-    ids=lambda options: options[0],
+    ids="-".join,
 )
 def test_a_fault_violates_nothing(options: tuple[str, ...], tmp_path: Path) -> None:
     faults, *others = options
     small = "--scale", "0.01", "--keep", str(tmp_path)
-    command = [sys.executable, str(RUN), faults, *small, *others]
+    store = () if "--store" in others else ("--store", "sqlite")
+    command = [sys.executable, str(RUN), faults, *small, *store, *others]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     if done.returncode == NOT_RUN:
         pytest.skip(done.stdout)

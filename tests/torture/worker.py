@@ -53,6 +53,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--block", type=float, default=0.0, help="how long a blocker blocks")
     parser.add_argument("--stop", action="store_true", help="SIGSTOP itself before step c")
     parser.add_argument("--ticks", type=int, default=4, help="how many schedules are declared")
+    parser.add_argument("--release", help="has a workflow and a schedule that others don't have")
+    parser.add_argument("--concurrency", type=int, default=1_000)
     parser.add_argument("--durability", default="full")
     parser.add_argument("--diary", help="what a scenario acknowledges")
     parser.add_argument("--filler", type=int, default=20_000, help="bytes of its payloads")
@@ -152,6 +154,16 @@ async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
     return [await step(ctx, name) for name in STEPS]
 
 
+if OPTIONS.release:
+    # What this release of the program has beside what all have.
+    workflow(id=f"tick-of-{OPTIONS.release}", schedule={"every": PERIOD})(tick)
+
+    @workflow(id=f"job-of-{OPTIONS.release}")
+    async def job_of_release(ctx: WorkflowContext, payload: Any) -> list[str]:
+        """Nobody else can execute it."""
+        return [await step(ctx, name, OPTIONS.hold if name == "b" else 0.0) for name in STEPS]
+
+
 for number in range(OPTIONS.ticks):
     workflow(id=f"tick-{number}", schedule={"every": PERIOD})(tick)
 
@@ -172,6 +184,7 @@ def made(client: PolosClient) -> Worker:
         client,
         app="torture",
         lease=OPTIONS.lease,
+        concurrency=OPTIONS.concurrency,
         drain=OPTIONS.drain,
     )
 
@@ -181,7 +194,13 @@ async def run() -> None:
     client = PolosClient(OPTIONS.database)
     task = asyncio.ensure_future(made(client).run())
     known: list[Schedule] = []
-    while not task.done() and not any(s.worker_available for s in known):
+    # Where releases differ, what this one alone has shows that it is this one that has begun.
+    own = f"tick-of-{OPTIONS.release}" if OPTIONS.release else "tick-"
+
+    def has_begun() -> bool:
+        return any(s.worker_available and s.workflow.startswith(own) for s in known)
+
+    while not task.done() and not has_begun():
         await asyncio.sleep(0.01)
         known = await schedules.list(client, owner="torture")
     ready()

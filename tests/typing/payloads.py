@@ -17,13 +17,13 @@ def fields(payload: SchedulePayload) -> None:
     assert_type(payload.schedule_id, str)
     assert_type(payload.key, str)
     assert_type(payload.upcoming, datetime)
-    payload.last_timestamp.isoformat()  # type: ignore[union-attr]
-    payload.next_timestamp  # type: ignore[attr-defined]  # noqa: B018
+    payload.last_timestamp.isoformat()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    payload.next_timestamp  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 def errors(error: StepError) -> None:
     assert_type(error.step, str)
     assert_type(error.attempts, int)
     value_error: ValueError = InvalidCronError("x")
-    StepError("message", "step")  # type: ignore[call-arg]
+    StepError("message", "step")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     raise value_error

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
+from polos import SyncWorkflowContext, WorkflowContext
 from polos._backoff import Backoff
 from polos.models import LedgerEntry, Run, Schedule
 from polos.payload import SchedulePayload
@@ -19,32 +20,28 @@ class Order(BaseModel):
     id: int
 
 
-class Context:
-    """Stands for any context class."""
-
-
 @workflow
-async def bare(ctx: Context, payload: Order) -> str:
+async def bare(ctx: WorkflowContext, payload: Order) -> str:
     return ""
 
 
 @workflow()
-async def called(ctx: Context, payload: Order) -> str:
+async def called(ctx: WorkflowContext, payload: Order) -> str:
     return ""
 
 
 @workflow(id="x", schedule="0 9 * * *", retries=2, backoff=1.5, timeout=timedelta(minutes=1))
-async def scheduled(ctx: Context, payload: SchedulePayload) -> dict[str, str]:
+async def scheduled(ctx: WorkflowContext, payload: SchedulePayload) -> dict[str, str]:
     return {"status": payload.key}
 
 
 @workflow(id="y", schedule={"every": timedelta(seconds=30), "overlap": "skip"}, backoff=Backoff(2))
-def threaded(ctx: Context, payload: Order | None) -> int:
+def threaded(ctx: SyncWorkflowContext, payload: Order | None) -> int:
     return 1
 
 
 @workflow(schedule=True)
-async def without_payload(ctx: Context) -> int:
+async def without_payload(ctx: WorkflowContext) -> int:
     return 1
 
 
@@ -65,32 +62,32 @@ assert_type(bare.fn, Callable[..., Any])
 assert_type(registry(), dict[str, Workflow[Any, Any]])
 
 
-@workflow  # type: ignore[arg-type]
-async def takes_three(ctx: Context, payload: Order, more: int) -> None: ...
+@workflow  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+async def takes_three(ctx: WorkflowContext, payload: Order, more: int) -> None: ...
 
 
-@workflow(id=5)  # type: ignore[call-overload,untyped-decorator]
-async def wrong_id(ctx: Context) -> None: ...
+@workflow(id=5)  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def wrong_id(ctx: WorkflowContext) -> None: ...
 
 
-@workflow(scheduel="0 9 * * *")  # type: ignore[call-overload,untyped-decorator]
-async def misspelt(ctx: Context) -> None: ...
+@workflow(scheduel="0 9 * * *")  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+async def misspelt(ctx: WorkflowContext) -> None: ...
 
 
-@workflow(schedule=5)  # type: ignore[call-overload,untyped-decorator]
-async def wrong_schedule(ctx: Context) -> None: ...
+@workflow(schedule=5)  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def wrong_schedule(ctx: WorkflowContext) -> None: ...
 
 
 def statuses(schedule: Schedule, run: Run, entry: LedgerEntry) -> None:
-    assert_type(schedule.status == "activ", bool)  # type: ignore[comparison-overlap]
+    assert_type(schedule.status == "activ", bool)  # type: ignore[comparison-overlap]  # pyright: ignore[reportUnnecessaryComparison]
     if run.status == "succeeded" and entry.status == "ran":
         pass
-    run.status = "failed"  # type: ignore[misc]
-    schedule.every = 30  # type: ignore[misc,assignment]
+    run.status = "failed"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+    schedule.every = 30  # type: ignore[assignment,misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def backoffs() -> None:
     Backoff(timedelta(1), factor=1.5)
-    Backoff(1, 2)  # type: ignore[call-arg]
-    Backoff("1")  # type: ignore[arg-type]
+    Backoff(1, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Backoff("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(Backoff().delay(1, 0.5), timedelta)

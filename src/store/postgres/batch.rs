@@ -1,6 +1,7 @@
 //! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed.
 
 use super::claim;
+use super::counters::Counters;
 use super::failure::{Trouble, refusal};
 use super::link::Session;
 use super::load::Load;
@@ -16,9 +17,6 @@ use std::cell::Cell;
 /// How one command ended.
 type Outcome = Result<Answer, Rejection>;
 
-/// Counters of commits: each process has one of them, so that processes rarely wait for each other there.
-pub(super) const COUNTERS: i64 = 64;
-
 /// How a batch is committed.
 #[derive(Copy, Clone)]
 pub(super) struct Terms<'t> {
@@ -29,7 +27,9 @@ pub(super) struct Terms<'t> {
     /// Each by itself, so that the one whose data the database refuses is found.
     pub is_careful: bool,
     /// The counter of commits to use.
-    pub slot: i64,
+    pub slot: usize,
+    /// What was seen of all of them.
+    pub counters: &'t Counters,
 }
 
 /// Commits the commands, or does nothing.
@@ -155,12 +155,12 @@ impl Batch<'_> {
     }
 
     /// Sends statements that write; the last ones with the commit behind them.
-    pub async fn save(&mut self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+    pub async fn save(&mut self, statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
         self.has_written |= !statements.is_empty();
         if self.is_last_group && self.has_written {
             self.is_begun = false;
             self.end_was_asked.set(true);
-            statements.push(self.commit());
+            return self.commit(statements).await;
         }
         if !statements.is_empty() {
             self.session.send(statements).await?;
@@ -172,17 +172,29 @@ impl Batch<'_> {
     async fn end(&mut self) -> Result<(), Trouble> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
-            // Where nothing happened, there is nothing to wait for the disk for.
-            let end = if self.has_written { self.commit() } else { Statement::Script("ROLLBACK".to_owned()) };
-            self.session.send(vec![end]).await?;
+            if self.has_written {
+                return self.commit(Vec::new()).await;
+            }
+            // Nothing happened, so there is nothing to wait for the disk for.
+            self.session.script("ROLLBACK").await?;
         }
         Ok(())
     }
 
-    /// Counts the commit last, so that others wait for the counter as briefly as can be.
-    fn commit(&self) -> Statement<'static> {
-        let slot = self.terms.slot;
-        Statement::Script(format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot}; COMMIT"))
+    /// Sends the last statements and the commit. It is counted behind all else, so that others wait for the counter as
+    /// briefly as can be.
+    async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+        let (slot, counters) = (self.terms.slot, self.terms.counters);
+        let count = format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot} RETURNING no");
+        statements.push(Statement::Query(count, Args::default()));
+        statements.push(Statement::Script("COMMIT".to_owned()));
+        let place = statements.len() - 2;
+        let before = counters.seen();
+        let answers = self.session.send(statements).await?;
+        if let Some(row) = answers.get(place).and_then(|rows| rows.first()) {
+            counters.note_own(&before, slot, row.try_get(0)?);
+        }
+        Ok(())
     }
 
     /// One statement.

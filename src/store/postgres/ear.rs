@@ -5,6 +5,7 @@
 //! all commits of the server wait for each other.
 
 use super::address::Address;
+use super::counters::Counters;
 use super::failure::Trouble;
 use super::link::{Link, MARK, Session, is_marked};
 use super::rows::Args;
@@ -29,6 +30,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub trait Listener: Send + Sync + 'static {
     /// Somebody else committed something. It may come late, twice, or not at all.
     fn hears_of_change(&self);
+    /// The database has become an older one: what was committed last is gone. Told once for each time.
+    fn hears_of_setback(&self);
     /// Something that a person should know.
     fn is_told(&self, what: &str);
     /// Every second: `ask` gives the time by the database's clock.
@@ -44,6 +47,7 @@ pub(super) struct Ear {
 struct Shared {
     address: Arc<Address>,
     listener: Arc<dyn Listener>,
+    counters: Arc<Counters>,
     has_news: AtomicBool,
     wake: Notify,
     is_closed: Mutex<bool>,
@@ -55,10 +59,15 @@ struct Shared {
 }
 
 impl Ear {
-    pub fn open(address: Arc<Address>, listener: Arc<dyn Listener>) -> Result<Self, StoreError> {
+    pub fn open(
+        address: Arc<Address>,
+        listener: Arc<dyn Listener>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             address,
             listener,
+            counters,
             has_news: AtomicBool::new(false),
             wake: Notify::new(),
             is_closed: Mutex::new(false),
@@ -80,6 +89,11 @@ impl Ear {
         if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Says that the database went back, if it did: whoever finds out says so at once.
+    pub fn tell_of_setback(&self) {
+        self.shared.tell_of_setback();
     }
 }
 
@@ -123,6 +137,7 @@ impl Shared {
             return Ok(());
         }
         // Whatever happened while nobody listened.
+        self.compare(&link)?;
         self.listener.hears_of_change();
         while !self.is_closed() && !link.is_closed() {
             link.wait_for(&self.wake, TICK);
@@ -137,6 +152,21 @@ impl Shared {
             });
         }
         Ok(())
+    }
+
+    /// A connection that was cut may lead to another server now.
+    fn compare(&self, link: &Link) -> Result<(), Trouble> {
+        let before = self.counters.seen();
+        let found = link.with(async |session| session.commit_counts().await)?;
+        self.counters.note(&before, &found);
+        self.tell_of_setback();
+        Ok(())
+    }
+
+    fn tell_of_setback(&self) {
+        if self.counters.take_setback() {
+            self.listener.hears_of_setback();
+        }
     }
 
     fn connect(&self) -> Result<Link, Trouble> {

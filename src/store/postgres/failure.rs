@@ -103,14 +103,14 @@ pub(super) fn at_opening(name: &str, error: &Error) -> StoreError {
     };
     // 08P01 is what a pooler says to a setting that it doesn't know.
     let is_for_good = ["28", "3D", "42", "08P01"].iter().any(|class| code.code().starts_with(class));
+    let reason = match advice(error) {
+        Some(advice) => format!("{}; {advice}", reason(error)),
+        None => reason(error),
+    };
     if is_for_good {
-        let reason = match advice(error) {
-            Some(advice) => format!("{}; {advice}", reason(error)),
-            None => reason(error),
-        };
         return StoreError::Unusable { path: name.into(), action: "opened", reason };
     }
-    StoreError::Unavailable(format!("the database `{name}` can't be opened: {}", reason(error)))
+    StoreError::Unavailable(format!("the database `{name}` can't be opened: {reason}"))
 }
 
 fn advice(error: &Error) -> Option<&'static str> {

@@ -9,6 +9,7 @@ mod address;
 mod arrival;
 mod batch;
 mod claim;
+mod counters;
 mod ear;
 mod failure;
 mod link;
@@ -34,6 +35,7 @@ use crate::sync::Mutex;
 use address::Address;
 #[cfg(feature = "sqlite")]
 pub(super) use arrival::Arrival;
+use counters::{COUNTERS, Counters};
 use ear::Ear;
 pub use ear::Listener;
 use failure::{Trouble, refusal};
@@ -69,7 +71,8 @@ pub struct PostgresStore {
     readers: Pool,
     ear: Mutex<Option<Ear>>,
     /// Its place among the counters of commits.
-    slot: i64,
+    slot: usize,
+    counters: Arc<Counters>,
 }
 
 impl PostgresStore {
@@ -82,13 +85,14 @@ impl PostgresStore {
         let mut slot = [0];
         // Without randomness all take the first: they wait for each other now and then.
         let _ = getrandom::fill(&mut slot);
-        let slot = i64::from(slot[0]) % batch::COUNTERS;
-        Ok(Self { address, writer: Mutex::new(Some(link)), readers, ear: Mutex::new(None), slot })
+        let slot = usize::from(slot[0]) % COUNTERS;
+        let (writer, ear) = (Mutex::new(Some(link)), Mutex::new(None));
+        Ok(Self { address, writer, readers, ear, slot, counters: Arc::default() })
     }
 
     /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
     pub fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), StoreError> {
-        *self.ear.lock() = Some(Ear::open(Arc::clone(&self.address), listener)?);
+        *self.ear.lock() = Some(Ear::open(Arc::clone(&self.address), listener, Arc::clone(&self.counters))?);
         Ok(())
     }
 
@@ -133,13 +137,15 @@ impl PostgresStore {
             let is_ending = Cell::new(false);
             let done = link.with(async |session| {
                 let edits = self.address.edits();
-                let terms = batch::Terms { now, edits, is_careful, slot: self.slot };
+                let (slot, counters) = (self.slot, &*self.counters);
+                let terms = batch::Terms { now, edits, is_careful, slot, counters };
                 batch::commit(session, commands, terms, &is_ending).await
             });
             let trouble = match done {
                 Ok(answers) => {
                     *place = Some(link);
                     if let Some(ear) = &*self.ear.lock() {
+                        ear.tell_of_setback();
                         ear.tell_others_of(commands, &answers);
                     }
                     return Ok(answers);
@@ -293,6 +299,12 @@ impl Store for PostgresStore {
     }
 
     fn change_mark(&self) -> Result<u64, StoreError> {
-        self.readers.read(async |session| session.commit_count().await)
+        let before = self.counters.seen();
+        let found = self.readers.read(async |session| session.commit_counts().await)?;
+        self.counters.note(&before, &found);
+        if let Some(ear) = &*self.ear.lock() {
+            ear.tell_of_setback();
+        }
+        Ok(found.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.cast_unsigned())))
     }
 }

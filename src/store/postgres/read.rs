@@ -5,6 +5,7 @@
     reason = "a method of a type with a lifetime is no function for all lifetimes"
 )]
 
+use super::counters::{COUNTERS, Counts};
 use super::failure::Trouble;
 use super::link::Session;
 use super::load::{WORKER, peer};
@@ -515,9 +516,13 @@ impl Session<'_> {
     }
 
     /// How many commits of all processes can be seen.
-    pub async fn commit_count(self) -> Result<u64> {
-        let rows = self.query("SELECT sum(no)::bigint FROM @commits", Args::default()).await?;
-        Ok(each(&rows, |columns| columns.count())?.pop().unwrap_or_default())
+    pub async fn commit_counts(self) -> Result<Counts> {
+        let rows = self.query("SELECT no FROM @commits ORDER BY slot", Args::default()).await?;
+        let mut counts: Counts = [0; COUNTERS];
+        for (count, found) in counts.iter_mut().zip(each(&rows, |columns| columns.int())?) {
+            *count = found;
+        }
+        Ok(counts)
     }
 
     pub async fn is_encrypted(self) -> Result<bool> {

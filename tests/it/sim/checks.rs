@@ -479,7 +479,8 @@ impl Checks {
             return;
         };
         let before = known.row.clone();
-        if before.spec != row.spec {
+        // While it is retired it has no slots.
+        if before.spec != row.spec || row.status == ScheduleStatus::Retired {
             known.first_slot = None;
         }
         let what_counts = |row: &Schedule| (row.status, row.next_slot, row.attended_from);

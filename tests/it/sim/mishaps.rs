@@ -96,7 +96,6 @@ impl World {
             it.clock.wall_ahead_us -= wrong;
             if it.power == Power::Up && (it.version != version || it.is_draining || machine == 0) {
                 self.hear(machine, Message::Leave);
-                self.after(SECOND, Event::Start { machine });
             } else {
                 self.start(machine);
             }

@@ -576,6 +576,10 @@ impl World {
             if next.is_over {
                 self.note(format_args!("machine {machine} has left"));
                 self.crash(machine);
+                if self.is_calm {
+                    // Whenever it got that far: a start that was planned for an instant may have found it still there.
+                    self.after(SECOND, Event::Start { machine });
+                }
                 return;
             }
             let it = &self.machines[machine];

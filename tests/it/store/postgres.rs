@@ -226,6 +226,9 @@ fn others_are_heard_of() {
             // Whoever heard enough is gone.
             let _ = self.0.lock().unwrap().send(());
         }
+        fn hears_of_setback(&self) {
+            panic!("the database is no older than it was");
+        }
         fn is_told(&self, what: &str) {
             panic!("{what}");
         }
@@ -236,6 +239,7 @@ fn others_are_heard_of() {
     struct Deaf;
     impl Listener for Deaf {
         fn hears_of_change(&self) {}
+        fn hears_of_setback(&self) {}
         fn is_told(&self, _: &str) {}
         fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
     }
@@ -329,11 +333,16 @@ fn what_the_database_refuses_is_rejected_alone() {
 struct Notes {
     told: Mutex<Vec<String>>,
     ticks: Mutex<u32>,
+    setbacks: Mutex<u32>,
     ticked: std::sync::Condvar,
 }
 
 impl Listener for Notes {
     fn hears_of_change(&self) {}
+    fn hears_of_setback(&self) {
+        *self.setbacks.lock().unwrap() += 1;
+        self.ticked.notify_all();
+    }
     fn is_told(&self, what: &str) {
         self.told.lock().unwrap().push(what.to_owned());
     }
@@ -342,6 +351,36 @@ impl Listener for Notes {
         *self.ticks.lock().unwrap() += 1;
         self.ticked.notify_all();
     }
+}
+
+#[test]
+fn a_database_that_has_become_an_older_one_is_noticed_once() {
+    let url = Server::shared().new_schema();
+    let schema = url.rsplit('=').next().unwrap();
+    let store = open(&url);
+    let notes = Arc::new(Notes::default());
+    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    for number in 0..3 {
+        store.commit(&[Command::CreateRun(Box::new(new_run(&format!("run_{number}"))))], at(0)).unwrap();
+    }
+    // As in a copy that has not seen the last two.
+    administer(&format!("UPDATE {schema}.commits SET no = no - 2 WHERE no > 0"));
+    store.change_mark().unwrap();
+    let mut setbacks = notes.setbacks.lock().unwrap();
+    while *setbacks == 0 {
+        let (still, late) = notes.ticked.wait_timeout(setbacks, PATIENCE).unwrap();
+        assert!(!late.timed_out(), "nobody is told");
+        setbacks = still;
+    }
+    drop(setbacks);
+    store.commit(&[Command::CreateRun(Box::new(new_run("run_4")))], at(0)).unwrap();
+    store.change_mark().unwrap();
+    let mut ticks = notes.ticks.lock().unwrap();
+    let enough = *ticks + 2;
+    while *ticks < enough {
+        ticks = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap().0;
+    }
+    assert_eq!(*notes.setbacks.lock().unwrap(), 1);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+"""Who looks on while handlers and steps are executed: traces and metrics.
+
+Nobody by default, and then it costs a look at an empty tuple.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from polos._logging import quiet_logger
+
+if TYPE_CHECKING:
+    from polos._worker import ActiveRun
+
+__all__ = ["Observer", "around_run", "around_step", "observe", "unobserve"]
+
+
+class Observer(Protocol):
+    """Is entered and left around each execution."""
+
+    def run(self, active: ActiveRun) -> AbstractContextManager[None]:
+        """Around a handler; on leaving, ``active.outcome`` says how it ended."""
+
+    def step(self, active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
+        """Around one execution of a step's function; what it raises passes through."""
+
+
+_log = quiet_logger("polos.worker")
+
+_observers: tuple[Observer, ...] = ()
+_nobody: AbstractContextManager[None] = nullcontext()
+
+
+def observe(observer: Observer) -> None:
+    """Have it look on from now on."""
+    global _observers
+    _observers = (*_observers, observer)
+
+
+def unobserve(observer: Observer) -> None:
+    """Have it look on no more."""
+    global _observers
+    _observers = tuple(other for other in _observers if other is not observer)
+
+
+def around_run(active: ActiveRun) -> AbstractContextManager[None]:
+    """What to have open while a handler is executed."""
+    if not _observers:
+        return _nobody
+    return _all([partial(observer.run, active) for observer in _observers])
+
+
+def around_step(active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
+    """What to have open while a step's function is executed."""
+    if not _observers:
+        return _nobody
+    return _all([partial(observer.step, active, name, attempt) for observer in _observers])
+
+
+@contextmanager
+def _all(make: list[Callable[[], AbstractContextManager[None]]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for context in make:
+            stack.enter_context(_Harmless(context))
+        yield
+
+
+class _Harmless:
+    """Enters and leaves what ``make`` gives; its own errors are logged, and hurt nobody else."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self._make = make
+        self._context: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            context = self._make()
+            context.__enter__()
+            self._context = context
+        except Exception:
+            _log.exception("an observer of runs failed")
+
+    def __exit__(self, *raised: Any) -> None:
+        if self._context is None:
+            return
+        try:
+            self._context.__exit__(*raised)
+        except BaseException as error:
+            if error is not raised[1]:
+                _log.exception("an observer of runs failed")

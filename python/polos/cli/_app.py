@@ -1,0 +1,99 @@
+"""The commands, put together. What a command needs beyond typer is imported when it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Annotated, Any
+
+import typer
+
+from polos._migrate import migrate
+from polos.cli import _runs, _schedule_edits
+from polos.cli._completion import completion
+from polos.cli._demo import demo
+from polos.cli._dev import dev, ui
+from polos.cli._doctor import doctor
+from polos.cli._explain import explain
+from polos.cli._init import init
+from polos.cli._run import run
+from polos.cli._say import say
+from polos.cli._top import top
+from polos.cli._version import version
+
+__all__ = ["app", "call"]
+
+app = typer.Typer(
+    name="polos",
+    help="The scheduler that you import: durable cron for asyncio applications.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help needs nothing of rich, whose import is slow
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(run)
+app.command()(dev)
+app.command()(ui)
+app.add_typer(_schedule_edits.app, name="schedules")
+app.add_typer(_runs.app, name="runs")
+app.command()(explain)
+app.command()(top)
+app.command()(doctor)
+app.command()(init)
+app.command()(migrate)
+app.command()(completion)
+app.command()(demo)
+app.command()(version)
+
+
+def call() -> int:
+    """Do what was typed; gives the exit code."""
+    if "_POLOS_COMPLETE" in os.environ:
+        from typer import completion as shells
+
+        shells.completion_init()  # type: ignore[attr-defined]
+    try:
+        code: Any = app(prog_name="polos", standalone_mode=False)
+    except typer.Abort:  # Ctrl-C, or the end of stdin where an answer was expected
+        say("")
+        return 128 + signal.SIGINT
+    except Exception as error:
+        return _refused(error)
+    return code if isinstance(code, int) else 0
+
+
+def _refused(error: Exception) -> int:
+    """What typer refuses, in one sentence; its exceptions have moved, so it is known by what it
+    has. Anything else isn't ours to tell.
+    """
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show is None or code is None:
+        raise error
+    if type(error).__name__ == "NoArgsIsHelpError":
+        show()
+        return int(code)
+    text = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "polos")
+    say(f"polos: {text[:1].lower()}{text[1:]}; see `{path} --help`")
+    return int(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    pass

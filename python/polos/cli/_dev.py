@@ -1,0 +1,119 @@
+"""``polos ui`` and ``polos dev``: the dashboard, alone or beside a worker that is reloaded."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from polos.cli._interrupts import with_care
+from polos.cli._place import Database, Project, opened
+from polos.cli._run import AppName, Concurrency, Drain, Target
+from polos.cli._say import TYPED_WRONG, fail
+
+__all__ = ["dev", "ui"]
+
+PORT = 6765  # that of the dashboard, whose import is slow
+
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65_535, help="Where the dashboard is.")
+]
+Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
+
+_NEEDS = "polos[ui]"
+
+
+def ui(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
+    ] = "127.0.0.1",
+    port: Port = PORT,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TEXT",
+            envvar="POLOS_UI_TOKEN",
+            help="What visitors have to know. Better in the variable: others see what you type.",
+        ),
+    ] = None,
+    hide_payloads: Annotated[
+        bool, typer.Option("--hide-payloads", help="Show no arguments, inputs or results.")
+    ] = False,
+    open_browser: Open = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Show the dashboard in the browser, until Ctrl-C."""
+    import asyncio
+
+    _check_dashboard("polos ui")
+    dashboard: Any = importlib.import_module("polos.dashboard")
+    from polos.cli._reload import die_with_supervisor
+
+    die_with_supervisor()
+    with opened(database, project) as client, with_care():
+        try:
+            asyncio.run(
+                dashboard.serve(
+                    client,
+                    host=host,
+                    port=port,
+                    token=token,
+                    hide_payloads=hide_payloads,
+                    open_browser=open_browser,
+                )
+            )
+        except OSError as error:
+            fail(f"can't listen on {host}, port {port}: {error.strerror or error}; see --port")
+
+
+def _check_dashboard(command: str) -> None:
+    """Whether what the dashboard is made with is installed."""
+    for name in ("polos.dashboard", "starlette", "uvicorn", "jinja2"):
+        with suppress(ImportError):
+            if importlib.util.find_spec(name) is not None:
+                continue
+        fail(f"{command} needs the dashboard (`{name}` isn't installed): pip install '{_NEEDS}'")
+
+
+def dev(
+    target: Target,
+    port: Port = PORT,
+    open_browser: Open = False,
+    no_ui: Annotated[bool, typer.Option("--no-ui", help="Without the dashboard.")] = False,
+    no_reload: Annotated[
+        bool, typer.Option("--no-reload", help="Don't start again when files change.")
+    ] = False,
+    app_name: AppName = None,
+    database: Database = None,
+    project: Project = "default",
+    concurrency: Concurrency = 1_000,
+    drain: Drain = 10.0,
+) -> None:
+    """Run, reload on changes, and show the dashboard.
+
+    What `polos run --reload` and `polos ui` do, in one terminal. Ctrl-C ends both.
+    """
+    from polos.cli._reload import Child, supervise, ui_command, worker_command
+    from polos.client import PolosClient
+
+    if not no_ui:
+        _check_dashboard("polos dev (or give --no-ui)")
+    if not os.path.exists(target) and (target.endswith(".py") or os.sep in target):
+        # A typing mistake is no mistake in the code, whose correction could be waited for.
+        fail(f"there is no file `{target}`", TYPED_WRONG)
+    with PolosClient(database, project_id=project) as client:
+        client._opened()  # makes it, so that the dashboard finds it; and says what is wrong with it
+    command = worker_command(target, app_name, database, project, concurrency, drain)
+    children = [Child(command, is_reloaded=True)]
+    if not no_ui:
+        options = [f"--port={port}", *(["--open"] if open_browser else [])]
+        children.append(Child(ui_command(database, project, *options), is_reloaded=False))
+    sys.stdout.flush()
+    supervise(children, None if no_reload else target)

@@ -1,0 +1,44 @@
+"""Ctrl-C. While the core waits for a database (a lock, a server that doesn't answer), Python's own
+handler would not run before the answer is there.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["at_once", "with_care"]
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Ctrl-C ends the process on the spot: nothing is half done in a way that would matter."""
+    with _handled_by(signal.SIG_DFL):
+        yield
+
+
+@contextmanager
+def with_care() -> Iterator[None]:
+    """Ctrl-C raises ``KeyboardInterrupt``: there is a terminal or a loop to be left in order."""
+    with _handled_by(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Any) -> Iterator[None]:
+    ours = (signal.SIG_DFL, signal.default_int_handler)
+    before = signal.getsignal(signal.SIGINT)
+    if before not in ours:  # ignored, as in the background of a script, or somebody else's
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,94 @@
+"""``polos run``: a worker in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polos.cli._place import Database, Project
+from polos.cli._say import fail, say
+
+__all__ = ["AppName", "Concurrency", "Drain", "Target", "run"]
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE_OR_MODULE", help="What defines the workflows: app.py or package.module."
+    ),
+]
+AppName = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        metavar="NAME",
+        help="Owner of the schedules that decorators declare.  [default: FILE_OR_MODULE]",
+    ),
+]
+Concurrency = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1_000_000, help="Most runs under way at once.")
+]
+Drain = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0, help="How long handlers may take to finish at the end."),
+]
+
+
+def run(
+    target: Target,
+    app_name: AppName = None,
+    database: Database = None,
+    project: Project = "default",
+    concurrency: Concurrency = 1_000,
+    drain: Drain = 10.0,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="Start again whenever a Python file here changes."),
+    ] = False,
+) -> None:
+    """Execute the workflows of a file or module.
+
+    Works until Ctrl-C or SIGTERM, then waits for running handlers to finish; asked twice, it
+    does not. What has not finished goes on at the next start, or in another worker, from its
+    first unfinished step.
+    """
+    if reload:
+        from polos.cli._reload import Child, supervise, worker_command
+
+        command = worker_command(target, app_name, database, project, concurrency, drain)
+        supervise([Child(command, is_reloaded=True)], target)
+        return
+    _work(target, app_name, database, project, concurrency, drain)
+
+
+def _work(
+    target: str,
+    app_name: str | None,
+    database: str | None,
+    project: str,
+    concurrency: int,
+    drain: float,
+) -> None:
+    from polos._runner import run_to_end
+    from polos.cli._loading import imported
+    from polos.cli._logs import log_to_stderr
+    from polos.cli._reload import die_with_supervisor
+    from polos.cli._talking import TalkingWorker
+    from polos.client import PolosClient
+    from polos.workflow import registry
+
+    die_with_supervisor()
+    # First: what is wrong with the arguments is said before anything is imported.
+    client = PolosClient(database, project_id=project)
+    name = imported(target)
+    log_to_stderr()
+    if not registry():
+        fail(f"no workflows found in `{target}`; decorate a function with `@polos.workflow`")
+    with client:
+        worker = TalkingWorker(
+            client, app=name if app_name is None else app_name, concurrency=concurrency, drain=drain
+        )
+        run_to_end(worker.run())
+    if not worker.was_stopped:
+        fail("the worker has ended by itself; the log above says why")
+    say("stopped")

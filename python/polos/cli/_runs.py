@@ -1,0 +1,413 @@
+"""``polos runs``: list, show, cancel, retry, watch."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Annotated, cast, get_args
+
+import typer
+
+from polos import runs
+from polos._describe import nearest, shown
+from polos.cli._find import find_run, find_schedule, named
+from polos.cli._interrupts import with_care
+from polos.cli._moments import instant, now, took, until, when
+from polos.cli._paging import After, All, Limit, listed
+from polos.cli._place import Database, Json, Project, opened
+from polos.cli._say import TYPED_WRONG, fail, finish, out, out_json, say, styled
+from polos.cli._shapes import run_json
+from polos.cli._table import Cell, Column, Row, Table, facts
+from polos.cli._words import called, duration_of, error_text, status_cell, value_text
+from polos.client import PolosClient
+from polos.exceptions import InvalidArgumentError, PolosError
+from polos.models import ErrorInfo, Run, RunStatus, StepInfo
+
+__all__ = ["app", "end_of"]
+
+app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry and watch runs.")
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="An id; or a schedule or workflow, for the newest run of it."
+    ),
+]
+Names = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Ids, workflows...; - reads them from stdin.")
+]
+WorkflowFilter = Annotated[
+    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Of this workflow only.")
+]
+KeyFilter = Annotated[
+    str | None, typer.Option("--key", "-k", metavar="KEY", help="With this key only.")
+]
+StatusFilter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--status",
+        "-s",
+        metavar="STATUS",
+        help="queued, running, waiting, succeeded, failed or cancelled; repeatable.",
+    ),
+]
+
+# How often a run that is watched is looked at.
+_LOOK = 0.25
+
+# Whatever machine they were recorded on.
+_OURS = re.compile(r'[/\\]polos[/\\](context|_worker|_threads|_handlers)\.py", line')
+
+_ENDS = ("succeeded", "failed", "cancelled")
+
+
+def statuses_of(given: Iterable[str] | None) -> list[RunStatus] | None:
+    """Statuses that exist; they may be given with commas."""
+    known = get_args(RunStatus)
+    names = [name.strip() for text in given or () for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            listed = ", ".join(f"`{status}`" for status in known)
+            raise InvalidArgumentError(
+                f"--status: {shown(name)} given, expected one of {listed}{nearest(name, known)}"
+            )
+    return cast("list[RunStatus]", names) or None
+
+
+@app.command("list")
+def list_(
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", metavar="SCHEDULE", help="Of this schedule only.")
+    ] = None,
+    status: StatusFilter = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Created then or later, such as '2h ago'."),
+    ] = None,
+    limit: Limit = 50,
+    after: After = None,
+    everything: All = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """List runs, the newest first."""
+    wanted = statuses_of(status)
+    start = None if since is None else instant("--since", since, timezone.utc)
+    table = _table()
+    base = now()
+    with opened(database, project) as client:
+        schedule_id = None if schedule is None else find_schedule(client, schedule).id
+        listed(
+            lambda count, last: runs.sync.list(
+                client,
+                workflow=workflow,
+                key=key,
+                schedule=schedule_id,
+                status=wanted,
+                since=start,
+                limit=count,
+                after=last,
+            ),
+            _print_json if as_json else lambda page: table.add(_row(run, base) for run in page),
+            limit=None if everything else limit,
+            after=after,
+            nothing=f"no runs in project `{project}` of `{client.database}`, as asked for",
+        )
+
+
+def _print_json(page: list[Run]) -> None:
+    for run in page:
+        out_json(run_json(run))
+
+
+def _table() -> Table:
+    return Table(
+        Column("RUN"),
+        Column("STATUS"),
+        Column("OF", least=12, is_name=True),
+        Column("SLOT", rank=3),
+        Column("STARTED", rank=1, is_number=True),
+        Column("TOOK", rank=2, is_number=True),
+        Column("ERROR", least=12, rank=4),
+    )
+
+
+def _row(run: Run, base: datetime) -> Row:
+    return [
+        run.id,
+        status_cell(run.status),
+        called(run.workflow, run.key),
+        when(run.timestamp),
+        until(run.started_at, base),
+        duration_of(run),
+        Cell(error_text(run.error), "red"),
+    ]
+
+
+# --- one run ---------------------------------------------------------------------------------
+
+
+@app.command()
+def show(
+    name: Name,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Show one run, with its steps.
+
+    Its result, or its error with the traceback.
+    """
+    with opened(database, project) as client:
+        run = find_run(client, name)
+    if as_json:
+        out_json(run_json(run, with_steps=True))
+        return
+    out(styled(called(run.workflow, run.key), "bold"))
+    facts(_facts(run))
+    if run.steps:
+        out(f"\n{styled('steps', 'bold')}")
+        table = Table(
+            Column("STEP", least=8),
+            Column("STATUS"),
+            Column("ATTEMPT", rank=3, is_number=True),
+            Column("STARTED", rank=2),
+            Column("TOOK", is_number=True),
+            Column("RESULT", least=10, rank=1),
+        )
+        table.add(map(_step_row, run.steps))
+    if run.error is not None:
+        out(f"\n{styled('error', 'bold')}")
+        _print_error(run.error)
+
+
+def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
+    waits = [step.wakes_at for step in run.steps if step.status == "waiting" and step.wakes_at]
+    return [
+        ("id", run.id),
+        ("workflow", run.workflow),
+        ("key", run.key),
+        ("status", status_cell(run.status)),
+        ("slot", when(run.timestamp)),
+        ("started by", run.origin),
+        ("schedule", run.schedule_id),
+        ("attempt", str(run.attempt) if run.attempt > 1 else None),
+        ("created", when(run.created_at)),
+        ("started", when(run.started_at)),
+        ("finished", when(run.finished_at)),
+        ("took", duration_of(run)),
+        ("goes on", when(min(waits)) if waits and run.status not in _ENDS else None),
+        ("worker", run.worker),
+        ("result", value_text(run.result)),
+    ]
+
+
+def _step_row(step: StepInfo) -> Row:
+    lasted = None
+    if step.started_at is not None and step.finished_at is not None:
+        lasted = took(step.finished_at - step.started_at)
+    said: Cell | str = value_text(step.result)
+    if step.error is not None:
+        said = Cell(error_text(step.error), "red")
+    elif step.wakes_at is not None and step.status == "waiting":
+        said = f"until {when(step.wakes_at)}"
+    return [
+        step.name,
+        status_cell(step.status),
+        str(step.attempt) if step.attempt > 1 else "",
+        when(step.started_at),
+        lasted,
+        said,
+    ]
+
+
+def _print_error(error: ErrorInfo) -> None:
+    """As Python would print it, what caused it first."""
+    if error.cause is not None:
+        _print_error(error.cause)
+        out("\nwhich led to\n")
+    for line in frames(error.traceback):
+        out(_tame(line))
+    for number, line in enumerate(error_text(error).splitlines() or [""]):
+        out(styled(_tame(line), "red") if number == 0 else _tame(line))
+
+
+def frames(traceback: str) -> list[str]:
+    """The lines of a traceback without the frames between the application's: ours."""
+    kept: list[str] = []
+    is_ours = False
+    for line in traceback.rstrip().splitlines():
+        if line.startswith("  File "):
+            is_ours = _OURS.search(line) is not None
+        if not is_ours:
+            kept.append(line)
+    return kept
+
+
+def _tame(line: str) -> str:
+    return line if line.isprintable() else "".join(
+        c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
+    )  # fmt: skip
+
+
+# --- cancel, retry ---------------------------------------------------------------------------
+
+
+@app.command()
+def cancel(
+    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+) -> None:
+    """Ask runs to stop.
+
+    One that waits is cancelled at once, a running one when it notices.
+    """
+    _each(names, runs.sync.cancel, as_json, database, project)
+
+
+@app.command()
+def retry(
+    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+) -> None:
+    """Start failed or cancelled runs again.
+
+    From their first unfinished steps.
+    """
+    _each(names, runs.sync.retry, as_json, database, project)
+
+
+def _each(
+    names: list[str],
+    act: Callable[[PolosClient, str], RunStatus],
+    as_json: bool,
+    database: str | None,
+    project: str,
+) -> None:
+    is_one = len(names) == 1 and names[0] != "-"
+    count, has_failed = 0, False
+    with opened(database, project) as client:
+        for name in named(names):
+            count += 1
+            try:
+                run = find_run(client, name)
+                status = act(client, run.id)
+            except PolosError as error:
+                if is_one:
+                    raise
+                say(f"polos: {error}")
+                has_failed = True
+                continue
+            if as_json:
+                out_json(run_json(runs.sync.get(client, run.id)))
+            elif status == "running":
+                out(f"{run.id} is asked to stop" if act is runs.sync.cancel else f"{run.id} runs")
+            else:
+                out(f"{run.id} is {status}")
+    if not count:
+        fail("no runs given: stdin is empty", TYPED_WRONG)
+    if has_failed:
+        raise typer.Exit(1)
+
+
+# --- watch -----------------------------------------------------------------------------------
+
+
+@app.command()
+def watch(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="An id; or a schedule or workflow, for the newest run of it. Without it, all "
+            "runs as they come.",
+        ),
+    ] = None,
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Follow a run to its end, or all runs.
+
+    Without RUN, until Ctrl-C.
+    Of one run: exit code 0 if it succeeds, 1 if it fails or is cancelled.
+    """
+    with opened(database, project) as client:
+        if name is None:
+            with suppress(KeyboardInterrupt), with_care():
+                _watch_all(client, workflow, key, as_json)
+            return
+        if workflow is not None or key is not None:
+            fail("--workflow and --key are for watching all runs; a RUN is given", TYPED_WRONG)
+        run = _watch_one(client, find_run(client, name), as_json)
+    if run.status != "succeeded":
+        raise typer.Exit(1)
+
+
+def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
+    told: dict[str, str] = {}
+    while True:
+        for step in run.steps:
+            if told.get(step.name) != step.status:
+                told[step.name] = step.status
+                if not as_json:
+                    _tell_step(step)
+        if told.get("") != run.status:
+            told[""] = run.status
+            if as_json:
+                out_json(run_json(run, with_steps=True))
+            else:
+                _tell_run(run)
+        if run.status in _ENDS:
+            return run
+        finish()
+        time.sleep(_LOOK)
+        run = runs.sync.get(client, run.id)
+
+
+def _tell_step(step: StepInfo) -> None:
+    moment = step.finished_at or step.started_at
+    cells = _step_row(step)
+    status = status_cell(step.status)
+    said = cells[-1].text if isinstance(cells[-1], Cell) else cells[-1]
+    out(f"{when(moment)}  step {step.name}  {styled(status.text, status.style)}  {said}".rstrip())
+
+
+def _tell_run(run: Run) -> None:
+    moment = run.finished_at or run.started_at or run.created_at
+    status = status_cell(run.status)
+    said = error_text(run.error) or value_text(run.result, 100)
+    name = called(run.workflow, run.key)
+    line = f"{when(moment)}  {run.id}  {name}  {styled(status.text, status.style)}  "
+    out(f"{line}{' '.join(_tame(said).split())}".rstrip())
+
+
+def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:
+    """Those that end or begin from now on; a burst of over a thousand at once isn't all told."""
+    told: dict[str, str] | None = None
+    while True:
+        page = runs.sync.list(client, workflow=workflow, key=key, limit=1_000)
+        if told is None:
+            say("watching; Ctrl-C ends it")
+        if told is not None:
+            for run in reversed(page):
+                if told.get(run.id) != run.status:
+                    out_json(run_json(run)) if as_json else _tell_run(run)
+        told = {run.id: run.status for run in page}
+        finish()
+        time.sleep(4 * _LOOK)
+
+
+def end_of(client: PolosClient, id: str) -> Run:
+    """The run, when it has ended."""
+    while True:
+        run = runs.sync.get(client, id)
+        if run.status in _ENDS:
+            return run
+        time.sleep(_LOOK)

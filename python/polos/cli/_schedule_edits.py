@@ -1,0 +1,460 @@
+"""``polos schedules``: what changes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timezone, tzinfo
+from itertools import islice
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from polos import schedules
+from polos._describe import shown
+from polos.cli._confirm import Yes, confirmed
+from polos.cli._find import find_schedule, named
+from polos.cli._moments import duration, instant, iso, until, when
+from polos.cli._moments import now as clock
+from polos.cli._place import Database, Json, Project, opened
+from polos.cli._progress import advancing
+from polos.cli._runs import end_of
+from polos.cli._say import TYPED_WRONG, fail, out, out_json, say
+from polos.cli._schedules import (
+    KeyFilter,
+    Name,
+    PrefixFilter,
+    StatusFilter,
+    WorkflowFilter,
+    app,
+    status_of,
+)
+from polos.cli._shapes import schedule_json
+from polos.cli._words import called, counted
+from polos.client import PolosClient
+from polos.exceptions import InvalidArgumentError, PolosError, ScheduleNotFoundError
+from polos.models import Schedule
+
+__all__ = ["app"]
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SCHEDULE...", help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin."
+    ),
+]
+
+# Slots of one commit of a backfill, so that the bar moves and workers aren't held up for long.
+_BACKFILL_CHUNK = 500
+
+_DELETE_PAGE = 1_000
+
+
+# --- create ----------------------------------------------------------------------------------
+
+
+@app.command()
+def create(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's id.")],
+    cron: Annotated[
+        str | None, typer.Option(metavar="CRON", help="Five fields in quotes: '0 9 * * *'.")
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="A period from 1s, such as 15m.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Once, such as '2027-01-01 09:00'.")
+    ] = None,
+    zone: Annotated[
+        str, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Europe/Paris.")
+    ] = "UTC",
+    key: Annotated[
+        str, typer.Option("--key", "-k", metavar="KEY", help="One schedule per workflow and key.")
+    ] = "global",
+    overlap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="buffer_one, skip, buffer_all, cancel_running or allow."
+        ),
+    ] = None,
+    catch_up: Annotated[
+        str | None, typer.Option(metavar="POLICY", help="latest, all or none.")
+    ] = None,
+    max_catch_up: Annotated[
+        int | None, typer.Option(metavar="N", help="Most slots that are caught up with.")
+    ] = None,
+    catch_up_window: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Older slots are missed, such as 1d.")
+    ] = None,
+    jitter: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="The longest delay of a start.")
+    ] = None,
+    start_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="No slot before this.")
+    ] = None,
+    end_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="No slot at or after this.")
+    ] = None,
+    max_runs: Annotated[
+        int | None, typer.Option(metavar="N", help="Finished after so many runs.")
+    ] = None,
+    pause_after_failures: Annotated[
+        int | None, typer.Option(metavar="N", help="Paused after so many failures in a row.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="DATE", help="A date to leave out; repeatable.")
+    ] = None,
+    input: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Data for the handler, ctx.input.")
+    ] = None,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Create a schedule, or bring it up to date.
+
+    There is one for each workflow and key.
+
+    Times without an offset are meant in the zone of --tz.
+    """
+    place = _zone(zone)
+    options: dict[str, Any] = {
+        "cron": cron,
+        "every": _given(duration, "--every", every),
+        "at": _given(instant, "--at", at, place),
+        "timezone": zone,
+        "key": key,
+        "overlap": overlap,
+        "catch_up": catch_up,
+        "max_catch_up": max_catch_up,
+        "catch_up_window": _given(duration, "--catch-up-window", catch_up_window),
+        "jitter": _given(duration, "--jitter", jitter),
+        "start_at": _given(instant, "--start-at", start_at, place),
+        "end_at": _given(instant, "--end-at", end_at, place),
+        "max_runs": max_runs,
+        "pause_after_failures": pause_after_failures,
+        "skip": [_day(text) for text in skip] if skip else None,
+        "input": None if input is None else _data(input),
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    with opened(database, project) as client:
+        id = schedules.sync.create(client, workflow, **given)
+        made = schedules.sync.get(client, id)
+    if as_json:
+        out_json(schedule_json(made))
+        return
+    out(id)
+    say(_coming(made))
+
+
+def _given(read: Callable[..., Any], name: str, text: str | None, *more: Any) -> Any:
+    return None if text is None else read(name, text, *more)
+
+
+def _zone(name: str) -> tzinfo:
+    # As the core says it: with the nearest name for one that isn't there.
+    return schedules.preview("0 0 * * *", name, count=1)[0].tzinfo or timezone.utc
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgumentError(
+            f"--skip: {shown(text)} isn't a date; expected one such as `2026-12-25`"
+        ) from None
+
+
+def _data(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"--input: {shown(text)} isn't JSON ({error}); expected such as '{{\"user\": 7}}'"
+        ) from None
+
+
+def _coming(schedule: Schedule) -> str:
+    name = called(schedule.workflow, schedule.key)
+    if schedule.upcoming is None:
+        return f"{name} is {schedule.status}; no slot comes"
+    return f"{name} is next at {when(schedule.upcoming)}, {until(schedule.upcoming, clock())}"
+
+
+# --- one or several --------------------------------------------------------------------------
+
+
+@app.command()
+def pause(
+    names: Names,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; people see it in lists.")
+    ] = None,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Stop firing until resumed."""
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        after = schedules.sync.pause(client, schedule.id, note)
+        _tell(after, f"{called(after.workflow, after.key)} is paused", as_json)
+
+    _each(names, database, project, act)
+
+
+@app.command()
+def resume(
+    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+) -> None:
+    """Fire again after a pause.
+
+    Slots of the pause follow the catch-up policy.
+    """
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        after = schedules.sync.resume(client, schedule.id)
+        _tell(after, _coming(after), as_json)
+
+    _each(names, database, project, act)
+
+
+@app.command()
+def skip(
+    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+) -> None:
+    """Leave out the coming slot, and only this one.
+
+    It enters the history as skipped.
+    """
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        after = schedules.sync.skip(client, schedule.id)
+        _tell(after, f"skips {when(schedule.upcoming)}; {_coming(after)}", as_json)
+
+    _each(names, database, project, act)
+
+
+@app.command()
+def trigger(
+    names: Names,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end; failed runs end with exit code 1.")
+    ] = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Run it now; its cadence doesn't move.
+
+    Prints the id of the run.
+    """
+    started: list[str] = []
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        id = schedules.sync.trigger(client, schedule.id).id
+        started.append(id)
+        out_json({"run_id": id, "schedule_id": schedule.id}) if as_json else out(id)
+        if not schedule.worker_available:
+            say(f"no live worker has the workflow `{schedule.workflow}`; the run waits for one")
+
+    _each(names, database, project, act)
+    if wait:
+        with opened(database, project) as client:
+            ends = [end_of(client, id) for id in started]
+        failed = [run for run in ends if run.status != "succeeded"]
+        for run in ends:
+            say(f"{run.id} {run.status}{f': {run.error}' if run.error else ''}")
+        if failed:
+            raise typer.Exit(1)
+
+
+def _each(
+    names: list[str],
+    database: str | None,
+    project: str,
+    act: Callable[[PolosClient, Schedule], None],
+) -> None:
+    """Do it to each; what is wrong with one doesn't keep it from the others."""
+    failed: PolosError | None = None
+    count = 0
+    with opened(database, project) as client:
+        for name in named(names):
+            count += 1
+            try:
+                act(client, find_schedule(client, name))
+            except PolosError as error:
+                if len(names) == 1 and names[0] != "-":
+                    raise
+                say(f"polos: {error}")
+                failed = error
+    if not count:
+        fail("no schedules given: stdin is empty", TYPED_WRONG)
+    if failed is not None:
+        raise typer.Exit(1)
+
+
+def _tell(schedule: Schedule, text: str, as_json: bool) -> None:
+    if as_json:
+        out_json(schedule_json(schedule))
+    else:
+        out(text)
+
+
+# --- delete ----------------------------------------------------------------------------------
+
+
+@app.command()
+def delete(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCHEDULE]...",
+            help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin.",
+        ),
+    ] = None,
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    key_prefix: PrefixFilter = None,
+    status: StatusFilter = None,
+    yes: Yes = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Delete schedules, by name or by filters.
+
+    What runs goes on, what waits is cancelled; the history stays.
+    """
+    wanted = status_of(status)
+    filters = {"workflow": workflow, "key": key, "key_prefix": key_prefix, "status": wanted}
+    filters = {name: value for name, value in filters.items() if value is not None}
+    if bool(names) == bool(filters):
+        fail("name the schedules, or give filters such as --workflow, not both", TYPED_WRONG)
+    with opened(database, project) as client:
+        if names:
+            found = {(s := find_schedule(client, name)).id: s for name in named(names)}
+            doomed = list(found.values())
+            what = called(doomed[0].workflow, doomed[0].key) if len(doomed) == 1 else ""
+            ids: Iterator[str] = iter(found)
+            total: int | None = len(doomed)
+        else:
+            ids = _ids(client, filters)
+            # Counted as far as it is worth reading before the question.
+            first = list(islice(ids, _DELETE_PAGE))
+            more = next(ids, None)
+            total = len(first) if more is None else None
+            ids = iter(first) if more is None else _chained(first, more, ids)
+            what = f"over {_DELETE_PAGE:,} schedules" if total is None else ""
+        if total == 0:
+            say("no schedules to delete")
+            return
+        confirmed(f"Delete {what or counted(total or 0, 'schedule')}?", yes)
+        _delete(client, ids, total)
+
+
+def _ids(client: PolosClient, filters: dict[str, Any]) -> Iterator[str]:
+    after = None
+    while True:
+        page = schedules.sync.list(client, limit=_DELETE_PAGE, after=after, **filters)
+        for schedule in page:
+            yield schedule.id
+        if len(page) < _DELETE_PAGE:
+            return
+        after = page[-1].id
+
+
+def _chained(first: list[str], more: str, rest: Iterator[str]) -> Iterator[str]:
+    yield from first
+    yield more
+    yield from rest
+
+
+def _delete(client: PolosClient, ids: Iterator[str], total: int | None) -> None:
+    import asyncio
+
+    async def work() -> int:
+        count = 0
+
+        async def one(id: str) -> bool:
+            try:
+                await schedules.delete(client, id)
+            except ScheduleNotFoundError:  # somebody else was faster
+                return False
+            return True
+
+        with advancing("deleting", total) as advance:
+            # Many at once share a commit.
+            while batch := list(islice(ids, 200)):
+                count += sum(await asyncio.gather(*map(one, batch)))
+                advance(len(batch))
+        return count
+
+    say(f"deleted {counted(asyncio.run(work()), 'schedule')}")
+
+
+# --- backfill --------------------------------------------------------------------------------
+
+
+@app.command()
+def backfill(
+    name: Name,
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="The first slot's, or before.")
+    ],
+    end: Annotated[
+        str, typer.Option("--to", metavar="TIME", help="Slots before this; not in the future.")
+    ] = "now",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the slots and start nothing.")
+    ] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Run slots of the past that have no run.
+
+    Oldest first.
+    Times without an offset are meant in the schedule's zone. A second time adds nothing.
+    """
+    with opened(database, project) as client:
+        schedule = find_schedule(client, name)
+        zone = ZoneInfo(schedule.timezone)
+        first, last = instant("--from", start, zone), instant("--to", end, zone)
+        slots = schedules.sync.backfill(client, schedule.id, first, last, dry_run=True)
+        if dry_run:
+            _print_backfill(schedule, slots, as_json)
+            say(f"{counted(len(slots), 'slot')} would be run")
+            return
+        if not slots:
+            say("nothing to run: each slot of that time has a run")
+            return
+        which = when(slots[0]) if len(slots) == 1 else f"{when(slots[0])} to {when(slots[-1])}"
+        name = called(schedule.workflow, schedule.key)
+        confirmed(f"Run {counted(len(slots), 'slot')} of {name}, {which}?", yes)
+        done = _backfill(client, schedule, slots, last)
+    _print_backfill(schedule, done, as_json)
+    say(f"{counted(len(done), 'run')} created")
+
+
+def _backfill(
+    client: PolosClient, schedule: Schedule, slots: list[datetime], last: datetime
+) -> list[datetime]:
+    done: list[datetime] = []
+    with advancing("backfilling", len(slots)) as advance:
+        for index in range(0, len(slots), _BACKFILL_CHUNK):
+            following = index + _BACKFILL_CHUNK
+            chunk = slots[index:following]
+            end = slots[following] if following < len(slots) else last
+            done += schedules.sync.backfill(client, schedule.id, chunk[0], end)
+            advance(len(chunk))
+    return done
+
+
+def _print_backfill(schedule: Schedule, slots: list[datetime], as_json: bool) -> None:
+    for slot in slots:
+        if as_json:
+            out_json({"timestamp": iso(slot), "schedule_id": schedule.id})
+        else:
+            out(when(slot))

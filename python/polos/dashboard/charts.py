@@ -1,0 +1,301 @@
+"""The geometry of the charts: what goes where, in percent of the picture.
+
+The templates draw it as SVG. Nothing here knows of a database, and time is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from polos.dashboard.words import duration
+from polos.models import Run, StepInfo
+
+__all__ = [
+    "LATENESS_BOUNDS",
+    "WIDTH",
+    "Agenda",
+    "Bar",
+    "Lane",
+    "Lateness",
+    "LatenessClass",
+    "Tick",
+    "Timeline",
+    "agenda",
+    "lateness",
+    "timeline",
+]
+
+WIDTH = 100.0
+CELL = timedelta(minutes=15)
+HORIZON = timedelta(hours=24)
+LANES_MAX = 10
+BAR_MIN = 0.4  # what lasted no time at all is seen, too
+
+LATENESS_BOUNDS: tuple[float, ...] = (
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3_600.0,
+)  # fmt: skip
+"""Upper ends of the classes of the lateness histogram, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A rectangle with its meaning in words."""
+
+    x: float
+    width: float
+    kind: str
+    label: str
+    height: float = WIDTH
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis."""
+
+    x: float
+    label: str
+    at: datetime | None = None
+
+
+# --- what comes ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The coming slots of one workflow; of several where there are too many."""
+
+    name: str
+    total: int
+    bars: tuple[Bar, ...]
+    first: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """The coming day."""
+
+    start: datetime
+    lanes: tuple[Lane, ...]
+    ticks: tuple[Tick, ...]
+    hours: tuple[tuple[datetime, int], ...]
+    total: int
+    known_until: float | None
+    """Where knowledge ends, if it ends within the day."""
+
+
+def agenda(
+    slots: Iterable[tuple[str, datetime]], now: datetime, known_until: datetime | None = None
+) -> Agenda:
+    """The day from ``now``; ``slots`` are workflows and when they are due.
+
+    It begins on a quarter of an hour, so that the picture stands still in between.
+    """
+    start = _floor(now, CELL)
+    cells: dict[str, Counter[int]] = {}
+    firsts: dict[str, datetime] = {}
+    per_hour: Counter[int] = Counter()
+    for workflow, slot in slots:
+        place = (slot - start) // CELL
+        if not 0 <= place < HORIZON // CELL:
+            continue
+        cells.setdefault(workflow, Counter())[place] += 1
+        firsts[workflow] = min(slot, firsts.get(workflow, slot))
+        per_hour[place // 4] += 1
+    names = sorted(cells, key=lambda name: (firsts[name], name))
+    if len(names) > LANES_MAX:
+        shown, rest = names[: LANES_MAX - 1], names[LANES_MAX - 1 :]
+        together: Counter[int] = Counter()
+        for name in rest:
+            together.update(cells.pop(name))
+        label = f"{len(rest)} other workflows"
+        cells[label] = together
+        firsts[label] = min(firsts[name] for name in rest)
+        names = [*shown, label]
+    lanes = tuple(_lane(name, cells[name], firsts[name]) for name in names)
+    limit = None
+    if known_until is not None and known_until < start + HORIZON:
+        limit = max(0.0, (known_until - start) / HORIZON * WIDTH)
+    return Agenda(
+        start=start,
+        lanes=lanes,
+        ticks=_hour_ticks(start),
+        hours=tuple((start + timedelta(hours=hour), per_hour[hour]) for hour in range(24)),
+        total=sum(lane.total for lane in lanes),
+        known_until=limit,
+    )
+
+
+def _lane(name: str, cells: Counter[int], first: datetime) -> Lane:
+    cell_width = WIDTH / (HORIZON / CELL)
+    most = max(cells.values())
+    bars = []
+    for place in sorted(cells):
+        number = cells[place]
+        # By its logarithm: one daily report is seen beside a heartbeat of every second.
+        height = WIDTH * (0.35 + 0.65 * (math.log(number + 1) / math.log(most + 1)))
+        label = f"{number:,} slot{'' if number == 1 else 's'}"
+        bars.append(Bar(place * cell_width, cell_width, "slot", label, height))
+    return Lane(name, sum(cells.values()), tuple(bars), first)
+
+
+def _hour_ticks(start: datetime) -> tuple[Tick, ...]:
+    first = _floor(start, timedelta(hours=1))
+    if first < start:
+        first += timedelta(hours=1)
+    ticks = []
+    for number in range(24):
+        at = first + timedelta(hours=number)
+        if at.hour % 3 == 0:
+            ticks.append(Tick((at - start) / HORIZON * WIDTH, f"{at:%H:%M}", at))
+    return tuple(ticks)
+
+
+def _floor(instant: datetime, step: timedelta) -> datetime:
+    epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return epoch + (instant - epoch) // step * step
+
+
+# --- how late the last ones were -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LatenessClass:
+    """Runs that were about as late."""
+
+    label: str
+    count: int
+    width: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How long after their slots the last runs began."""
+
+    classes: tuple[LatenessClass, ...]
+    """All between the smallest and the largest that occurs."""
+
+    count: int
+    median: timedelta
+    p99: timedelta
+    most: timedelta
+
+
+def lateness(spans: Sequence[timedelta]) -> Lateness | None:
+    """The histogram; ``None`` without any runs."""
+    if not spans:
+        return None
+    ordered = sorted(spans)
+    counts = [0] * (len(LATENESS_BOUNDS) + 1)
+    for span in ordered:
+        seconds = span.total_seconds()
+        place = next(
+            (number for number, bound in enumerate(LATENESS_BOUNDS) if seconds <= bound),
+            len(LATENESS_BOUNDS),
+        )
+        counts[place] += 1
+    used = [number for number, amount in enumerate(counts) if amount]
+    most = max(counts)
+    classes = tuple(
+        LatenessClass(
+            label=_class_name(number),
+            count=counts[number],
+            width=counts[number] / most * WIDTH,
+            kind=_lateness_kind(number),
+        )
+        for number in range(used[0], used[-1] + 1)
+    )
+    return Lateness(
+        classes, len(ordered), _quantile(ordered, 0.5), _quantile(ordered, 0.99), ordered[-1]
+    )
+
+
+def _lateness_kind(place: int) -> str:
+    bound = LATENESS_BOUNDS[place] if place < len(LATENESS_BOUNDS) else math.inf
+    return "good" if bound <= 1 else "slow" if bound <= 15 else "late"
+
+
+def _class_name(place: int) -> str:
+    if place == len(LATENESS_BOUNDS):
+        return f"over {duration(timedelta(seconds=LATENESS_BOUNDS[-1]))}"
+    bound = LATENESS_BOUNDS[place]
+    # Whole ones in full: `1 s`, not the `1.0 s` of what was measured.
+    text = f"{bound:g} s" if 1 <= bound < 60 else duration(timedelta(seconds=bound))
+    return f"≤ {text}"
+
+
+def _quantile(ordered: Sequence[timedelta], part: float) -> timedelta:
+    return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)]
+
+
+# --- what a run did --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The steps of a run against time."""
+
+    rows: tuple[tuple[StepInfo, Bar], ...]
+    waited: Bar | None
+    """Between creation and first start, where that can be seen."""
+
+    whole: Bar
+    ticks: tuple[Tick, ...]
+    start: datetime
+    span: timedelta
+
+
+def timeline(run: Run, now: datetime, steps: Sequence[StepInfo] | None = None) -> Timeline:
+    """The run from its creation to its end, or to ``now``."""
+    steps = run.steps if steps is None else steps
+    start = run.created_at if run.started_at is None else min(run.created_at, run.started_at)
+    if run.timestamp is not None and run.started_at is not None and run.origin == "schedule":
+        # Runs of slots are made ahead of time; what precedes the slot is nobody's waiting.
+        start = min(max(start, run.timestamp), run.started_at)
+    ends = [run.finished_at or max(now, start)]
+    ends += [step.finished_at for step in steps if step.finished_at is not None]
+    ends += [step.started_at for step in steps if step.started_at is not None]
+    end = max(ends)
+    span = max(end - start, timedelta(microseconds=1))
+
+    def bar(begin: datetime, until: datetime, kind: str, label: str) -> Bar:
+        x = min(max((begin - start) / span, 0.0), 1.0) * WIDTH
+        x = min(x, WIDTH - BAR_MIN)
+        width = max((until - begin) / span * WIDTH, BAR_MIN)
+        return Bar(x, min(width, WIDTH - x), kind, label)
+
+    begun = run.started_at
+    waited = None
+    if begun is not None and (begun - start) / span > 0.005:
+        waited = bar(start, begun, "queued", f"waited {duration(begun - start)} to be started")
+    rows = []
+    for step in steps:
+        first = step.started_at or start
+        last = (step.finished_at if step.status != "waiting" else end) or end
+        rows.append((step, bar(first, last, step.status, duration(last - first))))
+    whole = bar(begun or start, end, run.status, duration(end - (begun or start)))
+    return Timeline(tuple(rows), waited, whole, _span_ticks(span), start, span)
+
+
+def _tick_name(seconds: float) -> str:
+    return f"{seconds:g} s" if 0.2 <= seconds < 60 else duration(timedelta(seconds=seconds))
+
+
+_NICE = (
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600,
+    900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000,
+)  # fmt: skip
+
+
+def _span_ticks(span: timedelta) -> tuple[Tick, ...]:
+    seconds = span.total_seconds()
+    step = next((nice for nice in _NICE if seconds / nice <= 6), 31_536_000.0)
+    return tuple(
+        Tick(number * step / seconds * WIDTH, _tick_name(number * step))
+        for number in range(1, int(seconds / step) + 1)
+        if number * step / seconds < 0.97
+    )

@@ -1,0 +1,114 @@
+"""Pages as HTML. Everything is escaped; nothing is marked safe that isn't a template's own text."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+import polos
+from polos.client import PolosClient
+from polos.dashboard import words
+from polos.dashboard.live import Fragment
+from polos.dashboard.pages import Page
+from polos.dashboard.values import as_text, clipped
+
+__all__ = ["STATIC", "Artist", "static_file"]
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+_KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+          ".svg": "image/svg+xml"}  # fmt: skip
+
+
+def static_file(name: str) -> tuple[bytes, str] | None:
+    """One of our own files and its type."""
+    file = _files.get(name)
+    return None if file is None else (file, _KINDS[name[name.rindex(".") :]])
+
+
+_files = {
+    path.name: path.read_bytes() for path in sorted(STATIC.iterdir()) if path.suffix in _KINDS
+}
+_version = hashlib.sha256(b"".join(_files.values())).hexdigest()[:10]
+
+
+class Artist:
+    """Draws pages for one client."""
+
+    def __init__(self, client: PolosClient, *, hide_payloads: bool, has_token: bool) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters.update(
+            duration=words.duration,
+            last_name=words.last_name,
+            exact=words.exact,
+            period=words.period,
+            stamp=words.stamp,
+            day_and_time=words.day_and_time,
+            value=as_text,
+            clipped=clipped,
+            fixed=lambda number: f"{number:.2f}",
+            percent=lambda part: f"{part:.1%}",
+        )
+        self._environment.globals.update(
+            count=words.count,
+            origins=words.ORIGINS,
+            version=polos.__version__,
+            project=client.project_id,
+            database=client.database,
+            hide_payloads=hide_payloads,
+            has_token=has_token,
+            no_time=timedelta(),
+        )
+
+    def page(self, page: Page, root: str, *, path: str, **values: Any) -> str:
+        """A whole page; ``values`` are those of its frame."""
+        fragment = self.fragment(page, root, path=path)
+        return self._environment.get_template(page.template).render(
+            **{**page.values, **_place(root), **values},
+            title=page.title,
+            path=path,
+            revision=fragment.revision,
+        )
+
+    def fragment(self, page: Page, root: str, *, path: str) -> Fragment:
+        """What of it changes by itself, without the secret of its forms: many may get it."""
+        template = self._environment.get_template(page.template)
+        values = dict(page.values, **_place(root), title=page.title, path=path, secret="")
+        context = template.new_context(values)
+        return Fragment(page.title, "".join(template.blocks["live"](context)))
+
+    def notice(self, status: int, title: str, text: str, root: str, **values: Any) -> str:
+        """A page that says one thing."""
+        return self._environment.get_template("notice.html").render(
+            status=status, title=title, text=text, path="", **_place(root), **values
+        )
+
+
+def _place(root: str) -> dict[str, Any]:
+    """Addresses below wherever the dashboard is mounted."""
+
+    def url(path: str, **params: Any) -> str:
+        given = {name: _text(value) for name, value in params.items() if value is not None}
+        address = root + "/".join(quote(part, safe="") for part in path.split("/"))
+        return f"{address}?{urlencode(given)}" if given else address
+
+    def static(name: str) -> str:
+        return f"{root}/static/{name}?v={_version}"
+
+    return {"url": url, "static": static, "root": root}
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,206 @@
+"""``serve``: the dashboard on a port of its own, for ``polos ui`` and ``polos dev``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+import sys
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from polos._describe import shown
+from polos._logging import quiet_logger
+from polos.client import PolosClient
+from polos.dashboard.app import Dashboard
+from polos.dashboard.guard import is_loopback
+from polos.exceptions import InvalidArgumentError, MissingExtraError, WorkerError
+
+__all__ = ["PORT", "serve"]
+
+_log = quiet_logger("polos.dashboard")
+
+PORT = 6765
+
+# How long answers that are under way may take once it is to stop.
+_PATIENCE = 3
+
+
+async def serve(
+    client: PolosClient,
+    *,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    token: str | None = None,
+    hide_payloads: bool = False,
+    open_browser: bool = False,
+    handle_signals: bool = True,
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve the dashboard until cancelled, or until SIGINT or SIGTERM.
+
+    On another address than this machine's own it wants a token, and makes one if none is given.
+
+    :param port: 0 takes a free one.
+    :param handle_signals: whether to end at SIGINT and SIGTERM. Left to others where somebody
+        else handles them already.
+    :param on_ready: called with the address when it can be opened; by default it is printed to
+        stderr. The address has the token in it.
+
+    Raises :class:`InvalidArgumentError`, :class:`MissingExtraError` without uvicorn, and
+    :class:`WorkerError` if the port can't be listened at.
+    """
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "serving the dashboard needs the package `uvicorn`; install what it uses: "
+            "pip install 'polos[ui]'",
+            name="uvicorn",
+        ) from None
+
+    if token is None and not _is_local(host):
+        token = secrets.token_urlsafe(24)
+    dashboard = Dashboard(client, token=token, hide_payloads=hide_payloads)
+    listener = _listen(host, port)
+    begun = asyncio.Event()
+
+    class Server(uvicorn.Server):
+        """Leaves signals alone: they belong to whoever runs the event loop."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            begun.set()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    server = Server(
+        uvicorn.Config(
+            dashboard,
+            lifespan="off",
+            log_level="warning",
+            access_log=False,  # it would hold the token
+            ws="none",
+            # A proxy's word about who asks is not taken: see `guard`.
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=_PATIENCE,
+        )
+    )
+
+    def stop() -> None:
+        dashboard.close()
+        server.should_exit = True
+
+    work = asyncio.ensure_future(server.serve(sockets=[listener]))
+    restore = _on_signals(stop) if handle_signals else None
+    try:
+        address = _address(listener, host, token)
+        await _either(begun, work)
+        (on_ready or _print)(address)
+        if open_browser:
+            asyncio.get_running_loop().run_in_executor(None, _open, address)
+        await asyncio.shield(work)
+    finally:
+        stop()
+        if restore is not None:
+            restore()
+        with suppress(asyncio.CancelledError):
+            await work
+        listener.close()
+
+
+def _is_local(host: str) -> bool:
+    return host == "localhost" or is_loopback(host)
+
+
+def _listen(host: Any, port: Any) -> socket.socket:
+    if not isinstance(host, str) or not host:
+        raise InvalidArgumentError(f"host: {shown(host)} given, expected such as `127.0.0.1`")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
+        raise InvalidArgumentError(f"port: {shown(port)} given, expected 0 to 65535")
+    try:
+        family, _, _, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"host: {shown(host)} can't be resolved ({error.strerror}); expected an address of "
+            f"this machine, such as `127.0.0.1`"
+        ) from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two programs have one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise WorkerError(
+            f"the dashboard can't listen at {host}:{port} ({error.strerror}); "
+            f"choose another port, 0 for any free one"
+        ) from None
+    return listener
+
+
+async def _either(begun: asyncio.Event, work: asyncio.Future[None]) -> None:
+    waiting = asyncio.ensure_future(begun.wait())
+    both: set[asyncio.Future[Any]] = {waiting, work}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if work.done():
+        await work
+        raise WorkerError("the dashboard's server ended before it had begun; its log says why")
+
+
+def _address(listener: socket.socket, host: str, token: str | None) -> str:
+    port = listener.getsockname()[1]
+    # What listens everywhere is reached here by this name.
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    query = f"?token={token}" if token is not None else ""
+    return f"http://{name}:{port}/{query}"
+
+
+def _print(address: str) -> None:
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"the dashboard is at {address}\n")
+        sys.stderr.flush()
+
+
+def _open(address: str) -> None:
+    with suppress(Exception):  # no browser here: the address has been said
+        webbrowser.open(address)
+
+
+def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
+    """Call ``act`` at SIGINT and SIGTERM, where nobody else wants them; gives what undoes it."""
+    loop = asyncio.get_running_loop()
+    taken = []
+    for name in (signal.SIGINT, signal.SIGTERM):
+        if not _is_free(signal.getsignal(name)):
+            continue
+        try:
+            loop.add_signal_handler(name, act)
+        except (NotImplementedError, RuntimeError, ValueError):  # Windows; not the main thread
+            continue
+        taken.append((name, signal.getsignal(name)))
+
+    def restore() -> None:
+        for name, _ in taken:
+            loop.remove_signal_handler(name)
+
+    return restore
+
+
+def _is_free(handler: Any) -> bool:
+    """Whether this is what Python, or ``asyncio.run``, does without anybody's asking."""
+    if handler in (signal.SIG_DFL, signal.default_int_handler):
+        return True
+    function = getattr(handler, "func", handler)
+    return getattr(function, "__qualname__", "").startswith("Runner.")

@@ -1,0 +1,192 @@
+// Keeps the page up to date, and says times in words. Everything works without it, only not by
+// itself: the page is complete when it arrives, and its forms are plain forms.
+"use strict";
+(() => {
+  const live = document.getElementById("live");
+  const pulse = document.getElementById("pulse");
+  const trouble = document.getElementById("trouble");
+  const announcer = document.getElementById("announcer");
+  const secret = document.querySelector('meta[name="polos-form"]').content;
+
+  // --- times -----------------------------------------------------------------------------
+
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const full = new Intl.DateTimeFormat(undefined, {
+    dateStyle: "medium", timeStyle: "long",
+  });
+  const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+
+  function span(seconds) {
+    const s = Math.round(seconds);
+    if (s < 60) return `${s} s`;
+    const min = Math.round(s / 60);
+    if (min < 60) return `${min} min`;
+    const h = Math.floor(min / 60);
+    if (h < 10 && min % 60) return `${h} h ${min % 60} min`;
+    if (h < 48) return `${h} h`;
+    return `${Math.round(h / 24)} d`;
+  }
+
+  // Where the clocks differ, what counts is the one that slots are due by.
+  const ahead = Date.parse(live.dataset.now) - Date.now();
+  const offset = Math.abs(ahead) > 5000 ? ahead : 0;
+
+  function distance(when) {
+    const seconds = (when - Date.now() - offset) / 1000;
+    if (Math.abs(seconds) < 1) return "now";
+    return seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
+  }
+
+  function sayTimes(root) {
+    for (const time of root.querySelectorAll("time[data-ago], time[data-distance]")) {
+      const when = Date.parse(time.dateTime);
+      if (Number.isNaN(when)) continue;
+      if (!time.title) time.title = full.format(when);
+      const text = distance(when);
+      if (time.textContent !== text) time.textContent = text;
+    }
+    for (const text of root.querySelectorAll("text[data-clock]")) {
+      const said = hour.format(Date.parse(text.dataset.clock));
+      if (text.textContent !== said) text.textContent = said;
+    }
+  }
+
+  document.getElementById("zone").textContent = `Times without a zone are in yours, ${zone}.`;
+  sayTimes(document);
+  setInterval(() => { if (!document.hidden) sayTimes(document); }, 1000);
+
+  // --- taking over what has changed ------------------------------------------------------
+
+  const isSame = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+
+  function mend(old, fresh) {
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+      return;
+    }
+    // Somebody is filling it in.
+    if (old.nodeName === "FORM" && old.contains(document.activeElement)) return;
+    for (const { name } of [...old.attributes]) {
+      if (name !== "open" && name !== "class" && !fresh.hasAttribute(name)) old.removeAttribute(name);
+    }
+    for (const { name, value } of fresh.attributes) {
+      if (name === "open" || (name === "value" && old.nodeName === "INPUT")) continue;
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    if (!fresh.hasAttribute("class") && old.hasAttribute("class")) old.removeAttribute("class");
+    mendChildren(old, fresh);
+  }
+
+  function mendChildren(old, fresh) {
+    let at = old.firstChild;
+    for (const wanted of [...fresh.childNodes]) {
+      if (at && isSame(at, wanted)) {
+        const next = at.nextSibling;
+        mend(at, wanted);
+        at = next;
+        continue;
+      }
+      // Something with a name may only have moved.
+      let found = null;
+      if (wanted.id) {
+        for (let node = at; node; node = node.nextSibling) {
+          if (isSame(node, wanted)) { found = node; break; }
+        }
+      }
+      if (found) {
+        old.insertBefore(found, at);
+        mend(found, wanted);
+      } else {
+        if (wanted.id && wanted.classList) wanted.classList.add("fresh");
+        old.insertBefore(wanted, at);
+      }
+    }
+    while (at) {
+      const next = at.nextSibling;
+      at.remove();
+      at = next;
+    }
+  }
+
+  function take(news) {
+    trouble.hidden = !news.trouble;
+    if (news.trouble) {
+      trouble.textContent = `This page can't be brought up to date: ${news.trouble}.`;
+      return;
+    }
+    const fresh = new DOMParser().parseFromString(`<div>${news.html}</div>`, "text/html").body.firstChild;
+    for (const input of fresh.querySelectorAll('input[name="secret"]')) input.setAttribute("value", secret);
+    sayTimes(fresh);
+    const before = said();
+    mendChildren(live, fresh);
+    document.title = `${news.title} – polos`;
+    const after = said();
+    if (after !== before) announcer.textContent = after;
+  }
+
+  // What is worth being read aloud when it changes.
+  const said = () => [...live.querySelectorAll("[data-announce]")]
+    .map((node) => `The ${node.dataset.announce} is ${node.textContent.trim()} now.`).join(" ");
+
+  // --- hearing of it ---------------------------------------------------------------------
+
+  let source = null, timer = 0, wait = 0;
+  let revision = live.dataset.revision;
+
+  function show(state, text) {
+    pulse.hidden = false;
+    pulse.className = `pulse ${state}`;
+    if (pulse.textContent !== text) pulse.textContent = text;
+  }
+
+  function open() {
+    clearTimeout(timer);
+    if (source || !revision) return;
+    const address = new URL(location.href);
+    address.hash = "";
+    address.searchParams.delete("done");
+    address.searchParams.set("live", revision);
+    source = new EventSource(address);
+    source.onopen = () => { wait = 0; show("on", "live"); };
+    source.onmessage = (event) => {
+      revision = event.lastEventId || revision;
+      take(JSON.parse(event.data));
+    };
+    source.onerror = () => {
+      // Streams end every now and then, which is no trouble. The browser would try again by itself,
+      // but with what it knew at first, and not after an answer that says no.
+      close();
+      if (wait) show("off", "not live");
+      timer = setTimeout(open, wait * 1000 + 200);
+      wait = Math.min(wait * 2 || 2, 60);
+    };
+  }
+
+  function close() {
+    if (source) source.close();
+    source = null;
+  }
+
+  // Browsers have few connections to one place: pages that nobody sees give theirs back.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) { clearTimeout(timer); close(); } else { open(); }
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+
+  // Menus close as menus do.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+
+  if (!document.hidden) open();
+})();

@@ -1,0 +1,93 @@
+"""Values of the application as text: never failing, never long, whatever they hold.
+
+What is shown was written by handlers and users, so all of it is hostile until it is escaped;
+that is the templates' business. Here it is kept short: a result of megabytes must not become a
+page of megabytes, nor cost the time that one takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Set
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from polos._describe import printable, type_name
+
+__all__ = ["TEXT_MAX", "as_text", "clipped"]
+
+TEXT_MAX = 20_000
+"""Characters that are shown of one value."""
+
+_DEPTH_MAX = 40
+_ITEM_COST = 4  # a bracket, a comma, a line end, a blank: what an empty item takes at least
+
+
+def as_text(value: Any) -> str:
+    """``value`` as indented JSON, or as close to it as it comes."""
+    try:
+        text = json.dumps(_Plain().of(value, 0), indent=2, ensure_ascii=False)
+    except Exception as error:
+        return f"a value of type {type_name(type(value))}; showing it raised {type(error).__name__}"
+    return clipped(printable(text))
+
+
+def clipped(text: str, limit: int = TEXT_MAX) -> str:
+    """``text``, ended after ``limit`` characters, and saying so."""
+    return text if len(text) <= limit else f"{text[:limit]}\n… the rest is not shown"
+
+
+class _Plain:
+    """Turns values into what JSON has, as much of them as is going to be shown."""
+
+    def __init__(self) -> None:
+        self._left = TEXT_MAX + 1
+
+    def of(self, value: Any, depth: int) -> Any:
+        """``value`` by what JSON has; objects by their fields, anything else by its ``repr``."""
+        if value is None or isinstance(value, (bool, float)):
+            return value
+        if isinstance(value, int):
+            return value if abs(value) < 1 << 1_000 else f"{value.bit_length():,} bits"
+        if isinstance(value, str):
+            return self._cut(value)
+        if depth > _DEPTH_MAX:
+            return "…"
+        if isinstance(value, BaseModel):
+            # Not `model_dump`: it fails as a whole for one field that JSON hasn't. Secrets are
+            # objects whose `repr` hides them.
+            return self._fields(value, depth)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            names = (field.name for field in dataclasses.fields(value) if field.repr)
+            return self._fields(((name, getattr(value, name, None)) for name in names), depth)
+        if isinstance(value, Mapping):
+            return self._fields(value.items(), depth)
+        if isinstance(value, (list, tuple, Set)):
+            return [self.of(item, depth + 1) for item in self._some(value)]
+        if isinstance(value, (datetime, date, time)):
+            return value.isoformat()
+        if isinstance(value, timedelta):
+            return str(value)
+        if isinstance(value, (bytes, bytearray)):
+            return f"{len(value):,} bytes"
+        return self._cut(repr(value))
+
+    def _fields(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+        return {
+            self._cut(str(name)): self.of(value, depth + 1) for name, value in self._some(pairs)
+        }
+
+    def _some(self, items: Iterable[Any]) -> Iterable[Any]:
+        for item in items:
+            if self._left <= 0:
+                return
+            self._left -= _ITEM_COST
+            yield item
+
+    def _cut(self, text: str) -> str:
+        part = text[: max(self._left, 0)]
+        self._left -= len(part)
+        return part

@@ -1,0 +1,99 @@
+"""A client of a database in memory, whose clock is turned by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, Protocol
+
+from polos._blocking import is_blocking
+from polos._time import to_micros
+from polos._worker import ActiveRun, current_run
+from polos.client import PolosClient
+from polos.context import _current_step
+from polos.exceptions import StoreUnavailableError
+from polos.testing._faults import Faults
+
+__all__ = ["VirtualClient"]
+
+_is_looking: ContextVar[bool] = ContextVar("polos_testing_is_looking", default=False)
+
+
+class Passing(Protocol):
+    """What lets time pass."""
+
+    async def until_ended(self, id: str, seconds: float | None) -> dict[str, Any] | None: ...
+
+    def until_ended_here(self, id: str, seconds: float | None) -> dict[str, Any] | None: ...
+
+
+class VirtualClient(PolosClient):
+    """Whoever waits for a run lets time go on until it has ended, unless a handler does."""
+
+    def __init__(self, start: datetime, *, project_id: str) -> None:
+        super().__init__(":virtual:", project_id=project_id)
+        self._options = {"project": self.project_id, "start": to_micros(start)}
+        self.faults = Faults()
+        self.is_away = False
+        self.passing: Passing | None = None
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Requests of the test itself, which no fault is meant for."""
+        token = _is_looking.set(True)
+        try:
+            yield
+        finally:
+            _is_looking.reset(token)
+
+    async def _ask_text(self, request: str) -> Any:
+        if is_blocking():  # goes through `_call`
+            return await super()._ask_text(request)
+        with self._hindered(request):
+            return await super()._ask_text(request)
+
+    def _call(self, request: str, timeout: int | None = None) -> str | None:
+        with self._hindered(request):
+            return super()._call(request, timeout)
+
+    @contextmanager
+    def _hindered(self, request: str) -> Iterator[None]:
+        if _is_looking.get():
+            yield
+            return
+        (op,) = json.loads(request)
+        if self.is_away:
+            raise StoreUnavailableError("the database is away, as the test has it (`outage`)")
+        self.faults.fail("request", "before_commit", None, None)
+        self.faults.fail("request", "before_commit", None, op)
+        yield
+        self.faults.fail("request", "after_commit", None, None)
+        self.faults.fail("request", "after_commit", None, op)
+
+    async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
+        active = current_run()
+        if active is not None and not is_blocking():
+            with _waiting(active, id):
+                return await super()._ended_run(id, seconds)
+        if active is not None or self.passing is None:
+            return await super()._ended_run(id, seconds)
+        if is_blocking():
+            return self.passing.until_ended_here(id, seconds)
+        return await self.passing.until_ended(id, seconds)
+
+
+@contextmanager
+def _waiting(active: ActiveRun, id: str) -> Iterator[None]:
+    """While a handler, or a step's function, waits for another run."""
+    is_in_step = _current_step.get() is not None
+    if is_in_step:
+        active.executing(-1)
+    try:
+        with active.waiting(id) if active.stop_reason is None else nullcontext():
+            yield
+    finally:
+        if is_in_step:
+            active.executing(1)

@@ -1,0 +1,137 @@
+"""The `polos` command, called here as it is typed; a notebook; a web server; visitors."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import io
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from dashboard_forms import NAVIGATION
+
+from polos import cli
+
+
+class Said(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def objects(self) -> list[Any]:
+        """What `--json` printed."""
+        return [json.loads(line) for line in self.lines]
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """``command("schedules", "list", stdin="")``, in this process."""
+
+    def call(*arguments: object, stdin: str = "") -> Said:
+        monkeypatch.setattr(sys, "argv", ["polos", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Said(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """``on_terminal(80)``: as if stdout were a terminal of so many columns."""
+
+    def act(columns: int) -> None:
+        monkeypatch.setattr("polos.cli._say.is_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+
+    return act
+
+
+class Notebook:
+    """Executes cells one after another, on the loop of the test, as Jupyter's kernel does."""
+
+    def __init__(self) -> None:
+        from IPython.core.interactiveshell import InteractiveShell
+        from traitlets.config import Config
+
+        config = Config()
+        config.HistoryManager.enabled = False  # no database of its own
+        self.shell = InteractiveShell(config=config)
+        self.shell.autoawait = True
+
+    async def cell(self, source: str) -> Any:
+        """What the cell's last expression gives."""
+        ended = await self.shell.run_cell_async(
+            source, transformed_cell=self.shell.transform_cell(source)
+        )
+        ended.raise_error()
+        return ended.result
+
+
+@pytest.fixture
+def notebook() -> Iterator[Notebook]:
+    made = Notebook()
+    yield made
+    atexit.unregister(made.shell.atexit_operations)
+
+
+@asynccontextmanager
+async def behind_a_server(app: Any) -> AsyncIterator[Any]:
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), "the application doesn't start"
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as web:
+        yield web
+    server.should_exit = True
+    await serving
+
+
+Served = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture
+def served() -> Served:
+    """``async with served(app) as web``: an application behind a real server, and a client."""
+    return behind_a_server
+
+
+Visit = Callable[..., Awaitable[httpx.AsyncClient]]
+
+
+@pytest.fixture
+async def visit() -> AsyncIterator[Visit]:
+    """``await visit(app)``: somebody with a browser, by default on this machine."""
+    async with AsyncExitStack() as visitors:
+
+        async def visitor(
+            app: Any, *, base: str = "http://localhost:6765", address: str = "127.0.0.1"
+        ) -> httpx.AsyncClient:
+            transport = httpx.ASGITransport(app=app, client=(address, 50_000))
+            return await visitors.enter_async_context(
+                httpx.AsyncClient(transport=transport, base_url=base, headers=NAVIGATION)
+            )
+
+        yield visitor

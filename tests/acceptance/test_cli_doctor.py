@@ -1,0 +1,184 @@
+"""`polos doctor` and `polos top`: what is wrong, what to do, and what goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polos import PolosClient, Worker, runs, schedules, workflow
+
+Command = Callable[..., Any]
+
+APP = """
+    import asyncio
+    from polos import PolosClient, Worker, workflow
+
+    @workflow(id="digest", schedule=True)
+    async def digest(ctx):
+        print("begun", flush=True)
+        await asyncio.Event().wait()
+
+    async def main():
+        async with PolosClient() as client, Worker(client, lease=300):
+            print("ready", flush=True)
+            await asyncio.Event().wait()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def digest() -> None:
+    @workflow(id="digest", schedule=True)
+    async def digest(ctx): ...
+
+
+@pytest.fixture
+def ada(client: PolosClient) -> str:
+    return schedules.sync.create(client, "digest", cron="0 8 * * *", key="ada")
+
+
+def checks(said: Any) -> dict[str, list[dict[str, Any]]]:
+    """The findings by what they are about."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for check in said.objects[0]["checks"]:
+        found.setdefault(check["about"], []).append(check)
+    return found
+
+
+def levels(said: Any) -> set[str]:
+    return {check["level"] for check in said.objects[0]["checks"]}
+
+
+async def test_all_is_well(command: Command, client: PolosClient, ada: str) -> None:
+    async with Worker(client):
+        said = await asyncio.to_thread(command, "doctor", "--json")
+        shown = await asyncio.to_thread(command, "doctor")
+    assert (said.code, levels(said)) == (0, {"ok"})
+    assert said.objects[0]["healthy"] is True
+    assert set(checks(said)) == {
+        "version", "time zones", "database", "clock", "workers", "schedules", "runs",
+    }  # fmt: skip
+    assert all(line.startswith("ok ") for line in shown.lines)
+    assert "1 worker, with 0 runs" in shown.out
+
+
+def test_no_worker(command: Command, ada: str) -> None:
+    said = command("doctor")
+    assert said.code == 1
+    assert "bad   workers     none; 1 active schedule" in said.out
+    assert "-> start one: polos run app.py" in said.out
+
+
+def test_nothing_to_do_needs_no_worker(command: Command, client: PolosClient, ada: str) -> None:
+    schedules.sync.pause(client, ada)
+    assert command("doctor").code == 0
+
+
+async def test_a_workflow_that_nobody_has(command: Command, client: PolosClient, ada: str) -> None:
+    @workflow(id="other")
+    async def other(ctx): ...
+
+    await runs.invoke(client, "digest")
+    async with Worker(client, workflows=[other]):
+        said = await asyncio.to_thread(command, "doctor", "--json")
+    assert said.code == 1
+    (workflows,) = checks(said)["workflows"]
+    assert "no live worker has `digest`" in workflows["text"]
+    assert "polos schedules list -w digest" in workflows["advice"]
+    (queued,) = checks(said)["runs"]
+    assert "runs of `digest` are queued" in queued["text"]
+
+
+async def test_a_worker_that_was_killed(
+    command: Command, client: PolosClient, start: Any, eventually: Any
+) -> None:
+    program = start(APP)
+    program.hears("ready")
+    handle = await runs.invoke(client, "digest")
+    program.hears("begun")
+    program.kill()
+    said = command("doctor", "--json")
+    (worker,) = checks(said)["worker"]
+    assert worker["level"] == "warning"
+    assert "has died without a word, and left 1 run unfinished" in worker["text"]
+    assert "died" in command("top").out
+    assert command("runs", "show", handle.id, "--json").objects[0]["status"] == "running"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="signals as POSIX has them")
+async def test_slots_that_a_stopped_worker_leaves_lying(
+    command: Command, client: PolosClient, start: Any, eventually: Any
+) -> None:
+    program = start(APP)
+    program.hears("ready")
+    program.signal(signal.SIGSTOP)
+    await schedules.create(client, "digest", every=timedelta(seconds=1))
+
+    def is_told() -> Any:
+        return checks(command("doctor", "--json")).get("slots")
+
+    (slots,) = await eventually(is_told)
+    assert slots["level"] == "problem"
+    assert slots["text"].startswith("1 overdue, the oldest since ")
+    assert "(digest)" in slots["text"]
+    assert "overdue    1" in command("top").out
+
+
+async def test_top_shows_what_goes_on(
+    command: Command, client: PolosClient, ada: str, eventually: Any
+) -> None:
+    @workflow(id="wait")
+    async def wait(ctx):
+        await asyncio.Event().wait()
+
+    @workflow(id="wrong")
+    async def wrong(ctx):
+        raise ValueError("no good")
+
+    async with Worker(client, app="shop.py", drain=0):
+        under_way = await runs.invoke(client, "wait")
+        failed = await runs.invoke(client, "wrong")
+        with pytest.raises(ValueError, match="no good"):
+            await failed.result(30)
+        await eventually(lambda: has_status(under_way, "running"))
+        (shape,) = (await asyncio.to_thread(command, "top", "--json")).objects
+        said = await asyncio.to_thread(command, "top")
+    assert [run["id"] for run in shape["running"]] == [under_way.id]
+    assert [run["id"] for run in shape["failed"]] == [failed.id]
+    assert [slot["schedule_id"] for slot in shape["coming"]] == [ada]
+    assert shape["workers"][0]["app"] == "shop.py"
+    assert shape["runs"]["running"] == 1
+    assert "ValueError: no good" in said.out
+    assert "digest/ada" in said.out
+    assert "\x1b" not in said.out
+
+
+async def has_status(handle: Any, status: str) -> bool:
+    return bool(await handle.status() == status)
+
+
+@pytest.mark.files
+def test_a_missing_database_is_a_finding_and_stays_missing(
+    command: Command, tmp_path: Path
+) -> None:
+    said = command("doctor", "--database", "none.db")
+    assert said.code == 1
+    assert f"`{tmp_path / 'none.db'}` doesn't exist" in said.out
+    assert "polos run app.py" in said.out
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_doctor_fits_a_narrow_terminal(
+    command: Command, ada: str, on_terminal: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_terminal(60)
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = [line for line in command("doctor").lines if "polos.db" not in line]
+    assert max(map(len, text)) <= 60

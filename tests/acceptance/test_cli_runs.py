@@ -1,0 +1,164 @@
+"""`polos runs`: what has happened, and what is to be done about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from polos import PolosClient, StepError, Worker, runs, schedules, workflow
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> None:
+    @workflow(id="add", schedule=True)
+    async def add(ctx, payload):
+        await ctx.step.run("first", sum, [1, 2])
+        return await ctx.step.run("second", sum, [3, 4])
+
+    @workflow(id="fail")
+    async def fail(ctx):
+        await ctx.step.run("fetch", lambda: {}["key"])
+
+    @workflow(id="nap")
+    async def nap(ctx):
+        await ctx.step.sleep("nap", timedelta(hours=1))
+
+
+async def ended(client: PolosClient, workflow: str) -> str:
+    """A run of it that has come to its end."""
+    async with Worker(client):
+        handle = await runs.invoke(client, workflow)
+        with suppress(StepError):
+            await handle.result(30)
+    return handle.id
+
+
+async def waiting(client: PolosClient, eventually: Any) -> str:
+    async with Worker(client):
+        handle = await runs.invoke(client, "nap")
+
+        async def waits() -> bool:
+            return await handle.status() == "waiting"
+
+        await eventually(waits)
+    return handle.id
+
+
+async def test_a_list_has_the_newest_first(command: Command, client: PolosClient) -> None:
+    first, second = await ended(client, "add"), await ended(client, "fail")
+    said = command("runs", "list")
+    assert [line.split()[0] for line in said.lines] == ["RUN", second, first]
+    assert "StepError: step `fetch` failed once, last with KeyError: 'key'" in said.lines[1]
+    for filters in (["-w", "add"], ["-s", "succeeded"], ["--status", "queued,succeeded"]):
+        assert [run["id"] for run in command("runs", "list", "--json", *filters).objects] == [first]
+    assert command("runs", "list", "--since", "in 1h").out == ""
+    assert len(command("runs", "list", "--since", "1h ago", "--json").objects) == 2
+
+
+async def test_a_list_goes_on_behind_the_last_one_seen(
+    command: Command, client: PolosClient
+) -> None:
+    for _ in range(3):
+        await runs.invoke(client, "add")
+    said = command("runs", "list", "-n", "2", "--json")
+    after = said.err.split("--after ")[1].split()[0]
+    rest = command("runs", "list", "--after", after, "--json")
+    assert [run["id"] for run in said.objects + rest.objects] == [
+        run.id for run in await runs.list(client)
+    ]
+    assert rest.err == ""
+
+
+async def test_runs_of_one_schedule(command: Command, client: PolosClient) -> None:
+    ids = [
+        await schedules.create(client, "add", cron="0 8 * * *", key=key) for key in ("ada", "bob")
+    ]
+    ada, bob = [(await schedules.trigger(client, id)).id for id in ids]
+    said = command("runs", "list", "--schedule", "add/ada", "--json")
+    assert [run["id"] for run in said.objects] == [ada]
+    assert command("runs", "show", "add/bob", "--json").objects[0]["id"] == bob
+    assert command("runs", "show", ids[1], "--json").objects[0]["id"] == bob
+
+
+async def test_a_run_is_shown_with_its_steps(command: Command, client: PolosClient) -> None:
+    id = await ended(client, "add")
+    said = command("runs", "show", id)
+    assert said.code == 0
+    steps = said.out.split("steps\n")[1].splitlines()
+    assert [line.split()[0] for line in steps] == ["STEP", "first", "second"]
+    assert [line.split()[-1] for line in steps[1:]] == ["3", "7"]
+    assert ["result", "7"] in [line.split() for line in said.lines]
+
+
+async def test_a_failed_run_shows_the_applications_frames_and_none_of_ours(
+    command: Command, client: PolosClient
+) -> None:
+    id = await ended(client, "fail")
+    said = command("runs", "show", "fail")
+    assert id in said.out
+    assert "KeyError: 'key'" in said.out
+    assert "test_cli_runs.py" in said.out
+    assert "context.py" not in said.out
+    (shape,) = command("runs", "show", id, "--json").objects
+    assert shape["error"]["cause"]["type"] == "KeyError"
+    assert "context.py" in shape["error"]["traceback"]
+
+
+async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient) -> None:
+    id = await ended(client, "add")
+    (shape,) = command("runs", "show", id, "--json").objects
+    (step, _) = shape.pop("steps")
+    assert list(step) == [
+        "name", "status", "attempt", "started_at", "finished_at", "wakes_at", "result", "error",
+    ]  # fmt: skip
+    assert command("runs", "list", "--json").objects == [shape]
+    assert list(shape) == [
+        "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "origin",
+        "worker", "created_at", "started_at", "finished_at", "result", "error",
+    ]  # fmt: skip
+    assert (shape["id"], shape["result"], shape["origin"]) == (id, 7, "invoke")
+    assert datetime.fromisoformat(shape["created_at"]) <= datetime.now(timezone.utc)
+
+
+async def test_cancel_and_retry(command: Command, client: PolosClient, eventually: Any) -> None:
+    id = await waiting(client, eventually)
+    assert "goes on" in command("runs", "show", id).out
+    said = command("runs", "cancel", id)
+    assert (said.code, said.out) == (0, f"{id} is cancelled\n")
+    said = command("runs", "retry", "nap", "--json")
+    assert said.objects[0]["status"] == "queued"
+    assert command("runs", "cancel", "-", stdin=f"{id}\n").code == 0
+
+
+async def test_what_has_succeeded_isnt_retried(command: Command, client: PolosClient) -> None:
+    id = await ended(client, "add")
+    said = command("runs", "retry", id)
+    assert said.code == 1
+    assert "only a failed or cancelled run can be retried" in said.err
+    several = command("runs", "retry", id, "run_nope")
+    assert several.code == 1
+    assert several.err.count("polos: ") == 2
+
+
+async def test_watching_a_run_tells_its_steps_and_ends_with_it(
+    command: Command, client: PolosClient
+) -> None:
+    async with Worker(client):
+        handle = await runs.invoke(client, "add")
+        good = await asyncio.to_thread(command, "runs", "watch", handle.id)
+        await runs.invoke(client, "fail")
+        bad = await asyncio.to_thread(command, "runs", "watch", "fail", "--json")
+    assert good.code == 0
+    assert "step first  succeeded" in good.out
+    assert "step second  succeeded" in good.out
+    assert good.lines[-1].endswith("succeeded  7")
+    assert bad.code == 1
+    assert bad.objects[-1]["status"] == "failed"
+    assert bad.objects[-1]["steps"][0]["name"] == "fetch"

@@ -1,0 +1,334 @@
+"""`polos schedules`: what there is, what comes, and changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from polos import PolosClient, Worker, schedules, workflow
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def digest() -> None:
+    @workflow(id="digest", schedule=True)
+    async def digest(ctx): ...
+
+    @workflow(id="report", schedule={"cron": "0 9 * * *", "timezone": "Europe/Paris"})
+    async def report(ctx): ...
+
+
+@pytest.fixture
+def ada(client: PolosClient) -> str:
+    return schedules.sync.create(
+        client, "digest", cron="0 8 * * *", timezone="Asia/Tokyo", key="ada", input={"n": 1}
+    )
+
+
+def made(client: PolosClient, count: int) -> list[str]:
+    return schedules.sync.create_many(
+        client,
+        [{"workflow": "digest", "cron": "0 8 * * *", "key": f"user-{i:04}"} for i in range(count)],
+    )
+
+
+# --- list ------------------------------------------------------------------------------------
+
+
+def test_a_list_shows_times_in_the_schedules_zone(command: Command, ada: str) -> None:
+    said = command("schedules", "list")
+    head, row = said.lines
+    assert said.code == 0
+    assert head.split()[:3] == ["SCHEDULE", "STATUS", "CADENCE"]
+    assert row.startswith("digest/ada")
+    assert "08:00+09:00" in row
+    assert ada in row
+    assert "\x1b" not in said.out
+
+
+def test_a_list_goes_on_behind_the_last_one_seen(command: Command, client: PolosClient) -> None:
+    made(client, 7)
+    seen = []
+    arguments = ["schedules", "list", "--json", "--limit", "3"]
+    after: list[str] = []
+    while True:
+        said = command(*arguments, *after)
+        seen += [item["id"] for item in said.objects]
+        if "there are more" not in said.err:
+            break
+        after = ["--after", said.err.split("--after ")[1].split()[0]]
+    assert seen == [schedule.id for schedule in schedules.sync.list(client)]
+    assert len(seen) == 7
+
+
+def test_all_of_many_are_listed_over_several_pages(command: Command, client: PolosClient) -> None:
+    ids = made(client, 2_100)
+    said = command("schedules", "list", "--all", "--json")
+    assert sorted(item["id"] for item in said.objects) == sorted(ids)
+    assert said.err == ""
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["--key", "ada"], ["ada"]),
+        (["--workflow", "digest", "--key-prefix", "user-000"], ["user-0000", "user-0001"]),
+        (["--status", "paused"], ["user-0001"]),
+        (["--workflow", "nope"], []),
+        (["--owner", "nope"], []),
+    ],
+)
+def test_filters(
+    command: Command, client: PolosClient, ada: str, filters: list[str], expected: list[str]
+) -> None:
+    paused = made(client, 2)[1]
+    schedules.sync.pause(client, paused)
+    said = command("schedules", "list", "--json", *filters)
+    assert sorted(item["key"] for item in said.objects) == expected
+    assert bool(said.err) is not bool(expected)
+
+
+# --- show, next ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digest/ada", "digest", "the id"])
+def test_a_schedule_is_shown_by_any_of_its_names(command: Command, ada: str, name: str) -> None:
+    said = command("schedules", "show", ada if name == "the id" else name, "-n", "2")
+    assert said.code == 0
+    assert ada in said.out
+    assert "At 08:00, every day" in said.out
+    assert said.out.count("08:00+09:00 JST") == 2
+
+
+def test_a_key_may_have_slashes(command: Command, client: PolosClient) -> None:
+    id = schedules.sync.create(client, "digest", cron="0 8 * * *", key="a/b/c")
+    assert command("schedules", "show", "digest/a/b/c", "--json").objects[0]["id"] == id
+
+
+def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, ada: str) -> None:
+    (shape,) = command("schedules", "show", ada, "--json", "-n", "2").objects
+    assert shape.pop("next")[1].endswith("08:00:00+09:00")
+    assert shape.pop("history") == []
+    assert command("schedules", "list", "--json").objects == [shape]
+    assert list(shape) == [
+        "id", "workflow", "key", "status", "note", "cron", "every", "at", "timezone", "upcoming",
+        "last_timestamp", "overlap", "catch_up", "max_catch_up", "catch_up_window", "jitter",
+        "start_at", "end_at", "max_runs", "pause_after_failures", "skip", "input", "owner",
+        "worker_available", "created_at", "updated_at",
+    ]  # fmt: skip
+    assert shape["input"] == {"n": 1}
+    assert shape["catch_up_window"] == 86_400
+    upcoming = schedules.sync.get(client, ada).upcoming
+    assert datetime.fromisoformat(shape["upcoming"]) == upcoming
+
+
+def test_next_of_one_keeps_its_bounds(command: Command, client: PolosClient) -> None:
+    start = datetime.now(timezone.utc) + timedelta(days=1)
+    schedules.sync.create(
+        client,
+        "digest",
+        every=timedelta(hours=1),
+        start_at=start,
+        end_at=start + timedelta(hours=3),
+    )
+    slots = [item["timestamp"] for item in command("schedules", "next", "digest", "--json").objects]
+    assert [datetime.fromisoformat(slot) for slot in slots] == [
+        start + timedelta(hours=hours) for hours in range(3)
+    ]
+
+
+def test_next_of_all_is_in_the_order_of_time(command: Command, client: PolosClient) -> None:
+    for hours in (5, 1, 3):
+        at = datetime.now(timezone.utc) + timedelta(hours=hours)
+        schedules.sync.create(client, "digest", at=at, key=f"in-{hours}")
+    said = command("schedules", "next", "--json", "-n", "2")
+    assert [item["key"] for item in said.objects] == ["in-1", "in-3"]
+    said = command("schedules", "next", "--within", "2h")
+    assert "digest/in-1" in said.out
+    assert "digest/in-3" not in said.out
+    assert "nothing comes" in command("schedules", "next", "--within", "10m").err
+
+
+def test_next_of_a_paused_one_is_nothing(command: Command, client: PolosClient, ada: str) -> None:
+    schedules.sync.pause(client, ada)
+    said = command("schedules", "next", ada)
+    assert said.out == ""
+    assert "it is paused" in said.err
+
+
+# --- changes ---------------------------------------------------------------------------------
+
+
+def test_create_takes_all_policies_and_zones(
+    command: Command, client: PolosClient, ada: str
+) -> None:
+    said = command(
+        "schedules", "create", "digest", "--cron", "0 7 * * *", "--tz", "Europe/Paris", "-k", "eve",
+        "--overlap", "skip", "--catch-up", "all", "--max-catch-up", "7", "--catch-up-window", "2d",
+        "--jitter", "1m30s", "--start-at", "2030-12-01", "--end-at", "2031-01-01 12:00",
+        "--max-runs", "9", "--pause-after-failures", "3", "--skip", "2030-12-25",
+        "--skip", "2030-12-26", "--input", '{"user": 7}',
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    schedule = schedules.sync.get(client, said.out.strip())
+    assert "digest/eve is next at 2030-12-01 07:00+01:00" in said.err
+    assert (schedule.overlap, schedule.catch_up, schedule.max_catch_up) == ("skip", "all", 7)
+    assert schedule.catch_up_window == timedelta(days=2)
+    assert schedule.jitter == timedelta(seconds=90)
+    assert schedule.start_at == datetime.fromisoformat("2030-12-01T00:00+01:00")
+    assert schedule.end_at == datetime.fromisoformat("2031-01-01T12:00+01:00")
+    assert (schedule.max_runs, schedule.pause_after_failures) == (9, 3)
+    assert [str(day) for day in schedule.skip or ()] == ["2030-12-25", "2030-12-26"]
+    assert schedule.input == {"user": 7}
+
+
+def test_create_again_brings_up_to_date(command: Command, client: PolosClient, ada: str) -> None:
+    said = command("schedules", "create", "digest", "--every", "90s", "-k", "ada", "--json")
+    assert said.objects[0]["id"] == ada
+    assert said.objects[0]["every"] == 90
+    at = command("schedules", "create", "digest", "--at", "in 2h", "-k", "once", "--json")
+    assert at.objects[0]["at"] == at.objects[0]["upcoming"]
+
+
+def test_pause_resume_skip(command: Command, client: PolosClient, ada: str) -> None:
+    before = schedules.sync.get(client, ada).upcoming
+    assert command("schedules", "pause", "digest/ada", "--note", "holiday").code == 0
+    paused = schedules.sync.get(client, ada)
+    assert (paused.status, paused.note) == ("paused", "holiday")
+    assert command("schedules", "resume", ada, "--json").objects[0]["status"] == "active"
+    said = command("schedules", "skip", ada)
+    after = schedules.sync.get(client, ada).upcoming
+    assert before is not None
+    assert after == before + timedelta(days=1)
+    assert said.out.startswith(f"skips {before:%Y-%m-%d} 08:00+09:00")
+    assert "skipped" in command("schedules", "history", ada).out
+
+
+def test_several_are_changed_also_by_names_from_stdin(
+    command: Command, client: PolosClient
+) -> None:
+    ids = made(client, 3)
+    command("schedules", "pause", ids[0], "digest/user-0001")
+    listed = command("schedules", "list", "--json", "-s", "paused").objects
+    assert {item["id"] for item in listed} == set(ids[:2])
+    said = command("schedules", "resume", "-", stdin="\n".join(ids[:2]) + "\n")
+    assert said.code == 0
+    assert {s.status for s in schedules.sync.list(client)} == {"active"}
+
+
+def test_one_that_is_missing_keeps_no_other_from_its_change(
+    command: Command, client: PolosClient
+) -> None:
+    ids = made(client, 2)
+    said = command("schedules", "pause", ids[0], "digest/nobody", ids[1])
+    assert said.code == 1
+    assert "there is no schedule `digest/nobody`" in said.err
+    assert {s.status for s in schedules.sync.list(client)} == {"paused"}
+
+
+def test_trigger_prints_the_run(command: Command, client: PolosClient, ada: str) -> None:
+    said = command("schedules", "trigger", ada)
+    assert said.code == 0
+    assert said.out.startswith("run_")
+    assert "no live worker" in said.err
+    said = command("schedules", "trigger", ada, "--json")
+    assert said.objects[0]["schedule_id"] == ada
+
+
+async def test_trigger_waits_for_the_end(command: Command, client: PolosClient) -> None:
+    import asyncio
+
+    @workflow(id="wrong", schedule=True)
+    async def wrong(ctx):
+        raise ValueError("no good")
+
+    async with Worker(client):
+        await schedules.create(client, "digest", cron="0 8 * * *")
+        await schedules.create(client, "wrong", cron="0 8 * * *")
+        good = await asyncio.to_thread(command, "schedules", "trigger", "digest", "--wait")
+        bad = await asyncio.to_thread(command, "schedules", "trigger", "wrong", "--wait")
+    assert (good.code, bad.code) == (0, 1)
+    assert "succeeded" in good.err
+    assert "failed: ValueError: no good" in bad.err
+
+
+# --- delete ----------------------------------------------------------------------------------
+
+
+def test_delete_asks_first_and_does_nothing_where_nobody_answers(
+    command: Command, client: PolosClient, ada: str
+) -> None:
+    said = command("schedules", "delete", "digest/ada")
+    assert said.code == 2
+    assert "--yes" in said.err
+    assert command("schedules", "delete", ada, "--yes").code == 0
+    assert schedules.sync.list(client) == []
+
+
+def test_delete_by_filters_leaves_the_rest(command: Command, client: PolosClient, ada: str) -> None:
+    made(client, 1_250)
+    said = command("schedules", "delete", "-w", "digest", "--key-prefix", "user-", "-y")
+    assert said.err == "deleted 1,250 schedules\n"
+    assert [schedule.key for schedule in schedules.sync.list(client)] == ["ada"]
+    assert command("schedules", "delete", "-w", "digest", "--key-prefix", "user-", "-y").code == 0
+
+
+# --- backfill, history -----------------------------------------------------------------------
+
+
+def test_a_backfill_runs_what_has_no_run_and_a_second_one_adds_nothing(
+    command: Command, client: PolosClient
+) -> None:
+    schedules.sync.create(client, "digest", cron="0 8 * * *", timezone="Asia/Tokyo")
+    arguments = ["schedules", "backfill", "digest", "--from", "2026-01-01", "--to", "2026-01-04"]
+    days = [f"2026-01-0{day} 08:00+09:00" for day in (1, 2, 3)]
+    dry = command(*arguments, "--dry-run")
+    assert dry.lines == days
+    assert "3 slots would be run" in dry.err
+    asked = command(*arguments)
+    assert asked.code == 2
+    assert "--yes" in asked.err
+    done = command(*arguments, "--yes")
+    assert (done.code, done.lines) == (0, days)
+    again = command(*arguments, "--yes")
+    assert (again.code, again.out) == (0, "")
+    assert "nothing to run" in again.err
+
+
+def test_a_long_backfill_is_committed_in_parts(command: Command, client: PolosClient) -> None:
+    schedules.sync.create(client, "digest", cron="0 * * * *", overlap="allow")
+    said = command(
+        "schedules",
+        "backfill",
+        "digest",
+        "--from",
+        "2026-01-01",
+        "--to",
+        "2026-03-01",
+        "-y",
+        "--json",
+    )
+    assert len(said.objects) == 59 * 24
+    assert said.err.endswith("1,416 runs created\n")
+
+
+def test_history_says_what_became_of_slots_also_of_a_deleted_one(
+    command: Command, client: PolosClient, ada: str
+) -> None:
+    schedules.sync.skip(client, ada)
+    schedules.sync.skip(client, ada)
+    said = command("schedules", "history", "digest/ada", "-n", "1")
+    assert "skipped on request" in said.out
+    before = said.err.split("--before '")[1].split("'")[0]
+    (older,) = command("schedules", "history", ada, "--before", before, "--json").objects
+    assert (older["status"], older["count"], older["reason"]) == (
+        "skipped",
+        1,
+        "skipped on request",
+    )
+    schedules.sync.delete(client, ada)
+    assert len(command("schedules", "history", ada, "--json").objects) == 2

@@ -1,0 +1,658 @@
+"""What the dashboard shows, and what its forms do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from dashboard_forms import secret_in, submit
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import polos
+import polos.testing
+from polos import PolosClient, Worker, WorkflowContext, runs, schedules, workflow
+from polos.dashboard.pages import Colleague
+from polos.dashboard.words import day_and_time
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dashboard.md"
+START = "2026-03-06T05:00:00+00:00"
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+@dataclass
+class Scene:
+    """An application that has been at work for some days, and somebody who looks at it."""
+
+    time: polos.testing.VirtualTime
+    browser: httpx.AsyncClient
+    app: Any
+
+    @property
+    def client(self) -> PolosClient:
+        return self.time.client
+
+    async def page(self, path: str, status: int = 200) -> str:
+        answer = await self.browser.get(path)
+        assert answer.status_code == status, answer.text
+        return words_of(answer.text)
+
+
+class Tags(HTMLParser):
+    """All tags and attributes of a page, as a browser would find them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.attributes: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
+
+
+def words_of(html: str) -> str:
+    """The text of a page as it is read, on one line."""
+    body = re.sub(r"<svg class=\"sprite\".*?</svg>\s*<a", "<a", html, flags=re.DOTALL)
+    text = re.sub(r"<[^>]*>", " ", body)
+    for entity, character in [("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"'), ("&#39;", "'")]:
+        text = text.replace(entity, character)
+    return " ".join(text.replace("&amp;", "&").split())
+
+
+@pytest.fixture
+async def scene(visit: Any) -> AsyncIterator[Scene]:
+    @workflow(id="report", schedule={"cron": "30 2 * * *", "timezone": "America/New_York"})
+    async def report(ctx: WorkflowContext, payload: Any) -> dict[str, int]:
+        await ctx.step.run("fetch", lambda: {"orders": 1284})
+        await ctx.step.sleep("settle", timedelta(seconds=30))
+        return {"sent": 3}
+
+    @workflow(id="invoices", schedule="0 6 * * *")
+    async def invoices(ctx: WorkflowContext, payload: Any) -> None:
+        await ctx.step.run("charge", refuse, retries=1, backoff=1)
+
+    def refuse() -> None:
+        raise ConnectionError("the gateway is closed")
+
+    @workflow(id="digest", schedule=True)
+    async def digest(ctx: WorkflowContext, payload: Any) -> str:
+        return f"for {payload.key}"
+
+    @workflow(id="onboarding")
+    async def onboarding(ctx: WorkflowContext, payload: dict[str, str]) -> None:
+        await ctx.step.sleep("some days", timedelta(days=30))
+
+    @workflow(id="child")
+    async def child(ctx: WorkflowContext) -> str:
+        await ctx.step.sleep("a while", timedelta(days=20))
+        return "done"
+
+    @workflow(id="parent")
+    async def parent(ctx: WorkflowContext) -> str:
+        return await ctx.step.invoke(child, name="the child")
+
+    async with polos.testing.clock(START, app="shop") as time:
+        app = polos.ui(time.client)
+        yield Scene(time, await visit(app), app)
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+async def test_overview_of_an_empty_database_says_how_to_begin(client: PolosClient, visit: Any):
+    await schedules.list(client)
+    page = words_of((await (await visit(polos.ui(client))).get("/")).text)
+    assert "Nothing has been scheduled yet" in page
+    assert "polos run app.py" in page
+
+
+async def test_overview_shows_what_runs_failed_and_comes(scene: Scene):
+    await schedules.create(scene.client, "digest", every=timedelta(hours=6), key="ada")
+    await scene.time.advance(hours=3)
+    await runs.invoke(scene.client, "onboarding", {"user": "ada"})
+    await scene.time.advance(minutes=1)
+    page = await scene.page("/")
+    assert "waiting 1" in page
+    assert "active 3" in page
+    assert "6 slots of 3 schedules" in page
+    assert "Failed last All failed invoices" in page
+    assert "StepError step `charge` failed 2 times" in page
+    assert "How late runs began 3 recent" in page
+    assert "Workers Details shop" in page
+
+
+async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_status(scene: Scene):
+    for key in ("tenant/1/ada", "tenant/1/bob", "tenant/2/eve", "100%_sure"):
+        await schedules.create(scene.client, "digest", cron="0 8 * * *", key=key)
+    eve = await schedules.create(scene.client, "digest", cron="0 8 * * *", key="tenant/2/eve")
+    await schedules.pause(scene.client, eve, note="on holiday")
+
+    page = await scene.page("/schedules?find=tenant/1/")
+    assert "tenant/1/ada" in page
+    assert "tenant/1/bob" in page
+    assert "tenant/2/eve" not in page
+    assert "At 08:00, every day" in page
+
+    assert "100%_sure" in await scene.page("/schedules?find=100%25")
+    assert "100%_sure" not in await scene.page("/schedules?find=%25")
+    assert "tenant/2/eve" in await scene.page("/schedules?status=paused")
+    assert "tenant" not in await scene.page("/schedules?workflow=invoices")
+    assert "No schedule fits" in await scene.page("/schedules?find=nobody")
+
+    by_id = await scene.browser.get(f"/schedules?find={eve}")
+    assert by_id.status_code == 303
+    assert by_id.headers["location"] == f"/schedules/{eve}"
+
+
+async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene):
+    await schedules.create_many(
+        scene.client,
+        [{"workflow": "digest", "cron": "0 8 * * *", "key": f"user-{n}"} for n in range(120)],
+    )
+    seen: list[str] = []
+    path: str | None = "/schedules?workflow=digest"
+    while path is not None:
+        html = (await scene.browser.get(path)).text
+        seen += re.findall(r'<span class="key">(user-\d+)</span>', html)
+        following = re.search(r'href="([^"]*)" rel="next"', html)
+        path = following[1].replace("&amp;", "&") if following else None
+    assert len(seen) == 120
+    assert len(set(seen)) == 120
+
+
+async def test_a_schedule_says_what_it_means_and_what_became_of_its_slots(scene: Scene):
+    [report] = await schedules.list(scene.client, workflow="report")
+    await scene.time.advance(days=1)
+    await schedules.pause(scene.client, report.id)
+    await scene.time.advance(days=3)
+    await schedules.resume(scene.client, report.id)
+    await scene.time.advance(hours=1)
+    page = await scene.page(f"/schedules/{report.id}")
+    assert "At 02:30, every day America/New_York" in page
+    assert "2026, 02:30 EST" not in page  # this year goes without saying
+    assert "Fri 6 Mar, 02:30 EST" in page
+    assert "missed" in page
+    assert "succeeded" in page
+    assert re.search(r"Next slots \w+ \d+ Mar, 02:30 EDT", page)
+    assert "declared by the code of shop" in page
+
+
+async def test_a_schedule_warns_of_clock_changes_ahead(scene: Scene):
+    [report] = await schedules.list(scene.client, workflow="report")
+    assert "8 Mar" in await scene.page(f"/schedules/{report.id}")
+    assert "2026-03-08" in await scene.page(f"/schedules/{report.id}")
+
+
+async def test_a_long_history_is_walked_page_by_page(scene: Scene):
+    id = await schedules.create(scene.client, "digest", every=timedelta(minutes=1), key="often")
+    await scene.time.advance(hours=2)
+    first = (await scene.browser.get(f"/schedules/{id}")).text
+    older = re.search(r'href="([^"]*before=[^"]*)"', first)
+    assert older
+    second = (await scene.browser.get(older[1])).text
+    rows = [set(re.findall(r'<tr id="slot-([^"]*)"', page)) for page in (first, second)]
+    assert len(rows[0]) == 50
+    assert len(rows[1]) == 50
+    assert not rows[0] & rows[1]
+
+
+async def test_a_run_shows_steps_times_result_and_arguments(scene: Scene):
+    await scene.time.advance(days=1)
+    [run] = await runs.list(scene.client, workflow="report")
+    page = await scene.page(f"/runs/{run.id}")
+    assert "succeeded" in page
+    assert "fetch" in page
+    assert '"orders": 1284' in page
+    assert "settle" in page
+    assert "30 s" in page
+    assert '"sent": 3' in page
+    assert '"timestamp": "2026-03-06T02:30:00-05:00"' in page
+
+
+async def test_an_invoked_run_shows_what_it_was_given(scene: Scene):
+    handle = await runs.invoke(scene.client, "onboarding", {"user": "grace"})
+    await scene.time.advance(seconds=1)
+    page = await scene.page(f"/runs/{handle.id}")
+    assert '"user": "grace"' in page
+    assert "goes on Sun 5 Apr" in page
+
+
+async def test_a_failed_run_shows_its_traceback_down_to_the_cause(scene: Scene):
+    await scene.time.advance(hours=2)
+    [run] = await runs.list(scene.client, workflow="invoices")
+    page = await scene.page(f"/runs/{run.id}")
+    assert "polos.exceptions.StepError step `charge` failed 2 times" in page
+    assert "Caused by ConnectionError" in page
+    assert 'raise ConnectionError("the gateway is closed")' in page
+
+
+async def test_a_run_that_waits_for_a_child_leads_to_it_and_back(scene: Scene):
+    handle = await runs.invoke(scene.client, "parent")
+    await scene.time.advance(seconds=1)
+    html = (await scene.browser.get(f"/runs/{handle.id}")).text
+    link = re.search(r'waits for <a href="(/runs/[^"]+)"', html)
+    assert link
+    below = (await scene.browser.get(link[1])).text
+    assert f'href="/runs/{handle.id}"' in below
+    assert "a step of another run" in words_of(below)
+
+
+async def test_runs_are_found_by_workflow_status_key_and_schedule(scene: Scene):
+    id = await schedules.create(scene.client, "digest", cron="0 8 * * *", key="ada")
+    await scene.time.advance(hours=5)
+    assert "invoices" in await scene.page("/runs?status=failed")
+    assert "No run fits" in await scene.page("/runs?status=cancelled")
+    assert "ada" in await scene.page("/runs?find=ada")
+    assert "invoices" not in await scene.page("/runs?find=ada")
+    assert "ada" in await scene.page(f"/runs?schedule={id}")
+
+
+async def test_a_long_list_of_runs_is_walked_page_by_page(scene: Scene):
+    await schedules.create(scene.client, "digest", every=timedelta(minutes=1), key="often")
+    await scene.time.advance(hours=2)
+    seen: list[str] = []
+    path: str | None = "/runs?workflow=digest"
+    while path is not None:
+        html = (await scene.browser.get(path)).text
+        seen += re.findall(r'<tr id="row-(run_[^"]+)"', html)
+        following = re.search(r'href="([^"]*)" rel="next"', html)
+        path = following[1].replace("&amp;", "&") if following else None
+    assert len(seen) == len(set(seen)) == 120
+
+
+async def test_workers_are_listed_with_what_they_do(scene: Scene):
+    page = await scene.page("/workers")
+    assert "shop" in page
+    assert "onboarding" in page
+
+
+async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, visit: Any):
+    @workflow(id="quiet")
+    async def quiet() -> None: ...
+
+    browser = await visit(polos.ui(client))
+    async with Worker(client, app="gone"):
+        [worker] = await polos.workers.list(client)
+        assert "Silent" not in words_of((await browser.get("/workers")).text)
+        later = worker.seen_at + timedelta(minutes=10)
+        assert Colleague.of(worker, later).silent_for == timedelta(minutes=10)
+    browser = await visit(polos.ui(client))  # the other one keeps what it read for a moment
+    assert "No worker is signed in" in words_of((await browser.get("/workers")).text)
+
+
+async def test_head_is_answered_like_get_without_a_body(scene: Scene):
+    answer = await scene.browser.head("/schedules")
+    assert answer.status_code == 200
+    assert answer.content == b""
+
+
+async def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path, visit: Any):
+    path = tmp_path / "elsewhere" / "polos.db"
+    with PolosClient(path) as client:
+        browser = await visit(polos.ui(client))
+        for page in ("/", "/schedules", "/runs", "/workers", "/metrics", "/runs/run_1"):
+            answer = await browser.get(page)
+            assert answer.status_code == 503
+            assert f"here is no database at `{path}` yet" in words_of(answer.text)
+            assert answer.headers["retry-after"] == "5"
+    assert not path.exists()
+
+
+# --- acting ----------------------------------------------------------------------------------
+
+
+async def test_a_schedule_is_paused_with_a_note_and_resumed(scene: Scene):
+    [found] = await schedules.list(scene.client, workflow="report")
+    page = f"/schedules/{found.id}"
+    answer = await submit(scene.browser, page, f"{page}/pause", note="until Monday & <b>")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"{page}?done=paused"
+    paused = await schedules.get(scene.client, found.id)
+    assert (paused.status, paused.note) == ("paused", "until Monday & <b>")
+    shown = await scene.page(answer.headers["location"])
+    assert "Paused: nothing of it starts until it is resumed." in shown
+    assert "until Monday & <b>" in shown
+
+    assert (await submit(scene.browser, page, f"{page}/resume")).status_code == 303
+    assert (await schedules.get(scene.client, found.id)).status == "active"
+
+
+async def test_the_coming_slot_is_left_out(scene: Scene):
+    [found] = await schedules.list(scene.client, workflow="invoices")
+    page = f"/schedules/{found.id}"
+    assert (await submit(scene.browser, page, f"{page}/skip")).status_code == 303
+    after = await schedules.get(scene.client, found.id)
+    assert found.upcoming is not None
+    assert after.upcoming == found.upcoming + timedelta(days=1)
+
+
+async def test_a_schedule_is_run_now(scene: Scene):
+    [found] = await schedules.list(scene.client, workflow="report")
+    page = f"/schedules/{found.id}"
+    answer = await submit(scene.browser, page, f"{page}/trigger")
+    [run] = await runs.list(scene.client, workflow="report")
+    assert run.origin == "trigger"
+    assert answer.headers["location"] == f"/runs/{run.id}?done=triggered"
+
+
+async def test_a_run_is_cancelled_and_retried(scene: Scene):
+    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
+    await scene.time.advance(seconds=1)
+    page = f"/runs/{handle.id}"
+    assert (await submit(scene.browser, page, f"{page}/cancel")).status_code == 303
+    assert await handle.status() == "cancelled"
+    assert (await submit(scene.browser, page, f"{page}/retry")).status_code == 303
+    assert await handle.status() in ("queued", "waiting", "running")
+
+
+async def test_what_cannot_be_done_any_more_is_said(scene: Scene):
+    [found] = await schedules.list(scene.client, workflow="report")
+    page = await scene.browser.get(f"/schedules/{found.id}")
+    await schedules.delete(scene.client, found.id)
+    answer = await scene.browser.post(
+        f"/schedules/{found.id}/pause", data={"secret": secret_in(page)}
+    )
+    assert answer.status_code == 404
+    assert "Traceback" not in answer.text
+
+    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
+    answer = await scene.browser.post(f"/runs/{handle.id}/retry", data={"secret": secret_in(page)})
+    assert answer.status_code == 409
+
+
+# --- wherever it is mounted ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["/polos", "/admin/polos"])
+async def test_mounted_under_a_prefix_all_links_and_forms_stay_below_it(
+    scene: Scene, visit: Any, prefix: str
+):
+    app: Any = FastAPI()
+    app.mount(prefix, polos.ui(scene.client))
+    await _stays_below(await visit(app), scene, prefix)
+
+
+async def test_mounts_may_be_nested_and_behind_a_path_of_a_proxy(scene: Scene, visit: Any):
+    inner = Starlette(routes=[Mount("/polos", app=polos.ui(scene.client))])
+    app = Starlette(routes=[Mount("/tools", app=inner)])
+    await _stays_below(await visit(app), scene, "/tools/polos")
+
+
+async def _stays_below(browser: httpx.AsyncClient, scene: Scene, prefix: str) -> None:
+    await scene.time.advance(hours=3)
+    [found] = await schedules.list(scene.client, workflow="report")
+    [run] = await runs.list(scene.client, workflow="invoices")
+    paths = ["/", "/schedules", "/runs", "/workers", f"/schedules/{found.id}", f"/runs/{run.id}"]
+    for path in [*paths, "/nowhere"]:
+        answer = await browser.get(prefix + path)
+        assert answer.status_code == (404 if path == "/nowhere" else 200)
+        targets = re.findall(r'(?:href|src|action)="([^"#][^"]*)"', answer.text)
+        assert len(targets) > 5
+        for target in targets:
+            assert target.startswith(f"{prefix}/"), f"{path} leads to {target}"
+    sheet = re.search(r'href="([^"]+\.css[^"]*)"', answer.text)
+    assert sheet
+    assert (await browser.get(sheet[1])).status_code == 200
+    page = f"{prefix}/schedules/{found.id}"
+    after = await submit(browser, page, f"{page}/pause")
+    assert after.headers["location"] == f"{page}?done=paused"
+    assert (await schedules.get(scene.client, found.id)).status == "paused"
+
+
+# --- what may not be shown -------------------------------------------------------------------
+
+
+async def test_nothing_that_users_wrote_becomes_markup(visit: Any):
+    @workflow(id=f"w {HOSTILE}", schedule={"every": timedelta(hours=1), "input": {HOSTILE: 1}})
+    async def hostile(ctx: WorkflowContext, payload: Any) -> None:
+        await ctx.step.run(f"fine {HOSTILE}", lambda: {HOSTILE: HOSTILE})
+        error = ValueError(HOSTILE)
+        raise error
+
+    async with polos.testing.clock(START, app=HOSTILE, project_id=HOSTILE) as time:
+        id = await schedules.create(
+            time.client, hostile, every=timedelta(hours=1), key=HOSTILE, input=HOSTILE
+        )
+        await time.advance(hours=2)
+        await schedules.pause(time.client, id, note=HOSTILE)
+        browser = await visit(polos.ui(time.client))
+        [run, *_] = await runs.list(time.client, key=HOSTILE)
+        paths = ["/", "/schedules", "/runs", "/workers", f"/schedules/{id}", f"/runs/{run.id}"]
+        quoted = httpx.QueryParams({"find": HOSTILE, "workflow": HOSTILE})
+        paths += [f"/schedules?{quoted}", f"/runs?{quoted}", f"/runs?{quoted}&schedule={id}"]
+        paths += [f"/schedules?{httpx.QueryParams({'status': HOSTILE})}", f"/{HOSTILE}"]
+        paths += [f"/schedules/{HOSTILE.replace('/', '%2F')}"]
+        for path in paths:
+            tags = Tags((await browser.get(path)).text)
+            assert "img" not in tags.names
+            assert tags.names.count("script") == 1  # ours
+            assert not [name for name in tags.attributes if name.startswith("on")]
+            assert tags.names.count("style") == tags.attributes.count("style") == 0
+        assert HOSTILE in words_of((await browser.get(f"/runs/{run.id}")).text)
+
+
+async def test_hidden_payloads_are_on_no_page(scene: Scene, visit: Any):
+    @workflow(id="private", schedule=True)
+    async def private(ctx: WorkflowContext, payload: Any) -> str:
+        await ctx.step.run("look up", lambda: "password-step")
+        await ctx.step.run("fail", fail)
+        return "password-result"
+
+    def fail() -> None:
+        raise ValueError("password-message")
+
+    @workflow(id="open")
+    async def fine(ctx: WorkflowContext, payload: dict[str, str]) -> str:
+        return "password-result"
+
+    async with polos.testing.clock(START) as time:
+        id = await schedules.create(
+            time.client, private, every=timedelta(hours=1), input={"key": "password-input"}
+        )
+        handle = await fine.invoke(time.client, {"key": "password-argument"})
+        await time.advance(hours=2)
+        [run, *_] = await runs.list(time.client, workflow="private", status="failed")
+        paths = ["/", "/runs", "/schedules", f"/schedules/{id}", f"/runs/{run.id}"]
+        paths += [f"/runs/{handle.id}", "/metrics"]
+        shown = await visit(polos.ui(time.client))
+        hidden = await visit(polos.ui(time.client, hide_payloads=True))
+        everything = ""
+        for path in paths:
+            everything += (await shown.get(path)).text
+            assert "password" not in (await hidden.get(path)).text
+        for part in ("step", "message", "input", "argument", "result"):
+            assert f"password-{part}" in everything
+        page = words_of((await hidden.get(f"/runs/{run.id}")).text)
+        assert "StepError" in page
+        assert "shows no payloads" in page
+
+
+async def test_a_result_of_megabytes_becomes_a_small_page(scene: Scene, visit: Any):
+    @workflow(id="large")
+    async def large() -> list[str]:
+        return ["x" * 1_000] * 5_000
+
+    async with polos.testing.clock(START) as time:
+        handle = await large.invoke(time.client)
+        await time.advance(seconds=1)
+        answer = await (await visit(polos.ui(time.client))).get(f"/runs/{handle.id}")
+        assert len(answer.content) < 60_000
+        assert "the rest is not shown" in answer.text
+
+
+# --- wrong addresses -------------------------------------------------------------------------
+
+WRONG = [
+    ("/schedules/sch_nope", 404, "no schedule"),
+    ("/schedules/" + "x" * 5_000, 404, "no schedule"),
+    ("/runs/run_nope", 404, "no run"),
+    ("/runs/%00", 404, "no run"),
+    ("/schedules?status=lazy", 400, "expected one of active, paused, retired, finished, broken"),
+    ("/schedules?after=nonsense", 400, "isn't an id that begins with `sch_`"),
+    ("/schedules?find=" + "x" * 301, 400, "at most 300 characters"),
+    ("/schedules?find=a%00b", 400, "control characters"),
+    ("/runs?status=active", 400, "expected one of running, queued"),
+    ("/runs?after=1", 400, "isn't an id that begins with `run_`"),
+    ("/runs?schedule=nothing", 200, "No run fits"),
+    ("/runs?workflow=nothing", 200, "No run fits"),
+    ("/nowhere", 404, "no such page"),
+    ("/static/secret.txt", 404, "no such file"),
+    ("/static/..%2Fapp.py", 404, "no such"),
+    ("/login", 405, "forms of other pages"),
+]
+
+
+@pytest.mark.parametrize(("path", "status", "sentence"), WRONG)
+async def test_wrong_addresses_get_one_sentence(
+    scene: Scene, path: str, status: int, sentence: str
+):
+    page = await scene.page(path, status)
+    assert sentence in page
+    assert "Traceback" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [("before=yesterday", "isn't a time such as"), ("before=2026-03-01T09:00", "isn't a time")],
+)
+async def test_wrong_times_get_one_sentence(scene: Scene, query: str, sentence: str):
+    [found] = await schedules.list(scene.client, workflow="report")
+    assert sentence in await scene.page(f"/schedules/{found.id}?{query}", 400)
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "9" * 30, "١"])
+async def test_wrong_numbers_get_one_sentence(scene: Scene, number: str):
+    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
+    page = await scene.page(f"/runs/{handle.id}?from={number}", 400)
+    assert "isn't a whole number from 0" in page
+
+
+async def test_programs_get_sentences_as_text(scene: Scene):
+    answer = await scene.browser.get("/runs/run_nope", headers={"accept": "*/*"})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_a_closed_client_is_said_to_be(client: PolosClient, visit: Any):
+    browser = await visit(polos.ui(client))
+    await schedules.list(client)
+    client.close()
+    answer = await browser.get("/")
+    assert answer.status_code == 503
+    assert "client is closed" in answer.text
+
+
+@pytest.mark.files
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("PRAGMA user_version = 999", "upgrade polos"),
+        ("PRAGMA application_id = 7", "another application"),
+    ],
+)
+async def test_databases_that_cannot_be_read_are_said_to_be(
+    tmp_path: Path, visit: Any, change: str, sentence: str
+):
+    import sqlite3
+
+    path = tmp_path / "polos.db"
+    with PolosClient(path) as client:
+        await schedules.list(client)
+    with sqlite3.connect(path) as other:
+        other.execute(change)
+    other.close()
+    with PolosClient(path) as client:
+        browser = await visit(polos.ui(client))
+        for page in ("/", "/schedules", "/runs", "/workers", "/metrics"):
+            answer = await browser.get(page)
+            assert answer.status_code == 503
+            assert sentence in answer.text
+            assert "Traceback" not in answer.text
+
+
+@pytest.mark.files
+async def test_a_file_that_is_no_database_is_said_to_be(tmp_path: Path, visit: Any):
+    path = tmp_path / "polos.db"
+    path.write_bytes(b"not a database at all, but some text " * 200)
+    with PolosClient(path) as client:
+        answer = await (await visit(polos.ui(client))).get("/")
+    assert answer.status_code == 503
+    assert "Traceback" not in answer.text
+
+
+async def test_without_the_extra_it_says_what_to_install(start: Any):
+    program = start(
+        """
+        import sys
+        sys.modules["starlette"] = None
+        import polos
+        try:
+            polos.ui(polos.PolosClient())
+        except polos.MissingExtraError as error:
+            print("said", error)
+        """
+    )
+    said = program.hears("said")
+    assert "pip install 'polos[ui]'" in said
+
+
+async def test_importing_polos_imports_nothing_of_the_dashboard(start: Any):
+    program = start(
+        """
+        import sys
+        import polos
+        print("said", [name for name in sys.modules if name.startswith(("starlette", "jinja2"))])
+        """
+    )
+    assert program.hears("said") == "[]"
+
+
+# --- for programs ----------------------------------------------------------------------------
+
+
+async def test_metrics_are_in_the_format_of_prometheus(scene: Scene):
+    await scene.time.advance(hours=3)
+    await runs.invoke(scene.client, "onboarding", {"user": "ada"})
+    await scene.time.advance(seconds=1)
+    answer = await scene.browser.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    samples = dict(
+        line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#")
+    )
+    assert samples['polos_schedules{status="active"}'] == "2"
+    assert samples['polos_runs{status="waiting"}'] == "1"
+    assert samples["polos_workers"] == "1"
+    assert samples["polos_overdue_schedules"] == "0"
+    assert samples['polos_recent_run_lateness_seconds_bucket{le="+Inf"}'] == "2"
+    assert samples["polos_recent_run_lateness_seconds_count"] == "2"
+    described = set(re.findall(r"^# TYPE (\S+) gauge$", answer.text, flags=re.MULTILINE))
+    assert {name.partition("{")[0] for name in samples} <= described
+
+
+async def test_every_metric_is_documented(scene: Scene):
+    document = DOCUMENT.read_text()
+    text = (await scene.browser.get("/metrics")).text
+    for name in re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE):
+        assert f"`{name}`" in document
+
+
+async def test_many_visitors_ask_the_database_once(scene: Scene):
+    answers = await asyncio.gather(*(scene.browser.get("/") for _ in range(20)))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_times_are_said_with_the_year_only_where_it_differs():
+    instant = datetime(2026, 3, 2, 9, tzinfo=timezone.utc)
+    assert day_and_time(instant, instant) == "Mon 2 Mar, 09:00 UTC"
+    assert day_and_time(instant) == "Mon 2 Mar 2026, 09:00 UTC"

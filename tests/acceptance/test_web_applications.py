@@ -1,0 +1,117 @@
+"""A worker inside real web applications, beside what they do themselves when they start and end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+import polos
+from polos import InvalidArgumentError, PolosClient, SchedulePayload, schedules, workflow
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def own_lifespan(told: list[str]) -> Any:
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[dict[str, Any]]:
+        told.append("pool opened")
+        yield {"pool": "the pool"}
+        told.append("pool closed")
+
+    return lifespan
+
+
+async def test_fastapi_with_its_own_lifespan(
+    client: PolosClient, told: list[str], served: Any
+) -> None:
+    @workflow(schedule=True)
+    async def digest(ctx: Any, payload: SchedulePayload) -> str:
+        told.append(f"digest for {payload.key}")
+        return payload.key
+
+    app = FastAPI(lifespan=polos.lifespan(client, own_lifespan(told), concurrency=3))
+
+    @app.put("/users/{user}/digest")
+    async def subscribe(request: Request, user: str) -> dict[str, Any]:
+        id = await schedules.create(client, digest, cron="0 8 * * *", key=user)
+        result = await (await schedules.trigger(client, id)).result(timeout=30)
+        return {"result": result, "pool": request.state.pool}
+
+    async with served(app) as web:
+        answer = await web.put("/users/ada/digest")
+        assert answer.json() == {"result": "ada", "pool": "the pool"}
+    assert told == ["pool opened", "digest for ada", "pool closed"]
+
+
+async def test_starlette_without_one(client: PolosClient, served: Any) -> None:
+    @workflow
+    async def job() -> int:
+        return 7
+
+    async def run(request: Any) -> JSONResponse:
+        return JSONResponse(await job.run(client))
+
+    app = Starlette(routes=[Route("/", run)], lifespan=polos.lifespan(client))
+    for _ in range(2):  # an application may be started again
+        async with served(app) as web:
+            assert (await web.get("/")).json() == 7
+
+
+async def test_handlers_end_before_what_they_use_is_closed(
+    client: PolosClient, told: list[str]
+) -> None:
+    begun = asyncio.Event()
+
+    @workflow
+    async def slow(ctx: Any) -> None:
+        told.append("begun")
+        begun.set()
+        await ctx.step.run("wait", asyncio.sleep, 0.05)
+        told.append("ended")
+
+    context = polos.lifespan(client, own_lifespan(told))
+    async with context(None) as state:
+        assert state == {"pool": "the pool"}
+        handle = await slow.invoke(client)
+        await begun.wait()
+    assert told == ["pool opened", "begun", "ended", "pool closed"]
+    assert await handle.status() == "succeeded"
+
+
+async def test_where_the_application_fails_to_start_no_worker_does(client: PolosClient) -> None:
+    @asynccontextmanager
+    async def broken(app: Any) -> AsyncIterator[None]:
+        raise OSError("no pool")
+        yield
+
+    with pytest.raises(OSError, match="no pool"):
+        async with polos.lifespan(client, broken)(None):
+            raise AssertionError("it started")
+
+
+async def test_where_the_worker_fails_to_start_the_application_closes(
+    told: list[str], tmp_path: Any
+) -> None:
+    (tmp_path / "no.db").mkdir()
+    with pytest.raises(polos.StoreError):
+        async with polos.lifespan(PolosClient(tmp_path / "no.db"), own_lifespan(told))(None):
+            raise AssertionError("it started")
+    assert told == ["pool opened"], "as any error inside of a lifespan, it passes through its yield"
+
+
+def test_a_wrong_lifespan_is_named(client: PolosClient) -> None:
+    with pytest.raises(InvalidArgumentError, match="lifespan: `8` given, expected the app"):
+        polos.lifespan(client, 8)  # type: ignore[call-overload]
+    with pytest.raises(InvalidArgumentError, match="asynccontextmanager"):
+        polos.lifespan(client, own_lifespan([])(None))

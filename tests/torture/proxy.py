@@ -1,0 +1,141 @@
+"""A network between client and server that loses what it is told to lose."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from contextlib import suppress
+
+# What ends a transaction of ours, as the protocol has it: a script's text, which ends with a NUL.
+COMMIT = b"COMMIT\x00"
+
+
+class Proxy:
+    """Passes everything on, in both directions, until it is told otherwise."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._pairs: list[Pair] = []
+        self._cut: str | None = None
+        self.cut_done = threading.Event()
+        self.flows = threading.Event()
+        self.flows.set()
+        self._is_closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://polos@127.0.0.1:{self.port}/postgres"
+
+    def cut_next_commit(self, where: str) -> None:
+        """Cut the connection that commits next, ``before`` or ``after``.
+
+        Before: the server never hears of it. After: it has answered, and its answer is lost.
+        """
+        with self._lock:
+            self.cut_done.clear()
+            self._cut = where
+
+    def takes_cut(self) -> str | None:
+        """Where a commit that passes now is to be cut; only one of them is."""
+        with self._lock:
+            where, self._cut = self._cut, None
+            return where
+
+    def swallow(self) -> None:
+        """Nothing passes any more, and nobody is told."""
+        self.flows.clear()
+
+    def flow(self) -> None:
+        """What was held back passes on."""
+        self.flows.set()
+
+    def cut_all(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            pair.cut()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._listener.close()
+        self.flows.set()
+        self.cut_all()
+
+    def _accept(self) -> None:
+        while not self._is_closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:
+                client.close()
+                continue
+            pair = Pair(self, client, server)
+            with self._lock:
+                self._pairs.append(pair)
+            threading.Thread(target=pair.carry, daemon=True).start()
+
+
+class Pair:
+    """One connection."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy = proxy
+        self._client = client
+        self._server = server
+        self._tail = b""
+        self._answer_is_lost = False
+
+    def carry(self) -> None:
+        """Until one side hangs up, or it is cut."""
+        with suppress(OSError, ValueError):
+            while True:
+                ready, _, _ = select.select([self._client, self._server], [], [])
+                self._proxy.flows.wait()
+                for source in ready:
+                    data = source.recv(65536)
+                    if not data or not self._passes(source, data):
+                        self.cut()
+                        return
+        self.cut()
+
+    def _passes(self, source: socket.socket, data: bytes) -> bool:
+        """Pass it on; whether the connection goes on."""
+        if source is self._server:
+            if self._answer_is_lost:
+                # The whole answer: that to the commit is its end.
+                if b"COMMIT\x00" in data:
+                    self._proxy.cut_done.set()
+                    return False
+                return True
+            self._client.sendall(data)
+            return True
+        seen = self._tail + data
+        self._tail = seen[-len(COMMIT) :]
+        if COMMIT in seen:
+            self._tail = b""
+            where = self._proxy.takes_cut()
+            if where == "before":
+                self._proxy.cut_done.set()
+                return False
+            self._answer_is_lost = where == "after"
+        self._server.sendall(data)
+        return True
+
+    def cut(self) -> None:
+        """Both sides hear of it at once, whatever is still under way."""
+        now = struct.pack("ii", 1, 0)
+        for side in (self._client, self._server):
+            with suppress(OSError):
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+            with suppress(OSError):
+                side.close()

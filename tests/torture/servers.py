@@ -1,0 +1,251 @@
+"""PostgreSQL servers that a fault may stop, kill, promote and copy."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+from harness import HERE, PATIENCE, NotRunError, until
+
+READY = re.compile(rb"ready to accept (read-only )?connections")
+FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
+
+
+def script() -> ModuleType:
+    """What brings up the servers of other tests: it knows where binaries are, and who runs them."""
+    path = HERE.parents[1] / "scripts" / "postgres-for-tests"
+    loader = importlib.machinery.SourceFileLoader("postgres_for_tests", str(path))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+class Place:
+    """A folder for servers, readable for the user that runs them, and the binaries."""
+
+    def __init__(self) -> None:
+        self.tools = script()
+        self.user = self.tools.other_user()
+        self.folder = Path(tempfile.mkdtemp(prefix="polos-servers-"))
+        self.folder.chmod(0o755)
+        found = self.tools.local_binaries() or self.tools.installed_binaries()
+        if found is None:
+            raise NotRunError("there are no binaries of PostgreSQL")
+        self.binaries: Path = self.tools.reachable(found, self.folder, self.user)
+        self.servers: list[Server] = []
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for server in self.servers:
+            server.stop(IMMEDIATE)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, name: str, *arguments: str) -> None:
+        """One of PostgreSQL's programs, until it has ended well."""
+        with tempfile.TemporaryFile() as said:
+            command = [str(self.binaries / name), *arguments]
+            code = self.tools.run(command, self.user, stdout=said, stderr=said).wait()
+            if code:
+                said.seek(0)
+                text = said.read().decode(errors="replace")
+                raise AssertionError(f"{name} failed: {text[-2000:]}")
+
+    def server(self, **settings: object) -> Server:
+        """A new one, that runs and syncs what it commits."""
+        data = self._data()
+        self.run(
+            *("initdb", "-D", str(data), "-U", "polos", "-A", "trust", "-E", "UTF8"),
+            *("--locale=C", "--no-sync"),
+        )
+        return Server(self, data, settings).start()
+
+    def copy_of(self, server: Server, *, follows: bool, port: int | None) -> Server:
+        """A copy as of now, that doesn't run yet; one that follows is a standby."""
+        data = self._data()
+        options = ("-R",) if follows else ()
+        self.run(
+            *("pg_basebackup", "-D", str(data), "-h", "127.0.0.1", "-p", str(server.port)),
+            *("-U", "polos", "-X", "stream", "-c", "fast", "--no-sync", *options),
+        )
+        copy = Server(self, data, {})
+        if port is not None:
+            copy.move_to(port)
+        return copy
+
+    def _data(self) -> Path:
+        data = self.folder / f"data-{len(self.servers)}"
+        data.mkdir(mode=0o700)
+        if self.user is not None:
+            os.chown(data, self.user.pw_uid, self.user.pw_gid)
+        return data
+
+
+class Server:
+    """One server. Its port stays the same while it is stopped and started."""
+
+    def __init__(self, place: Place, data: Path, settings: Mapping[str, object]) -> None:
+        self.place = place
+        self.data = data
+        self.port: int = place.tools.free_port()
+        self.log = place.folder / f"{data.name}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.settings: dict[str, object] = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": data,
+            "shared_buffers": "32MB",
+            "wal_level": "replica",
+            "logging_collector": "off",
+            **settings,
+        }
+        place.servers.append(self)
+
+    def move_to(self, port: int) -> None:
+        """Another address, before it starts."""
+        self.port = port
+        self.settings["port"] = port
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://polos@{self.host}/postgres"
+
+    def start(self) -> Server:
+        """Start it; returns when it answers."""
+        command = [str(self.place.binaries / "postgres"), "-D", str(self.data)]
+        for name, value in self.settings.items():
+            command += ["-c", f"{name}={value}"]
+        with self.log.open("ab") as log:
+            begin = log.tell()
+            self.process = self.place.tools.run(
+                command,
+                self.place.user,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=self.place.tools.dies_with_us,
+            )
+
+        def has_started() -> bool:
+            assert self.process is not None
+            with self.log.open("rb") as log:
+                log.seek(begin)
+                is_ready = READY.search(log.read())
+            return bool(is_ready) or self.process.poll() is not None
+
+        if not until(has_started) or self.process.poll() is not None:
+            raise AssertionError(f"the server doesn't start: {self.log.read_text()[-2000:]}")
+        return self
+
+    def stop(self, how: signal.Signals) -> None:
+        """Stop it as ``pg_ctl -m fast`` or ``-m immediate`` do."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            self.process.send_signal(how)
+        self.process.wait(PATIENCE)
+        self.process = None
+
+    def promote(self) -> None:
+        """Have a standby take writes."""
+        self.place.run("pg_ctl", "promote", "-D", str(self.data), "-w", "-t", str(int(PATIENCE)))
+
+    def psql(self, user: str) -> list[str]:
+        """The command that speaks with it."""
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", "postgres"]
+        return [str(self.place.binaries / "psql"), "-XAtq", *place]
+
+    def session(self, user: str = "polos") -> Session:
+        """A connection that stays."""
+        return Session(self.psql(user))
+
+    def ask(self, sql: str) -> list[list[str]]:
+        """The rows of an answer."""
+        command = [*self.psql("polos"), "-v", "ON_ERROR_STOP=1", "-c", sql]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise AssertionError(f"psql: {done.stderr}")
+        return [line.split("|") for line in done.stdout.splitlines()]
+
+    def waits_until(self, sql: str, patience: float = PATIENCE) -> bool:
+        """Ask until the answer is ``t``; whether it became so."""
+        return bool(until(lambda: self.ask(sql) == [["t"]], patience))
+
+    def backends(self) -> list[int]:
+        """Processes of the server that serve us."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'polos'"
+        return [int(row[0]) for row in self.ask(sql)]
+
+
+def together(*servers: Server) -> str:
+    """One URL for all of them."""
+    hosts = ",".join(server.host for server in servers)
+    return f"postgresql://polos@{hosts}/postgres?target_session_attrs=read-write"
+
+
+class Session:
+    """A connection of somebody else's. What goes wrong in it is its own business."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def say(self, sql: str) -> None:
+        """Send it, and don't wait. Where there was no connection to be had, nothing happens."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(sql + "\n")
+            self._process.stdin.flush()
+
+    def wait(self) -> bool:
+        """Until all that was sent has been done; false where there is no connection."""
+        assert self._process.stdout is not None
+        self.say("\\echo done")
+        return any(line == "done\n" for line in self._process.stdout)
+
+    def end(self) -> None:
+        """Hang up, whatever is under way."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            with suppress(BrokenPipeError):
+                stream.close()

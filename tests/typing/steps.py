@@ -1,0 +1,124 @@
+"""What a type checker knows of steps. Checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from typing_extensions import assert_type
+
+from polos import Backoff, SyncWorkflowContext, Workflow, WorkflowContext, workflow
+
+
+class Order(BaseModel):
+    id: int
+
+
+class Mailer:
+    async def send(self, to: str, *, copy: bool = False) -> float:
+        return 0.0
+
+
+async def fetch(number: int, unit: str = "") -> Order:
+    return Order(id=number)
+
+
+async def charge(amount: int, *, idempotency_key: str) -> bytes:
+    return b""
+
+
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+def deferred(number: int) -> Coroutine[Any, Any, Order]:
+    return fetch(number)
+
+
+@workflow
+async def child(ctx: WorkflowContext, payload: Order) -> str:
+    return ""
+
+
+@workflow
+async def lone_child() -> int:
+    return 1
+
+
+async def results(ctx: WorkflowContext) -> None:
+    assert_type(await ctx.step.run("a", fetch, 1), Order)
+    assert_type(await ctx.step.run("a", fetch, 1, "kg"), Order)
+    assert_type(await ctx.step.run("a", fetch, 1, unit="kg"), Order)
+    assert_type(await ctx.step.run("a", fetch, number=1), Order)
+    assert_type(await ctx.step.run("a", total, [1, 2]), int)
+    assert_type(await ctx.step.run("a", deferred, 1), Order)
+    assert_type(await ctx.step.run("a", Mailer().send, "ada", copy=True), float)
+    assert_type(await ctx.step.run("a", lambda: fetch(1)), Order)
+    assert_type(await ctx.step.run("a", lambda: 1), int)
+    assert_type(await ctx.step.run("a", len, [1, 2]), int)
+    assert_type(await ctx.step.run("a", partial(charge, 1, idempotency_key="x")), bytes)
+    await ctx.step.run("a", print, "x", sep="")
+
+
+async def with_options(ctx: WorkflowContext) -> None:
+    assert_type(await ctx.step.run("a", fetch, 1, retries=2), Order)
+    assert_type(await ctx.step.run("a", fetch, 1, timeout=timedelta(seconds=1)), Order)
+    assert_type(await ctx.step.run("a", fetch, 1, timeout=3, retries=2), Order)
+    assert_type(await ctx.step.run("a", fetch, 1, unit="kg", retries=2, backoff=Backoff(2)), Order)
+    assert_type(await ctx.step.run("a", charge, 1, idempotency_key="x", timeout=3), bytes)
+    assert_type(await ctx.step.run("a", total, [1], retries=2, retry_on=OSError), int)
+    assert_type(await ctx.step.run("a", total, [1], timeout=2.5), int)
+    assert_type(await ctx.step.run("a", lambda: fetch(1), retries=4, backoff=0.5), Order)
+    assert_type(await ctx.step.run("a", partial(charge, 1, idempotency_key="x"), retries=2), bytes)
+
+
+async def mistakes(ctx: WorkflowContext) -> None:
+    await ctx.step.run("a", fetch, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step.run("a", fetch)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await ctx.step.run("a", total, [1], [2])  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await ctx.step.run("a", fetch, 1, retrys=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ctx.step.run("a", fetch, 1, retries="2")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ctx.step.run("a", fetch, 1, backoff=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await ctx.step.run("a", partial(charge, "1"), retries=2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ctx.step.run(1, fetch, 1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step.run("a", 5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    ctx.step.run("a", fetch, 1).id  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def blocking(ctx: SyncWorkflowContext) -> None:
+    assert_type(ctx.step.run("a", fetch, 1), Order)
+    assert_type(ctx.step.run("a", total, [1]), int)
+    assert_type(ctx.step.run("a", total, [1], retries=2), int)
+    assert_type(ctx.step.run("a", charge, 1, idempotency_key="x", timeout=3), bytes)
+    assert_type(ctx.step.invoke(child, Order(id=1)), str)
+    assert_type(ctx.step.now("a"), datetime)
+    assert_type(ctx.step.uuid("a"), UUID)
+    assert_type(ctx.step.random("a"), float)
+    ctx.step.sleep("a", timedelta(1))
+    ctx.step.run("a", fetch, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    ctx.step.sleep("a", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def children(ctx: WorkflowContext, some: Workflow[Order, list[int]]) -> None:
+    assert_type(await ctx.step.invoke(child, Order(id=1)), str)
+    assert_type(await ctx.step.invoke(lone_child, name="again"), int)
+    assert_type(await ctx.step.invoke(some, Order(id=1)), list[int])
+    assert_type(await ctx.step.invoke("elsewhere", {"id": 1}), Any)
+    await ctx.step.invoke(child, 5)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    await ctx.step.invoke(child)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def others(ctx: WorkflowContext) -> None:
+    assert_type(await ctx.step.now("a"), datetime)
+    assert_type(await ctx.step.uuid("a"), UUID)
+    assert_type(await ctx.step.random("a"), float)
+    await ctx.step.sleep("a", timedelta(1))
+    await ctx.step.sleep("a", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ctx.step.sleep_until("a", "noon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(ctx.key, str)
+    assert_type(ctx.schedule_id, str | None)
+    assert_type(ctx.attempt, int)
