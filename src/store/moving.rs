@@ -183,7 +183,9 @@ impl Digest {
     fn add(&mut self, batch: &Batch) {
         for (rows, (count, hasher)) in [(&batch.rows, &mut self.rows), (&batch.steps, &mut self.steps)] {
             *count += rows.len() as u64;
-            rows.iter().for_each(|row| row.hash(hasher));
+            for row in rows {
+                row.hash(hasher);
+            }
         }
     }
 
@@ -216,8 +218,8 @@ pub fn move_projects(
     }
     let mut moved = Vec::new();
     for project in projects {
-        let mut mover = Mover { departure: &mut departure, arrival: &arrival, project: &project, tell };
-        moved.push(mover.run(options)?);
+        let mut journey = Mover { departure: &mut departure, arrival: &arrival, project: &project, tell };
+        moved.push(journey.run(options)?);
     }
     Ok(moved)
 }
@@ -373,7 +375,7 @@ impl Mover<'_, '_> {
                 self.arrival.store(*table, self.project, &rows, before, next)?;
                 self.say(*table, false, count, total.max(count))?;
                 done = next.2;
-                after = next.1.to_owned();
+                next.1.clone_into(&mut after);
                 if rows.after.is_none() {
                     break;
                 }

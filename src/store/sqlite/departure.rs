@@ -103,17 +103,17 @@ impl Departure {
 
     /// Lets nobody work on the project any more; whoever tries is told `why`.
     pub fn close(&mut self, project: &str, why: &str) -> std::result::Result<(), StoreError> {
-        let mut script = dropped(project);
-        for (table, event) in CLOSED {
+        let triggers = CLOSED.map(|(table, event)| {
             let place = if event == "INSERT" { "NEW" } else { "OLD" };
-            script += &format!(
+            format!(
                 "CREATE TRIGGER {} BEFORE {event} ON {table} WHEN {place}.project = {} \
                  BEGIN SELECT RAISE(ABORT, {}); END;",
                 trigger(project, table, event),
                 quoted(project),
                 quoted(why)
-            );
-        }
+            )
+        });
+        let script = format!("{} {}", dropped(project), triggers.concat());
         self.change(&script)
     }
 
