@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-pooler torture bench docs lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-rust test-python test-pooler torture bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
 	@echo 'make docs    the site, in target/site'
+	@echo 'make packages   wheel and source distribution, each tried in an environment of its own'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'
@@ -76,6 +77,9 @@ bench: venv
 docs: install
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo 'target/site/index.html'
+
+packages: venv
+	@scripts/check-packages
 
 lint: install
 	@$(MAKE) --no-print-directory --keep-going lint-rustfmt lint-clippy lint-clippy-core \

@@ -8,6 +8,7 @@ make bench ROW=herd ROUNDS=7     # more rounds than 5
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import time
@@ -34,14 +35,15 @@ def main() -> int:
     environments = Environments(upgrade=options.upgrade)
     runner = Runner(environments, options.rounds)
     begun, failed = time.monotonic(), False
-    for number, row in enumerate(rows):
-        left = sum(each.minutes for each in rows[number:]) * options.rounds / ROUNDS
-        say(f"{row.title} ({number + 1} of {len(rows)}; about {left:.0f} minutes to go)")
-        results = measured(row, runner, options.store)
-        failed |= any(case.failures for case in results.cases.values())
-        written = report.section(row, results, environments, options.rounds)
-        say("\n" + report.goal_table(row, results) + "\n" if row.goals else "")
-        publish(row, results, written, options)
+    with contextlib.closing(runner):
+        for number, row in enumerate(rows):
+            left = sum(each.minutes for each in rows[number:]) * options.rounds / ROUNDS
+            say(f"{row.title} ({number + 1} of {len(rows)}; about {left:.0f} minutes to go)")
+            results = measured(row, runner, options.store)
+            failed |= any(case.failures for case in results.cases.values())
+            written = report.section(row, results, environments, options.rounds)
+            say("\n" + report.goal_table(row, results) + "\n" if row.goals else "")
+            publish(row, results, written, options)
     say(f"{(time.monotonic() - begun) / 60:.1f} minutes; see {options.results}")
     return int(failed)
 
@@ -52,7 +54,7 @@ def arguments() -> argparse.Namespace:
     names = [row.name for row in ROWS]
     parser.add_argument("rows", nargs="*", metavar="row", help=", ".join(names))
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often sides take turns")
-    parser.add_argument("--store", default="sqlite", choices=["sqlite"], help="which cases")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], help="only cases on this one")
     parser.add_argument("--upgrade", action="store_true", help="look for newer peers")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="where to write")
     parser.add_argument("--plots", type=Path, default=PLOTS, help="where to draw")
@@ -65,11 +67,11 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def measured(row: Row, runner: Runner, store: str) -> Results:
-    """All cases of the row on this store."""
+def measured(row: Row, runner: Runner, store: str | None) -> Results:
+    """All cases of the row, or those on this store."""
     results = Results()
     for case in row.cases:
-        if case.store == store:
+        if store in (None, case.store):
             results.cases[case.name] = runner.run(case)
     return results
 

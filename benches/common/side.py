@@ -12,6 +12,7 @@ import os
 import resource
 import time
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +23,11 @@ def options(**defaults: Any) -> SimpleNamespace:
     for name, default in {"folder": ".", **defaults}.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     return SimpleNamespace(**vars(parser.parse_args()))
+
+
+def database(options: SimpleNamespace) -> Any:
+    """Where polos keeps its tables: on the server that ``--url`` names, else in a file."""
+    return getattr(options, "url", "") or Path(options.folder) / "polos.db"
 
 
 def report(**figures: Any) -> None:

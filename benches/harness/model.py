@@ -38,7 +38,8 @@ class Case:
     on_disk: bool = True
     """Whether the disk matters: then it is probed around each round."""
     store: str = "sqlite"
-    """The database; ``--store`` chooses cases by it."""
+    """``sqlite``, or ``postgres``: then each side is given the URL of an empty database of its own.
+    ``--store`` chooses cases by it."""
 
 
 @dataclass(frozen=True)

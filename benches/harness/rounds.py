@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from harness import probe
 from harness.environments import Environment, Environments, say
 from harness.measured import CaseResult
 from harness.model import BENCHES, WORK, Case, Side
+from harness.server import Server
 from harness.stored import Stored
 
 RAM = Path("/dev/shm")
@@ -43,7 +44,12 @@ class Runner:
         self._environments = environments
         self._rounds = rounds
         self._stored = Stored(self.once)
-        self._longer: dict[Side, float] = {}
+        self._longer: dict[str, float] = {}
+        self._server = Server()
+
+    def close(self) -> None:
+        """End what runs beside the sides."""
+        self._server.close()
 
     def run(self, case: Case) -> CaseResult:
         """All rounds of the case. At most twice as many as wanted are begun."""
@@ -66,7 +72,10 @@ class Runner:
             if side.name in result.failures:
                 continue
             try:
-                figures[side.name] = self._side(side, folders.get(side.name))
+                with self._database(case) as url:
+                    place = {"url": url} if url else {}
+                    asked = replace(side, options={**side.options, **place})
+                    figures[side.name] = self._side(asked, folders.get(side.name))
             except SideError as error:
                 result.failures[side.name] = str(error)
                 say(f"    {side.name} failed: {error}")
@@ -82,6 +91,10 @@ class Runner:
             label += f" (synced write {before:.2f} ms)"
         say(label)
 
+    def _database(self, case: Case) -> AbstractContextManager[str]:
+        """An empty one on a server, for a case that needs one."""
+        return self._server.database() if case.store == "postgres" else nullcontext("")
+
     def _side(self, side: Side, folder: Path | None) -> dict[str, Any]:
         environment = self._environments.get(side.env)
         found = [self._in_time(environment, side, folder) for _ in range(side.repeats)]
@@ -91,8 +104,9 @@ class Runner:
 
     def _in_time(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
         """One process, which on a slow machine may need more time to prepare than was thought."""
+        longer = f"{side.script} {side.options.get('count')}"
         while True:
-            factor = self._longer.get(side, 1)
+            factor = self._longer.get(longer, 1)
             slower = side
             if factor > 1:
                 slower = replace(
@@ -103,7 +117,7 @@ class Runner:
             except TooLateError:
                 if factor >= 2**LONGER_LEADS:
                     raise
-                self._longer[side] = factor * 2
+                self._longer[longer] = factor * 2
                 say(f"    {side.name} was not prepared in time; it gets {factor * 2} x the time")
 
     def once(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:

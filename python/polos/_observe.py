@@ -15,7 +15,7 @@ from polos._logging import quiet_logger
 if TYPE_CHECKING:
     from polos._worker import ActiveRun
 
-__all__ = ["Observer", "around_run", "around_step", "observe", "unobserve"]
+__all__ = ["Observer", "around_run", "around_step", "note_child", "observe", "unobserve"]
 
 
 class Observer(Protocol):
@@ -26,6 +26,9 @@ class Observer(Protocol):
 
     def step(self, active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
         """Around one execution of a step's function; what it raises passes through."""
+
+    def invoked(self, active: ActiveRun, name: str, child: str) -> None:
+        """Step ``name`` has started the run ``child``."""
 
 
 _log = quiet_logger("polos.worker")
@@ -58,6 +61,15 @@ def around_step(active: ActiveRun, name: str, attempt: int) -> AbstractContextMa
     if not _observers:
         return _nobody
     return _all([partial(observer.step, active, name, attempt) for observer in _observers])
+
+
+def note_child(active: ActiveRun, name: str, child: str) -> None:
+    """A step has started a child run."""
+    for observer in _observers:
+        try:
+            observer.invoked(active, name, child)
+        except Exception:
+            _log.exception("an observer of runs failed")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record, error_record
 from polos._handlers import result_hint_of
-from polos._observe import around_step
+from polos._observe import around_step, note_child
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
     DuplicateStepError,
@@ -427,6 +427,7 @@ class Steps:
                 workflow, payload, f"{active.run_id}:{name}:{active.attempt}"
             )
             child = handle.id
+            note_child(active, name, child)
             await active.record(name, "sleeping", 1, started_at, result=encode(child).decode())
         ended = await active.child_ended(child)
         if ended["status"] == "succeeded":

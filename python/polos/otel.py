@@ -151,6 +151,12 @@ class _Telemetry:
             measured = {"polos.workflow": active.workflow.id, "polos.outcome": outcome}
             self._step_duration.record(time.perf_counter() - begun, measured)
 
+    def invoked(self, active: ActiveRun, name: str, child: str) -> None:
+        """See :class:`polos._observe.Observer`."""
+        about = {"polos.step": name, "polos.run_id": active.run_id, "polos.child_run_id": child}
+        link = trace.Link(self._roots.of(child))
+        self._tracer.start_span(f"invoke {name}", attributes=about, links=[link]).end()
+
 
 class _Roots:
     """The first span of each run's trace, whose ids follow from the run's."""
@@ -165,26 +171,29 @@ class _Roots:
 
     def context_of(self, active: ActiveRun, late: float) -> Context:
         """What the spans of the run's executions have as parent. The first one makes it."""
-        trace_id, span_id = _digest(active.run_id, 16), _digest(active.run_id, 8)
-        name = _started_by(active)
+        root = self.of(active.run_id)
         if self._ids is not None and _is_begun_here(active):
-            with self._ids.given(trace_id, span_id):
+            with self._ids.given(root.trace_id, root.span_id):
                 now = time.time_ns()
                 self._tracer.start_span(
-                    name,
+                    _started_by(active),
                     context=Context(),  # whatever the event loop was started in
                     kind=SpanKind.PRODUCER,
                     attributes=_attributes(active),
                     start_time=now - int(max(0.0, late) * 1e9),
                 ).end(now)
-        flags = TraceFlags(TraceFlags.SAMPLED if self._is_sampled(trace_id, name) else 0)
-        context = SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
-        return trace.set_span_in_context(NonRecordingSpan(context), Context())
+        return trace.set_span_in_context(NonRecordingSpan(root), Context())
 
-    def _is_sampled(self, trace_id: int, name: str) -> bool:
+    def of(self, run_id: str) -> SpanContext:
+        """The first span of the run's trace, wherever it was made."""
+        trace_id, span_id = _digest(run_id, 16), _digest(run_id, 8)
+        flags = TraceFlags(TraceFlags.SAMPLED if self._is_sampled(trace_id) else 0)
+        return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+
+    def _is_sampled(self, trace_id: int) -> bool:
         if self._sampler is None:
             return True
-        decided = self._sampler.should_sample(Context(), trace_id, name, SpanKind.PRODUCER)
+        decided = self._sampler.should_sample(Context(), trace_id, _NAME, SpanKind.PRODUCER)
         return bool(decided.decision.is_sampled())
 
 

@@ -36,7 +36,7 @@ pub struct StepRecord {
     pub error: Option<Json>,
     /// When a retrying or sleeping step goes on.
     pub wakes_at: Option<Timestamp>,
-    /// Start of the newest execution.
+    /// Start of its first execution in this attempt of the run; a later record does not change it.
     pub started_at: Timestamp,
     /// When it was recorded.
     pub finished_at: Timestamp,

@@ -32,6 +32,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "sides/polos/steps.py": ONE_RUN,
     "sides/polos/store.py": {"count": 3},
     "sides/polos/stored.py": {"idle": 0.01},
+    "sides/polos/workers.py": {"count": 3, "workers": 2},
     "floors/commits.py": {"count": 2, "bulk": 3},
     "floors/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/herd.py": {"count": 3, "lead": 0.5},

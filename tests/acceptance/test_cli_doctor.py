@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +17,8 @@ import pytest
 from polos import PolosClient, Worker, runs, schedules, workflow
 
 Command = Callable[..., Any]
+
+PYTHON = Path(__file__).resolve().parents[2] / "python"
 
 APP = """
     import asyncio
@@ -131,6 +136,47 @@ async def test_slots_that_a_stopped_worker_leaves_lying(
     assert "overdue    1" in command("top").out
 
 
+async def test_runs_that_wait_for_room(
+    command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polos.cli._doctor._LONG_QUEUED", timedelta(0))
+
+    @workflow(id="wait")
+    async def wait(ctx):
+        await asyncio.Event().wait()
+
+    async with Worker(client, concurrency=1, drain=0):
+        for _ in range(3):
+            last = await runs.invoke(client, "wait")
+        await eventually(lambda: any_running(client))
+        said = await asyncio.to_thread(command, "doctor", "--json")
+    (queued,) = checks(said)["runs"]
+    assert (said.code, queued["level"]) == (0, "warning")
+    assert queued["text"].startswith("2 queued, ")
+    assert "higher --concurrency" in queued["advice"]
+    assert await last.status() == "queued"
+
+
+async def any_running(client: PolosClient) -> bool:
+    return bool(await runs.list(client, status="running"))
+
+
+@pytest.mark.files
+def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_path: Path) -> None:
+    """As a worker leaves one whose stored data can't be read any more."""
+    client.close()
+    script = (
+        "import sqlite3; c = sqlite3.connect('polos.db'); c.execute(\"UPDATE schedule SET "
+        "status = 'broken', next_slot = NULL, note = 'unknown time zone'\"); c.commit()"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    said = command("doctor", "--json")
+    (schedule,) = checks(said)["schedules"]
+    assert said.code == 1
+    assert schedule["text"] == "1 broken and not fired: digest/ada: unknown time zone"
+    assert "polos schedules delete --status broken" in schedule["advice"]
+
+
 async def test_top_shows_what_goes_on(
     command: Command, client: PolosClient, ada: str, eventually: Any
 ) -> None:
@@ -182,3 +228,32 @@ def test_doctor_fits_a_narrow_terminal(
     monkeypatch.setenv("NO_COLOR", "1")
     text = [line for line in command("doctor").lines if "polos.db" not in line]
     assert max(map(len, text)) <= 60
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pseudo-terminal")
+def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(PYTHON), "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "polos", "top", "--interval", "0.2"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        seen = read_until(ours, "digest/ada")
+        seen += read_until(ours, "digest/ada")  # and once more, so that it goes on by itself
+        process.send_signal(signal.SIGINT)
+        seen += read_until(ours, "\x1b[?1049l")
+        assert process.wait(30) == 0
+    os.close(ours)
+    assert "\x1b[?1049h" in seen
+    assert "Traceback" not in seen
+
+
+def read_until(terminal: int, expected: str) -> str:
+    """What the terminal was sent, up to ``expected``."""
+    seen = b""
+    while expected.encode() not in seen:
+        seen += os.read(terminal, 4096)
+    return seen.decode(errors="replace")

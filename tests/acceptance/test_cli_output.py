@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,9 @@ from typing import Any
 import pytest
 
 from polos import PolosClient, schedules, workflow
+from polos.cli._interrupts import with_care
+from polos.cli._place import opened
+from polos.cli._progress import advancing
 from polos.cli._table import cell_width
 
 Command = Callable[..., Any]
@@ -167,3 +171,29 @@ def test_output_stays_in_its_folder(tmp_path: Path) -> None:
     before = {path.name for path in tmp_path.iterdir()}
     assert polos("schedules", "list").returncode == 0
     assert {path.name for path in tmp_path.iterdir()} <= before
+
+
+def test_long_work_shows_a_bar_where_a_person_looks_on_and_nothing_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(count: int) -> str:
+        with advancing("packing", count) as advance:
+            for _ in range(count):
+                advance()
+        return capsys.readouterr().err
+
+    assert work(100) == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert "packing" in work(100)
+    assert work(3) == ""  # over before it could be read
+
+
+def test_ctrl_c_ends_a_command_also_while_the_database_is_waited_for() -> None:
+    """The core doesn't hear of it, so the system's own handler has to be in place meanwhile."""
+    before = signal.getsignal(signal.SIGINT)
+    with opened(None, "default"):
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        with with_care():
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is before

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from polos import PolosClient, StepError, Worker, runs, schedules, workflow
+from polos import PolosClient, Run, StepError, Worker, runs, schedules, workflow
 
 Command = Callable[..., Any]
+
+# What is read of one run, and not of many.
+WITH_DETAILS = ["payload", "input", "parent", "last_timestamp", "upcoming"]
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +119,7 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
     id = await ended(client, "add")
     (shape,) = command("runs", "show", id, "--json").objects
     (step, _) = shape.pop("steps")
+    details = [shape.pop(name) for name in WITH_DETAILS]
     assert list(step) == [
         "name", "status", "attempt", "started_at", "finished_at", "wakes_at", "result", "error",
     ]  # fmt: skip
@@ -123,6 +128,8 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
         "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "origin",
         "worker", "created_at", "started_at", "finished_at", "result", "error",
     ]  # fmt: skip
+    assert details == [None] * len(details)
+    assert {*shape, *WITH_DETAILS, "steps"} == {field.name for field in fields(Run)}
     assert (shape["id"], shape["result"], shape["origin"]) == (id, 7, "invoke")
     assert datetime.fromisoformat(shape["created_at"]) <= datetime.now(timezone.utc)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from polos import PolosClient, Worker, schedules, workflow
+from polos import PolosClient, Schedule, Worker, schedules, workflow
 
 Command = Callable[..., Any]
 
@@ -120,6 +121,7 @@ def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, 
         "start_at", "end_at", "max_runs", "pause_after_failures", "skip", "input", "owner",
         "worker_available", "created_at", "updated_at",
     ]  # fmt: skip
+    assert set(shape) == {field.name for field in fields(Schedule)}
     assert shape["input"] == {"n": 1}
     assert shape["catch_up_window"] == 86_400
     upcoming = schedules.sync.get(client, ada).upcoming

@@ -155,13 +155,14 @@ async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_st
     assert by_id.headers["location"] == f"/schedules/{eve}"
 
 
-async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene):
+@pytest.mark.parametrize("query", ["workflow=digest", "find=user-", "find=user-&status=active"])
+async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene, query: str):
     await schedules.create_many(
         scene.client,
         [{"workflow": "digest", "cron": "0 8 * * *", "key": f"user-{n}"} for n in range(120)],
     )
     seen: list[str] = []
-    path: str | None = "/schedules?workflow=digest"
+    path: str | None = f"/schedules?{query}"
     while path is not None:
         html = (await scene.browser.get(path)).text
         seen += re.findall(r'<span class="key">(user-\d+)</span>', html)
@@ -307,6 +308,61 @@ async def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Pat
             assert f"here is no database at `{path}` yet" in words_of(answer.text)
             assert answer.headers["retry-after"] == "5"
     assert not path.exists()
+
+
+async def test_every_page_is_read_from_a_real_database_as_well(
+    client: PolosClient, visit: Any, eventually: Any
+):
+    @workflow(id="digest", schedule=True)
+    async def digest(ctx: WorkflowContext, payload: Any) -> None: ...
+
+    @workflow(id="job")
+    async def job(ctx: WorkflowContext, payload: dict[str, str]) -> str:
+        await ctx.step.run("look", lambda: "seen")
+        return payload["name"]
+
+    @workflow(id="bad")
+    async def bad() -> None:
+        raise ValueError("why")
+
+    async with Worker(client, app="shop"):
+        ids = await schedules.create_many(
+            client,
+            [
+                {"workflow": digest, "every": timedelta(hours=1), "key": key}
+                for key in ("Ada", "ada", "ada%", "ada_1", "ädä", HOSTILE)
+            ],
+        )
+        handle = await job.invoke(client, {"name": "grace"})
+        failed = await bad.invoke(client)
+        await handle.result(timeout=30)
+        await eventually(lambda: _ended(failed))
+        browser = await visit(polos.ui(client))
+        pages = {
+            "/": "Failed last All failed bad",
+            "/schedules?find=ada": "3 found",
+            "/schedules?find=ada_": "ada_1",
+            "/schedules?find=%C3%A4": "ädä",
+            f"/schedules?{httpx.QueryParams({'find': HOSTILE})}": HOSTILE,
+            "/schedules?status=active&workflow=digest": "6 found",
+            f"/schedules?after={min(ids)}": "5 found",
+            f"/schedules/{ids[0]}": "Every hour UTC",
+            "/runs?status=failed": "bad",
+            "/runs?find=global&workflow=job": "job",
+            f"/runs?after={failed.id}": "job",
+            f"/runs/{handle.id}": '"name": "grace"',
+            "/workers": "shop",
+            "/metrics": "polos_workers 1",
+        }
+        for path, expected in pages.items():
+            answer = await browser.get(path)
+            assert answer.status_code == 200, answer.text
+            rows = answer.text.count('<tr id="row-')
+            assert expected in f"{words_of(answer.text)} {rows} found", path
+
+
+async def _ended(handle: polos.RunHandle[Any]) -> bool:
+    return await handle.status() == "failed"
 
 
 # --- acting ----------------------------------------------------------------------------------
@@ -501,6 +557,7 @@ WRONG = [
     ("/schedules?status=lazy", 400, "expected one of active, paused, retired, finished, broken"),
     ("/schedules?after=nonsense", 400, "isn't an id that begins with `sch_`"),
     ("/schedules?find=" + "x" * 301, 400, "at most 300 characters"),
+    ("/schedules?find=a&after=sch_gone", 400, "start again from the first page"),
     ("/schedules?find=a%00b", 400, "control characters"),
     ("/runs?status=active", 400, "expected one of running, queued"),
     ("/runs?after=1", 400, "isn't an id that begins with `run_`"),

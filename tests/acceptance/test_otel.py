@@ -21,13 +21,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
-import polos.testing
 from polos import SyncWorkflowContext, WorkflowContext, _observe, otel, workflow
 from polos.testing import VirtualTime
 
 PYTHON = Path(__file__).parents[2] / "python"
-
-START = "2026-01-01T00:30+00:00"
 
 
 class Telemetry:
@@ -138,6 +135,21 @@ async def test_a_run_that_is_resumed_goes_on_in_its_trace(
     assert len(telemetry.named("step charge")) == 1, "a step that is done is not executed again"
     assert len(telemetry.named("step ship")) == 2
     assert len({trace_of(span) for span in telemetry.spans}) == 1
+
+
+async def test_a_child_run_is_linked(telemetry: Telemetry, polos_clock: VirtualTime) -> None:
+    @workflow
+    async def child() -> None: ...
+
+    @workflow
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.step.invoke(child)
+
+    await parent.run(polos_clock.client)
+    (invoked,) = telemetry.named("invoke child")[:1]
+    (executed,) = telemetry.named("run child")
+    assert trace_of(invoked) == trace_of(telemetry.named("run parent")[0])
+    assert [link.context.trace_id for link in invoked.links] == [trace_of(executed)]
 
 
 async def test_runs_have_traces_of_their_own(
@@ -263,7 +275,9 @@ async def test_what_observes_hurts_no_run(
             raise RuntimeError("no span")
 
         def step(self, *_: Any) -> Any:
-            return polos.testing.clock(START)  # no context manager for here
+            return 5  # no context manager
+
+        invoked = run
 
     @workflow
     async def job(ctx: WorkflowContext) -> int:

@@ -76,3 +76,28 @@ async def test_brief_lists_have_no_results_and_no_tracebacks():
     assert (short.type, short.message) == (error.type, error.message) == ("ValueError", "why")
     assert error.traceback
     assert short.traceback == ""
+
+
+async def test_a_step_that_slept_or_was_tried_again_began_when_it_was_begun_first():
+    tries: list[str] = []
+
+    def flaky() -> None:
+        tries.append("")
+        if len(tries) < 3:
+            raise ConnectionError("not yet")
+
+    @workflow(id="patient")
+    async def patient(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("a while", timedelta(hours=1))
+        await ctx.step.run("flaky", flaky, retries=3, backoff=60)
+
+    async with polos.testing.clock(START) as time:
+        begun = time.now
+        handle = await patient.invoke(time.client)
+        await time.advance(hours=5)
+        slept, tried = (await runs.get(time.client, handle.id)).steps
+        assert slept.started_at == begun
+        assert slept.finished_at == begun + timedelta(hours=1)
+        assert tried.started_at == slept.finished_at
+        assert tried.finished_at is not None
+        assert tried.finished_at - tried.started_at >= timedelta(minutes=1)

@@ -150,6 +150,18 @@ async def test_the_ledger_of_one_schedule_and_of_many() -> None:
         assert len(await t.ledger(schedule)) == 2
 
 
+async def test_a_ledger_is_in_order_when_an_hour_comes_twice() -> None:
+    @workflow(schedule={"cron": "*/20 * * * *", "timezone": "America/New_York"})
+    async def often() -> None: ...
+
+    async with polos.testing.clock("2026-11-01T01:30-04:00") as t:
+        await t.advance(hours=2)
+        told = [f"{entry.timestamp:%H:%M%z}" for entry in await t.ledger(workflow=often)]
+    assert told == [
+        "01:40-0400", "01:00-0500", "01:20-0500", "01:40-0500", "02:00-0500", "02:20-0500",
+    ]  # fmt: skip
+
+
 async def test_a_ledger_has_no_page() -> None:
     @workflow(schedule={"every": timedelta(minutes=1)})
     async def minutely() -> None: ...

@@ -14,7 +14,7 @@ from dbos import DBOS
 
 import side
 
-options = side.options(count=1_000, lead=4.0, wal=0)
+options = side.options(url="", count=1_000, lead=4.0, wal=0)
 starts: list[float] = []
 all_started = threading.Event()
 
@@ -27,7 +27,7 @@ async def handler(scheduled: datetime, context: Any) -> None:
 
 
 async def main() -> None:
-    setup.configure(options.folder, wal=bool(options.wal))
+    setup.configure(options.folder, wal=bool(options.wal), store=options.url)
     DBOS.launch()
     due = side.whole_second(options.lead)
     at = side.aware(due)

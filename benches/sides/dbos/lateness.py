@@ -11,7 +11,7 @@ from dbos import DBOS
 
 import side
 
-options = side.options(fires=20)
+options = side.options(url="", fires=20)
 late: list[float] = []
 enough = threading.Event()
 
@@ -24,7 +24,7 @@ async def handler(scheduled: datetime, context: Any) -> None:
 
 
 async def main() -> None:
-    setup.configure(options.folder)
+    setup.configure(options.folder, store=options.url)
     DBOS.launch()
     DBOS.apply_schedules(
         [{"schedule_name": "lone", "workflow_fn": handler, "schedule": "* * * * * *"}]

@@ -8,7 +8,7 @@ from dbos import DBOS
 
 import side
 
-options = side.options(alone=150, at_once=100, batches=2)
+options = side.options(url="", alone=150, at_once=100, batches=2)
 
 
 @DBOS.workflow()
@@ -17,7 +17,7 @@ async def nothing() -> None:
 
 
 async def main() -> None:
-    setup.configure(options.folder)
+    setup.configure(options.folder, store=options.url)
     DBOS.launch()
     begun = time.perf_counter()
     for _ in range(options.alone):

@@ -1,5 +1,5 @@
 """DBOS as its documentation sets it up in one process: `DBOS(config=...)` with SQLite, its default
-database, and `DBOS.launch()`.
+database, or the PostgreSQL database `store`, and `DBOS.launch()`.
 
 It opens its file with SQLite's default journal. ``wal=True`` sets the file to WAL before DBOS opens
 it, which its documentation doesn't mention and which makes it faster.
@@ -18,9 +18,9 @@ def database(folder: str) -> Path:
     return Path(folder) / "dbos.sqlite"
 
 
-def configure(folder: str, *, wal: bool = False, store: str = "sqlite") -> None:
+def configure(folder: str, *, wal: bool = False, store: str = "") -> None:
     """Make the one instance; workflows may be registered before and after."""
-    if store == "sqlite":
+    if not store:
         url = f"sqlite:///{database(folder)}"
         if wal:
             with sqlite3.connect(database(folder)) as file:

@@ -11,7 +11,7 @@ from dbos import DBOS
 
 import side
 
-options = side.options(runs=100, steps=10, batches=1, wal=0)
+options = side.options(url="", runs=100, steps=10, batches=1, wal=0)
 
 
 class Batch:
@@ -45,7 +45,7 @@ async def handler() -> float:
 
 async def main() -> None:
     global batch
-    setup.configure(options.folder, wal=bool(options.wal))
+    setup.configure(options.folder, wal=bool(options.wal), store=options.url)
     DBOS.launch()
     seconds = 0.0
     for _ in range(options.batches):

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import side
 from polos import PolosClient, Worker, schedules, workflow
 
-options = side.options(count=1_000, lead=1.0, trigger="every")
+options = side.options(url="", count=1_000, lead=1.0, trigger="every")
 starts: list[float] = []
 all_started = asyncio.Event()
 
@@ -27,7 +26,7 @@ async def main() -> None:
     if options.trigger == "cron":
         when = {"cron": f"{at.minute} {at.hour} * * *"}
     herd = {"workflow": handler, **when}
-    async with PolosClient(Path(options.folder) / "polos.db") as client:
+    async with PolosClient(side.database(options)) as client:
         await schedules.create_many(client, [{**herd, "key": str(n)} for n in range(options.count)])
         async with Worker(client):
             side.due_in_time(due)

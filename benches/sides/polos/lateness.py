@@ -3,12 +3,11 @@
 import asyncio
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import side
 from polos import PolosClient, SchedulePayload, Worker, WorkflowContext, schedules, workflow
 
-options = side.options(fires=20, others=10_000)
+options = side.options(url="", fires=20, others=10_000)
 late: list[float] = []
 enough = asyncio.Event()
 
@@ -32,7 +31,7 @@ def stored(number: int) -> dict[str, object]:
 
 
 async def main() -> None:
-    async with PolosClient(Path(options.folder) / "polos.db") as client:
+    async with PolosClient(side.database(options)) as client:
         await schedules.create_many(client, [stored(n) for n in range(options.others)])
         async with Worker(client):
             await schedules.create(client, lone, every=timedelta(seconds=1))

@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import side
 from polos import PolosClient, Worker, workflow
 
-options = side.options(alone=500, at_once=100, batches=20)
+options = side.options(url="", alone=500, at_once=100, batches=20)
 
 
 @workflow(id="nothing")
@@ -16,7 +15,7 @@ async def nothing() -> None:
 
 
 async def main() -> None:
-    async with PolosClient(Path(options.folder) / "polos.db") as client, Worker(client):
+    async with PolosClient(side.database(options)) as client, Worker(client):
         begun = time.perf_counter()
         for _ in range(options.alone):
             await nothing.run(client)

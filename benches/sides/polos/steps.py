@@ -5,12 +5,11 @@ The clock runs from the moment at which all handlers may go on until the last st
 
 import asyncio
 import time
-from pathlib import Path
 
 import side
 from polos import PolosClient, Worker, WorkflowContext, workflow
 
-options = side.options(runs=100, steps=10, batches=20)
+options = side.options(url="", runs=100, steps=10, batches=20)
 
 
 class Batch:
@@ -44,7 +43,7 @@ async def handler(ctx: WorkflowContext) -> float:
 async def main() -> None:
     global batch
     seconds = 0.0
-    async with PolosClient(Path(options.folder) / "polos.db") as client, Worker(client):
+    async with PolosClient(side.database(options)) as client, Worker(client):
         for _ in range(options.batches):
             batch = Batch()
             handles = [await handler.invoke(client) for _ in range(options.runs)]

@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from polos._describe import printable, shown
 from polos.cli._say import NOT_FOUND, TYPED_WRONG, close_pipe, fail, finish, prepare
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, PolosError
 
@@ -31,6 +32,9 @@ def main() -> NoReturn:
 
 def _command() -> int:
     """What was typed, done; gives the exit code."""
+    for argument in sys.argv[1:]:
+        if printable(argument) != argument:
+            fail(f"{shown(argument)} isn't text in the encoding of this system", TYPED_WRONG)
     if sys.argv[1:] == ["--version"]:  # asked by scripts, and known without typer
         from polos.cli._version import version
 

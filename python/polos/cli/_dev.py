@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from contextlib import suppress
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ import typer
 from polos.cli._interrupts import with_care
 from polos.cli._place import Database, Project, opened
 from polos.cli._run import AppName, Concurrency, Drain, Target
-from polos.cli._say import TYPED_WRONG, fail
+from polos.cli._say import fail
 
 __all__ = ["dev", "ui"]
 
@@ -100,14 +99,13 @@ def dev(
 
     What `polos run --reload` and `polos ui` do, in one terminal. Ctrl-C ends both.
     """
+    from polos.cli._loading import check_target
     from polos.cli._reload import Child, supervise, ui_command, worker_command
     from polos.client import PolosClient
 
     if not no_ui:
         _check_dashboard("polos dev (or give --no-ui)")
-    if not os.path.exists(target) and (target.endswith(".py") or os.sep in target):
-        # A typing mistake is no mistake in the code, whose correction could be waited for.
-        fail(f"there is no file `{target}`", TYPED_WRONG)
+    check_target(target)
     with PolosClient(database, project_id=project) as client:
         client._opened()  # makes it, so that the dashboard finds it; and says what is wrong with it
     command = worker_command(target, app_name, database, project, concurrency, drain)

@@ -20,15 +20,14 @@ from polos._describe import nearest
 from polos.cli._say import TYPED_WRONG, fail, say
 from polos.exceptions import PolosError
 
-__all__ = ["imported"]
+__all__ = ["check_target", "imported"]
 
 _GUARD = 'put it under `if __name__ == "__main__":`'
 
 
 def imported(target: str) -> str:
     """Import the file or module; gives the name of the application that it is."""
-    is_file = target.endswith(".py") or "/" in target or os.sep in target or os.path.isfile(target)
-    if is_file:
+    if _is_file(target):
         path = _existing(Path(target))
         with _theirs(target):
             _import_file(path)
@@ -40,6 +39,18 @@ def imported(target: str) -> str:
     with _theirs(target):
         importlib.import_module(target)
     return target
+
+
+def check_target(target: str) -> None:
+    """Refuse a file that isn't there: that is no mistake in the code, whose end could be waited
+    for.
+    """
+    if _is_file(target):
+        _existing(Path(target))
+
+
+def _is_file(target: str) -> bool:
+    return target.endswith(".py") or "/" in target or os.sep in target or os.path.isfile(target)
 
 
 def _existing(path: Path) -> Path:

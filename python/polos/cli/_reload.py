@@ -63,11 +63,15 @@ class Child:
 
     def start(self) -> None:
         """Start it. It ends when this process does, however that comes about."""
+        command = [sys.executable, "-m", "polos", *self._arguments]
+        if os.name == "nt":  # which can't hand down one descriptor
+            self._process = subprocess.Popen(command)
+            return
         theirs, self._lifeline = os.pipe()
         os.set_inheritable(theirs, True)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "polos", *self._arguments],
+                command,
                 env={**os.environ, _LIFELINE: str(theirs)},
                 pass_fds=(theirs,),
             )

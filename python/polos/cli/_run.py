@@ -53,8 +53,10 @@ def run(
     first unfinished step.
     """
     if reload:
+        from polos.cli._loading import check_target
         from polos.cli._reload import Child, supervise, worker_command
 
+        check_target(target)
         command = worker_command(target, app_name, database, project, concurrency, drain)
         supervise([Child(command, is_reloaded=True)], target)
         return

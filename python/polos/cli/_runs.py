@@ -102,6 +102,8 @@ def list_(
     table = _table()
     base = now()
     with opened(database, project) as client:
+        if after is not None:
+            runs.sync.get(client, after)  # behind one that isn't there would be nothing
         schedule_id = None if schedule is None else find_schedule(client, schedule).id
         listed(
             lambda count, last: runs.sync.list(
@@ -167,7 +169,7 @@ def show(
     with opened(database, project) as client:
         run = find_run(client, name)
     if as_json:
-        out_json(run_json(run, with_steps=True))
+        out_json(run_json(run, is_whole=True))
         return
     out(styled(called(run.workflow, run.key), "bold"))
     facts(_facts(run))
@@ -197,6 +199,7 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("slot", when(run.timestamp)),
         ("started by", run.origin),
         ("schedule", run.schedule_id),
+        ("parent", run.parent),
         ("attempt", str(run.attempt) if run.attempt > 1 else None),
         ("created", when(run.created_at)),
         ("started", when(run.started_at)),
@@ -204,6 +207,8 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("took", duration_of(run)),
         ("goes on", when(min(waits)) if waits and run.status not in _ENDS else None),
         ("worker", run.worker),
+        ("payload", value_text(run.payload)),
+        ("input", value_text(run.input)),
         ("result", value_text(run.result)),
     ]
 
@@ -361,7 +366,7 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
         if told.get("") != run.status:
             told[""] = run.status
             if as_json:
-                out_json(run_json(run, with_steps=True))
+                out_json(run_json(run, is_whole=True))
             else:
                 _tell_run(run)
         if run.status in _ENDS:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone, tzinfo
-from itertools import islice
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -48,7 +49,7 @@ Names = Annotated[
 # Slots of one commit of a backfill, so that the bar moves and workers aren't held up for long.
 _BACKFILL_CHUNK = 500
 
-_DELETE_PAGE = 1_000
+_DELETE_PAGE = 500
 
 
 # --- create ----------------------------------------------------------------------------------
@@ -168,11 +169,15 @@ def _day(text: str) -> date:
 
 def _data(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse)
     except ValueError as error:
         raise InvalidArgumentError(
             f"--input: {shown(text)} isn't JSON ({error}); expected such as '{{\"user\": 7}}'"
         ) from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _coming(schedule: Schedule) -> str:
@@ -333,64 +338,49 @@ def delete(
         fail("name the schedules, or give filters such as --workflow, not both", TYPED_WRONG)
     with opened(database, project) as client:
         if names:
-            found = {(s := find_schedule(client, name)).id: s for name in named(names)}
-            doomed = list(found.values())
-            what = called(doomed[0].workflow, doomed[0].key) if len(doomed) == 1 else ""
-            ids: Iterator[str] = iter(found)
-            total: int | None = len(doomed)
-        else:
-            ids = _ids(client, filters)
-            # Counted as far as it is worth reading before the question.
-            first = list(islice(ids, _DELETE_PAGE))
-            more = next(ids, None)
-            total = len(first) if more is None else None
-            ids = iter(first) if more is None else _chained(first, more, ids)
-            what = f"over {_DELETE_PAGE:,} schedules" if total is None else ""
-        if total == 0:
+            found = [find_schedule(client, name) for name in named(names)]
+            ids = list(dict.fromkeys(schedule.id for schedule in found))
+            question = called(found[0].workflow, found[0].key) if len(ids) == 1 else None
+            confirmed(f"Delete {question or counted(len(ids), 'schedule')}?", yes)
+            _delete(client, [ids], len(ids))
+            return
+        first = _page(client, filters)
+        if not first:
             say("no schedules to delete")
             return
-        confirmed(f"Delete {what or counted(total or 0, 'schedule')}?", yes)
-        _delete(client, ids, total)
+        is_all = len(first) < _DELETE_PAGE
+        many = counted(len(first), "schedule") if is_all else f"{len(first):,} schedules or more"
+        confirmed(f"Delete {many}?", yes)
+        # From the start each time: what was deleted is gone, so what is first is what is next.
+        pages = itertools.chain([first], iter(lambda: _page(client, filters), []))
+        _delete(client, pages, len(first) if is_all else None)
 
 
-def _ids(client: PolosClient, filters: dict[str, Any]) -> Iterator[str]:
-    after = None
-    while True:
-        page = schedules.sync.list(client, limit=_DELETE_PAGE, after=after, **filters)
-        for schedule in page:
-            yield schedule.id
-        if len(page) < _DELETE_PAGE:
-            return
-        after = page[-1].id
+def _page(client: PolosClient, filters: dict[str, Any]) -> list[str]:
+    found = schedules.sync.list(client, limit=_DELETE_PAGE, **filters)
+    return [schedule.id for schedule in found]
 
 
-def _chained(first: list[str], more: str, rest: Iterator[str]) -> Iterator[str]:
-    yield from first
-    yield more
-    yield from rest
+def _delete(client: PolosClient, pages: Iterable[list[str]], total: int | None) -> None:
+    count = 0
+    with advancing("deleting", total) as advance:
+        for page in pages:
+            count += asyncio.run(_delete_all(client, page))
+            advance(len(page))
+    say(f"deleted {counted(count, 'schedule')}")
 
 
-def _delete(client: PolosClient, ids: Iterator[str], total: int | None) -> None:
-    import asyncio
+async def _delete_all(client: PolosClient, ids: list[str]) -> int:
+    """Many at once share a commit."""
 
-    async def work() -> int:
-        count = 0
+    async def one(id: str) -> bool:
+        try:
+            await schedules.delete(client, id)
+        except ScheduleNotFoundError:  # somebody else was faster
+            return False
+        return True
 
-        async def one(id: str) -> bool:
-            try:
-                await schedules.delete(client, id)
-            except ScheduleNotFoundError:  # somebody else was faster
-                return False
-            return True
-
-        with advancing("deleting", total) as advance:
-            # Many at once share a commit.
-            while batch := list(islice(ids, 200)):
-                count += sum(await asyncio.gather(*map(one, batch)))
-                advance(len(batch))
-        return count
-
-    say(f"deleted {counted(asyncio.run(work()), 'schedule')}")
+    return sum(await asyncio.gather(*map(one, ids)))
 
 
 # --- backfill --------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ def list_(
 ) -> None:
     """List schedules, in the order of their ids."""
     wanted = status_of(status)
+    if after is not None and not after.startswith("sch_"):
+        raise InvalidArgumentError(f"--after: {shown(after)} given, expected a schedule's id")
     filters: dict[str, Any] = {"key_prefix": key_prefix} if key_prefix is not None else {}
     table = Table(
         Column("SCHEDULE", least=20, is_name=True),
@@ -146,7 +148,7 @@ def show(
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
-        coming = next_slots(schedule, count, now())
+        coming = next_slots(schedule, count)
         entries = schedules.sync.history(client, schedule.id, limit=count)
     if as_json:
         out_json(
@@ -220,8 +222,9 @@ def next_(
         int, typer.Option("--count", "-n", metavar="N", min=1, max=10_000, help="How many.")
     ] = 10,
     within: Annotated[
-        str, typer.Option("--within", metavar="DURATION", help="No later than this, such as 2h.")
-    ] = "366d",
+        str | None,
+        typer.Option("--within", metavar="DURATION", help="No later than this, such as 2h."),
+    ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
@@ -231,23 +234,31 @@ def next_(
     The coming slots of one schedule, or the next slot of each.
     """
     base = now()
-    try:
-        end = base + duration("--within", within)
-    except OverflowError:
-        raise InvalidArgumentError(f"--within: {shown(within)} is too long") from None
+    end = _end(base, within)
     with opened(database, project) as client:
         if name is None:
             _next_of_all(client, base, end, count, as_json)
             return
         schedule = find_schedule(client, name)
-    slots = [slot for slot in next_slots(schedule, count, base) if slot <= end]
+    slots = [slot for slot in next_slots(schedule, count) if slot <= end]
     if as_json:
         for slot in slots:
             out_json(_slot_json(schedule, slot))
     elif slots:
         _print_slots(slots)
     else:
-        say(f"nothing comes: it is {schedule.status}, or has no slot until {when(end)}")
+        is_active = schedule.status == "active"
+        why = "has no slot by then" if is_active else f"is {schedule.status}"
+        say(f"nothing comes: it {why}")
+
+
+def _end(base: datetime, within: str | None) -> datetime:
+    if within is None:
+        return datetime.max.replace(tzinfo=timezone.utc)
+    try:
+        return base + duration("--within", within)
+    except OverflowError:
+        raise InvalidArgumentError(f"--within: {shown(within)} is too long") from None
 
 
 def _next_of_all(
@@ -278,7 +289,7 @@ def _next_of_all(
         for schedule in coming
     )
     if not coming:
-        say(f"nothing comes until {when(end)}")
+        say("nothing comes by then")
 
 
 def _slot_json(schedule: Schedule, slot: datetime | None) -> dict[str, Any]:
@@ -291,7 +302,7 @@ def _slot_json(schedule: Schedule, slot: datetime | None) -> dict[str, Any]:
     }
 
 
-def next_slots(schedule: Schedule, count: int, base: datetime) -> list[datetime]:
+def next_slots(schedule: Schedule, count: int) -> list[datetime]:
     """The slots that will come, as far as the schedule alone decides: those of a paused one come
     when it is resumed, and dates that the application's own calendar leaves out are among them.
     """

@@ -65,8 +65,8 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def run_json(run: Run, *, with_steps: bool = False) -> dict[str, Any]:
-    """A run; its steps only where they were read."""
+def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
+    """A run; its steps and what it was started with only where they were read."""
     shape = {
         "id": run.id,
         "workflow": run.workflow,
@@ -83,7 +83,12 @@ def run_json(run: Run, *, with_steps: bool = False) -> dict[str, Any]:
         "result": value_json(run.result),
         "error": _error_json(run.error),
     }
-    if with_steps:
+    if is_whole:
+        shape["payload"] = value_json(run.payload)
+        shape["input"] = value_json(run.input)
+        shape["parent"] = run.parent
+        shape["last_timestamp"] = iso(run.last_timestamp)
+        shape["upcoming"] = iso(run.upcoming)
         shape["steps"] = [_step_json(step) for step in run.steps]
     return shape
 

@@ -132,7 +132,8 @@ class Table:
 
 def facts(pairs: Iterable[tuple[str, Cell | str | None]]) -> None:
     """Print names and values, one pair a line; those without a value are left out."""
-    rows = [(name, _cell(value)) for name, value in pairs if value not in (None, "")]
+    cells = [(name, _cell(value)) for name, value in pairs]
+    rows = [(name, cell) for name, cell in cells if cell.text]
     size = max((cell_width(name) for name, _ in rows), default=0)
     for name, cell in rows:
         out(f"{styled(name.ljust(size), 'dim')}  {styled(cell.text, cell.style)}".rstrip())

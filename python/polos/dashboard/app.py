@@ -250,7 +250,9 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
     """Status, seconds until another try is worth it (or 0), and the sentence."""
     text = " ".join(str(error).split())
     if isinstance(error, (ScheduleNotFoundError, RunNotFoundError)):
-        return 404, 0, f"{text}; it may have been deleted, or removed with age"
+        # What follows in the message is for programs.
+        what = text.partition(";")[0]
+        return 404, 0, f"{what}; it may have been deleted, or removed with age"
     if isinstance(error, InvalidStateError):
         return 409, 0, text
     if isinstance(error, StoreVersionError):

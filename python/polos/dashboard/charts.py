@@ -118,7 +118,8 @@ def agenda(
     lanes = tuple(_lane(name, cells[name], firsts[name]) for name in names)
     limit = None
     if known_until is not None and known_until < start + HORIZON:
-        limit = max(0.0, (known_until - start) / HORIZON * WIDTH)
+        known_cells = (known_until - start) // CELL + 1
+        limit = min(max(known_cells, 0) * CELL / HORIZON, 1.0) * WIDTH
     return Agenda(
         start=start,
         lanes=lanes,

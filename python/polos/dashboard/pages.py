@@ -159,14 +159,17 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
         "workflow": ask.text("workflow"),
         "status": ask.one_of("status", SCHEDULE_STATES),
     }
-    found = await schedules.list(
-        client,
-        workflow=filters["workflow"],
-        status=filters["status"],
-        key_prefix=find,
-        limit=ROWS + 1,
-        after=ask.cursor("sch_"),
-    )
+    try:
+        found = await schedules.list(
+            client,
+            workflow=filters["workflow"],
+            status=filters["status"],
+            key_prefix=find,
+            limit=ROWS + 1,
+            after=ask.cursor("sch_"),
+        )
+    except ScheduleNotFoundError:
+        raise _gone(ask) from None
     rows = found[:ROWS]
     workers = await ask.reader.workers()
     return Page(
@@ -181,6 +184,13 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
             "next": rows[-1].id if len(found) > ROWS else None,
             "now": await ask.reader.now(),
         },
+    )
+
+
+def _gone(ask: Ask) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"after: there is no {shown(ask.params.get('after'))} any more; start again from the first "
+        f"page"
     )
 
 
@@ -239,10 +249,7 @@ async def run_list(ask: Ask) -> Page | Redirect:
             after=ask.cursor("run_"),
         )
     except RunNotFoundError:
-        raise InvalidArgumentError(
-            f"after: there is no run {shown(ask.params.get('after'))} any more; start again from "
-            f"the first page"
-        ) from None
+        raise _gone(ask) from None
     rows = found[:ROWS]
     workers = await ask.reader.workers()
     return Page(

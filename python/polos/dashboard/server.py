@@ -24,7 +24,7 @@ __all__ = ["PORT", "serve"]
 
 _log = quiet_logger("polos.dashboard")
 
-PORT = 6765
+PORT = 4747
 
 # How long answers that are under way may take once it is to stop.
 _PATIENCE = 3

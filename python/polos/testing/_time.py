@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from polos import runs, schedules
 from polos._describe import shown
-from polos._time import aware, from_micros, micros_of
+from polos._time import aware, from_micros, micros_of, to_micros
 from polos._worker import ActiveRun, Executor, current_run
 from polos.exceptions import InvalidArgumentError, InvalidStateError, StoreUnavailableError
 from polos.models import LedgerEntry, LedgerStatus, Run, Schedule, StepInfo, StepStatus
@@ -166,7 +166,8 @@ class VirtualTime:
                     if len(page) < _PAGE:
                         break
                     before = page[-1].timestamp
-        found.sort(key=lambda entry: entry.timestamp)
+        # By the instant: times of one zone compare by the wall clock, which shows some hours twice.
+        found.sort(key=lambda entry: to_micros(entry.timestamp))
         return [entry for entry in found if status in (None, entry.status)]
 
     # -- time ---------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ class VirtualTime:
         """Have the next ``times`` requests through :attr:`client` raise ``error`` (a
         :class:`StoreUnavailableError` by default).
 
-        :param op: only those of one kind, such as ``"invoke"``, ``"put_schedules"``.
+        :param op: only those of one kind, such as ``"invoke"``, ``"create"``, ``"get_run"``.
         :param when: ``"before_commit"``: nothing has happened; ``"after_commit"``: it has, and the
             answer is lost.
         """

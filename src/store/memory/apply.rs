@@ -185,7 +185,10 @@ impl Tables {
         let steps: &mut Steps = self.steps.entry(run.clone()).or_default();
         match steps.by_name.get(&step.name) {
             Some(place) if steps.records[*place].state == StepState::Done => return Ok(Answer::Done),
-            Some(place) => steps.records[*place] = step.clone(),
+            Some(place) => {
+                let started_at = steps.records[*place].started_at;
+                steps.records[*place] = StepRecord { started_at, ..step.clone() };
+            }
             None => {
                 steps.by_name.insert(Arc::clone(&step.name), steps.records.len());
                 steps.records.push(step.clone());

@@ -499,7 +499,8 @@ fn record_steps<'p>(steps: &[(&'p str, &'p crate::model::StepRecord)], args: &mu
     ];
     let rows = table(&numbers, &names).replacen(") AS w", ") WITH ORDINALITY AS w", 1);
     let names = &names[1..10];
-    let sets: Vec<_> = names[1..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let changing = names[1..].iter().filter(|name| **name != "started_at");
+    let sets: Vec<_> = changing.map(|name| format!("{name} = excluded.{name}")).collect();
     let columns = names.join(", ");
     let values: Vec<_> = names.iter().map(|name| format!("w.{name}")).collect();
     format!(

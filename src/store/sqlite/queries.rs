@@ -209,11 +209,11 @@ statements! {
 
     // Steps.
 
-    /// Records a step; a done one never changes. (`step_by_name`)
+    /// Records a step; a done one never changes, nor when it was begun. (`step_by_name`)
     RECORD_STEP = "INSERT INTO step (run, name, state, attempt, run_attempt, wakes_at, started_at, finished_at, \
         result, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
         ON CONFLICT (run, name) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, \
-        run_attempt = excluded.run_attempt, wakes_at = excluded.wakes_at, started_at = excluded.started_at, \
+        run_attempt = excluded.run_attempt, wakes_at = excluded.wakes_at, \
         finished_at = excluded.finished_at, result = excluded.result, error = excluded.error \
         WHERE step.state <> 'done'";
     /// Steps of a run in the order of their first recording. (`step_by_name`)

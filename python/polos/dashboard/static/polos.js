@@ -57,7 +57,10 @@
 
   // --- taking over what has changed ------------------------------------------------------
 
-  const isSame = (a, b) => a.nodeType === b.nodeType && a.nodeName === b.nodeName && (a.id || "") === (b.id || "");
+  // What may become what: the same kind of thing, by name where it has one, else by class.
+  const kind = (node) => node.nodeType === Node.ELEMENT_NODE
+    ? `${node.nodeName}#${node.getAttribute("id") || ""}.${node.getAttribute("id") ? "" : node.classList[0] || ""}`
+    : node.nodeName;
 
   function mend(old, fresh) {
     if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -79,33 +82,23 @@
 
   function mendChildren(old, fresh) {
     let at = old.firstChild;
+    const drop = () => { const next = at.nextSibling; at.remove(); at = next; };
     for (const wanted of [...fresh.childNodes]) {
-      if (at && isSame(at, wanted)) {
-        const next = at.nextSibling;
-        mend(at, wanted);
-        at = next;
-        continue;
-      }
-      // Something with a name may only have moved.
-      let found = null;
-      if (wanted.id) {
-        for (let node = at; node; node = node.nextSibling) {
-          if (isSame(node, wanted)) { found = node; break; }
-        }
-      }
-      if (found) {
-        old.insertBefore(found, at);
-        mend(found, wanted);
-      } else {
+      const sought = kind(wanted);
+      let found = at;
+      while (found && kind(found) !== sought) found = found.nextSibling;
+      if (!found || wanted.nodeType === Node.TEXT_NODE && found !== at) {
         if (wanted.id && wanted.classList) wanted.classList.add("fresh");
         old.insertBefore(wanted, at);
+        continue;
       }
+      // Blanks in between go, rather than that something moves: what is moved loses the focus.
+      while (at !== found && at.nodeType === Node.TEXT_NODE) drop();
+      if (at === found) at = found.nextSibling;
+      else old.insertBefore(found, at);
+      mend(found, wanted);
     }
-    while (at) {
-      const next = at.nextSibling;
-      at.remove();
-      at = next;
-    }
+    while (at) drop();
   }
 
   function take(news) {

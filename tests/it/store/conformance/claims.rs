@@ -20,6 +20,7 @@ cases! {
     claims_stand_until_they_end,
     a_step_is_recorded,
     a_done_step_never_changes,
+    a_step_keeps_the_time_at_which_it_was_begun_first,
     another_recording_replaces_what_is_not_done,
     steps_keep_the_order_of_their_first_recording,
     a_step_of_another_claim_is_fenced,
@@ -180,6 +181,15 @@ fn a_step_is_recorded(stage: &Stage<'_>) {
     assert_eq!(stage.ok(at(2), record(&run, 1, step.clone())), Answer::Done);
     assert_eq!(stage.store.steps(&run).unwrap(), [step]);
     assert_eq!(stage.store.steps(&RunId::from("run_none")).unwrap(), []);
+}
+
+fn a_step_keeps_the_time_at_which_it_was_begun_first(stage: &Stage<'_>) {
+    let run = stage.running(at(0), "run_1").id;
+    let step = |state, second| StepRecord { state, started_at: at(second), ..done_step("one") };
+    stage.ok(at(1), record(&run, 1, step(StepState::Sleeping, 1)));
+    stage.ok(at(9), record(&run, 1, step(StepState::Done, 9)));
+    let steps = stage.store.steps(&run).unwrap();
+    assert_eq!((steps[0].state, steps[0].started_at), (StepState::Done, at(1)));
 }
 
 fn a_done_step_never_changes(stage: &Stage<'_>) {
