@@ -7,15 +7,30 @@ __all__ = [
     "Core",
     "WorkerCore",
     "__version__",
+    "abandon_move",
     "check_spec",
     "configure_tzdb",
     "explain",
+    "move_projects",
     "next_slots",
     "spec_slots",
     "tzdb_version",
 ]
 
 __version__: Final[str]
+
+def move_projects(
+    source: str | PathLike[str],
+    target: str,
+    projects: Sequence[str],
+    with_history: bool,
+    is_forced: bool,
+    batch: int,
+    tell: Callable[[str, bool, str, int, int], object],
+) -> str: ...
+def abandon_move(
+    source: str | PathLike[str], target: str, projects: Sequence[str]
+) -> list[str]: ...
 
 @final
 class Bridge:

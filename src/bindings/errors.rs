@@ -39,3 +39,8 @@ pub fn to_exception(error: &Error) -> PyErr {
         },
     }
 }
+
+/// The exception for what must not be done in this state.
+pub fn refused(text: &str) -> PyErr {
+    InvalidStateError::new_err(text.to_owned())
+}

@@ -3,6 +3,7 @@
 mod bridge;
 mod core;
 mod errors;
+mod moving;
 mod time;
 mod worker;
 
@@ -15,6 +16,8 @@ mod _polos {
     use super::bridge::Bridge;
     #[pymodule_export]
     use super::core::Core;
+    #[pymodule_export]
+    use super::moving::{abandon_move, move_projects};
     #[pymodule_export]
     use super::time::{check_spec, configure_tzdb, explain, next_slots, spec_slots, tzdb_version};
     #[pymodule_export]

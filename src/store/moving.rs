@@ -84,11 +84,22 @@ pub struct MoveOptions {
     pub is_forced: bool,
     /// Rows that move in one transaction.
     pub batch: usize,
+    /// Which machine this is; see [`crate::model::WorkerEntry::host`].
+    pub host: String,
+    /// Whether a worker's process (host, id, mark) is known to have ended.
+    pub is_gone: fn(&str, i64, &str) -> bool,
 }
 
 impl Default for MoveOptions {
     fn default() -> Self {
-        Self { projects: Vec::new(), with_history: true, is_forced: false, batch: 2_000 }
+        Self {
+            projects: Vec::new(),
+            with_history: true,
+            is_forced: false,
+            batch: 2_000,
+            host: String::new(),
+            is_gone: |_, _, _| false,
+        }
     }
 }
 
@@ -172,7 +183,9 @@ impl Digest {
     fn add(&mut self, batch: &Batch) {
         for (rows, (count, hasher)) in [(&batch.rows, &mut self.rows), (&batch.steps, &mut self.steps)] {
             *count += rows.len() as u64;
-            rows.iter().for_each(|row| row.hash(hasher));
+            for row in rows {
+                row.hash(hasher);
+            }
         }
     }
 
@@ -201,12 +214,12 @@ pub fn move_projects(
     let arrival = Arrival::open(to)?;
     let projects = chosen(&mut departure, &options.projects)?;
     for project in &projects {
-        check(&mut departure, &arrival, project, options.is_forced)?;
+        check(&mut departure, &arrival, project, options)?;
     }
     let mut moved = Vec::new();
     for project in projects {
-        let mut mover = Mover { departure: &mut departure, arrival: &arrival, project: &project, tell };
-        moved.push(mover.run(options.batch.max(1))?);
+        let mut journey = Mover { departure: &mut departure, arrival: &arrival, project: &project, tell };
+        moved.push(journey.run(options)?);
     }
     Ok(moved)
 }
@@ -263,12 +276,20 @@ fn other_source(project: &str, source: &str) -> MoveError {
     ))
 }
 
+fn at_work(worker: &str, project: &str, departure: &Departure) -> MoveError {
+    MoveError::Refused(format!(
+        "{worker} works on the project `{project}` of `{}`; stop it first, what it runs goes on from its first unfinished \
+         step after the move (or `--force`, if it is certainly dead)",
+        departure.name()
+    ))
+}
+
 /// Refuses what would lose or double something, before anything is touched.
 fn check(
     departure: &mut Departure,
     arrival: &Arrival,
     project: &str,
-    is_forced: bool,
+    options: &MoveOptions,
 ) -> Result<(), MoveError> {
     match arrival.mark(project)? {
         Some(mark) if mark.source != departure.name() => return Err(other_source(project, &mark.source)),
@@ -276,12 +297,10 @@ fn check(
         None => {}
     }
     let now = arrival.time()?;
-    if !is_forced && let Some(worker) = departure.live_worker(project, now)? {
-        return Err(MoveError::Refused(format!(
-            "{worker} works on the project `{project}` of `{}`; stop it first, what it runs goes on from its first \
-             unfinished step after the move (or `--force`, if it is certainly dead)",
-            departure.name()
-        )));
+    if !options.is_forced
+        && let Some(worker) = departure.live_worker(project, options, now)?
+    {
+        return Err(at_work(&worker, project, departure));
     }
     if let Some(found) = arrival.finds(project)? {
         return Err(MoveError::Refused(format!(
@@ -302,15 +321,24 @@ struct Mover<'m, 't> {
 }
 
 impl Mover<'_, '_> {
-    fn run(&mut self, batch: usize) -> Result<MovedProject, MoveError> {
-        let nothing = |freed| MovedProject { project: self.project.to_owned(), tables: Vec::new(), freed };
-        let done = nothing(0);
+    fn run(&mut self, options: &MoveOptions) -> Result<MovedProject, MoveError> {
+        let batch = options.batch.max(1);
+        let done = MovedProject { project: self.project.to_owned(), tables: Vec::new(), freed: 0 };
         let to = self.arrival.name().to_owned();
         if self.arrival.mark(self.project)?.is_some_and(|mark| mark.is_done) {
             self.departure.close(self.project, &moved_text(self.project, &to))?;
             return Ok(done);
         }
+        let is_new = self.arrival.mark(self.project)?.is_none();
         self.departure.close(self.project, &moving_text(self.project, &to))?;
+        // From here on nobody signs in; has somebody just done so?
+        if is_new
+            && !options.is_forced
+            && let Some(worker) = self.departure.live_worker(self.project, options, self.arrival.time()?)?
+        {
+            self.departure.reopen(self.project)?;
+            return Err(at_work(&worker, self.project, self.departure));
+        }
         self.arrival.close(self.project, self.departure.name(), MOVED[0].name)?;
         self.departure.stand_still()?;
         let compared = self.copy(batch)?;
@@ -347,7 +375,7 @@ impl Mover<'_, '_> {
                 self.arrival.store(*table, self.project, &rows, before, next)?;
                 self.say(*table, false, count, total.max(count))?;
                 done = next.2;
-                after = next.1.to_owned();
+                next.1.clone_into(&mut after);
                 if rows.after.is_none() {
                     break;
                 }

@@ -159,6 +159,12 @@ async def test_keys_are_found_by_how_they_begin(client: PolosClient, jobs: Any) 
     assert await found(key_prefix="eu/", after=second.id) == in_order[2:]
     assert await found(key_prefix="eu%") == [("eu%", "report")]
     assert await found(key_prefix="nobody") == []
+    assert await found(key_prefix="eu/", status="paused") == []
+    await schedules.pause(client, (await schedules.list(client, key_prefix="eu/10"))[0].id)
+    await schedules.pause(client, (await schedules.list(client, key_prefix="us"))[0].id)
+    assert await found(key_prefix="eu/", status="paused") == [("eu/10", "report")]
+    first = (await schedules.list(client, key_prefix="eu/", workflow="report"))[0]
+    assert await found(key_prefix="eu/", workflow="report", after=first.id) == in_order[2:]
     await schedules.delete(client, second.id)
     with pytest.raises(ScheduleNotFoundError, match=second.id):
         await schedules.list(client, key_prefix="eu/", after=second.id)

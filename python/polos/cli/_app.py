@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from polos._migrate import migrate
 from polos.cli import _runs, _schedule_edits
 from polos.cli._completion import completion
 from polos.cli._demo import demo
@@ -52,6 +53,7 @@ app.command()(explain)
 app.command()(top)
 app.command()(doctor)
 app.command()(init)
+app.command()(migrate)
 app.command()(completion)
 app.command()(demo)
 app.command()(version)

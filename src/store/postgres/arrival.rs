@@ -277,7 +277,7 @@ impl Arrival {
         for table in [SCHEDULES, LEDGER, RUNS, WORKFLOWS] {
             let place = if [RUNS.name, LEDGER.name].contains(&table.name) { "no" } else { "id" };
             let name = table.name;
-            let some = format!("SELECT {place} FROM @{name} WHERE project = $1 LIMIT $2");
+            let chosen = format!("SELECT {place} FROM @{name} WHERE project = $1 LIMIT $2");
             loop {
                 let gone = self.with(async |session| {
                     let mut args = Args::default();
@@ -286,12 +286,12 @@ impl Arrival {
                     // The steps go with their runs: both see the tables as they were.
                     let sql = if name == RUNS.name {
                         format!(
-                            "WITH some AS ({some}), steps AS (DELETE FROM @step WHERE run IN (SELECT no FROM some)) \
-                             DELETE FROM @run WHERE no IN (SELECT no FROM some) RETURNING true"
+                            "WITH chosen AS ({chosen}), steps AS (DELETE FROM @step WHERE run IN (SELECT no FROM chosen)) \
+                             DELETE FROM @run WHERE no IN (SELECT no FROM chosen) RETURNING true"
                         )
                     } else {
                         format!(
-                            "DELETE FROM @{name} WHERE project = $1 AND {place} IN ({some}) RETURNING true"
+                            "DELETE FROM @{name} WHERE project = $1 AND {place} IN ({chosen}) RETURNING true"
                         )
                     };
                     Ok(transact(session, vec![Statement::Query(sql, args)]).await?.len())

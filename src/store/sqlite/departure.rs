@@ -3,10 +3,9 @@
 use super::open;
 use super::{DatabaseFile, SqliteOptions, failure};
 use crate::calendar::Timestamp;
-use crate::host;
 use crate::store::StoreError;
 use crate::store::moving::{
-    Batch, Cell, Kind, LEDGER, RUNS, Row, SCHEDULES, STEPS, Side, Table, is_long_ago,
+    Batch, Cell, Kind, LEDGER, MoveOptions, RUNS, Row, SCHEDULES, STEPS, Side, Table, is_long_ago,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, ToSql};
@@ -80,6 +79,7 @@ impl Departure {
     pub fn live_worker(
         &mut self,
         project: &str,
+        options: &MoveOptions,
         now: Timestamp,
     ) -> std::result::Result<Option<String>, StoreError> {
         let look = || -> Result<Option<String>> {
@@ -87,12 +87,11 @@ impl Departure {
                 "SELECT app, host, pid, process_mark, beat_at FROM worker WHERE project = ?1 ORDER BY id",
             )?;
             let mut rows = statement.query([project])?;
-            let here = host::host_id();
             while let Some(row) = rows.next()? {
                 let (app, host, pid): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let (mark, beat_at): (String, i64) = (row.get(3)?, row.get(4)?);
-                let is_dead = host::is_gone(&host, pid, &mark)
-                    || host != here && is_long_ago(Timestamp::from_micros(beat_at), now);
+                let is_dead = (options.is_gone)(&host, pid, &mark)
+                    || host != options.host && is_long_ago(Timestamp::from_micros(beat_at), now);
                 if !is_dead {
                     return Ok(Some(format!("a worker of `{app}` (process {pid})")));
                 }
@@ -104,17 +103,17 @@ impl Departure {
 
     /// Lets nobody work on the project any more; whoever tries is told `why`.
     pub fn close(&mut self, project: &str, why: &str) -> std::result::Result<(), StoreError> {
-        let mut script = dropped(project);
-        for (table, event) in CLOSED {
+        let triggers = CLOSED.map(|(table, event)| {
             let place = if event == "INSERT" { "NEW" } else { "OLD" };
-            script += &format!(
+            format!(
                 "CREATE TRIGGER {} BEFORE {event} ON {table} WHEN {place}.project = {} \
                  BEGIN SELECT RAISE(ABORT, {}); END;",
                 trigger(project, table, event),
                 quoted(project),
                 quoted(why)
-            );
-        }
+            )
+        });
+        let script = format!("{} {}", dropped(project), triggers.concat());
         self.change(&script)
     }
 

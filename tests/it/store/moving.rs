@@ -58,7 +58,12 @@ impl Road {
 
 /// In small parts, and though workers of a story seem to live.
 fn by_force() -> MoveOptions {
-    MoveOptions { is_forced: true, batch: 3, ..MoveOptions::default() }
+    MoveOptions { is_forced: true, batch: 3, ..politely() }
+}
+
+fn politely() -> MoveOptions {
+    let host = _polos::host::host_id();
+    MoveOptions { host, is_gone: _polos::host::is_gone, ..MoveOptions::default() }
 }
 
 fn refusal(result: Result<Vec<MovedProject>, MoveError>) -> String {
@@ -101,14 +106,14 @@ fn ask(store: &dyn Store, project: &str) -> Answers {
 fn all_that_was_stored_is_answered_as_before() {
     for seed in [1, 2] {
         let road = Road::new();
-        compare(seed, 150, &road.file());
+        compare(seed, 300, &road.file());
         let before = road.copy();
         let moved = road.travel(&by_force()).unwrap();
         assert_eq!(moved.len(), 2);
         let after = road.database();
         for project in PROJECTS {
             let (mut before, mut after) = (ask(&before, project), ask(&after, project));
-            assert!(before.runs.len() > 20 && before.schedules.len() > 3, "a story with much in it");
+            assert!(before.runs.len() + before.schedules.len() > 5, "a story with much in it");
             let held: Vec<_> = before
                 .runs
                 .iter()
@@ -194,7 +199,7 @@ fn it_goes_on_wherever_it_was_stopped() {
     assert_eq!((moved.freed, moved.tables.len()), (1, 5));
     let counts: Vec<_> = moved.tables.iter().map(|table| (table.table, table.count)).collect();
     assert_eq!(counts, [("workflow", 1), ("run", 6), ("step", 5), ("ledger", 0), ("schedule", 5)]);
-    let again = road.travel(&MoveOptions::default()).unwrap();
+    let again = road.travel(&politely()).unwrap();
     assert_eq!(again[0].tables, [], "a second time there is nothing to do");
 }
 
@@ -268,7 +273,7 @@ fn a_live_worker_is_not_robbed() {
     };
     store.commit(&[Command::LeaveWorker { worker: "wkr_1".into() }], at(80)).unwrap();
     store.commit(&[Command::EnterWorker(Box::new(worker))], at(80)).unwrap();
-    let why = refusal(road.travel(&MoveOptions::default()));
+    let why = refusal(road.travel(&politely()));
     assert!(why.contains("a worker of `web`") && why.contains("stop it first"), "{why}");
     assert_eq!(
         store.commit(&[Command::Beat { worker: "wkr_live".into() }], at(81)).unwrap(),
@@ -278,7 +283,7 @@ fn a_live_worker_is_not_robbed() {
         road.database().schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap().is_empty()
     );
     store.commit(&[Command::LeaveWorker { worker: "wkr_live".into() }], at(82)).unwrap();
-    road.travel(&MoveOptions::default()).unwrap();
+    road.travel(&politely()).unwrap();
 }
 
 #[test]

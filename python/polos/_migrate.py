@@ -1,0 +1,177 @@
+"""``polos migrate``: from a SQLite file to PostgreSQL, with all that is stored.
+
+The core moves; this says where from and where to, shows how far it is, and what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Any
+
+import typer
+
+from polos import _polos
+from polos.cli._interrupts import with_care
+from polos.cli._place import Json, missing
+from polos.cli._say import NOT_FOUND, TYPED_WRONG, fail, out, out_json, say
+from polos.client import PolosClient, _without_password
+
+__all__ = ["migrate"]
+
+_BATCH = 2_000
+
+# How far it is: project, whether the two sides are being compared, table, rows done, of how many.
+_Tell = Callable[[str, bool, str, int, int], object]
+
+
+def migrate(
+    target: Annotated[
+        str, typer.Option("--to", metavar="URL", help="The database that it moves to.")
+    ],
+    source: Annotated[
+        str, typer.Option("--from", metavar="PATH", help="The file that it moves out of.")
+    ] = "polos.db",
+    project: Annotated[
+        list[str] | None,
+        typer.Option("--project", metavar="ID", help="Only this one; may be repeated."),
+    ] = None,
+    no_history: Annotated[
+        bool,
+        typer.Option("--no-history", help="Leave runs behind that have ended."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Though a worker seems to be at work on the file.")
+    ] = False,
+    abandon: Annotated[
+        bool,
+        typer.Option("--abandon", help="Take back a move that was begun and has not ended."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Move from a SQLite file to PostgreSQL.
+
+    Schedules, runs, steps and history go along; unfinished runs go on there from their first
+    unfinished step, and no slot runs twice. Stop the workers first. It may be killed and started
+    again. In the end every row is compared on both sides, and the file takes no more work: it
+    stays where it is, as a copy.
+    """
+    path, url = _places(source, target)
+    projects = project or []
+    with with_care():
+        if abandon:
+            _abandon(path, url, projects, as_json)
+            return
+        with _shown(as_json) as tell:
+            moved = json.loads(
+                _polos.move_projects(path, url, projects, not no_history, force, _BATCH, tell)
+            )
+    _report(moved, path, url, as_json)
+
+
+def _places(source: str, target: str) -> tuple[str, str]:
+    """The file and the URL that are meant."""
+    there = PolosClient(target)
+    url = there._options.get("url")
+    if url is None:
+        fail(f"--to: `{there.database}` isn't the URL of a PostgreSQL database", TYPED_WRONG)
+    here = PolosClient(source)
+    path = here._options.get("path")
+    if path is None:
+        fail(
+            f"--from: `{here.database}` isn't a SQLite file; only files can be moved to a server",
+            TYPED_WRONG,
+        )
+    if missing(here, was_named=True) is not None:
+        fail(f"the file `{os.path.abspath(path)}` doesn't exist (`--from` names it)", NOT_FOUND)
+    return path, url
+
+
+def _abandon(path: str, url: str, projects: list[str], as_json: bool) -> None:
+    names = _polos.abandon_move(path, url, projects)
+    if as_json:
+        out_json({"abandoned": names})
+    elif names:
+        out(f"taken back: {', '.join(names)}; the file `{path}` is open for work again")
+    else:
+        out("nothing was on its way")
+
+
+def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> None:
+    if as_json:
+        for item in moved:
+            out_json(item)
+        return
+    shown = _without_password(url)
+    if not moved:
+        out(f"`{path}` has nothing to move")
+        return
+    for item in moved:
+        if not item["tables"]:
+            out(f"{item['project']}: has moved before")
+            continue
+        counts = ", ".join(
+            f"{table['count']:,} {_named(table['table'], table['count'])}"
+            for table in item["tables"]
+        )
+        out(f"{item['project']}: {counts}; every row is the same on both sides")
+        if item["freed"]:
+            out(f"  {item['freed']} of the runs had lost their worker, and go on with the next one")
+    out(f"the database is now {shown}; let workers and clients use it: POLOS_DATABASE_URL")
+
+
+_NAMES = {
+    "workflow": ("workflow", "workflows"),
+    "run": ("run", "runs"),
+    "step": ("step", "steps"),
+    "ledger": ("line of history", "lines of history"),
+    "schedule": ("schedule", "schedules"),
+}
+
+
+def _named(table: str, count: int) -> str:
+    one, many = _NAMES[table]
+    return one if count == 1 else many
+
+
+@contextmanager
+def _shown(as_json: bool) -> Iterator[_Tell]:
+    """A bar where a person looks at stderr; a line for each table where nobody does."""
+    is_seen = False
+    with suppress(OSError, ValueError, AttributeError):
+        is_seen = sys.stderr.isatty()
+    if not is_seen:
+        yield _lines(as_json)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[tuple[str, bool, str], Any] = {}
+
+        def tell(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
+            place = (project, is_comparing, table)
+            if place not in tasks:
+                what = f"{'compare' if is_comparing else 'move'} {_named(table, 2)} of {project}"
+                tasks[place] = bar.add_task(what, total=total)
+            bar.update(tasks[place], completed=done, total=total)
+
+        yield tell
+
+
+def _lines(as_json: bool) -> _Tell:
+    said: set[tuple[str, bool, str]] = set()
+
+    def tell(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
+        place = (project, is_comparing, table)
+        if place in said or as_json:
+            return
+        said.add(place)
+        what = "comparing" if is_comparing else "moving"
+        say(f"{project}: {what} {total:,} {_named(table, total)}")
+
+    return tell
