@@ -127,7 +127,7 @@ fn state_change(command: Command) -> Course {
     Course::Commit(
         vec![command],
         Box::new(|outcomes| match only(outcomes)? {
-            Answer::State(state) => Ok(to_json(&state)),
+            Answer::State(state) => Ok(to_json(&state.shown())),
             other => unreachable!("a change of state is answered with the state, not {other:?}"),
         }),
     )

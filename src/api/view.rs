@@ -175,7 +175,7 @@ impl<'a> RunView<'a> {
             timestamp: run.slot,
             timezone: &run.timezone,
             // Which run it waits for is the engine's business; to a user it is in line.
-            status: if run.state == RunState::Buffered { RunState::Queued } else { run.state },
+            status: run.state.shown(),
             origin: run.origin,
             attempt: run.attempt,
             worker: run.worker.as_ref().map(crate::model::WorkerId::as_str),

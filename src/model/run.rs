@@ -36,6 +36,25 @@ impl RunState {
             Self::Buffered | Self::Queued | Self::Running | Self::Waiting => false,
         }
     }
+
+    /// As users know it.
+    #[must_use]
+    pub fn shown(self) -> Self {
+        if self == Self::Buffered { Self::Queued } else { self }
+    }
+}
+
+impl std::fmt::Display for RunState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.shown() {
+            Self::Buffered | Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
+    }
 }
 
 /// Who asked for a run.

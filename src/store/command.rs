@@ -230,7 +230,7 @@ pub enum Rejection {
     #[error("there is no run `{0}`")]
     RunNotFound(RunId),
     /// Only a failed or cancelled run can be tried again.
-    #[error("the run `{0}` is {1:?}; only a failed or cancelled run can be retried")]
+    #[error("the run `{0}` is {1}; only a failed or cancelled run can be retried")]
     RunNotFinished(RunId, RunState),
     /// The stored data refused it: a value out of range, a constraint.
     #[error("{0}")]

@@ -40,8 +40,5 @@ spelled!(fate_word, Fate, { Ran => "ran", Skipped => "skipped", Missed => "misse
 
 /// The state as history shows it.
 pub(crate) fn shown_state(state: RunState) -> &'static str {
-    match state {
-        RunState::Buffered => state_word(RunState::Queued),
-        other => state_word(other),
-    }
+    state_word(state.shown())
 }

@@ -148,7 +148,7 @@ async def test_what_has_succeeded_isnt_retried(command: Command, client: PolosCl
     id = await ended(client, "add")
     said = command("runs", "retry", id)
     assert said.code == 1
-    assert "only a failed or cancelled run can be retried" in said.err
+    assert f"the run `{id}` is succeeded; only a failed or cancelled run can be" in said.err
     several = command("runs", "retry", id, "run_nope")
     assert several.code == 1
     assert several.err.count("polos: ") == 2

@@ -245,8 +245,9 @@ async def test_a_step_that_waits_for_its_retry_keeps_its_count_and_its_time(
     lives = Counter(line.split(":")[0] for line in executed())
     assert lives["second"] == 1
     assert 2 <= run.steps[0].attempt <= lives["first"] + 1
-    assert run.steps[0].started_at is not None
-    assert run.steps[0].started_at >= step.wakes_at
+    assert run.steps[0].started_at == step.started_at
+    assert run.steps[0].finished_at is not None
+    assert run.steps[0].finished_at >= step.wakes_at
 
 
 CAUGHT = """

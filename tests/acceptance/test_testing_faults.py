@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -231,7 +231,8 @@ async def test_a_step_fails_twice_and_is_tried_again() -> None:
         assert await order.run(t.client) == "charged"
         (step,) = await t.steps()
         assert step.attempt == 3
-        assert t.now - step.started_at < timedelta(seconds=1)  # type: ignore[operator]
+        assert step.started_at == datetime.fromisoformat(START)
+        assert t.now - step.finished_at < timedelta(seconds=1)  # type: ignore[operator]
         assert t.now.isoformat() > "2026-01-01T00:32", "the waits have passed"
     assert called == [1]
 

@@ -40,8 +40,8 @@ _PATIENCE_MAX = 30.0
 # How often to look whether a busy handler has started a run that it waits for.
 _LOOK = 0.005
 
-# What lies further ahead than this is nothing that was asked for: in virtual time the engine shows a
-# sign of life every 33 years, and looks around once in a century.
+# What lies further ahead than this is nothing that was asked for: in virtual time the engine shows
+# a sign of life every 33 years, and looks around once in a century.
 _NEVER_US = micros_of(timedelta(days=12_000))
 
 # An outage of more than this makes what came due in it late. (The engine's own `AWAY_MIN`.)
