@@ -11,7 +11,8 @@ use crate::model::{
 };
 use crate::plan::Backoff;
 use crate::store::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
+    StoreError, Wake,
 };
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -284,6 +285,17 @@ impl Store for GroupCommit {
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
         self.shared.store.due(project, workflows, until, limit)
+    }
+
+    fn due_in_share(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        share: Share,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.shared.store.due_in_share(project, workflows, until, share, limit)
     }
 
     fn due_count(

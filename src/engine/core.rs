@@ -9,11 +9,13 @@ use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Ending, Fate, Json, RunId, RunState, Schedule, ScheduleStatus, Token, WorkerId,
+    Admission, ClaimedRun, Ending, Fate, Json, Peer, RunId, RunState, Schedule, ScheduleStatus, Token,
+    WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
-    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
+    StoreError, Wake,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -94,6 +96,16 @@ struct Crowd {
     lead: Duration,
 }
 
+/// Decisions about a batch of due schedules.
+#[derive(Debug, Default)]
+struct Decided {
+    commands: Vec<Command>,
+    /// Those that they are about, in order.
+    schedules: Vec<Schedule>,
+    /// There may be more that is due.
+    is_full: bool,
+}
+
 #[derive(Debug)]
 struct Trouble {
     since: Duration,
@@ -124,6 +136,10 @@ pub struct Engine<S, D> {
     wake: Wake,
     is_wake_stale: bool,
     crowd: Option<Crowd>,
+    /// What is looked at first, where others are there too.
+    share: Share,
+    /// Its own part is done, and that of others isn't.
+    is_helping: bool,
     must_look_around: bool,
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
@@ -177,6 +193,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             wake: Wake::default(),
             is_wake_stale: true,
             crowd: None,
+            share: Share::WHOLE,
+            is_helping: false,
             must_look_around: true,
             change_mark: None,
             last_poll: None,
@@ -449,6 +467,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if self.must_look_around {
             let peers = self.store.peers(&self.config.project)?;
             self.watch.observe(&self.worker, &peers, now.mono);
+            self.share = share_of(&self.worker, &peers, &self.workflow_ids);
             if !self.held.is_empty() {
                 self.pass_on_cancellations()?;
             }
@@ -571,9 +590,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Up to when slots are decided at `now`.
     fn horizon(&self, now: Timestamp) -> Timestamp {
-        let usual = now.saturating_add(self.config.lead);
+        self.horizon_with_lead(now, |lead| lead)
+    }
+
+    fn horizon_with_lead(&self, now: Timestamp, part: impl Fn(Duration) -> Duration) -> Timestamp {
+        let usual = now.saturating_add(part(self.config.lead));
         match self.crowd {
-            Some(crowd) if crowd.slot <= now.saturating_add(crowd.lead) => usual.max(crowd.slot),
+            Some(crowd) if crowd.slot <= now.saturating_add(part(crowd.lead)) => usual.max(crowd.slot),
             _ => usual,
         }
     }
@@ -587,17 +610,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
         }
-        let due = self.store.due(&self.config.project, &self.workflow_ids, horizon, self.config.batch_max)?;
-        let is_full = due.len() == self.config.batch_max;
-        let mut commands = Vec::with_capacity(due.len());
-        let mut decided = Vec::with_capacity(due.len());
-        let mut room = self.room();
-        for due in &due {
-            if let Some(command) = self.decide(due, now.wall, horizon, &mut room) {
-                commands.push(command);
-                decided.push(&due.schedule);
-            }
-        }
+        let Decided { commands, schedules, is_full } = self.decide_batch(now.wall, horizon)?;
         // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
         self.is_wake_stale = true;
         if commands.is_empty() {
@@ -610,7 +623,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut has_cancelled = false;
         let mut claimed = Vec::with_capacity(commands.len());
         let mut missed = Vec::new();
-        for ((command, schedule), outcome) in commands.iter().zip(decided).zip(outcomes) {
+        for ((command, schedule), outcome) in commands.iter().zip(&schedules).zip(outcomes) {
             match outcome {
                 Ok(Answer::Claimed(mut runs)) => {
                     claimed.append(&mut runs);
@@ -635,6 +648,42 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.dispatcher.tell(Notice::Missed(missed));
         }
         Ok(is_full || has_stale || has_cancelled)
+    }
+
+    /// Decides about a batch of due schedules: of our share, or else of all. What others should have decided is left to
+    /// them for half of the time that there is; then they are gone, or slow.
+    fn decide_batch(&mut self, now: Timestamp, horizon: Timestamp) -> Result<Decided, StoreError> {
+        if self.share == Share::WHOLE {
+            return self.decide_share(Share::WHOLE, now, horizon);
+        }
+        if !self.is_helping {
+            let own = self.decide_share(self.share, now, horizon)?;
+            if !own.commands.is_empty() {
+                return Ok(own);
+            }
+        }
+        let others = self.decide_share(Share::WHOLE, now, self.horizon_with_lead(now, |lead| lead / 2))?;
+        self.is_helping = others.is_full;
+        Ok(others)
+    }
+
+    fn decide_share(
+        &mut self,
+        share: Share,
+        now: Timestamp,
+        horizon: Timestamp,
+    ) -> Result<Decided, StoreError> {
+        let limit = self.config.batch_max;
+        let due = self.store.due_in_share(&self.config.project, &self.workflow_ids, horizon, share, limit)?;
+        let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
+        let mut room = self.room();
+        for due in due {
+            if let Some(command) = self.decide(&due, now, horizon, &mut room) {
+                decided.commands.push(command);
+                decided.schedules.push(due.schedule);
+            }
+        }
+        Ok(decided)
     }
 
     fn decide(
@@ -1027,9 +1076,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.ahead.next_deadline(),
             self.wake.slot.filter(|_| is_working && !self.is_about_to_start(now.wall)).map(|slot| {
                 let crowd = self.crowd.filter(|crowd| crowd.slot == slot);
-                // First to see how many they are, then for them.
+                // First to see how many they are, then for them, at last for those that others left.
                 let unknown = self.config.lead_max.max(self.config.lead);
-                ahead_of(slot, crowd.map_or(unknown, |crowd| crowd.lead), now.wall)
+                let lead = crowd.map_or(unknown, |crowd| crowd.lead);
+                let early = ahead_of(slot, lead, now.wall);
+                let is_second_look = early == slot && self.share != Share::WHOLE;
+                if is_second_look { ahead_of(slot, lead / 2, now.wall) } else { early }
             }),
             self.wake
                 .run
@@ -1041,6 +1093,23 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             mono: mono.into_iter().flatten().min().unwrap_or(now.mono),
             is_over: false,
         }
+    }
+}
+
+/// The part of the schedules that a worker looks at first, among those that execute some of the same workflows. Who is gone and
+/// was not noticed yet has a part as well, which all others look at a little later.
+fn share_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Share {
+    let mut alike: Vec<&WorkerId> = peers
+        .iter()
+        .filter(|peer| peer.id == *own || peer.workflows.iter().any(|id| workflows.contains(id)))
+        .map(|peer| &peer.id)
+        .collect();
+    alike.sort();
+    match alike.iter().position(|id| *id == own) {
+        Some(place) => {
+            Share { part: u32::try_from(place).unwrap_or(0), of: u32::try_from(alike.len()).unwrap_or(1) }
+        }
+        None => Share::WHOLE,
     }
 }
 

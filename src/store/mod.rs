@@ -31,7 +31,7 @@ pub use moving::{
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{Listener, PostgresOptions, PostgresStore};
-pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
@@ -77,6 +77,22 @@ pub trait Store: Send + Sync + 'static {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError>;
+
+    /// Of the same, some that are in the share, earliest slot first: none only if none of the earliest `limit` for each part is.
+    fn due_in_share(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        share: Share,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        let of = usize::try_from(share.of).unwrap_or(usize::MAX);
+        let mut due = self.due(project, workflows, until, limit.saturating_mul(of))?;
+        due.retain(|due| share.holds(&due.schedule.id));
+        due.truncate(limit);
+        Ok(due)
+    }
 
     /// How many active schedules of these workflows have their next slot at or before `until`; at most `limit`.
     fn due_count(

@@ -15,6 +15,28 @@ pub struct DueSchedule {
     pub buffered_count: u32,
 }
 
+/// A part of all schedules, by their ids: workers that are there at the same time look at different ones first.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// Which part, from 0.
+    pub part: u32,
+    /// Of how many.
+    pub of: u32,
+}
+
+impl Share {
+    /// All of them.
+    pub const WHOLE: Self = Self { part: 0, of: 1 };
+
+    /// Whether the schedule is in it. Its last two characters decide, in new ids the most random ones. Databases that can
+    /// say so themselves must say the same.
+    pub fn holds(self, id: &ScheduleId) -> bool {
+        let mut last = id.as_str().chars().rev().map(u32::from);
+        let (last, before) = (last.next().unwrap_or(0), last.next());
+        (last + 31 * before.unwrap_or(last)) % self.of.max(1) == self.part
+    }
+}
+
 /// When there is next something to do.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Wake {

@@ -54,6 +54,11 @@ fn config(name: &str) -> EngineConfig {
     }
 }
 
+/// With room for whatever comes.
+fn roomy(name: &str) -> EngineConfig {
+    EngineConfig { concurrency: 1_000, ..config(name) }
+}
+
 /// A worker with a clock of its own.
 struct Worker {
     engine: Engine<FaultyStore, Door>,
@@ -654,13 +659,14 @@ fn an_outage_of_the_store_costs_nobody_his_runs() {
 #[test]
 fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
     let store = MemoryStore::new();
-    let id = create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
-    create(&store, "busy", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:30");
-    let roomy = |name| EngineConfig { concurrency: 1_000, ..config(name) };
+    for key in ["k", "l", "m", "n"] {
+        create(&store, key, &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    }
+    let busy = create(&store, "busy", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:30");
     let mut zombie = Worker::with(&store, roomy("zombie"), "10:00:30");
     let mut heir = Worker::with(&store, roomy("heir"), "10:00:30");
     together(&mut [&mut zombie, &mut heir], "10:01:00");
-    let held = zombie.started.iter().find(|claimed| claimed.run.schedule_id.as_ref() == Some(&id)).unwrap();
+    let held = zombie.started.iter().find(|claimed| claimed.run.schedule_id.as_ref() != Some(&busy)).unwrap();
     let held = held.run.clone();
     heir.until("10:01:40");
     assert!(!store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie1"));
@@ -707,6 +713,43 @@ fn a_refused_step_stops_that_run_alone() {
     worker.hear(Message::Fenced { run: first.id.clone(), token: first.token }).turn();
     assert_eq!(worker.stops, [Stop { run: first.id, token: first.token, reason: StopReason::LeaseLost }]);
     assert_eq!(worker.engine.held_count(), (1, 0));
+}
+
+/// Decisions that were sent to the store so far.
+fn decisions(worker: &Worker) -> usize {
+    let trouble = worker.store.trouble.lock();
+    let sent = trouble.commands.as_ref().unwrap();
+    sent.iter().filter(|command| matches!(command, Command::Fire { .. })).count()
+}
+
+#[test]
+fn workers_that_are_there_at_the_same_time_decide_about_different_slots() {
+    let store = MemoryStore::new();
+    for number in 0..20 {
+        let key = format!("{:02}", number * 7);
+        create(&store, &key, &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    }
+    let mut a = Worker::with(&store, roomy("a"), "10:00:30");
+    let mut b = Worker::with(&store, roomy("b"), "10:00:30");
+    together(&mut [&mut a, &mut b], "10:01:00");
+    assert_eq!(a.started.len() + b.started.len(), 20);
+    assert_eq!(decisions(&a) + decisions(&b), 20, "nobody decides what the other has decided");
+    assert!(decisions(&a) > 0 && decisions(&b) > 0);
+}
+
+#[test]
+fn what_one_that_is_gone_should_have_decided_starts_in_time_all_the_same() {
+    let store = MemoryStore::new();
+    for number in 0..20 {
+        create(&store, &number.to_string(), &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    }
+    let mut left = Worker::with(&store, roomy("left"), "10:00:30");
+    let mut gone = Worker::with(&store, roomy("gone"), "10:00:30");
+    together(&mut [&mut left, &mut gone], "10:00:50");
+    left.until("10:01:00");
+    assert_eq!(left.started.len(), 20);
+    let late = left.started.iter().find(|claimed| claimed.run.started_at > claimed.run.slot);
+    assert!(late.is_none(), "{late:?}");
 }
 
 // ---- trouble with the store ------------------------------------------------------------------------------------------

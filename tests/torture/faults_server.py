@@ -193,6 +193,9 @@ def f16(bench: Bench) -> None:
             stopped_backends(part, server)
         with on(bench, server.url + "?schema=network") as part:
             silent_network(part, server)
+        if bench.scale >= 0.1:
+            with on(bench, server.url + "?schema=lost") as part:
+                lost_connections(part, server)
 
 
 def stopped_backends(bench: Bench, server: Server) -> None:
@@ -252,6 +255,33 @@ def silent_network(bench: Bench, server: Server) -> None:
         bench.finish(LEASE)
     finally:
         proxy.close()
+
+
+def lost_connections(bench: Bench, server: Server) -> None:
+    """What was connected hears nothing any more, for good: given up after half a minute."""
+    proxy = Proxy(server.port)
+    try:
+        life = bench.start("--lease", LEASE, database=f"{proxy.url}?schema=lost").ready()
+        bench.create_digests()
+        asker = Asker(bench)
+        for _ in range(bench.times(10)):
+            under_load(bench, asker)
+            proxy.lose()
+            since = time.monotonic()
+            job = asker.invoke()
+            done = job is not None and until(partial(asker.is_done, job), 30.0 + BACK)
+            bench.verdict.expect("I7", done, "the worker doesn't come back")
+            bench.remarks.append(f"connections lost: worked again after {since_then(since)}")
+            asker.works(life)
+            bench.injections += 1
+        asker.check()
+        bench.finish(LEASE)
+    finally:
+        proxy.close()
+
+
+def since_then(moment: float) -> str:
+    return f"{time.monotonic() - moment:.1f} s"
 
 
 def held_by(bench: Bench, asker: Asker, life: Life) -> str:

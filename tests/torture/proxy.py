@@ -21,6 +21,7 @@ class Proxy:
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: list[Pair] = []
+        self._lost: list[Pair] = []
         self._cut: str | None = None
         self.cut_done = threading.Event()
         self.flows = threading.Event()
@@ -55,10 +56,18 @@ class Proxy:
         """What was held back passes on."""
         self.flows.set()
 
+    def lose(self) -> None:
+        """Nothing passes any more on the connections that there are; new ones are all right."""
+        with self._lock:
+            lost, self._pairs = self._pairs, []
+            self._lost += lost
+        for pair in lost:
+            pair.is_lost.set()
+
     def cut_all(self) -> None:
         """Reset every connection."""
         with self._lock:
-            pairs, self._pairs = self._pairs, []
+            pairs, self._pairs, self._lost = self._pairs + self._lost, [], []
         for pair in pairs:
             pair.cut()
 
@@ -94,6 +103,7 @@ class Pair:
         self._server = server
         self._tail = b""
         self._answer_is_lost = False
+        self.is_lost = threading.Event()
 
     def carry(self) -> None:
         """Until one side hangs up, or it is cut."""
@@ -101,12 +111,16 @@ class Pair:
             while True:
                 ready, _, _ = select.select([self._client, self._server], [], [])
                 self._proxy.flows.wait()
+                if self.is_lost.is_set():
+                    # Both sides stay open; whoever waits for something waits in vain.
+                    return
                 for source in ready:
                     data = source.recv(65536)
                     if not data or not self._passes(source, data):
                         self.cut()
                         return
-        self.cut()
+        if not self.is_lost.is_set():
+            self.cut()
 
     def _passes(self, source: socket.socket, data: bytes) -> bool:
         """Pass it on; whether the connection goes on."""

@@ -25,7 +25,8 @@ mod sweep;
 mod tls;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
+    StoreError, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -219,7 +220,18 @@ impl Store for PostgresStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.readers.read(async |session| session.due(project, workflows, until, limit).await)
+        self.due_in_share(project, workflows, until, Share::WHOLE, limit)
+    }
+
+    fn due_in_share(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        until: Timestamp,
+        share: Share,
+        limit: usize,
+    ) -> Result<Vec<DueSchedule>, StoreError> {
+        self.readers.read(async |session| session.due(project, workflows, until, share, limit).await)
     }
 
     fn due_count(

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word, status_word};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, Wake};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -95,11 +95,19 @@ impl Session<'_> {
         project: &str,
         workflows: &[Arc<str>],
         until: Timestamp,
+        share: Share,
         limit: usize,
     ) -> Result<Vec<DueSchedule>> {
         let mut args = Args::default();
         let (project, workflows) = (args.text(project), args.texts(named(workflows)));
         let (until, limit) = (args.int(until.as_micros()), args.int(limit_to_sql(limit)));
+        // As `Share::holds` has it.
+        let in_share = if share == Share::WHOLE {
+            String::new()
+        } else {
+            let (part, of) = (args.int(i64::from(share.part)), args.int(i64::from(share.of)));
+            format!("AND (ascii(right(s.id, 1)) + 31 * ascii(right(s.id, 2))) % ${of} = ${part} ")
+        };
         let count = |phase| {
             format!(
                 "(SELECT count(*) FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
@@ -110,7 +118,7 @@ impl Session<'_> {
             "SELECT {SCHEDULE}, {}, {} FROM (SELECT h.id, h.next_slot FROM unnest(${workflows}) AS w (id) \
              CROSS JOIN LATERAL (SELECT s.id, s.next_slot FROM @schedule s WHERE s.project = ${project} \
              AND s.workflow = w.id AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ${until} \
-             ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
+             {in_share}ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
              JOIN @schedule s ON s.id = d.id ORDER BY d.next_slot, d.id",
             count(1),
             count(2)

@@ -6,10 +6,11 @@ use super::super::stage::{
 use super::cases;
 use _polos::calendar::Timestamp;
 use _polos::model::{Admission, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleStatus};
-use _polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Wake};
+use _polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
 
 cases! {
     due_ones_come_earliest_first,
+    what_is_due_comes_in_shares_that_nobody_else_gets,
     only_active_ones_of_these_workflows_are_due,
     the_next_wake_is_the_earliest_of_these_workflows,
     nothing_to_do_is_no_wake,
@@ -46,6 +47,31 @@ fn due_ones_come_earliest_first(stage: &Stage<'_>) {
     assert_eq!(due(10), ["c", "b", "d", "a"]);
     assert_eq!(due(2), ["c", "b"]);
     assert_eq!(due(0), Vec::<String>::new());
+}
+
+fn what_is_due_comes_in_shares_that_nobody_else_gets(stage: &Stage<'_>) {
+    let keys: Vec<String> = (0..40).map(|number| format!("key-{number:02}-é{number}")).collect();
+    for (key, slot) in keys.iter().zip(1..) {
+        stage.put(at(0), new_schedule(key, Some(at(slot))));
+    }
+    let due = |share, limit| -> Vec<String> {
+        let due = stage.store.due_in_share(PROJECT, &[text("w")], at(99), share, limit).unwrap();
+        assert!(due.iter().all(|due| share.holds(&due.schedule.id)));
+        due.into_iter().map(|due| due.schedule.key.to_string()).collect()
+    };
+    assert_eq!(due(Share::WHOLE, 100), keys);
+    for of in [2, 3, 8] {
+        let mut all = Vec::new();
+        for part in 0..of {
+            let found = due(Share { part, of }, 100);
+            assert!(found.is_sorted(), "earliest first: {found:?}");
+            let fewer = due(Share { part, of }, 2);
+            assert!(found.starts_with(&fewer), "{fewer:?}, and {found:?}");
+            all.extend(found);
+        }
+        all.sort();
+        assert_eq!(all, keys);
+    }
 }
 
 fn only_active_ones_of_these_workflows_are_due(stage: &Stage<'_>) {
