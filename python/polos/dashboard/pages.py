@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -170,21 +170,25 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
         )
     except ScheduleNotFoundError:
         raise _gone(ask) from None
-    rows = found[:ROWS]
+    rows = [(row, says(row)) for row in found[:ROWS]]
+    given = {
+        "rows": rows,
+        "filters": filters,
+        "states": SCHEDULE_STATES,
+        **await _around(ask, found),
+    }
+    return Page("schedules.html", "Schedules", given)
+
+
+async def _around(ask: Ask, found: Sequence[Schedule] | Sequence[Run]) -> dict[str, Any]:
+    """What every list needs besides its rows, of which one more was read than is shown."""
     workers = await ask.reader.workers()
-    return Page(
-        "schedules.html",
-        "Schedules",
-        {
-            "rows": [(row, says(row)) for row in rows],
-            "filters": filters,
-            "states": SCHEDULE_STATES,
-            "workflows": sorted({id for worker in workers for id in worker.workflows}),
-            "after": ask.text("after"),
-            "next": rows[-1].id if len(found) > ROWS else None,
-            "now": await ask.reader.now(),
-        },
-    )
+    return {
+        "workflows": sorted({id for worker in workers for id in worker.workflows}),
+        "after": ask.text("after"),
+        "next": found[ROWS - 1].id if len(found) > ROWS else None,
+        "now": await ask.reader.now(),
+    }
 
 
 def _gone(ask: Ask) -> InvalidArgumentError:
@@ -250,21 +254,9 @@ async def run_list(ask: Ask) -> Page | Redirect:
         )
     except RunNotFoundError:
         raise _gone(ask) from None
-    rows = found[:ROWS]
-    workers = await ask.reader.workers()
-    return Page(
-        "runs.html",
-        "Runs",
-        {
-            "rows": [(row, late_by(row)) for row in rows],
-            "filters": filters,
-            "states": RUN_STATES,
-            "workflows": sorted({id for worker in workers for id in worker.workflows}),
-            "after": ask.text("after"),
-            "next": rows[-1].id if len(found) > ROWS else None,
-            "now": await ask.reader.now(),
-        },
-    )
+    rows = [(row, late_by(row)) for row in found[:ROWS]]
+    given = {"rows": rows, "filters": filters, "states": RUN_STATES, **await _around(ask, found)}
+    return Page("runs.html", "Runs", given)
 
 
 async def run(ask: Ask) -> Page:
