@@ -31,8 +31,11 @@ PYTHON = ROOT / "python"
 PATIENCE = 30.0
 
 
+# Under nohup, and in the background of a shell script, SIGHUP and SIGINT are ignored, and that is
+# inherited: programs that tests start would not heed them. A function isn't inherited.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-    # Under nohup: this goes on, and what it starts heeds SIGHUP; ignoring is inherited.
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 

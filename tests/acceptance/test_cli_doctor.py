@@ -241,11 +241,14 @@ def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) 
         stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
     ) as process:  # fmt: skip
         os.close(theirs)
-        seen = read_until(ours, "digest/ada")
-        seen += read_until(ours, "digest/ada")  # and once more, so that it goes on by itself
-        process.send_signal(signal.SIGINT)
-        seen += read_until(ours, "\x1b[?1049l")
-        assert process.wait(30) == 0
+        try:
+            seen = read_until(ours, "digest/ada")
+            seen += read_until(ours, "digest/ada")  # and once more, so that it goes on by itself
+            process.send_signal(signal.SIGINT)
+            seen += read_until(ours, "\x1b[?1049l")
+            assert process.wait(30) == 0
+        finally:
+            process.kill()  # nobody reads what it shows any more
     os.close(ours)
     assert "\x1b[?1049h" in seen
     assert "Traceback" not in seen

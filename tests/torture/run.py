@@ -128,17 +128,19 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def hand_down_no_nohup() -> None:
-    """Under nohup this goes on, and what it starts heeds SIGHUP: ignoring is inherited, a
-    function isn't.
+def heed_signals() -> None:
+    """Under nohup, and in the background of a shell script, this goes on, and what it starts heeds
+    SIGHUP and SIGINT: ignoring is inherited, a function isn't.
     """
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: None)
+    for name in ("SIGHUP", "SIGINT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def main() -> int:
     options = arguments()
-    hand_down_no_nohup()
+    heed_signals()
     names = options.faults or NAMES
     on_servers = names if options.store else [name for name in names if name in ON_SERVERS]
     codes = set()
