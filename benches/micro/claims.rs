@@ -156,6 +156,7 @@ fn run(number: usize) -> NewRun {
         behind: false,
         parent: None,
         idempotency_key: None,
+        claim_for: None,
     }
 }
 

@@ -4,6 +4,8 @@ use super::request::Request;
 use super::waiters::Waiters;
 use super::{overview, runs, schedules};
 use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::Offers;
 use crate::engine::commit::{GroupCommit, Job, Outcome};
 use crate::error::Error;
 use crate::store::{Command, StoreError};
@@ -33,11 +35,16 @@ pub(super) enum Course {
 pub(super) struct Counter {
     pub store: GroupCommit,
     pub project: Arc<str>,
+    pub offers: Arc<Offers>,
 }
 
 impl Counter {
     pub fn now(&self) -> Timestamp {
-        self.store.clock().now().wall
+        self.now_by_both_clocks().wall
+    }
+
+    pub fn now_by_both_clocks(&self) -> Now {
+        self.store.clock().now()
     }
 
     fn begin(&self, request: Request) -> Result<Course, Error> {
@@ -100,9 +107,9 @@ pub struct Desk {
 
 impl Desk {
     /// A desk of one project, with a thread that does the reading for callers who don't wait.
-    pub fn open(store: GroupCommit, project: Arc<str>) -> std::io::Result<Self> {
+    pub fn open(store: GroupCommit, project: Arc<str>, offers: Arc<Offers>) -> std::io::Result<Self> {
         let waiters = Waiters::start(store.clone(), Arc::clone(&project))?;
-        let counter = Arc::new(Counter { store, project });
+        let counter = Arc::new(Counter { store, project, offers });
         let (line, requests) = crossbeam_channel::unbounded();
         let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
         let thread = std::thread::Builder::new()

@@ -114,7 +114,7 @@ pub enum Request {
     RetryRun {
         id: String,
     },
-    /// Answered when the run has ended.
+    /// Answered when the run has ended: how it stands, or, where it has succeeded, only that and its result.
     AwaitRun {
         id: String,
     },

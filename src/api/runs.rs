@@ -3,9 +3,10 @@
 use super::desk::{Counter, Course};
 use super::schedules::{page, unknown_workflow};
 use super::view::{RunView, to_json};
+use crate::engine::Message;
 use crate::engine::commit::Outcome;
 use crate::error::Error;
-use crate::model::{NewRun, Origin, Run, RunId, RunState, Token};
+use crate::model::{ClaimedRun, NewRun, Origin, Run, RunId, RunState, Token};
 use crate::store::{Answer, Command, RunFilter, Store};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -52,12 +53,13 @@ pub(super) fn invoked(
         behind: false,
         parent: parent.map(RunId::from),
         idempotency_key: idempotency_key.map(Into::into),
+        claim_for: None,
     }
 }
 
 pub(super) fn invoke(
     counter: &Counter,
-    new: NewRun,
+    mut new: NewRun,
     is_local: bool,
     local_workflows: &[String],
 ) -> Result<Course, Error> {
@@ -67,13 +69,32 @@ pub(super) fn invoke(
             return Err(unknown_workflow(&new.workflow, &known, local_workflows));
         }
     }
-    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
+    let now = counter.now_by_both_clocks().mono;
+    let Some((place, worker)) = counter.offers.reserve(&counter.project, &new.workflow, now) else {
+        return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
+    };
+    new.claim_for = Some(place.worker().clone());
+    // Where the commit fails, the place goes with this, and the worker looks what became of the run.
+    let finish = move |outcomes: Vec<Outcome>| {
+        match outcomes.first() {
+            Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
+                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
+                // A worker that is over has given back what it held.
+                let _ = worker.send(Message::Claimed { run, place });
+            }
+            _ => place.settle(),
+        }
+        created(outcomes)
+    };
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
 }
 
 /// The answer to one created run.
 pub(super) fn created(outcomes: Vec<Outcome>) -> Result<String, Error> {
     match only(outcomes)? {
-        Answer::Created { run, is_new } => Ok(json!({"run_id": run.as_str(), "is_new": is_new}).to_string()),
+        Answer::Created { run, is_new, .. } => {
+            Ok(json!({"run_id": run.as_str(), "is_new": is_new}).to_string())
+        }
         other => unreachable!("creating a run is answered with the run, not {other:?}"),
     }
 }

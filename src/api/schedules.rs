@@ -401,6 +401,7 @@ fn run_of(
         behind: false,
         parent: None,
         idempotency_key: None,
+        claim_for: None,
     }
 }
 

@@ -136,6 +136,15 @@ pub struct RunView<'a> {
     circumstances: Option<Circumstances<'a>>,
 }
 
+/// As much of the view of a run that has succeeded as those need who waited for it.
+#[derive(Serialize)]
+pub struct Success<'a> {
+    /// That it has.
+    pub status: RunState,
+    /// What the handler returned, encoded.
+    pub result: Option<&'a str>,
+}
+
 /// What one run was started with. Not in lists: it may be megabytes.
 #[derive(Serialize)]
 struct Circumstances<'a> {

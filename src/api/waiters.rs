@@ -2,11 +2,11 @@
 //! another, by looking whether the store has changed.
 
 use super::desk::{Done, Reply};
-use super::view::{RunView, to_json};
+use super::view::{RunView, Success, to_json};
 use crate::engine::commit::GroupCommit;
 use crate::error::Error;
-use crate::model::RunId;
-use crate::store::{Answer, Command, Store, StoreError};
+use crate::model::{Ending, RunId, RunState};
+use crate::store::{Answer, Command, Rejection, Store, StoreError};
 use crate::sync::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -78,21 +78,29 @@ impl Waiters {
         }
     }
 
-    fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, crate::store::Rejection>]) {
+    fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
         let mut state = self.state.lock();
         if state.waiting.is_empty() {
             return;
         }
-        let mut found = false;
+        let mut answered = Vec::new();
+        let mut must_look = false;
         for (command, outcome) in commands.iter().zip(outcomes) {
             let (Command::EndRun { run, .. } | Command::CancelRun { run, .. }) = command else { continue };
-            if outcome.is_ok() && state.waiting.contains_key(run) {
+            if let Some(reply) = success(command, outcome) {
+                let waiting = state.waiting.remove(run);
+                answered.extend(waiting.into_iter().flatten().map(|done| (done, reply.clone())));
+            } else if outcome.is_ok() && state.waiting.contains_key(run) {
                 state.to_check.insert(run.clone());
-                found = true;
+                must_look = true;
             }
         }
-        if found {
+        if must_look {
             self.wake.notify_one();
+        }
+        drop(state);
+        for (done, reply) in answered {
+            done(Ok(reply));
         }
     }
 
@@ -136,6 +144,9 @@ impl Waiters {
     }
 
     fn check(&self, run: &RunId) {
+        if !self.state.lock().waiting.contains_key(run) {
+            return;
+        }
         let reply: Reply = match self.store.run(&self.project, run) {
             Err(error) if error.is_passing() => return,
             Err(error) => Err(error.into()),
@@ -147,5 +158,16 @@ impl Waiters {
         for done in waiting.into_iter().flatten() {
             done(reply.clone());
         }
+    }
+}
+
+/// What is said of a run that has succeeded by this command: nobody needs to look it up.
+fn success(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<String> {
+    let Command::EndRun { ending, .. } = command else { return None };
+    match (&**ending, outcome) {
+        (Ending::Succeeded { result }, Ok(Answer::Ended { state: RunState::Succeeded, .. })) => {
+            Some(to_json(&Success { status: RunState::Succeeded, result: result.as_deref() }))
+        }
+        _ => None,
     }
 }

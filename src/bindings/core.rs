@@ -6,6 +6,7 @@ use super::worker::WorkerCore;
 use crate::api::{Desk, Request};
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use crate::engine::Offers;
 use crate::engine::commit::GroupCommit;
 use crate::error::Error;
 use crate::store::{
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     pub hints: Arc<Hints>,
     /// Where there are connections to close.
     server: Option<Arc<PostgresStore>>,
+    /// Where runs that are created here may start at once.
+    pub offers: Arc<Offers>,
     desk: Desk,
 }
 
@@ -151,8 +154,10 @@ fn open(options: Options) -> Result<Inner, Error> {
         let clock: Arc<dyn Clock> = Arc::new(manual.clone());
         (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
     };
-    let desk = Desk::open(store.clone(), Arc::clone(&options.project)).map_err(io_trouble)?;
-    Ok(Inner { store, project: options.project, clock, manual, hints, server, desk })
+    let offers = Arc::new(Offers::default());
+    let desk =
+        Desk::open(store.clone(), Arc::clone(&options.project), Arc::clone(&offers)).map_err(io_trouble)?;
+    Ok(Inner { store, project: options.project, clock, manual, hints, server, offers, desk })
 }
 
 impl Inner {

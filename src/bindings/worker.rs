@@ -7,7 +7,7 @@ use crate::api::{Drafts, new_schedules, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::commit::{GroupCommit, Job, Report};
 use crate::engine::driver::Driver;
-use crate::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, WorkflowConfig};
+use crate::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
 use crate::error::Error;
 use crate::host;
 use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
@@ -61,6 +61,7 @@ pub struct WorkerCore {
     workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     drive: Drive,
     sign_of_life: Arc<AtomicU64>,
+    offer: Arc<Offer>,
     lease: Duration,
     starter_pid: u32,
 }
@@ -120,6 +121,7 @@ impl WorkerCore {
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
         let sign_of_life = engine.sign_of_life();
+        let offer = engine.offer();
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.turn(inner.clock.now());
@@ -130,6 +132,7 @@ impl WorkerCore {
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
         };
+        inner.offers.add(&offer, sender.clone());
         let (changes, setbacks) = (sender.clone(), sender.clone());
         inner.hints.add(Hearer {
             changed: Box::new(move || _ = changes.send(Message::Changed)),
@@ -139,10 +142,10 @@ impl WorkerCore {
             }),
         });
         let changes = sender.clone();
-        inner.store.observe(Box::new(move |commands, _| {
+        inner.store.observe(Box::new(move |commands, outcomes| {
             let mut has_added = false;
-            for command in commands {
-                match Message::news_of(command) {
+            for (command, outcome) in commands.iter().zip(outcomes) {
+                match Message::news_of(command, outcome) {
                     Some(Message::Added) => has_added = true,
                     // Says all; an engine that is over needs no messages.
                     Some(news) => return drop(changes.send(news)),
@@ -153,7 +156,16 @@ impl WorkerCore {
                 let _ = changes.send(Message::Added);
             }
         }));
-        Ok(Self { inner, sender, workflows, drive, sign_of_life, lease, starter_pid: std::process::id() })
+        Ok(Self {
+            inner,
+            sender,
+            workflows,
+            drive,
+            sign_of_life,
+            offer,
+            lease,
+            starter_pid: std::process::id(),
+        })
     }
 
     fn commit(&self, command: Command, done: impl FnOnce(Report) + Send + 'static) {
@@ -270,8 +282,10 @@ impl WorkerCore {
         };
         let (run, token) = (RunId::from(run), Token(token));
         let sender = self.sender.clone();
-        // An engine that is over needs no messages.
-        let _ = sender.send(Message::Returned { run: run.clone(), token });
+        if self.offer.is_crowded() {
+            // An engine that is over needs no messages.
+            let _ = sender.send(Message::Returned { run: run.clone(), token });
+        }
         let pause_after_failures = match &ending {
             Ending::Failed { retry_at: None, .. } => py.detach(|| self.pause_after_failures(&run)),
             _ => None,

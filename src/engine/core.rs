@@ -3,6 +3,7 @@
 use super::config::EngineConfig;
 use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::message::Message;
+use super::offer::{Offer, Place, Reserved};
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
@@ -17,7 +18,7 @@ use crate::store::{
     Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
     StoreError, Wake,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -102,6 +103,8 @@ struct Decided {
     commands: Vec<Command>,
     /// Those that they are about, in order.
     schedules: Vec<Schedule>,
+    /// Places for the runs that they claim.
+    places: Option<Reserved>,
     /// There may be more that is due.
     is_full: bool,
 }
@@ -125,7 +128,10 @@ pub struct Engine<S, D> {
     has_entered: bool,
     phase: Phase,
     held: BTreeMap<RunId, Held>,
-    places_taken: usize,
+    /// Its places, some of which others may take for runs that they create.
+    offer: Arc<Offer>,
+    /// Runs of ours that somebody asked to stop, and that we have not heard of yet.
+    stopped_unheard: BTreeSet<RunId>,
     /// Claimed ahead of their time.
     ahead: DueQueue<Timestamp, ClaimedRun>,
     /// Ends of attempts.
@@ -172,8 +178,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         config: EngineConfig,
         mut new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
     ) -> Self {
-        let workflow_ids = config.workflows.keys().cloned().collect();
+        let workflow_ids: Vec<Arc<str>> = config.workflows.keys().cloned().collect();
         let worker = new_worker_id();
+        let project = Arc::clone(&config.project);
+        let offer = Offer::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
         Self {
             store,
             dispatcher,
@@ -184,7 +192,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             has_entered: false,
             phase: Phase::Working,
             held: BTreeMap::new(),
-            places_taken: 0,
+            offer: Arc::new(offer),
+            stopped_unheard: BTreeSet::new(),
             ahead: DueQueue::new(),
             timeouts: DueQueue::new(),
             timers: DueQueue::new(),
@@ -224,6 +233,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Arc::clone(&self.sign_of_life)
     }
 
+    /// Its places, for those who create runs.
+    pub fn offer(&self) -> Arc<Offer> {
+        Arc::clone(&self.offer)
+    }
+
     /// Whether it has signed in.
     pub fn has_entered(&self) -> bool {
         self.has_entered
@@ -260,6 +274,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
                 }
             }
+            Message::Claimed { run, place } => self.take_in_created(*run, place, now),
             // No slot has moved: who comes due next need not be counted again.
             Message::Added => self.is_wake_stale = true,
             Message::Changed => {
@@ -274,11 +289,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
             Message::Drain => {
+                self.offer.close();
                 if self.phase == Phase::Working {
                     self.phase = Phase::Draining;
                 }
             }
             Message::Leave => {
+                self.offer.close();
                 if self.phase != Phase::Over {
                     self.phase = Phase::Leaving;
                     self.leaving_since.get_or_insert(now.mono);
@@ -302,7 +319,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if self.trouble.as_ref().is_some_and(|trouble| now.mono < trouble.retry_at) {
             return self.next(now, false);
         }
-        match self.turn_with_store(now) {
+        let turned = self.turn_with_store(now);
+        self.offer.set_open(turned.is_ok() && self.has_place_to_offer(now));
+        match turned {
             Ok(has_more) => {
                 self.last_whole_turn = Some(now.mono);
                 if let Some(trouble) = self.trouble.take() {
@@ -341,6 +360,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.has_entered {
             return Ok(true);
         }
+        self.has_unknown_claims |= self.offer.take_unknown();
         self.find_unknown_claims(now)?;
         if self.phase == Phase::Draining {
             self.release_ahead(now)?;
@@ -383,7 +403,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         })?;
         self.has_entered = true;
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
-        self.note_sign_of_life(now);
+        self.note_sign_of_life(now.mono);
         self.realignment = Some(Realignment::default());
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;
@@ -409,14 +429,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
             Err(Rejection::WorkerGone) => self.lose_everything(),
-            Ok(_) | Err(_) => self.note_sign_of_life(now),
+            Ok(_) | Err(_) => self.note_sign_of_life(now.mono),
         }
         Ok(())
     }
 
-    fn note_sign_of_life(&mut self, now: Now) {
-        self.last_beat = now.mono;
-        let micros = u64::try_from(now.mono.as_micros()).unwrap_or(u64::MAX);
+    /// It lived at `mono`.
+    fn note_sign_of_life(&mut self, mono: Duration) {
+        self.last_beat = self.last_beat.max(mono);
+        let micros = u64::try_from(self.last_beat.as_micros()).unwrap_or(u64::MAX);
         self.sign_of_life.store(micros, Ordering::Release);
     }
 
@@ -438,12 +459,14 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             .map(|(run, held)| Stop { run: run.clone(), token: held.token, reason: StopReason::LeaseLost })
             .collect();
         let held_count = stops.len();
+        self.offer.give_back(self.held.values().filter(|held| held.takes_place).count());
         self.held.clear();
         self.ahead.clear();
-        self.places_taken = 0;
+        self.stopped_unheard.clear();
         self.has_unknown_claims = false;
         self.has_entered = false;
         self.worker = (self.new_worker_id)();
+        self.offer.close_for(self.worker.clone());
         self.must_look_around = true;
         if !stops.is_empty() {
             self.dispatcher.stop(stops);
@@ -468,7 +491,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let peers = self.store.peers(&self.config.project)?;
             self.watch.observe(&self.worker, &peers, now.mono);
             self.share = share_of(&self.worker, &peers, &self.workflow_ids);
-            if !self.held.is_empty() {
+            if !self.held.is_empty() || self.offer.is_in_use() {
                 self.pass_on_cancellations()?;
             }
             self.must_look_around = false;
@@ -477,16 +500,18 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
-        let stops: Vec<Stop> = self
-            .store
-            .cancel_requests(&self.worker)?
-            .into_iter()
-            .filter_map(|run| {
-                let held = self.held.get_mut(&run).filter(|held| !held.is_stop_told)?;
-                held.is_stop_told = true;
-                Some(Stop { run, token: held.token, reason: StopReason::Cancelled })
-            })
-            .collect();
+        let mut stops = Vec::new();
+        self.stopped_unheard.clear();
+        for run in self.store.cancel_requests(&self.worker)? {
+            match self.held.get_mut(&run) {
+                Some(held) if held.is_stop_told => {}
+                Some(held) => {
+                    held.is_stop_told = true;
+                    stops.push(Stop { run, token: held.token, reason: StopReason::Cancelled });
+                }
+                None => _ = self.stopped_unheard.insert(run),
+            }
+        }
         if !stops.is_empty() {
             self.dispatcher.stop(stops);
         }
@@ -610,7 +635,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
         }
-        let Decided { commands, schedules, is_full } = self.decide_batch(now.wall, horizon)?;
+        // The places are free for others when the runs that were claimed have taken theirs.
+        let Decided { commands, schedules, places: _places, is_full } =
+            self.decide_batch(now.wall, horizon)?;
         // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
         self.is_wake_stale = true;
         if commands.is_empty() {
@@ -675,14 +702,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     ) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
         let due = self.store.due_in_share(&self.config.project, &self.workflow_ids, horizon, share, limit)?;
+        let mut places = self.offer.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
-        let mut room = self.room();
         for due in due {
-            if let Some(command) = self.decide(&due, now, horizon, &mut room) {
+            if let Some(command) = self.decide(&due, now, horizon, &mut places) {
                 decided.commands.push(command);
                 decided.schedules.push(due.schedule);
             }
         }
+        decided.places = Some(places);
         Ok(decided)
     }
 
@@ -691,7 +719,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         due: &DueSchedule,
         now: Timestamp,
         horizon: Timestamp,
-        room: &mut usize,
+        places: &mut Reserved,
     ) -> Option<Command> {
         let schedule = &due.schedule;
         let cadence = match self.cadence(&schedule.spec) {
@@ -711,12 +739,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         };
         let mut plan = plan_fire(schedule, &cadence, &situation)?;
         for run in &mut plan.runs {
-            if run.admission == Admission::Claim {
-                if *room == 0 {
-                    run.admission = Admission::Queue;
-                } else {
-                    *room -= 1;
-                }
+            if run.admission == Admission::Claim && !places.add() {
+                run.admission = Admission::Queue;
             }
         }
         Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) })
@@ -811,8 +835,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
         self.refresh_wake()?;
         let horizon = now.wall.saturating_add(self.config.lead);
-        let limit = self.room().min(self.config.batch_max);
-        if limit == 0 || self.wake.run.is_none_or(|at| at > horizon) {
+        if self.wake.run.is_none_or(|at| at > horizon) {
+            return Ok(false);
+        }
+        let places = self.offer.reserve_up_to(self.config.batch_max);
+        let limit = places.count();
+        if limit == 0 {
             return Ok(false);
         }
         self.is_wake_stale = true;
@@ -842,7 +870,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
     fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
-        if !self.has_unknown_claims {
+        // What is on its way to us must not be found here as well.
+        if !self.has_unknown_claims || !self.offer.close() {
             return Ok(());
         }
         let filter = RunFilter { states: vec![RunState::Running], ..RunFilter::default() };
@@ -876,7 +905,25 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return;
         }
         // The claim counted as a sign of life.
-        self.note_sign_of_life(now);
+        self.note_sign_of_life(now.mono);
+        self.hold(runs, now, now.mono);
+    }
+
+    /// Takes in a run that was claimed as it was created.
+    fn take_in_created(&mut self, claimed: ClaimedRun, place: Place, now: Now) {
+        if *place.worker() == self.worker && self.phase != Phase::Over {
+            // Asked to stop before we heard of it: the next look tells it so.
+            self.must_look_around |= self.stopped_unheard.contains(&claimed.run.id);
+            // It was committed later than the place was taken; how much later, and whether we slept since, nobody knows.
+            self.note_sign_of_life(place.asked_at());
+            self.hold(vec![claimed], now, place.asked_at());
+        }
+        place.settle();
+    }
+
+    /// Holds runs that were claimed at `claimed_at` of the steady clock or later.
+    fn hold(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
+        let may_be_lost = now.mono.saturating_sub(claimed_at) >= self.config.lease;
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
@@ -884,10 +931,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             // What we claimed ahead may have been taken back and be ours again under another token.
             let former = self.held.insert(run.id.clone(), held);
             if former.is_none_or(|former| !former.takes_place) {
-                self.places_taken += 1;
+                self.offer.take();
             }
-            // Who drains starts nothing more: what turns up now is given back.
-            if run.available_at > now.wall || self.phase == Phase::Draining {
+            // Who drains starts nothing more: what turns up now is given back. What waits is asked about before it starts.
+            if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
                 self.ahead.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
@@ -1002,7 +1049,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn free_place(&mut self, run: &RunId, token: Token) {
         if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.takes_place) {
             held.takes_place = false;
-            self.places_taken -= 1;
+            self.offer.give_back(1);
         }
     }
 
@@ -1013,8 +1060,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    fn room(&self) -> usize {
-        self.config.concurrency.saturating_sub(self.places_taken)
+    /// Whether those who create runs may take places: not ahead of what waits already.
+    fn has_place_to_offer(&self, now: Now) -> bool {
+        self.phase == Phase::Working
+            && self.has_entered
+            && !self.has_unknown_claims
+            && self.wake.run.is_none_or(|at| at > now.wall)
     }
 
     // ---- the store -----------------------------------------------------------------------------------------------
@@ -1085,7 +1136,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }),
             self.wake
                 .run
-                .filter(|_| is_working && self.room() > 0)
+                .filter(|_| is_working && self.offer.room() > 0)
                 .map(|at| ahead_of(at, self.config.lead, now.wall)),
         ];
         Next {

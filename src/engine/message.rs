@@ -1,6 +1,7 @@
 //! What an engine is told.
 
-use crate::model::{RunId, Token};
+use super::offer::Place;
+use crate::model::{ClaimedRun, RunId, Token};
 use crate::store::{Answer, Command, Rejection};
 use std::time::Duration;
 
@@ -32,6 +33,13 @@ pub enum Message {
         /// Under which claim.
         token: Token,
     },
+    /// A run was created in this process and claimed by the same commit.
+    Claimed {
+        /// The run.
+        run: Box<ClaimedRun>,
+        /// The place that was reserved for it.
+        place: Place,
+    },
     /// A run was added in this process.
     Added,
     /// Something else was changed in this process.
@@ -53,9 +61,10 @@ pub enum Message {
 
 impl Message {
     /// Of a command that was committed in this process, if it may have changed what engines have to do next. What an
-    /// engine does itself, it knows.
-    pub fn news_of(command: &Command) -> Option<Self> {
+    /// engine does itself, it knows; of a run that was claimed at its creation it hears by [`Self::Claimed`].
+    pub fn news_of(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<Self> {
         match command {
+            Command::CreateRun(_) if matches!(outcome, Ok(Answer::Created { claimed: Some(_), .. })) => None,
             Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
             Command::PutSchedules(_)
             | Command::PatchSchedule { .. }

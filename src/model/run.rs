@@ -163,6 +163,8 @@ pub struct NewRun {
     pub parent: Option<RunId>,
     /// A second creation with the same key gives the first one's run.
     pub idempotency_key: Option<Arc<str>>,
+    /// The worker that claims it as it is created, if it is signed in and the run need not wait.
+    pub claim_for: Option<WorkerId>,
 }
 
 /// A run that this worker has just claimed, with what its replay needs.

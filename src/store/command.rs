@@ -2,7 +2,7 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, RunId, RunState, Schedule, ScheduleId,
+    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
 };
 use std::sync::Arc;
@@ -100,6 +100,8 @@ pub enum Command {
         until: Timestamp,
     },
     /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
+    /// With a worker to claim it for that is signed in, and available at `now`, it is claimed as [`Command::Fire`] claims;
+    /// else it is queued.
     CreateRun(Box<NewRun>),
     /// Records a step of a running run. Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
     /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].
@@ -199,6 +201,8 @@ pub enum Answer {
         run: RunId,
         /// False when it existed.
         is_new: bool,
+        /// The run, where it was claimed as it was created.
+        claimed: Option<Box<Run>>,
     },
     /// The claim ended.
     Ended {

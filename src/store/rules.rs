@@ -494,6 +494,11 @@ pub(super) fn new_run(new: &NewRun, now: Timestamp) -> Run {
     }
 }
 
+/// Whether a run that is being created can be given to a worker at once.
+pub(super) fn is_claimable(run: &Run, now: Timestamp) -> bool {
+    run.state == RunState::Queued && run.available_at <= now
+}
+
 /// Gives a run to a worker.
 pub(super) fn claim(run: &mut Run, worker: &WorkerId, now: Timestamp) {
     run.state = RunState::Running;

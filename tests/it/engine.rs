@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod offer;
+
 const PROJECT: &str = "default";
 const LEASE: Duration = Duration::from_secs(15);
 const LEAD: Duration = Duration::from_millis(500);

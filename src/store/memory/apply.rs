@@ -147,12 +147,12 @@ impl Tables {
 
     fn create_new_run(&mut self, new: &NewRun, now: Timestamp) -> Result<Answer, Rejection> {
         if self.runs.contains_key(&new.id) {
-            return Ok(Answer::Created { run: new.id.clone(), is_new: false });
+            return Ok(Answer::Created { run: new.id.clone(), is_new: false, claimed: None });
         }
         if let Some(key) = &new.idempotency_key {
             let keys = self.by_idempotency_key.get(&new.project, &new.workflow);
             if let Some(run) = keys.and_then(|keys| keys.get(key)) {
-                return Ok(Answer::Created { run: run.clone(), is_new: false });
+                return Ok(Answer::Created { run: run.clone(), is_new: false, claimed: None });
             }
         }
         if let Some(id) = rules::needs_schedule(new) {
@@ -168,8 +168,17 @@ impl Tables {
             }
             self.bump_revision(id);
         }
+        let worker = new.claim_for.as_ref().filter(|id| self.workers.contains_key(id));
+        let claimed = match worker.filter(|_| rules::is_claimable(&run, now)) {
+            Some(worker) => {
+                rules::claim(&mut run, worker, now);
+                self.bump_beat(worker, now)?;
+                Some(Box::new(run.clone()))
+            }
+            None => None,
+        };
         self.create_run(run);
-        Ok(Answer::Created { run: new.id.clone(), is_new: true })
+        Ok(Answer::Created { run: new.id.clone(), is_new: true, claimed })
     }
 
     /// Makes decisions stale that did not count on a new unfinished run.

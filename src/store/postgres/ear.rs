@@ -220,11 +220,11 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
         Command::PutSchedules(_)
         | Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. }
-        | Command::CreateRun(_)
         | Command::CancelRun { .. }
         | Command::RetryRun { .. }
         | Command::BuryWorker { .. }
         | Command::LeaveWorker { .. } => true,
+        Command::CreateRun(_) => !matches!(answer, Answer::Created { claimed: Some(_), .. }),
         // What the worker had no room for is for others.
         Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
         Command::EndRun { .. } => {

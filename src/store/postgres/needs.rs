@@ -3,7 +3,7 @@
 //! The rules are applied to a part of the tables in memory, so everything that they might look at has to be in it. Of
 //! a schedule whose unfinished runs only decide who is next, a few are enough: each command ends at most one of them.
 
-use crate::model::{Admission, Ending, NewSchedule};
+use crate::model::{Admission, Ending, NewSchedule, WorkerId};
 use crate::store::Command;
 use crate::store::rules;
 use std::collections::{BTreeSet, HashSet};
@@ -98,6 +98,7 @@ impl<'c> Needs<'c> {
             Command::ClaimRuns { .. } | Command::Sweep { .. } => {}
             Command::CreateRun(new) => {
                 self.runs.insert(new.id.as_str());
+                self.workers.extend(new.claim_for.as_ref().map(WorkerId::as_str));
                 if let Some(key) = &new.idempotency_key {
                     self.idempotency_keys.push((&new.project, &new.workflow, key));
                 }

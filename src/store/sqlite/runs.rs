@@ -193,7 +193,7 @@ impl Batch<'_> {
 
     pub(super) fn create_run(&mut self, new: &NewRun) -> Applied {
         if self.any(queries::HAS_RUN, [&new.id])? {
-            return Ok(Answer::Created { run: new.id.clone(), is_new: false });
+            return Ok(Answer::Created { run: new.id.clone(), is_new: false, claimed: None });
         }
         if let Some(key) = &new.idempotency_key {
             let known =
@@ -201,7 +201,7 @@ impl Batch<'_> {
                     Columns::of(row).run_id()
                 })?;
             if let Some(run) = known {
-                return Ok(Answer::Created { run, is_new: false });
+                return Ok(Answer::Created { run, is_new: false, claimed: None });
             }
         }
         if let Some(id) = rules::needs_schedule(new)
@@ -221,8 +221,18 @@ impl Batch<'_> {
                 self.reconsider_runs(id)?;
             }
         }
+        let mut is_claimed = false;
+        if let Some(worker) = &new.claim_for
+            && rules::is_claimable(&run, self.now())
+            && self.is_signed_in(worker)?
+        {
+            rules::claim(&mut run, worker, self.now());
+            self.bump_beat(worker)?;
+            is_claimed = true;
+        }
         self.insert_run(&run)?;
-        Ok(Answer::Created { run: run.id, is_new: true })
+        let id = run.id.clone();
+        Ok(Answer::Created { run: id, is_new: true, claimed: is_claimed.then(|| Box::new(run)) })
     }
 
     pub(super) fn record_step(&mut self, run: &RunId, token: Token, step: &StepRecord) -> Applied {

@@ -379,7 +379,7 @@ impl Checks {
         self.swept_count
     }
 
-    fn did(&mut self, what: &'static str) {
+    pub fn did(&mut self, what: &'static str) {
         *self.deeds.entry(what).or_default() += 1;
     }
 
@@ -787,6 +787,7 @@ impl Witness for Checks {
                 self.did(match new.origin {
                     Origin::Backfill => "backfilled",
                     Origin::Child => "invoked",
+                    Origin::Invoke => "invoked by hand",
                     _ => "triggered",
                 });
             }

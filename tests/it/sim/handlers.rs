@@ -1,10 +1,11 @@
 //! The application: handlers that are entered, record steps, sleep, wait for children, fail, hang and end.
 
 use super::checks::PROJECT;
-use super::faults::Rng;
-use super::world::{DAY, Event, MINUTE, MS, RETRY_MAX, SECOND, WORKFLOWS, World};
+use super::faults::{Door, FaultyStore, Rng};
+use super::world::{DAY, Event, MINUTE, MS, Power, RETRY_MAX, SECOND, WORKFLOWS, World};
 use _polos::calendar::Timestamp;
-use _polos::engine::{Message, StopReason};
+use _polos::clock::Now;
+use _polos::engine::{Engine, Message, Place, StopReason};
 use _polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, Rejection, Store};
@@ -208,24 +209,12 @@ impl World {
         let Some(child) = child else {
             let id = RunId::new(wall, self.rng.bits());
             let key = format!("{}:child:{attempt}", task.run.id);
-            return Doing::Recording(Box::new(Command::CreateRun(Box::new(NewRun {
-                id,
-                project: PROJECT.into(),
-                workflow: workflow.into(),
-                key: "global".into(),
-                schedule_id: None,
-                slot: None,
-                last_slot: None,
-                upcoming: None,
-                timezone: "UTC".into(),
-                origin: Origin::Child,
-                payload: None,
-                input: None,
-                available_at: wall,
-                behind: false,
+            let new = NewRun {
                 parent: Some(task.run.id.clone()),
                 idempotency_key: Some(key.into()),
-            }))));
+                ..any_run(id, workflow, wall)
+            };
+            return Doing::Recording(Box::new(Command::CreateRun(Box::new(new))));
         };
         match self.machines[machine].store.run(PROJECT, &child.into()) {
             Ok(Some(run)) if run.state == RunState::Succeeded => {
@@ -257,16 +246,82 @@ impl World {
     fn commit(&mut self, machine: usize, command: &Command) -> Option<Result<Answer, Rejection>> {
         let it = &self.machines[machine];
         let wall = it.clock.now(self.truth).wall;
-        let outcome = it.store.commit(std::slice::from_ref(command), wall).ok()?.remove(0);
+        let mut command = command.clone();
+        let place =
+            it.engine.as_ref().and_then(|engine| reserve(engine, &mut command, it.clock.now(self.truth)));
+        let outcome = it.store.commit(std::slice::from_ref(&command), wall).ok()?.remove(0);
         match &outcome {
             Ok(_) | Err(Rejection::Fenced) => {}
             Err(rejection) => self.checks.lock().fail(format_args!("{command:?} was refused: {rejection}")),
         }
-        if outcome.is_ok() && matches!(command, Command::CreateRun(_)) {
-            // The engine of this process hears of it.
-            self.hear(machine, Message::Changed);
+        // The engine of this process hears of it.
+        match (&outcome, place) {
+            (Ok(Answer::Created { claimed: Some(run), .. }), Some(place)) => {
+                self.checks.lock().did("claimed as created");
+                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
+                self.hear_later(machine, Message::Claimed { run, place });
+            }
+            (_, place) => {
+                if let Some(place) = place {
+                    place.settle();
+                }
+                if let Some(news) = Message::news_of(&command, &outcome) {
+                    self.hear(machine, news);
+                }
+            }
         }
         Some(outcome)
+    }
+
+    /// The application starts a run of a workflow of its own.
+    pub fn invoke_by_hand(&mut self) {
+        let up: Vec<usize> =
+            (0..self.machines.len()).filter(|machine| self.machines[*machine].power == Power::Up).collect();
+        if up.is_empty() {
+            return;
+        }
+        let machine = *self.rng.pick(&up);
+        let workflow = *self.rng.pick(&self.machines[machine].workflows);
+        let wall = self.machines[machine].clock.now(self.truth).wall;
+        let new = NewRun {
+            origin: Origin::Invoke,
+            parent: None,
+            idempotency_key: None,
+            ..any_run(RunId::new(wall, self.rng.bits()), workflow, wall)
+        };
+        // Whoever is told that it failed lets it be.
+        let _ = self.commit(machine, &Command::CreateRun(Box::new(new)));
+    }
+}
+
+/// A place for the run that the command creates, if it creates one and there is room.
+fn reserve(engine: &Engine<FaultyStore, Door>, command: &mut Command, now: Now) -> Option<Place> {
+    let Command::CreateRun(new) = command else { return None };
+    let place = engine.offer().reserve(PROJECT, &new.workflow, now.mono)?;
+    new.claim_for = Some(place.worker().clone());
+    Some(place)
+}
+
+/// A run that another one starts.
+fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
+    NewRun {
+        id,
+        project: PROJECT.into(),
+        workflow: workflow.into(),
+        key: "global".into(),
+        schedule_id: None,
+        slot: None,
+        last_slot: None,
+        upcoming: None,
+        timezone: "UTC".into(),
+        origin: Origin::Child,
+        payload: None,
+        input: None,
+        available_at: wall,
+        behind: false,
+        parent: None,
+        idempotency_key: None,
+        claim_for: None,
     }
 }
 

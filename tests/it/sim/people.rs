@@ -57,7 +57,7 @@ impl World {
         let schedule = self.rng.pick(&schedules).clone();
         // What the code declares is changed by deploying other code.
         let is_free = schedule.owner.is_none();
-        match self.rng.range(0, 15) {
+        match self.rng.range(0, 17) {
             0..=2 if is_free => {
                 let spec = any_spec(&mut self.rng, self.truth, self.pace);
                 self.put(&schedule.workflow, &schedule.key, &spec);
@@ -96,6 +96,7 @@ impl World {
                     self.ask(Command::RetryRun { project: PROJECT.into(), run });
                 }
             }
+            16..=17 => self.invoke_by_hand(),
             _ => {}
         }
     }
@@ -190,6 +191,7 @@ impl World {
             behind: false,
             parent: None,
             idempotency_key: None,
+            claim_for: None,
         }
     }
 

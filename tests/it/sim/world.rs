@@ -117,6 +117,11 @@ pub enum Event {
         machine: usize,
         task: u64,
     },
+    /// The machine's engine gets what was put in its box.
+    Deliver {
+        machine: usize,
+        incarnation: u64,
+    },
     /// Somebody tells the machine that the store has changed.
     Hint {
         machine: usize,
@@ -181,6 +186,8 @@ pub struct Machine {
     pub tasks: BTreeMap<u64, Task>,
     /// What came while it was paused.
     pub missed: Vec<Event>,
+    /// What its engine has not been told yet, since it was busy.
+    pub inbox: Vec<Message>,
 }
 
 /// What goes wrong in this story.
@@ -292,6 +299,7 @@ impl World {
             turn_number: 0,
             tasks: BTreeMap::new(),
             missed: Vec::new(),
+            inbox: Vec::new(),
         }
     }
 
@@ -355,10 +363,15 @@ impl World {
                 Power::Paused => self.machines[machine].missed.push(Event::Go { machine, task }),
                 Power::Down => {}
             },
+            Event::Deliver { machine, incarnation } => match self.machines[machine].power {
+                Power::Up if self.machines[machine].incarnation == incarnation => self.deliver(machine),
+                Power::Up | Power::Down => {}
+                Power::Paused => self.machines[machine].missed.push(Event::Deliver { machine, incarnation }),
+            },
             Event::Hint { machine, incarnation } => {
                 let it = &mut self.machines[machine];
                 if it.power == Power::Up && it.incarnation == incarnation {
-                    self.hear(machine, Message::Changed);
+                    self.tell(machine, Message::Changed);
                 }
             }
             Event::Drain { machine, version } => {
@@ -370,7 +383,7 @@ impl World {
             }
             Event::Leave { machine, incarnation } => {
                 if self.machines[machine].incarnation == incarnation {
-                    self.hear(machine, Message::Leave);
+                    self.tell(machine, Message::Leave);
                 }
             }
             Event::Start { machine } => self.start(machine),
@@ -497,6 +510,7 @@ impl World {
         it.power = Power::Down;
         it.tasks.clear();
         it.missed.clear();
+        it.inbox.clear();
         let worker = engine.map(|engine| engine.worker().clone());
         self.note(format_args!("machine {machine} dies ({worker:?})"));
         if let Some(worker) = worker {
@@ -540,7 +554,7 @@ impl World {
             return;
         }
         self.note(format_args!("machine {machine} drains"));
-        self.hear(machine, Message::Drain);
+        self.tell(machine, Message::Drain);
         self.machines[machine].is_draining = true;
         let incarnation = self.machines[machine].incarnation;
         let patience = self.rng.range(0, 10 * SECOND);
@@ -549,12 +563,37 @@ impl World {
         self.after(delay, Event::Start { machine });
     }
 
-    pub fn hear(&mut self, machine: usize, message: Message) {
+    /// Tells the engine, whatever else is on its way.
+    fn tell(&mut self, machine: usize, message: Message) {
         let it = &mut self.machines[machine];
         let now = it.clock.now(self.truth);
         if let Some(engine) = &mut it.engine {
             engine.receive(message, now);
             self.wake(machine, 0);
+        }
+    }
+
+    /// Tells the engine what the writing thread has to say.
+    pub fn hear(&mut self, machine: usize, message: Message) {
+        self.machines[machine].inbox.push(message);
+        // Behind what is still on its way.
+        if self.machines[machine].inbox.len() == 1 {
+            self.deliver(machine);
+        }
+    }
+
+    /// The same, but it takes a while: not longer than a worker that is well lets pass between two signs of life.
+    pub fn hear_later(&mut self, machine: usize, message: Message) {
+        self.machines[machine].inbox.push(message);
+        let delay =
+            if self.rng.chance(50) { self.rng.range(0, LEASE / 3) } else { self.rng.range(0, 20 * MS) };
+        let incarnation = self.machines[machine].incarnation;
+        self.after(delay, Event::Deliver { machine, incarnation });
+    }
+
+    fn deliver(&mut self, machine: usize) {
+        for message in std::mem::take(&mut self.machines[machine].inbox) {
+            self.tell(machine, message);
         }
     }
 

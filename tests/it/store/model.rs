@@ -255,6 +255,7 @@ impl World<'_> {
                 None
             },
             idempotency_key: if self.dice.one_in(4) { Some(self.word(&["k1", "k2"])) } else { None },
+            claim_for: if self.dice.one_in(3) { Some(self.worker()) } else { None },
         }
     }
 

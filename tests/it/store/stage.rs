@@ -62,6 +62,7 @@ pub fn new_run(id: &str) -> NewRun {
         behind: false,
         parent: None,
         idempotency_key: None,
+        claim_for: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! Claiming runs and recording steps.
 
-use super::super::stage::{PROJECT, Stage, at, done_step, new_run, new_worker, text};
+use super::super::stage::{PROJECT, Stage, at, done_step, new_run, new_schedule, new_worker, text};
 use super::cases;
 use _polos::calendar::Timestamp;
-use _polos::model::{Ending, NewRun, RunId, RunState, StepRecord, StepState, Token, WorkerId};
+use _polos::model::{Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState, Token, WorkerId};
 use _polos::store::{Answer, Command, Rejection};
 
 cases! {
@@ -13,6 +13,10 @@ cases! {
     only_these_workflows_are_claimed,
     many_workflows_are_merged_in_order,
     a_run_is_claimed_once,
+    a_run_is_claimed_as_it_is_created,
+    what_exists_is_not_claimed_by_creating_it_again,
+    a_new_run_that_has_to_wait_is_not_claimed_yet,
+    a_new_run_for_nobody_is_queued,
     a_claim_by_nobody_is_rejected,
     claiming_nothing_is_no_sign_of_life,
     a_waiting_run_is_claimed_when_it_wakes,
@@ -30,6 +34,64 @@ cases! {
 
 fn available(stage: &Stage<'_>, id: &str, at: Timestamp) {
     stage.create(at, NewRun { available_at: at, ..new_run(id) });
+}
+
+/// Creates a run that `worker` is to have: the run, if it was claimed.
+fn create_for(stage: &Stage<'_>, now: Timestamp, worker: &str, new: NewRun) -> Option<Run> {
+    let new = NewRun { claim_for: Some(WorkerId::from(worker)), ..new };
+    match stage.ok(now, Command::CreateRun(Box::new(new))) {
+        Answer::Created { claimed, .. } => claimed.map(|run| *run),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn beat(stage: &Stage<'_>) -> i64 {
+    stage.store.peers(PROJECT).unwrap().into_iter().find(|peer| peer.id == stage.worker).unwrap().beat
+}
+
+fn a_run_is_claimed_as_it_is_created(stage: &Stage<'_>) {
+    let before = beat(stage);
+    let run = create_for(stage, at(5), stage.worker.as_str(), new_run("run_1")).expect("it is claimed");
+    assert_eq!(run, stage.run(&run.id));
+    assert_eq!((run.state, run.token, run.started_at), (RunState::Running, Token(1), Some(at(5))));
+    assert_eq!(run.worker.as_ref(), Some(&stage.worker));
+    assert!(beat(stage) > before, "a claim is a sign of life");
+    assert_eq!(ids(&stage.claim(at(9))), [""; 0], "nobody else has it");
+    assert_eq!(stage.end(at(6), &run.id, Ending::Succeeded { result: None }), (RunState::Succeeded, false));
+}
+
+fn what_exists_is_not_claimed_by_creating_it_again(stage: &Stage<'_>) {
+    let keyed = |id: &str| NewRun { idempotency_key: Some(text("once")), ..new_run(id) };
+    stage.create(at(1), keyed("run_1"));
+    let before = beat(stage);
+    assert_eq!(create_for(stage, at(2), stage.worker.as_str(), keyed("run_1")), None);
+    assert_eq!(create_for(stage, at(2), stage.worker.as_str(), keyed("run_2")), None);
+    assert_eq!(stage.state(&RunId::from("run_1")), RunState::Queued);
+    assert_eq!(beat(stage), before, "nothing happened");
+}
+
+fn a_new_run_that_has_to_wait_is_not_claimed_yet(stage: &Stage<'_>) {
+    let later = NewRun { available_at: at(9), ..new_run("run_later") };
+    assert_eq!(create_for(stage, at(1), stage.worker.as_str(), later), None);
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let behind = |id: &str, slot| NewRun {
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(slot),
+        origin: Origin::Backfill,
+        behind: true,
+        ..new_run(id)
+    };
+    let first = create_for(stage, at(1), stage.worker.as_str(), behind("run_1", at(20)));
+    let first = first.expect("nothing is before it");
+    assert_eq!(create_for(stage, at(1), stage.worker.as_str(), behind("run_2", at(30))), None);
+    assert_eq!(stage.state(&RunId::from("run_2")), RunState::Buffered);
+    stage.end(at(2), &first.id, Ending::Succeeded { result: None });
+    assert_eq!(ids(&stage.claim(at(9))), ["run_2", "run_later"]);
+}
+
+fn a_new_run_for_nobody_is_queued(stage: &Stage<'_>) {
+    assert_eq!(create_for(stage, at(1), "wkr_gone", new_run("run_1")), None);
+    assert_eq!(ids(&stage.claim(at(2))), ["run_1"]);
 }
 
 fn ids(claimed: &[_polos::model::ClaimedRun]) -> Vec<&str> {

@@ -268,7 +268,7 @@ fn a_trigger_leaves_the_cadence_alone(stage: &Stage<'_>) {
 fn a_backfill_twice_adds_nothing(stage: &Stage<'_>) {
     let schedule = two(stage);
     let new = NewRun { origin: Origin::Backfill, ..trigger(&schedule, "run_1") };
-    let created = |is_new| Answer::Created { run: RunId::from("run_1"), is_new };
+    let created = |is_new| Answer::Created { run: RunId::from("run_1"), is_new, claimed: None };
     assert_eq!(stage.ok(at(1), Command::CreateRun(Box::new(new.clone()))), created(true));
     let before = stage.schedule(&schedule.id);
     assert_eq!(stage.ok(at(2), Command::CreateRun(Box::new(new))), created(false));
@@ -281,7 +281,7 @@ fn an_idempotency_key_gives_the_first_run(stage: &Stage<'_>) {
         let (workflow, project) = (text(workflow), text(project));
         Command::CreateRun(Box::new(NewRun { idempotency_key, workflow, project, ..new_run(id) }))
     };
-    let created = |id: &str, is_new| Answer::Created { run: RunId::from(id), is_new };
+    let created = |id: &str, is_new| Answer::Created { run: RunId::from(id), is_new, claimed: None };
     assert_eq!(stage.ok(at(1), with_key("run_1", "w", PROJECT)), created("run_1", true));
     assert_eq!(stage.ok(at(2), with_key("run_2", "w", PROJECT)), created("run_1", false));
     assert_eq!(stage.find_run(&RunId::from("run_2")), None);
@@ -294,7 +294,7 @@ fn creating_a_run_twice_is_once(stage: &Stage<'_>) {
     let before = stage.run(&RunId::from("run_1"));
     let again = NewRun { payload: Some(text("other")), ..new_run("run_1") };
     let answer = stage.ok(at(2), Command::CreateRun(Box::new(again)));
-    assert_eq!(answer, Answer::Created { run: RunId::from("run_1"), is_new: false });
+    assert_eq!(answer, Answer::Created { run: RunId::from("run_1"), is_new: false, claimed: None });
     assert_eq!(stage.run(&before.id), before);
     assert_eq!(minute_after(at(0)), at(60));
 }

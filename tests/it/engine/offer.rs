@@ -1,0 +1,237 @@
+//! Runs that are claimed by the commit that creates them.
+
+use super::*;
+use _polos::engine::Place;
+
+/// A run that somebody in the worker's process is about to create, with the place that it gets.
+fn reserved(worker: &Worker, id: &str) -> (Command, Option<Place>) {
+    let now = worker.clock.now();
+    let place = worker.engine.offer().reserve(PROJECT, "wf", now.mono);
+    let mut new = crate::store::stage::new_run(id);
+    (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), now.wall);
+    new.claim_for = place.as_ref().map(|place| place.worker().clone());
+    (Command::CreateRun(Box::new(new)), place)
+}
+
+/// Commits it, and gives what the worker is told.
+fn commit(worker: &Worker, (command, place): (Command, Option<Place>)) -> Message {
+    let outcome = worker.store.inner.commit(std::slice::from_ref(&command), worker.now()).unwrap().remove(0);
+    match (outcome, place) {
+        (Ok(Answer::Created { claimed: Some(run), .. }), Some(place)) => {
+            Message::Claimed { run: Box::new(ClaimedRun { run: *run, journal: Vec::new() }), place }
+        }
+        (outcome, place) => {
+            place.into_iter().for_each(Place::settle);
+            Message::news_of(&command, &outcome).expect("a queued run is news")
+        }
+    }
+}
+
+fn created(worker: &mut Worker, id: &str) {
+    let message = commit(worker, reserved(worker, id));
+    worker.hear(message);
+}
+
+fn claims(worker: &Worker) -> usize {
+    worker.take_commands().iter().filter(|command| matches!(command, Command::ClaimRuns { .. })).count()
+}
+
+#[test]
+fn a_run_that_is_created_here_starts_without_another_commit() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    worker.take_commands();
+    created(&mut worker, "run_1");
+    worker.turn();
+    assert_eq!(worker.started.len(), 1);
+    assert!(worker.take_commands().is_empty(), "who created it has written all there is");
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    assert_eq!(super::run(&store, &run.id).state, RunState::Succeeded);
+    assert_eq!(worker.turn().engine.held_count(), (0, 0));
+}
+
+#[test]
+fn nobody_is_offered_a_place_before_the_worker_has_signed_in_and_after_it_drains() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    assert!(reserved(&worker, "run_1").1.is_none());
+    worker.turn();
+    assert!(reserved(&worker, "run_1").1.is_some());
+    assert!(
+        worker.engine.offer().reserve(PROJECT, "other", Duration::ZERO).is_none(),
+        "of that it knows nothing"
+    );
+    assert!(worker.engine.offer().reserve("other", "wf", Duration::ZERO).is_none());
+    worker.hear(Message::Drain);
+    assert!(reserved(&worker, "run_1").1.is_none());
+}
+
+#[test]
+fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 3, ..config("w") }, "11:59:30");
+    for key in ["a", "b", "c"] {
+        create(&store, key, &every_minute(), "11:59:30");
+    }
+    worker.turn();
+    let first = reserved(&worker, "run_1");
+    let second = reserved(&worker, "run_2");
+    // Two places are on their way to somebody; one slot gets the third.
+    worker.until("12:00:00");
+    assert_eq!(worker.started.len(), 1);
+    assert!(reserved(&worker, "run_3").1.is_none());
+    for pair in [first, second] {
+        let message = commit(&worker, pair);
+        worker.hear(message).turn();
+    }
+    assert_eq!(worker.started.len(), 3);
+    // A place becomes free, and what waits is older than what comes now.
+    let run = worker.started[1].run.clone();
+    worker.succeed(&run);
+    worker.turn();
+    assert_eq!(worker.started.len(), 4);
+    assert_eq!(worker.started[3].run.slot, Some(at("12:00:00")));
+}
+
+#[test]
+fn what_waits_is_not_overtaken() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("w") }, "12:00:00");
+    worker.turn();
+    created(&mut worker, "run_1");
+    worker.turn();
+    created(&mut worker, "run_2");
+    worker.turn();
+    // Its place is free, and it has not been turned since: run_2 is older than whoever asks now.
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    assert!(reserved(&worker, "run_3").1.is_none());
+    worker.turn();
+    assert_eq!(worker.started.last().unwrap().run.id.as_str(), "run_2");
+}
+
+#[test]
+fn a_lost_reply_is_found_by_looking_and_starts_the_run_once() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let heard = reserved(&worker, "run_heard");
+    let (command, place) = reserved(&worker, "run_lost");
+    store.commit(&[command], worker.now()).unwrap().remove(0).unwrap();
+    // The connection was cut: nobody knows what became of it.
+    drop(place);
+    let message = commit(&worker, heard);
+    worker.turn();
+    assert!(worker.started.is_empty(), "one of the two is on its way and must not be found as well");
+    assert!(reserved(&worker, "run_more").1.is_none());
+    worker.hear(message).turn();
+    let mut started: Vec<_> = worker.started.iter().map(|claimed| claimed.run.id.to_string()).collect();
+    started.sort_unstable();
+    assert_eq!(started, ["run_heard", "run_lost"]);
+    assert!(reserved(&worker, "run_more").1.is_some());
+}
+
+#[test]
+fn one_that_failed_for_certain_makes_nobody_look() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let (_, place) = reserved(&worker, "run_1");
+    place.unwrap().settle();
+    worker.store.trouble.lock().reads = 1_000;
+    assert_eq!(worker.turn().notices.len(), 1, "nothing was read: {:?}", worker.notices);
+}
+
+#[test]
+fn a_claim_that_is_heard_of_too_late_is_asked_about() {
+    let store = MemoryStore::new();
+    let (mut worker, mut other) =
+        (Worker::new(&store, "a", "12:00:00"), Worker::new(&store, "b", "12:00:00"));
+    together(&mut [&mut worker, &mut other], "12:00:10");
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    // The machine sleeps; the other one takes it for dead.
+    worker.pause(LEASE * 2);
+    other.until("12:00:40");
+    assert_eq!(other.started.len(), 1);
+    worker.hear(message);
+    assert!(worker.door.take().is_empty(), "nobody knows whether it is ours");
+    worker.turn();
+    assert!(worker.started.is_empty());
+    assert_eq!(worker.engine.held_count(), (0, 0));
+}
+
+#[test]
+fn it_shows_life_when_the_place_was_taken_and_not_when_it_is_heard_of() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.until("12:00:20");
+    let asked_at = worker.clock.now().mono;
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    worker.pause(Duration::from_secs(7)).hear(message);
+    let seen = worker.engine.sign_of_life().load(std::sync::atomic::Ordering::Acquire);
+    assert_eq!(u128::from(seen), asked_at.as_micros());
+    worker.take_commands();
+    worker.turn();
+    assert_eq!(
+        worker.take_commands().iter().filter(|command| is_beat(command)).count(),
+        1,
+        "that was long ago"
+    );
+}
+
+#[test]
+fn a_claim_for_the_worker_that_it_was_before_is_not_its_own() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    worker.hear(Message::SetBack).hear(message).turn();
+    assert!(worker.started.is_empty());
+    assert_eq!(worker.engine.held_count(), (0, 0));
+    for number in 0..10 {
+        assert!(reserved(&worker, &format!("run_more_{number}")).1.is_some(), "no place was lost");
+    }
+}
+
+#[test]
+fn a_request_to_stop_that_comes_before_the_claim_is_heard_of_reaches_the_handler() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    let cancel = Command::CancelRun { project: PROJECT.into(), run: RunId::from("run_1") };
+    store.commit(&[cancel], worker.now()).unwrap().remove(0).unwrap();
+    worker.hear(Message::Changed).turn();
+    assert!(worker.stops.is_empty());
+    worker.hear(message).turn();
+    assert_eq!(worker.started.len(), 1);
+    assert_eq!(worker.stops.len(), 1);
+}
+
+#[test]
+fn a_draining_worker_gives_back_what_was_claimed_for_it_meanwhile() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    worker.hear(Message::Drain).hear(message).turn();
+    assert!(worker.started.is_empty());
+    assert_eq!(super::run(&store, &RunId::from("run_1")).state, RunState::Queued);
+}
+
+#[test]
+fn where_nobody_offers_a_place_the_run_is_claimed_as_ever() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.turn();
+    let (mut command, place) = reserved(&worker, "run_1");
+    if let Command::CreateRun(new) = &mut command {
+        new.claim_for = None;
+    }
+    let message = commit(&worker, (command, place));
+    worker.take_commands();
+    worker.hear(message).turn();
+    assert_eq!((worker.started.len(), claims(&worker)), (1, 1));
+}
