@@ -30,7 +30,23 @@ struct State {
     waiting: BTreeMap<RunId, Vec<Done>>,
     /// Runs to look at: new arrivals, and those whose end was just committed here.
     to_check: BTreeSet<RunId>,
+    /// Runs that were claimed here as they were created, and whose claim has not ended here: they need no look at arrival.
+    under_way: BTreeSet<RunId>,
+    /// The thread waits until it is woken, however long that takes.
+    is_asleep: bool,
     is_closed: bool,
+}
+
+/// Of runs whose claim ends elsewhere nobody hears here; past so many, all are forgotten, and looked at when somebody waits for them.
+const UNDER_WAY_MAX: usize = 100_000;
+
+impl State {
+    fn note_claim(&mut self, run: &RunId) {
+        if self.under_way.len() >= UNDER_WAY_MAX {
+            self.under_way.clear();
+        }
+        self.under_way.insert(run.clone());
+    }
 }
 
 impl Waiters {
@@ -57,8 +73,13 @@ impl Waiters {
             return done(Err(StoreError::Closed.into()));
         }
         state.waiting.entry(run.clone()).or_default().push(done);
-        state.to_check.insert(run);
-        self.wake.notify_one();
+        let must_look = !state.under_way.contains(&run);
+        if must_look {
+            state.to_check.insert(run);
+        }
+        if must_look || state.is_asleep {
+            self.wake.notify_one();
+        }
     }
 
     pub fn close(&self) {
@@ -80,13 +101,14 @@ impl Waiters {
 
     fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
         let mut state = self.state.lock();
-        if state.waiting.is_empty() {
-            return;
-        }
         let mut answered = Vec::new();
         let mut must_look = false;
         for (command, outcome) in commands.iter().zip(outcomes) {
+            if let Ok(Answer::Created { claimed: Some(run), .. }) = outcome {
+                state.note_claim(&run.id);
+            }
             let (Command::EndRun { run, .. } | Command::CancelRun { run, .. }) = command else { continue };
+            state.under_way.remove(run);
             if let Some(reply) = success(command, outcome) {
                 let waiting = state.waiting.remove(run);
                 answered.extend(waiting.into_iter().flatten().map(|done| (done, reply.clone())));
@@ -111,7 +133,9 @@ impl Waiters {
                 let mut state = self.state.lock();
                 while state.to_check.is_empty() && !state.is_closed {
                     if state.waiting.is_empty() {
+                        state.is_asleep = true;
                         self.wake.wait(&mut state);
+                        state.is_asleep = false;
                     } else if self.wake.wait_for(&mut state, LOOK_INTERVAL).timed_out() {
                         break;
                     }

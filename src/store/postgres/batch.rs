@@ -9,10 +9,12 @@ use super::needs::{Group, Needs, groups, may_edit};
 use super::pipeline::Statement;
 use super::rows::Args;
 use super::save::changes;
+use super::steps;
 use super::sweep;
 use crate::calendar::Timestamp;
 use crate::store::{Answer, Command, Rejection};
 use std::cell::Cell;
+use std::fmt::Write as _;
 
 /// How one command ended.
 type Outcome = Result<Answer, Rejection>;
@@ -77,6 +79,11 @@ impl Batch<'_> {
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
+        if !self.terms.is_careful
+            && let Some(statement) = steps::statement(commands)
+        {
+            return self.steps(commands.len(), statement).await;
+        }
         let mut outcomes = Vec::with_capacity(commands.len());
         if self.terms.is_careful {
             for command in commands {
@@ -92,6 +99,13 @@ impl Batch<'_> {
         }
         self.end().await?;
         Ok(outcomes)
+    }
+
+    /// All of it at once, beginning and end.
+    async fn steps(self, count: usize, statement: Statement<'_>) -> Result<Vec<Outcome>, Trouble> {
+        self.end_was_asked.set(true);
+        let answers = self.commit(vec![Statement::Script(self.session.begin()), statement]).await?;
+        Ok(steps::outcomes(count, answers.get(1).map_or(&[], Vec::as_slice))?)
     }
 
     /// Applies one command, or undoes what it did where the database refuses its data.
@@ -140,11 +154,10 @@ impl Batch<'_> {
     ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
         let begins = !std::mem::replace(&mut self.is_begun, true);
         if begins {
-            let begin = if self.has_edits {
-                format!("{BEGIN}; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits)
-            } else {
-                BEGIN.to_owned()
-            };
+            let mut begin = self.session.begin();
+            if self.has_edits {
+                let _ = write!(begin, "; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits);
+            }
             statements.insert(0, Statement::Script(begin));
         }
         let mut answers = self.session.send(statements).await?;
@@ -160,7 +173,8 @@ impl Batch<'_> {
         if self.is_last_group && self.has_written {
             self.is_begun = false;
             self.end_was_asked.set(true);
-            return self.commit(statements).await;
+            self.commit(statements).await?;
+            return Ok(());
         }
         if !statements.is_empty() {
             self.session.send(statements).await?;
@@ -173,7 +187,8 @@ impl Batch<'_> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
             if self.has_written {
-                return self.commit(Vec::new()).await;
+                self.commit(Vec::new()).await?;
+                return Ok(());
             }
             // Nothing happened, so there is nothing to wait for the disk for.
             self.session.script("ROLLBACK").await?;
@@ -183,7 +198,10 @@ impl Batch<'_> {
 
     /// Sends the last statements and the commit. It is counted behind all else, so that others wait for the counter as
     /// briefly as can be.
-    async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+    async fn commit(
+        &self,
+        mut statements: Vec<Statement<'_>>,
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
         let (slot, counters) = (self.terms.slot, self.terms.counters);
         let count = format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot} RETURNING no");
         statements.push(Statement::Query(count, Args::default()));
@@ -194,7 +212,7 @@ impl Batch<'_> {
         if let Some(row) = answers.get(place).and_then(|rows| rows.first()) {
             counters.note_own(&before, slot, row.try_get(0)?);
         }
-        Ok(())
+        Ok(answers)
     }
 
     /// One statement.
@@ -207,9 +225,3 @@ impl Batch<'_> {
         Ok(answers.pop().unwrap_or_default())
     }
 }
-
-/// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
-/// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
-    SET LOCAL idle_in_transaction_session_timeout = 1000; SET LOCAL lock_timeout = 5000; \
-    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";

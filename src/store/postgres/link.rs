@@ -23,6 +23,16 @@ pub(super) const MARK: &str = "polos.session";
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
     SET plan_cache_mode = force_generic_plan";
 
+/// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
+/// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
+const TO_WRITE: &str = "SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
+    SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
+    ELSE current_setting('synchronous_commit') END, false)";
+
+/// The same for one transaction, on a connection that others use in between.
+const TO_WRITE_ONCE: &str = "SET LOCAL idle_in_transaction_session_timeout = 1000; SET LOCAL lock_timeout = 5000; \
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
 /// Hears what the server says of its own accord.
 pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
 
@@ -69,6 +79,21 @@ impl Link {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The same, for commits.
+    pub fn open_to_write(address: &Address) -> Result<Self, StoreError> {
+        let link = Self::open_to_work(address)?;
+        link.prepare_to_write().map_err(|trouble| trouble.told(address.name()))?;
+        Ok(link)
+    }
+
+    /// Has the server keep what transactions begin with, so that it needn't be said each time; a pooler would lend that to others.
+    pub fn prepare_to_write(&self) -> Result<(), Trouble> {
+        if self.prepared.is_none() {
+            return Ok(());
+        }
+        self.with(async |session| session.script(TO_WRITE).await)
     }
 
     /// Whether the server has hung up, as far as was noticed.
@@ -165,6 +190,12 @@ pub(super) struct Session<'l> {
 }
 
 impl Session<'_> {
+    /// How a transaction that writes begins.
+    pub fn begin(&self) -> String {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+        if self.prepared.is_some() { begin.to_owned() } else { format!("{begin}; {TO_WRITE_ONCE}") }
+    }
+
     /// Sends statements in one go; the rows of each.
     pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, Trouble> {
         for statement in &mut statements {

@@ -21,6 +21,7 @@ mod read;
 mod rows;
 mod save;
 mod schema;
+mod steps;
 mod sweep;
 mod tls;
 
@@ -82,6 +83,7 @@ impl PostgresStore {
         let address = Arc::new(Address::parse(url)?);
         let link = Link::open_to_work(&address)?;
         schema::prepare(&link, &address)?;
+        link.prepare_to_write().map_err(|trouble| trouble.told(address.name()))?;
         let readers = Pool::new(Arc::clone(&address), options.readers);
         let mut slot = [0];
         // Without randomness all take the first: they wait for each other now and then.
@@ -133,7 +135,7 @@ impl PostgresStore {
         loop {
             let link = match place.take().filter(|link| !link.is_closed()) {
                 Some(link) => link,
-                None => Link::open_to_work(&self.address)?,
+                None => Link::open_to_write(&self.address)?,
             };
             let is_ending = Cell::new(false);
             let done = link.with(async |session| {

@@ -470,9 +470,17 @@ fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
     format!("INSERT INTO @run ({names}) SELECT {names} FROM {rows} ORDER BY place")
 }
 
-fn record_steps<'p>(steps: &[(&'p str, &'p crate::model::StepRecord)], args: &mut Args<'p>) -> String {
+/// What a step is written with, besides its run.
+pub(super) const STEP_COLUMNS: [&str; 9] =
+    ["name", "state", "attempt", "run_attempt", "wakes_at", "started_at", "finished_at", "result", "error"];
+
+/// The runs' ids and the steps, column by column.
+pub(super) fn step_args<'p>(
+    steps: &[(&'p str, &'p crate::model::StepRecord)],
+    args: &mut Args<'p>,
+) -> Vec<usize> {
     let all = || steps.iter().map(|(_, step)| *step);
-    let numbers = [
+    vec![
         args.texts(steps.iter().map(|(run, _)| *run)),
         args.texts(all().map(|step| &*step.name)),
         args.texts(all().map(|step| step_word(step.state))),
@@ -483,30 +491,27 @@ fn record_steps<'p>(steps: &[(&'p str, &'p crate::model::StepRecord)], args: &mu
         args.ints(all().map(|step| step.finished_at.as_micros())),
         args.optional_texts(all().map(|step| step.result.as_deref())),
         args.optional_texts(all().map(|step| step.error.as_deref())),
-    ];
-    let names = [
-        "run",
-        "name",
-        "state",
-        "attempt",
-        "run_attempt",
-        "wakes_at",
-        "started_at",
-        "finished_at",
-        "result",
-        "error",
-        "place",
-    ];
+    ]
+}
+
+/// What a recording replaces of one that is there: all but its name and when it was begun.
+pub(super) fn step_sets() -> String {
+    let changing = STEP_COLUMNS[1..].iter().filter(|name| **name != "started_at");
+    changing.map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ")
+}
+
+fn record_steps<'p>(steps: &[(&'p str, &'p crate::model::StepRecord)], args: &mut Args<'p>) -> String {
+    let numbers = step_args(steps, args);
+    let mut names = vec!["run"];
+    names.extend(STEP_COLUMNS);
+    names.push("place");
     let rows = table(&numbers, &names).replacen(") AS w", ") WITH ORDINALITY AS w", 1);
-    let names = &names[1..10];
-    let changing = names[1..].iter().filter(|name| **name != "started_at");
-    let sets: Vec<_> = changing.map(|name| format!("{name} = excluded.{name}")).collect();
-    let columns = names.join(", ");
-    let values: Vec<_> = names.iter().map(|name| format!("w.{name}")).collect();
+    let values: Vec<_> = STEP_COLUMNS.iter().map(|name| format!("w.{name}")).collect();
     format!(
-        "INSERT INTO @step AS t (run, {columns}) SELECT r.no, {} FROM {rows} JOIN @run r ON r.id = w.run \
+        "INSERT INTO @step AS t (run, {}) SELECT r.no, {} FROM {rows} JOIN @run r ON r.id = w.run \
          ORDER BY w.place ON CONFLICT (run, name) DO UPDATE SET {} WHERE t.state <> 'done'",
+        STEP_COLUMNS.join(", "),
         values.join(", "),
-        sets.join(", ")
+        step_sets()
     )
 }
