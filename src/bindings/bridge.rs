@@ -62,6 +62,10 @@ impl Line {
 pub struct BridgeDispatcher(pub Arc<Line>);
 
 impl Dispatcher for BridgeDispatcher {
+    fn get_ready(&self) {
+        // None yet: the loop comes to, and goes the way that it will have to go.
+        self.0.push(Item::Start(Vec::new()));
+    }
     fn start(&self, runs: Vec<ClaimedRun>) {
         self.0.push(Item::Start(runs));
     }

@@ -277,6 +277,10 @@ impl Store for GroupCommit {
         self.shared.store.barrier()
     }
 
+    fn rehearse_start(&self, claims: &[(RunId, Token)]) {
+        self.shared.store.rehearse_start(claims);
+    }
+
     fn due(
         &self,
         project: &str,

@@ -248,6 +248,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.ahead.next_deadline()
     }
 
+    /// Goes through what the next start will need, without starting anything.
+    pub fn rehearse_start(&self) {
+        let Some(next) = self.ahead.iter().next() else { return };
+        self.dispatcher.get_ready();
+        self.store.rehearse_start(&[(next.run.id.clone(), next.run.token)]);
+    }
+
     /// Runs that it holds, and those of them that wait for their instant.
     pub fn held_count(&self) -> (usize, usize) {
         (self.held.len(), self.ahead.len())

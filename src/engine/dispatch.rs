@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
 pub trait Dispatcher: Send + 'static {
+    /// Runs will be started in a moment. Who sleeps until then may wake up already.
+    fn get_ready(&self) {}
     /// Start these runs, all at once; one wake-up for the batch.
     fn start(&self, runs: Vec<ClaimedRun>);
     /// Stop these runs.

@@ -18,6 +18,13 @@ const WAIT_MAX: Duration = Duration::from_millis(200);
 /// more. Meanwhile it gives way to whoever has something to do.
 const SHARP: Duration = Duration::from_micros(150);
 
+/// How long before they are due it goes through their start where all has been quiet for [`QUIET`]: processors that slept, and
+/// what they have forgotten meanwhile, are slow at first.
+const REHEARSAL: Duration = Duration::from_micros(700);
+
+/// See [`REHEARSAL`].
+const QUIET: Duration = Duration::from_millis(5);
+
 /// A running engine.
 pub struct Driver {
     sender: Sender<Message>,
@@ -71,9 +78,19 @@ fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, r
         let is_near =
             |start: &Timestamp| next.wall == Some(*start) && *start <= ended.wall.saturating_add(WAIT_MAX);
         let start = engine.next_start().filter(is_near);
-        let ahead = start.map_or(Duration::ZERO, |_| SHARP);
-        let first = match receiver.recv_timeout(wait(next, ended).saturating_sub(ahead)) {
+        let time = wait(next, ended);
+        let is_quiet = start.is_some() && time >= QUIET;
+        let ahead = match start {
+            None => Duration::ZERO,
+            Some(_) if is_quiet => REHEARSAL,
+            Some(_) => SHARP,
+        };
+        let first = match receiver.recv_timeout(time.saturating_sub(ahead)) {
             Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) if is_quiet => {
+                engine.rehearse_start();
+                continue;
+            }
             Err(RecvTimeoutError::Timeout) => {
                 match start.and_then(|start| stay_awake(start, clock, receiver)) {
                     Some(message) => message,

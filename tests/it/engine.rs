@@ -311,6 +311,21 @@ fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
 }
 
 #[test]
+fn a_start_that_is_rehearsed_starts_nothing_and_writes_nothing() {
+    let store = MemoryStore::new();
+    create(&store, "k", &every_minute(), "11:59:30");
+    let mut worker = Worker::new(&store, "w", "11:59:30");
+    worker.until("11:59:59.999");
+    worker.take_commands();
+    worker.engine.rehearse_start();
+    worker.engine.rehearse_start();
+    assert!(worker.door.take().is_empty());
+    assert!(worker.take_commands().is_empty());
+    worker.until("12:00:00");
+    assert_eq!(worker.slots_started(), ["12:00:00"]);
+}
+
+#[test]
 fn a_crowd_is_claimed_earlier_and_started_at_its_instant() {
     let store = MemoryStore::default();
     for number in 0..40 {

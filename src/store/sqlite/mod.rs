@@ -140,6 +140,12 @@ impl Store for SqliteStore {
         })
     }
 
+    fn rehearse_start(&self, claims: &[(RunId, Token)]) {
+        // What is wrong, the real ones will find.
+        let _ = self.barrier();
+        let _ = self.claims_stand(claims);
+    }
+
     fn due(
         &self,
         project: &str,
