@@ -70,8 +70,15 @@ pub(super) fn invoke(
         }
     }
     let now = counter.now_by_both_clocks().mono;
-    let Some((place, worker)) = counter.offers.reserve(&counter.project, &new.workflow, now) else {
-        return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
+    let (place, worker) = match counter.offers.reserve(&counter.project, &new.workflow, now) {
+        Ok(reserved) => reserved,
+        Err(lines) => {
+            let finish = move |outcomes| {
+                drop(lines);
+                created(outcomes)
+            };
+            return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)));
+        }
     };
     new.claim_for = Some(place.worker().clone());
     // Where the commit fails, the place goes with this, and the worker looks what became of the run.

@@ -326,7 +326,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if self.trouble.as_ref().is_some_and(|trouble| now.mono < trouble.retry_at) {
             return self.next(now, false);
         }
+        let queued = self.offer.queued();
+        self.is_wake_stale |= queued > 0;
         let turned = self.turn_with_store(now);
+        if turned.is_ok() {
+            self.offer.forget_queued(queued);
+        }
         self.offer.set_open(turned.is_ok() && self.has_place_to_offer(now));
         match turned {
             Ok(has_more) => {

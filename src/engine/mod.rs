@@ -20,4 +20,4 @@ pub use config::{EngineConfig, WorkflowConfig};
 pub use core::{Engine, Next};
 pub use dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 pub use message::Message;
-pub use offer::{Offer, Offers, Place};
+pub use offer::{InLine, Offer, Offers, Place};

@@ -26,6 +26,10 @@ struct State {
     taken: usize,
     /// Of those, the ones whose owners wait for a commit, or have not been heard yet.
     awaited: usize,
+    /// Runs that are just being put in line.
+    queueing: usize,
+    /// Runs that were, and for which the engine has not looked yet.
+    queued: usize,
     /// A commit that would have claimed runs failed, and may have happened all the same.
     has_unknown_claims: bool,
 }
@@ -33,26 +37,51 @@ struct State {
 impl Offer {
     /// No place is taken, and none is offered yet.
     pub fn new(project: Arc<str>, workflows: Vec<Arc<str>>, concurrency: usize, worker: WorkerId) -> Self {
-        let state = State { worker, is_open: false, taken: 0, awaited: 0, has_unknown_claims: false };
+        let state = State {
+            worker,
+            is_open: false,
+            taken: 0,
+            awaited: 0,
+            queueing: 0,
+            queued: 0,
+            has_unknown_claims: false,
+        };
         Self { project, workflows, concurrency, state: Mutex::new(state) }
     }
 
-    /// Takes a place for a run that is about to be created, at `now` of the steady clock; `None` where the worker doesn't execute
-    /// that workflow, has no room, or has older runs that wait for it.
-    pub fn reserve(self: &Arc<Self>, project: &str, workflow: &str, now: Duration) -> Option<Place> {
+    /// Takes a place for a run that is about to be created, at `now` of the steady clock. Where there is no room, or older runs wait for
+    /// it, the run has to be queued; `None` where the worker doesn't execute that workflow.
+    pub fn reserve(
+        self: &Arc<Self>,
+        project: &str,
+        workflow: &str,
+        now: Duration,
+    ) -> Option<Result<Place, InLine>> {
         if *self.project != *project || !self.workflows.iter().any(|id| **id == *workflow) {
             return None;
         }
         let mut state = self.state.lock();
-        if !state.is_open || state.taken >= self.concurrency {
-            return None;
+        if !state.is_open || state.taken + state.queueing + state.queued >= self.concurrency {
+            state.queueing += 1;
+            drop(state);
+            return Some(Err(InLine { offer: Arc::clone(self) }));
         }
         state.taken += 1;
         state.awaited += 1;
         let worker = state.worker.clone();
         drop(state);
         let reserved = Reserved { offer: Arc::clone(self), count: 1 };
-        Some(Place { reserved, worker, asked_at: now, is_settled: false })
+        Some(Ok(Place { reserved, worker, asked_at: now, is_settled: false }))
+    }
+
+    /// How many runs were put in line since this was last asked and followed by [`Self::forget_queued`].
+    pub(super) fn queued(&self) -> usize {
+        self.state.lock().queued
+    }
+
+    /// So many of them were found by the engine, if they are there.
+    pub(super) fn forget_queued(&self, count: usize) {
+        self.state.lock().queued -= count;
     }
 
     /// Lets others take places, or no longer.
@@ -182,6 +211,20 @@ impl Drop for Place {
     }
 }
 
+/// Kept while a run is put in line, until the engine has been told of it: nobody who comes later may take the place that it needs.
+#[derive(Debug)]
+pub struct InLine {
+    offer: Arc<Offer>,
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        let mut state = self.offer.state.lock();
+        state.queueing -= 1;
+        state.queued += 1;
+    }
+}
+
 /// The offers of the workers in this process, and how to tell each of them that somebody took one.
 #[derive(Debug, Default)]
 pub struct Offers {
@@ -196,10 +239,21 @@ impl Offers {
         all.push((Arc::downgrade(offer), sender));
     }
 
-    /// See [`Offer::reserve`]; of the first that has a place.
-    pub fn reserve(&self, project: &str, workflow: &str, now: Duration) -> Option<(Place, Sender<Message>)> {
-        self.all.lock().iter().find_map(|(offer, sender)| {
-            Some((offer.upgrade()?.reserve(project, workflow, now)?, sender.clone()))
-        })
+    /// See [`Offer::reserve`]; of the first that has a place, or of all.
+    pub fn reserve(
+        &self,
+        project: &str,
+        workflow: &str,
+        now: Duration,
+    ) -> Result<(Place, Sender<Message>), Vec<InLine>> {
+        let mut lines = Vec::new();
+        for (offer, sender) in self.all.lock().iter() {
+            match offer.upgrade().and_then(|offer| offer.reserve(project, workflow, now)) {
+                Some(Ok(place)) => return Ok((place, sender.clone())),
+                Some(Err(line)) => lines.push(line),
+                None => {}
+            }
+        }
+        Err(lines)
     }
 }

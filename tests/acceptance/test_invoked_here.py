@@ -25,7 +25,8 @@ async def test_as_many_run_as_there_is_room_for_and_the_others_wait(client: Polo
             "running", "running", "queued", "queued",
         ]  # fmt: skip
         first = await runs.get(client, handles[0].id)
-        assert first.started_at is not None and first.attempt == 1
+        assert first.started_at is not None
+        assert first.attempt == 1
         gate.set()
         assert [await handle.result(30) for handle in handles] == [0, 1, 2, 3]
 

@@ -6,7 +6,7 @@ use _polos::engine::Place;
 /// A run that somebody in the worker's process is about to create, with the place that it gets.
 fn reserved(worker: &Worker, id: &str) -> (Command, Option<Place>) {
     let now = worker.clock.now();
-    let place = worker.engine.offer().reserve(PROJECT, "wf", now.mono);
+    let place = worker.engine.offer().reserve(PROJECT, "wf", now.mono).expect("it executes that").ok();
     let mut new = crate::store::stage::new_run(id);
     (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), now.wall);
     new.claim_for = place.as_ref().map(|place| place.worker().clone());
@@ -110,6 +110,31 @@ fn what_waits_is_not_overtaken() {
     assert!(reserved(&worker, "run_3").1.is_none());
     worker.turn();
     assert_eq!(worker.started.last().unwrap().run.id.as_str(), "run_2");
+}
+
+#[test]
+fn who_is_queued_gets_a_place_before_who_comes_later() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("w") }, "12:00:00");
+    let reserve = |worker: &Worker| worker.engine.offer().reserve(PROJECT, "wf", Duration::ZERO).unwrap();
+    // The worker has not signed in: two are put in line.
+    let lines = [reserve(&worker).expect_err("closed"), reserve(&worker).expect_err("closed")];
+    worker.turn();
+    assert!(reserve(&worker).is_err(), "their runs are being created, and there is room for two");
+    for id in ["run_1", "run_2"] {
+        let mut new = crate::store::stage::new_run(id);
+        (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), worker.now());
+        store.commit(&[Command::CreateRun(Box::new(new))], worker.now()).unwrap().remove(0).unwrap();
+    }
+    drop(lines);
+    assert!(reserve(&worker).is_err(), "they are queued, and the worker has not looked");
+    worker.turn();
+    let started: Vec<_> = worker.started.iter().map(|claimed| claimed.run.id.as_str()).collect();
+    assert_eq!(started, ["run_1", "run_2"], "found without being told");
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker.turn();
+    assert!(reserve(&worker).is_ok());
 }
 
 #[test]

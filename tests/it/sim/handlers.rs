@@ -5,7 +5,7 @@ use super::faults::{Door, FaultyStore, Rng};
 use super::world::{DAY, Event, MINUTE, MS, Power, RETRY_MAX, SECOND, WORKFLOWS, World};
 use _polos::calendar::Timestamp;
 use _polos::clock::Now;
-use _polos::engine::{Engine, Message, Place, StopReason};
+use _polos::engine::{Engine, InLine, Message, Place, StopReason};
 use _polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, Rejection, Store};
@@ -247,7 +247,7 @@ impl World {
         let it = &self.machines[machine];
         let wall = it.clock.now(self.truth).wall;
         let mut command = command.clone();
-        let place =
+        let reserved =
             it.engine.as_ref().and_then(|engine| reserve(engine, &mut command, it.clock.now(self.truth)));
         let outcome = it.store.commit(std::slice::from_ref(&command), wall).ok()?.remove(0);
         match &outcome {
@@ -255,14 +255,14 @@ impl World {
             Err(rejection) => self.checks.lock().fail(format_args!("{command:?} was refused: {rejection}")),
         }
         // The engine of this process hears of it.
-        match (&outcome, place) {
-            (Ok(Answer::Created { claimed: Some(run), .. }), Some(place)) => {
+        match (&outcome, reserved) {
+            (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(place))) => {
                 self.checks.lock().did("claimed as created");
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
                 self.hear_later(machine, Message::Claimed { run, place });
             }
-            (_, place) => {
-                if let Some(place) = place {
+            (_, reserved) => {
+                if let Some(Ok(place)) = reserved {
                     place.settle();
                 }
                 if let Some(news) = Message::news_of(&command, &outcome) {
@@ -295,11 +295,15 @@ impl World {
 }
 
 /// A place for the run that the command creates, if it creates one and there is room.
-fn reserve(engine: &Engine<FaultyStore, Door>, command: &mut Command, now: Now) -> Option<Place> {
+fn reserve(
+    engine: &Engine<FaultyStore, Door>,
+    command: &mut Command,
+    now: Now,
+) -> Option<Result<Place, InLine>> {
     let Command::CreateRun(new) = command else { return None };
-    let place = engine.offer().reserve(PROJECT, &new.workflow, now.mono)?;
-    new.claim_for = Some(place.worker().clone());
-    Some(place)
+    let reserved = engine.offer().reserve(PROJECT, &new.workflow, now.mono)?;
+    new.claim_for = reserved.as_ref().ok().map(|place| place.worker().clone());
+    Some(reserved)
 }
 
 /// A run that another one starts.
