@@ -80,7 +80,7 @@ impl Batch<'_> {
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
         if !self.terms.is_careful
-            && let Some(statement) = steps::statement(commands)
+            && let Some(statement) = steps::statement(commands, self.terms.slot)
         {
             return self.steps(commands.len(), statement).await;
         }
@@ -104,8 +104,16 @@ impl Batch<'_> {
     /// All of it at once, beginning and end.
     async fn steps(self, count: usize, statement: Statement<'_>) -> Result<Vec<Outcome>, Trouble> {
         self.end_was_asked.set(true);
-        let answers = self.commit(vec![Statement::Script(self.session.begin()), statement]).await?;
-        Ok(steps::outcomes(count, answers.get(1).map_or(&[], Vec::as_slice))?)
+        let (slot, counters) = (self.terms.slot, self.terms.counters);
+        let before = counters.seen();
+        let begin = Statement::Script(self.session.begin());
+        let answers =
+            self.session.send(vec![begin, statement, Statement::Script("COMMIT".to_owned())]).await?;
+        let (outcomes, number) = steps::outcomes(count, answers.get(1).map_or(&[], Vec::as_slice))?;
+        if let Some(number) = number {
+            counters.note_own(&before, slot, number);
+        }
+        Ok(outcomes)
     }
 
     /// Applies one command, or undoes what it did where the database refuses its data.
@@ -173,8 +181,7 @@ impl Batch<'_> {
         if self.is_last_group && self.has_written {
             self.is_begun = false;
             self.end_was_asked.set(true);
-            self.commit(statements).await?;
-            return Ok(());
+            return self.commit(statements).await;
         }
         if !statements.is_empty() {
             self.session.send(statements).await?;
@@ -187,8 +194,7 @@ impl Batch<'_> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
             if self.has_written {
-                self.commit(Vec::new()).await?;
-                return Ok(());
+                return self.commit(Vec::new()).await;
             }
             // Nothing happened, so there is nothing to wait for the disk for.
             self.session.script("ROLLBACK").await?;
@@ -198,10 +204,7 @@ impl Batch<'_> {
 
     /// Sends the last statements and the commit. It is counted behind all else, so that others wait for the counter as
     /// briefly as can be.
-    async fn commit(
-        &self,
-        mut statements: Vec<Statement<'_>>,
-    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
+    async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
         let (slot, counters) = (self.terms.slot, self.terms.counters);
         let count = format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot} RETURNING no");
         statements.push(Statement::Query(count, Args::default()));
@@ -212,7 +215,7 @@ impl Batch<'_> {
         if let Some(row) = answers.get(place).and_then(|rows| rows.first()) {
             counters.note_own(&before, slot, row.try_get(0)?);
         }
-        Ok(answers)
+        Ok(())
     }
 
     /// One statement.

@@ -8,8 +8,8 @@ use crate::store::{Answer, Command, Rejection};
 use std::collections::BTreeSet;
 use tokio_postgres::{Error, Row};
 
-/// The statement that records them; none where there is anything else among the commands, or one step is there twice.
-pub(super) fn statement(commands: &[Command]) -> Option<Statement<'_>> {
+/// The statement that records them, and counts the commit in `slot` if there was anything to record; none where there is anything else among the commands, or one step is there twice.
+pub(super) fn statement(commands: &[Command], slot: usize) -> Option<Statement<'_>> {
     let mut seen = BTreeSet::new();
     let mut steps = Vec::with_capacity(commands.len());
     let mut tokens = Vec::with_capacity(commands.len());
@@ -32,7 +32,9 @@ pub(super) fn statement(commands: &[Command]) -> Option<Statement<'_>> {
          AS w (run, {columns}, token, place) JOIN @run r ON r.id = w.run \
          WHERE r.state = 'running' AND r.token = w.token ORDER BY r.id FOR UPDATE OF r), \
          recorded AS (INSERT INTO @step AS t (run, {columns}) SELECT no, {columns} FROM held ORDER BY place \
-         ON CONFLICT (run, name) DO UPDATE SET {sets} WHERE t.state <> 'done') SELECT place FROM held",
+         ON CONFLICT (run, name) DO UPDATE SET {sets} WHERE t.state <> 'done' RETURNING run), \
+         counted AS (UPDATE @commits SET no = no + 1 WHERE slot = {slot} AND EXISTS (SELECT FROM recorded) RETURNING no) \
+         SELECT place, (SELECT no FROM counted) FROM held",
         values = values.join(", "),
         numbers = numbers.join(", "),
         sets = step_sets(),
@@ -40,14 +42,20 @@ pub(super) fn statement(commands: &[Command]) -> Option<Statement<'_>> {
     Some(Statement::Query(sql, args))
 }
 
-/// How each of `count` steps fared: the statement names those whose claim stands.
-pub(super) fn outcomes(count: usize, rows: &[Row]) -> Result<Vec<Result<Answer, Rejection>>, Error> {
+/// How each of `count` steps fared, the statement names those whose claim stands; and the number of the commit.
+pub(super) fn outcomes(
+    count: usize,
+    rows: &[Row],
+) -> Result<(Vec<Result<Answer, Rejection>>, Option<i64>), Error> {
     let mut outcomes = vec![Err(Rejection::Fenced); count];
+    let mut number = None;
     for row in rows {
-        let place = usize::try_from(Columns::of(row).int()?).unwrap_or(0);
+        let mut columns = Columns::of(row);
+        let place = usize::try_from(columns.int()?).unwrap_or(0);
+        number = columns.optional_int()?;
         if let Some(outcome) = outcomes.get_mut(place.wrapping_sub(1)) {
             *outcome = Ok(Answer::Done);
         }
     }
-    Ok(outcomes)
+    Ok((outcomes, number))
 }

@@ -37,11 +37,13 @@ const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
 const POLICY_PAIRS: usize = 15;
 
 /// What happens in the stories, all of it.
-const DEEDS: [&str; 10] = [
+const DEEDS: [&str; 12] = [
     "a due slot forgotten",
     "backfilled",
     "claimed ahead and given back",
+    "claimed as created",
     "invoked",
+    "invoked by hand",
     "paused after failures",
     "several due slots forgotten",
     "skipped on request",
