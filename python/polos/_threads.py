@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 __all__ = ["ThreadPool"]
 
 T = TypeVar("T")
+
+_PATIENCE = 0.1
+"""Seconds until what the system had no means for is tried again."""
 
 
 class ThreadPool:
@@ -56,10 +60,9 @@ class ThreadPool:
                 value = context.run(function, *args, **kwargs)
             except BaseException as error:  # SystemExit too: it ends the call, not the thread
                 failure = error
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(deliver, value, failure)
+            _persist(lambda: _call_on(loop, deliver, value, failure))
 
-        self._put(job)
+        self._put(job, loop)
         return await answer
 
     def close(self) -> None:
@@ -68,9 +71,36 @@ class ThreadPool:
             self._is_closed = True
             self._condition.notify_all()
 
-    def _put(self, job: Callable[[], None]) -> None:
+    def _put(self, job: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         with self._condition:
             self._jobs.append(job)
+        try:
+            self._staff()
+        except (RuntimeError, MemoryError):  # the system has no more threads
+            with self._condition:
+                if job not in self._jobs:
+                    return
+                if self._started == 0:
+                    self._jobs.remove(job)
+                    raise
+            # The others may be busy for ever: it is tried again.
+            self._staff_later(loop)
+
+    def _staff_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_later(_PATIENCE, self._staff_again, loop)
+
+    def _staff_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._staff()
+        except (RuntimeError, MemoryError):
+            self._staff_later(loop)
+
+    def _staff(self) -> None:
+        """See to it that somebody comes for what was put last: wake a thread, or start one."""
+        with self._condition:
+            if not self._jobs:
+                return
             if self._idle >= len(self._jobs):
                 self._condition.notify()
                 return
@@ -80,25 +110,42 @@ class ThreadPool:
             name = f"{self._name}-{self._started}"
         try:
             threading.Thread(target=self._work, name=name, daemon=True).start()
-        except RuntimeError:  # the system has no more of them
+        except BaseException:
             with self._condition:
                 self._started -= 1
-                if self._started > 0 or job not in self._jobs:
-                    return  # one of the others will come to it
-                self._jobs.remove(job)
             raise
 
     def _work(self) -> None:
-        while True:
-            with self._condition:
-                self._idle += 1
-                while not self._jobs:
-                    if self._is_closed:
-                        self._idle -= 1
-                        self._started -= 1
-                        return
-                    self._condition.wait()
-                self._idle -= 1
-                job = self._jobs.popleft()
+        while (job := _persist(self._next)) is not None:
             job()
             del job
+
+    def _next(self) -> Callable[[], None] | None:
+        """The next job, waited for; none when the pool is closed."""
+        with self._condition:
+            self._idle += 1
+            try:
+                while not self._jobs:
+                    if self._is_closed:
+                        self._started -= 1
+                        return None
+                    self._condition.wait()
+                return self._jobs.popleft()
+            finally:
+                self._idle -= 1
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _persist(action: Callable[[], T]) -> T:
+    """What ``action`` gives, tried until there is memory for it: a thread that ended would leave
+    somebody waiting for ever.
+    """
+    while True:
+        try:
+            return action()
+        except MemoryError:
+            time.sleep(_PATIENCE)

@@ -54,3 +54,64 @@ async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
     assert await asyncio.wait_for(first, 30) == "held"
     assert await asyncio.wait_for(second, 30) == "behind it"
     pool.close()
+
+
+async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_others_stay_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("polos._threads._PATIENCE", 0)
+    pool = ThreadPool(2, "tests")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        go_on.wait(30)
+        return "held"
+
+    first = asyncio.ensure_future(pool.run(hold))
+    await asyncio.to_thread(begun.wait, 30)
+    start = threading.Thread.start
+    errors: list[Exception] = [RuntimeError("can't start new thread"), MemoryError()]
+
+    def refuse_at_first(self: threading.Thread) -> None:
+        if errors:
+            raise errors.pop()
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse_at_first)
+    assert await asyncio.wait_for(pool.run(str, "beside it"), 30) == "beside it"
+    assert not first.done()
+    go_on.set()
+    assert await asyncio.wait_for(first, 30) == "held"
+    pool.close()
+
+
+async def test_a_thread_without_memory_for_waiting_or_answering_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("polos._threads._PATIENCE", 0)
+    pool = ThreadPool(1, "tests")
+    loop = asyncio.get_running_loop()
+    wait, call = pool._condition.wait, loop.call_soon_threadsafe
+    waits: list[None] = [None, None]
+    calls: list[None] = [None]
+
+    def no_lock(timeout: float | None = None) -> bool:
+        if waits:
+            waits.pop()
+            raise MemoryError
+        return wait(timeout)
+
+    def no_handle(*args: Any, **kwargs: Any) -> Any:
+        if calls:
+            calls.pop()
+            raise MemoryError
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(pool._condition, "wait", no_lock)
+    monkeypatch.setattr(loop, "call_soon_threadsafe", no_handle)
+    for answer in ("first", "second", "third"):
+        assert await asyncio.wait_for(pool.run(str, answer), 30) == answer
+    assert not waits
+    assert not calls
+    pool.close()
