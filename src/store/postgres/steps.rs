@@ -42,11 +42,11 @@ pub(super) fn statement(commands: &[Command], slot: usize) -> Option<Statement<'
     Some(Statement::Query(sql, args))
 }
 
+/// How each step of a statement fared, in their order.
+pub(super) type Outcomes = Vec<Result<Answer, Rejection>>;
+
 /// How each of `count` steps fared, the statement names those whose claim stands; and the number of the commit.
-pub(super) fn outcomes(
-    count: usize,
-    rows: &[Row],
-) -> Result<(Vec<Result<Answer, Rejection>>, Option<i64>), Error> {
+pub(super) fn outcomes(count: usize, rows: &[Row]) -> Result<(Outcomes, Option<i64>), Error> {
     let mut outcomes = vec![Err(Rejection::Fenced); count];
     let mut number = None;
     for row in rows {
