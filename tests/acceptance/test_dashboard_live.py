@@ -229,6 +229,7 @@ MOUNTED = """
         app = Starlette(routes=[Mount("/polos", app=polos.ui(client))])
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
+        listener.listen()  # or who hears the address could come before the server is there
         print("at", f"http://127.0.0.1:{listener.getsockname()[1]}/polos/", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     print("ended")
