@@ -57,7 +57,7 @@ class LoopBridge:
 
     def drain(self) -> bool:
         """Handle all that has arrived; gives whether there was anything."""
-        self._items.extend(self.core.drain())
+        self.core.drain(self._items)
         has_news = bool(self._items)
         while self._items:
             self._take()
@@ -67,18 +67,25 @@ class LoopBridge:
         """Handle what has arrived. Of a crowd of runs, those that have started go on before the
         next ones start: the first must not wait for the last.
         """
-        self._items.extend(self.core.drain())
-        while self._items:
-            if self._take() and self._items:
-                loop = self._loop()
-                if loop is not None and not loop.is_closed():
-                    loop.call_soon(self._listen)
-                return
+        try:
+            self.core.drain(self._items)
+            while self._items:
+                if self._take() and self._items:
+                    loop = self._loop()
+                    if loop is not None and not loop.is_closed():
+                        loop.call_soon(self._listen)
+                    return
+        except MemoryError:
+            # What is not done yet stays where it is, in its order, until there is memory.
+            self.core.ring_again()
 
     def _take(self) -> bool:
-        """Handle one item; gives whether it has started runs."""
-        item = self._items.popleft()
+        """Handle one item; gives whether it has started runs. Where memory is lacking, the item
+        stays, and can be taken again.
+        """
+        item = self._items[0]
         kind = item[0]
+        is_start: bool = False
         if kind == "recorded" or kind == "answer":
             if not item[1].done():
                 item[1].set_result(item[2])
@@ -86,14 +93,16 @@ class LoopBridge:
             if not item[1].done():
                 item[1].set_exception(item[2])
         elif self._handle is not None:
+            is_start = kind == "start"
             try:
                 self._handle(item)
+            except MemoryError:
+                raise
             except Exception:
                 # The items behind it are other runs, which must not be lost with it.
                 _log.exception("an event of the core could not be handled")
-            is_start: bool = kind == "start"
-            return is_start
-        return False
+        self._items.popleft()
+        return is_start
 
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (

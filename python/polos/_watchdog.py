@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 from polos._logging import quiet_logger
@@ -42,18 +43,19 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def busy(self, is_busy: bool) -> None:
-        """Work has begun, or the last of it has ended."""
+        """Work has begun, or the last of it has ended. Where there is no thread to be had, nobody
+        watches; the next work tries again.
+        """
         if self._is_busy == is_busy:
             return
         with self._condition:
             self._is_busy = is_busy
-            if is_busy:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._watch, name="polos-watchdog", daemon=True
-                    )
-                    self._thread.start()
-                self._condition.notify()
+            if is_busy and self._thread is None:
+                thread = threading.Thread(target=self._watch, name="polos-watchdog", daemon=True)
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+            self._condition.notify()
 
     def close(self) -> None:
         """Stop watching."""
@@ -62,6 +64,12 @@ class Watchdog:
             self._condition.notify()
 
     def _watch(self) -> None:
+        try:
+            self._watch_on()
+        except MemoryError:
+            self._thread = None  # the next work gets another one
+
+    def _watch_on(self) -> None:
         while True:
             with self._condition:
                 while not self._is_busy and not self._is_closed:

@@ -66,6 +66,15 @@ _PARK_MIN_US = 5_000_000
 # How long to wait before the database is asked again whether a claim is valid.
 _CONFIRM_AGAIN_US = 500_000
 
+# What is recorded of a failure where even the memory to describe it is lacking.
+_NO_MEMORY = json.dumps(
+    {
+        "type": "builtins:MemoryError",
+        "message": "there was no memory to record how the run failed",
+        "traceback": "",
+    }
+)
+
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
 
@@ -101,6 +110,7 @@ class Executor:
         self.over = loop.create_future()
         self.lost: str | None = None  # why it ended by itself
         self.active: dict[tuple[str, int], ActiveRun] = {}
+        self._begun = 0  # of the runs that are being started, how many are
         self.on_idle: Callable[[], None] = lambda: None
         self._hooks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.Future[None]] = {}
@@ -118,9 +128,9 @@ class Executor:
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
         if kind == "start":
-            for claimed in item[1]:
-                self._start(claimed)
-            self.watchdog.busy(True)
+            if item[1]:
+                self.watchdog.busy(True)
+            self._start_all(item[1])
         elif kind == "stop":
             self.nudge_count += 1
             for run_id, token, reason in item[1]:
@@ -191,11 +201,27 @@ class Executor:
         except BaseException as error:
             _log.error("%s failed", what, exc_info=_loggable(error))
 
+    def _start_all(self, runs: list[tuple[Any, ...]]) -> None:
+        """Start them, each once. Without memory it ends early, and goes on where it was when it is
+        called again.
+        """
+        while self._begun < len(runs):
+            following = self._begun + 1  # made first: between start and count nothing may fail
+            self._start(runs[self._begun])
+            self._begun = following
+        self._begun = 0
+
     def _start(self, claimed: tuple[Any, ...]) -> None:
         workflow = self.workflows[claimed[2]]
         active = ActiveRun(self, workflow, claimed)
-        self.active[active.run_id, active.token] = active
-        active.task = self.loop.create_task(active.execute())
+        key, execution = (active.run_id, active.token), active.execute()
+        try:
+            self.active[key] = active
+            active.task = self.loop.create_task(execution)
+        except BaseException:
+            self.active.pop(key, None)
+            execution.close()
+            raise
 
     def ended(self, active: ActiveRun) -> None:
         """A run is no longer executed here."""
@@ -361,6 +387,9 @@ class ActiveRun:
                         # Closed under the handler, which can't know why its step was refused.
                         self.stop_reason = "released"
                 self._report_stop()
+            except MemoryError:
+                # The report could not be made up.
+                self._report("failed", _NO_MEMORY)
             finally:
                 self._executor.ended(self)
 
@@ -489,6 +518,8 @@ class ActiveRun:
         if self._reported:
             return
         self.failure = error
+        # Before anything that may fail in its turn.
+        self._report("failed", json.dumps(error_record(error)), final=final)
         if not issubclass(type(error), asyncio.CancelledError):
             _log.error(
                 "run %s of workflow `%s` failed in attempt %d",
@@ -497,7 +528,6 @@ class ActiveRun:
                 self.attempt,
                 exc_info=_loggable(error),
             )
-        self._report("failed", json.dumps(error_record(error)), final=final)
         hook = self.workflow.on_failure
         if hook is not None and (final or self.attempt > self.workflow.retries):
             self._executor.call_hook(

@@ -6,10 +6,14 @@ use crate::engine::bell::BellQueue;
 use crate::engine::{Dispatcher, Notice, Stop, StopReason};
 use crate::error::Error;
 use crate::model::{ClaimedRun, StepState};
-use pyo3::exceptions::PyOSError;
+use crate::sync::Mutex;
+use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something for the loop.
 pub enum Item {
@@ -42,19 +46,25 @@ enum Bell {
     Thread(crossbeam_channel::Sender<()>),
 }
 
-impl Line {
-    /// Adds an item and rings, unless it has rung and nobody has come yet.
-    pub fn push(&self, item: Item) {
-        self.queue.push(item, || match &self.bell {
+impl Bell {
+    fn ring(&self) {
+        match self {
             #[cfg(unix)]
-            Bell::Socket(stream) => {
+            Self::Socket(stream) => {
                 // A full buffer has rung already; a closed one has nobody left to hear.
                 let _ = std::io::Write::write(&mut &*stream, &[1]);
             }
-            Bell::Thread(sender) => {
+            Self::Thread(sender) => {
                 let _ = sender.send(());
             }
-        });
+        }
+    }
+}
+
+impl Line {
+    /// Adds an item and rings, unless it has rung and nobody has come yet.
+    pub fn push(&self, item: Item) {
+        self.queue.push(item, || self.bell.ring());
     }
 }
 
@@ -84,6 +94,8 @@ impl Dispatcher for BridgeDispatcher {
 #[pyclass(frozen, module = "polos._polos")]
 pub struct Bridge {
     line: Arc<Line>,
+    /// What has been fetched and is not with the loop: Python had no memory for it.
+    kept: Mutex<VecDeque<Item>>,
     #[cfg(unix)]
     ear: Option<std::os::unix::net::UnixStream>,
 }
@@ -106,11 +118,14 @@ impl Bridge {
             std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
                 for () in &receiver {
                     // A loop that is closed refuses the call, and nobody is left to be woken.
-                    let _ = Python::try_attach(|py| ring.call0(py).map(drop));
+                    while Python::try_attach(|py| lacks_memory(py, &ring)) == Some(true) {
+                        pause();
+                    }
                 }
             })?;
             return Ok(Self {
                 line: make(Bell::Thread(sender)),
+                kept: Mutex::default(),
                 #[cfg(unix)]
                 ear: None,
             });
@@ -120,7 +135,7 @@ impl Bridge {
             let (bell, ear) = std::os::unix::net::UnixStream::pair()?;
             bell.set_nonblocking(true)?;
             ear.set_nonblocking(true)?;
-            Ok(Self { line: make(Bell::Socket(bell)), ear: Some(ear) })
+            Ok(Self { line: make(Bell::Socket(bell)), kept: Mutex::default(), ear: Some(ear) })
         }
         #[cfg(not(unix))]
         Err(PyOSError::new_err("this system needs a `ring` callable"))
@@ -135,9 +150,10 @@ impl Bridge {
         Err(PyOSError::new_err("this bridge calls its `ring`; it has no file descriptor"))
     }
 
-    /// Everything that has arrived, in order, as `(kind, ...)` tuples.
-    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let items = self.line.queue.drain(|| {
+    /// Appends everything that has arrived, in order, as `(kind, ...)` tuples. What Python has no memory for is kept
+    /// for the next time, which is rung for.
+    fn drain(&self, py: Python<'_>, into: &Bound<'_, PyAny>) {
+        let arrived = self.line.queue.drain(|| {
             #[cfg(unix)]
             if let Some(ear) = &self.ear {
                 let mut buffer = [0_u8; 64];
@@ -146,34 +162,65 @@ impl Bridge {
                 }
             }
         });
-        let list = PyList::empty(py);
-        for item in items {
-            list.append(convert(py, item)?)?;
+        // Not under the lock: what is called there may give the interpreter to another thread.
+        let mut items = std::mem::take(&mut *self.kept.lock());
+        items.extend(arrived);
+        while items.front().is_some_and(|item| hand_over(py, item, into)) {
+            items.pop_front();
         }
-        Ok(list)
+        if !items.is_empty() {
+            *self.kept.lock() = items;
+            self.ring_again(py);
+        }
+    }
+
+    /// Rings once more, soon, for what the loop had no memory to handle.
+    fn ring_again(&self, py: Python<'_>) {
+        py.detach(pause);
+        self.line.bell.ring();
     }
 }
 
-fn convert(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
+/// Until what Python had no memory for is tried again.
+#[expect(clippy::disallowed_methods, reason = "nobody tells when there is memory again")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+/// Calls, and tells whether that failed for want of memory.
+fn lacks_memory(py: Python<'_>, ring: &Py<PyAny>) -> bool {
+    ring.call0(py).is_err_and(|error| error.is_instance_of::<PyMemoryError>(py))
+}
+
+/// Whether the loop has it now. Nothing can be wrong with an item; only memory may be lacking, which some of the
+/// interpreter's functions report as an error, and others by a panic.
+fn hand_over(py: Python<'_>, item: &Item, into: &Bound<'_, PyAny>) -> bool {
+    catch_unwind(AssertUnwindSafe(|| {
+        into.call_method1(pyo3::intern!(py, "append"), (convert(py, item)?,)).map(drop)
+    }))
+    .is_ok_and(|handed: PyResult<()>| handed.is_ok())
+}
+
+fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple>> {
     match item {
         Item::Start(runs) => {
             let mut seen = Interned::default();
             let list = PyList::empty(py);
             for claimed in runs {
-                list.append(convert_run(py, &claimed, &mut seen)?)?;
+                list.append(convert_run(py, claimed, &mut seen)?)?;
             }
             ("start", list).into_pyobject(py)
         }
         Item::Stop(stops) => {
-            let stops: Vec<(String, i64, &str)> = stops
-                .into_iter()
+            let stops: Vec<(&str, i64, &str)> = stops
+                .iter()
                 .map(|stop| {
                     let reason = match stop.reason {
                         StopReason::Cancelled => "cancelled",
                         StopReason::TimedOut => "timed_out",
                         StopReason::LeaseLost => "lease_lost",
                     };
-                    (stop.run.to_string(), stop.token.0, reason)
+                    (stop.run.as_str(), stop.token.0, reason)
                 })
                 .collect();
             ("stop", stops).into_pyobject(py)
@@ -181,13 +228,13 @@ fn convert(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
         Item::Ring(timers) => ("ring", timers).into_pyobject(py),
         Item::Notice(Notice::Missed(missed)) => {
             let missed: Vec<_> = missed
-                .into_iter()
+                .iter()
                 .map(|slots| {
-                    let line = slots.line;
+                    let line = &slots.line;
                     (
-                        slots.schedule.to_string(),
-                        slots.workflow.to_string(),
-                        slots.key.to_string(),
+                        slots.schedule.as_str(),
+                        &*slots.workflow,
+                        &*slots.key,
                         line.from.as_micros(),
                         line.until.as_micros(),
                         line.count,
@@ -198,16 +245,21 @@ fn convert(py: Python<'_>, item: Item) -> PyResult<Bound<'_, PyTuple>> {
             ("missed", missed).into_pyobject(py)
         }
         Item::Notice(notice) => {
-            let (kind, text) = describe(&notice);
+            let (kind, text) = describe(notice);
             ("notice", kind, text).into_pyobject(py)
         }
-        Item::Answer(future, Ok(text)) => ("answer", future, text).into_pyobject(py),
-        Item::Recorded(future, Ok(is_valid)) => ("recorded", future, is_valid).into_pyobject(py),
+        Item::Answer(future, Ok(answer)) => ("answer", future, text(py, answer)?).into_pyobject(py),
+        Item::Recorded(future, Ok(is_valid)) => ("recorded", future, *is_valid).into_pyobject(py),
         Item::Answer(future, Err(error)) | Item::Recorded(future, Err(error)) => {
-            ("failed", future, to_exception(&error).into_value(py)).into_pyobject(py)
+            ("failed", future, to_exception(error).into_value(py)).into_pyobject(py)
         }
         Item::Over => ("over",).into_pyobject(py),
     }
+}
+
+/// A text of any length, for which memory may be lacking.
+fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
+    PyString::from_bytes(py, text.as_bytes())
 }
 
 /// Strings that repeat from run to run of a batch are made once.
@@ -220,16 +272,16 @@ struct Interned<'py> {
 fn interned<'py>(
     py: Python<'py>,
     slot: &mut Option<(Arc<str>, Bound<'py, PyString>)>,
-    text: &Arc<str>,
-) -> Bound<'py, PyString> {
-    match slot {
-        Some((known, made)) if known == text => made.clone(),
-        _ => {
-            let made = PyString::new(py, text);
-            *slot = Some((Arc::clone(text), made.clone()));
-            made
-        }
+    value: &Arc<str>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some((known, made)) = slot
+        && known == value
+    {
+        return Ok(made.clone().into_any());
     }
+    let made = text(py, value)?;
+    *slot = Some((Arc::clone(value), made.clone()));
+    Ok(made.into_any())
 }
 
 /// `(run_id, token, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, origin, attempt, payload, input,
@@ -240,8 +292,8 @@ fn convert_run<'py>(
     seen: &mut Interned<'py>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let run = &claimed.run;
-    let text = |text: &str| PyString::new(py, text).into_any();
-    let maybe_text = |value: Option<&str>| value.map_or_else(|| py.None().into_bound(py), text);
+    let text = |value: &str| PyResult::Ok(text(py, value)?.into_any());
+    let maybe_text = |value: Option<&str>| value.map_or_else(|| Ok(py.None().into_bound(py)), text);
     let maybe_time = |value: Option<crate::calendar::Timestamp>| -> PyResult<Bound<'py, PyAny>> {
         Ok(value.map(crate::calendar::Timestamp::as_micros).into_pyobject(py)?)
     };
@@ -278,19 +330,19 @@ fn convert_run<'py>(
     PyTuple::new(
         py,
         [
-            text(run.id.as_str()),
+            text(run.id.as_str())?,
             run.token.0.into_pyobject(py)?.into_any(),
-            interned(py, &mut seen.workflow, &run.workflow).into_any(),
-            text(&run.key),
-            maybe_text(run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str)),
+            interned(py, &mut seen.workflow, &run.workflow)?,
+            text(&run.key)?,
+            maybe_text(run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str))?,
             maybe_time(run.slot)?,
             maybe_time(run.last_slot)?,
             maybe_time(run.upcoming)?,
-            interned(py, &mut seen.timezone, &run.timezone).into_any(),
-            text(origin),
+            interned(py, &mut seen.timezone, &run.timezone)?,
+            text(origin)?,
             run.attempt.into_pyobject(py)?.into_any(),
-            maybe_text(run.payload.as_deref()),
-            maybe_text(run.input.as_deref()),
+            maybe_text(run.payload.as_deref())?,
+            maybe_text(run.input.as_deref())?,
             journal,
         ],
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import polos._worker
 import polos.testing
 from polos import (
     Backoff,
@@ -168,6 +169,23 @@ async def test_a_failure_that_cant_be_rebuilt_is_told_as_run_failed_error(
             await handle.result(30)
     assert caught.value.run_id == handle.id
     assert caught.value.error_type.endswith("Unpicklable")
+
+
+async def test_a_failure_that_there_is_no_memory_to_describe_is_a_failure(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @workflow(id="failing")
+    async def failing() -> None:
+        raise ValueError("not enough")
+
+    def describe(error: BaseException) -> dict[str, Any]:
+        raise MemoryError
+
+    monkeypatch.setattr(polos._worker, "error_record", describe)
+    async with worker_that_lives_on(client):
+        handle = await failing.invoke(client)
+        with pytest.raises(RunFailedError, match="no memory to record how the run failed"):
+            await handle.result(30)
 
 
 # --- results that can't be stored ------------------------------------------------------------

@@ -6,11 +6,46 @@ import asyncio
 import gc
 import os
 import sys
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-from polos import PolosClient, schedules
+from polos import PolosClient, Worker, runs, schedules, workflow
+from polos._bridge import LoopBridge
+
+
+@pytest.fixture
+def allocations() -> ModuleType:
+    """CPython's own means to let allocations fail."""
+    return pytest.importorskip("_testcapi", reason="this Python is without its tests' module")
+
+
+class Poor:
+    """Has bridges listen without memory: for three allocations, from the first one on, then from
+    the second, and so on.
+    """
+
+    def __init__(self, allocations: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bridge: LoopBridge | None = None  # the one
+        self.count = 0
+        self.has_listened = asyncio.Event()
+        listen = LoopBridge._listen
+
+        def listen_in_want(bridge: LoopBridge) -> None:
+            if bridge is not self.bridge:
+                return listen(bridge)
+            self.count += 1
+            allocations.set_nomemory(self.count, self.count + 3)
+            try:
+                listen(bridge)
+            finally:
+                allocations.remove_mem_hooks()
+                self.has_listened.set()
+
+        monkeypatch.setattr(LoopBridge, "_listen", listen_in_want)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
@@ -28,3 +63,52 @@ def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
         assert last <= first
     finally:
         client.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
+async def test_answers_for_which_memory_is_lacking_come_when_there_is_some(
+    allocations: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    client = PolosClient()
+    poor = Poor(allocations, monkeypatch)
+    poor.bridge = bridge = LoopBridge(loop)
+    try:
+        # Nobody waits for them: a future that has no memory to say that it is done is beyond us.
+        answers: list[asyncio.Future[str]] = [loop.create_future() for _ in range(30)]
+        for answer in answers:
+            client._opened().submit('{"list_runs": {"limit": 1}}', bridge.core, answer)
+
+        async def all_have_come() -> None:
+            while not all(answer.done() for answer in answers):
+                await poor.has_listened.wait()
+                poor.has_listened.clear()
+
+        await asyncio.wait_for(all_have_come(), 30)
+        assert {answer.result() for answer in answers} == {"[]"}
+        assert poor.count > 10
+    finally:
+        bridge.close()
+        client.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
+async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
+    allocations: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: Counter[str] = Counter()
+
+    @workflow(id="counted")
+    async def counted(ctx: Any) -> None:
+        started[ctx.run_id] += 1
+
+    client = PolosClient()
+    poor = Poor(allocations, monkeypatch)
+    async with Worker(client, workflows=[counted]) as worker:
+        assert worker._executor is not None
+        poor.bridge = worker._executor.bridge
+        handles = await asyncio.gather(*(runs.invoke(client, counted) for _ in range(20)))
+        await asyncio.wait_for(asyncio.gather(*(handle.result() for handle in handles)), 30)
+    assert list(started.values()) == [1] * 20
+    assert poor.count > 10
+    client.close()
