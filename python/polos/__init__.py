@@ -4,6 +4,8 @@ Decorate an async function with a cron line, and it runs at the right moment, ex
 through crashes, deploys, laptop sleep and clock changes.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
 from polos import runs, schedules, workers
 from polos._backoff import Backoff
@@ -47,7 +49,6 @@ from polos.exceptions import (
 )
 from polos.hooks import MissedSlots, RunFailure
 from polos.models import ErrorInfo, LedgerEntry, Overview, Run, Schedule, StepInfo, WorkerInfo
-from polos.payload import SchedulePayload
 from polos.runs import RunHandle
 from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
@@ -111,3 +112,19 @@ __all__ = [
     "workers",
     "workflow",
 ]
+
+if TYPE_CHECKING:
+    from polos.payload import SchedulePayload
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Half of the import's time would be pydantic's, which loads most of itself for the first
+        # model: programs that need none, like the command line, don't wait for it.
+        if name == "SchedulePayload":
+            from polos.payload import SchedulePayload
+
+            return SchedulePayload
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -8,13 +8,8 @@ import typing
 from functools import lru_cache
 from typing import Any
 
+import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 import typing_extensions
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.errors import (
-    PydanticSchemaGenerationError,
-    PydanticUndefinedAnnotation,
-    PydanticUserError,
-)
 from pydantic_core import to_json
 
 from polos._decoding import validation_text
@@ -45,11 +40,11 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
     adapter = _adapter(annotation)
     if adapter is None:
         return _instance(annotation, data, name)
-    if isinstance(data, BaseModel) and not _takes_objects(annotation):
+    if isinstance(data, pydantic.BaseModel) and not _takes_objects(annotation):
         data = {field: getattr(data, field) for field in type(data).model_fields}
     try:
         return adapter.validate_python(data, from_attributes=_is_object(data))
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         problem = error
     try:
         # What only JSON may say, such as text for a datetime in a strict model.
@@ -61,24 +56,30 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
     )
 
 
-def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any] | None:
     try:
         return _cached_adapter(annotation)
     except TypeError:  # unhashable, such as Annotated[int, []]
         return _new_adapter(annotation)
 
 
-def _new_adapter(annotation: Any) -> TypeAdapter[Any] | None:
+def _new_adapter(annotation: Any) -> pydantic.TypeAdapter[Any] | None:
     try:
-        return TypeAdapter(annotation)
-    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
+        return pydantic.TypeAdapter(annotation)
+    except (pydantic.PydanticSchemaGenerationError, pydantic.PydanticUndefinedAnnotation):
         return None
-    except PydanticUserError as error:
+    except pydantic.PydanticUserError as error:
         if error.code != "typed-dict-version":
             return None
     try:
-        return TypeAdapter(_with_readable_typed_dicts(annotation))
-    except (PydanticUserError, PydanticUndefinedAnnotation, RecursionError, TypeError, NameError):
+        return pydantic.TypeAdapter(_with_readable_typed_dicts(annotation))
+    except (
+        pydantic.PydanticUserError,
+        pydantic.PydanticUndefinedAnnotation,
+        RecursionError,
+        TypeError,
+        NameError,
+    ):
         return None
 
 
@@ -115,7 +116,7 @@ _cached_adapter = lru_cache(maxsize=512)(_new_adapter)
 
 
 def _is_object(data: Any) -> bool:
-    return isinstance(data, BaseModel) or (
+    return isinstance(data, pydantic.BaseModel) or (
         dataclasses.is_dataclass(data) and not isinstance(data, type)
     )
 
@@ -123,7 +124,7 @@ def _is_object(data: Any) -> bool:
 def _takes_objects(annotation: Any) -> bool:
     """Whether validation reads the attributes of a foreign object by itself (models do)."""
     hints = [annotation, *typing.get_args(annotation)]
-    return any(isinstance(hint, type) and issubclass(hint, BaseModel) for hint in hints)
+    return any(isinstance(hint, type) and issubclass(hint, pydantic.BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pydantic import BaseModel
+import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 
 from polos._describe import is_class
 
@@ -184,8 +184,8 @@ def _collect(annotation: Any) -> dict[str, type]:
 
 
 def _field_hints(cls: type) -> list[Any]:
-    if BaseModel in cls.__mro__:
-        assert issubclass(cls, BaseModel)
+    if pydantic.BaseModel in cls.__mro__:
+        assert issubclass(cls, pydantic.BaseModel)
         return [field.annotation for field in cls.model_fields.values()]
     if not (dataclasses.is_dataclass(cls) or "__annotations__" in cls.__dict__):
         return []

@@ -20,7 +20,7 @@ from pathlib import PurePath
 from typing import Any, Union
 from zoneinfo import ZoneInfo
 
-from pydantic import AliasChoices, BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
+import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, find_class
@@ -279,7 +279,7 @@ def _type_from(expression: Any, annotation: Any) -> Any:
     if isinstance(atom, type) and atom in (list, dict, tuple, set, frozenset):
         return atom[arguments]
     origin = find_class(name, annotation)
-    if origin is None or BaseModel not in origin.__mro__:
+    if origin is None or pydantic.BaseModel not in origin.__mro__:
         raise _Malformed(name)
     return origin[arguments]  # type: ignore[index]
 
@@ -329,12 +329,12 @@ def _path(node: dict[str, Any], annotation: Any) -> PurePath:
     return getattr(pathlib, name)(_plain_str(node["v"]))  # type: ignore[no-any-return]
 
 
-def _secret(node: dict[str, Any], annotation: Any) -> SecretStr | SecretBytes:
+def _secret(node: dict[str, Any], annotation: Any) -> pydantic.SecretStr | pydantic.SecretBytes:
     value = restore(node["v"])
     if node["type"] == "SecretStr" and type(value) is str:
-        return SecretStr(value)
+        return pydantic.SecretStr(value)
     if node["type"] == "SecretBytes" and type(value) is bytes:
-        return SecretBytes(value)
+        return pydantic.SecretBytes(value)
     raise _Malformed
 
 
@@ -345,7 +345,7 @@ def _url(node: dict[str, Any], annotation: Any) -> Any:
         "a URL type of pydantic",
         lambda c: c in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in c.__mro__),
     )
-    return TypeAdapter(cls).validate_python(_get(node, "v", str))
+    return pydantic.TypeAdapter(cls).validate_python(_get(node, "v", str))
 
 
 def _named_tuple(node: dict[str, Any], annotation: Any) -> Any:
@@ -375,22 +375,24 @@ def _dataclass(node: dict[str, Any], annotation: Any) -> Any:
     return made
 
 
-def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
-    cls = _class(node, annotation, "a pydantic model", lambda c: BaseModel in c.__mro__)
-    assert issubclass(cls, BaseModel)
+def _model(node: dict[str, Any], annotation: Any) -> pydantic.BaseModel:
+    cls = _class(node, annotation, "a pydantic model", lambda c: pydantic.BaseModel in c.__mro__)
+    assert issubclass(cls, pydantic.BaseModel)
     fields = _fields(node, "v", annotation)
     extra = restore(node.get("extra"), annotation)
     private = _fields(node, "private", annotation) if "private" in node else {}
     given = set(_get(node, "set", list)) if "set" in node else set(cls.model_fields)
     if node.get("shape") != fingerprint(cls):
-        changed: BaseModel = _validated(cls, _by_alias(cls, fields) | (extra or {}), fields)
+        changed: pydantic.BaseModel = _validated(
+            cls, _by_alias(cls, fields) | (extra or {}), fields
+        )
         for name, value in private.items():
             if name in cls.__private_attributes__:
                 setattr(changed, name, value)
         return changed
     if not fields.keys() <= cls.model_fields.keys() or not (extra is None or type(extra) is dict):
         raise _Malformed
-    made: BaseModel = cls.__new__(cls)
+    made: pydantic.BaseModel = cls.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
     if not cls.__pydantic_root_model__:  # which has no room for these
@@ -399,13 +401,13 @@ def _model(node: dict[str, Any], annotation: Any) -> BaseModel:
     return made
 
 
-def _by_alias(cls: type[BaseModel], fields: dict[str, Any]) -> dict[str, Any]:
+def _by_alias(cls: type[pydantic.BaseModel], fields: dict[str, Any]) -> dict[str, Any]:
     """``fields`` under the names that validation expects."""
     named = {}
     for name, value in fields.items():
         field = cls.model_fields.get(name)
         alias = field.validation_alias if field is not None else None
-        if isinstance(alias, AliasChoices):
+        if isinstance(alias, pydantic.AliasChoices):
             alias = next((choice for choice in alias.choices if isinstance(choice, str)), None)
         named[alias if isinstance(alias, str) else name] = value
     return named
@@ -417,8 +419,8 @@ def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None 
     problem = f"it has no field `{gone[0]}` any more" if gone else ""
     if not gone:
         try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
+            return pydantic.TypeAdapter(cls).validate_python(values)
+        except pydantic.ValidationError as error:
             problem = validation_text(error)
         except Exception as error:  # a validator's own trouble, or no schema for the class
             problem = f"{type(error).__name__}: {shown(str(error))}"
@@ -429,7 +431,7 @@ def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None 
     )
 
 
-def validation_text(error: ValidationError, limit: int = 3) -> str:
+def validation_text(error: pydantic.ValidationError, limit: int = 3) -> str:
     """What is wrong, field by field, without the values, which may be secret."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     parts = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
@@ -59,5 +58,7 @@ def type_name(cls: type) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A suggestion to append to an error, "; did you mean `x`?", or nothing."""
+    import difflib  # for mistakes only
+
     found = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
     return f"; did you mean `{found[0]}`?" if found else ""

@@ -31,7 +31,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, remember
@@ -413,7 +413,7 @@ def _class_encoder(cls: type) -> _Encoder:
         return next(_EXACT[base] for base in bases if base in _EXACT)
     if isinstance(cls, enum.EnumMeta):
         return _flag if enum.Flag in bases else _enum
-    if BaseModel in bases:
+    if pydantic.BaseModel in bases:
         return _model(cls)
     if is_named_tuple(cls):
         return _named_tuple(cls)
@@ -422,7 +422,7 @@ def _class_encoder(cls: type) -> _Encoder:
             return _dataclass(cls)
     elif PurePath in bases and cls.__module__.partition(".")[0] == "pathlib":
         return _path
-    elif cls is SecretStr or cls is SecretBytes:
+    elif cls is pydantic.SecretStr or cls is pydantic.SecretBytes:
         return _secret
     elif bases[0] in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in bases):
         return _url

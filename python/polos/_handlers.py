@@ -13,7 +13,6 @@ from typing import Any
 
 from polos._describe import shown
 from polos.exceptions import InvalidArgumentError
-from polos.payload import SchedulePayload
 
 __all__ = ["Handler", "defining_frame", "innermost", "location"]
 
@@ -123,7 +122,9 @@ class Handler:
                 names[name] = cell.cell_contents
             except ValueError:  # assigned later in the enclosing function
                 continue
-        # The documentation's first example names SchedulePayload without importing it.
+        # Here, since it loads pydantic. Known, since the first example names it without an import.
+        from polos.payload import SchedulePayload
+
         known = {"SchedulePayload": SchedulePayload, **getattr(fn, "__globals__", {})}
 
         def probe() -> None: ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from html import escape
 from typing import Any, TypeVar
 
 __all__ = ["Listed", "Shown"]
@@ -13,6 +12,13 @@ T = TypeVar("T")
 
 _ROWS_MAX = 100
 _TEXT_MAX = 200
+
+
+def escape(text: str) -> str:
+    """The text with what HTML would take for its own replaced."""
+    import html  # for notebooks only
+
+    return html.escape(text)
 
 
 class Shown:

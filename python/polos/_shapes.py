@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import typing
 from datetime import date, datetime, time, timedelta
@@ -13,7 +12,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel
+import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 
 from polos._classes import class_tag
 from polos._describe import is_class
@@ -29,7 +28,7 @@ def is_named_tuple(cls: type) -> bool:
 
 def shape_fields(cls: type) -> tuple[str, ...]:
     """The names of the fields, in order."""
-    if issubclass(cls, BaseModel):
+    if issubclass(cls, pydantic.BaseModel):
         return tuple(cls.model_fields)
     if is_named_tuple(cls):
         return tuple(cls._fields)  # type: ignore[attr-defined]
@@ -53,7 +52,7 @@ _fingerprints: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 
 def _fingerprint(cls: type) -> str:
     parts: list[tuple[str, Any]]
-    if issubclass(cls, BaseModel):
+    if issubclass(cls, pydantic.BaseModel):
         parts = [(name, field.annotation) for name, field in cls.model_fields.items()]
         parts += [(name, None) for name in sorted(cls.__private_attributes__)]
     elif is_named_tuple(cls):
@@ -67,6 +66,8 @@ def _fingerprint(cls: type) -> str:
     text = ";".join(
         f"{name}:{module.sub('', hint)}" for (name, _), hint in zip(parts, texts, strict=True)
     )
+    import hashlib  # loads OpenSSL
+
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 

@@ -44,7 +44,6 @@ from polos.exceptions import (
     StoreUnavailableError,
 )
 from polos.hooks import MissedSlots, RunFailure
-from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
     from polos._polos import WorkerCore
@@ -97,6 +96,10 @@ class Executor:
         thread_count: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        # Now, since it loads most of pydantic: the first run is not the time for that.
+        from polos.payload import SchedulePayload
+
+        self.new_payload = SchedulePayload._from_micros
         self.client = client
         self.workflows = workflows
         # Apart, since a sync handler waits in its thread for its steps: in one pool, handlers that
@@ -464,7 +467,7 @@ class ActiveRun:
                 else decode(self._payload, workflow.payload_type, name="payload")
             )
             return data if data is None else workflow.payload_from(data)
-        made = SchedulePayload._from_micros(
+        made = self._executor.new_payload(
             slot,
             last_slot,
             timezone,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import ContextVar
@@ -350,7 +349,7 @@ class Steps:
             active.check_alive()
             text = json.dumps(error_record(error))
             if attempt <= policy.retries and issubclass(type(error), retry_on):
-                wait = policy.backoff.delay(attempt, random.random())
+                wait = policy.backoff.delay(attempt, _random())
                 wakes_at = active.now() + micros_of(wait)
                 await active.record(
                     name, "retrying", attempt, started_at, error=text, wakes_at=wakes_at
@@ -450,7 +449,7 @@ class Steps:
 
     async def random(self, name: str) -> float:
         """A random number of ``[0, 1)``, the same whenever the run resumes."""
-        return await self._value(name, random.random)
+        return await self._value(name, _random)
 
     async def gather(self, *steps: Awaitable[Any]) -> list[Any]:
         """Several steps at once; their results in order. The first failure is raised when all
@@ -702,3 +701,9 @@ def lease_lost(run_id: str) -> LeaseLostError:
 def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
     """The result in an answer about the previous run."""
     return None if answer is None else Run._from_core(answer, result_type).result
+
+
+def _random() -> float:
+    import random  # loads OpenSSL
+
+    return random.random()

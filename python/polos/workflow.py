@@ -23,7 +23,6 @@ from polos._declaration import ScheduleDeclaration, check_identifier, normalise_
 from polos._describe import shown, type_name
 from polos._handlers import Handler, defining_frame, innermost, location
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
-from polos.payload import SchedulePayload
 
 if TYPE_CHECKING:
     from polos.client import PolosClient
@@ -231,6 +230,8 @@ class Workflow(Generic[PayloadT, ResultT]):
     @property
     def takes_schedule_payload(self) -> bool:
         """Whether a :class:`SchedulePayload` is passed on as it is."""
+        from polos.payload import SchedulePayload
+
         return self.payload_type in (None, Any, SchedulePayload)
 
 

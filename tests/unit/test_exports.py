@@ -1,0 +1,37 @@
+"""What `import polos` offers, and what it leaves to load for later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import polos
+
+LATER = """
+import sys
+import polos
+assert "pydantic" in sys.modules
+early = [name for name in ("pydantic.main", "hashlib", "html", "sqlite3") if name in sys.modules]
+assert not early, early
+assert polos.SchedulePayload.__module__ == "polos.payload"
+assert "pydantic.main" in sys.modules
+"""
+
+
+def test_most_of_pydantic_is_loaded_when_a_model_is_needed() -> None:
+    subprocess.run([sys.executable, "-I", "-c", LATER], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", polos.__all__)
+def test_every_name_is_there(name: str) -> None:
+    assert getattr(polos, name) is not None
+    assert name in dir(polos)
+
+
+def test_a_name_that_isnt_there_is_said_to_be_missing() -> None:
+    with pytest.raises(AttributeError, match="'polos' has no attribute 'sheduler'"):
+        polos.sheduler  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Sheduler' from 'polos'"):
+        from polos import Sheduler  # type: ignore[attr-defined]  # noqa: F401
