@@ -25,6 +25,9 @@ ROW = Row(
         "**DBOS**: as in the other rows, with its PostgreSQL database.",
         "**procrastinate**: jobs in PostgreSQL, executed by a worker with room for 100 at once. "
         "It has no steps. It looks for jobs that come due every 0.1 s (its default is 5 s).",
+        "**floor** of the runs: two transactions of one statement each, with psycopg, and nothing "
+        "else; of 100 at once two for all of them. A run that is durable before its handler "
+        "starts, and whose result is durable before it is told, can't do with less.",
     ),
     cases=(
         on_server(
@@ -40,6 +43,7 @@ ROW = Row(
             {"alone": 200, "batches": 10},
             Side("DBOS", "sides/dbos/runs.py", "dbos"),
             Side("procrastinate", "sides/procrastinate/runs.py", "procrastinate"),
+            Side("floor", "floors/pg_runs.py", "procrastinate"),
         ),
         on_server(
             "herd of 1k",
