@@ -43,7 +43,7 @@ ROW = Row(
             {"alone": 200, "batches": 10},
             Side("DBOS", "sides/dbos/runs.py", "dbos"),
             Side("procrastinate", "sides/procrastinate/runs.py", "procrastinate"),
-            Side("floor", "floors/pg_runs.py", "procrastinate"),
+            Side("floor", "sides/psycopg/runs.py", "procrastinate"),
         ),
         on_server(
             "herd of 1k",
