@@ -75,7 +75,7 @@ bench: venv
 
 # Strictly: a link or a reference that leads nowhere is an error.
 docs: install
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'target/site/index.html'
 
 packages: venv

@@ -87,7 +87,8 @@ def line_chart(
     for number, each in enumerate(lines.values()):
         body += _line(number, [(across(a), up(b)) for a, b in each])
     body += _labels([(round(across(a), 1), up(b), b) for a, b in points])
-    body += _legend([name for name, each in lines.items() if each], list(lines))
+    if len(lines) > 1:
+        body += _legend([name for name, each in lines.items() if each], list(lines))
     return _document(title, body)
 
 

@@ -198,3 +198,12 @@ def test_a_plot_has_its_points() -> None:
     assert points is not None
     assert len(points.split()) == 2
     assert [each.text for each in root.iter() if each.get("class") == "title"] == ["a < b"]
+    assert "polos" in [each.text for each in root.iter()]
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_line_by_itself_needs_no_legend() -> None:
+    from harness.plots import line_chart
+
+    drawn = line_chart(title="fires", x="schedules", y="us", lines={"polos": [(10, 1), (1000, 2)]})
+    assert "polos" not in [each.text for each in ElementTree.fromstring(drawn).iter()]
