@@ -24,7 +24,8 @@ fi
 
 rm -rf "$tree"
 mkdir -p "$tree"
-(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock src tests/it | tar --null -T - -cf -) | tar -xf - -C "$tree"
+# With the time of now (-m): or cargo would take what an earlier run built, with a bug in it, for up to date.
+(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock src tests/it | tar --null -T - -cf -) | tar -xmf - -C "$tree"
 
 build() {
     (cd "$tree" && cargo test --quiet --no-default-features --test it --no-run) >"$log" 2>&1
