@@ -50,7 +50,9 @@ class Watchdog:
             return
         with self._condition:
             self._is_busy = is_busy
-            if is_busy and self._thread is None:
+            if not is_busy:
+                return  # it sees that by itself, and to wake it costs every run
+            if self._thread is None:
                 thread = threading.Thread(target=self._watch, name="polos-watchdog", daemon=True)
                 with suppress(RuntimeError):
                     thread.start()

@@ -210,7 +210,13 @@ class Executor:
         """
         while self._begun < len(runs):
             following = self._begun + 1  # made first: between start and count nothing may fail
-            self._start(runs[self._begun])
+            try:
+                self._start(runs[self._begun])
+            except MemoryError:
+                raise
+            except Exception:
+                # The others are not to be lost with it.
+                _log.exception("run %s could not be started", runs[self._begun][0])
             self._begun = following
         self._begun = 0
 

@@ -11,6 +11,20 @@ import pytest
 from polos._threads import ThreadPool
 
 
+async def hold_a_thread(pool: ThreadPool) -> tuple[asyncio.Future[str], threading.Event]:
+    """A call that occupies a thread of the pool, and what ends it."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        go_on.wait(30)
+        return "held"
+
+    call = asyncio.ensure_future(pool.run(hold))
+    await asyncio.to_thread(begun.wait, 30)
+    return call, go_on
+
+
 async def test_a_pool_works_again_when_there_are_threads_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -34,18 +48,11 @@ async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ThreadPool(2, "tests")
-    begun, go_on = threading.Event(), threading.Event()
-
-    def hold() -> str:
-        begun.set()
-        go_on.wait(30)
-        return "held"
 
     def refuse(self: threading.Thread) -> Any:
         raise RuntimeError("can't start new thread")
 
-    first = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 30)
+    first, go_on = await hold_a_thread(pool)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         second = asyncio.ensure_future(pool.run(str, "behind it"))
@@ -61,15 +68,7 @@ async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_other
 ) -> None:
     monkeypatch.setattr("polos._threads._PATIENCE", 0)
     pool = ThreadPool(2, "tests")
-    begun, go_on = threading.Event(), threading.Event()
-
-    def hold() -> str:
-        begun.set()
-        go_on.wait(30)
-        return "held"
-
-    first = asyncio.ensure_future(pool.run(hold))
-    await asyncio.to_thread(begun.wait, 30)
+    first, go_on = await hold_a_thread(pool)
     start = threading.Thread.start
     errors: list[Exception] = [RuntimeError("can't start new thread"), MemoryError()]
 
