@@ -75,6 +75,7 @@ class WorkerCore:
         workflow: str,
         attempt: int,
         kind: str,
+        stands_alone: bool,
         data: str | None = None,
         wakes_at: int | None = None,
         is_final: bool = False,

@@ -570,6 +570,7 @@ class ActiveRun:
             self.workflow.id,
             self.attempt,
             kind,
+            self.origin == "invoke",
             data,
             wakes_at,
             final,

@@ -249,9 +249,9 @@ impl WorkerCore {
     }
 
     /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `released` or `skipped`, `data` its
-    /// result or error (JSON), or why it is skipped. A failure is tried again as the workflow's policy says, unless `is_final`.
+    /// result or error (JSON), or why it is skipped; a run that `stands_alone` has neither schedule nor parent. A failure is tried again as the workflow's policy says, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
-    #[pyo3(signature = (run, token, workflow, attempt, kind, data=None, wakes_at=None, is_final=false))]
+    #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false))]
     fn end_run(
         &self,
         py: Python<'_>,
@@ -260,6 +260,7 @@ impl WorkerCore {
         workflow: &str,
         attempt: u32,
         kind: &str,
+        stands_alone: bool,
         data: Option<&str>,
         wakes_at: Option<i64>,
         is_final: bool,
@@ -291,8 +292,13 @@ impl WorkerCore {
             _ => None,
         };
         let is_skipped = matches!(ending, Ending::Skipped { .. });
-        let command =
-            Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures };
+        let command = Command::EndRun {
+            run: run.clone(),
+            token,
+            ending: Box::new(ending),
+            pause_after_failures,
+            stands_alone,
+        };
         self.commit(command, move |report| {
             let _ = sender.send(Message::settled(
                 run,

@@ -11,8 +11,7 @@ use crate::model::{
 };
 use crate::plan::Backoff;
 use crate::store::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
-    StoreError, Wake,
+    Census, Command, DueSchedule, Outcome, Page, RunFilter, ScheduleFilter, Share, Store, StoreError, Wake,
 };
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -25,9 +24,6 @@ const BATCH_MAX: usize = 2_000;
 /// How long the thread looks for more work before it sleeps. A step that follows on a step arrives within this, and
 /// finding it awake saves both sides a trip through the operating system's scheduler.
 const SPIN_ROUNDS: u32 = 60;
-
-/// How one command of a job ended.
-pub type Outcome = Result<Answer, Rejection>;
 
 /// What a job's owner is told: an outcome per command, or what is wrong with the store.
 pub type Report = Result<Vec<Outcome>, StoreError>;

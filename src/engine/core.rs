@@ -1007,6 +1007,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             token: claimed.run.token,
             ending: Box::new(Ending::Released),
             pause_after_failures: None,
+            stands_alone: false,
         };
         let commands: Vec<Command> = self.ahead.iter().map(release).collect();
         // One that is refused was taken back meanwhile.

@@ -132,6 +132,9 @@ pub enum Command {
         ending: Box<Ending>,
         /// From the schedule's policy.
         pause_after_failures: Option<u32>,
+        /// Said of a run that was seen to have neither a schedule nor a parent: a store may end it without a look
+        /// at what its end sets free. Where it is wrong, it costs time, nothing else.
+        stands_alone: bool,
     },
     /// Asks a run to stop: buffered, queued and waiting ones are cancelled at once (and release as an ending does), a
     /// running one is marked for its worker; its unfinished children likewise. A finished one stays. Rejected as [`Rejection::RunNotFound`].
@@ -214,6 +217,9 @@ pub enum Answer {
     /// The state of the run now.
     State(RunState),
 }
+
+/// How a command ended.
+pub type Outcome = Result<Answer, Rejection>;
 
 /// Why a command did not happen. Final: sending it again will not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

@@ -22,7 +22,7 @@ mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use command::{Answer, Command, Patch, Rejection};
+pub use command::{Answer, Command, Outcome, Patch, Rejection};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

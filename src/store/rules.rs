@@ -353,6 +353,17 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
     ended
 }
 
+/// What an ending makes of a run whatever its claim has seen; `None` where that matters.
+#[cfg(feature = "postgres")]
+pub(super) fn final_end(ending: &Ending, now: Timestamp) -> Option<Ended> {
+    let is_final = matches!(
+        ending,
+        Ending::Succeeded { .. } | Ending::Failed { retry_at: None, .. } | Ending::Cancelled { .. }
+    );
+    let unseen = Claim { attempt: 1, available_at: now, cancel_requested: false, child_ended: false };
+    is_final.then(|| end(&unseen, ending, now))
+}
+
 /// Tells endings apart: equal for the repetition of an ending, in any process and any release.
 pub(super) fn ending_print(ending: &Ending) -> i64 {
     // FNV-1a, since the standard hasher may change between compilers.

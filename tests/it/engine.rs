@@ -161,8 +161,13 @@ impl Worker {
     fn end(&mut self, run: &Run, ending: Ending) -> Result<Answer, Rejection> {
         let (id, token) = (run.id.clone(), run.token);
         self.hear(Message::Returned { run: id.clone(), token });
-        let command =
-            Command::EndRun { run: id.clone(), token, ending: Box::new(ending), pause_after_failures: None };
+        let command = Command::EndRun {
+            run: id.clone(),
+            token,
+            ending: Box::new(ending),
+            pause_after_failures: None,
+            stands_alone: false,
+        };
         let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
         self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok(), leaves_work: true });
         outcome

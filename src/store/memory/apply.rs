@@ -30,7 +30,7 @@ impl Tables {
             }
             Command::CreateRun(new) => self.create_new_run(new, now),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
-            Command::EndRun { run, token, ending, pause_after_failures } => {
+            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
                 self.end_run(run, *token, ending, *pause_after_failures, now)
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run, now),

@@ -1,7 +1,9 @@
-//! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed.
+//! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed. What needs nothing
+//! read is written at once.
 
 use super::claim;
 use super::counters::Counters;
+use super::direct::Direct;
 use super::failure::{Trouble, refusal};
 use super::link::Session;
 use super::load::Load;
@@ -9,15 +11,13 @@ use super::needs::{Group, Needs, groups, may_edit};
 use super::pipeline::Statement;
 use super::rows::Args;
 use super::save::changes;
-use super::steps;
 use super::sweep;
 use crate::calendar::Timestamp;
-use crate::store::{Answer, Command, Rejection};
+use crate::model::{RunState, Token};
+use crate::store::{Answer, Command, Outcome, Rejection};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
-
-/// How one command ended.
-type Outcome = Result<Answer, Rejection>;
 
 /// How a batch is committed.
 #[derive(Copy, Clone)]
@@ -34,8 +34,116 @@ pub(super) struct Terms<'t> {
     pub counters: &'t Counters,
 }
 
-/// Commits the commands, or does nothing.
+/// Commands that are to be committed.
+pub(super) struct Work<'c> {
+    commands: &'c [Command],
+    /// Of those that are committed.
+    outcomes: Vec<Option<Outcome>>,
+    /// Whether what needs no look was tried.
+    is_tried: bool,
+    /// Whether that try was left without an answer: it may have happened.
+    is_unsure: bool,
+}
+
+impl<'c> Work<'c> {
+    pub fn new(commands: &'c [Command]) -> Self {
+        Self { commands, outcomes: vec![None; commands.len()], is_tried: false, is_unsure: false }
+    }
+
+    fn is_done(&self) -> bool {
+        self.outcomes.iter().all(Option::is_some)
+    }
+
+    /// What is still to be committed.
+    fn rest(&self) -> Cow<'c, [Command]> {
+        if self.outcomes.iter().all(Option::is_none) {
+            return Cow::Borrowed(self.commands);
+        }
+        let open = self.commands.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none());
+        Cow::Owned(open.map(|(command, _)| command.clone()).collect())
+    }
+
+    fn settle(&mut self, outcomes: Vec<Outcome>) {
+        let open = self.outcomes.iter_mut().filter(|outcome| outcome.is_none());
+        for (place, outcome) in open.zip(outcomes) {
+            *place = Some(outcome);
+        }
+    }
+
+    /// How each command ended, when all are committed.
+    pub fn outcomes(self) -> Vec<Outcome> {
+        self.outcomes.into_iter().flatten().collect()
+    }
+}
+
+/// Commits what is still to be committed, or nothing of it.
 pub(super) async fn commit(
+    session: Session<'_>,
+    work: &mut Work<'_>,
+    terms: Terms<'_>,
+    end_was_asked: &Cell<bool>,
+) -> Result<(), Trouble> {
+    if !std::mem::replace(&mut work.is_tried, true)
+        && let Some(direct) = Direct::of(work.commands, terms.now)
+    {
+        end_was_asked.set(true);
+        match at_once(session, direct, &terms).await {
+            Ok(outcomes) => work.outcomes = outcomes,
+            Err(trouble) if trouble.is_broken() => {
+                // Done again with a look, each of them is answered as if it had been done once.
+                work.is_unsure = true;
+                end_was_asked.set(false);
+                return Err(trouble);
+            }
+            // Nothing of it happened, and those who look find out why, or meet the same again.
+            Err(_) => {}
+        }
+        end_was_asked.set(false);
+        if work.is_done() {
+            return Ok(());
+        }
+    }
+    let commands = work.rest();
+    let mut outcomes = after_a_look(session, &commands, terms, end_was_asked).await?;
+    if work.is_unsure {
+        for (command, outcome) in commands.iter().zip(&mut outcomes) {
+            own_up(session, command, outcome).await?;
+        }
+    }
+    work.settle(outcomes);
+    Ok(())
+}
+
+/// Commits commands that need no look, as one statement; `None` for those that do after all.
+async fn at_once(
+    session: Session<'_>,
+    direct: Direct<'_>,
+    terms: &Terms<'_>,
+) -> Result<Vec<Option<Outcome>>, Trouble> {
+    let (slot, counters) = (terms.slot, terms.counters);
+    let before = counters.seen();
+    let rows = session.commit(direct.statement(slot)).await?;
+    let (outcomes, number) = direct.outcomes(&rows)?;
+    if let Some(number) = number {
+        counters.note_own(&before, slot, number);
+    }
+    Ok(outcomes)
+}
+
+/// A run that is there since the try that was left without an answer: nobody else knows its id, nor of its claim.
+async fn own_up(session: Session<'_>, command: &Command, outcome: &mut Outcome) -> Result<(), Trouble> {
+    if let (Command::CreateRun(new), Ok(Answer::Created { is_new, claimed, .. })) = (command, outcome)
+        && !*is_new
+        && let Some(run) = session.run(&new.project, &new.id).await?
+    {
+        *is_new = true;
+        let is_claimed = run.state == RunState::Running && run.token == Token::NONE.next();
+        *claimed = (is_claimed && run.worker == new.claim_for).then(|| Box::new(run));
+    }
+    Ok(())
+}
+
+async fn after_a_look(
     session: Session<'_>,
     commands: &[Command],
     terms: Terms<'_>,
@@ -79,11 +187,6 @@ impl Batch<'_> {
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
-        if !self.terms.is_careful
-            && let Some(statement) = steps::statement(commands, self.terms.slot)
-        {
-            return self.steps(commands.len(), statement).await;
-        }
         let mut outcomes = Vec::with_capacity(commands.len());
         if self.terms.is_careful {
             for command in commands {
@@ -98,21 +201,6 @@ impl Batch<'_> {
             }
         }
         self.end().await?;
-        Ok(outcomes)
-    }
-
-    /// All of it at once, beginning and end.
-    async fn steps(self, count: usize, statement: Statement<'_>) -> Result<Vec<Outcome>, Trouble> {
-        self.end_was_asked.set(true);
-        let (slot, counters) = (self.terms.slot, self.terms.counters);
-        let before = counters.seen();
-        let begin = Statement::Script(self.session.begin());
-        let answers =
-            self.session.send(vec![begin, statement, Statement::Script("COMMIT".to_owned())]).await?;
-        let (outcomes, number) = steps::outcomes(count, answers.get(1).map_or(&[], Vec::as_slice))?;
-        if let Some(number) = number {
-            counters.note_own(&before, slot, number);
-        }
         Ok(outcomes)
     }
 

@@ -25,7 +25,8 @@ const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET
 
 /// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
 /// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
-const TO_WRITE: &str = "SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
+const TO_WRITE: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE; \
+    SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
     ELSE current_setting('synchronous_commit') END, false)";
 
@@ -192,8 +193,10 @@ pub(super) struct Session<'l> {
 impl Session<'_> {
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
-        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-        if self.prepared.is_some() { begin.to_owned() } else { format!("{begin}; {TO_WRITE_ONCE}") }
+        if self.prepared.is_some() {
+            return "BEGIN".to_owned();
+        }
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
     }
 
     /// Sends statements in one go; the rows of each.
@@ -207,6 +210,16 @@ impl Session<'_> {
             Ok(answers) => Ok(answers?),
             Err(_) => Err(Trouble::Silence),
         }
+    }
+
+    /// Commits one statement, in one trip; its rows.
+    pub async fn commit(&self, statement: Statement<'_>) -> Result<Vec<Row>, Trouble> {
+        if self.prepared.is_some() {
+            // A transaction of its own, as the settings of the session say.
+            return Ok(self.send(vec![statement]).await?.pop().unwrap_or_default());
+        }
+        let (begin, end) = (Statement::Script(self.begin()), Statement::Script("COMMIT".to_owned()));
+        Ok(self.send(vec![begin, statement, end]).await?.into_iter().nth(1).unwrap_or_default())
     }
 
     /// Statements without parameters.

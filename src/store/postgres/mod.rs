@@ -10,6 +10,7 @@ mod arrival;
 mod batch;
 mod claim;
 mod counters;
+mod direct;
 mod ear;
 mod failure;
 mod link;
@@ -21,12 +22,11 @@ mod read;
 mod rows;
 mod save;
 mod schema;
-mod steps;
 mod sweep;
 mod tls;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
+    Answer, Census, Command, DueSchedule, Outcome, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
     StoreError, Wake,
 };
 use crate::calendar::Timestamp;
@@ -124,12 +124,9 @@ impl PostgresStore {
         self.readers.read(async |session| session.is_encrypted().await)
     }
 
-    fn write(
-        &self,
-        commands: &[Command],
-        now: &dyn Fn() -> Timestamp,
-    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+    fn write(&self, commands: &[Command], now: &dyn Fn() -> Timestamp) -> Result<Vec<Outcome>, StoreError> {
         let mut place = self.writer.lock();
+        let mut work = batch::Work::new(commands);
         let (mut collisions, mut cuts) = (0, 0);
         let mut is_careful = false;
         loop {
@@ -142,11 +139,12 @@ impl PostgresStore {
                 let edits = self.address.edits();
                 let (slot, counters) = (self.slot, &*self.counters);
                 let terms = batch::Terms { now, edits, is_careful, slot, counters };
-                batch::commit(session, commands, terms, &is_ending).await
+                batch::commit(session, &mut work, terms, &is_ending).await
             });
             let trouble = match done {
-                Ok(answers) => {
+                Ok(()) => {
                     *place = Some(link);
+                    let answers = work.outcomes();
                     if let Some(ear) = &*self.ear.lock() {
                         ear.tell_of_setback();
                         ear.tell_others_of(commands, &answers);

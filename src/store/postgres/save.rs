@@ -405,7 +405,7 @@ fn update_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
 }
 
 /// What a run is created with.
-const NEW_COLUMNS: [&str; 24] = [
+pub(super) const NEW_COLUMNS: [&str; 23] = [
     "id",
     "project",
     "workflow",
@@ -429,14 +429,17 @@ const NEW_COLUMNS: [&str; 24] = [
     "cancel_requested",
     "parent",
     "idempotency_key",
-    "child_ended",
 ];
 
-fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
-    let all = || rows.iter().map(|row| &row.run);
+/// Runs that are new, column by column.
+pub(super) fn new_run_args<'p>(
+    runs: impl Iterator<Item = &'p Run> + Clone,
+    args: &mut Args<'p>,
+) -> Vec<usize> {
+    let all = || runs.clone();
     let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
     let schedule = |run: &'p Run| run.schedule_id.as_ref().map(ScheduleId::as_str);
-    let numbers = [
+    vec![
         args.texts(all().map(|run| run.id.as_str())),
         args.texts(all().map(|run| &*run.project)),
         args.texts(all().map(|run| &*run.workflow)),
@@ -460,14 +463,19 @@ fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
         args.flags(all().map(|run| run.cancel_requested)),
         args.optional_texts(all().map(|run| run.parent.as_ref().map(RunId::as_str))),
         args.optional_texts(all().map(|run| run.idempotency_key.as_deref())),
-        args.flags(rows.iter().map(|row| row.child_ended)),
-    ];
-    let names = NEW_COLUMNS.join(", ");
-    let mut with_place = NEW_COLUMNS.to_vec();
-    with_place.push("place");
+    ]
+}
+
+fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
+    let mut numbers = new_run_args(rows.iter().map(|row| &row.run), args);
+    numbers.push(args.flags(rows.iter().map(|row| row.child_ended)));
+    let mut names = NEW_COLUMNS.to_vec();
+    names.push("child_ended");
+    let columns = names.join(", ");
+    names.push("place");
     // Numbered in the order of their creation.
-    let rows = table(&numbers, &with_place).replacen(") AS w", ") WITH ORDINALITY AS w", 1);
-    format!("INSERT INTO @run ({names}) SELECT {names} FROM {rows} ORDER BY place")
+    let rows = table(&numbers, &names).replacen(") AS w", ") WITH ORDINALITY AS w", 1);
+    format!("INSERT INTO @run ({columns}) SELECT {columns} FROM {rows} ORDER BY place")
 }
 
 /// What a step is written with, besides its run.

@@ -164,7 +164,7 @@ impl Batch<'_> {
             }
             Command::CreateRun(new) => self.create_run(new),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
-            Command::EndRun { run, token, ending, pause_after_failures } => {
+            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
                 self.end_run(run, *token, ending, *pause_after_failures)
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run),

@@ -762,7 +762,7 @@ impl Witness for Checks {
                 }
                 return;
             }
-            Command::EndRun { run, token, ending, pause_after_failures } => {
+            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
                 if matches!(**ending, Ending::Released) {
                     self.did("claimed ahead and given back");

@@ -238,6 +238,7 @@ impl World {
             token: task.run.token,
             ending: Box::new(ending),
             pause_after_failures: self.checks.lock().pause_after_failures(&task.run),
+            stands_alone: task.run.schedule_id.is_none() && task.run.parent.is_none(),
         };
         Doing::Ending(Box::new(command))
     }

@@ -345,7 +345,9 @@ impl World<'_> {
                 let (run, token) = self.a_claim();
                 let pause_after_failures = if self.dice.one_in(2) { Some(2) } else { None };
                 let ending = Box::new(self.ending());
-                let command = Command::EndRun { run, token, ending, pause_after_failures };
+                // Wrong now and then, which must not matter.
+                let stands_alone = self.dice.one_in(2);
+                let command = Command::EndRun { run, token, ending, pause_after_failures, stands_alone };
                 self.endings.push(command.clone());
                 command
             }

@@ -6,11 +6,14 @@ use super::stage::{
     text,
 };
 use _polos::calendar::Timestamp;
-use _polos::model::{Admission, NewRun, RunId, RunState, WorkerId};
+use _polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
 use _polos::store::{
     Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store, StoreError,
 };
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
@@ -216,6 +219,91 @@ fn a_cut_connection_is_replaced() {
         assert!(stage.find_run(&RunId::from("run_1")).is_some());
     }
     assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 4);
+}
+
+/// Passes on what client and server say to each other, until it is told to keep the server's next words to itself and hang up.
+struct Eavesdropper {
+    url: String,
+    swallows_next: Arc<AtomicBool>,
+}
+
+impl Eavesdropper {
+    fn before(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (head, tail) = url.split_once("127.0.0.1:").unwrap();
+        let (port, tail) = tail.split_once('/').unwrap();
+        let (server, own) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap());
+        let swallows_next = Arc::new(AtomicBool::new(false));
+        let url = format!("{head}{own}/{tail}");
+        let armed = Arc::clone(&swallows_next);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                for stream in [&client, &server] {
+                    stream.set_nodelay(true).unwrap();
+                }
+                let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || pass_on(asking, asked, || false));
+                let armed = Arc::clone(&armed);
+                std::thread::spawn(move || pass_on(server, client, || armed.swap(false, Ordering::SeqCst)));
+            }
+        });
+        Self { url, swallows_next }
+    }
+
+    fn swallow_next(&self) {
+        self.swallows_next.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Copies until one side hangs up, or what comes next is to be swallowed.
+fn pass_on(mut from: TcpStream, mut to: TcpStream, is_swallowed: impl Fn() -> bool) {
+    let mut bytes = [0; 65536];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        if is_swallowed() || to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    for stream in [from, to] {
+        // The other side may have hung up.
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+fn what_was_committed_without_an_answer_is_done_once() {
+    let url = Server::shared().new_schema();
+    let between = Eavesdropper::before(&url);
+    let store = open(&between.url);
+    let stage = Stage::on(&store);
+    let create = |name: &str| {
+        let claim_for = Some(stage.worker.clone());
+        stage.ok(at(0), Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(name) })))
+    };
+    let finish = |name: &str| {
+        let ending = Box::new(succeeded());
+        let (run, token) = (RunId::from(name), Token(1));
+        stage
+            .ok(at(1), Command::EndRun { run, token, ending, pause_after_failures: None, stands_alone: true })
+    };
+    // Statements are prepared at their second time: the answer to that is not the one that is to be lost.
+    for name in ["a", "b", "c"] {
+        create(name);
+        finish(name);
+    }
+    between.swallow_next();
+    let Answer::Created { run, is_new: true, claimed: Some(claimed) } = create("lost") else {
+        panic!("it was created, and claimed, by this very command")
+    };
+    assert_eq!((run, claimed.state, claimed.token), (RunId::from("lost"), RunState::Running, Token(1)));
+    for name in ["d", "e", "f"] {
+        create(name);
+        finish(name);
+    }
+    between.swallow_next();
+    assert_eq!(finish("lost"), Answer::Ended { state: RunState::Succeeded, released: false });
+    assert!(!between.swallows_next.load(Ordering::SeqCst), "something was swallowed");
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 7);
 }
 
 #[test]

@@ -272,7 +272,13 @@ pub fn minute_after(slot: Timestamp) -> Timestamp {
 }
 
 pub fn end(run: &RunId, token: Token, ending: Ending) -> Command {
-    Command::EndRun { run: run.clone(), token, ending: Box::new(ending), pause_after_failures: None }
+    Command::EndRun {
+        run: run.clone(),
+        token,
+        ending: Box::new(ending),
+        pause_after_failures: None,
+        stands_alone: false,
+    }
 }
 
 pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Command {

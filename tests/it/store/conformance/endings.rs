@@ -257,7 +257,7 @@ fn fail(stage: &Stage<'_>, schedule: &Schedule, slot: i64, ending: Ending) -> Sc
     let pause_after_failures = Some(2);
     let token = stage.run(&run).token;
     let ending = Box::new(ending);
-    stage.ok(at(slot + 1), Command::EndRun { run, token, ending, pause_after_failures });
+    stage.ok(at(slot + 1), Command::EndRun { run, token, ending, pause_after_failures, stands_alone: false });
     stage.schedule(&schedule.id)
 }
 
@@ -295,7 +295,10 @@ fn a_paused_schedule_is_not_paused_again(stage: &Stage<'_>) {
     };
     let paused = stage.patch(at(61), &schedule.id, patch);
     let ending = Box::new(failed());
-    stage.ok(at(62), Command::EndRun { run, token: Token(1), ending, pause_after_failures: Some(1) });
+    stage.ok(
+        at(62),
+        Command::EndRun { run, token: Token(1), ending, pause_after_failures: Some(1), stands_alone: false },
+    );
     assert_eq!(stage.schedule(&schedule.id), Schedule { failure_count: 1, ..paused });
 }
 

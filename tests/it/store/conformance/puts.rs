@@ -424,6 +424,7 @@ fn a_pause_after_failures_takes_back_too(stage: &Stage<'_>) {
         token,
         ending: Box::new(super::super::stage::failed()),
         pause_after_failures: Some(1),
+        stands_alone: false,
     };
     stage.ok(at(119), ending);
     let schedule = stage.schedule(&schedule.id);
