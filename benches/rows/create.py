@@ -14,6 +14,8 @@ ROW = Row(
         "APScheduler has neither.",
         "**huey**: a one-off task with a time; it has no schedules that can be stored.",
         "**floor**: one-row inserts, each a commit; and 200,000 in one transaction.",
+        "**floor, awaited**: the same by a writer thread, for tasks that await it. So it is with "
+        "polos: the event loop goes on while the disk syncs. The peers' calls block it.",
     ),
     cases=(
         Case(
@@ -25,6 +27,7 @@ ROW = Row(
                 Side("APScheduler 3 on SQLite", "sides/apscheduler3/create.py", "apscheduler3"),
                 Side("APScheduler 4 on SQLite", "sides/apscheduler4/create.py", "apscheduler4"),
                 Side("floor", "floors/commits.py", "floor"),
+                Side("floor, awaited", "floors/creates.py", "floor"),
             ),
         ),
     ),

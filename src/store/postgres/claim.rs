@@ -5,7 +5,7 @@ use super::failure::Trouble;
 use super::load::{Load, Part};
 use super::needs::Needs;
 use super::pipeline::Statement;
-use super::rows::{Args, Columns, RUN, RUN_ROW, STEP, count_to_sql, limit_to_sql};
+use super::rows::{Args, Columns, RUN, RUN_ROW, STATE, STEP, count_to_sql, limit_to_sql};
 use super::save::changes;
 use crate::calendar::Timestamp;
 use crate::model::RunId;
@@ -58,11 +58,12 @@ fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: T
     let looked_at = args.int(limit_to_sql(limit.saturating_mul(4).saturating_add(64)));
     let limit = args.int(limit_to_sql(limit));
     let free = "r.state IN ('queued', 'waiting') AND NOT r.cancel_requested";
+    let still_free = format!("{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested");
     let sql = format!(
         "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.no IN (SELECT h.no FROM unnest(${workflows}) AS w (id) \
          CROSS JOIN LATERAL (SELECT r.no FROM @run r WHERE r.project = ${project} AND r.workflow = w.id AND {free} \
          AND r.available_at <= ${until} ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h) \
-         AND {free} AND r.available_at <= ${until} \
+         AND {still_free} AND r.available_at <= ${until} \
          ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${limit} FOR UPDATE SKIP LOCKED"
     );
     Statement::Query(sql, args)

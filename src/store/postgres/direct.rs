@@ -3,7 +3,7 @@
 //! who look.
 
 use super::pipeline::Statement;
-use super::rows::{Args, Columns, limit_to_sql};
+use super::rows::{Args, Columns, STATE, limit_to_sql};
 use super::save::{NEW_COLUMNS, STEP_COLUMNS, new_run_args, step_args, step_sets};
 use crate::calendar::Timestamp;
 use crate::model::{NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
@@ -169,7 +169,7 @@ impl<'c> Direct<'c> {
         [
             format!(
                 "held AS (SELECT r.no, {values}, w.place FROM unnest({numbers}) AS w (run, {columns}, token, place) \
-                 JOIN @run r ON r.id = w.run WHERE r.state = 'running' AND r.token = w.token{behind} \
+                 JOIN @run r ON r.id = w.run WHERE {STATE} = 'running' AND r.token = w.token{behind} \
                  ORDER BY r.id FOR UPDATE OF r)",
                 values = values.join(", "),
                 numbers = parameters(&numbers),
@@ -199,7 +199,7 @@ impl<'c> Direct<'c> {
             "ended AS (UPDATE @run r SET state = w.state, finished_at = ${now}, result = w.result, error = w.error, \
              ended_token = w.token, ended_print = w.print, ended_state = w.state, ended_released = false, kept = 0 \
              FROM unnest({numbers}) AS w (run, token, state, result, error, print, place) \
-             WHERE r.id = w.run AND r.state = 'running' AND r.token = w.token \
+             WHERE r.id = w.run AND {STATE} = 'running' AND r.token = w.token \
              AND r.schedule_id IS NULL AND r.parent IS NULL{behind} RETURNING w.place)",
             numbers = parameters(&numbers),
             behind = self.behind_beats(),

@@ -19,9 +19,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 pub(super) const MARK: &str = "polos.session";
 
 /// A plan is kept while the tables grow: made for small ones, it would read them whole for ever. What we send looks rows
-/// up by indexes, one after another, and that is right for tables of any size.
+/// up by indexes, one after another, and that is right for tables of any size: so a row that is looked at is made dear.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
-    SET plan_cache_mode = force_generic_plan";
+    SET plan_cache_mode = force_generic_plan; SET cpu_tuple_cost = 1; SET cpu_index_tuple_cost = 1";
 
 /// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
 /// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.

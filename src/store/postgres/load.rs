@@ -269,8 +269,8 @@ fn tree<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
             .map(|root| format!("SELECT r.id, r.schedule_id, r.parent FROM @run r WHERE {root}"))
             .collect();
         format!(
-            "WITH RECURSIVE tree AS ({} UNION SELECT c.id, c.schedule_id, c.parent FROM @run c \
-             JOIN tree t ON c.parent = t.id WHERE c.finished_at IS NULL)",
+            "WITH RECURSIVE tree AS ({} UNION SELECT c.id, c.schedule_id, c.parent FROM tree t CROSS JOIN LATERAL \
+             (SELECT r.id, r.schedule_id, r.parent FROM @run r WHERE r.parent = t.id AND r.finished_at IS NULL OFFSET 0) c)",
             roots.join(" UNION ")
         )
     })
@@ -318,7 +318,8 @@ fn runs<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     }
     if !whole.is_empty() {
         ids.push(format!(
-            "SELECT u.id FROM ({}) AS s (id) JOIN @run u ON u.schedule_id = s.id WHERE u.finished_at IS NULL",
+            "SELECT u.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
+             WHERE r.schedule_id = s.id AND r.finished_at IS NULL OFFSET 0) u",
             whole.join(" UNION ALL ")
         ));
     }
@@ -391,26 +392,21 @@ fn steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
 
 fn runs_with_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     let mut args = Args::default();
-    let mut which = Vec::new();
+    let mut parts = Vec::new();
+    let has_step = "(SELECT true FROM @step t WHERE t.run = r.no LIMIT 1)";
     if !needs.with_steps.is_empty() {
-        which.push(format!("r.id = ANY(${})", args.texts(needs.with_steps.iter().copied())));
+        let runs = args.texts(needs.with_steps.iter().copied());
+        parts.push(format!("SELECT r.id FROM @run r WHERE r.id = ANY(${runs}) AND {has_step}"));
     }
     let edited = edited(needs, &mut args);
     if !edited.is_empty() {
-        which.push(format!("r.schedule_id IN ({}) AND r.finished_at IS NULL", edited.join(" UNION ALL ")));
+        parts.push(format!(
+            "SELECT u.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
+             WHERE r.schedule_id = s.id AND r.finished_at IS NULL AND {has_step} OFFSET 0) u",
+            edited.join(" UNION ALL ")
+        ));
     }
-    if which.is_empty() {
-        return None;
-    }
-    let parts: Vec<_> = which
-        .iter()
-        .map(|which| {
-            format!(
-                "SELECT r.id FROM @run r WHERE {which} AND EXISTS (SELECT FROM @step t WHERE t.run = r.no)"
-            )
-        })
-        .collect();
-    Some(Statement::Query(parts.join(" UNION "), args))
+    (!parts.is_empty()).then(|| Statement::Query(parts.join(" UNION "), args))
 }
 
 fn newest_lines<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {

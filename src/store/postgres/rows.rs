@@ -138,6 +138,10 @@ pub(super) const LIGHT_RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedu
 pub(super) const RUN_ROW: &str =
     "r.no, r.child_ended, r.ended_token, r.ended_print, r.ended_state, r.ended_released";
 
+/// The state of a run that is found by something else. Said so, the server doesn't think of an index of the runs in that
+/// state: a plan that was made while there were none would look through all of them.
+pub(super) const STATE: &str = "r.state || ''";
+
 /// Columns of a step, as [`Columns::step`] reads them.
 pub(super) const STEP: &str =
     "t.name, t.state, t.attempt, t.run_attempt, t.result, t.error, t.wakes_at, t.started_at, t.finished_at";

@@ -12,6 +12,7 @@ use crate::store::StoreError;
 const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0001_tables.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0002_runs_by_state.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0003_first_statistics.sql"), oldest: 1 },
 ];
 
 struct Migration {

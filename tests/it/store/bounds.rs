@@ -2,9 +2,11 @@
 //! looked at instead (`plans.rs`).
 
 use super::server::Server;
-use super::stage::{PROJECT, at, text};
-use _polos::model::{RunState, ScheduleStatus};
-use _polos::store::{Page, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
+use super::stage::{
+    PROJECT, Stage, at, done_step, end, new_run, new_schedule, patch_command, succeeded, text,
+};
+use _polos::model::{Admission, NewRun, RunId, RunState, ScheduleId, ScheduleStatus, Token};
+use _polos::store::{Command, Page, Patch, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
 use tokio_postgres::{Client, NoTls};
 
 /// Schedules and runs that are there.
@@ -167,6 +169,155 @@ fn an_answer_costs_what_it_holds() {
         let read = administrator.read_by(&name, &schema) - before;
         assert!(read > 0, "{what}: what was read is counted");
         if read > FEW {
+            dear.push(format!("{what}: {read}"));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new(), "of {MANY}");
+}
+
+/// Rows to work with: of four runs one is queued, one is of a schedule, and all but the queued one run at `wkr_1`.
+fn rows(from: i64, until: i64) -> String {
+    format!(
+        "INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
+             workflow, key, cadence, spec)
+         SELECT 'sch_' || n, 1, 'active', 60000000, 0, 0, 0, '{PROJECT}', 'w', 'user-' || n, '', '{{}}'
+         FROM generate_series({from}, {until}) n;
+         INSERT INTO run (id, state, token, attempt, available_at, created_at, origin, project, workflow, key,
+             timezone, worker, schedule_id)
+         SELECT 'run_' || n, CASE n % 4 WHEN 0 THEN 'queued' ELSE 'running' END, 1, 1, 0, n, 'invoke', '{PROJECT}',
+             'w', 'global', 'UTC', CASE n % 4 WHEN 0 THEN NULL ELSE 'wkr_1' END,
+             CASE n % 4 WHEN 2 THEN 'sch_' || n END
+         FROM generate_series({from}, {until}) n;
+         INSERT INTO step (run, name, state, attempt, run_attempt, started_at, finished_at)
+         SELECT no, 'step', 'done', 1, 1, 0, 0 FROM run WHERE created_at BETWEEN {from} AND {until}"
+    )
+}
+
+#[test]
+fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
+    // Does its work to ten rows that come after a number.
+    type Work = (&'static str, fn(&Stage<'_>, i64));
+    fn each(stage: &Stage<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
+        let numbers = (after..).filter(|number| number % 4 == kind).take(10);
+        let commands: Vec<_> = numbers.map(command).collect();
+        for outcome in stage.store.commit(&commands, at(60)).unwrap() {
+            outcome.unwrap();
+        }
+    }
+    fn run(number: i64) -> RunId {
+        RunId::from(&*format!("run_{number}"))
+    }
+    fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
+        each(stage, after, 0, |number| {
+            let name = format!("new_{number}");
+            let mut new = new_run(&name);
+            edit(&name, &mut new);
+            Command::CreateRun(Box::new(new))
+        });
+    }
+    let works: [Work; 18] = [
+        ("steps", |stage, after| {
+            each(stage, after, 1, |number| Command::RecordStep {
+                run: run(number),
+                token: Token(1),
+                step: done_step("next"),
+            });
+        }),
+        ("ends of lone runs", |stage, after| {
+            each(stage, after, 1, |number| match end(&run(number), Token(1), succeeded()) {
+                Command::EndRun { run, token, ending, pause_after_failures, .. } => {
+                    Command::EndRun { run, token, ending, pause_after_failures, stands_alone: true }
+                }
+                other => other,
+            });
+        }),
+        ("ends of lone runs, with a look", |stage, after| {
+            each(stage, after, 1, |number| end(&run(number), Token(1), succeeded()));
+        }),
+        ("ends of schedules' runs", |stage, after| {
+            each(stage, after, 2, |number| end(&run(number), Token(1), succeeded()));
+        }),
+        ("runs", |stage, after| create(stage, after, |_, _| {})),
+        ("claimed runs", |stage, after| {
+            create(stage, after, |_, new| new.claim_for = Some(stage.worker.clone()));
+        }),
+        ("runs with an idempotency key", |stage, after| {
+            create(stage, after, |name, new| new.idempotency_key = Some(text(name)));
+        }),
+        ("claims", |stage, _| assert_eq!(stage.claim_up_to(at(60), 10).len(), 10)),
+        ("fires", |stage, after| {
+            for number in after..after + 10 {
+                let schedule = stage.schedule(&ScheduleId::from(&*format!("sch_{number}")));
+                stage.fire(at(60), &schedule, at(60), Admission::Claim);
+            }
+        }),
+        ("cancellations", |stage, after| {
+            each(stage, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
+        }),
+        ("edits", |stage, after| {
+            each(stage, after, 1, |number| {
+                let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+                patch_command(&ScheduleId::from(&*format!("sch_{number}")), None, patch)
+            });
+        }),
+        ("deletions", |stage, after| {
+            each(stage, after, 1, |number| {
+                let id = ScheduleId::from(&*format!("sch_{number}"));
+                Command::DeleteSchedule { project: text(PROJECT), id }
+            });
+        }),
+        ("schedules that are put again", |stage, after| {
+            each(stage, after, 1, |number| {
+                Command::PutSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
+            });
+        }),
+        ("new schedules", |stage, after| {
+            each(stage, after, 1, |number| {
+                Command::PutSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
+            });
+        }),
+        ("who is due", |stage, _| {
+            assert_eq!(stage.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
+        }),
+        ("when to wake", |stage, _| {
+            stage.store.next_wake(PROJECT, &[text("w")]).unwrap();
+        }),
+        ("whether claims stand", |stage, after| {
+            let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
+            assert_eq!(stage.store.claims_stand(&claims).unwrap().len(), 10);
+        }),
+        ("whom to stop", |stage, _| {
+            assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap().len(), 0);
+        }),
+    ];
+    let server = Server::shared();
+    let administrator = Administrator::new(&server.url);
+    let mut dear = Vec::new();
+    for (what, work) in works {
+        let url = server.new_schema();
+        let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
+        let store =
+            PostgresStore::open(&format!("{url}&application_name={schema}"), PostgresOptions::default())
+                .unwrap();
+        let stage = Stage::on(&store);
+        for table in ["run", "schedule", "step", "worker"] {
+            // A plan stays until somebody looks how large the tables are.
+            administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
+        }
+        administrator.execute(&format!("SET search_path = {schema}; {}", rows(1, 200)));
+        // Prepared at the second time, and planned.
+        for after in [1, 50, 100] {
+            work(&stage, after);
+        }
+        let filler = format!("{schema}_filler");
+        let growing = Administrator::new(&format!("{}?application_name={filler}", server.url));
+        growing.execute(&format!("SET search_path = {schema}; {}", rows(201, MANY)));
+        drop(growing);
+        let before = administrator.read_by(&filler, &schema);
+        work(&stage, 10_000);
+        drop(store);
+        let read = administrator.read_by(&schema, &schema) - before;
+        if read > 2 * FEW {
             dear.push(format!("{what}: {read}"));
         }
     }
