@@ -34,10 +34,12 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "sides/polos/stored.py": {"idle": 0.01},
     "sides/polos/workers.py": {"count": 3, "workers": 2},
     "floors/commits.py": {"count": 2, "bulk": 3},
+    "floors/creates.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/herd.py": {"count": 3, "lead": 0.5},
     "floors/imports.py": {},
     "floors/lateness.py": {"fires": 1},
+    "floors/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/steps.py": ONE_RUN,
 }
 

@@ -2,9 +2,7 @@
 //! looked at instead (`plans.rs`).
 
 use super::server::Server;
-use super::stage::{
-    PROJECT, Stage, at, done_step, end, new_run, new_schedule, patch_command, succeeded, text,
-};
+use super::stage::{PROJECT, Stage, at, done_step, new_run, new_schedule, patch_command, succeeded, text};
 use _polos::model::{Admission, NewRun, RunId, RunState, ScheduleId, ScheduleStatus, Token};
 use _polos::store::{Command, Page, Patch, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
 use tokio_postgres::{Client, NoTls};
@@ -207,6 +205,16 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
     fn run(number: i64) -> RunId {
         RunId::from(&*format!("run_{number}"))
     }
+    fn finish(number: i64, stands_alone: bool) -> Command {
+        let ending = Box::new(succeeded());
+        Command::EndRun {
+            run: run(number),
+            token: Token(1),
+            ending,
+            pause_after_failures: None,
+            stands_alone,
+        }
+    }
     fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
         each(stage, after, 0, |number| {
             let name = format!("new_{number}");
@@ -224,18 +232,13 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
             });
         }),
         ("ends of lone runs", |stage, after| {
-            each(stage, after, 1, |number| match end(&run(number), Token(1), succeeded()) {
-                Command::EndRun { run, token, ending, pause_after_failures, .. } => {
-                    Command::EndRun { run, token, ending, pause_after_failures, stands_alone: true }
-                }
-                other => other,
-            });
+            each(stage, after, 1, |number| finish(number, true));
         }),
         ("ends of lone runs, with a look", |stage, after| {
-            each(stage, after, 1, |number| end(&run(number), Token(1), succeeded()));
+            each(stage, after, 1, |number| finish(number, false));
         }),
         ("ends of schedules' runs", |stage, after| {
-            each(stage, after, 2, |number| end(&run(number), Token(1), succeeded()));
+            each(stage, after, 2, |number| finish(number, false));
         }),
         ("runs", |stage, after| create(stage, after, |_, _| {})),
         ("claimed runs", |stage, after| {

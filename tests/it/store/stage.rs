@@ -271,13 +271,14 @@ pub fn minute_after(slot: Timestamp) -> Timestamp {
     Timestamp::from_micros(slot.as_micros() + 60_000_000)
 }
 
+/// Said to stand alone, whether it does or not: where that is wrong, nothing may come of it.
 pub fn end(run: &RunId, token: Token, ending: Ending) -> Command {
     Command::EndRun {
         run: run.clone(),
         token,
         ending: Box::new(ending),
         pause_after_failures: None,
-        stands_alone: false,
+        stands_alone: true,
     }
 }
 
