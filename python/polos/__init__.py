@@ -48,7 +48,6 @@ from polos.exceptions import (
     WorkflowNotSchedulableError,
 )
 from polos.hooks import MissedSlots, RunFailure
-from polos.models import ErrorInfo, LedgerEntry, Overview, Run, Schedule, StepInfo, WorkerInfo
 from polos.runs import RunHandle
 from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
@@ -114,16 +113,32 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from polos.models import (
+        ErrorInfo,
+        LedgerEntry,
+        Overview,
+        Run,
+        Schedule,
+        StepInfo,
+        WorkerInfo,
+    )
     from polos.payload import SchedulePayload
 else:
+    # Half of the import's time would be that of classes which many programs never meet, above all
+    # pydantic's: it loads most of itself for the first model.
+    _LATER = {
+        "SchedulePayload": "payload",
+        **dict.fromkeys(
+            ("ErrorInfo", "LedgerEntry", "Overview", "Run", "Schedule", "StepInfo", "WorkerInfo"),
+            "models",
+        ),
+    }
 
     def __getattr__(name: str) -> Any:
-        # Half of the import's time would be pydantic's, which loads most of itself for the first
-        # model: programs that need none, like the command line, don't wait for it.
-        if name == "SchedulePayload":
-            from polos.payload import SchedulePayload
+        if name in _LATER:
+            from importlib import import_module
 
-            return SchedulePayload
+            return getattr(import_module(f"polos.{_LATER[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

@@ -12,7 +12,6 @@ import pydantic  # and no name from it: it loads most of itself when a name is f
 import typing_extensions
 from pydantic_core import to_json
 
-from polos._decoding import validation_text
 from polos._describe import shown, type_name
 from polos.exceptions import InvalidArgumentError
 
@@ -51,6 +50,8 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
         return adapter.validate_json(to_json(data))
     except ValueError:
         pass  # the first answer is about what was given
+    from polos._decoding import validation_text
+
     raise InvalidArgumentError(
         f"{name}: not a valid `{_hint_name(annotation)}`: {validation_text(problem)}"
     )

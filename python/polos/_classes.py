@@ -17,7 +17,6 @@ import sys
 import typing
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import PurePath
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -46,6 +45,8 @@ def main_module_name() -> str:
 
 @lru_cache(maxsize=8)
 def _path_parts(file: str) -> tuple[str, ...]:
+    from pathlib import PurePath
+
     return PurePath(file).with_suffix("").parts
 
 

@@ -42,8 +42,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from polos._decoding import restore
-from polos._encoding import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge, tree
+from polos._format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
 from polos.exceptions import PayloadTooLargeError, SerializationError
 
 __all__ = ["SIZE_MAX", "decode", "encode", "to_jsonable"]
@@ -79,9 +78,9 @@ def encode(
             try:
                 data = to_json(value)
             except ValueError:  # a lone surrogate
-                data = _dump(tree(value, limit))
+                data = _rich(value, limit)
         else:
-            data = _dump(tree(value, limit))
+            data = _rich(value, limit)
     except Refused as refused:
         raise _refusal(refused, name) from None
     except TooLarge as large:
@@ -126,7 +125,7 @@ def decode(data: bytes | str, annotation: Any = None, *, name: str = "result") -
                 raise
             # That parser stops at 200 levels of JSON, which tags reach in fewer of values.
             node = json.loads(data)
-        return restore(node, annotation) if marked else node
+        return _restored(node, annotation) if marked else node
     except RecursionError:
         raise SerializationError(
             f"stored `{name}` is nested too deeply; it is damaged or wasn't written by polos"
@@ -204,11 +203,23 @@ def _plain_size(value: Any, depth: int, limit: int) -> int:
     return size
 
 
-def _dump(node: Any) -> bytes:
+# Values that aren't plain bring in a part of the standard library that many programs do without.
+
+
+def _rich(value: Any, limit: int) -> bytes:
+    from polos._encoding import tree
+
+    node = tree(value, limit)
     try:
         return to_json(node)
     except ValueError:  # more than 254 levels
         return json.dumps(node, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _restored(node: Any, annotation: Any) -> Any:
+    from polos._decoding import restore
+
+    return restore(node, annotation)
 
 
 def _refusal(refused: Refused, name: str) -> SerializationError:

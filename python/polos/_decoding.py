@@ -25,7 +25,8 @@ from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, find_class
 from polos._describe import shown
-from polos._encoding import FACTORIES, TAG, TEXT_TYPES
+from polos._encoding import FACTORIES, TEXT_TYPES
+from polos._format import TAG
 from polos._shapes import TYPE_ATOMS, fingerprint, is_named_tuple, shape_fields
 from polos.exceptions import SerializationError
 

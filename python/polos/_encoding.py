@@ -36,22 +36,11 @@ from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, remember
 from polos._describe import brief, printable, type_name
+from polos._format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
 from polos._shapes import fingerprint, generic_arguments, is_named_tuple, shape_fields
 
-__all__ = [
-    "DEPTH_MAX",
-    "FACTORIES",
-    "PLAIN_INT_MAX",
-    "TAG",
-    "TEXT_TYPES",
-    "Refused",
-    "TooLarge",
-    "tree",
-]
+__all__ = ["FACTORIES", "TEXT_TYPES", "tree"]
 
-TAG = "$polos"
-DEPTH_MAX = 200
-PLAIN_INT_MAX = 2**63 - 1
 _INF = float("inf")
 
 # Types whose text is their value, both ways.
@@ -75,38 +64,6 @@ FACTORIES: dict[str, type] = {
     )
 }  # fmt: skip
 _FACTORY_NAMES = {factory: name for name, factory in FACTORIES.items()}
-
-
-class Refused(Exception):
-    """A value can't be stored: why, and where it is inside the outermost value."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self._way_out: list[tuple[int, str]] = []
-
-    def inside(self, container: object, step: str) -> None:
-        """Note one step of the path, from the inside out."""
-        self._way_out.append((id(container), step))
-
-    def located(self) -> tuple[str, bool]:
-        """The path from the outermost value, and whether the value contains itself."""
-        path = ""
-        seen: set[int] = set()
-        for container, step in reversed(self._way_out):
-            if container in seen:
-                return path, True
-            seen.add(container)
-            path += step
-        return (path if len(path) <= 200 else f"{path[:100]}…{path[-90:]}"), False
-
-
-class TooLarge(Exception):
-    """The value is larger than the limit: by how much isn't known, counting stopped here."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.size = size
 
 
 class _Budget:

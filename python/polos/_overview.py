@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from polos._arguments import count_of
 from polos._blocking import blocking
 from polos.client import checked_client
-from polos.models import Overview
 
 if TYPE_CHECKING:
     from polos.client import PolosClient
+    from polos.models import Overview
 
 __all__ = ["overview"]
 
@@ -20,6 +20,8 @@ async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
 
     :param count_to: nothing is counted further than this; milliseconds, whatever is stored.
     """
+    from polos.models import Overview
+
     answer = await checked_client(client)._ask("overview", count_to=count_of("count_to", count_to))
     return Overview._from_core(answer)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os.path
 import zoneinfo
 from importlib.util import find_spec
-from pathlib import Path
 
 from polos import _polos
 from polos.schedules import check_declaration
@@ -16,7 +16,7 @@ def _zone_folders() -> list[str]:
     folders = list(zoneinfo.TZPATH)
     package = find_spec("tzdata")
     if package is not None and package.submodule_search_locations:
-        folders += [str(Path(place) / "zoneinfo") for place in package.submodule_search_locations]
+        folders += [os.path.join(place, "zoneinfo") for place in package.submodule_search_locations]
     return folders
 
 

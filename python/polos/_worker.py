@@ -96,7 +96,8 @@ class Executor:
         thread_count: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # Now, since it loads most of pydantic: the first run is not the time for that.
+        # Now, since they load most of pydantic and more: the first run is not the time for that.
+        from polos import _decoding, _encoding  # noqa: F401
         from polos.payload import SchedulePayload
 
         self.new_payload = SchedulePayload._from_micros

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -29,9 +28,10 @@ from polos.exceptions import (
     StepError,
     StepSerializationError,
 )
-from polos.models import Run
 
 if TYPE_CHECKING:
+    import uuid
+
     from polos._worker import ActiveRun
     from polos.workflow import Workflow
 
@@ -445,7 +445,9 @@ class Steps:
 
     async def uuid(self, name: str) -> uuid.UUID:
         """A random UUID, the same whenever the run resumes."""
-        return await self._value(name, uuid.uuid4)
+        from uuid import uuid4
+
+        return await self._value(name, uuid4)
 
     async def random(self, name: str) -> float:
         """A random number of ``[0, 1)``, the same whenever the run resumes."""
@@ -700,7 +702,11 @@ def lease_lost(run_id: str) -> LeaseLostError:
 
 def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
     """The result in an answer about the previous run."""
-    return None if answer is None else Run._from_core(answer, result_type).result
+    if answer is None:
+        return None
+    from polos.models import Run
+
+    return Run._from_core(answer, result_type).result
 
 
 def _random() -> float:

@@ -22,14 +22,13 @@ from polos.exceptions import (
     RunFailedError,
     RunTimeoutError,
 )
-from polos.models import Run
 from polos.workflow import Workflow, registry
 
 if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
-    from polos.models import RunStatus
+    from polos.models import Run, RunStatus
 
 __all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
 
@@ -238,6 +237,8 @@ async def retry(client: PolosClient, id: str) -> RunStatus:
 
 
 def _run(core: dict[str, Any]) -> Run:
+    from polos.models import Run
+
     known = registry().get(core["workflow"])
     return Run._from_core(core, None if known is None else known.result_type)
 

@@ -27,7 +27,6 @@ from polos._notebook import Listed
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
-from polos.models import LedgerEntry, Schedule
 from polos.runs import RunHandle
 from polos.workflow import Workflow, registered, registry
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
-    from polos.models import CatchUp, Overlap, ScheduleStatus
+    from polos.models import CatchUp, LedgerEntry, Overlap, Schedule, ScheduleStatus
 
 __all__ = [
     "Explanation",
@@ -243,7 +242,7 @@ def _caller_depth() -> int:
 
 async def get(client: PolosClient, id: str) -> Schedule:
     """The schedule. Raises :class:`ScheduleNotFoundError`."""
-    return Schedule._from_core(await checked_client(client)._ask("get_schedule", id=_id(id)))
+    return _schedule(await checked_client(client)._ask("get_schedule", id=_id(id)))
 
 
 async def list(
@@ -285,7 +284,7 @@ async def list(
             after=after,
             after_key=after_key,
         )
-        found += [Schedule._from_core(item) for item in page]
+        found += [_schedule(item) for item in page]
         if len(page) < count:
             break
         after = page[-1]["id"]
@@ -303,7 +302,7 @@ async def coming(
     found = await checked_client(client)._ask(
         "coming", until=aware("until", until), limit=count_of("limit", limit, most=10_000)
     )
-    return Listed(Schedule._from_core(item) for item in found)
+    return Listed(_schedule(item) for item in found)
 
 
 async def history(
@@ -318,7 +317,7 @@ async def history(
     entries = await checked_client(client)._ask(
         "history", id=_id(id), limit=count_of("limit", limit), after=after
     )
-    return Listed(LedgerEntry._from_core(entry) for entry in entries)
+    return Listed(_ledger_entry(entry) for entry in entries)
 
 
 # --- change ----------------------------------------------------------------------------------
@@ -344,7 +343,7 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
             "of dates"
         )
     answer = await checked_client(client)._ask("update", id=_id(id), changes=spec, **fields)
-    return Schedule._from_core(answer)
+    return _schedule(answer)
 
 
 async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedule:
@@ -353,7 +352,7 @@ async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedu
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that is
     neither active nor paused.
     """
-    return Schedule._from_core(await checked_client(client)._ask("pause", id=_id(id), note=note))
+    return _schedule(await checked_client(client)._ask("pause", id=_id(id), note=note))
 
 
 async def resume(client: PolosClient, id: str) -> Schedule:
@@ -361,7 +360,7 @@ async def resume(client: PolosClient, id: str) -> Schedule:
 
     Raises as :func:`pause` does.
     """
-    return Schedule._from_core(await checked_client(client)._ask("resume", id=_id(id)))
+    return _schedule(await checked_client(client)._ask("resume", id=_id(id)))
 
 
 async def skip(client: PolosClient, id: str) -> Schedule:
@@ -370,7 +369,7 @@ async def skip(client: PolosClient, id: str) -> Schedule:
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no coming
     slot, or it is due already.
     """
-    return Schedule._from_core(await checked_client(client)._ask("skip", id=_id(id)))
+    return _schedule(await checked_client(client)._ask("skip", id=_id(id)))
 
 
 async def delete(client: PolosClient, id: str) -> None:
@@ -469,6 +468,18 @@ def _now_micros() -> int:
 
 
 # --- arguments -------------------------------------------------------------------------------
+
+
+def _schedule(core: Any) -> Schedule:
+    from polos.models import Schedule
+
+    return Schedule._from_core(core)
+
+
+def _ledger_entry(core: Any) -> LedgerEntry:
+    from polos.models import LedgerEntry
+
+    return LedgerEntry._from_core(core)
 
 
 def _id(value: Any) -> str:

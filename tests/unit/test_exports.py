@@ -13,10 +13,13 @@ LATER = """
 import sys
 import polos
 assert "pydantic" in sys.modules
-early = [name for name in ("pydantic.main", "hashlib", "html", "sqlite3") if name in sys.modules]
+later = {"pydantic.main", "polos.models", "polos._encoding"}
+later |= {"hashlib", "html", "pathlib", "sqlite3", "uuid"}
+early = sorted(later & sys.modules.keys())
 assert not early, early
 assert polos.SchedulePayload.__module__ == "polos.payload"
 assert "pydantic.main" in sys.modules
+assert polos.Run.__module__ == "polos.models"
 """
 
 
