@@ -64,12 +64,20 @@ ROW = Row(
         "a task is taken out of the file before it is executed.",
         "**floor**: a thread that inserts N rows and advances N, 500 in a transaction, and starts "
         "N tasks with one wake-up per transaction. No policies, no histories, no ends of runs.",
+        "**floor, ends recorded**: the same with no more than 1,000 at once, as in polos by "
+        "default. The end of each is recorded, and the claim of the one that takes its place.",
     ),
     cases=(
         Case(
             "10k",
             (
                 *ours("10k"),
+                Side(
+                    "floor, ends recorded",
+                    "floors/herd_ends.py",
+                    "floor",
+                    {"count": 10_000, "lead": 1.2},
+                ),
                 Side(
                     "APScheduler 3 in memory",
                     "sides/apscheduler3/herd.py",

@@ -37,6 +37,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "floors/creates.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
     "floors/herd.py": {"count": 3, "lead": 0.5},
+    "floors/herd_ends.py": {"count": 3, "lead": 0.5},
     "floors/imports.py": {},
     "floors/lateness.py": {"fires": 1},
     "floors/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
@@ -85,7 +86,9 @@ def test_a_program_reports_figures(program: str, figures: dict[str, dict[str, An
     assert figures[program]
 
 
-@pytest.mark.parametrize("program", ["sides/polos/herd.py", "floors/herd.py"])
+@pytest.mark.parametrize(
+    "program", ["sides/polos/herd.py", "floors/herd.py", "floors/herd_ends.py"]
+)
 def test_a_herd_is_complete_and_not_early(program: str, figures: dict[str, dict[str, Any]]) -> None:
     found = figures[program]
     assert (found["started"], found["early"]) == (3, 0)

@@ -207,7 +207,8 @@ impl<'c> Direct<'c> {
     }
 
     fn creations<'a>(&'a self, args: &mut Args<'a>) -> String {
-        let numbers = new_run_args(self.created.iter().map(|creation| &creation.run), args);
+        let runs: Vec<_> = self.created.iter().map(|creation| &creation.run).collect();
+        let numbers = new_run_args(&runs, args);
         let names = NEW_COLUMNS.join(", ");
         let worker = if self.claims.is_empty() {
             ""

@@ -432,11 +432,8 @@ pub(super) const NEW_COLUMNS: [&str; 23] = [
 ];
 
 /// Runs that are new, column by column.
-pub(super) fn new_run_args<'p>(
-    runs: impl Iterator<Item = &'p Run> + Clone,
-    args: &mut Args<'p>,
-) -> Vec<usize> {
-    let all = || runs.clone();
+pub(super) fn new_run_args<'p>(runs: &[&'p Run], args: &mut Args<'p>) -> Vec<usize> {
+    let all = || runs.iter().copied();
     let micros = |time: Option<Timestamp>| time.map(Timestamp::as_micros);
     let schedule = |run: &'p Run| run.schedule_id.as_ref().map(ScheduleId::as_str);
     vec![
@@ -467,7 +464,8 @@ pub(super) fn new_run_args<'p>(
 }
 
 fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
-    let mut numbers = new_run_args(rows.iter().map(|row| &row.run), args);
+    let runs: Vec<_> = rows.iter().map(|row| &row.run).collect();
+    let mut numbers = new_run_args(&runs, args);
     numbers.push(args.flags(rows.iter().map(|row| row.child_ended)));
     let mut names = NEW_COLUMNS.to_vec();
     names.push("child_ended");

@@ -191,112 +191,112 @@ fn rows(from: i64, until: i64) -> String {
     )
 }
 
-#[test]
-fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
-    // Does its work to ten rows that come after a number.
-    type Work = (&'static str, fn(&Stage<'_>, i64));
-    fn each(stage: &Stage<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
-        let numbers = (after..).filter(|number| number % 4 == kind).take(10);
-        let commands: Vec<_> = numbers.map(command).collect();
-        for outcome in stage.store.commit(&commands, at(60)).unwrap() {
-            outcome.unwrap();
-        }
+/// Does its work to ten rows that come after a number.
+type Work = (&'static str, fn(&Stage<'_>, i64));
+
+fn each(stage: &Stage<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
+    let numbers = (after..).filter(|number| number % 4 == kind).take(10);
+    let commands: Vec<_> = numbers.map(command).collect();
+    for outcome in stage.store.commit(&commands, at(60)).unwrap() {
+        outcome.unwrap();
     }
-    fn run(number: i64) -> RunId {
-        RunId::from(&*format!("run_{number}"))
-    }
-    fn finish(number: i64, stands_alone: bool) -> Command {
-        let ending = Box::new(succeeded());
-        Command::EndRun {
+}
+
+fn run(number: i64) -> RunId {
+    RunId::from(&*format!("run_{number}"))
+}
+
+fn finish(number: i64, stands_alone: bool) -> Command {
+    let ending = Box::new(succeeded());
+    Command::EndRun { run: run(number), token: Token(1), ending, pause_after_failures: None, stands_alone }
+}
+
+fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
+    each(stage, after, 0, |number| {
+        let name = format!("new_{number}");
+        let mut new = new_run(&name);
+        edit(&name, &mut new);
+        Command::CreateRun(Box::new(new))
+    });
+}
+
+const WORKS: [Work; 18] = [
+    ("steps", |stage, after| {
+        each(stage, after, 1, |number| Command::RecordStep {
             run: run(number),
             token: Token(1),
-            ending,
-            pause_after_failures: None,
-            stands_alone,
-        }
-    }
-    fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
-        each(stage, after, 0, |number| {
-            let name = format!("new_{number}");
-            let mut new = new_run(&name);
-            edit(&name, &mut new);
-            Command::CreateRun(Box::new(new))
+            step: done_step("next"),
         });
-    }
-    let works: [Work; 18] = [
-        ("steps", |stage, after| {
-            each(stage, after, 1, |number| Command::RecordStep {
-                run: run(number),
-                token: Token(1),
-                step: done_step("next"),
-            });
-        }),
-        ("ends of lone runs", |stage, after| {
-            each(stage, after, 1, |number| finish(number, true));
-        }),
-        ("ends of lone runs, with a look", |stage, after| {
-            each(stage, after, 1, |number| finish(number, false));
-        }),
-        ("ends of schedules' runs", |stage, after| {
-            each(stage, after, 2, |number| finish(number, false));
-        }),
-        ("runs", |stage, after| create(stage, after, |_, _| {})),
-        ("claimed runs", |stage, after| {
-            create(stage, after, |_, new| new.claim_for = Some(stage.worker.clone()));
-        }),
-        ("runs with an idempotency key", |stage, after| {
-            create(stage, after, |name, new| new.idempotency_key = Some(text(name)));
-        }),
-        ("claims", |stage, _| assert_eq!(stage.claim_up_to(at(60), 10).len(), 10)),
-        ("fires", |stage, after| {
-            for number in after..after + 10 {
-                let schedule = stage.schedule(&ScheduleId::from(&*format!("sch_{number}")));
-                stage.fire(at(60), &schedule, at(60), Admission::Claim);
-            }
-        }),
-        ("cancellations", |stage, after| {
-            each(stage, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
-        }),
-        ("edits", |stage, after| {
-            each(stage, after, 1, |number| {
-                let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-                patch_command(&ScheduleId::from(&*format!("sch_{number}")), None, patch)
-            });
-        }),
-        ("deletions", |stage, after| {
-            each(stage, after, 1, |number| {
-                let id = ScheduleId::from(&*format!("sch_{number}"));
-                Command::DeleteSchedule { project: text(PROJECT), id }
-            });
-        }),
-        ("schedules that are put again", |stage, after| {
-            each(stage, after, 1, |number| {
-                Command::PutSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
-            });
-        }),
-        ("new schedules", |stage, after| {
-            each(stage, after, 1, |number| {
-                Command::PutSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
-            });
-        }),
-        ("who is due", |stage, _| {
-            assert_eq!(stage.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
-        }),
-        ("when to wake", |stage, _| {
-            stage.store.next_wake(PROJECT, &[text("w")]).unwrap();
-        }),
-        ("whether claims stand", |stage, after| {
-            let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
-            assert_eq!(stage.store.claims_stand(&claims).unwrap().len(), 10);
-        }),
-        ("whom to stop", |stage, _| {
-            assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap().len(), 0);
-        }),
-    ];
+    }),
+    ("ends of lone runs", |stage, after| {
+        each(stage, after, 1, |number| finish(number, true));
+    }),
+    ("ends of lone runs, with a look", |stage, after| {
+        each(stage, after, 1, |number| finish(number, false));
+    }),
+    ("ends of schedules' runs", |stage, after| {
+        each(stage, after, 2, |number| finish(number, false));
+    }),
+    ("runs", |stage, after| create(stage, after, |_, _| {})),
+    ("claimed runs", |stage, after| {
+        create(stage, after, |_, new| new.claim_for = Some(stage.worker.clone()));
+    }),
+    ("runs with an idempotency key", |stage, after| {
+        create(stage, after, |name, new| new.idempotency_key = Some(text(name)));
+    }),
+    ("claims", |stage, _| assert_eq!(stage.claim_up_to(at(60), 10).len(), 10)),
+    ("fires", |stage, after| {
+        for number in after..after + 10 {
+            let schedule = stage.schedule(&ScheduleId::from(&*format!("sch_{number}")));
+            stage.fire(at(60), &schedule, at(60), Admission::Claim);
+        }
+    }),
+    ("cancellations", |stage, after| {
+        each(stage, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
+    }),
+    ("edits", |stage, after| {
+        each(stage, after, 1, |number| {
+            let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+            patch_command(&ScheduleId::from(&*format!("sch_{number}")), None, patch)
+        });
+    }),
+    ("deletions", |stage, after| {
+        each(stage, after, 1, |number| {
+            let id = ScheduleId::from(&*format!("sch_{number}"));
+            Command::DeleteSchedule { project: text(PROJECT), id }
+        });
+    }),
+    ("schedules that are put again", |stage, after| {
+        each(stage, after, 1, |number| {
+            Command::PutSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
+        });
+    }),
+    ("new schedules", |stage, after| {
+        each(stage, after, 1, |number| {
+            Command::PutSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
+        });
+    }),
+    ("who is due", |stage, _| {
+        assert_eq!(stage.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
+    }),
+    ("when to wake", |stage, _| {
+        stage.store.next_wake(PROJECT, &[text("w")]).unwrap();
+    }),
+    ("whether claims stand", |stage, after| {
+        let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
+        assert_eq!(stage.store.claims_stand(&claims).unwrap().len(), 10);
+    }),
+    ("whom to stop", |stage, _| {
+        assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap().len(), 0);
+    }),
+];
+
+#[test]
+fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
     let server = Server::shared();
     let administrator = Administrator::new(&server.url);
     let mut dear = Vec::new();
-    for (what, work) in works {
+    for (what, work) in WORKS {
         let url = server.new_schema();
         let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
         let store =

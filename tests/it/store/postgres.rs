@@ -258,7 +258,7 @@ impl Eavesdropper {
 
 /// Copies until one side hangs up, or what comes next is to be swallowed.
 fn pass_on(mut from: TcpStream, mut to: TcpStream, is_swallowed: impl Fn() -> bool) {
-    let mut bytes = [0; 65536];
+    let mut bytes = vec![0; 65536];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         if is_swallowed() || to.write_all(&bytes[..count]).is_err() {
             break;
