@@ -5,7 +5,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 ROW = Row(
     name="imports",
     title="Import",
-    what="`import polos` in a new interpreter, the median of 5 in each round.",
+    what="`import polos` in a new interpreter, the median of 15 in each round.",
     fairness=(
         "**floor**: `import asyncio, pydantic` in the same environment, of which pydantic loads "
         "most only when it is used; *with a model*: and a model of one field defined. Byte code "
@@ -15,9 +15,9 @@ ROW = Row(
         Case(
             "import",
             (
-                Side("polos", "sides/polos/imports.py", "polos", repeats=5),
-                Side("floor", "floors/imports.py", "polos", repeats=5),
-                Side("floor with a model", "floors/imports.py", "polos", {"model": 1}, repeats=5),
+                Side("polos", "sides/polos/imports.py", "polos", repeats=15),
+                Side("floor", "floors/imports.py", "polos", repeats=15),
+                Side("floor with a model", "floors/imports.py", "polos", {"model": 1}, repeats=15),
             ),
             on_disk=False,
         ),

@@ -22,7 +22,7 @@ use std::fmt::Write as _;
 /// How a batch is committed.
 #[derive(Copy, Clone)]
 pub(super) struct Terms<'t> {
-    /// Tells when its commands happen; asked when what they look at is locked.
+    /// Tells when its commands happen; asked when what they look at is locked, if they look at anything.
     pub now: &'t dyn Fn() -> Timestamp,
     /// The lock that edits share and a barrier waits for.
     pub edits: i64,

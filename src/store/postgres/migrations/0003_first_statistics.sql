@@ -4,7 +4,12 @@
 -- once. Where there are rows already, they are counted.
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM @schedule) OR EXISTS (SELECT FROM @run) OR EXISTS (SELECT FROM @worker) THEN
+    IF NOT EXISTS (SELECT FROM @schedule) AND NOT EXISTS (SELECT FROM @run) AND NOT EXISTS (SELECT FROM @worker) THEN
+        -- Whoever comes in now waits, and is not truncated.
+        LOCK TABLE @schedule, @run, @step, @ledger, @worker IN ACCESS EXCLUSIVE MODE;
+    END IF;
+    IF EXISTS (SELECT FROM @schedule) OR EXISTS (SELECT FROM @run) OR EXISTS (SELECT FROM @step)
+        OR EXISTS (SELECT FROM @ledger) OR EXISTS (SELECT FROM @worker) THEN
         ANALYZE @schedule;
         ANALYZE @run;
         ANALYZE @step;
