@@ -47,7 +47,6 @@ from polos.exceptions import (
     WorkflowNotFoundError,
     WorkflowNotSchedulableError,
 )
-from polos.hooks import MissedSlots, RunFailure
 from polos.runs import RunHandle
 from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
@@ -113,6 +112,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from polos.hooks import MissedSlots, RunFailure
     from polos.models import (
         ErrorInfo,
         LedgerEntry,
@@ -127,6 +127,8 @@ else:
     # Half of the import's time would be that of classes which many programs never meet, above all
     # pydantic's: it loads most of itself for the first model.
     _LATER = {
+        "MissedSlots": "hooks",
+        "RunFailure": "hooks",
         "SchedulePayload": "payload",
         **dict.fromkeys(
             ("ErrorInfo", "LedgerEntry", "Overview", "Run", "Schedule", "StepInfo", "WorkerInfo"),

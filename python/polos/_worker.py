@@ -43,11 +43,11 @@ from polos.exceptions import (
     SerializationError,
     StoreUnavailableError,
 )
-from polos.hooks import MissedSlots, RunFailure
 
 if TYPE_CHECKING:
     from polos._polos import WorkerCore
     from polos.client import PolosClient
+    from polos.hooks import RunFailure
     from polos.runs import RunHandle
     from polos.workflow import Workflow
 
@@ -97,7 +97,7 @@ class Executor:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         # Now, since they load most of pydantic and more: the first run is not the time for that.
-        from polos import _decoding, _encoding  # noqa: F401
+        from polos import _decoding, _encoding, hooks  # noqa: F401
         from polos.payload import SchedulePayload
 
         self.new_payload = SchedulePayload._from_micros
@@ -173,6 +173,8 @@ class Executor:
             totals[workflow_id, reason] = schedules + 1, slots + count
             workflow = self.workflows.get(workflow_id)
             if workflow is not None and workflow.on_missed is not None:
+                from polos.hooks import MissedSlots
+
                 told = MissedSlots(
                     workflow_id, schedule, key, from_micros(first), from_micros(last), count, reason
                 )
@@ -545,6 +547,8 @@ class ActiveRun:
             )
 
     def _failure(self, error: BaseException) -> RunFailure:
+        from polos.hooks import RunFailure
+
         slot, _, _, timezone = self._slots
         return RunFailure(
             workflow_id=self.workflow.id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import signal
 import sys
 import threading
@@ -246,6 +245,8 @@ class Worker:
     # -- set-up -------------------------------------------------------------------------------
 
     def _setup(self, workflows: dict[str, Workflow[Any, Any]]) -> str:
+        import platform
+
         virtual = self.client._is_virtual()
         return json.dumps(
             {

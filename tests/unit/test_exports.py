@@ -13,8 +13,8 @@ LATER = """
 import sys
 import polos
 assert "pydantic" in sys.modules
-later = {"pydantic.main", "polos.models", "polos._encoding"}
-later |= {"hashlib", "html", "pathlib", "sqlite3", "uuid"}
+later = {"pydantic.main", "polos.models", "polos.hooks", "polos._encoding"}
+later |= {"hashlib", "html", "pathlib", "platform", "sqlite3", "uuid"}
 early = sorted(later & sys.modules.keys())
 assert not early, early
 assert polos.SchedulePayload.__module__ == "polos.payload"
