@@ -142,7 +142,9 @@ def main() -> int:
     options = arguments()
     heed_signals()
     names = options.faults or NAMES
-    on_servers = names if options.store else [name for name in names if name in ON_SERVERS]
+    # Named, one is tried wherever it was asked for; most of the others are about files.
+    is_asked_for = options.faults and options.store
+    on_servers = names if is_asked_for else [name for name in names if name in ON_SERVERS]
     codes = set()
     if options.store != "postgres":
         codes.add(run(options, names, None))
