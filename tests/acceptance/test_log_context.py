@@ -16,7 +16,7 @@ import polos.logging
 from polos import SyncWorkflowContext, WorkflowContext, runs, schedules, workflow
 from polos.testing import VirtualTime
 
-library = logging.getLogger("some.library")
+library = logging.getLogger("another.package")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 //! who look.
 
 use super::pipeline::Statement;
-use super::rows::{Args, Columns, STATE, limit_to_sql};
+use super::rows::{Args, Columns, STATE, limit_to_sql, parameters};
 use super::save::{NEW_COLUMNS, STEP_COLUMNS, new_run_args, step_args, step_sets};
 use crate::calendar::Timestamp;
 use crate::model::{NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
@@ -262,8 +262,4 @@ fn needs_look(command: &Command) -> bool {
         Command::CreateRun(new) => new.schedule_id.is_some() || new.idempotency_key.is_some(),
         _ => true,
     }
-}
-
-fn parameters(numbers: &[usize]) -> String {
-    numbers.iter().map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
 }

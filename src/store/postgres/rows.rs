@@ -76,6 +76,11 @@ impl<'a> Args<'a> {
     }
 }
 
+/// The parameters of these numbers, in a row.
+pub(super) fn parameters(numbers: &[usize]) -> String {
+    numbers.iter().map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+}
+
 /// PostgreSQL's texts hold no NUL. It becomes U+0001 U+0001, and U+0001 becomes U+0001 U+0002: so texts stay different,
 /// and keep their order.
 pub(super) fn encoded(text: &str) -> Cow<'_, str> {

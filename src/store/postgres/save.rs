@@ -2,7 +2,7 @@
 
 use super::load::Part;
 use super::pipeline::Statement;
-use super::rows::{Args, count_to_sql};
+use super::rows::{Args, count_to_sql, parameters};
 use crate::calendar::Timestamp;
 use crate::model::{Run, RunId, ScheduleId, WorkerId};
 use crate::store::Answer;
@@ -317,8 +317,7 @@ fn schedule_rows<'p>(rows: &[&'p StoredSchedule], args: &mut Args<'p>) -> String
 
 /// Parameters as columns of a table `w`.
 fn table(numbers: &[usize], names: &[&str]) -> String {
-    let numbers: Vec<_> = numbers.iter().map(|number| format!("${number}")).collect();
-    format!("unnest({}) AS w ({})", numbers.join(", "), names.join(", "))
+    format!("unnest({}) AS w ({})", parameters(numbers), names.join(", "))
 }
 
 /// Registers a worker; one that repeats itself keeps its beat.
@@ -338,14 +337,13 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
         args.int(peer.beat_at.as_micros()),
         args.texts(peer.workflows.iter().map(|id| &**id)),
     ];
-    let numbers: Vec<_> = numbers.iter().map(|number| format!("${number}")).collect();
     let sql = format!(
         "INSERT INTO @worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, workflows) \
          VALUES ({}) ON CONFLICT (id) DO UPDATE SET project = excluded.project, app = excluded.app, \
          host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, about = excluded.about, \
          beat = excluded.beat, entered_at = excluded.entered_at, beat_at = excluded.beat_at, \
          workflows = excluded.workflows",
-        numbers.join(", ")
+        parameters(&numbers)
     );
     (sql, args)
 }

@@ -10,11 +10,7 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM @schedule) OR EXISTS (SELECT FROM @run) OR EXISTS (SELECT FROM @step)
         OR EXISTS (SELECT FROM @ledger) OR EXISTS (SELECT FROM @worker) THEN
-        ANALYZE @schedule;
-        ANALYZE @run;
-        ANALYZE @step;
-        ANALYZE @ledger;
-        ANALYZE @worker;
+        ANALYZE @schedule, @run, @step, @ledger, @worker;
         RETURN;
     END IF;
 
@@ -50,11 +46,7 @@ BEGIN
     SELECT 'wkr_' || n, 'default', 'app', 'host', n, 'mark', '{}', 1, n, n, '{}'
     FROM generate_series(1, 20) AS n;
 
-    ANALYZE @schedule;
-    ANALYZE @run;
-    ANALYZE @step;
-    ANALYZE @ledger;
-    ANALYZE @worker;
+    ANALYZE @schedule, @run, @step, @ledger, @worker;
     TRUNCATE @schedule, @run, @step, @ledger, @worker RESTART IDENTITY;
 END
 $$;
