@@ -32,6 +32,8 @@ class LoopBridge:
         # Weak, since the table of bridges must not keep loops alive that are long over.
         self._loop = weakref.ref(loop)
         self._handle = handle
+        # Requests that wait for the end of a run, by their number in the core.
+        self.waits: dict[int, Core] = {}
         self._items: deque[tuple[Any, ...]] = deque()
         try:
             self.core = Bridge()
@@ -49,6 +51,12 @@ class LoopBridge:
         if self._watched is not None and loop is not None and not loop.is_closed():
             loop.remove_reader(self._watched)
         self._watched = None
+
+    def withdraw_waits(self) -> None:
+        """Have the core forget the requests that nobody is left to receive."""
+        while self.waits:
+            wait, core = self.waits.popitem()
+            core.withdraw(wait)
 
     def _ring(self) -> None:
         loop = self._loop()
@@ -116,13 +124,40 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
     with _lock:
         bridge = _bridges.get(loop)
         if bridge is None:
+            _forget_closed_loops()
             bridge = _bridges[loop] = LoopBridge(loop)
         return bridge
 
 
+def _forget_closed_loops() -> None:
+    """Release what loops left behind that were closed with tasks still waiting.
+
+    Such a task is never resumed, so it can't withdraw its request itself, and the core would keep
+    the request, the loop, and the loop's descriptors until the run ends.
+    """
+    for loop, bridge in list(_bridges.items()):
+        if loop.is_closed():
+            bridge.withdraw_waits()
+            bridge.close()
+            del _bridges[loop]
+
+
 async def ask(core: Core, request: str) -> str:
-    """Have ``core`` answer a request while the loop goes on."""
+    """Have ``core`` answer a request while the loop goes on.
+
+    A caller that is cancelled, or times out, withdraws a request that waits for the end of a run.
+    """
     loop = asyncio.get_running_loop()
+    bridge = bridge_of(loop)
     answer: asyncio.Future[str] = loop.create_future()
-    core.submit(request, bridge_of(loop).core, answer)
-    return await answer
+    wait = core.submit(request, bridge.core, answer)
+    if wait is None:
+        return await answer
+    bridge.waits[wait] = core
+    try:
+        return await answer
+    except BaseException:
+        core.withdraw(wait)
+        raise
+    finally:
+        bridge.waits.pop(wait, None)

@@ -1,7 +1,7 @@
 //! Takes requests and sees to it that each is answered once.
 
 use super::request::Request;
-use super::waiters::Waiters;
+use super::waiters::{WaitId, Waiters};
 use super::{overview, runs, schedules};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
@@ -118,13 +118,13 @@ impl Desk {
         Ok(Self { counter, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Answers on a later moment, from another thread.
-    pub fn submit(&self, request: Request, done: Done) {
+    /// Answers later, from another thread. A request that waits for the end of a run may stay unanswered for as long as
+    /// the run takes; its id is returned for [`Self::withdraw`].
+    pub fn submit(&self, request: Request, done: Done) -> Option<WaitId> {
         let line = self.line.lock().clone();
         let refused = match line {
             Some(_) if reads_nothing(&request) => {
-                take(&self.counter, &self.waiters, request, done);
-                None
+                return take(&self.counter, &self.waiters, request, done);
             }
             Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
             None => Some(done),
@@ -132,6 +132,17 @@ impl Desk {
         if let Some(done) = refused {
             done(Err(StoreError::Closed.into()));
         }
+        None
+    }
+
+    /// Forgets a request whose caller has given up; see [`Waiters::withdraw`].
+    pub fn withdraw(&self, wait: WaitId) {
+        self.waiters.withdraw(wait);
+    }
+
+    /// How many callers wait for the end of a run.
+    pub fn wait_count(&self) -> usize {
+        self.waiters.count()
     }
 
     /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
@@ -141,12 +152,17 @@ impl Desk {
             // A caller that gave up waiting has dropped the other end.
             let _ = sender.send(reply);
         });
-        take(&self.counter, &self.waiters, request, done);
+        let wait = take(&self.counter, &self.waiters, request, done);
         match timeout {
             None => receiver.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
             Some(timeout) => match receiver.recv_timeout(timeout) {
                 Ok(reply) => reply.map(Some),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(None),
+                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                    if let Some(wait) = wait {
+                        self.withdraw(wait);
+                    }
+                    Ok(None)
+                }
                 Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(StoreError::Closed.into()),
             },
         }
@@ -183,15 +199,16 @@ fn reads_nothing(request: &Request) -> bool {
     }
 }
 
-fn take(counter: &Counter, waiters: &Waiters, request: Request, done: Done) {
+fn take(counter: &Counter, waiters: &Waiters, request: Request, done: Done) -> Option<WaitId> {
     match counter.begin(request) {
         Err(error) => done(Err(error)),
         Ok(Course::Answered(answer)) => done(Ok(answer)),
-        Ok(Course::AwaitRun(run)) => waiters.add(run, done),
+        Ok(Course::AwaitRun(run)) => return waiters.add(run, done),
         Ok(Course::Commit(commands, finish)) => counter.store.submit(Job {
             commands,
             is_patient: false,
             done: Box::new(move |report| done(report.map_err(Error::from).and_then(finish))),
         }),
     }
+    None
 }

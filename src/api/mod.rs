@@ -13,3 +13,4 @@ pub use desk::{Desk, Reply};
 pub use request::{Drafts, Request};
 pub use runs::random_bits;
 pub use schedules::new_schedules;
+pub use waiters::WaitId;

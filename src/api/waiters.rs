@@ -25,9 +25,16 @@ pub(super) struct Waiters {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Names one wait, so that a caller who gives up can withdraw it.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct WaitId(pub u64);
+
 #[derive(Default)]
 struct State {
-    waiting: BTreeMap<RunId, Vec<Done>>,
+    waiting: BTreeMap<RunId, Vec<(WaitId, Done)>>,
+    /// The run of each wait: a wait is withdrawn by its id alone.
+    run_of_wait: BTreeMap<WaitId, RunId>,
+    last_wait: u64,
     /// Runs to look at: new arrivals, and those whose end was just committed here.
     to_check: BTreeSet<RunId>,
     /// Runs that were claimed here as they were created, and whose claim has not ended here: they need no look at arrival.
@@ -46,6 +53,39 @@ impl State {
             self.under_way.clear();
         }
         self.under_way.insert(run.clone());
+    }
+
+    fn add(&mut self, run: RunId, done: Done) -> WaitId {
+        self.last_wait += 1;
+        let wait = WaitId(self.last_wait);
+        self.run_of_wait.insert(wait, run.clone());
+        self.waiting.entry(run).or_default().push((wait, done));
+        wait
+    }
+
+    /// Removes and returns the callbacks of everyone who waits for `run`.
+    fn take(&mut self, run: &RunId) -> Vec<Done> {
+        let waits = self.waiting.remove(run).unwrap_or_default();
+        waits
+            .into_iter()
+            .map(|(wait, done)| {
+                self.run_of_wait.remove(&wait);
+                done
+            })
+            .collect()
+    }
+
+    /// Removes one wait. The caller drops its callback after the lock is released.
+    fn withdraw(&mut self, wait: WaitId) -> Option<Done> {
+        let run = self.run_of_wait.remove(&wait)?;
+        let waits = self.waiting.get_mut(&run)?;
+        let place = waits.iter().position(|(id, _)| *id == wait)?;
+        let (_, done) = waits.swap_remove(place);
+        if waits.is_empty() {
+            self.waiting.remove(&run);
+            self.to_check.remove(&run);
+        }
+        Some(done)
     }
 }
 
@@ -66,13 +106,15 @@ impl Waiters {
         Ok(this)
     }
 
-    pub fn add(&self, run: RunId, done: Done) {
+    /// Calls `done` when `run` has ended. The id is for [`Self::withdraw`]; `None` where the answer was given at once.
+    pub fn add(&self, run: RunId, done: Done) -> Option<WaitId> {
         let mut state = self.state.lock();
         if state.is_closed {
             drop(state);
-            return done(Err(StoreError::Closed.into()));
+            done(Err(StoreError::Closed.into()));
+            return None;
         }
-        state.waiting.entry(run.clone()).or_default().push(done);
+        let wait = state.add(run.clone(), done);
         let must_look = !state.under_way.contains(&run);
         if must_look {
             state.to_check.insert(run);
@@ -80,16 +122,31 @@ impl Waiters {
         if must_look || state.is_asleep {
             self.wake.notify_one();
         }
+        Some(wait)
+    }
+
+    /// Forgets a wait whose caller has given up: neither its callback nor what that holds (an event loop, its
+    /// descriptors) may stay until the run ends. Does nothing where the answer was given already.
+    pub fn withdraw(&self, wait: WaitId) {
+        let withdrawn = self.state.lock().withdraw(wait);
+        // Outside of the lock: dropping the callback may run code of the interpreter.
+        drop(withdrawn);
+    }
+
+    /// How many waits are open.
+    pub fn count(&self) -> usize {
+        self.state.lock().run_of_wait.len()
     }
 
     pub fn close(&self) {
         let waiting = {
             let mut state = self.state.lock();
             state.is_closed = true;
+            state.run_of_wait.clear();
             std::mem::take(&mut state.waiting)
         };
         self.wake.notify_one();
-        for done in waiting.into_values().flatten() {
+        for (_, done) in waiting.into_values().flatten() {
             done(Err(StoreError::Closed.into()));
         }
         let thread = self.thread.lock().take();
@@ -110,8 +167,7 @@ impl Waiters {
             let (Command::EndRun { run, .. } | Command::CancelRun { run, .. }) = command else { continue };
             state.under_way.remove(run);
             if let Some(reply) = success(command, outcome) {
-                let waiting = state.waiting.remove(run);
-                answered.extend(waiting.into_iter().flatten().map(|done| (done, reply.clone())));
+                answered.extend(state.take(run).into_iter().map(|done| (done, reply.clone())));
             } else if outcome.is_ok() && state.waiting.contains_key(run) {
                 state.to_check.insert(run.clone());
                 must_look = true;
@@ -178,8 +234,8 @@ impl Waiters {
             Ok(Some(found)) if !found.state.is_finished() => return,
             Ok(Some(found)) => Ok(to_json(&RunView::new(&found, &[]))),
         };
-        let waiting = self.state.lock().waiting.remove(run);
-        for done in waiting.into_iter().flatten() {
+        let waiting = self.state.lock().take(run);
+        for done in waiting {
             done(reply.clone());
         }
     }

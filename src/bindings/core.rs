@@ -3,7 +3,7 @@
 use super::bridge::{Bridge, Item};
 use super::errors::to_exception;
 use super::worker::WorkerCore;
-use crate::api::{Desk, Request};
+use crate::api::{Desk, Request, WaitId};
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use crate::engine::Offers;
@@ -196,13 +196,25 @@ impl Core {
             .map_err(|error| to_exception(&error))
     }
 
-    /// Answers a request through the bridge, as `("answer", future, json)` or `("failed", future, exception)`.
-    fn submit(&self, request: &str, bridge: &Bridge, future: Py<PyAny>) -> PyResult<()> {
+    /// Answers a request through the bridge, as `("answer", future, json)` or `("failed", future, exception)`. For
+    /// one that waits for the end of a run, returns a number for `withdraw`.
+    fn submit(&self, request: &str, bridge: &Bridge, future: Py<PyAny>) -> PyResult<Option<u64>> {
         let line = bridge.line();
-        self.inner()?
-            .desk
-            .submit(parse(request)?, Box::new(move |reply| line.push(Item::Answer(future, reply))));
-        Ok(())
+        let done = Box::new(move |reply| line.push(Item::Answer(future, reply)));
+        Ok(self.inner()?.desk.submit(parse(request)?, done).map(|wait| wait.0))
+    }
+
+    /// Forgets a request whose caller has given up. Does nothing where it was answered or the database is closed.
+    fn withdraw(&self, wait: u64) {
+        let inner = self.inner.lock().clone();
+        if let Some(inner) = inner {
+            inner.desk.withdraw(WaitId(wait));
+        }
+    }
+
+    /// How many requests wait for the end of a run.
+    fn wait_count(&self) -> PyResult<usize> {
+        Ok(self.inner()?.desk.wait_count())
     }
 
     /// Starts a worker as `config` (JSON) says; its events arrive through the bridge.

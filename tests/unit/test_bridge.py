@@ -7,13 +7,14 @@ import gc
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from polos import PolosClient, Worker, runs, schedules, workflow
+from polos import PolosClient, RunHandle, RunTimeoutError, Worker, runs, schedules, workflow
 from polos._bridge import LoopBridge
 
 
@@ -61,6 +62,76 @@ def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
         first = [use_a_loop() for _ in range(3)][-1]
         last = [use_a_loop() for _ in range(20)][-1]
         assert last <= first
+    finally:
+        client.close()
+
+
+def _descriptor_count() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def _give_up_by_timeout(handle: RunHandle[Any]) -> None:
+    async def wait() -> None:
+        with pytest.raises(RunTimeoutError):
+            await handle.result(timeout=0.001)
+
+    asyncio.run(wait())
+
+
+def _give_up_by_cancellation(handle: RunHandle[Any]) -> None:
+    async def wait() -> None:
+        task = asyncio.ensure_future(handle.result())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(wait())
+
+
+def _close_the_loop_under_the_task(handle: RunHandle[Any]) -> None:
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(handle.result())
+    loop.run_until_complete(asyncio.sleep(0))
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+
+
+def _give_up_without_a_loop(handle: RunHandle[Any]) -> None:
+    with pytest.raises(RunTimeoutError):
+        handle.sync.result(timeout=0.001)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.parametrize(
+    "give_up",
+    [
+        _give_up_by_timeout,
+        _give_up_by_cancellation,
+        _close_the_loop_under_the_task,
+        _give_up_without_a_loop,
+    ],
+)
+def test_a_caller_that_gives_up_waiting_for_a_run_leaves_nothing_behind(
+    give_up: Callable[[RunHandle[Any]], None],
+) -> None:
+    @workflow(id="never-ends")
+    async def never_ends(ctx: Any) -> None: ...
+
+    client = PolosClient()
+    try:
+        handle = asyncio.run(never_ends.invoke(client))  # no worker runs it
+        for _ in range(3):
+            give_up(handle)
+            asyncio.run(schedules.list(client))
+        before = _descriptor_count()
+        for _ in range(20):
+            give_up(handle)
+        # What the last loop left is released when the next one asks for something.
+        asyncio.run(schedules.list(client))
+        assert client._opened().wait_count() == 0
+        assert _descriptor_count() <= before
     finally:
         client.close()
 
