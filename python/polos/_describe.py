@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
-__all__ = ["brief", "is_class", "nearest", "printable", "shown", "type_name"]
+__all__ = ["brief", "is_class", "may_hold_password", "nearest", "printable", "shown", "type_name"]
 
 _LONGEST = 80
+# So much is searched for a password: one that isn't found is cut off with the rest.
+_SEARCHED = 4_096
+_PASSWORD = re.compile(r":/+[^@]*@|password\s*=", re.IGNORECASE)
+_HIDDEN = "not shown, it may hold a password"
 
 
 def shown(value: Any) -> str:
@@ -22,13 +27,25 @@ def shown(value: Any) -> str:
 
 
 def brief(value: Any) -> str | None:
-    """The ``repr`` of ``value`` on one line, shortened; ``None`` if it has none."""
+    """The ``repr`` of ``value`` on one line, shortened; ``None`` if it has none.
+
+    A database URL may be given in any argument by mistake, so what looks like one isn't shown.
+    """
+    if type(value) is str and may_hold_password(value):
+        value = _HIDDEN
     try:
         # Sliced first: the repr of a megabyte would cost more than the check that failed.
         text = printable(repr(value[: _LONGEST + 1] if type(value) is str else value))
     except BaseException:  # whatever a foreign __repr__ does, the message gets out
         return None
+    if may_hold_password(text):
+        text = f"<{_HIDDEN}>"
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+
+
+def may_hold_password(text: str) -> bool:
+    """Whether it looks like a connection URL with user and password, or a part of one."""
+    return _PASSWORD.search(str.__getitem__(text, slice(_SEARCHED))) is not None
 
 
 def printable(text: str) -> str:

@@ -7,8 +7,7 @@ whoever comes next, would remove the log under it.
 
 from __future__ import annotations
 
-import os
-
+from polos._location import DatabaseLocation
 from polos.exceptions import StoreError
 
 __all__ = ["check", "note"]
@@ -16,16 +15,16 @@ __all__ = ["check", "note"]
 _inherited: set[str] = set()
 
 
-def note(database: str) -> None:
+def note(database: DatabaseLocation) -> None:
     """In a child: its parent had this database open when the process was forked."""
-    _inherited.add(os.path.realpath(database))
+    _inherited.add(database.identity)
 
 
-def check(database: str) -> None:
+def check(database: DatabaseLocation) -> None:
     """Raises :class:`StoreError` for a database that was open when this process was forked."""
-    if _inherited and os.path.realpath(database) in _inherited:
+    if _inherited and database.identity in _inherited:
         raise StoreError(
-            f"the database `{database}` was in use when this process was forked (a worker was "
+            f"the database `{database.name}` was in use when this process was forked (a worker was "
             f"running, or a request was under way), and can't be used in it; start it by `spawn` "
             f"or as a program of its own, or fork before the worker starts"
         )

@@ -6,7 +6,6 @@ The core moves; this says where from and where to, shows how far it is, and what
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +14,11 @@ from typing import Annotated, Any
 import typer
 
 from polos import _polos
+from polos._location import locate
 from polos.cli._interrupts import with_care
 from polos.cli._place import Json, missing
 from polos.cli._say import NOT_FOUND, TYPED_WRONG, fail, out, out_json, say
-from polos.client import PolosClient, _without_password
+from polos.client import PolosClient
 
 __all__ = ["migrate"]
 
@@ -74,20 +74,19 @@ def migrate(
 
 def _places(source: str, target: str) -> tuple[str, str]:
     """The file and the URL that are meant."""
-    there = PolosClient(target)
-    url = there._options.get("url")
-    if url is None:
-        fail(f"--to: `{there.database}` isn't the URL of a PostgreSQL database", TYPED_WRONG)
-    here = PolosClient(source)
-    path = here._options.get("path")
-    if path is None:
+    there = locate(target, argument="--to")
+    if there.url is None:
+        fail(f"--to: `{there.name}` isn't the URL of a PostgreSQL database", TYPED_WRONG)
+    place = locate(source, argument="--from")
+    if place.path is None:
         fail(
-            f"--from: `{here.database}` isn't a SQLite file; only files can be moved to a server",
+            f"--from: `{place.name}` isn't a SQLite file; only files can be moved to a server",
             TYPED_WRONG,
         )
+    here = PolosClient(source)
     if missing(here, was_named=True) is not None:
-        fail(f"the file `{os.path.abspath(path)}` doesn't exist (`--from` names it)", NOT_FOUND)
-    return path, url
+        fail(f"the file `{place.path}` doesn't exist (`--from` names it)", NOT_FOUND)
+    return place.path, there.url
 
 
 def _abandon(path: str, url: str, projects: list[str], as_json: bool) -> None:
@@ -105,7 +104,7 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
         for item in moved:
             out_json(item)
         return
-    shown = _without_password(url)
+    name = locate(url).name
     if not moved:
         out(f"`{path}` has nothing to move")
         return
@@ -120,7 +119,7 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
         out(f"{item['project']}: {counts}; every row is the same on both sides")
         if item["freed"]:
             out(f"  {item['freed']} of the runs had lost their worker, and go on with the next one")
-    out(f"the database is now {shown}; let workers and clients use it: POLOS_DATABASE_URL")
+    out(f"the database is now {name}; let workers and clients use it: POLOS_DATABASE_URL")
 
 
 _NAMES = {

@@ -19,15 +19,12 @@ from polos._blocking import is_blocking
 from polos._bridge import ask
 from polos._declaration import check_identifier
 from polos._describe import shown
+from polos._location import DatabaseLocation, locate
 from polos._polos import Core
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
 __all__ = ["PolosClient", "checked_client"]
 
-DATABASE_VARIABLE = "POLOS_DATABASE_URL"
-DEFAULT_DATABASE = "polos.db"
-
-_POSTGRES = ("postgresql://", "postgres://")
 # How long a fork waits for requests that are under way.
 _FORK_PATIENCE = 1.0
 
@@ -36,10 +33,13 @@ class PolosClient:
     """A database of schedules and runs.
 
     :param database: a path or URL. By default ``POLOS_DATABASE_URL``, else the file
-        ``polos.db`` in the current folder. ``sqlite:///relative.db`` and
-        ``sqlite:////absolute.db`` name files too; ``postgresql://user@host/database`` (as libpq
-        has it) names a PostgreSQL database, with ``?schema=`` where its tables are to be
-        elsewhere than in the schema ``polos``.
+        ``polos.db`` in the current folder. A relative path is resolved when the client is made;
+        later changes of the current folder don't matter. ``sqlite:///relative.db`` and
+        ``sqlite:////absolute/path.db`` name files too, without parameters.
+        ``postgresql://user@host/database`` (a URL as libpq reads it; ``postgres://`` is the
+        same) names a PostgreSQL database, with ``?schema=`` where its tables are to be elsewhere
+        than in the schema ``polos``. A string that is neither a URL of these kinds nor clearly a
+        path is refused; a relative path with unusual characters is written with ``./`` before it.
     :param project_id: a namespace; nothing of one project is visible from another.
     :param durability: ``"full"`` (what was reported as done survives loss of power) or
         ``"normal"`` (survives the process, not always loss of power; faster on slow disks).
@@ -50,8 +50,9 @@ class PolosClient:
     open it anew when they need it. Where a worker is running, or a request takes more than a
     second, that can't be: such a child gets :class:`StoreError`.
 
-    Raises :class:`InvalidArgumentError` for arguments that can't be meant. Opening may raise
-    :class:`StoreError` and those under it.
+    Raises :class:`InvalidArgumentError` for arguments that can't be meant, also where
+    ``POLOS_DATABASE_URL`` is set and empty. No message shows any part of a password. Opening may
+    raise :class:`StoreError` and those under it.
     """
 
     def __init__(
@@ -61,21 +62,19 @@ class PolosClient:
         project_id: str = "default",
         durability: str = "full",
     ) -> None:
-        given = _database(database)
-        is_postgres = given.startswith(_POSTGRES)
-        self.database = _without_password(given) if is_postgres else given
+        self._location = self._locate(database)
+        self.database = self._location.name
         self.project_id = check_identifier("project_id", project_id)
         if durability not in ("full", "normal"):
             raise InvalidArgumentError(
                 f"durability: {shown(durability)} given, expected `full` or `normal`"
             )
-        if is_postgres and durability != "full":
+        if self._location.url is not None and durability != "full":
             raise InvalidArgumentError(
                 "durability: `normal` is for SQLite files; on PostgreSQL commits are always durable"
             )
         self._options: dict[str, Any] = {
             "project": self.project_id,
-            "url" if is_postgres else "path": given,
             "synchronous": durability,
         }
         # Held through a fork, which a signal handler may do in the middle of anything.
@@ -91,6 +90,9 @@ class PolosClient:
     def __repr__(self) -> str:
         return f"PolosClient({self.database!r}, project_id={self.project_id!r})"
 
+    def _locate(self, database: str | os.PathLike[str] | None) -> DatabaseLocation:
+        return locate(database)
+
     def _opened(self) -> Core:
         """The open database; opens it if need be, on the calling thread."""
         with self._lock:
@@ -100,8 +102,8 @@ class PolosClient:
                 _parents_cores.append(self._core)
                 self._core = None
             if self._core is None:
-                forks.check(self.database)
-                self._core = Core(json.dumps(self._options))
+                forks.check(self._location)
+                self._core = Core(json.dumps({**self._options, **self._location.options()}))
                 self._opener_pid = os.getpid()
             return self._core
 
@@ -176,7 +178,7 @@ class PolosClient:
         self._lock = threading.RLock()
         self._users, self._workers = set(), set()
         if self._core is not None and not self._is_virtual():
-            forks.note(self.database)
+            forks.note(self._location)
 
     def _is_virtual(self) -> bool:
         """Whether time is turned by hand."""
@@ -223,44 +225,6 @@ class PolosClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _database(given: str | os.PathLike[str] | None) -> str:
-    """The path that is meant."""
-    if given is None:
-        given = os.environ.get(DATABASE_VARIABLE) or DEFAULT_DATABASE
-    elif not isinstance(given, (str, os.PathLike)):
-        raise InvalidArgumentError(
-            f"database: {shown(given)} given, expected a path or a URL such as `polos.db`"
-        )
-    text = os.fsdecode(given)
-    scheme, separator, rest = text.partition("://")
-    if text.startswith(_POSTGRES) and "\0" not in text:
-        return text
-    if separator:
-        if scheme == "sqlite":
-            # sqlite:///relative.db has an empty host, then a path behind the third slash.
-            path = rest.removeprefix("/") if not rest.startswith("//") else rest[1:]
-            text = path
-        else:
-            raise InvalidArgumentError(
-                f"database: the scheme `{scheme}` isn't known; expected a path, or a URL with "
-                f"`sqlite:///` or `postgresql://`"
-            )
-    if not text or "\0" in text:
-        raise InvalidArgumentError(
-            f"database: {shown(text)} given, expected a path such as `polos.db`"
-        )
-    return text
-
-
-def _without_password(url: str) -> str:
-    """What may be shown of a URL: no password, and no parameters, which may hold one."""
-    scheme, _, rest = url.partition("://")
-    rest = rest.partition("?")[0]
-    # The last @ ends the user's part, whatever somebody forgot to spell as %40.
-    user, separator, place = rest.rpartition("@")
-    return f"{scheme}://{user.partition(':')[0]}{separator}{place}"
 
 
 def checked_client(given: Any) -> PolosClient:

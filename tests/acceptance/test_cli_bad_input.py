@@ -92,6 +92,41 @@ def test_a_database_that_isnt_there_is_named_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@with_each_command
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql:/ada:s3cret@db/app",
+        "host=db password=s3cret",
+        "postgresql://ada:s3c@s3cret@db/app",
+        "",
+        ":memory:",
+    ],
+)
+def test_what_isnt_a_database_is_refused_without_its_password(
+    command: Command, tmp_path: Path, typed: str, given: str
+) -> None:
+    before = list(tmp_path.iterdir())
+    text = is_one_sentence(command(*typed.split(), "--database", given), 2)
+    assert text.startswith("polos: database: ")
+    assert "s3c" not in text
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_an_argument_too_many_shows_no_password(command: Command) -> None:
+    text = is_one_sentence(command("runs", "list", "postgresql://ada:s3cret@db/app"), 2)
+    assert "s3c" not in text
+
+
+@pytest.mark.parametrize("option", ["--to", "--from"])
+def test_migrate_names_the_option_that_isnt_a_database(command: Command, option: str) -> None:
+    given = {"--to": "postgresql://h/d", "--from": "polos.db", option: "ada:s3cret@db/app"}
+    words = [word for pair in given.items() for word in pair]
+    text = is_one_sentence(command("migrate", *words), 2)
+    assert text.startswith(f"polos: {option}: ")
+    assert "s3c" not in text
+
+
 @pytest.mark.files
 @with_each_command
 def test_an_empty_file_stays_empty(command: Command, tmp_path: Path, typed: str) -> None:
@@ -155,7 +190,7 @@ def test_a_server_that_doesnt_answer(command: Command, typed: str) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--database", "mysql://host/db"], "the scheme `mysql` isn't known"),
+        (["--database", "mysql://host/db"], "`mysql://` isn't supported"),
         (["--database", ""], "database"),
         (["--project", " "], "project_id"),
     ],

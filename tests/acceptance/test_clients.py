@@ -145,6 +145,38 @@ def test_the_environment_names_the_database_and_an_argument_goes_first(
     assert not (tmp_path / "polos.db").exists()
 
 
+@pytest.mark.files
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("given", [None, "app.db", "sqlite:///app.db", "from-environment"])
+def test_a_forked_process_in_another_folder_uses_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Any, given: str | None
+) -> None:
+    if given == "from-environment":
+        monkeypatch.setenv("POLOS_DATABASE_URL", "sqlite:///app.db")
+        given = None
+    (tmp_path / "elsewhere").mkdir()
+    # Opened before the fork, and not opened before it.
+    for is_opened in (True, False):
+        client = PolosClient(given)
+        if is_opened:
+            create(client)
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.chdir("elsewhere")
+                schedules.sync.create(client, "job", "0 9 * * *", key=f"child-{is_opened}")
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        found = {schedule.key for schedule in schedules.sync.list(client)}
+        assert f"child-{is_opened}" in found
+        client.close()
+    assert len(list(tmp_path.rglob("*.db"))) == 1
+
+
 @pytest.mark.parametrize("form", ["relative", "absolute", "url", "absolute-url", "path", "spaces"])
 def test_a_path_and_a_url_name_the_same_file(tmp_path: Path, job: Any, form: str) -> None:
     name = "some where/the app.db" if form == "spaces" else "app.db"

@@ -148,7 +148,7 @@ def test_explain_refuses_in_one_sentence(
         (["app.py", "--database", "none/polos.db"], 1, "there is no folder"),
         (["app.py", "--database", "folder"], 1, "it is a folder"),
         (["app.py", "--database", "notes.txt"], 1, "not a polos database"),
-        (["app.py", "--database", "mysql://host/db"], 2, "the scheme `mysql` isn't known"),
+        (["app.py", "--database", "mysql://host/db"], 2, "`mysql://` isn't supported"),
         (["app.py", "--project", " "], 2, "project_id"),
         (["app.py", "--app", " "], 2, "app"),
         (["app.py", "--drain", "inf"], 2, "drain"),

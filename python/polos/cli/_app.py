@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from polos._describe import may_hold_password
 from polos._migrate import migrate
 from polos.cli import _runs, _schedule_edits
 from polos.cli._completion import completion
@@ -88,6 +89,8 @@ def _refused(error: Exception) -> int:
     text = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "polos")
+    if may_hold_password(text):
+        text = "an argument isn't expected here (not shown, it may hold a password)"
     say(f"polos: {text[:1].lower()}{text[1:]}; see `{path} --help`")
     return int(code)
 

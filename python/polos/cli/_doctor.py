@@ -183,13 +183,13 @@ def _zones() -> Finding:
 
 def _store(client: PolosClient, opening: timedelta, latency: timedelta) -> Iterator[Finding]:
     speed = f"opened in {took(opening)}, answers in {took(latency)}"
-    path = client._options.get("path")
+    path = client._location.path
     if path is None:
         yield Finding("database", f"{client.database}, {speed}")
         return
     size = sum(os.path.getsize(path + end) for end in ("", "-wal") if os.path.exists(path + end))
-    yield Finding("database", f"{os.path.abspath(path)}, {_bytes(size)}, writable, {speed}")
-    free = shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free
+    yield Finding("database", f"{path}, {_bytes(size)}, writable, {speed}")
+    free = shutil.disk_usage(os.path.dirname(path)).free
     if free < _ROOM:
         yield warning(
             "disk",

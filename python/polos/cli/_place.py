@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from polos._location import DATABASE_VARIABLE
 from polos.cli._interrupts import at_once
 from polos.cli._say import NOT_FOUND, fail
-from polos.client import DATABASE_VARIABLE, PolosClient
+from polos.client import PolosClient
 
 __all__ = ["Database", "Json", "Project", "missing", "opened"]
 
@@ -44,7 +45,7 @@ def opened(database: str | None, project: str) -> Iterator[PolosClient]:
 
 def missing(client: PolosClient, *, was_named: bool) -> str | None:
     """What to say if there is no database where it should be."""
-    path = client._options.get("path")
+    path = client._location.path
     if path is None:
         return None
     try:
@@ -62,6 +63,6 @@ def missing(client: PolosClient, *, was_named: bool) -> str | None:
     else:
         origin = "the default; name another with `--database` or in POLOS_DATABASE_URL"
     return (
-        f"the database `{os.path.abspath(path)}` {state} ({origin}); a worker makes it when it "
+        f"the database `{path}` {state} ({origin}); a worker makes it when it "
         f"starts, `polos run app.py`"
     )

@@ -59,7 +59,7 @@ class Reader:
     async def check(self) -> None:
         """Raises where there is no database yet: looking at one must not create it."""
         client = self.client
-        path = client._options.get("path")
+        path = client._location.path
         if path is None or client._core is not None:
             return
         where = await asyncio.get_running_loop().run_in_executor(None, _missing, path)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from polos._blocking import is_blocking
+from polos._location import DatabaseLocation
 from polos._time import to_micros
 from polos._worker import ActiveRun, current_run
 from polos.client import PolosClient
@@ -34,11 +35,14 @@ class VirtualClient(PolosClient):
     """Whoever waits for a run lets time go on until it has ended, unless a handler does."""
 
     def __init__(self, start: datetime, *, project_id: str) -> None:
-        super().__init__(":virtual:", project_id=project_id)
+        super().__init__(project_id=project_id)
         self._options = {"project": self.project_id, "start": to_micros(start)}
         self.faults = Faults()
         self.is_away = False
         self.passing: Passing | None = None
+
+    def _locate(self, database: object) -> DatabaseLocation:
+        return DatabaseLocation(name=":virtual:")
 
     @contextmanager
     def looking(self) -> Iterator[None]:

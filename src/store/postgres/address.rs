@@ -44,7 +44,7 @@ impl Address {
         let mut address = Self {
             config: Config::new(),
             schema: DEFAULT_SCHEMA.to_owned(),
-            name: shown(base),
+            name: shown(url),
             ssl: Ssl::default(),
             wants_primary: false,
             is_pooled: Arc::default(),
@@ -247,13 +247,26 @@ pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
-/// The URL without its password and parameters.
-fn shown(base: &str) -> String {
+/// The URL without its password and parameters. Where a reserved sign may belong to the password, nothing but the
+/// scheme is shown.
+fn shown(url: &str) -> String {
+    let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = base.split_once("://") else { return "postgresql".to_owned() };
-    // The last `@` ends the user's part: a password that should have been spelled %40 must not be shown either.
-    let Some((user, place)) = rest.rsplit_once('@') else { return format!("{scheme}://{rest}") };
-    let user = user.split(':').next().unwrap_or("");
-    format!("{scheme}://{user}@{place}")
+    let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let is_ambiguous = login.contains(['@', '/']) || parameters.contains('@');
+    let (hosts, _) = place.split_once('/').unwrap_or((place, ""));
+    // Without an `@`, what looks like a port may be a password.
+    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let has_odd_port = hosts.split(',').any(|host| {
+        let host = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+        host.split_once(':').is_some_and(|(_, port)| !is_port(port))
+    });
+    if is_ambiguous || has_odd_port {
+        return format!("{scheme}://...");
+    }
+    let user = login.split(':').next().unwrap_or("");
+    let separator = if rest.contains('@') { "@" } else { "" };
+    format!("{scheme}://{user}{separator}{place}")
 }
 
 /// What `%XX` stands for.
@@ -281,6 +294,11 @@ mod tests {
             "postgresql://ada:s3cret@host/db",
             "postgresql://ada:s3c@s3cret@host/db?sslmode=disable",
             "postgresql://ada:s3c/s3cret@host:5x/db",
+            "postgresql://ada:s3c?s3cret@host/db",
+            "postgresql://ada:s3cret/db",
+            "postgresql://ada:s3c,s3cret/db",
+            "postgresql://ada:s3cret?sslmode=disable",
+            "postgresql:/ada:s3cret@host/db",
             "postgresql://ada:s3cret@host/db?password=s3cret",
         ] {
             match Address::parse(url) {
