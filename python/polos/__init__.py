@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
 from polos import runs, schedules, workers
 from polos._backoff import Backoff
+from polos._known_classes import register_types
 from polos._overview import overview
 from polos._polos import __version__
+from polos._stored import StoredValue
 from polos._ui import ui
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
@@ -92,6 +94,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "StoredValue",
     "SyncWorkflowContext",
     "Worker",
     "WorkerError",
@@ -103,6 +106,7 @@ __all__ = [
     "__version__",
     "lifespan",
     "overview",
+    "register_types",
     "run",
     "runs",
     "schedules",

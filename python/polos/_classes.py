@@ -4,7 +4,8 @@ A class is named ``"module:Qual.Name"``. The way back only ever *looks*: among t
 the reader's annotation mentions, among the modules that the application has imported already,
 and among the classes that this process has stored itself (all that can find a class defined
 inside a function). Nothing is imported, called, or fetched through attributes that could run
-code, because a stored name says so.
+code, because a stored name says so. Whether a class that was found may be rebuilt is decided in
+``_known_classes``.
 
 A class of a script is in ``__main__`` when the script is run, and in a module of the file's
 name when it is imported. Both are named after the file, so each finds what the other stored.
@@ -24,13 +25,24 @@ import pydantic  # and no name from it: it loads most of itself when a name is f
 
 from polos._describe import is_class
 
-__all__ = ["class_tag", "find_class", "main_module_name", "remember"]
+__all__ = [
+    "annotated_classes",
+    "class_tag",
+    "find_class",
+    "is_stored_by_us",
+    "main_module_name",
+    "mentioned_classes",
+    "remember",
+]
 
 _MAIN_NAMES = ("__main__", "__mp_main__")  # the latter in children of multiprocessing
 _ANNOTATION_CLASSES_MAX = 2_000
 
 _NO_CLASSES: dict[str, type] = {}
 _seen: WeakValueDictionary[str, type] = WeakValueDictionary()
+# Names of classes that this process has stored and that a module has: few, and still right when
+# the module is reloaded.
+_stored_tags: set[str] = set()
 
 
 def main_module_name() -> str:
@@ -61,10 +73,23 @@ def _module_name(cls: type) -> str:
 
 
 def remember(cls: type) -> None:
-    """Let :func:`find_class` find ``cls`` as long as it is alive, if its module can't."""
+    """Note that this process has stored ``cls``. :func:`find_class` finds it from now on, as long
+    as it is alive, even where no module has it.
+    """
     tag = class_tag(cls)
-    if find_class(tag) is not cls:
+    if _find_in_modules(tag) is cls:
+        _stored_tags.add(tag)
+    else:
         _seen[tag] = cls
+    origin = (getattr(cls, "__pydantic_generic_metadata__", None) or {}).get("origin")
+    if is_class(origin):
+        remember(origin)
+
+
+def is_stored_by_us(cls: type) -> bool:
+    """Whether this process has stored a value of ``cls``."""
+    tag = class_tag(cls)
+    return _seen.get(tag) is cls or (tag in _stored_tags and _find_in_modules(tag) is cls)
 
 
 def find_class(tag: str, annotation: Any = None) -> type | None:
@@ -73,10 +98,16 @@ def find_class(tag: str, annotation: Any = None) -> type | None:
     ``annotation`` is the reader's type hint, if there is one: classes that it mentions, at any
     depth, take precedence. A class that has moved to another module is found through it.
     """
-    hinted = _annotated_classes(annotation) if annotation is not None else _NO_CLASSES
-    found = hinted.get(tag)
-    if found is not None:
-        return found
+    hinted = annotated_classes(annotation) if annotation is not None else _NO_CLASSES
+    return (
+        hinted.get(tag)
+        or _find_in_modules(tag)
+        or _seen.get(tag)
+        or hinted.get(tag.partition(":")[2])
+    )
+
+
+def _find_in_modules(tag: str) -> type | None:
     module_name, _, qualname = tag.partition(":")
     for module in _modules(module_name):
         found = _look_up(module, qualname)
@@ -87,7 +118,7 @@ def find_class(tag: str, annotation: Any = None) -> type | None:
             and _is_named(found.__module__, module_name)
         ):
             return found
-    return _seen.get(tag) or hinted.get(qualname)
+    return None
 
 
 def _modules(name: str) -> Iterator[Any]:
@@ -148,18 +179,21 @@ def _look_up(module: Any, qualname: str) -> type | None:
 
 @lru_cache(maxsize=256)
 def _annotated_classes_cached(annotation: Any) -> dict[str, type]:
-    return _collect(annotation)
+    return mentioned_classes(annotation)
 
 
-def _annotated_classes(annotation: Any) -> dict[str, type]:
+def annotated_classes(annotation: Any) -> dict[str, type]:
+    """Classes that a type hint mentions at any depth, by tag; and by qualified name, for one that
+    moved.
+    """
     try:
         return _annotated_classes_cached(annotation)
     except TypeError:  # unhashable, such as Annotated[int, []]
-        return _collect(annotation)
+        return mentioned_classes(annotation)
 
 
-def _collect(annotation: Any) -> dict[str, type]:
-    """Classes that a type hint mentions, by tag; and by qualified name, for one that moved."""
+def mentioned_classes(annotation: Any) -> dict[str, type]:
+    """What :func:`annotated_classes` gives, as far as names can be resolved by now."""
     by_name: dict[str, type] = {}
     seen: set[int] = set()
     keep: list[Any] = []  # keeps what `seen` knows by id alive
@@ -174,10 +208,12 @@ def _collect(annotation: Any) -> dict[str, type]:
         todo.extend(typing.get_args(hint))
         todo.append(typing.get_origin(hint))
         if is_class(hint):
-            if hint.__module__ not in ("builtins", "typing"):
+            if hint.__module__ not in ("builtins", "typing", "types"):
                 by_name.setdefault(hint.__qualname__, hint)
                 by_name.setdefault(class_tag(hint), hint)
                 todo.extend(_field_hints(hint))
+                metadata = hint.__dict__.get("__pydantic_generic_metadata__") or {}
+                todo.extend((metadata.get("origin"), *metadata.get("args", ())))
         elif hint is not None:
             todo.append(getattr(hint, "__supertype__", None))
             todo.append(getattr(hint, "__value__", None))
@@ -187,8 +223,9 @@ def _collect(annotation: Any) -> dict[str, type]:
 def _field_hints(cls: type) -> list[Any]:
     if pydantic.BaseModel in cls.__mro__:
         assert issubclass(cls, pydantic.BaseModel)
-        return [field.annotation for field in cls.model_fields.values()]
-    if not (dataclasses.is_dataclass(cls) or "__annotations__" in cls.__dict__):
+        if cls.__pydantic_complete__:
+            return [field.annotation for field in cls.model_fields.values()]
+    elif not (dataclasses.is_dataclass(cls) or "__annotations__" in cls.__dict__):
         return []
     try:
         return list(typing.get_type_hints(cls, include_extras=True).values())

@@ -28,9 +28,10 @@ validators, as ``copy`` does, because a validator need not accept what it has re
 is a fingerprint of the field names and types: where the class has changed since, the stored
 values are validated by the new class instead.
 
-**Decoding** runs nothing that stored data names: no pickle, no import, no call; see
-``_classes`` for how a class is found, and ``_decoding`` for the rest. Data that isn't ours, or
-whose class can't be found, is a :class:`SerializationError`, never something similar.
+**Decoding** runs nothing that stored data names: no pickle, no import, no call. ``_classes`` says
+how a class is found, ``_known_classes`` which classes are rebuilt. Any other object is read as a
+``StoredValue``, plain data with its type name; where the reader requires a type, that is a
+:class:`SerializationError`, as is data that isn't ours.
 
 Secrets are stored readable, as the run needs them back: protect the database accordingly.
 """
@@ -38,6 +39,7 @@ Secrets are stored readable, as the run needs them back: protect the database ac
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -97,15 +99,24 @@ def encode(
     return data
 
 
-def decode(data: bytes | str, annotation: Any = None, *, name: str = "result") -> Any:
+def decode(
+    data: bytes | str,
+    annotation: Any = None,
+    *,
+    name: str = "result",
+    function: Callable[..., Any] | None = None,
+    is_strict: bool = False,
+) -> Any:
     """The value that :func:`encode` was given, with the same types all the way down.
 
-    ``annotation`` is the type hint of the reader. Classes that it mentions are found wherever
-    they are defined; other ones need to be imported already, under the name they were stored
-    with.
+    Objects are rebuilt if their class is known: mentioned by ``annotation`` (the type hint of the
+    reader, which finds classes wherever they are defined), registered, or stored by this process
+    before. Others are read as ``StoredValue``. ``function`` is what returned the value: classes
+    that its code names are rebuilt as well, where that runs none of their code.
 
-    Raises :class:`SerializationError` for data that :func:`encode` didn't write, for a class
-    that can't be found, and for one that has changed so that it doesn't take the stored values.
+    Raises :class:`SerializationError` for data that :func:`encode` didn't write; for a class that
+    isn't known where ``annotation`` requires a type (anywhere, if ``is_strict``); and for one that
+    has changed so that it doesn't take the stored values.
     """
     if type(data) is bytes:
         if data == b"null":
@@ -125,7 +136,7 @@ def decode(data: bytes | str, annotation: Any = None, *, name: str = "result") -
                 raise
             # That parser stops at 200 levels of JSON, which tags reach in fewer of values.
             node = json.loads(data)
-        return _restored(node, annotation) if marked else node
+        return _restored(node, annotation, function, is_strict) if marked else node
     except RecursionError:
         raise SerializationError(
             f"stored `{name}` is nested too deeply; it is damaged or wasn't written by polos"
@@ -216,10 +227,12 @@ def _rich(value: Any, limit: int) -> bytes:
         return json.dumps(node, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _restored(node: Any, annotation: Any) -> Any:
-    from polos._decoding import restore
+def _restored(
+    node: Any, annotation: Any, function: Callable[..., Any] | None, is_strict: bool
+) -> Any:
+    from polos._decoding import read
 
-    return restore(node, annotation)
+    return read(node, annotation, function=function, is_strict=is_strict)
 
 
 def _refusal(refused: Refused, name: str) -> SerializationError:

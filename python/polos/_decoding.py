@@ -1,8 +1,10 @@
 """From a tree of plain JSON types back to the value that it stands for (see ``_codec``).
 
 The tree comes from a database and may say anything. Classes are looked up, never imported, and
-objects are put together without calling them: of the application's code, only the validators
-of a class that has changed since are run, and ``__hash__`` of what is put into a set.
+rebuilt only where ``_known_classes`` allows it; any other object becomes a ``StoredValue``.
+Objects are put together without calling their class: of the application's code, only the
+validators of a known class that has changed since are run, and ``__hash__`` of what is put into
+a set.
 """
 
 from __future__ import annotations
@@ -21,16 +23,21 @@ from typing import Any, Union
 from zoneinfo import ZoneInfo
 
 import pydantic  # and no name from it: it loads most of itself when a name is first asked for
-from pydantic_core import MultiHostUrl, TzInfo, Url
+from pydantic_core import TzInfo
 
 from polos._classes import class_tag, find_class
 from polos._describe import shown
-from polos._encoding import FACTORIES, TEXT_TYPES
+from polos._encoding import FACTORIES, TEXT_TYPES, is_url
 from polos._format import TAG
+from polos._known_classes import is_known, is_related
+from polos._positions import misplaced
 from polos._shapes import TYPE_ATOMS, fingerprint, is_named_tuple, shape_fields
+from polos._stored import StoredValue
 from polos.exceptions import SerializationError
 
-__all__ = ["restore", "validation_text"]
+__all__ = ["read", "validation_text"]
+
+_TAG_MAX = 2_000
 
 _set = object.__setattr__
 
@@ -39,24 +46,66 @@ class _Malformed(Exception):
     """The tree isn't one that the encoder writes."""
 
 
-def restore(node: Any, annotation: Any = None) -> Any:
+class Reader:
+    """For whom a tree is restored: which classes are rebuilt, and what was met instead."""
+
+    __slots__ = ("annotation", "function", "is_strict", "unknown")
+
+    def __init__(
+        self,
+        annotation: Any = None,
+        function: Callable[..., Any] | None = None,
+        is_strict: bool = False,
+    ) -> None:
+        self.annotation = annotation
+        self.function = function
+        self.is_strict = is_strict
+        self.unknown = False  # whether anything became a StoredValue
+
+
+_ANYBODY = Reader()
+
+
+def read(
+    node: Any,
+    annotation: Any = None,
+    *,
+    function: Callable[..., Any] | None = None,
+    is_strict: bool = False,
+) -> Any:
     """The value that ``node`` stands for; lists and dicts of ``node`` are reused for it.
 
-    ``annotation`` helps to find classes. Raises :class:`SerializationError` for a class that
-    this process hasn't got or that has changed incompatibly, and for a tree that is no value.
+    :param annotation: the type hint of the reader. What it mentions is rebuilt.
+    :param function: what returned the value; see ``_known_classes`` for what that allows.
+    :param is_strict: whether an object whose class isn't rebuilt is an error anywhere, not only
+        where ``annotation`` requires a type.
+
+    Raises :class:`SerializationError` for a required class that isn't known or that has changed
+    incompatibly, and for a tree that is no value.
     """
+    reader = Reader(annotation, function, is_strict)
+    value = restore(node, reader)
+    if reader.unknown and annotation is not None:
+        bad = misplaced(value, annotation)
+        if bad is not None:
+            raise SerializationError(_unknown(bad.type_name, annotation))
+    return value
+
+
+def restore(node: Any, reader: Reader = _ANYBODY) -> Any:
+    """The value that ``node`` stands for; see :func:`read`."""
     kind = type(node)
     if kind is list:
         for index, item in enumerate(node):
             if type(item) in _CONTAINERS:
-                node[index] = restore(item, annotation)
+                node[index] = restore(item, reader)
         return node
     if kind is not dict:
         return node
     if TAG not in node:
         for key, item in node.items():
             if type(item) in _CONTAINERS:
-                node[key] = restore(item, annotation)
+                node[key] = restore(item, reader)
         return node
     tag = node[TAG]
     decoder = _DECODERS.get(tag) if type(tag) is str else None
@@ -66,7 +115,7 @@ def restore(node: Any, annotation: Any = None) -> Any:
             f"it was written by a newer version or is damaged"
         )
     try:
-        return decoder(node, annotation)
+        return decoder(node, reader)
     except (SerializationError, RecursionError):
         raise
     except Exception as error:
@@ -90,15 +139,15 @@ def _get(node: dict[str, Any], name: str, kind: type) -> Any:
 # --- types of the standard library -----------------------------------------------------------
 
 
-def _int(node: dict[str, Any], annotation: Any) -> int:
+def _int(node: dict[str, Any], reader: Reader) -> int:
     return int(_get(node, "v", str), 16)
 
 
-def _float(node: dict[str, Any], annotation: Any) -> float:
+def _float(node: dict[str, Any], reader: Reader) -> float:
     return {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}[_get(node, "v", str)]
 
 
-def _str(node: dict[str, Any], annotation: Any) -> str:
+def _str(node: dict[str, Any], reader: Reader) -> str:
     return b64decode(_get(node, "v", str), validate=True).decode("utf-8", "surrogatepass")
 
 
@@ -110,56 +159,56 @@ def _plain_str(value: Any) -> str:
     return text
 
 
-def _items(node: dict[str, Any], annotation: Any) -> list[Any]:
+def _items(node: dict[str, Any], reader: Reader) -> list[Any]:
     items = _get(node, "v", list)
     for index, item in enumerate(items):
         if type(item) in _CONTAINERS:
-            items[index] = restore(item, annotation)
+            items[index] = restore(item, reader)
     return items  # type: ignore[no-any-return]
 
 
-def _tuple(node: dict[str, Any], annotation: Any) -> tuple[Any, ...]:
-    return tuple(_items(node, annotation))
+def _tuple(node: dict[str, Any], reader: Reader) -> tuple[Any, ...]:
+    return tuple(_items(node, reader))
 
 
 def _of_items(kind: Callable[[list[Any]], Any]) -> Callable[[dict[str, Any], Any], Any]:
-    return lambda node, annotation: kind(_items(node, annotation))
+    return lambda node, reader: kind(_items(node, reader))
 
 
-def _deque(node: dict[str, Any], annotation: Any) -> deque[Any]:
+def _deque(node: dict[str, Any], reader: Reader) -> deque[Any]:
     length = None if "maxlen" not in node else _get(node, "maxlen", int)
-    return deque(_items(node, annotation), length)
+    return deque(_items(node, reader), length)
 
 
-def _pairs(node: dict[str, Any], annotation: Any) -> list[tuple[Any, Any]]:
+def _pairs(node: dict[str, Any], reader: Reader) -> list[tuple[Any, Any]]:
     pairs = _get(node, "v", list)
     for index, (key, value) in enumerate(pairs):
-        pairs[index] = (restore(key, annotation), restore(value, annotation))
+        pairs[index] = (restore(key, reader), restore(value, reader))
     return pairs  # type: ignore[no-any-return]
 
 
 def _mapping(kind: Callable[[], Any]) -> Callable[[dict[str, Any], Any], Any]:
-    def decode(node: dict[str, Any], annotation: Any) -> Any:
+    def decode(node: dict[str, Any], reader: Reader) -> Any:
         made = kind()
-        for key, value in _pairs(node, annotation):
+        for key, value in _pairs(node, reader):
             made[key] = value
         return made
 
     return decode
 
 
-def _defaultdict(node: dict[str, Any], annotation: Any) -> defaultdict[Any, Any]:
+def _defaultdict(node: dict[str, Any], reader: Reader) -> defaultdict[Any, Any]:
     name = node.get("factory")
     factory = None if name is None else FACTORIES[name]
-    return defaultdict(factory, _pairs(node, annotation))
+    return defaultdict(factory, _pairs(node, reader))
 
 
 def _binary(kind: Callable[[bytes], Any]) -> Callable[[dict[str, Any], Any], Any]:
-    return lambda node, annotation: kind(b64decode(_get(node, "v", str), validate=True))
+    return lambda node, reader: kind(b64decode(_get(node, "v", str), validate=True))
 
 
 def _text(kind: type) -> Callable[[dict[str, Any], Any], Any]:
-    return lambda node, annotation: kind(_get(node, "v", str))
+    return lambda node, reader: kind(_get(node, "v", str))
 
 
 def _numbers(node: dict[str, Any], count: int, *kinds: type) -> list[Any]:
@@ -169,24 +218,24 @@ def _numbers(node: dict[str, Any], count: int, *kinds: type) -> list[Any]:
     return numbers
 
 
-def _complex(node: dict[str, Any], annotation: Any) -> complex:
+def _complex(node: dict[str, Any], reader: Reader) -> complex:
     return complex(*_numbers(node, 2, float))
 
 
-def _fraction(node: dict[str, Any], annotation: Any) -> Fraction:
+def _fraction(node: dict[str, Any], reader: Reader) -> Fraction:
     return Fraction(*_numbers(node, 2, int))
 
 
-def _timedelta(node: dict[str, Any], annotation: Any) -> timedelta:
+def _timedelta(node: dict[str, Any], reader: Reader) -> timedelta:
     return timedelta(*_numbers(node, 3, int))
 
 
-def _date(node: dict[str, Any], annotation: Any) -> date:
+def _date(node: dict[str, Any], reader: Reader) -> date:
     return date.fromisoformat(_get(node, "v", str))
 
 
 def _clock(kind: type[datetime] | type[time]) -> Callable[[dict[str, Any], Any], Any]:
-    def decode(node: dict[str, Any], annotation: Any) -> Any:
+    def decode(node: dict[str, Any], reader: Reader) -> Any:
         value = kind.fromisoformat(_get(node, "v", str))
         fold = node.get("fold", 0)
         zone = value.tzinfo
@@ -230,66 +279,131 @@ def tag_of(kind: type) -> str:
 # --- classes ---------------------------------------------------------------------------------
 
 
-def _class(node: dict[str, Any], annotation: Any, kind: str, fits: Callable[[type], bool]) -> type:
+class _Class:
+    """A class that is rebuilt; ``is_known`` if its validators may run."""
+
+    __slots__ = ("cls", "is_known", "is_unchanged")
+
+    def __init__(self, cls: type, is_known: bool, is_unchanged: bool) -> None:
+        self.cls = cls
+        self.is_known = is_known
+        self.is_unchanged = is_unchanged
+
+
+def _class(
+    node: dict[str, Any],
+    reader: Reader,
+    kind: str,
+    fits: Callable[[type], bool],
+    has_shape: bool = False,
+) -> _Class | None:
+    """The class that a node names, if it is one to rebuild."""
     tag = _get(node, "type", str)
-    found = find_class(tag, annotation) or _generic(node, tag, annotation)
-    module, _, name = tag.partition(":")
+    found = find_class(tag, reader.annotation) or _generic(node, tag, reader)
     if found is None:
-        if "<locals>" in name:
-            raise SerializationError(
-                f"stored data has the type {shown(tag)}, defined inside a function, where it "
-                f"can't be found again; define it at the top level of a module, or name it in "
-                f"the return annotation of the function that returned it"
-            )
-        raise SerializationError(
-            f"stored data has the type {shown(tag)}, which this process hasn't got; import "
-            f"{shown(module)} before the worker starts, or, if the class was renamed or moved, "
-            f"keep its old name there"
-        )
+        return None
+    known = is_known(found, reader.annotation)
+    if not known and not is_related(found, reader.annotation, reader.function):
+        return None
     if not fits(found):
+        if not known:
+            return None
         raise SerializationError(
             f"stored data has the type {shown(tag)}, which was {kind} when it was stored and no "
             f"longer is one; bring the old class back under that name until no run needs it"
         )
-    return found
+    unchanged = not has_shape or node.get("shape") == fingerprint(found)
+    return _Class(found, known, unchanged) if known or unchanged else None
 
 
-def _generic(node: dict[str, Any], tag: str, annotation: Any) -> type | None:
+def _unknown(tag: str, annotation: Any) -> str:
+    """Why a class isn't rebuilt, and what to do about it."""
+    module, _, name = tag.partition(":")
+    if "<locals>" in name:
+        return (
+            f"stored data has the type {shown(tag)}, defined inside a function, where it "
+            f"can't be found again; define it at the top level of a module, or name it in "
+            f"the return annotation of the function that returned it"
+        )
+    if find_class(tag, annotation) is None:
+        return (
+            f"stored data has the type {shown(tag)}, which this process hasn't got; import "
+            f"{shown(module)} before the worker starts and name the class in the annotation of "
+            f"what reads it, or, if the class was renamed or moved, keep its old name there"
+        )
+    return (
+        f"stored data has the type {shown(tag)}, and polos rebuilds only classes that the reader's "
+        f"annotation mentions, that are registered, or that this process has stored itself; name "
+        f"it in the return annotation of the function that returned it, or call "
+        f"`polos.register_types({name if len(name) < 80 else '...'})` where it is defined"
+    )
+
+
+def _stored(node: dict[str, Any], reader: Reader, held: type = dict) -> Any:
+    """The node as plain data, since its class isn't rebuilt."""
+    tag = _get(node, "type", str)
+    module, _, name = tag.partition(":")
+    if not module or not name or len(tag) > _TAG_MAX:
+        raise _Malformed("type")
+    if reader.is_strict:
+        raise SerializationError(_unknown(tag, reader.annotation))
+    reader.unknown = True
+    parts = {key: item for key, item in node.items() if key not in (TAG, "type")}
+    for name in ("v", "extra", "private", "more"):
+        if name in parts:
+            parts[name] = restore(parts[name], reader)
+    if type(parts.get("v")) is not held:
+        raise _Malformed("v")
+    for name in ("extra", "private", "more"):
+        if parts.get(name) is not None and type(parts[name]) is not dict:
+            raise _Malformed(name)
+    return StoredValue(node[TAG], tag, parts)
+
+
+def _generic(node: dict[str, Any], tag: str, reader: Reader) -> type | None:
     expression = node.get("generic")
     if not isinstance(expression, dict):
         return None
-    made = _type_from(expression, annotation)
+    made = _type_from(expression, reader)
     return made if isinstance(made, type) and made.__qualname__ == tag.partition(":")[2] else None
 
 
-def _type_from(expression: Any, annotation: Any) -> Any:
-    """The type that an expression describes; raises where there is none such."""
+def _type_from(expression: Any, reader: Reader) -> Any:
+    """The type that an expression describes, ``None`` where it needs a class that isn't known;
+    raises where it describes none.
+    """
     if isinstance(expression, str):
         atom = TYPE_ATOMS.get(expression)
-        if atom is not None:
-            return atom
-        found = find_class(expression, annotation)
-        if found is None:
-            raise _Malformed(expression)
-        return found
+        return _known_class(expression, reader) if atom is None else atom
     name = expression["of"]
-    arguments = tuple(_type_from(part, annotation) for part in _get(expression, "args", list))
+    arguments = tuple(_type_from(part, reader) for part in _get(expression, "args", list))
+    if None in arguments:
+        return None
     if name == "|":
         return Union[arguments]  # noqa: UP007 - there is no other way to spell a computed union
     atom = TYPE_ATOMS.get(name)
     if isinstance(atom, type) and atom in (list, dict, tuple, set, frozenset):
         return atom[arguments]
-    origin = find_class(name, annotation)
-    if origin is None or pydantic.BaseModel not in origin.__mro__:
+    origin = _known_class(name, reader)
+    if origin is None:
+        return None
+    if pydantic.BaseModel not in origin.__mro__:
         raise _Malformed(name)
-    return origin[arguments]  # type: ignore[index]
+    # Of pydantic: a class may have another one, which is no business of a stored name.
+    subscript = vars(pydantic.BaseModel)["__class_getitem__"].__func__
+    return subscript(origin, arguments)
 
 
-def _fields(node: dict[str, Any], name: str, annotation: Any) -> dict[str, Any]:
+def _known_class(name: Any, reader: Reader) -> type | None:
+    found = find_class(name, reader.annotation)
+    return found if found is not None and is_known(found, reader.annotation) else None
+
+
+def _fields(node: dict[str, Any], name: str, reader: Reader) -> dict[str, Any]:
     fields = _get(node, name, dict)
     for key, item in fields.items():
         if type(item) in _CONTAINERS:
-            fields[key] = restore(item, annotation)
+            fields[key] = restore(item, reader)
     return fields  # type: ignore[no-any-return]
 
 
@@ -297,32 +411,45 @@ def _is_enum(cls: type) -> bool:
     return isinstance(cls, enum.EnumMeta)
 
 
-def _enum(node: dict[str, Any], annotation: Any) -> enum.Enum:
-    cls = _class(node, annotation, "an enum", _is_enum)
+def _enum(node: dict[str, Any], reader: Reader) -> Any:
     name = _get(node, "v", str)
-    member = vars(cls)["_member_map_"].get(name)
+    known = _class(node, reader, "an enum", _is_enum)
+    if known is None:
+        return _stored(node, reader, str)
+    members = vars(known.cls)["_member_map_"]
+    member = members.get(name)
     if member is None:
         raise SerializationError(
-            f"stored data has the member {shown(name)} of the enum `{class_tag(cls)}`, which "
-            f"has only {shown(list(vars(cls)['_member_map_']))}; bring the member back"
+            f"stored data has the member {shown(name)} of the enum `{class_tag(known.cls)}`, which "
+            f"has only {shown(list(members))}; bring the member back"
         )
-    return member  # type: ignore[no-any-return]
+    return member
 
 
-def _flag(node: dict[str, Any], annotation: Any) -> enum.Flag:
-    cls = _class(
-        node,
-        annotation,
-        "a flag",
-        lambda c: isinstance(c, enum.EnumMeta) and enum.Flag in c.__mro__,
-    )
+def _is_flag(cls: type) -> bool:
+    return isinstance(cls, enum.EnumMeta) and enum.Flag in cls.__mro__
+
+
+def _flag(node: dict[str, Any], reader: Reader) -> Any:
     value = restore(node.get("v"))
     if type(value) is not int:
         raise _Malformed
-    return cls(value)  # type: ignore[no-any-return]
+    known = _class(node, reader, "a flag", _is_flag)
+    if known is None:
+        return _stored({**node, "v": value}, reader, int)
+    cls: Any = known.cls
+    member = cls._value2member_map_.get(value)
+    if member is not None:
+        return member
+    # A combination: made by the standard library's method, past one of the class itself.
+    base = next(b for b in cls.__mro__ if b.__module__ == "enum" and "_missing_" in vars(b))
+    member = vars(base)["_missing_"].__func__(cls, value)
+    if type(member) is not cls:
+        raise _Malformed
+    return member
 
 
-def _path(node: dict[str, Any], annotation: Any) -> PurePath:
+def _path(node: dict[str, Any], reader: Reader) -> PurePath:
     name = _get(node, "type", str)
     kinds = ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
     if name not in kinds:
@@ -330,7 +457,7 @@ def _path(node: dict[str, Any], annotation: Any) -> PurePath:
     return getattr(pathlib, name)(_plain_str(node["v"]))  # type: ignore[no-any-return]
 
 
-def _secret(node: dict[str, Any], annotation: Any) -> pydantic.SecretStr | pydantic.SecretBytes:
+def _secret(node: dict[str, Any], reader: Reader) -> pydantic.SecretStr | pydantic.SecretBytes:
     value = restore(node["v"])
     if node["type"] == "SecretStr" and type(value) is str:
         return pydantic.SecretStr(value)
@@ -339,31 +466,36 @@ def _secret(node: dict[str, Any], annotation: Any) -> pydantic.SecretStr | pydan
     raise _Malformed
 
 
-def _url(node: dict[str, Any], annotation: Any) -> Any:
-    cls = _class(
-        node,
-        annotation,
-        "a URL type of pydantic",
-        lambda c: c in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in c.__mro__),
-    )
-    return pydantic.TypeAdapter(cls).validate_python(_get(node, "v", str))
+def _url(node: dict[str, Any], reader: Reader) -> Any:
+    text = _get(node, "v", str)
+    known = _class(node, reader, "a URL type of pydantic", is_url)
+    if known is None or not known.is_known:  # only its validator can make one
+        return _stored(node, reader, str)
+    return pydantic.TypeAdapter(known.cls).validate_python(text)
 
 
-def _named_tuple(node: dict[str, Any], annotation: Any) -> Any:
-    cls = _class(node, annotation, "a named tuple", is_named_tuple)
-    fields = _fields(node, "v", annotation)
-    if node.get("shape") != fingerprint(cls) or tuple(fields) != shape_fields(cls):
-        return _validated(cls, fields)
-    return tuple.__new__(cls, fields.values())
+def _named_tuple(node: dict[str, Any], reader: Reader) -> Any:
+    known = _class(node, reader, "a named tuple", is_named_tuple, has_shape=True)
+    if known is None:
+        return _stored(node, reader)
+    fields = _fields(node, "v", reader)
+    if not known.is_unchanged or tuple(fields) != shape_fields(known.cls):
+        if not known.is_known:
+            raise _Malformed
+        return _validated(known.cls, fields)
+    return tuple.__new__(known.cls, fields.values())
 
 
-def _dataclass(node: dict[str, Any], annotation: Any) -> Any:
-    cls = _class(node, annotation, "a dataclass", dataclasses.is_dataclass)
-    fields = _fields(node, "v", annotation)
-    if node.get("shape") == fingerprint(cls):
+def _dataclass(node: dict[str, Any], reader: Reader) -> Any:
+    known = _class(node, reader, "a dataclass", dataclasses.is_dataclass, has_shape=True)
+    if known is None:
+        return _stored(node, reader)
+    cls = known.cls
+    fields = _fields(node, "v", reader)
+    if known.is_unchanged:
         made: Any = object.__new__(cls)
-        known = shape_fields(cls)
-        if not fields.keys() <= set(known):
+        names = shape_fields(cls)
+        if not fields.keys() <= set(names):
             raise _Malformed
     else:
         settable = {f.name for f in dataclasses.fields(cls) if f.init}
@@ -372,18 +504,24 @@ def _dataclass(node: dict[str, Any], annotation: Any) -> Any:
     for name, value in fields.items():
         _set(made, name, value)
     if "more" in node:
-        made.__dict__.update(_fields(node, "more", annotation))
+        made.__dict__.update(_fields(node, "more", reader))
     return made
 
 
-def _model(node: dict[str, Any], annotation: Any) -> pydantic.BaseModel:
-    cls = _class(node, annotation, "a pydantic model", lambda c: pydantic.BaseModel in c.__mro__)
-    assert issubclass(cls, pydantic.BaseModel)
-    fields = _fields(node, "v", annotation)
-    extra = restore(node.get("extra"), annotation)
-    private = _fields(node, "private", annotation) if "private" in node else {}
+def _is_model(cls: type) -> bool:
+    return pydantic.BaseModel in cls.__mro__
+
+
+def _model(node: dict[str, Any], reader: Reader) -> Any:
+    known = _class(node, reader, "a pydantic model", _is_model, has_shape=True)
+    if known is None:
+        return _stored(node, reader)
+    cls: Any = known.cls
+    fields = _fields(node, "v", reader)
+    extra = restore(node.get("extra"), reader)
+    private = _fields(node, "private", reader) if "private" in node else {}
     given = set(_get(node, "set", list)) if "set" in node else set(cls.model_fields)
-    if node.get("shape") != fingerprint(cls):
+    if not known.is_unchanged:
         changed: pydantic.BaseModel = _validated(
             cls, _by_alias(cls, fields) | (extra or {}), fields
         )
@@ -393,7 +531,7 @@ def _model(node: dict[str, Any], annotation: Any) -> pydantic.BaseModel:
         return changed
     if not fields.keys() <= cls.model_fields.keys() or not (extra is None or type(extra) is dict):
         raise _Malformed
-    made: pydantic.BaseModel = cls.__new__(cls)
+    made: pydantic.BaseModel = object.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
     if not cls.__pydantic_root_model__:  # which has no room for these

@@ -38,6 +38,7 @@ from polos._classes import class_tag, remember
 from polos._describe import brief, printable, type_name
 from polos._format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
 from polos._shapes import fingerprint, generic_arguments, is_named_tuple, shape_fields
+from polos._stored import StoredValue
 
 __all__ = ["FACTORIES", "TEXT_TYPES", "tree"]
 
@@ -381,8 +382,10 @@ def _class_encoder(cls: type) -> _Encoder:
         return _path
     elif cls is pydantic.SecretStr or cls is pydantic.SecretBytes:
         return _secret
-    elif bases[0] in (Url, MultiHostUrl) or any(b.__name__ == "_BaseUrl" for b in bases):
+    elif is_url(cls):
         return _url
+    elif cls is StoredValue:
+        return _stored_value
     return _refuse
 
 
@@ -441,6 +444,28 @@ def _url(value: Any, depth: int, budget: _Budget) -> Any:
     text = str(value)
     budget.take(len(text) + 50)
     return {TAG: "url", "type": _checked_tag(type(value)), "v": text}
+
+
+def is_url(cls: type) -> bool:
+    """Whether this is one of pydantic's types of URLs, or derives from one."""
+    from pydantic import networks
+
+    # Private, and missing in old versions, where all of its types were those of pydantic_core.
+    bases = (getattr(networks, name, Url) for name in ("_BaseUrl", "_BaseMultiHostUrl"))
+    return cls is Url or cls is MultiHostUrl or any(base in cls.__mro__ for base in bases)
+
+
+def _stored_value(value: StoredValue, depth: int, budget: _Budget) -> Any:
+    budget.take(50)
+    node: dict[str, Any] = {TAG: value.kind, "type": printable(value.type_name)}
+    for name, part in value._parts.items():
+        if name in ("v", "private", "more") and type(part) is dict:
+            node[name] = _named(value, part, depth, budget, ".{}")
+        elif name in ("v", "extra"):
+            node[name] = _encoder(type(part))(part, depth, budget)
+        else:
+            node[name] = part
+    return node
 
 
 def _named_tuple(cls: type) -> _Encoder:

@@ -189,6 +189,8 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
     cls = find_class(tag)
     if cls is None or Exception not in cls.__mro__:
         return None
+    if any("__del__" in vars(base) for base in cls.__mro__):
+        return None  # it would run with whatever the record says
     # The nearest class written in C is what keeps args and the like.
     base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     made: BaseException
@@ -198,13 +200,13 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
             return None
         made = base.__new__(cls, _group_message(record), members)
     else:
-        arguments = decode(record["args"])
+        arguments = decode(record["args"], is_strict=True)
         made = base.__new__(cls, *arguments)
         base.__init__(made, *arguments)
         # An OSError becomes a subclass by its number, and others check their arguments.
         if type(made) is not cls or _arguments(made) != tuple(arguments):
             return None
-        attributes = decode(record["state"])
+        attributes = decode(record["state"], is_strict=True)
         if not isinstance(attributes, dict):
             return None
         made.__dict__.update(attributes)

@@ -16,7 +16,8 @@ from polos._codec import decode, encode
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record, error_record
-from polos._handlers import result_hint_of
+from polos._handlers import location, result_hint_of
+from polos._known_classes import register_function, undeclared_types
 from polos._observe import around_step, note_child
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
@@ -414,7 +415,7 @@ class Steps:
         child: str | None = None
         if record is not None:
             if record.state == "done":
-                return decode(record.result or "null", result_type)
+                return _child_result(name, record.result or "null", result_type)
             if record.state == "failed" and record.run_attempt == active.attempt:
                 raise _recorded_failure(name, record)
             if record.state == "sleeping" and record.result is not None:
@@ -432,7 +433,7 @@ class Steps:
         if ended["status"] == "succeeded":
             text = ended["result"] or "null"
             await active.record(name, "done", 1, started_at, result=text)
-            return decode(text, result_type)
+            return _child_result(name, text, result_type)
         error = ended["error"]
         if ended["status"] == "cancelled":
             error = error_record(RunCancelledError(f"run `{child}` was cancelled", run_id=child))
@@ -515,6 +516,8 @@ class Steps:
             text = json.dumps(error_record(clear))
             await self._run.record(name, "failed", attempt, started_at, error=text)
             raise clear from error
+        if "$polos" in text:
+            _warn_of_undeclared_types(name, fn, text)
         await self._run.record(name, "done", attempt, started_at, result=text)
 
     async def _value(self, name: str, make: Callable[[], R]) -> R:
@@ -676,12 +679,46 @@ def _policy(name: str, retries: Any, backoff: Any) -> _Policy:
 
 def _replayed(name: str, record: Recorded, fn: Callable[..., Any]) -> Any:
     text = record.result or "null"
+    if "$polos" not in text:
+        return decode(text)
+    register_function(fn)
+    return _restored(name, text, result_hint_of(fn), fn)
+
+
+def _child_result(name: str, text: str, result_type: Any) -> Any:
+    return _restored(name, text, result_type, None)
+
+
+def _restored(name: str, text: str, hint: Any, fn: Callable[..., Any] | None) -> Any:
+    """A recorded result as what it was; never something similar, for the handler's code expects
+    the same type whether or not the run was resumed.
+    """
     try:
-        return decode(text, result_hint_of(fn) if "$polos" in text else None)
+        return decode(text, hint, function=fn, is_strict=True)
     except SerializationError as error:
         raise StepSerializationError(
             f"step `{name}` was recorded, and its result can't be restored: {error}", step=name
         ) from error
+
+
+_warned_of_types: set[tuple[str, str]] = set()
+
+
+def _warn_of_undeclared_types(name: str, fn: Callable[..., Any], text: str) -> None:
+    """Say once that a result can't be restored after a restart, while that is easy to change."""
+    for type_name in undeclared_types(text, result_hint_of(fn), fn):
+        place = (location(fn), type_name)
+        if place in _warned_of_types or len(_warned_of_types) > 1_000:
+            continue
+        _warned_of_types.add(place)
+        _log.warning(
+            "step `%s` returned a `%s`, which a run that is resumed by another process can't "
+            "restore: name the type in the return annotation of the step's function (%s), or call "
+            "`polos.register_types`",
+            name,
+            type_name,
+            place[0],
+        )
 
 
 def _recorded_failure(name: str, record: Recorded) -> BaseException:

@@ -22,6 +22,7 @@ from polos._classes import main_module_name
 from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
 from polos._describe import shown, type_name
 from polos._handlers import Handler, defining_frame, innermost, location
+from polos._known_classes import register_workflow
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 
 if TYPE_CHECKING:
@@ -428,6 +429,7 @@ def _register(made: Workflow[Any, Any]) -> Workflow[Any, Any]:
                 f"`{_name(made.fn)}` at {location(made.fn)}; give one of them another id"
             )
         _workflows[made.id] = made
+    register_workflow(made)
     return made
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from polos import PolosClient, Run, RunHandle, runs, schedules
+from polos import PolosClient, Run, RunHandle, StepSerializationError, runs, schedules
 
 APP = """
     import asyncio
@@ -284,6 +284,61 @@ async def test_a_recorded_failure_is_raised_again_and_not_tried_again(
     assert executed() == ["first: refuse"]
 
 
+# --- types that nothing mentions -------------------------------------------------------------
+
+UNDECLARED = """
+    import logging
+    from dataclasses import dataclass
+
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+
+    @dataclass
+    class Account:
+        email: str
+
+    ACCOUNT = Account("ada@example.org")
+
+    async def undeclared():
+        note("undeclared")
+        return ACCOUNT
+
+    @workflow(id="undeclared")
+    async def reads(ctx: WorkflowContext):
+        account = await ctx.step.run("fetch", undeclared)
+        await halt("after fetch")
+        return account.email
+
+    if LIFE == "third":
+        import polos
+
+        polos.register_types(Account)
+"""
+
+
+async def test_a_type_that_nothing_mentions_is_named_at_once_and_can_be_registered_later(
+    start: Any, client: PolosClient, executed: Any
+) -> None:
+    first = start(APP + UNDECLARED + MAIN, "first", "after fetch")
+    first.hears("ready")
+    handle: RunHandle[Any] = await runs.invoke(client, "undeclared")
+    warning = first.hears("step `fetch` returned a")
+    for part in (":Account`", "return annotation", "`polos.register_types`"):
+        assert part in warning
+    first.hears("at after fetch")
+    first.kill()
+
+    second = start(APP + UNDECLARED + MAIN, "second")
+    with pytest.raises(StepSerializationError, match=r"step `fetch` was recorded.*register_types"):
+        await handle.result(30)
+    second.kill()
+
+    third = start(APP + UNDECLARED + MAIN, "third")
+    third.hears("ready")
+    assert await runs.retry(client, handle.id) == "queued"
+    assert await handle.result(30) == "ada@example.org"
+    assert executed() == ["first: undeclared"]
+
+
 # --- results come back as what they were -----------------------------------------------------
 
 TYPES = """
@@ -369,7 +424,7 @@ TYPES = """
         "looks-tagged": {"$polos": "date", "value": "x"},
     }  # fmt: skip
 
-    def make(name):
+    def make(name) -> Address | User | Admin | Colour | Size | Mode | Point | Frozen | Pair | Any:
         file = os.open("executed.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.write(file, f"{LIFE}: {name}\\n".encode())
         os.fsync(file)

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sample_types as t
 
+from polos import StoredValue
 from polos._codec import encode
 from polos._errors import error_record
 from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
@@ -74,7 +75,7 @@ def test_without_a_zone_it_is_utc() -> None:
         ("null", None),
         ("0", 0),
         ('{"$polos":"model","type":"gone:Gone","v":{}}',
-         {"$polos": "model", "type": "gone:Gone", "v": {}}),
+         StoredValue("model", "gone:Gone", {"v": {}})),
         ("not json", "not json"),
     ],
 )  # fmt: skip
