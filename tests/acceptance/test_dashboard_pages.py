@@ -471,6 +471,37 @@ async def test_mounts_may_be_nested_and_behind_a_path_of_a_proxy(scene: Scene, v
     await _stays_below(await visit(app), scene, "/tools/polos")
 
 
+@pytest.mark.parametrize("is_stripped", [True, False])
+async def test_a_proxy_may_publish_it_under_a_path(scene: Scene, visit: Any, is_stripped: bool):
+    browser = await visit(polos.ui(scene.client, root_path="/tools/polos/"))
+    await _stays_below(_behind(browser, "/tools/polos", is_stripped, {}), scene, "/tools/polos")
+
+
+@pytest.mark.parametrize("is_stripped", [True, False])
+async def test_a_trusted_proxy_may_name_the_path(scene: Scene, visit: Any, is_stripped: bool):
+    app = polos.ui(scene.client, allow_remote=True, trusted_proxies=["10.0.0.0/8"])
+    browser = await visit(app, address="10.0.0.7")
+    header = {"x-forwarded-prefix": "/tools/polos"}
+    await _stays_below(_behind(browser, "/tools/polos", is_stripped, header), scene, "/tools/polos")
+
+
+def _behind(
+    browser: httpx.AsyncClient, prefix: str, is_stripped: bool, headers: dict[str, str]
+) -> httpx.AsyncClient:
+    """The browser before a proxy that takes ``prefix`` away, or doesn't, and adds headers."""
+
+    async def forward(request: httpx.Request) -> None:
+        assert request.url.path.startswith(f"{prefix}/")
+        if is_stripped:
+            request.url = request.url.copy_with(
+                raw_path=request.url.raw_path.removeprefix(prefix.encode())
+            )
+        request.headers.update(headers)
+
+    browser.event_hooks = {"request": [forward]}
+    return browser
+
+
 async def _stays_below(browser: httpx.AsyncClient, scene: Scene, prefix: str) -> None:
     await scene.time.advance(hours=3)
     [found] = await schedules.list(scene.client, workflow="report")

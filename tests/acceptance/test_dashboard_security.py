@@ -425,3 +425,131 @@ async def test_requests_at_once_do_not_mix_up_their_secrets(
     assert len(set(secrets)) == 8
     for browser, secret in zip(browsers, secrets, strict=True):
         assert secret_in(await browser.get(page)) == secret
+
+
+# --- what is no address, no origin, no session -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1%00.evil.com", "127.0.0.1/evil.com", "user:pw@localhost", "localhost?x",
+     "localhost#x", "localhost:80:80", "localhost:", "localhost ", "[::1%25evil.com]",
+     "[::1]evil.com", "::1", "127.0.0.1%", "localhost\\evil.com", "localhost:999999",
+     "loc%61lhost", "localhost.."],
+)  # fmt: skip
+async def test_only_a_name_and_a_port_are_a_host(client: PolosClient, visit: Any, host: str):
+    browser = await visit(polos.ui(client))
+    answer = await browser.get("/", headers={"host": host})
+    assert answer.status_code == 403
+    assert not guard.is_loopback("127.0.0.1%00.evil.com")
+
+
+@pytest.mark.parametrize(
+    ("base", "origin", "is_ours"),
+    [
+        ("http://localhost:6765", "http://localhost:6765", True),
+        ("http://localhost:6765", "https://localhost:6765", False),
+        ("http://localhost:6765", "https://", False),
+        ("http://localhost:6765", "ftp://localhost:6765", False),
+        ("http://localhost:6765", "http://u:p@localhost:6765", False),
+        ("http://localhost:6765", "http://localhost:6765/", False),
+        ("http://localhost", "http://localhost:80", True),
+        ("http://localhost", "https://localhost", False),
+        ("https://localhost", "https://localhost:443", True),
+        ("https://localhost", "http://localhost", False),
+    ],
+)
+async def test_an_origin_is_scheme_name_and_port(
+    client: PolosClient, schedule: str, visit: Any, base: str, origin: str, is_ours: bool
+):
+    browser = await visit(polos.ui(client), base=base)
+    page = f"/schedules/{schedule}"
+    secret = secret_in(await browser.get(page))
+    headers = {"origin": origin, "sec-fetch-site": "same-origin"}
+    answer = await browser.post(f"{page}/pause", data={"secret": secret}, headers=headers)
+    assert answer.status_code == (303 if is_ours else 403), answer.text
+    assert await status_of(client, schedule) == ("paused" if is_ours else "active")
+
+
+@pytest.mark.parametrize(
+    ("header", "trusted", "is_taken"),
+    [
+        ({"sec-fetch-site": "same-origin"}, [], True),
+        ({"sec-fetch-site": "same-site"}, [], False),
+        ({"sec-fetch-site": "none"}, [], False),
+        ({"sec-fetch-site": "none", "x-forwarded-proto": "https"}, ["10.0.0.0/8"], True),
+        ({"sec-fetch-site": "none", "x-forwarded-proto": "https"}, ["10.9.0.1"], False),
+        ({"sec-fetch-site": "none", "x-forwarded-proto": "https"}, [], False),
+    ],
+)
+async def test_a_proxy_may_end_tls(
+    client: PolosClient, schedule: str, visit: Any, header: Any, trusted: Any, is_taken: bool
+):
+    app = polos.ui(client, token=TOKEN, trusted_proxies=trusted)
+    browser = await visit(app, base="http://polos.example", address="10.0.0.7")
+    browser.headers["authorization"] = f"Bearer {TOKEN}"
+    page = f"/schedules/{schedule}"
+    seen = await browser.get(page)
+    headers = {"origin": "https://polos.example", **header}
+    answer = await browser.post(f"{page}/pause", data={"secret": secret_in(seen)}, headers=headers)
+    assert answer.status_code == (303 if is_taken else 403)
+    if not is_taken and header["sec-fetch-site"] == "none":
+        assert "trusted_proxies=[...]" in answer.text
+
+
+async def test_signing_out_ends_the_session_and_all_copies_of_its_cookie(
+    client: PolosClient, schedule: str, visit: Any, monkeypatch: pytest.MonkeyPatch
+):
+    app = polos.ui(client, token=TOKEN)
+    browser, other = await visit(app), await visit(app)
+    for each in (browser, other):
+        assert (await submit(each, "/", "/login", token=TOKEN)).status_code == 303
+    thief = await visit(app)
+    thief.cookies = httpx.Cookies(browser.cookies)
+    assert (await thief.get("/")).status_code == 200
+    assert (await submit(browser, "/", "/logout")).status_code == 303
+    assert (await thief.get("/")).status_code == 401
+    assert (await other.get("/")).status_code == 200
+    # A process that is started later doesn't know who has signed out.
+    monkeypatch.setattr(guard, "_ended", {})
+    monkeypatch.setattr(guard, "_PROCESS_STARTED", int(guard.time.time()) + 1)
+    assert (await thief.get("/")).status_code == 401
+
+
+def test_ended_sessions_are_forgotten_when_they_would_have_expired(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(guard, "_ended", {})
+    door = guard.Door(TOKEN)
+    now = guard.time.time()
+    for _ in range(3):
+        door.end_session(door.new_session())
+        door.end_session("made up")
+    assert len(guard._ended) == 3
+    monkeypatch.setattr(guard.time, "time", lambda: now + guard.SESSION_SECONDS + 1)
+    door.end_session(door.new_session())
+    assert len(guard._ended) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("root_path", "tools"), ("root_path", "//evil.example"), ("root_path", "/a/../b"),
+     ("root_path", "/a?b"), ("root_path", 5), ("trusted_proxies", "127.0.0.1"),
+     ("trusted_proxies", ["proxy.example"]), ("trusted_proxies", [5]), ("trusted_proxies", None)],
+)  # fmt: skip
+def test_paths_and_proxies_that_cannot_be_meant_are_refused(
+    client: PolosClient, name: str, value: Any
+):
+    with pytest.raises(InvalidArgumentError, match=rf"{name}: .* given, expected"):
+        polos.ui(client, **{name: value})
+
+
+@pytest.mark.parametrize("prefix", ["//evil.example", "/a/../b", "https://evil.example", "/a b"])
+async def test_a_prefix_that_is_no_path_is_refused(client: PolosClient, visit: Any, prefix: str):
+    app = polos.ui(client, token=TOKEN, trusted_proxies=["10.0.0.7"])
+    browser = await visit(app, address="10.0.0.7")
+    answer = await browser.get(f"/?token={TOKEN}", headers={"x-forwarded-prefix": prefix})
+    assert answer.status_code == 400
+    stranger = await visit(app, address="10.0.0.8")
+    answer = await stranger.get(f"/?token={TOKEN}", headers={"x-forwarded-prefix": prefix})
+    assert answer.headers["location"] == "/"

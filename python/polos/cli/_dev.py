@@ -44,6 +44,20 @@ def ui(
     hide_payloads: Annotated[
         bool, typer.Option("--hide-payloads", help="Show no arguments, inputs or results.")
     ] = False,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            "--root-path", metavar="PATH", help="The path under which a proxy publishes it."
+        ),
+    ] = "",
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trusted-proxy",
+            metavar="ADDRESS",
+            help="A proxy whose X-Forwarded-Prefix and -Proto are followed. Repeatable.",
+        ),
+    ] = None,
     open_browser: Open = False,
     database: Database = None,
     project: Project = "default",
@@ -65,6 +79,8 @@ def ui(
                     port=port,
                     token=token,
                     hide_payloads=hide_payloads,
+                    root_path=root_path,
+                    trusted_proxies=trusted_proxy or (),
                     open_browser=open_browser,
                 )
             )

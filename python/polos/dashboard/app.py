@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -22,6 +22,7 @@ from polos.dashboard.guard import Door, Guard, Refused
 from polos.dashboard.live import Fragment, Live
 from polos.dashboard.metrics import metrics
 from polos.dashboard.pages import PAGES, Ask, PageMaker, Redirect
+from polos.dashboard.proxy import Front
 from polos.dashboard.reading import Reader
 from polos.exceptions import (
     InvalidArgumentError,
@@ -68,12 +69,15 @@ class Dashboard:
         token: str | None = None,
         allow_remote: bool = False,
         hide_payloads: bool = False,
+        root_path: str = "",
+        trusted_proxies: Iterable[str] = (),
     ) -> None:
         if not isinstance(hide_payloads, bool):
             raise InvalidArgumentError(
                 f"hide_payloads: {shown(hide_payloads)} given, expected `True` or `False`"
             )
         self._door = Door.checked(token, allow_remote)
+        front = Front.checked(root_path, trusted_proxies)
         self._reader = Reader(checked_client(client))
         self._artist = Artist(client, hide_payloads=hide_payloads, has_token=token is not None)
         self._live = Live()
@@ -89,7 +93,7 @@ class Dashboard:
             routes=routes,
             exception_handlers={404: self._no_such_page, 405: self._no_such_method},
         )
-        self._app = Guard(application, self._door, self._refuse)
+        self._app = Guard(application, self._door, front, self._refuse)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -193,6 +197,7 @@ class Dashboard:
     async def _sign_out(self, request: Request) -> Response:
         form = await _form(request)
         guard.check_form(request, form.get("secret", ""))
+        self._door.end_session(request.cookies.get(self._door.session_cookie))
         response = RedirectResponse(f"{_root(request)}/", status_code=303)
         response.headers.append(
             "set-cookie", guard.cookie(request, self._door.session_cookie, "", 0)

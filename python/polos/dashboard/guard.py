@@ -9,10 +9,12 @@ stands against that:
   ``Sec-Fetch-Site``), and may be a link to a page at most.
 - *A secret in each form* that another site can't read, compared with one in a cookie.
 - *A token*, where one is set: given once, in the address or a form, kept as a signed session in a
-  cookie that no script can read.
+  cookie that no script can read. Signing out ends the session, not only the cookie.
 - *No inline script or style, nothing from elsewhere, no frames* (Content-Security-Policy).
 
-Nothing is kept in memory, so that several processes may serve one dashboard.
+Several processes may serve one dashboard: all that they share is the token. Only ended sessions are
+remembered, by the process that ended them; a process that starts later accepts no session from
+before its start, so that an ended one doesn't come back.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,6 +37,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polos._describe import shown
+from polos.dashboard.proxy import Front, InvalidHeader
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["Door", "Guard", "Refused", "is_loopback"]
@@ -40,6 +45,14 @@ __all__ = ["Door", "Guard", "Refused", "is_loopback"]
 TOKEN_LENGTH_MIN = 16
 SESSION_SECONDS = 12 * 3_600
 FORM_COOKIE = "polos_form"
+
+_PROCESS_STARTED = int(time.time())
+_ended: dict[str, int] = {}  # sessions that were signed out, and when they expire anyway
+_ended_lock = threading.Lock()
+
+# RFC 9110 has a name or an address and a port here, nothing else; parsers of URLs take more.
+_HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)")
 
 _SAFE_METHODS = ("GET", "HEAD")
 # A proxy says by them that it asks for somebody else.
@@ -116,7 +129,20 @@ class Door:
         ):
             return False
         until = text.partition(".")[0]
-        return until.isdecimal() and int(until) > time.time()
+        if not until.isdecimal() or int(until) <= time.time() or text in _ended:
+            return False
+        return int(until) - SESSION_SECONDS >= _PROCESS_STARTED
+
+    def end_session(self, cookie: str | None) -> None:
+        """Accept this cookie no longer, wherever a copy of it may be."""
+        if not self.is_session(cookie):
+            return
+        text = (cookie or "").rpartition(".")[0]
+        now = time.time()
+        with _ended_lock:
+            for other in [other for other, until in _ended.items() if until <= now]:
+                del _ended[other]
+            _ended[text] = int(text.partition(".")[0])
 
     @property
     def session_cookie(self) -> str:
@@ -167,13 +193,14 @@ class Door:
     def check_origin(self, request: Request) -> None:
         """No other site's request, unless it is a link that was followed."""
         headers = request.headers
-        host = headers.get("host", "").lower()
         origin = headers.get("origin")
-        if origin is not None and _place(origin) != host:
+        if origin is not None and not self._is_here(request, origin.lower()):
+            place = f"{request.url.scheme}://{headers.get('host', '')}"
             raise Refused(
                 403,
-                f"this request comes from {shown(origin)}, the dashboard is at {shown(host)}; "
-                f"behind a proxy, let it pass the `Host` header on",
+                f"this request comes from {shown(origin)}, the dashboard is at {shown(place)}; "
+                f"behind a proxy, let it pass the `Host` header on and send `X-Forwarded-Proto`, "
+                f"and name its address (trusted_proxies=[...])",
             )
         site = headers.get("sec-fetch-site", "none")
         is_link = (
@@ -185,35 +212,57 @@ class Door:
             raise Refused(403, "this request was made by another site")
         if request.method not in _SAFE_METHODS and origin is None:
             referrer = headers.get("referer")
-            if referrer is not None and _place(referrer) != host:
+            if referrer is not None and not self._is_here(request, _origin_of(referrer)):
                 raise Refused(403, "this request was made by another site")
+
+    def _is_here(self, request: Request, origin: str) -> bool:
+        """Whether this is the dashboard's own origin: scheme, name and port."""
+        scheme = request.url.scheme
+        match = _ORIGIN.fullmatch(origin)
+        if match is None:
+            return False
+        theirs = _without_default_port(match[1], match[2])
+        host = request.headers.get("host", "").lower()
+        if theirs != _without_default_port(match[1], host):
+            return False
+        if match[1] == scheme:
+            return True
+        # Where a proxy ends TLS and doesn't say so, the browser's own word has to do.
+        is_open = self.token is not None or self.allow_remote
+        own_word = request.headers.get("sec-fetch-site") == "same-origin"
+        return is_open and own_word and (match[1], scheme) == ("https", "http")
 
 
 def is_loopback(host: str) -> bool:
     """Whether this is an address of the machine itself."""
+    name, percent, _ = host.partition("%")
+    if percent and ":" not in name:  # only IPv6 addresses have a zone
+        return False
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
 
 
-def _place(url: str) -> str:
-    """Host and port of a URL; of `null`, nothing."""
+def _origin_of(url: str) -> str:
+    """Scheme, name and port of a URL."""
     try:
-        return urlsplit(url).netloc.lower()
+        parts = urlsplit(url)
     except ValueError:
         return ""
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _without_default_port(scheme: str, place: str) -> str:
+    return place.removesuffix({"http": ":80", "https": ":443"}[scheme])
 
 
 def _host_name(host: str) -> str:
-    """The name in a ``Host`` header, without its port; empty if there is none to read."""
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return ""
-    return (name or "").rstrip(".").lower()
+    """The name in a ``Host`` header, without its port; empty where it has anything else in it."""
+    match = _HOST.fullmatch(host)
+    return "" if match is None else (match[1] or match[2]).removesuffix(".").lower()
 
 
 # --- forms -----------------------------------------------------------------------------------
@@ -251,9 +300,10 @@ def check_form(request: Request, given: str) -> None:
 class Guard:
     """Checks each request before the application sees it, and sets the headers of each answer."""
 
-    def __init__(self, app: ASGIApp, door: Door, refuse: Refusal) -> None:
+    def __init__(self, app: ASGIApp, door: Door, front: Front, refuse: Refusal) -> None:
         self._app = app
         self._door = door
+        self._front = front
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -264,6 +314,10 @@ class Guard:
                 return
             await self._app(scope, receive, send)
             return
+        try:
+            scope, trouble = self._front.seen_from(scope), None
+        except InvalidHeader as error:
+            trouble = Refused(400, str(error))
         request = Request(scope, receive)
 
         async def send_guarded(message: Message) -> None:
@@ -272,6 +326,8 @@ class Guard:
             await send(message)
 
         try:
+            if trouble is not None:
+                raise trouble
             answer = self._checked(request)
         except Refused as refused:
             answer = await self._refuse(request, refused)

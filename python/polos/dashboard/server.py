@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +37,8 @@ async def serve(
     port: int = PORT,
     token: str | None = None,
     hide_payloads: bool = False,
+    root_path: str = "",
+    trusted_proxies: Iterable[str] = (),
     open_browser: bool = False,
     handle_signals: bool = True,
     on_ready: Callable[[str], None] | None = None,
@@ -46,6 +48,9 @@ async def serve(
     On another address than this machine's own it wants a token, and makes one if none is given.
 
     :param port: 0 takes a free one.
+    :param root_path: the path under which a proxy publishes it, such as ``"/tools/polos"``.
+    :param trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-Prefix`` and
+        ``X-Forwarded-Proto`` headers are followed.
     :param handle_signals: whether to end at SIGINT and SIGTERM. Left to others where somebody
         else handles them already.
     :param on_ready: called with the address when it can be opened; by default it is printed to
@@ -65,7 +70,13 @@ async def serve(
 
     if token is None and not _is_local(host):
         token = secrets.token_urlsafe(24)
-    dashboard = Dashboard(client, token=token, hide_payloads=hide_payloads)
+    dashboard = Dashboard(
+        client,
+        token=token,
+        hide_payloads=hide_payloads,
+        root_path=root_path,
+        trusted_proxies=trusted_proxies,
+    )
     listener = _listen(host, port)
     begun = asyncio.Event()
 
@@ -88,7 +99,7 @@ async def serve(
             log_level="warning",
             access_log=False,  # it would hold the token
             ws="none",
-            # A proxy's word about who asks is not taken: see `guard`.
+            # A proxy's word about who asks is not taken: see `guard` and `proxy`.
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_PATIENCE,
@@ -102,7 +113,7 @@ async def serve(
     work = asyncio.ensure_future(server.serve(sockets=[listener]))
     restore = _on_signals(stop) if handle_signals else None
     try:
-        address = _address(listener, host, token)
+        address = _address(listener, host, root_path, token)
         await _either(begun, work)
         (on_ready or _print)(address)
         if open_browser:
@@ -160,12 +171,12 @@ async def _either(begun: asyncio.Event, work: asyncio.Future[None]) -> None:
         raise WorkerError("the dashboard's server ended before it had begun; its log says why")
 
 
-def _address(listener: socket.socket, host: str, token: str | None) -> str:
+def _address(listener: socket.socket, host: str, root_path: str, token: str | None) -> str:
     port = listener.getsockname()[1]
     # What listens everywhere is reached here by this name.
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     query = f"?token={token}" if token is not None else ""
-    return f"http://{name}:{port}/{query}"
+    return f"http://{name}:{port}{root_path.rstrip('/')}/{query}"
 
 
 def _print(address: str) -> None:
