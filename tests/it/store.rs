@@ -11,6 +11,8 @@
 #[cfg(feature = "postgres")]
 mod bounds;
 mod conformance;
+#[cfg(feature = "postgres")]
+mod locking;
 mod model;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod moving;

@@ -6,7 +6,8 @@ use super::counters::Counters;
 use super::direct::Direct;
 use super::failure::{Trouble, refusal};
 use super::link::Session;
-use super::load::Load;
+use super::load::{Edits, Load, Part};
+use super::missing::Missing;
 use super::needs::{Group, Needs, groups, may_edit};
 use super::pipeline::Statement;
 use super::rows::Args;
@@ -14,10 +15,14 @@ use super::save::changes;
 use super::sweep;
 use crate::calendar::Timestamp;
 use crate::model::{RunState, Token};
-use crate::store::{Answer, Command, Outcome, Rejection};
+use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often the rows of one group are read before the store gives up.
+const LOADS_MAX: u32 = 5;
 
 /// How a batch is committed.
 #[derive(Copy, Clone)]
@@ -32,6 +37,8 @@ pub(super) struct Terms<'t> {
     pub slot: usize,
     /// What was seen of all of them.
     pub counters: &'t Counters,
+    /// Counts reads that missed a row.
+    pub misses: &'t AtomicU64,
 }
 
 /// Commands that are to be committed.
@@ -234,13 +241,53 @@ impl Batch<'_> {
 
     async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
         let needs = Needs::of(commands);
-        let mut load = Load::of(&needs);
-        let answers = self.send(std::mem::take(&mut load.statements)).await?;
-        let mut part = load.part(&answers)?;
-        let now = self.now();
+        let (mut part, now) = self.load(&needs).await?;
         let outcomes = commands.iter().map(|command| part.tables.apply(command, now)).collect();
         self.save(changes(&part)).await?;
         Ok(outcomes)
+    }
+
+    /// The rows that the commands need, locked, and when they happen. Reads again where a row was
+    /// missed: see `missing.rs`.
+    pub async fn load(&mut self, needs: &Needs<'_>) -> Result<(Part, Timestamp), Trouble> {
+        for _ in 0..LOADS_MAX {
+            let (part, now) = self.load_once(needs).await?;
+            let missing = Missing::of(needs, &part);
+            if missing.is_empty() || self.send(vec![missing.statement()]).await?.concat().is_empty() {
+                return Ok((part, now));
+            }
+            self.terms.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(Trouble::Store(StoreError::Unavailable(
+            "the database returns rows and then does not return them for locking; check its row-level security \
+             policies"
+                .to_owned(),
+        )))
+    }
+
+    /// One trip; two where stored schedules are edited, since an edit looks only at what lies ahead of
+    /// its instant, and the instant is known when the schedules are locked.
+    async fn load_once(&mut self, needs: &Needs<'_>) -> Result<(Part, Timestamp), Trouble> {
+        let mut part = Part::default();
+        let mut load = Load::first(needs);
+        if needs.has_edits() {
+            let answers = self.send(std::mem::take(&mut load.statements)).await?;
+            load.take(&mut part, &answers)?;
+            let now = self.now();
+            let edits = Edits::of(needs, &part, now);
+            let mut rest = Load::default();
+            rest.add_runs(needs, edits.as_ref());
+            if !rest.statements.is_empty() {
+                let answers = self.send(std::mem::take(&mut rest.statements)).await?;
+                rest.take(&mut part, &answers)?;
+            }
+            return Ok((part, now));
+        }
+        load.add_runs(needs, None);
+        let answers = self.send(std::mem::take(&mut load.statements)).await?;
+        load.take(&mut part, &answers)?;
+        let now = self.now();
+        Ok((part, now))
     }
 
     /// Sends statements that read.

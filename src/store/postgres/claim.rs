@@ -3,6 +3,7 @@
 use super::batch::Batch;
 use super::failure::Trouble;
 use super::load::{Load, Part};
+use super::locked::one_of;
 use super::needs::Needs;
 use super::pipeline::Statement;
 use super::rows::{Args, Columns, RUN, RUN_ROW, STATE, STEP, count_to_sql, limit_to_sql};
@@ -21,13 +22,19 @@ pub(super) async fn claim(
     let Command::ClaimRuns { project, worker, workflows, limit, until } = command else {
         return Ok(Err(Rejection::Stale));
     };
-    let needs = Needs { workers: BTreeSet::from([worker.as_str()]), ..Needs::default() };
-    let mut load = Load::of(&needs);
+    let workers = BTreeSet::from([worker.as_str()]);
+    let needs = Needs { known_workers: workers.clone(), workers, ..Needs::default() };
+    let mut load = Load::first(&needs);
     let mut statements = std::mem::take(&mut load.statements);
     statements.push(heads(project, workflows, *limit, *until));
     let mut answers = batch.send(statements).await?;
     let heads = answers.pop().unwrap_or_default();
-    let mut part = load.part(&answers)?;
+    let mut part = Part::default();
+    load.take(&mut part, &answers)?;
+    if part.tables.workers.is_empty() {
+        // Gone, or missed by the read; only the latter brings it now.
+        part = batch.load(&needs).await?.0;
+    }
     let mut begun = Vec::new();
     for head in &heads {
         let row = Columns::of(head).run_row()?;
@@ -59,11 +66,16 @@ fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: T
     let limit = args.int(limit_to_sql(limit));
     let free = "r.state IN ('queued', 'waiting') AND NOT r.cancel_requested";
     let still_free = format!("{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested");
+    let looked_at = one_of(
+        "r.no",
+        &format!(
+            "SELECT h.no FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL (SELECT r.no FROM @run r \
+             WHERE r.project = ${project} AND r.workflow = w.id AND {free} AND r.available_at <= ${until} \
+             ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h"
+        ),
+    );
     let sql = format!(
-        "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.no IN (SELECT h.no FROM unnest(${workflows}) AS w (id) \
-         CROSS JOIN LATERAL (SELECT r.no FROM @run r WHERE r.project = ${project} AND r.workflow = w.id AND {free} \
-         AND r.available_at <= ${until} ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h) \
-         AND {still_free} AND r.available_at <= ${until} \
+        "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE {looked_at} AND {still_free} AND r.available_at <= ${until} \
          ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${limit} FOR UPDATE SKIP LOCKED"
     );
     Statement::Query(sql, args)

@@ -4,11 +4,12 @@
 //! they do, one is told so by the server and is done again. Each statement sees what was committed when it began. So what
 //! is read after a schedule was locked is up to date: all who change which of its runs are unfinished lock it first.
 
+use super::locked::locked;
 use super::needs::{Key, Needs};
 use super::pipeline::Statement;
-use super::rows::{Args, Columns, LIGHT_RUN, RUN_ROW, SCHEDULE, limit_to_sql};
+use super::rows::{Args, Columns, LIGHT_RUN, RUN_ROW, SCHEDULE};
 use crate::calendar::Timestamp;
-use crate::model::{Fate, LedgerLine, Peer, RunId, ScheduleId, StepRecord, StepState, WorkerId};
+use crate::model::{Fate, LedgerLine, Peer, RunId, Schedule, ScheduleId, StepRecord, StepState, WorkerId};
 use crate::store::memory::{Tables, Touched, WorkerRow};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,6 +30,7 @@ enum Brings {
 }
 
 /// The statements that bring what is needed.
+#[derive(Default)]
 pub(super) struct Load<'c> {
     pub statements: Vec<Statement<'c>>,
     brings: Vec<Brings>,
@@ -44,16 +46,43 @@ pub(super) struct Part {
     pub with_kept_runs: HashSet<ScheduleId>,
 }
 
+/// The schedules that a group of commands edits, as they were found, and when it does so.
+pub(super) struct Edits {
+    ids: Vec<ScheduleId>,
+    now: Timestamp,
+}
+
+impl Edits {
+    /// `None` where no stored schedule is edited.
+    pub fn of(needs: &Needs<'_>, part: &Part, now: Timestamp) -> Option<Self> {
+        let is_edited = |schedule: &Schedule| {
+            let key = (&*schedule.project, &*schedule.workflow, &*schedule.key);
+            let owner = schedule.owner.as_deref().map(|owner| (&*schedule.project, owner));
+            needs.edited.contains(schedule.id.as_str())
+                || needs.keys.contains(&key)
+                || owner.is_some_and(|owner| needs.owners.contains(&owner))
+        };
+        let schedules = part.tables.schedules.values().map(|row| &row.schedule);
+        let ids: Vec<_> = schedules.filter(|row| is_edited(row)).map(|row| row.id.clone()).collect();
+        (!ids.is_empty() || !needs.pausing.is_empty()).then_some(Self { ids, now })
+    }
+}
+
 impl<'c> Load<'c> {
-    pub fn of(needs: &Needs<'c>) -> Self {
+    /// Workers and schedules. Locked before everything else.
+    pub fn first(needs: &Needs<'c>) -> Self {
         let mut load = Self { statements: Vec::new(), brings: Vec::new() };
         load.add(Brings::Workers, workers(needs));
         load.add(Brings::Schedules, schedules(needs));
-        load.add(Brings::Runs, runs(needs));
-        load.add(Brings::Steps, steps(needs));
-        load.add(Brings::RunsWithSteps, runs_with_steps(needs));
-        load.add(Brings::NewestLines, newest_lines(needs));
         load
+    }
+
+    /// Adds runs and what belongs to them. An edit looks only at what lies ahead of its instant.
+    pub fn add_runs(&mut self, needs: &Needs<'c>, edits: Option<&'c Edits>) {
+        self.add(Brings::Runs, runs(needs, edits));
+        self.add(Brings::Steps, steps(needs));
+        self.add(Brings::RunsWithSteps, runs_with_steps(needs, edits));
+        self.add(Brings::NewestLines, newest_lines(needs, edits));
     }
 
     fn add(&mut self, brings: Brings, statement: Option<Statement<'c>>) {
@@ -63,14 +92,9 @@ impl<'c> Load<'c> {
         }
     }
 
-    /// Puts the answers together.
-    pub fn part(&self, answers: &[Vec<Row>]) -> Result<Part, Error> {
-        let mut part = Part {
-            tables: Tables::default(),
-            stored_runs: HashMap::new(),
-            stored_schedules: HashSet::new(),
-            with_kept_runs: HashSet::new(),
-        };
+    /// Takes what the statements brought into `part`.
+    pub fn take(&self, part: &mut Part, answers: &[Vec<Row>]) -> Result<(), Error> {
+        part.tables.touched = None;
         for (brings, rows) in self.brings.iter().zip(answers) {
             for row in rows {
                 part.take(*brings, &mut Columns::of(row))?;
@@ -78,7 +102,18 @@ impl<'c> Load<'c> {
         }
         part.tables.count_from(FIRST_NEW);
         part.tables.touched = Some(Touched::default());
-        Ok(part)
+        Ok(())
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            tables: Tables::default(),
+            stored_runs: HashMap::new(),
+            stored_schedules: HashSet::new(),
+            with_kept_runs: HashSet::new(),
+        }
     }
 }
 
@@ -203,11 +238,8 @@ fn schedules<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     if ids.is_empty() {
         return None;
     }
-    let sql = format!(
-        "{} SELECT {SCHEDULE}, s.cadence, s.has_kept_run FROM @schedule s WHERE s.id IN ({}) ORDER BY s.id FOR UPDATE",
-        tree.unwrap_or_default(),
-        ids.join(" UNION ALL ")
-    );
+    let what = format!("{SCHEDULE}, s.cadence, s.has_kept_run FROM @schedule s");
+    let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "s.id", &ids));
     Some(Statement::Query(sql, args))
 }
 
@@ -276,12 +308,10 @@ fn tree<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
     })
 }
 
-/// Schedules that are edited.
-fn edited<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Vec<String> {
+/// Queries of the schedules that are edited.
+fn edited<'c>(needs: &Needs<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<String> {
     let mut ids = Vec::new();
-    add_ids(&mut ids, needs.edited.iter().copied(), args);
-    ids.extend(edited_by_key(needs, args));
-    ids.extend(edited_by_owner(needs, args));
+    add_ids(&mut ids, edits.ids.iter().map(ScheduleId::as_str), args);
     if !needs.pausing.is_empty() {
         let runs = args.texts(needs.pausing.iter().copied());
         ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
@@ -289,7 +319,7 @@ fn edited<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Vec<String> {
     ids
 }
 
-fn runs<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn runs<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let mut ids = Vec::new();
     let tree = tree(needs, &mut args);
@@ -309,36 +339,37 @@ fn runs<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
             add_keys(&needs.idempotency_keys, &mut args)
         ));
     }
-    ids.extend(heads(needs, &mut args));
-    let edited = edited(needs, &mut args);
-    let mut whole = edited.clone();
-    whole.extend(held(needs, "r.schedule_id", &mut args));
-    if tree.is_some() {
-        whole.push("SELECT tree.schedule_id FROM tree".to_owned());
+    ids.extend(heads(needs, edits, tree.is_some(), &mut args));
+    if !needs.deleted.is_empty() {
+        // Those that have not begun are cancelled, however many they are.
+        let mut deleted = Vec::new();
+        add_ids(&mut deleted, needs.deleted.iter().copied(), &mut args);
+        ids.push(in_both_phases(&deleted.join(" UNION ALL "), ""));
     }
-    if !whole.is_empty() {
+    if let Some(edits) = edits {
+        let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
+        let now = args.int(edits.now.as_micros());
+        ids.push(in_both_phases(&schedules, &format!("AND r.slot > ${now}")));
+        // The newest slot of which it is decided what becomes of it: a run that lies ahead and has ended, or any before.
+        let newest = |which: &str| {
+            format!(
+                "(SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.origin = 'schedule' AND {which} \
+                 ORDER BY r.slot DESC, r.no DESC LIMIT 1)"
+            )
+        };
         ids.push(format!(
-            "SELECT u.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
-             WHERE r.schedule_id = s.id AND r.finished_at IS NULL OFFSET 0) u",
-            whole.join(" UNION ALL ")
-        ));
-    }
-    if !edited.is_empty() {
-        // The newest slot whose fate is decided; unfinished ones are there anyway.
-        ids.push(format!(
-            "SELECT n.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
-             WHERE r.schedule_id = s.id AND r.slot IS NOT NULL AND r.origin = 'schedule' \
-             AND r.finished_at IS NOT NULL ORDER BY r.slot DESC, r.no DESC LIMIT 1) n",
-            edited.join(" UNION ALL ")
+            "SELECT n.id FROM ({schedules}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {}) n",
+            newest(&format!("r.slot > ${now} AND r.finished_at IS NOT NULL")),
+            newest(&format!("r.slot <= ${now}")),
         ));
     }
     if ids.is_empty() {
         return None;
     }
     let sql = format!(
-        "{} SELECT {RUN_ROW}, {LIGHT_RUN} FROM @run r WHERE r.id IN ({}) ORDER BY r.id FOR UPDATE",
+        "{} {}",
         tree.unwrap_or_default(),
-        ids.join(" UNION ALL ")
+        locked(&format!("{RUN_ROW}, {LIGHT_RUN} FROM @run r"), "r.id", &ids)
     );
     Some(Statement::Query(sql, args))
 }
@@ -350,28 +381,61 @@ fn parents_of_ended<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String
     })
 }
 
-/// The first unfinished runs of schedules in which a run may have to wait, or be released.
-fn heads<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+/// Unfinished runs of schedules for which a condition holds.
+fn in_both_phases(schedules: &str, condition: &str) -> String {
+    let in_phase = |phase| {
+        format!(
+            "SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
+             AND r.finished_at IS NULL {condition}"
+        )
+    };
+    // `OFFSET 0`, so that it is looked up for each schedule.
+    format!(
+        "SELECT u.id FROM ({schedules}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {} OFFSET 0) u",
+        in_phase(1),
+        in_phase(2)
+    )
+}
+
+/// The first unfinished runs of schedules in which a run may have to wait, or be released: as many as the commands may end
+/// there and two more, whatever the number of all of them. Live ones are asked for only where another waits for them.
+fn heads<'c>(
+    needs: &Needs<'c>,
+    edits: Option<&'c Edits>,
+    has_tree: bool,
+    args: &mut Args<'c>,
+) -> Option<String> {
     let mut schedules = Vec::new();
-    add_ids(&mut schedules, needs.queues.iter().copied(), args);
+    if !needs.queues.is_empty() {
+        schedules.push(format!("SELECT unnest(${}), true", args.texts(needs.queues.iter().copied())));
+    }
     if !needs.ended.is_empty() {
         let runs = args.texts(needs.ended.iter().copied());
-        schedules.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
+        schedules.push(format!("SELECT r.schedule_id, false FROM @run r WHERE r.id = ANY(${runs})"));
+    }
+    schedules.extend(held(needs, "r.schedule_id, false", args));
+    if has_tree {
+        schedules.push("SELECT tree.schedule_id, false FROM tree".to_owned());
+    }
+    if let Some(edits) = edits {
+        let mut edited = edited(needs, edits, args);
+        schedules.extend(edited.drain(..).map(|ids| format!("SELECT e.id, false FROM ({ids}) AS e (id)")));
     }
     (!schedules.is_empty()).then(|| {
-        let count = args.int(limit_to_sql(needs.count + 2));
-        let in_phase = |phase| {
+        let in_phase = |phase, limit: &str| {
             format!(
                 "(SELECT u.id FROM @run u WHERE u.schedule_id = s.id AND u.phase = {phase} \
-                 AND u.finished_at IS NULL ORDER BY u.slot NULLS FIRST, u.no LIMIT ${count})"
+                 AND u.finished_at IS NULL ORDER BY u.slot NULLS FIRST, u.no LIMIT {limit})"
             )
         };
-        // `UNION`, since many runs of one schedule may end at once.
         format!(
-            "SELECT h.id FROM ({}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {}) h",
-            schedules.join(" UNION "),
-            in_phase(1),
-            in_phase(2)
+            "SELECT h.id FROM (SELECT q.id, count(*) + 2 AS many, bool_or(q.waits) OR COALESCE(\
+             (SELECT true FROM @run b WHERE b.schedule_id = q.id AND b.phase = 2 AND b.finished_at IS NULL LIMIT 1), \
+             false) AS waits FROM ({}) AS q (id, waits) WHERE q.id IS NOT NULL GROUP BY q.id) AS s \
+             CROSS JOIN LATERAL ({} UNION ALL {}) h",
+            schedules.join(" UNION ALL "),
+            in_phase(1, "CASE WHEN s.waits THEN s.many ELSE 0 END"),
+            in_phase(2, "s.many")
         )
     })
 }
@@ -390,7 +454,7 @@ fn steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     Some(Statement::Query(sql, args))
 }
 
-fn runs_with_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn runs_with_steps<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let mut parts = Vec::new();
     let has_step = "(SELECT true FROM @step t WHERE t.run = r.no LIMIT 1)";
@@ -398,23 +462,17 @@ fn runs_with_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
         let runs = args.texts(needs.with_steps.iter().copied());
         parts.push(format!("SELECT r.id FROM @run r WHERE r.id = ANY(${runs}) AND {has_step}"));
     }
-    let edited = edited(needs, &mut args);
-    if !edited.is_empty() {
-        parts.push(format!(
-            "SELECT u.id FROM ({}) AS s (id) CROSS JOIN LATERAL (SELECT r.id FROM @run r \
-             WHERE r.schedule_id = s.id AND r.finished_at IS NULL AND {has_step} OFFSET 0) u",
-            edited.join(" UNION ALL ")
-        ));
+    if let Some(edits) = edits {
+        let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
+        let now = args.int(edits.now.as_micros());
+        parts.push(in_both_phases(&schedules, &format!("AND r.slot > ${now} AND {has_step}")));
     }
     (!parts.is_empty()).then(|| Statement::Query(parts.join(" UNION "), args))
 }
 
-fn newest_lines<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn newest_lines<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
-    let edited = edited(needs, &mut args);
-    if edited.is_empty() {
-        return None;
-    }
+    let edited = edited(needs, edits?, &mut args);
     let sql = format!(
         "SELECT s.id, n.project, n.from_slot, n.until_slot FROM ({}) AS s (id) CROSS JOIN LATERAL ( \
          SELECT l.project, l.from_slot, l.until_slot FROM @ledger l WHERE l.schedule_id = s.id \

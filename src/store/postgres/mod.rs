@@ -15,6 +15,8 @@ mod ear;
 mod failure;
 mod link;
 mod load;
+mod locked;
+mod missing;
 mod needs;
 mod pipeline;
 mod pool;
@@ -45,6 +47,7 @@ use link::Link;
 use pool::Pool;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How a database is used.
@@ -75,6 +78,8 @@ pub struct PostgresStore {
     /// Its place among the counters of commits.
     slot: usize,
     counters: Arc<Counters>,
+    /// Locking reads that missed a row and were repeated.
+    misses: AtomicU64,
 }
 
 impl PostgresStore {
@@ -90,7 +95,8 @@ impl PostgresStore {
         let _ = getrandom::fill(&mut slot);
         let slot = usize::from(slot[0]) % COUNTERS;
         let (writer, ear) = (Mutex::new(Some(link)), Mutex::new(None));
-        Ok(Self { address, writer, readers, ear, slot, counters: Arc::default() })
+        let (counters, misses) = (Arc::default(), AtomicU64::new(0));
+        Ok(Self { address, writer, readers, ear, slot, counters, misses })
     }
 
     /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
@@ -124,6 +130,12 @@ impl PostgresStore {
         self.readers.read(async |session| session.is_encrypted().await)
     }
 
+    /// How many locking reads have missed a row so far. For tests: it should stay 0.
+    #[doc(hidden)]
+    pub fn missed_reads(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
     fn write(&self, commands: &[Command], now: &dyn Fn() -> Timestamp) -> Result<Vec<Outcome>, StoreError> {
         let mut place = self.writer.lock();
         let mut work = batch::Work::new(commands);
@@ -138,7 +150,8 @@ impl PostgresStore {
             let done = link.with(async |session| {
                 let edits = self.address.edits();
                 let (slot, counters) = (self.slot, &*self.counters);
-                let terms = batch::Terms { now, edits, is_careful, slot, counters };
+                let misses = &self.misses;
+                let terms = batch::Terms { now, edits, is_careful, slot, counters, misses };
                 batch::commit(session, &mut work, terms, &is_ending).await
             });
             let trouble = match done {

@@ -49,17 +49,32 @@ pub(super) struct Needs<'c> {
     pub steps: Vec<(&'c str, &'c str)>,
     /// Runs of which it matters whether they have recorded a step.
     pub with_steps: Ids<'c>,
-    /// Commands.
-    pub count: usize,
+    /// Schedules that are deleted.
+    pub deleted: Ids<'c>,
+    /// Of the workers, those that a command takes for registered.
+    pub known_workers: Ids<'c>,
+    /// Of the schedules, those that a command takes for stored.
+    pub known_schedules: Ids<'c>,
+    /// Of the runs, those that a command takes for stored.
+    pub known_runs: Ids<'c>,
 }
 
 impl<'c> Needs<'c> {
     pub fn of(commands: &'c [Command]) -> Self {
-        let mut needs = Self { count: commands.len(), ..Self::default() };
+        let mut needs = Self::default();
         for command in commands {
             needs.add(command);
+            needs.add_known(command);
         }
         needs
+    }
+
+    /// Whether stored schedules may be edited.
+    pub fn has_edits(&self) -> bool {
+        !self.edited.is_empty()
+            || !self.keys.is_empty()
+            || !self.owners.is_empty()
+            || !self.pausing.is_empty()
     }
 
     fn add(&mut self, command: &'c Command) {
@@ -77,9 +92,14 @@ impl<'c> Needs<'c> {
                 self.left.insert(worker.as_str());
             }
             Command::PutSchedules(new) => self.put(new),
-            Command::PatchSchedule { id, .. } | Command::DeleteSchedule { id, .. } => {
+            Command::PatchSchedule { id, .. } => {
                 self.schedules.insert(id.as_str());
                 self.edited.insert(id.as_str());
+            }
+            Command::DeleteSchedule { id, .. } => {
+                self.schedules.insert(id.as_str());
+                self.edited.insert(id.as_str());
+                self.deleted.insert(id.as_str());
             }
             Command::Fire { worker, plan } => {
                 let schedule = plan.schedule.as_str();
@@ -128,6 +148,43 @@ impl<'c> Needs<'c> {
             Command::RetryRun { run, .. } => {
                 self.retried.insert(run.as_str());
             }
+        }
+    }
+
+    /// Notes the rows that the command takes for stored. One that does not come back is either gone,
+    /// which is for the rules to answer, or was missed, which must never look like gone.
+    fn add_known(&mut self, command: &'c Command) {
+        match command {
+            Command::Beat { worker }
+            | Command::LeaveWorker { worker }
+            | Command::BuryWorker { worker, .. } => {
+                self.known_workers.insert(worker.as_str());
+            }
+            Command::PatchSchedule { id, .. } | Command::DeleteSchedule { id, .. } => {
+                self.known_schedules.insert(id.as_str());
+            }
+            Command::Fire { worker, plan } => {
+                self.known_schedules.insert(plan.schedule.as_str());
+                if plan.runs.iter().any(|run| run.admission == Admission::Claim) {
+                    self.known_workers.insert(worker.as_str());
+                }
+            }
+            Command::ClaimRuns { worker, .. } => {
+                self.known_workers.insert(worker.as_str());
+            }
+            Command::CreateRun(new) => {
+                self.known_workers.extend(new.claim_for.as_ref().map(WorkerId::as_str));
+                let schedule = new.schedule_id.as_ref().or(rules::needs_schedule(new));
+                self.known_schedules.extend(schedule.map(|id| id.as_str()));
+            }
+            Command::RecordStep { run, .. }
+            | Command::EndRun { run, .. }
+            | Command::CancelRun { run, .. }
+            | Command::RetryRun { run, .. } => {
+                self.known_runs.insert(run.as_str());
+            }
+            // What these name by key may be new.
+            Command::EnterWorker(_) | Command::PutSchedules(_) | Command::Sweep { .. } => {}
         }
     }
 

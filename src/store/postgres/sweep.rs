@@ -6,6 +6,7 @@
 
 use super::batch::Batch;
 use super::failure::Trouble;
+use super::locked::one_of;
 use super::pipeline::Statement;
 use super::rows::{Args, Columns, limit_to_sql};
 use crate::calendar::Timestamp;
@@ -68,10 +69,14 @@ async fn reconsider(batch: &mut Batch<'_>, project: &str, keep: u32, looks: usiz
     let mut args = Args::default();
     let (project, keep) = (args.text(project), args.int(i64::from(keep)));
     let looks = args.int(limit_to_sql(looks));
-    let sql = format!(
-        "UPDATE @run SET kept = 0 WHERE no IN (SELECT no FROM @run WHERE project = ${project} AND kept > ${keep} \
-         AND finished_at IS NOT NULL LIMIT ${looks} FOR UPDATE SKIP LOCKED)"
+    let runs = one_of(
+        "no",
+        &format!(
+            "SELECT no FROM @run WHERE project = ${project} AND kept > ${keep} AND finished_at IS NOT NULL \
+             LIMIT ${looks} FOR UPDATE SKIP LOCKED"
+        ),
     );
+    let sql = format!("UPDATE @run SET kept = 0 WHERE {runs}");
     batch.query(sql, args).await.map(drop)
 }
 
@@ -129,9 +134,12 @@ fn forget_lines(project: &str, before: Timestamp, limit: usize) -> Statement<'_>
     let mut args = Args::default();
     let (project, before) = (args.text(project), args.int(before.as_micros()));
     let limit = args.int(limit_to_sql(limit));
-    let sql = format!(
-        "DELETE FROM @ledger WHERE no IN (SELECT no FROM @ledger WHERE project = ${project} \
-         AND until_slot < ${before} ORDER BY until_slot, no LIMIT ${limit} FOR UPDATE SKIP LOCKED) RETURNING no"
+    let lines = one_of(
+        "no",
+        &format!(
+            "SELECT no FROM @ledger WHERE project = ${project} AND until_slot < ${before} \
+             ORDER BY until_slot, no LIMIT ${limit} FOR UPDATE SKIP LOCKED"
+        ),
     );
-    Statement::Query(sql, args)
+    Statement::Query(format!("DELETE FROM @ledger WHERE {lines} RETURNING no"), args)
 }

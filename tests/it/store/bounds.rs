@@ -13,13 +13,13 @@ const MANY: i64 = 20_000;
 const FEW: i64 = 400;
 
 /// Somebody else on the same server.
-struct Administrator {
+pub(super) struct Administrator {
     runtime: tokio::runtime::Runtime,
     client: Client,
 }
 
 impl Administrator {
-    fn new(url: &str) -> Self {
+    pub fn new(url: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
@@ -29,11 +29,11 @@ impl Administrator {
         Self { runtime, client }
     }
 
-    fn execute(&self, sql: &str) {
+    pub fn execute(&self, sql: &str) {
         self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
     }
 
-    fn number(&self, sql: &str) -> i64 {
+    pub fn number(&self, sql: &str) -> i64 {
         self.runtime.block_on(self.client.query_one(sql, &[])).unwrap().get(0)
     }
 

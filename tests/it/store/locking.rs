@@ -1,0 +1,725 @@
+//! Another transaction updates a row between the snapshot and the lock of a statement of ours.
+//!
+//! PostgreSQL checks such a row again (`EvalPlanQual`), and a careless statement loses it: the store
+//! would take a row that exists for one that is gone. Each statement that locks rows has a case here.
+
+use super::bounds::Administrator;
+use super::server::Server;
+use super::stage::{
+    PROJECT, Stage, at, done_step, end, failed, minute_after, new_run, new_schedule, new_worker,
+    patch_command, spec, succeeded, text,
+};
+use _polos::calendar::Timestamp;
+use _polos::model::{
+    Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    Token, WorkerId,
+};
+use _polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store};
+
+/// What another transaction updates, what we commit meanwhile, and what must come of it. Each takes a
+/// number, so that a case can be repeated with rows of its own.
+struct Case {
+    name: &'static str,
+    prepare: fn(&Stage<'_>, i64),
+    /// A table and the id of a row of it.
+    touched: fn(i64) -> (&'static str, String),
+    commands: fn(&Stage<'_>, i64) -> Vec<Command>,
+    check: fn(&Stage<'_>, i64, &[Outcome]),
+}
+
+/// Each is tried so often: the third time, the statement is prepared on the server.
+const ROUNDS: i64 = 3;
+
+/// When the work of a round begins.
+fn start(n: i64) -> i64 {
+    n * 10_000
+}
+
+fn key(n: i64) -> String {
+    format!("s{n}")
+}
+
+fn schedule_id(n: i64) -> ScheduleId {
+    ScheduleId::from(format!("sch_{}", key(n)))
+}
+
+fn put(stage: &Stage<'_>, n: i64) -> Schedule {
+    stage.put(at(start(n)), new_schedule(&key(n), Some(at(start(n)))))
+}
+
+/// The run of a slot that is so many seconds after the start.
+fn slot_run(n: i64, seconds: i64) -> RunId {
+    RunId::of_slot(&schedule_id(n), at(start(n) + seconds))
+}
+
+/// Fires slots, each so many seconds after the start; at the instant of the first.
+fn fire(stage: &Stage<'_>, n: i64, slots: &[(i64, Admission)]) {
+    let schedule = put(stage, n);
+    let slots: Vec<_> = slots.iter().map(|(seconds, how)| (at(start(n) + seconds), *how)).collect();
+    stage.commit_plan(slots[0].0, stage.plan(&schedule, &slots));
+}
+
+fn run(name: &str, n: i64) -> RunId {
+    RunId::from(format!("{name}_{n}"))
+}
+
+fn is_ok(outcomes: &[Outcome]) {
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+}
+
+fn running(stage: &Stage<'_>, name: &str, n: i64) {
+    let claim_for = Some(stage.worker.clone());
+    let id = run(name, n);
+    stage.create(at(start(n)), NewRun { claim_for, ..new_run(id.as_str()) });
+    assert_eq!(stage.state(&id), RunState::Running);
+}
+
+/// A parent that waits for a child, which runs.
+fn family(stage: &Stage<'_>, n: i64) {
+    running(stage, "parent", n);
+    let claim_for = Some(stage.worker.clone());
+    let child = run("child", n);
+    let parent = Some(run("parent", n));
+    let origin = Origin::Child;
+    stage.create(at(start(n)), NewRun { claim_for, parent, origin, ..new_run(child.as_str()) });
+    stage.end(at(start(n)), &run("parent", n), Ending::Parked { wakes_at: Timestamp::MAX });
+}
+
+fn parent_is_awake(stage: &Stage<'_>, n: i64, outcomes: &[Outcome]) {
+    is_ok(outcomes);
+    assert!(stage.run(&run("parent", n)).available_at < Timestamp::MAX, "the parent waits forever");
+}
+
+fn cancel(name: &str, n: i64) -> Vec<Command> {
+    vec![Command::CancelRun { project: text(PROJECT), run: run(name, n) }]
+}
+
+fn pause(n: i64) -> Vec<Command> {
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    vec![patch_command(&schedule_id(n), None, patch)]
+}
+
+/// Fires one slot behind the others.
+fn fire_behind(stage: &Stage<'_>, n: i64, cancels: bool) -> Vec<Command> {
+    let mut plan = stage.plan(&stage.schedule(&schedule_id(n)), &[(at(start(n) + 600), Admission::Behind)]);
+    plan.cancel_unfinished = cancels;
+    vec![Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) }]
+}
+
+fn leave() -> Vec<Command> {
+    vec![Command::LeaveWorker { worker: WorkerId::from("wkr_1") }]
+}
+
+fn enter_again(stage: &Stage<'_>) {
+    stage.ok(at(0), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
+}
+
+const NOW: fn(i64) -> Timestamp = |n| at(start(n) + 100);
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a heartbeat",
+        prepare: |_, _| {},
+        touched: |_| ("worker", "wkr_1".to_owned()),
+        commands: |stage, _| vec![Command::Beat { worker: stage.worker.clone() }],
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a worker that claims",
+        prepare: |stage, n| _ = stage.create(at(0), new_run(run("run", n).as_str())),
+        touched: |_| ("worker", "wkr_1".to_owned()),
+        commands: |stage, _| {
+            vec![Command::ClaimRuns {
+                project: text(PROJECT),
+                worker: stage.worker.clone(),
+                workflows: vec![text("w")],
+                limit: 10,
+                until: at(0),
+            }]
+        },
+        check: |_, _, outcomes| {
+            assert!(matches!(&outcomes[0], Ok(Answer::Claimed(runs)) if runs.len() == 1), "{outcomes:?}");
+        },
+    },
+    Case {
+        name: "a schedule by its id",
+        prepare: |stage, n| _ = put(stage, n),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| pause(n),
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a schedule by its key",
+        prepare: |stage, n| _ = put(stage, n),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| {
+            vec![Command::PutSchedules(vec![NewSchedule {
+                id: ScheduleId::from(format!("sch_other_{n}")),
+                spec: spec("5 * * * *"),
+                ..new_schedule(&key(n), Some(at(start(n))))
+            }])]
+        },
+        check: |stage, n, outcomes| {
+            assert_eq!(outcomes[0], Ok(Answer::Schedules(vec![schedule_id(n)])));
+            assert_eq!(stage.schedule(&schedule_id(n)).spec, spec("5 * * * *"));
+        },
+    },
+    Case {
+        name: "a schedule by its owner",
+        prepare: |stage, n| {
+            let owner = Some(text("app.py"));
+            stage.put(at(0), NewSchedule { owner, ..new_schedule(&key(n), Some(at(start(n)))) });
+        },
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| vec![Command::EnterWorker(Box::new(new_worker(&format!("wkr_other_{n}"))))],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.schedule(&schedule_id(n)).status, ScheduleStatus::Retired);
+        },
+    },
+    Case {
+        name: "the schedule of a run that ends",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, failed())],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.schedule(&schedule_id(n)).failure_count, 1);
+        },
+    },
+    Case {
+        name: "the schedule of a run that is retried",
+        prepare: |stage, n| {
+            fire(stage, n, &[(0, Admission::Claim)]);
+            stage.end(at(start(n)), &slot_run(n, 0), failed());
+        },
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| vec![Command::RetryRun { project: text(PROJECT), run: slot_run(n, 0) }],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.schedule(&schedule_id(n)).revision, 3);
+        },
+    },
+    Case {
+        name: "the schedule of a run that a leaving worker holds",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, _| leave(),
+        check: |stage, _, outcomes| {
+            assert_eq!(outcomes[0], Ok(Answer::Count(1)));
+            enter_again(stage);
+        },
+    },
+    Case {
+        name: "the schedule of a run that is cancelled",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Queue)]),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| vec![Command::CancelRun { project: text(PROJECT), run: slot_run(n, 0) }],
+        check: |_, _, outcomes| assert_eq!(outcomes[0], Ok(Answer::State(RunState::Cancelled))),
+    },
+    Case {
+        name: "a schedule that fires",
+        prepare: |stage, n| _ = put(stage, n),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |stage, n| fire_behind(stage, n, false),
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a schedule that is triggered",
+        prepare: |stage, n| _ = put(stage, n),
+        touched: |n| ("schedule", schedule_id(n).to_string()),
+        commands: |_, n| {
+            let new = new_run(run("triggered", n).as_str());
+            let schedule_id = Some(schedule_id(n));
+            vec![Command::CreateRun(Box::new(NewRun { schedule_id, origin: Origin::Trigger, ..new }))]
+        },
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a run that records a step",
+        prepare: |stage, n| running(stage, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| {
+            vec![Command::RecordStep { run: run("run", n), token: Token(1), step: done_step("a") }]
+        },
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a run that records a step beside a heartbeat",
+        prepare: |stage, n| running(stage, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |stage, n| {
+            vec![
+                Command::Beat { worker: stage.worker.clone() },
+                Command::RecordStep { run: run("run", n), token: Token(1), step: done_step("a") },
+            ]
+        },
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a run that stands alone and ends",
+        prepare: |stage, n| running(stage, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| vec![end(&run("run", n), Token(1), succeeded())],
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a run that ends",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 0).to_string()),
+        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "the parent of a run that ends",
+        prepare: family,
+        touched: |n| ("run", run("parent", n).to_string()),
+        commands: |_, n| vec![end(&run("child", n), Token(1), succeeded())],
+        check: parent_is_awake,
+    },
+    Case {
+        name: "a run that is retried",
+        prepare: |stage, n| {
+            running(stage, "run", n);
+            stage.end(at(start(n)), &run("run", n), failed());
+        },
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| vec![Command::RetryRun { project: text(PROJECT), run: run("run", n) }],
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
+        name: "a run that is cancelled",
+        prepare: |stage, n| running(stage, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| cancel("run", n),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert!(stage.run(&run("run", n)).cancel_requested);
+        },
+    },
+    Case {
+        name: "the child of a run that is cancelled",
+        prepare: family,
+        touched: |n| ("run", run("child", n).to_string()),
+        commands: |_, n| cancel("parent", n),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert!(stage.run(&run("child", n)).cancel_requested);
+        },
+    },
+    Case {
+        name: "the parent of a run that is cancelled",
+        prepare: |stage, n| {
+            running(stage, "parent", n);
+            let parent = Some(run("parent", n));
+            let child = run("child", n);
+            stage.create(at(start(n)), NewRun { parent, ..new_run(child.as_str()) });
+            stage.end(at(start(n)), &run("parent", n), Ending::Parked { wakes_at: Timestamp::MAX });
+        },
+        touched: |n| ("run", run("parent", n).to_string()),
+        commands: |_, n| cancel("child", n),
+        check: parent_is_awake,
+    },
+    Case {
+        name: "a run that a leaving worker holds",
+        prepare: |stage, n| running(stage, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, _| leave(),
+        check: |stage, n, outcomes| {
+            assert_eq!(outcomes[0], Ok(Answer::Count(1)));
+            assert_eq!(stage.state(&run("run", n)), RunState::Queued);
+            stage.ok(at(0), cancel("run", n).remove(0));
+            enter_again(stage);
+        },
+    },
+    Case {
+        name: "the parent of a run that a leaving worker holds",
+        prepare: |stage, n| {
+            family(stage, n);
+            stage.ok(at(start(n)), cancel("child", n).remove(0));
+        },
+        touched: |n| ("run", run("parent", n).to_string()),
+        commands: |_, _| leave(),
+        check: |stage, n, outcomes| {
+            parent_is_awake(stage, n, outcomes);
+            stage.ok(at(0), cancel("parent", n).remove(0));
+            enter_again(stage);
+        },
+    },
+    Case {
+        name: "a run by its idempotency key",
+        prepare: |stage, n| {
+            let idempotency_key = Some(text(&key(n)));
+            stage.create(at(0), NewRun { idempotency_key, ..new_run(run("run", n).as_str()) });
+        },
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| {
+            let idempotency_key = Some(text(&key(n)));
+            let new = new_run(run("other", n).as_str());
+            vec![Command::CreateRun(Box::new(NewRun { idempotency_key, ..new }))]
+        },
+        check: |_, n, outcomes| {
+            let run = run("run", n);
+            assert_eq!(outcomes[0], Ok(Answer::Created { run, is_new: false, claimed: None }));
+        },
+    },
+    Case {
+        name: "the run that waits behind one that ends",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim), (60, Admission::Behind)]),
+        touched: |n| ("run", slot_run(n, 60).to_string()),
+        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.state(&slot_run(n, 60)), RunState::Queued);
+        },
+    },
+    Case {
+        name: "a run that goes on while another ends",
+        prepare: |stage, n| {
+            let slots = [(0, Admission::Claim), (60, Admission::Claim), (70, Admission::Behind)];
+            fire(stage, n, &slots);
+        },
+        touched: |n| ("run", slot_run(n, 60).to_string()),
+        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.state(&slot_run(n, 70)), RunState::Buffered);
+        },
+    },
+    Case {
+        name: "the run that a new one waits for",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 0).to_string()),
+        commands: |stage, n| fire_behind(stage, n, false),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.state(&slot_run(n, 600)), RunState::Buffered);
+        },
+    },
+    Case {
+        name: "a run that a newer slot cancels",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 0).to_string()),
+        commands: |stage, n| fire_behind(stage, n, true),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert!(stage.run(&slot_run(n, 0)).cancel_requested);
+        },
+    },
+    Case {
+        name: "a slot that has its run already",
+        prepare: |stage, n| fire(stage, n, &[(600, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 600).to_string()),
+        commands: |stage, n| fire_behind(stage, n, false),
+        check: |stage, n, outcomes| {
+            assert_eq!(outcomes[0], Ok(Answer::Claimed(Vec::new())));
+            assert_eq!(stage.state(&slot_run(n, 600)), RunState::Running);
+        },
+    },
+    Case {
+        name: "a run that was claimed ahead and is taken back",
+        prepare: |stage, n| fire(stage, n, &[(200, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 200).to_string()),
+        commands: |_, n| pause(n),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.find_run(&slot_run(n, 200)), None);
+        },
+    },
+    Case {
+        name: "a run that was claimed ahead of a pause after failures",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim), (200, Admission::Claim)]),
+        touched: |n| ("run", slot_run(n, 200).to_string()),
+        commands: |stage, n| {
+            vec![Command::EndRun {
+                run: slot_run(n, 0),
+                token: stage.run(&slot_run(n, 0)).token,
+                ending: Box::new(failed()),
+                pause_after_failures: Some(1),
+                stands_alone: false,
+            }]
+        },
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.find_run(&slot_run(n, 200)), None);
+        },
+    },
+    Case {
+        name: "a run that has ended ahead of the clock",
+        prepare: |stage, n| {
+            fire(stage, n, &[(200, Admission::Claim), (260, Admission::Claim)]);
+            stage.end(at(start(n) + 261), &slot_run(n, 260), succeeded());
+        },
+        touched: |n| ("run", slot_run(n, 260).to_string()),
+        commands: |_, n| pause(n),
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.state(&slot_run(n, 200)), RunState::Running, "its slot is before a settled one");
+        },
+    },
+    Case {
+        name: "a run of a schedule that is deleted",
+        prepare: |stage, n| fire(stage, n, &[(0, Admission::Queue)]),
+        touched: |n| ("run", slot_run(n, 0).to_string()),
+        commands: |_, n| vec![Command::DeleteSchedule { project: text(PROJECT), id: schedule_id(n) }],
+        check: |stage, n, outcomes| {
+            is_ok(outcomes);
+            assert_eq!(stage.state(&slot_run(n, 0)), RunState::Cancelled);
+        },
+    },
+    Case {
+        name: "a worker for which a run is created",
+        prepare: |_, _| {},
+        touched: |_| ("worker", "wkr_1".to_owned()),
+        commands: |stage, n| {
+            let claim_for = Some(stage.worker.clone());
+            vec![Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(run("run", n).as_str()) }))]
+        },
+        check: |_, _, outcomes| {
+            assert!(matches!(&outcomes[0], Ok(Answer::Created { claimed: Some(_), .. })), "{outcomes:?}");
+        },
+    },
+    Case {
+        name: "a run that the retention kept, of a schedule that fires",
+        prepare: |stage, n| {
+            fire(stage, n, &[(0, Admission::Claim)]);
+            stage.end(at(start(n)), &slot_run(n, 0), succeeded());
+            let (project, before) = (text(PROJECT), at(start(n) + 50));
+            let swept = stage.ok(at(start(n) + 60), Command::Sweep { project, before, keep: 1, limit: 100 });
+            assert_eq!(swept, Answer::Count(0));
+        },
+        touched: |n| ("run", slot_run(n, 0).to_string()),
+        commands: |stage, n| {
+            let mut commands = fire_behind(stage, n, false);
+            let before = at(start(n) + 50);
+            commands.push(Command::Sweep { project: text(PROJECT), before, keep: 1, limit: 100 });
+            commands
+        },
+        check: |stage, n, outcomes| {
+            assert_eq!(outcomes[1], Ok(Answer::Count(1)));
+            assert_eq!(stage.find_run(&slot_run(n, 0)), None);
+        },
+    },
+];
+
+/// Waits for a connection of this name to wait for a lock.
+fn until_it_waits(administrator: &Administrator, name: &str) {
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
+    );
+    while administrator.number(&waiting) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
+    let server = Server::shared();
+    let administrator = Administrator::new(&server.url);
+    let mut lost = Vec::new();
+    for case in CASES {
+        let url = server.new_schema();
+        let schema = url.rsplit_once("schema=").unwrap().1;
+        let store = open(&url, schema);
+        let stage = Stage::on(&store);
+        for n in 1..=ROUNDS {
+            (case.prepare)(&stage, n);
+            let commands = (case.commands)(&stage, n);
+            let (table, id) = (case.touched)(n);
+            administrator.execute(&format!("BEGIN; UPDATE {schema}.{table} SET id = id WHERE id = '{id}'"));
+            let outcomes = std::thread::scope(|scope| {
+                let committed = scope.spawn(|| store.commit(&commands, NOW(n)).unwrap());
+                until_it_waits(&administrator, schema);
+                administrator.execute("COMMIT");
+                committed.join().unwrap()
+            });
+            let check = std::panic::AssertUnwindSafe(|| (case.check)(&stage, n, &outcomes));
+            if std::panic::catch_unwind(check).is_err() || store.missed_reads() > 0 {
+                lost.push(case.name);
+                break;
+            }
+        }
+    }
+    assert_eq!(lost, Vec::<&str>::new());
+}
+
+fn open(url: &str, name: &str) -> PostgresStore {
+    PostgresStore::open(&format!("{url}&application_name={name}"), PostgresOptions::default()).unwrap()
+}
+
+/// A store of a user for whom a policy decides which rows of a table it sees.
+struct Policed {
+    administrator: Administrator,
+    schema: String,
+    store: PostgresStore,
+}
+
+impl Policed {
+    fn new() -> Self {
+        let server = Server::shared();
+        let administrator = Administrator::new(&server.url);
+        let schema = server.new_schema().rsplit_once("schema=").unwrap().1.to_owned();
+        let role = format!("role_{schema}");
+        administrator
+            .execute(&format!("CREATE ROLE {role} LOGIN; CREATE SCHEMA {schema} AUTHORIZATION {role}"));
+        let (head, tail) = server.url.split_once("//").unwrap();
+        let (_, place) = tail.split_once('@').unwrap();
+        let sign = if place.contains('?') { '&' } else { '?' };
+        let url = format!("{head}//{role}@{place}{sign}schema={schema}");
+        let store = open(&url, &schema);
+        Self { administrator, schema, store }
+    }
+
+    /// Has the body of a function, which knows the row's key as `row_key`, decide about the rows.
+    fn police(&self, table: &str, key: &str, kind: &str, body: &str) {
+        let schema = &self.schema;
+        self.administrator.execute(&format!(
+            "CREATE FUNCTION {schema}.sees(row_key {kind}) RETURNS boolean LANGUAGE plpgsql AS \
+             $$ BEGIN {body} RETURN true; END $$;
+             CREATE POLICY policed ON {schema}.{table} USING ({schema}.sees({key}));
+             ALTER TABLE {schema}.{table} ENABLE ROW LEVEL SECURITY;
+             ALTER TABLE {schema}.{table} FORCE ROW LEVEL SECURITY"
+        ));
+    }
+
+    /// Commits, and updates all rows of the table when a statement like `pattern` has its snapshot.
+    fn commit_and_update(&self, table: &str, pattern: &str, command: Command) -> Answer {
+        let lock = format!("hashtext('{}')", self.schema);
+        self.police(
+            table,
+            "no",
+            "bigint",
+            &format!(
+                "IF current_query() LIKE '{pattern}' THEN PERFORM pg_advisory_lock_shared({lock}); \
+                 PERFORM pg_advisory_unlock_shared({lock}); END IF;"
+            ),
+        );
+        self.administrator.execute(&format!("SELECT pg_advisory_lock({lock})"));
+        let outcome = std::thread::scope(|scope| {
+            let committed = scope.spawn(|| self.store.commit(&[command], at(100)).unwrap().remove(0));
+            until_it_waits(&self.administrator, &self.schema);
+            let schema = &self.schema;
+            self.administrator.execute(&format!("UPDATE {schema}.{table} SET project = project"));
+            self.administrator.execute(&format!("SELECT pg_advisory_unlock({lock})"));
+            committed.join().unwrap()
+        });
+        outcome.unwrap()
+    }
+}
+
+/// Two runs of a schedule that have ended, the second of which is the newest.
+fn two_ended(stage: &Stage<'_>) -> [RunId; 2] {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(0))));
+    [0, 10].map(|slot| {
+        let run = stage.fire(at(slot), &schedule, at(slot), Admission::Claim);
+        stage.end(at(slot), &run, succeeded());
+        run
+    })
+}
+
+fn sweep(keep: u32) -> Command {
+    Command::Sweep { project: text(PROJECT), before: at(90), keep, limit: 100 }
+}
+
+#[test]
+fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    for number in 0..3 {
+        stage.create(at(0), new_run(&format!("run_{number}")));
+    }
+    let command = Command::ClaimRuns {
+        project: text(PROJECT),
+        worker: stage.worker.clone(),
+        workflows: vec![text("w"), text("v")],
+        limit: 10,
+        until: at(100),
+    };
+    let answer = policed.commit_and_update("run", "%SKIP LOCKED%", command);
+    assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 3), "{answer:?}");
+}
+
+#[test]
+fn old_runs_that_are_updated_while_they_are_looked_at_go() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    let [old, new] = two_ended(&stage);
+    assert_eq!(policed.commit_and_update("run", "%WITH o AS%", sweep(1)), Answer::Count(1));
+    assert_eq!((stage.find_run(&old), stage.state(&new)), (None, RunState::Succeeded));
+}
+
+#[test]
+fn kept_runs_that_are_updated_while_they_are_looked_at_again_go() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    let [old, _] = two_ended(&stage);
+    assert_eq!(stage.ok(at(95), sweep(2)), Answer::Count(0));
+    assert_eq!(policed.commit_and_update("run", "%kept >%", sweep(1)), Answer::Count(1));
+    assert_eq!(stage.find_run(&old), None);
+}
+
+#[test]
+fn old_lines_that_are_updated_while_they_are_looked_at_go() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(0))));
+    let mut plan = stage.plan(&schedule, &[]);
+    plan.next_slot = Some(minute_after(at(0)));
+    plan.ledger = vec![super::stage::missed(at(0))];
+    stage.commit_plan(at(0), plan);
+    assert_eq!(policed.commit_and_update("ledger", "DELETE%", sweep(1)), Answer::Count(1));
+}
+
+/// Hides the row from the first look at it of a locking read, which is what a read that loses rows does.
+const HIDDEN_ONCE: &str = "IF row_key = 'KEY' AND current_query() LIKE '%STATEMENT%FOR UPDATE' \
+    AND nextval('SCHEMA.looks') = 1 THEN RETURN false; END IF;";
+
+#[test]
+fn a_row_that_a_read_missed_is_not_taken_for_gone() {
+    type Missed = (&'static str, &'static str, &'static str, fn(&Stage<'_>) -> Command);
+    let runs = "run r WHERE r.id = ANY(ARRAY";
+    let cases: [Missed; 4] = [
+        ("worker", "wkr_1", "worker w WHERE w.id = ANY", |stage| Command::Beat {
+            worker: stage.worker.clone(),
+        }),
+        ("schedule", "sch_s1", "schedule s WHERE s.id = ANY", |_| pause(1).remove(0)),
+        ("run", "child_1", runs, |_| cancel("child", 1).remove(0)),
+        ("run", "parent_1", runs, |_| end(&run("child", 1), Token(1), succeeded())),
+    ];
+    for (table, key, statement, command) in cases {
+        let policed = Policed::new();
+        let stage = Stage::on(&policed.store);
+        put(&stage, 1);
+        family(&stage, 1);
+        let body = HIDDEN_ONCE
+            .replace("STATEMENT", statement)
+            .replace("KEY", key)
+            .replace("SCHEMA", &policed.schema);
+        let schema = &policed.schema;
+        policed
+            .administrator
+            .execute(&format!("CREATE SEQUENCE {schema}.looks; GRANT ALL ON {schema}.looks TO PUBLIC"));
+        policed.police(table, "id", "text", &body);
+        stage.ok(NOW(1), command(&stage));
+        assert_eq!(policed.store.missed_reads(), 1, "{table} {key}");
+        if key == "parent_1" {
+            assert_eq!(stage.run(&run("parent", 1)).available_at, NOW(1));
+        }
+    }
+}
+
+#[test]
+fn what_is_gone_is_found_to_be_gone() {
+    let store = Server::shared().new_store();
+    let stage = Stage::on(&store);
+    let nobody = WorkerId::from("wkr_9");
+    for command in [
+        Command::Beat { worker: nobody },
+        pause(1).remove(0),
+        cancel("run", 1).remove(0),
+        end(&run("run", 1), Token(1), succeeded()),
+    ] {
+        stage.no(at(0), command);
+    }
+    assert_eq!(store.missed_reads(), 0);
+}
