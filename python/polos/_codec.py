@@ -156,12 +156,13 @@ def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> An
 
 
 def _plain_size(value: Any, depth: int, limit: int) -> int:
-    """The least that a value takes if it is plain JSON through and through; -1 for any other."""
+    """A lower bound of the bytes that a plain JSON value takes; -1 if the value isn't plain."""
     kind = type(value)
-    size = 2
+    size = 1  # a digit; every other value takes more
     if kind is dict:
         if TAG in value or depth >= DEPTH_MAX:
             return _NOT_PLAIN
+        size = 2
         for key, item in value.items():
             if type(key) is not str:
                 return _NOT_PLAIN

@@ -146,8 +146,10 @@ def _list(value: Any, depth: int, budget: _Budget) -> list[Any]:
 def _dict(value: dict[Any, Any], depth: int, budget: _Budget) -> Any:
     if TAG in value:
         return _pairs("dict", value, depth, budget)
+    used = budget.used
     for key in value:
         if type(key) is not str or type(_str(key, depth, budget)) is not str:
+            budget.used = used  # `_pairs` counts the keys too
             return _pairs("dict", value, depth, budget)
     return _named(value, value, depth, budget, "[{!r}]")
 
@@ -442,7 +444,7 @@ def _secret(value: Any, depth: int, budget: _Budget) -> Any:
 
 def _url(value: Any, depth: int, budget: _Budget) -> Any:
     text = str(value)
-    budget.take(len(text) + 50)
+    budget.take(len(text) + 35)
     return {TAG: "url", "type": _checked_tag(type(value)), "v": text}
 
 
