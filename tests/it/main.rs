@@ -6,6 +6,7 @@ mod commit;
 mod cron;
 mod engine;
 mod plan;
+mod property;
 mod protocol;
 mod sim;
 mod store;

@@ -17,6 +17,8 @@ use proptest::sample::select;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
+use crate::property::config;
+
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
@@ -905,7 +907,7 @@ impl std::fmt::Debug for Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(2_000))]
 
     #[test]
     fn every_slot_has_exactly_one_fate(case in any_case()) {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::oracle::{self, Naive};
 use crate::cron::properties::expression;
+use crate::property::config;
 
 fn zone() -> impl Strategy<Value = Zone> {
     let names = zone_names();
@@ -22,7 +23,7 @@ fn at(minute: i64) -> Timestamp {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(300))]
 
     #[test]
     fn four_days_are_the_oracles(text in expression(), zone in zone(), from in minute()) {

@@ -12,6 +12,8 @@ use _polos::cron::CronExpr;
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 
+use crate::property::config;
+
 /// 1971 to 2090, seconds.
 const SECONDS: std::ops::Range<i64> = 31_536_000..3_786_912_000;
 
@@ -42,12 +44,8 @@ fn quartz_weekdays(field: &str) -> String {
     step.map_or_else(|| shifted.clone(), |step| format!("{shifted}/{step}"))
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(config(300))]
 
     #[test]
     fn the_cron_crate_agrees(

@@ -5,6 +5,8 @@ use jiff::ToSpan;
 use jiff::civil::Date;
 use proptest::prelude::*;
 
+use crate::property::config;
+
 use crate::calendar::oracle::Naive;
 
 /// Days that the walk goes before it gives up: every leap day is within, except around a century.
@@ -62,10 +64,6 @@ pub fn expression() -> impl Strategy<Value = String> {
     let months = prop_oneof![Just("*".to_owned()), field(1, 12), Just("2".to_owned())];
     (field(0, 59), field(0, 23), dates(), months, weekdays)
         .prop_map(|(minute, hour, date, month, weekday)| format!("{minute} {hour} {date} {month} {weekday}"))
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn date(day: i64) -> Date {
