@@ -54,11 +54,14 @@ test-rust: install
 	@echo 'testing the core (cargo test)'
 	@cargo test --quiet --locked $(CORE)
 
+# Both passes, also when the first fails.
 test-python: install
-	@echo 'testing the package (pytest)'
-	@$(BIN)/python -m pytest $(PYTEST)
-	@echo 'testing the package on PostgreSQL'
-	@$(BIN)/python -m pytest --store postgres $(PYTEST)
+	@status=0; \
+	echo 'testing the package (pytest)'; \
+	$(BIN)/python -m pytest $(PYTEST) || status=1; \
+	echo 'testing the package on PostgreSQL'; \
+	$(BIN)/python -m pytest --store postgres $(PYTEST) || status=1; \
+	exit $$status
 
 # PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
 test-pooler: install

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
 from inspect import isawaitable
 from itertools import count
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from polos import PolosClient
 from polos.workflow import isolated_registry
@@ -30,6 +31,19 @@ PYTHON = ROOT / "python"
 # waits this long unless it fails.
 PATIENCE = 30.0
 
+# The same examples in every run, however slow the machine. `--hypothesis-profile random` with
+# `--hypothesis-seed N` tries others.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "random", settings.get_profile("repeatable"), derandomize=False, database=None
+)
+settings.load_profile("repeatable")
 
 # Under nohup, and in the background of a shell script, SIGHUP and SIGINT are ignored, and that is
 # inherited: programs that tests start would not heed them. A function isn't inherited.
@@ -55,6 +69,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     about_files = [item for item in items if item.get_closest_marker("files")]
     config.hook.pytest_deselected(items=about_files)
     items[:] = [item for item in items if not item.get_closest_marker("files")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let a worker of pytest-xdist report what contains lone surrogates, as some logs here do."""
+    return encodable((yield))
+
+
+def encodable(value: Any) -> Any:
+    """The same with every lone surrogate escaped, which UTF-8 can't encode."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(encodable, value))
+    return value
 
 
 @pytest.fixture(scope="session")

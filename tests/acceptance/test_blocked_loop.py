@@ -20,8 +20,7 @@ def test_a_handler_that_blocks_the_loop_is_warned_about_by_name(database: Path) 
 
     @workflow(id="blocker")
     async def blocker() -> None:
-        # Until somebody complains; a while at the most.
-        told.wait(5)
+        told.wait(30)  # until the warning is logged
 
     async def work() -> None:
         async with Worker(PolosClient(database), app="tests") as worker:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -337,19 +336,13 @@ TICKER = """
 
 
 async def test_a_schedule_of_one_process_is_seen_by_a_worker_in_another(
-    start: Any, client: PolosClient, record_property: Any
+    start: Any, client: PolosClient
 ) -> None:
     worker = start(TICKER)
     worker.hears("ready")
     # This process has never heard of the workflow; the worker has registered it.
     id = await schedules.create(client, "ticker", every=timedelta(seconds=1), key="from afar")
-    begun = time.monotonic()
     assert worker.hears("tick") == "from afar"
-    # A second until its slot, and at most a second until the worker knows: the bound is for
-    # machines that are busy with other things, the measurement for those who read it.
-    took = time.monotonic() - begun
-    record_property("seconds until the first tick", took)
-    assert took < 15
     await schedules.pause(client, id)
     assert (await schedules.get(client, id)).status == "paused"
     handle = await schedules.trigger(client, id)

@@ -82,7 +82,7 @@ async def schedule(client: PolosClient) -> str:
     @workflow(id="job", schedule=True)
     async def job() -> None: ...
 
-    return await schedules.create(client, job, every=timedelta(hours=1), key="ada")
+    return await schedules.create(client, job, every=timedelta(hours=1), key="user-of-the-shop")
 
 
 async def test_a_page_is_sent_again_when_something_has_changed(client: PolosClient, schedule: str):
@@ -91,7 +91,7 @@ async def test_a_page_is_sent_again_when_something_has_changed(client: PolosClie
         assert stream.answer.headers["x-accel-buffering"] == "no"
         assert "no-transform" in stream.answer.headers["cache-control"]
         first = await stream.event()
-        assert "ada" in first["html"]
+        assert "user-of-the-shop" in first["html"]
         assert "Resume" not in first["html"]
         await schedules.pause(client, schedule, note="for a test")
         second = await stream.event()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime, timedelta
 
 import pytest
@@ -380,11 +379,12 @@ async def test_handlers_cannot_turn_the_clock() -> None:
 
 
 async def test_a_crash_takes_no_real_time() -> None:
+    """An hour and a half passes. In real time, the test's timeout would end it."""
+
     @workflow
     async def job(ctx: WorkflowContext) -> None:
         await ctx.step.sleep("a moment", timedelta(seconds=3))
 
-    begun = time.monotonic()
     async with polos.testing.clock(START) as t:
         handle = await job.invoke(t.client)
         await t.advance(seconds=1)
@@ -392,4 +392,3 @@ async def test_a_crash_takes_no_real_time() -> None:
         await t.restart(elsewhere=True, lease=3600)
         await handle.result()
         assert t.now.isoformat() > "2026-01-01T01:30"
-    assert time.monotonic() - begun < 10

@@ -32,8 +32,9 @@ def run_pytest(tmp_path: Path) -> Pytest:
         return subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "pytest_polos", "-W", "error",
              "-p", "no:asyncio" if is_anyio else "no:anyio", "-p", "no:cacheprovider",
+             "-p", "no:randomly",
              "--strict-markers", "test_it.py"],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PYTHON)},
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PYTHON), "PYTEST_ADDOPTS": ""},
             capture_output=True, text=True,
         )  # fmt: skip
 

@@ -52,7 +52,7 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def polos(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Callable[..., Said]]:
     """The command, in this process, in a folder of its own."""
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -66,7 +66,9 @@ def polos(
 
     yield call
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(tmp_path):
+            del sys.modules[name]
 
 
 # --- version, help ---------------------------------------------------------------------------

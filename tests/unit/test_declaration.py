@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from counting import lines_executed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,13 +170,15 @@ def test_what_is_refused(options: Any, error: type[PolosError], message: str) ->
 
 @pytest.mark.parametrize("name", ["cron", "timezone", "key", "overlap", "skip"])
 def test_a_megabyte_is_refused_or_passed_on_at_once(name: str) -> None:
-    start = time.perf_counter()
-    if name in ("cron", "timezone"):  # the core's to refuse
-        normalise_schedule(CRON | {name: "x" * 1_000_000})
-    else:
-        with pytest.raises(InvalidScheduleError, match=r"^.{1,500}$"):
-            normalise_schedule(CRON | {name: "x" * 1_000_000})
-    assert time.perf_counter() - start < 0.1
+    def normalise(length: int) -> None:
+        if name in ("cron", "timezone"):  # the core's to refuse
+            normalise_schedule(CRON | {name: "x" * length})
+        else:
+            with pytest.raises(InvalidScheduleError, match=r"^.{1,500}$"):
+                normalise_schedule(CRON | {name: "x" * length})
+
+    normalise(1_000)  # imports what it needs
+    assert lines_executed(lambda: normalise(1_000_000)) == lines_executed(lambda: normalise(1_000))
 
 
 @pytest.mark.parametrize("calendar", [Weekends(), Holidays(), {date(2026, 1, 1): "New Year"}])

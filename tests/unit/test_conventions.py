@@ -1,0 +1,100 @@
+"""What the tests themselves must not do: depend on chance, on real time, or on other tests.
+
+Torture is left out: it is about real time, and prints the seed of what it decides by chance.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).resolve().parents[1]
+FILES = sorted(
+    path
+    for folder in ("unit", "acceptance", "integration")
+    for path in (TESTS / folder).glob("**/*.py")
+)
+
+# What tells or spends real time, or decides by chance. Deadlines of waits for other processes are
+# in `tests/conftest.py`.
+REAL_TIME = {"time.perf_counter", "time.process_time", "time.monotonic", "time.sleep", "time.time"}
+CHANCE = {f"random.{name}" for name in ("random", "choice", "randint", "randrange", "shuffle")}
+ALLOWED = {
+    ("test_benchmarks.py", "time.time"),  # told to a program, decides nothing
+    ("test_failures.py", "time.monotonic"),  # the deadline of a wait in a thread
+}
+
+# Secrets, ids and digests are hexadecimal: they contain such a text now and then.
+HEXADECIMAL = re.compile(r"[0-9a-f]{1,8}")
+PAGES = {"text", "html"}
+
+
+def dotted(node: ast.expr) -> str:
+    return ast.unparse(node) if isinstance(node, (ast.Attribute, ast.Name)) else ""
+
+
+def page_of(node: ast.expr) -> str:
+    """`text` for `answer.text`, `html` for `event["html"]` or a variable of that name."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return str(node.slice.value)
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def found(source: str, name: str = "") -> Iterator[str]:
+    """What is wrong in a test's source, with its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = dotted(node.func)
+            if called in REAL_TIME | CHANCE and (name, called) not in ALLOWED:
+                yield f"{node.lineno}: `{called}`"
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.NotIn)):
+            wanted, page = node.left, page_of(node.comparators[0])
+            if (
+                page in PAGES
+                and isinstance(wanted, ast.Constant)
+                and HEXADECIMAL.fullmatch(str(wanted.value))
+            ):
+                yield f"{node.lineno}: a random secret in `{page}` may contain {wanted.value!r}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_test_depends_on_chance_or_real_time(path: Path) -> None:
+    assert list(found(path.read_text(), path.name)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'assert "ada" not in answer.text',
+        'assert "ada" in first["html"]',
+        'assert "0" in (await browser.get("/")).text',
+        "begun = time.perf_counter()",
+        "def test():\n    time.sleep(1)",
+        "number = random.randint(1, 6)",
+    ],
+)
+def test_such_a_test_is_found(source: str) -> None:
+    assert len(list(found(source))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ['assert "paused" in answer.text', 'assert "ada" in names', "stop.wait(30)"],
+)
+def test_others_are_not(source: str) -> None:
+    assert list(found(source)) == []
+
+
+def test_properties_are_tried_with_the_same_examples_unless_a_seed_is_given(
+    pytestconfig: pytest.Config,
+) -> None:
+    profile = pytestconfig.getoption("--hypothesis-profile")
+    assert settings.default.derandomize is (profile is None)
+    assert settings.default.deadline is None
