@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -96,12 +96,14 @@ class Life:
         *options: str,
         environment: Mapping[str, str],
         database: Path | str,
+        before: Sequence[str] = (),
     ) -> None:
         self._bench = bench
         self.errors = bench.folder / f"worker-{number}.stderr"
         with self.errors.open("w") as errors:
             self._process = subprocess.Popen(
                 [
+                    *before,
                     *(sys.executable, "-W", "ignore", str(HERE / "worker.py")),
                     *(str(database), str(bench.oracle), *options),
                 ],
@@ -268,11 +270,21 @@ class Bench:
         *options: object,
         environment: Mapping[str, str] | None = None,
         database: str | None = None,
+        before: Sequence[str] = (),
     ) -> Life:
-        """A worker; by another way to the database, if one is given."""
+        """A worker; by another way to the database, if one is given, and with ``before`` in front
+        of its command, which has to end in an ``exec`` of it.
+        """
         words = map(str, (*options, "--ticks", self.ticks))
         place = database or self.database
-        life = Life(self, len(self.lives), *words, environment=environment or {}, database=place)
+        life = Life(
+            self,
+            len(self.lives),
+            *words,
+            environment=environment or {},
+            database=place,
+            before=before,
+        )
         self.lives.append(life)
         return life
 

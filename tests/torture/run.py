@@ -28,6 +28,7 @@ sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
 import faults_changes  # noqa: E402
 import faults_clock  # noqa: E402
+import faults_cluster  # noqa: E402
 import faults_disk  # noqa: E402
 import faults_files  # noqa: E402
 import faults_handlers  # noqa: E402
@@ -58,6 +59,7 @@ def by_number(name: str) -> tuple[int, str]:
 MODULES = (
     faults_changes,
     faults_clock,
+    faults_cluster,
     faults_disk,
     faults_files,
     faults_handlers,

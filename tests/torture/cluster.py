@@ -1,0 +1,317 @@
+"""Three nodes of PostgreSQL that Patroni manages, with etcd, each on a host of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from network import Host, Network
+from servers import Place
+
+from harness import NotRunError, until
+
+# Short for Patroni, whose defaults are 30, 10, 10: most of a gap after a silent failure is `ttl`.
+TTL, LOOP_WAIT, RETRY_TIMEOUT = 15, 2, 5
+
+# Seconds after which a primary gives up a standby that is silent.
+SENDER_TIMEOUT = 10
+
+START = 180.0
+FAILOVER = 90.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One of the three."""
+
+    host: Host
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    @property
+    def address(self) -> str:
+        return self.host.address
+
+    def asks(self, path: str, timeout: float = 1.0) -> int | None:
+        """The status with which its Patroni answers; ``None`` where there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address}:8008/{path}", timeout=timeout) as r:
+                return int(r.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+    def is_primary(self) -> bool:
+        return self.asks("primary") == 200
+
+    def said(self) -> str:
+        """The end of what its programs logged."""
+        texts = [path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join(texts)
+
+
+class Cluster:
+    """The nodes, and what is done to all of them.
+
+    :param is_synchronous: whether a commit is acknowledged only when a standby has it too.
+    """
+
+    def __init__(self, network: Network, *, is_synchronous: bool) -> None:
+        programs = {name: shutil.which(name) for name in ("patroni", "etcd", "setpriv")}
+        if missing := [name for name, path in programs.items() if path is None]:
+            raise NotRunError(f"not installed: {', '.join(missing)}")
+        self._place = Place()
+        self._is_synchronous = is_synchronous
+        if self._place.user is None:
+            raise NotRunError("there is no user `postgres` to run servers as")
+        self.nodes = [self._made(network.host(f"db{number}")) for number in (1, 2, 3)]
+
+    def __enter__(self) -> Cluster:
+        try:
+            for node in self.nodes:
+                self.start(node)
+            if not until(lambda: self.primary_or_none() and self._has_standbys(2), START):
+                raise AssertionError(f"the cluster doesn't start: {self.nodes[0].said()}")
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for node in self.nodes:
+            with suppress(AssertionError):
+                node.host.kill_all()
+        self._place.__exit__(kind, error, traceback)
+
+    @property
+    def url(self) -> str:
+        """All three; the one that takes writes is used."""
+        hosts = ",".join(f"{node.address}:5432" for node in self.nodes)
+        return f"postgresql://polos@{hosts}/postgres?target_session_attrs=read-write"
+
+    def primary_or_none(self) -> Node | None:
+        return next((node for node in self.nodes if node.is_primary()), None)
+
+    def primary(self) -> Node:
+        """The one that takes writes; waits for it."""
+        found = until(self.primary_or_none, FAILOVER)
+        if found is None:
+            raise AssertionError(f"there is no primary: {self.nodes[0].said()}")
+        assert isinstance(found, Node)
+        return found
+
+    def others(self, node: Node) -> list[Node]:
+        return [other for other in self.nodes if other != node]
+
+    def kill_server(self, node: Node) -> None:
+        """``kill -9`` of PostgreSQL and Patroni; etcd goes on."""
+
+        def are_gone() -> bool:
+            names = {process: name_of(process) for process in node.host.processes()}
+            # Patroni first, so that it doesn't start PostgreSQL again.
+            for process in sorted(names, key=lambda process: names[process] != "patroni"):
+                if names[process] not in ("etcd", ""):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            return set(names.values()) <= {"etcd", ""}
+
+        if not until(are_gone):
+            raise AssertionError(f"{node.name} doesn't die")
+
+    def synchronous_standby(self) -> Node:
+        """One that has everything that was acknowledged; waits for it."""
+
+        def found() -> Node | None:
+            return next((node for node in self.nodes if node.asks("synchronous") == 200), None)
+
+        node = until(found, START)
+        if node is None:
+            raise AssertionError("there is no synchronous standby")
+        assert isinstance(node, Node)
+        return node
+
+    def is_whole(self) -> bool:
+        """Whether all are there, and a standby has what was acknowledged, where one has to."""
+        primary = self.primary_or_none()
+        if primary is None or not self._has_standbys(2):
+            return False
+        return not self._is_synchronous or any(
+            node.asks("synchronous") == 200 for node in self.others(primary)
+        )
+
+    def heals(self) -> None:
+        """Wait until all are there again."""
+        if not until(self.is_whole, START):
+            said = "\n".join(f"{node.name}: {node.said()}" for node in self.nodes)
+            raise AssertionError(f"the cluster doesn't heal: {said}")
+
+    def switch_over(self, candidate: Node) -> None:
+        """Ask Patroni to, as an operator does."""
+        primary = self.primary()
+        body = json.dumps({"leader": primary.name, "candidate": candidate.name}).encode()
+        request = urllib.request.Request(f"http://{primary.address}:8008/switchover", data=body)
+        with urllib.request.urlopen(request, timeout=FAILOVER) as answer:
+            assert answer.status == 200, answer.read()
+
+    def start(self, node: Node) -> None:
+        """Everything that runs on it."""
+        for program in ("etcd", "patroni"):
+            self.start_program(node, program)
+
+    def start_program(self, node: Node, program: str) -> None:
+        assert self._place.user is not None
+        arguments = {"etcd": self._etcd, "patroni": self._patroni}[program](node)
+        user, group = self._place.user.pw_uid, self._place.user.pw_gid
+        with (node.folder / f"{program}.log").open("ab") as log:
+            subprocess.Popen(
+                [
+                    *node.host.before,
+                    *("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"),
+                    *arguments,
+                ],
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "HOME": str(node.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _made(self, host: Host) -> Node:
+        folder = self._place.folder / host.name
+        folder.mkdir(mode=0o700)
+        assert self._place.user is not None
+        os.chown(folder, self._place.user.pw_uid, self._place.user.pw_gid)
+        return Node(host, folder)
+
+    def _has_standbys(self, count: int) -> bool:
+        return sum(node.asks("replica") == 200 for node in self.nodes) == count
+
+    def _etcd(self, node: Node) -> list[str]:
+        members = ",".join(f"{other.name}=http://{other.address}:2380" for other in self.nodes)
+        client, peer = f"http://{node.address}:2379", f"http://{node.address}:2380"
+        return [
+            *("etcd", "--name", node.name, "--data-dir", str(node.folder / "etcd")),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", members, "--initial-cluster-token", "polos"),
+            *("--heartbeat-interval", "200", "--election-timeout", "2000"),
+            *("--log-level", "warn", "--unsafe-no-fsync"),
+        ]
+
+    def _patroni(self, node: Node) -> list[str]:
+        path = node.folder / "patroni.json"
+        path.write_text(json.dumps(self._configuration(node)))
+        path.chmod(0o644)
+        return ["patroni", str(path)]
+
+    def _configuration(self, node: Node) -> dict[str, Any]:
+        """JSON is YAML."""
+        hosts = ["local all all trust"]
+        hosts += [f"host {database} all 0.0.0.0/0 trust" for database in ("all", "replication")]
+        server = {
+            "use_pg_rewind": True,
+            "use_slots": True,
+            "parameters": {
+                "wal_level": "replica",
+                "wal_log_hints": "on",
+                "max_connections": 100,
+                "shared_buffers": "32MB",
+                "wal_keep_size": "64MB",
+                # How soon a standby and a primary notice that the other one is silent.
+                "wal_sender_timeout": f"{SENDER_TIMEOUT}s",
+                "wal_receiver_timeout": f"{SENDER_TIMEOUT}s",
+            },
+        }
+        return {
+            "scope": "polos",
+            "name": node.name,
+            "restapi": {
+                "listen": f"{node.address}:8008",
+                "connect_address": f"{node.address}:8008",
+            },
+            "etcd3": {"hosts": [f"{other.address}:2379" for other in self.nodes]},
+            "bootstrap": {
+                "dcs": {
+                    "ttl": TTL,
+                    "loop_wait": LOOP_WAIT,
+                    "retry_timeout": RETRY_TIMEOUT,
+                    # So that the old copy of an asynchronous cluster may be promoted.
+                    "maximum_lag_on_failover": 64 * 1024**2,
+                    "synchronous_mode": self._is_synchronous,
+                    "synchronous_mode_strict": self._is_synchronous,
+                    "postgresql": server,
+                },
+                "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, "no-sync"],
+            },
+            "postgresql": {
+                "listen": f"{node.address}:5432",
+                "connect_address": f"{node.address}:5432",
+                "data_dir": str(node.folder / "data"),
+                "bin_dir": str(self._place.binaries),
+                "pgpass": str(node.folder / "pgpass"),
+                "authentication": {
+                    "superuser": {"username": "polos", "password": "unused"},
+                    "replication": {"username": "replicator", "password": "unused"},
+                },
+                "parameters": {"unix_socket_directories": str(node.folder)},
+                "pg_hba": hosts,
+            },
+        }
+
+
+def name_of(process: int) -> str:
+    """The program that it executes; empty where there is none any more."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    return ""
+
+
+class Watch:
+    """Notes when some node takes writes, as seen by those who can reach it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._is_over = threading.Event()
+        self.seen: list[tuple[float, str | None]] = []
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        found = None
+        while not self._is_over.wait(0.1):
+            # The one that was it last is asked first.
+            order = sorted(self._cluster.nodes, key=lambda node: node.name != found)
+            found = next((node.name for node in order if node.asks("primary", 0.5) == 200), None)
+            self.seen.append((time.time(), found))
+
+    def away(self, since: float) -> float:
+        """How long after ``since`` another node was first seen to take writes."""
+        before = next((name for at, name in reversed(self.seen) if at <= since), None)
+        others = (at for at, name in self.seen if at > since and name not in (None, before))
+        return next(others, time.time()) - since
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
