@@ -215,9 +215,10 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`, a signal, or cancellation; then drain.
 
-        Raises what :meth:`start` raises, and :class:`StoreError` when the database can't be used
-        any more: it is damaged, or its file was deleted, moved or replaced. Passing trouble is
-        waited out.
+        Raises what :meth:`start` raises, and :class:`StoreError` when the database file can't be
+        used any more: it is damaged, or was deleted, moved or replaced. Everything else is waited
+        out, also what needs somebody to act, such as a rejected login, a missing database, or
+        revoked rights: that is logged once at ERROR, and once more when the database works again.
 
         In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
         drain, and a second one stops waiting for handlers; the same signal twice within a tenth of

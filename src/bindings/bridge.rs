@@ -354,6 +354,13 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::StoreTrouble(error) => {
             ("warning", format!("the database is in trouble, work goes on when it recovers: {error}"))
         }
+        Notice::StoreDenied(error) => (
+            "error",
+            format!(
+                "the database refuses this worker, and somebody has to act; the worker tries again \
+                 until it works: {error}"
+            ),
+        ),
         Notice::StoreRecovered(after) => {
             ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }

@@ -32,7 +32,9 @@ pub fn to_exception(error: &Error) -> PyErr {
         Error::RunNotFound(_) => RunNotFoundError::new_err(text),
         Error::State(_) => InvalidStateError::new_err(text),
         Error::Store(store) => match store {
-            StoreError::Unavailable(_) | StoreError::Unusable { .. } => StoreUnavailableError::new_err(text),
+            StoreError::Unavailable(_) | StoreError::Denied(_) | StoreError::Unusable { .. } => {
+                StoreUnavailableError::new_err(text)
+            }
             StoreError::Corrupt { .. } | StoreError::Foreign { .. } => StoreCorruptError::new_err(text),
             StoreError::Newer { .. } => StoreVersionError::new_err(text),
             StoreError::Closed => ShutdownError::new_err(text),

@@ -4,6 +4,7 @@ use super::config::EngineConfig;
 use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::message::Message;
 use super::offer::{Offer, Place, Reserved};
+use super::outage::OutageLog;
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
@@ -111,7 +112,6 @@ struct Decided {
 
 #[derive(Debug)]
 struct Trouble {
-    since: Duration,
     retry_at: Duration,
     failure_count: u32,
 }
@@ -164,6 +164,8 @@ pub struct Engine<S, D> {
     last_whole_turn: Option<Duration>,
     attentive_from: Timestamp,
     trouble: Option<Trouble>,
+    /// What was logged about the store, and what is still to be logged.
+    outage: OutageLog,
     /// A commit that would have claimed runs failed, and may have happened all the same.
     has_unknown_claims: bool,
     is_lost: bool,
@@ -217,6 +219,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             last_whole_turn: None,
             attentive_from: Timestamp::MAX,
             trouble: None,
+            outage: OutageLog::default(),
             has_unknown_claims: false,
             is_lost: false,
             leaving_since: None,
@@ -336,8 +339,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         match turned {
             Ok(has_more) => {
                 self.last_whole_turn = Some(now.mono);
-                if let Some(trouble) = self.trouble.take() {
-                    self.dispatcher.tell(Notice::StoreRecovered(now.mono.saturating_sub(trouble.since)));
+                self.trouble = None;
+                let is_over = self.phase == Phase::Over;
+                if let Some(notice) = self.outage.note_success(now.mono, is_over) {
+                    self.dispatcher.tell(notice);
                 }
                 self.next(now, has_more)
             }
@@ -1094,9 +1099,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let wait =
             backoff.retry_at(self.worker.as_str(), failure_count, Timestamp::from_micros(0)).as_micros();
         let retry_at = now.mono + Duration::from_micros(u64::try_from(wait).unwrap_or(0));
-        let since = self.trouble.as_ref().map_or(now.mono, |trouble| trouble.since);
-        if self.trouble.is_none() {
-            self.dispatcher.tell(Notice::StoreTrouble(error.to_string()));
+        if let Some(notice) = self.outage.note_failure(error, now.mono) {
+            self.dispatcher.tell(notice);
         }
         if !error.is_passing() && !self.is_lost {
             self.is_lost = true;
@@ -1105,7 +1109,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         self.is_wake_stale = true;
         self.must_look_around = true;
-        self.trouble = Some(Trouble { since, retry_at, failure_count });
+        self.trouble = Some(Trouble { retry_at, failure_count });
     }
 
     // ---- when next -----------------------------------------------------------------------------------------------
@@ -1134,6 +1138,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             (!self.held.is_empty()).then(|| self.last_beat + self.beat_interval()),
             self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
             self.realignment.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
+            self.outage.next_deadline(),
         ];
         let is_working = self.phase == Phase::Working;
         let wall = [

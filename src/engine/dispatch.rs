@@ -47,6 +47,8 @@ pub enum Notice {
     Entered(WorkerId),
     /// The store fails; said once, when trouble begins.
     StoreTrouble(String),
+    /// The store refuses us until somebody acts; said once in an outage.
+    StoreDenied(String),
     /// The store works again, after so long.
     StoreRecovered(Duration),
     /// The store can't be used any more; the engine has stopped.

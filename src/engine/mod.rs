@@ -12,6 +12,7 @@ mod dispatch;
 pub mod driver;
 mod message;
 mod offer;
+pub mod outage;
 mod sync;
 pub mod timer;
 pub mod watch;

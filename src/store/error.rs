@@ -8,6 +8,10 @@ pub enum StoreError {
     /// Passing trouble: locked for too long, disk full, I/O error, connection lost. Worth trying again.
     #[error("{0}")]
     Unavailable(String),
+    /// The database refuses us until somebody acts: login rejected, database or schema missing, rights revoked, disk
+    /// mounted read-only. Only said of a database that has worked before; a worker waits until it works again.
+    #[error("{0}")]
+    Denied(String),
     /// The file is damaged.
     #[error("the database `{}` is damaged: {reason}; restore it from a copy, or move it away to start afresh", path.display())]
     Corrupt {
@@ -50,15 +54,30 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later by itself.
+    /// Whether the same call may succeed later, by itself or because somebody repairs the database.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::Denied(_) => true,
             Self::Corrupt { .. }
             | Self::Foreign { .. }
             | Self::Newer { .. }
             | Self::Unusable { .. }
             | Self::Closed => false,
+        }
+    }
+
+    /// Whether it won't work again before somebody acts.
+    pub fn needs_action(&self) -> bool {
+        !matches!(self, Self::Unavailable(_))
+    }
+
+    /// The same error of a database that has worked before. It must have been usable then, so what is wrong now can
+    /// be put right, and is worth waiting for.
+    #[must_use]
+    pub fn after_success(self) -> Self {
+        match self {
+            Self::Unusable { .. } | Self::Newer { .. } => Self::Denied(self.to_string()),
+            other => other,
         }
     }
 }

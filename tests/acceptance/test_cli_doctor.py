@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -219,6 +220,17 @@ def test_a_missing_database_is_a_finding_and_stays_missing(
     assert f"`{tmp_path / 'none.db'}` doesn't exist" in said.out
     assert "polos run app.py" in said.out
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?nonsense=1"])
+def test_advice_about_a_server_is_not_about_files(command: Command, parameters: str) -> None:
+    url = f"postgresql://ada:s3cret@127.0.0.1:1/app{parameters}"
+    said = command("doctor", "--database", url, "--json")
+    assert said.code == 1
+    (finding,) = checks(said)["database"]
+    assert "127.0.0.1:1" in finding["text"]
+    assert not re.search(r"fuser|file|polos\.db|path|disk", finding["advice"]), finding["advice"]
+    assert "s3cret" not in said.out + said.err
 
 
 def test_doctor_fits_a_narrow_terminal(

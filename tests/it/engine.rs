@@ -798,6 +798,49 @@ fn trouble_is_said_once_and_so_is_its_end() {
 }
 
 #[test]
+fn a_store_that_refuses_is_waited_for_and_that_somebody_has_to_act_is_said_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
+    worker.until("10:00:10");
+    // As when a server restarts, and then rejects the login.
+    worker.store.trouble.lock().is_down = true;
+    worker.until("10:00:20");
+    worker.store.trouble.lock().is_denying = true;
+    worker.until("10:30:00");
+    worker.store.trouble.lock().is_down = false;
+    worker.until("10:30:20");
+    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    let [Notice::Entered(_), Notice::StoreTrouble(_), Notice::StoreDenied(_), Notice::StoreRecovered(after)] =
+        told[..]
+    else {
+        panic!("{told:?}")
+    };
+    assert!((1_780..1_800).contains(&after.as_secs()), "{after:?}");
+    assert!(worker.started.last().unwrap().run.slot >= Some(at("10:30:19")), "{:?}", worker.slots_started());
+}
+
+#[test]
+fn a_store_that_fails_and_works_in_turns_is_one_outage() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
+    let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
+    worker.until("10:00:10");
+    // Seven times in some seconds, as a table does whose columns are altered under us.
+    for _ in 0..7 {
+        worker.store.trouble.lock().scripted.push_back(Some(Fault::Before));
+        let failures = worker.store.trouble.lock().failure_count;
+        while worker.store.trouble.lock().failure_count == failures {
+            worker.wait(Duration::from_millis(100));
+        }
+    }
+    worker.until("10:01:00");
+    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    assert!(told.len() <= 5, "{told:?}");
+    assert!(matches!(told.last(), Some(Notice::StoreRecovered(_))), "{told:?}");
+}
+
+#[test]
 fn slots_of_an_outage_follow_the_catch_up_policy() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");

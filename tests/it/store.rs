@@ -18,6 +18,8 @@ mod model;
 mod moving;
 #[cfg(feature = "sqlite")]
 mod opening;
+#[cfg(feature = "postgres")]
+mod outages;
 #[cfg(feature = "sqlite")]
 mod plans;
 #[cfg(feature = "postgres")]

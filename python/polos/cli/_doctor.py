@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -144,19 +145,25 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
             yield from _workers(alive, view)
             yield from _stuck(client, view, alive)
         except StoreError as error:
-            yield problem("database", " ".join(str(error).split()), _remedy(error))
+            yield problem("database", " ".join(str(error).split()), _remedy(error, client))
 
 
-def _remedy(error: StoreError) -> str:
+def _remedy(error: StoreError, client: PolosClient) -> str:
+    path = client._options.get("path")
     if isinstance(error, StoreVersionError):
         return "bring this installation up to date: pip install -U polos"
+    if path is None:
+        return (
+            "see what the message says; workers that have worked before try again until the "
+            "database works, and log once that it does"
+        )
     if isinstance(error, StoreCorruptError):
         return (
             "leave the file as it is, copy it together with its -wal and -shm files, and restore "
-            "a backup; `sqlite3 polos.db .recover` may save the rest"
+            f"a backup; `sqlite3 {shlex.quote(path)} .recover` may save the rest"
         )
     if isinstance(error, StoreUnavailableError):
-        return "it may pass: see whether the server runs, or who holds the file (`fuser polos.db`)"
+        return f"it may pass: see who holds the file (`fuser {shlex.quote(path)}`)"
     return "see whether the path, its rights and the disk are as they should be"
 
 

@@ -24,8 +24,16 @@ pub(super) struct Address {
     name: String,
     ssl: Ssl,
     wants_primary: bool,
-    /// Found out with the first connection. Copies share it.
-    is_pooled: Arc<AtomicBool>,
+    /// Copies share it.
+    known: Arc<Known>,
+}
+
+/// What the connections found out.
+#[derive(Default)]
+struct Known {
+    is_pooled: AtomicBool,
+    has_worked: AtomicBool,
+    has_schema: AtomicBool,
 }
 
 /// What the URL says about TLS.
@@ -47,7 +55,7 @@ impl Address {
             name: shown(url),
             ssl: Ssl::default(),
             wants_primary: false,
-            is_pooled: Arc::default(),
+            known: Arc::default(),
         };
         let mut others = Vec::new();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -184,16 +192,44 @@ impl Address {
 
     /// Whether a pooler is in between, as far as is known.
     pub fn is_pooled(&self) -> bool {
-        self.is_pooled.load(Ordering::Acquire)
+        self.known.is_pooled.load(Ordering::Acquire)
     }
 
     pub fn note_pooler(&self) {
-        self.is_pooled.store(true, Ordering::Release);
+        self.known.is_pooled.store(true, Ordering::Release);
+    }
+
+    /// Whether the store has been opened, so that what is wrong later can pass.
+    pub fn has_worked(&self) -> bool {
+        self.known.has_worked.load(Ordering::Acquire)
+    }
+
+    pub fn note_success(&self) {
+        self.known.has_worked.store(true, Ordering::Release);
+    }
+
+    /// Whether the schema was seen in the database.
+    pub fn has_schema(&self) -> bool {
+        self.known.has_schema.load(Ordering::Acquire)
+    }
+
+    pub fn note_schema(&self, exists: bool) {
+        self.known.has_schema.store(exists, Ordering::Release);
+    }
+
+    /// An error of a new connection: strict at the first one, patient afterwards.
+    pub fn judged(&self, error: StoreError) -> StoreError {
+        if self.has_worked() { error.after_success() } else { error }
     }
 
     /// For people: without the password.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The role that we log in with.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or("<user>")
     }
 
     pub fn schema(&self) -> &str {

@@ -29,7 +29,8 @@ const CLOSED: [&str; 3] = ["worker", "run", "schedule"];
 const TAKEN_AT_ONCE: usize = 10_000;
 
 /// Begins a transaction that may write while all others may not.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL polos.moving = '1'";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL polos.moving = '1'; \
+    SET LOCAL statement_timeout = 0";
 
 impl Arrival {
     pub fn open(url: &str) -> Result<Self, StoreError> {
@@ -48,7 +49,7 @@ impl Arrival {
     }
 
     fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
-        self.link.with(work).map_err(|trouble| trouble.told(self.name()))
+        self.link.with(work).map_err(|trouble| trouble.told(&self.store.address))
     }
 
     /// How far the move of a project is; `None` where none was begun.

@@ -98,7 +98,7 @@ pub(super) async fn commit(
             Ok(outcomes) => work.outcomes = outcomes,
             Err(trouble) if trouble.is_broken() => {
                 // Done again with a look, each of them is answered as if it had been done once.
-                work.is_unsure = true;
+                work.is_unsure = !trouble.was_rolled_back();
                 end_was_asked.set(false);
                 return Err(trouble);
             }

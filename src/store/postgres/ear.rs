@@ -7,7 +7,7 @@
 use super::address::Address;
 use super::counters::Counters;
 use super::failure::Trouble;
-use super::link::{Link, MARK, Session, is_marked};
+use super::link::{Hearer, Link, NO_IDLE_LIMIT, Session};
 use super::rows::Args;
 use crate::calendar::Timestamp;
 use crate::model::Admission;
@@ -52,8 +52,8 @@ struct Shared {
     wake: Notify,
     is_closed: Mutex<bool>,
     closing: Condvar,
-    /// A pooler is in between.
-    is_deaf: AtomicBool,
+    /// A pooler is in between, and that was said.
+    is_pooler_told: AtomicBool,
     /// Nobody waits for what may take as long as the network likes.
     is_connecting: AtomicBool,
 }
@@ -72,7 +72,7 @@ impl Ear {
             wake: Notify::new(),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
-            is_deaf: AtomicBool::new(false),
+            is_pooler_told: AtomicBool::new(false),
             is_connecting: AtomicBool::new(false),
         });
         let attentive = Arc::clone(&shared);
@@ -148,7 +148,7 @@ impl Shared {
             }
             self.listener.may_set_clock(&|| {
                 let time = link.with(async |session| session.time().await);
-                time.map_err(|trouble| trouble.told(self.address.name()))
+                time.map_err(|trouble| trouble.told(&self.address))
             });
         }
         Ok(())
@@ -170,39 +170,32 @@ impl Shared {
     }
 
     fn connect(&self) -> Result<Link, Trouble> {
-        let listener = Arc::clone(&self.listener);
         // Our own notifications come back with the answer to `NOTIFY`.
         let own = Arc::new(AtomicI32::new(0));
-        let own_process = Arc::clone(&own);
-        let hearer = Box::new(move |message| {
-            if let AsyncMessage::Notification(heard) = message
-                && heard.process_id() != own_process.load(Ordering::Acquire)
-            {
-                listener.hears_of_change();
-            }
-        });
-        if !self.is_deaf.load(Ordering::Acquire) {
-            let marked = self.address.with_setting(MARK, "1");
-            match Link::open(&marked, Some(hearer)) {
-                Ok(link) if link.with(is_marked)? => {
-                    own.store(link.with(process_id)?, Ordering::Release);
-                    let channel = channel(&self.address);
-                    link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
-                    return Ok(link);
+        let hearer = || -> Option<Hearer> {
+            let (listener, own) = (Arc::clone(&self.listener), Arc::clone(&own));
+            Some(Box::new(move |message| {
+                if let AsyncMessage::Notification(heard) = message
+                    && heard.process_id() != own.load(Ordering::Acquire)
+                {
+                    listener.hears_of_change();
                 }
-                // One that takes the setting and forgets it, or refuses it, shares its connections among clients.
-                Ok(_) | Err(StoreError::Unusable { .. }) => {
-                    self.is_deaf.store(true, Ordering::Release);
-                    self.listener.is_told(&format!(
-                        "the database `{}` is reached through a connection pooler, which passes no notifications \
-                         on: what other processes change is noticed by asking",
-                        self.address.name()
-                    ));
-                }
-                Err(error) => return Err(error.into()),
-            }
+            }))
+        };
+        let (link, is_server) = Link::open(&self.address, hearer)?;
+        if is_server {
+            link.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
+            own.store(link.with(process_id)?, Ordering::Release);
+            let channel = channel(&self.address);
+            link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
+        } else if !self.is_pooler_told.swap(true, Ordering::AcqRel) {
+            self.listener.is_told(&format!(
+                "the database `{}` is reached through a connection pooler, which passes no notifications \
+                 on: what other processes change is noticed by asking",
+                self.address.name()
+            ));
         }
-        Ok(Link::open(&self.address, None)?)
+        Ok(link)
     }
 }
 

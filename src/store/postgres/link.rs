@@ -4,6 +4,7 @@ use super::address::Address;
 use super::failure::{Trouble, at_opening};
 use super::pipeline::{self, Prepared, Statement};
 use super::rows::{Args, Columns};
+use super::schema;
 use super::tls::Tls;
 use crate::store::StoreError;
 use std::time::Duration;
@@ -15,24 +16,47 @@ use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
 /// Longest wait for the answers of one trip. Locks are given up sooner, by the server.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// The same for a migration, which rewrites tables and waits for other migrations.
+const LONG_ANSWER_MAX: Duration = Duration::from_secs(3_600);
+
 /// A setting that only a server keeps, not a pooler in between, which lends its connections to many.
-pub(super) const MARK: &str = "polos.session";
+const MARK: &str = "polos.session";
 
 /// A plan is kept while the tables grow: made for small ones, it would read them whole for ever. What we send looks rows
 /// up by indexes, one after another, and that is right for tables of any size: so a row that is looked at is made dear.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
     SET plan_cache_mode = force_generic_plan; SET cpu_tuple_cost = 1; SET cpu_index_tuple_cost = 1";
 
-/// Committed means on disk, whatever the database's default. A client that stops in the middle of a transaction (a
+/// What a role or database may be set to, and must not be for us. A read is cut when we
+/// have given it up. Rows that row-level security hides must be an error, not missing.
+const OWN_LIMITS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+    SET row_security = off; SET statement_timeout = 40000; SET lock_timeout = 5000; \
+    SELECT set_config('transaction_timeout', '0', false) \
+    WHERE current_setting('transaction_timeout', true) IS NOT NULL";
+
+/// A connection that waits for notifications, or for the next request, is not to be cut. Servers before release 14
+/// don't know the setting.
+pub(super) const NO_IDLE_LIMIT: &str = "SELECT set_config('idle_session_timeout', '0', false) \
+    WHERE current_setting('idle_session_timeout', true) IS NOT NULL";
+
+/// Committed means on disk, whatever the database's default. A `statement_timeout` would make a server acknowledge what
+/// its synchronous standby does not have. A client that stops in the middle of a transaction (a
 /// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
 const TO_WRITE: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE; \
-    SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
+    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
     ELSE current_setting('synchronous_commit') END, false)";
 
 /// The same for one transaction, on a connection that others use in between.
 const TO_WRITE_ONCE: &str = "SET LOCAL idle_in_transaction_session_timeout = 1000; SET LOCAL lock_timeout = 5000; \
+    SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// For one transaction that may take long, and wait long for another one's.
+pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+    SET LOCAL idle_in_transaction_session_timeout = 60000; \
+    SELECT set_config('transaction_timeout', '0', true) \
+    WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
 /// Hears what the server says of its own accord.
 pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
@@ -48,7 +72,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn open(address: &Address, hearer: Option<Hearer>) -> Result<Self, StoreError> {
+    /// A connection as it is. Its errors are those of a first one.
+    fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", address.name()))
         })?;
@@ -56,36 +81,56 @@ impl Link {
         Ok(Self { runtime, client, prepared: None, prefix: address.prefix() })
     }
 
-    /// The same, and finds out whether the server itself is at the other end: then what is sent often is prepared there.
-    pub fn open_to_work(address: &Address) -> Result<Self, StoreError> {
-        if address.is_pooled() {
-            return Self::open(address, None);
-        }
-        match Self::open(&address.with_setting(MARK, "1"), None) {
-            Ok(mut link) => {
-                if link.with(is_marked).map_err(|trouble| trouble.told(address.name()))? {
-                    link.with(async |session| session.script(SETTINGS).await)
-                        .map_err(|trouble| trouble.told(address.name()))?;
-                    link.prepared = Some(Prepared::default());
-                } else {
-                    address.note_pooler();
+    /// A connection, and whether the server itself is at the other end, rather than a pooler, which
+    /// lends its connections to many. `hearer` is given to connections to the server only.
+    pub fn open(address: &Address, hearer: impl Fn() -> Option<Hearer>) -> Result<(Self, bool), StoreError> {
+        Self::open_strictly(address, hearer).map_err(|error| address.judged(error))
+    }
+
+    fn open_strictly(
+        address: &Address,
+        hearer: impl Fn() -> Option<Hearer>,
+    ) -> Result<(Self, bool), StoreError> {
+        if !address.is_pooled() {
+            match Self::connect(&address.with_setting(MARK, "1"), hearer()) {
+                Ok(link) => {
+                    let is_server = link.with(is_marked).map_err(|trouble| trouble.told(address))?;
+                    if !is_server {
+                        address.note_pooler();
+                    }
+                    return Ok((link, is_server));
                 }
-                Ok(link)
-            }
-            Err(StoreError::Unusable { .. }) => {
                 // Either a pooler refuses the setting, or something else is wrong and will be so again.
-                let link = Self::open(address, None)?;
-                address.note_pooler();
-                Ok(link)
+                Err(StoreError::Unusable { .. }) => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        let link = Self::connect(address, None)?;
+        address.note_pooler();
+        Ok((link, false))
+    }
+
+    /// A connection to read or write with: where the server itself is at the other end, what is sent
+    /// often is prepared there.
+    pub fn open_to_work(address: &Address) -> Result<Self, StoreError> {
+        let (mut link, is_server) = Self::open(address, || None)?;
+        if is_server {
+            let settings = format!("{SETTINGS}; {OWN_LIMITS}; {NO_IDLE_LIMIT}");
+            link.with(async |session| session.script(&settings).await)
+                .map_err(|trouble| trouble.told(address))?;
+            link.prepared = Some(Prepared::default());
+        }
+        if address.has_worked() {
+            // Somebody may have brought the tables to a version that this release must not use.
+            schema::check_again(&link, address)?;
+        }
+        Ok(link)
     }
 
     /// The same, for commits.
     pub fn open_to_write(address: &Address) -> Result<Self, StoreError> {
         let link = Self::open_to_work(address)?;
-        link.prepare_to_write().map_err(|trouble| trouble.told(address.name()))?;
+        link.prepare_to_write().map_err(|trouble| trouble.told(address))?;
         Ok(link)
     }
 
@@ -104,8 +149,12 @@ impl Link {
 
     /// Works with the connection.
     pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let session =
-            Session { client: &self.client, prepared: self.prepared.as_ref(), prefix: &self.prefix };
+        let session = Session {
+            client: &self.client,
+            prepared: self.prepared.as_ref(),
+            prefix: &self.prefix,
+            is_slow: false,
+        };
         self.runtime.block_on(work(session))
     }
 
@@ -122,7 +171,7 @@ impl Link {
 }
 
 async fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Client, StoreError> {
-    let told = |error: &Error| at_opening(address.name(), error);
+    let told = |error: &Error| at_opening(address, error);
     if address.tries_plain_first() {
         let mut plain = address.config().clone();
         plain.ssl_mode(SslMode::Disable);
@@ -173,7 +222,7 @@ async fn connect_as(
 }
 
 /// Whether the server knows the setting that we connected with.
-pub(super) async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
+async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
     let sql = format!("SELECT current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
     let rows = session.query(sql, Args::default()).await?;
     Ok(match rows.first() {
@@ -188,9 +237,16 @@ pub(super) struct Session<'l> {
     client: &'l Client,
     prepared: Option<&'l Prepared>,
     prefix: &'l str,
+    /// Answers may take as long as those of a migration.
+    is_slow: bool,
 }
 
 impl Session<'_> {
+    /// The same, for statements that may take long.
+    pub fn slow(self) -> Self {
+        Self { is_slow: true, ..self }
+    }
+
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
         if self.prepared.is_some() {
@@ -206,7 +262,8 @@ impl Session<'_> {
             *sql = sql.replace('@', self.prefix);
         }
         let sent = pipeline::send(self.client, self.prepared, &statements);
-        match tokio::time::timeout(ANSWER_MAX, sent).await {
+        let answer_max = if self.is_slow { LONG_ANSWER_MAX } else { ANSWER_MAX };
+        match tokio::time::timeout(answer_max, sent).await {
             Ok(answers) => Ok(answers?),
             Err(_) => Err(Trouble::Silence),
         }

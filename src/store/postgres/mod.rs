@@ -88,7 +88,8 @@ impl PostgresStore {
         let address = Arc::new(Address::parse(url)?);
         let link = Link::open_to_work(&address)?;
         schema::prepare(&link, &address)?;
-        link.prepare_to_write().map_err(|trouble| trouble.told(address.name()))?;
+        link.prepare_to_write().map_err(|trouble| trouble.told(&address))?;
+        address.note_success();
         let readers = Pool::new(Arc::clone(&address), options.readers);
         let mut slot = [0];
         // Without randomness all take the first: they wait for each other now and then.
@@ -168,10 +169,10 @@ impl PostgresStore {
             };
             if trouble.is_broken() {
                 // Where the end of the transaction was not even asked for, nothing has happened.
-                let did_nothing = !is_ending.get() || trouble.was_cut_off();
+                let did_nothing = !is_ending.get() || trouble.was_rolled_back();
                 if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence)
                 {
-                    return Err(trouble.told(self.name()));
+                    return Err(trouble.told(&self.address));
                 }
                 cuts += 1;
                 continue;
@@ -183,7 +184,7 @@ impl PostgresStore {
                 is_careful = true;
             } else {
                 *place = Some(link);
-                return Err(trouble.told(self.name()));
+                return Err(trouble.told(&self.address));
             }
             *place = Some(link);
         }

@@ -43,7 +43,7 @@ impl Pool {
                     let is_broken = trouble.is_broken();
                     self.put_back((!is_broken).then_some(link));
                     if !is_broken || is_fresh || matches!(trouble, Trouble::Silence) {
-                        return Err(trouble.told(self.address.name()));
+                        return Err(trouble.told(&self.address));
                     }
                     // What else is idle was probably cut by the same event.
                     self.drop_idle();

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word, status_word};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, Wake};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -526,6 +526,15 @@ impl Session<'_> {
     /// How many commits of all processes can be seen.
     pub async fn commit_counts(self) -> Result<Counts> {
         let rows = self.query("SELECT no FROM @commits ORDER BY slot", Args::default()).await?;
+        if rows.len() != COUNTERS {
+            // Taken for zeros, they would say that the database has become an older one.
+            return Err(Trouble::Store(StoreError::Denied(format!(
+                "{} of the {COUNTERS} rows of the table `commits` can be seen: row-level security hides rows \
+                 from this role, or somebody deleted them; let an administrator give the role BYPASSRLS, or \
+                 restore the table",
+                rows.len()
+            ))));
+        }
         let mut counts: Counts = [0; COUNTERS];
         for (count, found) in counts.iter_mut().zip(each(&rows, |columns| columns.int())?) {
             *count = found;

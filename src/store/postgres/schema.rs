@@ -2,7 +2,7 @@
 
 use super::address::{Address, quoted};
 use super::failure::Trouble;
-use super::link::{Link, Session};
+use super::link::{Link, Session, WITHOUT_LIMITS};
 use super::rows::Args;
 use crate::store::StoreError;
 
@@ -43,6 +43,7 @@ pub(super) fn prepare(link: &Link, address: &Address) -> Result<(), StoreError> 
     let told = |trouble: Trouble| told(trouble, address);
     link.with(async |session| check_server(session, address).await).map_err(told)?;
     let header = link.with(async |session| header(session, address).await).map_err(told)?;
+    address.note_schema(header.has_schema);
     check(header, address)?;
     if header.version.is_some_and(|(version, _)| version >= newest_version()) {
         return Ok(());
@@ -52,14 +53,36 @@ pub(super) fn prepare(link: &Link, address: &Address) -> Result<(), StoreError> 
         // The error says what happened; a rollback that fails leaves a connection that is thrown away.
         let _ = link.with(async |session| session.script("ROLLBACK").await);
     }
-    migrated.map_err(told)
+    migrated.map_err(told)?;
+    address.note_schema(true);
+    Ok(())
+}
+
+/// Looks again at a database that was opened before: a newer release may have brought its tables to a version that
+/// this one must not use, or taken them away.
+pub(super) fn check_again(link: &Link, address: &Address) -> Result<(), StoreError> {
+    let found =
+        link.with(async |session| versions(session).await).map_err(|trouble| trouble.told(address))?;
+    let known = newest_version();
+    match found {
+        Some((found, oldest)) if oldest > known => {
+            Err(address.judged(StoreError::Newer { path: address.name().into(), found, known }))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Version, and the oldest that it goes with.
+async fn versions(session: Session<'_>) -> Result<Option<(i64, i64)>, Trouble> {
+    let rows = session.query("SELECT version, oldest FROM @version", Args::default()).await?;
+    rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
 /// At opening, what is forbidden or doesn't exist stays so until somebody puts it right.
 fn told(trouble: Trouble, address: &Address) -> StoreError {
     match trouble {
-        Trouble::Postgres(error) => super::failure::at_opening(address.name(), &error),
-        other => other.told(address.name()),
+        Trouble::Postgres(error) => super::failure::at_opening(address, &error),
+        other => other.told(address),
     }
 }
 
@@ -101,10 +124,7 @@ async fn header(session: Session<'_>, address: &Address) -> Result<Header, Troub
         header.has_schema = counts[0] > 0;
         header.has_tables = counts[1] > 0;
         if counts[2] > 0 {
-            let versions = session.query("SELECT version, oldest FROM @version", Args::default()).await?;
-            if let Some(row) = versions.first() {
-                header.version = Some((row.try_get(0)?, row.try_get(1)?));
-            }
+            header.version = versions(session).await?;
         }
     }
     Ok(header)
@@ -129,7 +149,8 @@ fn check(header: Header, address: &Address) -> Result<(), StoreError> {
 }
 
 async fn migrate(session: Session<'_>, address: &Address) -> Result<(), Trouble> {
-    session.script("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
+    let session = session.slow();
+    session.script(&format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {WITHOUT_LIMITS}")).await?;
     let mut args = Args::default();
     let name = args.text(address.schema());
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('polos ' || ${name}, 0))");

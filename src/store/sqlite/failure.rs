@@ -55,11 +55,14 @@ pub(super) fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             StoreError::Corrupt { path: path.into(), reason: reason() }
         }
-        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreError::Unusable {
-            path: path.into(),
-            action: "written",
-            reason: format!("{}; the file and its folder must be writable", reason()),
-        },
+        // It was moved: what is written goes nowhere.
+        ErrorCode::ReadOnly
+            if error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_READONLY_DBMOVED) =>
+        {
+            unwritable(path, error)
+        }
+        // It could be written before: the disk was mounted read-only, or rights were changed.
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => unwritable(path, error).after_success(),
         ErrorCode::CannotOpen => StoreError::Unavailable(format!(
             "the files of the database `{shown}` can't be opened: {}; check the permissions of its folder and the \
              limit on open files",
@@ -84,7 +87,16 @@ pub(super) fn at_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
                 reason(error)
             ),
         },
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => unwritable(path, error),
         _ => in_use(path, error),
+    }
+}
+
+fn unwritable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::Unusable {
+        path: path.into(),
+        action: "written",
+        reason: format!("{}; the file and its folder must be writable", reason(error)),
     }
 }
 

@@ -46,14 +46,23 @@ impl DatabaseFile {
 
     /// Refuses to go on when somebody deleted, moved or replaced a file: what is written then goes nowhere.
     pub fn check(&self) -> Result<(), StoreError> {
-        let is_same = |path: &Path, identity: Identity| {
-            fs::metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == identity)
-        };
-        if is_same(&self.path, self.identities[0]) && is_same(&self.log, self.identities[1]) {
-            Ok(())
-        } else {
-            Err(replaced(&self.path))
+        for (path, identity) in [&self.path, &self.log].into_iter().zip(self.identities) {
+            match fs::metadata(path) {
+                Ok(metadata) if Identity::of(&metadata) == identity => {}
+                Ok(_) => return Err(replaced(&self.path)),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Err(replaced(&self.path));
+                }
+                // Rights of a folder were changed, a network drive hangs: nobody knows yet.
+                Err(error) => {
+                    return Err(StoreError::Denied(format!(
+                        "the database `{}` can't be looked at: {error}; its folder must be readable",
+                        self.path.display()
+                    )));
+                }
+            }
         }
+        Ok(())
     }
 }
 

@@ -180,7 +180,7 @@ pub(super) fn connect(
         configure(&connection, purpose)?;
         Ok(connection)
     });
-    let connection = connection.map_err(|error| at_opening(&file.path, &error))?;
+    let connection = connection.map_err(|error| at_opening(&file.path, &error).after_success())?;
     // Replaced between the check and the opening?
     file.check()?;
     Ok(connection)

@@ -65,6 +65,8 @@ pub struct Trouble {
     pub reads: u32,
     /// Nothing works.
     pub is_down: bool,
+    /// What fails is refused until somebody acts.
+    pub is_denying: bool,
     /// The next commits, before chance has its say.
     pub scripted: VecDeque<Option<Fault>>,
     /// Calls that failed so far.
@@ -86,12 +88,23 @@ impl Trouble {
             after: 0,
             reads: 0,
             is_down: false,
+            is_denying: false,
             scripted: VecDeque::new(),
             failure_count: 0,
             commands: None,
             read_count: 0,
             on_read: None,
             on_commit: None,
+        }
+    }
+}
+
+impl Trouble {
+    fn error(&self, text: &str) -> StoreError {
+        if self.is_denying {
+            StoreError::Denied(text.to_owned())
+        } else {
+            StoreError::Unavailable(text.to_owned())
         }
     }
 }
@@ -134,7 +147,7 @@ impl FaultyStore {
         let per_mille = trouble.reads;
         if trouble.is_down || trouble.rng.chance(per_mille) {
             trouble.failure_count += 1;
-            return Err(StoreError::Unavailable("a read failed".to_owned()));
+            return Err(trouble.error("a read failed"));
         }
         Ok(())
     }
@@ -171,7 +184,7 @@ impl Store for FaultyStore {
         let now = now();
         let fault = self.commit_fault(commands);
         if fault == Some(Fault::Before) {
-            return Err(StoreError::Unavailable("a commit failed".to_owned()));
+            return Err(self.trouble.lock().error("a commit failed"));
         }
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
