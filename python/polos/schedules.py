@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from datetime import timezone as _utc_zone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic_core import to_json
@@ -379,9 +379,30 @@ async def delete(client: PolosClient, id: str) -> None:
     await checked_client(client)._ask("delete", id=_id(id))
 
 
-async def trigger(client: PolosClient, id: str) -> RunHandle[Any]:
-    """Run it now; its cadence doesn't move. Raises :class:`ScheduleNotFoundError`."""
-    answer = await checked_client(client)._ask("trigger", id=_id(id))
+async def trigger(
+    client: PolosClient, id: str, *, overlap: Literal["schedule"] | None = None
+) -> RunHandle[Any]:
+    """Run it now, beside unfinished runs of the schedule; its cadence doesn't move.
+
+    Slots that come due while the run is unfinished follow the schedule's ``overlap`` policy.
+
+    :param overlap: ``"schedule"`` applies that policy to this run too: ``"skip"`` raises
+        :class:`InvalidStateError` while a run is unfinished, ``"buffer_one"`` runs after it (and
+        raises where a run waits already), ``"buffer_all"`` runs after all of them,
+        ``"cancel_running"`` cancels them, ``"allow"`` runs at once. By default it runs at once,
+        whatever the policy.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for another
+    ``overlap``.
+    """
+    if overlap not in (None, "schedule"):
+        raise InvalidArgumentError(
+            f"overlap: {shown(overlap)} given, expected `schedule` (apply the schedule's own "
+            f"policy), or nothing (run at once)"
+        )
+    answer = await checked_client(client)._ask(
+        "trigger", id=_id(id), applies_overlap=overlap is not None
+    )
     return RunHandle(client, answer["run_id"])
 
 

@@ -64,7 +64,7 @@ impl Counter {
             Request::Resume { id } => schedules::resume(self, &id),
             Request::Skip { id } => schedules::skip(self, &id),
             Request::Delete { id } => Ok(schedules::delete(self, &id)),
-            Request::Trigger { id } => schedules::trigger(self, &id),
+            Request::Trigger { id, applies_overlap } => schedules::trigger(self, &id, applies_overlap),
             Request::Backfill { id, start, end, dry_run } => {
                 schedules::backfill(self, &id, start, end, dry_run)
             }

@@ -71,6 +71,9 @@ pub enum Request {
         id: String,
     },
     Trigger {
+        /// Whether the schedule's overlap policy applies; otherwise it starts beside whatever runs.
+        #[serde(default)]
+        applies_overlap: bool,
         id: String,
     },
     Backfill {

@@ -51,6 +51,8 @@ pub(super) fn invoked(
         input: None,
         available_at: counter.now(),
         behind: false,
+        takes_back: false,
+        revision: None,
         parent: parent.map(RunId::from),
         idempotency_key: idempotency_key.map(Into::into),
         claim_for: None,

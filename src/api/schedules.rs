@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::host;
 use crate::model::cadence::Cadence;
 use crate::model::{
-    Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
-    ScheduleStatus, WorkflowEntry,
+    Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState, Schedule, ScheduleId,
+    ScheduleSpec, ScheduleStatus, WorkflowEntry,
 };
-use crate::store::{Answer, Command, Page, Patch, Rejection, ScheduleFilter, Store};
+use crate::store::{Answer, Command, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -399,18 +399,92 @@ fn run_of(
         input: schedule.input.clone(),
         available_at: counter.now(),
         behind: false,
+        takes_back: false,
+        revision: None,
         parent: None,
         idempotency_key: None,
         claim_for: None,
     }
 }
 
-pub(super) fn trigger(counter: &Counter, id: &str) -> Result<Course, Error> {
-    let schedule = find(counter, id)?;
-    let zone = spec_or_blank(&schedule).timezone;
-    let now = counter.now();
-    let new = run_of(counter, &schedule, &zone, RunId::new(now, random_number()), Origin::Trigger, now);
-    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)))
+pub(super) fn trigger(counter: &Counter, id: &str, applies_overlap: bool) -> Result<Course, Error> {
+    let new_trigger = |schedule: &Schedule, overlap: Overlap, zone: &str| {
+        let now = counter.now();
+        let run_id = RunId::new(now, random_number());
+        let mut new = run_of(counter, schedule, zone, run_id, Origin::Trigger, now);
+        // A slot that was claimed early was decided without this run.
+        new.takes_back = overlap != Overlap::Allow;
+        new
+    };
+    if !applies_overlap {
+        let schedule = find(counter, id)?;
+        let spec = spec_or_blank(&schedule);
+        let new = new_trigger(&schedule, spec.overlap, &spec.timezone);
+        return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
+    }
+    for _ in 0..EDIT_TRIES_MAX {
+        let schedule = find(counter, id)?;
+        let spec = spec_or_blank(&schedule);
+        let mut new = new_trigger(&schedule, spec.overlap, &spec.timezone);
+        // Fires, triggers, and backfills raise it: no run is added between this look and the commit.
+        new.revision = Some(schedule.revision);
+        let stops = apply_overlap(counter, &schedule, spec.overlap, &mut new)?;
+        let mut commands = vec![Command::CreateRun(Box::new(new))];
+        commands.extend(stops);
+        let mut outcomes = counter.store.commit(&commands, counter.now())?;
+        match outcomes.remove(0) {
+            Err(Rejection::Stale) => {}
+            outcome => return created(vec![outcome]).map(Course::Answered),
+        }
+    }
+    Err(Error::State(format!("the schedule `{}` changes too fast to be triggered; try again", shortened(id))))
+}
+
+/// Applies the overlap policy to a run that is triggered by hand. Returns the commands that stop the runs before it.
+fn apply_overlap(
+    counter: &Counter,
+    schedule: &Schedule,
+    overlap: Overlap,
+    new: &mut NewRun,
+) -> Result<Vec<Command>, Error> {
+    let unfinished = |states: &[RunState]| {
+        let filter = RunFilter {
+            schedule: Some(schedule.id.clone()),
+            states: states.to_vec(),
+            ..RunFilter::default()
+        };
+        counter.store.runs(&counter.project, &filter, &page(PAGE_MAX, None))
+    };
+    let refuse = |run: &Run, why: &str| {
+        let overlap = to_json(&overlap);
+        Error::State(format!(
+            "the run `{}` of the schedule `{}` is {}, {why} (overlap={overlap}); wait for it, cancel it, or \
+             trigger without `overlap=\"schedule\"` to start beside it",
+            run.id, schedule.id, run.state
+        ))
+    };
+    match overlap {
+        Overlap::Allow => {}
+        Overlap::BufferAll => new.behind = true,
+        Overlap::Skip => {
+            if let Some(run) = unfinished(&RunState::UNFINISHED)?.first() {
+                return Err(refuse(run, "and no other may start until it ends"));
+            }
+        }
+        Overlap::BufferOne => {
+            if let Some(run) = unfinished(&[RunState::Buffered])?.first() {
+                return Err(refuse(run, "and waits for an earlier run already"));
+            }
+            new.behind = true;
+        }
+        Overlap::CancelRunning => {
+            new.behind = true;
+            let project = &counter.project;
+            let cancel = |run: Run| Command::CancelRun { project: Arc::clone(project), run: run.id };
+            return Ok(unfinished(&RunState::UNFINISHED)?.into_iter().map(cancel).collect());
+        }
+    }
+    Ok(Vec::new())
 }
 
 pub(super) fn backfill(
@@ -461,10 +535,13 @@ pub(super) fn backfill(
     let is_behind = cadence.spec().overlap != Overlap::Allow;
     let commands = slots
         .iter()
-        .map(|slot| {
+        .enumerate()
+        .map(|(place, slot)| {
             let run_id = RunId::of_slot(&schedule.id, *slot);
             let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
             new.behind = is_behind;
+            // Once is enough: all of them are created by one commit.
+            new.takes_back = is_behind && place == 0;
             new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
             new.upcoming = cadence.upcoming(*slot);
             Command::CreateRun(Box::new(new))

@@ -65,6 +65,7 @@ impl Message {
     pub fn news_of(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<Self> {
         match command {
             Command::CreateRun(_) if matches!(outcome, Ok(Answer::Created { claimed: Some(_), .. })) => None,
+            Command::CreateRun(new) if new.takes_back => Some(Self::Changed),
             Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
             Command::PutSchedules(_)
             | Command::PatchSchedule { .. }

@@ -159,6 +159,10 @@ pub struct NewRun {
     pub available_at: Timestamp,
     /// Wait behind unfinished runs of the schedule (backfill without `overlap="allow"`).
     pub behind: bool,
+    /// Take back the coming slots that were claimed early, so that they are decided with this run in view.
+    pub takes_back: bool,
+    /// Create it only while the schedule is at this revision.
+    pub revision: Option<i64>,
     /// The run whose step invokes it.
     pub parent: Option<RunId>,
     /// A second creation with the same key gives the first one's run.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// One change, all-or-nothing.
 ///
 /// **Taking back.** A worker decides slots shortly ahead of their time. A change to a schedule (`PutSchedules` that
-/// changes its row, `PatchSchedule`, `DeleteSchedule`, a pause after failures) first takes back what was decided ahead: a running, queued or
+/// changes its row, `PatchSchedule`, `DeleteSchedule`, a pause after failures, a `CreateRun` with `takes_back`) first takes back what was decided ahead: a running, queued or
 /// buffered run with origin `schedule` and slot after `now`, in its first attempt and without a recorded step, is
 /// deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
 /// A worker that claimed it looks ([`super::Store::claims_stand`]) before it starts it.
@@ -100,6 +100,8 @@ pub enum Command {
         until: Timestamp,
     },
     /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
+    /// With `takes_back`, the coming slots of its schedule that were claimed early are taken back first. Rejected as
+    /// [`Rejection::Stale`] when `revision` is given and another.
     /// With a worker to claim it for that is signed in, and available at `now`, it is claimed as [`Command::Fire`] claims;
     /// else it is queued.
     CreateRun(Box<NewRun>),

@@ -241,6 +241,19 @@ def test_trigger_prints_the_run(command: Command, client: PolosClient, ada: str)
     assert said.objects[0]["schedule_id"] == ada
 
 
+def test_trigger_applies_the_overlap_policy_where_that_is_asked_for(
+    command: Command, client: PolosClient, ada: str
+) -> None:
+    schedules.sync.update(client, ada, overlap="skip")
+    first = command("schedules", "trigger", ada, "--overlap", "schedule")
+    again = command("schedules", "trigger", ada, "--overlap", "schedule")
+    assert (first.code, again.code) == (0, 1)
+    assert first.out.strip() in again.err, "the run in its way is named"
+    wrong = command("schedules", "trigger", ada, "--overlap", "skip")
+    assert wrong.code == 2
+    assert "expected `schedule`" in wrong.err
+
+
 async def test_trigger_waits_for_the_end(command: Command, client: PolosClient) -> None:
     import asyncio
 

@@ -227,6 +227,52 @@ async def test_a_paused_schedule_can_be_triggered(slots: list[datetime]) -> None
     assert len(slots) == 1
 
 
+# The outcome of a trigger while one run is unfinished, and of another one after that.
+TRIGGERS: dict[Any, tuple[str | None, str | None, list[str]]] = {
+    "allow": ("waiting", "waiting", ["waiting", "waiting", "waiting"]),
+    "skip": (None, None, ["waiting"]),
+    "buffer_one": ("queued", None, ["queued", "waiting"]),
+    "buffer_all": ("queued", "queued", ["queued", "queued", "waiting"]),
+    "cancel_running": ("waiting", "waiting", ["cancelled", "cancelled", "waiting"]),
+}
+
+
+@pytest.mark.parametrize("overlap", TRIGGERS)
+async def test_a_trigger_applies_the_overlap_policy_where_that_is_asked_for(overlap: Any) -> None:
+    @workflow(id="long", schedule=True)
+    async def long(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("work", timedelta(days=1))
+
+    async def outcome(t: VirtualTime, id: str) -> str | None:
+        unfinished = [run.id for run in await t.runs()]
+        try:
+            handle = await schedules.trigger(t.client, id, overlap="schedule")
+        except InvalidStateError as error:
+            refusals.append(any(run in str(error) for run in unfinished))
+            return None
+        await t.advance(seconds=0)
+        return await handle.status()
+
+    refusals: list[bool] = []
+    first, second, statuses = TRIGGERS[overlap]
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "long", "0 0 1 2 *", overlap=overlap)
+        assert await outcome(t, id) == "waiting", "with nothing unfinished it starts at once"
+        assert [await outcome(t, id), await outcome(t, id)] == [first, second]
+        assert all(refusals), "the run in its way is named"
+        assert sorted(run.status for run in await t.runs()) == statuses
+        await schedules.trigger(t.client, id)
+        await t.advance(seconds=0)
+        assert len(await t.runs()) == len(statuses) + 1, "by default it starts whatever the policy"
+
+
+async def test_a_trigger_refuses_an_overlap_that_is_not_the_schedules(slots: Any) -> None:
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", "0 * * * *")
+        with pytest.raises(InvalidArgumentError, match="`skip` given, expected `schedule`"):
+            await schedules.trigger(t.client, id, overlap="skip")  # type: ignore[arg-type]
+
+
 async def test_skip_leaves_out_the_coming_slot_only(slots: list[datetime]) -> None:
     async with polos.testing.clock(START) as t:
         id = await schedules.create(t.client, "job", "0 * * * *")

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::{Door, Fault, FaultyStore, Sent};
+use crate::store::stage::new_run;
 use _polos::calendar::Timestamp;
 use _polos::clock::{Clock, ManualClock};
 use _polos::engine::driver::Driver;
@@ -11,8 +12,8 @@ use _polos::engine::{
 };
 use _polos::model::cadence::Cadence;
 use _polos::model::{
-    ClaimedRun, Ending, Fate, LedgerEntry, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleSpec, ScheduleStatus, WorkerId,
+    ClaimedRun, Ending, Fate, LedgerEntry, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
 };
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
@@ -406,6 +407,33 @@ fn a_schedule_paused_between_claim_and_start_waits_for_its_resumption() {
     set_status(&store, &id, ScheduleStatus::Active, "11:20:00");
     worker.until("11:20:06");
     assert_eq!(worker.slots_started(), ["11:00:00"], "the slot follows the catch-up policy");
+}
+
+#[test]
+fn a_slot_that_was_claimed_early_waits_for_a_run_that_was_triggered_meanwhile() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"cron": "0 * * * *"}), "10:59:30");
+    let (mut a, mut b) = (Worker::new(&store, "a", "10:59:30"), Worker::new(&store, "b", "10:59:30"));
+    together(&mut [&mut a, &mut b], "10:59:59.700");
+    let new = NewRun {
+        workflow: "wf".into(),
+        schedule_id: Some(id.clone()),
+        slot: Some(at("10:59:59.700")),
+        origin: Origin::Trigger,
+        available_at: at("10:59:59.700"),
+        takes_back: true,
+        ..new_run("run_by_hand")
+    };
+    let trigger = Command::CreateRun(Box::new(new));
+    store.commit(&[trigger], at("10:59:59.700")).unwrap().remove(0).unwrap();
+    together(&mut [&mut a, &mut b], "11:00:10");
+    let started: Vec<_> = a.started.iter().chain(&b.started).map(|claimed| claimed.run.clone()).collect();
+    assert_eq!(started.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_by_hand"]);
+    let holder = if a.started.is_empty() { &mut b } else { &mut a };
+    holder.succeed(&started[0]);
+    together(&mut [&mut a, &mut b], "11:00:20");
+    let slots: Vec<_> = [a.slots_started(), b.slots_started()].concat();
+    assert!(slots.contains(&"11:00:00".to_owned()), "buffer_one runs it after the triggered one");
 }
 
 /// An edit that moves no slot: what was claimed ahead is taken back all the same.

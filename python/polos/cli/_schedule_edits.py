@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone, tzinfo
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -247,18 +247,29 @@ def trigger(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end; failed runs end with exit code 1.")
     ] = False,
+    overlap: Annotated[
+        str | None,
+        typer.Option(
+            "--overlap",
+            metavar="schedule",
+            help="Apply the schedule's overlap policy.  [default: run beside unfinished runs]",
+        ),
+    ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Run it now; its cadence doesn't move.
+    """Run it now, beside unfinished runs; its cadence doesn't move.
 
     Prints the id of the run.
     """
+    if overlap not in (None, "schedule"):
+        fail(f"--overlap: {shown(overlap)} given, expected `schedule`", TYPED_WRONG)
     started: list[str] = []
 
     def act(client: PolosClient, schedule: Schedule) -> None:
-        id = schedules.sync.trigger(client, schedule.id).id
+        policy: Literal["schedule"] | None = "schedule" if overlap else None
+        id = schedules.sync.trigger(client, schedule.id, overlap=policy).id
         started.append(id)
         out_json({"run_id": id, "schedule_id": schedule.id}) if as_json else out(id)
         if not schedule.worker_available:

@@ -156,7 +156,19 @@ impl Tables {
             }
         }
         if let Some(id) = rules::needs_schedule(new) {
-            self.schedule(&new.project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?;
+            let row =
+                self.schedule(&new.project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?;
+            if new.revision.is_some_and(|revision| revision != row.schedule.revision) {
+                return Err(Rejection::Stale);
+            }
+            if new.takes_back {
+                let mut row = row.clone();
+                self.take_back(&mut row.schedule, now);
+                self.store_schedule(row);
+                if new.behind {
+                    self.release(id, now);
+                }
+            }
         }
         let mut run = rules::new_run(new, now);
         if let Some(id) = &new.schedule_id {

@@ -127,6 +127,9 @@ impl<'c> Needs<'c> {
                     if new.behind {
                         self.queues.insert(id.as_str());
                     }
+                    if new.takes_back {
+                        self.edited.insert(id.as_str());
+                    }
                 }
             }
             Command::RecordStep { run, step, .. } => {
@@ -203,6 +206,7 @@ pub(super) fn may_edit(command: &Command) -> bool {
         | Command::PutSchedules(_)
         | Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. } => true,
+        Command::CreateRun(new) => new.takes_back,
         Command::EndRun { ending, pause_after_failures, .. } => may_pause(ending, *pause_after_failures),
         _ => false,
     }
@@ -286,6 +290,7 @@ impl<'c> Hazards<'c> {
             Command::RetryRun { run, .. } => self.created.contains(run.as_str()),
             Command::CancelRun { run, .. } => self.retries || self.created.contains(run.as_str()),
             Command::Fire { plan, .. } => self.retries && plan.cancel_unfinished,
+            Command::CreateRun(new) => self.leaves_out && new.takes_back,
             // Which slot of a schedule is the newest, when the one that was is left out?
             Command::EnterWorker(_)
             | Command::PutSchedules(_)

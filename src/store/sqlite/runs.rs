@@ -209,6 +209,21 @@ impl Batch<'_> {
         {
             return Err(Rejection::ScheduleNotFound(id.clone()).into());
         }
+        if let Some(id) = &new.schedule_id
+            && (new.takes_back || new.revision.is_some())
+        {
+            let mut row = self.stored_schedule(&new.project, id)?;
+            if new.revision.is_some_and(|revision| revision != row.schedule.revision) {
+                return Err(Rejection::Stale.into());
+            }
+            if new.takes_back {
+                self.take_back(&mut row.schedule, NOBODY)?;
+                self.update_schedule(&row)?;
+                if new.behind {
+                    self.release(id, NOBODY)?;
+                }
+            }
+        }
         let mut run = rules::new_run(new, self.now());
         if let Some(id) = &new.schedule_id {
             if new.behind {

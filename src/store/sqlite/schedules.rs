@@ -226,7 +226,7 @@ impl Batch<'_> {
         Ok(settled)
     }
 
-    fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
+    pub(super) fn stored_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied<StoredSchedule> {
         let stored = self.one(queries::STORED_SCHEDULE, [id], |row| Columns::of(row).stored_schedule())?;
         stored
             .filter(|row| &*row.schedule.project == project)

@@ -303,6 +303,7 @@ impl Checks {
                         | Command::DeleteSchedule { .. }
                         | Command::EnterWorker(_) => true,
                         Command::EndRun { pause_after_failures, .. } => pause_after_failures.is_some(),
+                        Command::CreateRun(new) => new.takes_back,
                         _ => false,
                     };
                     self.did("taken back");
@@ -352,7 +353,11 @@ impl Checks {
                 plan.runs.iter().map(|run| run.id.clone()).collect()
             }
             Command::ClaimRuns { .. } => Vec::new(),
-            Command::CreateRun(new) => vec![new.id.clone()],
+            Command::CreateRun(new) => {
+                let others = new.schedule_id.as_ref().filter(|_| new.takes_back);
+                let others = others.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
+                others.map(|run| run.id.clone()).chain([new.id.clone()]).collect()
+            }
             Command::EndRun { run, .. } => {
                 let ended = self.runs.get(run);
                 let schedule = ended.and_then(|run| run.schedule_id.as_ref());

@@ -324,6 +324,8 @@ fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
         input: None,
         available_at: wall,
         behind: false,
+        takes_back: false,
+        revision: None,
         parent: None,
         idempotency_key: None,
         claim_for: None,

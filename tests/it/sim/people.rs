@@ -165,6 +165,7 @@ impl World {
             slot: Some(*slot),
             origin: Origin::Backfill,
             behind,
+            takes_back: behind,
             ..base.clone()
         };
         let commands: Vec<Command> =
@@ -189,6 +190,9 @@ impl World {
             input: None,
             available_at: now,
             behind: false,
+            takes_back: Cadence::parse(&schedule.spec)
+                .is_ok_and(|cadence| cadence.spec().overlap != Overlap::Allow),
+            revision: None,
             parent: None,
             idempotency_key: None,
             claim_for: None,

@@ -249,6 +249,8 @@ impl World<'_> {
             input: self.json(),
             available_at: self.near(),
             behind: self.dice.one_in(2),
+            takes_back: self.dice.one_in(3),
+            revision: None,
             parent: if origin == Origin::Child {
                 self.dice.pick(&self.runs).map(|(_, id)| id.clone())
             } else {

@@ -60,6 +60,8 @@ pub fn new_run(id: &str) -> NewRun {
         input: None,
         available_at: at(0),
         behind: false,
+        takes_back: false,
+        revision: None,
         parent: None,
         idempotency_key: None,
         claim_for: None,

@@ -79,6 +79,8 @@ fn a_new_run_that_has_to_wait_is_not_claimed_yet(stage: &Stage<'_>) {
         slot: Some(slot),
         origin: Origin::Backfill,
         behind: true,
+        takes_back: false,
+        revision: None,
         ..new_run(id)
     };
     let first = create_for(stage, at(1), stage.worker.as_str(), behind("run_1", at(20)));

@@ -38,6 +38,8 @@ cases! {
     taking_back_undoes_the_last_of_several_slots_first,
     taking_back_revives_what_the_claim_had_finished,
     taking_back_lets_the_next_in_line_run,
+    a_run_that_is_added_by_hand_takes_back_what_was_claimed_early,
+    a_run_is_not_added_to_a_schedule_that_has_moved,
     what_is_not_ahead_is_not_taken_back,
     what_was_queued_ahead_is_taken_back_too,
     what_was_tried_again_is_not_taken_back,
@@ -375,6 +377,27 @@ fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
         behind: true,
         ..new_run(id.as_str())
     }
+}
+
+fn a_run_that_is_added_by_hand_takes_back_what_was_claimed_early(stage: &Stage<'_>) {
+    for (key, behind) in [("a", false), ("b", true)] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        let early = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+        let by_hand = backfill(&schedule, at(30));
+        let by_hand = stage.create(at(59), NewRun { behind, takes_back: true, ..by_hand });
+        assert_eq!(stage.find_run(&early), None, "its slot is decided again, with the new run in view");
+        assert_eq!(stage.state(&by_hand), RunState::Queued);
+        assert_eq!(stage.schedule(&schedule.id).next_slot, Some(at(60)));
+    }
+}
+
+fn a_run_is_not_added_to_a_schedule_that_has_moved(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let guarded = |slot, revision| NewRun { revision: Some(revision), ..backfill(&schedule, at(slot)) };
+    stage.create(at(1), guarded(10, schedule.revision));
+    let late = Command::CreateRun(Box::new(guarded(20, schedule.revision)));
+    assert_eq!(stage.no(at(1), late), Rejection::Stale);
+    assert_eq!(stage.find_run(&guarded(20, 0).id), None);
 }
 
 fn what_is_not_ahead_is_not_taken_back(stage: &Stage<'_>) {
