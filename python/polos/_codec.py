@@ -47,7 +47,7 @@ from pydantic_core import from_json, to_json
 from polos._format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
 from polos.exceptions import PayloadTooLargeError, SerializationError
 
-__all__ = ["SIZE_MAX", "decode", "encode", "to_jsonable"]
+__all__ = ["SIZE_MAX", "decode", "decode_for_display", "encode", "to_jsonable"]
 
 SIZE_MAX = 16 * 1024 * 1024
 """Bytes that one stored value may take as JSON, unless a call says otherwise (16 MiB).
@@ -145,6 +145,38 @@ def decode(
         raise
     except ValueError as error:
         raise SerializationError(f"stored `{name}` isn't JSON: {error}") from None
+
+
+def decode_for_display(data: bytes | str, annotation: Any = None, *, name: str = "result") -> Any:
+    """What :func:`decode` gives; where that fails, as much of it as can be shown.
+
+    Secrets are masked in any case. Never raises.
+    """
+    try:
+        return decode(data, annotation, name=name)
+    except SerializationError:
+        pass
+    try:
+        node = from_json(data)
+    except ValueError:
+        # A damaged text: it isn't known where a secret begins.
+        return f"{len(data):,} bytes that can't be read" if "$polos" in str(data) else data
+    try:
+        from polos._decoding import read_as_data
+
+        return read_as_data(json.loads(data))
+    except (SerializationError, ValueError, RecursionError):
+        return _masked(node, 0)
+
+
+def _masked(node: Any, depth: int) -> Any:
+    if depth > DEPTH_MAX:
+        return "…"
+    if isinstance(node, dict):
+        if node.get(TAG) == "secret":
+            return "**********"
+        return {key: _masked(item, depth + 1) for key, item in node.items()}
+    return [_masked(item, depth + 1) for item in node] if isinstance(node, list) else node
 
 
 def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> Any:

@@ -35,7 +35,7 @@ from polos._shapes import TYPE_ATOMS, fingerprint, is_named_tuple, shape_fields
 from polos._stored import StoredValue
 from polos.exceptions import SerializationError
 
-__all__ = ["read", "validation_text"]
+__all__ = ["read", "read_as_data", "validation_text"]
 
 _TAG_MAX = 2_000
 
@@ -49,15 +49,17 @@ class _Malformed(Exception):
 class Reader:
     """For whom a tree is restored: which classes are rebuilt, and what was met instead."""
 
-    __slots__ = ("annotation", "function", "is_strict", "unknown")
+    __slots__ = ("annotation", "builds", "function", "is_strict", "unknown")
 
     def __init__(
         self,
         annotation: Any = None,
         function: Callable[..., Any] | None = None,
         is_strict: bool = False,
+        builds: bool = True,
     ) -> None:
         self.annotation = annotation
+        self.builds = builds
         self.function = function
         self.is_strict = is_strict
         self.unknown = False  # whether anything became a StoredValue
@@ -90,6 +92,11 @@ def read(
         if bad is not None:
             raise SerializationError(_unknown(bad.type_name, annotation))
     return value
+
+
+def read_as_data(node: Any) -> Any:
+    """The value that ``node`` stands for, with every object as a :class:`StoredValue`."""
+    return restore(node, Reader(builds=False))
 
 
 def restore(node: Any, reader: Reader = _ANYBODY) -> Any:
@@ -299,6 +306,8 @@ def _class(
 ) -> _Class | None:
     """The class that a node names, if it is one to rebuild."""
     tag = _get(node, "type", str)
+    if not reader.builds:
+        return None
     found = find_class(tag, reader.annotation) or _generic(node, tag, reader)
     if found is None:
         return None

@@ -69,8 +69,7 @@ def _text(value: Any) -> str:
     if isinstance(value, (str, timedelta)):
         text = str(value)
     else:
-        try:
-            text = repr(value)
-        except Exception:  # an object of the application's, which may do anything
-            text = f"<{type(value).__name__}>"
+        from polos._display import readable
+
+        text = readable(value, _TEXT_MAX + 1)
     return text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 3]}..."

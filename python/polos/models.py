@@ -13,12 +13,10 @@ from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic_core import from_json
 from typing_extensions import Self
 
-from polos._codec import decode
+from polos._codec import decode_for_display
 from polos._notebook import Shown
-from polos.exceptions import SerializationError
 
 __all__ = [
     "CatchUp",
@@ -466,12 +464,4 @@ def _dates(texts: Any) -> tuple[date, ...] | None:
 
 
 def _value(text: str | bytes | None, annotation: Any, name: str) -> Any:
-    if text is None:
-        return None
-    try:
-        return decode(text, annotation, name=name)
-    except SerializationError:
-        try:
-            return from_json(text)
-        except ValueError:
-            return text
+    return None if text is None else decode_for_display(text, annotation, name=name)

@@ -8,34 +8,84 @@ from typing import Any
 
 import pytest
 
-from polos.dashboard import charts
+from polos._time import to_micros
+from polos.dashboard import charts, reading
+from polos.dashboard.charts import Due
 from polos.dashboard.values import TEXT_MAX, as_text
 from polos.dashboard.words import duration, english, period
-from polos.models import Run, StepInfo
+from polos.models import Run, Schedule, StepInfo
 
 NOW = datetime(2026, 3, 2, 9, 7, tzinfo=timezone.utc)
 
 
 def test_a_day_begins_on_the_quarter_of_an_hour_and_counts_by_it():
-    slots = [NOW + timedelta(minutes=minutes) for minutes in (1, 2, 30, 24 * 60)]
-    day = charts.agenda([("a", slot) for slot in slots], NOW)
+    slots = [NOW + timedelta(minutes=minutes) for minutes in (1, 2, 30, 24 * 60, 25 * 60)]
+    day = charts.agenda([Due("a", slot) for slot in slots], NOW)
     assert day.start == NOW.replace(minute=0)
     [lane] = day.lanes
-    assert lane.total == 3  # the fourth is behind the end
+    assert lane.total == 4  # the fourth is behind the picture's end, the fifth isn't of this day
     first, second = lane.bars
     assert (first.x, first.label) == (0.0, "2 slots")
     assert second.x == pytest.approx(100 / 96 * 2)
     assert first.height > second.height
-    assert sum(number for _, number in day.hours) == day.total == 3
+    assert sum(number for _, number in day.hours) == day.total == 4
+
+
+def due_within_a_day(**spec: Any) -> list[Due]:
+    core = {
+        "id": "sch_1", "workflow": "w", "key": "k", "cron": None, "every": None, "at": None,
+        "timezone": "America/New_York", "status": "active", "upcoming": to_micros(NOW),
+        "overlap": "skip", "catch_up": "all", "max_catch_up": 5, "catch_up_window": 1, "jitter": 0,
+        "created_at": 0, "updated_at": 0, "worker_available": True,
+    }  # fmt: skip
+    found = Schedule._from_core(core | spec)
+    return reading._slots_of([found], NOW + timedelta(days=1))
+
+
+def multiples(seconds: int) -> list[datetime]:
+    """When an interval is due within a day: it counts from the epoch."""
+    start = int(NOW.timestamp())
+    found = range(-(-start // seconds) * seconds, start + 86_400, seconds)
+    return [datetime.fromtimestamp(second, timezone.utc) for second in found]
+
+
+@pytest.mark.parametrize("seconds", [1, 7, 15, 61, 433, 900, 3_600, 86_399])
+def test_every_slot_of_the_next_day_is_counted_however_dense(seconds: int):
+    slots = multiples(seconds)
+    first = to_micros(slots[0])
+    due = due_within_a_day(every=seconds * 1_000_000, upcoming=first)
+    assert sum(item.count for item in due) == len(slots)
+    assert len(due) <= 100
+    day = charts.agenda(due, NOW)
+    assert day.total == sum(number for _, number in day.hours) == len(slots)
+    end = to_micros(slots[0] + timedelta(seconds=10 * seconds))
+    due = due_within_a_day(every=seconds * 1_000_000, upcoming=first, end_at=end)
+    assert sum(item.count for item in due) == min(10, len(slots))
+
+
+@pytest.mark.parametrize("seconds", [59, 600, 1_200])
+def test_slots_on_excluded_days_are_not_counted(seconds: int):
+    slots = multiples(seconds)
+    due = due_within_a_day(
+        every=seconds * 1_000_000, upcoming=to_micros(slots[0]), skip=["2026-03-02"]
+    )
+    midnight = datetime(2026, 3, 3, 5, tzinfo=timezone.utc)  # in New York
+    counted = sum(item.count for item in due if item.slot >= midnight)
+    assert counted == len([slot for slot in slots if slot >= midnight])
+
+
+def test_a_cron_of_every_minute_is_counted_whole():
+    due = due_within_a_day(cron="* * * * *")
+    assert sum(item.count for item in due) == 1_440
 
 
 def test_the_picture_of_a_day_stands_still_within_a_quarter_of_an_hour():
-    slots = [("a", NOW + timedelta(hours=hour)) for hour in range(1, 20)]
+    slots = [Due("a", NOW + timedelta(hours=hour)) for hour in range(1, 20)]
     assert charts.agenda(slots, NOW) == charts.agenda(slots, NOW + timedelta(minutes=7))
 
 
 def test_many_workflows_share_the_last_lane():
-    slots = [(f"w{number:02}", NOW + timedelta(minutes=number + 1)) for number in range(30)]
+    slots = [Due(f"w{number:02}", NOW + timedelta(minutes=number + 1)) for number in range(30)]
     day = charts.agenda(slots, NOW)
     assert len(day.lanes) == charts.LANES_MAX
     assert day.lanes[0].name == "w00"
@@ -43,7 +93,7 @@ def test_many_workflows_share_the_last_lane():
 
 
 def test_where_knowledge_ends_is_marked_behind_what_is_known():
-    slots = [("a", NOW + timedelta(minutes=1))] * 1_000
+    slots = [Due("a", NOW + timedelta(minutes=1))] * 1_000
     assert charts.agenda(slots, NOW, NOW + timedelta(minutes=1)).known_until == pytest.approx(
         100 / 96
     )

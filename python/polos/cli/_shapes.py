@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
+from polos._display import as_json_types
 from polos.cli._moments import iso, seconds
 
 if TYPE_CHECKING:
@@ -132,8 +133,10 @@ def entry_json(entry: LedgerEntry) -> dict[str, Any]:
 
 
 def value_json(value: Any) -> Any:
-    """A stored value, as plain JSON: a datetime as its ISO text, a set as a list."""
-    return to_jsonable_python(value, inf_nan_mode="strings", fallback=str)
+    """A stored value, as plain JSON: a datetime as its ISO text, a set as a list, an object by its
+    fields, secrets masked.
+    """
+    return to_jsonable_python(as_json_types(value), inf_nan_mode="strings", fallback=str)
 
 
 def worker_json(worker: WorkerInfo) -> dict[str, Any]:

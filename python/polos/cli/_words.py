@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from polos._display import has_objects, readable
 from polos.cli._moments import spoken, took, when
 from polos.cli._say import styled
 from polos.cli._shapes import value_json
@@ -82,6 +83,8 @@ def value_text(value: Any, longest: int = 500) -> str:
     """A stored value on one line."""
     if value is None:
         return ""
+    if has_objects(value):
+        return cut(readable(value, longest), longest)
     return cut(json.dumps(value_json(value), ensure_ascii=False), longest)
 
 

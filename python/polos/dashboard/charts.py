@@ -15,16 +15,19 @@ from polos.dashboard.words import duration
 from polos.models import Run, StepInfo
 
 __all__ = [
+    "CELL",
     "LATENESS_BOUNDS",
     "WIDTH",
     "Agenda",
     "Bar",
+    "Due",
     "Lane",
     "Lateness",
     "LatenessClass",
     "Tick",
     "Timeline",
     "agenda",
+    "floor",
     "lateness",
     "timeline",
 ]
@@ -87,24 +90,34 @@ class Agenda:
     """Where knowledge ends, if it ends within the day."""
 
 
-def agenda(
-    slots: Iterable[tuple[str, datetime]], now: datetime, known_until: datetime | None = None
-) -> Agenda:
-    """The day from ``now``; ``slots`` are workflows and when they are due.
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A slot of a workflow, or several that begin with it and are in one quarter of an hour."""
+
+    workflow: str
+    slot: datetime
+    count: int = 1
+
+
+def agenda(slots: Iterable[Due], now: datetime, known_until: datetime | None = None) -> Agenda:
+    """The day from ``now``; what is due in it.
 
     It begins on a quarter of an hour, so that the picture stands still in between.
     """
-    start = _floor(now, CELL)
+    start = floor(now, CELL)
     cells: dict[str, Counter[int]] = {}
     firsts: dict[str, datetime] = {}
     per_hour: Counter[int] = Counter()
-    for workflow, slot in slots:
+    for due in slots:
+        workflow, slot = due.workflow, due.slot
         place = (slot - start) // CELL
-        if not 0 <= place < HORIZON // CELL:
+        # The picture ends up to a quarter of an hour before the day from now does; what is due
+        # then is counted, and not drawn.
+        if not 0 <= place <= HORIZON // CELL:
             continue
-        cells.setdefault(workflow, Counter())[place] += 1
+        cells.setdefault(workflow, Counter())[place] += due.count
         firsts[workflow] = min(slot, firsts.get(workflow, slot))
-        per_hour[place // 4] += 1
+        per_hour[place // 4] += due.count
     names = sorted(cells, key=lambda name: (firsts[name], name))
     if len(names) > LANES_MAX:
         shown, rest = names[: LANES_MAX - 1], names[LANES_MAX - 1 :]
@@ -124,7 +137,9 @@ def agenda(
         start=start,
         lanes=lanes,
         ticks=_hour_ticks(start),
-        hours=tuple((start + timedelta(hours=hour), per_hour[hour]) for hour in range(24)),
+        hours=tuple(
+            (start + timedelta(hours=hour), per_hour[hour]) for hour in range(24 + (24 in per_hour))
+        ),
         total=sum(lane.total for lane in lanes),
         known_until=limit,
     )
@@ -135,6 +150,8 @@ def _lane(name: str, cells: Counter[int], first: datetime) -> Lane:
     most = max(cells.values())
     bars = []
     for place in sorted(cells):
+        if place >= HORIZON // CELL:
+            continue
         number = cells[place]
         # By its logarithm: one daily report is seen beside a heartbeat of every second.
         height = WIDTH * (0.35 + 0.65 * (math.log(number + 1) / math.log(most + 1)))
@@ -144,7 +161,7 @@ def _lane(name: str, cells: Counter[int], first: datetime) -> Lane:
 
 
 def _hour_ticks(start: datetime) -> tuple[Tick, ...]:
-    first = _floor(start, timedelta(hours=1))
+    first = floor(start, timedelta(hours=1))
     if first < start:
         first += timedelta(hours=1)
     ticks = []
@@ -155,7 +172,8 @@ def _hour_ticks(start: datetime) -> tuple[Tick, ...]:
     return tuple(ticks)
 
 
-def _floor(instant: datetime, step: timedelta) -> datetime:
+def floor(instant: datetime, step: timedelta) -> datetime:
+    """The last multiple of ``step``, from the epoch, that isn't after ``instant``."""
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return epoch + (instant - epoch) // step * step
 

@@ -15,7 +15,7 @@ from polos.client import PolosClient
 from polos.dashboard import words
 from polos.dashboard.live import Fragment
 from polos.dashboard.pages import Page
-from polos.dashboard.values import as_text, clipped
+from polos.dashboard.values import as_objects, as_text, clipped
 
 __all__ = ["STATIC", "Artist", "static_file"]
 
@@ -58,6 +58,7 @@ class Artist:
             stamp=words.stamp,
             day_and_time=words.day_and_time,
             value=as_text,
+            objects=as_objects,
             clipped=clipped,
             fixed=lambda number: f"{number:.2f}",
             percent=lambda part: f"{part:.1%}",

@@ -10,7 +10,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,14 +26,15 @@ __all__ = ["Reader", "next_slots"]
 
 T = TypeVar("T")
 
-# Schedules whose coming slots are drawn, and slots of each: a day of one a minute, whole.
+# Schedules whose coming slots are counted.
 COMING_MAX = 1_000
-SLOTS_MAX = 24 * 60
 
 # Runs that the lateness histogram looks at.
 SAMPLE = 500
 
 KEPT_SECONDS = 5.0
+
+_TICK = timedelta(microseconds=1)
 
 # A worker without a sign of life for so long is shown as silent: four of its default leases.
 SILENT_AFTER = timedelta(seconds=60)
@@ -44,7 +45,7 @@ class Coming:
     """The next day, as far as it was looked at."""
 
     schedules: tuple[Schedule, ...]
-    slots: tuple[tuple[str, datetime], ...]
+    slots: tuple[charts.Due, ...]
     known_until: datetime | None
 
 
@@ -97,7 +98,7 @@ class Reader:
         last = found[-1].upcoming if found else None
         known_until = None if is_all else last
         slots = await asyncio.get_running_loop().run_in_executor(
-            None, _slots_of, found, known_until or until
+            None, _slots_of, found, until if known_until is None else known_until + _TICK
         )
         return Coming(tuple(found), tuple(slots), known_until)
 
@@ -154,10 +155,10 @@ def next_slots(schedule: Schedule, count: int) -> list[datetime]:
     return [first, *(from_micros(slot).astimezone(first.tzinfo) for slot in later)]
 
 
-def _slots_of(found: list[Schedule], until: datetime) -> list[tuple[str, datetime]]:
-    """All slots up to ``until`` of these schedules, of each as many as can be drawn."""
-    slots: list[tuple[str, datetime]] = []
-    known: dict[tuple[str, datetime], list[datetime]] = {}
+def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
+    """All slots of these schedules before ``until``; dense ones counted by quarter hour."""
+    slots: list[charts.Due] = []
+    known: dict[tuple[str, datetime], list[tuple[datetime, int]]] = {}
     for schedule in found:
         if schedule.upcoming is None:
             continue
@@ -166,15 +167,18 @@ def _slots_of(found: list[Schedule], until: datetime) -> list[tuple[str, datetim
         mark = (spec, schedule.upcoming)
         if mark not in known:
             known[mark] = _slots_until(schedule, spec, until)
-        slots += [(schedule.workflow, slot) for slot in known[mark]]
+        slots += [charts.Due(schedule.workflow, slot, count) for slot, count in known[mark]]
     return slots
 
 
-def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[datetime]:
+def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[datetime, int]]:
     first = schedule.upcoming
     assert first is not None
+    if schedule.every is not None and schedule.every < charts.CELL:
+        return _counted(schedule, schedule.every, first, until)
+    # Anything else has at most one slot a minute.
     slots, number = [first], 16
-    while len(slots) < SLOTS_MAX and slots[-1] < until:
+    while slots[-1] < until:
         try:
             more = _polos.spec_slots(spec, number, to_micros(slots[-1]))
         except PolosError:
@@ -183,7 +187,24 @@ def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[datetim
         if len(more) < number:
             break
         number = 256
-    return [slot for slot in slots if slot <= until]
+    return [(slot, 1) for slot in slots if slot < until]
+
+
+def _counted(
+    schedule: Schedule, every: timedelta, first: datetime, until: datetime
+) -> list[tuple[datetime, int]]:
+    """The slots of an interval, counted for each quarter of an hour instead of listed."""
+    excluded = set(schedule.skip or ())
+    end = until if schedule.end_at is None else min(until, schedule.end_at)
+    counts = []
+    slot = first.astimezone(timezone.utc)
+    while slot < end:
+        next_cell = charts.floor(slot, charts.CELL) + charts.CELL
+        number = -((slot - min(next_cell, end)) // every)
+        if slot.astimezone(first.tzinfo).date() not in excluded:
+            counts.append((slot, number))
+        slot += number * every
+    return counts
 
 
 def _spec(schedule: Schedule) -> str:

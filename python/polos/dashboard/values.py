@@ -13,17 +13,25 @@ from collections.abc import Iterable, Mapping, Set
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from polos._describe import printable, type_name
+from polos._display import has_objects, readable
+from polos._stored import StoredValue
 
-__all__ = ["TEXT_MAX", "as_text", "clipped"]
+__all__ = ["TEXT_MAX", "as_objects", "as_text", "clipped"]
 
 TEXT_MAX = 20_000
 """Characters that are shown of one value."""
 
 _DEPTH_MAX = 40
+_WIDTH = 88
 _ITEM_COST = 4  # a bracket, a comma, a line end, a blank: what an empty item takes at least
+
+
+def as_objects(value: Any) -> str:
+    """``value`` as Python would write it, where it holds objects; else an empty text."""
+    return clipped(readable(value, TEXT_MAX, _WIDTH)) if has_objects(value) else ""
 
 
 def as_text(value: Any) -> str:
@@ -56,10 +64,15 @@ class _Plain:
             return self._cut(value)
         if depth > _DEPTH_MAX:
             return "…"
+        if type(value) is StoredValue:
+            return self.of(value.data, depth)
+        if isinstance(value, (SecretStr, SecretBytes)):
+            return self._cut(str(value))
         if isinstance(value, BaseModel):
             # Not `model_dump`: it fails as a whole for one field that JSON hasn't. Secrets are
             # objects whose `repr` hides them.
-            return self._fields(value, depth)
+            hidden = {name for name, field in type(value).model_fields.items() if not field.repr}
+            return self._fields((pair for pair in value if pair[0] not in hidden), depth)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = (field.name for field in dataclasses.fields(value) if field.repr)
             return self._fields(((name, getattr(value, name, None)) for name in names), depth)
