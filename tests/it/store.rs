@@ -12,6 +12,8 @@
 mod bounds;
 mod conformance;
 #[cfg(feature = "postgres")]
+mod connecting;
+#[cfg(feature = "postgres")]
 mod locking;
 mod model;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

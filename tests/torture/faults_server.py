@@ -261,7 +261,7 @@ def silent_network(bench: Bench, server: Server) -> None:
 
 
 def lost_connections(bench: Bench, server: Server) -> None:
-    """What was connected hears nothing any more, for good: given up after half a minute."""
+    """What was connected hears nothing any more, for good: given up when the server says so."""
     proxy = Proxy(server.port)
     try:
         life = bench.start("--lease", LEASE, database=f"{proxy.url}?schema=lost").ready()

@@ -1,31 +1,42 @@
-//! Where the server is, as the URL says it: what libpq's URLs mean, and the schema.
+//! Where the server is, and what is known of it: hosts, database, schema.
 
-use super::tls::{Tls, Verification};
+mod url;
+
+use super::passfile::{self, Login};
+use super::tls::{Protocols, Tls, TlsOptions, Verification};
 use crate::store::StoreError;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-
-/// Where the tables are, unless the URL says otherwise.
-const DEFAULT_SCHEMA: &str = "polos";
-
-/// Longest wait for a connection, unless the URL says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use tokio_postgres::config::{Host, SslMode};
 
 /// A server, a database and a schema.
 #[derive(Clone)]
 pub(super) struct Address {
+    /// What the URL says, without hosts.
     config: Config,
+    hosts: Vec<Place>,
     schema: String,
     /// For people: without the password.
     name: String,
     ssl: Ssl,
     wants_primary: bool,
+    is_balanced: bool,
+    connect_timeout: Option<Duration>,
+    passfile: Option<PathBuf>,
     /// Copies share it.
     known: Arc<Known>,
+}
+
+/// One of the hosts.
+#[derive(Clone, Debug)]
+struct Place {
+    host: Option<Host>,
+    ip: Option<IpAddr>,
+    port: u16,
 }
 
 /// What the connections found out.
@@ -34,152 +45,123 @@ struct Known {
     is_pooled: AtomicBool,
     has_worked: AtomicBool,
     has_schema: AtomicBool,
+    /// The host of the last connection: it takes writes, as far as is known.
+    host: AtomicUsize,
+    /// How often a connection turned out to be dead.
+    deaths: AtomicU64,
 }
 
 /// What the URL says about TLS.
 #[derive(Clone, Default)]
 struct Ssl {
-    mode: Option<String>,
+    mode: Option<&'static str>,
     root: Option<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    revoked: Option<PathBuf>,
+    hides_name: bool,
+    is_direct: bool,
+    protocols: Protocols,
 }
 
 impl Address {
-    /// Reads a URL. What it says of the password is in no message.
-    pub fn parse(url: &str) -> Result<Self, StoreError> {
-        let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
-        let mut address = Self {
-            config: Config::new(),
-            schema: DEFAULT_SCHEMA.to_owned(),
-            name: shown(url),
-            ssl: Ssl::default(),
-            wants_primary: false,
-            known: Arc::default(),
-        };
-        let mut others = Vec::new();
-        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            if !address.take(parameter)? {
-                others.push(parameter);
-            }
+    // ---- hosts ---------------------------------------------------------------------------------
+
+    /// The hosts in the order in which they are tried: the last one that took writes first.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.hosts.len()).collect();
+        if self.is_balanced {
+            let mut bytes = [0];
+            // Without randomness they are tried as they stand.
+            let _ = getrandom::fill(&mut bytes);
+            let start = usize::from(bytes[0]) % order.len();
+            order.rotate_left(start);
         }
-        let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
-        address.config = url.parse().map_err(|error: tokio_postgres::Error| {
-            address.refused(&format!(
-                "{}; expected `postgresql://user:password@host:5432/database`, with reserved \
-                signs of user and password written as %XX",
-                super::failure::reason(&error)
-            ))
-        })?;
-        address.complete()?;
-        Ok(address)
+        if self.has_worked() {
+            let last = self.known.host.load(Ordering::Acquire);
+            order.sort_by_key(|host| *host != last);
+        }
+        order
     }
 
-    fn refused(&self, reason: &str) -> StoreError {
-        StoreError::Unusable { path: self.name.clone().into(), action: "opened", reason: reason.to_owned() }
+    pub fn note_host(&self, host: usize) {
+        self.known.host.store(host, Ordering::Release);
     }
 
-    /// Takes a parameter that the client library doesn't know, or not as libpq does. Whether it was one.
-    fn take(&mut self, parameter: &str) -> Result<bool, StoreError> {
-        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = decoded(value).ok_or_else(|| {
-            self.refused(&format!("`{key}` is not written as URLs are: a % without two digits"))
-        })?;
-        match key {
-            "schema" => {
-                if value.is_empty() || value.len() > 63 || value.contains(['\0', '@']) {
-                    return Err(self.refused("`schema` needs a name of 1 to 63 bytes, without `@`"));
-                }
-                self.schema = value;
-            }
-            "sslmode" => {
-                const MODES: [&str; 6] =
-                    ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-                if !MODES.contains(&&*value) {
-                    let modes = MODES.join("`, `");
-                    return Err(
-                        self.refused(&format!("`sslmode={value}` isn't known; it is one of `{modes}`"))
-                    );
-                }
-                self.ssl.mode = Some(value);
-            }
-            "sslrootcert" => self.ssl.root = Some(value),
-            "sslcert" => self.ssl.certificate = Some(value.into()),
-            "sslkey" => self.ssl.key = Some(value.into()),
-            "target_session_attrs" if value == "primary" => {
-                self.wants_primary = true;
-            }
-            "target_session_attrs" if value != "any" && value != "read-write" => {
-                return Err(self.refused(&format!(
-                    "`target_session_attrs={value}` isn't possible: polos writes; it is `read-write` or `any`"
-                )));
-            }
-            "channel_binding" if value == "require" => {
-                return Err(self.refused(
-                    "`channel_binding=require` isn't supported; `sslmode=verify-full` \
-                    makes sure of the server",
-                ));
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
+    pub fn has_several_hosts(&self) -> bool {
+        self.hosts.len() > 1
     }
 
-    /// Fills in what libpq takes from its surroundings.
-    fn complete(&mut self) -> Result<(), StoreError> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let config = &mut self.config;
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            match variable("PGHOST") {
-                Some(host) => config.host(host),
-                None if std::path::Path::new("/var/run/postgresql").exists() => {
-                    config.host("/var/run/postgresql")
-                }
-                None => config.host("localhost"),
-            };
+    pub fn wants_primary(&self) -> bool {
+        self.wants_primary
+    }
+
+    /// How long a host may take until it has let us in.
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        self.connect_timeout
+    }
+
+    /// The name that has to be looked up, and the port, where a host is given by name.
+    pub fn to_resolve(&self, host: usize) -> Option<(String, u16)> {
+        let place = &self.hosts[host];
+        match (&place.ip, &place.host) {
+            (None, Some(Host::Tcp(name))) => Some((name.clone(), place.port)),
+            _ => None,
         }
-        if config.get_ports().is_empty()
-            && let Some(port) = variable("PGPORT").and_then(|port| port.parse().ok())
-        {
-            config.port(port);
+    }
+
+    /// How to connect to one host, at this address of it.
+    pub fn config_of(&self, host: usize, ip: Option<IpAddr>) -> Config {
+        let place = &self.hosts[host];
+        let mut config = self.config.clone();
+        match &place.host {
+            Some(Host::Tcp(name)) => _ = config.host(name),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => _ = config.host_path(path),
+            None => {}
         }
-        if config.get_user().is_none()
-            && let Some(user) = variable("PGUSER").or_else(|| variable("USER"))
-        {
-            config.user(user);
+        if let Some(ip) = ip.or(place.ip) {
+            config.hostaddr(ip);
         }
+        config.port(place.port);
         if config.get_password().is_none()
-            && let Some(password) = variable("PGPASSWORD")
+            && let Some(file) = &self.passfile
         {
-            config.password(password);
+            let named = match &place.host {
+                Some(Host::Tcp(name)) => name.clone(),
+                None => place.ip.map_or_else(String::new, |ip| ip.to_string()),
+                #[cfg(unix)]
+                Some(Host::Unix(_)) => "localhost".to_owned(),
+            };
+            let user = self.user();
+            let database = config.get_dbname().unwrap_or(user).to_owned();
+            let login = Login { host: &named, port: place.port, database: &database, user };
+            if let Some(password) = passfile::password(file, login) {
+                config.password(password);
+            }
         }
-        if config.get_application_name().is_none() {
-            config.application_name("polos");
-        }
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
-        if self.wants_primary || config.get_hosts().len() > 1 {
-            // Of several hosts, one that takes no writes is of no use.
-            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        }
-        config.keepalives_idle(Duration::from_secs(10));
-        let ssl = &mut self.ssl;
-        ssl.mode = ssl.mode.take().or_else(|| variable("PGSSLMODE"));
-        ssl.root = ssl.root.take().or_else(|| variable("PGSSLROOTCERT"));
-        let is_local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-        config.ssl_mode(match self.ssl.mode.as_deref() {
-            Some("disable") => SslMode::Disable,
-            _ if is_local && !config.get_hosts().is_empty() => SslMode::Disable,
-            Some("require" | "verify-ca" | "verify-full" | "allow") => SslMode::Require,
-            _ => SslMode::Prefer,
-        });
-        // What TLS needs must be there before it is needed.
-        self.tls().map(drop)
+        config
     }
 
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// One host, for people.
+    pub fn host_name(&self, host: usize) -> String {
+        let place = &self.hosts[host];
+        let name = match &place.host {
+            Some(Host::Tcp(name)) => name.clone(),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => place.ip.map_or_else(String::new, |ip| ip.to_string()),
+        };
+        format!("{name}:{}", place.port)
+    }
+
+    /// How often a connection turned out to be dead: others that were made before may be as well.
+    pub fn deaths(&self) -> u64 {
+        self.known.deaths.load(Ordering::Acquire)
+    }
+
+    pub fn note_death(&self) {
+        self.known.deaths.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The same, with a setting of the session.
@@ -189,6 +171,8 @@ impl Address {
         other.config.options(format!("{own}-c {name}={value}"));
         other
     }
+
+    // ---- what is known -------------------------------------------------------------------------
 
     /// Whether a pooler is in between, as far as is known.
     pub fn is_pooled(&self) -> bool {
@@ -222,6 +206,8 @@ impl Address {
         if self.has_worked() { error.after_success() } else { error }
     }
 
+    // ---- names ---------------------------------------------------------------------------------
+
     /// For people: without the password.
     pub fn name(&self) -> &str {
         &self.name
@@ -251,124 +237,50 @@ impl Address {
             .cast_signed()
     }
 
+    // ---- TLS -----------------------------------------------------------------------------------
+
     /// Whether TLS is only the second choice.
     pub fn tries_plain_first(&self) -> bool {
-        self.ssl.mode.as_deref() == Some("allow") && self.config.get_ssl_mode() == SslMode::Require
+        self.ssl.mode == Some("allow") && self.config.get_ssl_mode() == SslMode::Require
     }
 
     /// How to speak TLS.
     pub fn tls(&self) -> Result<Tls, StoreError> {
-        let verification = match self.ssl.mode.as_deref() {
+        let ssl = &self.ssl;
+        let verification = match ssl.mode {
             Some("verify-full") => Verification::Full,
             Some("verify-ca") => Verification::Chain,
             // As libpq does, for the sake of old configurations.
-            Some("require") if self.ssl.root.is_some() => Verification::Chain,
+            Some("require") if ssl.root.is_some() => Verification::Chain,
             _ => Verification::None,
         };
         if self.config.get_ssl_mode() == SslMode::Disable {
             return Ok(Tls::unverified());
         }
         let folder = std::env::home_dir().map(|home| home.join(".postgresql"));
-        let root = self.ssl.root.clone().or_else(|| {
+        let root = ssl.root.clone().or_else(|| {
             let usual = folder.as_ref()?.join("root.crt");
             usual.exists().then(|| usual.to_string_lossy().into_owned())
         });
-        Tls::new(verification, root.as_deref(), self.ssl.certificate.as_deref(), self.ssl.key.as_deref())
-            .map_err(|reason| self.refused(&reason))
+        let options = TlsOptions {
+            demands: verification,
+            root: root.as_deref(),
+            certificate: ssl.certificate.as_deref(),
+            key: ssl.key.as_deref(),
+            revoked: ssl.revoked.as_deref(),
+            hides_name: ssl.hides_name,
+            is_direct: ssl.is_direct,
+            protocols: ssl.protocols,
+        };
+        Tls::new(&options).map_err(|reason| StoreError::Unusable {
+            path: self.name.clone().into(),
+            action: "opened",
+            reason,
+        })
     }
 }
 
 /// An identifier as SQL has it.
 pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
-}
-
-/// The URL without its password and parameters. Where a reserved sign may belong to the password, nothing but the
-/// scheme is shown.
-fn shown(url: &str) -> String {
-    let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
-    let Some((scheme, rest)) = base.split_once("://") else { return "postgresql".to_owned() };
-    let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-    let is_ambiguous = login.contains(['@', '/']) || parameters.contains('@');
-    let (hosts, _) = place.split_once('/').unwrap_or((place, ""));
-    // Without an `@`, what looks like a port may be a password.
-    let is_port = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
-    let has_odd_port = hosts.split(',').any(|host| {
-        let host = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
-        host.split_once(':').is_some_and(|(_, port)| !is_port(port))
-    });
-    if is_ambiguous || has_odd_port {
-        return format!("{scheme}://...");
-    }
-    let user = login.split(':').next().unwrap_or("");
-    let separator = if rest.contains('@') { "@" } else { "" };
-    format!("{scheme}://{user}{separator}{place}")
-}
-
-/// What `%XX` stands for.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_password_is_not_shown() {
-        for url in [
-            "postgresql://ada:s3cret@host/db",
-            "postgresql://ada:s3c@s3cret@host/db?sslmode=disable",
-            "postgresql://ada:s3c/s3cret@host:5x/db",
-            "postgresql://ada:s3c?s3cret@host/db",
-            "postgresql://ada:s3cret/db",
-            "postgresql://ada:s3c,s3cret/db",
-            "postgresql://ada:s3cret?sslmode=disable",
-            "postgresql:/ada:s3cret@host/db",
-            "postgresql://ada:s3cret@host/db?password=s3cret",
-        ] {
-            match Address::parse(url) {
-                Ok(address) => assert!(!address.name().contains("s3c"), "{}", address.name()),
-                Err(error) => assert!(!error.to_string().contains("s3c"), "{error}"),
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_parameters_are_named() {
-        for (url, named) in [
-            ("postgresql://h/d?sslmode=yes", "sslmode=yes"),
-            ("postgresql://h/d?target_session_attrs=standby", "standby"),
-            ("postgresql://h/d?schema=", "schema"),
-            ("postgresql://h/d?nonsense=1", "nonsense"),
-            ("postgresql://h:port/d", "port"),
-        ] {
-            let error = Address::parse(url).err().expect(url).to_string();
-            assert!(error.contains(named), "{error}");
-        }
-    }
-
-    #[test]
-    fn several_hosts_are_asked_for_the_one_that_takes_writes() {
-        let address = Address::parse("postgresql://u@a:1,b:2/d").unwrap();
-        assert_eq!(address.config().get_hosts().len(), 2);
-        assert_eq!(address.config().get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-        assert_eq!(address.name(), "postgresql://u@a:1,b:2/d");
-    }
-
-    #[test]
-    fn a_schema_is_quoted() {
-        let address = Address::parse("postgresql://u@h/d?schema=My%22Schema").unwrap();
-        assert_eq!(address.prefix(), "\"My\"\"Schema\".");
-    }
 }

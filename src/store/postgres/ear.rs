@@ -5,10 +5,10 @@
 //! all commits of the server wait for each other.
 
 use super::address::Address;
+use super::connect::Hearer;
 use super::counters::Counters;
 use super::failure::Trouble;
-use super::link::{Hearer, Link, NO_IDLE_LIMIT, Session};
-use super::rows::Args;
+use super::link::{Link, NO_IDLE_LIMIT};
 use crate::calendar::Timestamp;
 use crate::model::Admission;
 use crate::store::{Answer, Command, Rejection, StoreError};
@@ -185,7 +185,7 @@ impl Shared {
         let (link, is_server) = Link::open(&self.address, hearer)?;
         if is_server {
             link.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
-            own.store(link.with(process_id)?, Ordering::Release);
+            own.store(link.process().unwrap_or(0), Ordering::Release);
             let channel = channel(&self.address);
             link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
         } else if !self.is_pooler_told.swap(true, Ordering::AcqRel) {
@@ -197,12 +197,6 @@ impl Shared {
         }
         Ok(link)
     }
-}
-
-/// Who we are to the server.
-async fn process_id(session: Session<'_>) -> Result<i32, Trouble> {
-    let rows = session.query("SELECT pg_backend_pid()", Args::default()).await?;
-    Ok(rows.first().map_or(Ok(0), |row| row.try_get(0))?)
 }
 
 /// Whether other processes have something to do, or to see, because of it. What is recorded of runs under way concerns

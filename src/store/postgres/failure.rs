@@ -148,21 +148,27 @@ pub(super) fn refusal(trouble: &Trouble) -> Option<String> {
 /// Why a connection could not be made: a passing fault, or something that somebody has to put right.
 pub(super) fn at_opening(address: &Address, error: &Error) -> StoreError {
     let name = address.name();
-    let unusable = |reason: String| StoreError::Unusable { path: name.into(), action: "opened", reason };
-    if let Some(code) = error.code() {
-        let said = with_advice(error, address);
-        // 08P01 is what a pooler says to a setting that it doesn't know.
-        if needs_action(code) || code.code() == "08P01" {
-            return unusable(said);
+    match verdict(address, error) {
+        (true, reason) => StoreError::Unusable { path: name.into(), action: "opened", reason },
+        (false, reason) => {
+            let reached = if error.code().is_some() { "opened" } else { "reached" };
+            StoreError::Unavailable(format!("the database `{name}` can't be {reached}: {reason}"))
         }
-        return StoreError::Unavailable(format!("the database `{name}` can't be opened: {said}"));
+    }
+}
+
+/// Whether somebody has to act before a connection can be made, and what is wrong.
+pub(super) fn verdict(address: &Address, error: &Error) -> (bool, String) {
+    if let Some(code) = error.code() {
+        // 08P01 is what a pooler says to a setting that it doesn't know.
+        return (needs_action(code) || code.code() == "08P01", with_advice(error, address));
     }
     match local_advice(error) {
-        Some(advice) => unusable(format!("{}; {advice}", reason(error))),
-        None => StoreError::Unavailable(format!(
-            "the database `{name}` can't be reached: {}; check that the server runs, its address and its port",
-            reason(error)
-        )),
+        Some(advice) => (true, format!("{}; {advice}", reason(error))),
+        None => {
+            let advice = "check that the server runs, its address and its port";
+            (false, format!("{}; {advice}", reason(error)))
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! One connection, driven by whichever thread uses it: nobody else has to be woken for an answer.
 
 use super::address::Address;
-use super::failure::{Trouble, at_opening};
+use super::connect::{Hearer, answered, connect};
+use super::failure::Trouble;
 use super::pipeline::{self, Prepared, Statement};
-use super::rows::{Args, Columns};
+use super::rows::Args;
 use super::schema;
-use super::tls::Tls;
 use crate::store::StoreError;
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, Row};
+use tokio_postgres::{Client, Row};
+
+/// How long a server may take to answer nothing, where it may be dead.
+const LIVES_MAX: Duration = Duration::from_millis(1_500);
 
 /// Longest wait for the answers of one trip. Locks are given up sooner, by the server.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
@@ -58,17 +61,31 @@ pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LO
     SELECT set_config('transaction_timeout', '0', true) \
     WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
-/// Hears what the server says of its own accord.
-pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
-
 /// An open connection.
 pub(super) struct Link {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
     client: Client,
     /// Where the server itself is at the other end.
     prepared: Option<Prepared>,
     /// The schema, quoted, with its dot.
     prefix: String,
+    address: Address,
+    /// Which of the hosts is at the other end.
+    host: usize,
+    /// Our session's number at the server, where it is known.
+    process: Option<i32>,
+    /// How many connections had turned out to be dead when this one was last known to live.
+    deaths: Cell<u64>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A name may still be looked up, on a thread that can't be interrupted.
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Link {
@@ -77,8 +94,28 @@ impl Link {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", address.name()))
         })?;
-        let client = runtime.block_on(connect(address, hearer))?;
-        Ok(Self { runtime, client, prepared: None, prefix: address.prefix() })
+        let deaths = Cell::new(address.deaths());
+        match runtime.block_on(connect(address, hearer)) {
+            Ok((client, host)) => {
+                let prefix = address.prefix();
+                let address = address.clone();
+                Ok(Self {
+                    runtime: Some(runtime),
+                    client,
+                    prepared: None,
+                    prefix,
+                    address,
+                    host,
+                    process: None,
+                    deaths,
+                })
+            }
+            Err(error) => {
+                // A name may still be looked up, on a thread that can't be interrupted.
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
     }
 
     /// A connection, and whether the server itself is at the other end, rather than a pooler, which
@@ -93,12 +130,13 @@ impl Link {
     ) -> Result<(Self, bool), StoreError> {
         if !address.is_pooled() {
             match Self::connect(&address.with_setting(MARK, "1"), hearer()) {
-                Ok(link) => {
-                    let is_server = link.with(is_marked).map_err(|trouble| trouble.told(address))?;
-                    if !is_server {
+                Ok(mut link) => {
+                    let process = link.with(session_number).map_err(|trouble| trouble.told(address))?;
+                    if process.is_none() {
                         address.note_pooler();
                     }
-                    return Ok((link, is_server));
+                    link.process = process;
+                    return Ok((link, process.is_some()));
                 }
                 // Either a pooler refuses the setting, or something else is wrong and will be so again.
                 Err(StoreError::Unusable { .. }) => {}
@@ -142,101 +180,74 @@ impl Link {
         self.with(async |session| session.script(TO_WRITE).await)
     }
 
+    /// Our session's number at the server, where the server itself is at the other end.
+    pub fn process(&self) -> Option<i32> {
+        self.process
+    }
+
     /// Whether the server has hung up, as far as was noticed.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
+    /// Whether it can be used. Where another connection has turned out to be dead since this one was used, the server
+    /// is asked: what killed that one may have killed this one too, and a request would find out late.
+    pub fn is_usable(&self, address: &Address) -> bool {
+        if self.is_closed() {
+            return false;
+        }
+        let deaths = address.deaths();
+        if deaths == self.deaths.get() {
+            return true;
+        }
+        let asked = self.run(async { tokio::time::timeout(LIVES_MAX, self.client.simple_query("")).await });
+        let lives = matches!(asked, Ok(Ok(_)));
+        if lives {
+            self.deaths.set(deaths);
+        }
+        lives
+    }
+
+    fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let runtime = self.runtime.as_ref().expect("it is there until the link is dropped");
+        runtime.block_on(work)
+    }
+
     /// Works with the connection.
     pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let session = Session {
-            client: &self.client,
-            prepared: self.prepared.as_ref(),
-            prefix: &self.prefix,
-            is_slow: false,
-        };
-        self.runtime.block_on(work(session))
+        let session = Session { link: self, is_slow: false };
+        let done = self.run(work(session));
+        if done.as_ref().is_err_and(Trouble::is_hangup) {
+            self.address.note_death();
+        }
+        done
     }
 
     /// Lets the connection do what it has to do of its own accord, until somebody wakes it, or for so long.
     pub fn wait_for(&self, wake: &Notify, time: Duration) {
         // Which of the two it was does not matter.
-        let _ = self.runtime.block_on(async { tokio::time::timeout(time, wake.notified()).await });
+        let _ = self.run(async { tokio::time::timeout(time, wake.notified()).await });
     }
 
     /// Lets the connection do what it has to do of its own accord, for so long.
     pub fn idle(&self, time: Duration) {
-        self.runtime.block_on(async { tokio::time::sleep(time).await });
+        self.run(async { tokio::time::sleep(time).await });
     }
 }
 
-async fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Client, StoreError> {
-    let told = |error: &Error| at_opening(address, error);
-    if address.tries_plain_first() {
-        let mut plain = address.config().clone();
-        plain.ssl_mode(SslMode::Disable);
-        match connect_as(&plain, None, hearer).await {
-            Ok(client) => return Ok(client),
-            Err((error, hearer)) if error.as_db_error().is_some() => {
-                let tls = address.tls()?;
-                return connect_as(address.config(), Some(tls), hearer)
-                    .await
-                    .map_err(|(error, _)| told(&error));
-            }
-            Err((error, _)) => return Err(told(&error)),
-        }
-    }
-    let tls = address.tls()?;
-    connect_as(address.config(), Some(tls), hearer).await.map_err(|(error, _)| told(&error))
-}
-
-async fn connect_as(
-    config: &Config,
-    tls: Option<Tls>,
-    mut hearer: Option<Hearer>,
-) -> Result<Client, (Error, Option<Hearer>)> {
-    macro_rules! start {
-        ($connected:expr) => {
-            match $connected {
-                Ok((client, mut connection)) => {
-                    // Driven whenever somebody works with the connection; ends with it.
-                    tokio::spawn(async move {
-                        while let Some(Ok(message)) =
-                            std::future::poll_fn(|context| connection.poll_message(context)).await
-                        {
-                            if let Some(hear) = &mut hearer {
-                                hear(message);
-                            }
-                        }
-                    });
-                    Ok(client)
-                }
-                Err(error) => Err((error, hearer)),
-            }
-        };
-    }
-    match tls {
-        Some(tls) => start!(config.connect(tls).await),
-        None => start!(config.connect(tokio_postgres::NoTls).await),
-    }
-}
-
-/// Whether the server knows the setting that we connected with.
-async fn is_marked(session: Session<'_>) -> Result<bool, Trouble> {
-    let sql = format!("SELECT current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
+/// The number of our session at the server, if the server knows the setting that we connected with: a pooler would give
+/// us another session with the next request.
+async fn session_number(session: Session<'_>) -> Result<Option<i32>, Trouble> {
+    let sql =
+        format!("SELECT pg_backend_pid() WHERE current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
     let rows = session.query(sql, Args::default()).await?;
-    Ok(match rows.first() {
-        Some(row) => Columns::of(row).flag()?,
-        None => false,
-    })
+    Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 /// A connection in use.
 #[derive(Copy, Clone)]
 pub(super) struct Session<'l> {
-    client: &'l Client,
-    prepared: Option<&'l Prepared>,
-    prefix: &'l str,
+    link: &'l Link,
     /// Answers may take as long as those of a migration.
     is_slow: bool,
 }
@@ -249,7 +260,7 @@ impl Session<'_> {
 
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
-        if self.prepared.is_some() {
+        if self.link.prepared.is_some() {
             return "BEGIN".to_owned();
         }
         format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
@@ -259,19 +270,17 @@ impl Session<'_> {
     pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, Trouble> {
         for statement in &mut statements {
             let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
-            *sql = sql.replace('@', self.prefix);
+            *sql = sql.replace('@', &self.link.prefix);
         }
-        let sent = pipeline::send(self.client, self.prepared, &statements);
-        let answer_max = if self.is_slow { LONG_ANSWER_MAX } else { ANSWER_MAX };
-        match tokio::time::timeout(answer_max, sent).await {
-            Ok(answers) => Ok(answers?),
-            Err(_) => Err(Trouble::Silence),
-        }
+        let link = self.link;
+        let sent = pipeline::send(&link.client, link.prepared.as_ref(), &statements);
+        let time = if self.is_slow { LONG_ANSWER_MAX } else { ANSWER_MAX };
+        answered(sent, (&link.address, link.host, link.process), time).await
     }
 
     /// Commits one statement, in one trip; its rows.
     pub async fn commit(&self, statement: Statement<'_>) -> Result<Vec<Row>, Trouble> {
-        if self.prepared.is_some() {
+        if self.link.prepared.is_some() {
             // A transaction of its own, as the settings of the session say.
             return Ok(self.send(vec![statement]).await?.pop().unwrap_or_default());
         }

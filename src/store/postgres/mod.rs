@@ -9,15 +9,19 @@ mod address;
 mod arrival;
 mod batch;
 mod claim;
+mod connect;
 mod counters;
 mod direct;
 mod ear;
+mod end_point;
 mod failure;
 mod link;
 mod load;
 mod locked;
 mod missing;
 mod needs;
+mod parameters;
+mod passfile;
 mod pipeline;
 mod pool;
 mod read;
@@ -143,7 +147,7 @@ impl PostgresStore {
         let (mut collisions, mut cuts) = (0, 0);
         let mut is_careful = false;
         loop {
-            let link = match place.take().filter(|link| !link.is_closed()) {
+            let link = match place.take().filter(|link| link.is_usable(&self.address)) {
                 Some(link) => link,
                 None => Link::open_to_write(&self.address)?,
             };

@@ -45,7 +45,7 @@ impl Pool {
                     if !is_broken || is_fresh || matches!(trouble, Trouble::Silence) {
                         return Err(trouble.told(&self.address));
                     }
-                    // What else is idle was probably cut by the same event.
+                    // What else is idle was probably cut by the same event; if it was, it will be noticed.
                     self.drop_idle();
                 }
             }
@@ -66,11 +66,15 @@ impl Pool {
         let mut state = self.state.lock();
         loop {
             if let Some(link) = state.idle.pop() {
-                if link.is_closed() {
-                    state.open -= 1;
-                    continue;
+                // Not under the lock: it may have to be asked.
+                drop(state);
+                if link.is_usable(&self.address) {
+                    return Ok((link, false));
                 }
-                return Ok((link, false));
+                drop(link);
+                state = self.state.lock();
+                state.open -= 1;
+                continue;
             }
             if state.open < self.size {
                 state.open += 1;

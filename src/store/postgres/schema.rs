@@ -43,7 +43,6 @@ pub(super) fn prepare(link: &Link, address: &Address) -> Result<(), StoreError> 
     let told = |trouble: Trouble| told(trouble, address);
     link.with(async |session| check_server(session, address).await).map_err(told)?;
     let header = link.with(async |session| header(session, address).await).map_err(told)?;
-    address.note_schema(header.has_schema);
     check(header, address)?;
     if header.version.is_some_and(|(version, _)| version >= newest_version()) {
         return Ok(());
@@ -122,6 +121,7 @@ async fn header(session: Session<'_>, address: &Address) -> Result<Header, Troub
     if let Some(row) = rows.first() {
         let counts: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
         header.has_schema = counts[0] > 0;
+        address.note_schema(header.has_schema);
         header.has_tables = counts[1] > 0;
         if counts[2] > 0 {
             header.version = versions(session).await?;

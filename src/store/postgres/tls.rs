@@ -1,5 +1,6 @@
 //! TLS as libpq's `sslmode` means it: from encryption alone up to a certificate that names the host.
 
+use super::end_point;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -12,10 +13,14 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};
 use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
 };
 
 /// What is asked of the server's certificate.
@@ -39,28 +44,23 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let verifier =
             Arc::new(Verifier { demands: Verification::None, chain: None, roots: Vec::new(), provider });
-        Self(Arc::new(builder(verifier).with_no_client_auth()))
+        Self(Arc::new(builder(verifier, Protocols::default()).with_no_client_auth()))
     }
 
-    /// `root` is a file of certificates, or `system`.
-    pub fn new(
-        demands: Verification,
-        root: Option<&str>,
-        certificate: Option<&Path>,
-        key: Option<&Path>,
-    ) -> Result<Self, String> {
+    pub fn new(options: &TlsOptions<'_>) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
-        let (chain, roots) = match (demands, root) {
+        let demands = options.demands;
+        let (chain, roots) = match (demands, options.root) {
             (Verification::None, _) => (None, Vec::new()),
             (_, None) => {
                 return Err("there is nothing to verify the server's certificate with; name a file of root \
                     certificates with `sslrootcert=`, or the system's with `sslrootcert=system`"
                     .to_owned());
             }
-            (_, Some(root)) => trust(root, &provider)?,
+            (_, Some(root)) => trust(root, options.revoked, &provider)?,
         };
-        let builder = builder(Arc::new(Verifier { demands, chain, roots, provider }));
-        let config = match (certificate, key) {
+        let builder = builder(Arc::new(Verifier { demands, chain, roots, provider }), options.protocols);
+        let mut config = match (options.certificate, options.key) {
             (Some(certificate), Some(key)) => {
                 let shown =
                     |path: &Path, error: &dyn std::fmt::Display| format!("`{}`: {error}", path.display());
@@ -71,15 +71,86 @@ impl Tls {
             (None, None) => builder.with_no_client_auth(),
             _ => return Err("`sslcert` and `sslkey` go together; one of them is missing".to_owned()),
         };
+        config.enable_sni = !options.hides_name;
+        if options.is_direct {
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
         Ok(Self(Arc::new(config)))
+    }
+}
+
+/// How to speak TLS.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct TlsOptions<'o> {
+    pub demands: Verification,
+    /// A file of certificates, or `system`.
+    pub root: Option<&'o str>,
+    pub certificate: Option<&'o Path>,
+    pub key: Option<&'o Path>,
+    /// A file of revocation lists.
+    pub revoked: Option<&'o Path>,
+    /// Whether the server is not told which host we mean.
+    pub hides_name: bool,
+    /// Whether the server expects TLS from the first byte.
+    pub is_direct: bool,
+    pub protocols: Protocols,
+}
+
+/// Which of the two versions of TLS that we speak may be used.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Protocols {
+    has_12: bool,
+    has_13: bool,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { has_12: true, has_13: true }
+    }
+}
+
+impl Protocols {
+    /// As `ssl_min_protocol_version` and `ssl_max_protocol_version` say it.
+    pub fn between(least: Option<&str>, most: Option<&str>) -> Result<Self, String> {
+        let is_one = |version: &str, all: &[&str]| all.iter().any(|one| one.eq_ignore_ascii_case(version));
+        let mut protocols = Self::default();
+        if let Some(version) = least {
+            if is_one(version, &["TLSv1.3"]) {
+                protocols.has_12 = false;
+            } else if !is_one(version, &["TLSv1", "TLSv1.1", "TLSv1.2"]) {
+                return Err(format!(
+                    "`ssl_min_protocol_version={version}` isn't known; it is `TLSv1.2` or `TLSv1.3`"
+                ));
+            }
+        }
+        if let Some(version) = most {
+            if is_one(version, &["TLSv1.2"]) {
+                protocols.has_13 = false;
+            } else if !is_one(version, &["TLSv1.3"]) {
+                return Err(format!(
+                    "`ssl_max_protocol_version={version}` isn't possible: polos speaks `TLSv1.2` and `TLSv1.3`"
+                ));
+            }
+        }
+        if protocols.has_12 || protocols.has_13 {
+            Ok(protocols)
+        } else {
+            Err("`ssl_min_protocol_version` is newer than `ssl_max_protocol_version`".to_owned())
+        }
     }
 }
 
 fn builder(
     verifier: Arc<Verifier>,
+    protocols: Protocols,
 ) -> tokio_rustls::rustls::ConfigBuilder<ClientConfig, tokio_rustls::rustls::client::WantsClientCert> {
+    let versions: &[&'static SupportedProtocolVersion] = match (protocols.has_12, protocols.has_13) {
+        (true, true) => &[&TLS12, &TLS13],
+        (true, false) => &[&TLS12],
+        (false, _) => &[&TLS13],
+    };
     ClientConfig::builder_with_provider(Arc::clone(&verifier.provider))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("the provider knows the usual versions")
         .dangerous()
         .with_custom_certificate_verifier(verifier)
@@ -92,7 +163,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
 
 type Trust = (Option<Arc<WebPkiServerVerifier>>, Vec<CertificateDer<'static>>);
 
-fn trust(root: &str, provider: &Arc<CryptoProvider>) -> Result<Trust, String> {
+fn trust(root: &str, revoked: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Trust, String> {
     let certificates = if root == "system" {
         rustls_native_certs::load_native_certs().certs
     } else {
@@ -103,7 +174,15 @@ fn trust(root: &str, provider: &Arc<CryptoProvider>) -> Result<Trust, String> {
     if added == 0 {
         return Err(format!("sslrootcert `{root}`: there is no certificate in it"));
     }
+    let mut lists = Vec::new();
+    if let Some(path) = revoked {
+        let shown = |error: &dyn std::fmt::Display| format!("sslcrl `{}`: {error}", path.display());
+        for list in CertificateRevocationListDer::pem_file_iter(path).map_err(|error| shown(&error))? {
+            lists.push(list.map_err(|error| shown(&error))?);
+        }
+    }
     let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+        .with_crls(lists)
         .build()
         .map_err(|error| format!("sslrootcert `{root}`: {error}"))?;
     Ok((Some(chain), certificates))
@@ -210,7 +289,12 @@ pub(super) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Stream<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        let (_, session) = self.0.get_ref();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        match certificate.and_then(|certificate| end_point::hash(certificate)) {
+            Some(hash) => ChannelBinding::tls_server_end_point(hash),
+            None => ChannelBinding::none(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A PostgreSQL database that refuses its clients for a while, is altered under them, or forgets
 //! their sessions.
 
-use super::server::Server;
+use super::server::{Server, administer};
 use super::stage::{Stage, at, everything, new_run, new_schedule, succeeded, text};
 use _polos::calendar::Timestamp;
 use _polos::model::{RunId, RunState, Token};
@@ -10,23 +10,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// Executes SQL as an administrator; the first column of its last rows.
-fn administer(url: &str, sql: &str) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let answers = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-        answers
-            .iter()
-            .filter_map(|answer| match answer {
-                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-                _ => None,
-            })
-            .collect()
-    })
-}
 
 const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'worker'";
 

@@ -523,17 +523,17 @@ fn of_several_hosts_the_one_that_takes_writes_is_used() {
 }
 
 /// A server with TLS, and a certificate for `localhost`.
-fn with_tls(folder: &std::path::Path) -> Server {
+pub(super) fn with_tls(folder: &std::path::Path, start: impl Fn(&[&str]) -> Server) -> Server {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("server.crt"), made.cert.pem()).unwrap();
     std::fs::write(folder.join("server.key"), made.signing_key.serialize_pem()).unwrap();
-    Server::start(&["--tls", folder.to_str().unwrap()])
+    start(&["--tls", folder.to_str().unwrap()])
 }
 
 #[test]
 fn sslmode_is_what_libpq_means_by_it() {
     let folder = tempfile::tempdir().unwrap();
-    let server = with_tls(folder.path());
+    let server = with_tls(folder.path(), Server::start);
     let root = folder.path().join("server.crt");
     let root = root.to_str().unwrap();
     let port = server.url.split([':', '/']).nth(4).unwrap();

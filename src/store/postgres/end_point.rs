@@ -1,0 +1,80 @@
+//! Binding a login to its TLS connection (`tls-server-end-point`, RFC 5929): both sides put a hash of
+//! the server's certificate into the proof of the password. Somebody in between, with another
+//! certificate, can't pass the proof on.
+
+use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+
+/// The hash of a certificate, by the function that its own signature uses. `None` where that names
+/// no function, or one that we don't have.
+pub(super) fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
+    let function = signature_hash(certificate)?;
+    Some(digest(function, certificate).as_ref().to_vec())
+}
+
+/// The hash function of a certificate's signature.
+fn signature_hash(certificate: &[u8]) -> Option<&'static Algorithm> {
+    const SEQUENCE: u8 = 0x30;
+    const OBJECT_IDENTIFIER: u8 = 0x06;
+    // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, ... }, signature }
+    let (body, _) = value(certificate, SEQUENCE)?;
+    let (_, rest) = value(body, SEQUENCE)?;
+    let (algorithm, _) = value(rest, SEQUENCE)?;
+    let (identifier, _) = value(algorithm, OBJECT_IDENTIFIER)?;
+    // 1.2.840.113549.1.1.x: RSA; 1.2.840.10045.4.x: ECDSA.
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+    if let Some(kind) = identifier.strip_prefix(RSA) {
+        return match kind {
+            // MD5 and SHA-1 are too weak: the RFC says SHA-256 instead.
+            [4 | 5 | 11] => Some(&SHA256),
+            [12] => Some(&SHA384),
+            [13] => Some(&SHA512),
+            _ => None,
+        };
+    }
+    match identifier.strip_prefix(ECDSA)? {
+        [1] | [3, 2] => Some(&SHA256),
+        [3, 3] => Some(&SHA384),
+        [3, 4] => Some(&SHA512),
+        _ => None,
+    }
+}
+
+/// The contents of the DER value that `bytes` begin with, and what follows it.
+fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (&[found, first], rest) = bytes.split_first_chunk::<2>()?;
+    if found != tag {
+        return None;
+    }
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_the_signature() {
+        let made = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap();
+        let certificate = made.cert.der();
+        assert_eq!(hash(certificate).unwrap(), digest(&SHA256, certificate).as_ref());
+    }
+
+    #[test]
+    fn what_is_no_certificate_has_none() {
+        let made = rcgen::generate_simple_self_signed(["h".to_owned()]).unwrap();
+        let certificate = made.cert.der();
+        for length in 0..certificate.len().min(200) {
+            assert_eq!(hash(&certificate[..length]), None);
+        }
+        assert_eq!(hash(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x30]), None);
+    }
+}

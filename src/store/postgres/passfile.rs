@@ -1,0 +1,68 @@
+//! The password file of libpq: lines of `host:port:database:user:password`.
+
+use std::path::Path;
+
+/// What a password is looked up for.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Login<'l> {
+    pub host: &'l str,
+    pub port: u16,
+    pub database: &'l str,
+    pub user: &'l str,
+}
+
+/// The password for this login, if the file has one. A file that others may read is not used, as
+/// with libpq.
+pub(super) fn password(path: &Path, login: Login<'_>) -> Option<String> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(path).ok()?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return None;
+        }
+    }
+    find(&std::fs::read_to_string(path).ok()?, login)
+}
+
+fn find(text: &str, login: Login<'_>) -> Option<String> {
+    let port = login.port.to_string();
+    let wanted = [login.host, &port, login.database, login.user];
+    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let fields = fields(line);
+        let [given @ .., password] = &fields[..] else { return None };
+        let is_meant = given.len() == 4
+            && given.iter().zip(wanted).all(|(given, wanted)| given == "*" || given == wanted);
+        is_meant.then(|| password.clone())
+    })
+}
+
+/// The fields of a line; a backslash makes the next character an ordinary one.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut characters = line.trim_end_matches('\r').chars();
+    while let Some(character) = characters.next() {
+        let is_last = fields.len() == 5;
+        let Some(field) = fields.last_mut() else { continue };
+        match character {
+            '\\' => field.extend(characters.next()),
+            ':' if !is_last => fields.push(String::new()),
+            other => field.push(other),
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_line_that_fits_is_meant() {
+        let text = "# comment\nother:5432:app:ada:no\ndb:*:app:ada:s3c\\:r\\\\et:more\n*:*:*:*:last\n";
+        let login = Login { host: "db", port: 5433, database: "app", user: "ada" };
+        assert_eq!(find(text, login).as_deref(), Some("s3c:r\\et:more"));
+        assert_eq!(find(text, Login { user: "bob", ..login }).as_deref(), Some("last"));
+        assert_eq!(find("db:5432:app", login), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! The way to a PostgreSQL server: hosts, logins, TLS, limits of roles, and what is said when it
+//! can't be gone.
+
+use super::postgres::with_tls;
+use super::server::{Server, administer};
+use super::stage::{PROJECT, at, new_run};
+use _polos::store::{Command, PostgresOptions, PostgresStore, Store, StoreError};
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn open(url: &str) -> Result<PostgresStore, StoreError> {
+    PostgresStore::open(url, PostgresOptions::default())
+}
+
+/// A server of one's own, on which these lines of pg_hba.conf come first.
+fn with_hba(arguments: &[&str], lines: &[&str], sql: &str) -> Server {
+    let server = Server::start(&[arguments, &["--set", "max_connections=40"]].concat());
+    administer(&server.url, sql);
+    let file = administer(&server.url, "SHOW hba_file").remove(0);
+    let before = std::fs::read_to_string(&file).expect("the tests may read the server's files");
+    let lines: Vec<&str> =
+        lines.iter().copied().chain(before.lines().filter(|line| !line.starts_with('#'))).collect();
+    let array = lines.iter().map(|line| format!("'{line}'")).collect::<Vec<_>>().join(",");
+    administer(&server.url, &format!("COPY (SELECT unnest(ARRAY[{array}])) TO '{file}'"));
+    administer(&server.url, "SELECT pg_reload_conf()");
+    server
+}
+
+/// `host:port` of a server.
+fn place(server: &Server) -> String {
+    server.url.split(['@', '/']).nth(3).unwrap().to_owned()
+}
+
+/// Asks until the server has read its configuration.
+fn soon<T>(attempt: impl Fn() -> Option<T>) -> T {
+    (0..2_000).find_map(|_| attempt()).expect("the server reads its configuration anew")
+}
+
+#[test]
+fn what_is_wrong_with_a_login_is_said_and_what_to_do() {
+    let server = with_hba(
+        &[],
+        &["host all scram all scram-sha-256", "host all gss all gss"],
+        "CREATE ROLE scram LOGIN PASSWORD 's3cret'; CREATE ROLE gss LOGIN; CREATE ROLE plain LOGIN",
+    );
+    let url =
+        |user: &str, parameters: &str| format!("postgresql://{user}@{}/postgres{parameters}", place(&server));
+    soon(|| {
+        open(&url("scram", "?sslmode=disable"))
+            .err()
+            .filter(|error| error.to_string().contains("asks for a password"))
+    });
+    for (user, parameters, said) in [
+        ("scram", "", "the server asks for a password, and the URL has none"),
+        ("scram:wrong", "", "check user and password"),
+        ("gss", "", "another kind of login"),
+        ("plain", "?sslmode=require", "this server offers none"),
+        ("scram:s3cret", "?channel_binding=require", "scram-sha-256"),
+        ("plain", "", "CREATE SCHEMA \"polos\" AUTHORIZATION \"plain\""),
+    ] {
+        let error =
+            open(&url(user, parameters)).err().unwrap_or_else(|| panic!("{user}{parameters} is let in"));
+        assert!(!error.is_passing(), "{user}{parameters}: somebody has to act: {error}");
+        let text = error.to_string();
+        assert!(text.contains(said), "{user}{parameters}: {text}");
+        assert!(!text.contains("can't be reached") && !text.contains("s3cret"), "{user}{parameters}: {text}");
+    }
+    // The schema is there, and what is missing are rights to it.
+    drop(open(&server.url).unwrap());
+    let error = open(&url("plain", "")).err().unwrap().to_string();
+    assert!(error.contains("GRANT USAGE ON SCHEMA \"polos\" TO \"plain\""), "{error}");
+    assert!(!error.contains("CREATE SCHEMA"), "{error}");
+}
+
+#[test]
+fn a_standby_in_the_list_does_not_hide_what_is_wrong_with_the_primary() {
+    let standby = Server::start(&["--set", "default_transaction_read_only=on"]);
+    let primary = with_hba(&[], &["host all worker all reject"], "CREATE ROLE worker LOGIN");
+    administer(&standby.url, "BEGIN READ WRITE; CREATE ROLE worker LOGIN; COMMIT");
+    for hosts in [
+        format!("{},{}", place(&standby), place(&primary)),
+        format!("{},{}", place(&primary), place(&standby)),
+    ] {
+        let url = format!("postgresql://worker@{hosts}/postgres?target_session_attrs=read-write");
+        let error = soon(|| open(&url).err().filter(|error| !error.is_passing())).to_string();
+        assert!(error.contains("pg_hba.conf") && error.contains(&place(&primary)), "{error}");
+        // Both are told, and the cause comes first.
+        let [cause, other] =
+            ["pg_hba.conf", "it takes no writes"].map(|part| error.find(part).expect(&error));
+        assert!(cause < other, "{error}");
+    }
+    let url = format!("postgresql://worker@{}/postgres?target_session_attrs=primary", place(&standby));
+    let error = open(&url).err().unwrap();
+    assert!(error.is_passing() && error.to_string().contains("a promotion may be under way"), "{error}");
+}
+
+/// A host that accepts connections and says nothing; and how many it has accepted.
+fn silent_host() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = listener.local_addr().unwrap().to_string();
+    let count = Arc::new(AtomicUsize::new(0));
+    let accepted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            accepted.fetch_add(1, Ordering::SeqCst);
+            // Until the other side hangs up.
+            std::thread::spawn(move || stream.unwrap().read_to_end(&mut Vec::new()));
+        }
+    });
+    (place, count)
+}
+
+#[test]
+fn the_last_primary_is_asked_first_and_a_silent_host_does_not_hold_up_the_others() {
+    let (silent, accepted) = silent_host();
+    let schema = Server::shared().new_schema();
+    let (_, parameters) = schema.split_once('?').unwrap();
+    // It would take longer than the test may.
+    let url = format!(
+        "postgresql://polos@{silent},{}/postgres?{parameters}&connect_timeout=3600",
+        place(Server::shared())
+    );
+    let store = open(&url).unwrap();
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
+    // Further connections, one after the other and at the same time.
+    store.workflows(PROJECT).unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let store = &store;
+            scope.spawn(move || {
+                store.runs(PROJECT, &Default::default(), &super::stage::everything()).unwrap();
+                let new = new_run(&format!("run_{number}"));
+                store.commit(&[Command::CreateRun(Box::new(new))], at(0)).unwrap();
+            });
+        }
+    });
+    assert_eq!(accepted.load(Ordering::SeqCst), 1, "the silent host is asked only once");
+}
+
+#[test]
+fn a_login_can_be_bound_to_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = with_tls(folder.path(), |arguments| {
+        with_hba(
+            arguments,
+            &["hostssl all scram all scram-sha-256"],
+            "CREATE ROLE scram LOGIN PASSWORD 's3cret'; GRANT CREATE ON DATABASE postgres TO scram",
+        )
+    });
+    let root = folder.path().join("server.crt");
+    let port = server.url.split([':', '/']).nth(4).unwrap();
+    let url = |parameters: &str| format!("postgresql://scram:s3cret@localhost:{port}/postgres?{parameters}");
+    soon(|| open(&format!("postgresql://scram@localhost:{port}/postgres?sslmode=require")).err());
+    for parameters in [
+        // As hosted services write it.
+        "sslmode=require&channel_binding=require".to_owned(),
+        "sslmode=require&channel_binding=prefer".to_owned(),
+        "sslmode=require&channel_binding=disable".to_owned(),
+        format!("sslmode=verify-full&sslrootcert={}&channel_binding=require", root.display()),
+        "sslmode=require&channel_binding=require&ssl_min_protocol_version=TLSv1.3".to_owned(),
+        "sslmode=require&channel_binding=require&ssl_max_protocol_version=TLSv1.2&sslsni=0".to_owned(),
+    ] {
+        let store = open(&url(&parameters)).unwrap_or_else(|error| panic!("{parameters}: {error}"));
+        assert!(store.is_encrypted().unwrap(), "{parameters}");
+    }
+}
+
+#[test]
+fn limits_of_a_role_do_not_apply_to_our_own_transactions() {
+    let server = Server::start(&["--set", "max_connections=30"]);
+    administer(&server.url, "CREATE ROLE hurried LOGIN; GRANT CREATE ON DATABASE postgres TO hurried");
+    for setting in [
+        "statement_timeout = 100",
+        "lock_timeout = 100",
+        "idle_in_transaction_session_timeout = 100",
+        "default_transaction_isolation = serializable",
+        "default_transaction_read_only = on",
+    ] {
+        administer(&server.url, &format!("ALTER ROLE hurried SET {setting}"));
+    }
+    let url = server.url.replace("polos@", "hurried@");
+    let holder = server.url.clone();
+    // Somebody else migrates meanwhile, for longer than the role may wait or take.
+    let holding = std::thread::spawn(move || {
+        administer(
+            &holder,
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('polos polos', 0)); SELECT pg_sleep(1); COMMIT",
+        );
+    });
+    soon(|| {
+        let sql = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted";
+        (!administer(&server.url, sql).is_empty()).then_some(())
+    });
+    let store = open(&url).unwrap();
+    holding.join().unwrap();
+    // Somebody holds rows for longer than the role may wait.
+    store.commit(&[Command::CreateRun(Box::new(new_run("run_1")))], at(0)).unwrap();
+    let holder = server.url.clone();
+    let holding = std::thread::spawn(move || {
+        administer(&holder, "BEGIN; LOCK polos.run IN EXCLUSIVE MODE; SELECT pg_sleep(1); COMMIT");
+    });
+    soon(|| {
+        let sql = "SELECT 1 FROM pg_locks WHERE mode = 'ExclusiveLock' AND locktype = 'relation' AND granted";
+        (!administer(&server.url, sql).is_empty()).then_some(())
+    });
+    store.commit(&[Command::CreateRun(Box::new(new_run("run_2")))], at(0)).unwrap();
+    holding.join().unwrap();
+}
