@@ -26,6 +26,19 @@ async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
     return Overview._from_core(answer)
 
 
+async def _stuck_parents(client: PolosClient, *, look_at: int = 10_000) -> list[str]:
+    """Ids of runs that wait for a child run that has ended, and that nothing would wake.
+
+    :param look_at: how many of the runs that wait for a child are looked at, at most.
+    """
+    found: list[str] = await checked_client(client)._ask("stuck_parents", look_at=look_at)
+    return found
+
+
+stuck_parents = blocking(_stuck_parents)
+"""For ``polos doctor``, without an event loop."""
+
+
 class _WithTwin:
     """``await overview(client)``, or ``overview.sync(client)`` without an event loop."""
 

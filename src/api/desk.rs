@@ -91,6 +91,7 @@ impl Counter {
                 runs::previous_result(self, &schedule_id, &before)
             }
             Request::Workers {} => overview::workers(self),
+            Request::StuckParents { look_at } => overview::stuck_parents(self, look_at),
             Request::Overview { count_to } => overview::overview(self, count_to),
         }
     }

@@ -131,6 +131,10 @@ pub enum Request {
         before: String,
     },
     Workers {},
+    /// Runs that wait for a child run that has ended, of the first `look_at` runs that wait for a child.
+    StuckParents {
+        look_at: usize,
+    },
     /// How many there are of what, each counted to `count_to` at most.
     Overview {
         count_to: usize,

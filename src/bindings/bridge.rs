@@ -413,6 +413,14 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                  use now, and have been worked out anew"
             ),
         ),
+        Notice::WokeParents(count) => (
+            "warning",
+            format!(
+                "{count} {} waited for a child run that had ended already, and can go on now. A worker of an earlier \
+                 release on PostgreSQL could leave them so; bring all workers up to date",
+                if *count == 1 { "run" } else { "runs" }
+            ),
+        ),
         Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
     }
 }

@@ -11,7 +11,8 @@ use crate::model::{
 };
 use crate::plan::Backoff;
 use crate::store::{
-    Census, Command, DueSchedule, Outcome, Page, RunFilter, ScheduleFilter, Share, Store, StoreError, Wake,
+    Census, Command, DueSchedule, Outcome, Page, RunFilter, ScheduleFilter, Share, Store, StoreError,
+    WaitingParent, Wake,
 };
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
@@ -364,6 +365,10 @@ impl Store for GroupCommit {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         self.shared.store.runs(project, filter, page)
+    }
+
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
+        self.shared.store.waiting_parents(project, page)
     }
 
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {

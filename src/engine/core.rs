@@ -5,6 +5,7 @@ use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::message::Message;
 use super::offer::{Offer, Place, Reserved};
 use super::outage::OutageLog;
+use super::stuck_parents::StuckParents;
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
@@ -157,6 +158,7 @@ pub struct Engine<S, D> {
     has_ended_runs: bool,
     /// Whether stored next slots are being looked over, and how far that has come.
     realignment: Option<Realignment>,
+    stuck_parents: StuckParents,
     last_look: Option<Now>,
     /// How much of the time since then went by inside turns.
     spent_since_look: Duration,
@@ -214,6 +216,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             next_sweep: None,
             has_ended_runs: false,
             realignment: None,
+            stuck_parents: StuckParents::default(),
             last_look: None,
             spent_since_look: Duration::ZERO,
             last_whole_turn: None,
@@ -394,7 +397,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
             has_more |= self.fire_due(now)?;
             if !has_more {
-                has_more = self.realign(now)? || self.sweep(now)?;
+                has_more = self.realign(now)? || self.sweep(now)? || self.wake_stuck_parents(now)?;
             }
             self.last_look = Some(now);
             self.spent_since_look = Duration::ZERO;
@@ -422,6 +425,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.note_sign_of_life(now.mono);
         self.realignment = Some(Realignment::default());
+        self.stuck_parents.restart();
         self.attentive_from = self.attentive_from.min(now.wall);
         self.is_wake_stale = true;
         self.must_look_around = true;
@@ -595,6 +599,17 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.next_sweep = Some(now.mono + SWEEP_INTERVAL);
         self.has_ended_runs = false;
         Ok(false)
+    }
+
+    /// Wakes parents whose child has ended and did not wake them. Whether any can be claimed now.
+    fn wake_stuck_parents(&mut self, now: Now) -> Result<bool, StoreError> {
+        let limit = self.config.batch_max;
+        let woken = self.stuck_parents.look(&self.store, &self.config.project, limit, now)?;
+        self.is_wake_stale |= woken.on_page > 0;
+        if let Some(count) = woken.in_all {
+            self.dispatcher.tell(Notice::WokeParents(count));
+        }
+        Ok(woken.on_page > 0)
     }
 
     fn refresh_wake(&mut self) -> Result<(), StoreError> {

@@ -81,6 +81,8 @@ pub enum Notice {
     Advice(String),
     /// So many schedules come next at another time than was stored: new zone data, or a clock that was wrong.
     Realigned(u64),
+    /// So many runs waited for a child run that had ended already, and have been woken.
+    WokeParents(u64),
     /// Nobody could run these slots; what one decision found.
     Missed(Vec<MissedSlots>),
 }

@@ -66,7 +66,9 @@ impl Message {
         match command {
             Command::CreateRun(_) if matches!(outcome, Ok(Answer::Created { claimed: Some(_), .. })) => None,
             Command::CreateRun(new) if new.takes_back => Some(Self::Changed),
-            Command::CreateRun(_) | Command::RetryRun { .. } => Some(Self::Added),
+            Command::CreateRun(_) | Command::RetryRun { .. } | Command::WakeParents { .. } => {
+                Some(Self::Added)
+            }
             Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }

@@ -13,6 +13,7 @@ pub mod driver;
 mod message;
 mod offer;
 pub mod outage;
+mod stuck_parents;
 mod sync;
 pub mod timer;
 pub mod watch;

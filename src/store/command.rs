@@ -156,6 +156,14 @@ pub enum Command {
         /// Which.
         run: RunId,
     },
+    /// Makes runs available at `now` that wait for a child run and for nothing else; leaves all others as they are. A
+    /// run that is woken for nothing looks at its child and waits again. Answer: [`Answer::Count`] of those woken.
+    WakeParents {
+        /// Namespace.
+        project: Arc<str>,
+        /// Runs that [`super::Store::waiting_parents`] found to be stuck.
+        runs: Vec<RunId>,
+    },
     /// Forgets finished runs (with their steps) and ledger lines older than `before`, but keeps the newest `keep`
     /// runs of each schedule; at most `limit` rows a call. Answer: [`Answer::Count`] of what went.
     Sweep {

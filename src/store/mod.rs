@@ -31,7 +31,7 @@ pub use moving::{
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{Listener, PostgresOptions, PostgresStore};
-pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, Wake};
+pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, WaitingParent, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
@@ -155,6 +155,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Runs by filter, newest creation first (then by id, descending).
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
+
+    /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work, whatever the answer
+    /// says of each.
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError>;
 
     /// Recorded steps of a run, in the order of their first recording.
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError>;

@@ -1,7 +1,7 @@
 //! Shapes of questions and answers.
 
 use crate::calendar::Timestamp;
-use crate::model::{RunState, Schedule, ScheduleId, ScheduleStatus};
+use crate::model::{RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
 use std::sync::Arc;
 
 /// A due schedule with what a decision needs.
@@ -44,6 +44,15 @@ pub struct Wake {
     pub slot: Option<Timestamp>,
     /// The earliest `available_at` of a queued or waiting run.
     pub run: Option<Timestamp>,
+}
+
+/// A run that waits for a child run and for nothing else: it has no time at which it resumes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitingParent {
+    /// The run that waits.
+    pub run: RunId,
+    /// None of its children is unfinished: nothing will ever wake it.
+    pub is_stuck: bool,
 }
 
 /// Which schedules.

@@ -407,6 +407,11 @@ pub(super) fn phase(state: RunState) -> i64 {
     }
 }
 
+/// Whether the run waits for a child run and for nothing else.
+pub(super) fn waits_for_child(run: &Run) -> bool {
+    run.state == RunState::Waiting && run.available_at == Timestamp::MAX
+}
+
 /// Finished.
 pub(super) const OVER: i64 = 0;
 /// Neither finished nor buffered.

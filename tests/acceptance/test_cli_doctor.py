@@ -178,6 +178,51 @@ def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_p
     assert "polos schedules delete --status broken" in schedule["advice"]
 
 
+END_THE_CHILD = """
+import sqlite3
+database = sqlite3.connect("polos.db")
+database.execute(
+    "UPDATE run SET state = 'succeeded', finished_at = created_at, result = '7' "
+    "WHERE workflow = 'kid'"
+)
+database.commit()
+"""
+
+
+async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes_it(
+    command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An earlier release left them in PostgreSQL: the child has ended, its parent waits."""
+
+    @workflow(id="kid")
+    async def kid(ctx):
+        return 7
+
+    @workflow(id="family")
+    async def family(ctx):
+        return await ctx.step.invoke(kid)
+
+    async with PolosClient() as client:
+        worker = Worker(client, workflows=[family])
+        async with worker:
+            parent = await family.invoke(client)
+            while await parent.status() != "waiting":  # noqa: ASYNC110 -- a run has no event for it
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", END_THE_CHILD], cwd=tmp_path, check=True
+        )
+        said = await asyncio.to_thread(command, "doctor", "--json")
+        (stuck,) = [check for check in checks(said)["runs"] if parent.id in check["text"]]
+        assert (said.code, stuck["level"]) == (1, "problem")
+        assert "nothing woke them" in stuck["text"]
+        async with Worker(client, workflows=[family]):
+            assert await parent.result(timeout=30) == 7
+    told = [record for record in caplog.records if "child run that had ended" in record.message]
+    assert [record.levelname for record in told] == ["WARNING"]
+    said = await asyncio.to_thread(command, "doctor", "--json")
+    assert all(parent.id not in check["text"] for check in checks(said).get("runs", []))
+
+
 async def test_top_shows_what_goes_on(
     command: Command, client: PolosClient, ada: str, eventually: Any
 ) -> None:

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod offer;
+mod stuck_parents;
 
 const PROJECT: &str = "default";
 const LEASE: Duration = Duration::from_secs(15);

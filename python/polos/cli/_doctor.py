@@ -15,6 +15,7 @@ import typer
 
 import polos
 from polos import _polos, runs, schedules, workers
+from polos._overview import stuck_parents
 from polos.cli._interrupts import at_once
 from polos.cli._moments import now, took, until, when
 from polos.cli._place import Database, Json, Project, missing
@@ -307,6 +308,7 @@ def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iter
         *_unserved(client, view, alive),
         *_queued(client, view, served),
         *_abandoned(client, view, alive),
+        *_stuck_parents(client, view),
         *_broken(client, view),
     ]
     yield from trouble
@@ -399,6 +401,20 @@ def _abandoned(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> 
             f"{lost[0].id} of {lost[0].workflow} is held by the worker {lost[0].worker}, which is "
             f"gone{f', and {len(lost) - 1} more' if len(lost) > 1 else ''}",
             "it goes on as soon as a worker that has this workflow runs: polos run app.py",
+        )
+
+
+def _stuck_parents(client: PolosClient, view: Overview) -> Iterator[Finding]:
+    if not view.runs.get("waiting"):
+        return
+    stuck = stuck_parents(client)
+    if stuck:
+        more = f" and {len(stuck) - 1:,} more" if len(stuck) > 1 else ""
+        yield problem(
+            "runs",
+            f"{stuck[0]}{more} waited for a child run that has ended, and nothing woke them",
+            "a worker of this release wakes them when it starts and every ten minutes: start one, "
+            "and bring older workers up to date",
         )
 
 

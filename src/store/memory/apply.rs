@@ -35,6 +35,7 @@ impl Tables {
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run, now),
             Command::RetryRun { project, run } => self.retry_run(project, run, now),
+            Command::WakeParents { project, runs } => Ok(self.wake_parents(project, runs, now)),
             Command::Sweep { project, before, keep, limit } => {
                 Ok(self.sweep(project, *before, *keep, *limit))
             }
@@ -341,6 +342,17 @@ impl Tables {
             }
             _ => false,
         }
+    }
+
+    fn wake_parents(&mut self, project: &str, runs: &[RunId], now: Timestamp) -> Answer {
+        let mut woken = 0;
+        for id in runs {
+            let waits = self.run(project, id).is_some_and(|row| rules::waits_for_child(&row.run));
+            if waits && self.wake(id, now) {
+                woken += 1;
+            }
+        }
+        Answer::Count(woken)
     }
 
     /// Takes a run from its worker.

@@ -9,7 +9,8 @@ mod schedules;
 mod tables;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
+    WaitingParent, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -129,6 +130,10 @@ impl Store for MemoryStore {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         Ok(self.tables.lock().list_runs(project, filter, page))
+    }
+
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
+        Ok(self.tables.lock().waiting_parents(project, page))
     }
 
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {

@@ -8,8 +8,8 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::shown_state;
-use crate::store::rules::BEHIND;
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::rules::{BEHIND, waits_for_child};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -232,6 +232,22 @@ impl Tables {
             })
             .take(page.limit)
             .cloned()
+            .collect()
+    }
+
+    pub fn waiting_parents(&self, project: &str, page: &Page) -> Vec<WaitingParent> {
+        let after = page.after.as_deref().map(RunId::from);
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.runs
+            .range::<RunId, _>((from, Bound::Unbounded))
+            .map(|(_, row)| &row.run)
+            .filter(|run| &*run.project == project && waits_for_child(run))
+            .take(page.limit)
+            .map(|run| {
+                let mut children = self.children.get(&run.id).into_iter().flatten();
+                let is_stuck = children.all(|child| self.runs[child].run.state.is_finished());
+                WaitingParent { run: run.id.clone(), is_stuck }
+            })
             .collect()
     }
 

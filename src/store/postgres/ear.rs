@@ -209,6 +209,7 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
         | Command::DeleteSchedule { .. }
         | Command::CancelRun { .. }
         | Command::RetryRun { .. }
+        | Command::WakeParents { .. }
         | Command::BuryWorker { .. }
         | Command::LeaveWorker { .. } => true,
         Command::CreateRun(_) => !matches!(answer, Answer::Created { claimed: Some(_), .. }),

@@ -33,7 +33,7 @@ mod tls;
 
 use super::{
     Answer, Census, Command, DueSchedule, Outcome, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
-    StoreError, Wake,
+    StoreError, WaitingParent, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -318,6 +318,10 @@ impl Store for PostgresStore {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         self.readers.read(async |session| session.runs(project, filter, page).await)
+    }
+
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
+        self.readers.read(async |session| session.waiting_parents(project, page).await)
     }
 
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {

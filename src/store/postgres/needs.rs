@@ -3,7 +3,7 @@
 //! The rules are applied to a part of the tables in memory, so everything that they might look at has to be in it. Of
 //! a schedule whose unfinished runs only decide who is next, a few are enough: each command ends at most one of them.
 
-use crate::model::{Admission, Ending, NewSchedule, WorkerId};
+use crate::model::{Admission, Ending, NewSchedule, RunId, WorkerId};
 use crate::store::Command;
 use crate::store::rules;
 use std::collections::{BTreeSet, HashSet};
@@ -115,6 +115,7 @@ impl<'c> Needs<'c> {
                     self.stopped.insert(schedule);
                 }
             }
+            Command::WakeParents { runs, .. } => self.runs.extend(runs.iter().map(RunId::as_str)),
             Command::ClaimRuns { .. } | Command::Sweep { .. } => {}
             Command::CreateRun(new) => {
                 self.runs.insert(new.id.as_str());
@@ -185,6 +186,9 @@ impl<'c> Needs<'c> {
             | Command::CancelRun { run, .. }
             | Command::RetryRun { run, .. } => {
                 self.known_runs.insert(run.as_str());
+            }
+            Command::WakeParents { runs, .. } => {
+                self.known_runs.extend(runs.iter().map(RunId::as_str));
             }
             // What these name by key may be new.
             Command::EnterWorker(_) | Command::PutSchedules(_) | Command::Sweep { .. } => {}

@@ -17,7 +17,9 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word, status_word};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, Wake};
+use crate::store::{
+    Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, WaitingParent, Wake,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -501,6 +503,21 @@ impl Session<'_> {
             Ok(census)
         })?;
         found.into_iter().next().ok_or(Trouble::Silence)
+    }
+
+    pub async fn waiting_parents(self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {
+        let mut args = Args::default();
+        let (project, limit) = (args.text(project), args.int(limit_to_sql(page.limit)));
+        let after = args.text(page.after.as_deref().unwrap_or(""));
+        let sql = format!(
+            "SELECT w.id, (SELECT true FROM @run c WHERE c.parent = w.id AND c.finished_at IS NULL LIMIT 1) IS NULL \
+             FROM (SELECT r.id FROM @run r WHERE r.project = ${project} AND r.state = 'waiting' \
+             AND r.available_at >= 253402300799999999 AND r.id > ${after} ORDER BY r.id LIMIT ${limit}) w \
+             ORDER BY w.id"
+        );
+        each(&self.query(sql, args).await?, |columns| {
+            Ok(WaitingParent { run: columns.run_id()?, is_stuck: columns.flag()? })
+        })
     }
 
     pub async fn steps(self, id: &RunId) -> Result<Vec<StepRecord>> {

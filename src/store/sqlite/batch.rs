@@ -169,6 +169,7 @@ impl Batch<'_> {
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run),
             Command::RetryRun { project, run } => self.retry_run(project, run),
+            Command::WakeParents { project, runs } => self.wake_parents(project, runs),
             Command::Sweep { project, before, keep, limit } => self.sweep(project, *before, *keep, *limit),
         }
     }

@@ -224,6 +224,19 @@ impl Batch<'_> {
         }
     }
 
+    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
+        let mut woken = 0;
+        for run in runs {
+            let found =
+                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
+            if let Some(no) = found {
+                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
+                woken += 1;
+            }
+        }
+        Ok(Answer::Count(woken))
+    }
+
     /// Takes its runs from a worker.
     pub(super) fn free_held_runs(&mut self, worker: &WorkerId) -> Result<u64> {
         let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;

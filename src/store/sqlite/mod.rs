@@ -24,7 +24,8 @@ mod slots;
 mod sweep;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
+    WaitingParent, Wake,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -222,6 +223,10 @@ impl Store for SqliteStore {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         self.readers.read(|view| view.runs(project, filter, page))
+    }
+
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
+        self.readers.read(|view| view.waiting_parents(project, page))
     }
 
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {

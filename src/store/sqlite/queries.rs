@@ -188,6 +188,9 @@ statements! {
     PARENT = "SELECT no, state FROM run WHERE id = ?1";
     /// Wakes a waiting parent. (primary key)
     WAKE_PARENT = "UPDATE run SET available_at = min(available_at, ?2) WHERE no = ?1";
+    /// The number of a run that waits for a child run and for nothing else. (unique id)
+    WAITING_PARENT = "SELECT no FROM run WHERE id = ?1 AND project = ?2 AND state = 'waiting' \
+        AND available_at >= 253402300799999999";
     /// Notes that a child ended while its parent ran. (primary key)
     NOTE_CHILD = "UPDATE run SET child_ended = 1 WHERE no = ?1";
     /// A run in its project, as far as cancelling and retrying go. (unique id)
@@ -265,6 +268,10 @@ statements! {
         AND r.project = ?1 AND (?3 IS NULL OR r.workflow = ?3) \
         AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
         AND (?7 IS NULL OR r.key = ?7) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// Runs that wait for a child run, each with whether no child is unfinished. (`run_waits_for_child`, `run_by_parent`)
+    WAITING_PARENTS = "SELECT r.id, NOT EXISTS (SELECT 1 FROM run c WHERE c.parent = r.id AND c.finished_at IS NULL) \
+        FROM run r WHERE r.project = ?1 AND r.state = 'waiting' AND r.available_at >= 253402300799999999 \
+        AND r.id > ?2 ORDER BY r.id LIMIT ?3";
     /// How many runs are in a state, up to a bound. (`run_by_state`, covering)
     COUNT_IN_STATE = "SELECT count(*) FROM (SELECT 1 FROM run WHERE project = ?1 AND state = ?2 \
         AND state <> 'succeeded' AND state <> 'running' LIMIT ?3)";

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{shown_state, state_word};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Wake};
+use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -518,6 +518,15 @@ impl View<'_> {
             workflows.push(workflow);
         }
         Ok(workflows)
+    }
+
+    pub fn waiting_parents(&mut self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {
+        let after = page.after.as_deref().unwrap_or("");
+        let params = params![project, after, limit_to_sql(page.limit)];
+        self.session.all(queries::WAITING_PARENTS, params, |row| {
+            let mut columns = Columns::of(row);
+            Ok(WaitingParent { run: columns.run_id()?, is_stuck: columns.flag()? })
+        })
     }
 
     pub fn steps(&mut self, id: &RunId) -> Result<Vec<StepRecord>> {

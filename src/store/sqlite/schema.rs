@@ -9,8 +9,11 @@ use std::path::Path;
 pub(super) const APPLICATION_ID: i64 = 0x706f_6c6f;
 
 /// One script per version; each brings the version before up to its own.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_tables.sql"), include_str!("migrations/0002_runs_by_state.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_tables.sql"),
+    include_str!("migrations/0002_runs_by_state.sql"),
+    include_str!("migrations/0003_runs_that_wait_for_a_child.sql"),
+];
 
 /// The newest version that this release knows.
 pub(super) fn newest_version() -> i64 {

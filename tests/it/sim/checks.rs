@@ -380,6 +380,17 @@ impl Checks {
         ids
     }
 
+    /// Whether the run's parent waits, and was executed on another machine than the run.
+    fn is_away_from_parent(&self, run: &RunId) -> bool {
+        let machine = |run: &Run| {
+            let worker = run.worker.as_ref().map(|worker| worker.as_str().to_owned());
+            worker.and_then(|worker| Some(worker.split_once('.')?.0.to_owned()))
+        };
+        let Some(child) = self.runs.get(run) else { return false };
+        let parent = child.parent.as_ref().and_then(|parent| self.runs.get(parent));
+        parent.is_some_and(|parent| parent.state == RunState::Waiting && machine(parent) != machine(child))
+    }
+
     pub fn swept_count(&self) -> u64 {
         self.swept_count
     }
@@ -769,6 +780,9 @@ impl Witness for Checks {
             }
             Command::EndRun { run, token, ending, pause_after_failures, .. } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
+                if matches!(answer, Answer::Ended { released: true, .. }) && self.is_away_from_parent(run) {
+                    self.did("a parent woken from another machine");
+                }
                 if matches!(**ending, Ending::Released) {
                     self.did("claimed ahead and given back");
                 }
@@ -815,6 +829,9 @@ impl Witness for Checks {
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::CancelRun { .. } => {}
+            Command::WakeParents { runs, .. } => {
+                self.fail(format_args!("the end of a child has not woken its parent: {runs:?}"));
+            }
         }
         let concerned = self.concerned(command, answer);
         self.refresh(store, concerned, command, now);
@@ -852,6 +869,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::EndRun { run, token, ending, .. } => format!("{run} under {} ends: {ending:?}", token.0),
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
+        Command::WakeParents { runs, .. } => format!("wake {runs:?}"),
         Command::Sweep { .. } => "sweep".to_owned(),
     };
     match outcome {

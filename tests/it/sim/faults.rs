@@ -8,7 +8,8 @@ use _polos::model::{
     WorkflowEntry,
 };
 use _polos::store::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError, Wake,
+    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
+    WaitingParent, Wake,
 };
 use _polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -298,6 +299,11 @@ impl Store for FaultyStore {
         self.inner.runs(project, filter, page)
     }
 
+    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
+        self.read()?;
+        self.inner.waiting_parents(project, page)
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         self.read()?;
         self.inner.steps(id)
@@ -351,6 +357,12 @@ impl Dispatcher for Door {
     }
 }
 
+/// Behind the end of every story.
+const NEVER: i64 = i64::MAX / 4;
+
+/// From here on, an instant stands for no time at all: a day before the last one that there is.
+const NEVER_FROM: i64 = Timestamp::MAX.as_micros() - 86_400_000_000;
+
 /// A machine's clocks, as a function of true time (microseconds): the wall is wrong and may be set, the steady one is
 /// only a little fast or slow.
 #[derive(Copy, Clone, Debug)]
@@ -385,6 +397,10 @@ impl SkewedClock {
 
     /// The first true moment at which the wall clock shows `wall`, if nobody sets it.
     pub fn truth_of_wall(&self, wall: Timestamp) -> i64 {
+        if wall.as_micros() > NEVER_FROM {
+            // A run that waits for a child has no time of its own. An engine looks for it a little sooner.
+            return NEVER;
+        }
         self.truth_of_mono((wall.as_micros() - self.booted_at - self.wall_ahead_us).max(0))
     }
 }

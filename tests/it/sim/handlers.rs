@@ -2,7 +2,7 @@
 
 use super::checks::PROJECT;
 use super::faults::{Door, FaultyStore, Rng};
-use super::world::{DAY, Event, MINUTE, MS, Power, RETRY_MAX, SECOND, WORKFLOWS, World};
+use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, WORKFLOWS, World};
 use _polos::calendar::Timestamp;
 use _polos::clock::Now;
 use _polos::engine::{Engine, InLine, Message, Place, StopReason};
@@ -223,9 +223,9 @@ impl World {
             Ok(Some(run)) if run.state.is_finished() => record(task, "child", StepState::Failed, None, wall),
             // Swept out: it ended a retention ago.
             Ok(None) => record(task, "child", StepState::Failed, None, wall),
-            // Nothing but its end wakes us in time.
+            // Nothing but the end of the child wakes this run.
             Ok(Some(_)) => {
-                let wakes_at = Timestamp::from_micros(wall.as_micros() + DAY);
+                let wakes_at = Timestamp::MAX;
                 self.end(task, Ending::Parked { wakes_at })
             }
             Err(_) => Doing::Deciding,

@@ -26,6 +26,12 @@ const LEAD: i64 = 500 * MS;
 const LEAD_MAX: i64 = 4 * LEAD;
 pub const RETRY_MAX: u32 = 2;
 pub const WORKFLOWS: [&str; 3] = ["mail", "report", "sync"];
+
+/// In one of so many stories, each machine has one workflow.
+const APART_IN: u64 = 16;
+
+/// Which of them.
+const APART_AT: u64 = 5;
 pub const APP: &str = "app";
 
 /// More turns than this at one instant, and the engine is spinning.
@@ -465,6 +471,10 @@ impl World {
 
     /// What a machine registers: all of them, or some. When all is calm everything must be served by somebody.
     fn workflow_set(&mut self, machine: usize) -> Vec<&'static str> {
+        if self.seed % APART_IN == APART_AT && !(self.is_calm && machine == 0) {
+            // Each workflow has machines of its own, so that a parent and its child are never on the same one.
+            return vec![WORKFLOWS[machine % WORKFLOWS.len()]];
+        }
         let is_whole = self.rng.chance(500) || (self.is_calm && machine == 0);
         let mut workflows = WORKFLOWS.to_vec();
         if !is_whole {

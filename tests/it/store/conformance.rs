@@ -5,6 +5,7 @@ use _polos::store::{MemoryStore, Store};
 
 mod claims;
 mod endings;
+mod families;
 mod fires;
 mod puts;
 mod reads;
@@ -23,8 +24,9 @@ macro_rules! cases {
 use cases;
 
 fn all() -> impl Iterator<Item = Case> {
-    [workers::CASES, puts::CASES, fires::CASES, claims::CASES, endings::CASES, sweeps::CASES, reads::CASES]
+    [workers::CASES, puts::CASES, fires::CASES, claims::CASES, endings::CASES]
         .into_iter()
+        .chain([families::CASES, sweeps::CASES, reads::CASES])
         .flatten()
         .copied()
 }

@@ -166,6 +166,7 @@ impl World<'_> {
             3 => Ending::Failed { error: text("{}"), retry_at: None },
             4 => Ending::Failed { error: text("{}"), retry_at: Some(self.near()) },
             5 => Ending::Cancelled { error: self.json() },
+            6 if self.dice.one_in(2) => Ending::Parked { wakes_at: Timestamp::MAX },
             6 => Ending::Parked { wakes_at: self.near() },
             7 => Ending::Skipped { reason: text("left out") },
             _ => Ending::Released,
@@ -361,6 +362,10 @@ impl World<'_> {
                 let (project, run) = self.a_run();
                 Command::RetryRun { project, run }
             }
+            97..98 => {
+                let (project, run) = self.a_run();
+                Command::WakeParents { project, runs: vec![run, self.a_run().1] }
+            }
             _ => Command::Sweep {
                 project: self.word(&PROJECTS),
                 before: self.near(),
@@ -428,6 +433,8 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         assert_eq!(model.peers(project), store.peers(project));
         assert_eq!(model.workflows(project), store.workflows(project));
 
+        let page = Page { limit, after: None };
+        assert_eq!(model.waiting_parents(project, &page), store.waiting_parents(project, &page));
         assert_eq!(model.coming(project, until, limit), store.coming(project, until, limit));
         let count_to = [0, 2, 1_000][world.dice.below(3) as usize];
         assert_eq!(model.census(project, until, count_to), store.census(project, until, count_to));

@@ -1,0 +1,80 @@
+//! Wakes runs that wait for a child run that has ended long ago.
+//!
+//! The end of a child wakes its parent, in the same transaction. A parent that was not woken then
+//! would wait forever: nothing else looks at it. Releases before this one left such parents in
+//! PostgreSQL databases, and a worker of such a release may still work on the same database. So
+//! each worker looks for them when it starts and now and then after that, a page at a time.
+
+use crate::clock::Now;
+use crate::store::{Answer, Command, Page, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// From the end of one look at all of them to the next.
+const INTERVAL: Duration = Duration::from_secs(600);
+
+/// From one page to the next.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A repeated walk over all runs that wait for a child run.
+#[derive(Debug, Default)]
+pub(super) struct StuckParents {
+    /// The last run that this walk has looked at.
+    after: Option<String>,
+    /// Runs that this walk has woken.
+    woken_count: u64,
+    /// When to look next, by the steady clock.
+    next: Duration,
+}
+
+/// What looking at one page came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Woken {
+    /// Runs of this page that can be claimed now.
+    pub on_page: u64,
+    /// All that the walk has woken, where it has come to its end and has woken any.
+    pub in_all: Option<u64>,
+}
+
+impl StuckParents {
+    /// Begins a new walk at once.
+    pub fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Looks at the next page when it is time to.
+    pub fn look(
+        &mut self,
+        store: &impl Store,
+        project: &Arc<str>,
+        limit: usize,
+        now: Now,
+    ) -> Result<Woken, StoreError> {
+        if now.mono < self.next {
+            return Ok(Woken::default());
+        }
+        let page = Page { limit: limit.max(1), after: self.after.clone() };
+        let parents = store.waiting_parents(project, &page)?;
+        let last = parents.last().map(|parent| parent.run.to_string());
+        let is_last_page = parents.len() < page.limit;
+        let stuck: Vec<_> =
+            parents.into_iter().filter(|parent| parent.is_stuck).map(|parent| parent.run).collect();
+        let mut woken = Woken::default();
+        if !stuck.is_empty() {
+            let command = Command::WakeParents { project: Arc::clone(project), runs: stuck };
+            let outcomes = store.commit(&[command], now.wall)?;
+            if let Some(Ok(Answer::Count(count))) = outcomes.first() {
+                woken.on_page = *count;
+                self.woken_count += count;
+            }
+        }
+        if is_last_page {
+            woken.in_all = Some(self.woken_count).filter(|count| *count > 0);
+            *self = Self { next: now.mono + INTERVAL, ..Self::default() };
+        } else {
+            self.after = last;
+            self.next = now.mono + PAUSE;
+        }
+        Ok(woken)
+    }
+}

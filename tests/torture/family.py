@@ -1,0 +1,56 @@
+"""A worker with parents alone, or with children alone.
+
+``python family.py DATABASE ORACLE parents|children``
+
+A line of the oracle, appended with one write and synced, is ``kind run``: ``child`` before a child
+returns, with the run of its parent; ``parent`` when a parent has got what its children returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+
+from polos import PolosClient, Worker, workflow
+
+DATABASE, ORACLE, PART = sys.argv[1:4]
+
+
+def testify(kind: str, run: str) -> None:
+    """Write it where no database can lose it."""
+    file = os.open(ORACLE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(file, f"{kind} {run}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@workflow(id="child")
+async def child(ctx, payload: dict[str, str]) -> str:
+    await asyncio.sleep(random.random() * 0.02)
+    testify("child", payload["parent"])
+    return payload["parent"]
+
+
+@workflow(id="parent")
+async def parent(ctx) -> None:
+    for number in range(2):
+        name = f"child-{number}"
+        returned = await ctx.step.invoke("child", {"parent": ctx.run_id}, name=name)
+        assert returned == ctx.run_id
+    testify("parent", ctx.run_id)
+
+
+async def main() -> None:
+    mine = parent if PART == "parents" else child
+    async with PolosClient(DATABASE) as client:
+        worker = Worker(client, workflows=[mine], app=PART, concurrency=50)
+        async with worker:
+            print("ready", flush=True)  # noqa: T201
+            await asyncio.Event().wait()
+
+
+asyncio.run(main())

@@ -1,0 +1,63 @@
+"""Parents on some workers, their children on others, with nothing else wrong at all."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from programs import Program
+
+from harness import Bench, until
+from polos import runs
+
+# Parents that are invoked at full scale, and how many of them wait at the same time.
+PARENTS = 3_000
+AT_ONCE = 60
+
+# Every so many parents, one is cancelled while it may wait.
+CANCELLED_EVERY = 10
+
+PATIENCE = 60.0
+
+
+def said(oracle: Path, kind: str) -> Counter[str]:
+    """How often each parent is named in the lines of a kind."""
+    text = oracle.read_text() if oracle.exists() else ""
+    lines = [line.split() for line in text.split("\n")[:-1]]
+    return Counter(run for what, run in lines if what == kind)
+
+
+def f50(bench: Bench) -> None:
+    """Parents and children on different workers: each parent gets its children's results."""
+    oracle = bench.folder / "families.txt"
+    for part in ("parents", "children") * 2:
+        Program(bench, "family.py", bench.database, oracle, part).ready()
+    verdict = bench.verdict
+    begun = time.monotonic()
+    wanted: set[str] = set()
+    cancelled: set[str] = set()
+    for number in range(bench.times(PARENTS, least=AT_ONCE)):
+        id = runs.sync.invoke(bench.client, "parent").id
+        wanted.add(id)
+        if number % CANCELLED_EVERY == 0:
+            # A run that exists is found: anything else is raised, and ends this fault.
+            runs.sync.cancel(bench.client, id)
+            cancelled.add(id)
+            wanted.discard(id)
+        until(lambda: len(wanted) - len(said(oracle, "parent").keys() & wanted) < AT_ONCE, PATIENCE)
+    until(lambda: wanted <= said(oracle, "parent").keys(), PATIENCE)
+    ended, children = said(oracle, "parent"), said(oracle, "child")
+    for id in sorted(wanted):
+        told = f"{id} waits: its children returned {children[id]} times, and it got no result"
+        verdict.expect("I4", ended[id] >= 1, told)
+        verdict.expect("I3", children[id] == 2, f"{id} has {children[id]} children, not 2")
+    for id in sorted(cancelled):
+        status = runs.sync.get(bench.client, id).status
+        verdict.expect("I4", status in ("cancelled", "succeeded"), f"{id} was cancelled: {status}")
+    bench.injections += len(wanted) + len(cancelled)
+    seconds = time.monotonic() - begun
+    bench.remarks.append(f"{len(wanted)} families in {seconds:.0f} s, {len(cancelled)} cancelled")
+
+
+FAULTS = {"F50": f50}
