@@ -150,10 +150,10 @@ class _Writer:
         if isinstance(value, Mapping):
             named = ((self._key(key), item) for key, item in value.items())
             return "{", list(self._pairs(named, ": ", depth)), "}"
+        held = value
         for kind, brackets in _BRACKETS.items():
             if isinstance(value, kind):
-                some: Iterable[Any] = value
-                items = [self.lines(item, depth + 1) for item in self._some(some)]
+                items = [self.lines(item, depth + 1) for item in self._some(held)]
                 return brackets[0], items, brackets[1]
         return self._cut(self._text(value))
 
