@@ -14,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from polos._codec import encode
-from polos._describe import brief, nearest, printable, shown, type_name
+from polos._describe import nearest, printable, shown, type_name
 from polos.exceptions import (
     InvalidArgumentError,
     InvalidCronError,
@@ -65,7 +65,7 @@ class ScheduleDeclaration:
 def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
     """The options of a schedule, checked, as plain JSON data for the core.
 
-    Takes ``cron`` (text), ``every`` (``timedelta``, at least 1 s) or ``at`` (aware
+    Takes ``cron`` (text), ``every`` (seconds or ``timedelta``, at least 1 s) or ``at`` (aware
     ``datetime``) - exactly one - and ``timezone``, ``key``, ``overlap``, ``catch_up``,
     ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``, ``max_runs``,
     ``skip``, ``pause_after_failures`` and ``input``.
@@ -220,12 +220,18 @@ def _count(name: str, value: Any) -> int:
 
 def _duration(least: timedelta, least_text: str) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                value = timedelta(seconds=value)
+            except (OverflowError, ValueError):  # beyond what a timedelta holds; not a number
+                raise InvalidScheduleError(
+                    f"{name}: {shown(value)} seconds given, expected {least_text} and at most 100 "
+                    f"years"
+                ) from None
         if not isinstance(value, timedelta):
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            advice = f"; for seconds, `timedelta(seconds={brief(value)})`" if is_number else ""
             raise InvalidScheduleError(
                 f"{name}: {shown(value)} of type `{type_name(type(value))}` given, expected a "
-                f"`datetime.timedelta`{advice}"
+                f"number of seconds or a `datetime.timedelta`"
             )
         if not least <= value <= _LONGEST:
             raise InvalidScheduleError(

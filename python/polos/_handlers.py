@@ -97,6 +97,29 @@ class Handler:
         here = frame.f_locals
         return {name: here[name] for name in set(re.findall(r"\w+", text)) if name in here}
 
+    def has_own_payload(self) -> bool:
+        """Whether the payload is annotated as anything but a :class:`SchedulePayload`."""
+        if self.arity < 2:
+            return False
+        positional = [
+            p for p in self._signature.parameters.values() if p.kind is not p.KEYWORD_ONLY
+        ]
+        hint: Any = positional[1].annotation if len(positional) > 1 else inspect.Parameter.empty
+        if hint is inspect.Parameter.empty:
+            return False
+        name = hint if isinstance(hint, str) else getattr(hint, "__name__", "")
+        return name.rpartition(".")[2].strip("'\"") != "SchedulePayload"
+
+    def payload_has_default(self) -> bool:
+        """Whether the handler can be called without a payload."""
+        positional = [
+            p for p in self._signature.parameters.values() if p.kind is not p.KEYWORD_ONLY
+        ]
+        if len(positional) < 2 or positional[0].kind is inspect.Parameter.VAR_POSITIONAL:
+            return True
+        second = positional[1]
+        return second.default is not second.empty or second.kind is second.VAR_POSITIONAL
+
     def payload_hint(self) -> Any:
         """The annotation of the payload, resolved; ``None`` if missing or not resolvable."""
         positional = [

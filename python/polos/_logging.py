@@ -28,9 +28,9 @@ class QuietLogger:
         """Something that need not be looked into."""
         self._say(logging.INFO, text, args)
 
-    def warning(self, text: str, *args: Any) -> None:
-        """Something that should be looked into."""
-        self._say(logging.WARNING, text, args)
+    def warning(self, text: str, *args: Any, exc_info: Any = None) -> None:
+        """Something that should be looked into; with ``exc_info``, the exception."""
+        self._say(logging.WARNING, text, args, exc_info)
 
     def error(self, text: str, *args: Any, exc_info: Any = None) -> None:
         """Something went wrong; with ``exc_info``, the exception."""

@@ -5,6 +5,7 @@ what runs and when, this executes it and reports.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Iterator
@@ -181,7 +182,7 @@ class Executor:
                 self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
         for (workflow_id, reason), (schedules, slots) in totals.items():
             text = "%d slots of %d schedules of workflow `%s` were missed: %s"
-            _log.info(text, slots, schedules, workflow_id, reason)
+            _log.warning(text, slots, schedules, workflow_id, reason)
 
     def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
         """Have the application's ``hook`` told, beside everything else; its errors are logged."""
@@ -196,7 +197,7 @@ class Executor:
 
     async def _call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
         try:
-            if asyncio.iscoroutinefunction(hook):
+            if inspect.iscoroutinefunction(hook):
                 await hook(told)
             else:
                 made = await self.step_threads.run(hook, told)
@@ -532,16 +533,19 @@ class ActiveRun:
         self.failure = error
         # Before anything that may fail in its turn.
         self._report("failed", json.dumps(error_record(error)), final=final)
+        is_last = final or self.attempt > self.workflow.retries
         if not issubclass(type(error), asyncio.CancelledError):
-            _log.error(
-                "run %s of workflow `%s` failed in attempt %d",
+            say = _log.error if is_last else _log.warning
+            say(
+                "run %s of workflow `%s` failed in attempt %d%s",
                 self.run_id,
                 self.workflow.id,
                 self.attempt,
+                "" if is_last else f" of {self.workflow.retries + 1}; it is tried again",
                 exc_info=_loggable(error),
             )
         hook = self.workflow.on_failure
-        if hook is not None and (final or self.attempt > self.workflow.retries):
+        if hook is not None and is_last:
             self._executor.call_hook(
                 hook, self._failure(error), f"on_failure of workflow `{self.workflow.id}`"
             )

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any
 
@@ -192,17 +193,22 @@ class PolosClient:
         """Like :meth:`close`, without blocking the loop."""
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
-    def close(self) -> None:
-        """Write what is under way and close. A second time does nothing."""
+    def close(self) -> Closed:
+        """Write what is under way and close. A second time does nothing.
+
+        Blocks; ``await client.aclose()`` doesn't. What it gives can be awaited, so that ``await
+        client.close()`` is no error.
+        """
         with self._lock:
             self._is_closed = True
             core, self._core = self._core, None
         if core is None:
-            return
+            return _CLOSED
         if self._opener_pid == os.getpid():
             core.close()
         else:
             _parents_cores.append(core)
+        return _CLOSED
 
     async def __aenter__(self) -> Self:
         return self
@@ -225,6 +231,19 @@ class PolosClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Closed:
+    """What :meth:`PolosClient.close` gives: done already, and can be awaited."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_CLOSED = Closed()
 
 
 def checked_client(given: Any) -> PolosClient:

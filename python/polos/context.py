@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from polos._backoff import Backoff, duration
@@ -18,7 +19,9 @@ from polos._describe import shown
 from polos._errors import error_from_record, error_record
 from polos._handlers import location, result_hint_of
 from polos._known_classes import register_function, undeclared_types
+from polos._logging import quiet_logger
 from polos._observe import around_step, note_child
+from polos._step_functions import check_step_function, warn_of_shadowed_options
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
     DuplicateStepError,
@@ -43,6 +46,8 @@ P = ParamSpec("P")
 PayloadT = TypeVar("PayloadT")
 
 _log = logging.getLogger("polos.run")
+
+_GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 _current_step: ContextVar[str | None] = ContextVar("polos_step", default=None)
 
@@ -102,7 +107,11 @@ class _Context:
         """
         name = _current_step.get()
         if name is None:
-            raise LookupError("`ctx.step_key` is for functions that `ctx.step.run` executes")
+            raise LookupError(
+                "`ctx.step_key` was read outside of a step; it is for the function that a step "
+                "executes: read it in there (`def charge(): api.charge(key=ctx.step_key)`) instead "
+                "of passing it as an argument of `ctx.step.run`"
+            )
         return f"{self._active.run_id}:{name}"
 
     @property
@@ -313,6 +322,16 @@ class Steps:
         active = self._run
         if type(name) is not str or not name:
             check_identifier("step name", name)
+        if type(fn) is not FunctionType or fn.__code__.co_flags & _GENERATOR_FLAGS:
+            check_step_function(name, fn)
+        if retries != 0 or timeout is not None or backoff is not None or retry_on is not Exception:
+            given = {
+                "retries": retries != 0,
+                "backoff": backoff is not None,
+                "timeout": timeout is not None,
+                "retry_on": retry_on is not Exception,
+            }
+            warn_of_shadowed_options(name, fn, [option for option in given if given[option]])
         record = self._take(name)
         attempt = 1
         if record is not None:
@@ -361,7 +380,7 @@ class Steps:
             await active.record(name, "failed", attempt, started_at, error=text)
             raise StepError.from_record(name, attempt, json.loads(text), error) from error
 
-    async def sleep(self, name: str, delay: timedelta) -> None:
+    async def sleep(self, name: str, delay: float | timedelta) -> None:
         """Sleep durably: the time is fixed when the step is first reached, and goes on while the
         process is down.
 
@@ -371,10 +390,14 @@ class Steps:
         so beside other work of the run, as in ``gather``, nor in a sync handler: then it waits in
         place.) So don't
         put timeouts of asyncio around it: they begin anew with the handler.
+
+        :param delay: seconds or ``timedelta``; at once over if it isn't more than 0.
+
+        Raises :class:`InvalidArgumentError` for more than 100 years.
         """
-        if not isinstance(delay, timedelta):
-            raise InvalidArgumentError(f"step `{name}`: {shown(delay)} given, expected a timedelta")
-        await self._sleep(name, self._run.now() + micros_of(delay))
+        is_past = isinstance(delay, timedelta) and delay < timedelta(0)
+        length = timedelta(0) if is_past else duration(f"step `{name}`, delay", delay)
+        await self._sleep(name, self._run.now() + micros_of(length))
 
     async def sleep_until(self, name: str, until: datetime) -> None:
         """Sleep durably until an aware ``datetime``; at once over if it has passed."""
@@ -393,7 +416,11 @@ class Steps:
         self, workflow: str, payload: Any = None, *, name: str | None = None
     ) -> Any: ...
     async def invoke(
-        self, workflow: Workflow[Any, Any] | str, payload: Any = None, *, name: str | None = None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        payload: Any = None,
+        *more: Any,
+        name: str | None = None,
     ) -> Any:
         """Run another workflow as a child of this run, and wait for its result durably.
 
@@ -407,7 +434,19 @@ class Steps:
         Raises :class:`StepError` when the child has failed or was cancelled (its error is the
         ``__cause__``), and what ``Workflow.invoke`` raises.
         """
+        from polos.workflow import Workflow
+
         active = self._run
+        if more or isinstance(payload, Workflow):
+            raise InvalidArgumentError(
+                f"ctx.step.invoke: {shown(workflow)} given first, expected a workflow, then its "
+                f"payload; the step's name is a keyword: `ctx.step.invoke(wf, payload, name=...)`"
+            )
+        if not isinstance(workflow, (str, Workflow)):
+            raise InvalidArgumentError(
+                f"ctx.step.invoke: {shown(workflow)} given, expected a workflow (what `@workflow` "
+                f"decorates) or the id of one"
+            )
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
         name = check_identifier("step name", workflow_id if name is None else name)
         result_type = None if isinstance(workflow, str) else workflow.result_type
@@ -498,9 +537,9 @@ class Steps:
     async def _call(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if asyncio.iscoroutinefunction(fn):
+        if inspect.iscoroutinefunction(fn):
             return await fn(*args, **kwargs)
-        if asyncio.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
             return await fn(*args, **kwargs)
         value = await self._run.threads.run(fn, *args, **kwargs)
         # A partial or lambda around an async function looks sync and returns a coroutine.
@@ -619,7 +658,7 @@ class SyncSteps:
         """See :meth:`Steps.run`."""
         return self._wait(self._steps.run(name, fn, *args, **kwargs))
 
-    def sleep(self, name: str, delay: timedelta) -> None:
+    def sleep(self, name: str, delay: float | timedelta) -> None:
         """See :meth:`Steps.sleep`."""
         self._wait(self._steps.sleep(name, delay))
 
@@ -638,10 +677,14 @@ class SyncSteps:
     @overload
     def invoke(self, workflow: str, payload: Any = None, *, name: str | None = None) -> Any: ...
     def invoke(
-        self, workflow: Workflow[Any, Any] | str, payload: Any = None, *, name: str | None = None
+        self,
+        workflow: Workflow[Any, Any] | str,
+        payload: Any = None,
+        *more: Any,
+        name: str | None = None,
     ) -> Any:
         """See :meth:`Steps.invoke`."""
-        return self._wait(self._steps.invoke(workflow, payload, name=name))
+        return self._wait(self._steps.invoke(workflow, payload, *more, name=name))
 
     def now(self, name: str) -> datetime:
         """See :meth:`Steps.now`."""
@@ -711,7 +754,7 @@ def _warn_of_undeclared_types(name: str, fn: Callable[..., Any], text: str) -> N
         if place in _warned_of_types or len(_warned_of_types) > 1_000:
             continue
         _warned_of_types.add(place)
-        _log.warning(
+        quiet_logger("polos.run").warning(
             "step `%s` returned a `%s`, which a run that is resumed by another process can't "
             "restore: name the type in the return annotation of the step's function (%s), or call "
             "`polos.register_types`",

@@ -14,6 +14,7 @@ from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
 from polos._notebook import Listed
+from polos._payload_rules import check_given
 from polos._time import aware
 from polos.client import checked_client
 from polos.exceptions import (
@@ -151,8 +152,9 @@ async def invoke(
     else:
         workflow_id = check_identifier("workflow", workflow)
         found = known.get(workflow_id)
-    if found is not None and payload is not None:
-        payload = found.payload_from(payload)
+    if found is not None:
+        check_given(found, payload)
+        payload = None if payload is None else found.payload_from(payload)
     data = encode(payload, found.payload_type if found else None, name="payload").decode()
     if idempotency_key is not None:
         check_identifier("idempotency_key", idempotency_key)

@@ -24,6 +24,7 @@ from polos._declaration import check_identifier, core_spec, normalise_schedule
 from polos._describe import shown
 from polos._drafts import Drafts
 from polos._notebook import Listed
+from polos._payload_rules import check_schedulable
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
@@ -70,13 +71,13 @@ async def create(
     timezone: str = "UTC",
     key: str = "global",
     *,
-    every: timedelta | None = None,
+    every: float | timedelta | None = None,
     at: datetime | None = None,
     overlap: Overlap = "buffer_one",
     catch_up: CatchUp = "latest",
     max_catch_up: int = 100,
-    catch_up_window: timedelta = timedelta(days=1),
-    jitter: timedelta = timedelta(0),
+    catch_up_window: float | timedelta = timedelta(days=1),
+    jitter: float | timedelta = timedelta(0),
     start_at: datetime | None = None,
     end_at: datetime | None = None,
     max_runs: int | None = None,
@@ -97,8 +98,8 @@ async def create(
     :param cron: five fields. Give exactly one of ``cron``, ``every`` and ``at``.
     :param timezone: an IANA name.
     :param key: one schedule per workflow and key: a user's id, for example.
-    :param every: a period from one second; slots are counted from ``start_at``, else from the
-        Unix epoch, so they don't drift.
+    :param every: a period from one second, as ``timedelta`` or seconds; slots are counted from
+        ``start_at``, else from the Unix epoch, so they don't drift.
     :param at: an aware datetime, to fire once; one that has passed makes a finished schedule.
     :param overlap: what happens to a slot that comes due while a run of this schedule is
         unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
@@ -137,7 +138,7 @@ async def create(
             "skip": skip,
             "input": input,
         }.items()
-        if value is not None and value is not _default(name)
+        if value is not _default(name)
     }
     checked_client(client)
     drafts = Drafts()
@@ -184,10 +185,12 @@ async def _put(client: PolosClient, drafts: Drafts) -> builtins.list[str]:
 
 def _add(drafts: Drafts, workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> None:
     if isinstance(workflow, Workflow):
+        check_schedulable(workflow, workflow.payload_type)
         drafts.add(workflow.id, workflow.schedulable, options, check_declaration)
         return
     known = registered(workflow) if type(workflow) is str else None
     if known is not None:
+        check_schedulable(known, known.payload_type)
         drafts.add(known.id, known.schedulable, options, check_declaration)
     else:
         drafts.add(check_identifier("workflow", workflow), None, options, check_declaration)
@@ -199,6 +202,7 @@ def declared(workflows: Container[str]) -> dict[str, Any]:
     for workflow in registry().values():
         schedule = workflow.schedule
         if workflow.id in workflows and schedule is not None and schedule is not True:
+            check_schedulable(workflow, workflow.payload_type)
             calendar = schedule.skip_calendar
             drafts.declare(workflow.id, schedule.spec, has_calendar=calendar is not None)
     return drafts.for_core()
@@ -455,16 +459,27 @@ class Explanation:
 def preview(
     cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
 ) -> builtins.list[datetime]:
-    """The next ``count`` slots strictly after ``after`` (now by default), in the zone.
+    """The next ``count`` slots strictly after ``after`` (now by default), in the zone; fewer
+    where the year 9999 ends.
 
     Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
     """
     spec = normalise_schedule({"cron": cron, "timezone": timezone})
     start = _now_micros() if after is None else aware("after", after)
     slots = _polos.next_slots(spec["cron"], spec["timezone"], count_of("count", count), start)
-    zone = ZoneInfo(spec["timezone"])
+    return _in_zone(slots, ZoneInfo(spec["timezone"]))
+
+
+def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
+    """Slots as datetimes, up to the last that a ``datetime`` can say: the year 9999."""
     fromutc, epoch = zone.fromutc, datetime(1970, 1, 1, tzinfo=zone)
-    return [fromutc(epoch + timedelta(0, 0, slot)) for slot in slots]
+    found: builtins.list[datetime] = []
+    for slot in slots:
+        try:
+            found.append(fromutc(epoch + timedelta(0, 0, slot)))
+        except OverflowError:
+            break
+    return found
 
 
 def explain(
@@ -480,7 +495,7 @@ def explain(
         spec["cron"], spec["timezone"], count_of("count", count), start
     )
     zone = ZoneInfo(spec["timezone"])
-    upcoming = tuple(from_micros(slot).astimezone(zone) for slot in slots)
+    upcoming = tuple(_in_zone(slots, zone))
     return Explanation(english, upcoming, tuple(notes))
 
 

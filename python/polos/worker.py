@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -26,6 +26,7 @@ from polos import _polos
 from polos._backoff import Backoff, duration
 from polos._declaration import check_identifier
 from polos._describe import shown
+from polos._logging import quiet_logger
 from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
@@ -48,6 +49,11 @@ _NEVER = micros_of(timedelta(days=36_525))
 # the whole process group, and a parent that forwards signals (a shell script, a task runner) once
 # more. Nobody presses twice that fast.
 _ECHO_SECONDS = 0.1
+
+_log = quiet_logger("polos.worker")
+
+# Workflows that the line of log names when a worker starts.
+_NAMED_MAX = 20
 
 # How long handlers that were told to stop, and hooks, may take to end when the worker closes.
 _LAST_WORDS = timedelta(seconds=2)
@@ -103,7 +109,7 @@ class Worker:
             )
         self.client = client
         self.app = check_identifier("app", app if app is not None else _app_name())
-        self._workflows = None if workflows is None else {w.id: w for w in workflows}
+        self._workflows = None if workflows is None else _chosen(workflows)
         self._concurrency = _count("concurrency", concurrency)
         self._lease = duration("lease", lease, zero=False)
         if self._lease < timedelta(milliseconds=100):
@@ -158,6 +164,15 @@ class Worker:
         if not self.client._is_virtual():
             await asyncio.wait({executor.entered, executor.over}, timeout=_ENTER_PATIENCE,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        _log.info("worker of `%s` started: %s", self.app, self._described(workflows))
+
+    def _described(self, workflows: Mapping[str, Workflow[Any, Any]]) -> str:
+        names = sorted(workflows)
+        listed = ", ".join(f"`{name}`" for name in names[:_NAMED_MAX])
+        more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+        count = f"{len(names)} workflow{'' if len(names) == 1 else 's'}"
+        database = f"database `{self.client.database}`, project `{self.client.project_id}`"
+        return f"{database}, {count}{': ' if names else ''}{listed}{more}"
 
     def stop(self) -> None:
         """Ask :meth:`run` to drain and return; asked again, it no longer waits for handlers.
@@ -186,6 +201,10 @@ class Worker:
         await asyncio.get_running_loop().run_in_executor(None, core.leave)
         executor.close()
         self.client._workers.discard(self)
+
+    async def aclose(self) -> None:
+        """The same as :meth:`close`, as ``contextlib.aclosing`` calls it."""
+        await self.close()
 
     async def _finish(self, executor: Executor, patience: timedelta) -> None:
         """Wait until no run is under way, the worker is forced, or patience is over."""
@@ -282,6 +301,28 @@ class Worker:
         )
 
 
+def _chosen(workflows: Any) -> dict[str, Workflow[Any, Any]]:
+    if isinstance(workflows, (str, Workflow)) or not isinstance(workflows, Iterable):
+        raise InvalidArgumentError(
+            f"workflows: {shown(workflows)} given, expected a list of workflows"
+        )
+    chosen = {}
+    for workflow in workflows:
+        if not isinstance(workflow, Workflow):
+            known = registry().get(workflow) if isinstance(workflow, str) else None
+            advice = (
+                f"; give the decorated function `{getattr(known.fn, '__name__', workflow)}` itself"
+                if known is not None
+                else ""
+            )
+            raise InvalidArgumentError(
+                f"workflows: {shown(workflow)} given, expected a workflow, which is what "
+                f"`@workflow` makes of a function{advice}"
+            )
+        chosen[workflow.id] = workflow
+    return chosen
+
+
 def _backoff(backoff: Backoff) -> dict[str, Any]:
     return {
         "initial_us": micros_of(backoff.initial),
@@ -352,7 +393,24 @@ def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> 
     """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
 
     ``options`` are those of :class:`Worker`. Without ``client``, the default database.
+
+    Raises :class:`WorkerError` where an event loop is running already, and where no workflow is
+    registered; otherwise what ``Worker.run`` raises.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise WorkerError(
+            "polos.run() starts an event loop, and one is running here already; write "
+            "`await Worker(client).run()` instead"
+        )
+    if options.get("workflows") is None and not registry():
+        raise WorkerError(
+            "polos.run() has nothing to do: no workflow is registered in this process; decorate "
+            "functions with `@workflow`, or import the modules that do, before it"
+        )
     run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
 
 

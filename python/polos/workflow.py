@@ -127,6 +127,11 @@ class Workflow(Generic[PayloadT, ResultT]):
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
         self.schedule = _declared(self.id, schedule)
+        if self.schedule is not None and handler.has_own_payload():
+            from polos._payload_rules import check_schedulable  # loads pydantic
+
+            # Not kept: what can't be resolved yet may be later, when it is checked again.
+            check_schedulable(self, handler.payload_hint())
         if self.is_async and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
 
@@ -152,6 +157,11 @@ class Workflow(Generic[PayloadT, ResultT]):
         the module defines later; ``None`` if it is missing or can't be resolved.
         """
         return self._handler.payload_hint()
+
+    @property
+    def payload_has_default(self) -> bool:
+        """Whether the handler can be called without a payload."""
+        return self._handler.payload_has_default()
 
     @functools.cached_property
     def result_type(self) -> Any:

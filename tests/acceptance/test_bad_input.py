@@ -113,10 +113,10 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         ["10000", "255"],
     ),
     "blank-around-key": ({"cron": "0 9 * * *", "key": " a"}, InvalidScheduleError, ["blank"]),
-    "every-as-number": (
-        {"every": 30},
+    "every-as-text": (
+        {"every": "30"},
         InvalidScheduleError,
-        ["every", "`30`", "timedelta(seconds=30)"],
+        ["every", "`30`", "a number of seconds or a `datetime.timedelta`"],
     ),
     "every-too-short": (
         {"every": timedelta(milliseconds=999)},
@@ -160,8 +160,8 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
         InvalidScheduleError,
         ["jitter"],
     ),
-    "jitter-as-number": (
-        {"cron": "0 9 * * *", "jitter": 5},
+    "jitter-as-text": (
+        {"cron": "0 9 * * *", "jitter": "5"},
         InvalidScheduleError,
         ["jitter", "`5`"],
     ),

@@ -14,7 +14,7 @@ from polos import PolosClient, RunTimeoutError, Worker, runs, schedules, workflo
 def test_a_run_is_awaited_from_a_plain_thread(tmp_path: Path) -> None:
     release = threading.Event()
 
-    @workflow(id="double", schedule=True)
+    @workflow(id="double")
     def double(ctx: object, payload: int) -> int:
         if payload < 0:
             raise ValueError("negative")

@@ -105,7 +105,7 @@ async def scheduling(client: PolosClient) -> None:
     assert_type(await schedules.list(client), list[Schedule])
     assert_type(await schedules.trigger(client, id), RunHandle[Any])
     assert_type(schedules.sync.get(client, id), Schedule)
-    await schedules.create(client, digest, every=30)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: a timedelta
+    await schedules.create(client, digest, every="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: text
     await schedules.create(client, digest, cron="0 8 * * *", overlap="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no policy
     await schedules.create(client, digest, cron="0 8 * * *", overlaps="skip")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: misspelt
     schedules.sync.create(client)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: no workflow

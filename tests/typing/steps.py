@@ -100,7 +100,7 @@ def blocking(ctx: SyncWorkflowContext) -> None:
     assert_type(ctx.step.random("a"), float)
     ctx.step.sleep("a", timedelta(1))
     ctx.step.run("a", fetch, "1")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    ctx.step.sleep("a", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ctx.step.sleep("a", "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def children(ctx: WorkflowContext, some: Workflow[Order, list[int]]) -> None:
@@ -117,7 +117,7 @@ async def others(ctx: WorkflowContext) -> None:
     assert_type(await ctx.step.uuid("a"), UUID)
     assert_type(await ctx.step.random("a"), float)
     await ctx.step.sleep("a", timedelta(1))
-    await ctx.step.sleep("a", 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await ctx.step.sleep("a", "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await ctx.step.sleep_until("a", "noon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(ctx.key, str)
     assert_type(ctx.schedule_id, str | None)

@@ -277,7 +277,8 @@ def started(folder: Path, *arguments: str) -> Iterator[Process]:
 def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
-        first, *listed = process.read_err_until("working")
+        logged, first, *listed = process.read_err_until("working")
+        assert "INFO    polos.worker: worker of `app.py` started" in logged
         place = PolosClient().database
         assert first == f"polos {__version__}, app app.py, database {place}, project default"
         assert [line.split()[0] for line in listed[:-1]] == [
@@ -320,7 +321,7 @@ def test_a_module_of_a_package_runs_from_the_current_folder(tmp_path: Path) -> N
     (package / "jobs.py").write_text(APP)
     database = str(tmp_path / "other.db")
     with started(tmp_path, "shop.orders", "--database", database, "--project", "eu") as process:
-        first, *_ = process.read_err_until("working")
+        _, first, *_ = process.read_err_until("working")
         assert first.endswith(f"app shop.orders, database {database}, project eu")
         process.send(signal.SIGTERM)
         assert process.end() == (0, ["stopping: nothing is under way", "stopped"])
