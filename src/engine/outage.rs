@@ -11,10 +11,10 @@ use std::time::Duration;
 const CALM_MIN: Duration = Duration::from_secs(1);
 
 /// The same, at most: it doubles while one outage follows on another.
-const CALM_MAX: Duration = Duration::from_secs(60);
+const CALM_MAX: Duration = Duration::from_secs(30);
 
 /// An outage that begins within so many calm times of the one before follows on it.
-const FOLLOWS_ON: u32 = 10;
+const FOLLOWS_ON: u32 = 3;
 
 /// Outages of one store, as they are logged. Instants are those of the worker's steady clock.
 #[derive(Debug, Default)]

@@ -272,8 +272,9 @@ def lost_connections(bench: Bench, server: Server) -> None:
             proxy.lose()
             since = time.monotonic()
             job = asker.invoke()
-            done = job is not None and until(partial(asker.is_done, job), 30.0 + BACK)
-            bench.verdict.expect("I7", done, "the worker doesn't come back")
+            # After 6 s it asks about its request, and is told that there is none.
+            done = job is not None and until(partial(asker.is_done, job), 15.0)
+            bench.verdict.expect("I7", done, "the worker doesn't come back in 15 s")
             bench.remarks.append(f"connections lost: worked again after {since_then(since)}")
             asker.works(life)
             bench.injections += 1

@@ -17,8 +17,8 @@ from types import TracebackType
 
 from harness import NotRunError, until
 
-# A range that is set aside for tests of networks.
-PREFIX = "198.18.77"
+# A range that is set aside for tests of networks; each network takes a part of it.
+RANGE = "198.18"
 NAME = re.compile(r"polos-(\d+)-\w+")
 
 
@@ -56,6 +56,16 @@ def remove_leftovers() -> None:
             remove_namespace(match[0])
 
 
+def free_prefix() -> str:
+    """A part of the range that no other network of this machine has."""
+    taken = set(re.findall(rf"{re.escape(RANGE)}\.\d+", ip("addr", "show")))
+    parts = (f"{RANGE}.{(os.getpid() + number) % 256}" for number in range(256))
+    found = next((part for part in parts if part not in taken), None)
+    if found is None:
+        raise NotRunError("there are too many networks on this machine")
+    return found
+
+
 class Host:
     """A namespace with one network interface."""
 
@@ -63,7 +73,7 @@ class Host:
         self.network = network
         self.name = name
         self.namespace = f"polos-{os.getpid()}-{name}"
-        self.address = f"{PREFIX}.{number}"
+        self.address = f"{network.prefix}.{number}"
         self.port = f"to-{name}"
         ip("netns", "add", self.namespace)
         ip(
@@ -115,6 +125,7 @@ class Network:
         self._here = f"polos{os.getpid() % 100_000_000}"
         try:
             remove_leftovers()
+            self.prefix = free_prefix()
             ip("netns", "add", self.switch)
         except AssertionError as error:
             raise NotRunError(f"network namespaces can't be made here: {error}") from None
@@ -126,7 +137,7 @@ class Network:
                 *("link", "add", self._here, "type", "veth"),
                 *("peer", "name", "to-us", "netns", self.switch),
             )
-            ip("addr", "add", f"{PREFIX}.1/24", "dev", self._here)
+            ip("addr", "add", f"{self.prefix}.1/24", "dev", self._here)
             ip("link", "set", self._here, "up")
             self.on_switch("link", "set", "to-us", "up")
             self.on_switch("link", "set", "to-us", "master", "main")

@@ -29,6 +29,7 @@ sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 import faults_changes  # noqa: E402
 import faults_clock  # noqa: E402
 import faults_cluster  # noqa: E402
+import faults_connection  # noqa: E402
 import faults_disk  # noqa: E402
 import faults_families  # noqa: E402
 import faults_files  # noqa: E402
@@ -61,6 +62,7 @@ MODULES = (
     faults_changes,
     faults_clock,
     faults_cluster,
+    faults_connection,
     faults_disk,
     faults_families,
     faults_files,

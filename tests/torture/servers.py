@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
 
+from network import Host
+
 from harness import HERE, PATIENCE, NotRunError, until
 
 READY = re.compile(rb"ready to accept (read-only )?connections")
@@ -69,24 +71,30 @@ class Place:
                 text = said.read().decode(errors="replace")
                 raise AssertionError(f"{name} failed: {text[-2000:]}")
 
-    def server(self, **settings: object) -> Server:
-        """A new one, that runs and syncs what it commits."""
+    def server(self, *, on_host: Host | None = None, **settings: object) -> Server:
+        """A new one, that runs and syncs what it commits; ``on_host``, or on this one."""
         data = self._data()
         self.run(
             *("initdb", "-D", str(data), "-U", "polos", "-A", "trust", "-E", "UTF8"),
             *("--locale=C", "--no-sync"),
         )
-        return Server(self, data, settings).start()
+        server = Server(self, data, settings, on_host)
+        if on_host is not None:
+            with (data / "pg_hba.conf").open("a") as hba:
+                hba.write("host all all 0.0.0.0/0 trust\nhost replication all 0.0.0.0/0 trust\n")
+        return server.start()
 
-    def copy_of(self, server: Server, *, follows: bool, port: int | None) -> Server:
+    def copy_of(
+        self, server: Server, *, follows: bool, port: int | None, on_host: Host | None = None
+    ) -> Server:
         """A copy as of now, that doesn't run yet; one that follows is a standby."""
         data = self._data()
         options = ("-R",) if follows else ()
         self.run(
-            *("pg_basebackup", "-D", str(data), "-h", "127.0.0.1", "-p", str(server.port)),
+            *("pg_basebackup", "-D", str(data), "-h", server.address, "-p", str(server.port)),
             *("-U", "polos", "-X", "stream", "-c", "fast", "--no-sync", *options),
         )
-        copy = Server(self, data, {})
+        copy = Server(self, data, {}, on_host)
         if port is not None:
             copy.move_to(port)
         return copy
@@ -102,14 +110,18 @@ class Place:
 class Server:
     """One server. Its port stays the same while it is stopped and started."""
 
-    def __init__(self, place: Place, data: Path, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, place: Place, data: Path, settings: Mapping[str, object], on_host: Host | None
+    ) -> None:
         self.place = place
         self.data = data
+        self.on_host = on_host
+        self.address = "127.0.0.1" if on_host is None else on_host.address
         self.port: int = place.tools.free_port()
         self.log = place.folder / f"{data.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.settings: dict[str, object] = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self.address,
             "port": self.port,
             "unix_socket_directories": data,
             "shared_buffers": "32MB",
@@ -126,7 +138,7 @@ class Server:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -137,11 +149,18 @@ class Server:
         command = [str(self.place.binaries / "postgres"), "-D", str(self.data)]
         for name, value in self.settings.items():
             command += ["-c", f"{name}={value}"]
+        user = self.place.user
+        if self.on_host is not None:
+            # Only root may go there, and the server doesn't run as root.
+            assert user is not None
+            ids = f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"
+            command = [*self.on_host.before, "setpriv", *ids, *command]
+            user = None
         with self.log.open("ab") as log:
             begin = log.tell()
             self.process = self.place.tools.run(
                 command,
-                self.place.user,
+                user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -174,16 +193,16 @@ class Server:
 
     def psql(self, user: str) -> list[str]:
         """The command that speaks with it."""
-        place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", "postgres"]
+        place = ["-h", self.address, "-p", str(self.port), "-U", user, "-d", "postgres"]
         return [str(self.place.binaries / "psql"), "-XAtq", *place]
 
     def session(self, user: str = "polos") -> Session:
         """A connection that stays."""
         return Session(self.psql(user))
 
-    def ask(self, sql: str) -> list[list[str]]:
+    def ask(self, sql: str, *, database: str = "postgres") -> list[list[str]]:
         """The rows of an answer."""
-        command = [*self.psql("polos"), "-v", "ON_ERROR_STOP=1", "-c", sql]
+        command = [*self.psql("polos"), "-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise AssertionError(f"psql: {done.stderr}")
