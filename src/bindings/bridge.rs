@@ -362,7 +362,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ),
         ),
         Notice::StoreRecovered(after) => {
-            ("info", format!("the database works again after {:.1} s", after.as_secs_f64()))
+            ("warning", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }
         Notice::StoreLost(error) => {
             ("lost", format!("the worker stops, its database can't be used: {error}"))

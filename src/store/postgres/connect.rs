@@ -239,9 +239,10 @@ async fn log_in(config: &Config, tls: Option<Tls>) -> Result<Connected, Error> {
             Ok((client, hearing))
         }};
     }
-    match tls {
-        Some(tls) => drive!(config.connect(tls).await),
-        None => drive!(config.connect(tokio_postgres::NoTls).await),
+    if let Some(tls) = tls {
+        drive!(config.connect(tls).await)
+    } else {
+        drive!(config.connect(tokio_postgres::NoTls).await)
     }
 }
 

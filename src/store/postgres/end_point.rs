@@ -11,6 +11,12 @@ pub(super) fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(digest(function, certificate).as_ref().to_vec())
 }
 
+/// 1.2.840.113549.1.1.x
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
+
+/// 1.2.840.10045.4.x
+const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
+
 /// The hash function of a certificate's signature.
 fn signature_hash(certificate: &[u8]) -> Option<&'static Algorithm> {
     const SEQUENCE: u8 = 0x30;
@@ -20,9 +26,6 @@ fn signature_hash(certificate: &[u8]) -> Option<&'static Algorithm> {
     let (_, rest) = value(body, SEQUENCE)?;
     let (algorithm, _) = value(rest, SEQUENCE)?;
     let (identifier, _) = value(algorithm, OBJECT_IDENTIFIER)?;
-    // 1.2.840.113549.1.1.x: RSA; 1.2.840.10045.4.x: ECDSA.
-    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
-    const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
     if let Some(kind) = identifier.strip_prefix(RSA) {
         return match kind {
             // MD5 and SHA-1 are too weak: the RFC says SHA-256 instead.

@@ -55,7 +55,7 @@ impl Trouble {
     pub fn is_hangup(&self) -> bool {
         match self {
             Self::Postgres(error) => {
-                error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+                error.is_closed() || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
             }
             Self::Silence => true,
             Self::Store(_) => false,
@@ -163,13 +163,9 @@ pub(super) fn verdict(address: &Address, error: &Error) -> (bool, String) {
         // 08P01 is what a pooler says to a setting that it doesn't know.
         return (needs_action(code) || code.code() == "08P01", with_advice(error, address));
     }
-    match local_advice(error) {
-        Some(advice) => (true, format!("{}; {advice}", reason(error))),
-        None => {
-            let advice = "check that the server runs, its address and its port";
-            (false, format!("{}; {advice}", reason(error)))
-        }
-    }
+    let advice = local_advice(error);
+    let text = advice.unwrap_or("check that the server runs, its address and its port");
+    (advice.is_some(), format!("{}; {text}", reason(error)))
 }
 
 fn with_advice(error: &Error, address: &Address) -> String {

@@ -193,7 +193,7 @@ impl Address {
         match parameters.number("tcp_user_timeout")? {
             Some(0) => {}
             millis => {
-                _ = self.config.tcp_user_timeout(millis.map_or(TCP_USER_TIMEOUT, Duration::from_millis))
+                self.config.tcp_user_timeout(millis.map_or(TCP_USER_TIMEOUT, Duration::from_millis));
             }
         }
         self.config.keepalives(parameters.number("keepalives")? != Some(0));
@@ -372,6 +372,7 @@ mod tests {
 
     /// What becomes of each parameter of libpq, release 17: `Ok` is accepted, `Err` refused with this in the message.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_parameter_of_libpq_is_used_ignored_or_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("certificate.pem");
