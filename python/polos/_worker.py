@@ -40,6 +40,7 @@ from polos.context import (
 from polos.exceptions import (
     CodeChangedError,
     HandlerParked,
+    InterruptedTooOftenError,
     RunTimeoutError,
     SerializationError,
     StoreUnavailableError,
@@ -74,6 +75,10 @@ _NO_MEMORY = json.dumps(
         "traceback": "",
     }
 )
+
+# How many times `max_interruptions` a run may be interrupted beside other runs, any of which may
+# have been the cause.
+_SHARED_FACTOR = 4
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
@@ -303,9 +308,11 @@ class ActiveRun:
         "_sleeping",
         "_slots",
         "_wakes_at",
+        "_was_alone",
         "attempt",
         "awaited",
         "failure",
+        "interruptions",
         "journal",
         "key",
         "loop",
@@ -326,6 +333,7 @@ class ActiveRun:
     schedule_id: str | None
     origin: str
     attempt: int
+    interruptions: int
 
     def __init__(
         self, executor: Executor, workflow: Workflow[Any, Any], claimed: tuple[Any, ...]
@@ -345,6 +353,8 @@ class ActiveRun:
             self._payload,
             self._input,
             journal,
+            self.interruptions,
+            self._was_alone,
         ) = claimed
         self._slots = (slot, last_slot, upcoming, timezone)
         self._executor = executor
@@ -371,7 +381,7 @@ class ActiveRun:
         # Here and not a coroutine further in, which a GeneratorExit would reach without its text.
         with around_run(self):
             try:
-                if self._is_left_out():
+                if self._is_left_out() or self._is_interrupted_too_often():
                     return
                 try:
                     value = await self._call()
@@ -420,6 +430,31 @@ class ActiveRun:
             self._report_failure(error)
             return True
         self._report("skipped", f"{day} is excluded by the application's calendar")
+        return True
+
+    def _is_interrupted_too_often(self) -> bool:
+        """Whether its workers disappeared so often that it is not executed again; if so, it fails.
+
+        That the last interruption hit this run alone makes it certain that no other run was the
+        cause. Where a run is never alone, it takes several times as many.
+        """
+        limit = self.workflow.max_interruptions
+        if limit is None or self.interruptions < limit:
+            return False
+        if not self._was_alone and self.interruptions < limit * _SHARED_FACTOR:
+            return False
+        self._report_failure(
+            InterruptedTooOftenError(
+                f"the worker disappeared {self.interruptions} times in a row while it executed "
+                f"the run, and no step was recorded meanwhile: killed, out of memory, or crashed "
+                f"(the system's log may say which). The run was not executed again, so that it "
+                f"ends no more workers (max_interruptions={limit}); find the cause, and then "
+                f"retry it: polos runs retry {self.run_id}",
+                run_id=self.run_id,
+                interruptions=self.interruptions,
+            ),
+            final=True,
+        )
         return True
 
     def _calendar(self) -> Any:

@@ -96,6 +96,13 @@ class _Context:
         return self._active.attempt
 
     @property
+    def interruptions(self) -> int:
+        """How often in a row the worker disappeared while it executed this run, without a newly
+        recorded step; 0 for most. See ``max_interruptions`` of :func:`polos.workflow`.
+        """
+        return self._active.interruptions
+
+    @property
     def input(self) -> Any:
         """The data that was stored with the schedule."""
         return self._active.input

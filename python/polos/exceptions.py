@@ -16,6 +16,7 @@ __all__ = [
     "DuplicateStepError",
     "DuplicateWorkflowError",
     "HandlerParked",
+    "InterruptedTooOftenError",
     "InvalidArgumentError",
     "InvalidCronError",
     "InvalidScheduleError",
@@ -262,6 +263,19 @@ class RunTimeoutError(PolosError, TimeoutError):
 
 class CodeChangedError(PolosError):
     """A resumed run no longer takes the steps that it had recorded."""
+
+
+class InterruptedTooOftenError(PolosError):
+    """A run's worker disappeared each time it executed the run: killed, out of memory, crashed.
+
+    See ``max_interruptions`` of :func:`polos.workflow`. ``run_id`` names the run,
+    ``interruptions`` is how often in a row that happened without a newly recorded step.
+    """
+
+    def __init__(self, message: str = "", *, run_id: str = "", interruptions: int = 0) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.interruptions = interruptions
 
 
 class HandlerParked(BaseException):

@@ -247,6 +247,14 @@ class Run(Shown):
     upcoming: datetime | None = None
     """The slot that was to come next when its own came due; ``None`` in lists of runs."""
 
+    interruptions: int = 0
+    """How often in a row its worker disappeared while it executed the run, without a newly recorded
+    step; see ``max_interruptions`` of :func:`polos.workflow`.
+    """
+
+    note: str | None = None
+    """Why it waits, where there is something to say about that."""
+
     def _fields_shown(self) -> dict[str, Any]:
         steps = [f"{step.name}: {step.status}" for step in self.steps]
         return {
@@ -255,6 +263,8 @@ class Run(Shown):
             "timestamp": self.timestamp,
             "status": self.status,
             "attempt": self.attempt,
+            "interruptions": self.interruptions or None,
+            "note": self.note,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "result": self.result,
@@ -287,6 +297,8 @@ class Run(Shown):
             parent=core.get("parent"),
             last_timestamp=_instant(core.get("last_timestamp"), zone),
             upcoming=_instant(core.get("upcoming"), zone),
+            interruptions=core.get("interruptions", 0),
+            note=core.get("note"),
         )
 
 

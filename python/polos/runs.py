@@ -218,6 +218,12 @@ async def list(
     return found
 
 
+async def _remarkable(client: PolosClient, limit: int = 100) -> builtins.list[Run]:
+    """Unfinished runs that interrupted their workers or wait with a note, newest first."""
+    page = await checked_client(client)._ask("remarkable_runs", limit=limit)
+    return Listed(_run(item) for item in page)
+
+
 async def cancel(client: PolosClient, id: str) -> RunStatus:
     """Ask a run to stop; gives its status now. One that waits is cancelled at once; a running
     handler gets ``asyncio.CancelledError``; an ended run stays as it is.
@@ -266,3 +272,4 @@ class sync:
     invoke = staticmethod(blocking(invoke))
     list = staticmethod(blocking(list))
     retry = staticmethod(blocking(retry))
+    _remarkable = staticmethod(blocking(_remarkable))

@@ -87,6 +87,7 @@ class Workflow(Generic[PayloadT, ResultT]):
     retries: int
     backoff: Backoff
     timeout: timedelta | None
+    max_interruptions: int | None
     on_failure: Callable[..., Any] | None
     on_missed: Callable[..., Any] | None
 
@@ -99,6 +100,7 @@ class Workflow(Generic[PayloadT, ResultT]):
         retries: int = 0,
         backoff: float | timedelta | Backoff | None = None,
         timeout: float | timedelta | None = None,
+        max_interruptions: int | None = 5,
         on_failure: Callable[..., Any] | None = None,
         on_missed: Callable[..., Any] | None = None,
     ) -> None:
@@ -124,6 +126,7 @@ class Workflow(Generic[PayloadT, ResultT]):
             if timeout is None
             else duration(f"workflow `{self.id}`, timeout", timeout, zero=False)
         )
+        self.max_interruptions = _max_interruptions(self.id, max_interruptions)
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
         self.schedule = _declared(self.id, schedule)
@@ -287,6 +290,7 @@ def workflow(
     retries: int = 0,
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
+    max_interruptions: int | None = 5,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> _Decorator: ...
@@ -299,6 +303,7 @@ def workflow(
     retries: int = 0,
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
+    max_interruptions: int | None = 5,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> Any:
@@ -316,6 +321,11 @@ def workflow(
     :param backoff: how long it waits first: seconds or ``timedelta``, doubled each time, or a
         :class:`Backoff`.
     :param timeout: how long one attempt may take: seconds or ``timedelta``; no limit by default.
+    :param max_interruptions: how often in a row the worker may disappear while it executes a run
+        (killed, out of memory, crashed) before the run fails with
+        :class:`InterruptedTooOftenError` instead of being resumed; ``None`` for no limit. A newly
+        recorded step and a new attempt count from zero again; a worker that is stopped as usual,
+        and one that was cut off from the database and lives on, do not count.
     :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
         worker that ran it; not again if that worker dies meanwhile. Sync or async.
     :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
@@ -335,6 +345,7 @@ def workflow(
                 retries=retries,
                 backoff=backoff,
                 timeout=timeout,
+                max_interruptions=max_interruptions,
                 on_failure=on_failure,
                 on_missed=on_missed,
             )
@@ -364,6 +375,17 @@ def _retries(workflow_id: str, value: Any) -> int:
         raise InvalidArgumentError(
             f"workflow `{workflow_id}`, retries: {shown(value)} given, expected a whole number "
             f"of 0 or more"
+        )
+    return int(value)
+
+
+def _max_interruptions(workflow_id: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _RETRIES_MAX:
+        raise InvalidArgumentError(
+            f"workflow `{workflow_id}`, max_interruptions: {shown(value)} given, expected a whole "
+            f"number of 1 or more, or `None` for no limit"
         )
     return int(value)
 

@@ -83,6 +83,7 @@ impl Counter {
                     brief,
                 )
             }
+            Request::RemarkableRuns { limit } => runs::remarkable(self, limit),
             Request::CancelRun { id } => Ok(runs::cancel(self, &id)),
             Request::RetryRun { id } => Ok(runs::retry(self, &id)),
             Request::AwaitRun { id } => Ok(Course::AwaitRun(id.as_str().into())),

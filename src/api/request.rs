@@ -111,6 +111,11 @@ pub enum Request {
         #[serde(default)]
         brief: bool,
     },
+    /// Unfinished runs that interrupted their workers, or that wait with a note.
+    RemarkableRuns {
+        #[serde(default = "hundred")]
+        limit: usize,
+    },
     CancelRun {
         id: String,
     },

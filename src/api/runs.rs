@@ -145,6 +145,11 @@ pub(super) fn list(
     Ok(Course::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
 }
 
+pub(super) fn remarkable(counter: &Counter, limit: usize) -> Result<Course, Error> {
+    let runs = counter.store.remarkable_runs(&counter.project, limit)?;
+    Ok(Course::Answered(to_json(&runs.iter().map(RunView::brief).collect::<Vec<_>>())))
+}
+
 pub(super) fn cancel(counter: &Counter, id: &str) -> Course {
     state_change(Command::CancelRun { project: Arc::clone(&counter.project), run: id.into() })
 }

@@ -285,7 +285,7 @@ fn interned<'py>(
 }
 
 /// `(run_id, token, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, origin, attempt, payload, input,
-/// journal)`; instants in microseconds.
+/// journal, interruptions, interrupted_alone)`; instants in microseconds.
 fn convert_run<'py>(
     py: Python<'py>,
     claimed: &ClaimedRun,
@@ -344,6 +344,8 @@ fn convert_run<'py>(
             maybe_text(run.payload.as_deref())?,
             maybe_text(run.input.as_deref())?,
             journal,
+            run.interruptions.into_pyobject(py)?.into_any(),
+            run.interrupted_alone.into_pyobject(py)?.to_owned().into_any(),
         ],
     )
 }
@@ -389,6 +391,18 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::TookOver { worker, run_count } => {
             ("warning", format!("worker {worker} has gone silent; {run_count} of its runs are free again"))
         }
+        Notice::Suspect { run, workflow, interruptions, is_alone } => (
+            "warning",
+            format!(
+                "run {run} of workflow `{workflow}` was interrupted {interruptions} times in a row without recording a \
+                 step: each time its worker disappeared (killed, out of memory, crashed). It is executed again, {}",
+                if *is_alone {
+                    "and this worker takes no other run until it ends or records a step, for 60 s at most"
+                } else {
+                    "beside other runs, since no worker was idle"
+                }
+            ),
+        ),
         Notice::StoreStalled(duration) => (
             "warning",
             format!(

@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Newest runs of each schedule that are kept whatever their age.
@@ -62,6 +62,7 @@ pub struct WorkerCore {
     drive: Drive,
     sign_of_life: Arc<AtomicU64>,
     offer: Arc<Offer>,
+    has_suspect: Arc<AtomicBool>,
     lease: Duration,
     starter_pid: u32,
 }
@@ -122,6 +123,7 @@ impl WorkerCore {
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
         let sign_of_life = engine.sign_of_life();
         let offer = engine.offer();
+        let has_suspect = engine.suspect_flag();
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.turn(inner.clock.now());
@@ -163,6 +165,7 @@ impl WorkerCore {
             drive,
             sign_of_life,
             offer,
+            has_suspect,
             lease,
             starter_pid: std::process::id(),
         })
@@ -175,12 +178,15 @@ impl WorkerCore {
 
 /// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
 fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
-    let dead: Vec<Command> = inner
-        .store
-        .peers(&inner.project)?
-        .into_iter()
+    let peers = inner.store.peers(&inner.project)?;
+    let dead: Vec<Command> = peers
+        .iter()
         .filter(|peer| host::is_gone(&peer.host, peer.pid, &peer.process_mark))
-        .map(|peer| Command::BuryWorker { worker: peer.id, beat: peer.beat })
+        .map(|peer| Command::BuryWorker {
+            worker: peer.id.clone(),
+            beat: peer.beat,
+            shares_process: peer.shares_process(&peers),
+        })
         .collect();
     if !dead.is_empty() {
         // One that is refused was buried by somebody else meanwhile.
@@ -238,10 +244,13 @@ impl WorkerCore {
         };
         let (run, token, line) = (RunId::from(run), Token(token), bridge.line());
         let sender = self.sender.clone();
+        let has_suspect = Arc::clone(&self.has_suspect);
         self.commit(Command::RecordStep { run: run.clone(), token, step }, move |report| {
             let outcome = was_valid(report);
             if matches!(outcome, Ok(false)) {
                 let _ = sender.send(Message::Fenced { run, token });
+            } else if matches!(outcome, Ok(true)) && has_suspect.load(Ordering::Acquire) {
+                let _ = sender.send(Message::Progressed { run, token });
             }
             line.push(Item::Recorded(future, outcome));
         });

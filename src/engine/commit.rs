@@ -371,6 +371,10 @@ impl Store for GroupCommit {
         self.shared.store.waiting_parents(project, page)
     }
 
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.shared.store.remarkable_runs(project, limit)
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         self.shared.store.steps(id)
     }

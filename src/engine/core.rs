@@ -6,23 +6,24 @@ use super::message::Message;
 use super::offer::{Offer, Place, Reserved};
 use super::outage::OutageLog;
 use super::stuck_parents::StuckParents;
+use super::suspects::SuspectWatch;
 use super::timer::DueQueue;
 use super::watch::PeerWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Ending, Fate, Json, Peer, RunId, RunState, Schedule, ScheduleStatus, Token,
+    Admission, ClaimedRun, Ending, Fate, Json, Peer, Run, RunId, RunState, Schedule, ScheduleStatus, Token,
     WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
     Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
-    StoreError, Wake,
+    StoreError, Suspects, Wake,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
@@ -129,6 +130,9 @@ pub struct Engine<S, D> {
     has_entered: bool,
     phase: Phase,
     held: BTreeMap<RunId, Held>,
+    suspects: SuspectWatch,
+    /// Claims that others may have counted as interrupted, though this process lives.
+    outlived: Vec<(RunId, Token)>,
     /// Its places, some of which others may take for runs that they create.
     offer: Arc<Offer>,
     /// Runs of ours that somebody asked to stop, and that we have not heard of yet.
@@ -196,6 +200,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             has_entered: false,
             phase: Phase::Working,
             held: BTreeMap::new(),
+            suspects: SuspectWatch::default(),
+            outlived: Vec::new(),
             offer: Arc::new(offer),
             stopped_unheard: BTreeSet::new(),
             ahead: DueQueue::new(),
@@ -239,6 +245,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Arc::clone(&self.sign_of_life)
     }
 
+    /// Whether it executes a suspect; shared, and kept up to date. Those who record steps then send
+    /// [`Message::Progressed`].
+    pub fn suspect_flag(&self) -> Arc<AtomicBool> {
+        self.suspects.flag()
+    }
+
     /// Its places, for those who create runs.
     pub fn offer(&self) -> Arc<Offer> {
         Arc::clone(&self.offer)
@@ -275,13 +287,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
                     self.held.remove(&run);
                 }
+                self.is_wake_stale |= self.suspects.release(&run, token);
                 if !is_accepted {
                     self.must_look_around = true;
+                    self.outlived.push((run, token));
                 }
                 self.has_ended_runs = true;
                 self.is_wake_stale |= leaves_work;
             }
+            Message::Progressed { run, token } => {
+                self.is_wake_stale |= self.suspects.release(&run, token);
+            }
             Message::Fenced { run, token } => {
+                self.outlived.push((run.clone(), token));
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
                     self.let_go(&run, token);
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
@@ -380,6 +398,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.has_entered {
             return Ok(true);
         }
+        self.uncount_interruptions(now)?;
         self.has_unknown_claims |= self.offer.take_unknown();
         self.find_unknown_claims(now)?;
         if self.phase == Phase::Draining {
@@ -443,6 +462,16 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
+    /// Says of claims that were lost that this process did not die with them.
+    fn uncount_interruptions(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.outlived.is_empty() {
+            let command = Command::UncountInterruptions { claims: self.outlived.clone() };
+            let _ = self.commit_one(command, now)?;
+            self.outlived.clear();
+        }
+        Ok(())
+    }
+
     /// Only who holds runs must show that he lives: an idle worker writes nothing.
     fn beat(&mut self, now: Now) -> Result<(), StoreError> {
         if self.held.is_empty() || now.mono < self.last_beat + self.beat_interval() {
@@ -468,6 +497,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Somebody took us for dead. All claims are void; we go on as a new worker.
     fn lose_everything(&mut self) {
+        self.outlived.extend(self.held.iter().map(|(run, held)| (run.clone(), held.token)));
         let held_count = self.let_everything_go();
         self.dispatcher.tell(Notice::LeaseLost { held_count });
     }
@@ -482,6 +512,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let held_count = stops.len();
         self.offer.give_back(self.held.values().filter(|held| held.takes_place).count());
         self.held.clear();
+        self.suspects.clear();
         self.ahead.clear();
         self.stopped_unheard.clear();
         self.has_unknown_claims = false;
@@ -541,7 +572,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     fn bury_the_silent(&mut self, now: Now) -> Result<(), StoreError> {
         for silent in self.watch.silent(self.config.lease, now.mono) {
-            let command = Command::BuryWorker { worker: silent.worker.clone(), beat: silent.beat };
+            let command = Command::BuryWorker {
+                worker: silent.worker.clone(),
+                beat: silent.beat,
+                shares_process: silent.shares_process,
+            };
             let outcome = self.commit_one(command, now)?;
             self.watch.forget(&silent.worker);
             self.must_look_around = true;
@@ -668,8 +703,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(false);
         }
         // The places are free for others when the runs that were claimed have taken theirs.
-        let Decided { commands, schedules, places: _places, is_full } =
-            self.decide_batch(now.wall, horizon)?;
+        let Decided { commands, schedules, places: _places, is_full } = self.decide_batch(now, horizon)?;
         // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
         self.is_wake_stale = true;
         if commands.is_empty() {
@@ -711,7 +745,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Decides about a batch of due schedules: of our share, or else of all. What others should have decided is left to
     /// them for half of the time that there is; then they are gone, or slow.
-    fn decide_batch(&mut self, now: Timestamp, horizon: Timestamp) -> Result<Decided, StoreError> {
+    fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         if self.share == Share::WHOLE {
             return self.decide_share(Share::WHOLE, now, horizon);
         }
@@ -721,23 +755,20 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 return Ok(own);
             }
         }
-        let others = self.decide_share(Share::WHOLE, now, self.horizon_with_lead(now, |lead| lead / 2))?;
+        let early = self.horizon_with_lead(now.wall, |lead| lead / 2);
+        let others = self.decide_share(Share::WHOLE, now, early)?;
         self.is_helping = others.is_full;
         Ok(others)
     }
 
-    fn decide_share(
-        &mut self,
-        share: Share,
-        now: Timestamp,
-        horizon: Timestamp,
-    ) -> Result<Decided, StoreError> {
+    fn decide_share(&mut self, share: Share, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
+        let is_isolating = self.suspects.is_isolating(now.mono);
         let due = self.store.due_in_share(&self.config.project, &self.workflow_ids, horizon, share, limit)?;
         let mut places = self.offer.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
         for due in due {
-            if let Some(command) = self.decide(&due, now, horizon, &mut places) {
+            if let Some(command) = self.decide(&due, now.wall, horizon, &mut places, is_isolating) {
                 decided.commands.push(command);
                 decided.schedules.push(due.schedule);
             }
@@ -752,6 +783,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         now: Timestamp,
         horizon: Timestamp,
         places: &mut Reserved,
+        is_isolating: bool,
     ) -> Option<Command> {
         let schedule = &due.schedule;
         let cadence = match self.cadence(&schedule.spec) {
@@ -771,7 +803,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         };
         let mut plan = plan_fire(schedule, &cadence, &situation)?;
         for run in &mut plan.runs {
-            if run.admission == Admission::Claim && !places.add() {
+            if run.admission == Admission::Claim && (is_isolating || !places.add()) {
                 run.admission = Admission::Queue;
             }
         }
@@ -864,10 +896,20 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     // ---- runs ----------------------------------------------------------------------------------------------------
 
+    /// Whether it holds no run, and none is on its way.
+    fn is_idle(&self) -> bool {
+        self.held.is_empty() && !self.offer.is_in_use()
+    }
+
     fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
         self.refresh_wake()?;
         let horizon = now.wall.saturating_add(self.config.lead);
-        if self.wake.run.is_none_or(|at| at > horizon) {
+        if self.suspects.is_isolating(now.mono) {
+            return Ok(false);
+        }
+        let times = (now.wall, horizon, now.mono);
+        let suspects = self.suspects.wanted(self.is_idle(), self.wake.suspect, times);
+        if suspects == Suspects::Never && self.wake.run.is_none_or(|at| at > horizon) {
             return Ok(false);
         }
         let places = self.offer.reserve_up_to(self.config.batch_max);
@@ -882,6 +924,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             workflows: self.workflow_ids.clone(),
             limit,
             until: horizon,
+            suspects,
         };
         self.has_unknown_claims = true;
         let outcome = self.commit_one(command, now)?;
@@ -889,6 +932,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         match outcome {
             Ok(Answer::Claimed(runs)) => {
                 let is_full = runs.len() == limit;
+                if suspects != Suspects::Never && !runs.iter().any(|claimed| claimed.run.is_suspect()) {
+                    self.suspects.found_none(now.mono);
+                }
                 self.take_in(runs, now);
                 Ok(is_full)
             }
@@ -965,6 +1011,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if former.is_none_or(|former| !former.takes_place) {
                 self.offer.take();
             }
+            if self.suspects.hold(run, self.held.len() == 1, now.mono) {
+                self.note_suspect(run, now);
+            }
             // Who drains starts nothing more: what turns up now is given back. What waits is asked about before it starts.
             if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
                 self.ahead.insert(run.available_at, claimed);
@@ -973,6 +1022,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         self.start(ready, now);
+    }
+
+    fn note_suspect(&self, run: &Run, now: Now) {
+        let is_alone = self.suspects.is_isolating(now.mono);
+        if is_alone {
+            self.offer.set_open(false);
+        }
+        self.dispatcher.tell(Notice::Suspect {
+            run: run.id.clone(),
+            workflow: Arc::clone(&run.workflow),
+            interruptions: run.interruptions,
+            is_alone,
+        });
     }
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
@@ -1091,6 +1153,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if self.held.get(run).is_some_and(|held| held.token == token) {
             self.held.remove(run);
         }
+        self.is_wake_stale |= self.suspects.release(run, token);
     }
 
     /// Whether those who create runs may take places: not ahead of what waits already.
@@ -1098,6 +1161,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.phase == Phase::Working
             && self.has_entered
             && !self.has_unknown_claims
+            && !self.suspects.is_isolating(now.mono)
             && self.wake.run.is_none_or(|at| at > now.wall)
     }
 
@@ -1145,6 +1209,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if has_more {
             return Next { wall: None, mono: now.mono, is_over: false };
         }
+        let is_working = self.phase == Phase::Working;
+        let has_room = is_working && self.offer.room() > 0 && !self.suspects.is_isolating(now.mono);
+        let next_suspect = self.suspects.next(self.is_idle(), self.wake.suspect, now.mono);
+        let next_suspect = if has_room { next_suspect } else { (None, None) };
         let mono = [
             Some(self.last_poll.map_or(now.mono, |last| last + self.config.poll_interval)),
             self.timers.next_deadline(),
@@ -1154,8 +1222,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
             self.realignment.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
             self.outage.next_deadline(),
+            self.suspects.isolation_end(now.mono),
+            next_suspect.1,
         ];
-        let is_working = self.phase == Phase::Working;
         let wall = [
             self.ahead.next_deadline(),
             self.wake.slot.filter(|_| is_working && !self.is_about_to_start(now.wall)).map(|slot| {
@@ -1167,10 +1236,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 let is_second_look = early == slot && self.share != Share::WHOLE;
                 if is_second_look { ahead_of(slot, lead / 2, now.wall) } else { early }
             }),
-            self.wake
-                .run
-                .filter(|_| is_working && self.offer.room() > 0)
-                .map(|at| ahead_of(at, self.config.lead, now.wall)),
+            self.wake.run.filter(|_| has_room).map(|at| ahead_of(at, self.config.lead, now.wall)),
+            next_suspect.0.map(|at| ahead_of(at, self.config.lead, now.wall)),
         ];
         Next {
             wall: wall.into_iter().flatten().min(),

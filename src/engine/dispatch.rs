@@ -72,6 +72,17 @@ pub enum Notice {
         /// How many runs.
         run_count: u64,
     },
+    /// A run that has interrupted its workers repeatedly is about to be executed.
+    Suspect {
+        /// Which.
+        run: RunId,
+        /// Its workflow.
+        workflow: Arc<str>,
+        /// How often in a row.
+        interruptions: u32,
+        /// Whether the worker takes no other run meanwhile.
+        is_alone: bool,
+    },
     /// The store answered nothing for this long, and failed nothing either (somebody else held it): slots in between
     /// follow the catch-up policy.
     StoreStalled(Duration),

@@ -33,6 +33,13 @@ pub enum Message {
         /// Under which claim.
         token: Token,
     },
+    /// A run that was a suspect has recorded a step.
+    Progressed {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
     /// A run was created in this process and claimed by the same commit.
     Claimed {
         /// The run.
@@ -77,6 +84,7 @@ impl Message {
             | Command::LeaveWorker { .. } => Some(Self::Changed),
             Command::EnterWorker(_)
             | Command::Beat { .. }
+            | Command::UncountInterruptions { .. }
             | Command::Fire { .. }
             | Command::ClaimRuns { .. }
             | Command::RecordStep { .. }

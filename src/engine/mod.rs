@@ -14,6 +14,7 @@ mod message;
 mod offer;
 pub mod outage;
 mod stuck_parents;
+mod suspects;
 mod sync;
 pub mod timer;
 pub mod watch;

@@ -16,6 +16,8 @@ struct Sighting {
     beat: i64,
     since: Duration,
     name: String,
+    /// Whether other workers of its process were seen to hold runs.
+    shares_process: bool,
 }
 
 /// A peer to be buried.
@@ -27,6 +29,8 @@ pub struct Silent {
     pub beat: i64,
     /// Its name for people.
     pub name: String,
+    /// Whether other workers of its process were seen to hold runs.
+    pub shares_process: bool,
 }
 
 impl PeerWatch {
@@ -38,7 +42,9 @@ impl PeerWatch {
                 beat: peer.beat,
                 since: mono,
                 name: format!("{} (app {}, pid {})", peer.id, peer.app, peer.pid),
+                shares_process: false,
             });
+            sighting.shares_process |= peer.shares_process(peers);
             if sighting.beat != peer.beat {
                 sighting.beat = peer.beat;
                 sighting.since = mono;
@@ -62,6 +68,7 @@ impl PeerWatch {
                 worker: id.clone(),
                 beat: sighting.beat,
                 name: sighting.name.clone(),
+                shares_process: sighting.shares_process,
             })
             .collect()
     }

@@ -15,7 +15,7 @@ pub use fire::{Admission, FirePlan, PlannedRun};
 pub use ids::{RunId, ScheduleId, Token, WorkerId};
 pub use ledger::{Fate, LedgerEntry, LedgerLine};
 pub use policy::{CatchUp, Overlap};
-pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState};
+pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState, SUSPECT_FROM};
 pub use schedule::{NewSchedule, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
 pub use step::{StepRecord, StepState};
 pub use worker::{Peer, WorkerEntry, WorkflowEntry};

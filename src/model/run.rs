@@ -126,6 +126,24 @@ pub struct Run {
     pub parent: Option<RunId>,
     /// Given by the caller of `invoke`; unique with `project` and `workflow`.
     pub idempotency_key: Option<Arc<str>>,
+    /// How many executions in a row lost their worker without recording a step. Zero again after a recorded step, a
+    /// new attempt, or a retry by hand.
+    pub interruptions: u32,
+    /// Whether the newest interrupted execution was the only run of its process, so that no other run can have ended it.
+    pub interrupted_alone: bool,
+    /// Why it waits, for people.
+    pub note: Option<Arc<str>>,
+}
+
+/// From so many interruptions on, a run is a suspect: workers execute it apart from other runs where they can, so that
+/// it interrupts no others and is not blamed for what they do.
+pub const SUSPECT_FROM: u32 = 2;
+
+impl Run {
+    /// See [`SUSPECT_FROM`].
+    pub fn is_suspect(&self) -> bool {
+        self.interruptions >= SUSPECT_FROM
+    }
 }
 
 /// A run to create that no slot asked for.

@@ -62,3 +62,11 @@ pub struct Peer {
     /// Its last sign of life, by its own clock; for people, not for decisions.
     pub beat_at: crate::calendar::Timestamp,
 }
+
+impl Peer {
+    /// Whether another of these workers holds runs in the same process.
+    pub fn shares_process(&self, peers: &[Self]) -> bool {
+        let place = |peer: &Self| (peer.host.clone(), peer.pid, peer.process_mark.clone());
+        peers.iter().any(|other| other.id != self.id && other.held_count > 0 && place(other) == place(self))
+    }
+}

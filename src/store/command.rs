@@ -36,11 +36,22 @@ pub enum Command {
     },
     /// Another worker is taken for dead: as [`Command::LeaveWorker`], but only while its beat is still `beat`.
     /// Rejected as [`Rejection::Stale`] when it has beaten since.
+    ///
+    /// Each of its runs whose time had come, and for which it has recorded no step since it signed in, counts the
+    /// execution as interrupted ([`Run::interruptions`]). A repetition finds no runs any more, and counts nothing.
     BuryWorker {
         /// Who is taken for dead.
         worker: WorkerId,
         /// The beat that has not moved for the lease time.
         beat: i64,
+        /// Whether other workers of the same process held runs: then none of its runs was alone in the process.
+        shares_process: bool,
+    },
+    /// These claims were counted as interrupted, but the worker that held them lives: it was cut off from the database.
+    /// Each count that such a claim was the newest to raise is lowered again, once. Answer: [`Answer::Done`].
+    UncountInterruptions {
+        /// The claims, as the worker held them.
+        claims: Vec<(RunId, Token)>,
     },
     /// Creates schedules, or brings those up to date that exist for `(project, workflow, key)`; all or none.
     /// Answer: [`Answer::Schedules`], the ids in order.
@@ -86,7 +97,8 @@ pub enum Command {
     },
     /// Claims queued and waiting runs of these workflows that are available at `until`, in the order of
     /// `available_at`, then slot, then id. Token and beat are bumped; `started_at` is set once. Runs whose cancellation was requested are
-    /// never claimed. Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Claimed`].
+    /// never claimed. Suspects ([`Run::is_suspect`]) are claimed as `suspects` says.
+    /// Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Claimed`].
     ClaimRuns {
         /// Namespace.
         project: Arc<str>,
@@ -98,6 +110,8 @@ pub enum Command {
         limit: usize,
         /// Runs available by then.
         until: Timestamp,
+        /// Whether a suspect may be among them.
+        suspects: Suspects,
     },
     /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
     /// With `takes_back`, the coming slots of its schedule that were claimed early are taken back first. Rejected as
@@ -105,7 +119,8 @@ pub enum Command {
     /// With a worker to claim it for that is signed in, and available at `now`, it is claimed as [`Command::Fire`] claims;
     /// else it is queued.
     CreateRun(Box<NewRun>),
-    /// Records a step of a running run. Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
+    /// Records a step of a running run, whose interruptions are then forgotten.
+    /// Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
     /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].
     RecordStep {
         /// Its run.
@@ -176,6 +191,17 @@ pub enum Command {
         /// Bound on the work.
         limit: usize,
     },
+}
+
+/// Which suspects ([`Run::is_suspect`]) a claim may take: one at most.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Suspects {
+    /// None: the worker executes one already.
+    Never,
+    /// The first, if it comes before all other runs, and then nothing else: the worker has no other run.
+    Alone,
+    /// The first, if it has been available since then, beside other runs: the worker is not free of them.
+    Since(Timestamp),
 }
 
 /// An edit of a schedule. A field that is `None` stays as it is.

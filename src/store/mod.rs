@@ -22,7 +22,7 @@ mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use command::{Answer, Command, Outcome, Patch, Rejection};
+pub use command::{Answer, Command, Outcome, Patch, Rejection, Suspects};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -159,6 +159,10 @@ pub trait Store: Send + Sync + 'static {
     /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work, whatever the answer
     /// says of each.
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError>;
+
+    /// Unfinished runs whose executions were interrupted, or that wait with a note; newest creation first (then by id,
+    /// descending).
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError>;
 
     /// Recorded steps of a run, in the order of their first recording.
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError>;

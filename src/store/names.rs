@@ -1,6 +1,7 @@
 //! How states and the like are spelled in a database: the words that people see.
 
 use crate::model::{Fate, Origin, RunState, ScheduleStatus, StepState};
+use std::sync::Arc;
 
 macro_rules! spelled {
     ($name:ident, $kind:ident, { $($variant:ident => $text:literal),+ $(,)? }) => {
@@ -38,7 +39,16 @@ spelled!(step_word, StepState, {
 });
 spelled!(fate_word, Fate, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
-/// The state as history shows it.
+/// The state as people see it.
 pub(crate) fn shown_state(state: RunState) -> &'static str {
     state_word(state.shown())
+}
+
+/// What history says of a slot's run: its state, and that interruptions are why it failed, where they are.
+pub(crate) fn run_reason(state: RunState, interruptions: u32) -> Arc<str> {
+    match (state, interruptions) {
+        (RunState::Failed, 1) => "failed after 1 interruption".into(),
+        (RunState::Failed, 2..) => format!("failed after {interruptions} interruptions").into(),
+        _ => shown_state(state).into(),
+    }
 }

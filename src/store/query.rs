@@ -42,8 +42,10 @@ impl Share {
 pub struct Wake {
     /// The earliest next slot of an active schedule.
     pub slot: Option<Timestamp>,
-    /// The earliest `available_at` of a queued or waiting run.
+    /// The earliest `available_at` of a queued or waiting run that is no suspect.
     pub run: Option<Timestamp>,
+    /// The same of the suspects ([`crate::model::Run::is_suspect`]).
+    pub suspect: Option<Timestamp>,
 }
 
 /// A run that waits for a child run and for nothing else: it has no time at which it resumes.

@@ -272,6 +272,22 @@ pub(super) fn zone_of(spec: &str) -> Arc<str> {
     }
 }
 
+/// The worker of a running run has died: counts that, where the run was being executed rather than held for later.
+/// Whether it did.
+pub(super) fn count_interruption(run: &mut Run, was_alone: bool, now: Timestamp) -> bool {
+    if !is_interrupted(run.available_at, now) {
+        return false;
+    }
+    run.interruptions = run.interruptions.saturating_add(1);
+    run.interrupted_alone = was_alone;
+    true
+}
+
+/// Whether a claim whose worker has died was being executed: one that was made ahead of its time waits for that.
+pub(super) fn is_interrupted(available_at: Timestamp, now: Timestamp) -> bool {
+    available_at <= now
+}
+
 /// What the end of a claim depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
@@ -476,6 +492,9 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         error: None,
         parent: None,
         idempotency_key: None,
+        interruptions: 0,
+        interrupted_alone: false,
+        note: None,
     }
 }
 
@@ -507,6 +526,9 @@ pub(super) fn new_run(new: &NewRun, now: Timestamp) -> Run {
         error: None,
         parent: new.parent.clone(),
         idempotency_key: new.idempotency_key.clone(),
+        interruptions: 0,
+        interrupted_alone: false,
+        note: None,
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 mod offer;
 mod stuck_parents;
+mod suspects;
 
 const PROJECT: &str = "default";
 const LEASE: Duration = Duration::from_secs(15);

@@ -142,8 +142,10 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
             yield from _clock(client)
             known = workers.sync.list(client)
             alive = [worker for worker in known if not worker.is_gone]
-            yield from _gone(known)
+            remarkable = runs.sync._remarkable(client, _SAMPLE)
+            yield from _gone(known, remarkable)
             yield from _workers(alive, view)
+            yield from _interrupting(remarkable)
             yield from _stuck(client, view, alive)
         except StoreError as error:
             yield problem("database", " ".join(str(error).split()), _remedy(error, client))
@@ -232,16 +234,38 @@ def _clock(client: PolosClient) -> Iterator[Finding]:
 # --- workers ---------------------------------------------------------------------------------
 
 
-def _gone(known: list[WorkerInfo]) -> Iterator[Finding]:
+def _gone(known: list[WorkerInfo], remarkable: list[Run]) -> Iterator[Finding]:
+    suspects = {run.worker for run in remarkable if run.interruptions}
     for worker in known:
         if worker.is_gone:
             held = f", and left {counted(worker.held, 'run')} unfinished" if worker.held else ""
             yield warning(
                 "worker",
                 f"{_worker(worker)} has died without a word{held}",
-                "its runs go on as soon as a worker that has their workflows runs; the system's "
-                "log may say what ended it (out of memory, kill -9)",
+                "a run that it executed has interrupted workers before, see below"
+                if worker.id in suspects
+                else "its runs go on as soon as a worker that has their workflows runs; the "
+                "system's log may say what ended it (out of memory, kill -9)",
             )
+
+
+def _interrupting(remarkable: list[Run]) -> Iterator[Finding]:
+    """Runs whose workers disappeared more than once."""
+    often = sorted(
+        (run for run in remarkable if run.interruptions > 1), key=lambda run: -run.interruptions
+    )
+    if not often:
+        return
+    worst = often[0]
+    more = f", and {len(often) - 1} more runs were interrupted repeatedly" if often[1:] else ""
+    yield warning(
+        "runs",
+        f"{worst.id} of {called(worst.workflow, worst.key)} was interrupted "
+        f"{worst.interruptions} times in a row: its worker disappeared{more}",
+        "it may be what ends the workers (out of memory, a crash in native code, os._exit), and "
+        "another worker would not help: see the system's log. It fails after its workflow's "
+        f"max_interruptions; to end it now: polos runs cancel {worst.id}",
+    )
 
 
 def _workers(alive: list[WorkerInfo], view: Overview) -> Iterator[Finding]:

@@ -201,6 +201,8 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("schedule", run.schedule_id),
         ("parent", run.parent),
         ("attempt", str(run.attempt) if run.attempt > 1 else None),
+        ("interrupted", interrupted_text(run)),
+        ("note", run.note),
         ("created", when(run.created_at)),
         ("started", when(run.started_at)),
         ("finished", when(run.finished_at)),
@@ -211,6 +213,14 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("input", value_text(run.input)),
         ("result", value_text(run.result)),
     ]
+
+
+def interrupted_text(run: Run) -> str | None:
+    """How often its worker disappeared, if it did."""
+    if not run.interruptions:
+        return None
+    times = "once" if run.interruptions == 1 else f"{run.interruptions} times in a row"
+    return f"{times}, when its worker disappeared"
 
 
 def _step_row(step: StepInfo) -> Row:

@@ -76,6 +76,8 @@ def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
         "timestamp": iso(run.timestamp),
         "status": run.status,
         "attempt": run.attempt,
+        "interruptions": run.interruptions,
+        "note": run.note,
         "origin": run.origin,
         "worker": run.worker,
         "created_at": iso(run.created_at),

@@ -1,13 +1,13 @@
 //! Commands about runs, and the one place that tells commands apart.
 
-use super::tables::{EndedClaim, Steps, Tables};
+use super::tables::{EndedClaim, RunRow, Steps, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
     Admission, ClaimedRun, Ending, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus,
     StepRecord, StepState, Token, WorkerId,
 };
 use crate::store::rules::{self, BEHIND, Claim, LIVE};
-use crate::store::{Answer, Command, Rejection};
+use crate::store::{Answer, Command, Rejection, Suspects};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -18,15 +18,19 @@ impl Tables {
             Command::EnterWorker(entry) => self.enter_worker(entry, now),
             Command::Beat { worker } => self.bump_beat(worker, now),
             Command::LeaveWorker { worker } => Ok(self.leave_worker(worker, now)),
-            Command::BuryWorker { worker, beat } => self.bury_worker(worker, *beat, now),
+            Command::BuryWorker { worker, beat, shares_process } => {
+                self.bury_worker(worker, *beat, *shares_process, now)
+            }
+            Command::UncountInterruptions { claims } => Ok(self.uncount_interruptions(claims)),
             Command::PutSchedules(new) => self.put_schedules(new, now),
             Command::PatchSchedule { project, id, revision, patch } => {
                 self.patch_schedule(project, id, *revision, patch, now)
             }
             Command::DeleteSchedule { project, id } => self.delete_schedule(project, id, now),
             Command::Fire { worker, plan } => self.fire(worker, plan, now),
-            Command::ClaimRuns { project, worker, workflows, limit, until } => {
-                self.claim_runs(project, worker, workflows, *limit, *until, now)
+            Command::ClaimRuns { project, worker, workflows, limit, until, suspects } => {
+                let available = self.available(project, workflows, *limit, *until, *suspects);
+                self.claim_runs(worker, available, now)
             }
             Command::CreateRun(new) => self.create_new_run(new, now),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
@@ -107,30 +111,52 @@ impl Tables {
         }
     }
 
-    fn claim_runs(
-        &mut self,
+    /// The runs that a claim takes, in order.
+    fn available(
+        &self,
         project: &str,
-        worker: &WorkerId,
         workflows: &[Arc<str>],
         limit: usize,
         until: Timestamp,
+        suspects: Suspects,
+    ) -> Vec<RunId> {
+        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+        let first_suspect = workflows
+            .iter()
+            .filter_map(|workflow| self.suspects.get(project, workflow)?.first())
+            .filter(|(at, ..)| *at <= until)
+            .min();
+        let mut available: Vec<_> = workflows
+            .iter()
+            .filter_map(|workflow| self.claimable.get(project, workflow))
+            .flat_map(|set| set.iter().take_while(|(at, ..)| *at <= until).take(limit))
+            .collect();
+        available.sort_unstable();
+        if let Some(suspect) = first_suspect {
+            let is_first = available.first().is_none_or(|first| suspect < *first);
+            match suspects {
+                Suspects::Alone if is_first => available = vec![suspect],
+                Suspects::Since(since) if suspect.0 <= since => {
+                    available.push(suspect);
+                    available.sort_unstable();
+                }
+                Suspects::Alone | Suspects::Since(_) | Suspects::Never => {}
+            }
+        }
+        available.into_iter().take(limit).map(|(.., id)| id.clone()).collect()
+    }
+
+    fn claim_runs(
+        &mut self,
+        worker: &WorkerId,
+        available: Vec<RunId>,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
         if !self.workers.contains_key(worker) {
             return Err(Rejection::WorkerGone);
         }
-        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
-        let mut available: Vec<_> = workflows
-            .into_iter()
-            .filter_map(|workflow| self.claimable.get(project, workflow))
-            .flat_map(|set| set.iter().take_while(|(at, ..)| *at <= until).take(limit))
-            .cloned()
-            .collect();
-        available.sort_unstable();
-        available.truncate(limit);
-
         let mut claimed = Vec::with_capacity(available.len());
-        for (.., id) in available {
+        for id in available {
             let (run, is_fresh) = self.edit_run(&id, |row| {
                 let is_fresh = row.run.started_at.is_none();
                 rules::claim(&mut row.run, worker, now);
@@ -217,6 +243,9 @@ impl Tables {
             }
         }
         self.touch(|touched| touched.steps.push((run.clone(), Arc::clone(&step.name))));
+        if self.runs[run].run.interruptions > 0 {
+            self.edit_run(run, forget_interruptions);
+        }
         Ok(Answer::Done)
     }
 
@@ -266,6 +295,10 @@ impl Tables {
         self.edit_run(id, |row| {
             let run = &mut row.run;
             run.state = ended.state;
+            if run.attempt != ended.attempt {
+                forget_interruptions(row);
+            }
+            let run = &mut row.run;
             run.attempt = ended.attempt;
             run.available_at = ended.available_at;
             run.result.clone_from(&ended.result);
@@ -355,6 +388,28 @@ impl Tables {
         Answer::Count(woken)
     }
 
+    fn uncount_interruptions(&mut self, claims: &[(RunId, Token)]) -> Answer {
+        for (id, token) in claims {
+            if self.runs.get(id).is_some_and(|row| row.interrupted_token == Some(*token)) {
+                self.edit_run(id, |row| {
+                    row.run.interruptions = row.run.interruptions.saturating_sub(1);
+                    row.run.interrupted_alone = false;
+                    row.interrupted_token = None;
+                });
+            }
+        }
+        Answer::Done
+    }
+
+    /// Counts that the worker of a running run has died.
+    pub(super) fn count_interruption(&mut self, id: &RunId, was_alone: bool, now: Timestamp) {
+        self.edit_run(id, |row| {
+            if rules::count_interruption(&mut row.run, was_alone, now) {
+                row.interrupted_token = Some(row.run.token);
+            }
+        });
+    }
+
     /// Takes a run from its worker.
     pub(super) fn free_run(&mut self, id: &RunId, now: Timestamp) {
         let row = &self.runs[id];
@@ -419,6 +474,8 @@ impl Tables {
             run.attempt += 1;
             run.finished_at = None;
             run.cancel_requested = false;
+            run.note = None;
+            forget_interruptions(row);
         });
         self.touch(|touched| _ = touched.retried.insert(id.clone()));
         if let Some(steps) = self.steps.get_mut(id) {
@@ -463,6 +520,12 @@ impl Tables {
         let newer = self.by_slot.get(schedule).unwrap_or(&none).range((row.run.slot, row.no + 1)..);
         newer.take(keep).count() < keep
     }
+}
+
+fn forget_interruptions(row: &mut RunRow) {
+    row.run.interruptions = 0;
+    row.run.interrupted_alone = false;
+    row.interrupted_token = None;
 }
 
 fn claim_of(run: &Run, child_ended: bool) -> Claim {

@@ -136,6 +136,10 @@ impl Store for MemoryStore {
         Ok(self.tables.lock().waiting_parents(project, page))
     }
 
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        Ok(self.tables.lock().remarkable_runs(project, limit))
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         Ok(self.tables.lock().steps_of(id))
     }

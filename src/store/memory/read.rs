@@ -1,13 +1,13 @@
 //! Questions.
 
-use super::tables::{RunRow, Tables};
+use super::tables::{Pairs, RunRow, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
     Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord,
     WorkerId, WorkflowEntry,
 };
 use crate::store::history::cut_page;
-use crate::store::names::shown_state;
+use crate::store::names::run_reason;
 use crate::store::rules::{BEHIND, waits_for_child};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use std::collections::BTreeSet;
@@ -62,9 +62,10 @@ impl Tables {
 
     pub fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Wake {
         let slots = workflows.iter().filter_map(|workflow| Some(self.due.get(project, workflow)?.first()?.0));
-        let runs =
-            workflows.iter().filter_map(|workflow| Some(self.claimable.get(project, workflow)?.first()?.0));
-        Wake { slot: slots.min(), run: runs.min() }
+        let first = |runs: &Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>| {
+            workflows.iter().filter_map(|workflow| Some(runs.get(project, workflow)?.first()?.0)).min()
+        };
+        Wake { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects) }
     }
 
     pub fn cancel_requests(&self, worker: &WorkerId) -> Vec<RunId> {
@@ -187,7 +188,7 @@ impl Tables {
                 until: slot,
                 count: 1,
                 fate: Fate::Ran,
-                reason: shown_state(run.state).into(),
+                reason: run_reason(run.state, run.interruptions),
                 run: Some(run.id.clone()),
                 started_at: run.started_at,
                 worker: run.worker.clone(),
@@ -248,6 +249,16 @@ impl Tables {
                 let is_stuck = children.all(|child| self.runs[child].run.state.is_finished());
                 WaitingParent { run: run.id.clone(), is_stuck }
             })
+            .collect()
+    }
+
+    pub fn remarkable_runs(&self, project: &str, limit: usize) -> Vec<Run> {
+        let created = self.created.get(project).into_iter().flatten().rev();
+        created
+            .map(|(_, id)| &self.runs[id].run)
+            .filter(|run| !run.state.is_finished() && (run.interruptions > 0 || run.note.is_some()))
+            .take(limit)
+            .cloned()
             .collect()
     }
 

@@ -72,7 +72,11 @@ impl Tables {
 
     pub(super) fn leave_worker(&mut self, worker: &WorkerId, now: Timestamp) -> Answer {
         let held: Vec<RunId> = self.held.get(worker).into_iter().flatten().cloned().collect();
-        for run in &held {
+        self.remove_worker(worker, &held, now)
+    }
+
+    fn remove_worker(&mut self, worker: &WorkerId, held: &[RunId], now: Timestamp) -> Answer {
+        for run in held {
             self.free_run(run, now);
         }
         if self.workers.remove(worker).is_some() {
@@ -88,12 +92,21 @@ impl Tables {
         &mut self,
         worker: &WorkerId,
         beat: i64,
+        shares_process: bool,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
-        match self.workers.get(worker) {
-            Some(row) if row.peer.beat != beat => Err(Rejection::Stale),
-            Some(_) | None => Ok(self.leave_worker(worker, now)),
+        if self.workers.get(worker).is_some_and(|row| row.peer.beat != beat) {
+            return Err(Rejection::Stale);
         }
+        let held: Vec<RunId> = self.held.get(worker).into_iter().flatten().cloned().collect();
+        let entered_at = self.workers.get(worker).map_or(now, |row| row.peer.entered_at);
+        for run in &held {
+            let steps = self.steps.get(run);
+            if steps.is_none_or(|steps| steps.records.iter().all(|step| step.finished_at < entered_at)) {
+                self.count_interruption(run, held.len() == 1 && !shares_process, now);
+            }
+        }
+        Ok(self.remove_worker(worker, &held, now))
     }
 
     pub(super) fn put_schedules(&mut self, new: &[NewSchedule], now: Timestamp) -> Result<Answer, Rejection> {

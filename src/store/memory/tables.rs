@@ -57,6 +57,8 @@ pub(in crate::store) struct RunRow {
     pub child_ended: bool,
     /// The newest ending.
     pub ended: Option<EndedClaim>,
+    /// The claim that was last counted as interrupted.
+    pub interrupted_token: Option<Token>,
 }
 
 /// A worker and its application.
@@ -115,7 +117,10 @@ pub(in crate::store) struct Tables {
     pub due: Pairs<BTreeSet<(Timestamp, ScheduleId)>>,
 
     pub runs: BTreeMap<RunId, RunRow>,
+    /// Without suspects.
     pub claimable: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
+    /// Claimable suspects.
+    pub suspects: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
     /// Of a schedule, by phase and slot.
     pub unfinished: BTreeMap<ScheduleId, Ordered<(i64, Option<Timestamp>)>>,
     /// Of a schedule, by slot.
@@ -228,7 +233,7 @@ impl Tables {
     /// Stores a run that is new.
     pub fn create_run(&mut self, run: Run) {
         let no = self.next_no();
-        self.add_run(RunRow { run, no, child_ended: false, ended: None });
+        self.add_run(RunRow { run, no, child_ended: false, ended: None, interrupted_token: None });
     }
 
     /// Adds a row that isn't there.
@@ -285,7 +290,8 @@ impl Tables {
         match run.state {
             RunState::Queued | RunState::Waiting if !run.cancel_requested => {
                 let entry = (run.available_at, run.slot, id());
-                self.claimable.slot(&run.project, &run.workflow).insert(entry);
+                let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
+                set.slot(&run.project, &run.workflow).insert(entry);
             }
             RunState::Running => {
                 if let Some(worker) = &run.worker {
@@ -312,7 +318,8 @@ impl Tables {
         match run.state {
             RunState::Queued | RunState::Waiting => {
                 let entry = (run.available_at, run.slot, id.clone());
-                self.claimable.slot(&run.project, &run.workflow).remove(&entry);
+                let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
+                set.slot(&run.project, &run.workflow).remove(&entry);
             }
             RunState::Running => {
                 if let Some(worker) = &run.worker {

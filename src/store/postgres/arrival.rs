@@ -250,7 +250,7 @@ impl Arrival {
         let mut freed = 0;
         for worker in workers {
             self.enter(project, &worker)?;
-            let command = Command::BuryWorker { worker, beat: 0 };
+            let command = Command::BuryWorker { worker, beat: 0, shares_process: true };
             let answers = self.store.commit(&[command], self.time()?)?;
             if let Some(Ok(Answer::Count(count))) = answers.first() {
                 freed += count;

@@ -11,7 +11,7 @@ use super::save::changes;
 use crate::calendar::Timestamp;
 use crate::model::RunId;
 use crate::store::memory::Steps;
-use crate::store::{Answer, Command, Rejection};
+use crate::store::{Answer, Command, Rejection, Suspects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,16 +19,21 @@ pub(super) async fn claim(
     batch: &mut Batch<'_>,
     command: &Command,
 ) -> Result<Result<Answer, Rejection>, Trouble> {
-    let Command::ClaimRuns { project, worker, workflows, limit, until } = command else {
+    let Command::ClaimRuns { project, worker, workflows, limit, until, suspects } = command else {
         return Ok(Err(Rejection::Stale));
     };
     let workers = BTreeSet::from([worker.as_str()]);
     let needs = Needs { known_workers: workers.clone(), workers, ..Needs::default() };
     let mut load = Load::first(&needs);
     let mut statements = std::mem::take(&mut load.statements);
+    let may_take_suspect = *suspects != Suspects::Never;
+    if may_take_suspect {
+        statements.push(first_suspect(project, workflows, *until));
+    }
     statements.push(heads(project, workflows, *limit, *until));
     let mut answers = batch.send(statements).await?;
     let heads = answers.pop().unwrap_or_default();
+    let suspect = if may_take_suspect { answers.pop().unwrap_or_default() } else { Vec::new() };
     let mut part = Part::default();
     load.take(&mut part, &answers)?;
     if part.tables.workers.is_empty() {
@@ -36,7 +41,7 @@ pub(super) async fn claim(
         part = batch.load(&needs).await?.0;
     }
     let mut begun = Vec::new();
-    for head in &heads {
+    for head in suspect.iter().chain(&heads) {
         let row = Columns::of(head).run_row()?;
         part.stored_runs.insert(row.run.id.clone(), row.no);
         if row.run.started_at.is_some() {
@@ -64,19 +69,37 @@ fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: T
     let until = args.int(until.as_micros());
     let looked_at = args.int(limit_to_sql(limit.saturating_mul(4).saturating_add(64)));
     let limit = args.int(limit_to_sql(limit));
-    let free = "r.state IN ('queued', 'waiting') AND NOT r.cancel_requested";
-    let still_free = format!("{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested");
+    let still_free =
+        format!("{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.interruptions < 2");
     let looked_at = one_of(
         "r.no",
         &format!(
             "SELECT h.no FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL (SELECT r.no FROM @run r \
-             WHERE r.project = ${project} AND r.workflow = w.id AND {free} AND r.available_at <= ${until} \
+             WHERE r.project = ${project} AND r.workflow = w.id AND {FREE} AND r.interruptions < 2 \
+             AND r.available_at <= ${until} \
              ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h"
         ),
     );
     let sql = format!(
         "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE {looked_at} AND {still_free} AND r.available_at <= ${until} \
          ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${limit} FOR UPDATE SKIP LOCKED"
+    );
+    Statement::Query(sql, args)
+}
+
+/// Neither held by a worker nor over.
+const FREE: &str = "r.state IN ('queued', 'waiting') AND NOT r.cancel_requested";
+
+/// The earliest claimable suspect that nobody else has locked, locked.
+fn first_suspect<'c>(project: &'c str, workflows: &'c [Arc<str>], until: Timestamp) -> Statement<'c> {
+    let mut args = Args::default();
+    let project = args.text(project);
+    let workflows = args.texts(workflows.iter().map(|id| &**id));
+    let until = args.int(until.as_micros());
+    let sql = format!(
+        "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.project = ${project} AND r.interruptions >= 2 AND {FREE} \
+         AND r.workflow = ANY(${workflows}) AND r.available_at <= ${until} \
+         ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT 1 FOR UPDATE SKIP LOCKED"
     );
     Statement::Query(sql, args)
 }

@@ -9,7 +9,7 @@ use crate::calendar::Timestamp;
 use crate::model::{NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
 use crate::store::names::state_word;
 use crate::store::rules::{self, Ended};
-use crate::store::{Answer, Command, Outcome, Rejection};
+use crate::store::{Answer, Command, Outcome};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio_postgres::{Error, Row};
 
@@ -169,8 +169,8 @@ impl<'c> Direct<'c> {
         [
             format!(
                 "held AS (SELECT r.no, {values}, w.place FROM unnest({numbers}) AS w (run, {columns}, token, place) \
-                 JOIN @run r ON r.id = w.run WHERE {STATE} = 'running' AND r.token = w.token{behind} \
-                 ORDER BY r.id FOR UPDATE OF r)",
+                 JOIN @run r ON r.id = w.run WHERE {STATE} = 'running' AND r.token = w.token \
+                 AND r.interruptions = 0{behind} ORDER BY r.id FOR UPDATE OF r)",
                 values = values.join(", "),
                 numbers = parameters(&numbers),
                 behind = self.behind_beats(),
@@ -237,8 +237,8 @@ impl<'c> Direct<'c> {
         }
         let mut outcomes = vec![None; self.count];
         for step in self.steps {
-            let holds = happened.contains(&step.place);
-            outcomes[step.place] = Some(if holds { Ok(Answer::Done) } else { Err(Rejection::Fenced) });
+            // Of a run that was interrupted more is to be changed; of one that is held no more, the look finds that out.
+            outcomes[step.place] = happened.contains(&step.place).then_some(Ok(Answer::Done));
         }
         for End { place, ended, .. } in self.ends {
             let answer = Answer::Ended { state: ended.state, released: false };

@@ -220,6 +220,7 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
         }
         Command::EnterWorker(_)
         | Command::Beat { .. }
+        | Command::UncountInterruptions { .. }
         | Command::ClaimRuns { .. }
         | Command::RecordStep { .. }
         | Command::Sweep { .. } => false,

@@ -27,6 +27,7 @@ enum Brings {
     Steps,
     RunsWithSteps,
     NewestLines,
+    NewestSteps,
 }
 
 /// The statements that bring what is needed.
@@ -83,6 +84,7 @@ impl<'c> Load<'c> {
         self.add(Brings::Steps, steps(needs));
         self.add(Brings::RunsWithSteps, runs_with_steps(needs, edits));
         self.add(Brings::NewestLines, newest_lines(needs, edits));
+        self.add(Brings::NewestSteps, newest_steps(needs));
     }
 
     fn add(&mut self, brings: Brings, statement: Option<Statement<'c>>) {
@@ -149,6 +151,12 @@ impl Part {
                 if !tables.steps.contains_key(&run) {
                     add_step(tables, run, Arc::default(), StepState::Done);
                 }
+            }
+            Brings::NewestSteps => {
+                let (run, finished_at) = (columns.run_id()?, columns.time()?);
+                add_step(tables, run.clone(), Arc::default(), StepState::Done);
+                let steps = tables.steps.entry(run).or_default();
+                steps.records.last_mut().expect("added above").finished_at = finished_at;
             }
             Brings::NewestLines => {
                 let (schedule, project) = (columns.schedule_id()?, columns.text()?);
@@ -468,6 +476,20 @@ fn runs_with_steps<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<St
         parts.push(in_both_phases(&schedules, &format!("AND r.slot > ${now} AND {has_step}")));
     }
     (!parts.is_empty()).then(|| Statement::Query(parts.join(" UNION "), args))
+}
+
+/// When the runs of workers that died recorded their newest steps.
+fn newest_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.buried.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let workers = args.texts(needs.buried.iter().copied());
+    let sql = format!(
+        "SELECT r.id, max(t.finished_at) FROM @run r JOIN @step t ON t.run = r.no \
+         WHERE r.worker = ANY(${workers}) AND r.state = 'running' GROUP BY r.id"
+    );
+    Some(Statement::Query(sql, args))
 }
 
 fn newest_lines<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {

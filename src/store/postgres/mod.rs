@@ -324,6 +324,10 @@ impl Store for PostgresStore {
         self.readers.read(async |session| session.waiting_parents(project, page).await)
     }
 
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(async |session| session.remarkable_runs(project, limit).await)
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         self.readers.read(async |session| session.steps(id).await)
     }

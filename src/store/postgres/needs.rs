@@ -21,6 +21,8 @@ pub(super) struct Needs<'c> {
     pub workers: Ids<'c>,
     /// Workers whose runs are freed.
     pub left: Ids<'c>,
+    /// Of those, the ones that died: what their runs recorded last is asked for.
+    pub buried: Ids<'c>,
     /// Schedules.
     pub schedules: Ids<'c>,
     /// Of those, the ones that are edited: what was claimed ahead is taken back.
@@ -87,9 +89,17 @@ impl<'c> Needs<'c> {
             Command::Beat { worker } => {
                 self.workers.insert(worker.as_str());
             }
-            Command::LeaveWorker { worker } | Command::BuryWorker { worker, .. } => {
+            Command::LeaveWorker { worker } => {
                 self.workers.insert(worker.as_str());
                 self.left.insert(worker.as_str());
+            }
+            Command::BuryWorker { worker, .. } => {
+                self.workers.insert(worker.as_str());
+                self.left.insert(worker.as_str());
+                self.buried.insert(worker.as_str());
+            }
+            Command::UncountInterruptions { claims } => {
+                self.runs.extend(claims.iter().map(|(run, _)| run.as_str()));
             }
             Command::PutSchedules(new) => self.put(new),
             Command::PatchSchedule { id, .. } => {
@@ -189,6 +199,9 @@ impl<'c> Needs<'c> {
             }
             Command::WakeParents { runs, .. } => {
                 self.known_runs.extend(runs.iter().map(RunId::as_str));
+            }
+            Command::UncountInterruptions { claims } => {
+                self.known_runs.extend(claims.iter().map(|(run, _)| run.as_str()));
             }
             // What these name by key may be new.
             Command::EnterWorker(_) | Command::PutSchedules(_) | Command::Sweep { .. } => {}

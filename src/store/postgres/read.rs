@@ -16,7 +16,7 @@ use crate::model::{
     WorkerId, WorkflowEntry,
 };
 use crate::store::history::cut_page;
-use crate::store::names::{shown_state, state_word, status_word};
+use crate::store::names::{run_reason, state_word, status_word};
 use crate::store::{
     Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, WaitingParent, Wake,
 };
@@ -165,10 +165,18 @@ impl Session<'_> {
              AND s.status = 'active' AND s.next_slot IS NOT NULL ORDER BY s.next_slot LIMIT 1) h), \
              (SELECT min(h.available_at) FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL ( \
              SELECT r.available_at FROM @run r WHERE r.project = ${project} AND r.workflow = w.id \
-             AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested ORDER BY r.available_at LIMIT 1) h)"
+             AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.interruptions < 2 \
+             ORDER BY r.available_at LIMIT 1) h), \
+             (SELECT r.available_at FROM @run r WHERE r.project = ${project} AND r.interruptions >= 2 \
+             AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.workflow = ANY(${workflows}) \
+             ORDER BY r.available_at LIMIT 1)"
         );
         let wakes = each(&self.query(sql, args).await?, |columns| {
-            Ok(Wake { slot: columns.optional_time()?, run: columns.optional_time()? })
+            Ok(Wake {
+                slot: columns.optional_time()?,
+                run: columns.optional_time()?,
+                suspect: columns.optional_time()?,
+            })
         })?;
         Ok(wakes.into_iter().next().unwrap_or_default())
     }
@@ -322,10 +330,10 @@ impl Session<'_> {
         let count = args.int(limit_to_sql(count));
         let sql = format!(
             "(SELECT 0 AS kind, r.slot AS from_slot, r.no, r.slot, 1::bigint, NULL::text, r.state, r.id, r.started_at, \
-             r.worker FROM @run r WHERE r.schedule_id = ${id} AND r.slot >= ${first} AND r.slot < ${behind} \
+             r.worker, r.interruptions FROM @run r WHERE r.schedule_id = ${id} AND r.slot >= ${first} AND r.slot < ${behind} \
              AND r.project = ${project} AND r.origin IN ('schedule', 'backfill') \
              ORDER BY r.slot DESC, r.no DESC LIMIT ${count}) UNION ALL \
-             (SELECT 1, l.from_slot, l.no, l.until_slot, l.slot_count, l.fate, l.reason, NULL, NULL, NULL \
+             (SELECT 1, l.from_slot, l.no, l.until_slot, l.slot_count, l.fate, l.reason, NULL, NULL, NULL, NULL \
              FROM @ledger l WHERE l.schedule_id = ${id} AND l.from_slot >= ${first} AND l.from_slot < ${behind} \
              AND l.project = ${project} ORDER BY l.from_slot DESC, l.no DESC LIMIT ${count}) \
              ORDER BY from_slot DESC, kind, no DESC LIMIT ${count}"
@@ -338,17 +346,30 @@ impl Session<'_> {
             let reason = columns.text()?;
             let run = columns.optional_text()?.map(|id| RunId::from(&*id));
             let is_run = run.is_some();
+            let (started_at, worker) = (columns.optional_time()?, columns.optional_worker_id()?);
+            let interruptions = columns.small_count()?;
             Ok(LedgerEntry {
                 from,
                 until,
                 count,
                 fate: if is_run { Fate::Ran } else { fate.unwrap_or(Fate::Missed) },
-                reason: if is_run { shown_state(state_of(&reason)).into() } else { reason },
+                reason: if is_run { run_reason(state_of(&reason), interruptions) } else { reason },
                 run,
-                started_at: columns.optional_time()?,
-                worker: columns.optional_worker_id()?,
+                started_at,
+                worker,
             })
         })
+    }
+
+    pub async fn remarkable_runs(self, project: &str, limit: usize) -> Result<Vec<Run>> {
+        let mut args = Args::default();
+        let (project, limit) = (args.text(project), args.int(limit_to_sql(limit)));
+        let sql = format!(
+            "SELECT {RUN} FROM @run r WHERE r.project = ${project} \
+             AND (r.interruptions > 0 OR r.note IS NOT NULL) AND r.finished_at IS NULL \
+             ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+        );
+        each(&self.query(sql, args).await?, |columns| columns.run())
     }
 
     pub async fn run(self, project: &str, id: &RunId) -> Result<Option<Run>> {

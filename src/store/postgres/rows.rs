@@ -131,17 +131,18 @@ pub(super) const SCHEDULE: &str = "s.id, s.project, s.workflow, s.key, s.owner, 
 /// Columns of a run, as [`Columns::run`] reads them.
 pub(super) const RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, \
     r.timezone, r.origin, r.payload, r.input, r.state, r.attempt, r.token, r.worker, r.available_at, r.created_at, \
-    r.started_at, r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key";
+    r.started_at, r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key, \
+    r.interruptions, r.interrupted_alone, r.note";
 
 /// The same without what never changes and may be large.
 pub(super) const LIGHT_RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, \
     r.upcoming, r.timezone, r.origin, NULL::text, NULL::text, r.state, r.attempt, r.token, r.worker, \
     r.available_at, r.created_at, r.started_at, r.finished_at, r.cancel_requested, r.result, r.error, r.parent, \
-    r.idempotency_key";
+    r.idempotency_key, r.interruptions, r.interrupted_alone, r.note";
 
 /// Columns before those of a run, as [`Columns::run_row`] reads them.
 pub(super) const RUN_ROW: &str =
-    "r.no, r.child_ended, r.ended_token, r.ended_print, r.ended_state, r.ended_released";
+    "r.no, r.child_ended, r.ended_token, r.ended_print, r.ended_state, r.ended_released, r.interrupted_token";
 
 /// The state of a run that is found by something else. Said so, the server doesn't think of an index of the runs in that
 /// state: a plan that was made while there were none would look through all of them.
@@ -313,6 +314,9 @@ impl<'r> Columns<'r> {
             error: self.optional_text()?,
             parent: self.optional_text()?.map(|text| RunId::from(&*text)),
             idempotency_key: self.optional_text()?,
+            interruptions: self.small_count()?,
+            interrupted_alone: self.flag()?,
+            note: self.optional_text()?,
         })
     }
 
@@ -329,7 +333,8 @@ impl<'r> Columns<'r> {
             print,
             answer: Answer::Ended { state, released },
         });
-        Ok(RunRow { run: self.run()?, no, child_ended, ended })
+        let interrupted_token = self.optional_int()?.map(Token);
+        Ok(RunRow { run: self.run()?, no, child_ended, ended, interrupted_token })
     }
 
     pub fn step(&mut self) -> Result<StepRecord> {

@@ -349,7 +349,7 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
 }
 
 /// What may change of a run, its number first.
-const CHANGING_COLUMNS: [&str; 16] = [
+const CHANGING_COLUMNS: [&str; 20] = [
     "no",
     "state",
     "attempt",
@@ -366,6 +366,10 @@ const CHANGING_COLUMNS: [&str; 16] = [
     "ended_print",
     "ended_state",
     "ended_released",
+    "interruptions",
+    "interrupted_token",
+    "interrupted_alone",
+    "note",
 ];
 
 fn update_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
@@ -393,6 +397,10 @@ fn update_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
         args.optional_ints(ended().map(|ended| ended.map(|ended| ended.print))),
         args.optional_texts(ended().map(|ended| ended.and_then(answer).map(|(state, _)| state))),
         args.optional_flags(ended().map(|ended| ended.and_then(answer).map(|(_, released)| released))),
+        args.ints(all().map(|run| i64::from(run.interruptions))),
+        args.optional_ints(rows.iter().map(|row| row.interrupted_token.map(|token| token.0))),
+        args.flags(all().map(|run| run.interrupted_alone)),
+        args.optional_texts(all().map(|run| run.note.as_deref())),
     ];
     let sets: Vec<_> = CHANGING_COLUMNS[1..].iter().map(|name| format!("{name} = w.{name}")).collect();
     format!(
@@ -465,8 +473,11 @@ fn insert_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
     let runs: Vec<_> = rows.iter().map(|row| &row.run).collect();
     let mut numbers = new_run_args(&runs, args);
     numbers.push(args.flags(rows.iter().map(|row| row.child_ended)));
+    numbers.push(args.ints(runs.iter().map(|run| i64::from(run.interruptions))));
+    numbers.push(args.optional_ints(rows.iter().map(|row| row.interrupted_token.map(|token| token.0))));
+    numbers.push(args.flags(runs.iter().map(|run| run.interrupted_alone)));
     let mut names = NEW_COLUMNS.to_vec();
-    names.push("child_ended");
+    names.extend(["child_ended", "interruptions", "interrupted_token", "interrupted_alone"]);
     let columns = names.join(", ");
     names.push("place");
     // Numbered in the order of their creation.

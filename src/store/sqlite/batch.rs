@@ -152,15 +152,18 @@ impl Batch<'_> {
             Command::EnterWorker(entry) => self.enter_worker(entry),
             Command::Beat { worker } => self.beat(worker),
             Command::LeaveWorker { worker } => self.leave_worker(worker),
-            Command::BuryWorker { worker, beat } => self.bury_worker(worker, *beat),
+            Command::BuryWorker { worker, beat, shares_process } => {
+                self.bury_worker(worker, *beat, *shares_process)
+            }
+            Command::UncountInterruptions { claims } => self.uncount_interruptions(claims),
             Command::PutSchedules(new) => self.put_schedules(new),
             Command::PatchSchedule { project, id, revision, patch } => {
                 self.patch_schedule(project, id, *revision, patch)
             }
             Command::DeleteSchedule { project, id } => self.delete_schedule(project, id),
             Command::Fire { worker, plan } => self.fire(worker, plan),
-            Command::ClaimRuns { project, worker, workflows, limit, until } => {
-                self.claim_runs(project, worker, workflows, *limit, *until)
+            Command::ClaimRuns { project, worker, workflows, limit, until, suspects } => {
+                self.claim_runs(project, worker, workflows, *limit, *until, *suspects)
             }
             Command::CreateRun(new) => self.create_run(new),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
@@ -192,6 +195,17 @@ impl Batch<'_> {
         read: impl FnOnce(&Row<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         self.session.one(sql, params, read)
+    }
+
+    /// See [`Session::first`].
+    pub(super) fn first<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+        is_wanted: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>> {
+        self.session.first(sql, params, read, is_wanted)
     }
 
     /// See [`Session::any`].

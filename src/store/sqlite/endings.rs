@@ -92,8 +92,34 @@ impl Batch<'_> {
             self.count_failures(schedule, row.no, state, pause_after_failures)?;
         }
         let released = self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())?;
+        if ended.attempt != row.claim.attempt {
+            self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
+        }
         self.run(
-            queries::END_CLAIM,
+            queries::    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
+        let mut woken = 0;
+        for run in runs {
+            let found =
+                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
+            if let Some(no) = found {
+                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
+                woken += 1;
+            }
+        }
+        Ok(Answer::Count(woken))
+    }
+
+    pub(super) fn uncount_interruptions(&mut self, claims: &[(RunId, Token)]) -> Applied {
+        for (run, token) in claims {
+            self.run(queries::UNCOUNT_INTERRUPTION, params![run, token])?;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Takes its runs from a worker. Where it died, that is counted; `death` says whether it shared its process with
+    /// others that held runs.
+    pub(super) fn free_held_runs(&mut self, worker: &WorkerId, death: Option<bool>) -> Result<u64> {
+_CLAIM,
             params![
                 row.no,
                 state,
@@ -224,23 +250,20 @@ impl Batch<'_> {
         }
     }
 
-    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
-        let mut woken = 0;
-        for run in runs {
-            let found =
-                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
-            if let Some(no) = found {
-                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
-                woken += 1;
-            }
-        }
-        Ok(Answer::Count(woken))
-    }
-
-    /// Takes its runs from a worker.
-    pub(super) fn free_held_runs(&mut self, worker: &WorkerId) -> Result<u64> {
-        let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
+END        let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
+        let entered_at = match death {
+            Some(_) => self.one(queries::ENTERED_AT, [worker], |row| Columns::of(row).time())?,
+            None => None,
+        };
+        let entered_at = entered_at.unwrap_or(self.now());
         for row in &held {
+            if let Some(shares_process) = death
+                && rules::is_interrupted(row.claim.available_at, self.now())
+                && !self.any(queries::HAS_STEP_SINCE, params![row.no, entered_at])?
+            {
+                let was_alone = held.len() == 1 && !shares_process;
+                self.run(queries::COUNT_INTERRUPTION, params![row.no, was_alone])?;
+            }
             let ended = rules::end(&row.claim, &Ending::Released, self.now());
             let finished_at = self.finished_at(ended.state);
             self.run(queries::FREE_RUN, params![row.no, ended.state, ended.available_at, finished_at])?;

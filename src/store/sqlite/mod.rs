@@ -229,6 +229,10 @@ impl Store for SqliteStore {
         self.readers.read(|view| view.waiting_parents(project, page))
     }
 
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.readers.read(|view| view.remarkable_runs(project, limit))
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         self.readers.read(|view| view.steps(id))
     }

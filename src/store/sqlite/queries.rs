@@ -11,7 +11,8 @@ macro_rules! run_columns {
     () => {
         "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, r.timezone, r.origin, \
          r.payload, r.input, r.state, r.attempt, r.token, r.worker, r.available_at, r.created_at, r.started_at, \
-         r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key"
+         r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key, \
+         r.interruptions, r.interrupted_alone, r.note"
     };
 }
 
@@ -155,15 +156,20 @@ statements! {
         AND origin = 'schedule' AND attempt = 1 AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no)";
     /// Whether the run has recorded anything. (`step_by_name`)
     HAS_STEP = "SELECT 1 FROM step WHERE run = ?1 LIMIT 1";
+    /// Whether the run has recorded anything since then. (`step_by_name`)
+    HAS_STEP_SINCE = "SELECT 1 FROM step WHERE run = ?1 AND finished_at >= ?2 LIMIT 1";
     /// Its newest slots with runs. (unique id)
     NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
         AND origin = 'schedule' ORDER BY id DESC LIMIT ?4";
     /// Its newest slot without a run. (`ledger_by_schedule`)
     NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
-    /// The earliest claimable runs of one workflow. (`run_claimable`)
+    /// The earliest claimable runs of one workflow that are no suspects. (`run_claimable`)
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
-        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND available_at <= ?3 \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND available_at <= ?3 \
         ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
+    /// Claimable suspects, earliest first. (`run_suspect`)
+    SUSPECTS = "SELECT available_at, slot, id, no, workflow FROM run WHERE project = ?1 AND interruptions >= 2 \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY available_at, slot, id";
     /// One run by its number. (primary key)
     RUN_BY_NO = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no = ?1");
     /// Claims a run. (primary key)
@@ -177,11 +183,20 @@ statements! {
         ended_token, ended_print, ended_state, ended_released FROM run \
         WHERE worker = ?1 AND state = 'running' ORDER BY id";
     /// Whether the run is running under this token, and where its steps are. (unique id)
-    STANDS = "SELECT no FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
+    STANDS = "SELECT no, interruptions FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
     /// Ends a claim. (primary key)
     END_CLAIM = "UPDATE run SET state = ?2, attempt = ?3, available_at = ?4, result = ?5, \
         error = CASE WHEN ?6 THEN error ELSE ?7 END, finished_at = ?8, ended_token = ?9, ended_print = ?10, \
         ended_state = ?11, ended_released = ?12 WHERE no = ?1";
+    /// Counts that the worker of a run has died while it executed it. (primary key)
+    COUNT_INTERRUPTION = "UPDATE run SET interruptions = min(interruptions + 1, 4294967295), \
+        interrupted_token = token, interrupted_alone = ?2 WHERE no = ?1";
+    /// Takes that back, if it is what was counted last. (unique id)
+    UNCOUNT_INTERRUPTION = "UPDATE run SET interruptions = max(interruptions - 1, 0), interrupted_token = NULL, \
+        interrupted_alone = 0 WHERE id = ?1 AND interrupted_token = ?2";
+    /// Forgets interruptions. (primary key)
+    FORGET_INTERRUPTIONS = "UPDATE run SET interruptions = 0, interrupted_token = NULL, interrupted_alone = 0 \
+        WHERE no = ?1";
     /// Takes a claim from its worker. (primary key)
     FREE_RUN = "UPDATE run SET state = ?2, available_at = ?3, finished_at = ?4 WHERE no = ?1";
     /// A waiting parent whose child has finished; or a running one, which will look once more. (unique id)
@@ -206,7 +221,8 @@ statements! {
     REQUEST_CANCEL = "UPDATE run SET cancel_requested = 1 WHERE no = ?1";
     /// Starts a finished run again. (primary key)
     RETRY_RUN = "UPDATE run SET state = 'queued', available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
-        cancel_requested = 0, kept = 0 WHERE no = ?1";
+        cancel_requested = 0, kept = 0, note = NULL, interruptions = 0, interrupted_token = NULL, \
+        interrupted_alone = 0 WHERE no = ?1";
     /// Forgets a run. (primary key)
     DELETE_RUN = "DELETE FROM run WHERE no = ?1";
 
@@ -232,13 +248,17 @@ statements! {
 
     // Runs: to look at them.
 
-    /// The earliest claimable run of one workflow. (`run_claimable`)
+    /// The earliest claimable run of one workflow that is no suspect. (`run_claimable`)
     NEXT_AVAILABLE = "SELECT available_at FROM run WHERE project = ?1 AND workflow = ?2 \
-        AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY available_at LIMIT 1";
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 ORDER BY available_at LIMIT 1";
     /// Runs that a worker shall stop. (`run_held`)
     CANCEL_REQUESTS = "SELECT id FROM run WHERE worker = ?1 AND cancel_requested = 1 AND state = 'running' ORDER BY id";
     /// One run. (unique id)
     RUN = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.id = ?1 AND r.project = ?2");
+    /// Newest unfinished runs that interrupted their workers, or that wait with a note. (`run_remarkable`)
+    REMARKABLE_RUNS = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.project = ?1 \
+        AND (interruptions > 0 OR note IS NOT NULL) AND finished_at IS NULL \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?2");
     /// When a run was created. (unique id)
     CREATED_AT = "SELECT created_at FROM run WHERE id = ?1";
     /// Its place in the list of runs. (unique id)
@@ -286,11 +306,11 @@ statements! {
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
         AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
     /// Slots of a schedule that made a run, newest first. (unique id)
-    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker FROM run WHERE id >= ?5 AND id < ?6 \
+    HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker, interruptions FROM run WHERE id >= ?5 AND id < ?6 \
         AND +schedule_id = ?1 AND is_slot = 1 AND slot < ?2 AND slot >= ?3 AND +project = ?4 \
         AND origin IN ('schedule', 'backfill') ORDER BY id DESC LIMIT ?7";
     /// The same for runs with another kind of id. (`run_off_slot`)
-    HISTORY_RUNS_OFF_SLOT = "SELECT slot, no, state, id, started_at, worker FROM run WHERE schedule_id = ?1 \
+    HISTORY_RUNS_OFF_SLOT = "SELECT slot, no, state, id, started_at, worker, interruptions FROM run WHERE schedule_id = ?1 \
         AND is_slot = 0 AND slot < ?2 AND slot >= ?3 AND project = ?4 AND origin IN ('schedule', 'backfill') \
         ORDER BY slot DESC, no DESC LIMIT ?5";
     /// Slots of a schedule that made none, newest first. (`ledger_by_schedule`)
@@ -316,6 +336,8 @@ statements! {
     BUMP_BEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
     /// The beat of a worker that is signed in. (primary key)
     BEAT = "SELECT beat FROM worker WHERE id = ?1";
+    /// When a worker signed in. (primary key)
+    ENTERED_AT = "SELECT entered_at FROM worker WHERE id = ?1";
     /// Forgets a worker. (primary key)
     DELETE_WORKER = "DELETE FROM worker WHERE id = ?1";
     /// Forgets what it executes. (primary key)

@@ -11,7 +11,7 @@ use crate::model::{
     WorkerId, WorkflowEntry,
 };
 use crate::store::history::cut_page;
-use crate::store::names::{shown_state, state_word};
+use crate::store::names::{run_reason, state_word};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
@@ -169,6 +169,14 @@ impl View<'_> {
             wake.slot = earlier(wake.slot, head(queries::NEXT_SLOT)?);
             wake.run = earlier(wake.run, head(queries::NEXT_AVAILABLE)?);
         }
+        let suspect = |row: &Row<'_>| {
+            let mut columns = Columns::of(row);
+            let at = columns.time()?;
+            (columns.optional_time()?, columns.run_id()?, columns.int()?);
+            Ok((at, columns.text()?))
+        };
+        let is_ours = |(_, workflow): &(_, Arc<str>)| workflows.contains(workflow);
+        wake.suspect = self.session.first(queries::SUSPECTS, [project], suspect, is_ours)?.map(|(at, _)| at);
         Ok(wake)
     }
 
@@ -329,17 +337,18 @@ impl View<'_> {
         let count = limit_to_sql(count);
         let read = |row: &Row<'_>| {
             let mut columns = Columns::of(row);
-            let (slot, no) = (columns.time()?, columns.int()?);
-            let entry = LedgerEntry {
+            let (slot, no, state) = (columns.time()?, columns.int()?, columns.state()?);
+            let mut entry = LedgerEntry {
                 from: slot,
                 until: slot,
                 count: 1,
                 fate: Fate::Ran,
-                reason: shown_state(columns.state()?).into(),
+                reason: Arc::default(),
                 run: Some(columns.run_id()?),
                 started_at: columns.optional_time()?,
                 worker: columns.optional_worker_id()?,
             };
+            entry.reason = run_reason(state, columns.small_count()?);
             Ok((no, entry))
         };
         let (first, behind) = ids(id);
@@ -374,6 +383,11 @@ impl View<'_> {
         let mut entries: Vec<_> = runs.into_iter().map(|(_, entry)| entry).chain(lines).collect();
         entries.sort_by_key(|entry| Reverse(entry.from));
         Ok(entries)
+    }
+
+    pub fn remarkable_runs(&mut self, project: &str, limit: usize) -> Result<Vec<Run>> {
+        let params = params![project, limit_to_sql(limit)];
+        self.session.all(queries::REMARKABLE_RUNS, params, |row| Columns::of(row).run())
     }
 
     pub fn run(&mut self, project: &str, id: &RunId) -> Result<Option<Run>> {

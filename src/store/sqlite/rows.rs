@@ -206,6 +206,9 @@ impl<'r, 's> Columns<'r, 's> {
             error: self.optional_text()?,
             parent: self.optional_run_id()?,
             idempotency_key: self.optional_text()?,
+            interruptions: self.small_count()?,
+            interrupted_alone: self.flag()?,
+            note: self.optional_text()?,
         })
     }
 

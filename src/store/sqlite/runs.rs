@@ -12,10 +12,13 @@ use crate::model::{
     Token, WorkerId,
 };
 use crate::store::rules;
-use crate::store::{Answer, Rejection};
+use crate::store::{Answer, Rejection, Suspects};
 use rusqlite::{Result, Row, params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// A place in the order in which runs are claimed.
+type Place = (Timestamp, Option<Timestamp>, RunId);
 
 /// What a fire needs of its schedule.
 struct Decided {
@@ -150,30 +153,66 @@ impl Batch<'_> {
         workflows: &[Arc<str>],
         limit: usize,
         until: Timestamp,
+        suspects: Suspects,
     ) -> Applied {
         if !self.is_signed_in(worker)? {
             return Err(Rejection::WorkerGone.into());
         }
+        let suspect = match suspects {
+            Suspects::Never => None,
+            Suspects::Alone => self.first_suspect(project, workflows)?.filter(|(key, _)| key.0 <= until),
+            Suspects::Since(since) => {
+                self.first_suspect(project, workflows)?.filter(|(key, _)| key.0 <= since.min(until))
+            }
+        };
         let workflows: Vec<&Arc<str>> = workflows.iter().collect::<BTreeSet<_>>().into_iter().collect();
-        let available = merge(workflows.len(), limit, |source, offset, count| {
+        let mut available = merge(workflows.len(), limit, |source, offset, count| {
             self.all_rows(
                 queries::CLAIMABLE_HEADS,
                 params![project, workflows[source], until, limit_to_sql(count), limit_to_sql(offset)],
                 |row| {
                     let mut columns = Columns::of(row);
                     let key = (columns.time()?, columns.optional_time()?, columns.run_id()?);
-                    Ok((key, columns.int()?))
+                    let no = columns.int()?;
+                    Ok((key.clone(), (key, no)))
                 },
             )
         })?;
+        if let Some(suspect) = suspect {
+            let is_first = available.first().is_none_or(|first| suspect < *first);
+            match suspects {
+                Suspects::Alone if is_first => available = vec![suspect],
+                Suspects::Since(_) => {
+                    available.push(suspect);
+                    available.sort_unstable();
+                }
+                Suspects::Alone | Suspects::Never => {}
+            }
+        }
+        available.truncate(limit);
         let mut claimed = Vec::with_capacity(available.len());
-        for no in available {
+        for (_, no) in available {
             claimed.extend(self.claim_run(no, worker)?);
         }
         if !claimed.is_empty() {
             self.bump_beat(worker)?;
         }
         Ok(Answer::Claimed(claimed))
+    }
+
+    /// The earliest claimable suspect of these workflows: its place in the order, and its number.
+    fn first_suspect(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<Option<(Place, i64)>> {
+        self.first(
+            queries::SUSPECTS,
+            [project],
+            |row| {
+                let mut columns = Columns::of(row);
+                let key = (columns.time()?, columns.optional_time()?, columns.run_id()?);
+                Ok(((key, columns.int()?), columns.text()?))
+            },
+            |(_, workflow)| workflows.contains(workflow),
+        )
+        .map(|found| found.map(|(suspect, _)| suspect))
     }
 
     fn claim_run(&mut self, no: i64, worker: &WorkerId) -> Result<Option<ClaimedRun>> {
@@ -251,10 +290,12 @@ impl Batch<'_> {
     }
 
     pub(super) fn record_step(&mut self, run: &RunId, token: Token, step: &StepRecord) -> Applied {
-        let no = self
-            .one(queries::STANDS, params![run, token], |row| row.get::<_, i64>(0))?
+        let (no, interruptions) = self
+            .one(queries::STANDS, params![run, token], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+            })?
             .ok_or(Rejection::Fenced)?;
-        self.run(
+        let recorded = self.run(
             queries::RECORD_STEP,
             params![
                 no,
@@ -269,6 +310,9 @@ impl Batch<'_> {
                 step.error
             ],
         )?;
+        if interruptions > 0 && recorded > 0 {
+            self.run(queries::FORGET_INTERRUPTIONS, [no])?;
+        }
         Ok(Answer::Done)
     }
 }

@@ -68,18 +68,23 @@ impl Batch<'_> {
 
     pub(super) fn leave_worker(&mut self, worker: &WorkerId) -> Applied {
         self.write_beats()?;
-        let held = self.free_held_runs(worker)?;
+        self.remove_worker(worker, None)
+    }
+
+    /// Removes a worker, which died where `death` says whether it shared its process with others that held runs.
+    fn remove_worker(&mut self, worker: &WorkerId, death: Option<bool>) -> Applied {
+        let held = self.free_held_runs(worker, death)?;
         if self.run(queries::DELETE_WORKER, [worker])? > 0 {
             self.run(queries::DELETE_WORKER_WORKFLOWS, [worker])?;
         }
         Ok(Answer::Count(held))
     }
 
-    pub(super) fn bury_worker(&mut self, worker: &WorkerId, beat: i64) -> Applied {
+    pub(super) fn bury_worker(&mut self, worker: &WorkerId, beat: i64, shares_process: bool) -> Applied {
         self.write_beats()?;
         match self.one(queries::BEAT, [worker], |row| row.get::<_, i64>(0))? {
             Some(newest) if newest != beat => Err(Rejection::Stale.into()),
-            Some(_) | None => self.leave_worker(worker),
+            Some(_) | None => self.remove_worker(worker, Some(shares_process)),
         }
     }
 

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_tables.sql"),
     include_str!("migrations/0002_runs_by_state.sql"),
     include_str!("migrations/0003_runs_that_wait_for_a_child.sql"),
+    include_str!("migrations/0004_interruptions.sql"),
 ];
 
 /// The newest version that this release knows.

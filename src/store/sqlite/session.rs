@@ -42,6 +42,24 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// The first row that is wanted, if there is one.
+    pub fn first<T>(
+        &mut self,
+        sql: &'static str,
+        params: impl Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+        is_wanted: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>> {
+        let mut rows = self.statement(sql)?.query(params)?;
+        while let Some(row) = rows.next()? {
+            let found = read(row)?;
+            if is_wanted(&found) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether there is a row.
     pub fn any(&mut self, sql: &'static str, params: impl Params) -> Result<bool> {
         Ok(self.one(sql, params, |_| Ok(()))?.is_some())

@@ -824,6 +824,7 @@ impl Witness for Checks {
                 self.did("skipped on request");
             }
             Command::Beat { .. }
+            | Command::UncountInterruptions { .. }
             | Command::LeaveWorker { .. }
             | Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
@@ -846,7 +847,8 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::EnterWorker(entry) => format!("{} enters", entry.id),
         Command::Beat { worker } => format!("{worker} beats"),
         Command::LeaveWorker { worker } => format!("{worker} leaves"),
-        Command::BuryWorker { worker, beat } => format!("{worker} is buried at beat {beat}"),
+        Command::BuryWorker { worker, beat, .. } => format!("{worker} is buried at beat {beat}"),
+        Command::UncountInterruptions { claims } => format!("{claims:?} were outlived"),
         Command::PutSchedules(new) => {
             new.iter().map(|new| format!("put {} {}", new.id, new.spec)).collect::<Vec<_>>().join(", ")
         }

@@ -304,6 +304,11 @@ impl Store for FaultyStore {
         self.inner.waiting_parents(project, page)
     }
 
+    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
+        self.read()?;
+        self.inner.remarkable_runs(project, limit)
+    }
+
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
         self.read()?;
         self.inner.steps(id)

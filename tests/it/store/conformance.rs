@@ -7,6 +7,7 @@ mod claims;
 mod endings;
 mod families;
 mod fires;
+mod interruptions;
 mod puts;
 mod reads;
 mod sweeps;
@@ -24,11 +25,18 @@ macro_rules! cases {
 use cases;
 
 fn all() -> impl Iterator<Item = Case> {
-    [workers::CASES, puts::CASES, fires::CASES, claims::CASES, endings::CASES]
-        .into_iter()
-        .chain([families::CASES, sweeps::CASES, reads::CASES])
-        .flatten()
-        .copied()
+    let cases = [
+        workers::CASES,
+        puts::CASES,
+        fires::CASES,
+        claims::CASES,
+        endings::CASES,
+        interruptions::CASES,
+        families::CASES,
+        sweeps::CASES,
+        reads::CASES,
+    ];
+    cases.into_iter().flatten().copied()
 }
 
 /// Runs every case on a store of its own, and names all that fail.

@@ -14,7 +14,7 @@ use _polos::model::{
     Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
     Token, WorkerId,
 };
-use _polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store};
+use _polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store, Suspects};
 
 /// What another transaction updates, what we commit meanwhile, and what must come of it. Each takes a
 /// number, so that a case can be repeated with rows of its own.
@@ -135,6 +135,7 @@ const CASES: &[Case] = &[
                 workflows: vec![text("w")],
                 limit: 10,
                 until: at(0),
+                suspects: Suspects::Never,
             }]
         },
         check: |_, _, outcomes| {
@@ -634,9 +635,33 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
         workflows: vec![text("w"), text("v")],
         limit: 10,
         until: at(100),
+        suspects: Suspects::Never,
     };
     let answer = policed.commit_and_update("run", "%SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 3), "{answer:?}");
+}
+
+#[test]
+fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    stage.create(at(0), new_run("run_1"));
+    for _ in 0..2 {
+        stage.claim(at(0));
+        let (worker, beat) = (stage.worker.clone(), stage.beat());
+        stage.ok(at(0), Command::BuryWorker { worker, beat, shares_process: false });
+        enter_again(&stage);
+    }
+    let command = Command::ClaimRuns {
+        project: text(PROJECT),
+        worker: stage.worker.clone(),
+        workflows: vec![text("w")],
+        limit: 10,
+        until: at(100),
+        suspects: Suspects::Alone,
+    };
+    let answer = policed.commit_and_update("run", "%LIMIT 1 FOR UPDATE SKIP LOCKED%", command);
+    assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 1), "{answer:?}");
 }
 
 #[test]

@@ -304,13 +304,18 @@ impl World<'_> {
                     declared,
                 }))
             }
-            5..9 => Command::Beat { worker: self.worker() },
+            5..8 => Command::Beat { worker: self.worker() },
+            8..9 => Command::UncountInterruptions { claims: vec![self.a_claim(), self.a_claim()] },
             9..11 => Command::LeaveWorker { worker: self.worker() },
             11..13 => {
                 let worker = self.worker();
                 let peers = PROJECTS.iter().flat_map(|project| self.model.peers(project).unwrap());
                 let beat = peers.into_iter().find(|peer| peer.id == worker).map_or(3, |peer| peer.beat);
-                Command::BuryWorker { worker, beat: beat - self.dice.below(2) as i64 }
+                Command::BuryWorker {
+                    worker,
+                    beat: beat - self.dice.below(2) as i64,
+                    shares_process: self.dice.one_in(2),
+                }
             }
             13..20 => Command::PutSchedules(self.new_schedules()),
             20..25 => {
@@ -333,6 +338,11 @@ impl World<'_> {
                 workflows: (0..=self.dice.below(4)).map(|_| self.word(&WORKFLOWS)).collect(),
                 limit: self.dice.below(12) as usize,
                 until: self.near(),
+                suspects: match self.dice.below(3) {
+                    0 => Suspects::Never,
+                    1 => Suspects::Alone,
+                    _ => Suspects::Since(self.near()),
+                },
             },
             57..64 => Command::CreateRun(Box::new(self.new_run())),
             64..72 => {
@@ -430,6 +440,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             store.due(project, &workflows, until, limit)
         );
         assert_eq!(model.next_wake(project, &workflows), store.next_wake(project, &workflows));
+        assert_eq!(model.remarkable_runs(project, 50), store.remarkable_runs(project, 50));
         assert_eq!(model.peers(project), store.peers(project));
         assert_eq!(model.workflows(project), store.workflows(project));
 

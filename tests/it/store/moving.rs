@@ -7,7 +7,8 @@ use super::stage::{PROJECT, Stage, at, everything, new_run, new_schedule, new_wo
 use _polos::model::{Admission, LedgerEntry, Run, RunState, Schedule, StepRecord, WorkflowEntry};
 use _polos::store::{
     Answer, Command, MoveError, MoveOptions, MoveProgress, MovedProject, Page, PostgresOptions,
-    PostgresStore, Rejection, RunFilter, ScheduleFilter, SqliteStore, Store, abandon_move, move_projects,
+    PostgresStore, Rejection, RunFilter, ScheduleFilter, SqliteStore, Store, Suspects, abandon_move,
+    move_projects,
 };
 use std::path::PathBuf;
 
@@ -219,6 +220,7 @@ fn what_a_killed_worker_held_is_free_and_keeps_its_steps() {
         workflows: vec![text("w")],
         limit: 10,
         until: at(5_000_000_000),
+        suspects: Suspects::Never,
     };
     let answers = store.commit(&[claim], at(5_000_000_000)).unwrap();
     let Ok(Answer::Claimed(claimed)) = &answers[0] else { panic!("{answers:?}") };

@@ -8,7 +8,8 @@ use super::stage::{
 use _polos::calendar::Timestamp;
 use _polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
 use _polos::store::{
-    Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store, StoreError,
+    Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store,
+    StoreError, Suspects,
 };
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -119,6 +120,7 @@ fn every_run_is_claimed_once() {
                     workflows: vec![text("w")],
                     limit: 7,
                     until: at(0),
+                    suspects: Suspects::Never,
                 };
                 // Some may be passed over while another takes them: it ends when nothing is left to claim.
                 while store.next_wake(PROJECT, &[text("w")]).unwrap().run.is_some() {
@@ -176,7 +178,7 @@ fn only_one_of_two_buries_and_claims() {
         let run = stage.running(at(round), &format!("run_{round}"));
         let beat = stage.beat();
         let barrier = Barrier::new(2);
-        let command = Command::BuryWorker { worker: stage.worker.clone(), beat };
+        let command = Command::BuryWorker { worker: stage.worker.clone(), beat, shares_process: false };
         let counts: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = [&one, &two]
                 .into_iter()

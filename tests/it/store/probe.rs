@@ -6,7 +6,7 @@ use super::stage::{
 use _polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, PlannedRun, RunId, ScheduleId, ScheduleStatus, Token, WorkerId,
 };
-use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store};
+use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
 use std::path::Path;
 use std::time::Instant;
 
@@ -212,6 +212,7 @@ fn probe(store: &dyn Store, path: Option<&Path>) {
                 workflows: (0..10).map(|n| text(if n == 0 { "w" } else { "other" })).collect(),
                 limit: 100,
                 until: at(400),
+                suspects: Suspects::Never,
             };
             let Ok(Answer::Claimed(claimed)) = store.commit(&[claim], at(400)).unwrap().remove(0) else {
                 panic!()

@@ -6,7 +6,7 @@ use _polos::model::{
     RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerEntry, WorkerId,
     WorkflowEntry,
 };
-use _polos::store::{Answer, Command, Page, Patch, Rejection, Store};
+use _polos::store::{Answer, Command, Page, Patch, Rejection, Store, Suspects};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -220,6 +220,7 @@ impl<'a> Stage<'a> {
             workflows: vec![text("w")],
             limit,
             until: now,
+            suspects: Suspects::Never,
         };
         match self.ok(now, command) {
             Answer::Claimed(claimed) => claimed,

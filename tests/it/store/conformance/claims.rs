@@ -4,7 +4,7 @@ use super::super::stage::{PROJECT, Stage, at, done_step, new_run, new_schedule, 
 use super::cases;
 use _polos::calendar::Timestamp;
 use _polos::model::{Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState, Token, WorkerId};
-use _polos::store::{Answer, Command, Rejection};
+use _polos::store::{Answer, Command, Rejection, Suspects};
 
 cases! {
     runs_are_claimed_in_the_order_of_their_time,
@@ -107,6 +107,7 @@ fn claim(stage: &Stage<'_>, workflows: &[&str], limit: usize, until: Timestamp) 
         workflows: workflows.iter().map(|id| text(id)).collect(),
         limit,
         until,
+        suspects: Suspects::Never,
     }
 }
 
@@ -176,11 +177,13 @@ fn a_run_is_claimed_once(stage: &Stage<'_>) {
 }
 
 fn a_claim_by_nobody_is_rejected(stage: &Stage<'_>) {
-    let Command::ClaimRuns { project, workflows, limit, until, .. } = claim(stage, &["w"], 1, at(1)) else {
+    let Command::ClaimRuns { project, workflows, limit, until, suspects, .. } =
+        claim(stage, &["w"], 1, at(1))
+    else {
         panic!()
     };
     let worker = WorkerId::from("wkr_none");
-    let command = Command::ClaimRuns { project, worker, workflows, limit, until };
+    let command = Command::ClaimRuns { project, worker, workflows, limit, until, suspects };
     assert_eq!(stage.no(at(1), command), Rejection::WorkerGone);
 }
 

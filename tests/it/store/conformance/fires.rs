@@ -72,6 +72,9 @@ fn a_fire_creates_the_run_and_moves_on(stage: &Stage<'_>) {
         error: None,
         parent: None,
         idempotency_key: None,
+        interruptions: 0,
+        interrupted_alone: false,
+        note: None,
     };
     assert_eq!(claimed[0].run, expected);
     assert_eq!(stage.run(&expected.id), expected);

@@ -187,7 +187,8 @@ fn burying_frees_the_runs(stage: &Stage<'_>) {
     }
     stage.claim(at(1));
     stage.end(at(1), &RunId::from("run_2"), Ending::Parked { wakes_at: at(100) });
-    let bury = Command::BuryWorker { worker: stage.worker.clone(), beat: stage.beat() };
+    let bury =
+        Command::BuryWorker { worker: stage.worker.clone(), beat: stage.beat(), shares_process: false };
     assert_eq!(stage.ok(at(20), bury), Answer::Count(1));
     assert_eq!(stage.state(&RunId::from("run_1")), RunState::Queued);
     assert_eq!(stage.state(&RunId::from("run_2")), RunState::Waiting);
@@ -198,12 +199,12 @@ fn burying_one_that_has_beaten_since_is_stale(stage: &Stage<'_>) {
     let beat = stage.beat();
     let run = stage.running(at(1), "run_1");
     assert_ne!(stage.beat(), beat, "a claim is a sign of life");
-    let bury = Command::BuryWorker { worker: stage.worker.clone(), beat };
+    let bury = Command::BuryWorker { worker: stage.worker.clone(), beat, shares_process: false };
     assert_eq!(stage.no(at(20), bury), Rejection::Stale);
     assert_eq!(stage.state(&run.id), RunState::Running);
 }
 
 fn burying_nobody_is_no_error(stage: &Stage<'_>) {
-    let bury = Command::BuryWorker { worker: WorkerId::from("wkr_none"), beat: 3 };
+    let bury = Command::BuryWorker { worker: WorkerId::from("wkr_none"), beat: 3, shares_process: false };
     assert_eq!(stage.ok(at(1), bury), Answer::Count(0));
 }

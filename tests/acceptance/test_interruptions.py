@@ -1,0 +1,202 @@
+"""Runs whose worker disappears: counted, executed apart from others, and failed at last."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polos import InterruptedTooOftenError, PolosClient, Run, Worker, runs, schedules, workflow
+
+APP = """
+    import asyncio
+    import json
+    import os
+    import sys
+    from pathlib import Path
+
+    from polos import PolosClient, Worker, WorkflowContext, runs, workflow
+
+    LIFE, LIMIT, *IDS = sys.argv[1:]
+    LIMIT = json.loads(LIMIT)
+
+    begun = 0
+    all_begun = asyncio.Event()
+
+    def note(line):
+        file = os.open("executed.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{LIFE}: {line}\\n".encode())
+        os.close(file)
+
+    def begin():
+        global begun
+        begun += 1
+        if begun == len(IDS):
+            all_begun.set()
+
+    @workflow(id="healthy", max_interruptions=LIMIT)
+    async def healthy(ctx: WorkflowContext):
+        begin()
+        if ctx.interruptions < 2:
+            await asyncio.Event().wait()
+        return ctx.interruptions
+
+    def told(failure):
+        note(f"{failure.workflow_id} failed: {type(failure.error).__name__}")
+
+    @workflow(id="poison", max_interruptions=LIMIT, on_failure=told, schedule=True, retries=3)
+    async def poison(ctx: WorkflowContext):
+        note(f"poison {ctx.interruptions}")
+        begin()
+        if ctx.interruptions < 2:
+            await all_begun.wait()
+        os._exit(3)
+
+    @workflow(id="slow", max_interruptions=LIMIT)
+    async def slow(ctx: WorkflowContext):
+        note(f"slow {ctx.interruptions}")
+        done = await ctx.step.run("first", len, "abc")
+        if ctx.attempt == 1 and LIFE != "last":
+            os._exit(3)
+        return done
+
+    async def ended(client, id):
+        try:
+            return await runs.RunHandle(client, id).result()
+        except Exception as error:
+            return type(error).__name__
+
+    async def main():
+        client = PolosClient()
+        async with Worker(client, concurrency=200, lease=60):
+            print("ready")
+            print(await asyncio.gather(*(ended(client, id) for id in IDS)))
+
+    asyncio.run(main())
+"""
+
+
+def lines(folder: Path) -> list[str]:
+    return (folder / "executed.txt").read_text().splitlines()
+
+
+async def lives(start: Any, limit: int | None, ids: list[str], most: int) -> int:
+    """Starts workers one after another until all runs have ended; how many of them died."""
+    for deaths in range(most + 1):
+        program = start(APP, str(deaths + 1), json.dumps(limit), *ids, name=f"app{deaths}.py")
+        code = await asyncio.to_thread(program.ends)
+        if code == 0:
+            return deaths
+        assert code == 3, program.errors
+    raise AssertionError(f"{most} workers died, and it goes on")
+
+
+@pytest.fixture
+def known() -> None:
+    for id in ("healthy", "slow"):
+
+        @workflow(id=id)
+        async def job() -> None: ...
+
+    @workflow(id="poison", schedule=True)
+    async def poison() -> None: ...
+
+
+async def test_a_poison_run_beside_a_hundred_healthy_ones_ends_few_workers_and_fails_none(
+    start: Any, client: PolosClient, known: None, tmp_path: Path
+) -> None:
+    poison = await runs.invoke(client, "poison")
+    healthy = [await runs.invoke(client, "healthy") for _ in range(100)]
+    deaths = await lives(start, 5, [poison.id, *(handle.id for handle in healthy)], 6)
+    assert deaths <= 6
+    assert [await handle.status() for handle in healthy] == ["succeeded"] * 100
+    with pytest.raises(InterruptedTooOftenError) as caught:
+        await poison.result()
+    assert "the worker disappeared 5 times in a row" in str(caught.value)
+    assert f"polos runs retry {poison.id}" in str(caught.value)
+    run = await runs.get(client, poison.id)
+    assert (run.interruptions, run.attempt, run.status) == (5, 1, "failed")
+    assert lines(tmp_path).count(f"{deaths + 1}: poison failed: InterruptedTooOftenError") == 1
+
+
+async def test_the_history_of_its_slot_says_why_and_a_retry_begins_anew(
+    start: Any, client: PolosClient, known: None, tmp_path: Path
+) -> None:
+    id = await schedules.create(client, "poison", cron="0 0 1 1 *", key="ada")
+    handle = await schedules.trigger(client, id)
+    assert await lives(start, 2, [handle.id], 3) == 2
+    assert [line for line in lines(tmp_path) if "poison" in line] == [
+        "1: poison 0", "2: poison 1", "3: poison failed: InterruptedTooOftenError",
+    ]  # fmt: skip
+    await runs.retry(client, handle.id)
+    run = await runs.get(client, handle.id)
+    assert (run.status, run.attempt, run.interruptions) == ("queued", 2, 0)
+    assert await lives(start, 1, [handle.id], 2) == 1
+    assert (await runs.get(client, handle.id)).interruptions == 1
+
+
+async def test_a_recorded_step_counts_as_progress(
+    start: Any, client: PolosClient, known: None, tmp_path: Path
+) -> None:
+    handle = await runs.invoke(client, "slow")
+    for _ in range(2):
+        assert await asyncio.to_thread(start(APP, "1", "2", handle.id).ends) == 3
+    # The step was recorded by the first, and replayed by the second.
+    start(APP, "last", "2", handle.id)
+    assert await handle.result() == 3
+    assert lines(tmp_path) == ["1: slow 0", "1: slow 0", "last: slow 1"]
+
+
+async def test_without_a_limit_it_goes_on(
+    start: Any, client: PolosClient, known: None, tmp_path: Path
+) -> None:
+    handle = await runs.invoke(client, "poison")
+    for _ in range(7):
+        assert await asyncio.to_thread(start(APP, "1", "null", handle.id).ends) == 3
+    assert lines(tmp_path) == [f"1: poison {count}" for count in range(7)]
+
+
+async def test_a_worker_that_is_stopped_as_usual_interrupts_nothing(
+    client: PolosClient, eventually: Any
+) -> None:
+    begun = []
+
+    @workflow(id="long")
+    async def long() -> None:
+        begun.append(1)
+        await asyncio.Event().wait()
+
+    handle = await runs.invoke(client, "long")
+    for count in range(1, 4):
+        async with Worker(client, drain=0):
+            await eventually(lambda count=count: len(begun) == count)
+        assert (await runs.get(client, handle.id)).interruptions == 0
+
+
+async def test_doctor_command_line_and_dashboard_tell_of_it(
+    start: Any, client: PolosClient, known: None, command: Any
+) -> None:
+    handle = await runs.invoke(client, "poison")
+    for _ in range(3):
+        assert await asyncio.to_thread(start(APP, "1", "9", handle.id).ends) == 3
+    async with Worker(client, workflows=[workflow(id="other")(lambda: None)]):  # type: ignore[arg-type]
+        said = await asyncio.to_thread(command, "doctor", "--json")
+        found = [check for check in said.objects[0]["checks"] if check["about"] == "runs"]
+        shown = await asyncio.to_thread(command, "runs", "show", handle.id)
+        as_json = await asyncio.to_thread(command, "runs", "show", handle.id, "--json")
+    assert f"{handle.id} of poison was interrupted 3 times in a row" in found[0]["text"]
+    assert "another worker would not help" in found[0]["advice"]
+    assert "3 times in a row, when its worker disappeared" in shown.out
+    assert as_json.objects[0]["interruptions"] == 3
+    run: Run = await runs.get(client, handle.id)
+    assert run.interruptions == 3
+
+
+@pytest.mark.parametrize("given", [0, -1, True, 1.5, "5", sys.maxsize])
+def test_what_is_no_limit_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="max_interruptions"):
+        workflow(id="w", max_interruptions=given)(lambda: None)
