@@ -96,30 +96,7 @@ impl Batch<'_> {
             self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
         }
         self.run(
-            queries::    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
-        let mut woken = 0;
-        for run in runs {
-            let found =
-                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
-            if let Some(no) = found {
-                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
-                woken += 1;
-            }
-        }
-        Ok(Answer::Count(woken))
-    }
-
-    pub(super) fn uncount_interruptions(&mut self, claims: &[(RunId, Token)]) -> Applied {
-        for (run, token) in claims {
-            self.run(queries::UNCOUNT_INTERRUPTION, params![run, token])?;
-        }
-        Ok(Answer::Done)
-    }
-
-    /// Takes its runs from a worker. Where it died, that is counted; `death` says whether it shared its process with
-    /// others that held runs.
-    pub(super) fn free_held_runs(&mut self, worker: &WorkerId, death: Option<bool>) -> Result<u64> {
-_CLAIM,
+            queries::END_CLAIM,
             params![
                 row.no,
                 state,
@@ -250,7 +227,30 @@ _CLAIM,
         }
     }
 
-END        let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
+    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
+        let mut woken = 0;
+        for run in runs {
+            let found =
+                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
+            if let Some(no) = found {
+                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
+                woken += 1;
+            }
+        }
+        Ok(Answer::Count(woken))
+    }
+
+    pub(super) fn uncount_interruptions(&mut self, claims: &[(RunId, Token)]) -> Applied {
+        for (run, token) in claims {
+            self.run(queries::UNCOUNT_INTERRUPTION, params![run, token])?;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Takes its runs from a worker. Where it died, that is counted; `death` says whether it shared its process with
+    /// others that held runs.
+    pub(super) fn free_held_runs(&mut self, worker: &WorkerId, death: Option<bool>) -> Result<u64> {
+        let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
         let entered_at = match death {
             Some(_) => self.one(queries::ENTERED_AT, [worker], |row| Columns::of(row).time())?,
             None => None,
