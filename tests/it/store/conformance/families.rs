@@ -6,7 +6,7 @@ use super::super::stage::{
 use super::cases;
 use _polos::calendar::Timestamp;
 use _polos::model::{Ending, NewRun, Origin, RunId, RunState, Token, WorkerEntry, WorkerId, WorkflowEntry};
-use _polos::store::{Answer, Command, Page, WaitingParent};
+use _polos::store::{Answer, Command, Page, Suspects, WaitingParent};
 
 cases! {
     a_child_on_another_worker_wakes_its_parent,
@@ -47,6 +47,7 @@ fn claim(stage: &Stage<'_>, worker: &WorkerId) -> Vec<(RunId, Token)> {
         workflows: vec![text("v")],
         limit: 10,
         until: at(1),
+        suspects: Suspects::Never,
     };
     match stage.ok(at(1), command) {
         Answer::Claimed(runs) => {
