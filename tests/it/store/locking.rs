@@ -642,29 +642,6 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
 }
 
 #[test]
-fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
-    let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    stage.create(at(0), new_run("run_1"));
-    for _ in 0..2 {
-        stage.claim(at(0));
-        let (worker, beat) = (stage.worker.clone(), stage.beat());
-        stage.ok(at(0), Command::BuryWorker { worker, beat, shares_process: false });
-        enter_again(&stage);
-    }
-    let command = Command::ClaimRuns {
-        project: text(PROJECT),
-        worker: stage.worker.clone(),
-        workflows: vec![text("w")],
-        limit: 10,
-        until: at(100),
-        suspects: Suspects::Alone,
-    };
-    let answer = policed.commit_and_update("run", "%LIMIT 1 FOR UPDATE SKIP LOCKED%", command);
-    assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 1), "{answer:?}");
-}
-
-#[test]
 fn old_runs_that_are_updated_while_they_are_looked_at_go() {
     let policed = Policed::new();
     let stage = Stage::on(&policed.store);
