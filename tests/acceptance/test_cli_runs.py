@@ -125,8 +125,8 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
     ]  # fmt: skip
     assert command("runs", "list", "--json").objects == [shape]
     assert list(shape) == [
-        "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "origin",
-        "worker", "created_at", "started_at", "finished_at", "result", "error",
+        "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "interruptions",
+        "note", "origin", "worker", "created_at", "started_at", "finished_at", "result", "error",
     ]  # fmt: skip
     assert details == [None] * len(details)
     assert {*shape, *WITH_DETAILS, "steps"} == {field.name for field in fields(Run)}
