@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from polos._codec import encode
 from polos._describe import nearest, printable, shown, type_name
+from polos._real_datetime import date, datetime
 from polos.exceptions import (
     InvalidArgumentError,
     InvalidCronError,

@@ -16,7 +16,7 @@ import re
 from base64 import b64decode
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import time, timedelta, timezone
 from fractions import Fraction
 from pathlib import PurePath
 from typing import Any, Union
@@ -31,6 +31,7 @@ from polos._encoding import FACTORIES, TEXT_TYPES, is_url
 from polos._format import TAG
 from polos._known_classes import is_known, is_related
 from polos._positions import misplaced
+from polos._real_datetime import date, datetime
 from polos._shapes import TYPE_ATOMS, fingerprint, is_named_tuple, shape_fields
 from polos._stored import StoredValue
 from polos.exceptions import SerializationError

@@ -11,13 +11,14 @@ import enum
 from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Set
-from datetime import date, datetime, time, timedelta
+from datetime import time, timedelta
 from typing import Any
 from uuid import UUID
 
 import pydantic  # and no name from it: it loads most of itself when a name is first asked for
 
 from polos._describe import printable
+from polos._real_datetime import date, datetime
 from polos._shapes import is_named_tuple
 from polos._stored import StoredValue
 

@@ -12,7 +12,7 @@ import typing
 from base64 import b64encode
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
@@ -37,6 +37,7 @@ from pydantic_core import MultiHostUrl, TzInfo, Url
 from polos._classes import class_tag, remember
 from polos._describe import brief, printable, type_name
 from polos._format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
+from polos._real_datetime import date, datetime
 from polos._shapes import fingerprint, generic_arguments, is_named_tuple, shape_fields
 from polos._stored import StoredValue
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
+
+from polos._real_datetime import datetime
 
 __all__ = ["Listed", "Shown"]
 

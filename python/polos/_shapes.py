@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing
-from datetime import date, datetime, time, timedelta
+from datetime import time, timedelta
 from decimal import Decimal
 from types import UnionType
 from typing import Any
@@ -16,6 +16,7 @@ import pydantic  # and no name from it: it loads most of itself when a name is f
 
 from polos._classes import class_tag
 from polos._describe import is_class
+from polos._real_datetime import date, datetime
 
 __all__ = ["TYPE_ATOMS", "fingerprint", "generic_arguments", "is_named_tuple", "shape_fields"]
 

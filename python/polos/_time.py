@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from typing import Any
 
 from polos._describe import shown
+from polos._real_datetime import datetime
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["aware", "from_micros", "micros_of", "to_micros"]

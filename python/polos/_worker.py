@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import ZoneInfo
 
@@ -23,6 +23,7 @@ from polos._errors import error_record
 from polos._logging import quiet_logger
 from polos._observe import around_run
 from polos._polos import spec_slots
+from polos._real_datetime import date
 from polos._threads import ThreadPool
 from polos._time import from_micros, micros_of
 from polos._watchdog import Watchdog

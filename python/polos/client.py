@@ -21,6 +21,7 @@ from polos._bridge import ask
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._location import DatabaseLocation, locate
+from polos._own_thread import in_own_thread
 from polos._polos import Core
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
@@ -136,7 +137,7 @@ class PolosClient:
                     return json.loads(await ask(core, request))
                 # Opening touches the disk, which the loop must not wait for.
                 self._users.discard(user)
-                await asyncio.get_running_loop().run_in_executor(None, self._opened)
+                await in_own_thread(self._opened)
         finally:
             self._users.discard(user)
 
@@ -191,7 +192,7 @@ class PolosClient:
 
     async def aclose(self) -> None:
         """Like :meth:`close`, without blocking the loop."""
-        await asyncio.get_running_loop().run_in_executor(None, self.close)
+        await in_own_thread(self.close)
 
     def close(self) -> Closed:
         """Write what is under way and close. A second time does nothing.

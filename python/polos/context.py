@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextvars import ContextVar
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -21,6 +21,7 @@ from polos._handlers import location, result_hint_of
 from polos._known_classes import register_function, undeclared_types
 from polos._logging import quiet_logger
 from polos._observe import around_step, note_child
+from polos._real_datetime import datetime
 from polos._step_functions import check_step_function, warn_of_shadowed_options
 from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (

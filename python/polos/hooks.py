@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+
+from polos._real_datetime import datetime
 
 __all__ = ["MissedSlots", "RunFailure"]
 

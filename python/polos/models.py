@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone, tzinfo
+from datetime import timedelta, timezone, tzinfo
 from typing import Any, Generic, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from typing_extensions import Self
 
 from polos._codec import decode_for_display
 from polos._notebook import Shown
+from polos._real_datetime import date, datetime
 
 __all__ = [
     "CatchUp",

@@ -17,11 +17,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from polos import _polos
 from polos._observe import observe, unobserve
+from polos._real_datetime import datetime
 from polos._time import from_micros
 
 try:

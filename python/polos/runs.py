@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from polos._arguments import count_of, one_of
@@ -15,6 +15,7 @@ from polos._describe import shown
 from polos._errors import error_from_record
 from polos._notebook import Listed
 from polos._payload_rules import check_given
+from polos._real_datetime import datetime
 from polos._time import aware
 from polos.client import checked_client
 from polos.exceptions import (

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
@@ -25,6 +25,7 @@ from polos._describe import shown
 from polos._drafts import Drafts
 from polos._notebook import Listed
 from polos._payload_rules import check_schedulable
+from polos._real_datetime import datetime
 from polos._time import aware, from_micros, to_micros
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
@@ -500,7 +501,9 @@ def explain(
 
 
 def _now_micros() -> int:
-    return to_micros(datetime.now(_utc_zone.utc))
+    import datetime  # as it is now: a test may have frozen the time
+
+    return to_micros(datetime.datetime.now(_utc_zone.utc))
 
 
 # --- arguments -------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from polos._backoff import Backoff, duration
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._logging import quiet_logger
+from polos._own_thread import in_own_thread
 from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
@@ -146,7 +147,7 @@ class Worker:
         if self._executor is not None:
             raise WorkerError("this worker is running already; make another one to have two")
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.client._opened)
+        await in_own_thread(self.client._opened)
         workflows = registry() if self._workflows is None else self._workflows
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
@@ -198,7 +199,7 @@ class Worker:
         await self._finish(executor, _LAST_WORDS)
         await executor.finish_hooks(_LAST_WORDS)
         self._executor = self._core = None
-        await asyncio.get_running_loop().run_in_executor(None, core.leave)
+        await in_own_thread(core.leave)
         executor.close()
         self.client._workers.discard(self)
 

@@ -9,8 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 
+from polos._real_datetime import datetime
 from polos.dashboard.words import duration
 from polos.models import Run, StepInfo
 

@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from polos import _polos, runs, schedules
 from polos._describe import shown
+from polos._real_datetime import datetime
 from polos._time import to_micros
 from polos.client import PolosClient
 from polos.dashboard import charts, words

@@ -10,12 +10,14 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polos
 from polos import _polos, runs, schedules, workers
+from polos._own_thread import in_own_thread
+from polos._real_datetime import datetime
 from polos._time import from_micros, micros_of, to_micros
 from polos.client import PolosClient
 from polos.dashboard import charts
@@ -63,7 +65,7 @@ class Reader:
         path = client._location.path
         if path is None or client._core is not None:
             return
-        where = await asyncio.get_running_loop().run_in_executor(None, _missing, path)
+        where = await in_own_thread(_missing, path)
         if where is not None:
             raise StoreUnavailableError(
                 f"there is no database at `{where}` yet; start a worker or create a "
@@ -97,8 +99,8 @@ class Reader:
         is_all = len(found) < COMING_MAX
         last = found[-1].upcoming if found else None
         known_until = None if is_all else last
-        slots = await asyncio.get_running_loop().run_in_executor(
-            None, _slots_of, found, until if known_until is None else known_until + _TICK
+        slots = await in_own_thread(
+            _slots_of, found, until if known_until is None else known_until + _TICK
         )
         return Coming(tuple(found), tuple(slots), known_until)
 

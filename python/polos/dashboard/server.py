@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -117,7 +118,9 @@ async def serve(
         await _either(begun, work)
         (on_ready or _print)(address)
         if open_browser:
-            asyncio.get_running_loop().run_in_executor(None, _open, address)
+            threading.Thread(
+                target=_open, args=(address,), name="polos-browser", daemon=True
+            ).start()
         await asyncio.shield(work)
     finally:
         stop()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Set
-from datetime import date, datetime, time, timedelta
+from datetime import time, timedelta
 from typing import Any
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from polos._describe import printable, type_name
 from polos._display import has_objects, readable
+from polos._real_datetime import date, datetime
 from polos._stored import StoredValue
 
 __all__ = ["TEXT_MAX", "as_objects", "as_text", "clipped"]

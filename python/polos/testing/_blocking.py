@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
+from polos._real_datetime import datetime
 from polos.exceptions import InvalidStateError
 from polos.models import LedgerEntry, Run, Schedule, StepInfo
 from polos.runs import RunHandle

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from datetime import datetime
 from typing import Any, Protocol
 
 from polos._blocking import is_blocking
 from polos._location import DatabaseLocation
+from polos._real_datetime import datetime
 from polos._time import to_micros
 from polos._worker import ActiveRun, current_run
 from polos.client import PolosClient

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from datetime import datetime
 from types import TracebackType
 
 from typing_extensions import Unpack
 
+from polos._real_datetime import datetime
 from polos.exceptions import InvalidStateError
 from polos.testing._blocking import BlockingVirtualTime
 from polos.testing._story import ended

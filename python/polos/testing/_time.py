@@ -7,13 +7,14 @@ import json
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import datetime, timedelta, tzinfo
+from datetime import timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import Unpack
 
 from polos import runs, schedules
 from polos._describe import shown
+from polos._real_datetime import datetime
 from polos._time import aware, from_micros, micros_of, to_micros
 from polos._worker import ActiveRun, Executor, current_run
 from polos.exceptions import InvalidArgumentError, InvalidStateError, StoreUnavailableError

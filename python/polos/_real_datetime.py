@@ -1,0 +1,25 @@
+"""``date`` and ``datetime`` as the standard library has them, whatever stands in for them.
+
+A tool such as freezegun replaces both names while a test runs. What is imported meanwhile would
+keep the replacement: in tables that are looked up by type, and in constants that results are
+computed from. So modules of polos that have either import the two names from here.
+"""
+
+from __future__ import annotations
+
+from datetime import date as _date
+from datetime import datetime as _datetime
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["date", "datetime"]
+
+
+def _real(cls: type) -> Any:
+    # A replacement derives from what it replaces.
+    return next(base for base in cls.__mro__ if base.__module__ == "datetime")
+
+
+if TYPE_CHECKING:
+    from datetime import date, datetime
+else:
+    date, datetime = _real(_date), _real(_datetime)
