@@ -11,8 +11,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -109,6 +111,10 @@ class Cluster:
         """All three; the one that takes writes is used."""
         hosts = ",".join(f"{node.address}:5432" for node in self.nodes)
         return f"postgresql://polos@{hosts}/postgres?target_session_attrs=read-write"
+
+    @property
+    def psql(self) -> Path:
+        return self._place.binaries / "psql"
 
     def primary_or_none(self) -> Node | None:
         return next((node for node in self.nodes if node.is_primary()), None)
@@ -289,29 +295,77 @@ def name_of(process: int) -> str:
 
 
 class Watch:
-    """Notes when some node takes writes, as seen by those who can reach it."""
+    """Another client, which commits twice a second: what the cluster alone costs.
+
+    It is libpq, with a connection for each commit, to the node that answered last or to the others.
+    """
+
+    EVERY = 0.5
+    PATIENCE = 8.0
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._is_over = threading.Event()
-        self.seen: list[tuple[float, str | None]] = []
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._committed: list[float] = []
+        self._last = cluster.primary().address
+        self._asking: dict[subprocess.Popen[str], float] = {}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
-        found = None
-        while not self._is_over.wait(0.1):
-            # The one that was it last is asked first.
-            order = sorted(self._cluster.nodes, key=lambda node: node.name != found)
-            found = next((node.name for node in order if node.asks("primary", 0.5) == 200), None)
-            self.seen.append((time.time(), found))
+    def _watch(self) -> None:
+        begun = 0.0
+        while not self._is_over.wait(0.02):
+            if time.monotonic() - begun >= self.EVERY:
+                begun = time.monotonic()
+                self._asking[self._ask()] = begun
+            for process, since in list(self._asking.items()):
+                if process.poll() is None:
+                    if time.monotonic() - since > self.PATIENCE:
+                        process.kill()
+                    continue
+                del self._asking[process]
+                said, _ = process.communicate()
+                if process.returncode == 0:
+                    self._committed.append(time.time())
+                    self._last = said.strip() or self._last
+
+    def _ask(self) -> subprocess.Popen[str]:
+        addresses = [node.address for node in self._cluster.nodes]
+        addresses.sort(key=lambda address: address != self._last)
+        command = [
+            str(self._cluster.psql),
+            "-XAtq",
+            f"host={','.join(addresses)} user=polos dbname=postgres connect_timeout=2 "
+            f"target_session_attrs=read-write",
+            *("-c", "CREATE TABLE IF NOT EXISTS watched (at timestamptz)"),
+            *("-c", "INSERT INTO watched VALUES (now())"),
+            *("-c", "SELECT host(inet_server_addr())"),
+        ]
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "PGOPTIONS": "-c client_min_messages=error",
+        }
+        return subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     def away(self, since: float) -> float:
-        """How long after ``since`` another node was first seen to take writes."""
-        before = next((name for at, name in reversed(self.seen) if at <= since), None)
-        others = (at for at, name in self.seen if at > since and name not in (None, before))
-        return next(others, time.time()) - since
+        """The longest time after ``since`` for which it couldn't commit."""
+        return longest(self._committed, since)
 
     def close(self) -> None:
         self._is_over.set()
         self._thread.join()
+        for process in self._asking:
+            process.kill()
+            process.communicate()
+
+
+def longest(times: Iterable[float], since: float) -> float:
+    """Seconds between two of them, the later of which is after ``since``."""
+    return max((b - a for a, b in pairwise(sorted(times)) if b > since), default=0.0)

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -121,6 +122,13 @@ class Network:
         if os.name != "posix" or os.geteuid() != 0 or shutil.which("ip") is None:
             raise NotRunError("network namespaces need root and `ip` (iproute2)")
         self.hosts: dict[str, Host] = {}
+        # If we are killed, it removes what we have made.
+        self._guard = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
         self.switch = f"polos-{os.getpid()}-switch"
         self._here = f"polos{os.getpid() % 100_000_000}"
         try:
@@ -128,6 +136,7 @@ class Network:
             self.prefix = free_prefix()
             ip("netns", "add", self.switch)
         except AssertionError as error:
+            self._guard.communicate()
             raise NotRunError(f"network namespaces can't be made here: {error}") from None
         try:
             for bridge in ("main", "other"):
@@ -179,3 +188,9 @@ class Network:
             remove_namespace(self.switch)
         with suppress(AssertionError):  # it has gone with its peer
             ip("link", "del", self._here)
+        self._guard.communicate()
+
+
+if __name__ == "__main__":
+    sys.stdin.read()
+    remove_leftovers()
