@@ -74,7 +74,10 @@ class Stage:
 @contextmanager
 def stage(bench: Bench, *, is_synchronous: bool = True) -> Iterator[Stage]:
     """A cluster, and workers that know all three nodes."""
-    with Network() as network, Cluster(network, is_synchronous=is_synchronous) as cluster:
+    with (
+        Network() as network,
+        Cluster(network, bench.folder, is_synchronous=is_synchronous) as cluster,
+    ):
         cluster.heals()
         watch = Watch(cluster)
         try:
