@@ -27,7 +27,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Every keyword of libpq's connection URIs, and `schema`. The core says which it supports.
+# Every keyword of libpq's connection URIs, `schema`, and what poolers and other drivers put into
+# their URLs. The core says which it supports.
 _PARAMETERS = _words(
     """
     application_name channel_binding client_encoding connect_timeout dbname
@@ -39,6 +40,8 @@ _PARAMETERS = _words(
     servicefile ssl ssl_max_protocol_version ssl_min_protocol_version sslcert sslcertmode
     sslcompression sslcrl sslcrldir sslkey sslkeylogfile sslmode sslnegotiation sslpassword
     sslrootcert sslsni target_session_attrs tcp_user_timeout user
+    pgbouncer supa connection_limit pool_timeout socket_timeout statement_cache_size
+    uselibpqcompat
     """
 )
 _CHOICES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from polos import PolosClient, Worker, schedules
 from polos._describe import may_hold_password
-from polos._location import DatabaseLocation, locate
+from polos._location import _PARAMETERS, DatabaseLocation, locate
 from polos.exceptions import InvalidArgumentError
 
 # --- paths -----------------------------------------------------------------------------------
@@ -210,6 +211,17 @@ def test_a_change_of_folder_doesnt_change_which_database_it_is(
             patch.chdir("/")
             assert location.identity == before
     assert len({locate(f"postgresql://h/d?schema={name}").identity for name in "ab"}) == 2
+
+
+def test_the_documented_parameters_of_a_url_are_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+    section = page.partition("## Parameters of the URL")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")]
+    # What is in parentheses is a value.
+    text = re.sub(r"\([^)]*\)", "", " ".join(rows))
+    names = {word.partition("=")[0] for word in re.findall(r"`([^`]+)`", text)}
+    assert {"pgbouncer", "sslmode", "schema", "require_auth"} <= names
+    assert names <= _PARAMETERS
 
 
 # --- passwords -------------------------------------------------------------------------------
