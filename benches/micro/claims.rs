@@ -43,6 +43,9 @@ fn one(store: &dyn Store, command: Command, now: Timestamp) -> Answer {
 
 fn worker() -> WorkerEntry {
     WorkerEntry {
+        aliases: Vec::new(),
+        former: Vec::new(),
+        is_whole: true,
         id: WorkerId::from("wkr_1"),
         project: PROJECT.into(),
         app: "bench".into(),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -28,6 +26,7 @@ from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._logging import quiet_logger
 from polos._own_thread import in_own_thread
+from polos._owner import CodeFile, Owner, calling_file, owner_of
 from polos._runner import run_to_end
 from polos._time import micros_of
 from polos._worker import Executor
@@ -45,6 +44,9 @@ _ENTER_PATIENCE = 10.0
 # In virtual time nobody else shares the database: nothing to look for, nobody to show a sign of
 # life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
 _NEVER = micros_of(timedelta(days=36_525))
+
+# How often a worker without runs shows that it lives, where there are other workers.
+_IDLE_BEAT = micros_of(timedelta(minutes=1))
 
 # The same signal again within this time is an echo of one press of Ctrl-C: the terminal sends it to
 # the whole process group, and a parent that forwards signals (a shell script, a task runner) once
@@ -78,10 +80,14 @@ class Worker:
     ``await Worker(client).run()`` works until it is stopped or cancelled; ``async with
     Worker(client):`` works while the block does.
 
-    :param app: the application's name, owner of the schedules that its decorators declare: those
-        that it no longer declares are retired when it starts. By default the file name or module of
-        the program (``app.py``, ``package.module``).
-    :param workflows: which of the registered workflows; all by default.
+    :param app: the application's name, owner of the schedules that its decorators declare. A
+        schedule that it declared earlier is retired when it starts without it, unless a live worker
+        of any application declares it. By default the file with its folder: that of the module
+        that declares the workflows, or, where there are several, of the module that creates the
+        worker (``billing/main.py``). Give programs on one database whose file and folder have the
+        same names a name each.
+    :param workflows: which of the registered workflows; all by default. A worker with a selection
+        retires nothing.
     :param concurrency: most runs under way at once; what there is no room for stays queued in
         the database, free for other workers.
     :param lease: how long a worker that has gone silent keeps its runs before others take over.
@@ -109,7 +115,10 @@ class Worker:
                 f"client: {shown(client)} given, expected a `PolosClient`: `Worker(PolosClient())`"
             )
         self.client = client
-        self.app = check_identifier("app", app if app is not None else _app_name())
+        self._app = None if app is None else check_identifier("app", app)
+        self._main_file: CodeFile | None = None
+        self._creator = calling_file()
+        self._owner: Owner | None = None
         self._workflows = None if workflows is None else _chosen(workflows)
         self._concurrency = _count("concurrency", concurrency)
         self._lease = duration("lease", lease, zero=False)
@@ -132,6 +141,16 @@ class Worker:
         return f"<Worker app={self.app!r} of {self.client!r}, {state}>"
 
     @property
+    def app(self) -> str:
+        """The application's name, owner of the schedules that its decorators declare."""
+        return (self._owner or self._find_owner()).name
+
+    def _find_owner(self) -> Owner:
+        workflows = registry() if self._workflows is None else self._workflows
+        functions = [workflow.fn for workflow in workflows.values()]
+        return owner_of(self._app, self._main_file, self._creator, functions)
+
+    @property
     def is_running(self) -> bool:
         """Whether it has been started and not yet stopped."""
         return self._executor is not None
@@ -152,6 +171,7 @@ class Worker:
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
         self._is_forced = False
+        self._owner = self._find_owner()
         self.client._workers.add(self)
         executor = Executor(self.client, dict(workflows), self._thread_count, loop)
         try:
@@ -272,6 +292,9 @@ class Worker:
         return json.dumps(
             {
                 "app": self.app,
+                "aliases": () if self._owner is None else self._owner.aliases,
+                "former": () if self._owner is None else self._owner.former,
+                "is_whole": self._workflows is None,
                 "about": {
                     "polos": _polos.__version__,
                     "python": platform.python_version(),
@@ -292,6 +315,7 @@ class Worker:
                 "declared": declared(workflows),
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
+                "idle_beat": _NEVER if virtual else _IDLE_BEAT,
                 "lead": 0 if virtual else 50_000,
                 "lead_per_slot": 0 if virtual else 50,
                 "lead_max": 0 if virtual else 1_000_000,
@@ -339,16 +363,6 @@ def _count(name: str, value: Any) -> int:
             f"{name}: {shown(value)} given, expected a whole number of 1 or more"
         )
     return value
-
-
-def _app_name() -> str:
-    """What this program is called: the file's name or the module, as it was started."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name not in ("__main__",):
-        return str(spec.name).removesuffix(".__main__")
-    file = getattr(main, "__file__", None)
-    return os.path.basename(file) if file else "interactive"
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
@@ -444,11 +458,15 @@ def lifespan(
             f"of the application that `asynccontextmanager` decorates"
         )
 
+    main = calling_file()
+
     @asynccontextmanager
     async def context(app: Any) -> AsyncIterator[Any]:
         async with AsyncExitStack() as stack:
             state = None if own is None else await stack.enter_async_context(own(app))
-            await stack.enter_async_context(Worker(client, **options))
+            worker = Worker(client, **options)
+            worker._main_file = main
+            await stack.enter_async_context(worker)
             yield state
 
     return context

@@ -5,7 +5,7 @@ use super::errors::to_exception;
 use crate::engine::bell::BellQueue;
 use crate::engine::{Dispatcher, Notice, Stop, StopReason};
 use crate::error::Error;
-use crate::model::{ClaimedRun, StepState};
+use crate::model::{ClaimedRun, ScheduleLabel, StepState};
 use crate::sync::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
@@ -435,6 +435,47 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                 if *count == 1 { "run" } else { "runs" }
             ),
         ),
+        Notice::Retired { app, schedules } => (
+            "warning",
+            format!(
+                "retired {}: `{app}` no longer declares {}, nor does any live worker. What is retired starts nothing, \
+                 keeps its history, and comes back, with its pause and note, when code that declares it starts. If \
+                 another program declares it, give each program a name of its own: `Worker(app=...)` or \
+                 `polos run --app`",
+                listed(schedules),
+                if schedules.len() == 1 { "it" } else { "them" },
+            ),
+        ),
+        Notice::Protected { app, schedules } => (
+            "info",
+            format!(
+                "`{app}` no longer declares {}; kept, since another live worker does, and retired when none does",
+                listed(schedules)
+            ),
+        ),
+        Notice::Adopted { app, schedules } => (
+            "warning",
+            format!(
+                "`{app}` does not declare {}, which an older release of polos recorded for it; kept now, and retired at \
+                 its next start unless the code declares it again",
+                listed(schedules)
+            ),
+        ),
         Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
+    }
+}
+
+/// Schedules in a message: the first few by name.
+fn listed(schedules: &[ScheduleLabel]) -> String {
+    const NAMED_MAX: usize = 10;
+    let names: Vec<_> = schedules
+        .iter()
+        .take(NAMED_MAX)
+        .map(|label| format!("`{}` (key `{}`, {})", label.workflow, label.key, label.id))
+        .collect();
+    let noun = if schedules.len() == 1 { "the schedule" } else { "the schedules" };
+    match schedules.len().saturating_sub(NAMED_MAX) {
+        0 => format!("{noun} {}", names.join(", ")),
+        more => format!("{noun} {} and {more} more", names.join(", ")),
     }
 }

@@ -31,11 +31,15 @@ const RETENTION_KEEP: u32 = 10;
 #[serde(deny_unknown_fields)]
 struct Setup {
     app: Arc<str>,
+    aliases: Vec<Arc<str>>,
+    former: Vec<Arc<str>>,
+    is_whole: bool,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
     declared: Drafts,
     concurrency: usize,
     lease: u64,
+    idle_beat: u64,
     lead: u64,
     lead_per_slot: u64,
     lead_max: u64,
@@ -100,6 +104,9 @@ impl WorkerCore {
         let config = EngineConfig {
             project: Arc::clone(&inner.project),
             app: setup.app,
+            aliases: setup.aliases,
+            former: setup.former,
+            is_whole: setup.is_whole,
             host: host::host_id().into(),
             pid,
             process_mark: host::process_mark(pid).into(),
@@ -108,6 +115,7 @@ impl WorkerCore {
             declared,
             concurrency: setup.concurrency,
             lease: Duration::from_micros(setup.lease),
+            idle_beat: Duration::from_micros(setup.idle_beat),
             lead: Duration::from_micros(setup.lead),
             lead_per_slot: Duration::from_micros(setup.lead_per_slot),
             lead_max: Duration::from_micros(setup.lead_max),

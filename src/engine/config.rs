@@ -26,6 +26,12 @@ pub struct EngineConfig {
     pub project: Arc<str>,
     /// Name of the application; owner of `declared`.
     pub app: Arc<str>,
+    /// See [`WorkerEntry::aliases`].
+    pub aliases: Vec<Arc<str>>,
+    /// See [`WorkerEntry::former`].
+    pub former: Vec<Arc<str>>,
+    /// See [`WorkerEntry::is_whole`].
+    pub is_whole: bool,
     /// See [`WorkerEntry::host`].
     pub host: Arc<str>,
     /// Process id.
@@ -42,6 +48,9 @@ pub struct EngineConfig {
     pub concurrency: usize,
     /// How long a silent worker keeps its runs.
     pub lease: Duration,
+    /// How often a worker without runs shows that it lives, where there are others. A worker without runs that has not
+    /// done so for three times as long no longer protects what it declares.
+    pub idle_beat: Duration,
     /// How far ahead of its time a slot is claimed, so that the commit is off the critical path.
     pub lead: Duration,
     /// How much further ahead for each of many slots that come due at once.
@@ -65,6 +74,9 @@ impl EngineConfig {
             id: id.clone(),
             project: Arc::clone(&self.project),
             app: Arc::clone(&self.app),
+            aliases: self.aliases.clone(),
+            former: self.former.clone(),
+            is_whole: self.is_whole,
             host: Arc::clone(&self.host),
             pid: self.pid,
             process_mark: Arc::clone(&self.process_mark),

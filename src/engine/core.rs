@@ -14,7 +14,7 @@ use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
     Admission, ClaimedRun, Ending, Fate, Json, Peer, Run, RunId, RunState, Schedule, ScheduleStatus, Token,
-    WorkerId,
+    WorkerEntry, WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
@@ -32,6 +32,13 @@ const AWAY_MIN: Duration = Duration::from_secs(1);
 /// How long signing out is tried while the store fails. What is held then is free when the lease has run out; a process
 /// that is to end must not wait for a database that may never come back.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A worker without runs counts as dead when it has been still for so many of its beats.
+const STILL_BEATS: u32 = 3;
+
+/// How long after a worker has left others decide again about the schedules that it declared: it may only be
+/// restarting.
+const RECONCILE_DELAY: Duration = Duration::from_secs(15);
 
 /// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
 /// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
@@ -176,6 +183,11 @@ pub struct Engine<S, D> {
     has_unknown_claims: bool,
     is_lost: bool,
     leaving_since: Option<Duration>,
+    /// Where it depends on other workers which declared schedules are retired: those that were live at the last
+    /// decision.
+    declarations_depend_on: Option<BTreeSet<WorkerId>>,
+    /// When to decide again.
+    reconcile_at: Option<Duration>,
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
@@ -232,6 +244,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             has_unknown_claims: false,
             is_lost: false,
             leaving_since: None,
+            declarations_depend_on: None,
+            reconcile_at: None,
         }
     }
 
@@ -408,6 +422,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.bury_the_silent(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {
+            self.reconcile(now)?;
+            if !self.has_entered {
+                return Ok(true);
+            }
             self.notice_absence(now);
             // First what has waited longest: a slot that comes due now must not take the place that became free.
             has_more |= self.claim_waiting(now)?;
@@ -429,18 +447,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     // ---- being a worker ------------------------------------------------------------------------------------------
 
     fn enter(&mut self, now: Now) -> Result<(), StoreError> {
-        let mut entry = Box::new(self.config.entry(&self.worker));
-        for declared in &mut entry.declared {
-            // Worked out when the program started; since then a store may have been away, or we buried.
-            if let Ok(cadence) = self.cadence(&declared.spec) {
-                declared.next_slot = cadence.next(now.wall);
-            }
-        }
-        self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
+        let entry = self.entry(now);
+        let answer = self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
             // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
         })?;
         self.has_entered = true;
+        self.note_reconciled(answer, now);
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.note_sign_of_life(now.mono);
         self.realignment = Some(Realignment::default());
@@ -449,6 +462,67 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.is_wake_stale = true;
         self.must_look_around = true;
         Ok(())
+    }
+
+    /// How it registers.
+    fn entry(&mut self, now: Now) -> Box<WorkerEntry> {
+        let mut entry = Box::new(self.config.entry(&self.worker));
+        for declared in &mut entry.declared {
+            // Worked out when the program started; since then a store may have been away, or we buried.
+            if let Ok(cadence) = self.cadence(&declared.spec) {
+                declared.next_slot = cadence.next(now.wall);
+            }
+        }
+        entry
+    }
+
+    /// Decides again about declared schedules, where that depends on other workers and they are no longer the same.
+    fn reconcile(&mut self, now: Now) -> Result<(), StoreError> {
+        let Some(depends_on) = &self.declarations_depend_on else { return Ok(()) };
+        let limit = self.config.idle_beat.saturating_mul(STILL_BEATS);
+        if self.reconcile_at.is_none() && self.watch.live(limit, now.mono) != *depends_on {
+            self.reconcile_at = Some(now.mono + RECONCILE_DELAY.min(self.config.lease));
+        }
+        if self.reconcile_at.is_none_or(|at| now.mono < at) {
+            return Ok(());
+        }
+        let (entry, silent) = (self.entry(now), self.watch.still(limit, now.mono));
+        match self.commit_one(Command::Reconcile { entry, silent }, now)? {
+            Ok(answer) => self.note_reconciled(answer, now),
+            Err(Rejection::WorkerGone) => self.lose_everything(),
+            Err(rejection) => {
+                self.reconcile_at = None;
+                self.declarations_depend_on = None;
+                self.dispatcher.tell(Notice::Advice(format!(
+                    "the declared schedules could not be compared with the stored ones: {rejection}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_reconciled(&mut self, answer: Answer, now: Now) {
+        let Answer::Reconciled(report) = answer else {
+            unreachable!("a registration is answered with what was decided, not {answer:?}")
+        };
+        self.reconcile_at = None;
+        let limit = self.config.idle_beat.saturating_mul(STILL_BEATS);
+        let is_known = self.declarations_depend_on.is_some();
+        self.declarations_depend_on = report.depends_on_peers().then(|| self.watch.live(limit, now.mono));
+        if !report.retired.is_empty() {
+            self.is_wake_stale = true;
+        }
+        let app = || Arc::clone(&self.config.app);
+        if !report.retired.is_empty() {
+            self.dispatcher.tell(Notice::Retired { app: app(), schedules: report.retired });
+        }
+        if !report.adopted.is_empty() {
+            self.dispatcher.tell(Notice::Adopted { app: app(), schedules: report.adopted });
+        }
+        // Said once, not whenever one of the others comes or goes.
+        if !report.protected.is_empty() && !is_known {
+            self.dispatcher.tell(Notice::Protected { app: app(), schedules: report.protected });
+        }
     }
 
     fn leave(&mut self, now: Now) -> Result<(), StoreError> {
@@ -472,9 +546,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    /// Only who holds runs must show that he lives: an idle worker writes nothing.
+    /// Heartbeat: within the lease while it holds runs; else rarely, and only where others may look for it.
     fn beat(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.held.is_empty() || now.mono < self.last_beat + self.beat_interval() {
+        if self.next_beat().is_none_or(|at| now.mono < at) {
             return Ok(());
         }
         match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
@@ -491,8 +565,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.sign_of_life.store(micros, Ordering::Release);
     }
 
-    fn beat_interval(&self) -> Duration {
-        self.config.lease / 3
+    fn next_beat(&self) -> Option<Duration> {
+        let interval = match (self.held.is_empty(), self.watch.has_peers()) {
+            (false, _) => self.config.lease / 3,
+            (true, true) => self.config.idle_beat,
+            (true, false) => return None,
+        };
+        Some(self.last_beat.saturating_add(interval))
     }
 
     /// Somebody took us for dead. All claims are void; we go on as a new worker.
@@ -517,6 +596,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.stopped_unheard.clear();
         self.has_unknown_claims = false;
         self.has_entered = false;
+        self.declarations_depend_on = None;
+        self.reconcile_at = None;
         self.worker = (self.new_worker_id)();
         self.offer.close_for(self.worker.clone());
         self.must_look_around = true;
@@ -1218,7 +1299,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.timers.next_deadline(),
             self.timeouts.next_deadline(),
             self.watch.next_deadline(self.config.lease),
-            (!self.held.is_empty()).then(|| self.last_beat + self.beat_interval()),
+            self.next_beat(),
+            self.reconcile_at.filter(|_| self.phase == Phase::Working),
             self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
             self.realignment.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
             self.outage.next_deadline(),

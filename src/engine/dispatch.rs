@@ -1,6 +1,6 @@
 //! The door behind which handlers live.
 
-use crate::model::{ClaimedRun, LedgerLine, RunId, ScheduleId, Token, WorkerId};
+use crate::model::{ClaimedRun, LedgerLine, RunId, ScheduleId, ScheduleLabel, Token, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +94,27 @@ pub enum Notice {
     Realigned(u64),
     /// So many runs waited for a child run that had ended already, and have been woken.
     WokeParents(u64),
+    /// These schedules were retired: the application no longer declares them, nor does a live worker.
+    Retired {
+        /// The application.
+        app: Arc<str>,
+        /// Which.
+        schedules: Vec<ScheduleLabel>,
+    },
+    /// The application no longer declares these schedules, but another live worker does, so they stay.
+    Protected {
+        /// The application.
+        app: Arc<str>,
+        /// Which.
+        schedules: Vec<ScheduleLabel>,
+    },
+    /// An older release recorded these schedules, and the application does not declare them: kept for now.
+    Adopted {
+        /// The application.
+        app: Arc<str>,
+        /// Which.
+        schedules: Vec<ScheduleLabel>,
+    },
     /// Nobody could run these slots; what one decision found.
     Missed(Vec<MissedSlots>),
 }

@@ -83,6 +83,7 @@ impl Message {
             | Command::BuryWorker { .. }
             | Command::LeaveWorker { .. } => Some(Self::Changed),
             Command::EnterWorker(_)
+            | Command::Reconcile { .. }
             | Command::Beat { .. }
             | Command::UncountInterruptions { .. }
             | Command::Fire { .. }

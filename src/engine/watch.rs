@@ -2,10 +2,10 @@
 //! its beat stand still for the lease time. No wall clock of ours or theirs has a say, so none can jump and lie.
 
 use crate::model::{Peer, WorkerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What we saw of the peers that hold runs.
+/// What we saw of the peers.
 #[derive(Debug, Default)]
 pub struct PeerWatch {
     seen: BTreeMap<WorkerId, Sighting>,
@@ -15,12 +15,14 @@ pub struct PeerWatch {
 struct Sighting {
     beat: i64,
     since: Duration,
+    /// Whether it holds runs, so that it has to beat within its lease.
+    holds_runs: bool,
     name: String,
     /// Whether other workers of its process were seen to hold runs.
     shares_process: bool,
 }
 
-/// A peer to be buried.
+/// A peer that holds runs and has gone silent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Silent {
     /// Which.
@@ -34,21 +36,26 @@ pub struct Silent {
 }
 
 impl PeerWatch {
-    /// Takes in what the store says of the peers at `mono`. Peers that hold nothing need not beat and are not watched.
+    /// Records what the store says of the peers at `mono`.
     pub fn observe(&mut self, own: &WorkerId, peers: &[Peer], mono: Duration) {
-        self.seen.retain(|id, _| peers.iter().any(|peer| peer.id == *id && peer.held_count > 0));
-        for peer in peers.iter().filter(|peer| peer.held_count > 0 && peer.id != *own) {
+        self.seen.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        for peer in peers.iter().filter(|peer| peer.id != *own) {
+            let holds_runs = peer.held_count > 0;
             let sighting = self.seen.entry(peer.id.clone()).or_insert_with(|| Sighting {
                 beat: peer.beat,
                 since: mono,
+                holds_runs,
                 name: format!("{} (app {}, pid {})", peer.id, peer.app, peer.pid),
                 shares_process: false,
             });
             sighting.shares_process |= peer.shares_process(peers);
-            if sighting.beat != peer.beat {
+            // One that begins to hold runs has a whole lease from then on.
+            if sighting.beat != peer.beat || (holds_runs && !sighting.holds_runs) {
                 sighting.beat = peer.beat;
                 sighting.since = mono;
             }
+            sighting.shares_process &= holds_runs;
+            sighting.holds_runs = holds_runs;
         }
     }
 
@@ -59,11 +66,11 @@ impl PeerWatch {
         }
     }
 
-    /// The peers whose beat has stood still for `lease`.
+    /// The peers that hold runs and whose beat has stood still for `lease`.
     pub fn silent(&self, lease: Duration, mono: Duration) -> Vec<Silent> {
         self.seen
             .iter()
-            .filter(|(_, sighting)| mono.saturating_sub(sighting.since) >= lease)
+            .filter(|(_, sighting)| sighting.holds_runs && sighting.is_still(lease, mono))
             .map(|(id, sighting)| Silent {
                 worker: id.clone(),
                 beat: sighting.beat,
@@ -73,13 +80,37 @@ impl PeerWatch {
             .collect()
     }
 
-    /// When the next of them will have been silent for `lease`.
+    /// When the next of the peers that hold runs will have been silent for `lease`.
     pub fn next_deadline(&self, lease: Duration) -> Option<Duration> {
-        self.seen.values().map(|sighting| sighting.since + lease).min()
+        let holders = self.seen.values().filter(|sighting| sighting.holds_runs);
+        holders.map(|sighting| sighting.since.saturating_add(lease)).min()
+    }
+
+    /// Whether there are other workers.
+    pub fn has_peers(&self) -> bool {
+        !self.seen.is_empty()
+    }
+
+    /// Whose beat has stood still for `limit`, and at which beat.
+    pub fn still(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
+        let still = self.seen.iter().filter(|(_, sighting)| sighting.is_still(limit, mono));
+        still.map(|(id, sighting)| (id.clone(), sighting.beat)).collect()
+    }
+
+    /// The peers whose beat has not stood still for `limit`.
+    pub fn live(&self, limit: Duration, mono: Duration) -> BTreeSet<WorkerId> {
+        let live = self.seen.iter().filter(|(_, sighting)| !sighting.is_still(limit, mono));
+        live.map(|(id, _)| id.clone()).collect()
     }
 
     /// Stops watching one: it was buried, or has moved.
     pub fn forget(&mut self, worker: &WorkerId) {
         self.seen.remove(worker);
+    }
+}
+
+impl Sighting {
+    fn is_still(&self, limit: Duration, mono: Duration) -> bool {
+        mono.saturating_sub(self.since) >= limit
     }
 }

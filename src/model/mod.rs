@@ -16,9 +16,9 @@ pub use ids::{RunId, ScheduleId, Token, WorkerId};
 pub use ledger::{Fate, LedgerEntry, LedgerLine};
 pub use policy::{CatchUp, Overlap};
 pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState, SUSPECT_FROM};
-pub use schedule::{NewSchedule, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
+pub use schedule::{Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
 pub use step::{StepRecord, StepState};
-pub use worker::{Peer, WorkerEntry, WorkflowEntry};
+pub use worker::{DeclaredKey, Peer, Reconciliation, ScheduleLabel, WorkerEntry, WorkflowEntry};
 
 /// JSON text that the engine carries but never looks into.
 pub type Json = std::sync::Arc<str>;

@@ -162,6 +162,57 @@ pub struct Schedule {
     pub updated_at: Timestamp,
     /// Grows with every fire and every edit; a decision commits only on the revision that it was made from.
     pub revision: i64,
+    /// JSON text of its [`Declaration`]; `None` where code has not declared it since releases record this.
+    pub declaration: Option<Json>,
+}
+
+/// What is known of the code's declaration of a schedule.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Declaration {
+    /// Specification that the code declares.
+    pub spec: String,
+    /// Input that the code declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// It was paused when it was retired: it comes back paused, with this note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedState>,
+}
+
+/// The state that a paused schedule had when it was retired.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PausedState {
+    /// Its note.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Declaration {
+    /// The stored one; `None` where there is none, or it can't be read.
+    pub fn parse(text: Option<&str>) -> Option<Self> {
+        serde_json::from_str(text?).ok()
+    }
+
+    /// The declaration `new`.
+    pub fn of(new: &NewSchedule) -> Self {
+        let input = new.input.as_deref().map(str::to_owned);
+        Self { spec: new.spec.to_string(), input, paused: None }
+    }
+
+    /// As it is stored.
+    pub fn to_json(&self) -> Json {
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// FNV-1a of a specification and an input: the same in every process and release.
+pub fn fingerprint(spec: &str, input: Option<&str>) -> String {
+    let feed = |hash: u64, text: &str| {
+        text.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let hash = feed(0xcbf2_9ce4_8422_2325, spec);
+    let hash = input.map_or(hash, |input| feed(feed(hash, "+"), input));
+    format!("{hash:016x}")
 }
 
 /// A schedule to create, or to bring up to date where `(project, workflow, key)` exists.
@@ -185,4 +236,11 @@ pub struct NewSchedule {
     pub input: Option<Json>,
     /// The first slot from now on; used where the schedule is new, its cadence changed, or it comes back.
     pub next_slot: Option<Timestamp>,
+}
+
+impl NewSchedule {
+    /// Tells declarations apart: equal for equal ones.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.spec, self.input.as_deref())
+    }
 }

@@ -80,6 +80,7 @@ mod tests {
             created_at: at(updated),
             updated_at: at(updated),
             revision: 1,
+            declaration: None,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
+    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, Reconciliation, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
 };
 use std::sync::Arc;
 
@@ -19,10 +19,20 @@ use std::sync::Arc;
 /// changes, it is deleted, it is retired), all of them enter the ledger as missed, those on excluded dates as skipped.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// A worker signs in: registers its workflows, puts its declared schedules (as [`Command::PutSchedules`]) and
-    /// retires those schedules of its application, status active or paused, that are not among them.
-    /// Answer: [`Answer::Done`].
+    /// Registers a worker with its workflows and its declarations, upserts its declared schedules (as
+    /// [`Command::PutSchedules`]), and decides about schedules, status active or paused, that its application owns
+    /// and it does not declare: one that no live worker declares is retired, if the worker runs all of its
+    /// application. One that only an older release recorded is renamed and kept.
+    /// Answer: [`Answer::Reconciled`].
     EnterWorker(Box<WorkerEntry>),
+    /// Decides again about the declared schedules of a registered worker, as [`Command::EnterWorker`] does: the set of
+    /// live workers has changed. Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Reconciled`].
+    Reconcile {
+        /// As the worker registered.
+        entry: Box<WorkerEntry>,
+        /// Workers that count as dead while their beat is still the given one.
+        silent: Vec<(WorkerId, i64)>,
+    },
     /// A sign of life. Rejected as [`Rejection::WorkerGone`] when the worker was buried or never signed in.
     Beat {
         /// Who lives.
@@ -61,7 +71,8 @@ pub enum Command {
     /// one, `attended_from` is `now`, and the old slots at or before `now` are forgotten ("the schedule was
     /// changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
     /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
-    /// `failure_count` is reset when it comes back. Nothing at all is written for a row that would not change.
+    /// `failure_count` is reset when it comes back. One that was paused when it was retired comes back paused, with its
+    /// note; slots of the time in between enter the ledger as skipped. Nothing at all is written for a row that would not change.
     PutSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Rejected as [`Rejection::ScheduleNotFound`], or [`Rejection::Stale`] when `revision` is
     /// given and another. Answer: [`Answer::Schedule`], as it is now.
@@ -252,6 +263,8 @@ pub enum Answer {
     },
     /// The state of the run now.
     State(RunState),
+    /// What was decided about declared schedules.
+    Reconciled(Box<Reconciliation>),
 }
 
 /// How a command ended.

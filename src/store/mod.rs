@@ -5,6 +5,7 @@
 //! changes nothing.
 
 mod command;
+mod declarations;
 mod error;
 mod history;
 mod memory;

@@ -5,8 +5,8 @@ use crate::calendar::Timestamp;
 use crate::model::account::Account;
 use crate::model::cadence::Cadence;
 use crate::model::{
-    Ending, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run, RunState, Schedule,
-    ScheduleId, ScheduleStatus, Token, WorkerId,
+    Declaration, Ending, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, PlannedRun, Run,
+    RunState, Schedule, ScheduleId, ScheduleStatus, Token, WorkerId,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -48,8 +48,14 @@ pub(super) fn create_schedule(new: &NewSchedule, now: Timestamp) -> StoredSchedu
         created_at: now,
         updated_at: now,
         revision: 1,
+        declaration: declared_by(new),
     };
     StoredSchedule { schedule, cadence: Arc::clone(&new.cadence) }
+}
+
+/// The declaration that code makes with `new`; `None` where it comes through the API.
+fn declared_by(new: &NewSchedule) -> Option<Json> {
+    new.owner.is_some().then(|| Declaration::of(new).to_json())
 }
 
 fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
@@ -67,7 +73,7 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
         || old.spec != new.spec
         || row.cadence != new.cadence
         || old.input != new.input
-        || (new.owner.is_some() && old.owner != new.owner)
+        || (new.owner.is_some() && (old.owner != new.owner || old.declaration != declared_by(new)))
 }
 
 /// Puts `new` over the row, from which nothing is claimed ahead any more. Gives what the ledger says of the slots that
@@ -77,11 +83,13 @@ pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -
     let forgotten = missed_until(&row.schedule, now, CHANGED);
     let schedule = &mut row.schedule;
     let spec_changed = schedule.spec != new.spec;
+    let paused = Declaration::parse(schedule.declaration.as_deref()).and_then(|known| known.paused);
     let cadence_changed = row.cadence != new.cadence;
     schedule.spec = Arc::clone(&new.spec);
     schedule.input.clone_from(&new.input);
     if new.owner.is_some() {
         schedule.owner.clone_from(&new.owner);
+        schedule.declaration = declared_by(new);
     }
     row.cadence = Arc::clone(&new.cadence);
     schedule.updated_at = now;
@@ -101,14 +109,26 @@ pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -
         }
         ScheduleStatus::Finished if !spec_changed => Vec::new(),
         ScheduleStatus::Finished | ScheduleStatus::Retired | ScheduleStatus::Broken => {
-            let was_broken = schedule.status == ScheduleStatus::Broken;
-            schedule.status = active_while(new.next_slot);
+            let old_status = std::mem::replace(&mut schedule.status, active_while(new.next_slot));
             schedule.note = None;
             schedule.next_slot = new.next_slot;
             schedule.attended_from = now;
             schedule.failure_count = 0;
-            // What came due before a retirement is on record since then, and a finished one has no slot left.
-            if was_broken { forgotten } else { Vec::new() }
+            match old_status {
+                ScheduleStatus::Broken => forgotten,
+                // What came due before the retirement is on record since then.
+                ScheduleStatus::Retired => {
+                    if let Some(paused) = paused {
+                        schedule.note = paused.note.map(Into::into);
+                        if schedule.status == ScheduleStatus::Active {
+                            schedule.status = ScheduleStatus::Paused;
+                        }
+                    }
+                    skipped_while_retired(forgotten)
+                }
+                // It has no slot left.
+                _ => Vec::new(),
+            }
         }
     }
 }
@@ -142,6 +162,15 @@ fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) -> Vec<Ledger
             }]
         }
     }
+}
+
+/// Slots of the time in which the schedule was retired: nobody wanted them.
+fn skipped_while_retired(mut lines: Vec<LedgerLine>) -> Vec<LedgerLine> {
+    for line in lines.iter_mut().filter(|line| line.fate == Fate::Missed) {
+        line.fate = Fate::Skipped;
+        line.reason = RETIRED.into();
+    }
+    lines
 }
 
 /// Whether a run of a slot is as it was made: nothing has become of it yet, its claim aside. One that waited, for a
@@ -239,17 +268,29 @@ pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
     LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason: Arc::clone(reason) }
 }
 
-/// Retires a schedule that its application no longer declares. Gives what the ledger says of the slots that this forgets.
+/// Retires a schedule that its application no longer declares. Gives what the ledger says of it: the slots that this
+/// forgets, and a line without a slot (`count` 0) that records the retirement itself.
 #[must_use]
 pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) -> Vec<LedgerLine> {
-    let forgotten = missed_until(schedule, now, RETIRED);
-    if !forgotten.is_empty() {
+    let mut lines = missed_until(schedule, now, RETIRED);
+    if !lines.is_empty() {
         schedule.next_slot = Cadence::parse(&schedule.spec).ok().and_then(|cadence| cadence.next(now));
+    }
+    // Behind the slots that were due, so that no two lines overlap.
+    let newest = lines.iter().map(|line| line.until.as_micros() + 1).max();
+    let at = Timestamp::from_micros(newest.map_or(now.as_micros(), |newest| newest.max(now.as_micros())));
+    let reason = format!("retired: `{app}` no longer declares it");
+    lines.push(LedgerLine { from: at, until: at, count: 0, fate: Fate::Skipped, reason: reason.into() });
+    if let Some(mut known) = Declaration::parse(schedule.declaration.as_deref()) {
+        let is_paused = schedule.status == ScheduleStatus::Paused;
+        let note = schedule.note.as_deref().map(str::to_owned);
+        known.paused = is_paused.then_some(PausedState { note });
+        schedule.declaration = Some(known.to_json());
     }
     schedule.status = ScheduleStatus::Retired;
     schedule.note = Some(format!("`{app}` no longer declares it").into());
     touch(schedule, now);
-    forgotten
+    lines
 }
 
 /// Pauses a schedule, from which nothing is claimed ahead any more, after so many failures.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod offer;
+mod owners;
 mod stuck_parents;
 mod suspects;
 
@@ -41,6 +42,9 @@ fn config(name: &str) -> EngineConfig {
     EngineConfig {
         project: PROJECT.into(),
         app: "app".into(),
+        aliases: Vec::new(),
+        former: Vec::new(),
+        is_whole: true,
         host: "host".into(),
         pid: 1,
         process_mark: name.into(),
@@ -49,6 +53,7 @@ fn config(name: &str) -> EngineConfig {
         declared: Vec::new(),
         concurrency: 10,
         lease: LEASE,
+        idle_beat: Duration::from_secs(60),
         lead: LEAD,
         lead_per_slot: Duration::from_millis(20),
         lead_max: LEAD * 10,

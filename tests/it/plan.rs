@@ -96,6 +96,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
         created_at: Timestamp::MIN,
         updated_at: Timestamp::MIN,
         revision: 7,
+        declaration: None,
     }
 }
 

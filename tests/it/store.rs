@@ -18,6 +18,8 @@ mod locking;
 mod model;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod moving;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod older_release;
 #[cfg(feature = "sqlite")]
 mod opening;
 #[cfg(feature = "postgres")]

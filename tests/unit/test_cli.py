@@ -280,7 +280,8 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
         logged, first, *listed = process.read_err_until("working")
         assert "INFO    polos.worker: worker of `app.py` started" in logged
         place = PolosClient().database
-        assert first == f"polos {__version__}, app app.py, database {place}, project default"
+        app = f"{tmp_path.name}/app.py"
+        assert first == f"polos {__version__}, app {app}, database {place}, project default"
         assert [line.split()[0] for line in listed[:-1]] == [
             "report", "beat", "digest", "wait", "hello",
         ]  # fmt: skip

@@ -41,6 +41,9 @@ _LONG_QUEUED = timedelta(minutes=1)
 # Beyond this, slots come noticeably early or late.
 _SKEW = timedelta(seconds=1)
 
+# Retirements are listed for as long.
+_LATELY_RETIRED = timedelta(days=7)
+
 _ROOM = 200 * 1024 * 1024
 _SAMPLE = 200
 
@@ -336,6 +339,7 @@ def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iter
         *_broken(client, view),
     ]
     yield from trouble
+    yield from _retired(client, view)
     if not trouble:
         late = f"{_some(view.overdue, view)} overdue" if view.overdue else "none is overdue"
         yield Finding("schedules", f"{_totals(view.schedules, view)}; {late}, none is broken")
@@ -455,6 +459,30 @@ def _broken(client: PolosClient, view: Overview) -> Iterator[Finding]:
         f"{_some(count, view)} broken and not fired: {told}",
         "create them again as they should be (polos schedules create), or delete them: "
         "polos schedules delete --status broken",
+    )
+
+
+def _retired(client: PolosClient, view: Overview) -> Iterator[Finding]:
+    """Schedules that were retired lately: on purpose, or because two programs share a name."""
+    if not view.schedules.get("retired"):
+        return
+    found = schedules.sync.list(client, status="retired", limit=_SAMPLE)
+    lately = [s for s in found if view.now - s.updated_at < _LATELY_RETIRED]
+    if not lately:
+        return
+    lately.sort(key=lambda s: s.updated_at, reverse=True)
+    names = "; ".join(
+        f"{called(s.workflow, s.key)} ({s.note or 'no reason was noted'}, "
+        f"{until(s.updated_at, view.now)})"
+        for s in lately[:3]
+    )
+    more = f"; and {len(lately) - 3} more" if len(lately) > 3 else ""
+    yield warning(
+        "schedules",
+        f"{len(lately)} retired in the last 7 days: {names}{more}",
+        "as it should be where the code was changed. A retired schedule comes back, with its pause "
+        "and note, when code that declares it starts; programs that retire each other's need a "
+        "name each: Worker(app=...), or polos run --app",
     )
 
 

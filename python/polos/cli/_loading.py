@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import polos
 from polos._describe import nearest
+from polos._owner import CodeFile
 from polos.cli._say import TYPED_WRONG, fail, say
 from polos.exceptions import PolosError
 
@@ -25,20 +26,21 @@ __all__ = ["check_target", "imported"]
 _GUARD = 'put it under `if __name__ == "__main__":`'
 
 
-def imported(target: str) -> str:
-    """Import the file or module; gives the name of the application that it is."""
+def imported(target: str) -> CodeFile | None:
+    """Import the file or module; gives the file that it is."""
     if _is_file(target):
         path = _existing(Path(target))
         with _theirs(target):
             _import_file(path)
-        return path.name
+        return CodeFile(str(path))
     if not all(part.isidentifier() for part in target.split(".")):
         suggestion = nearest(target, _files(Path()))
         fail(f"`{target}` is neither a file nor the name of a module{suggestion}", TYPED_WRONG)
     sys.path.insert(0, os.getcwd())
     with _theirs(target):
-        importlib.import_module(target)
-    return target
+        module = importlib.import_module(target)
+    file = getattr(module, "__file__", None)
+    return CodeFile(file, target) if isinstance(file, str) else None
 
 
 def check_target(target: str) -> None:

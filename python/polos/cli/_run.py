@@ -22,7 +22,7 @@ AppName = Annotated[
     typer.Option(
         "--app",
         metavar="NAME",
-        help="Owner of the schedules that decorators declare.  [default: FILE_OR_MODULE]",
+        help="Owner of the schedules that decorators declare.  [default: the file with its folder]",
     ),
 ]
 Concurrency = Annotated[
@@ -82,14 +82,13 @@ def _work(
     die_with_supervisor()
     # First: what is wrong with the arguments is said before anything is imported.
     client = PolosClient(database, project_id=project)
-    name = imported(target)
+    file = imported(target)
     log_to_stderr()
     if not registry():
         fail(f"no workflows found in `{target}`; decorate a function with `@polos.workflow`")
     with client:
-        worker = TalkingWorker(
-            client, app=name if app_name is None else app_name, concurrency=concurrency, drain=drain
-        )
+        worker = TalkingWorker(client, app=app_name, concurrency=concurrency, drain=drain)
+        worker._main_file = file
         run_to_end(worker.run())
     if not worker.was_stopped:
         fail("the worker has ended by itself; the log above says why")

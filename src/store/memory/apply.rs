@@ -16,6 +16,7 @@ impl Tables {
     pub(in crate::store) fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Rejection> {
         match command {
             Command::EnterWorker(entry) => self.enter_worker(entry, now),
+            Command::Reconcile { entry, silent } => self.reconcile(entry, silent, now),
             Command::Beat { worker } => self.bump_beat(worker, now),
             Command::LeaveWorker { worker } => Ok(self.leave_worker(worker, now)),
             Command::BuryWorker { worker, beat, shares_process } => {

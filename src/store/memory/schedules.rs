@@ -3,9 +3,10 @@
 use super::tables::{Tables, WorkerRow};
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, NewSchedule, Origin, Peer, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    WorkerEntry, WorkerId,
+    LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
+    ScheduleStatus, WorkerEntry, WorkerId,
 };
+use crate::store::declarations::{self, LiveDeclarations, Undeclared};
 use crate::store::rules::{self, BEHIND, LIVE, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use std::collections::{BTreeSet, HashMap};
@@ -39,26 +40,67 @@ impl Tables {
             workflows: workflows.into_iter().collect(),
             entered_at,
             beat_at: now,
+            declares: Some(entry.declares()),
         };
         self.workers.insert(entry.id.clone(), WorkerRow { project: Arc::clone(&entry.project), peer });
+        Ok(Answer::Reconciled(Box::new(self.reconciled(entry, &[], now))))
+    }
 
+    pub(super) fn reconcile(
+        &mut self,
+        entry: &WorkerEntry,
+        silent: &[(WorkerId, i64)],
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        if !self.workers.contains_key(&entry.id) {
+            return Err(Rejection::WorkerGone);
+        }
+        self.check_put(&entry.declared)?;
+        Ok(Answer::Reconciled(Box::new(self.reconciled(entry, silent, now))))
+    }
+
+    /// Upserts what the worker declares, and decides about what it does not.
+    fn reconciled(
+        &mut self,
+        entry: &WorkerEntry,
+        silent: &[(WorkerId, i64)],
+        now: Timestamp,
+    ) -> Reconciliation {
+        let peers = self.workers.values().filter(|row| row.project == entry.project).map(|row| &row.peer);
+        let live = LiveDeclarations::of(peers, &entry.id, silent);
         let declared: BTreeSet<ScheduleId> =
             entry.declared.iter().map(|new| self.put_schedule(new, now)).collect();
-        let owned = self.owned.get(&entry.project, &entry.app);
-        let gone: Vec<_> =
-            owned.into_iter().flatten().filter(|id| !declared.contains(*id)).cloned().collect();
-        for id in gone {
+        let mut report = Reconciliation::default();
+        let owned: BTreeSet<ScheduleId> = entry
+            .owners()
+            .filter_map(|owner| self.owned.get(&entry.project, owner))
+            .flatten()
+            .filter(|id| !declared.contains(*id))
+            .cloned()
+            .collect();
+        for id in owned {
             let mut row = self.schedules[&id].clone();
             if !matches!(row.schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
                 continue;
             }
-            self.take_back(&mut row.schedule, now);
-            let missed = rules::retire(&mut row.schedule, &entry.app, now);
-            self.store_schedule(row);
-            self.add_lines(&entry.project, &id, &missed);
-            self.release(&id, now);
+            let decided = declarations::undeclared(&row.schedule, entry, &live);
+            decided.note(&row.schedule, &mut report);
+            match decided {
+                Undeclared::Stays | Undeclared::IsProtected => {}
+                Undeclared::IsAdopted => {
+                    declarations::adopt(&mut row.schedule, &entry.app);
+                    self.store_schedule(row);
+                }
+                Undeclared::Retires => {
+                    self.take_back(&mut row.schedule, now);
+                    let lines = rules::retire(&mut row.schedule, &entry.app, now);
+                    self.store_schedule(row);
+                    self.add_lines(&entry.project, &id, &lines);
+                    self.release(&id, now);
+                }
+            }
         }
-        Ok(Answer::Done)
+        report
     }
 
     /// A sign of life, also that of a claim.

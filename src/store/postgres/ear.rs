@@ -219,6 +219,7 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
             matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
         }
         Command::EnterWorker(_)
+        | Command::Reconcile { .. }
         | Command::Beat { .. }
         | Command::UncountInterruptions { .. }
         | Command::ClaimRuns { .. }

@@ -22,6 +22,7 @@ pub(super) const FIRST_NEW: u64 = 1 << 62;
 #[derive(Copy, Clone)]
 enum Brings {
     Workers,
+    Peers,
     Schedules,
     Runs,
     Steps,
@@ -75,6 +76,7 @@ impl<'c> Load<'c> {
         let mut load = Self { statements: Vec::new(), brings: Vec::new() };
         load.add(Brings::Workers, workers(needs));
         load.add(Brings::Schedules, schedules(needs));
+        load.add(Brings::Peers, peers(needs));
         load
     }
 
@@ -123,7 +125,7 @@ impl Part {
     fn take(&mut self, brings: Brings, columns: &mut Columns<'_>) -> Result<(), Error> {
         let tables = &mut self.tables;
         match brings {
-            Brings::Workers => {
+            Brings::Workers | Brings::Peers => {
                 let row = worker(columns)?;
                 tables.workers.insert(row.peer.id.clone(), row);
             }
@@ -208,13 +210,14 @@ pub(super) fn peer(id: WorkerId, columns: &mut Columns<'_>) -> Result<Peer, Erro
         entered_at: columns.time()?,
         beat_at: columns.time()?,
         workflows: columns.texts()?,
+        declares: columns.optional_text()?,
         held_count: 0,
     })
 }
 
 /// Columns of a worker behind its id.
-pub(super) const WORKER: &str =
-    "w.project, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, w.workflows";
+pub(super) const WORKER: &str = "w.project, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, w.workflows, \
+     w.declares";
 
 fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     if needs.workers.is_empty() {
@@ -224,6 +227,21 @@ fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     let ids = args.texts(needs.workers.iter().copied());
     let sql =
         format!("SELECT w.id, {WORKER} FROM @worker w WHERE w.id = ANY(${ids}) ORDER BY w.id FOR UPDATE");
+    Some(Statement::Query(sql, args))
+}
+
+/// The other workers of projects whose declared schedules are decided about. Read when these schedules are locked: who
+/// declares one of them at the same time has committed by then, or waits.
+fn peers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.owners.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let projects = args.texts(needs.owners.iter().map(|(project, _)| *project));
+    let ids = args.texts(needs.workers.iter().copied());
+    let sql = format!(
+        "SELECT w.id, {WORKER} FROM @worker w WHERE w.project = ANY(${projects}) AND w.id <> ALL(${ids}) ORDER BY w.id"
+    );
     Some(Statement::Query(sql, args))
 }
 

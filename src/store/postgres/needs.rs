@@ -3,7 +3,7 @@
 //! The rules are applied to a part of the tables in memory, so everything that they might look at has to be in it. Of
 //! a schedule whose unfinished runs only decide who is next, a few are enough: each command ends at most one of them.
 
-use crate::model::{Admission, Ending, NewSchedule, RunId, WorkerId};
+use crate::model::{Admission, Ending, NewSchedule, RunId, WorkerEntry, WorkerId};
 use crate::store::Command;
 use crate::store::rules;
 use std::collections::{BTreeSet, HashSet};
@@ -81,10 +81,9 @@ impl<'c> Needs<'c> {
 
     fn add(&mut self, command: &'c Command) {
         match command {
-            Command::EnterWorker(entry) => {
+            Command::EnterWorker(entry) | Command::Reconcile { entry, .. } => {
                 self.workers.insert(entry.id.as_str());
-                self.owners.push((&entry.project, &entry.app));
-                self.put(&entry.declared);
+                self.reconcile(entry);
             }
             Command::Beat { worker } => {
                 self.workers.insert(worker.as_str());
@@ -183,6 +182,9 @@ impl<'c> Needs<'c> {
                     self.known_workers.insert(worker.as_str());
                 }
             }
+            Command::Reconcile { entry, .. } => {
+                self.known_workers.insert(entry.id.as_str());
+            }
             Command::ClaimRuns { worker, .. } => {
                 self.known_workers.insert(worker.as_str());
             }
@@ -208,6 +210,11 @@ impl<'c> Needs<'c> {
         }
     }
 
+    fn reconcile(&mut self, entry: &'c WorkerEntry) {
+        self.owners.extend(entry.owners().map(|owner| (&*entry.project, &**owner)));
+        self.put(&entry.declared);
+    }
+
     fn put(&mut self, new: &'c [NewSchedule]) {
         for new in new {
             self.schedules.insert(new.id.as_str());
@@ -220,6 +227,7 @@ impl<'c> Needs<'c> {
 pub(super) fn may_edit(command: &Command) -> bool {
     match command {
         Command::EnterWorker(_)
+        | Command::Reconcile { .. }
         | Command::PutSchedules(_)
         | Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. } => true,
@@ -310,6 +318,7 @@ impl<'c> Hazards<'c> {
             Command::CreateRun(new) => self.leaves_out && new.takes_back,
             // Which slot of a schedule is the newest, when the one that was is left out?
             Command::EnterWorker(_)
+            | Command::Reconcile { .. }
             | Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. } => self.leaves_out,

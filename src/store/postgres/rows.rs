@@ -37,6 +37,10 @@ impl<'a> Args<'a> {
         self.add(values, Type::TEXT_ARRAY)
     }
 
+    pub fn optional_text(&mut self, value: Option<&'a str>) -> usize {
+        self.add(value.map(encoded), Type::TEXT)
+    }
+
     pub fn optional_texts(&mut self, values: impl IntoIterator<Item = Option<&'a str>>) -> usize {
         let values: Vec<_> = values.into_iter().map(|value| value.map(encoded)).collect();
         self.add(values, Type::TEXT_ARRAY)
@@ -126,7 +130,8 @@ pub(super) fn limit_to_sql(limit: usize) -> i64 {
 
 /// Columns of a schedule, as [`Columns::schedule`] reads them.
 pub(super) const SCHEDULE: &str = "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, \
-    s.next_slot, s.last_slot, s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision";
+    s.next_slot, s.last_slot, s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision, \
+    s.declaration";
 
 /// Columns of a run, as [`Columns::run`] reads them.
 pub(super) const RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, \
@@ -259,6 +264,7 @@ impl<'r> Columns<'r> {
             created_at: Timestamp::from_micros(0),
             updated_at: Timestamp::from_micros(0),
             revision: 0,
+            declaration: None,
         };
         let status = self.word()?;
         schedule.note = self.optional_text()?;
@@ -274,6 +280,7 @@ impl<'r> Columns<'r> {
         schedule.created_at = self.time()?;
         schedule.updated_at = self.time()?;
         schedule.revision = self.int()?;
+        schedule.declaration = self.optional_text()?;
         Ok(schedule)
     }
 

@@ -267,7 +267,7 @@ impl<'p> Save<'p> {
 }
 
 /// All columns that a schedule is written with, its id first.
-const SCHEDULE_COLUMNS: [&str; 18] = [
+const SCHEDULE_COLUMNS: [&str; 19] = [
     "id",
     "project",
     "workflow",
@@ -286,6 +286,7 @@ const SCHEDULE_COLUMNS: [&str; 18] = [
     "created_at",
     "updated_at",
     "revision",
+    "declaration",
 ];
 
 /// The schedules as rows of a table `w`.
@@ -311,6 +312,7 @@ fn schedule_rows<'p>(rows: &[&'p StoredSchedule], args: &mut Args<'p>) -> String
         args.ints(all().map(|schedule| schedule.created_at.as_micros())),
         args.ints(all().map(|schedule| schedule.updated_at.as_micros())),
         args.ints(all().map(|schedule| schedule.revision)),
+        args.optional_texts(all().map(|schedule| schedule.declaration.as_deref())),
     ];
     table(&numbers, &SCHEDULE_COLUMNS)
 }
@@ -336,13 +338,15 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
         args.int(peer.entered_at.as_micros()),
         args.int(peer.beat_at.as_micros()),
         args.texts(peer.workflows.iter().map(|id| &**id)),
+        args.optional_text(peer.declares.as_deref()),
     ];
     let sql = format!(
-        "INSERT INTO @worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, workflows) \
+        "INSERT INTO @worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, workflows, \
+         declares) \
          VALUES ({}) ON CONFLICT (id) DO UPDATE SET project = excluded.project, app = excluded.app, \
          host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, about = excluded.about, \
          beat = excluded.beat, entered_at = excluded.entered_at, beat_at = excluded.beat_at, \
-         workflows = excluded.workflows",
+         workflows = excluded.workflows, declares = excluded.declares",
         parameters(&numbers)
     );
     (sql, args)

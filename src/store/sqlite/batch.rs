@@ -39,7 +39,7 @@ struct Claimant {
 
 /// A transaction that commands are applied in.
 pub(super) struct Batch<'c> {
-    session: Session<'c>,
+    pub(super) session: Session<'c>,
     now: Timestamp,
     claimants: Vec<Claimant>,
 }
@@ -150,6 +150,7 @@ impl Batch<'_> {
     fn apply(&mut self, command: &Command) -> Applied {
         match command {
             Command::EnterWorker(entry) => self.enter_worker(entry),
+            Command::Reconcile { entry, silent } => self.reconcile(entry, silent),
             Command::Beat { worker } => self.beat(worker),
             Command::LeaveWorker { worker } => self.leave_worker(worker),
             Command::BuryWorker { worker, beat, shares_process } => {

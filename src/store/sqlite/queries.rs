@@ -3,7 +3,8 @@
 macro_rules! schedule_columns {
     () => {
         "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, s.next_slot, s.last_slot, \
-         s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision"
+         s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision, \
+         s.declaration"
     };
 }
 
@@ -44,12 +45,12 @@ statements! {
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
     /// A new schedule; nothing where its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
-        next_slot, attended_from, created_at, updated_at, revision) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1) ON CONFLICT DO NOTHING";
+        next_slot, attended_from, created_at, updated_at, revision, declaration) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12) ON CONFLICT DO NOTHING";
     /// All that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
-        updated_at = ?13, revision = ?14 WHERE id = ?1";
+        updated_at = ?13, revision = ?14, declaration = ?15 WHERE id = ?1";
     /// Forgets a schedule. (primary key)
     DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
     /// Live schedules that an application declared. (`schedule_by_owner`)
@@ -328,10 +329,10 @@ statements! {
     // Workers.
 
     /// Registers a worker; one that repeats itself keeps its beat. (primary key)
-    ENTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8) ON CONFLICT (id) DO UPDATE SET project = excluded.project, \
+    ENTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, \
+        declares) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9) ON CONFLICT (id) DO UPDATE SET project = excluded.project, \
         app = excluded.app, host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, \
-        about = excluded.about, beat_at = excluded.beat_at";
+        about = excluded.about, beat_at = excluded.beat_at, declares = excluded.declares";
     /// Signs of life. (primary key)
     BUMP_BEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
     /// The beat of a worker that is signed in. (primary key)
@@ -349,7 +350,7 @@ statements! {
         ON CONFLICT (project, id) DO UPDATE SET schedulable = excluded.schedulable";
     /// Workers of the project with the runs that they hold. (scan of the few workers; `run_held`)
     PEERS = "SELECT w.id, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, \
-        (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
+        w.declares, (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
         FROM worker w WHERE w.project = ?1 ORDER BY w.id";
     /// All workers. (scan of the few workers)
     WORKERS = "SELECT id FROM worker ORDER BY id";

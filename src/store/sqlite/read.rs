@@ -189,27 +189,7 @@ impl View<'_> {
     }
 
     pub fn peers(&mut self, project: &str) -> Result<Vec<Peer>> {
-        let mut peers = self.session.all(queries::PEERS, [project], |row| {
-            let mut columns = Columns::of(row);
-            Ok(Peer {
-                id: WorkerId::from(&*columns.text()?),
-                app: columns.text()?,
-                host: columns.text()?,
-                pid: columns.int()?,
-                process_mark: columns.text()?,
-                about: columns.text()?,
-                beat: columns.int()?,
-                entered_at: columns.time()?,
-                beat_at: columns.time()?,
-                held_count: columns.count()?,
-                workflows: Vec::new(),
-            })
-        })?;
-        for peer in &mut peers {
-            peer.workflows =
-                self.session.all(queries::WORKER_WORKFLOWS, [&peer.id], |row| Columns::of(row).text())?;
-        }
-        Ok(peers)
+        read_peers(&mut self.session, project)
     }
 
     pub fn workflows(&mut self, project: &str) -> Result<Vec<WorkflowEntry>> {
@@ -567,4 +547,29 @@ impl View<'_> {
 /// States in one text. No state's word is part of another's.
 fn spell(states: &[RunState]) -> String {
     states.iter().map(|state| state_word(*state)).collect::<Vec<_>>().join(" ")
+}
+
+/// Workers of the project, with the runs that they hold.
+pub(super) fn read_peers(session: &mut Session<'_>, project: &str) -> Result<Vec<Peer>> {
+    let mut peers = session.all(queries::PEERS, [project], |row| {
+        let mut columns = Columns::of(row);
+        Ok(Peer {
+            id: WorkerId::from(&*columns.text()?),
+            app: columns.text()?,
+            host: columns.text()?,
+            pid: columns.int()?,
+            process_mark: columns.text()?,
+            about: columns.text()?,
+            beat: columns.int()?,
+            entered_at: columns.time()?,
+            beat_at: columns.time()?,
+            declares: columns.optional_text()?,
+            held_count: columns.count()?,
+            workflows: Vec::new(),
+        })
+    })?;
+    for peer in &mut peers {
+        peer.workflows = session.all(queries::WORKER_WORKFLOWS, [&peer.id], |row| Columns::of(row).text())?;
+    }
+    Ok(peers)
 }

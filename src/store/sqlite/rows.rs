@@ -151,6 +151,7 @@ impl<'r, 's> Columns<'r, 's> {
             created_at: Timestamp::from_micros(0),
             updated_at: Timestamp::from_micros(0),
             revision: 0,
+            declaration: None,
         };
         let status = self.word()?;
         schedule.note = self.optional_text()?;
@@ -166,6 +167,7 @@ impl<'r, 's> Columns<'r, 's> {
         schedule.created_at = self.time()?;
         schedule.updated_at = self.time()?;
         schedule.revision = self.int()?;
+        schedule.declaration = self.optional_text()?;
         Ok(schedule)
     }
 

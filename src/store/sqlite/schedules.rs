@@ -2,12 +2,15 @@
 
 use super::batch::{Applied, Batch, Trouble};
 use super::queries;
+use super::read::read_peers;
 use super::rows::{Columns, count_to_sql};
 use super::slots::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, Token, WorkerEntry, WorkerId,
+    LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
+    WorkerEntry, WorkerId,
 };
+use crate::store::declarations::{self, LiveDeclarations, Undeclared};
 use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{Result, params};
@@ -29,7 +32,8 @@ impl Batch<'_> {
                 entry.pid,
                 entry.process_mark,
                 entry.about,
-                self.now()
+                self.now(),
+                entry.declares()
             ],
         )?;
         self.run(queries::DELETE_WORKER_WORKFLOWS, [&entry.id])?;
@@ -38,24 +42,55 @@ impl Batch<'_> {
             self.run(queries::PUT_WORKFLOW, params![entry.project, workflow.id, workflow.schedulable])?;
         }
 
+        self.reconciled(entry, &[])
+    }
+
+    pub(super) fn reconcile(&mut self, entry: &WorkerEntry, silent: &[(WorkerId, i64)]) -> Applied {
+        if !self.is_signed_in(&entry.id)? {
+            return Err(Rejection::WorkerGone.into());
+        }
+        self.guarded(|batch| batch.reconciled(entry, silent))
+    }
+
+    /// Upserts what the worker declares, and decides about what it does not.
+    fn reconciled(&mut self, entry: &WorkerEntry, silent: &[(WorkerId, i64)]) -> Applied {
+        let peers = read_peers(&mut self.session, &entry.project)?;
+        let live = LiveDeclarations::of(&peers, &entry.id, silent);
         let mut declared = BTreeSet::new();
         for new in &entry.declared {
             declared.insert(self.put_schedule(new)?);
         }
-        let owned = self.all_rows(queries::OWNED, params![entry.project, entry.app], |row| {
-            Columns::of(row).stored_schedule()
-        })?;
+        let mut report = Reconciliation::default();
+        let mut owned = Vec::new();
+        for owner in entry.owners() {
+            owned.extend(self.all_rows(queries::OWNED, params![entry.project, owner], |row| {
+                Columns::of(row).stored_schedule()
+            })?);
+        }
+        owned.sort_by(|one, other| one.schedule.id.cmp(&other.schedule.id));
+        owned.dedup_by(|one, other| one.schedule.id == other.schedule.id);
         for mut row in owned {
             if declared.contains(&row.schedule.id) {
                 continue;
             }
-            self.take_back(&mut row.schedule, NOBODY)?;
-            let missed = rules::retire(&mut row.schedule, &entry.app, self.now());
-            self.update_schedule(&row)?;
-            self.add_ledger(&entry.project, &row.schedule.id, &missed)?;
-            self.release(&row.schedule.id, NOBODY)?;
+            let decided = declarations::undeclared(&row.schedule, entry, &live);
+            decided.note(&row.schedule, &mut report);
+            match decided {
+                Undeclared::Stays | Undeclared::IsProtected => {}
+                Undeclared::IsAdopted => {
+                    declarations::adopt(&mut row.schedule, &entry.app);
+                    self.update_schedule(&row)?;
+                }
+                Undeclared::Retires => {
+                    self.take_back(&mut row.schedule, NOBODY)?;
+                    let lines = rules::retire(&mut row.schedule, &entry.app, self.now());
+                    self.update_schedule(&row)?;
+                    self.add_ledger(&entry.project, &row.schedule.id, &lines)?;
+                    self.release(&row.schedule.id, NOBODY)?;
+                }
+            }
         }
-        Ok(Answer::Done)
+        Ok(Answer::Reconciled(Box::new(report)))
     }
 
     pub(super) fn beat(&mut self, worker: &WorkerId) -> Applied {
@@ -138,7 +173,8 @@ impl Batch<'_> {
                 schedule.input,
                 schedule.status,
                 schedule.next_slot,
-                self.now()
+                self.now(),
+                schedule.declaration
             ],
         )?;
         Ok(inserted > 0)
@@ -162,7 +198,8 @@ impl Batch<'_> {
                 schedule.failure_count,
                 schedule.attended_from,
                 schedule.updated_at,
-                schedule.revision
+                schedule.revision,
+                schedule.declaration
             ],
         )?;
         Ok(())

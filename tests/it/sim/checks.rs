@@ -301,7 +301,8 @@ impl Checks {
                         Command::PutSchedules(_)
                         | Command::PatchSchedule { .. }
                         | Command::DeleteSchedule { .. }
-                        | Command::EnterWorker(_) => true,
+                        | Command::EnterWorker(_)
+                        | Command::Reconcile { .. } => true,
                         Command::EndRun { pause_after_failures, .. } => pause_after_failures.is_some(),
                         Command::CreateRun(new) => new.takes_back,
                         _ => false,
@@ -825,6 +826,7 @@ impl Witness for Checks {
             }
             Command::Beat { .. }
             | Command::UncountInterruptions { .. }
+            | Command::Reconcile { .. }
             | Command::LeaveWorker { .. }
             | Command::PutSchedules(_)
             | Command::PatchSchedule { .. }
@@ -845,6 +847,7 @@ impl Witness for Checks {
 fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
     let what = match command {
         Command::EnterWorker(entry) => format!("{} enters", entry.id),
+        Command::Reconcile { entry, .. } => format!("{} reconciles", entry.id),
         Command::Beat { worker } => format!("{worker} beats"),
         Command::LeaveWorker { worker } => format!("{worker} leaves"),
         Command::BuryWorker { worker, beat, .. } => format!("{worker} is buried at beat {beat}"),

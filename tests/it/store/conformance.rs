@@ -8,6 +8,7 @@ mod endings;
 mod families;
 mod fires;
 mod interruptions;
+pub mod owners;
 mod puts;
 mod reads;
 mod sweeps;
@@ -27,6 +28,7 @@ use cases;
 fn all() -> impl Iterator<Item = Case> {
     let cases = [
         workers::CASES,
+        owners::CASES,
         puts::CASES,
         fires::CASES,
         claims::CASES,

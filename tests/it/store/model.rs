@@ -292,10 +292,14 @@ impl World<'_> {
                     new.project = Arc::clone(&project);
                     new.owner = Some(Arc::clone(&app));
                 }
+                let is_whole = declared.len() % 2 == 0;
                 Command::EnterWorker(Box::new(WorkerEntry {
                     id: self.worker(),
                     project,
                     app,
+                    aliases: Vec::new(),
+                    former: Vec::new(),
+                    is_whole,
                     host: text("host"),
                     pid: 7,
                     process_mark: text("m"),

@@ -354,7 +354,10 @@ fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_
     let stage = Stage::on(&old);
     stage.create(at(0), new_run("run_before"));
     administer(&format!(
-        "DROP INDEX {schema}.run_by_state; UPDATE {schema}.version SET version = 1, oldest = 1"
+        "SET search_path = {schema}; DROP INDEX run_by_state; DROP INDEX run_suspect; DROP INDEX run_remarkable; \
+         ALTER TABLE run DROP COLUMN interruptions, DROP COLUMN interrupted_token, DROP COLUMN interrupted_alone, \
+         DROP COLUMN note; ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE worker DROP COLUMN declares; \
+         UPDATE version SET version = 1, oldest = 1"
     ));
     let new = open(&url);
     stage.create(at(1), new_run("run_after"));

@@ -84,6 +84,7 @@ fn a_new_schedule_is_active(stage: &Stage<'_>) {
         created_at: at(3),
         updated_at: at(3),
         revision: 1,
+        declaration: None,
     };
     assert_eq!(stage.put(at(3), new), expected);
 }
@@ -224,11 +225,15 @@ fn a_retirement_leaves_no_due_slot_without_a_fate(stage: &Stage<'_>) {
     stage.ok(at(130), Command::EnterWorker(Box::new(new_worker("wkr_2"))));
     let retired = stage.schedule(&schedule.id);
     assert_eq!((retired.status, retired.next_slot), (ScheduleStatus::Retired, Some(at(180))));
-    let expected = [(at(60), at(120), 2, "the schedule was retired".to_owned())];
+    let noted = (at(130), at(130), 0, "retired: `app.py` no longer declares it".to_owned());
+    let expected = [noted, (at(60), at(120), 2, "the schedule was retired".to_owned())];
     assert_eq!(lines(stage, &schedule.id), expected);
+    let declared = NewSchedule { next_slot: Some(at(360)), ..declared };
     let back = WorkerEntry { declared: vec![declared], ..new_worker("wkr_3") };
     stage.ok(at(300), Command::EnterWorker(Box::new(back)));
     assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Active);
+    let skipped = (at(180), at(300), 3, "the schedule was retired".to_owned());
+    assert_eq!(lines(stage, &schedule.id)[0], skipped, "what nobody wanted meanwhile");
     stage.delete(at(301), &schedule.id);
     assert_eq!(lines(stage, &schedule.id)[1..], expected, "once");
 }
@@ -275,7 +280,8 @@ fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
 
 fn a_retired_schedule_comes_back(stage: &Stage<'_>) {
     comes_back(stage, ScheduleStatus::Retired);
-    assert_eq!(stage.history(&id("a")), [], "nobody wanted its slots");
+    let skipped = [(at(60), "the schedule was retired".to_owned())];
+    assert_eq!(stage.history(&id("a")), skipped, "nobody wanted its slots");
 }
 
 fn a_broken_schedule_comes_back(stage: &Stage<'_>) {

@@ -38,7 +38,7 @@ fn declaring(worker: &str, schedules: Vec<NewSchedule>) -> Command {
 fn a_worker_that_signs_in_is_a_peer(stage: &Stage<'_>) {
     let workflows = ["v", "w"].map(|id| WorkflowEntry { id: text(id), schedulable: true }).to_vec();
     let entry = WorkerEntry { app: text("web"), pid: 42, workflows, ..new_worker("wkr_2") };
-    assert_eq!(stage.ok(at(5), Command::EnterWorker(Box::new(entry))), Answer::Done);
+    stage.ok(at(5), Command::EnterWorker(Box::new(entry)));
     let peers = stage.store.peers(PROJECT).unwrap();
     assert_eq!(peers.len(), 2);
     assert_eq!((&*peers[1].app, peers[1].pid, peers[1].held_count), ("web", 42, 0));
@@ -81,6 +81,7 @@ fn what_the_application_no_longer_declares_is_retired(stage: &Stage<'_>) {
     let (others, by_hand) = (stage.put(at(0), others), stage.put(at(0), by_hand));
     let both = vec![new_schedule("a", Some(at(60))), new_schedule("b", Some(at(60)))];
     stage.ok(at(1), declaring("wkr_2", both.clone()));
+    stage.ok(at(2), Command::LeaveWorker { worker: "wkr_2".into() });
     stage.ok(at(2), declaring("wkr_3", both[..1].to_vec()));
 
     let status = |key: &str| stage.schedule(&new_schedule(key, None).id).status;

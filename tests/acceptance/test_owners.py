@@ -1,0 +1,180 @@
+"""Several programs and several versions of one program on one database: whose schedules live on."""
+
+from __future__ import annotations
+
+import signal
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from polos import PolosClient, schedules
+
+Start = Callable[..., Any]
+
+# What `uvicorn main:app` is: a script of that name, which imports the application.
+UVICORN = """
+    import sys
+    from uvicorn import main
+
+    sys.argv[0] = "uvicorn"
+    sys.exit(main())
+"""
+
+SERVICE = """
+    import os
+    from contextlib import asynccontextmanager
+
+    import polos
+    from fastapi import FastAPI
+    from polos import PolosClient, workflow
+
+    for name in os.environ["DECLARED"].split():
+
+        @workflow(id=name, schedule="0 9 * * *")
+        async def job(ctx): ...
+
+    client = PolosClient(os.environ["DATABASE"])
+    work = polos.lifespan(client, lease=0.5)
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async with work(app):
+            print("ready", flush=True)
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+"""
+
+WORKER = """
+    import asyncio
+    import os
+    import sys
+
+    from polos import PolosClient, Worker, workflow
+    from polos.workflow import registry
+
+    for name in os.environ["DECLARED"].split():
+
+        @workflow(id=name, schedule="0 9 * * *")
+        async def job(ctx): ...
+
+    async def main():
+        chosen = os.environ.get("CHOSEN")
+        some = None if chosen is None else [registry()[name] for name in chosen.split()]
+        client = PolosClient(os.environ["DATABASE"])
+        worker = Worker(client, workflows=some, lease=0.5)
+        async with worker:
+            print("ready", worker.app, flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+
+    asyncio.run(main())
+"""
+
+
+def service(start_in: Start, folder: Path, database: Path | str, *declared: str) -> Any:
+    folder.mkdir(exist_ok=True)
+    (folder / "main.py").write_text(textwrap.dedent(SERVICE))
+    program = start_in(
+        folder,
+        UVICORN,
+        "main:app",
+        "--port=0",
+        "--no-access-log",
+        env={"DATABASE": str(database), "DECLARED": " ".join(declared)},
+    )
+    program.hears("ready")
+    return program
+
+
+def stopped(program: Any) -> None:
+    program.signal(signal.SIGTERM)
+    program.ends()
+
+
+def by_workflow(client: PolosClient, what: str = "status") -> dict[str, Any]:
+    return {s.workflow: getattr(s, what) for s in schedules.sync.list(client)}
+
+
+def test_two_services_started_by_the_same_server_leave_each_other_alone(
+    start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient
+) -> None:
+    billing = service(start_in, tmp_path / "billing", database, "invoices")
+    shop = service(start_in, tmp_path / "shop", database, "restock")
+    assert by_workflow(client) == {"invoices": "active", "restock": "active"}
+    assert by_workflow(client, "owner") == {
+        "invoices": "billing/main.py",
+        "restock": "shop/main.py",
+    }
+    # One after the other is away while the other starts.
+    stopped(billing)
+    stopped(shop)
+    shop = service(start_in, tmp_path / "shop", database, "restock")
+    assert by_workflow(client) == {"invoices": "active", "restock": "active"}
+    stopped(shop)
+    billing = service(start_in, tmp_path / "billing", database, "reminders")
+    assert by_workflow(client) == {
+        "invoices": "retired",
+        "restock": "active",
+        "reminders": "active",
+    }
+    stopped(billing)
+
+
+def test_a_retirement_is_logged_listed_and_in_the_history(
+    start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient, command: Any
+) -> None:
+    stopped(service(start_in, tmp_path / "billing", database, "invoices", "reminders"))
+    billing = service(start_in, tmp_path / "billing", database, "reminders")
+    stopped(billing)
+    assert "retired the schedule `invoices` (key `global`, sch_" in billing.errors
+    assert "`billing/main.py` no longer declares it" in billing.errors
+    assert "Worker(app=...)" in billing.errors
+    (retired,) = schedules.sync.list(client, status="retired")
+    entry = schedules.sync.history(client, retired.id)[0]
+    assert (entry.status, entry.count) == ("skipped", 0)
+    assert entry.reason == "retired: `billing/main.py` no longer declares it"
+    said = command("doctor", "--database", str(database))
+    assert "1 retired in the last 7 days: invoices" in said.out
+    shown = command("schedules", "show", "invoices", "--database", str(database))
+    assert "retired: `billing/main.py` no longer declares it" in shown.out
+
+
+def worker(
+    start_in: Start, folder: Path, database: Path | str, declared: str, chosen: str | None = None
+) -> Any:
+    folder.mkdir(exist_ok=True)
+    env = {"DATABASE": str(database), "DECLARED": declared}
+    program = start_in(folder, WORKER, env=env if chosen is None else {**env, "CHOSEN": chosen})
+    assert program.hears("ready") == f"{folder.name}/app.py"
+    return program
+
+
+def leaves(program: Any) -> None:
+    program.tell("")
+    assert program.ends() == 0
+
+
+def test_two_workers_of_one_file_with_different_workflows_retire_nothing(
+    start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient
+) -> None:
+    both = ("a b c", tmp_path / "app")
+    leaves(worker(start_in, both[1], database, both[0]))
+    for chosen in ("a", "b", "a"):
+        leaves(worker(start_in, both[1], database, both[0], chosen))
+        assert set(by_workflow(client).values()) == {"active"}
+
+
+async def test_a_rolling_deploy_retires_when_the_last_old_worker_has_left(
+    start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient, eventually: Any
+) -> None:
+    old = worker(start_in, tmp_path / "app", database, "kept dropped")
+    new = worker(start_in, tmp_path / "app", database, "kept")
+    assert by_workflow(client) == {"kept": "active", "dropped": "active"}
+    leaves(old)
+    await eventually(lambda: by_workflow(client)["dropped"] == "retired")
+    # The old version comes back: what a live worker declares is not retired.
+    old = worker(start_in, tmp_path / "app", database, "kept dropped")
+    assert by_workflow(client) == {"kept": "active", "dropped": "active"}
+    leaves(old)
+    leaves(new)

@@ -1,0 +1,121 @@
+//! Databases that an older release has used: its rows say less, and its workers may still be there.
+
+use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
+use super::stage::{Stage, at, new_schedule, new_worker, text};
+use _polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
+use _polos::store::{Command, Store};
+
+/// A store, and a way to write into its tables what an older release would have written.
+struct Older<'s> {
+    stage: Stage<'s>,
+    execute: &'s dyn Fn(&str),
+}
+
+impl Older<'_> {
+    /// A schedule that was declared under a name of that time.
+    fn declares(&self, key: &str, workflow: &str) {
+        self.stage.put(at(0), NewSchedule { owner: None, workflow: text(workflow), ..schedule(key) });
+        let id = new_schedule(key, None).id;
+        (self.execute)(&format!(
+            "UPDATE schedule SET owner = 'main.py', declaration = NULL WHERE id = '{id}'"
+        ));
+    }
+
+    /// A registered worker, which does not say what it declares.
+    fn has_worker(&self, id: &str) {
+        let entry = WorkerEntry { app: text("main.py"), is_whole: false, ..new_worker(id) };
+        enter(&self.stage, 1, entry);
+        (self.execute)(&format!("UPDATE worker SET declares = NULL WHERE id = '{id}'"));
+    }
+}
+
+fn upgraded(id: &str) -> WorkerEntry {
+    WorkerEntry { former: vec![text("main.py")], ..worker(id, &["a"]) }
+}
+
+fn an_upgrade_renames_and_retires_nothing(older: &Older<'_>) {
+    let stage = &older.stage;
+    for key in ["a", "b"] {
+        older.declares(key, "w");
+    }
+    let adopted = vec![ScheduleLabel::of(&found(stage, "b"))];
+    assert_eq!(enter(stage, 1, upgraded("new")), Reconciliation { adopted, ..Reconciliation::default() });
+    for key in ["a", "b"] {
+        let kept = found(stage, key);
+        assert_eq!(kept.owner.as_deref(), Some(OWNER));
+        assert_eq!((kept.status, kept.next_slot), (ScheduleStatus::Active, Some(at(60))));
+    }
+    assert_eq!(enter(stage, 2, upgraded("next")), retired(stage, &["b"]), "at the next start");
+}
+
+fn a_name_that_another_program_had_too_takes_nothing_of_it(older: &Older<'_>) {
+    let stage = &older.stage;
+    older.declares("theirs", "of another program");
+    for now in 1..4 {
+        assert_eq!(enter(stage, now, upgraded(&format!("new{now}"))), Reconciliation::default());
+    }
+    let theirs = found(stage, "theirs");
+    assert_eq!((theirs.owner.as_deref(), theirs.status), (Some("main.py"), ScheduleStatus::Active));
+}
+
+fn an_application_that_keeps_its_name_retires_nothing_at_once(older: &Older<'_>) {
+    let stage = &older.stage;
+    older.declares("b", "of another program");
+    let same = || WorkerEntry { app: text("main.py"), ..new_worker("new") };
+    let adopted = vec![ScheduleLabel::of(&found(stage, "b"))];
+    assert_eq!(enter(stage, 1, same()), Reconciliation { adopted, ..Reconciliation::default() });
+    assert_eq!(found(stage, "b").status, ScheduleStatus::Active);
+    assert_eq!(enter(stage, 2, same()), retired(stage, &["b"]));
+}
+
+fn a_worker_of_an_older_release_protects_its_workflows(older: &Older<'_>) {
+    let stage = &older.stage;
+    enter(stage, 1, worker("first", &["a"]));
+    leave(stage, 2, "first");
+    older.has_worker("older");
+    assert_eq!(enter(stage, 4, worker("new", &[])), protected(stage, &["a"]));
+    leave(stage, 5, "older");
+    let reconcile = Command::Reconcile { entry: Box::new(worker("new", &[])), silent: Vec::new() };
+    assert_eq!(report(stage.ok(at(6), reconcile)), retired(stage, &["a"]));
+}
+
+const CASES: [fn(&Older<'_>); 4] = [
+    an_upgrade_renames_and_retires_nothing,
+    a_name_that_another_program_had_too_takes_nothing_of_it,
+    an_application_that_keeps_its_name_retires_nothing_at_once,
+    a_worker_of_an_older_release_protects_its_workflows,
+];
+
+fn check(store: &dyn Store, case: fn(&Older<'_>), execute: &dyn Fn(&str)) {
+    case(&Older { stage: Stage::on(store), execute });
+}
+
+#[test]
+fn a_file_of_an_older_release_is_upgraded() {
+    for case in CASES {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("polos.db");
+        let store = _polos::store::SqliteStore::open(&path, super::quick()).unwrap();
+        check(&store, case, &|sql| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap());
+    }
+}
+
+#[test]
+fn a_server_of_an_older_release_is_upgraded() {
+    use super::server::Server;
+    use _polos::store::{PostgresOptions, PostgresStore};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for case in CASES {
+        let url = Server::shared().new_schema();
+        let (_, schema) = url.split_once("schema=").unwrap();
+        let store = PostgresStore::open(&url, PostgresOptions::default()).unwrap();
+        check(&store, case, &|sql| {
+            runtime.block_on(async {
+                let connected = tokio_postgres::connect(&Server::shared().url, tokio_postgres::NoTls).await;
+                let (client, connection) = connected.unwrap();
+                tokio::spawn(connection);
+                client.batch_execute(&format!("SET search_path = {schema}; {sql}")).await.unwrap();
+            });
+        });
+    }
+}
