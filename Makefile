@@ -18,15 +18,18 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 # The bindings are compiled against one interpreter, whoever starts cargo.
 export PYO3_PYTHON := $(CURDIR)/.venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# More arguments for pytest.
+export PYTEST
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-python test-pooler torture bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-quick test-rust test-python test-pooler torture bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
 	@echo 'make test    build, install into .venv, and run all tests'
+	@echo 'make test-quick  most tests, in under a minute once everything is compiled'
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
@@ -44,24 +47,19 @@ help:
 demo: install
 	@$(BIN)/polos demo
 
+# Every part runs, also when one before it has failed; the end sums up what ran.
 test: install
-	@status=0; \
-	$(MAKE) --no-print-directory test-rust || status=1; \
-	$(MAKE) --no-print-directory test-python || status=1; \
-	exit $$status
+	@$(BIN)/python scripts/run-tests core sqlite postgres
+
+# Without what starts many processes or servers: under a minute when everything is compiled.
+test-quick: install
+	@$(BIN)/python scripts/run-tests --quick
 
 test-rust: install
-	@echo 'testing the core (cargo test)'
-	@cargo test --quiet --locked $(CORE)
+	@$(BIN)/python scripts/run-tests core
 
-# Both passes, also when the first fails.
 test-python: install
-	@status=0; \
-	echo 'testing the package (pytest)'; \
-	$(BIN)/python -m pytest $(PYTEST) || status=1; \
-	echo 'testing the package on PostgreSQL'; \
-	$(BIN)/python -m pytest --store postgres $(PYTEST) || status=1; \
-	exit $$status
+	@$(BIN)/python scripts/run-tests sqlite postgres
 
 # PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
 test-pooler: install

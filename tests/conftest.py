@@ -62,13 +62,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# A test works on the database that `--store` names if it asks for one of these, itself or by way of
+# another fixture. `own_place` fails other tests that open the default database all the same.
+STORE_FIXTURES = frozenset({"own_database", "new_database"})
+
+
+def works_on_store(item: pytest.Item) -> bool:
+    """Whether `--store` makes a difference to a test."""
+    names: list[str] = getattr(item, "fixturenames", [])
+    return not STORE_FIXTURES.isdisjoint(names) and not item.get_closest_marker("files")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, what is about SQLite's files has no meaning."""
+    """A pass on PostgreSQL leaves out what would do the same as the pass on SQLite did."""
     if config.getoption("--store") == "sqlite":
         return
-    about_files = [item for item in items if item.get_closest_marker("files")]
-    config.hook.pytest_deselected(items=about_files)
-    items[:] = [item for item in items if not item.get_closest_marker("files")]
+    config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
+    items[:] = [item for item in items if works_on_store(item)]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -140,15 +150,24 @@ def database(own_database: Path | str) -> Path | str:
 
 @pytest.fixture(autouse=True)
 def own_place(
-    tmp_path: Path, own_database: Path | str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """No test sees another one's workflows, environment or database."""
     monkeypatch.delenv("POLOS_DATABASE_URL", raising=False)
-    if isinstance(own_database, str):
-        monkeypatch.setenv("POLOS_DATABASE_URL", own_database)
+    is_on_store = works_on_store(request.node)
+    if is_on_store:
+        own_database = request.getfixturevalue("own_database")
+        if isinstance(own_database, str):
+            monkeypatch.setenv("POLOS_DATABASE_URL", own_database)
     monkeypatch.chdir(tmp_path)
     with isolated_registry():
         yield
+    if not is_on_store and not request.node.get_closest_marker("files"):
+        left = sorted(tmp_path.rglob("polos.db"))
+        assert not left, (
+            f"the test opened {left[0]}, so it may depend on the store: let it use the fixture "
+            f"`own_database` (then it runs on PostgreSQL too), or mark it `files`"
+        )
 
 
 @pytest.fixture

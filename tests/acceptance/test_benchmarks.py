@@ -22,7 +22,7 @@ ONE_RUN = {"runs": 2, "steps": 3, "batches": 2}
 # All programs run before the first test is over. How long one may take on a machine that is busy
 # with other things; none waits that long.
 PATIENCE = 120
-pytestmark = pytest.mark.timeout(4 * PATIENCE)
+pytestmark = [pytest.mark.timeout(4 * PATIENCE), pytest.mark.xdist_group("benchmarks")]
 
 # Seconds from the start until a herd is due. A program that isn't prepared by then says so, and is
 # started again with the next one.

@@ -11,6 +11,7 @@ import pytest
 from polos import PolosClient, RunTimeoutError, Worker, runs, schedules, workflow
 
 
+@pytest.mark.usefixtures("own_database")
 def test_a_run_is_awaited_from_a_plain_thread(tmp_path: Path) -> None:
     release = threading.Event()
 
@@ -39,6 +40,7 @@ def test_a_run_is_awaited_from_a_plain_thread(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+@pytest.mark.usefixtures("own_database")
 def test_a_run_is_cancelled_from_a_plain_thread(tmp_path: Path) -> None:
     @workflow(id="job", schedule=True)
     def job() -> None: ...

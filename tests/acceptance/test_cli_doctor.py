@@ -189,6 +189,7 @@ database.commit()
 """
 
 
+@pytest.mark.files  # the child is ended behind the back of polos, in the file
 async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes_it(
     command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -267,7 +268,7 @@ def test_a_missing_database_is_a_finding_and_stays_missing(
     assert not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?nonsense=1"])
+@pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?connect_timeout=1"])
 def test_advice_about_a_server_is_not_about_files(command: Command, parameters: str) -> None:
     url = f"postgresql://ada:s3cret@127.0.0.1:1/app{parameters}"
     said = command("doctor", "--database", url, "--json")

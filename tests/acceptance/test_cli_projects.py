@@ -32,6 +32,7 @@ async def first(ctx): ...
 # --- init ------------------------------------------------------------------------------------
 
 
+@pytest.mark.files
 def test_a_new_project_works_and_its_test_passes(command: Command, tmp_path: Path) -> None:
     said = command("init", "shop")
     folder = tmp_path / "shop"
@@ -139,6 +140,7 @@ def until(process: subprocess.Popen[str], expected: str) -> list[str]:
     raise AssertionError(f"it ended without saying {expected!r}: {lines}")
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("command", [["run", "--reload"], ["dev", "--no-ui"]])
 def test_a_worker_follows_changes_of_its_code_and_outlives_mistakes(
     tmp_path: Path, command: list[str]
@@ -158,6 +160,7 @@ def test_a_worker_follows_changes_of_its_code_and_outlives_mistakes(
         assert process.wait(30) == 0
 
 
+@pytest.mark.files
 @pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
 def test_a_worker_ends_with_the_process_that_reloads_it(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
@@ -206,6 +209,7 @@ def test_the_dashboards_port_is_the_same_wherever_it_is_started() -> None:
     assert PORT == DASHBOARD
 
 
+@pytest.mark.files
 def test_dev_shows_the_dashboard_beside_the_worker(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with worker(tmp_path, "dev", "app.py", "--port", "0") as process:

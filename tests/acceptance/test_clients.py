@@ -372,6 +372,7 @@ async def test_a_run_invoked_here_is_executed_there(start: Any, client: PolosCli
     assert await never_here.run(client, {"a": 1, "b": 2}, timeout=30) == 3
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_uses_the_client_and_the_parent_is_unharmed(start: Any) -> None:
     program = start(
@@ -453,6 +454,7 @@ FORKING = """
 """
 
 
+@pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_works_on_when_its_parent_has_closed_or_ended(start: Any) -> None:
     program = start(
@@ -484,6 +486,7 @@ def test_a_forked_child_works_on_when_its_parent_has_closed_or_ended(start: Any)
     assert program.lines[-1] == "schedules 21"
 
 
+@pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_of_a_process_whose_worker_runs_is_told_so(start: Any) -> None:
     program = start(
@@ -510,6 +513,7 @@ def test_a_child_of_a_process_whose_worker_runs_is_told_so(start: Any) -> None:
     assert program.lines == ["StoreError True", "StoreError True", "schedules 2"]
 
 
+@pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_in_the_middle_of_other_threads_requests_harms_neither(start: Any) -> None:
     program = start(

@@ -236,6 +236,7 @@ MOUNTED = """
 """
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.parametrize("program", [SERVED, MOUNTED], ids=["served", "mounted"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_the_server_while_pages_are_looked_at(

@@ -414,6 +414,7 @@ DIGEST = """
 """
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_each_user_gets_a_schedule_in_the_users_own_zone(load: Load) -> None:
     load(IMPORTS, DIGEST)
     names = await executed(EACH_USER, **vars(load(PER_USER)))
@@ -542,6 +543,7 @@ UPDATE_EXISTING = """
 """
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_managing_schedules_by_the_api() -> None:
     handlers: list[Workflow[Any, Any]] = [
         workflow(id=id, schedule=True)(print) for id in ("cleanup-task", "user-notification")

@@ -139,6 +139,7 @@ OURS = [block for block in PYTHON_BLOCKS if not block.title]
 OTHERS = [block for block in PYTHON_BLOCKS if block.title]
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.parametrize("block", OURS, ids=str)
 def test_every_block_runs(block: Block, execute: Execute) -> None:
     with warnings.catch_warnings():
@@ -172,6 +173,7 @@ def test_the_first_example_prints_what_it_promises(
     ]
 
 
+@pytest.mark.usefixtures("own_database")
 def test_the_web_application_subscribes_and_works(execute: Execute) -> None:
     (block,) = [block for block in blocks(README) if "fastapi" in block.code]
     module = execute(block)
@@ -290,6 +292,7 @@ def test_every_30_seconds_is_just_that(
     assert second.startswith("12:01:00  load ")
 
 
+@pytest.mark.usefixtures("own_database")
 def test_digests_go_to_each_user_at_eight(
     load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,6 +314,7 @@ def test_digests_go_to_each_user_at_eight(
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("own_database")
 def test_an_order_is_charged_once_however_often_it_is_started(
     load: Callable[[str], types.ModuleType],
     capsys: pytest.CaptureFixture[str],

@@ -41,6 +41,7 @@ def executed(code: str) -> types.ModuleType:
     return module
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_fastapi(served: Any) -> None:
     module = executed(block_with("FastAPI"))
     async with served(module.app) as web:
@@ -52,6 +53,7 @@ async def test_fastapi(served: Any) -> None:
     await module.client.aclose()
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_a_notebook(notebook: Any) -> None:
     shown = await notebook.cell(block_with("await worker.start()", "ipython"))
     assert "ada" in shown._repr_html_()
@@ -195,6 +197,7 @@ def test_django_views_subscribe_and_its_command_works(
     assert "Error" not in worker.errors
 
 
+@pytest.mark.usefixtures("own_database")
 def test_threads_without_a_loop() -> None:
     module = executed(block_with("threading"))
     assert not module.thread.is_alive()

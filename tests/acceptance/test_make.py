@@ -1,30 +1,113 @@
-"""The Makefile's targets: what runs when something before it has failed."""
+"""`scripts/run-tests`, which `make test` starts: what runs, and what is said of it."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
-ROOT = Path(__file__).parents[2]
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "run-tests"
+
+# A program that notes its arguments, and ends as it is told.
+PROGRAM = """#!/bin/sh
+echo "$(basename "$0") $*" >>"{calls}"
+{body}
+"""
 
 
-def test_a_failing_pass_hides_no_other_pass(tmp_path: Path) -> None:
-    """Every pytest fails here, and each has been started."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$@" >>"$CALLS"\nexit 1\n')
-    python.chmod(0o755)
-    calls = tmp_path / "calls"
-    done = subprocess.run(
-        ["make", "-C", str(ROOT), "-o", "install", "test-python", f"BIN={tmp_path}", "PYTEST=-x"],
-        env={**os.environ, "CALLS": str(calls), "MAKEFLAGS": ""},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+@pytest.fixture
+def run_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script as a module, whose `cargo` and `python` are to be written."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader = SourceFileLoader("run_tests", str(SCRIPT))
+    spec = importlib.util.spec_from_loader("run_tests", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "run_tests", module)
+    loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.delenv("PYTEST", raising=False)
+    return module
+
+
+Play = Callable[..., tuple[bool, list[str], str]]
+
+
+@pytest.fixture
+def play(
+    run_tests: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Play:
+    """Whether it failed, what was started, and what it printed."""
+
+    def act(*arguments: str, cargo: str = "exit 0", python: str = "exit 0") -> object:
+        calls = tmp_path / "calls"
+        for name, body in (("cargo", cargo), ("python", python)):
+            program = tmp_path / name
+            program.write_text(PROGRAM.format(calls=calls, body=body))
+            program.chmod(0o755)
+        monkeypatch.setattr(sys, "argv", ["run-tests", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_tests.main()
+        started = sorted(calls.read_text().splitlines())
+        return bool(ended.value.code), started, capsys.readouterr().out
+
+    return act  # type: ignore[return-value]
+
+
+def test_a_part_that_fails_hides_no_other(play: Play) -> None:
+    has_failed, started, said = play(
+        "core", "sqlite", "postgres", cargo="exit 1", python="echo 1 failed in 2.0s; exit 1"
     )
-    assert done.returncode != 0, done.stdout
-    assert calls.read_text().splitlines() == [
-        "-m pytest -x",
-        "-m pytest --store postgres -x",
+    assert has_failed
+    assert [line.split(" -n ")[0] for line in started[:2]] == [
+        "cargo test --quiet --locked --no-default-features --features sqlite,postgres",
+        "python -m pytest -q",
     ]
+    assert "--store postgres" in started[2]
+    assert said.count("FAILED") == 6  # each when it ends, and in the summary
+
+
+def test_one_failure_of_three_is_a_failure(play: Play) -> None:
+    has_failed, _, said = play("core", "sqlite", "postgres", cargo="exit 1")
+    assert has_failed
+    assert said.count("FAILED") == 2
+
+
+def test_the_summary_counts_what_ran(play: Play) -> None:
+    results = "test result: ok. 30 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out"
+    has_failed, _, said = play(
+        "core", "sqlite",
+        cargo=f"echo '{results}'; echo '{results}'",
+        python="echo '1234 passed, 5 skipped in 67.89s (0:01:07)'",
+    )  # fmt: skip
+    assert not has_failed
+    rows = [line.split()[:-1] for line in said.splitlines()]  # without the seconds
+    assert ["core", "(cargo", "test)", "60", "0", "4"] in rows
+    assert ["package", "(pytest)", "1234", "0", "5"] in rows
+    assert ["together", "1294"] in rows
+
+
+def test_chosen_tests_run_on_both_stores_where_there_are_any(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST", "tests/unit -k 'a or b'")
+    none_left = 'case "$*" in *postgres*) exit 5 ;; esac'
+    has_failed, started, _ = play("sqlite", "postgres", python=none_left)
+    assert not has_failed
+    assert started == [
+        "python -m pytest -q --store postgres tests/unit -k a or b",
+        "python -m pytest -q tests/unit -k a or b",
+    ]
+    has_failed, _, _ = play("sqlite", "postgres", python="exit 5")
+    assert has_failed

@@ -6,10 +6,13 @@ import asyncio
 import html.parser
 from typing import Any
 
+import pytest
+
 from polos import runs, schedules, workflow
 from polos.testing import VirtualTime
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_cells_await_schedule_and_work(notebook: Any) -> None:
     await notebook.cell("""
 from datetime import timedelta
@@ -39,6 +42,7 @@ async def digest(ctx, payload):
     await notebook.cell("await worker.close(); await client.aclose()")
 
 
+@pytest.mark.usefixtures("own_database")
 async def test_blocking_calls_work_where_a_loop_runs(notebook: Any) -> None:
     assert (
         await notebook.cell("""

@@ -565,6 +565,7 @@ def test_importing_polos_starts_no_thread_and_opens_no_file(start: Any, tmp_path
     assert not (tmp_path / "polos.db").exists()
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system for its threads")
 def test_closing_leaves_no_thread_behind(start: Any) -> None:
     program = start(

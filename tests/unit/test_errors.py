@@ -268,8 +268,8 @@ def test_huge_messages_are_shortened() -> None:
     assert record["message"].endswith("… (67,108,864 characters)")
     assert len(json.dumps(record)) < 50_000
     assert error_from_record(record) is None
-    lines = lines_executed(lambda: error_record(error))
-    assert lines == lines_executed(lambda: error_record(shorter))
+    lines = lines_executed(lambda: error_record(shorter))
+    assert lines_executed(lambda: error_record(error)) < 2 * lines
 
 
 def test_a_deep_recursion_is_recorded() -> None:
