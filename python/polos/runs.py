@@ -17,6 +17,7 @@ from polos._notebook import Listed
 from polos._payload_rules import check_given
 from polos._real_datetime import datetime
 from polos._time import aware
+from polos._waiting import warning_without_worker
 from polos.client import checked_client
 from polos.exceptions import (
     InvalidArgumentError,
@@ -80,7 +81,8 @@ class RunHandle(Generic[ResultT]):
 
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        ended = await self._client._ended_run(self.id, seconds)
+        with warning_without_worker(self._client, self.id):
+            ended = await self._client._ended_run(self.id, seconds)
         if ended is None:
             raise self._timed_out(timeout)
         return ended

@@ -60,6 +60,14 @@ const ABBREVIATIONS: [(&str, &[&str]); 45] = [
     ("WIB", &["Asia/Jakarta"]),
 ];
 
+/// Abbreviations that are names of zones, but of zones without daylight saving time: an hour off all
+/// summer for whoever means the place.
+const FIXED: &[(&str, &[&str])] = &[
+    ("EST", &["America/New_York"]),
+    ("HST", &["Pacific/Honolulu"]),
+    ("MST", &["America/Denver", "America/Phoenix"]),
+];
+
 /// The error for a name that isn't in `names`.
 pub(super) fn unknown(given: &str, names: &[Arc<str>]) -> ZoneError {
     let name = quote(given);
@@ -78,6 +86,15 @@ fn guess(typed: &str, names: &[Arc<str>]) -> (String, Vec<String>) {
     if typed.chars().count() > GUESSED_CHARS_MAX || !typed.is_ascii() {
         return ("; expected an IANA name such as `Europe/Paris`".to_owned(), Vec::new());
     }
+    let of_abbreviation = |table: &[(&str, &[&str])]| {
+        let (_, places) = table.iter().find(|(short, _)| short.eq_ignore_ascii_case(typed))?;
+        let places: Vec<String> = existing(places, names);
+        let hint = format!("; an abbreviation isn't a zone, name a place: {}", list(&places));
+        Some((hint, places))
+    };
+    if let Some(answer) = of_abbreviation(FIXED) {
+        return answer;
+    }
     let same = normalise(typed);
     let spelt: Vec<String> =
         names.iter().filter(|name| normalise(name) == same).map(ToString::to_string).collect();
@@ -87,10 +104,8 @@ fn guess(typed: &str, names: &[Arc<str>]) -> (String, Vec<String>) {
     if same == "z" || same == "zulu time" {
         return (did_you_mean(&["UTC".to_owned()]), vec!["UTC".to_owned()]);
     }
-    if let Some((_, places)) = ABBREVIATIONS.iter().find(|(short, _)| short.eq_ignore_ascii_case(typed)) {
-        let places: Vec<String> = existing(places, names);
-        let hint = format!("; an abbreviation isn't a zone, name a place: {}", list(&places));
-        return (hint, places);
+    if let Some(answer) = of_abbreviation(&ABBREVIATIONS) {
+        return answer;
     }
     if looks_like_offset(typed) {
         let hint = "; an offset isn't a zone, name a place (`Europe/Paris`) or `UTC`".to_owned();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -472,3 +473,47 @@ def test_nothing_is_deprecated_in_the_newest_python() -> None:
         timeout=60,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+class Heard(logging.Handler):
+    """Sets an event when something is logged that contains a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.said: list[str] = []
+        self.event = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.text in record.getMessage():
+            self.said.append(record.getMessage())
+            self.event.set()
+
+
+async def test_waiting_for_a_run_without_a_worker_is_warned_of(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polos._waiting._SECONDS", 0.0)
+    heard = Heard("is waited for, and no live worker has that workflow")
+    logging.getLogger("polos.run").addHandler(heard)
+    try:
+
+        @workflow(id="abandoned")
+        async def abandoned() -> int:
+            return 5
+
+        waiting = asyncio.ensure_future(abandoned.run(client))
+        await asyncio.wait_for(heard.event.wait(), 60)
+        async with Worker(client):
+            assert await waiting == 5
+            assert await abandoned.run(client) == 5
+        assert len(heard.said) == 1
+        assert "workflow `abandoned`" in heard.said[0]
+    finally:
+        logging.getLogger("polos.run").removeHandler(heard)
+
+
+def test_an_abbreviation_that_is_a_zone_without_daylight_saving_is_no_suggestion() -> None:
+    for given, place in (("est", "America/New_York"), ("Mst", "America/Denver")):
+        with pytest.raises(polos.InvalidTimezoneError, match=f"name a place: `{place}`"):
+            schedules.preview("0 9 * * *", given)

@@ -46,6 +46,7 @@ fn nothing_else_is_a_name_and_the_nearest_is_suggested() {
         ("Paris", "unknown time zone `Paris`; did you mean `Europe/Paris`?"),
         ("London ", "unknown time zone `London `; did you mean `Europe/London`?"),
         ("PST", "unknown time zone `PST`; an abbreviation isn't a zone, name a place: `America/Los_Angeles`"),
+        ("est", "unknown time zone `est`; an abbreviation isn't a zone, name a place: `America/New_York`"),
         ("edt", "unknown time zone `edt`; an abbreviation isn't a zone, name a place: `America/New_York`"),
         (
             "IST",
