@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["blocking", "is_blocking", "run_blocking"]
+__all__ = ["awaiting", "blocking", "is_blocking", "run_blocking"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +22,15 @@ _is_blocking: ContextVar[bool] = ContextVar("polos_is_blocking", default=False)
 def is_blocking() -> bool:
     """Whether requests made now wait on this thread."""
     return _is_blocking.get()
+
+
+async def awaiting(coroutine: Coroutine[Any, Any, R]) -> R:
+    """The result of ``coroutine``, whose requests are awaited on the loop that runs this.
+
+    For tasks that a blocking call starts on a loop: they inherit the caller's context.
+    """
+    _is_blocking.set(False)  # in this task's own context
+    return await coroutine
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, R]) -> R:

@@ -1,24 +1,27 @@
 """``asyncio.run`` that comes to an end, for programs that are nothing but a worker.
 
-At its end ``asyncio.run`` cancels what is left and waits for it, for ever if need be: one handler
-that swallows its cancellation would keep the process from ending, although its run was long given
-back.
+At its end ``asyncio.run`` cancels what is left and waits for it, and for the threads of
+``asyncio.to_thread``, for ever if need be: one handler that swallows its cancellation, or a thread
+that hangs, would keep the process from ending, although its run was long given back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from typing import Any
 
 from polos._logging import quiet_logger
+from polos._threads import DaemonExecutor
 
 __all__ = ["run_to_end"]
 
 _log = quiet_logger("polos.worker")
 
-# How long tasks that were cancelled may take to clean up.
-_PATIENCE = 2.0
+# How many seconds tasks that were cancelled, and then async generators and threads, may take.
+_PATIENCE = 1.0
+_PATIENCE_REST = 1.0
 
 
 def run_to_end(main: Coroutine[Any, Any, None]) -> None:
@@ -26,6 +29,9 @@ def run_to_end(main: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
+        # As many threads as asyncio's own has.
+        threads = DaemonExecutor(min(32, (os.cpu_count() or 1) + 4), _PATIENCE_REST)
+        loop.set_default_executor(threads)
         # As a task of its own: Ctrl-C before `main` has its handlers in place has to cancel it.
         task = loop.create_task(main)
         try:
@@ -35,11 +41,19 @@ def run_to_end(main: Coroutine[Any, Any, None]) -> None:
             raise
         finally:
             loop.run_until_complete(_cancel_the_rest())
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(_close_generators(loop))
             loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+async def _close_generators(loop: asyncio.AbstractEventLoop) -> None:
+    closing = asyncio.ensure_future(loop.shutdown_asyncgens())
+    await asyncio.wait({closing}, timeout=_PATIENCE_REST)
+    if not closing.done():
+        _log.warning("an async generator does not come to its end and is abandoned")
+        closing.cancel()
 
 
 async def _cancel_the_rest() -> None:

@@ -1,4 +1,8 @@
-"""Threads for what blocks. Daemons: a function that never returns must not keep the process."""
+"""Threads for what blocks. Daemons: a function that never returns must not keep the process.
+
+A thread that waits for something that may itself need a thread of its pool says so
+(:func:`blocked_thread`, :meth:`ThreadPool.grow`): the pool may start another one meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,12 @@ import contextvars
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-__all__ = ["ThreadPool"]
+__all__ = ["DaemonExecutor", "ThreadPool", "blocked_thread", "pool_of_thread"]
 
 T = TypeVar("T")
 
@@ -19,8 +24,34 @@ _PATIENCE = 0.1
 """Seconds until what the system had no means for is tried again."""
 
 
+_thread = threading.local()
+
+
+def pool_of_thread() -> ThreadPool | None:
+    """The pool that the calling thread belongs to."""
+    pool: ThreadPool | None = getattr(_thread, "pool", None)
+    return pool
+
+
+@contextmanager
+def blocked_thread() -> Iterator[None]:
+    """While this is open, the calling thread waits: its pool may have another one meanwhile."""
+    pool = pool_of_thread()
+    if pool is None:
+        yield
+        return
+    pool.grow(1)
+    try:
+        yield
+    finally:
+        pool.grow(-1)
+
+
 class ThreadPool:
-    """Runs functions in at most ``size`` threads, started when they are needed."""
+    """Runs functions in at most ``size`` threads, started when they are needed.
+
+    Threads that wait don't count: :meth:`grow`.
+    """
 
     def __init__(self, size: int, name: str) -> None:
         self._size = size
@@ -30,6 +61,7 @@ class ThreadPool:
         self._idle = 0
         self._started = 0
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """What ``function`` returns, called in a thread with the caller's context variables.
@@ -65,6 +97,24 @@ class ThreadPool:
         self._put(job, loop)
         return await answer
 
+    def grow(self, change: int) -> None:
+        """Allow one thread more (1), since one of them waits, or one less again (-1).
+
+        The thread that has waited continues at once; the next one that is done ends instead of
+        taking another job.
+        """
+        with self._condition:
+            self._size += change
+            if self._started > self._size:
+                self._condition.notify_all()
+        if change > 0:
+            try:
+                self._staff()
+            except (RuntimeError, MemoryError):
+                loop = self._loop
+                if loop is not None:
+                    _call_on(loop, self._staff_later, loop)
+
     def close(self) -> None:
         """Let idle threads end; busy ones end with what they are doing."""
         with self._condition:
@@ -72,6 +122,7 @@ class ThreadPool:
             self._condition.notify_all()
 
     def _put(self, job: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         with self._condition:
             self._jobs.append(job)
         try:
@@ -116,6 +167,7 @@ class ThreadPool:
             raise
 
     def _work(self) -> None:
+        _thread.pool = self
         while (job := _persist(self._next)) is not None:
             job()
             del job
@@ -125,14 +177,54 @@ class ThreadPool:
         with self._condition:
             self._idle += 1
             try:
-                while not self._jobs:
-                    if self._is_closed:
+                while not self._jobs or self._started > self._size:
+                    if self._is_closed or self._started > self._size:
                         self._started -= 1
+                        self._condition.notify()  # a job that it was woken for is for another one
                         return None
                     self._condition.wait()
                 return self._jobs.popleft()
             finally:
                 self._idle -= 1
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """For ``asyncio.to_thread``, with threads that keep no process from ending."""
+
+    def __init__(self, size: int, patience: float) -> None:
+        super().__init__(1)
+        self._pool = ThreadPool(size, "asyncio")
+        self._patience = patience
+        self._pending = 0
+        self._changed = threading.Condition()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call ``fn`` in a thread."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(fn(*args, **kwargs))
+                    except BaseException as error:
+                        future.set_exception(error)
+            finally:
+                with self._changed:
+                    self._pending -= 1
+                    self._changed.notify_all()
+
+        with self._changed:
+            self._pending += 1
+        self._pool._put(job, asyncio.get_running_loop())
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; wait a little for those under way."""
+        if wait:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending == 0, self._patience)
+        self._pool.close()
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:

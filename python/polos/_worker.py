@@ -5,32 +5,36 @@ what runs and when, this executes it and reports.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import itertools
 import json
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from zoneinfo import ZoneInfo
 
 from polos import runs
+from polos._blocking import awaiting
 from polos._bridge import LoopBridge
 from polos._codec import decode, encode
+from polos._current import current_run, running
 from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
 from polos._logging import quiet_logger
 from polos._observe import around_run
 from polos._polos import spec_slots
 from polos._real_datetime import date
-from polos._threads import ThreadPool
+from polos._threads import ThreadPool, blocked_thread, pool_of_thread
 from polos._time import from_micros, micros_of
 from polos._watchdog import Watchdog
 from polos.context import (
     StepJournal,
     SyncWorkflowContext,
     WorkflowContext,
+    _current_step,
     _RunLog,
     lease_lost,
     previous_result,
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ActiveRun", "Executor", "current_run"]
 
+R = TypeVar("R")
+
 _log = quiet_logger("polos.worker")
 
 # How many slots in a row an application's calendar may exclude before `upcoming` names one of them.
@@ -65,8 +71,13 @@ _EXCLUDED_MAX = 4_000
 # is time. Below, that would cost more than it saves.
 _PARK_MIN_US = 5_000_000
 
-# How long to wait before the database is asked again whether a claim is valid.
-_CONFIRM_AGAIN_US = 500_000
+# How many seconds a run waits before it asks a database again that is unavailable: at first, and at
+# most.
+_ASK_AGAIN_MIN = 0.05
+_ASK_AGAIN_MAX = 1.0
+
+# How many seconds the event loop waits for `ctx.last_result`, which is no awaitable.
+_READ_ON_LOOP = 1.0
 
 # What is recorded of a failure where even the memory to describe it is lacking.
 _NO_MEMORY = json.dumps(
@@ -83,14 +94,6 @@ _SHARED_FACTOR = 4
 
 # How long a handler that was told to stop may take before it is given up.
 _STOP_GRACE = timedelta(seconds=5)
-
-
-_current_run: ContextVar[ActiveRun | None] = ContextVar("polos_run", default=None)
-
-
-def current_run() -> ActiveRun | None:
-    """The run whose handler, or what it has started, is being executed here."""
-    return _current_run.get()
 
 
 class Executor:
@@ -299,8 +302,10 @@ class ActiveRun:
 
     __slots__ = (
         "__weakref__",
+        "_blocked",
         "_executing",
         "_executor",
+        "_handler_thread",
         "_input",
         "_log",
         "_payload",
@@ -308,6 +313,7 @@ class ActiveRun:
         "_reported",
         "_sleeping",
         "_slots",
+        "_waits",
         "_wakes_at",
         "_was_alone",
         "attempt",
@@ -367,6 +373,10 @@ class ActiveRun:
         self.stop_reason: str | None = None
         self._executing = 0
         self._sleeping = 0
+        self._blocked = 0  # in how many places it waits for what may need its permit
+        # Tasks in which threads of the run wait; whether it is the handler's own thread.
+        self._waits: dict[asyncio.Task[Any] | None, bool] = {}
+        self._handler_thread: int | None = None
         self._wakes_at: int | None = None
         self._reported = False
         self.outcome: str | None = None  # how this execution was reported to end
@@ -487,7 +497,7 @@ class ActiveRun:
 
     async def _call(self) -> Any:
         workflow = self.workflow
-        _current_run.set(self)  # of this task, and of what it starts
+        running.set(self)  # of this task, and of what it starts
         self.about_to_call(None)
         payload = self.payload() if workflow.arity == 2 else None
         if workflow.is_async:
@@ -498,9 +508,13 @@ class ActiveRun:
         arguments = workflow.arguments(
             SyncWorkflowContext(self) if workflow.arity else None, payload
         )
-        value = await self._executor.handler_threads.run(workflow.fn, *arguments)
+        value = await self._executor.handler_threads.run(self._in_thread, arguments)
         # A partial around an async function looks sync and returns a coroutine.
         return await value if asyncio.iscoroutine(value) else value
+
+    def _in_thread(self, arguments: tuple[Any, ...]) -> Any:
+        self._handler_thread = threading.get_ident()
+        return self.workflow.fn(*arguments)
 
     def payload(self) -> Any:
         """What the handler is given."""
@@ -530,6 +544,9 @@ class ActiveRun:
         self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
+        for task in list(self._waits):  # threads can't be stopped, but what they wait for can
+            if task is not None:
+                task.cancel()
         self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
 
     def _give_up(self, timer: asyncio.Future[None]) -> None:
@@ -632,18 +649,12 @@ class ActiveRun:
         """
         core = self._executor.core
         assert core is not None
-        client = self._executor.client
-        while not core.is_trusted():
-            try:
-                stands = await client._ask("claim_stands", run=self.run_id, token=self.token)
-            except StoreUnavailableError:
-                # Not knowing is no reason to execute, nor to fail: it has been said, and passes.
-                await self._executor.timer(_CONFIRM_AGAIN_US)
-                continue
-            if not stands:
-                self.stop("lease_lost")
-                raise lease_lost(self.run_id)
-            return
+        # Not knowing is no reason to execute, nor to fail: it waits for an answer.
+        if not core.is_trusted() and not await self._ask(
+            "claim_stands", run=self.run_id, token=self.token
+        ):
+            self.stop("lease_lost")
+            raise lease_lost(self.run_id)
 
     def check_same_code(self, step: str | None) -> None:
         """A resumed run that comes to a new step, or to its end, has to have reached every step
@@ -732,15 +743,19 @@ class ActiveRun:
         """Wait by the database's clock; for long, without a task."""
         if instant_us - self.now() > _PARK_MIN_US and self.can_park():
             self.park(instant_us)
-        timer = self._executor.timer(instant_us - self.now())
+        delay = instant_us - self.now()
+        timer = self._executor.timer(delay)
         if timer.done():
             return
-        with self.waiting():
+        with self.waiting(), self.blocked() if delay > _PARK_MIN_US else nullcontext():
             await timer
 
     def can_park(self) -> bool:
-        """Whether nothing of the run goes on beside what its own task waits for."""
-        return asyncio.current_task() is self.task and self._executing == 0
+        """Whether nothing of the run goes on beside what its handler waits for here."""
+        if self._executing:
+            return False
+        task = asyncio.current_task()
+        return task is self.task or (self._waits.get(task, False) and len(self._waits) == 1)
 
     def park(self, wakes_at: int | None) -> NoReturn:
         """Give up the task and the place until ``wakes_at``, or until a child run ends."""
@@ -761,6 +776,79 @@ class ActiveRun:
             self._sleeping -= 1
             if run_id is not None:
                 self.awaited.remove(run_id)
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """While this is open, the run keeps nothing that other runs may need: its permit is free
+        for another run, and where its handler has a thread, for another thread. It takes both back
+        at once when it continues.
+        """
+        executor = self._executor
+        core = executor.core
+        assert core is not None
+        self._blocked += 1
+        if self._blocked == 1:
+            core.block(self.run_id, self.token)
+            if not self.workflow.is_async:
+                executor.handler_threads.grow(1)
+        try:
+            yield
+        finally:
+            self._blocked -= 1
+            if self._blocked == 0:
+                core.unblock(self.run_id, self.token)
+                if not self.workflow.is_async:
+                    executor.handler_threads.grow(-1)
+
+    @contextmanager
+    def waiting_for_run(self, run_id: str) -> Iterator[None]:
+        """While this is open, a handler, or a step's function, waits for another run."""
+        is_in_step = _current_step.get() is not None
+        if is_in_step:
+            self.executing(-1)
+        try:
+            is_over = self.stop_reason is not None or self._reported
+            with nullcontext() if is_over else self.waiting(run_id), self.blocked():
+                yield
+        finally:
+            if is_in_step:
+                self.executing(1)
+
+    def wait_here(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The result of ``coroutine``, executed on the worker's loop; blocks the calling thread.
+
+        When the run is stopped the wait ends, with what :meth:`check_alive` raises.
+        """
+        is_handler = threading.get_ident() == self._handler_thread
+
+        async def on_loop() -> R:
+            task = asyncio.current_task()
+            self._waits[task] = is_handler
+            token = running.set(self)  # the thread may be one without our context
+            try:
+                if self.stop_reason is not None and not self._reported:
+                    self.check_alive()
+                return await awaiting(coroutine)
+            finally:
+                running.reset(token)
+                del self._waits[task]
+                coroutine.close()
+
+        wait = on_loop()
+        try:
+            answer = asyncio.run_coroutine_threadsafe(wait, self.loop)
+        except RuntimeError:  # the loop is closed
+            wait.close()
+            coroutine.close()
+            raise asyncio.CancelledError("the worker of this run has ended") from None
+        # The handler's own thread is looked after by `blocked`, in steps as well.
+        is_accounted = pool_of_thread() is self._executor.handler_threads
+        with nullcontext() if is_accounted else blocked_thread():
+            try:
+                return answer.result()
+            except concurrent.futures.CancelledError:
+                self.check_alive()
+                raise asyncio.CancelledError("the wait was cancelled") from None
 
     def waits_for_time(self) -> bool:
         """Whether it sleeps, and does nothing beside that."""
@@ -795,16 +883,59 @@ class ActiveRun:
 
     async def child_ended(self, child: str) -> dict[str, Any]:
         """The child run when it has ended; waits for it without a task where that is possible."""
-        client = self._executor.client
         ended: dict[str, Any]
         if self.can_park():
-            ended = await client._ask("get_run", id=child)
+            ended = await self._ask("get_run", id=child)
             if ended["status"] not in ("succeeded", "failed", "cancelled"):
                 self.park(None)
             return ended
-        with self.waiting(child):
-            ended = await client._ask("await_run", id=child)
+        with self.waiting(child), self.blocked():
+            ended = await self._ask("await_run", id=child)
         return ended
+
+    # -- in an outage -------------------------------------------------------------------------
+
+    @property
+    def database(self) -> str:
+        """The database of its worker, as its client names it."""
+        return self._executor.client.database
+
+    async def _ask(self, op: str, **fields: Any) -> Any:
+        """Make a request on behalf of the run; waits while the database is unavailable."""
+        token = running.set(self)  # the task may be one without our context
+        try:
+            return await self._executor.client._ask(op, **fields)
+        finally:
+            running.reset(token)
+
+    async def through_outages(self, request: Callable[[], Awaitable[R]]) -> R:
+        """The answer to ``request``, which is made again as long as the database is unavailable: an
+        outage is no reason for a run to fail. Ends early when the run is stopped.
+        """
+        pause = _ASK_AGAIN_MIN
+        while True:
+            try:
+                return await request()
+            except StoreUnavailableError:
+                if self._reported:
+                    raise
+                self.check_alive()
+            with self.waiting():
+                if self._executor.client._is_virtual():
+                    await self._executor.timer(int(pause * 1e6))
+                else:
+                    await asyncio.sleep(pause)
+            self.check_alive()
+            pause = min(pause * 2, _ASK_AGAIN_MAX)
+
+    def _give_way(self) -> NoReturn:
+        """The database can't be asked, and what asks can't wait: the run is given back, and
+        continues, from its first unfinished step, when the database is available.
+        """
+        if self.can_park():
+            self.park(self.now())
+        self.stop("released")
+        raise HandlerParked
 
     # -- for the context ----------------------------------------------------------------------
 
@@ -818,12 +949,26 @@ class ActiveRun:
         if self._previous is None:
             answer = None
             if self.schedule_id is not None:
-                request = {
-                    "previous_result": {"schedule_id": self.schedule_id, "before": self.run_id}
-                }
-                answer = json.loads(self._executor.opened.call(json.dumps(request)) or "null")
+                answer = self._read(
+                    "previous_result", schedule_id=self.schedule_id, before=self.run_id
+                )
             self._previous = (previous_result(answer, self.workflow.result_type),)
         return self._previous[0]
+
+    def _read(self, op: str, **fields: Any) -> Any:
+        """The answer to a question that is not awaited. A handler's thread waits for it through an
+        outage; on the event loop, where nothing may wait, the run gives way.
+        """
+        if asyncio._get_running_loop() is None:
+            return self.wait_here(self._ask(op, **fields))
+        self.check_alive()
+        try:
+            answer = self._executor.client._call_within(json.dumps({op: fields}), _READ_ON_LOOP)
+        except StoreUnavailableError:
+            answer = None
+        if answer is None:
+            self._give_way()
+        return json.loads(answer)
 
     def log(self) -> _RunLog:
         """See ``ctx.log``."""

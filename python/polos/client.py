@@ -18,14 +18,45 @@ from typing_extensions import Self
 from polos import _forks as forks
 from polos._blocking import is_blocking
 from polos._bridge import ask
+from polos._current import current_run
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._location import DatabaseLocation, locate
+from polos._logging import quiet_logger
 from polos._own_thread import in_own_thread
 from polos._polos import Core
+from polos._threads import blocked_thread
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
 __all__ = ["PolosClient", "checked_client"]
+
+_log = quiet_logger("polos.client")
+
+# How long closing may take in seconds, and how long where the database is known not to answer.
+_CLOSE_TIMEOUT = 5.0
+_CLOSE_TIMEOUT_UNRESPONSIVE = 0.5
+
+# What may be asked again when nobody knows whether it has happened: reads, and changes that are the
+# same when they are made twice. (`invoke` has an idempotency key then.)
+_REPEATABLE = frozenset(
+    {
+        "await_run",
+        "backfill",
+        "cancel_run",
+        "claim_stands",
+        "coming",
+        "create",
+        "get_run",
+        "get_schedule",
+        "history",
+        "invoke",
+        "list_runs",
+        "list_schedules",
+        "overview",
+        "previous_result",
+        "workers",
+    }
+)
 
 # How long a fork waits for requests that are under way.
 _FORK_PATIENCE = 1.0
@@ -87,6 +118,8 @@ class PolosClient:
         self._workers: set[object] = set()
         self._opener_pid = 0
         self._is_closed = False
+        # Set by a worker that could not sign out in time.
+        self._is_unresponsive = False
         _open_clients.add(self)
 
     def __repr__(self) -> str:
@@ -105,9 +138,17 @@ class PolosClient:
                 self._core = None
             if self._core is None:
                 forks.check(self._location)
-                self._core = Core(json.dumps({**self._options, **self._location.options()}))
+                core = Core(json.dumps({**self._options, **self._location.options()}))
+                # `close` does not wait for the lock without end.
+                if self._has_closed():
+                    core.close()
+                    raise ShutdownError("the client was closed while it opened its database")
+                self._core = core
                 self._opener_pid = os.getpid()
             return self._core
+
+    def _has_closed(self) -> bool:
+        return self._is_closed
 
     def _call(self, request: str, timeout: int | None = None) -> str | None:
         """The answer to a request, waited for on the calling thread."""
@@ -125,9 +166,28 @@ class PolosClient:
         return await self._ask_text(json.dumps({op: fields}))
 
     async def _ask_text(self, request: str) -> Any:
-        """As :meth:`_ask`, for a request that is JSON already."""
+        """As :meth:`_ask`, for a request that is JSON already.
+
+        Made by a handler or a step, to the database of its worker, it waits while the database is
+        unavailable, as recording a step does: an outage fails no run. Elsewhere, and where nobody
+        could tell whether a change was made twice, the error is raised at once.
+        """
+        active = current_run()
+        is_patient = (
+            active is not None
+            and active.database == self.database
+            and request[2 : request.index('"', 2)] in _REPEATABLE
+        )
         if is_blocking():
+            if active is not None and is_patient and not _is_on_loop():
+                return active.wait_here(self._ask_text(request))
             return json.loads(self._call(request) or "null")
+        if active is not None and is_patient:
+            return await active.through_outages(lambda: self._ask_once(request))
+        return await self._ask_once(request)
+
+    async def _ask_once(self, request: str) -> Any:
+        """The answer to a request; an outage is an error."""
         user = object()
         try:
             while True:
@@ -142,11 +202,25 @@ class PolosClient:
             self._users.discard(user)
 
     async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        """The run when it has ended; ``None`` when ``seconds`` pass first."""
+        """The run when it has ended; ``None`` when ``seconds`` pass first.
+
+        Handlers and steps keep nothing meanwhile that the awaited run may need: neither a permit of
+        the worker nor a thread of its pools.
+        """
+        active = current_run()
+        if active is None or (is_blocking() and _is_on_loop()):
+            return await self._end_of_run(id, seconds)
+        if is_blocking():
+            return active.wait_here(self._ended_run(id, seconds))
+        with active.waiting_for_run(id):
+            return await self._end_of_run(id, seconds)
+
+    async def _end_of_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
         ended: dict[str, Any]
         if is_blocking():
             limit = None if seconds is None else max(0, int(seconds * 1_000_000))
-            answer = self._call(json.dumps({"await_run": {"id": id}}), limit)
+            with blocked_thread():
+                answer = self._call(json.dumps({"await_run": {"id": id}}), limit)
             if answer is None:
                 return None
             ended = json.loads(answer)
@@ -175,6 +249,10 @@ class PolosClient:
         else:
             core.close()
 
+    def _call_within(self, request: str, seconds: float) -> str | None:
+        """The answer to a request within ``seconds``, whatever the database does, or ``None``."""
+        return self._opened().call_within(request, int(seconds * 1_000_000))
+
     def _after_fork_in_child(self) -> None:
         # The thread that held it when the process was forked may not exist here.
         self._lock = threading.RLock()
@@ -195,21 +273,38 @@ class PolosClient:
         await in_own_thread(self.close)
 
     def close(self) -> Closed:
-        """Write what is under way and close. A second time does nothing.
+        """Write what is under way and close, within 5 seconds. A second time does nothing.
+
+        A database that doesn't answer is not waited for any longer; the log says so.
 
         Blocks; ``await client.aclose()`` doesn't. What it gives can be awaited, so that ``await
         client.close()`` is no error.
         """
-        with self._lock:
+        self._close_within(_CLOSE_TIMEOUT_UNRESPONSIVE if self._is_unresponsive else _CLOSE_TIMEOUT)
+        return _CLOSED
+
+    def _close_within(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        # Somebody may hold it while a database that doesn't answer is opened.
+        has_lock = self._lock.acquire(timeout=seconds)
+        try:
             self._is_closed = True
             core, self._core = self._core, None
+        finally:
+            if has_lock:
+                self._lock.release()
         if core is None:
-            return _CLOSED
-        if self._opener_pid == os.getpid():
-            core.close()
-        else:
+            return
+        if self._opener_pid != os.getpid():
             _parents_cores.append(core)
-        return _CLOSED
+            return
+        left = max(0.0, deadline - time.monotonic())
+        if not core.close(int(left * 1_000_000)) and not self._is_unresponsive:
+            _log.warning(
+                "the database `%s` does not answer; it was closed without waiting for it, and what "
+                "was still to be written may be lost",
+                self.database,
+            )
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,6 +340,15 @@ class Closed:
 
 
 _CLOSED = Closed()
+
+
+def _is_on_loop() -> bool:
+    """Whether an event loop runs in this thread: it must not wait for one of its own tasks."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def checked_client(given: Any) -> PolosClient:
@@ -294,5 +398,6 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 @atexit.register
 def _close_all() -> None:
+    deadline = time.monotonic() + _CLOSE_TIMEOUT
     for client in list(_open_clients):
-        client.close()
+        client._close_within(max(0.0, deadline - time.monotonic()))

@@ -156,7 +156,7 @@ class SyncWorkflowContext(_Context):
 
     def __init__(self, active: ActiveRun) -> None:
         super().__init__(active)
-        self.step = SyncSteps(Steps(active), active.loop)
+        self.step = SyncSteps(Steps(active))
 
 
 class StepJournal:
@@ -394,10 +394,13 @@ class Steps:
 
         A sleep of more than 5 seconds holds no task: the handler is unwound (with
         :class:`HandlerParked`, which is no ``Exception``), the run waits in the database, and the
-        handler is entered again when it is time, its finished steps answered from the record. (Not
-        so beside other work of the run, as in ``gather``, nor in a sync handler: then it waits in
-        place.) So don't
-        put timeouts of asyncio around it: they begin anew with the handler.
+        handler is entered again when it is time, its finished steps answered from the record. The
+        same holds for sync handlers. So don't put timeouts of asyncio around it: they begin anew
+        with the handler.
+
+        Beside other work of the run, as in ``gather`` or in another thread, it waits in place. The
+        run then gives its permit (``Worker(concurrency=...)``) and its thread to other runs
+        meanwhile, and takes them back at once when it continues.
 
         :param delay: seconds or ``timedelta``; at once over if it isn't more than 0.
 
@@ -598,12 +601,11 @@ class Steps:
 class SyncSteps:
     """``ctx.step`` of a sync handler: what :class:`Steps` does, blocking the handler's thread."""
 
-    def __init__(self, steps: Steps, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        self._loop = loop
 
     def _wait(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return self._steps._run.wait_here(coroutine)
 
     @overload
     def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from polos._arguments import count_of, one_of
 from polos._blocking import blocking, run_blocking
 from polos._codec import decode, encode
+from polos._current import current_run
 from polos._declaration import check_identifier
 from polos._describe import shown
 from polos._errors import error_from_record
@@ -60,6 +62,9 @@ class RunHandle(Generic[ResultT]):
 
     async def result(self, timeout: float | timedelta | None = None) -> ResultT:
         """Wait for the end; gives what the handler returned.
+
+        An outage of the database ends no wait. A handler that waits keeps neither its permit
+        (``Worker(concurrency=...)``) nor its thread meanwhile.
 
         :param timeout: seconds or ``timedelta``; the run goes on when it has passed.
 
@@ -161,6 +166,9 @@ async def invoke(
     data = encode(payload, found.payload_type if found else None, name="payload").decode()
     if idempotency_key is not None:
         check_identifier("idempotency_key", idempotency_key)
+    elif current_run() is not None:
+        # A handler asks again after an outage, and must not start a second run.
+        idempotency_key = f"auto:{os.urandom(16).hex()}"
     answer = await checked_client(client)._ask(
         "invoke",
         workflow=workflow_id,

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    suppress,
-)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypedDict, TypeVar, overload
@@ -28,6 +21,7 @@ from polos._logging import quiet_logger
 from polos._own_thread import in_own_thread
 from polos._owner import CodeFile, Owner, calling_file, owner_of
 from polos._runner import run_to_end
+from polos._signals import Signals
 from polos._time import micros_of
 from polos._worker import Executor
 from polos.client import PolosClient
@@ -36,6 +30,8 @@ from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
 __all__ = ["Worker", "WorkerOptions", "lifespan", "run"]
+
+_log = quiet_logger("polos.worker")
 
 # How long signing in may take before the worker goes on without it (the database is in trouble,
 # which has been said, and it will sign in when it can).
@@ -48,18 +44,19 @@ _NEVER = micros_of(timedelta(days=36_525))
 # How often a worker without runs shows that it lives, where there are other workers.
 _IDLE_BEAT = micros_of(timedelta(minutes=1))
 
-# The same signal again within this time is an echo of one press of Ctrl-C: the terminal sends it to
-# the whole process group, and a parent that forwards signals (a shell script, a task runner) once
-# more. Nobody presses twice that fast.
-_ECHO_SECONDS = 0.1
+# How many seconds handlers that were told to stop, and then hooks, may take when the worker closes.
+_STOPPING = 1.0
+_STOPPING_FORCED = 0.2
+_HOOKS = 0.5
 
-_log = quiet_logger("polos.worker")
+# How many seconds all of closing may take after the drain, and after a second signal, where nobody
+# answers. A program needs some more for its tasks, its threads, and its client.
+_CLOSING = 2.0
+_CLOSING_FORCED = 0.7
+_PROGRAM_ENDS = 5.0
 
 # Workflows that the line of log names when a worker starts.
 _NAMED_MAX = 20
-
-# How long handlers that were told to stop, and hooks, may take to end when the worker closes.
-_LAST_WORDS = timedelta(seconds=2)
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -88,12 +85,15 @@ class Worker:
         same names a name each.
     :param workflows: which of the registered workflows; all by default. A worker with a selection
         retires nothing.
-    :param concurrency: most runs under way at once; what there is no room for stays queued in
-        the database, free for other workers.
+    :param concurrency: most runs that execute at once; what there is no room for stays queued in
+        the database, free for other workers. A run that waits for another run, or sleeps for long,
+        doesn't count, and continues at once when that is over.
     :param lease: how long a worker that has gone silent keeps its runs before others take over.
     :param drain: how long running handlers may take to finish when the worker stops; what has
-        not finished then goes on elsewhere, from its first unfinished step.
-    :param threads: most threads for sync handlers, and as many for sync steps.
+        not finished then goes on elsewhere, from its first unfinished step. All of stopping takes
+        5 seconds more at most.
+    :param threads: most threads for sync handlers, and as many for sync steps; those that wait for
+        another run don't count.
     :param retention: how long finished runs, their steps and the history of slots are kept; the
         last 10 runs of each schedule stay whatever their age. ``None`` keeps everything.
     """
@@ -132,7 +132,10 @@ class Worker:
         self._executor: Executor | None = None
         self._core: _polos.WorkerCore | None = None
         self._stop_asked: asyncio.Event | None = None
-        self._is_forced = False
+        self._forced: asyncio.Event | None = None
+        self._signals: Signals | None = None
+        # Whether the process is there for this worker only, and ends with it.
+        self._ends_process = False
         # In virtual time: whether the runs of others are to be taken over after their lease.
         self._minds_lease = False
 
@@ -166,16 +169,17 @@ class Worker:
         if self._executor is not None:
             raise WorkerError("this worker is running already; make another one to have two")
         loop = asyncio.get_running_loop()
-        await in_own_thread(self.client._opened)
+        opened = await in_own_thread(self.client._opened)
         workflows = registry() if self._workflows is None else self._workflows
         if self._stop_asked is None:
             self._stop_asked = asyncio.Event()
-        self._is_forced = False
+        if self._forced is None:
+            self._forced = asyncio.Event()
         self._owner = self._find_owner()
         self.client._workers.add(self)
         executor = Executor(self.client, dict(workflows), self._thread_count, loop)
         try:
-            core = self.client._opened().start_worker(self._setup(workflows), executor.bridge.core)
+            core = await self._start_core(opened, self._setup(workflows), executor)
         except BaseException:
             self.client._workers.discard(self)
             executor.close()
@@ -195,6 +199,29 @@ class Worker:
         database = f"database `{self.client.database}`, project `{self.client.project_id}`"
         return f"{database}, {count}{': ' if names else ''}{listed}{more}"
 
+    async def _start_core(
+        self, opened: _polos.Core, setup: str, executor: Executor
+    ) -> _polos.WorkerCore:
+        """Start the core's worker. In a thread, since it asks the database, which may hang."""
+        if self.client._is_virtual():
+            return opened.start_worker(setup, executor.bridge.core)
+        lock = threading.Lock()
+        is_abandoned = False
+
+        def start() -> _polos.WorkerCore:
+            core = opened.start_worker(setup, executor.bridge.core)
+            with lock:
+                if is_abandoned:
+                    core.leave(0)
+            return core
+
+        try:
+            return await in_own_thread(start)
+        except BaseException:
+            with lock:  # nobody would execute what it claims
+                is_abandoned = True
+            raise
+
     def stop(self) -> None:
         """Ask :meth:`run` to drain and return; asked again, it no longer waits for handlers.
 
@@ -203,37 +230,74 @@ class Worker:
         if self._stop_asked is None:
             return
         if self._stop_asked.is_set():
-            self._is_forced = True
+            if self._forced is not None:
+                self._forced.set()
             self._release_all()
         self._stop_asked.set()
 
     async def close(self) -> None:
-        """Drain, give back what is left, and sign out. A second time does nothing."""
+        """Drain, give back what is left, and sign out. A second time does nothing.
+
+        Takes 5 seconds at most beyond the drain, also while the database doesn't answer. What could
+        not be given back then continues elsewhere when the lease has run out; the log says so.
+        """
         executor, core = self._executor, self._core
         if executor is None or core is None:
             return
+        loop = asyncio.get_running_loop()
+        forced = self._forced
+        assert forced is not None
         core.drain()
-        if not self._is_forced:
-            await self._finish(executor, self._drain)
+        if not forced.is_set():
+            await self._finish(executor, self._drain.total_seconds(), forced)
+        deadline = loop.time() + (_CLOSING_FORCED if forced.is_set() else _CLOSING)
+
+        def left(most: float) -> float:
+            end = min(deadline, loop.time() + _CLOSING_FORCED) if forced.is_set() else deadline
+            return max(0.0, min(most, end - loop.time()))
+
         self._release_all()
-        await self._finish(executor, _LAST_WORDS)
-        await executor.finish_hooks(_LAST_WORDS)
+        held_count = len(executor.active)
+        stopping = _STOPPING_FORCED if forced.is_set() else _STOPPING
+        await self._finish(executor, left(stopping), forced if not forced.is_set() else None)
+        if not forced.is_set():
+            await executor.finish_hooks(timedelta(seconds=left(_HOOKS)))
         self._executor = self._core = None
-        await in_own_thread(core.leave)
+        limit = left(_CLOSING)
+        if not await in_own_thread(core.leave, int(limit * 1_000_000)):
+            self.client._is_unresponsive = True
+            _log.error(
+                "the worker could not sign out: the database `%s` did not answer within %.1f s. "
+                "What it has not given back (%d runs were under way) continues elsewhere when its "
+                "lease of %s has run out",
+                self.client.database,
+                limit,
+                held_count,
+                self._lease,
+            )
         executor.close()
         self.client._workers.discard(self)
+        self._forced = None
 
     async def aclose(self) -> None:
         """The same as :meth:`close`, as ``contextlib.aclosing`` calls it."""
         await self.close()
 
-    async def _finish(self, executor: Executor, patience: timedelta) -> None:
-        """Wait until no run is under way, the worker is forced, or patience is over."""
-        if executor.active and patience > timedelta(0):
-            idle = asyncio.Event()
-            executor.on_idle = idle.set
-            with suppress(TimeoutError, asyncio.TimeoutError):
-                await asyncio.wait_for(idle.wait(), patience.total_seconds())
+    async def _finish(
+        self, executor: Executor, seconds: float, forced: asyncio.Event | None
+    ) -> None:
+        """Wait for ``seconds`` at most until no run is under way, or the worker is forced."""
+        if not executor.active or seconds <= 0:
+            return
+        idle = asyncio.Event()
+        executor.on_idle = idle.set
+        events = [idle] if forced is None else [idle, forced]
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _release_all(self) -> None:
         if self._executor is not None:
@@ -261,27 +325,49 @@ class Worker:
         revoked rights: that is logged once at ERROR, and once more when the database works again.
 
         In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
-        drain, and a second one stops waiting for handlers; the same signal twice within a tenth of
-        a second counts once.
+        drain. Then the worker ends within the time of the drain and 5 seconds, whatever the
+        database and the handlers do; where the event loop is blocked, the process ends without it.
+        A second signal stops waiting for handlers, and ends the process within a second; the same
+        signal twice within a tenth of a second counts once.
         """
         # First the signals: one that comes while the worker starts must not kill it half-way.
         asked = self._stop_asked = asyncio.Event()
-        restore = _on_signals(self.stop)
+        self._forced = asyncio.Event()
+        limit = self._drain.total_seconds() + _PROGRAM_ENDS
+        signals = self._signals = Signals(self.stop, limit)
+        stopped = asyncio.ensure_future(asked.wait())
+        lost: str | None = None
         try:
-            await self.start()
-            assert self._executor is not None
-            stopped = asyncio.ensure_future(asked.wait())
-            await asyncio.wait({stopped, self._executor.over}, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
-            lost = self._executor.lost
+            if await self._starts_before(stopped):
+                assert self._executor is not None
+                over = self._executor.over
+                await asyncio.wait({stopped, over}, return_when=asyncio.FIRST_COMPLETED)
+                lost = self._executor.lost
         finally:
+            stopped.cancel()
             try:
                 await self.close()
             finally:
                 self._stop_asked = None
-                restore()
+                signals.close(keep_deadline=self._ends_process)
         if lost is not None:
             raise StoreError(lost)
+
+    async def _starts_before(self, stopped: asyncio.Future[Any]) -> bool:
+        """Start; gives up, and returns false, when it is asked to stop first: a database that
+        doesn't answer must not keep it from ending.
+        """
+        starting = asyncio.ensure_future(self.start())
+        try:
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+                return True
+            return False
+        finally:
+            if not starting.done():
+                starting.cancel()
+                await asyncio.wait({starting}, timeout=_STOPPING)
 
     # -- set-up -------------------------------------------------------------------------------
 
@@ -365,45 +451,6 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
-    """Have SIGINT, SIGTERM and SIGHUP call ``act``; gives what undoes it."""
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    loop = asyncio.get_running_loop()
-    names = [signal.SIGINT, signal.SIGTERM]
-    # The terminal has gone. Under `nohup` it is ignored, and that is what was asked for.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        names.append(signal.SIGHUP)
-    hear = _without_echoes(act)
-    try:
-        for name in names:
-            loop.add_signal_handler(name, hear, name)
-    except (NotImplementedError, RuntimeError):  # Windows: Ctrl-C cancels the main task
-        return lambda: None
-
-    def restore() -> None:
-        for name in names:
-            loop.remove_signal_handler(name)
-
-    return restore
-
-
-def _without_echoes(
-    act: Callable[[], None], clock: Callable[[], float] = time.monotonic
-) -> Callable[[int], None]:
-    """Calls ``act`` for each signal that is not the echo of one just heard."""
-    heard_at: dict[int, float] = {}
-
-    def hear(number: int) -> None:
-        now = clock()
-        is_echo = now - heard_at.get(number, float("-inf")) < _ECHO_SECONDS
-        heard_at[number] = now
-        if not is_echo:
-            act()
-
-    return hear
-
-
 def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> None:
     """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
 
@@ -426,7 +473,14 @@ def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> 
             "polos.run() has nothing to do: no workflow is registered in this process; decorate "
             "functions with `@workflow`, or import the modules that do, before it"
         )
-    run_to_end(Worker(client if client is not None else PolosClient(), **options).run())
+    worker = Worker(client if client is not None else PolosClient(), **options)
+    worker._ends_process = True
+    try:
+        run_to_end(worker.run())
+    finally:
+        # The script may have something left to do.
+        if worker._signals is not None:
+            worker._signals.close()
 
 
 AppT = TypeVar("AppT")

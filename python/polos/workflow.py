@@ -234,6 +234,9 @@ class Workflow(Generic[PayloadT, ResultT]):
     ) -> ResultT:
         """Start a run durably and wait for its result.
 
+        In a handler ``ctx.step.invoke`` is mostly better: the child belongs to the run then, and is
+        the same one when the handler is entered again.
+
         Raises what :meth:`invoke` raises, and what ``RunHandle.result`` does.
         """
         from polos import runs

@@ -10,9 +10,9 @@ use crate::engine::commit::{GroupCommit, Job};
 use crate::error::Error;
 use crate::store::{Command, Outcome, StoreError};
 use crate::sync::Mutex;
+use crate::thread::Thread;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// An answer: JSON text.
@@ -104,7 +104,7 @@ pub struct Desk {
     waiters: Arc<Waiters>,
     /// None once closed.
     line: Mutex<Option<Sender<(Request, Done)>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Desk {
@@ -114,9 +114,7 @@ impl Desk {
         let counter = Arc::new(Counter { store, project, offers });
         let (line, requests) = crossbeam_channel::unbounded();
         let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
-        let thread = std::thread::Builder::new()
-            .name("polos-desk".to_owned())
-            .spawn(move || serve(&thread_counter, &thread_waiters, &requests))?;
+        let thread = Thread::spawn("polos-desk", move || serve(&thread_counter, &thread_waiters, &requests))?;
         Ok(Self { counter, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
     }
 
@@ -149,38 +147,59 @@ impl Desk {
 
     /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
     pub fn call(&self, request: Request, timeout: Option<Duration>) -> Result<Option<String>, Error> {
-        let (sender, receiver) = crossbeam_channel::bounded(1);
-        let done: Done = Box::new(move |reply| {
-            // A caller that gave up waiting has dropped the other end.
-            let _ = sender.send(reply);
-        });
+        let (done, answer) = answer_channel();
         let wait = take(&self.counter, &self.waiters, request, done);
         match timeout {
-            None => receiver.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
-            Some(timeout) => match receiver.recv_timeout(timeout) {
-                Ok(reply) => reply.map(Some),
-                Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
-                    if let Some(wait) = wait {
-                        self.withdraw(wait);
-                    }
-                    Ok(None)
+            None => answer.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
+            Some(timeout) => self.received_within(&answer, timeout, wait),
+        }
+    }
+
+    /// Answers within `limit`, whatever the database does: `None` when there is no answer by then. Another thread asks
+    /// the database.
+    pub fn call_within(&self, request: Request, limit: Duration) -> Result<Option<String>, Error> {
+        let (done, answer) = answer_channel();
+        let wait = self.submit(request, done);
+        self.received_within(&answer, limit, wait)
+    }
+
+    fn received_within(
+        &self,
+        answer: &Receiver<Reply>,
+        limit: Duration,
+        wait: Option<WaitId>,
+    ) -> Result<Option<String>, Error> {
+        match answer.recv_timeout(limit) {
+            Ok(reply) => reply.map(Some),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                if let Some(wait) = wait {
+                    self.withdraw(wait);
                 }
-                Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(StoreError::Closed.into()),
-            },
+                Ok(None)
+            }
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(StoreError::Closed.into()),
         }
     }
 
     /// Ends the threads, so that nothing of ours keeps the store open; whoever still waits is told that the client is
-    /// closed.
-    pub fn close(&self) {
+    /// closed. A thread that hangs in the database is left alone after `limit`. Returns whether all have ended.
+    pub fn close_within(&self, limit: Duration) -> bool {
         drop(self.line.lock().take());
-        self.waiters.close();
+        let has_watcher_ended = self.waiters.close_within(limit);
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            // A panic of the thread has been reported by its hook.
-            let _ = thread.join();
-        }
+        // Both hang in the same database: a second wait of full length would be in vain.
+        let rest = if has_watcher_ended { limit } else { Duration::ZERO };
+        thread.is_none_or(|thread| thread.join_for(rest)) && has_watcher_ended
     }
+}
+
+fn answer_channel() -> (Done, Receiver<Reply>) {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    let done: Done = Box::new(move |reply| {
+        // A caller that gave up waiting has dropped the other end.
+        let _ = sender.send(reply);
+    });
+    (done, receiver)
 }
 
 fn serve(counter: &Counter, waiters: &Waiters, requests: &Receiver<(Request, Done)>) {

@@ -8,9 +8,9 @@ use crate::error::Error;
 use crate::model::{Ending, RunId, RunState};
 use crate::store::{Answer, Command, Rejection, Store, StoreError};
 use crate::sync::{Condvar, Mutex};
+use crate::thread::Thread;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often the store is asked while somebody waits for a run of another process.
@@ -22,7 +22,7 @@ pub(super) struct Waiters {
     project: Arc<str>,
     state: Mutex<State>,
     wake: Condvar,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
 }
 
 /// Names one wait, so that a caller who gives up can withdraw it.
@@ -100,9 +100,8 @@ impl Waiters {
             }
         }));
         let watcher = Arc::clone(&this);
-        let handle =
-            std::thread::Builder::new().name("polos-waiters".to_owned()).spawn(move || watcher.watch())?;
-        *this.thread.lock() = Some(handle);
+        let thread = Thread::spawn("polos-waiters", move || watcher.watch())?;
+        *this.thread.lock() = Some(thread);
         Ok(this)
     }
 
@@ -138,7 +137,8 @@ impl Waiters {
         self.state.lock().run_of_wait.len()
     }
 
-    pub fn close(&self) {
+    /// Tells all who wait that the client is closed. Returns whether the thread has ended within `limit`.
+    pub fn close_within(&self, limit: Duration) -> bool {
         let waiting = {
             let mut state = self.state.lock();
             state.is_closed = true;
@@ -150,10 +150,7 @@ impl Waiters {
             done(Err(StoreError::Closed.into()));
         }
         let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
-            // A panic of the thread has been reported by its hook.
-            let _ = thread.join();
-        }
+        thread.is_none_or(|thread| thread.join_for(limit))
     }
 
     fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
@@ -205,7 +202,9 @@ impl Waiters {
                 self.look_if_changed(&mut seen_mark);
             }
             for run in to_check {
-                self.check(&run);
+                if !self.check(&run) {
+                    seen_mark = None;
+                }
             }
         }
     }
@@ -216,28 +215,32 @@ impl Waiters {
         if *seen_mark == Some(mark) {
             return;
         }
-        *seen_mark = Some(mark);
         let waiting: Vec<RunId> = self.state.lock().waiting.keys().cloned().collect();
+        let mut has_seen_all = true;
         for run in waiting {
-            self.check(&run);
+            has_seen_all &= self.check(&run);
         }
+        // A run that could not be read may have ended: look again, even if nothing changes any more.
+        *seen_mark = has_seen_all.then_some(mark);
     }
 
-    fn check(&self, run: &RunId) {
+    /// Answers those who wait for `run` if it has ended. Returns whether the store could be read.
+    fn check(&self, run: &RunId) -> bool {
         if !self.state.lock().waiting.contains_key(run) {
-            return;
+            return true;
         }
         let reply: Reply = match self.store.run(&self.project, run) {
-            Err(error) if error.is_passing() => return,
+            Err(error) if error.is_passing() => return false,
             Err(error) => Err(error.into()),
             Ok(None) => Err(Error::RunNotFound(run.to_string())),
-            Ok(Some(found)) if !found.state.is_finished() => return,
+            Ok(Some(found)) if !found.state.is_finished() => return true,
             Ok(Some(found)) => Ok(to_json(&RunView::new(&found, &[]))),
         };
         let waiting = self.state.lock().take(run);
         for done in waiting {
             done(reply.clone());
         }
+        true
     }
 }
 

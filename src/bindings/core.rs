@@ -160,13 +160,23 @@ fn open(options: Options) -> Result<Inner, Error> {
     Ok(Inner { store, project: options.project, clock, manual, hints, server, offers, desk })
 }
 
+/// How long closing waits for a database that doesn't answer, unless the caller says otherwise.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl Inner {
-    fn close(&self) {
-        self.desk.close();
-        self.store.close();
+    /// Writes what is in line and closes, within `limit`. Returns whether all threads have ended; otherwise they hang in
+    /// the database and are left alone.
+    fn close_within(&self, limit: Duration) -> bool {
+        // By the machine's clock: the one of this database may be turned by hand.
+        let clock = SystemClock::new();
+        let began = clock.now().mono;
+        let rest = || limit.saturating_sub(clock.now().mono.saturating_sub(began));
+        let has_ended = self.desk.close_within(rest());
+        let has_written = self.store.close_within(rest());
         if let Some(server) = &self.server {
             server.close();
         }
+        has_written && has_ended
     }
 }
 
@@ -193,6 +203,15 @@ impl Core {
         let inner = self.inner()?;
         let request = parse(request)?;
         py.detach(|| inner.desk.call(request, timeout.map(Duration::from_micros)))
+            .map_err(|error| to_exception(&error))
+    }
+
+    /// Answers a request (JSON in, JSON out) within `limit` microseconds, whatever the database does; `None` when there
+    /// is no answer by then.
+    fn call_within(&self, py: Python<'_>, request: &str, limit: u64) -> PyResult<Option<String>> {
+        let inner = self.inner()?;
+        let request = parse(request)?;
+        py.detach(|| inner.desk.call_within(request, Duration::from_micros(limit)))
             .map_err(|error| to_exception(&error))
     }
 
@@ -243,15 +262,13 @@ impl Core {
         Ok(())
     }
 
-    /// Writes what is in line and closes. A second time does nothing.
-    fn close(&self, py: Python<'_>) {
+    /// Writes what is in line and closes, within `limit` microseconds. Returns whether that was possible: not where the
+    /// database doesn't answer. A second time does nothing.
+    #[pyo3(signature = (limit=None))]
+    fn close(&self, py: Python<'_>, limit: Option<u64>) -> bool {
         let inner = self.inner.lock().take();
-        if let Some(inner) = inner {
-            py.detach(|| {
-                inner.close();
-                drop(inner);
-            });
-        }
+        let limit = limit.map_or(CLOSE_TIMEOUT, Duration::from_micros);
+        inner.is_none_or(|inner| py.detach(|| inner.close_within(limit)))
     }
 }
 
@@ -259,7 +276,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.lock().take() {
             if std::process::id() == self.opener_pid {
-                inner.close();
+                inner.close_within(CLOSE_TIMEOUT);
             } else {
                 // A forked child: the threads live in the parent, and closing the files would let go of its locks.
                 std::mem::forget(inner);

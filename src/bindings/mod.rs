@@ -3,6 +3,8 @@
 mod bridge;
 mod core;
 mod errors;
+#[cfg(unix)]
+mod exit;
 mod moving;
 mod time;
 mod worker;
@@ -16,6 +18,9 @@ mod _polos {
     use super::bridge::Bridge;
     #[pymodule_export]
     use super::core::Core;
+    #[cfg(unix)]
+    #[pymodule_export]
+    use super::exit::ExitGuard;
     #[pymodule_export]
     use super::moving::{abandon_move, move_projects};
     #[pymodule_export]

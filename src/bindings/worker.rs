@@ -14,6 +14,7 @@ use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, Wo
 use crate::plan::Backoff;
 use crate::store::{Command, Rejection, Store};
 use crate::sync::Mutex;
+use crate::thread::Thread;
 use crossbeam_channel::{Receiver, Sender};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -68,8 +69,13 @@ pub struct WorkerCore {
     offer: Arc<Offer>,
     has_suspect: Arc<AtomicBool>,
     lease: Duration,
+    /// Reads what a failure needs before it can be written, away from the application's threads. Made when it is first
+    /// needed.
+    failures: Mutex<Option<(Sender<Work>, Thread)>>,
     starter_pid: u32,
 }
+
+type Work = Box<dyn FnOnce() + Send>;
 
 enum Drive {
     Thread(Mutex<Option<Driver>>),
@@ -175,13 +181,50 @@ impl WorkerCore {
             offer,
             has_suspect,
             lease,
+            failures: Mutex::default(),
             starter_pid: std::process::id(),
         })
     }
 
     fn commit(&self, command: Command, done: impl FnOnce(Report) + Send + 'static) {
-        self.inner.store.submit(Job { commands: vec![command], is_patient: true, done: Box::new(done) });
+        commit(&self.inner.store, command, done);
     }
+
+    /// Does `work`, which waits for the database, on a thread of its own; at once where time is turned by hand.
+    fn do_elsewhere(&self, py: Python<'_>, work: Work) {
+        if matches!(self.drive, Drive::Hand(..)) {
+            return py.detach(work);
+        }
+        let mut failures = self.failures.lock();
+        if failures.is_none() {
+            let (sender, receiver) = crossbeam_channel::unbounded::<Work>();
+            let serve = move || receiver.into_iter().for_each(|work| work());
+            *failures = Thread::spawn("polos-failures", serve).ok().map(|thread| (sender, thread));
+        }
+        let refused = match &*failures {
+            Some((sender, _)) => sender.send(work).err().map(|refused| refused.0),
+            None => Some(work),
+        };
+        drop(failures);
+        // Without a thread to be had, the caller waits.
+        if let Some(work) = refused {
+            py.detach(work);
+        }
+    }
+}
+
+fn commit(store: &GroupCommit, command: Command, done: impl FnOnce(Report) + Send + 'static) {
+    store.submit(Job { commands: vec![command], is_patient: true, done: Box::new(done) });
+}
+
+/// After how many failures in a row the schedule of `run` is paused: as it stands now, for it may have been changed
+/// since the run was claimed. Where it can't be read, this failure doesn't pause it; the next one will.
+fn pause_after_failures(inner: &Inner, run: &RunId) -> Option<u32> {
+    let (store, project) = (&inner.store, &inner.project);
+    let id = store.run(project, run).ok()??.schedule_id?;
+    let schedule = store.schedule(project, &id).ok()??;
+    let spec: ScheduleSpec = serde_json::from_str(&schedule.spec).ok()?;
+    spec.pause_after_failures
 }
 
 /// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
@@ -298,33 +341,49 @@ impl WorkerCore {
             "skipped" => Ending::Skipped { reason: data.unwrap_or_else(|| "left out".into()) },
             other => return Err(PyValueError::new_err(format!("no ending is called `{other}`"))),
         };
-        let (run, token) = (RunId::from(run), Token(token));
+        let (run_id, run, token) = (run, RunId::from(run), Token(token));
         let sender = self.sender.clone();
         if self.offer.is_crowded() {
             // An engine that is over needs no messages.
             let _ = sender.send(Message::Returned { run: run.clone(), token });
         }
-        let pause_after_failures = match &ending {
-            Ending::Failed { retry_at: None, .. } => py.detach(|| self.pause_after_failures(&run)),
-            _ => None,
-        };
+        let may_pause = !stands_alone && matches!(ending, Ending::Failed { retry_at: None, .. });
         let is_skipped = matches!(ending, Ending::Skipped { .. });
-        let command = Command::EndRun {
-            run: run.clone(),
-            token,
-            ending: Box::new(ending),
-            pause_after_failures,
-            stands_alone,
-        };
-        self.commit(command, move |report| {
-            let _ = sender.send(Message::settled(
-                run,
+        let inner = Arc::clone(&self.inner);
+        let write = move |pause_after_failures: Option<u32>| {
+            let command = Command::EndRun {
+                run: run.clone(),
                 token,
-                is_skipped,
-                report.ok().as_ref().and_then(|outcomes| outcomes.first()),
-            ));
-        });
+                ending: Box::new(ending),
+                pause_after_failures,
+                stands_alone,
+            };
+            commit(&inner.store, command, move |report| {
+                let _ = sender.send(Message::settled(
+                    run,
+                    token,
+                    is_skipped,
+                    report.ok().as_ref().and_then(|outcomes| outcomes.first()),
+                ));
+            });
+        };
+        if may_pause {
+            let (inner, run) = (Arc::clone(&self.inner), RunId::from(run_id));
+            self.do_elsewhere(py, Box::new(move || write(pause_after_failures(&inner, &run))));
+        } else {
+            write(None);
+        }
         Ok(())
+    }
+
+    /// The handler of a run waits for another run, or for a long time: its permit is free meanwhile.
+    fn block(&self, run: &str, token: i64) {
+        let _ = self.sender.send(Message::Blocked { run: run.into(), token: Token(token) });
+    }
+
+    /// The handler continues; it takes its permit back.
+    fn unblock(&self, run: &str, token: i64) {
+        let _ = self.sender.send(Message::Unblocked { run: run.into(), token: Token(token) });
     }
 
     /// Whether this worker has shown that it lives within the lease, so that nobody can have taken its runs. If not
@@ -344,20 +403,29 @@ impl WorkerCore {
         let _ = self.sender.send(Message::Drain);
     }
 
-    /// Gives back what is still held and signs out; the calling thread waits for it.
-    fn leave(&self, py: Python<'_>) {
-        let _ = self.sender.send(Message::Leave);
+    /// Gives back what is still held and signs out; the calling thread waits for it, for `limit` microseconds at most.
+    /// Returns whether that was possible: not where the database doesn't answer.
+    fn leave(&self, py: Python<'_>, limit: u64) -> bool {
+        let failures = self.failures.lock().take();
         match &self.drive {
             Drive::Thread(driver) => {
                 let driver = driver.lock().take();
+                let limit = Duration::from_micros(limit);
                 py.detach(|| {
-                    if let Some(mut driver) = driver {
-                        driver.join();
-                    }
-                });
+                    // First the failures that are still being written: leaving gives their runs back.
+                    let is_done = failures.is_none_or(|(sender, thread)| {
+                        drop(sender);
+                        thread.join_for(limit)
+                    });
+                    let _ = self.sender.send(Message::Leave);
+                    let limit = if is_done { limit } else { Duration::ZERO };
+                    driver.is_none_or(|mut driver| driver.join_for(limit))
+                })
             }
             Drive::Hand(..) => {
+                let _ = self.sender.send(Message::Leave);
                 self.turn();
+                true
             }
         }
     }
@@ -377,18 +445,6 @@ impl WorkerCore {
     }
 }
 
-impl WorkerCore {
-    /// After how many failures in a row the schedule of `run` is paused: as it stands now, for it may have been changed
-    /// since the run was claimed. Where it can't be read, this failure doesn't pause it; the next one will.
-    fn pause_after_failures(&self, run: &RunId) -> Option<u32> {
-        let (store, project) = (&self.inner.store, &self.inner.project);
-        let id = store.run(project, run).ok()??.schedule_id?;
-        let schedule = store.schedule(project, &id).ok()??;
-        let spec: ScheduleSpec = serde_json::from_str(&schedule.spec).ok()?;
-        spec.pause_after_failures
-    }
-}
-
 impl Drop for WorkerCore {
     fn drop(&mut self) {
         if std::process::id() != self.starter_pid
@@ -397,6 +453,7 @@ impl Drop for WorkerCore {
         {
             // A forked child: the thread lives in the parent.
             std::mem::forget(driver);
+            std::mem::forget(self.failures.lock().take());
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::store::{
     WaitingParent, Wake,
 };
 use crate::sync::{Condvar, Mutex};
+use crate::thread::Thread;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Most commands in one transaction: bounds how long the first of them waits for the last.
@@ -50,7 +50,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     line: Line,
     /// None where commits happen on the caller's thread.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<Thread>>,
     is_inline: bool,
     observers: Mutex<Vec<Observer>>,
 }
@@ -77,9 +77,8 @@ impl GroupCommit {
     pub fn start(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let this = Self::new(store, clock, false);
         let shared = Arc::clone(&this.shared);
-        let handle =
-            std::thread::Builder::new().name("polos-writer".to_owned()).spawn(move || write_all(&shared))?;
-        *this.shared.thread.lock() = Some(handle);
+        let thread = Thread::spawn("polos-writer", move || write_all(&shared))?;
+        *this.shared.thread.lock() = Some(thread);
         Ok(this)
     }
 
@@ -129,16 +128,28 @@ impl GroupCommit {
 
     /// Writes what is in line, then ends the thread. Patient jobs that still meet trouble are told so.
     pub fn close(&self) {
+        self.close_within(Duration::MAX);
+    }
+
+    /// Like [`Self::close`], but waits for `limit` at most. Returns whether everything was written. Otherwise a commit
+    /// hangs in the store: whoever waits in line behind it is told that nobody writes any more.
+    pub fn close_within(&self, limit: Duration) -> bool {
         self.shared.line.state.lock().is_closed = true;
         self.shared.line.arrived.notify_one();
-        let handle = self.shared.thread.lock().take();
-        if let Some(handle) = handle
-            && handle.thread().id() != std::thread::current().id()
-        {
-            // A panic of the writing thread has been reported by its hook; there is nothing more to do about it here.
-            let _ = handle.join();
+        let thread = self.shared.thread.lock().take();
+        let has_ended = match thread.filter(|thread| thread.id() != std::thread::current().id()) {
+            None => true,
+            Some(thread) if limit == Duration::MAX => {
+                thread.join();
+                true
+            }
+            Some(thread) => thread.join_for(limit),
+        };
+        if !has_ended {
+            drop(LastWord(&self.shared));
         }
         self.shared.observers.lock().clear();
+        has_ended
     }
 }
 

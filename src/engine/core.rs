@@ -77,6 +77,8 @@ struct Held {
     token: Token,
     /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
     takes_place: bool,
+    /// Its handler waits for another run, or for a long time: its permit is free meanwhile.
+    is_blocked: bool,
     /// Its handler knows that somebody asked it to stop.
     is_stop_told: bool,
 }
@@ -296,6 +298,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     pub fn receive(&mut self, message: Message, now: Now) {
         match message {
             Message::Returned { run, token } => self.free_place(&run, token),
+            Message::Blocked { run, token } => self.block(&run, token),
+            Message::Unblocked { run, token } => self.unblock(&run, token),
             Message::Settled { run, token, is_accepted, leaves_work } => {
                 self.free_place(&run, token);
                 if self.held.get(&run).is_some_and(|held| held.token == token) {
@@ -1086,7 +1090,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
-            let held = Held { token: run.token, takes_place: true, is_stop_told: false };
+            let held = Held { token: run.token, takes_place: true, is_blocked: false, is_stop_told: false };
             // What we claimed ahead may have been taken back and be ours again under another token.
             let former = self.held.insert(run.id.clone(), held);
             if former.is_none_or(|former| !former.takes_place) {
@@ -1203,7 +1207,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn stop_overdue(&mut self, now: Now) {
         let mut stops = Vec::new();
         while let Some((run, token)) = self.timeouts.pop_due(now.mono) {
-            if self.held.get(&run).is_some_and(|held| held.token == token && held.takes_place) {
+            let is_executed = |held: &Held| held.takes_place || held.is_blocked;
+            if self.held.get(&run).is_some_and(|held| held.token == token && is_executed(held)) {
                 stops.push(Stop { run, token, reason: StopReason::TimedOut });
             }
         }
@@ -1223,9 +1228,28 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     fn free_place(&mut self, run: &RunId, token: Token) {
+        let Some(held) = self.held.get_mut(run).filter(|held| held.token == token) else { return };
+        held.is_blocked = false;
+        if std::mem::take(&mut held.takes_place) {
+            self.offer.give_back(1);
+        }
+    }
+
+    /// A handler that waits must not keep the permit that the awaited run may need.
+    fn block(&mut self, run: &RunId, token: Token) {
         if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.takes_place) {
             held.takes_place = false;
+            held.is_blocked = true;
             self.offer.give_back(1);
+        }
+    }
+
+    /// Takes the permit back at once: a handler that had to wait for a free one could wait for a run that waits for it.
+    fn unblock(&mut self, run: &RunId, token: Token) {
+        if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.is_blocked) {
+            held.takes_place = true;
+            held.is_blocked = false;
+            self.offer.take();
         }
     }
 

@@ -6,9 +6,9 @@ use super::message::Message;
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, Now};
 use crate::store::Store;
+use crate::thread::Thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Longest wait: the wall clock may jump while we wait by the steady one, and this bounds how late we notice.
@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(5);
 /// A running engine.
 pub struct Driver {
     sender: Sender<Message>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 impl Driver {
@@ -39,7 +39,7 @@ impl Driver {
         on_end: Box<dyn FnOnce() + Send>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("polos-timing".to_owned()).spawn(move || {
+        let thread = Thread::spawn("polos-timing", move || {
             drive(engine, &*clock, &receiver);
             on_end();
         })?;
@@ -60,9 +60,14 @@ impl Driver {
     /// Waits until the engine is over. Send [`Message::Leave`] first.
     pub fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A panic has been reported by its hook.
-            let _ = thread.join();
+            thread.join();
         }
+    }
+
+    /// Waits until the engine is over, for `limit` at most. Returns whether it is. An engine that hangs in a call to
+    /// its store is left alone: it signs out by itself if the call ever returns.
+    pub fn join_for(&mut self, limit: Duration) -> bool {
+        self.thread.take().is_none_or(|thread| thread.join_for(limit))
     }
 }
 

@@ -47,6 +47,20 @@ pub enum Message {
         /// The place that was reserved for it.
         place: Place,
     },
+    /// A handler waits for another run, or for a long time: its permit is free meanwhile.
+    Blocked {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
+    /// A handler continues after [`Self::Blocked`]. It takes its permit back at once, free or not.
+    Unblocked {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+    },
     /// A run was added in this process.
     Added,
     /// Something else was changed in this process.

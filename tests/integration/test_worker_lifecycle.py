@@ -27,7 +27,7 @@ from polos import (
     schedules,
     workflow,
 )
-from polos.worker import _without_echoes
+from polos._signals import without_echoes
 
 # --- start and stop --------------------------------------------------------------------------
 
@@ -392,7 +392,7 @@ async def test_a_second_signal_waits_no_longer(
 def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
     clock = SimpleNamespace(now=1_000.0)
     asked: list[float] = []
-    hear = _without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
+    hear = without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
 
     def hear_at(now: float, number: signal.Signals) -> None:
         clock.now = now

@@ -36,7 +36,7 @@ fn at(time: &str) -> Timestamp {
     Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
 }
 
-fn config(name: &str) -> EngineConfig {
+pub(crate) fn config(name: &str) -> EngineConfig {
     let workflow =
         WorkflowConfig { is_schedulable: true, retry_max: 0, backoff: Backoff::default(), timeout: None };
     EngineConfig {

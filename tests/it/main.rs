@@ -5,6 +5,7 @@ mod calendar;
 mod commit;
 mod cron;
 mod engine;
+mod hung;
 mod plan;
 mod property;
 mod protocol;

@@ -8,20 +8,27 @@ use std::path::{Path, PathBuf};
 /// What each layer may use besides itself. `error` is a leaf that folds the errors of the layers below it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sync", &[]),
+    ("thread", &[]),
     ("cron", &[]),
     ("calendar", &["cron", "sync"]),
     ("model", &["calendar", "cron"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
     // No `plan`: what a command means for a row is in `store::rules`, what should be commanded is decided above.
-    ("store", &["model", "calendar", "sync"]),
+    ("store", &["model", "calendar", "sync", "thread"]),
     ("host", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
-    ("engine", &["plan", "store", "model", "clock", "calendar", "sync"]),
-    ("api", &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync"]),
+    ("engine", &["plan", "store", "model", "clock", "calendar", "sync", "thread"]),
+    (
+        "api",
+        &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync", "thread"],
+    ),
     (
         "bindings",
-        &["api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync"],
+        &[
+            "api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync",
+            "thread",
+        ],
     ),
 ];
 

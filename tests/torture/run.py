@@ -39,6 +39,7 @@ import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_server  # noqa: E402
 import faults_storage  # noqa: E402
+import faults_waiting  # noqa: E402
 from checker import Verdict  # noqa: E402
 
 from harness import Bench, NotRunError  # noqa: E402
@@ -48,7 +49,7 @@ SHORT = 0.04
 
 # Of those without a server of their own, the ones that may go another way on a server.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
-ON_SERVERS += ["F41", "F42", "F42b", "F50"]
+ON_SERVERS += ["F41", "F42", "F42b", "F50", "F61"]
 NOT_RUN = 3
 
 
@@ -72,6 +73,7 @@ MODULES = (
     faults_processes,
     faults_server,
     faults_storage,
+    faults_waiting,
 )
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:

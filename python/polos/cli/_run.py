@@ -89,6 +89,7 @@ def _work(
     with client:
         worker = TalkingWorker(client, app=app_name, concurrency=concurrency, drain=drain)
         worker._main_file = file
+        worker._ends_process = True  # also where closing what comes after it hangs
         run_to_end(worker.run())
     if not worker.was_stopped:
         fail("the worker has ended by itself; the log above says why")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 from polos._blocking import is_blocking
+from polos._current import current_run
 from polos._location import DatabaseLocation
 from polos._real_datetime import datetime
 from polos._time import to_micros
-from polos._worker import ActiveRun, current_run
 from polos.client import PolosClient
-from polos.context import _current_step
 from polos.exceptions import StoreUnavailableError
 from polos.testing._faults import Faults
 
@@ -39,6 +38,7 @@ class VirtualClient(PolosClient):
         self._options = {"project": self.project_id, "start": to_micros(start)}
         self.faults = Faults()
         self.is_away = False
+        self.refused_count = 0  # requests that were made while the database was away
         self.passing: Passing | None = None
 
     def _locate(self, database: object) -> DatabaseLocation:
@@ -53,11 +53,13 @@ class VirtualClient(PolosClient):
         finally:
             _is_looking.reset(token)
 
-    async def _ask_text(self, request: str) -> Any:
-        if is_blocking():  # goes through `_call`
-            return await super()._ask_text(request)
+    async def _ask_once(self, request: str) -> Any:
         with self._hindered(request):
-            return await super()._ask_text(request)
+            return await super()._ask_once(request)
+
+    def _call_within(self, request: str, seconds: float) -> str | None:
+        with self._hindered(request):
+            return super()._call_within(request, seconds)
 
     def _call(self, request: str, timeout: int | None = None) -> str | None:
         with self._hindered(request):
@@ -70,6 +72,7 @@ class VirtualClient(PolosClient):
             return
         (op,) = json.loads(request)
         if self.is_away:
+            self.refused_count += 1
             raise StoreUnavailableError("the database is away, as the test has it (`outage`)")
         self.faults.fail("request", "before_commit", None, None)
         self.faults.fail("request", "before_commit", None, op)
@@ -78,26 +81,8 @@ class VirtualClient(PolosClient):
         self.faults.fail("request", "after_commit", None, op)
 
     async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        active = current_run()
-        if active is not None and not is_blocking():
-            with _waiting(active, id):
-                return await super()._ended_run(id, seconds)
-        if active is not None or self.passing is None:
+        if current_run() is not None or self.passing is None:
             return await super()._ended_run(id, seconds)
         if is_blocking():
             return self.passing.until_ended_here(id, seconds)
         return await self.passing.until_ended(id, seconds)
-
-
-@contextmanager
-def _waiting(active: ActiveRun, id: str) -> Iterator[None]:
-    """While a handler, or a step's function, waits for another run."""
-    is_in_step = _current_step.get() is not None
-    if is_in_step:
-        active.executing(-1)
-    try:
-        with active.waiting(id) if active.stop_reason is None else nullcontext():
-            yield
-    finally:
-        if is_in_step:
-            active.executing(1)

@@ -104,9 +104,17 @@ class HinderedCore:
         """See the core."""
         self._core.drain()
 
-    def leave(self) -> None:
+    def leave(self, limit: int) -> bool:
         """See the core."""
-        self._core.leave()
+        return self._core.leave(limit)
+
+    def block(self, run: str, token: int) -> None:
+        """See the core."""
+        self._core.block(run, token)
+
+    def unblock(self, run: str, token: int) -> None:
+        """See the core."""
+        self._core.unblock(run, token)
 
     def turn(self) -> tuple[int | None, int, bool] | None:
         """See the core."""

@@ -240,7 +240,7 @@ class VirtualTime:
             await self._close_worker()
             if not elsewhere:
                 for core in self._dead:
-                    core.leave()
+                    core.leave(0)
                 self._dead.clear()
             await self._start_worker({**self._options, **options})
             await self._settle()
@@ -333,8 +333,9 @@ class VirtualTime:
     @contextmanager
     def outage(self) -> Iterator[None]:
         """While this is open, the database is away: no slot comes due and no run starts, requests
-        through :attr:`client` raise :class:`StoreUnavailableError`, and handlers wait where they
-        have something to record. Then all goes on; slots that came due meanwhile are late.
+        of the test through :attr:`client` raise :class:`StoreUnavailableError`, and handlers wait
+        where they have something to record or to ask. Then all goes on; slots that came due
+        meanwhile are late.
         """
         if self._client.is_away:
             raise InvalidStateError("outage: the database is away already")

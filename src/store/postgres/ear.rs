@@ -13,9 +13,9 @@ use crate::calendar::Timestamp;
 use crate::model::Admission;
 use crate::store::{Answer, Command, Rejection, StoreError};
 use crate::sync::{Condvar, Mutex};
+use crate::thread::Thread;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
@@ -25,6 +25,9 @@ const GATHERING: Duration = Duration::from_millis(10);
 
 /// How often somebody looks whether the clock is to be set.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long closing waits for the thread, which may hang in a server that doesn't answer.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Who hears, on a thread of the store's own.
 pub trait Listener: Send + Sync + 'static {
@@ -41,7 +44,7 @@ pub trait Listener: Send + Sync + 'static {
 /// The thread that hears.
 pub(super) struct Ear {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
 }
 
 struct Shared {
@@ -76,9 +79,7 @@ impl Ear {
             is_connecting: AtomicBool::new(false),
         });
         let attentive = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("polos-listener".to_owned())
-            .spawn(move || attentive.listen())
+        let thread = Thread::spawn("polos-listener", move || attentive.listen())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { shared, thread: Some(thread) })
     }
@@ -105,8 +106,7 @@ impl Drop for Ear {
         if let Some(thread) = self.thread.take()
             && !self.shared.is_connecting.load(Ordering::Acquire)
         {
-            // A panic has been reported by its hook.
-            let _ = thread.join();
+            thread.join_for(CLOSE_TIMEOUT);
         }
     }
 }

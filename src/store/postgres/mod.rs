@@ -114,7 +114,8 @@ impl PostgresStore {
     pub fn close(&self) {
         let ear = self.ear.lock().take();
         drop(ear);
-        let link = self.writer.lock().take();
+        // A commit that hangs holds the lock; its connection goes with the process.
+        let link = self.writer.try_lock().and_then(|mut writer| writer.take());
         drop(link);
         self.readers.drop_idle();
     }

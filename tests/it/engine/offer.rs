@@ -2,6 +2,7 @@
 
 use super::*;
 use _polos::engine::Place;
+use _polos::model::Token;
 
 /// A run that somebody in the worker's process is about to create, with the place that it gets.
 fn reserved(worker: &Worker, id: &str) -> (Command, Option<Place>) {
@@ -259,4 +260,84 @@ fn where_nobody_offers_a_place_the_run_is_claimed_as_ever() {
     worker.take_commands();
     worker.hear(message).turn();
     assert_eq!((worker.started.len(), claims(&worker)), (1, 1));
+}
+
+// ---- handlers that wait for other runs -------------------------------------------------------------------------------
+
+fn blocked(run: &Run) -> Message {
+    Message::Blocked { run: run.id.clone(), token: run.token }
+}
+
+fn unblocked(run: &Run) -> Message {
+    Message::Unblocked { run: run.id.clone(), token: run.token }
+}
+
+/// A worker with room for one run, which is under way, and another run in line.
+fn crowded(store: &MemoryStore, config: EngineConfig) -> (Worker, Run) {
+    let mut worker = Worker::with(store, EngineConfig { concurrency: 1, ..config }, "12:00:00");
+    worker.turn();
+    created(&mut worker, "run_1");
+    worker.turn();
+    created(&mut worker, "run_2");
+    worker.turn();
+    assert_eq!(worker.started.len(), 1);
+    let run = worker.started[0].run.clone();
+    (worker, run)
+}
+
+#[test]
+fn a_handler_that_waits_leaves_its_permit_to_another_run() {
+    let store = MemoryStore::new();
+    let (mut worker, first) = crowded(&store, config("w"));
+    worker.hear(blocked(&first)).turn();
+    assert_eq!(worker.started.len(), 2, "run_2 has the permit of run_1");
+    assert_eq!(worker.engine.held_count(), (2, 0));
+    created(&mut worker, "run_3");
+    worker.turn();
+    assert_eq!(worker.started.len(), 2, "it is one permit");
+    let second = worker.started[1].run.clone();
+    worker.hear(unblocked(&first)).turn();
+    worker.succeed(&second);
+    worker.turn();
+    assert_eq!(worker.started.len(), 2, "run_1 has taken its permit back");
+    worker.succeed(&first);
+    worker.turn();
+    assert_eq!(worker.started.len(), 3);
+}
+
+#[test]
+fn a_run_that_ends_while_its_handler_waits_gives_its_permit_back_once() {
+    let store = MemoryStore::new();
+    let (mut worker, first) = crowded(&store, config("w"));
+    worker.hear(blocked(&first)).turn();
+    worker.succeed(&first);
+    worker.hear(unblocked(&first)).turn();
+    created(&mut worker, "run_3");
+    worker.turn();
+    assert_eq!(worker.started.len(), 2, "run_2 has the only permit");
+    let second = worker.started[1].run.clone();
+    worker.succeed(&second);
+    worker.turn();
+    assert_eq!(worker.started.len(), 3);
+}
+
+#[test]
+fn a_handler_that_waits_is_stopped_at_its_timeout() {
+    let store = MemoryStore::new();
+    let mut config = config("w");
+    config.workflows.get_mut("wf").unwrap().timeout = Some(Duration::from_secs(60));
+    let (mut worker, first) = crowded(&store, config);
+    worker.hear(blocked(&first)).wait(Duration::from_secs(61));
+    assert!(worker.stops.iter().any(|stop| stop.run == first.id && stop.reason == StopReason::TimedOut));
+}
+
+#[test]
+fn what_a_former_claim_says_does_not_count() {
+    let store = MemoryStore::new();
+    let (mut worker, first) = crowded(&store, config("w"));
+    let stale = Run { token: Token(first.token.0 + 1), ..first.clone() };
+    worker.hear(blocked(&stale)).turn();
+    assert_eq!(worker.started.len(), 1);
+    worker.hear(blocked(&first)).hear(blocked(&first)).hear(unblocked(&stale)).turn();
+    assert_eq!(worker.started.len(), 2);
 }

@@ -1,0 +1,139 @@
+"""SIGINT, SIGTERM and SIGHUP of a worker: the first drains, and the process ends in time.
+
+Python runs its signal handlers between two bytecodes of the main thread. Where that thread is stuck
+(a handler that blocks the event loop, a call that holds the interpreter's lock), a native thread
+that sees the signals too ends the process after the time that an orderly end may take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from polos import _polos
+
+__all__ = ["Signals", "without_echoes"]
+
+# The same signal again within this time is an echo of one press of Ctrl-C: the terminal sends it to
+# the whole process group, and a parent that forwards signals (a shell script, a task runner) once
+# more. Nobody presses twice that fast.
+_ECHO_SECONDS = 0.1
+
+# How long the process may live after the second signal. With a database that answers, runs are
+# given back within milliseconds.
+_AFTER_SECOND = 1.0
+
+
+class Signals:
+    """Calls ``act`` for each signal, from construction to :meth:`close`.
+
+    Does nothing outside of the main thread.
+
+    :param seconds: how long the process may live after the first signal.
+    """
+
+    def __init__(self, act: Callable[[], None], seconds: float) -> None:
+        self._previous: dict[int, Any] = {}
+        self._guard: _polos.ExitGuard | None = None
+        self._wakeup = -1
+        self._loop = asyncio.get_running_loop()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        names = [signal.SIGINT, signal.SIGTERM]
+        # The terminal has gone. Under `nohup` it is ignored, and that is what was asked for.
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            names.append(signal.SIGHUP)
+        self._watch([int(name) for name in names], seconds)
+        heard = without_echoes(lambda: self._on_loop(act))
+        for name in names:
+            self._previous[name] = signal.signal(name, lambda number, _: heard(number))
+
+    def _on_loop(self, act: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: the end is near
+            self._loop.call_soon_threadsafe(act)
+
+    def _watch(self, numbers: list[int], seconds: float) -> None:
+        """Have a native thread see the signals as well."""
+        if not hasattr(_polos, "ExitGuard"):  # Windows
+            return
+        limits = (seconds, _AFTER_SECOND, _ECHO_SECONDS)
+        guard = _polos.ExitGuard(bytes(numbers), *(int(limit * 1_000_000) for limit in limits))
+        try:
+            self._loop.add_reader(guard.echo_fileno(), self._forward)
+        except NotImplementedError:
+            guard.disarm()
+            return
+        self._guard = guard
+        self._wakeup = signal.set_wakeup_fd(guard.fileno(), warn_on_full_buffer=False)
+        _active.append(self)
+
+    def _forward(self) -> None:
+        """Read what the guard repeats, which wakes the loop, and pass it on to whoever was there
+        before (asyncio, for handlers that the application has added to the loop).
+        """
+        assert self._guard is not None
+        with suppress(OSError):
+            data = os.read(self._guard.echo_fileno(), 4_096)
+            if self._wakeup != -1:
+                os.write(self._wakeup, data)
+
+    def close(self, *, keep_deadline: bool = False) -> None:
+        """Restore what was there before. A second time does nothing.
+
+        :param keep_deadline: let the process end in time all the same, if a signal has come.
+        """
+        previous, self._previous = self._previous, {}
+        for name, handler in previous.items():
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
+        guard = self._guard
+        if guard is None:
+            return
+        if self in _active:
+            _active.remove(self)
+            signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+            if not self._loop.is_closed():
+                self._loop.remove_reader(guard.echo_fileno())
+        if not keep_deadline or not guard.is_armed():
+            guard.disarm()
+            self._guard = None
+
+
+_active: list[Signals] = []
+
+
+def _after_fork_in_child() -> None:
+    # A child shares the socket: its signals would count as ours.
+    while _active:
+        signals = _active.pop()
+        signals._guard = None
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+            for name in signals._previous:
+                signal.signal(name, signal.SIG_DFL)
+        signals._previous = {}
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def without_echoes(
+    act: Callable[[], None], clock: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """Calls ``act`` for each signal that is not the echo of one just heard."""
+    heard_at: dict[int, float] = {}
+
+    def hear(number: int) -> None:
+        now = clock()
+        is_echo = now - heard_at.get(number, float("-inf")) < _ECHO_SECONDS
+        heard_at[number] = now
+        if not is_echo:
+            act()
+
+    return hear

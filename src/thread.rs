@@ -1,0 +1,49 @@
+//! Threads that can be waited for with a limit: a thread that hangs in a call to the database must not keep the
+//! process from ending.
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// A running thread. Dropping it detaches the thread.
+#[derive(Debug)]
+pub struct Thread {
+    handle: JoinHandle<()>,
+    /// Disconnected when the thread ends, also by a panic.
+    ended: Receiver<()>,
+}
+
+impl Thread {
+    /// Starts a thread that does `work`.
+    pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+        let (alive, ended) = crossbeam_channel::bounded(0);
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _alive = alive;
+            work();
+        })?;
+        Ok(Self { handle, ended })
+    }
+
+    /// Identifies the thread.
+    pub fn id(&self) -> ThreadId {
+        self.handle.thread().id()
+    }
+
+    /// Waits until the thread ends.
+    pub fn join(self) {
+        // The panic hook has reported a panic; there is nothing to add here.
+        let _ = self.handle.join();
+    }
+
+    /// Waits until the thread ends, for `limit` at most. Returns whether it has ended; otherwise the thread is left
+    /// alone and ends, unobserved, when its call returns.
+    pub fn join_for(self, limit: Duration) -> bool {
+        match self.ended.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) => false,
+            _ => {
+                self.join();
+                true
+            }
+        }
+    }
+}

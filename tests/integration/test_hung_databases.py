@@ -1,0 +1,296 @@
+"""A database that takes requests and answers none: whoever is told to end, ends."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from polos import PolosClient, Worker, runs, workflow
+
+
+class Database(NamedTuple):
+    """``hang()`` makes it answer no more, ``resume()`` again."""
+
+    url: str
+    hang: Callable[[], None]
+    resume: Callable[[], None]
+
+
+def proxies() -> ModuleType:
+    path = Path(__file__).resolve().parents[1] / "torture" / "proxy.py"
+    spec = importlib.util.spec_from_file_location("torture_proxy", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def hanging(own_database: Path | str) -> Iterator[Database]:
+    """On SQLite another process holds the write lock; a server is behind a proxy that stops."""
+    if isinstance(own_database, Path):
+        holder = sqlite3.connect(own_database, isolation_level=None)
+        yield Database(
+            str(own_database),
+            lambda: _drop(holder.execute("BEGIN IMMEDIATE")),
+            lambda: _drop(holder.execute("ROLLBACK")),
+        )
+        holder.close()
+        return
+    parts = urlsplit(own_database)
+    proxy = proxies().Proxy(parts.port or 5432)
+    user = parts.netloc.rpartition("@")[0]
+    netloc = f"{user}{'@' if user else ''}127.0.0.1:{proxy.port}"
+    yield Database(urlunsplit(parts._replace(netloc=netloc)), proxy.swallow, proxy.flow)
+    proxy.close()
+
+
+def _drop(_: Any) -> None: ...
+
+
+HANDLERS = """
+    import asyncio
+    import logging
+    import signal
+    import sys
+    import threading
+    import time
+
+    import polos
+    from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
+
+    logging.basicConfig(format="%(levelname)s %(message)s")
+    database, kind = sys.argv[1:3]
+    go = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: go.set())
+
+    @workflow
+    async def waits(ctx: WorkflowContext) -> None:
+        print("under way")
+        await asyncio.Event().wait()
+
+    @workflow
+    async def swallows(ctx: WorkflowContext) -> None:
+        print("under way")
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+
+    @workflow
+    async def blocks(ctx: WorkflowContext) -> None:
+        print("under way")
+        while True:
+            time.sleep(600)
+
+    @workflow
+    async def in_thread(ctx: WorkflowContext) -> None:
+        print("under way")
+        await asyncio.to_thread(threading.Event().wait)
+
+    @workflow
+    def waits_here(ctx: SyncWorkflowContext) -> None:
+        print("under way")
+        threading.Event().wait()
+
+    @workflow
+    async def child(ctx: WorkflowContext) -> None:
+        await asyncio.Event().wait()
+
+    @workflow
+    async def records(ctx: WorkflowContext) -> None:
+        print("under way")
+        await asyncio.to_thread(go.wait)
+        await ctx.step.run("step", lambda: print("recording"))
+
+    @workflow
+    async def invokes(ctx: WorkflowContext) -> None:
+        print("under way")
+        await asyncio.to_thread(go.wait)
+        print("recording")
+        await ctx.step.invoke(child)
+
+    @workflow
+    def invokes_here(ctx: SyncWorkflowContext) -> None:
+        print("under way")
+        go.wait()
+        print("recording")
+        ctx.step.invoke(child)
+
+    async def begin(client: PolosClient) -> None:
+        if kind == "idle":
+            print("under way")
+        else:
+            await polos.runs.invoke(client, kind)
+
+    class Beginning(Worker):
+        async def start(self) -> None:
+            await super().start()
+            await begin(self.client)
+"""
+
+PROGRAM = (
+    HANDLERS
+    + """
+    worker = Beginning(PolosClient(database), drain=float(sys.argv[3]), lease=1, concurrency=10)
+    worker._ends_process = True
+    from polos._runner import run_to_end
+    with worker.client:
+        run_to_end(worker.run())
+    print("ended well")
+"""
+)
+
+CONTEXT = (
+    HANDLERS
+    + """
+    async def main() -> None:
+        client = PolosClient(database)
+        if sys.argv[3] == "lifespan":
+            context = polos.lifespan(client, drain=0.2, lease=1)(None)
+        else:
+            context = Worker(client, drain=0.2, lease=1)
+        async with context:
+            await begin(client)
+            await asyncio.to_thread(sys.stdin.readline)
+        print("closed")
+        if sys.argv[3] == "aclose":
+            await client.aclose()
+            print("client closed")
+
+    asyncio.run(main())
+    print("ended well")
+"""
+)
+
+UNSIGNED = "the worker could not sign out"
+STUCK = "the worker hangs while it stops"
+
+KINDS = ["idle", "waits", "swallows", "in_thread", "waits_here"]
+ASKING = ["records", "invokes", "invokes_here"]
+
+
+def under_way(hanging: Database, start: Any, source: str, kind: str, *more: str) -> Any:
+    """A program whose handler is at its place, when its database hangs."""
+    program = start(source, hanging.url, kind, *more)
+    program.hears("under way")
+    hanging.hang()
+    if kind in ASKING:
+        program.signal(signal.SIGUSR1)
+        program.hears("recording")
+    return program
+
+
+@pytest.mark.parametrize("kind", KINDS + ASKING)
+def test_a_worker_ends_after_a_signal(hanging: Database, start: Any, kind: str) -> None:
+    program = under_way(hanging, start, PROGRAM, kind, "0.2")
+    program.signal(signal.SIGTERM)
+    assert program.ends() == 0, program.errors
+    assert "ended well" in program.lines
+    assert program.errors.count(UNSIGNED) == 1, program.errors
+    assert "when its lease" in program.errors
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *ASKING, "blocks"])
+def test_a_second_signal_ends_it_at_once(hanging: Database, start: Any, kind: str) -> None:
+    program = under_way(hanging, start, PROGRAM, kind, "600")
+    program.signal(signal.SIGTERM)
+    program.signal(signal.SIGINT)
+    assert program.ends() in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM), program.errors
+    assert UNSIGNED in program.errors or STUCK in program.errors
+
+
+def test_a_blocked_loop_ends_with_the_process(hanging: Database, start: Any) -> None:
+    program = under_way(hanging, start, PROGRAM, "blocks", "0.2")
+    program.signal(signal.SIGTERM)
+    assert program.ends() == 128 + signal.SIGTERM, program.errors
+    assert program.errors.count(STUCK) == 1, program.errors
+
+
+@pytest.mark.parametrize("kind", ["idle", "waits", "waits_here", *ASKING])
+@pytest.mark.parametrize("how", ["worker", "lifespan", "aclose"])
+def test_a_worker_in_another_program_is_left(
+    hanging: Database, start: Any, kind: str, how: str
+) -> None:
+    program = under_way(hanging, start, CONTEXT, kind, how)
+    program.tell("end")
+    assert program.ends() == 0, program.errors
+    assert {"closed", "ended well"} <= {*program.lines}
+    assert program.errors.count(UNSIGNED) == 1, program.errors
+
+
+STARTING = (
+    HANDLERS
+    + """
+    async def listening() -> None:
+        while worker._signals is None:
+            await asyncio.sleep(0)
+        print("listening")
+
+    async def main() -> None:
+        said = asyncio.ensure_future(listening())
+        await worker.run()
+        await said
+
+    worker = Worker(PolosClient(database), drain=float(sys.argv[3]))
+    worker._ends_process = True
+    from polos._runner import run_to_end
+    run_to_end(main())
+"""
+)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_worker_that_is_still_starting_ends(hanging: Database, start: Any, count: int) -> None:
+    with PolosClient(hanging.url) as client:
+        runs.sync.list(client)
+    hanging.hang()
+    program = start(STARTING, hanging.url, "idle", "0.2" if count == 1 else "600")
+    program.hears("listening")
+    for name in (signal.SIGTERM, signal.SIGINT)[:count]:
+        program.signal(name)
+    program.ends()
+    assert program.errors.count("Traceback") == 0, program.errors
+
+
+async def test_what_was_not_given_back_is_freed_by_the_lease(hanging: Database, start: Any) -> None:
+    program = under_way(hanging, start, PROGRAM, "waits", "0.2")
+    program.signal(signal.SIGTERM)
+    assert program.ends() == 0
+    hanging.resume()
+
+    @workflow(id="waits")
+    async def ends() -> str:
+        return "elsewhere"
+
+    with PolosClient(hanging.url) as client:
+        (run,) = await runs.list(client)
+        assert run.status == "running"
+        async with Worker(client, app="tests", lease=1):
+            handle: Any = runs.RunHandle(client, run.id)
+            assert await handle.result(30) == "elsewhere"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_database_that_answers_a_second_signal_gives_back(
+    own_database: Path | str, start: Any, kind: str
+) -> None:
+    program = start(PROGRAM, str(own_database), kind, "600")
+    program.hears("under way")
+    program.signal(signal.SIGTERM)
+    program.signal(signal.SIGINT)
+    program.ends()
+    assert UNSIGNED not in program.errors
+    with PolosClient(own_database) as client:
+        assert {run.status for run in runs.sync.list(client)} <= {"queued"}

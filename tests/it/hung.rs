@@ -1,0 +1,140 @@
+//! A store that hangs, or fails for a while, and those who wait for it: none waits longer than it has to.
+#![allow(clippy::unwrap_used, reason = "test helpers")]
+
+use crate::sim::faults::FaultyStore;
+use crate::store::stage::new_run;
+use _polos::api::{Desk, Request};
+use _polos::calendar::Timestamp;
+use _polos::clock::ManualClock;
+use _polos::engine::commit::{GroupCommit, Job};
+use _polos::engine::driver::Driver;
+use _polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offers, Stop, WorkflowConfig};
+use _polos::model::{ClaimedRun, WorkerId};
+use _polos::store::{Command, MemoryStore, Store, StoreError};
+use crossbeam_channel::{Receiver, Sender};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PROJECT: &str = "default";
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough to tell a wait from none.
+const SHORT: Duration = Duration::from_millis(20);
+
+struct Nobody;
+
+impl Dispatcher for Nobody {
+    fn start(&self, _: Vec<ClaimedRun>) {}
+    fn stop(&self, _: Vec<Stop>) {}
+    fn ring(&self, _: Vec<u64>) {}
+    fn tell(&self, _: Notice) {}
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(Timestamp::from_micros(0)))
+}
+
+/// A store whose commits hang until the gate is dropped; and what tells that one hangs.
+fn hanging() -> (FaultyStore, Sender<()>, Receiver<()>) {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (gate, opened) = crossbeam_channel::bounded::<()>(0);
+    let (hangs, seen) = crossbeam_channel::unbounded();
+    store.trouble.lock().on_commit = Some(Box::new(move || {
+        let _ = hangs.send(());
+        // Ends when the gate is dropped.
+        let _ = opened.recv();
+    }));
+    (store, gate, seen)
+}
+
+#[test]
+fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
+    let (store, gate, hangs) = hanging();
+    let workflow = WorkflowConfig {
+        is_schedulable: true,
+        retry_max: 0,
+        backoff: _polos::plan::Backoff::default(),
+        timeout: None,
+    };
+    let config = EngineConfig { workflows: [("wf".into(), workflow)].into(), ..crate::engine::config("w") };
+    let engine = Engine::new(store, Nobody, config, Box::new(|| WorkerId::from("w")));
+    let (ended, end) = crossbeam_channel::bounded(1);
+    let on_end = Box::new(move || ended.send(()).unwrap());
+    let mut driver = Driver::start(engine, clock(), on_end).unwrap();
+    hangs.recv_timeout(PATIENCE).unwrap();
+    driver.send(Message::Leave);
+    assert!(!driver.join_for(SHORT), "it hangs");
+    drop(gate);
+    end.recv_timeout(PATIENCE).expect("it signs out when its store answers");
+}
+
+#[test]
+fn a_commit_that_hangs_keeps_nobody_from_closing() {
+    let (store, gate, hangs) = hanging();
+    let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
+    let (sender, told) = crossbeam_channel::unbounded();
+    let submit = |id: &str| {
+        let (sender, name) = (sender.clone(), id.to_owned());
+        group.submit(Job {
+            commands: vec![Command::CreateRun(Box::new(new_run(id)))],
+            is_patient: true,
+            done: Box::new(move |report| sender.send((name, report.map(|_| ()))).unwrap()),
+        });
+    };
+    submit("run_1");
+    hangs.recv_timeout(PATIENCE).unwrap();
+    submit("run_2");
+    assert!(!group.close_within(SHORT));
+    let closed = Err(StoreError::Closed);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("run_2".to_owned(), closed), "nobody writes it");
+    drop(gate);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("run_1".to_owned(), Ok(())), "the truth, late");
+}
+
+fn request(value: serde_json::Value) -> Request {
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
+    let inner = MemoryStore::new();
+    let store = FaultyStore::new(inner.clone());
+    store.trouble.lock().reads = 500;
+    let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
+    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
+    for number in 0..40 {
+        let id = format!("run_{number}");
+        let mut new = new_run(&id);
+        new.project = PROJECT.into();
+        // Created and ended by somebody else, so that only reading tells.
+        let now = Timestamp::from_micros(number);
+        inner.commit(&[Command::CreateRun(Box::new(new))], now).unwrap().remove(0).unwrap();
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        desk.submit(
+            request(json!({"await_run": {"id": id}})),
+            Box::new(move |reply| sender.send(reply).unwrap()),
+        );
+        let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
+        inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
+        answer.recv_timeout(PATIENCE).expect("nothing changes any more, and it waits").unwrap();
+    }
+    assert!(desk.close_within(PATIENCE));
+    assert!(group.close_within(PATIENCE));
+}
+
+#[test]
+fn an_answer_that_does_not_come_in_time_is_none() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (gate, opened) = crossbeam_channel::bounded::<()>(0);
+    store.trouble.lock().on_read = Some(Box::new(move |_| {
+        let _ = opened.recv();
+    }));
+    let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
+    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
+    let asked = desk.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT);
+    assert_eq!(asked, Ok(None));
+    assert!(!desk.close_within(SHORT), "its thread hangs, and nobody waits for it");
+    drop(gate);
+    assert!(group.close_within(PATIENCE));
+}

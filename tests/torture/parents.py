@@ -1,0 +1,117 @@
+"""A worker whose runs wait for other runs, in every way there is, and testify of it.
+
+A line of the file is ``before run - level pid time -``, appended with one write and synced, for
+each execution of a leaf.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import Any
+
+import polos
+from polos import PolosClient, SyncWorkflowContext, WorkflowContext, runs, workflow
+
+
+def arguments() -> argparse.Namespace:
+    """What the harness asks of this worker."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("database")
+    parser.add_argument("oracle")
+    parser.add_argument("--lease", type=float, default=15.0)
+    parser.add_argument("--drain", type=float, default=10.0)
+    parser.add_argument("--concurrency", type=int, default=1_000)
+    parser.add_argument("--threads", type=int, default=64)
+    return parser.parse_args()
+
+
+OPTIONS = arguments()
+FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+CLIENT = PolosClient(OPTIONS.database)
+
+
+def testify(run: str) -> int:
+    """Durably; as a step of a leaf."""
+    os.write(FILE, f"before {run} leaf 1 {os.getpid()} {time.time():.6f} -\n".encode())
+    os.fsync(FILE)
+    return 1
+
+
+@workflow(id="leaf")
+async def leaf(ctx: WorkflowContext, level: int) -> int:
+    """Where all waiting ends."""
+    return await ctx.step.run("testify", testify, ctx.run_id)
+
+
+def below(id: str, level: int) -> str:
+    """The workflow that one of this level waits for."""
+    return id if level > 1 else "leaf"
+
+
+@workflow(id="async-step")
+async def async_step(ctx: WorkflowContext, level: int) -> int:
+    """Waits without a task."""
+    return int(await ctx.step.invoke(below("async-step", level), level - 1))
+
+
+@workflow(id="async-gather")
+async def async_gather(ctx: WorkflowContext, level: int) -> int:
+    """Waits for several at once, in place."""
+    children = [
+        ctx.step.invoke(below("async-gather", level), level - 1, name=name) for name in ("a", "b")
+    ]
+    return sum(await ctx.step.gather(*children))
+
+
+@workflow(id="async-handle")
+async def async_handle(ctx: WorkflowContext, level: int) -> int:
+    """Waits for a run that isn't its child; the same one when it is entered again."""
+    key = f"{ctx.run_id}:below"
+    handle: Any = await runs.invoke(
+        CLIENT, below("async-handle", level), level - 1, idempotency_key=key
+    )
+    return int(await handle.result())
+
+
+@workflow(id="sync-step")
+def sync_step(ctx: SyncWorkflowContext, level: int) -> int:
+    """Waits without a thread."""
+    return int(ctx.step.invoke(below("sync-step", level), level - 1))
+
+
+@workflow(id="sync-handle")
+def sync_handle(ctx: SyncWorkflowContext, level: int) -> int:
+    """Waits in its thread."""
+    key = f"{ctx.run_id}:below"
+    handle: Any = runs.sync.invoke(
+        CLIENT, below("sync-handle", level), level - 1, idempotency_key=key
+    )
+    return int(handle.sync.result())
+
+
+@workflow(id="sync-in-step")
+def sync_in_step(ctx: SyncWorkflowContext, level: int) -> int:
+    """A step's function waits."""
+
+    def wait() -> int:
+        key = f"{ctx.run_id}:below"
+        handle: Any = runs.sync.invoke(
+            CLIENT, below("sync-in-step", level), level - 1, idempotency_key=key
+        )
+        return int(handle.sync.result())
+
+    return ctx.step.run("wait", wait)
+
+
+if __name__ == "__main__":
+    with CLIENT:
+        polos.run(
+            CLIENT,
+            app="parents",
+            lease=OPTIONS.lease,
+            drain=OPTIONS.drain,
+            concurrency=OPTIONS.concurrency,
+            threads=OPTIONS.threads,
+        )
