@@ -58,6 +58,8 @@ in a file or an object store, and its name in the result.
 
 _INF = float("inf")
 _NOT_PLAIN = -1
+# Levels of JSON that a value of `DEPTH_MAX` levels may take; tags add up to four for each.
+_JSON_DEPTH_MAX = 5 * DEPTH_MAX
 
 
 def encode(
@@ -136,6 +138,8 @@ def decode(
                 raise
             # That parser stops at 200 levels of JSON, which tags reach in fewer of values.
             node = json.loads(data)
+            if _is_deeper(node, _JSON_DEPTH_MAX):  # newer Pythons parse any depth
+                raise RecursionError from None
         return _restored(node, annotation, function, is_strict) if marked else node
     except RecursionError:
         raise SerializationError(
@@ -145,6 +149,21 @@ def decode(
         raise
     except ValueError as error:
         raise SerializationError(f"stored `{name}` isn't JSON: {error}") from None
+
+
+def _is_deeper(node: Any, limit: int) -> bool:
+    level = [node]
+    for _ in range(limit):
+        inner: list[Any] = []
+        for item in level:
+            if type(item) is list:
+                inner += [child for child in item if type(child) in (list, dict)]
+            elif type(item) is dict:
+                inner += [child for child in item.values() if type(child) in (list, dict)]
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def decode_for_display(data: bytes | str, annotation: Any = None, *, name: str = "result") -> Any:

@@ -350,6 +350,16 @@ def test_hostile_data_is_an_error_and_nothing_more(data: bytes) -> None:
     assert not {"antigravity", "subprocess"} & (set(sys.modules) - before)
 
 
+def test_what_newer_pythons_parse_at_any_depth_is_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep: Any = []
+    for _ in range(3_000):
+        deep = [deep] if len(deep) % 2 else {"a": deep}
+    # As Python 3.14 does it; older ones raise RecursionError.
+    monkeypatch.setattr("polos._codec.json.loads", lambda data: deep)
+    with pytest.raises(SerializationError, match="nested too deeply"):
+        decode(b"[" * 100_000 + b"]" * 100_000)
+
+
 @pytest.mark.parametrize("data", [None, 1, 1.5, [], {}, memoryview(b"1"), True])
 def test_columns_of_another_type_are_an_error(data: Any) -> None:
     with pytest.raises(SerializationError, match="expected JSON text"):
