@@ -88,11 +88,11 @@ lint: install
 
 lint-rustfmt: install
 	@scripts/check-tools rustfmt
-	cargo fmt --check
+	cargo fmt --all --check
 
 lint-clippy: install
 	@scripts/check-tools clippy
-	cargo clippy --quiet --locked --all-targets -- -D warnings
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 lint-clippy-core: install
 	@scripts/check-tools clippy
@@ -115,7 +115,7 @@ lint-stubs: install
 
 fmt: install
 	@scripts/check-tools rustfmt
-	cargo fmt
+	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -130,13 +130,13 @@ def _wheel() -> Path:
     return next(place.glob("polos-*.whl"))
 
 
-CORE = ["--locked", "--no-default-features", "--features", "sqlite"]
+MICRO = ["--locked", "--package", "polos-benches", "--bench", "micro"]
 
 
 def _micro() -> str:
     """The program with the Rust micro-benchmarks."""
     say("building the micro-benchmarks, some minutes the first time")
-    said = run(["cargo", "bench", *CORE, "--bench", "micro", "--no-run", "--message-format=json"])
+    said = run(["cargo", "bench", *MICRO, "--no-run", "--message-format=json"])
     for line in said.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "micro":

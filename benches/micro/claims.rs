@@ -8,7 +8,7 @@ use _polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, Origin, PlannedRun, RunId, ScheduleId, ScheduleStatus,
     WorkerEntry, WorkerId, WorkflowEntry,
 };
-use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store};
+use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use std::path::{Path, PathBuf};
@@ -132,6 +132,7 @@ fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
             workflows: vec![WORKFLOW.into()],
             limit: BATCH,
             until: at(1),
+            suspects: Suspects::Never,
         };
         let Answer::Claimed(claimed) = one(store, command, at(1)) else { panic!("claims were asked for") };
         assert_eq!(claimed.len(), BATCH);
@@ -160,6 +161,8 @@ fn run(number: usize) -> NewRun {
         parent: None,
         idempotency_key: None,
         claim_for: None,
+        takes_back: false,
+        revision: None,
     }
 }
 
