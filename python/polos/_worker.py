@@ -325,6 +325,7 @@ class ActiveRun:
         "loop",
         "origin",
         "outcome",
+        "patches",
         "run_id",
         "schedule_id",
         "stop_reason",
@@ -382,6 +383,7 @@ class ActiveRun:
         self.outcome: str | None = None  # how this execution was reported to end
         self.failure: BaseException | None = None
         self.awaited: list[str] = []  # runs for whose end it waits
+        self.patches: dict[str, bool] = {}  # what this execution has answered
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
 
@@ -408,8 +410,13 @@ class ActiveRun:
                             return
                         # The loop is being shut down: somebody else goes on.
                         self.stop_reason = "released"
-                except (CodeChangedError, SerializationError) as error:
-                    # Neither gets better by trying again.
+                except CodeChangedError as error:
+                    # Trying again with the same code changes nothing.
+                    if self.stop_reason is None:
+                        self._report_code_change(error)
+                        return
+                except SerializationError as error:
+                    # It gets no better by trying again.
                     if self.stop_reason is None:
                         self._report_failure(error, final=True)
                         return
@@ -603,6 +610,20 @@ class ActiveRun:
                 hook, self._failure(error), f"on_failure of workflow `{self.workflow.id}`"
             )
 
+    def _report_code_change(self, error: CodeChangedError) -> None:
+        if self.workflow.on_code_change == "fail" and not error.patches:
+            self._report_failure(error, final=True)
+            return
+        note = f"held for a worker with other code: {error.reason}"
+        self._report("held", note)
+        _log.warning(
+            "run %s of workflow `%s` is %s. It goes on when a worker with other code registers; "
+            "`polos doctor` lists such runs, `polos runs cancel` ends one",
+            self.run_id,
+            self.workflow.id,
+            note,
+        )
+
     def _failure(self, error: BaseException) -> RunFailure:
         from polos.hooks import RunFailure
 
@@ -660,16 +681,23 @@ class ActiveRun:
         """A resumed run that comes to a new step, or to its end, has to have reached every step
         that it had done before.
         """
+        patches = self.journal.unknown_patches()
         unreached = self.journal.unreached(self.attempt)
-        if unreached:
-            names = ", ".join(f"`{name}`" for name in unreached[:5])
-            where = "its end" if step is None else f"the new step `{step}`"
-            raise CodeChangedError(
-                f"the run was resumed and came to {where} without the steps that it had done "
-                f"before: {names}; the code has changed, or its way depends on something that is "
-                f"not recorded in a step. Nothing was repeated; start the work anew, or bring the "
-                f"old code back and retry the run"
-            )
+        if not patches and not unreached:
+            return
+        names = ", ".join(f"`{name}`" for name in unreached[:5])
+        where = "its end" if step is None else f"the new step `{step}`"
+        reason = f"it came to {where} without the steps that it had done before: {names}"
+        if patches:
+            patch = ", ".join(f"`{name}`" for name in patches[:5])
+            reason = f"it was begun with the patch {patch}, which the code here doesn't ask for"
+        error = CodeChangedError(
+            f"the run was resumed, and {reason}; the code has changed, or its way depends on "
+            f"something that is not recorded in a step. Nothing was repeated; start the work "
+            f"anew, or bring the old code back and retry the run"
+        )
+        error.reason, error.patches = reason, tuple(patches)
+        raise error
 
     @property
     def slot(self) -> tuple[int, str] | None:

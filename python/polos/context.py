@@ -50,6 +50,9 @@ _log = logging.getLogger("polos.run")
 
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
+# Names of the records of `ctx.patched` begin so.
+_PATCH = "polos:patched:"
+
 _current_step: ContextVar[str | None] = ContextVar("polos_step", default=None)
 
 
@@ -148,6 +151,17 @@ class WorkflowContext(_Context):
         super().__init__(active)
         self.step = Steps(active)
 
+    async def patched(self, name: str) -> bool:
+        """Whether the run takes the new way at a place where the code has changed.
+
+        ``True`` for a run that reaches this place for the first time now, ``False`` for one that
+        had recorded later steps already when it was resumed. The answer is recorded once, and the
+        same ever after. Keep the call until no unfinished run has recorded it.
+
+        :param name: identifies the change inside the workflow; ask for it once in an execution.
+        """
+        return await _patched(self._active, name)
+
 
 class SyncWorkflowContext(_Context):
     """What a sync handler is given as ``ctx``: its steps block instead of being awaited."""
@@ -157,6 +171,25 @@ class SyncWorkflowContext(_Context):
     def __init__(self, active: ActiveRun) -> None:
         super().__init__(active)
         self.step = SyncSteps(Steps(active))
+
+    def patched(self, name: str) -> bool:
+        """See :meth:`WorkflowContext.patched`."""
+        return asyncio.run_coroutine_threadsafe(
+            _patched(self._active, name), self._active.loop
+        ).result()
+
+
+async def _patched(active: ActiveRun, name: str) -> bool:
+    active.check_alive()
+    step = _PATCH + check_identifier("patch", name)
+    record = active.journal.recorded(step)
+    if record is not None:
+        return record.result == "true"
+    # Asked again in this execution, the answer is that of the first time.
+    is_new = active.patches.setdefault(step, not active.journal.has_unreached())
+    text = "true" if is_new else "false"
+    await active.record(step, "done", 1, active.now(), result=text)
+    return is_new
 
 
 class StepJournal:
@@ -169,6 +202,30 @@ class StepJournal:
             {entry[0]: Recorded(*entry) for entry in entries} if entries else _NO_RECORDS
         )
         self._used: set[str] = set()
+
+    def recorded(self, name: str) -> Recorded | None:
+        """The record of ``name``, which counts as used."""
+        self._used.add(name)
+        return self._recorded.get(name)
+
+    def has_unreached(self) -> bool:
+        """Whether earlier executions recorded anything that this one has not reached."""
+        return any(
+            name not in self._used and not name.startswith(_PATCH) for name in self._recorded
+        )
+
+    def unknown_patches(self) -> list[str]:
+        """Patches that the run was begun with and that this execution has not asked for. Where it
+        has reached a step that was recorded later, it goes the new way all the same.
+        """
+        unknown: list[str] = []
+        for name, record in self._recorded.items():
+            if name.startswith(_PATCH):
+                if name not in self._used and record.result == "true":
+                    unknown.append(name.removeprefix(_PATCH))
+            elif name in self._used:
+                unknown.clear()
+        return unknown
 
     def is_empty(self) -> bool:
         """Whether nothing was recorded by earlier executions."""
@@ -194,6 +251,7 @@ class StepJournal:
             if record.state == "done"
             and record.run_attempt == run_attempt
             and name not in self._used
+            and not name.startswith(_PATCH)
         ]
 
 

@@ -262,7 +262,14 @@ class RunTimeoutError(PolosError, TimeoutError):
 
 
 class CodeChangedError(PolosError):
-    """A resumed run no longer takes the steps that it had recorded."""
+    """A resumed run no longer takes the steps that it had recorded.
+
+    See ``on_code_change`` of :func:`polos.workflow`. ``reason`` says what differs; ``patches`` are
+    the names of ``ctx.patched`` that the run has recorded and the code no longer asks for.
+    """
+
+    reason: str = ""
+    patches: tuple[str, ...] = ()
 
 
 class InterruptedTooOftenError(PolosError):

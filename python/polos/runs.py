@@ -194,6 +194,7 @@ async def list(
     schedule: str | None = None,
     status: RunStatus | Iterable[RunStatus] | None = None,
     since: datetime | None = None,
+    error: str | None = None,
     limit: int | None = 100,
     after: str | None = None,
     brief: bool = False,
@@ -202,15 +203,26 @@ async def list(
     behind ``after`` (the id of the last one seen).
 
     :param status: one status, or several. :param since: created at or after.
+    :param error: failed runs whose error has this class name, such as ``"CodeChangedError"``, with
+        or without its module. Reads the failed runs, so its cost grows with their number.
     :param brief: without results and tracebacks, which may be large.
     """
     if limit is not None:
         count_of("limit", limit)
     states = _statuses(status)
+    if error is not None:
+        check_identifier("error", error)
+        if states and states != ["failed"]:
+            raise InvalidArgumentError(
+                f"error: {shown(error)} given with status {shown(status)}; only failed runs have "
+                f"one, so leave status out or give `failed`"
+            )
+        states = ["failed"]
     more: dict[str, Any] = {"brief": True} if brief else {}
     found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
-        count = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        is_whole = limit is None or error is not None
+        count = _PAGE if is_whole else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
             "list_runs",
             workflow=workflow.id if isinstance(workflow, Workflow) else workflow,
@@ -222,7 +234,8 @@ async def list(
             after=after,
             **more,
         )
-        found += [_run(item) for item in page]
+        wanted = page if error is None else [item for item in page if _has_error(item, error)]
+        found += [_run(item) for item in wanted][: None if limit is None else limit - len(found)]
         if len(page) < count:
             break
         after = page[-1]["id"]
@@ -260,6 +273,15 @@ def _run(core: dict[str, Any]) -> Run:
 
     known = registry().get(core["workflow"])
     return Run._from_core(core, None if known is None else known.result_type)
+
+
+def _has_error(core: dict[str, Any], name: str) -> bool:
+    """Whether the run failed with an error of this class, named with or without its module."""
+    recorded = (core.get("error") or {}).get("type")
+    if not isinstance(recorded, str):
+        return False
+    dotted = recorded.replace(":", ".")
+    return dotted == name or dotted.endswith(f".{name}")
 
 
 def _statuses(given: Any) -> builtins.list[str]:

@@ -374,6 +374,8 @@ class Worker:
     def _setup(self, workflows: dict[str, Workflow[Any, Any]]) -> str:
         import platform
 
+        from polos._fingerprint import fingerprint
+
         virtual = self.client._is_virtual()
         return json.dumps(
             {
@@ -395,6 +397,7 @@ class Worker:
                         "timeout": None
                         if workflow.timeout is None
                         else micros_of(workflow.timeout),
+                        "code": fingerprint(workflow.fn, getattr(self, "_version", None)),
                     }
                     for id, workflow in workflows.items()
                 },

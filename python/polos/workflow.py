@@ -16,7 +16,7 @@ from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from polos._arguments import payload_for
+from polos._arguments import one_of, payload_for
 from polos._backoff import Backoff, duration
 from polos._classes import main_module_name
 from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
@@ -88,6 +88,7 @@ class Workflow(Generic[PayloadT, ResultT]):
     backoff: Backoff
     timeout: timedelta | None
     max_interruptions: int | None
+    on_code_change: Literal["fail", "hold"]
     on_failure: Callable[..., Any] | None
     on_missed: Callable[..., Any] | None
 
@@ -101,6 +102,7 @@ class Workflow(Generic[PayloadT, ResultT]):
         backoff: float | timedelta | Backoff | None = None,
         timeout: float | timedelta | None = None,
         max_interruptions: int | None = 5,
+        on_code_change: Literal["fail", "hold"] = "fail",
         on_failure: Callable[..., Any] | None = None,
         on_missed: Callable[..., Any] | None = None,
     ) -> None:
@@ -127,6 +129,9 @@ class Workflow(Generic[PayloadT, ResultT]):
             else duration(f"workflow `{self.id}`, timeout", timeout, zero=False)
         )
         self.max_interruptions = _max_interruptions(self.id, max_interruptions)
+        self.on_code_change = one_of(
+            f"workflow `{self.id}`, on_code_change", on_code_change, ("fail", "hold")
+        )
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
         self.schedule = _declared(self.id, schedule)
@@ -294,6 +299,7 @@ def workflow(
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
     max_interruptions: int | None = 5,
+    on_code_change: Literal["fail", "hold"] = "fail",
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> _Decorator: ...
@@ -307,6 +313,7 @@ def workflow(
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
     max_interruptions: int | None = 5,
+    on_code_change: Literal["fail", "hold"] = "fail",
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> Any:
@@ -329,6 +336,9 @@ def workflow(
         :class:`InterruptedTooOftenError` instead of being resumed; ``None`` for no limit. A newly
         recorded step and a new attempt count from zero again; a worker that is stopped as usual,
         and one that was cut off from the database and lives on, do not count.
+    :param on_code_change: what becomes of a run that is resumed with code that no longer takes the
+        steps it had recorded: ``"fail"`` (with :class:`CodeChangedError`), or ``"hold"``: it waits,
+        with a note, until a worker with other code claims it.
     :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
         worker that ran it; not again if that worker dies meanwhile. Sync or async.
     :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
@@ -349,6 +359,7 @@ def workflow(
                 backoff=backoff,
                 timeout=timeout,
                 max_interruptions=max_interruptions,
+                on_code_change=on_code_change,
                 on_failure=on_failure,
                 on_missed=on_missed,
             )

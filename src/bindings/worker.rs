@@ -56,6 +56,7 @@ struct WorkflowSetup {
     retry_max: u32,
     backoff: Option<Backoff>,
     timeout: Option<u64>,
+    code: Arc<str>,
 }
 
 /// A running engine.
@@ -102,6 +103,7 @@ impl WorkerCore {
                     retry_max: workflow.retry_max,
                     backoff: workflow.backoff.unwrap_or_default(),
                     timeout: workflow.timeout.map(Duration::from_micros),
+                    code: workflow.code,
                 };
                 (id, config)
             })
@@ -308,8 +310,8 @@ impl WorkerCore {
         Ok(())
     }
 
-    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `released` or `skipped`, `data` its
-    /// result or error (JSON), or why it is skipped; a run that `stands_alone` has neither schedule nor parent. A failure is tried again as the workflow's policy says, unless `is_final`.
+    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `held`, `released` or `skipped`, `data` its
+    /// result or error (JSON), or why it is skipped or held; a run that `stands_alone` has neither schedule nor parent. A failure is tried again as the workflow's policy says, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false))]
     fn end_run(
@@ -337,6 +339,10 @@ impl WorkerCore {
             }
             "cancelled" => Ending::Cancelled { error: data },
             "parked" => Ending::Parked { wakes_at: Timestamp::from_micros(wakes_at.unwrap_or(i64::MAX)) },
+            "held" => Ending::Held {
+                code: self.workflows.get(workflow).map_or_else(|| "".into(), |known| Arc::clone(&known.code)),
+                note: data.unwrap_or_else(|| "its code has changed".into()),
+            },
             "released" => Ending::Released,
             "skipped" => Ending::Skipped { reason: data.unwrap_or_else(|| "left out".into()) },
             other => return Err(PyValueError::new_err(format!("no ending is called `{other}`"))),

@@ -17,6 +17,8 @@ pub struct WorkflowConfig {
     pub backoff: Backoff,
     /// Longest time of one attempt.
     pub timeout: Option<Duration>,
+    /// Fingerprint of its code: without blanks, the same for workers that execute the same.
+    pub code: Arc<str>,
 }
 
 /// Settings of one engine.

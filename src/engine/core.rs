@@ -1,6 +1,6 @@
 //! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
 
-use super::config::EngineConfig;
+use super::config::{EngineConfig, WorkflowConfig};
 use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 use super::message::Message;
 use super::offer::{Offer, Place, Reserved};
@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
-    Answer, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
+    Answer, Codes, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
     StoreError, Suspects, Wake,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,6 +56,9 @@ const REALIGN_BURST: usize = 5_000;
 
 /// See [`REALIGN_BURST`].
 const REALIGN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often held runs are looked for while other things change. The first look comes at once.
+const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
 const CADENCES_MAX: usize = 20_000;
@@ -140,6 +143,11 @@ pub struct Engine<S, D> {
     phase: Phase,
     held: BTreeMap<RunId, Held>,
     suspects: SuspectWatch,
+    codes: Arc<Codes>,
+    /// Held runs are to be looked for: this worker has just registered, or something has changed since the last look.
+    must_look_for_held: bool,
+    /// Not before.
+    next_look_for_held: Duration,
     /// Claims that others may have counted as interrupted, though this process lives.
     outlived: Vec<(RunId, Token)>,
     /// Its places, some of which others may take for runs that they create.
@@ -201,6 +209,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         mut new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
     ) -> Self {
         let workflow_ids: Vec<Arc<str>> = config.workflows.keys().cloned().collect();
+        let code = |(id, config): (&Arc<str>, &WorkflowConfig)| (Arc::clone(id), Arc::clone(&config.code));
+        let codes = config.workflows.iter().map(code).collect();
         let worker = new_worker_id();
         let project = Arc::clone(&config.project);
         let offer = Offer::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
@@ -215,6 +225,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             phase: Phase::Working,
             held: BTreeMap::new(),
             suspects: SuspectWatch::default(),
+            codes: Arc::new(codes),
+            must_look_for_held: false,
+            next_look_for_held: Duration::ZERO,
             outlived: Vec::new(),
             offer: Arc::new(offer),
             stopped_unheard: BTreeSet::new(),
@@ -327,6 +340,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             // No slot has moved: who comes due next need not be counted again.
             Message::Added => self.is_wake_stale = true,
             Message::Changed => {
+                self.must_look_for_held = true;
                 self.crowd = None;
                 self.is_wake_stale = true;
                 self.must_look_around = true;
@@ -458,6 +472,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         })?;
         self.has_entered = true;
         self.note_reconciled(answer, now);
+        self.must_look_for_held = true;
         self.dispatcher.tell(Notice::Entered(self.worker.clone()));
         self.note_sign_of_life(now.mono);
         self.realignment = Some(Realignment::default());
@@ -618,6 +633,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.last_poll = Some(now.mono);
             let mark = self.store.change_mark()?;
             if self.change_mark != Some(mark) {
+                self.must_look_for_held = true;
                 self.change_mark = Some(mark);
                 self.crowd = None;
                 self.is_wake_stale = true;
@@ -981,6 +997,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     // ---- runs ----------------------------------------------------------------------------------------------------
 
+    /// Whether to look for held runs that the code of this worker can continue.
+    fn looks_for_held(&self, mono: Duration) -> bool {
+        self.wake.has_held && self.must_look_for_held && mono >= self.next_look_for_held
+    }
+
     /// Whether it holds no run, and none is on its way.
     fn is_idle(&self) -> bool {
         self.held.is_empty() && !self.offer.is_in_use()
@@ -994,7 +1015,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         let times = (now.wall, horizon, now.mono);
         let suspects = self.suspects.wanted(self.is_idle(), self.wake.suspect, times);
-        if suspects == Suspects::Never && self.wake.run.is_none_or(|at| at > horizon) {
+        let codes = self.looks_for_held(now.mono).then(|| Arc::clone(&self.codes));
+        if suspects == Suspects::Never && codes.is_none() && self.wake.run.is_none_or(|at| at > horizon) {
             return Ok(false);
         }
         let places = self.offer.reserve_up_to(self.config.batch_max);
@@ -1010,6 +1032,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             limit,
             until: horizon,
             suspects,
+            codes: codes.clone(),
         };
         self.has_unknown_claims = true;
         let outcome = self.commit_one(command, now)?;
@@ -1017,6 +1040,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         match outcome {
             Ok(Answer::Claimed(runs)) => {
                 let is_full = runs.len() == limit;
+                if codes.is_some() {
+                    self.must_look_for_held = is_full;
+                    self.next_look_for_held = now.mono + HELD_LOOK_INTERVAL;
+                }
                 if suspects != Suspects::Never && !runs.iter().any(|claimed| claimed.run.is_suspect()) {
                     self.suspects.found_none(now.mono);
                 }
@@ -1330,6 +1357,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.outage.next_deadline(),
             self.suspects.isolation_end(now.mono),
             next_suspect.1,
+            (has_room && self.wake.has_held && self.must_look_for_held).then_some(self.next_look_for_held),
         ];
         let wall = [
             self.ahead.next_deadline(),

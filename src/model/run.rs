@@ -133,6 +133,8 @@ pub struct Run {
     pub interrupted_alone: bool,
     /// Why it waits, for people.
     pub note: Option<Arc<str>>,
+    /// Fingerprints of the code that can't continue it, separated by blanks; see [`Ending::Held`].
+    pub refused_by: Option<Arc<str>>,
 }
 
 /// From so many interruptions on, a run is a suspect: workers execute it apart from other runs where they can, so that
@@ -140,6 +142,11 @@ pub struct Run {
 pub const SUSPECT_FROM: u32 = 2;
 
 impl Run {
+    /// Whether workers with this code may continue it.
+    pub fn is_refused_by(&self, code: &str) -> bool {
+        self.refused_by.as_deref().is_some_and(|codes| codes.split(' ').any(|refused| refused == code))
+    }
+
     /// See [`SUSPECT_FROM`].
     pub fn is_suspect(&self) -> bool {
         self.interruptions >= SUSPECT_FROM
@@ -222,6 +229,13 @@ pub enum Ending {
     Parked {
         /// When to go on.
         wakes_at: Timestamp,
+    },
+    /// The code of this worker can't continue the run: it waits for a worker with other code, attempt unchanged.
+    Held {
+        /// Fingerprint of the code; no worker with it claims the run again.
+        code: Arc<str>,
+        /// Why, for people.
+        note: Arc<str>,
     },
     /// Given back unfinished (drain): free at once, attempt unchanged.
     Released,

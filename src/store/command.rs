@@ -5,6 +5,7 @@ use crate::model::{
     ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, Reconciliation, Run, RunId, RunState, Schedule,
     ScheduleId, ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One change, all-or-nothing.
@@ -123,6 +124,9 @@ pub enum Command {
         until: Timestamp,
         /// Whether a suspect may be among them.
         suspects: Suspects,
+        /// The fingerprint of the code of each workflow, to claim held runs as well ([`Ending::Held`]): those that this
+        /// code has not refused. Without it, none is claimed.
+        codes: Option<Arc<Codes>>,
     },
     /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
     /// With `takes_back`, the coming slots of its schedule that were claimed early are taken back first. Rejected as
@@ -203,6 +207,9 @@ pub enum Command {
         limit: usize,
     },
 }
+
+/// Fingerprints of code by workflow.
+pub type Codes = BTreeMap<Arc<str>, Arc<str>>;
 
 /// Which suspects ([`Run::is_suspect`]) a claim may take: one at most.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

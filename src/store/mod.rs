@@ -23,7 +23,7 @@ mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-pub use command::{Answer, Command, Outcome, Patch, Rejection, Suspects};
+pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

@@ -51,6 +51,7 @@ pub(super) const RUNS: Table = table![
     ended_token Int, ended_print Int, ended_state Text, ended_released Flag, kept Int, origin Text, workflow Text,
     key Text, schedule_id Text, worker Text, timezone Text, parent Text, idempotency_key Text, payload Text,
     input Text, result Text, error Text, interruptions Int, interrupted_token Int, interrupted_alone Flag, note Text,
+    refused_by Text,
 ];
 /// Their first column is the id of the run that they belong to.
 pub(super) const STEPS: Table = table![

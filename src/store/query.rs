@@ -46,6 +46,8 @@ pub struct Wake {
     pub run: Option<Timestamp>,
     /// The same of the suspects ([`crate::model::Run::is_suspect`]).
     pub suspect: Option<Timestamp>,
+    /// Whether any run of the project waits for a worker with other code ([`crate::model::Ending::Held`]).
+    pub has_held: bool,
 }
 
 /// A run that waits for a child run and for nothing else: it has no time at which it resumes.

@@ -393,7 +393,12 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
             ended.error.clone_from(error);
             ended.keeps_error = false;
         }
-        Ending::Parked { .. } | Ending::Released | Ending::Skipped { .. } if claim.cancel_requested => {}
+        Ending::Parked { .. } | Ending::Held { .. } | Ending::Released | Ending::Skipped { .. }
+            if claim.cancel_requested => {}
+        Ending::Held { .. } => {
+            ended.state = RunState::Waiting;
+            ended.available_at = HELD_UNTIL;
+        }
         // Stores take a skipped run out before they ask; one that can't be taken out is cancelled.
         Ending::Skipped { .. } => {}
         Ending::Parked { wakes_at } => {
@@ -449,6 +454,7 @@ pub(super) fn ending_print(ending: &Ending) -> i64 {
         }
         Ending::Cancelled { error } => feed_text(feed(start, b"cancelled"), error.as_deref()),
         Ending::Parked { wakes_at } => feed(feed(start, b"parked"), &wakes_at.as_micros().to_le_bytes()),
+        Ending::Held { code, note } => feed_text(feed_text(feed(start, b"held"), Some(code)), Some(note)),
         Ending::Released => feed(start, b"released"),
         Ending::Skipped { reason } => feed_text(feed(start, b"skipped"), Some(reason)),
     };
@@ -462,6 +468,34 @@ pub(super) fn phase(state: RunState) -> i64 {
         RunState::Queued | RunState::Running | RunState::Waiting => LIVE,
         RunState::Buffered => BEHIND,
     }
+}
+
+/// When a held run is available: never to those who don't know of holding, and not when a run that waits for a child is.
+const HELD_UNTIL: Timestamp = Timestamp::from_micros(253_402_300_798_000_000);
+
+/// What the end of a claim makes of the code that can't continue its run, and of the note.
+pub(super) fn hold(refused_by: Option<&Arc<str>>, ending: &Ending) -> Option<(Arc<str>, Arc<str>)> {
+    let Ending::Held { code, note } = ending else { return None };
+    let known = refused_by.map_or("", |codes| &**codes).split(' ');
+    let others = known.filter(|known| !known.is_empty() && **known != **code);
+    let mut codes: Vec<&str> = others.collect();
+    // A bound for code that differs at every start.
+    if codes.len() >= REFUSED_MAX {
+        codes.remove(0);
+    }
+    codes.push(code);
+    Some((codes.join(" ").into(), Arc::clone(note)))
+}
+
+/// Most fingerprints that are kept of one run.
+const REFUSED_MAX: usize = 50;
+
+/// Whether a held run can be claimed by a worker with this code of its workflow.
+pub(super) fn is_claimable_when_held(run: &Run, code: &str) -> bool {
+    matches!(run.state, RunState::Queued | RunState::Waiting)
+        && !run.cancel_requested
+        && run.refused_by.is_some()
+        && !run.is_refused_by(code)
 }
 
 /// Whether the run waits for a child run and for nothing else.
@@ -536,6 +570,7 @@ pub(super) fn planned_run(planned: &PlannedRun, schedule: &ScheduleFacts<'_>, no
         interruptions: 0,
         interrupted_alone: false,
         note: None,
+        refused_by: None,
     }
 }
 
@@ -570,6 +605,7 @@ pub(super) fn new_run(new: &NewRun, now: Timestamp) -> Run {
         interruptions: 0,
         interrupted_alone: false,
         note: None,
+        refused_by: None,
     }
 }
 
@@ -580,6 +616,10 @@ pub(super) fn is_claimable(run: &Run, now: Timestamp) -> bool {
 
 /// Gives a run to a worker.
 pub(super) fn claim(run: &mut Run, worker: &WorkerId, now: Timestamp) {
+    if run.refused_by.is_some() {
+        run.available_at = run.available_at.min(now);
+        run.note = None;
+    }
     run.state = RunState::Running;
     run.token = run.token.next();
     run.worker = Some(worker.clone());

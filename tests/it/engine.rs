@@ -37,8 +37,13 @@ fn at(time: &str) -> Timestamp {
 }
 
 pub(crate) fn config(name: &str) -> EngineConfig {
-    let workflow =
-        WorkflowConfig { is_schedulable: true, retry_max: 0, backoff: Backoff::default(), timeout: None };
+    let workflow = WorkflowConfig {
+        is_schedulable: true,
+        retry_max: 0,
+        backoff: Backoff::default(),
+        timeout: None,
+        code: "code".into(),
+    };
     EngineConfig {
         project: PROJECT.into(),
         app: "app".into(),

@@ -91,3 +91,18 @@ def backoffs() -> None:
     Backoff(1, 2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Backoff("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(Backoff().delay(1, 0.5), timedelta)
+
+
+@workflow(on_code_change="hold", max_interruptions=None)
+async def patched(ctx: WorkflowContext) -> None:
+    assert_type(await ctx.patched("label"), bool)
+    assert_type(ctx.interruptions, int)
+
+
+@workflow(max_interruptions=3)
+def patched_in_a_thread(ctx: SyncWorkflowContext) -> None:
+    assert_type(ctx.patched("label"), bool)
+
+
+@workflow(on_code_change="wait")  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def wrong_policy(ctx: WorkflowContext) -> None: ...

@@ -149,6 +149,7 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
             yield from _gone(known, remarkable)
             yield from _workers(alive, view)
             yield from _interrupting(remarkable)
+            yield from _held(remarkable)
             yield from _stuck(client, view, alive)
         except StoreError as error:
             yield problem("database", " ".join(str(error).split()), _remedy(error, client))
@@ -268,6 +269,20 @@ def _interrupting(remarkable: list[Run]) -> Iterator[Finding]:
         "it may be what ends the workers (out of memory, a crash in native code, os._exit), and "
         "another worker would not help: see the system's log. It fails after its workflow's "
         f"max_interruptions; to end it now: polos runs cancel {worst.id}",
+    )
+
+
+def _held(remarkable: list[Run]) -> Iterator[Finding]:
+    """Runs that wait for a worker with other code."""
+    held = [run for run in remarkable if run.note is not None]
+    if not held:
+        return
+    more = f", and {len(held) - 1} more" if held[1:] else ""
+    yield warning(
+        "runs",
+        f"{held[0].id} of {called(held[0].workflow, held[0].key)} is {held[0].note}{more}",
+        "start a worker with the code that they were begun with, or with one that takes the same "
+        f"steps (`ctx.patched` keeps both ways); to end one: polos runs cancel {held[0].id}",
     )
 
 

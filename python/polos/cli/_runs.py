@@ -13,6 +13,7 @@ import typer
 
 from polos import runs
 from polos._describe import nearest, shown
+from polos.cli._confirm import Yes, confirmed
 from polos.cli._find import find_run, find_schedule, named
 from polos.cli._interrupts import with_care
 from polos.cli._moments import instant, now, took, until, when
@@ -21,9 +22,9 @@ from polos.cli._place import Database, Json, Project, opened
 from polos.cli._say import TYPED_WRONG, fail, finish, out, out_json, say, styled
 from polos.cli._shapes import run_json
 from polos.cli._table import Cell, Column, Row, Table, facts
-from polos.cli._words import called, duration_of, error_text, status_cell, value_text
+from polos.cli._words import called, counted, duration_of, error_text, status_cell, value_text
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, PolosError
+from polos.exceptions import InvalidArgumentError, InvalidStateError, PolosError
 from polos.models import ErrorInfo, Run, RunStatus, StepInfo
 
 __all__ = ["app", "end_of"]
@@ -287,13 +288,68 @@ def cancel(
 
 @app.command()
 def retry(
-    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RUN", help="Ids, workflows...; - reads them from stdin."),
+    ] = None,
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    status: StatusFilter = None,
+    error: Annotated[
+        str | None,
+        typer.Option("--error", metavar="CLASS", help="Failed with it: CodeChangedError..."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, and do nothing.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
 ) -> None:
-    """Start failed or cancelled runs again.
+    """Start failed or cancelled runs again, by name or by filters.
 
     From their first unfinished steps.
     """
-    _each(names, runs.sync.retry, as_json, database, project)
+    wanted = statuses_of(status)
+    is_filtered = any(part is not None for part in (workflow, key, wanted, error))
+    if bool(names) == is_filtered:
+        fail("name the runs, or give filters such as --status failed, not both", TYPED_WRONG)
+    if names:
+        if dry_run:
+            fail("--dry-run is for runs that are chosen by filters", TYPED_WRONG)
+        _each(names, runs.sync.retry, as_json, database, project)
+        return
+    for name in wanted or ():
+        if name not in ("failed", "cancelled"):
+            fail(f"--status: a run that is {name} can't be retried; give failed or cancelled",
+                 TYPED_WRONG)  # fmt: skip
+    with opened(database, project) as client:
+        found = runs.sync.list(
+            client,
+            workflow=workflow,
+            key=key,
+            status=None if error is not None and not wanted else wanted or ["failed"],
+            error=error,
+            limit=None,
+            brief=True,
+        )
+        if not found:
+            say("no runs to retry")
+            return
+        if dry_run:
+            for run in found:
+                out_json(run_json(run)) if as_json else out(f"{run.id} would be retried")
+            return
+        confirmed(f"Retry {counted(len(found), 'run')}?", yes)
+        # The oldest first, as they were begun.
+        for run in reversed(found):
+            try:
+                now_is = runs.sync.retry(client, run.id)
+            except InvalidStateError:  # somebody else was faster
+                continue
+            if as_json:
+                out_json(run_json(runs.sync.get(client, run.id)))
+            else:
+                out(f"{run.id} is {now_is}")
 
 
 def _each(

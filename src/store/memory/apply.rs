@@ -7,7 +7,7 @@ use crate::model::{
     StepRecord, StepState, Token, WorkerId,
 };
 use crate::store::rules::{self, BEHIND, Claim, LIVE};
-use crate::store::{Answer, Command, Rejection, Suspects};
+use crate::store::{Answer, Codes, Command, Rejection, Suspects};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -29,8 +29,10 @@ impl Tables {
             }
             Command::DeleteSchedule { project, id } => self.delete_schedule(project, id, now),
             Command::Fire { worker, plan } => self.fire(worker, plan, now),
-            Command::ClaimRuns { project, worker, workflows, limit, until, suspects } => {
-                let available = self.available(project, workflows, *limit, *until, *suspects);
+            Command::ClaimRuns { project, worker, workflows, limit, until, suspects, codes } => {
+                let mut available = self.available(project, workflows, *limit, *until, *suspects);
+                let room = limit - available.len();
+                available.extend(self.held_for(project, codes.as_deref(), room));
                 self.claim_runs(worker, available, now)
             }
             Command::CreateRun(new) => self.create_new_run(new, now),
@@ -145,6 +147,19 @@ impl Tables {
             }
         }
         available.into_iter().take(limit).map(|(.., id)| id.clone()).collect()
+    }
+
+    /// Held runs that this code has not refused.
+    fn held_for(&self, project: &str, codes: Option<&Codes>, limit: usize) -> Vec<RunId> {
+        let Some(codes) = codes else { return Vec::new() };
+        let held = self.held_for_code.get(project).into_iter().flatten();
+        held.filter(|id| {
+            let run = &self.runs[*id].run;
+            codes.get(&run.workflow).is_some_and(|code| rules::is_claimable_when_held(run, code))
+        })
+        .take(limit)
+        .cloned()
+        .collect()
     }
 
     fn claim_runs(
@@ -281,6 +296,14 @@ impl Tables {
         let claim = claim_of(&row.run, row.child_ended);
         let schedule = row.run.schedule_id.clone();
         let state = self.end_claim(id, &rules::end(&claim, ending, now), now);
+        if state == RunState::Waiting
+            && let Some((refused_by, note)) = rules::hold(self.runs[id].run.refused_by.as_ref(), ending)
+        {
+            self.edit_run(id, |row| {
+                row.run.refused_by = Some(refused_by);
+                row.run.note = Some(note);
+            });
+        }
         if let Some(schedule) = &schedule {
             self.count_failures(schedule, state, pause_after_failures, now);
         }
@@ -476,6 +499,7 @@ impl Tables {
             run.finished_at = None;
             run.cancel_requested = false;
             run.note = None;
+            run.refused_by = None;
             forget_interruptions(row);
         });
         self.touch(|touched| _ = touched.retried.insert(id.clone()));

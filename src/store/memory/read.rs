@@ -65,7 +65,8 @@ impl Tables {
         let first = |runs: &Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>| {
             workflows.iter().filter_map(|workflow| Some(runs.get(project, workflow)?.first()?.0)).min()
         };
-        Wake { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects) }
+        let has_held = self.held_for_code.contains_key(project);
+        Wake { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects), has_held }
     }
 
     pub fn cancel_requests(&self, worker: &WorkerId) -> Vec<RunId> {

@@ -119,6 +119,8 @@ pub(in crate::store) struct Tables {
     pub runs: BTreeMap<RunId, RunRow>,
     /// Without suspects.
     pub claimable: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
+    /// Unfinished runs that are refused by some code and that no worker has.
+    pub held_for_code: BTreeMap<Arc<str>, BTreeSet<RunId>>,
     /// Claimable suspects.
     pub suspects: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
     /// Of a schedule, by phase and slot.
@@ -289,9 +291,14 @@ impl Tables {
         let id = || run.id.clone();
         match run.state {
             RunState::Queued | RunState::Waiting if !run.cancel_requested => {
+                if run.refused_by.is_some() {
+                    self.held_for_code.entry(Arc::clone(&run.project)).or_default().insert(id());
+                }
                 let entry = (run.available_at, run.slot, id());
                 let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
-                set.slot(&run.project, &run.workflow).insert(entry);
+                if run.refused_by.is_none() {
+                    set.slot(&run.project, &run.workflow).insert(entry);
+                }
             }
             RunState::Running => {
                 if let Some(worker) = &run.worker {
@@ -317,6 +324,7 @@ impl Tables {
         let id = &run.id;
         match run.state {
             RunState::Queued | RunState::Waiting => {
+                drop_entry!(self.held_for_code, &run.project, id);
                 let entry = (run.available_at, run.slot, id.clone());
                 let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
                 set.slot(&run.project, &run.workflow).remove(&entry);

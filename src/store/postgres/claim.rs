@@ -11,7 +11,7 @@ use super::save::changes;
 use crate::calendar::Timestamp;
 use crate::model::RunId;
 use crate::store::memory::Steps;
-use crate::store::{Answer, Command, Rejection, Suspects};
+use crate::store::{Answer, Codes, Command, Rejection, Suspects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) async fn claim(
     batch: &mut Batch<'_>,
     command: &Command,
 ) -> Result<Result<Answer, Rejection>, Trouble> {
-    let Command::ClaimRuns { project, worker, workflows, limit, until, suspects } = command else {
+    let Command::ClaimRuns { project, worker, workflows, limit, until, suspects, codes } = command else {
         return Ok(Err(Rejection::Stale));
     };
     let workers = BTreeSet::from([worker.as_str()]);
@@ -30,9 +30,13 @@ pub(super) async fn claim(
     if may_take_suspect {
         statements.push(first_suspect(project, workflows, *until));
     }
+    if let Some(codes) = codes {
+        statements.push(held_for(project, codes, *limit));
+    }
     statements.push(heads(project, workflows, *limit, *until));
     let mut answers = batch.send(statements).await?;
     let heads = answers.pop().unwrap_or_default();
+    let held = if codes.is_some() { answers.pop().unwrap_or_default() } else { Vec::new() };
     let suspect = if may_take_suspect { answers.pop().unwrap_or_default() } else { Vec::new() };
     let mut part = Part::default();
     load.take(&mut part, &answers)?;
@@ -41,7 +45,7 @@ pub(super) async fn claim(
         part = batch.load(&needs).await?.0;
     }
     let mut begun = Vec::new();
-    for head in suspect.iter().chain(&heads) {
+    for head in suspect.iter().chain(&held).chain(&heads) {
         let row = Columns::of(head).run_row()?;
         part.stored_runs.insert(row.run.id.clone(), row.no);
         if row.run.started_at.is_some() {
@@ -69,13 +73,15 @@ fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize, until: T
     let until = args.int(until.as_micros());
     let looked_at = args.int(limit_to_sql(limit.saturating_mul(4).saturating_add(64)));
     let limit = args.int(limit_to_sql(limit));
-    let still_free =
-        format!("{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.interruptions < 2");
+    let still_free = format!(
+        "{STATE} IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.interruptions < 2 AND r.refused_by IS NULL"
+    );
     let looked_at = one_of(
         "r.no",
         &format!(
             "SELECT h.no FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL (SELECT r.no FROM @run r \
              WHERE r.project = ${project} AND r.workflow = w.id AND {FREE} AND r.interruptions < 2 \
+             AND r.refused_by IS NULL \
              AND r.available_at <= ${until} \
              ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT ${looked_at}) h"
         ),
@@ -98,8 +104,25 @@ fn first_suspect<'c>(project: &'c str, workflows: &'c [Arc<str>], until: Timesta
     let until = args.int(until.as_micros());
     let sql = format!(
         "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.project = ${project} AND r.interruptions >= 2 AND {FREE} \
+         AND r.refused_by IS NULL \
          AND r.workflow = ANY(${workflows}) AND r.available_at <= ${until} \
          ORDER BY r.available_at, r.slot NULLS FIRST, r.id LIMIT 1 FOR UPDATE SKIP LOCKED"
+    );
+    Statement::Query(sql, args)
+}
+
+/// Held runs that this code has not refused and that nobody else has locked, locked.
+fn held_for<'c>(project: &'c str, codes: &'c Codes, limit: usize) -> Statement<'c> {
+    let mut args = Args::default();
+    let project = args.text(project);
+    let workflows = args.texts(codes.keys().map(|id| &**id));
+    let prints = args.texts(codes.values().map(|code| &**code));
+    let limit = args.int(limit_to_sql(limit));
+    let sql = format!(
+        "SELECT {RUN_ROW}, {RUN} FROM @run r WHERE r.project = ${project} AND r.refused_by IS NOT NULL AND {FREE} \
+         AND EXISTS (SELECT FROM unnest(${workflows}, ${prints}) AS w (id, code) WHERE w.id = r.workflow \
+         AND w.code <> ALL(string_to_array(r.refused_by, ' '))) \
+         ORDER BY r.id LIMIT ${limit} FOR UPDATE OF r SKIP LOCKED"
     );
     Statement::Query(sql, args)
 }

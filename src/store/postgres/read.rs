@@ -166,16 +166,20 @@ impl Session<'_> {
              (SELECT min(h.available_at) FROM unnest(${workflows}) AS w (id) CROSS JOIN LATERAL ( \
              SELECT r.available_at FROM @run r WHERE r.project = ${project} AND r.workflow = w.id \
              AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.interruptions < 2 \
+             AND r.refused_by IS NULL \
              ORDER BY r.available_at LIMIT 1) h), \
              (SELECT r.available_at FROM @run r WHERE r.project = ${project} AND r.interruptions >= 2 \
              AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested AND r.workflow = ANY(${workflows}) \
-             ORDER BY r.available_at LIMIT 1)"
+             AND r.refused_by IS NULL ORDER BY r.available_at LIMIT 1), \
+             EXISTS (SELECT FROM @run r WHERE r.project = ${project} AND r.refused_by IS NOT NULL \
+             AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested)"
         );
         let wakes = each(&self.query(sql, args).await?, |columns| {
             Ok(Wake {
                 slot: columns.optional_time()?,
                 run: columns.optional_time()?,
                 suspect: columns.optional_time()?,
+                has_held: columns.flag()?,
             })
         })?;
         Ok(wakes.into_iter().next().unwrap_or_default())

@@ -137,13 +137,13 @@ pub(super) const SCHEDULE: &str = "s.id, s.project, s.workflow, s.key, s.owner, 
 pub(super) const RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, \
     r.timezone, r.origin, r.payload, r.input, r.state, r.attempt, r.token, r.worker, r.available_at, r.created_at, \
     r.started_at, r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key, \
-    r.interruptions, r.interrupted_alone, r.note";
+    r.interruptions, r.interrupted_alone, r.note, r.refused_by";
 
 /// The same without what never changes and may be large.
 pub(super) const LIGHT_RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, \
     r.upcoming, r.timezone, r.origin, NULL::text, NULL::text, r.state, r.attempt, r.token, r.worker, \
     r.available_at, r.created_at, r.started_at, r.finished_at, r.cancel_requested, r.result, r.error, r.parent, \
-    r.idempotency_key, r.interruptions, r.interrupted_alone, r.note";
+    r.idempotency_key, r.interruptions, r.interrupted_alone, r.note, r.refused_by";
 
 /// Columns before those of a run, as [`Columns::run_row`] reads them.
 pub(super) const RUN_ROW: &str =
@@ -324,6 +324,7 @@ impl<'r> Columns<'r> {
             interruptions: self.small_count()?,
             interrupted_alone: self.flag()?,
             note: self.optional_text()?,
+            refused_by: self.optional_text()?,
         })
     }
 

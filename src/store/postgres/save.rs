@@ -353,7 +353,7 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
 }
 
 /// What may change of a run, its number first.
-const CHANGING_COLUMNS: [&str; 20] = [
+const CHANGING_COLUMNS: [&str; 21] = [
     "no",
     "state",
     "attempt",
@@ -374,6 +374,7 @@ const CHANGING_COLUMNS: [&str; 20] = [
     "interrupted_token",
     "interrupted_alone",
     "note",
+    "refused_by",
 ];
 
 fn update_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
@@ -405,6 +406,7 @@ fn update_runs<'p>(rows: &[&'p RunRow], args: &mut Args<'p>) -> String {
         args.optional_ints(rows.iter().map(|row| row.interrupted_token.map(|token| token.0))),
         args.flags(all().map(|run| run.interrupted_alone)),
         args.optional_texts(all().map(|run| run.note.as_deref())),
+        args.optional_texts(all().map(|run| run.refused_by.as_deref())),
     ];
     let sets: Vec<_> = CHANGING_COLUMNS[1..].iter().map(|name| format!("{name} = w.{name}")).collect();
     format!(

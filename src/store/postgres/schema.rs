@@ -16,6 +16,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0004_runs_that_wait_for_a_child.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0005_interruptions.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0006_declarations.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0007_code_of_runs.sql"), oldest: 1 },
 ];
 
 struct Migration {

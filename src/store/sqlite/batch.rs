@@ -163,8 +163,9 @@ impl Batch<'_> {
             }
             Command::DeleteSchedule { project, id } => self.delete_schedule(project, id),
             Command::Fire { worker, plan } => self.fire(worker, plan),
-            Command::ClaimRuns { project, worker, workflows, limit, until, suspects } => {
-                self.claim_runs(project, worker, workflows, *limit, *until, *suspects)
+            Command::ClaimRuns { project, worker, workflows, limit, until, suspects, codes } => {
+                let held = codes.as_deref();
+                self.claim_runs(project, worker, workflows, (*limit, *until), *suspects, held)
             }
             Command::CreateRun(new) => self.create_run(new),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),

@@ -24,6 +24,7 @@ struct ClaimRow {
     ended_print: Option<i64>,
     ended_state: RunState,
     ended_released: bool,
+    refused_by: Option<Arc<str>>,
 }
 
 impl ClaimRow {
@@ -45,6 +46,7 @@ impl ClaimRow {
             ended_print: columns.optional_int()?,
             ended_state: columns.state()?,
             ended_released: columns.flag()?,
+            refused_by: columns.optional_text()?,
         })
     }
 }
@@ -112,6 +114,11 @@ impl Batch<'_> {
                 released
             ],
         )?;
+        if state == RunState::Waiting
+            && let Some((refused_by, note)) = rules::hold(row.refused_by.as_ref(), ending)
+        {
+            self.run(queries::HOLD_RUN, params![row.no, refused_by, note])?;
+        }
         Ok(Answer::Ended { state, released })
     }
 

@@ -13,7 +13,7 @@ macro_rules! run_columns {
         "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, r.timezone, r.origin, \
          r.payload, r.input, r.state, r.attempt, r.token, r.worker, r.available_at, r.created_at, r.started_at, \
          r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key, \
-         r.interruptions, r.interrupted_alone, r.note"
+         r.interruptions, r.interrupted_alone, r.note, r.refused_by"
     };
 }
 
@@ -166,22 +166,26 @@ statements! {
     NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
     /// The earliest claimable runs of one workflow that are no suspects. (`run_claimable`)
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
-        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND available_at <= ?3 \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?3 \
         ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
     /// Claimable suspects, earliest first. (`run_suspect`)
     SUSPECTS = "SELECT available_at, slot, id, no, workflow FROM run WHERE project = ?1 AND interruptions >= 2 \
-        AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY available_at, slot, id";
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND refused_by IS NULL ORDER BY available_at, slot, id";
+    /// Runs that some code can't continue and that no worker has. (`run_held_for_code`)
+    HELD_FOR_CODE = "SELECT id, no, workflow, refused_by FROM run WHERE project = ?1 AND refused_by IS NOT NULL \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY id";
     /// One run by its number. (primary key)
     RUN_BY_NO = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no = ?1");
     /// Claims a run. (primary key)
-    CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0 \
+    CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0, \
+        available_at = ?5, note = ?6 \
         WHERE no = ?1";
     /// What the end of a claim depends on. (unique id)
     CLAIM = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released FROM run WHERE id = ?1";
+        ended_token, ended_print, ended_state, ended_released, refused_by FROM run WHERE id = ?1";
     /// The same for the runs that a worker holds. (`run_held`)
     HELD = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released FROM run \
+        ended_token, ended_print, ended_state, ended_released, refused_by FROM run \
         WHERE worker = ?1 AND state = 'running' ORDER BY id";
     /// Whether the run is running under this token, and where its steps are. (unique id)
     STANDS = "SELECT no, interruptions FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
@@ -198,6 +202,8 @@ statements! {
     /// Forgets interruptions. (primary key)
     FORGET_INTERRUPTIONS = "UPDATE run SET interruptions = 0, interrupted_token = NULL, interrupted_alone = 0 \
         WHERE no = ?1";
+    /// Notes the code that can't continue a run. (primary key)
+    HOLD_RUN = "UPDATE run SET refused_by = ?2, note = ?3 WHERE no = ?1";
     /// Takes a claim from its worker. (primary key)
     FREE_RUN = "UPDATE run SET state = ?2, available_at = ?3, finished_at = ?4 WHERE no = ?1";
     /// A waiting parent whose child has finished; or a running one, which will look once more. (unique id)
@@ -222,7 +228,7 @@ statements! {
     REQUEST_CANCEL = "UPDATE run SET cancel_requested = 1 WHERE no = ?1";
     /// Starts a finished run again. (primary key)
     RETRY_RUN = "UPDATE run SET state = 'queued', available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
-        cancel_requested = 0, kept = 0, note = NULL, interruptions = 0, interrupted_token = NULL, \
+        cancel_requested = 0, kept = 0, note = NULL, refused_by = NULL, interruptions = 0, interrupted_token = NULL, \
         interrupted_alone = 0 WHERE no = ?1";
     /// Forgets a run. (primary key)
     DELETE_RUN = "DELETE FROM run WHERE no = ?1";
@@ -251,7 +257,7 @@ statements! {
 
     /// The earliest claimable run of one workflow that is no suspect. (`run_claimable`)
     NEXT_AVAILABLE = "SELECT available_at FROM run WHERE project = ?1 AND workflow = ?2 \
-        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 ORDER BY available_at LIMIT 1";
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL ORDER BY available_at LIMIT 1";
     /// Runs that a worker shall stop. (`run_held`)
     CANCEL_REQUESTS = "SELECT id FROM run WHERE worker = ?1 AND cancel_requested = 1 AND state = 'running' ORDER BY id";
     /// One run. (unique id)

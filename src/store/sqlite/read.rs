@@ -176,6 +176,7 @@ impl View<'_> {
             Ok((at, columns.text()?))
         };
         let is_ours = |(_, workflow): &(_, Arc<str>)| workflows.contains(workflow);
+        wake.has_held = self.session.any(queries::HELD_FOR_CODE, [project])?;
         wake.suspect = self.session.first(queries::SUSPECTS, [project], suspect, is_ours)?.map(|(at, _)| at);
         Ok(wake)
     }

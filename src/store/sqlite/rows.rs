@@ -211,6 +211,7 @@ impl<'r, 's> Columns<'r, 's> {
             interruptions: self.small_count()?,
             interrupted_alone: self.flag()?,
             note: self.optional_text()?,
+            refused_by: self.optional_text()?,
         })
     }
 

@@ -12,7 +12,7 @@ use crate::model::{
     Token, WorkerId,
 };
 use crate::store::rules;
-use crate::store::{Answer, Rejection, Suspects};
+use crate::store::{Answer, Codes, Rejection, Suspects};
 use rusqlite::{Result, Row, params};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -151,9 +151,9 @@ impl Batch<'_> {
         project: &str,
         worker: &WorkerId,
         workflows: &[Arc<str>],
-        limit: usize,
-        until: Timestamp,
+        (limit, until): (usize, Timestamp),
         suspects: Suspects,
+        codes: Option<&Codes>,
     ) -> Applied {
         if !self.is_signed_in(worker)? {
             return Err(Rejection::WorkerGone.into());
@@ -191,13 +191,31 @@ impl Batch<'_> {
         }
         available.truncate(limit);
         let mut claimed = Vec::with_capacity(available.len());
-        for (_, no) in available {
+        let held = match codes {
+            Some(codes) => self.held_for(project, codes, limit - available.len())?,
+            None => Vec::new(),
+        };
+        for no in available.into_iter().map(|(_, no)| no).chain(held) {
             claimed.extend(self.claim_run(no, worker)?);
         }
         if !claimed.is_empty() {
             self.bump_beat(worker)?;
         }
         Ok(Answer::Claimed(claimed))
+    }
+
+    /// Held runs that this code has not refused, by number.
+    fn held_for(&mut self, project: &str, codes: &Codes, limit: usize) -> Result<Vec<i64>> {
+        let held = self.all_rows(queries::HELD_FOR_CODE, [project], |row| {
+            let mut columns = Columns::of(row);
+            columns.run_id()?;
+            Ok((columns.int()?, columns.text()?, columns.text()?))
+        })?;
+        let is_ours = |(_, workflow, refused_by): &(i64, Arc<str>, Arc<str>)| {
+            let is_new = |code: &Arc<str>| !refused_by.split(' ').any(|refused| *refused == **code);
+            codes.get(workflow).is_some_and(is_new)
+        };
+        Ok(held.into_iter().filter(is_ours).take(limit).map(|(no, ..)| no).collect())
     }
 
     /// The earliest claimable suspect of these workflows: its place in the order, and its number.
@@ -221,7 +239,10 @@ impl Batch<'_> {
         };
         let is_fresh = run.started_at.is_none();
         rules::claim(&mut run, worker, self.now());
-        self.run(queries::CLAIM_RUN, params![no, run.token, run.worker, run.started_at])?;
+        self.run(
+            queries::CLAIM_RUN,
+            params![no, run.token, run.worker, run.started_at, run.available_at, run.note],
+        )?;
         let journal = if is_fresh {
             Vec::new()
         } else {

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_runs_that_wait_for_a_child.sql"),
     include_str!("migrations/0004_interruptions.sql"),
     include_str!("migrations/0005_declarations.sql"),
+    include_str!("migrations/0006_code_of_runs.sql"),
 ];
 
 /// The newest version that this release knows.

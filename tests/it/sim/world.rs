@@ -726,7 +726,16 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
     let backoff = Backoff { initial_us: SECOND, factor: 2.0, maximum_us: MINUTE, jitter: 0.1 };
     let workflow = |id: &&str| {
         let timeout = Some(Duration::from_secs(60 + 10 * id.len() as u64));
-        ((*id).into(), WorkflowConfig { is_schedulable: true, retry_max: RETRY_MAX, backoff, timeout })
+        (
+            (*id).into(),
+            WorkflowConfig {
+                is_schedulable: true,
+                retry_max: RETRY_MAX,
+                backoff,
+                timeout,
+                code: "code".into(),
+            },
+        )
     };
     EngineConfig {
         project: PROJECT.into(),

@@ -7,6 +7,7 @@ mod claims;
 mod endings;
 mod families;
 mod fires;
+mod held;
 mod interruptions;
 pub mod owners;
 mod puts;
@@ -34,6 +35,7 @@ fn all() -> impl Iterator<Item = Case> {
         claims::CASES,
         endings::CASES,
         interruptions::CASES,
+        held::CASES,
         families::CASES,
         sweeps::CASES,
         reads::CASES,

@@ -136,6 +136,7 @@ const CASES: &[Case] = &[
                 limit: 10,
                 until: at(0),
                 suspects: Suspects::Never,
+                codes: None,
             }]
         },
         check: |_, _, outcomes| {
@@ -636,6 +637,7 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
         limit: 10,
         until: at(100),
         suspects: Suspects::Never,
+        codes: None,
     };
     let answer = policed.commit_and_update("run", "%SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 3), "{answer:?}");

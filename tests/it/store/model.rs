@@ -169,6 +169,10 @@ impl World<'_> {
             6 if self.dice.one_in(2) => Ending::Parked { wakes_at: Timestamp::MAX },
             6 => Ending::Parked { wakes_at: self.near() },
             7 => Ending::Skipped { reason: text("left out") },
+            8 if self.dice.one_in(2) => {
+                let code = format!("code_{}", self.dice.below(3)).into();
+                Ending::Held { code, note: "held".into() }
+            }
             _ => Ending::Released,
         }
     }
@@ -347,6 +351,10 @@ impl World<'_> {
                     1 => Suspects::Alone,
                     _ => Suspects::Since(self.near()),
                 },
+                codes: self.dice.one_in(2).then(|| {
+                    let code = format!("code_{}", self.dice.below(3));
+                    Arc::new(WORKFLOWS.iter().map(|id| (Arc::from(*id), Arc::from(&*code))).collect())
+                }),
             },
             57..64 => Command::CreateRun(Box::new(self.new_run())),
             64..72 => {

@@ -221,6 +221,7 @@ fn what_a_killed_worker_held_is_free_and_keeps_its_steps() {
         limit: 10,
         until: at(5_000_000_000),
         suspects: Suspects::Never,
+        codes: None,
     };
     let answers = store.commit(&[claim], at(5_000_000_000)).unwrap();
     let Ok(Answer::Claimed(claimed)) = &answers[0] else { panic!("{answers:?}") };

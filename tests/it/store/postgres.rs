@@ -121,6 +121,7 @@ fn every_run_is_claimed_once() {
                     limit: 7,
                     until: at(0),
                     suspects: Suspects::Never,
+                    codes: None,
                 };
                 // Some may be passed over while another takes them: it ends when nothing is left to claim.
                 while store.next_wake(PROJECT, &[text("w")]).unwrap().run.is_some() {

@@ -213,6 +213,7 @@ fn probe(store: &dyn Store, path: Option<&Path>) {
                 limit: 100,
                 until: at(400),
                 suspects: Suspects::Never,
+                codes: None,
             };
             let Ok(Answer::Claimed(claimed)) = store.commit(&[claim], at(400)).unwrap().remove(0) else {
                 panic!()

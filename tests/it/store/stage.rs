@@ -224,6 +224,7 @@ impl<'a> Stage<'a> {
             limit,
             until: now,
             suspects: Suspects::Never,
+            codes: None,
         };
         match self.ok(now, command) {
             Answer::Claimed(claimed) => claimed,

@@ -108,6 +108,7 @@ fn claim(stage: &Stage<'_>, workflows: &[&str], limit: usize, until: Timestamp) 
         limit,
         until,
         suspects: Suspects::Never,
+        codes: None,
     }
 }
 
@@ -177,13 +178,13 @@ fn a_run_is_claimed_once(stage: &Stage<'_>) {
 }
 
 fn a_claim_by_nobody_is_rejected(stage: &Stage<'_>) {
-    let Command::ClaimRuns { project, workflows, limit, until, suspects, .. } =
+    let Command::ClaimRuns { project, workflows, limit, until, suspects, codes, .. } =
         claim(stage, &["w"], 1, at(1))
     else {
         panic!()
     };
     let worker = WorkerId::from("wkr_none");
-    let command = Command::ClaimRuns { project, worker, workflows, limit, until, suspects };
+    let command = Command::ClaimRuns { project, worker, workflows, limit, until, suspects, codes };
     assert_eq!(stage.no(at(1), command), Rejection::WorkerGone);
 }
 

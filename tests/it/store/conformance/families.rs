@@ -48,6 +48,7 @@ fn claim(stage: &Stage<'_>, worker: &WorkerId) -> Vec<(RunId, Token)> {
         limit: 10,
         until: at(1),
         suspects: Suspects::Never,
+        codes: None,
     };
     match stage.ok(at(1), command) {
         Answer::Claimed(runs) => {

@@ -75,6 +75,7 @@ fn a_fire_creates_the_run_and_moves_on(stage: &Stage<'_>) {
         interruptions: 0,
         interrupted_alone: false,
         note: None,
+        refused_by: None,
     };
     assert_eq!(claimed[0].run, expected);
     assert_eq!(stage.run(&expected.id), expected);

@@ -58,6 +58,7 @@ fn claim_runs(stage: &Stage<'_>, now: Timestamp, limit: usize, suspects: Suspect
         limit,
         until: now,
         suspects,
+        codes: None,
     };
     match stage.ok(now, command) {
         Answer::Claimed(claimed) => claimed,
@@ -291,7 +292,7 @@ fn the_next_wake_tells_suspects_apart(stage: &Stage<'_>) {
     interrupted(stage, "run_1", 2, at(1));
     queued(stage, "run_2", at(5));
     let wake = stage.store.next_wake(PROJECT, &[text("v"), text("w")]).unwrap();
-    assert_eq!(wake, Wake { slot: None, run: Some(at(5)), suspect: Some(at(1)) });
+    assert_eq!(wake, Wake { slot: None, run: Some(at(5)), suspect: Some(at(1)), has_held: false });
     assert_eq!(stage.store.next_wake(PROJECT, &[text("v")]).unwrap(), Wake::default());
     assert_eq!(stage.store.next_wake("other", &[text("w")]).unwrap(), Wake::default());
 }

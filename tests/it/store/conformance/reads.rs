@@ -94,7 +94,7 @@ fn the_next_wake_is_the_earliest_of_these_workflows(stage: &Stage<'_>) {
         stage.create(at(0), NewRun { workflow: text(workflow), available_at: at(slot + 1), ..new_run(&id) });
     }
     let wake = stage.store.next_wake(PROJECT, &[text("w"), text("v")]).unwrap();
-    assert_eq!(wake, Wake { slot: Some(at(20)), run: Some(at(21)), suspect: None });
+    assert_eq!(wake, Wake { slot: Some(at(20)), run: Some(at(21)), suspect: None, has_held: false });
 }
 
 fn nothing_to_do_is_no_wake(stage: &Stage<'_>) {

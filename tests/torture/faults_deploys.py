@@ -1,0 +1,84 @@
+"""A run that ends its workers, and runs that sleep while their code is replaced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from programs import Program
+
+from harness import Bench, until
+from polos import runs
+
+PATIENCE = 120.0
+
+# Workers that one poison run may cost.
+DEATHS_MAX = 6
+
+
+def said(oracle: Path, kind: str) -> Counter[str]:
+    """How often each run is named in the lines of a kind."""
+    text = oracle.read_text() if oracle.exists() else ""
+    lines = [line.split() for line in text.split("\n")[:-1]]
+    return Counter(run for what, run in lines if what == kind)
+
+
+def f51(bench: Bench) -> None:
+    """A poison run beside healthy ones: few workers die, and only the poison run fails."""
+    oracle = bench.folder / "deploys.txt"
+    poison = runs.sync.invoke(bench.client, "poison").id
+    healthy = {runs.sync.invoke(bench.client, "healthy").id for _ in range(100)}
+
+    def is_over() -> bool:
+        ended = runs.sync.get(bench.client, poison).status == "failed"
+        return ended and healthy <= said(oracle, "healthy").keys()
+
+    deaths = 0
+    worker = Program(bench, "deploying.py", bench.database, oracle, "old")
+    while deaths <= DEATHS_MAX:
+        until(lambda worker=worker: is_over() or worker._process.poll() is not None, PATIENCE)
+        if is_over():
+            break
+        deaths += 1
+        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
+    verdict = bench.verdict
+    verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has cost {deaths} workers")
+    for id in sorted(healthy):
+        status = runs.sync.get(bench.client, id).status
+        verdict.expect("I4", status == "succeeded", f"{id} is healthy, and {status}")
+    error = runs.sync.get(bench.client, poison).error
+    name = "" if error is None else error.type
+    verdict.expect("I4", "InterruptedTooOften" in name, f"the poison run failed with {name!r}")
+    bench.injections += deaths
+    bench.remarks.append(f"one poison run beside {len(healthy)}: {deaths} workers died")
+
+
+def f52(bench: Bench) -> None:
+    """Old and new workers side by side, with sleeping runs: no step twice, one way for each run."""
+    oracle = bench.folder / "deploys.txt"
+    for code in ("old", "old", "new"):
+        Program(bench, "deploying.py", bench.database, oracle, code).ready()
+    wanted = {runs.sync.invoke(bench.client, "order").id for _ in range(bench.times(300, least=30))}
+    ended: set[str] = set()
+
+    def is_over() -> bool:
+        ended.update(said(oracle, "old"), said(oracle, "new"))
+        return wanted <= ended
+
+    until(is_over, PATIENCE)
+    verdict = bench.verdict
+    old, new = said(oracle, "old"), said(oracle, "new")
+    for id in sorted(wanted):
+        verdict.expect("I4", old[id] + new[id] >= 1, f"{id} has not ended")
+        for step in ("charge", "ship"):
+            count = said(oracle, step)[id]
+            verdict.expect("I3", count == 1, f"{id}: `{step}` was executed {count} times")
+        labels = said(oracle, "label")[id]
+        # One that ended the old way was never told to take the new one, and the other way round
+        # `False` may have been recorded.
+        verdict.expect("I3", labels <= new[id] <= 1, f"{id}: {labels} labels, {new[id]} new ends")
+    bench.injections += len(wanted)
+    bench.remarks.append(f"{len(wanted)} sleeping runs: {len(old)} the old way, {len(new)} the new")
+
+
+FAULTS = {"F51": f51, "F52": f52}
