@@ -221,8 +221,9 @@ async def list(
     more: dict[str, Any] = {"brief": True} if brief else {}
     found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
-        is_whole = limit is None or error is not None
-        count = _PAGE if is_whole else min(_PAGE, limit - len(found))
+        count = _PAGE
+        if limit is not None and error is None:
+            count = min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
             "list_runs",
             workflow=workflow.id if isinstance(workflow, Workflow) else workflow,

@@ -72,8 +72,8 @@ APP = """
 """
 
 
-@pytest.fixture(autouse=True)
-def job() -> None:
+@pytest.fixture
+def known() -> None:
     @workflow(id="job")
     async def job(ctx: WorkflowContext) -> str: ...
 
@@ -97,7 +97,7 @@ async def asleep(client: PolosClient, eventually: Any, id: str) -> None:
 
 
 async def test_a_held_run_goes_on_with_the_code_that_matches(
-    start: Any, client: PolosClient, eventually: Any, executed: Any, command: Any
+    start: Any, client: PolosClient, eventually: Any, executed: Any, command: Any, known: None
 ) -> None:
     old = code(start, "old")
     handle = await runs.invoke(client, "job")
@@ -126,7 +126,7 @@ async def test_a_held_run_goes_on_with_the_code_that_matches(
 
 
 async def test_old_and_new_workers_side_by_side_never_repeat_a_step(
-    start: Any, client: PolosClient, eventually: Any, executed: Any
+    start: Any, client: PolosClient, eventually: Any, executed: Any, known: None
 ) -> None:
     code(start, "old", wait=6)
     handles = [await runs.invoke(client, "job") for _ in range(10)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -33,14 +34,16 @@ def f51(bench: Bench) -> None:
         ended = runs.sync.get(bench.client, poison).status == "failed"
         return ended and healthy <= said(oracle, "healthy").keys()
 
+    def is_over_or_dead(worker: Program) -> bool:
+        return is_over() or worker._process.poll() is not None
+
     deaths = 0
-    worker = Program(bench, "deploying.py", bench.database, oracle, "old")
-    while deaths <= DEATHS_MAX:
-        until(lambda worker=worker: is_over() or worker._process.poll() is not None, PATIENCE)
+    for _ in range(DEATHS_MAX + 1):
+        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
+        until(functools.partial(is_over_or_dead, worker), PATIENCE)
         if is_over():
             break
         deaths += 1
-        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
     verdict = bench.verdict
     verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has cost {deaths} workers")
     for id in sorted(healthy):
