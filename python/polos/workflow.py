@@ -129,9 +129,7 @@ class Workflow(Generic[PayloadT, ResultT]):
             else duration(f"workflow `{self.id}`, timeout", timeout, zero=False)
         )
         self.max_interruptions = _max_interruptions(self.id, max_interruptions)
-        self.on_code_change = one_of(
-            f"workflow `{self.id}`, on_code_change", on_code_change, ("fail", "hold")
-        )
+        self.on_code_change = _on_code_change(self.id, on_code_change)
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
         self.schedule = _declared(self.id, schedule)
@@ -402,6 +400,11 @@ def _max_interruptions(workflow_id: str, value: Any) -> int | None:
             f"number of 1 or more, or `None` for no limit"
         )
     return int(value)
+
+
+def _on_code_change(workflow_id: str, value: Any) -> Literal["fail", "hold"]:
+    name = f"workflow `{workflow_id}`, on_code_change"
+    return "hold" if one_of(name, value, ("fail", "hold")) == "hold" else "fail"
 
 
 def _hook(workflow_id: str, name: str, value: Any) -> Any:
