@@ -261,20 +261,26 @@ def test_what_is_no_policy_is_refused(given: Any) -> None:
 
 
 async def test_bulk_retry_of_runs_whose_code_had_changed(command: Any, client: PolosClient) -> None:
-    async def fails(error: Exception, id: str) -> str:
-        @workflow(id=id)
-        async def job() -> None:
-            raise error
+    errors = {"changed": CodeChangedError("changed"), "no": KeyError("no")}
 
-        handle = await job.invoke(client)
-        async with polos.Worker(client):
-            with pytest.raises(type(error)):
+    @workflow(id="job")
+    async def job(ctx: WorkflowContext, payload: str) -> None:
+        raise errors[payload]
+
+    @workflow(id="other")
+    async def other(ctx: WorkflowContext, payload: str) -> None:
+        raise errors[payload]
+
+    async with polos.Worker(client):
+        handles = [
+            await job.invoke(client, "changed"),
+            await other.invoke(client, "changed"),
+            await job.invoke(client, "no"),
+        ]
+        for handle in handles:
+            with pytest.raises((CodeChangedError, KeyError)):
                 await handle.result()
-        return handle.id
-
-    changed = await fails(CodeChangedError("changed"), "job")
-    await fails(CodeChangedError("changed"), "other")
-    await fails(KeyError("no"), "job")
+    changed = handles[0].id
     found = await runs.list(client, error="CodeChangedError", workflow="job")
     assert [run.id for run in found] == [changed]
     assert len(await runs.list(client, error="polos.exceptions.CodeChangedError")) == 2
