@@ -56,6 +56,7 @@ fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
         retry_max: 0,
         backoff: _polos::plan::Backoff::default(),
         timeout: None,
+        code: "code".into(),
     };
     let config = EngineConfig { workflows: [("wf".into(), workflow)].into(), ..crate::engine::config("w") };
     let engine = Engine::new(store, Nobody, config, Box::new(|| WorkerId::from("w")));
