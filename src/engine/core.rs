@@ -1082,6 +1082,17 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 break;
             }
         }
+        if !found.is_empty() {
+            // A primary that stops shows for a moment what its synchronous standby never received. A
+            // commit that is acknowledged after the read proves that what was read is kept.
+            match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
+                Err(Rejection::WorkerGone) => {
+                    self.lose_everything();
+                    return Ok(());
+                }
+                Ok(_) | Err(_) => self.note_sign_of_life(now.mono),
+            }
+        }
         self.has_unknown_claims = false;
         // As they would have been claimed, in the order of slots.
         found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));

@@ -31,6 +31,9 @@ pub(super) struct Terms<'t> {
     pub now: &'t dyn Fn() -> Timestamp,
     /// The lock that edits share and a barrier waits for.
     pub edits: i64,
+    /// Commit even where nothing is left to write: an earlier commit was left without an answer, and what
+    /// is found of it may be on a primary that is cut off from its synchronous standby.
+    pub must_commit: bool,
     /// Each by itself, so that the one whose data the database refuses is found.
     pub is_careful: bool,
     /// The counter of commits to use.
@@ -55,6 +58,11 @@ pub(super) struct Work<'c> {
 impl<'c> Work<'c> {
     pub fn new(commands: &'c [Command]) -> Self {
         Self { commands, outcomes: vec![None; commands.len()], is_tried: false, is_unsure: false }
+    }
+
+    /// Whether some of it may have happened without an answer.
+    pub fn is_unsure(&self) -> bool {
+        self.is_unsure
     }
 
     fn is_done(&self) -> bool {
@@ -156,12 +164,13 @@ async fn after_a_look(
     terms: Terms<'_>,
     end_was_asked: &Cell<bool>,
 ) -> Result<Vec<Outcome>, Trouble> {
+    let must_commit = terms.must_commit;
     let batch = Batch {
         session,
         terms,
         has_edits: commands.iter().any(may_edit),
         is_begun: false,
-        has_written: false,
+        has_written: must_commit,
         is_last_group: false,
         end_was_asked,
     };

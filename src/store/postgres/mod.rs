@@ -51,7 +51,7 @@ use link::Link;
 use pool::Pool;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How a database is used.
@@ -84,6 +84,8 @@ pub struct PostgresStore {
     counters: Arc<Counters>,
     /// Locking reads that missed a row and were repeated.
     misses: AtomicU64,
+    /// A commit was left without an answer, and none has been answered since.
+    has_doubt: AtomicBool,
 }
 
 impl PostgresStore {
@@ -101,7 +103,8 @@ impl PostgresStore {
         let slot = usize::from(slot[0]) % COUNTERS;
         let (writer, ear) = (Mutex::new(Some(link)), Mutex::new(None));
         let (counters, misses) = (Arc::default(), AtomicU64::new(0));
-        Ok(Self { address, writer, readers, ear, slot, counters, misses })
+        let has_doubt = AtomicBool::new(false);
+        Ok(Self { address, writer, readers, ear, slot, counters, misses, has_doubt })
     }
 
     /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
@@ -157,11 +160,15 @@ impl PostgresStore {
                 let edits = self.address.edits();
                 let (slot, counters) = (self.slot, &*self.counters);
                 let misses = &self.misses;
-                let terms = batch::Terms { now, edits, is_careful, slot, counters, misses };
+                let must_commit = self.has_doubt.load(Ordering::Acquire);
+                let terms = batch::Terms { now, edits, must_commit, is_careful, slot, counters, misses };
                 batch::commit(session, &mut work, terms, &is_ending).await
             });
             let trouble = match done {
                 Ok(()) => {
+                    if is_ending.get() {
+                        self.has_doubt.store(false, Ordering::Release);
+                    }
                     *place = Some(link);
                     let answers = work.outcomes();
                     if let Some(ear) = &*self.ear.lock() {
@@ -175,6 +182,9 @@ impl PostgresStore {
             if trouble.is_broken() {
                 // Where the end of the transaction was not even asked for, nothing has happened.
                 let did_nothing = !is_ending.get() || trouble.was_rolled_back();
+                if !did_nothing || work.is_unsure() {
+                    self.has_doubt.store(true, Ordering::Release);
+                }
                 if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence)
                 {
                     return Err(trouble.told(&self.address));
