@@ -16,7 +16,7 @@ export CARGO_TARGET_DIR="${MUTANTS_TARGET_DIR:-$root/target/mutants}"
 export POLOS_SIM_SEEDS="${POLOS_SIM_SEEDS:-60}" RUST_BACKTRACE=0 CARGO_INCREMENTAL=1
 tree="$CARGO_TARGET_DIR/tree"
 log="$CARGO_TARGET_DIR/log"
-quick="engine:: plan:: store::conformance::memory"
+quick="engine:: hung:: plan:: store::conformance::memory"
 
 if [ $# -eq 0 ]; then
     set -- $(cd "$root/tests/mutants" && ls ./*.patch | sed 's|^\./||; s|\.patch$||')
