@@ -172,7 +172,17 @@ class Cluster:
 
     def heals(self) -> None:
         """Wait until all are there again."""
-        if not until(self.is_whole, START):
+        # Patroni changes the synchronous standby in several steps, between which no node may be
+        # promoted: what is seen once may be about to change.
+        whole_since = time.monotonic()
+
+        def stays_whole() -> bool:
+            nonlocal whole_since
+            if not self.is_whole():
+                whole_since = time.monotonic()
+            return time.monotonic() - whole_since > 3 * LOOP_WAIT
+
+        if not until(stays_whole, START):
             said = "\n".join(f"{node.name}: {node.said()}" for node in self.nodes)
             raise AssertionError(f"the cluster doesn't heal: {said}")
 
