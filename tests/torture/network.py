@@ -49,11 +49,14 @@ def remove_namespace(name: str) -> None:
     ip("netns", "del", name)
 
 
-def remove_leftovers() -> None:
-    """What a run that was killed has left behind."""
+def remove_leftovers(dead: int | None = None) -> None:
+    """What a run that was killed has left behind.
+
+    :param dead: a process that is known to have ended, though it may not have been reaped yet.
+    """
     for line in ip("netns", "list").splitlines():
         match = NAME.match(line)
-        if match and not Path(f"/proc/{match[1]}").exists():
+        if match and (int(match[1]) == dead or not Path(f"/proc/{match[1]}").exists()):
             remove_namespace(match[0])
 
 
@@ -124,7 +127,7 @@ class Network:
         self.hosts: dict[str, Host] = {}
         # If we are killed, it removes what we have made.
         self._guard = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(os.getpid())],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -193,4 +196,4 @@ class Network:
 
 if __name__ == "__main__":
     sys.stdin.read()
-    remove_leftovers()
+    remove_leftovers(int(sys.argv[1]))
