@@ -27,8 +27,9 @@ def said(oracle: Path, kind: str) -> Counter[str]:
 def f51(bench: Bench) -> None:
     """A poison run beside healthy ones: few workers die, and only the poison run fails."""
     oracle = bench.folder / "deploys.txt"
-    poison = runs.sync.invoke(bench.client, "poison").id
+    worker = Program(bench, "deploying.py", bench.database, oracle, "old").ready()
     healthy = {runs.sync.invoke(bench.client, "healthy").id for _ in range(100)}
+    poison = runs.sync.invoke(bench.client, "poison").id
 
     def is_over() -> bool:
         ended = runs.sync.get(bench.client, poison).status == "failed"
@@ -39,11 +40,11 @@ def f51(bench: Bench) -> None:
 
     deaths = 0
     for _ in range(DEATHS_MAX + 1):
-        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
         until(functools.partial(is_over_or_dead, worker), PATIENCE)
         if is_over():
             break
         deaths += 1
+        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
     verdict = bench.verdict
     verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has cost {deaths} workers")
     for id in sorted(healthy):
