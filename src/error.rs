@@ -55,9 +55,11 @@ impl From<Rejection> for Error {
         match rejection {
             Rejection::ScheduleNotFound(id) => Self::ScheduleNotFound(id.to_string()),
             Rejection::RunNotFound(id) => Self::RunNotFound(id.to_string()),
-            Rejection::RunNotFinished(..) | Rejection::WorkerGone | Rejection::Stale | Rejection::Fenced => {
-                Self::State(rejection.to_string())
-            }
+            Rejection::DeclaredInCode { .. }
+            | Rejection::RunNotFinished(..)
+            | Rejection::WorkerGone
+            | Rejection::Stale
+            | Rejection::Fenced => Self::State(rejection.to_string()),
             Rejection::Invalid(text) => Self::Argument(text),
         }
     }

@@ -45,6 +45,7 @@ fn worker() -> WorkerEntry {
     WorkerEntry {
         aliases: Vec::new(),
         former: Vec::new(),
+        version: None,
         is_whole: true,
         id: WorkerId::from("wkr_1"),
         project: PROJECT.into(),
@@ -67,6 +68,7 @@ fn schedule(number: usize) -> NewSchedule {
         owner: None,
         spec: r#"{"cron":"0 * * * *","timezone":"UTC"}"#.into(),
         cadence: "0 * * * *|UTC".into(),
+        version: None,
         input: None,
         next_slot: Some(at(HOUR)),
     }

@@ -122,6 +122,9 @@ class Schedule(Shown):
     owner: str | None
     """The application whose decorator declared it; ``None`` if it was made through the API."""
 
+    overridden: bool
+    """Whether ``update`` or ``create`` changed what the decorator declares; see ``reset``."""
+
     worker_available: bool
     """Whether a live worker registers its workflow; without one, its slots wait or are missed."""
 
@@ -168,6 +171,7 @@ class Schedule(Shown):
             skip=_dates(core.get("skip")),
             input=_value(core.get("input"), None, "input"),
             owner=core.get("owner"),
+            overridden=core.get("overridden", False),
             worker_available=bool(core.get("worker_available", False)),
             created_at=_known(core["created_at"], zone),
             updated_at=_known(core["updated_at"], zone),

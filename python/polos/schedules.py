@@ -51,6 +51,7 @@ __all__ = [
     "list",
     "pause",
     "preview",
+    "reset",
     "resume",
     "skip",
     "sync",
@@ -331,7 +332,9 @@ async def history(
 async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
     """Change some of what :func:`create` takes, leaving the rest; gives the schedule.
 
-    A changed trigger or time zone counts from now on. ``None`` takes an optional bound away.
+    A changed trigger or time zone counts from now on. ``None`` takes an optional bound away. For
+    a schedule that a decorator declares the change is an override (``Schedule.overridden``): it
+    stays through restarts until :func:`reset`, or until the decorator itself changes.
     Raises what :func:`create` raises, and :class:`ScheduleNotFoundError`.
     """
     if "key" in changes:
@@ -349,6 +352,16 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
         )
     answer = await checked_client(client)._ask("update", id=_id(id), changes=spec, **fields)
     return _schedule(answer)
+
+
+async def reset(client: PolosClient, id: str) -> Schedule:
+    """Take back what :func:`update` or :func:`create` changed on a schedule that a decorator
+    declares: what the code declares counts again. One that was not changed stays as it is.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that no
+    code declares.
+    """
+    return _schedule(await checked_client(client)._ask("reset", id=_id(id)))
 
 
 async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedule:
@@ -379,7 +392,10 @@ async def skip(client: PolosClient, id: str) -> Schedule:
 
 async def delete(client: PolosClient, id: str) -> None:
     """Delete the schedule. Nothing of it starts once this has returned; what runs goes on, what
-    waits is cancelled, and its history stays. Raises :class:`ScheduleNotFoundError`.
+    waits is cancelled, and its history stays.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that a decorator
+    declares: it would be back at the next start; :func:`pause` it.
     """
     await checked_client(client)._ask("delete", id=_id(id))
 
@@ -544,6 +560,7 @@ class sync:
     coming = staticmethod(blocking(coming))
     history = staticmethod(blocking(history))
     update = staticmethod(blocking(update))
+    reset = staticmethod(blocking(reset))
     pause = staticmethod(blocking(pause))
     resume = staticmethod(blocking(resume))
     skip = staticmethod(blocking(skip))

@@ -63,6 +63,7 @@ class WorkerOptions(TypedDict, total=False):
     """The options of :class:`Worker`, for what passes them on."""
 
     app: str | None
+    version: str | None
     workflows: Iterable[Workflow[Any, Any]] | None
     concurrency: int
     lease: float | timedelta
@@ -83,6 +84,9 @@ class Worker:
         that declares the workflows, or, where there are several, of the module that creates the
         worker (``billing/main.py``). Give programs on one database whose file and folder have the
         same names a name each.
+    :param version: of the application's code, compared piece by piece, numbers as numbers
+        (``2026.11.3``). Where two live workers declare a schedule differently, the newer version
+        counts; without versions, the declaration that was seen first at the later time.
     :param workflows: which of the registered workflows; all by default. A worker with a selection
         retires nothing.
     :param concurrency: most runs that execute at once; what there is no room for stays queued in
@@ -103,6 +107,7 @@ class Worker:
         client: PolosClient,
         *,
         app: str | None = None,
+        version: str | None = None,
         workflows: Iterable[Workflow[Any, Any]] | None = None,
         concurrency: int = 1_000,
         lease: float | timedelta = timedelta(seconds=15),
@@ -116,6 +121,7 @@ class Worker:
             )
         self.client = client
         self._app = None if app is None else check_identifier("app", app)
+        self._version = None if version is None else check_identifier("version", version)
         self._main_file: CodeFile | None = None
         self._creator = calling_file()
         self._owner: Owner | None = None
@@ -382,6 +388,7 @@ class Worker:
                 "app": self.app,
                 "aliases": () if self._owner is None else self._owner.aliases,
                 "former": () if self._owner is None else self._owner.former,
+                "version": self._version,
                 "is_whole": self._workflows is None,
                 "about": {
                     "polos": _polos.__version__,

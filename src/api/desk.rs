@@ -63,6 +63,7 @@ impl Counter {
             Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
             Request::Resume { id } => schedules::resume(self, &id),
             Request::Skip { id } => schedules::skip(self, &id),
+            Request::Reset { id } => schedules::reset(self, &id),
             Request::Delete { id } => Ok(schedules::delete(self, &id)),
             Request::Trigger { id, applies_overlap } => schedules::trigger(self, &id, applies_overlap),
             Request::Backfill { id, start, end, dry_run } => {

@@ -70,6 +70,10 @@ pub enum Request {
     Delete {
         id: String,
     },
+    /// Back to what the code declares.
+    Reset {
+        id: String,
+    },
     Trigger {
         /// Whether the schedule's overlap policy applies; otherwise it starts beside whatever runs.
         #[serde(default)]

@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::host;
 use crate::model::cadence::Cadence;
 use crate::model::{
-    Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleSpec, ScheduleStatus, WorkflowEntry,
+    Declaration, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState,
+    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkflowEntry,
 };
 use crate::store::{Answer, Command, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store};
 use serde_json::json;
@@ -84,6 +84,7 @@ pub fn new_schedules(
                 spec: Arc::clone(&checked.spec),
                 cadence: Arc::clone(&checked.cadence),
                 input: draft.input,
+                version: None,
                 next_slot: checked.next_slot,
             })
         })
@@ -366,6 +367,29 @@ pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
             status: next_slot.is_none().then_some(ScheduleStatus::Finished),
             next_slot: Some(next_slot),
             ledger: vec![line],
+            ..Patch::default()
+        })
+    })
+}
+
+/// Takes back what was changed through the API on a schedule that code declares.
+pub(super) fn reset(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else {
+            return Err(Error::State(format!(
+                "no code declares the schedule `{}`, so there is nothing to reset it to; use `schedules.update`",
+                schedule.id
+            )));
+        };
+        if !declared.is_overridden {
+            return Ok(Patch::default());
+        }
+        let spec: ScheduleSpec =
+            serde_json::from_str(&declared.spec).map_err(|error| Error::Schedule(error.to_string()))?;
+        let cadence = Cadence::new(spec)?;
+        Ok(Patch {
+            spec: Some((declared.spec.into(), cadence.spec().cadence_text().into(), cadence.next(now))),
+            input: Some(declared.input.map(Into::into)),
             ..Patch::default()
         })
     })

@@ -4,8 +4,8 @@
 use crate::calendar::Timestamp;
 use crate::model::cadence::Cadence;
 use crate::model::{
-    CatchUp, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec, ScheduleStatus,
-    StepRecord, StepState,
+    CatchUp, Declaration, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec,
+    ScheduleStatus, StepRecord, StepState,
 };
 use crate::store::Census;
 use crate::store::names::{shown_state, status_word};
@@ -40,6 +40,7 @@ pub struct ScheduleView<'a> {
     pause_after_failures: Option<u32>,
     input: Option<&'a str>,
     owner: Option<&'a str>,
+    overridden: bool,
     worker_available: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -93,6 +94,8 @@ impl<'a> ScheduleView<'a> {
             pause_after_failures: spec.pause_after_failures,
             input: schedule.input.as_deref(),
             owner: schedule.owner.as_deref(),
+            overridden: Declaration::parse(schedule.declaration.as_deref())
+                .is_some_and(|declaration| declaration.is_overridden),
             worker_available,
             created_at: schedule.created_at,
             updated_at: schedule.updated_at,

@@ -453,6 +453,22 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                 listed(schedules)
             ),
         ),
+        Notice::Overridden { app, schedules } => (
+            "warning",
+            format!(
+                "{} that `{app}` declares: a change made through the API or the command line counts instead of the \
+                 decorator, until `schedules.reset(id)`, `polos schedules reset`, or a change of the decorator",
+                listed(schedules)
+            ),
+        ),
+        Notice::Outdated { app, schedules } => (
+            "warning",
+            format!(
+                "`{app}` declares {} otherwise than live workers with newer code; the newer declaration counts while one \
+                 of them lives. If this is the newer code, say so with `Worker(version=...)`",
+                listed(schedules)
+            ),
+        ),
         Notice::Adopted { app, schedules } => (
             "warning",
             format!(

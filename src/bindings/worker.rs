@@ -34,6 +34,7 @@ struct Setup {
     app: Arc<str>,
     aliases: Vec<Arc<str>>,
     former: Vec<Arc<str>>,
+    version: Option<Arc<str>>,
     is_whole: bool,
     about: serde_json::Value,
     workflows: BTreeMap<Arc<str>, WorkflowSetup>,
@@ -93,7 +94,10 @@ impl WorkerCore {
 
     fn start_detached(inner: Arc<Inner>, setup: Setup, line: Arc<Line>) -> Result<Self, Error> {
         let now = inner.clock.now().wall;
-        let declared = new_schedules(&inner.project, Some(&setup.app), setup.declared, now)?;
+        let mut declared = new_schedules(&inner.project, Some(&setup.app), setup.declared, now)?;
+        for new in &mut declared {
+            new.version.clone_from(&setup.version);
+        }
         let workflows: BTreeMap<Arc<str>, WorkflowConfig> = setup
             .workflows
             .into_iter()
@@ -114,6 +118,7 @@ impl WorkerCore {
             app: setup.app,
             aliases: setup.aliases,
             former: setup.former,
+            version: setup.version,
             is_whole: setup.is_whole,
             host: host::host_id().into(),
             pid,

@@ -32,6 +32,8 @@ pub struct EngineConfig {
     pub aliases: Vec<Arc<str>>,
     /// See [`WorkerEntry::former`].
     pub former: Vec<Arc<str>>,
+    /// See [`WorkerEntry::version`].
+    pub version: Option<Arc<str>>,
     /// See [`WorkerEntry::is_whole`].
     pub is_whole: bool,
     /// See [`WorkerEntry::host`].
@@ -78,6 +80,7 @@ impl EngineConfig {
             app: Arc::clone(&self.app),
             aliases: self.aliases.clone(),
             former: self.former.clone(),
+            version: self.version.clone(),
             is_whole: self.is_whole,
             host: Arc::clone(&self.host),
             pid: self.pid,

@@ -539,6 +539,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             self.dispatcher.tell(Notice::Adopted { app: app(), schedules: report.adopted });
         }
         // Said once, not whenever one of the others comes or goes.
+        if !report.overridden.is_empty() && !is_known {
+            self.dispatcher.tell(Notice::Overridden { app: app(), schedules: report.overridden });
+        }
+        if !report.outdated.is_empty() && !is_known {
+            self.dispatcher.tell(Notice::Outdated { app: app(), schedules: report.outdated });
+        }
         if !report.protected.is_empty() && !is_known {
             self.dispatcher.tell(Notice::Protected { app: app(), schedules: report.protected });
         }

@@ -108,6 +108,20 @@ pub enum Notice {
         /// Which.
         schedules: Vec<ScheduleLabel>,
     },
+    /// The application declares these schedules, and somebody changed them through the API: the change stays.
+    Overridden {
+        /// The application.
+        app: Arc<str>,
+        /// Which.
+        schedules: Vec<ScheduleLabel>,
+    },
+    /// Live workers declare these schedules with newer code: the newer declaration stays.
+    Outdated {
+        /// The application.
+        app: Arc<str>,
+        /// Which.
+        schedules: Vec<ScheduleLabel>,
+    },
     /// An older release recorded these schedules, and the application does not declare them: kept for now.
     Adopted {
         /// The application.

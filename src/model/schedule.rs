@@ -174,6 +174,15 @@ pub struct Declaration {
     /// Input that the code declares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
+    /// [`super::WorkerEntry::version`] of the worker that declared it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When each declaration was seen first, by fingerprint, in microseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<(String, i64)>,
+    /// Whether somebody changed the schedule through the API, so that it differs from what the code declares.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_overridden: bool,
     /// It was paused when it was retired: it comes back paused, with this note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedState>,
@@ -193,10 +202,38 @@ impl Declaration {
         serde_json::from_str(text?).ok()
     }
 
-    /// The declaration `new`.
-    pub fn of(new: &NewSchedule) -> Self {
-        let input = new.input.as_deref().map(str::to_owned);
-        Self { spec: new.spec.to_string(), input, paused: None }
+    /// Of this specification and input, first seen at `now`.
+    pub fn new(spec: &str, input: Option<&str>, now: Timestamp) -> Self {
+        let input = input.map(str::to_owned);
+        let mut declaration = Self { spec: spec.to_owned(), input, ..Self::default() };
+        declaration.note_seen(now);
+        declaration
+    }
+
+    /// Its fingerprint.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.spec, self.input.as_deref())
+    }
+
+    /// Whether it is what `new` declares.
+    pub fn is_same(&self, new: &NewSchedule) -> bool {
+        self.spec == *new.spec && self.input.as_deref() == new.input.as_deref()
+    }
+
+    /// When the declaration with this fingerprint was seen first.
+    pub fn first_seen(&self, fingerprint: &str) -> Option<i64> {
+        self.seen.iter().find(|(known, _)| known == fingerprint).map(|(_, at)| *at)
+    }
+
+    /// Records that the current declaration was seen. The oldest are forgotten.
+    pub fn note_seen(&mut self, now: Timestamp) {
+        const KEPT: usize = 32;
+        let current = self.fingerprint();
+        if self.first_seen(&current).is_none() {
+            self.seen.push((current, now.as_micros()));
+        }
+        let excess = self.seen.len().saturating_sub(KEPT);
+        self.seen.drain(..excess);
     }
 
     /// As it is stored.
@@ -234,6 +271,8 @@ pub struct NewSchedule {
     pub cadence: Json,
     /// Data given to every run.
     pub input: Option<Json>,
+    /// [`super::WorkerEntry::version`] of the worker that declares it.
+    pub version: Option<Arc<str>>,
     /// The first slot from now on; used where the schedule is new, its cadence changed, or it comes back.
     pub next_slot: Option<Timestamp>,
 }

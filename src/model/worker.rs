@@ -27,6 +27,8 @@ pub struct WorkerEntry {
     /// Names that this code was known by, and other programs may have been, too: those that older releases computed.
     /// Schedules of these owners are renamed where this worker executes their workflow.
     pub former: Vec<Arc<str>>,
+    /// Version of the code, where it was given: of two declarations of a schedule, the one of the newer version counts.
+    pub version: Option<Arc<str>>,
     /// Whether it executes every workflow of its application. One that executes a chosen part retires nothing.
     pub is_whole: bool,
     /// Identifies the machine, its boot and its process namespace: process ids compare only inside one.
@@ -98,12 +100,16 @@ pub struct Reconciliation {
     pub protected: Vec<ScheduleLabel>,
     /// Schedules of an older release that the worker does not declare: renamed, and kept until its next start.
     pub adopted: Vec<ScheduleLabel>,
+    /// Schedules that the worker declares otherwise than a live worker with newer code: the newer declaration stays.
+    pub outdated: Vec<ScheduleLabel>,
+    /// Schedules that the worker declares and that somebody changed through the API: the change stays.
+    pub overridden: Vec<ScheduleLabel>,
 }
 
 impl Reconciliation {
     /// Whether the decision may be another one when the set of live workers changes.
     pub fn depends_on_peers(&self) -> bool {
-        !self.protected.is_empty()
+        !self.protected.is_empty() || !self.outdated.is_empty()
     }
 }
 

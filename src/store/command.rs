@@ -89,7 +89,8 @@ pub enum Command {
     },
     /// Deletes a schedule, keeping its runs and ledger. Its buffered and queued runs (of origin schedule or
     /// backfill) are cancelled; running and waiting ones go on. Slots that are due are
-    /// forgotten. Rejected as [`Rejection::ScheduleNotFound`]. Answer: [`Answer::Done`].
+    /// forgotten. Rejected as [`Rejection::ScheduleNotFound`], and as [`Rejection::DeclaredInCode`] while code declares
+    /// it. Answer: [`Answer::Done`].
     DeleteSchedule {
         /// Namespace.
         project: Arc<str>,
@@ -286,6 +287,19 @@ pub enum Rejection {
     /// The decision was made from an older state.
     #[error("the state has changed since the decision was made")]
     Stale,
+    /// Code declares the schedule: a deletion would not last.
+    #[error(
+        "the schedule `{id}` is declared by the decorator of the workflow `{workflow}` in `{owner}`, which would bring it back \
+         at its next start; pause it, or take `schedule=` out of the decorator"
+    )]
+    DeclaredInCode {
+        /// Its id.
+        id: ScheduleId,
+        /// Its workflow.
+        workflow: Arc<str>,
+        /// The application that declares it.
+        owner: Arc<str>,
+    },
     /// The run is not running under this token: another claim owns it, or it has ended.
     #[error("the claim on the run is no longer valid")]
     Fenced,

@@ -1,6 +1,6 @@
 //! What the commands mean for a row, as arithmetic. Every database applies these; none has rules of its own.
 
-use super::{Patch, Rejection};
+use super::{Patch, Rejection, declarations};
 use crate::calendar::Timestamp;
 use crate::model::account::Account;
 use crate::model::cadence::Cadence;
@@ -48,14 +48,13 @@ pub(super) fn create_schedule(new: &NewSchedule, now: Timestamp) -> StoredSchedu
         created_at: now,
         updated_at: now,
         revision: 1,
-        declaration: declared_by(new),
+        declaration: new.owner.is_some().then(|| {
+            let mut declaration = Declaration::new(&new.spec, new.input.as_deref(), now);
+            declaration.version = new.version.as_deref().map(str::to_owned);
+            declaration.to_json()
+        }),
     };
     StoredSchedule { schedule, cadence: Arc::clone(&new.cadence) }
-}
-
-/// The declaration that code makes with `new`; `None` where it comes through the API.
-fn declared_by(new: &NewSchedule) -> Option<Json> {
-    new.owner.is_some().then(|| Declaration::of(new).to_json())
 }
 
 fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
@@ -63,8 +62,9 @@ fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
 }
 
 /// Whether putting `new` over the row would change anything.
-pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
+pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule, now: Timestamp) -> bool {
     let old = &row.schedule;
+    let (new, declaration) = declarations::effective(row, new, now);
     let comes_back = match old.status {
         ScheduleStatus::Retired | ScheduleStatus::Broken => true,
         ScheduleStatus::Active | ScheduleStatus::Paused | ScheduleStatus::Finished => false,
@@ -73,7 +73,8 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
         || old.spec != new.spec
         || row.cadence != new.cadence
         || old.input != new.input
-        || (new.owner.is_some() && (old.owner != new.owner || old.declaration != declared_by(new)))
+        || old.owner != new.owner
+        || old.declaration != declaration
 }
 
 /// Puts `new` over the row, from which nothing is claimed ahead any more. Gives what the ledger says of the slots that
@@ -81,16 +82,15 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule) -> bool {
 #[must_use]
 pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Vec<LedgerLine> {
     let forgotten = missed_until(&row.schedule, now, CHANGED);
+    let (new, declaration) = declarations::effective(row, new, now);
     let schedule = &mut row.schedule;
     let spec_changed = schedule.spec != new.spec;
     let paused = Declaration::parse(schedule.declaration.as_deref()).and_then(|known| known.paused);
     let cadence_changed = row.cadence != new.cadence;
     schedule.spec = Arc::clone(&new.spec);
     schedule.input.clone_from(&new.input);
-    if new.owner.is_some() {
-        schedule.owner.clone_from(&new.owner);
-        schedule.declaration = declared_by(new);
-    }
+    schedule.owner.clone_from(&new.owner);
+    schedule.declaration = declaration;
     row.cadence = Arc::clone(&new.cadence);
     schedule.updated_at = now;
     schedule.revision += 1;
@@ -217,6 +217,11 @@ pub(super) fn patch_takes_back(patch: &Patch) -> bool {
 pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> Vec<LedgerLine> {
     let schedule = &mut row.schedule;
     let mut missed = Vec::new();
+    if patch.spec.is_some() || patch.input.is_some() {
+        let spec = patch.spec.as_ref().map_or(&schedule.spec, |(spec, ..)| spec);
+        let input = patch.input.as_ref().unwrap_or(&schedule.input);
+        schedule.declaration = declarations::overridden(schedule, spec, input.as_ref());
+    }
     if let Some((spec, cadence, next_slot)) = &patch.spec {
         if row.cadence != *cadence {
             if matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {

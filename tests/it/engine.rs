@@ -49,6 +49,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         app: "app".into(),
         aliases: Vec::new(),
         former: Vec::new(),
+        version: None,
         is_whole: true,
         host: "host".into(),
         pid: 1,
@@ -229,6 +230,7 @@ fn declared(key: &str, fields: &Value, now: Timestamp) -> NewSchedule {
         owner: None,
         spec: serde_json::to_string(&spec).unwrap().into(),
         cadence: spec.cadence_text().into(),
+        version: None,
         input: None,
         next_slot: cadence.next(now),
     }

@@ -226,6 +226,23 @@ def resume(
 
 
 @app.command()
+def reset(
+    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+) -> None:
+    """Take back changes to a schedule that a decorator declares.
+
+    What the code declares counts again.
+    """
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        after = schedules.sync.reset(client, schedule.id)
+        text = f"{called(after.workflow, after.key)} is as the code declares it; {_coming(after)}"
+        _tell(after, text, as_json)
+
+    _each(names, database, project, act)
+
+
+@app.command()
 def skip(
     names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
 ) -> None:

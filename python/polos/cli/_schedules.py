@@ -196,6 +196,10 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("pauses", f"after {failures} failures in a row" if failures else None),
         ("input", value_text(schedule.input)),
         ("declared by", schedule.owner),
+        (
+            "overridden",
+            "yes; back to the decorator's: polos schedules reset" if schedule.overridden else None,
+        ),
         ("created", when(schedule.created_at)),
         ("updated", when(schedule.updated_at)),
     ]

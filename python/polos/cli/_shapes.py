@@ -60,6 +60,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "skip": [day.isoformat() for day in schedule.skip or ()],
         "input": value_json(schedule.input),
         "owner": schedule.owner,
+        "overridden": schedule.overridden,
         "worker_available": schedule.worker_available,
         "created_at": iso(schedule.created_at),
         "updated_at": iso(schedule.updated_at),

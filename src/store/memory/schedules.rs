@@ -6,7 +6,7 @@ use crate::model::{
     LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, WorkerEntry, WorkerId,
 };
-use crate::store::declarations::{self, LiveDeclarations, Undeclared};
+use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::rules::{self, BEHIND, LIVE, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use std::collections::{BTreeSet, HashMap};
@@ -68,9 +68,20 @@ impl Tables {
     ) -> Reconciliation {
         let peers = self.workers.values().filter(|row| row.project == entry.project).map(|row| &row.peer);
         let live = LiveDeclarations::of(peers, &entry.id, silent);
-        let declared: BTreeSet<ScheduleId> =
-            entry.declared.iter().map(|new| self.put_schedule(new, now)).collect();
         let mut report = Reconciliation::default();
+        let mut declared = BTreeSet::new();
+        for new in &entry.declared {
+            if let Some(id) = self.schedule_with_key(new).cloned() {
+                let schedule = &self.schedules[&id].schedule;
+                let compared = declarations::declared(schedule, new, &live);
+                compared.note(schedule, &mut report);
+                if compared == Declared::IsOutdated {
+                    declared.insert(id);
+                    continue;
+                }
+            }
+            declared.insert(self.put_schedule(new, now));
+        }
         let owned: BTreeSet<ScheduleId> = entry
             .owners()
             .filter_map(|owner| self.owned.get(&entry.project, owner))
@@ -182,7 +193,7 @@ impl Tables {
             self.store_schedule(rules::create_schedule(new, now));
             return new.id.clone();
         };
-        if rules::put_changes(&self.schedules[&id], new) {
+        if rules::put_changes(&self.schedules[&id], new, now) {
             let mut row = self.schedules[&id].clone();
             self.take_back(&mut row.schedule, now);
             let missed = rules::put(&mut row, new, now);
@@ -274,6 +285,7 @@ impl Tables {
     ) -> Result<Answer, Rejection> {
         let mut row =
             self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
+        declarations::check_deletion(&row.schedule)?;
         self.take_back(&mut row.schedule, now);
         self.add_lines(project, id, &rules::missed_by_deletion(&row.schedule, now));
         self.remove_schedule(id);

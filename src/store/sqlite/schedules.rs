@@ -10,7 +10,7 @@ use crate::model::{
     LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
     WorkerEntry, WorkerId,
 };
-use crate::store::declarations::{self, LiveDeclarations, Undeclared};
+use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{Result, params};
@@ -56,11 +56,19 @@ impl Batch<'_> {
     fn reconciled(&mut self, entry: &WorkerEntry, silent: &[(WorkerId, i64)]) -> Applied {
         let peers = read_peers(&mut self.session, &entry.project)?;
         let live = LiveDeclarations::of(&peers, &entry.id, silent);
+        let mut report = Reconciliation::default();
         let mut declared = BTreeSet::new();
         for new in &entry.declared {
+            if let Some(row) = self.schedule_with_key(new)? {
+                let compared = declarations::declared(&row.schedule, new, &live);
+                compared.note(&row.schedule, &mut report);
+                if compared == Declared::IsOutdated {
+                    declared.insert(row.schedule.id);
+                    continue;
+                }
+            }
             declared.insert(self.put_schedule(new)?);
         }
-        let mut report = Reconciliation::default();
         let mut owned = Vec::new();
         for owner in entry.owners() {
             owned.extend(self.all_rows(queries::OWNED, params![entry.project, owner], |row| {
@@ -141,13 +149,9 @@ impl Batch<'_> {
         if self.insert_schedule(new)? {
             return Ok(new.id.clone());
         }
-        let stored =
-            self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
-                Columns::of(row).stored_schedule()
-            })?;
-        let mut row = stored.ok_or_else(|| rules::id_in_use(&new.id))?;
+        let mut row = self.schedule_with_key(new)?.ok_or_else(|| rules::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
-        if rules::put_changes(&row, new) {
+        if rules::put_changes(&row, new, self.now()) {
             self.take_back(&mut row.schedule, NOBODY)?;
             let missed = rules::put(&mut row, new, self.now());
             self.update_schedule(&row)?;
@@ -155,6 +159,12 @@ impl Batch<'_> {
             self.release(&id, NOBODY)?;
         }
         Ok(id)
+    }
+
+    fn schedule_with_key(&mut self, new: &NewSchedule) -> Result<Option<StoredSchedule>> {
+        self.one(queries::STORED_SCHEDULE_BY_KEY, params![new.project, new.key, new.workflow], |row| {
+            Columns::of(row).stored_schedule()
+        })
     }
 
     /// Whether it was new.
@@ -306,6 +316,7 @@ impl Batch<'_> {
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
         let mut row = self.stored_schedule(project, id)?;
+        declarations::check_deletion(&row.schedule)?;
         self.take_back(&mut row.schedule, NOBODY)?;
         let missed = rules::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, &missed)?;

@@ -237,6 +237,7 @@ fn new_schedule(
         owner: None,
         spec: serde_json::to_string(spec).unwrap().into(),
         cadence: spec.cadence_text().into(),
+        version: None,
         input: None,
         next_slot: cadence.next(Timestamp::from_micros(truth)),
     }

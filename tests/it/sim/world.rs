@@ -742,6 +742,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
         app: APP.into(),
         aliases: Vec::new(),
         former: Vec::new(),
+        version: None,
         is_whole: true,
         host: format!("host{machine}").into(),
         pid: 1,

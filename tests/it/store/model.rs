@@ -87,6 +87,7 @@ impl World<'_> {
         let spec = self.word(&SPECS);
         let cadence = if self.dice.one_in(8) { text("another") } else { Arc::clone(&spec) };
         NewSchedule {
+            version: None,
             id: ScheduleId::from(format!("sch_{:08x}{}", self.dice.roll() as u32, self.made)),
             project: self.word(&PROJECTS),
             workflow: self.word(&WORKFLOWS),
@@ -303,6 +304,7 @@ impl World<'_> {
                     app,
                     aliases: Vec::new(),
                     former: Vec::new(),
+                    version: None,
                     is_whole,
                     host: text("host"),
                     pid: 7,

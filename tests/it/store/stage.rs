@@ -39,6 +39,7 @@ pub fn new_schedule(key: &str, next: Option<Timestamp>) -> NewSchedule {
         owner: None,
         spec: spec("* * * * *"),
         cadence: text("* * * * *|UTC"),
+        version: None,
         input: None,
         next_slot: next,
     }
@@ -75,6 +76,7 @@ pub fn new_worker(id: &str) -> WorkerEntry {
         app: text("app.py"),
         aliases: Vec::new(),
         former: Vec::new(),
+        version: None,
         is_whole: true,
         host: text("host"),
         pid: 1,

@@ -22,6 +22,11 @@ cases! {
     a_retirement_does_not_overlap_the_slots_that_it_forgets,
     slots_of_a_retired_time_are_skipped,
     a_pause_and_its_note_survive_a_retirement,
+    a_change_through_the_api_stays_until_the_declaration_changes,
+    what_code_declares_is_not_deleted,
+    an_old_process_among_new_ones_does_not_restore_its_declaration,
+    the_version_decides_which_declaration_is_newer,
+    when_all_newer_workers_have_left_the_older_declaration_counts,
 }
 
 pub const OWNER: &str = "billing/main.py";
@@ -233,4 +238,88 @@ fn a_pause_and_its_note_survive_a_retirement(stage: &Stage<'_>) {
     leave(stage, 10, "new");
     enter(stage, 11, worker("back", &["a"]));
     assert_eq!(status(stage, "a"), ScheduleStatus::Active);
+}
+
+fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
+    let new = NewSchedule {
+        spec: super::super::stage::spec(cron),
+        cadence: text(cron),
+        version: version.map(text),
+        ..schedule("a")
+    };
+    WorkerEntry { declared: vec![new], version: version.map(text), ..worker(id, &[]) }
+}
+
+fn is_overridden(schedule: &Schedule) -> bool {
+    _polos::model::Declaration::parse(schedule.declaration.as_deref()).unwrap().is_overridden
+}
+
+fn a_change_through_the_api_stays_until_the_declaration_changes(stage: &Stage<'_>) {
+    enter(stage, 1, with_cron("w1", "* * * * *", None));
+    let ours = NewSchedule {
+        owner: None,
+        spec: super::super::stage::spec("0 9 * * *"),
+        cadence: text("0 9 * * *"),
+        ..schedule("a")
+    };
+    let changed = stage.put(at(2), ours.clone());
+    assert!(is_overridden(&changed));
+    assert_eq!(changed.owner.as_deref(), Some(OWNER));
+    for now in 3..6 {
+        let report = enter(stage, now, with_cron(&format!("w{now}"), "* * * * *", None));
+        assert_eq!(report.overridden, labels(stage, &["a"]));
+        assert_eq!(found(stage, "a").spec, ours.spec);
+    }
+    enter(stage, 7, with_cron("w7", "0 10 * * *", None));
+    assert!(!is_overridden(&found(stage, "a")));
+    assert_eq!(found(stage, "a").spec, super::super::stage::spec("0 10 * * *"));
+    // What it declares anyway is no override.
+    let same = NewSchedule { owner: None, ..with_cron("w8", "0 10 * * *", None).declared.remove(0) };
+    assert!(!is_overridden(&stage.put(at(8), same)));
+}
+
+fn what_code_declares_is_not_deleted(stage: &Stage<'_>) {
+    enter(stage, 1, worker("w1", &["a"]));
+    let id = found(stage, "a").id;
+    let delete = || Command::DeleteSchedule { project: text(PROJECT), id: id.clone() };
+    let refused = stage.no(at(2), delete()).to_string();
+    assert!(refused.contains(OWNER) && refused.contains("pause"), "{refused}");
+    leave(stage, 3, "w1");
+    enter(stage, 4, worker("w2", &[]));
+    stage.ok(at(5), delete());
+}
+
+fn an_old_process_among_new_ones_does_not_restore_its_declaration(stage: &Stage<'_>) {
+    let (old, new) = ("* * * * *", "0 9 * * *");
+    enter(stage, 1, with_cron("old0", old, None));
+    enter(stage, 2, with_cron("new", new, None));
+    let current = found(stage, "a");
+    assert_eq!(current.spec, super::super::stage::spec(new));
+    for round in 1..=5 {
+        leave(stage, 2 + round, &format!("old{}", round - 1));
+        let report = enter(stage, 2 + round, with_cron(&format!("old{round}"), old, None));
+        assert_eq!(report.outdated, labels(stage, &["a"]));
+        assert_eq!(found(stage, "a"), current, "nothing of it is touched");
+    }
+    assert_eq!(stage.history(&current.id), []);
+}
+
+fn the_version_decides_which_declaration_is_newer(stage: &Stage<'_>) {
+    enter(stage, 1, with_cron("new", "0 9 * * *", Some("1.10")));
+    let report = enter(stage, 2, with_cron("old", "* * * * *", Some("1.9")));
+    assert_eq!(report.outdated, labels(stage, &["a"]), "although it was seen later");
+    enter(stage, 3, with_cron("newest", "0 10 * * *", Some("1.11")));
+    assert_eq!(found(stage, "a").spec, super::super::stage::spec("0 10 * * *"));
+}
+
+fn when_all_newer_workers_have_left_the_older_declaration_counts(stage: &Stage<'_>) {
+    enter(stage, 1, with_cron("old", "* * * * *", None));
+    enter(stage, 2, with_cron("new", "0 9 * * *", None));
+    leave(stage, 3, "old");
+    assert_eq!(enter(stage, 4, with_cron("back", "* * * * *", None)).outdated.len(), 1);
+    leave(stage, 5, "new");
+    let entry = Box::new(with_cron("back", "* * * * *", None));
+    let rolled_back = report(stage.ok(at(6), Command::Reconcile { entry, silent: Vec::new() }));
+    assert_eq!(rolled_back, Reconciliation::default());
+    assert_eq!(found(stage, "a").spec, super::super::stage::spec("* * * * *"));
 }
