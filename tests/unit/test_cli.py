@@ -279,9 +279,9 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
         logged, first, *listed = process.read_err_until("working")
-        assert "INFO    polos.worker: worker of `app.py` started" in logged
-        place = PolosClient().database
         app = f"{tmp_path.name}/app.py"
+        assert f"INFO    polos.worker: worker of `{app}` started" in logged
+        place = PolosClient().database
         assert first == f"polos {__version__}, app {app}, database {place}, project default"
         assert [line.split()[0] for line in listed[:-1]] == [
             "report", "beat", "digest", "wait", "hello",
@@ -325,7 +325,8 @@ def test_a_module_of_a_package_runs_from_the_current_folder(tmp_path: Path) -> N
     database = str(tmp_path / "other.db")
     with started(tmp_path, "shop.orders", "--database", database, "--project", "eu") as process:
         _, first, *_ = process.read_err_until("working")
-        assert first.endswith(f"app shop.orders, database {database}, project eu")
+        app = f"{tmp_path.name}/shop/orders.py"
+        assert first.endswith(f"app {app}, database {database}, project eu")
         process.send(signal.SIGTERM)
         assert process.end() == (0, ["stopping: nothing is under way", "stopped"])
 
