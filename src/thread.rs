@@ -38,12 +38,10 @@ impl Thread {
     /// Waits until the thread ends, for `limit` at most. Returns whether it has ended; otherwise the thread is left
     /// alone and ends, unobserved, when its call returns.
     pub fn join_for(self, limit: Duration) -> bool {
-        match self.ended.recv_timeout(limit) {
-            Err(RecvTimeoutError::Timeout) => false,
-            _ => {
-                self.join();
-                true
-            }
+        let has_ended = self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
+        if has_ended {
+            self.join();
         }
+        has_ended
     }
 }
