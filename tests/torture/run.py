@@ -38,6 +38,7 @@ import faults_handlers  # noqa: E402
 import faults_hosting  # noqa: E402
 import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
+import faults_programs  # noqa: E402
 import faults_server  # noqa: E402
 import faults_storage  # noqa: E402
 import faults_waiting  # noqa: E402
@@ -50,7 +51,7 @@ SHORT = 0.04
 
 # Of those without a server of their own, the ones that may go another way on a server.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
-ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61"]
+ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70"]
 NOT_RUN = 3
 
 
@@ -73,6 +74,7 @@ MODULES = (
     faults_hosting,
     faults_load,
     faults_processes,
+    faults_programs,
     faults_server,
     faults_storage,
     faults_waiting,

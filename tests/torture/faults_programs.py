@@ -1,0 +1,165 @@
+"""Several programs on one database, that don't know of each other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from programs import Command
+
+from harness import HERE, PYTHON, SECOND, Bench, Life, NotRunError, now, until
+from polos import Schedule, schedules
+
+SERVICES = ("billing", "mailing")
+COUNT = 3
+LEASE = 2.0
+WAYS = ("script", "uvicorn", "polos run")
+
+# A worker starts within it, on a machine that is busy with other things.
+BACK = 30.0
+
+
+class Service:
+    """A program with schedules of its own, in a folder of its own."""
+
+    def __init__(self, bench: Bench, name: str) -> None:
+        self.bench = bench
+        self.name = name
+        self.folder = bench.folder / name
+        self.folder.mkdir()
+        shutil.copy(HERE / "service.py", self.folder / "main.py")
+        self.life: Life | None = None
+        self.way = ""
+
+    def start(self, way: str, count: int = COUNT) -> None:
+        """Start it, and wait until its schedules tick.
+
+        :param count: how many schedules this version of it has.
+        """
+        since = time.time()
+        self.way = way
+        self.life = self._process(way, count)
+        silent = [n for n in range(count) if not self._ticks(n, since)]
+        said = self.life.errors.read_text()[-2000:]
+        self.bench.verdict.expect("I7", not silent, f"{self.name} {silent} don't tick: {said}")
+
+    def stop(self) -> None:
+        """In good order."""
+        assert self.life is not None
+        # Uvicorn ends with SIGTERM when it was told to end so.
+        self.life.signal(signal.SIGINT if self.way == "uvicorn" else signal.SIGTERM)
+        self.life.ends(0)
+
+    def start_selection(self, count: int) -> Life:
+        """Another worker of it, that was told to execute only some of its workflows."""
+        return self._process("script", COUNT, SELECTED=str(count))
+
+    def _process(self, way: str, count: int, **more: str) -> Life:
+        commands = {
+            "script": ["main.py"],
+            "uvicorn": ["-m", "uvicorn", "main:app", "--uds", f"{self.name}.sock"],
+            "polos run": ["-m", "polos", "run", "main.py", "--drain", "2"],
+        }
+        environment = {
+            "PYTHONPATH": str(PYTHON),
+            "POLOS_DATABASE_URL": str(self.bench.database),
+            "ORACLE": str(self.bench.oracle),
+            "SERVICE": self.name,
+            "SCHEDULES": str(count),
+            "FRAMEWORK": way,
+            **more,
+        }
+        command = ["env", "-C", str(self.folder), sys.executable, *commands[way]]
+        return Command(self.bench, *command, env=environment)
+
+    def schedule(self, number: int) -> Schedule | None:
+        found = schedules.sync.list(self.bench.client, workflow=f"{self.name}-{number}")
+        return found[0] if found else None
+
+    def _ticks(self, number: int, since: float) -> bool:
+        def has_ticked() -> bool:
+            found = self.schedule(number)
+            last = None if found is None else self.bench.last_slot(found.id)
+            return last is not None and last.timestamp() > since
+
+        return bool(until(has_ticked, BACK))
+
+
+def f70(bench: Bench) -> None:
+    """Two programs are killed, redeployed, and started in other ways, each beside the other one."""
+    if os.name != "posix" or shutil.which("env") is None:
+        raise NotRunError("it needs the command `env`")
+    if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
+        raise NotRunError(f"not installed: {', '.join(missing)}")
+    bench.ticks = 0
+    services = [Service(bench, name) for name in SERVICES]
+    for service in services:
+        service.start(bench.random.choice(WAYS))
+    for number in range(bench.times(40, 4)):
+        service = services[number % 2]
+        assert service.life is not None
+        if bench.random.random() < 0.5:
+            service.life.kill()
+        else:
+            service.stop()
+        time.sleep(bench.random.choice([0.0, 1.5 * LEASE]))
+        service.start(bench.random.choice(WAYS))
+        if number % 3 == 0:
+            # As a second process of the same program with a part of the work.
+            part = service.start_selection(1)
+            time.sleep(bench.random.uniform(0.5, 2.0))
+            part.term()
+        check_statuses(bench, services)
+        bench.injections += 1
+    for service in services:
+        without_a_schedule(bench, services, service)
+    for id in bench.excluded:
+        bench.pause(id)
+    silent = [
+        found.workflow
+        for found in schedules.sync.list(bench.client, status="active")
+        if found.id not in bench.excluded
+        and not bench.comes_due(found.id, now() - SECOND, patience=BACK)
+    ]
+    bench.verdict.expect("I7", not silent, f"silent: {silent}")
+    bench.finish(LEASE, helper=False)
+
+
+def check_statuses(bench: Bench, services: list[Service], *retired: str) -> None:
+    """I7: nobody's schedules are retired but those that their own program has given up."""
+    for service in services:
+        for number in range(COUNT):
+            found = service.schedule(number)
+            expected = "retired" if f"{service.name}-{number}" in retired else "active"
+            status = found and found.status
+            text = f"{service.name}-{number} is {status}, not {expected}"
+            bench.verdict.expect("I7", status == expected, text)
+
+
+def without_a_schedule(bench: Bench, services: list[Service], service: Service) -> None:
+    """A version of it that has one schedule fewer is deployed, and then the former one again."""
+    last = service.schedule(COUNT - 1)
+    assert last is not None
+    # While it is retired, its slots are nobody's.
+    bench.excluded.add(last.id)
+    service.stop()
+    service.start("uvicorn", COUNT - 1)
+
+    def is_retired() -> bool:
+        found = service.schedule(COUNT - 1)
+        return found is not None and found.status == "retired"
+
+    bench.verdict.expect("I12", until(is_retired, BACK), f"{last.workflow} isn't retired")
+    check_statuses(bench, services, last.workflow)
+    service.stop()
+    service.start("script")
+    check_statuses(bench, services)
+    bench.injections += 2
+
+
+FAULTS: dict[str, Callable[[Bench], None]] = {"F70": f70}

@@ -1,0 +1,76 @@
+"""A service with schedules of its own, beside others on one database.
+
+Each is a copy of this file in a folder of its own, run as ``python main.py``, ``uvicorn main:app``,
+or ``polos run main.py``. Like ``worker.py`` it testifies in a file outside of the database, and it
+doesn't say whose its schedules are: that is found out from where its code is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+import polos
+from polos import PolosClient, SchedulePayload, Worker, WorkflowContext, workflow
+
+NAME = os.environ["SERVICE"]
+SCHEDULES = int(os.environ["SCHEDULES"])
+SELECTED = os.environ.get("SELECTED")
+FILE = os.open(os.environ["ORACLE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+LEASE = 2.0
+
+
+def note(kind: str, ctx: WorkflowContext, step: str, token: str = "-") -> None:
+    """Testify, durably."""
+    words = (kind, ctx.run_id, step, ctx.attempt, os.getpid(), f"{time.time():.6f}", token)
+    os.write(FILE, (" ".join(map(str, words)) + "\n").encode())
+    os.fsync(FILE)
+
+
+async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
+    """What each schedule does: three steps, whose tokens are its result."""
+    instants = (payload.timestamp, payload.last_timestamp, payload.upcoming)
+    told = [
+        "-" if at is None else str((at - EPOCH) // timedelta(microseconds=1)) for at in instants
+    ]
+    note("payload", ctx, "-", "/".join([*told, payload.timezone, payload.schedule_id, payload.key]))
+    tokens = []
+    for name in ("a", "b", "c"):
+        token = await ctx.step.run(name, partial(work, ctx, name))
+        note("ack", ctx, name, token)
+        tokens.append(token)
+    return tokens
+
+
+async def work(ctx: WorkflowContext, name: str) -> str:
+    note("before", ctx, name)
+    token = uuid.uuid4().hex[:12]
+    note("after", ctx, name, token)
+    return token
+
+
+declared = [
+    workflow(id=f"{NAME}-{number}", schedule={"every": timedelta(seconds=1)})(tick)
+    for number in range(SCHEDULES)
+]
+
+if os.environ.get("FRAMEWORK") == "uvicorn":
+    from fastapi import FastAPI
+
+    app = FastAPI(lifespan=polos.lifespan(PolosClient(), lease=LEASE, drain=2))
+
+
+async def main() -> None:
+    """Work until a signal comes."""
+    selected = None if SELECTED is None else declared[: int(SELECTED)]
+    await Worker(PolosClient(), lease=LEASE, drain=2, workflows=selected).run()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
