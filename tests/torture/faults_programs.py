@@ -113,7 +113,8 @@ def f70(bench: Bench) -> None:
             # As a second process of the same program with a part of the work.
             part = service.start_selection(1)
             time.sleep(bench.random.uniform(0.5, 2.0))
-            part.term()
+            part.signal(signal.SIGTERM)
+            part.ends(0, -signal.SIGTERM)  # it may not have come as far as to handle it
         check_statuses(bench, services)
         bench.injections += 1
     for service in services:
