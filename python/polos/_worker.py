@@ -24,6 +24,7 @@ from polos._current import current_run, running
 from polos._declaration import ScheduleDeclaration, core_spec
 from polos._errors import error_record
 from polos._logging import quiet_logger
+from polos._loop_watch import LoopWatch
 from polos._observe import around_run
 from polos._polos import spec_slots
 from polos._real_datetime import date
@@ -138,6 +139,7 @@ class Executor:
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
+        self.loop_watch = LoopWatch(loop)
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
@@ -287,6 +289,7 @@ class Executor:
         """Stop listening to the core."""
         self.bridge.close()
         self.watchdog.close()
+        self.loop_watch.close()
         self.handler_threads.close()
         self.step_threads.close()
 
@@ -405,10 +408,11 @@ class ActiveRun:
                         return
                 except asyncio.CancelledError as cancelled:
                     if self.stop_reason is None:
-                        if not _cancelled_from_outside():
+                        if not self._executor.loop_watch.is_closing():
+                            # Released, it would be entered again at once, and again.
                             self._report_failure(cancelled)
                             return
-                        # The loop is being shut down: somebody else goes on.
+                        # The loop is shutting down: another worker continues the run.
                         self.stop_reason = "released"
                 except CodeChangedError as error:
                     # Trying again with the same code changes nothing.
@@ -422,10 +426,14 @@ class ActiveRun:
                         return
                 except BaseException as error:
                     if self.stop_reason is None:
-                        if not self._executor.client._is_closed:
+                        # Not `isinstance`, which asks the exception for its class.
+                        is_exit = issubclass(type(error), GeneratorExit)
+                        is_abandoned = is_exit and self.loop.is_closed()
+                        if not is_abandoned and not self._executor.client._is_closed:
                             self._report_failure(error)
                             return
-                        # Closed under the handler, which can't know why its step was refused.
+                        # The client or the loop was closed under the handler, which can't know
+                        # why its step was refused.
                         self.stop_reason = "released"
                 self._report_stop()
             except MemoryError:
@@ -594,16 +602,20 @@ class ActiveRun:
         # Before anything that may fail in its turn.
         self._report("failed", json.dumps(error_record(error)), final=final)
         is_last = final or self.attempt > self.workflow.retries
-        if not issubclass(type(error), asyncio.CancelledError):
-            say = _log.error if is_last else _log.warning
-            say(
-                "run %s of workflow `%s` failed in attempt %d%s",
-                self.run_id,
-                self.workflow.id,
-                self.attempt,
-                "" if is_last else f" of {self.workflow.retries + 1}; it is tried again",
-                exc_info=_loggable(error),
-            )
+        was_cancelled = issubclass(type(error), asyncio.CancelledError)
+        say = _log.error if is_last else _log.warning
+        say(
+            "run %s of workflow `%s` failed in attempt %d%s%s",
+            self.run_id,
+            self.workflow.id,
+            self.attempt,
+            "" if is_last else f" of {self.workflow.retries + 1}; it is tried again",
+            ": its handler was cancelled, or awaited something that was, and nobody had asked "
+            "polos to cancel the run"
+            if was_cancelled
+            else "",
+            exc_info=_loggable(error),
+        )
         hook = self.workflow.on_failure
         if hook is not None and is_last:
             self._executor.call_hook(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -19,6 +20,8 @@ from polos import (
     Backoff,
     PolosClient,
     RunFailedError,
+    RunFailure,
+    RunHandle,
     RunTimeoutError,
     SerializationError,
     SyncWorkflowContext,
@@ -322,6 +325,109 @@ async def test_a_handler_that_cancels_what_it_awaits_is_its_own_failure(
         with pytest.raises(RunFailedError, match="CancelledError"):
             await handle.result(30)
     assert (await runs.get(client, handle.id)).status == "failed"
+
+
+async def _cancel_oneself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(0)
+
+
+async def _await_a_cancelled_task() -> None:
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    task.cancel()
+    await task
+
+
+async def _cancel_through_another_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.Event().wait()
+
+
+async def _raise_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+CANCELLATIONS = [
+    _cancel_oneself,
+    _await_a_cancelled_task,
+    _cancel_through_another_task,
+    _raise_cancelled,
+]
+
+
+@pytest.mark.parametrize("cancel", CANCELLATIONS)
+async def test_a_cancellation_that_nobody_requested_is_a_failed_attempt(
+    cancel: Callable[[], Any], client: PolosClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[int] = []
+    failures: list[int] = []
+
+    def on_failure(failure: RunFailure) -> None:
+        failures.append(failure.attempt)
+
+    @workflow(retries=2, backoff=0.001, on_failure=on_failure)
+    async def cancels(ctx: WorkflowContext) -> None:
+        attempts.append(ctx.attempt)
+        await cancel()
+
+    async with worker_that_lives_on(client):
+        handle = await cancels.invoke(client)
+        with pytest.raises(RunFailedError, match="CancelledError"):
+            await handle.result(30)
+    assert attempts == [1, 2, 3]
+    assert failures == [3]
+    levels = [record.levelname for record in caplog.records if "cancelled" in record.getMessage()]
+    assert levels == ["WARNING", "WARNING", "ERROR"]
+
+
+@pytest.mark.parametrize("cancels_tasks", [True, False])
+def test_a_loop_that_ends_under_a_handler_leaves_the_run_to_other_workers(
+    cancels_tasks: bool, database: Any
+) -> None:
+    @workflow(id="outlives-its-loop")
+    async def outlives(ctx: WorkflowContext) -> str:
+        if not entered.is_set():
+            entered.set()
+            await asyncio.Event().wait()
+        return "done"
+
+    entered = threading.Event()
+    client = PolosClient(database)
+
+    async def begin() -> str:
+        worker = Worker(client)
+        await worker.start()
+        workers.append(worker)
+        handle = await outlives.invoke(client)
+        await asyncio.to_thread(entered.wait, 30)
+        return handle.id
+
+    workers: list[Worker] = []
+    loop = asyncio.new_event_loop()
+    run_id = loop.run_until_complete(begin())
+    if cancels_tasks:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.close()
+    del loop
+    gc.collect()
+    core = workers.pop()._core
+    assert core is not None
+    core.leave(5_000_000)  # as its process would, at its end
+
+    async def finish() -> str:
+        async with Worker(client):
+            handle: RunHandle[str] = RunHandle(client, run_id)
+            return await handle.result(30)
+
+    assert asyncio.run(finish()) == "done"
+    client.close()
 
 
 # --- a blocked loop --------------------------------------------------------------------------
