@@ -4,14 +4,22 @@ use crate::calendar::Timestamp;
 use crate::model::{RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
 use std::sync::Arc;
 
+/// With fewer runs than these, all runs of a schedule or with a key are read and sorted; with more, an index that has
+/// them in order is walked until the page is full.
+pub(super) const MANY_RUNS: usize = 250;
+
+/// Unfinished runs that are counted of each kind, waiting behind others or not: a decision asks for none, one, or more,
+/// and must not cost more where there are many.
+pub(super) const COUNTED_MAX: u32 = 2;
+
 /// A due schedule with what a decision needs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DueSchedule {
     /// The schedule.
     pub schedule: Schedule,
-    /// Its unfinished runs, buffered ones included.
+    /// Its unfinished runs, buffered ones included. Of each of the two kinds, no more than two are counted.
     pub unfinished_count: u32,
-    /// Its buffered runs.
+    /// Its buffered runs, two at most.
     pub buffered_count: u32,
 }
 
@@ -126,6 +134,13 @@ pub struct RunFilter {
     pub states: Vec<RunState>,
     /// Created at or after.
     pub since: Option<Timestamp>,
+}
+
+impl RunFilter {
+    /// Whether it asks only for states that few runs are in: nearly all have succeeded.
+    pub(super) fn is_for_rare_states(&self) -> bool {
+        !self.states.is_empty() && !self.states.contains(&RunState::Succeeded)
+    }
 }
 
 /// Which part of a long answer.

@@ -8,11 +8,15 @@
     reason = "test helpers; the numbers are small"
 )]
 
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod backlog;
 #[cfg(feature = "postgres")]
 mod bounds;
 mod conformance;
 #[cfg(feature = "postgres")]
 mod connecting;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod filters;
 #[cfg(feature = "postgres")]
 mod locking;
 mod model;

@@ -3,7 +3,8 @@
 #
 #   tests/mutants/run.sh [name...]
 #
-# A mutant is a file `tests/mutants/NAME.patch`; its first lines say what is broken. Prints `caught`, and by what, or
+# A mutant is a file `tests/mutants/NAME.patch`; its first lines say what is broken. A line `tests: FILTER...` names the
+# tests that must see it, and a line `features: ...` what they are built with. Prints `caught`, and by what, or
 # `not caught` for each, and ends non-zero when one was not caught. A test that hangs has caught nothing.
 #
 # The tree is copied once and built incrementally (MUTANTS_TARGET_DIR, default target/mutants). First the tests that
@@ -25,15 +26,19 @@ fi
 rm -rf "$tree"
 mkdir -p "$tree"
 # With the time of now (-m): or cargo would take what an earlier run built, with a bug in it, for up to date.
-(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock src tests/it | tar --null -T - -cf -) | tar -xmf - -C "$tree"
+(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock src tests/it scripts/postgres-for-tests | tar --null -T - -cf -) | tar -xmf - -C "$tree"
+
+features=
+named=
 
 build() {
-    (cd "$tree" && cargo test --quiet --no-default-features --test it --no-run) >"$log" 2>&1
+    (cd "$tree" && cargo test --quiet --no-default-features --features "$features" --test it --no-run) >"$log" 2>&1
 }
 
 # Ends with 0 when all pass, 124 when they hang.
 tests() {
-    (cd "$tree" && timeout 900 cargo test --quiet --no-default-features --test it -- "$@") >"$log" 2>&1
+    (cd "$tree" && timeout 900 cargo test --quiet --no-default-features --features "$features" --test it -- "$@") \
+        >"$log" 2>&1
 }
 
 judge() {
@@ -43,7 +48,7 @@ judge() {
         return 1
     fi
     # shellcheck disable=SC2086
-    for group in "$quick" "sim::"; do
+    for group in "${named:-$quick}" "${named:-sim::}"; do
         code=0
         tests $group || code=$?
         if [ "$code" -eq 124 ]; then
@@ -71,6 +76,8 @@ missed=0
 for name in "$@"; do
     began=$(date +%s)
     patch_file="$root/tests/mutants/$name.patch"
+    features=$(sed -n 's/^features: //p' "$patch_file")
+    named=$(sed -n 's/^tests: //p' "$patch_file")
     if ! patch --quiet --batch -p1 -d "$tree" <"$patch_file" >"$log" 2>&1; then
         verdict="does not apply"
         missed=$((missed + 1))

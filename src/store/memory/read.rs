@@ -8,7 +8,8 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::run_reason;
-use crate::store::rules::{BEHIND, waits_for_child};
+use crate::store::query::COUNTED_MAX;
+use crate::store::rules::{BEHIND, LIVE, waits_for_child};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -33,10 +34,15 @@ impl Tables {
         due.into_iter()
             .map(|(_, id)| DueSchedule {
                 schedule: self.schedules[id].schedule.clone(),
-                unfinished_count: count(self.unfinished.get(id).map_or(0, std::collections::BTreeMap::len)),
-                buffered_count: count(self.unfinished_in_phase(id, BEHIND).count()),
+                unfinished_count: self.counted(id, LIVE) + self.counted(id, BEHIND),
+                buffered_count: self.counted(id, BEHIND),
             })
             .collect()
+    }
+
+    /// How many unfinished runs the schedule has in this phase, as far as they are counted.
+    fn counted(&self, schedule: &ScheduleId, phase: i64) -> u32 {
+        count(self.unfinished_in_phase(schedule, phase).take(COUNTED_MAX as usize).count())
     }
 
     pub fn due_count(&self, project: &str, workflows: &[Arc<str>], until: Timestamp, limit: usize) -> usize {

@@ -380,7 +380,7 @@ fn runs<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>
         let newest = |which: &str| {
             format!(
                 "(SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.origin = 'schedule' AND {which} \
-                 ORDER BY r.slot DESC, r.no DESC LIMIT 1)"
+                 ORDER BY r.slot DESC NULLS LAST, r.no DESC LIMIT 1)"
             )
         };
         ids.push(format!(

@@ -145,6 +145,16 @@ impl PostgresStore {
         self.misses.load(Ordering::Relaxed)
     }
 
+    /// Has the server count at once what the connections that read have read so far, where it is version 15 or newer.
+    /// For tests.
+    #[doc(hidden)]
+    pub fn settle_statistics(&self) -> Result<(), StoreError> {
+        self.readers.read(async |session| {
+            session.script("SELECT pg_stat_force_next_flush()").await?;
+            session.script("SELECT 1").await
+        })
+    }
+
     fn write(&self, commands: &[Command], now: &dyn Fn() -> Timestamp) -> Result<Vec<Outcome>, StoreError> {
         let mut place = self.writer.lock();
         let mut work = batch::Work::new(commands);

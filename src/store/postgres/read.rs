@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{run_reason, state_word, status_word};
+use crate::store::query::{COUNTED_MAX, MANY_RUNS};
 use crate::store::{
     Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, WaitingParent, Wake,
 };
@@ -91,6 +92,39 @@ fn part_in_state(
     )
 }
 
+/// The newest runs with a key, of one workflow or of each that has any: what is `no`, `created_at` and `id` of each, in no
+/// order.
+fn part_with_key(
+    conditions: &str,
+    project: usize,
+    key: usize,
+    workflow: Option<usize>,
+    limit: usize,
+) -> String {
+    let newest = |workflow: &str| {
+        format!(
+            "SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND r.key = ${key} \
+             AND r.workflow = {workflow} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+        )
+    };
+    if let Some(workflow) = workflow {
+        return format!("({})", newest(&format!("${workflow}")));
+    }
+    let next = |more: &str| {
+        format!(
+            "SELECT r.workflow FROM @run r WHERE r.project = ${project} AND r.key = ${key} {more} \
+             ORDER BY r.workflow LIMIT 1"
+        )
+    };
+    format!(
+        "(WITH RECURSIVE w (id) AS (({}) UNION ALL SELECT ({}) FROM w WHERE w.id IS NOT NULL) \
+         SELECT h.* FROM w CROSS JOIN LATERAL ({}) h)",
+        next(""),
+        next("AND r.workflow > w.id"),
+        newest("w.id")
+    )
+}
+
 impl Session<'_> {
     pub async fn due(
         self,
@@ -112,8 +146,8 @@ impl Session<'_> {
         };
         let count = |phase| {
             format!(
-                "(SELECT count(*) FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
-                 AND r.finished_at IS NULL)"
+                "(SELECT count(*) FROM (SELECT FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
+                 AND r.finished_at IS NULL LIMIT {COUNTED_MAX}) c)"
             )
         };
         let sql = format!(
@@ -336,7 +370,7 @@ impl Session<'_> {
             "(SELECT 0 AS kind, r.slot AS from_slot, r.no, r.slot, 1::bigint, NULL::text, r.state, r.id, r.started_at, \
              r.worker, r.interruptions FROM @run r WHERE r.schedule_id = ${id} AND r.slot >= ${first} AND r.slot < ${behind} \
              AND r.project = ${project} AND r.origin IN ('schedule', 'backfill') \
-             ORDER BY r.slot DESC, r.no DESC LIMIT ${count}) UNION ALL \
+             ORDER BY r.slot DESC NULLS LAST, r.no DESC LIMIT ${count}) UNION ALL \
              (SELECT 1, l.from_slot, l.no, l.until_slot, l.slot_count, l.fate, l.reason, NULL, NULL, NULL, NULL \
              FROM @ledger l WHERE l.schedule_id = ${id} AND l.from_slot >= ${first} AND l.from_slot < ${behind} \
              AND l.project = ${project} ORDER BY l.from_slot DESC, l.no DESC LIMIT ${count}) \
@@ -384,9 +418,8 @@ impl Session<'_> {
     }
 
     pub async fn runs(self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
-        let is_rare = filter.schedule.is_none()
-            && !filter.states.is_empty()
-            && !filter.states.contains(&RunState::Succeeded);
+        let walk = self.walk_by_key(project, filter).await?;
+        let is_rare = walk.is_none() && filter.schedule.is_none() && filter.is_for_rare_states();
         let RunFilter { workflow, key, schedule, states, since } = filter;
         let mut args = Args::default();
         let project = args.text(project);
@@ -396,7 +429,7 @@ impl Session<'_> {
         let (mut lead, mut lead_value, mut lead_order) = ("", String::new(), "");
         if let Some(workflow) = workflow {
             let workflow = args.text(workflow);
-            if is_rare || schedule.is_some() {
+            if is_rare || schedule.is_some() || walk.is_some() {
                 conditions.push(format!("r.workflow = ${workflow}"));
             } else {
                 (lead, lead_value, lead_order) =
@@ -427,7 +460,14 @@ impl Session<'_> {
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
-        let sql = if is_rare {
+        let sql = if let Some((key, workflow)) = &walk {
+            let (key, workflow) = (args.text(key), workflow.as_ref().map(|workflow| args.text(workflow)));
+            format!(
+                "SELECT {RUN} FROM {} h JOIN @run r ON r.no = h.no \
+                 ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+                part_with_key(&conditions, project, key, workflow, limit)
+            )
+        } else if is_rare {
             let parts: Vec<_> = states.iter().collect::<BTreeSet<_>>().into_iter().collect();
             let parts: Vec<_> = parts
                 .into_iter()
@@ -447,6 +487,44 @@ impl Session<'_> {
             )
         };
         each(&self.query(sql, args).await?, |columns| columns.run())
+    }
+
+    /// A key and, where only one is asked for, a workflow, if walking the runs with that key is the way to find what the
+    /// filter asks for: there are few, or no rare states to look for. The runs of a schedule have its key and its workflow,
+    /// and are walked where they are many.
+    async fn walk_by_key(
+        self,
+        project: &str,
+        filter: &RunFilter,
+    ) -> Result<Option<(Arc<str>, Option<Arc<str>>)>> {
+        let mut args = Args::default();
+        let (condition, order) = if let Some(id) = &filter.schedule {
+            (format!("r.schedule_id = ${}", args.text(id.as_str())), "r.slot NULLS FIRST, r.no")
+        } else {
+            let Some(key) = &filter.key else { return Ok(None) };
+            if !filter.is_for_rare_states() {
+                return Ok(Some((Arc::clone(key), filter.workflow.clone())));
+            }
+            let (project, key) = (args.text(project), args.text(key));
+            let condition = format!("r.project = ${project} AND r.key >= ${key} AND r.key <= ${key}");
+            (condition, "r.key, r.workflow, r.created_at, r.id")
+        };
+        let most = args.int(limit_to_sql(MANY_RUNS));
+        let sql = format!(
+            "SELECT count(*), min(c.key), min(c.workflow) FROM \
+             (SELECT r.key, r.workflow FROM @run r WHERE {condition} ORDER BY {order} LIMIT ${most}) c"
+        );
+        let found = each(&self.query(sql, args).await?, |columns| {
+            Ok((columns.count()?, columns.optional_text()?, columns.optional_text()?))
+        })?;
+        let Some((count, Some(key), Some(workflow))) = found.into_iter().next() else { return Ok(None) };
+        let is_crowd = count >= MANY_RUNS as u64;
+        if filter.schedule.is_none() {
+            return Ok((!is_crowd).then(|| (key, filter.workflow.clone())));
+        }
+        let is_alike = filter.key.as_ref().is_none_or(|wanted| *wanted == key)
+            && filter.workflow.as_ref().is_none_or(|wanted| *wanted == workflow);
+        Ok((is_crowd && is_alike).then_some((key, Some(workflow))))
     }
 
     pub async fn coming(self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>> {

@@ -17,6 +17,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0005_interruptions.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0006_declarations.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0007_code_of_runs.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0008_runs_by_key.sql"), oldest: 1 },
 ];
 
 struct Migration {

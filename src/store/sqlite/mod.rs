@@ -106,6 +106,12 @@ impl SqliteStore {
         &self.writer.file().path
     }
 
+    /// Steps of SQLite's virtual machine that calls of this thread have taken so far. For tests.
+    #[doc(hidden)]
+    pub fn steps_taken() -> u64 {
+        session::steps_taken()
+    }
+
     /// How SQLite would carry out each statement: its name, and the lines of its plan. For tests.
     #[doc(hidden)]
     pub fn query_plans(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {

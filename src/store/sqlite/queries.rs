@@ -78,8 +78,10 @@ statements! {
         ORDER BY s.next_slot, s.id LIMIT ?4 OFFSET ?5";
     /// A due schedule with what a decision needs. (primary key, `run_unfinished`)
     DUE_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 AND r.finished_at IS NULL), \
-        (SELECT count(*) FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 AND r.finished_at IS NULL) \
+        (SELECT count(*) FROM (SELECT 1 FROM run r WHERE r.schedule_id = s.id AND r.phase = 1 \
+        AND r.finished_at IS NULL LIMIT ?2)), \
+        (SELECT count(*) FROM (SELECT 1 FROM run r WHERE r.schedule_id = s.id AND r.phase = 2 \
+        AND r.finished_at IS NULL LIMIT ?2)) \
         FROM schedule s WHERE s.id = ?1");
     /// How many active slots of one workflow there are until then. (`schedule_due`, covering)
     DUE_COUNT = "SELECT count(*) FROM (SELECT 1 FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
@@ -103,7 +105,7 @@ statements! {
     /// A page of those of an application. (`schedule_by_owner`)
     SCHEDULES_BY_OWNER = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?5 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
-        ORDER BY s.id LIMIT ?3");
+        AND (?6 IS NULL OR s.workflow = ?6) ORDER BY s.id LIMIT ?3");
     /// A page of those of a workflow. (`schedule_by_workflow`)
     SCHEDULES_BY_WORKFLOW = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.workflow = ?6 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
@@ -279,6 +281,26 @@ statements! {
         AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.id < ?4) \
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
         ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// The first workflow, by name, that has runs with a key. (`run_by_key`, covering)
+    FIRST_WITH_KEY = "SELECT workflow FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
+        ORDER BY workflow LIMIT 1";
+    /// The next workflow, by name, that has runs with a key. (`run_by_key`, covering)
+    NEXT_WITH_KEY = "SELECT workflow FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
+        AND workflow > ?3 ORDER BY workflow LIMIT 1";
+    /// Newest runs of one workflow with a key. (`run_by_key`)
+    RUN_HEADS_WITH_KEY = "SELECT r.created_at, r.id, r.no FROM run r INDEXED BY run_by_key WHERE r.project = ?1 \
+        AND r.key = ?2 AND r.workflow = ?3 AND r.created_at <= ?4 AND r.created_at >= ?6 \
+        AND (r.created_at < ?4 OR r.id < ?5) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        AND (?8 IS NULL OR r.schedule_id = ?8) ORDER BY r.created_at DESC, r.id DESC LIMIT ?9 OFFSET ?10";
+    /// How many runs have a key, up to a bound. (`run_by_key`, covering)
+    COUNT_BY_KEY = "SELECT count(*) FROM (SELECT 1 FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
+        LIMIT ?3)";
+    /// How many runs a schedule has, up to a bound, and their key and workflow. (unique id)
+    COUNT_OF_SCHEDULE = "SELECT count(*), min(key), min(workflow) FROM (SELECT key, workflow FROM run WHERE id >= ?2 AND id < ?3 \
+        AND +schedule_id = ?1 AND is_slot = 1 LIMIT ?4)";
+    /// The same for runs with another kind of id. (`run_off_slot`)
+    COUNT_OF_SCHEDULE_OFF_SLOT = "SELECT count(*), min(key), min(workflow) FROM (SELECT key, workflow FROM run WHERE schedule_id = ?1 \
+        AND is_slot = 0 LIMIT ?2)";
     /// The first workflow, by name, that has runs in a state. (`run_by_state`, covering)
     FIRST_IN_STATE = "SELECT workflow FROM run WHERE project = ?1 AND state = ?2 AND state <> 'succeeded' \
         AND state <> 'running' ORDER BY workflow LIMIT 1";

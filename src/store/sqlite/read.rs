@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::store::history::cut_page;
 use crate::store::names::{run_reason, state_word};
+use crate::store::query::{COUNTED_MAX, MANY_RUNS};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
@@ -47,7 +48,7 @@ impl View<'_> {
         let due = self.due_ids(project, &workflows, until, limit)?;
         let mut schedules = Vec::with_capacity(due.len());
         for id in due {
-            schedules.extend(self.session.one(queries::DUE_SCHEDULE, [&id], |row| {
+            schedules.extend(self.session.one(queries::DUE_SCHEDULE, params![id, COUNTED_MAX], |row| {
                 let mut columns = Columns::of(row);
                 let schedule = columns.schedule()?;
                 let live_count = columns.small_count()?;
@@ -224,11 +225,12 @@ impl View<'_> {
         } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
             let params = params![project, after, limit, status, owner, workflow];
             session.all(queries::SCHEDULES_BY_STATUS, params, read)
+        } else if owner.is_some() {
+            let params = params![project, after, limit, status, owner, workflow];
+            session.all(queries::SCHEDULES_BY_OWNER, params, read)
         } else if workflow.is_some() {
             let params = params![project, after, limit, status, owner, workflow];
             session.all(queries::SCHEDULES_BY_WORKFLOW, params, read)
-        } else if owner.is_some() {
-            session.all(queries::SCHEDULES_BY_OWNER, params![project, after, limit, status, owner], read)
         } else {
             self.all_schedules(project, *status, after, page.limit)
         }
@@ -390,6 +392,32 @@ impl View<'_> {
         };
         let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
         let states = spell(&filter.states);
+        let head = |row: &Row<'_>| {
+            let mut columns = Columns::of(row);
+            let key = Reverse((columns.time()?, columns.run_id()?));
+            Ok((key, columns.int()?))
+        };
+        if let Some((key, workflows)) = self.walk_by_key(project, filter)? {
+            let newest = merge(workflows.len(), page.limit, |source, offset, count| {
+                self.session.all(
+                    queries::RUN_HEADS_WITH_KEY,
+                    params![
+                        project,
+                        key,
+                        workflows[source],
+                        before.0,
+                        before_id,
+                        since,
+                        states,
+                        filter.schedule,
+                        limit_to_sql(count),
+                        limit_to_sql(offset)
+                    ],
+                    head,
+                )
+            })?;
+            return self.runs_by_no(newest);
+        }
         if let Some(schedule) = &filter.schedule {
             let (first, behind) = ids(schedule);
             return self.session.all(
@@ -410,12 +438,7 @@ impl View<'_> {
                 |row| Columns::of(row).run(),
             );
         }
-        let head = |row: &Row<'_>| {
-            let mut columns = Columns::of(row);
-            let key = Reverse((columns.time()?, columns.run_id()?));
-            Ok((key, columns.int()?))
-        };
-        if !filter.states.is_empty() && !filter.states.contains(&RunState::Succeeded) {
+        if filter.is_for_rare_states() {
             let parts = self.parts(project, filter)?;
             let newest = merge(parts.len(), page.limit, |source, offset, count| {
                 let (sql, place, workflow): (_, &dyn rusqlite::ToSql, _) = match &parts[source] {
@@ -462,6 +485,57 @@ impl View<'_> {
             )
         })?;
         self.runs_by_no(newest)
+    }
+
+    /// A key and the workflows that have runs with it, if walking these is the way to find what the filter asks for:
+    /// there are few runs with the key, or no rare states to look for. The runs of a schedule have its key and its
+    /// workflow, and are walked where they are many.
+    fn walk_by_key(
+        &mut self,
+        project: &str,
+        filter: &RunFilter,
+    ) -> Result<Option<(Arc<str>, Vec<Arc<str>>)>> {
+        let many = limit_to_sql(MANY_RUNS);
+        if let Some(id) = &filter.schedule {
+            let read = |row: &Row<'_>| {
+                let mut columns = Columns::of(row);
+                Ok((columns.count()?, columns.optional_text()?, columns.optional_text()?))
+            };
+            let (first, behind) = ids(id);
+            let slots =
+                self.session.one(queries::COUNT_OF_SCHEDULE, params![id, first, behind, many], read)?;
+            let others = self.session.one(queries::COUNT_OF_SCHEDULE_OFF_SLOT, params![id, many], read)?;
+            let mut count = 0;
+            let mut place = None;
+            for (counted, key, workflow) in slots.into_iter().chain(others) {
+                count += counted;
+                place = place.or(key.zip(workflow));
+            }
+            return Ok(place
+                .filter(|(key, workflow)| {
+                    count >= MANY_RUNS as u64
+                        && filter.key.as_ref().is_none_or(|wanted| wanted == key)
+                        && filter.workflow.as_ref().is_none_or(|wanted| wanted == workflow)
+                })
+                .map(|(key, workflow)| (key, vec![workflow])));
+        }
+        let Some(key) = &filter.key else { return Ok(None) };
+        if filter.is_for_rare_states()
+            && self.count(queries::COUNT_BY_KEY, params![project, key, many])? >= MANY_RUNS
+        {
+            return Ok(None);
+        }
+        if let Some(workflow) = &filter.workflow {
+            return Ok(Some((Arc::clone(key), vec![Arc::clone(workflow)])));
+        }
+        let read = |row: &Row<'_>| Columns::of(row).text();
+        let mut workflows: Vec<Arc<str>> = Vec::new();
+        let mut found = self.session.one(queries::FIRST_WITH_KEY, params![project, key], read)?;
+        while let Some(workflow) = found {
+            found = self.session.one(queries::NEXT_WITH_KEY, params![project, key, workflow], read)?;
+            workflows.push(workflow);
+        }
+        Ok(Some((Arc::clone(key), workflows)))
     }
 
     fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {

@@ -1,12 +1,32 @@
 //! A connection in use, with the statements that it has at hand: one lookup per statement and transaction rather than
 //! per call.
 
-use rusqlite::{CachedStatement, Connection, Params, Result, Row};
+use rusqlite::{CachedStatement, Connection, Params, Result, Row, StatementStatus};
+use std::cell::Cell;
+
+thread_local! {
+    static STEPS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Steps of SQLite's virtual machine that statements of this thread have taken so far: a measure of the work that does
+/// not depend on the machine.
+pub(super) fn steps_taken() -> u64 {
+    STEPS.get()
+}
 
 /// Statements of one connection.
 pub(super) struct Session<'c> {
     connection: &'c Connection,
     statements: Vec<(&'static str, CachedStatement<'c>)>,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let steps =
+            self.statements.iter().map(|(_, statement)| statement.reset_status(StatementStatus::VmStep));
+        let taken: u64 = steps.map(|steps| u64::try_from(steps).unwrap_or(0)).sum();
+        STEPS.set(STEPS.get().wrapping_add(taken));
+    }
 }
 
 impl<'c> Session<'c> {

@@ -38,7 +38,7 @@ impl Administrator {
     }
 
     /// Rows and entries of indexes read so far in a schema, once a connection of this name has reported and gone.
-    fn read_by(&self, name: &str, schema: &str) -> i64 {
+    pub fn read_by(&self, name: &str, schema: &str) -> i64 {
         let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
         while self.number(&gone) > 0 {
             std::thread::yield_now();

@@ -1,0 +1,214 @@
+//! What a decision costs does not depend on how many runs of its schedule are unfinished.
+//!
+//! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
+
+use super::bounds::Administrator;
+use super::server::Server;
+use super::stage::{PROJECT, Stage, at, failed, new_run, new_schedule, new_worker, spec, succeeded, text};
+use _polos::calendar::Timestamp;
+use _polos::model::{
+    Admission, Ending, NewRun, NewSchedule, Origin, RunId, ScheduleId, ScheduleStatus, WorkerEntry, WorkerId,
+};
+use _polos::store::{Command, Patch, PostgresOptions, PostgresStore, SqliteStore};
+use std::collections::BTreeMap;
+
+/// Unfinished runs of each schedule.
+const COUNTS: [i64; 3] = [1, 100, 10_000];
+
+/// When everything happens: after the slots of all unfinished runs.
+const NOW: i64 = 20_000;
+
+/// What the runs behind the first one of their schedule do.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Kind {
+    /// Each is queued: they overlap.
+    Allow,
+    /// Each waits for the one before it.
+    Line,
+}
+
+/// Some work on a schedule of its own.
+struct Work {
+    name: &'static str,
+    kind: Kind,
+    /// The state of the schedule's first run.
+    first: &'static str,
+    act: fn(&Stage<'_>, &ScheduleId),
+}
+
+const fn work(name: &'static str, kind: Kind, act: fn(&Stage<'_>, &ScheduleId)) -> Work {
+    Work { name, kind, first: "running", act }
+}
+
+fn now() -> Timestamp {
+    at(NOW)
+}
+
+fn first_run(schedule: &ScheduleId) -> RunId {
+    RunId::of_slot(schedule, at(1))
+}
+
+fn end(stage: &Stage<'_>, run: RunId, ending: Ending, pause_after_failures: Option<u32>) {
+    let token = stage.run(&run).token;
+    let ending = Box::new(ending);
+    let command = Command::EndRun { run, token, ending, pause_after_failures, stands_alone: false };
+    stage.ok(now(), command);
+}
+
+fn fire(stage: &Stage<'_>, id: &ScheduleId, admission: Admission) {
+    stage.fire(now(), &stage.schedule(id), at(NOW), admission);
+}
+
+fn trigger(stage: &Stage<'_>, id: &ScheduleId, takes_back: bool) {
+    let new = new_run(&format!("run_by_hand_{id}"));
+    let (schedule_id, origin) = (Some(id.clone()), Origin::Trigger);
+    let new = NewRun { schedule_id, origin, behind: true, takes_back, ..new };
+    stage.create(now(), new);
+}
+
+fn pause(stage: &Stage<'_>, id: &ScheduleId) {
+    stage.patch(now(), id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+}
+
+fn changed(stage: &Stage<'_>, id: &ScheduleId) -> NewSchedule {
+    let key = stage.schedule(id).key;
+    let owner = Some(text("app.py"));
+    NewSchedule { spec: spec("5 * * * *"), owner, ..new_schedule(&key, Some(at(NOW + 60))) }
+}
+
+const WORKS: &[Work] = &[
+    work("reading what is due", Kind::Allow, |stage, _| {
+        assert_eq!(stage.store.due(PROJECT, &[text("w")], now(), 10).unwrap().len(), 10);
+    }),
+    work("a fire that claims", Kind::Allow, |stage, id| fire(stage, id, Admission::Claim)),
+    work("a fire that queues", Kind::Allow, |stage, id| fire(stage, id, Admission::Queue)),
+    work("a fire behind others", Kind::Line, |stage, id| fire(stage, id, Admission::Behind)),
+    work("an end among many", Kind::Allow, |stage, id| end(stage, first_run(id), succeeded(), None)),
+    work("an end that releases", Kind::Line, |stage, id| end(stage, first_run(id), succeeded(), None)),
+    work("a failure that pauses", Kind::Allow, |stage, id| {
+        end(stage, first_run(id), failed(), Some(1));
+    }),
+    work("a request to stop", Kind::Allow, |stage, id| {
+        stage.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
+    }),
+    Work {
+        name: "a cancellation that releases",
+        kind: Kind::Line,
+        first: "queued",
+        act: |stage, id| {
+            stage.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
+        },
+    },
+    work("a pause", Kind::Allow, pause),
+    work("a pause of a line", Kind::Line, pause),
+    work("a change by key", Kind::Allow, |stage, id| {
+        stage.ok(now(), Command::PutSchedules(vec![changed(stage, id)]));
+    }),
+    work("a worker that starts and declares another one", Kind::Allow, |stage, id| {
+        let declared = vec![changed(stage, id)];
+        stage.ok(now(), Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker("wkr_8") })));
+    }),
+    work("a trigger that takes back", Kind::Allow, |stage, id| trigger(stage, id, true)),
+    work("a trigger behind others", Kind::Line, |stage, id| trigger(stage, id, false)),
+    work("a worker that leaves", Kind::Line, |stage, _| {
+        stage.ok(now(), Command::LeaveWorker { worker: WorkerId::from("wkr_15") });
+    }),
+    work("a claim", Kind::Allow, |stage, _| {
+        stage.claim_up_to(now(), 10);
+    }),
+];
+
+/// Statements that fill a database, for both of them.
+fn rows(is_sqlite: bool, count: i64) -> String {
+    let mut sql = String::new();
+    let (column, value) = if is_sqlite { (", is_slot", ", 1") } else { ("", "") };
+    for (number, Work { kind, first, .. }) in WORKS.iter().enumerate() {
+        let rest = if *kind == Kind::Allow { "queued" } else { "buffered" };
+        let (zero, last, due) = (at(0).as_micros(), at(count).as_micros(), now().as_micros());
+        sql += &format!(
+            "INSERT INTO schedule (id, revision, status, next_slot, last_slot, attended_from, created_at, updated_at,
+                 project, workflow, key, cadence, spec)
+             VALUES ('sch_b{number}', 5, 'active', {due}, {last}, {zero}, {zero}, {zero},
+                 '{PROJECT}', 'w', 'b{number}', 'c', '{{\"cron\":\"* * * * *\"}}');
+             INSERT INTO run (id, state, token, attempt, available_at, created_at, slot, origin, project, workflow,
+                 key, timezone, worker, schedule_id{column})
+             WITH RECURSIVE g (n) AS (SELECT CAST(1 AS bigint) UNION ALL SELECT n + 1 FROM g WHERE n < {count})
+             SELECT 'run_b{number}_' || ({zero} + n * 1000000), CASE n WHEN 1 THEN '{first}' ELSE '{rest}' END, 1, 1,
+                 {zero} + n * 1000000, {zero} + n * 1000000, {zero} + n * 1000000, 'schedule', '{PROJECT}', 'w',
+                 'b{number}', 'UTC', CASE n WHEN 1 THEN 'wkr_{number}' END, 'sch_b{number}'{value} FROM g;"
+        );
+    }
+    sql
+}
+
+fn id(number: usize) -> ScheduleId {
+    ScheduleId::from(format!("sch_b{number}"))
+}
+
+/// Costs of each work, by the number of unfinished runs.
+type Costs = BTreeMap<(usize, i64), i64>;
+
+fn check(costs: &Costs) {
+    let mut dear = Vec::new();
+    for (number, work) in WORKS.iter().enumerate() {
+        let [one, some, many] = COUNTS.map(|count| costs[&(number, count)]);
+        eprintln!("{:<48} {one:>8} {some:>8} {many:>8}", work.name);
+        if many > some + some / 2 + 60 {
+            dear.push(format!("{}: {one}, {some}, {many}", work.name));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new(), "with {COUNTS:?} unfinished runs");
+}
+
+#[test]
+fn a_decision_costs_the_same_on_postgres_however_many_runs_are_unfinished() {
+    let server = Server::shared();
+    let administrator = Administrator::new(&server.url);
+    let mut costs = Costs::new();
+    for count in COUNTS {
+        let url = server.new_schema();
+        let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
+        let open = |name: &str| {
+            let url = format!("{url}&application_name={name}");
+            PostgresStore::open(&url, PostgresOptions::default()).unwrap()
+        };
+        let filler = format!("{schema}_filler");
+        drop(Stage::on(&open(&filler)));
+        for table in ["run", "schedule", "step", "worker"] {
+            administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
+        }
+        administrator.execute(&format!(
+            "SET search_path = {schema}; {} ANALYZE schedule; ANALYZE run",
+            rows(false, count)
+        ));
+        let mut before = administrator.read_by(&filler, &schema);
+        for (number, work) in WORKS.iter().enumerate() {
+            let name = format!("{schema}_{number}");
+            let store = open(&name);
+            (work.act)(&Stage { store: &store, worker: WorkerId::from("wkr_1") }, &id(number));
+            drop(store);
+            let after = administrator.read_by(&name, &schema);
+            costs.insert((number, count), after - before);
+            before = after;
+        }
+    }
+    check(&costs);
+}
+
+#[test]
+fn a_decision_costs_the_same_on_sqlite_however_many_runs_are_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut costs = Costs::new();
+    for count in COUNTS {
+        let path = folder.path().join(format!("{count}.db"));
+        let store = SqliteStore::open(&path, super::quick()).unwrap();
+        let stage = Stage::on(&store);
+        rusqlite::Connection::open(&path).unwrap().execute_batch(&rows(true, count)).unwrap();
+        for (number, work) in WORKS.iter().enumerate() {
+            let before = SqliteStore::steps_taken();
+            (work.act)(&stage, &id(number));
+            costs.insert((number, count), (SqliteStore::steps_taken() - before) as i64);
+        }
+    }
+    check(&costs);
+}
