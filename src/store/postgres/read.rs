@@ -27,6 +27,16 @@ use tokio_postgres::Row;
 
 type Result<T> = std::result::Result<T, Trouble>;
 
+/// How a list of runs is found.
+enum Way {
+    /// All runs of the schedule are read and sorted: they are few.
+    Schedule,
+    /// Those with a key are walked, those of one workflow or of each.
+    Key(Arc<str>, Option<Arc<str>>),
+    /// In rare states where only these are asked for, else of a workflow or of all.
+    Plain,
+}
+
 /// Reads each row.
 fn each<T>(
     rows: &[Row],
@@ -418,8 +428,8 @@ impl Session<'_> {
     }
 
     pub async fn runs(self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
-        let walk = self.walk_by_key(project, filter).await?;
-        let is_rare = walk.is_none() && filter.schedule.is_none() && filter.is_for_rare_states();
+        let way = self.way_to(project, filter).await?;
+        let is_rare = matches!(way, Way::Plain) && filter.is_for_rare_states();
         let RunFilter { workflow, key, schedule, states, since } = filter;
         let mut args = Args::default();
         let project = args.text(project);
@@ -429,7 +439,7 @@ impl Session<'_> {
         let (mut lead, mut lead_value, mut lead_order) = ("", String::new(), "");
         if let Some(workflow) = workflow {
             let workflow = args.text(workflow);
-            if is_rare || schedule.is_some() || walk.is_some() {
+            if is_rare || !matches!(way, Way::Plain) {
                 conditions.push(format!("r.workflow = ${workflow}"));
             } else {
                 (lead, lead_value, lead_order) =
@@ -448,7 +458,9 @@ impl Session<'_> {
             conditions.push(format!("r.key = ${}", args.text(key)));
         }
         if let Some(schedule) = schedule {
-            conditions.push(format!("r.schedule_id = ${}", args.text(schedule.as_str())));
+            // Where its runs are many, spelled so that the server doesn't read all of them by their index.
+            let column = if matches!(way, Way::Schedule) { "r.schedule_id" } else { "r.schedule_id || ''" };
+            conditions.push(format!("{column} = ${}", args.text(schedule.as_str())));
         }
         if !is_rare && !states.is_empty() {
             let states = args.texts(states.iter().map(|state| state_word(*state)));
@@ -460,7 +472,7 @@ impl Session<'_> {
         }
         let limit = args.int(limit_to_sql(page.limit));
         let conditions = conditions.join(" AND ");
-        let sql = if let Some((key, workflow)) = &walk {
+        let sql = if let Way::Key(key, workflow) = &way {
             let (key, workflow) = (args.text(key), workflow.as_ref().map(|workflow| args.text(workflow)));
             format!(
                 "SELECT {RUN} FROM {} h JOIN @run r ON r.no = h.no \
@@ -480,7 +492,7 @@ impl Session<'_> {
             )
         } else {
             // A schedule has few runs: found first, then sorted.
-            let fence = if schedule.is_some() { "OFFSET 0" } else { "" };
+            let fence = if matches!(way, Way::Schedule) { "OFFSET 0" } else { "" };
             format!(
                 "SELECT {RUN} FROM (SELECT * FROM @run r WHERE {conditions} {fence}) r \
                  ORDER BY {lead_order}r.created_at DESC, r.id DESC LIMIT ${limit}"
@@ -489,21 +501,16 @@ impl Session<'_> {
         each(&self.query(sql, args).await?, |columns| columns.run())
     }
 
-    /// A key and, where only one is asked for, a workflow, if walking the runs with that key is the way to find what the
-    /// filter asks for: there are few, or no rare states to look for. The runs of a schedule have its key and its workflow,
-    /// and are walked where they are many.
-    async fn walk_by_key(
-        self,
-        project: &str,
-        filter: &RunFilter,
-    ) -> Result<Option<(Arc<str>, Option<Arc<str>>)>> {
+    /// How the runs that a filter asks for are found: by their key where there are few with it, or no rare states to look
+    /// for. The runs of a schedule have its key and its workflow, and are walked where they are many.
+    async fn way_to(self, project: &str, filter: &RunFilter) -> Result<Way> {
         let mut args = Args::default();
         let (condition, order) = if let Some(id) = &filter.schedule {
             (format!("r.schedule_id = ${}", args.text(id.as_str())), "r.slot NULLS FIRST, r.no")
         } else {
-            let Some(key) = &filter.key else { return Ok(None) };
+            let Some(key) = &filter.key else { return Ok(Way::Plain) };
             if !filter.is_for_rare_states() {
-                return Ok(Some((Arc::clone(key), filter.workflow.clone())));
+                return Ok(Way::Key(Arc::clone(key), filter.workflow.clone()));
             }
             let (project, key) = (args.text(project), args.text(key));
             let condition = format!("r.project = ${project} AND r.key >= ${key} AND r.key <= ${key}");
@@ -517,14 +524,21 @@ impl Session<'_> {
         let found = each(&self.query(sql, args).await?, |columns| {
             Ok((columns.count()?, columns.optional_text()?, columns.optional_text()?))
         })?;
-        let Some((count, Some(key), Some(workflow))) = found.into_iter().next() else { return Ok(None) };
+        let Some((count, Some(key), Some(workflow))) = found.into_iter().next() else {
+            return Ok(match &filter.key {
+                Some(key) if filter.schedule.is_none() => Way::Key(Arc::clone(key), None),
+                _ => Way::Schedule,
+            });
+        };
         let is_crowd = count >= MANY_RUNS as u64;
         if filter.schedule.is_none() {
-            return Ok((!is_crowd).then(|| (key, filter.workflow.clone())));
+            return Ok(if is_crowd { Way::Plain } else { Way::Key(key, filter.workflow.clone()) });
         }
-        let is_alike = filter.key.as_ref().is_none_or(|wanted| *wanted == key)
-            && filter.workflow.as_ref().is_none_or(|wanted| *wanted == workflow);
-        Ok((is_crowd && is_alike).then_some((key, Some(workflow))))
+        Ok(match (is_crowd, filter.is_for_rare_states()) {
+            (false, _) => Way::Schedule,
+            (true, true) => Way::Plain,
+            (true, false) => Way::Key(key, Some(workflow)),
+        })
     }
 
     pub async fn coming(self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>> {

@@ -311,12 +311,14 @@ statements! {
     RUN_HEADS_IN_STATE = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.state = ?2 \
         AND r.state <> 'succeeded' AND r.state <> 'running' AND r.workflow = ?3 \
         AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
-        AND (?7 IS NULL OR r.key = ?7) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+        AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
     /// Newest runs that one worker holds. (`run_held`)
     RUN_HEADS_HELD = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.worker = ?2 AND r.state = 'running' \
         AND r.project = ?1 AND (?3 IS NULL OR r.workflow = ?3) \
         AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
-        AND (?7 IS NULL OR r.key = ?7) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+        AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
     /// Runs that wait for a child run, each with whether no child is unfinished. (`run_waits_for_child`, `run_by_parent`)
     WAITING_PARENTS = "SELECT r.id, NOT EXISTS (SELECT 1 FROM run c WHERE c.parent = r.id AND c.finished_at IS NULL) \
         FROM run r WHERE r.project = ?1 AND r.state = 'waiting' AND r.available_at >= 253402300799999999 \

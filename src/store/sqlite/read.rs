@@ -32,6 +32,18 @@ enum Part {
     HeldBy(Arc<str>),
 }
 
+/// How a list of runs is found.
+enum Way {
+    /// All runs of the schedule are read and sorted: they are few.
+    Schedule,
+    /// Those with a key are walked, workflow by workflow.
+    Key(Arc<str>, Vec<Arc<str>>),
+    /// Those in states that few runs are in.
+    States,
+    /// Those of each workflow.
+    Workflows,
+}
+
 /// Behind every identifier: no UTF-8 text begins with this byte, and texts compare as bytes.
 const LAST: &[u8] = &[0xff];
 
@@ -397,7 +409,8 @@ impl View<'_> {
             let key = Reverse((columns.time()?, columns.run_id()?));
             Ok((key, columns.int()?))
         };
-        if let Some((key, workflows)) = self.walk_by_key(project, filter)? {
+        let way = self.way_to(project, filter)?;
+        if let Way::Key(key, workflows) = &way {
             let newest = merge(workflows.len(), page.limit, |source, offset, count| {
                 self.session.all(
                     queries::RUN_HEADS_WITH_KEY,
@@ -418,7 +431,7 @@ impl View<'_> {
             })?;
             return self.runs_by_no(newest);
         }
-        if let Some(schedule) = &filter.schedule {
+        if let (Way::Schedule, Some(schedule)) = (&way, &filter.schedule) {
             let (first, behind) = ids(schedule);
             return self.session.all(
                 queries::RUNS_OF_SCHEDULE,
@@ -438,7 +451,7 @@ impl View<'_> {
                 |row| Columns::of(row).run(),
             );
         }
-        if filter.is_for_rare_states() {
+        if matches!(way, Way::States) {
             let parts = self.parts(project, filter)?;
             let newest = merge(parts.len(), page.limit, |source, offset, count| {
                 let (sql, place, workflow): (_, &dyn rusqlite::ToSql, _) = match &parts[source] {
@@ -456,7 +469,8 @@ impl View<'_> {
                         since,
                         filter.key,
                         limit_to_sql(count),
-                        limit_to_sql(offset)
+                        limit_to_sql(offset),
+                        filter.schedule
                     ],
                     head,
                 )
@@ -487,14 +501,9 @@ impl View<'_> {
         self.runs_by_no(newest)
     }
 
-    /// A key and the workflows that have runs with it, if walking these is the way to find what the filter asks for:
-    /// there are few runs with the key, or no rare states to look for. The runs of a schedule have its key and its
-    /// workflow, and are walked where they are many.
-    fn walk_by_key(
-        &mut self,
-        project: &str,
-        filter: &RunFilter,
-    ) -> Result<Option<(Arc<str>, Vec<Arc<str>>)>> {
+    /// How the runs that a filter asks for are found: by their key where there are few with it, or no rare states to look
+    /// for. The runs of a schedule have its key and its workflow, and are walked where they are many.
+    fn way_to(&mut self, project: &str, filter: &RunFilter) -> Result<Way> {
         let many = limit_to_sql(MANY_RUNS);
         if let Some(id) = &filter.schedule {
             let read = |row: &Row<'_>| {
@@ -511,22 +520,28 @@ impl View<'_> {
                 count += counted;
                 place = place.or(key.zip(workflow));
             }
-            return Ok(place
-                .filter(|(key, workflow)| {
-                    count >= MANY_RUNS as u64
-                        && filter.key.as_ref().is_none_or(|wanted| wanted == key)
-                        && filter.workflow.as_ref().is_none_or(|wanted| wanted == workflow)
-                })
-                .map(|(key, workflow)| (key, vec![workflow])));
+            let is_crowd = count >= MANY_RUNS as u64;
+            return Ok(match place {
+                Some((key, workflow)) if is_crowd && !filter.is_for_rare_states() => {
+                    let is_alike = filter.key.as_ref().is_none_or(|wanted| *wanted == key)
+                        && filter.workflow.as_ref().is_none_or(|wanted| *wanted == workflow);
+                    // None of its runs has another key or another workflow.
+                    Way::Key(key, if is_alike { vec![workflow] } else { Vec::new() })
+                }
+                Some(_) if is_crowd => Way::States,
+                _ => Way::Schedule,
+            });
         }
-        let Some(key) = &filter.key else { return Ok(None) };
+        let Some(key) = &filter.key else {
+            return Ok(if filter.is_for_rare_states() { Way::States } else { Way::Workflows });
+        };
         if filter.is_for_rare_states()
             && self.count(queries::COUNT_BY_KEY, params![project, key, many])? >= MANY_RUNS
         {
-            return Ok(None);
+            return Ok(Way::States);
         }
         if let Some(workflow) = &filter.workflow {
-            return Ok(Some((Arc::clone(key), vec![Arc::clone(workflow)])));
+            return Ok(Way::Key(Arc::clone(key), vec![Arc::clone(workflow)]));
         }
         let read = |row: &Row<'_>| Columns::of(row).text();
         let mut workflows: Vec<Arc<str>> = Vec::new();
@@ -535,7 +550,7 @@ impl View<'_> {
             found = self.session.one(queries::NEXT_WITH_KEY, params![project, key, workflow], read)?;
             workflows.push(workflow);
         }
-        Ok(Some((Arc::clone(key), workflows)))
+        Ok(Way::Key(Arc::clone(key), workflows))
     }
 
     fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {

@@ -32,8 +32,8 @@ fn rows(is_sqlite: bool) -> String {
              CASE WHEN n % 5000 = 1 THEN 'failed' WHEN n % 5000 = 2 THEN 'running' WHEN n % 5000 = 3 THEN 'queued'
              ELSE 'succeeded' END, 1, 1, 0, {zero} + n * 1000000,
              CASE WHEN n % 5000 IN (2, 3) THEN NULL ELSE {zero} + n * 1000000 END, {zero} + n * 1000000, 'schedule',
-             '{PROJECT}', CASE WHEN n % 5000 = 6 THEN 'v' ELSE 'w' END,
-             CASE WHEN n % 5000 = 7 THEN 'rare' WHEN n > {MANY} / 2 THEN 'heavy' ELSE 'global' END, 'UTC', 'wkr_1',
+             '{PROJECT}', CASE WHEN n % 5000 = 6 AND n < {MANY} / 2 THEN 'v' ELSE 'w' END,
+             CASE WHEN n > {MANY} / 2 THEN 'heavy' WHEN n % 5000 = 7 THEN 'rare' ELSE 'global' END, 'UTC', 'wkr_1',
              CASE WHEN n > {MANY} / 2 THEN 'sch_heavy' ELSE 'sch_' || (n / 2) END{value} FROM g;"
     );
     let schedules = format!(
