@@ -653,6 +653,7 @@ fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
         limit: 10,
         until: at(100),
         suspects: Suspects::Alone,
+        codes: None,
     };
     let answer = policed.commit_and_update("run", "%LIMIT 1 FOR UPDATE SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 1), "{answer:?}");
