@@ -119,7 +119,7 @@ def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, 
         "id", "workflow", "key", "status", "note", "cron", "every", "at", "timezone", "upcoming",
         "last_timestamp", "overlap", "catch_up", "max_catch_up", "catch_up_window", "jitter",
         "start_at", "end_at", "max_runs", "pause_after_failures", "skip", "input", "owner",
-        "worker_available", "created_at", "updated_at",
+        "overridden", "worker_available", "created_at", "updated_at",
     ]  # fmt: skip
     assert set(shape) == {field.name for field in fields(Schedule)}
     assert shape["input"] == {"n": 1}
