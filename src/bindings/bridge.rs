@@ -350,6 +350,7 @@ fn convert_run<'py>(
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "one sentence for each notice")]
 fn describe(notice: &Notice) -> (&'static str, String) {
     match notice {
         Notice::Entered(id) => ("entered", id.to_string()),

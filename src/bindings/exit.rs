@@ -90,7 +90,7 @@ impl State {
     }
 }
 
-fn guard(shared: &Shared, mut input: UnixStream, echo: UnixStream) {
+fn guard(shared: &Shared, mut input: UnixStream, echo: &UnixStream) {
     let mut byte = [0];
     while let Some(limit) = shared.wait() {
         if input.set_read_timeout(limit).is_err() {
@@ -101,7 +101,7 @@ fn guard(shared: &Shared, mut input: UnixStream, echo: UnixStream) {
             Ok(_) => {
                 shared.see(byte[0]);
                 // A full buffer has woken the loop already.
-                let _ = (&echo).write(&byte);
+                let _ = (&mut &*echo).write(&byte);
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
@@ -131,7 +131,7 @@ impl ExitGuard {
             state: Mutex::default(),
         });
         let watched = Arc::clone(&shared);
-        Thread::spawn("polos-exit", move || guard(&watched, output, echo_end)).map_err(failed)?;
+        Thread::spawn("polos-exit", move || guard(&watched, output, &echo_end)).map_err(failed)?;
         Ok(Self { input, echo, shared })
     }
 

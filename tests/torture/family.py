@@ -13,7 +13,7 @@ import os
 import random
 import sys
 
-from polos import PolosClient, Worker, workflow
+from polos import PolosClient, Worker, WorkflowContext, workflow
 
 DATABASE, ORACLE, PART = sys.argv[1:4]
 
@@ -29,14 +29,14 @@ def testify(kind: str, run: str) -> None:
 
 
 @workflow(id="child")
-async def child(ctx, payload: dict[str, str]) -> str:
+async def child(ctx: WorkflowContext, payload: dict[str, str]) -> str:
     await asyncio.sleep(random.random() * 0.02)
     testify("child", payload["parent"])
     return payload["parent"]
 
 
 @workflow(id="parent")
-async def parent(ctx) -> None:
+async def parent(ctx: WorkflowContext) -> None:
     for number in range(2):
         name = f"child-{number}"
         returned = await ctx.step.invoke("child", {"parent": ctx.run_id}, name=name)

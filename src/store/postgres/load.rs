@@ -39,6 +39,7 @@ pub(super) struct Load<'c> {
 }
 
 /// A part of the tables, and what of it is in the database.
+#[derive(Default)]
 pub(super) struct Part {
     pub tables: Tables,
     /// Numbers of stored runs.
@@ -107,17 +108,6 @@ impl<'c> Load<'c> {
         part.tables.count_from(FIRST_NEW);
         part.tables.touched = Some(Touched::default());
         Ok(())
-    }
-}
-
-impl Default for Part {
-    fn default() -> Self {
-        Self {
-            tables: Tables::default(),
-            stored_runs: HashMap::new(),
-            stored_schedules: HashSet::new(),
-            with_kept_runs: HashSet::new(),
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The rules are applied to a part of the tables in memory, so everything that they might look at has to be in it. Of
 //! a schedule whose unfinished runs only decide who is next, a few are enough: each command ends at most one of them.
 
-use crate::model::{Admission, Ending, NewSchedule, RunId, WorkerEntry, WorkerId};
+use crate::model::{Admission, Ending, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId};
 use crate::store::Command;
 use crate::store::rules;
 use std::collections::{BTreeSet, HashSet};
@@ -170,6 +170,7 @@ impl<'c> Needs<'c> {
         match command {
             Command::Beat { worker }
             | Command::LeaveWorker { worker }
+            | Command::ClaimRuns { worker, .. }
             | Command::BuryWorker { worker, .. } => {
                 self.known_workers.insert(worker.as_str());
             }
@@ -185,13 +186,10 @@ impl<'c> Needs<'c> {
             Command::Reconcile { entry, .. } => {
                 self.known_workers.insert(entry.id.as_str());
             }
-            Command::ClaimRuns { worker, .. } => {
-                self.known_workers.insert(worker.as_str());
-            }
             Command::CreateRun(new) => {
                 self.known_workers.extend(new.claim_for.as_ref().map(WorkerId::as_str));
                 let schedule = new.schedule_id.as_ref().or(rules::needs_schedule(new));
-                self.known_schedules.extend(schedule.map(|id| id.as_str()));
+                self.known_schedules.extend(schedule.map(ScheduleId::as_str));
             }
             Command::RecordStep { run, .. }
             | Command::EndRun { run, .. }

@@ -185,7 +185,9 @@ impl View<'_> {
         let suspect = |row: &Row<'_>| {
             let mut columns = Columns::of(row);
             let at = columns.time()?;
-            (columns.optional_time()?, columns.run_id()?, columns.int()?);
+            columns.optional_time()?;
+            columns.run_id()?;
+            columns.int()?;
             Ok((at, columns.text()?))
         };
         let is_ours = |(_, workflow): &(_, Arc<str>)| workflows.contains(workflow);
@@ -389,6 +391,7 @@ impl View<'_> {
         self.session.one(queries::RUN, params![id, project], |row| Columns::of(row).run())
     }
 
+    #[expect(clippy::too_many_lines, reason = "one branch for each index that may serve the filter")]
     pub fn runs(&mut self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
         let mut before = (i64::MAX, None);
         if let Some(after) = &page.after {

@@ -11,6 +11,7 @@ use _polos::model::{
 };
 use _polos::store::{Command, Patch, PostgresOptions, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// Unfinished runs of each schedule.
 const COUNTS: [i64; 3] = [1, 100, 10_000];
@@ -125,7 +126,8 @@ fn rows(is_sqlite: bool, count: i64) -> String {
     for (number, Work { kind, first, .. }) in WORKS.iter().enumerate() {
         let rest = if *kind == Kind::Allow { "queued" } else { "buffered" };
         let (zero, last, due) = (at(0).as_micros(), at(count).as_micros(), now().as_micros());
-        sql += &format!(
+        let _ = write!(
+            sql,
             "INSERT INTO schedule (id, revision, status, next_slot, last_slot, attended_from, created_at, updated_at,
                  project, workflow, key, cadence, spec)
              VALUES ('sch_b{number}', 5, 'active', {due}, {last}, {zero}, {zero}, {zero},

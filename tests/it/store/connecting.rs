@@ -4,7 +4,7 @@
 use super::postgres::with_tls;
 use super::server::{Server, administer};
 use super::stage::{PROJECT, at, new_run};
-use _polos::store::{Command, PostgresOptions, PostgresStore, Store, StoreError};
+use _polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
 use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ fn open(url: &str) -> Result<PostgresStore, StoreError> {
     PostgresStore::open(url, PostgresOptions::default())
 }
 
-/// A server of one's own, on which these lines of pg_hba.conf come first.
+/// A server of one's own, on which these lines of `pg_hba.conf` come first.
 fn with_hba(arguments: &[&str], lines: &[&str], sql: &str) -> Server {
     let server = Server::start(&[arguments, &["--set", "max_connections=40"]].concat());
     administer(&server.url, sql);
@@ -130,7 +130,7 @@ fn the_last_primary_is_asked_first_and_a_silent_host_does_not_hold_up_the_others
         for number in 0..8 {
             let store = &store;
             scope.spawn(move || {
-                store.runs(PROJECT, &Default::default(), &super::stage::everything()).unwrap();
+                store.runs(PROJECT, &RunFilter::default(), &super::stage::everything()).unwrap();
                 let new = new_run(&format!("run_{number}"));
                 store.commit(&[Command::CreateRun(Box::new(new))], at(0)).unwrap();
             });

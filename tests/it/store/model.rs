@@ -283,6 +283,7 @@ impl World<'_> {
         known.unwrap_or_else(|| (RunId::from("run_none"), Token(1)))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table of all commands")]
     fn command(&mut self) -> Command {
         match self.dice.below(100) {
             0..5 => {
@@ -297,7 +298,7 @@ impl World<'_> {
                     new.project = Arc::clone(&project);
                     new.owner = Some(Arc::clone(&app));
                 }
-                let is_whole = declared.len() % 2 == 0;
+                let is_whole = declared.len().is_multiple_of(2);
                 Command::EnterWorker(Box::new(WorkerEntry {
                     id: self.worker(),
                     project,

@@ -154,11 +154,8 @@ fn a_database_that_has_worked_is_waited_for_whatever_it_says_and_a_new_one_is_no
     let url = app_admin.replace("polos@", "worker:first@");
     let hba_file = administer(admin, "SHOW hba_file").remove(0);
     let hba = std::fs::read_to_string(&hba_file).expect("the tests may read the server's files");
-    let hba: String = hba
-        .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let rules = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let hba = hba.lines().filter(rules).collect::<Vec<_>>().join("\n") + "\n";
 
     let store = PostgresStore::open(&url, PostgresOptions::default()).unwrap();
     let heard = Arc::new(Heard::default());

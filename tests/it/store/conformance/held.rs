@@ -20,8 +20,8 @@ cases! {
     holding_is_answered_again_the_same_way,
 }
 
-fn codes(code: &str) -> Option<Arc<Codes>> {
-    Some(Arc::new([(text("w"), text(code))].into()))
+fn codes(code: &str) -> Arc<Codes> {
+    Arc::new([(text("w"), text(code))].into())
 }
 
 fn claim(stage: &Stage<'_>, now: Timestamp, codes: Option<Arc<Codes>>) -> Vec<String> {
@@ -66,10 +66,10 @@ fn a_held_run_waits_with_a_note(stage: &Stage<'_>) {
 
 fn a_held_run_is_claimed_by_other_code_only(stage: &Stage<'_>) {
     let id = held(stage, "old");
-    assert_eq!(claim(stage, at(3), codes("old")), nothing());
+    assert_eq!(claim(stage, at(3), Some(codes("old"))), nothing());
     let other_workflow = Some(Arc::new(Codes::from([(text("v"), text("new"))])));
     assert_eq!(claim(stage, at(3), other_workflow), nothing());
-    assert_eq!(claim(stage, at(3), codes("new")), [id.to_string()]);
+    assert_eq!(claim(stage, at(3), Some(codes("new"))), [id.to_string()]);
     let run = stage.run(&id);
     assert_eq!((run.state, run.note, run.available_at), (RunState::Running, None, at(3)));
     assert!(!stage.store.next_wake(PROJECT, &[text("w")]).unwrap().has_held);
@@ -77,14 +77,14 @@ fn a_held_run_is_claimed_by_other_code_only(stage: &Stage<'_>) {
 
 fn code_that_refused_a_run_never_claims_it_again(stage: &Stage<'_>) {
     let id = held(stage, "old");
-    claim(stage, at(3), codes("new"));
+    claim(stage, at(3), Some(codes("new")));
     stage.end(at(4), &id, Ending::Parked { wakes_at: at(10) });
     assert_eq!(claim(stage, at(11), None), nothing());
-    assert_eq!(claim(stage, at(11), codes("old")), nothing());
-    assert_eq!(claim(stage, at(11), codes("new")), [id.to_string()]);
+    assert_eq!(claim(stage, at(11), Some(codes("old"))), nothing());
+    assert_eq!(claim(stage, at(11), Some(codes("new"))), [id.to_string()]);
     hold(stage, at(12), &id, "new");
-    assert_eq!(claim(stage, at(13), codes("new")), nothing());
-    assert_eq!(claim(stage, at(13), codes("newer")), [id.to_string()]);
+    assert_eq!(claim(stage, at(13), Some(codes("new"))), nothing());
+    assert_eq!(claim(stage, at(13), Some(codes("newer"))), [id.to_string()]);
 }
 
 fn a_held_run_waits_for_no_child(stage: &Stage<'_>) {
@@ -98,17 +98,17 @@ fn a_child_that_ends_gives_a_held_run_to_other_code_only(stage: &Stage<'_>) {
     let child = NewRun { parent: Some(parent.clone()), available_at: at(1), ..new_run("run_2") };
     let child = stage.create(at(1), child);
     hold(stage, at(2), &parent, "old");
-    assert_eq!(claim(stage, at(3), codes("old")), [child.to_string()]);
+    assert_eq!(claim(stage, at(3), Some(codes("old"))), [child.to_string()]);
     stage.end(at(4), &child, failed());
-    assert_eq!(claim(stage, at(5), codes("old")), nothing());
-    assert_eq!(claim(stage, at(5), codes("new")), [parent.to_string()]);
+    assert_eq!(claim(stage, at(5), Some(codes("old"))), nothing());
+    assert_eq!(claim(stage, at(5), Some(codes("new"))), [parent.to_string()]);
 }
 
 fn a_held_run_is_cancelled_at_once(stage: &Stage<'_>) {
     let id = held(stage, "old");
     let cancel = Command::CancelRun { project: text(PROJECT), run: id };
     assert_eq!(stage.ok(at(3), cancel), Answer::State(RunState::Cancelled));
-    assert_eq!(claim(stage, at(4), codes("new")), nothing());
+    assert_eq!(claim(stage, at(4), Some(codes("new"))), nothing());
 }
 
 fn a_run_that_was_to_stop_is_not_held(stage: &Stage<'_>) {
@@ -119,7 +119,7 @@ fn a_run_that_was_to_stop_is_not_held(stage: &Stage<'_>) {
 
 fn a_retry_forgets_who_refused_it(stage: &Stage<'_>) {
     let id = held(stage, "old");
-    claim(stage, at(3), codes("new"));
+    claim(stage, at(3), Some(codes("new")));
     stage.end(at(4), &id, failed());
     stage.ok(at(5), Command::RetryRun { project: text(PROJECT), run: id.clone() });
     assert_eq!(stage.run(&id).refused_by, None);
@@ -128,12 +128,12 @@ fn a_retry_forgets_who_refused_it(stage: &Stage<'_>) {
 
 fn a_claimed_held_run_that_is_freed_stays_with_other_code(stage: &Stage<'_>) {
     let id = held(stage, "old");
-    claim(stage, at(3), codes("new"));
+    claim(stage, at(3), Some(codes("new")));
     stage.ok(at(4), Command::LeaveWorker { worker: stage.worker.clone() });
     stage.ok(at(4), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
     assert_eq!(stage.state(&id), RunState::Queued);
-    assert_eq!(claim(stage, at(5), codes("old")), nothing());
-    assert_eq!(claim(stage, at(5), codes("new")), [id.to_string()]);
+    assert_eq!(claim(stage, at(5), Some(codes("old"))), nothing());
+    assert_eq!(claim(stage, at(5), Some(codes("new"))), [id.to_string()]);
 }
 
 fn holding_is_answered_again_the_same_way(stage: &Stage<'_>) {
