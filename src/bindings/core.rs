@@ -112,6 +112,9 @@ struct Options {
     project: Arc<str>,
     /// URL of a PostgreSQL database.
     url: Option<String>,
+    /// Whether such a database is only looked at, so that nothing may be created in it.
+    #[serde(default)]
+    must_exist: bool,
     /// Path of the database file; without either, it is in memory and time is turned by hand from `start`.
     path: Option<PathBuf>,
     #[serde(default)]
@@ -128,11 +131,15 @@ enum Durability {
 }
 
 fn open(options: Options) -> Result<Inner, Error> {
+    let must_exist = options.must_exist;
     let io_trouble = |error: std::io::Error| StoreError::Unavailable(error.to_string());
     let hints = Arc::new(Hints::default());
     let mut server = None;
     let (store, clock, manual) = if let Some(url) = options.url {
-        let store = Arc::new(PostgresStore::open(&url, PostgresOptions::default())?);
+        let store = Arc::new(PostgresStore::open(
+            &url,
+            PostgresOptions { must_exist, ..PostgresOptions::default() },
+        )?);
         server = Some(Arc::clone(&store));
         let clock = SharedClock::new(|| store.time())?;
         store.listen(Arc::new(Ear { hints: Arc::clone(&hints), clock: clock.clone() }))?;

@@ -268,6 +268,28 @@ def test_a_missing_database_is_a_finding_and_stays_missing(
     assert not (tmp_path / "none.db").exists()
 
 
+@pytest.mark.files
+def test_advice_about_a_file_names_it(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "my app.db"
+    path.write_bytes(b"SQLite format 3\0" + b"no" * 4_000)
+    said = command("doctor", "--database", str(path), "--json")
+    (finding,) = checks(said)["database"]
+    assert f"'{path}'" in finding["advice"]
+
+
+def test_a_database_without_tables_stays_without(
+    command: Command, request: pytest.FixtureRequest
+) -> None:
+    if request.config.getoption("--store") != "postgres":
+        pytest.skip("is about a server; see above for files")
+    url = os.environ["POLOS_DATABASE_URL"].split("?")[0]
+    for _ in range(2):
+        said = command("doctor", "--database", f"{url}?schema=not_there", "--json")
+        (finding,) = checks(said)["database"]
+        assert finding["level"] == "problem"
+        assert "has no tables of polos in the schema `not_there`" in finding["text"]
+
+
 @pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?connect_timeout=1"])
 def test_advice_about_a_server_is_not_about_files(command: Command, parameters: str) -> None:
     url = f"postgresql://ada:s3cret@127.0.0.1:1/app{parameters}"

@@ -133,6 +133,7 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
         what, _, _ = absent.partition("; a worker")
         yield problem("database", what, "start a worker, which makes it: polos run app.py")
         return
+    client._options["must_exist"] = True
     with at_once(), client:
         try:
             begun = time.perf_counter()
@@ -156,7 +157,7 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
 
 
 def _remedy(error: StoreError, client: PolosClient) -> str:
-    path = client._options.get("path")
+    path = client._location.path
     if isinstance(error, StoreVersionError):
         return "bring this installation up to date: pip install -U polos"
     if path is None:

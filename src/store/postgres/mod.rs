@@ -59,11 +59,13 @@ use std::time::Duration;
 pub struct PostgresOptions {
     /// Most connections that answer questions at the same time.
     pub readers: usize,
+    /// Refuse a database without tables of ours instead of creating them.
+    pub must_exist: bool,
 }
 
 impl Default for PostgresOptions {
     fn default() -> Self {
-        Self { readers: 4 }
+        Self { readers: 4, must_exist: false }
     }
 }
 
@@ -93,7 +95,7 @@ impl PostgresStore {
     pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         let address = Arc::new(Address::parse(url)?);
         let link = Link::open_to_work(&address)?;
-        schema::prepare(&link, &address)?;
+        schema::prepare(&link, &address, options.must_exist)?;
         link.prepare_to_write().map_err(|trouble| trouble.told(&address))?;
         address.note_success();
         let readers = Pool::new(Arc::clone(&address), options.readers);

@@ -43,14 +43,23 @@ struct Header {
     version: Option<(i64, i64)>,
 }
 
-/// Brings the tables up to the newest version, whoever else tries the same.
-pub(super) fn prepare(link: &Link, address: &Address) -> Result<(), StoreError> {
+/// Brings the tables up to the newest version, whoever else tries the same. With `must_exist`, it
+/// creates none where there are none.
+pub(super) fn prepare(link: &Link, address: &Address, must_exist: bool) -> Result<(), StoreError> {
     let told = |trouble: Trouble| told(trouble, address);
     link.with(async |session| check_server(session, address).await).map_err(told)?;
     let header = link.with(async |session| header(session, address).await).map_err(told)?;
     check(header, address)?;
     if header.version.is_some_and(|(version, _)| version >= newest_version()) {
         return Ok(());
+    }
+    if must_exist && header.version.is_none() {
+        let reason = format!(
+            "it has no tables of polos in the schema `{}`: a worker creates them when it starts; while \
+             a backup is restored, wait for it",
+            address.schema()
+        );
+        return Err(unusable(address, reason));
     }
     let migrated = link.with(async |session| migrate(session, address).await);
     if migrated.is_err() {
