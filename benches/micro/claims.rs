@@ -135,6 +135,7 @@ fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
             limit: BATCH,
             until: at(1),
             suspects: Suspects::Never,
+            codes: None,
         };
         let Answer::Claimed(claimed) = one(store, command, at(1)) else { panic!("claims were asked for") };
         assert_eq!(claimed.len(), BATCH);
