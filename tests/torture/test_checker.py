@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ def test_what_steps_testify(
         (["1000/-/1001", "1001/1000/1003", "1003/1001/1004"], True),
         (["1000/-/1003", "1001/1000/1002", "1003/1001/1004"], False),
         (["1000/-/1001", "1002/1000/1003", "1003/1001/1004"], False),
+        # The test ends before 1005; that 1004 does not run is in the ledger, 1005 is not.
+        (["1000/-/1001", "1001/1000/1003", "1003/1001/1005"], True),
+        (["1000/-/1001", "1001/1000/1003", "1003/1001/1006"], False),
     ],
 )
 def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> None:
@@ -99,7 +102,9 @@ def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> 
         told += "/UTC/s/k"
         lines.append(checker.Line(0, "payload", f"r{slot}", "-", 1, 7, 0.5, told))
     verdict = checker.Verdict()
-    checker.check_payloads(verdict, lines, found, {"s": schedule})
+    skipped = datetime.fromtimestamp(1004, timezone.utc)
+    entry = LedgerEntry(skipped, skipped, 1, "skipped", "overlap", None, None, None)
+    checker.check_payloads(verdict, lines, found, {"s": schedule}, {"s": [entry]})
     assert verdict.checked["I8"] == 3
     assert (not verdict.violations) == is_right
 
