@@ -354,6 +354,8 @@ impl Checks {
                 plan.runs.iter().map(|run| run.id.clone()).collect()
             }
             Command::ClaimRuns { .. } => Vec::new(),
+            // Finished ones too.
+            Command::UncountInterruptions { claims } => claims.iter().map(|(run, _)| run.clone()).collect(),
             Command::CreateRun(new) => {
                 let others = new.schedule_id.as_ref().filter(|_| new.takes_back);
                 let others = others.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
