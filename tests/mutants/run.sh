@@ -26,7 +26,8 @@ fi
 rm -rf "$tree"
 mkdir -p "$tree"
 # With the time of now (-m): or cargo would take what an earlier run built, with a bug in it, for up to date.
-(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock src tests/it scripts/postgres-for-tests | tar --null -T - -cf -) | tar -xmf - -C "$tree"
+(cd "$root" && git ls-files -z -- Cargo.toml Cargo.lock benches/Cargo.toml benches/micro src tests/it \
+    scripts/postgres-for-tests | tar --null -T - -cf -) | tar -xmf - -C "$tree"
 
 features=
 named=
