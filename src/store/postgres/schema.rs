@@ -18,6 +18,9 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0006_declarations.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0007_code_of_runs.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0008_runs_by_key.sql"), oldest: 1 },
+    // Again, for the columns that were added since: without statistics, the planner takes their indexes for no better than
+    // those of all queued runs.
+    Migration { script: include_str!("migrations/0003_first_statistics.sql"), oldest: 1 },
 ];
 
 struct Migration {
