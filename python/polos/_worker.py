@@ -140,6 +140,7 @@ class Executor:
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
         self.loop_watch = LoopWatch(loop)
+        self.is_leaving = False  # whether runs that arrive are no longer entered
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
@@ -236,6 +237,9 @@ class Executor:
         self._begun = 0
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
+        if self.is_leaving:
+            # Sent before the core heard of it. Deregistering frees the claim, and maybe has.
+            return
         workflow = self.workflows[claimed[2]]
         active = ActiveRun(self, workflow, claimed)
         key, execution = (active.run_id, active.token), active.execute()

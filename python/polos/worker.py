@@ -262,6 +262,7 @@ class Worker:
             end = min(deadline, loop.time() + _CLOSING_FORCED) if forced.is_set() else deadline
             return max(0.0, min(most, end - loop.time()))
 
+        executor.is_leaving = True
         self._release_all()
         held_count = len(executor.active)
         stopping = _STOPPING_FORCED if forced.is_set() else _STOPPING

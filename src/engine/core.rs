@@ -302,6 +302,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.store.rehearse_start(&[(next.run.id.clone(), next.run.token)]);
     }
 
+    /// Whether it has deregistered, or given that up. What it had sent to be started by then is not to be started.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
     /// Runs that it holds, and those of them that wait for their instant.
     pub fn held_count(&self) -> (usize, usize) {
         (self.held.len(), self.ahead.len())
