@@ -655,7 +655,7 @@ impl World {
             match sent {
                 Sent::Start(claimed) => {
                     let it = &self.machines[machine];
-                    if it.engine.as_ref().is_some_and(|engine| engine.is_over()) {
+                    if it.engine.as_ref().is_some_and(Engine::is_over) {
                         // A worker that closes enters nothing more: its claims are given back.
                         continue;
                     }
