@@ -38,7 +38,8 @@ pub struct Silent {
 impl PeerWatch {
     /// Records what the store says of the peers at `mono`.
     pub fn observe(&mut self, own: &WorkerId, peers: &[Peer], mono: Duration) {
-        self.seen.retain(|id, _| peers.iter().any(|peer| peer.id == *id));
+        let present: BTreeSet<&WorkerId> = peers.iter().map(|peer| &peer.id).collect();
+        self.seen.retain(|id, _| present.contains(id));
         for peer in peers.iter().filter(|peer| peer.id != *own) {
             let holds_runs = peer.held_count > 0;
             let sighting = self.seen.entry(peer.id.clone()).or_insert_with(|| Sighting {
@@ -48,7 +49,8 @@ impl PeerWatch {
                 name: format!("{} (app {}, pid {})", peer.id, peer.app, peer.pid),
                 shares_process: false,
             });
-            sighting.shares_process |= peer.shares_process(peers);
+            // Matters only where runs are held, which few of many workers do.
+            sighting.shares_process |= holds_runs && peer.shares_process(peers);
             // One that begins to hold runs has a whole lease from then on.
             if sighting.beat != peer.beat || (holds_runs && !sighting.holds_runs) {
                 sighting.beat = peer.beat;
