@@ -441,6 +441,11 @@ impl WorkerCore {
         }
     }
 
+    /// For tests: the process of this worker is gone, so no run that is created from now on may be claimed for it.
+    fn abandon(&self) {
+        self.offer.close();
+    }
+
     /// Where time is turned by hand: one turn of the engine. `(next instant or None, next in so many microseconds,
     /// is_over)`.
     fn turn(&self) -> Option<(Option<i64>, u64, bool)> {

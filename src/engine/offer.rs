@@ -139,7 +139,7 @@ impl Offer {
     }
 
     /// Offers no more; whether what became of all runs for which places were reserved has been heard.
-    pub(super) fn close(&self) -> bool {
+    pub fn close(&self) -> bool {
         let mut state = self.state.lock();
         state.is_open = false;
         state.awaited == 0

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from polos import PolosClient, Worker, runs, schedules, workflow
+from polos.cli import _moments as moments
 
 Command = Callable[..., Any]
 
@@ -340,3 +341,43 @@ def read_until(terminal: int, expected: str) -> str:
     while expected.encode() not in seen:
         seen += os.read(terminal, 4096)
     return seen.decode(errors="replace")
+
+
+# --- clocks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("off", "which"), [(30, "ahead of"), (-30, "behind")])
+def test_a_machine_whose_clock_differs_from_that_of_the_database(
+    command: Command, ada: str, monkeypatch: pytest.MonkeyPatch, off: int, which: str
+) -> None:
+    real = moments.now
+    monkeypatch.setattr("polos.cli._doctor.now", lambda: real() + timedelta(seconds=off))
+    (clock,) = checks(command("doctor", "--json"))["clock"]
+    assert clock["level"] == "warning"
+    assert re.match(rf"this machine is (29|30)\.\d s {which} the database's clock", clock["text"])
+    assert "NTP" in clock["advice"]
+
+
+AHEAD = """
+import sqlite3
+database = sqlite3.connect("polos.db")
+database.execute("UPDATE worker SET beat_at = beat_at + 60000000")
+database.commit()
+"""
+
+
+@pytest.mark.files  # the sign of life is changed behind the back of polos, in the file
+async def test_a_worker_whose_clock_is_ahead(
+    command: Command, client: PolosClient, ada: str, tmp_path: Path
+) -> None:
+    """It would fire slots a minute early."""
+    async with Worker(client, app="fast.py"):
+        await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", AHEAD], cwd=tmp_path, check=True
+        )
+        said = await asyncio.to_thread(command, "doctor", "--json")
+    (worker,) = checks(said)["worker"]
+    assert (said.code, worker["level"]) == (0, "warning")
+    assert re.match(
+        r"the clock of fast\.py \(pid \d+ on .*\) is (60|5\d)\.\d s ahead", worker["text"]
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -554,3 +556,45 @@ async def test_a_prefix_that_is_no_path_is_refused(client: PolosClient, visit: A
     stranger = await visit(app, address="10.0.0.8")
     answer = await stranger.get(f"/?token={TOKEN}", headers={"x-forwarded-prefix": prefix})
     assert answer.headers["location"] == "/"
+
+
+async def test_the_token_in_the_address_of_a_form_lets_nobody_in(
+    client: PolosClient, schedule: str, visit: Any
+):
+    browser = await visit(polos.ui(client, token=TOKEN))
+    signed_in = await visit(polos.ui(client, token=TOKEN))
+    await signed_in.get(f"/?token={TOKEN}")
+    secret = secret_in(await signed_in.get(f"/schedules/{schedule}"))
+    for path in (f"/schedules/{schedule}/pause", "/logout", "/"):
+        answer = await browser.post(f"{path}?token={TOKEN}", data={"secret": secret})
+        assert answer.status_code == 401
+        assert not [name for name in answer.cookies if name.startswith("polos_session")]
+    assert await status_of(client, schedule) == "active"
+
+
+@pytest.mark.parametrize(
+    "path", ["/login/", "/login/x", "/loginx", "/login.html", "/LOGIN", "/static", "/x/static/y"]
+)
+async def test_only_the_way_in_is_open_without_the_token(
+    client: PolosClient, visit: Any, path: str
+):
+    browser = await visit(polos.ui(client, token=TOKEN))
+    assert (await browser.get(path)).status_code == 401
+    assert (await browser.post(path)).status_code == 401
+
+
+@pytest.mark.parametrize("planted", ["x", "x" * 42, "x" * 44, "\u00e9" * 43])
+async def test_a_cookie_that_we_did_not_give_is_the_base_of_no_secret(
+    client: PolosClient, schedule: str, visit: Any, planted: str
+):
+    """Another application of the host can set cookies, and would know the secret then."""
+    cookie = f"{guard.FORM_COOKIE}={planted}".encode("latin-1")
+    known = hmac.new(planted.encode(), b"polos-form", hashlib.sha256).hexdigest()
+    browser, page = await visit(polos.ui(client)), f"/schedules/{schedule}"
+    seen = await browser.get(page, headers={"cookie": cookie})
+    assert secret_in(seen) != known
+    assert f"{guard.FORM_COOKIE}=" in seen.headers["set-cookie"]
+    browser.cookies.clear()
+    answer = await browser.post(f"{page}/pause", data={"secret": known}, headers={"cookie": cookie})
+    assert answer.status_code == 403
+    assert await status_of(client, schedule) == "active"

@@ -392,3 +392,22 @@ async def test_a_crash_takes_no_real_time() -> None:
         await t.restart(elsewhere=True, lease=3600)
         await handle.result()
         assert t.now.isoformat() > "2026-01-01T01:30"
+
+
+async def test_a_run_that_is_started_after_a_crash_is_not_the_crashed_worker_s() -> None:
+    entered = []
+
+    @workflow
+    async def job() -> None:
+        entered.append(t.now)
+
+    async with polos.testing.clock(START) as t:
+        await t.crash()
+        early = await job.invoke(t.client)
+        assert await early.status() == "queued"
+        begin = t.now
+        await t.restart(elsewhere=True, lease=20)
+        late = await job.invoke(t.client)
+        await t.advance(seconds=1)
+        assert [await early.status(), await late.status()] == ["succeeded", "succeeded"]
+    assert [at - begin for at in entered] == [timedelta(0)] * 2

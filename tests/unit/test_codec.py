@@ -267,3 +267,14 @@ def test_an_offset_below_a_second_comes_back(micros: int, name: str | None) -> N
         assert back.isoformat() == value.isoformat()
         assert back.tzinfo.utcoffset(None) == offset
         assert back.tzname() == value.tzname()
+
+
+@pytest.mark.parametrize(
+    "text", [r'{"\u0024polos":"tuple","v":[1,2]}', r'[{"\u0024polos":"tuple","v":[]}]']
+)
+def test_a_tag_is_a_tag_however_its_dollar_sign_is_spelled(text: str) -> None:
+    """Another program may have rewritten the row, and JSON has escapes for every character."""
+    plain = text.replace("\\u0024", "$")
+    assert plain != text
+    assert decode(text) == decode(text.encode()) == decode(plain) == decode(plain.encode())
+    assert decode(text) in ((1, 2), [()])

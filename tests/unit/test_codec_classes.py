@@ -326,3 +326,32 @@ def test_a_named_tuple_with_attributes_is_refused() -> None:
     value.note = "x"  # type: ignore[attr-defined]
     with pytest.raises(SerializationError, match="attributes besides its fields"):
         encode(value)
+
+
+ALIASED = "class C(BaseModel):\n  a: int = Field(validation_alias={})\n  b: str = 'b'\n  c: int = 3"
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["AliasChoices('A', 'alpha')", "AliasChoices(AliasPath('deep', 0), 'A')", "'A'"],
+)
+def test_a_changed_model_is_restored_by_the_names_that_its_fields_are_validated_by(
+    version: Any, alias: str
+) -> None:
+    old = version("class C(BaseModel):\n  a: int\n  b: str = 'b'").C
+    data = encode(old(a=1))
+    changed = version("from pydantic import AliasChoices, AliasPath\n" + ALIASED.format(alias))
+    found = decode(data)
+    assert type(found) is changed.C
+    assert (found.a, found.b, found.c) == (1, "b", 3)
+
+
+@pytest.mark.parametrize("source", [OLD_DATA, OLD_MODEL])
+def test_fields_that_an_unchanged_class_does_not_have_are_an_error(
+    version: Any, source: str
+) -> None:
+    """Else a stored row could set any attribute, such as one that shadows a method."""
+    data = encode(version(source).C(a=1))
+    assert decode(data).a == 1
+    with pytest.raises(SerializationError, match="isn't a valid"):
+        decode(data.replace(b'"v":{', b'"v":{"is_admin":true,'))

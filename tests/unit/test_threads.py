@@ -118,3 +118,65 @@ async def test_a_thread_without_memory_for_waiting_or_answering_goes_on(
     assert await asyncio.to_thread(has_failed.wait, 30)
     assert not calls
     pool.close()
+
+
+async def test_jobs_one_after_another_share_a_thread(eventually: Any) -> None:
+    pool = ThreadPool(5, "tests")
+    names = set()
+    for _ in range(3):
+        names.add(await asyncio.wait_for(pool.run(lambda: threading.current_thread().name), 30))
+        # The thread has answered, and comes back to wait for the next job.
+        await eventually(lambda: pool._idle == pool._started)
+    assert len(names) == 1
+    pool.close()
+
+
+async def test_a_job_does_not_wait_behind_another_that_the_idle_thread_takes(
+    eventually: Any,
+) -> None:
+    pool = ThreadPool(2, "tests")
+    await asyncio.wait_for(pool.run(str), 30)
+    await eventually(lambda: pool._idle == 1)
+    both = threading.Barrier(2, timeout=30)
+    with pool._condition:  # the idle thread can't take the first before the second is there
+        calls = [asyncio.ensure_future(pool.run(both.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+    assert sorted(await asyncio.wait_for(asyncio.gather(*calls), 30)) == [0, 1]
+    pool.close()
+
+
+async def test_a_pool_has_no_more_threads_than_its_size(eventually: Any) -> None:
+    pool = ThreadPool(2, "tests")
+    holds = [await hold_a_thread(pool) for _ in range(2)]
+    waiting = [asyncio.ensure_future(pool.run(str, n)) for n in range(5)]
+    await asyncio.sleep(0)
+    assert pool._started == 2
+    for call, go_on in holds:
+        go_on.set()
+        assert await asyncio.wait_for(call, 30) == "held"
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == ["0", "1", "2", "3", "4"]
+    pool.close()
+    await eventually(lambda: pool._started == 0)
+
+
+async def test_a_pool_that_has_grown_for_a_while_shrinks_again(eventually: Any) -> None:
+    pool = ThreadPool(1, "tests")
+    first, go_on = await hold_a_thread(pool)
+    second = asyncio.ensure_future(pool.run(str, "beside it"))
+    pool.grow(1)
+    assert await asyncio.wait_for(second, 30) == "beside it"
+    pool.grow(-1)
+    await eventually(lambda: pool._started == 1)
+    go_on.set()
+    await asyncio.wait_for(first, 30)
+    assert await asyncio.wait_for(pool.run(str, "afterwards"), 30) == "afterwards"
+    pool.close()
+
+
+async def test_the_end_of_an_iterator_arrives_as_an_error() -> None:
+    """A future takes no StopIteration, so whoever awaits it would wait without end."""
+    pool = ThreadPool(1, "tests")
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        await asyncio.wait_for(pool.run(next, iter(())), 30)
+    assert isinstance(caught.value.__cause__, StopIteration)
+    pool.close()

@@ -34,6 +34,7 @@ class HinderedCore:
     def cut(self) -> WorkerCore:
         """Nothing gets through any more; gives the core."""
         self._is_cut = True
+        self._core.abandon()
         return self._core
 
     def hold(self) -> None:

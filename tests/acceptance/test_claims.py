@@ -1,0 +1,154 @@
+"""A worker that was silent for longer than its lease: what it executes, and what it doesn't."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import polos.testing
+from polos import PolosClient, Worker, WorkflowContext, runs, workflow
+from polos.testing import VirtualTime
+
+START = "2026-01-01T00:30+00:00"
+LEASE = 20
+
+
+async def mind_the_lease(t: VirtualTime) -> None:
+    """Have a worker whose claims end with its lease, as those of one among several do."""
+    await t.crash()
+    await t.restart(elsewhere=True, lease=LEASE)
+
+
+class Gate:
+    """A handler comes to it, and continues when the test opens it."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        await self.opened.wait()
+
+
+async def test_a_step_waits_for_the_confirmation_of_its_claim_through_an_outage() -> None:
+    executed: list[str] = []
+    gate = Gate()
+
+    @workflow(timeout=timedelta(days=1))  # which lets time go on while the handler stands still
+    async def order(ctx: WorkflowContext) -> str:
+        await ctx.step.run("reserve", executed.append, "reserve")
+        await gate.wait()
+        await ctx.step.run("charge", executed.append, "charge")
+        return "done"
+
+    async with polos.testing.clock(START) as t:
+        await mind_the_lease(t)
+        handle = await order.invoke(t.client)
+        await t.advance(seconds=1)
+        assert gate.reached.is_set()
+        with t.outage():
+            await t.advance(seconds=LEASE + 1)
+            gate.opened.set()
+            await t.advance(hours=1)
+            assert t.client.refused_count, "the claim was not asked about"
+            assert executed == ["reserve"]
+        await t.advance(minutes=1)
+        assert await handle.result() == "done"
+    assert executed == ["reserve", "charge"]
+
+
+async def turned(worker: Worker) -> None:
+    """One turn of a worker beside the one that the clock turns."""
+    executor = worker._executor
+    assert executor is not None
+    assert executor.core is not None
+    executor.core.turn()
+    for _ in range(20):
+        executor.bridge.drain()
+        await asyncio.sleep(0)
+
+
+async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_here() -> None:
+    executed: list[str] = []
+    gates = [Gate(), Gate()]
+    entered = iter(gates)
+
+    @workflow(timeout=timedelta(days=1))  # which lets time go on while the handler stands still
+    async def order(ctx: WorkflowContext) -> str:
+        gate = next(entered)
+        await gate.wait()
+        name = "first" if gate is gates[0] else "second"
+        await ctx.step.run("charge", executed.append, name)
+        return name
+
+    async with polos.testing.clock(START) as t:
+        await mind_the_lease(t)
+        handle = await order.invoke(t.client)
+        await t.advance(seconds=1)
+        assert gates[0].reached.is_set()
+
+        # From here on, the clock doesn't turn the first worker: its process is suspended.
+        core = t.client._opened()
+        second = Worker(t.client, lease=LEASE)
+        second._minds_lease = True
+        await second.start()
+        while not gates[1].reached.is_set():
+            core.advance_to(core.now() + 1_000_000)
+            await turned(second)
+        gates[0].opened.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert executed == []
+
+        gates[1].opened.set()
+        while second._executor is not None and second._executor.active:
+            await turned(second)
+        await second.close()
+        assert executed == ["second"]
+        assert await handle.status() == "succeeded"
+        with t.client.looking():
+            assert (await runs.get(t.client, handle.id)).result == "second"
+
+
+SERVICE = """
+    import asyncio
+    import sys
+
+    from polos import PolosClient, Worker, WorkflowContext, workflow
+
+    LIFE = sys.argv[1]
+
+    @workflow(id="order")
+    async def order(ctx: WorkflowContext) -> str:
+        await ctx.step.run("reserve", str)
+        print("begun", flush=True)
+        if LIFE == "first":
+            await asyncio.Event().wait()
+        return LIFE
+
+    async def main():
+        async with PolosClient() as client, Worker(client, app="shop", lease=300):
+            print("ready", flush=True)
+            await asyncio.Event().wait()
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="/proc says whether a process lives")
+async def test_what_a_killed_worker_had_goes_on_at_once_when_another_starts_on_its_machine(
+    client: PolosClient, start: Any
+) -> None:
+    """However long the lease is: the process is gone for certain."""
+    first = start(SERVICE, "first")
+    first.hears("ready")
+    handle: Any = await runs.invoke(client, "order")
+    first.hears("begun")
+    first.kill()
+    start(SERVICE, "second")
+    assert await handle.result(30) == "second"
