@@ -23,7 +23,7 @@ export PYTEST
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-rust test-python test-pooler torture bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-quick test-rust test-python test-pooler torture mutants bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo 'make test-quick  most tests, in under a minute once everything is compiled'
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
+	@echo 'make mutants plant bugs, and show that the tests catch each (half an hour)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
 	@echo 'make docs    the site, in target/site'
 	@echo 'make packages   wheel and source distribution, each tried in an environment of its own'
@@ -69,6 +70,10 @@ test-pooler: install
 # TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
 torture: install
 	@$(BIN)/python tests/torture/run.py $(TORTURE)
+
+# MUTANTS='NAME...' says which (tests/mutants/README.md).
+mutants: install
+	@$(PROFILE) $(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 # ROW='herd steps' says which rows, ROUNDS how often sides take turns, BENCH what else (benches/README.md).
 bench: venv

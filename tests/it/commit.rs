@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 const PROJECT: &str = "default";
 const SUBMITTERS: usize = 6;
@@ -19,6 +20,8 @@ const JOBS_EACH: usize = 120;
 /// More than go into one transaction.
 const LARGE: usize = 2_100;
 const BATCH_MAX: usize = 2_000;
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn create(id: &str) -> Command {
     Command::CreateRun(Box::new(new_run(id)))
@@ -113,7 +116,8 @@ fn every_job_is_told_the_truth_once_and_in_order() {
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |report: Report| sender.send(report).unwrap());
         group.submit(Job { commands: vec![create("late")], is_patient: true, done });
-        assert!(matches!(receiver.recv().unwrap(), Err(StoreError::Closed)));
+        let told = receiver.recv_timeout(PATIENCE).expect("nobody waits for a writer that has ended");
+        assert!(matches!(told, Err(StoreError::Closed)));
     }
 }
 

@@ -21,10 +21,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod clocks;
 mod offer;
 mod owners;
+mod peers;
 mod stuck_parents;
 mod suspects;
+mod upkeep;
 
 const PROJECT: &str = "default";
 const LEASE: Duration = Duration::from_secs(15);

@@ -22,6 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough to tell a wait from none.
 const SHORT: Duration = Duration::from_millis(20);
 
+/// Does it on another thread, and fails where it takes forever.
+fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = crossbeam_channel::bounded(1);
+    std::thread::spawn(move || sender.send(work()));
+    done.recv_timeout(PATIENCE).expect("it takes forever")
+}
+
 struct Nobody;
 
 impl Dispatcher for Nobody {
@@ -65,7 +72,8 @@ fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
     let mut driver = Driver::start(engine, clock(), on_end).unwrap();
     hangs.recv_timeout(PATIENCE).unwrap();
     driver.send(Message::Leave);
-    assert!(!driver.join_for(SHORT), "it hangs");
+    let (has_ended, _driver) = in_time(move || (driver.join_for(SHORT), driver));
+    assert!(!has_ended, "it hangs");
     drop(gate);
     end.recv_timeout(PATIENCE).expect("it signs out when its store answers");
 }
@@ -86,7 +94,8 @@ fn a_commit_that_hangs_keeps_nobody_from_closing() {
     submit("run_1");
     hangs.recv_timeout(PATIENCE).unwrap();
     submit("run_2");
-    assert!(!group.close_within(SHORT));
+    let closing = group.clone();
+    assert!(!in_time(move || closing.close_within(SHORT)));
     let closed = Err(StoreError::Closed);
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("run_2".to_owned(), closed), "nobody writes it");
     drop(gate);
@@ -120,6 +129,31 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
         inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
         answer.recv_timeout(PATIENCE).expect("nothing changes any more, and it waits").unwrap();
     }
+    assert!(desk.close_within(PATIENCE));
+    assert!(group.close_within(PATIENCE));
+}
+
+#[test]
+fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (gate, opened) = crossbeam_channel::bounded::<()>(0);
+    let (hangs, seen) = crossbeam_channel::unbounded();
+    store.trouble.lock().on_read = Some(Box::new(move |_| {
+        let _ = hangs.send(());
+        let _ = opened.recv();
+    }));
+    let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
+    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
+    desk.submit(request(json!({"get_run": {"id": "run_1"}})), Box::new(|_| ()));
+    seen.recv_timeout(PATIENCE).unwrap();
+    let (sender, answer) = crossbeam_channel::bounded(1);
+    desk.submit(
+        request(json!({"invoke": {"workflow": "wf", "payload": null, "is_local": true}})),
+        Box::new(move |reply| _ = sender.send(reply)),
+    );
+    let told = answer.recv_timeout(PATIENCE);
+    drop(gate);
+    told.expect("it waits for a read that has nothing to do with it").unwrap();
     assert!(desk.close_within(PATIENCE));
     assert!(group.close_within(PATIENCE));
 }

@@ -1,5 +1,6 @@
 //! The single Rust integration binary.
 
+mod api;
 mod bell;
 mod calendar;
 mod commit;

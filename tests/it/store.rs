@@ -17,6 +17,8 @@ mod conformance;
 mod connecting;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod filters;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod leftovers;
 #[cfg(feature = "postgres")]
 mod locking;
 mod model;

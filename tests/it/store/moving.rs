@@ -4,6 +4,7 @@ use super::model::{PROJECTS, compare};
 use super::quick;
 use super::server::Server;
 use super::stage::{PROJECT, Stage, at, everything, new_run, new_schedule, new_worker, text};
+use _polos::calendar::Timestamp;
 use _polos::model::{Admission, LedgerEntry, Run, RunState, Schedule, StepRecord, WorkflowEntry};
 use _polos::store::{
     Answer, Command, MoveError, MoveOptions, MoveProgress, MovedProject, Page, PostgresOptions,
@@ -286,6 +287,52 @@ fn a_live_worker_is_not_robbed() {
         road.database().schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap().is_empty()
     );
     store.commit(&[Command::LeaveWorker { worker: "wkr_live".into() }], at(82)).unwrap();
+    road.travel(&politely()).unwrap();
+}
+
+/// Who sends no heartbeats because it is idle is alive as long as its process is; of other machines, only the heartbeat
+/// tells.
+#[test]
+fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
+    let road = Road::new();
+    let store = road.file();
+    fill(&store);
+    let long_ago = Timestamp::from_micros(1_000_000_000_000_000);
+    let commit = |command| store.commit(&[command], long_ago).unwrap().remove(0).unwrap();
+    let leave = |worker: &str| _ = commit(Command::LeaveWorker { worker: worker.into() });
+    let enter = |host: &str, pid: i64, mark: String| {
+        let entry = _polos::model::WorkerEntry {
+            app: text("web"),
+            host: text(host),
+            pid,
+            process_mark: mark.into(),
+            ..new_worker("wkr_idle")
+        };
+        commit(Command::EnterWorker(Box::new(entry)));
+    };
+    leave("wkr_1");
+    let (here, pid) = (_polos::host::host_id(), i64::from(std::process::id()));
+    enter(&here, pid, _polos::host::process_mark(pid));
+    let why = refusal(road.travel(&politely()));
+    assert!(why.contains("a worker of `web`"), "{why}");
+    leave("wkr_idle");
+
+    // Elsewhere, and just heard of.
+    enter("another machine", pid, "1".to_owned());
+    store.commit(&[Command::Beat { worker: "wkr_idle".into() }], at(81)).unwrap().remove(0).unwrap();
+    let why = refusal(road.travel(&politely()));
+    assert!(why.contains("a worker of `web`"), "{why}");
+    leave("wkr_idle");
+
+    // Elsewhere, and not heard of for years; and one of this machine that has ended.
+    enter("another machine", pid, "1".to_owned());
+    let ended = _polos::model::WorkerEntry {
+        host: here.into(),
+        pid,
+        process_mark: text("1"),
+        ..new_worker("wkr_ended")
+    };
+    commit(Command::EnterWorker(Box::new(ended)));
     road.travel(&politely()).unwrap();
 }
 

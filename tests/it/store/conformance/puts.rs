@@ -38,6 +38,8 @@ cases! {
     taking_back_undoes_the_last_of_several_slots_first,
     taking_back_revives_what_the_claim_had_finished,
     taking_back_lets_the_next_in_line_run,
+    an_edit_lets_the_next_in_line_run,
+    a_retirement_lets_the_next_in_line_run,
     a_run_that_is_added_by_hand_takes_back_what_was_claimed_early,
     a_run_is_not_added_to_a_schedule_that_has_moved,
     what_is_not_ahead_is_not_taken_back,
@@ -371,6 +373,32 @@ fn taking_back_lets_the_next_in_line_run(stage: &Stage<'_>) {
     assert_eq!(stage.state(&behind), RunState::Buffered);
     stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
     assert_eq!(stage.state(&behind), RunState::Queued);
+}
+
+fn an_edit_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    stage.patch(at(59), &schedule.id, Patch { input: Some(Some(text("1"))), ..Patch::default() });
+    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
+}
+
+fn a_retirement_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let owner = Some(text("app.py"));
+    let declared = NewSchedule { owner, ..new_schedule("a", Some(at(60))) };
+    let id = declared.id.clone();
+    let enter = |worker: &str, declared: Vec<NewSchedule>| {
+        stage.ok(at(59), Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker(worker) })));
+    };
+    enter("wkr_2", vec![declared]);
+    let schedule = stage.schedule(&id);
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(stage.state(&behind), RunState::Buffered);
+    stage.ok(at(59), Command::LeaveWorker { worker: "wkr_2".into() });
+    enter("wkr_3", Vec::new());
+    assert_eq!(stage.schedule(&id).status, ScheduleStatus::Retired);
+    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
 }
 
 fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {

@@ -1,0 +1,94 @@
+//! Backfills: which slots, in which order, and how many.
+
+use super::*;
+
+fn backfill(id: &str, start: &str, end: &str, dry_run: bool) -> Value {
+    json!({"backfill": {"id": id, "start": micros(start), "end": micros(end), "dry_run": dry_run}})
+}
+
+fn slots(answer: &Value) -> Vec<i64> {
+    serde_json::from_value(answer["slots"].clone()).unwrap()
+}
+
+#[test]
+fn it_covers_the_range_from_its_start_to_before_its_end() {
+    let project = Project::new();
+    let id = project.create("k", hourly());
+    let made = project.ask(backfill(&id, "06:00:00", "09:00:00", false));
+    assert_eq!(slots(&made), ["06:00:00", "07:00:00", "08:00:00"].map(micros));
+}
+
+#[test]
+fn each_run_has_the_slots_around_its_own() {
+    let project = Project::new();
+    let id = project.create("k", hourly());
+    project.ask(backfill(&id, "06:00:00", "08:00:00", false));
+    let runs = project.ask(json!({"list_runs": {"schedule": id}}));
+    let mut seen: Vec<(i64, i64, i64)> = Vec::new();
+    for run in runs.as_array().unwrap() {
+        let run = project.run(run["id"].as_str().unwrap());
+        let micros = |name: &str| run[name].as_i64().unwrap();
+        seen.push((micros("last_timestamp"), micros("timestamp"), micros("upcoming")));
+    }
+    seen.sort_unstable();
+    let times = |last, slot, next| (micros(last), micros(slot), micros(next));
+    assert_eq!(seen, [times("05:00:00", "06:00:00", "07:00:00"), times("06:00:00", "07:00:00", "08:00:00")]);
+}
+
+#[test]
+fn a_slot_that_has_a_run_is_left_out_and_a_rehearsal_says_so() {
+    let project = Project::new();
+    let id = project.create("k", hourly());
+    project.ask(backfill(&id, "06:00:00", "08:00:00", false));
+    let missing = project.ask(backfill(&id, "06:00:00", "09:00:00", true));
+    assert_eq!(slots(&missing), [micros("08:00:00")]);
+    let made = project.ask(backfill(&id, "06:00:00", "09:00:00", false));
+    assert_eq!(slots(&made), [micros("08:00:00")]);
+    assert_eq!(project.states().len(), 3);
+}
+
+#[test]
+fn its_runs_wait_for_each_other_unless_they_may_overlap() {
+    let project = Project::new();
+    let id = project.create("k", hourly());
+    project.ask(backfill(&id, "06:00:00", "08:00:00", false));
+    assert_eq!(project.states(), [RunState::Queued, RunState::Buffered]);
+
+    let project = Project::new();
+    let id = project.create("k", json!({"cron": "0 * * * *", "overlap": "allow"}));
+    project.ask(backfill(&id, "06:00:00", "08:00:00", false));
+    assert_eq!(project.states(), [RunState::Queued, RunState::Queued]);
+}
+
+#[test]
+fn excluded_dates_are_left_out() {
+    let project = Project::new();
+    let id = project.create("k", json!({"cron": "0 9 * * *", "skip_dates": ["2026-02-28"]}));
+    let made = project.ask(backfill(&id, "2026-02-27T00:00:00", "2026-03-02T00:00:00", false));
+    assert_eq!(slots(&made), ["2026-02-27T09:00:00", "2026-03-01T09:00:00"].map(micros));
+}
+
+#[test]
+fn what_has_not_passed_is_refused_and_so_is_an_empty_range() {
+    let project = Project::new();
+    let id = project.create("k", hourly());
+    let refusal = project.refusal(backfill(&id, "06:00:00", "12:00:01", false));
+    assert!(refusal.contains("is in the future"), "{refusal}");
+    let refusal = project.refusal(backfill(&id, "06:00:00", "06:00:00", false));
+    assert!(refusal.contains("must be later than"), "{refusal}");
+    project.ask(backfill(&id, "06:00:00", "12:00:00", false));
+}
+
+#[test]
+fn it_has_a_limit() {
+    let project = Project::new();
+    let id = project.create("k", json!({"every_us": 1_000_000}));
+    let end = micros("2026-03-01T00:00:00");
+    let ask = |count: i64| {
+        let start = end - count * 1_000_000;
+        project.try_ask(json!({"backfill": {"id": id, "start": start, "end": end, "dry_run": true}}))
+    };
+    let refusal = ask(105_409).unwrap_err().to_string();
+    assert!(refusal.contains("more than 105408 slots"), "{refusal}");
+    assert_eq!(slots(&ask(105_408).unwrap()).len(), 105_408);
+}

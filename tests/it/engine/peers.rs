@@ -1,0 +1,49 @@
+//! Workers that differ: what each executes, which process it is in, what it hears of the others.
+
+use super::*;
+use crate::store::stage::new_worker;
+use _polos::model::WorkerEntry;
+
+/// Executes other workflows than the others.
+fn of_workflow(name: &str, workflow: &str) -> EngineConfig {
+    let mut config = config(name);
+    let (_, of_wf) = config.workflows.pop_first().unwrap();
+    config.workflows = [(workflow.into(), of_wf)].into();
+    config
+}
+
+#[test]
+fn a_run_that_cancels_the_one_before_stops_its_handler_at_once() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"cron": "* * * * *", "overlap": "cancel_running"}), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:00");
+    let first = worker.started[0].run.clone();
+    worker.until("10:02:00");
+    let stop = Stop { run: first.id.clone(), token: first.token, reason: StopReason::Cancelled };
+    assert_eq!(worker.stops, [stop]);
+}
+
+#[test]
+fn a_run_that_was_interrupted_beside_others_of_its_process_was_not_alone() {
+    for (pids, was_alone) in [([1, 1], false), ([1, 2], true)] {
+        let store = MemoryStore::new();
+        let mut commands = Vec::new();
+        for (name, pid) in ["a", "b"].into_iter().zip(pids) {
+            let entry = WorkerEntry { pid, ..new_worker(&format!("wkr_{name}")) };
+            let claim_for = Some(entry.id.clone());
+            let id = format!("run_{name}");
+            let new = NewRun { available_at: at("10:00:00"), claim_for, ..new_run(&id) };
+            commands.push(Command::EnterWorker(Box::new(entry)));
+            commands.push(Command::CreateRun(Box::new(new)));
+        }
+        assert!(store.commit(&commands, at("10:00:00")).unwrap().iter().all(Result::is_ok));
+        let mut heir = Worker::with(&store, of_workflow("heir", "third"), "10:00:01");
+        heir.until("10:01:00");
+        assert_eq!(heir.count_notices(|notice| matches!(notice, Notice::TookOver { .. })), 2);
+        for id in ["run_a", "run_b"] {
+            let run = run(&store, &id.into());
+            assert_eq!((run.interruptions, run.interrupted_alone), (1, was_alone), "{id}");
+        }
+    }
+}

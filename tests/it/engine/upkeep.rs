@@ -1,0 +1,98 @@
+//! What a worker does besides running things: it recomputes next slots, and prunes.
+
+use super::*;
+
+/// Schedules whose stored next slots are wrong: those of other zone data.
+fn misplaced(store: &MemoryStore, count: usize) -> Vec<ScheduleId> {
+    let wrong = at("10:00:30");
+    let place = |number: usize| {
+        let new = NewSchedule {
+            next_slot: Some(wrong),
+            ..declared(&format!("k{number}"), &every_minute(), at("09:59:00"))
+        };
+        let id = new.id.clone();
+        store.commit(&[Command::PutSchedules(vec![new])], at("09:59:00")).unwrap().remove(0).unwrap();
+        id
+    };
+    (0..count).map(place).collect()
+}
+
+#[test]
+fn next_slots_of_all_schedules_are_recomputed_batch_by_batch() {
+    let store = MemoryStore::new();
+    let ids = misplaced(&store, 5);
+    let mut worker = Worker::with(&store, EngineConfig { batch_max: 2, ..config("a") }, "09:59:01");
+    worker.turn();
+    for id in &ids {
+        assert_eq!(schedule(&store, id).next_slot, Some(at("10:00:00")), "{id}");
+    }
+    assert_eq!(worker.count_notices(|notice| *notice == Notice::Realigned(5)), 1);
+}
+
+#[test]
+fn a_paused_schedule_keeps_its_next_slot() {
+    let store = MemoryStore::new();
+    let id = misplaced(&store, 1).remove(0);
+    set_status(&store, &id, ScheduleStatus::Paused, "09:59:00");
+    Worker::new(&store, "a", "09:59:01").turn();
+    assert_eq!(schedule(&store, &id).next_slot, Some(at("10:00:30")));
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Runs that ended at noon on the day before.
+fn old_runs(store: &MemoryStore, count: usize) {
+    let then = at("2026-03-01T12:00:00");
+    for number in 0..count {
+        let id = format!("old_{number}");
+        let new = NewRun { available_at: then, ..new_run(&id) };
+        let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
+        let outcomes = store.commit(&[Command::CreateRun(Box::new(new)), cancel], then).unwrap();
+        assert!(outcomes.iter().all(Result::is_ok));
+    }
+}
+
+fn old_left(store: &MemoryStore) -> usize {
+    runs(store).iter().filter(|run| run.id.as_str().starts_with("old_")).count()
+}
+
+fn pruner(store: &MemoryStore, retention: Option<Duration>) -> Worker {
+    let config = EngineConfig { retention, batch_max: 2, ..config("a") };
+    let mut worker = Worker::with(store, config, "12:30:00");
+    // A run ends, so that there is a reason to prune.
+    let new = NewRun { available_at: at("12:30:00"), workflow: "wf".into(), ..new_run("run_1") };
+    store.commit(&[Command::CreateRun(Box::new(new))], at("12:30:00")).unwrap().remove(0).unwrap();
+    worker.hear(Message::Added).turn();
+    let run = worker.started[0].run.clone();
+    worker.succeed(&run);
+    worker
+}
+
+#[test]
+fn old_runs_are_pruned_an_hour_after_the_start_and_all_of_them() {
+    let store = MemoryStore::new();
+    old_runs(&store, 5);
+    let mut worker = pruner(&store, Some(DAY));
+    worker.until("13:29:59");
+    assert_eq!(old_left(&store), 5, "the clock of a machine that has just started may be wrong");
+    worker.until("13:30:01");
+    assert_eq!(old_left(&store), 0, "all of them, though two fit into a batch");
+    assert!(store.run(PROJECT, &"run_1".into()).unwrap().is_some(), "it is younger than a day");
+}
+
+#[test]
+fn without_a_retention_nothing_is_pruned() {
+    let store = MemoryStore::new();
+    old_runs(&store, 1);
+    pruner(&store, None).until("15:00:00");
+    assert_eq!(old_left(&store), 1);
+}
+
+#[test]
+fn without_an_ended_run_there_is_no_reason_to_prune() {
+    let store = MemoryStore::new();
+    old_runs(&store, 1);
+    let config = EngineConfig { retention: Some(DAY), ..config("a") };
+    Worker::with(&store, config, "12:30:00").until("15:00:00");
+    assert_eq!(old_left(&store), 1);
+}

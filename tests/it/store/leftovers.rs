@@ -1,0 +1,73 @@
+//! What is removed leaves nothing behind, in tables that no question reads.
+
+use super::quick;
+use super::server::{Server, administer};
+use super::stage::{PROJECT, Stage, at, done_step, new_worker, succeeded, text};
+use _polos::model::{RunId, WorkerId, WorkflowEntry};
+use _polos::store::{Command, PostgresOptions, PostgresStore, SqliteStore};
+
+fn workflows(names: &[&str]) -> Vec<WorkflowEntry> {
+    names.iter().map(|name| WorkflowEntry { id: text(name), schedulable: true }).collect()
+}
+
+/// A run that has recorded steps, and has ended.
+fn finished_with_steps(stage: &Stage<'_>, id: &str) {
+    let run = stage.running(at(1), id);
+    for step in ["one", "two"] {
+        let step = done_step(step);
+        stage.ok(at(1), Command::RecordStep { run: run.id.clone(), token: run.token, step });
+    }
+    stage.end(at(2), &run.id, succeeded());
+}
+
+fn prune(stage: &Stage<'_>) {
+    stage.ok(at(100), Command::Sweep { project: text(PROJECT), before: at(50), keep: 0, limit: 100 });
+    assert_eq!(stage.find_run(&RunId::from("run_1")), None);
+}
+
+#[test]
+fn sqlite_keeps_no_steps_of_pruned_runs_and_no_workflows_of_former_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    let store = SqliteStore::open(path.clone(), quick()).unwrap();
+    let stage = Stage::on(&store);
+    finished_with_steps(&stage, "run_1");
+    let rows = |table: &str| -> i64 {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(rows("step"), 2);
+    prune(&stage);
+    assert_eq!(rows("step"), 0);
+
+    let enter = |names: &[&str]| {
+        let entry = _polos::model::WorkerEntry { workflows: workflows(names), ..new_worker("wkr_2") };
+        stage.ok(at(3), Command::EnterWorker(Box::new(entry)));
+    };
+    let of_the_first = rows("worker_workflow");
+    enter(&["a", "b"]);
+    assert_eq!(rows("worker_workflow"), of_the_first + 2);
+    enter(&["b"]);
+    assert_eq!(rows("worker_workflow"), of_the_first + 1);
+    stage.ok(at(4), Command::LeaveWorker { worker: WorkerId::from("wkr_2") });
+    assert_eq!(rows("worker_workflow"), of_the_first);
+    enter(&["a", "b"]);
+    let expire = Command::BuryWorker { worker: WorkerId::from("wkr_2"), beat: 1, shares_process: false };
+    stage.ok(at(5), expire);
+    assert_eq!(rows("worker_workflow"), of_the_first);
+}
+
+#[test]
+fn postgres_keeps_no_steps_of_pruned_runs() {
+    let url = Server::shared().new_schema();
+    let store = PostgresStore::open(&url, PostgresOptions::default()).unwrap();
+    let stage = Stage::on(&store);
+    finished_with_steps(&stage, "run_1");
+    let schema = url.rsplit_once("schema=").unwrap().1;
+    let steps = || administer(&Server::shared().url, &format!("SELECT count(*) FROM {schema}.step"));
+    assert_eq!(steps(), ["2"]);
+    prune(&stage);
+    assert_eq!(steps(), ["0"]);
+    finished_with_steps(&stage, "run_2");
+    assert_eq!(stage.steps(&RunId::from("run_2")), ["one", "two"]);
+}

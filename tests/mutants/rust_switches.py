@@ -1,0 +1,126 @@
+"""Turns patches of Rust files into switches, so that one build contains many planted bugs.
+
+Each patch is applied to the unchanged file on its own. The function that it changes then gets two
+bodies, and an environment variable selects one of them when the program runs:
+
+    fn is_due(&self) -> bool {
+        if crate::planted("due_only_after") { self.at < now } else { self.at <= now }
+    }
+
+Patches never meet each other this way, even where they change the same line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# Put around the root of each crate of the copied tree. The code of bugs has warnings.
+HEAD = "#![allow(warnings)]\n"
+PLANTED = """
+/// Whether this planted bug is switched on.
+pub fn planted(name: &str) -> bool {
+    static NAME: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| std::env::var("POLOS_PLANTED").ok()).as_deref() == Some(name)
+}
+"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The text from `start` to `end` is replaced by `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Body:
+    """Where the body of a function begins, after its brace, and where it ends, before the other."""
+
+    start: int
+    end: int
+
+
+# What can contain braces or the word `fn` without being code, and the tokens that matter.
+TOKEN = re.compile(
+    r"""
+    (?P<skip> //[^\n]* | /\*.*?\*/
+        | b?r(?P<hashes>\#*)".*?"(?P=hashes)
+        | b?"(?:\\.|[^"\\])*"
+        | b?'(?:\\(?:u\{[^}]*\}|x..|.)|[^'\\\n])'
+        | '[A-Za-z_]\w*
+    )
+    | (?P<word> [A-Za-z_]\w* )
+    | (?P<sign> [{}()\[\];] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def outermost_functions(source: str) -> list[Body]:
+    """The bodies of all functions that are in no other function."""
+    bodies: list[Body] = []
+    depth = 0
+    # The depth of brackets and braces at which a signature or a body began.
+    signature: int | None = None
+    body: tuple[int, int] | None = None
+    words: list[str] = []
+    for token in TOKEN.finditer(source):
+        if token["skip"]:
+            continue
+        if token["word"]:
+            # A name behind `fn`: types such as `fn(u8)` have none.
+            if words[-1:] == ["fn"] and body is None and "const" not in words:
+                signature = depth
+            words = [*words[-3:], token["word"]]
+            continue
+        sign = token["sign"]
+        words = []
+        if sign in "([{":
+            if sign == "{" and signature == depth:
+                body, signature = (depth, token.end()), None
+            depth += 1
+        elif sign in ")]}":
+            depth -= 1
+            if body is not None and depth == body[0]:
+                bodies.append(Body(body[1], token.start()))
+                body = None
+        elif sign == ";" and signature == depth:
+            signature = None
+    return bodies
+
+
+def switched(source: str, patches: dict[str, list[Change]]) -> tuple[str, list[str]]:
+    """The source with a switch for each patch, and the names of those that can't be switches.
+
+    A patch can be one if all its changes are in bodies of functions that are not `const`.
+    """
+    bodies = outermost_functions(source)
+    variants: dict[Body, list[tuple[str, str]]] = {}
+    refused = []
+    for name, changes in patches.items():
+        by_body: dict[Body, list[Change]] = {}
+        for change in changes:
+            home = [body for body in bodies if body.start <= change.start <= change.end <= body.end]
+            by_body.setdefault(home[0] if home else Body(0, 0), []).append(change)
+        if Body(0, 0) in by_body:
+            refused.append(name)
+            continue
+        for body, inside in by_body.items():
+            text = replaced(source[: body.end], inside)[body.start :]
+            variants.setdefault(body, []).append((name, text))
+    switches = []
+    for body, bad in variants.items():
+        branches = "".join(f'if crate::planted("{name}") {{{text}\n}} else ' for name, text in bad)
+        good = source[body.start : body.end]
+        switches.append(Change(body.start, body.end, f"\n{branches}{{{good}\n}}\n"))
+    return replaced(source, switches), refused
+
+
+def replaced(source: str, changes: list[Change]) -> str:
+    """The source after all changes."""
+    for change in sorted(changes, key=lambda change: change.start, reverse=True):
+        source = source[: change.start] + change.text + source[change.end :]
+    return source
