@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -31,6 +31,23 @@ class Line:
     pid: int
     time: float
     token: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A time in which a schedule of whole seconds is known to have one period."""
+
+    period: timedelta
+    since: datetime
+    until: datetime
+
+
+def periods_at(phases: Sequence[Phase], slot: datetime) -> set[timedelta]:
+    """The period of the phase that contains ``slot``; between two phases, those of both."""
+    within = {phase.period for phase in phases if phase.since <= slot <= phase.until}
+    before = [phase for phase in phases if phase.until < slot][-1:]
+    after = [phase for phase in phases if phase.since > slot][:1]
+    return within or {phase.period for phase in (*before, *after)}
 
 
 class Testimony:
@@ -85,35 +102,54 @@ def history(client: PolosClient, schedule: str) -> Iterator[LedgerEntry]:
 
 
 def check_slots(
-    verdict: Verdict, schedule: Schedule, entries: list[LedgerEntry], until: datetime
+    verdict: Verdict,
+    schedule: Schedule,
+    entries: list[LedgerEntry],
+    until: datetime,
+    phases: Sequence[Phase] = (),
 ) -> None:
-    """I1: each slot from creation until ``until`` has exactly one fate. I2: nothing else has."""
-    period = schedule.every
-    assert period is not None
+    """I1: each slot from creation until ``until`` has exactly one fate. I2: nothing else has.
+
+    :param phases: of a schedule whose period changed. Between two of them, an instant that both
+        periods contain is a slot, and one that neither contains isn't.
+    """
+    assert schedule.every is not None
+    phases = phases or [Phase(schedule.every, schedule.created_at - schedule.every, until)]
+
+    def are_slots(instant: datetime) -> list[bool]:
+        """For each period that may count then, whether it contains the instant."""
+        periods = periods_at(phases, instant)
+        return [(instant - EPOCH) % period == timedelta(0) for period in periods]
+
     fates: Counter[datetime] = Counter()
     for entry in entries:
+        first, last = entry.timestamp, entry.until
+        fitting = [
+            period
+            for period in periods_at(phases, first) | periods_at(phases, last)
+            if last == first + period * (entry.count - 1)
+        ]
         verdict.expect(
-            "I1",
-            entry.until == entry.timestamp + period * (entry.count - 1),
-            f"{schedule.key}: {entry} doesn't say how many slots it stands for",
+            "I1", fitting, f"{schedule.key}: {entry} doesn't say how many slots it stands for"
         )
-        for number in range(entry.count):
-            fates[entry.timestamp + period * number] += 1
+        for number in range(entry.count if fitting else 0):
+            fates[first + fitting[0] * number] += 1
         verdict.expect(
             "I2",
-            (entry.timestamp - EPOCH) % period == timedelta(0)
+            any(are_slots(entry.timestamp))
             # Slots count from the request, which is some milliseconds before the row was written.
-            and entry.timestamp > schedule.created_at - period,
+            and entry.timestamp > schedule.created_at - phases[0].period,
             f"{schedule.workflow} {schedule.key}: {entry.timestamp} is no slot of it",
         )
-    slot = schedule.created_at - (schedule.created_at - EPOCH) % period + period
+    step = min(phase.period for phase in phases)
+    slot = schedule.created_at - (schedule.created_at - EPOCH) % step + step
     while slot < until:
         verdict.expect(
             "I1",
-            fates[slot] == 1,
+            fates[slot] == 1 or not all(are_slots(slot)),
             f"{schedule.workflow} {schedule.key}: slot {slot} has {fates[slot]} fates",
         )
-        slot += period
+        slot += step
     for slot, count in fates.items():
         verdict.expect("I1", count == 1, f"{schedule.workflow}: slot {slot} has {count} fates")
 
@@ -175,6 +211,7 @@ def check_payloads(
     found: list[Run],
     known: dict[str, Schedule],
     ledgers: dict[str, list[LedgerEntry]],
+    phases: Mapping[str, Sequence[Phase]],
 ) -> None:
     """I8: handlers were given their slot, the one that ran before it, and the one that follows."""
     previous: dict[str, int | None] = {}
@@ -194,28 +231,36 @@ def check_payloads(
             continue
         slot = micros(run_of_it.timestamp)
         last = previous[line.run]
-        period = schedule.every // MICROSECOND
-        upcoming = slot + period
+        changes = phases.get(schedule.id)
+        entered_for = run_of_it.timestamp or EPOCH
+        periods = periods_at(changes, entered_for) if changes else {schedule.every}
         # The one that comes in fact: slots that the same decision skips or misses don't.
         told = int(line.token.split("/")[2])
-        if told > upcoming and (told - slot) % period == 0:
-            between = range(upcoming, told, period)
+
+        def upcoming(period: int, told: int = told, slot: int = slot, id: str = schedule.id) -> int:
+            next_one = slot + period
+            if told <= next_one or (told - slot) % period != 0:
+                return next_one
+            between = range(next_one, told, period)
             # The end of a test may come before the slot that was told; then the ledger says that
             # the slots before it are not to run.
-            is_decided = newest[schedule.id] >= told or all(
+            is_decided = newest[id] >= told or all(
                 any(
                     entry.status != "ran" and micros(entry.timestamp) <= gap <= micros(entry.until)
-                    for entry in ledgers[schedule.id]
+                    for entry in ledgers[id]
                 )
                 for gap in between
             )
-            if is_decided and not any((schedule.id, gap) in ran for gap in between):
-                upcoming = told
-        right = [slot, "-" if last is None else last, upcoming, schedule.timezone]
-        right += [schedule.id, schedule.key]
-        expected = "/".join(map(str, right))
-        text = f"{line.run}, entered at {line.time}: {line.token}, not {expected}"
-        verdict.expect("I8", line.token == expected, text)
+            is_next = is_decided and not any((id, gap) in ran for gap in between)
+            return told if is_next else next_one
+
+        expected = set()
+        for period in periods:
+            right = [slot, "-" if last is None else last, upcoming(period // MICROSECOND)]
+            right += [schedule.timezone, schedule.id, schedule.key]
+            expected.add("/".join(map(str, right)))
+        text = f"{line.run}, entered at {line.time}: {line.token}, not {' or '.join(expected)}"
+        verdict.expect("I8", line.token in expected, text)
 
 
 def micros(instant: datetime | None) -> int:
@@ -241,21 +286,23 @@ def check_all(
     until: dict[str, datetime],
     created_runs: set[str],
     created_schedules: set[str],
+    phases: Mapping[str, Sequence[Phase]],
 ) -> tuple[list[Run], dict[str, list[LedgerEntry]]]:
     """All of it but the file; gives runs and ledgers for a fault's own questions.
 
     :param until: the schedules whose slots are checked, and until when.
+    :param phases: of the schedules whose period has changed.
     """
     found = runs.sync.list(client, limit=None)
     known = {schedule.id: schedule for schedule in schedules.sync.list(client)}
     ledgers = {id: list(history(client, id)) for id in known}
     for id, end in until.items():
-        check_slots(verdict, known[id], ledgers[id], end)
+        check_slots(verdict, known[id], ledgers[id], end, phases.get(id, ()))
     check_runs(verdict, found, known, ledgers)
     if oracle is not None:
         lines = Testimony(oracle).read()
         check_steps(verdict, lines, found)
-        check_payloads(verdict, lines, found, known, ledgers)
+        check_payloads(verdict, lines, found, known, ledgers, phases)
     ids = {run.id for run in found}
     for run in created_runs:
         verdict.expect("I10", run in ids, f"run {run} was acknowledged and isn't there")

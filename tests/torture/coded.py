@@ -7,18 +7,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
+
+from oracle import Oracle
 
 from polos import PolosClient, Worker, WorkflowContext, runs, workflow
 
-DATABASE, ORACLE, NAME, RUN, *STEPS = sys.argv[1:]
+DATABASE, PATH, NAME, RUN, *STEPS = sys.argv[1:]
+ORACLE = Oracle(PATH)
 
 
 async def act(name: str) -> None:
-    file = os.open(ORACLE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(file, f"{name}\n".encode())
-    os.close(file)
+    ORACLE.write(name)
     if RUN == "hold" and name == "c":
         print("in c", flush=True)  # noqa: T201
         await asyncio.Event().wait()

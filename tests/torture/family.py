@@ -2,36 +2,28 @@
 
 ``python family.py DATABASE ORACLE parents|children``
 
-A line of the oracle, appended with one write and synced, is ``kind run``: ``child`` before a child
+A line of the oracle is ``kind run``: ``child`` before a child
 returns, with the run of its parent; ``parent`` when a parent has got what its children returned.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sys
 
+from oracle import Oracle
+
 from polos import PolosClient, Worker, WorkflowContext, workflow
 
-DATABASE, ORACLE, PART = sys.argv[1:4]
-
-
-def testify(kind: str, run: str) -> None:
-    """Write it where no database can lose it."""
-    file = os.open(ORACLE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(file, f"{kind} {run}\n".encode())
-        os.fsync(file)
-    finally:
-        os.close(file)
+DATABASE, PATH, PART = sys.argv[1:4]
+ORACLE = Oracle(PATH)
 
 
 @workflow(id="child")
 async def child(ctx: WorkflowContext, payload: dict[str, str]) -> str:
     await asyncio.sleep(random.random() * 0.02)
-    testify("child", payload["parent"])
+    ORACLE.write("child", payload["parent"])
     return payload["parent"]
 
 
@@ -41,7 +33,7 @@ async def parent(ctx: WorkflowContext) -> None:
         name = f"child-{number}"
         returned = await ctx.step.invoke("child", {"parent": ctx.run_id}, name=name)
         assert returned == ctx.run_id
-    testify("parent", ctx.run_id)
+    ORACLE.write("parent", ctx.run_id)
 
 
 async def main() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from pathlib import Path
 
+from oracle import Tally
 from programs import Program
 
 from harness import Bench, until
@@ -17,23 +16,17 @@ PATIENCE = 120.0
 DEATHS_MAX = 6
 
 
-def said(oracle: Path, kind: str) -> Counter[str]:
-    """How often each run is named in the lines of a kind."""
-    text = oracle.read_text() if oracle.exists() else ""
-    lines = [line.split() for line in text.split("\n")[:-1]]
-    return Counter(run for what, run in lines if what == kind)
-
-
 def f51(bench: Bench) -> None:
     """A poison run beside healthy ones: few workers die, and only the poison run fails."""
     oracle = bench.folder / "deploys.txt"
+    tally = Tally(oracle)
     worker = Program(bench, "deploying.py", bench.database, oracle, "old").ready()
     healthy = {runs.sync.invoke(bench.client, "healthy").id for _ in range(100)}
     poison = runs.sync.invoke(bench.client, "poison").id
 
     def is_over() -> bool:
         ended = runs.sync.get(bench.client, poison).status == "failed"
-        return ended and healthy <= said(oracle, "healthy").keys()
+        return ended and healthy <= tally.count("healthy").keys()
 
     def is_over_or_dead(worker: Program) -> bool:
         return is_over() or worker._process.poll() is not None
@@ -60,24 +53,25 @@ def f51(bench: Bench) -> None:
 def f52(bench: Bench) -> None:
     """Old and new workers side by side, with sleeping runs: no step twice, one way for each run."""
     oracle = bench.folder / "deploys.txt"
+    tally = Tally(oracle)
     for code in ("old", "old", "new"):
         Program(bench, "deploying.py", bench.database, oracle, code).ready()
     wanted = {runs.sync.invoke(bench.client, "order").id for _ in range(bench.times(300, least=30))}
     ended: set[str] = set()
 
     def is_over() -> bool:
-        ended.update(said(oracle, "old"), said(oracle, "new"))
+        ended.update(tally.count("old"), tally.count("new"))
         return wanted <= ended
 
     until(is_over, PATIENCE)
     verdict = bench.verdict
-    old, new = said(oracle, "old"), said(oracle, "new")
+    old, new = tally.count("old"), tally.count("new")
     for id in sorted(wanted):
         verdict.expect("I4", old[id] + new[id] >= 1, f"{id} has not ended")
         for step in ("charge", "ship"):
-            count = said(oracle, step)[id]
+            count = tally.count(step)[id]
             verdict.expect("I3", count == 1, f"{id}: `{step}` was executed {count} times")
-        labels = said(oracle, "label")[id]
+        labels = tally.count("label")[id]
         # One that ended the old way was never told to take the new one, and the other way round
         # `False` may have been recorded.
         verdict.expect("I3", labels <= new[id] <= 1, f"{id}: {labels} labels, {new[id]} new ends")

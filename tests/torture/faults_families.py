@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from pathlib import Path
 
+from oracle import Tally
 from programs import Program
 
 from harness import Bench, until
@@ -21,18 +20,12 @@ CANCELLED_EVERY = 10
 PATIENCE = 60.0
 
 
-def said(oracle: Path, kind: str) -> Counter[str]:
-    """How often each parent is named in the lines of a kind."""
-    text = oracle.read_text() if oracle.exists() else ""
-    lines = [line.split() for line in text.split("\n")[:-1]]
-    return Counter(run for what, run in lines if what == kind)
-
-
 def f50(bench: Bench) -> None:
     """Parents and children on different workers: each parent gets its children's results."""
     oracle = bench.folder / "families.txt"
     for part in ("parents", "children") * 2:
         Program(bench, "family.py", bench.database, oracle, part).ready()
+    tally = Tally(oracle)
     verdict = bench.verdict
     begun = time.monotonic()
     wanted: set[str] = set()
@@ -45,9 +38,9 @@ def f50(bench: Bench) -> None:
             runs.sync.cancel(bench.client, id)
             cancelled.add(id)
             wanted.discard(id)
-        until(lambda: len(wanted) - len(said(oracle, "parent").keys() & wanted) < AT_ONCE, PATIENCE)
-    until(lambda: wanted <= said(oracle, "parent").keys(), PATIENCE)
-    ended, children = said(oracle, "parent"), said(oracle, "child")
+        until(lambda: len(wanted - tally.count("parent").keys()) < AT_ONCE, PATIENCE)
+    until(lambda: wanted <= tally.count("parent").keys(), PATIENCE)
+    ended, children = tally.count("parent"), tally.count("child")
     for id in sorted(wanted):
         told = f"{id} waits: its children returned {children[id]} times, and it got no result"
         verdict.expect("I4", ended[id] >= 1, told)

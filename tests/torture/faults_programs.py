@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from programs import Command
@@ -43,7 +43,7 @@ class Service:
         """
         since = time.time()
         self.way = way
-        self.life = self._process(way, count)
+        self.life = self.process(way, [1] * count)
         silent = [n for n in range(count) if not self._ticks(n, since)]
         said = self.life.errors.read_text()[-2000:]
         self.bench.verdict.expect("I7", not silent, f"{self.name} {silent} don't tick: {said}")
@@ -57,20 +57,25 @@ class Service:
 
     def start_selection(self, count: int) -> Life:
         """Another worker of it, that was told to execute only some of its workflows."""
-        return self._process("script", COUNT, SELECTED=str(count))
+        return self.process("script", [1] * COUNT, SELECTED=str(count))
 
-    def _process(self, way: str, count: int, **more: str) -> Life:
+    def process(self, way: str, periods: Sequence[int], **more: str) -> Life:
+        """A process of it.
+
+        :param periods: seconds between the slots of each schedule that it declares.
+        :param more: environment variables.
+        """
         commands = {
             "script": ["main.py"],
             "uvicorn": ["-m", "uvicorn", "main:app", "--uds", f"{self.name}.sock"],
             "polos run": ["-m", "polos", "run", "main.py", "--drain", "2"],
         }
         environment = {
-            "PYTHONPATH": str(PYTHON),
+            "PYTHONPATH": f"{PYTHON}:{HERE}",
             "POLOS_DATABASE_URL": str(self.bench.database),
             "ORACLE": str(self.bench.oracle),
             "SERVICE": self.name,
-            "SCHEDULES": str(count),
+            "PERIODS": " ".join(map(str, periods)),
             "FRAMEWORK": way,
             **more,
         }
@@ -90,12 +95,17 @@ class Service:
         return bool(until(has_ticked, BACK))
 
 
-def f70(bench: Bench) -> None:
-    """Two programs are killed, redeployed, and started in other ways, each beside the other one."""
+def require_services() -> None:
+    """Raise ``NotRunError`` where services can't be started."""
     if os.name != "posix" or shutil.which("env") is None:
         raise NotRunError("it needs the command `env`")
     if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
         raise NotRunError(f"not installed: {', '.join(missing)}")
+
+
+def f70(bench: Bench) -> None:
+    """Two programs are killed, redeployed, and started in other ways, each beside the other one."""
+    require_services()
     bench.ticks = 0
     services = [Service(bench, name) for name in SERVICES]
     for service in services:

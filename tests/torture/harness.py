@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from checker import Line, Testimony, Verdict, check_all, check_file
+from checker import Line, Phase, Testimony, Verdict, check_all, check_file
 
 from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
 
@@ -239,6 +239,7 @@ class Bench:
         self.jobs: set[str] = set()
         self.digests: set[str] = set()
         self.excluded: set[str] = set()
+        self.phases: dict[str, list[Phase]] = {}  # of schedules whose period changes
         self.ticks = 4
 
     @property
@@ -396,7 +397,13 @@ class Bench:
                 life.term()
         oracle = self.oracle if testimony else None
         checked = check_all(
-            verdict, self.client, oracle, ends, self.jobs, self.digests - self.excluded
+            verdict,
+            self.client,
+            oracle,
+            ends,
+            self.jobs,
+            self.digests - self.excluded,
+            self.phases,
         )
         self.client.close()
         check_file(verdict, self.database)

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import odd_acts
+from oracle import Oracle
 
 from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
 from polos._runner import run_to_end
@@ -33,12 +34,12 @@ def arguments() -> argparse.Namespace:
 
 
 OPTIONS = arguments()
-FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+# Not synced: some runs have thousands of steps.
+ORACLE = Oracle(OPTIONS.oracle, durable=False)
 
 
 def note(ctx: WorkflowContext | SyncWorkflowContext, kind: str, step: str = "-") -> None:
-    line = f"{kind} {ctx.run_id} {step} {ctx.attempt} {os.getpid()} {time.time():.6f} -\n"
-    os.write(FILE, line.encode())
+    ORACLE.write(kind, ctx.run_id, step, ctx.attempt, os.getpid(), f"{time.time():.6f}", "-")
 
 
 def act_of(name: str) -> Any:

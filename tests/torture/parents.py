@@ -1,7 +1,6 @@
 """A worker whose runs wait for other runs, in every way there is, and testify of it.
 
-A line of the file is ``before run - level pid time -``, appended with one write and synced, for
-each execution of a leaf.
+A line of the file is ``before run - level pid time -`` for each execution of a leaf.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ import argparse
 import os
 import time
 from typing import Any
+
+from oracle import Oracle
 
 import polos
 from polos import PolosClient, SyncWorkflowContext, WorkflowContext, runs, workflow
@@ -28,14 +29,13 @@ def arguments() -> argparse.Namespace:
 
 
 OPTIONS = arguments()
-FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+ORACLE = Oracle(OPTIONS.oracle)
 CLIENT = PolosClient(OPTIONS.database)
 
 
 def testify(run: str) -> int:
     """Durably; as a step of a leaf."""
-    os.write(FILE, f"before {run} leaf 1 {os.getpid()} {time.time():.6f} -\n".encode())
-    os.fsync(FILE)
+    ORACLE.write("before", run, "leaf", 1, os.getpid(), f"{time.time():.6f}", "-")
     return 1
 
 

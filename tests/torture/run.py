@@ -30,6 +30,7 @@ import faults_changes  # noqa: E402
 import faults_clock  # noqa: E402
 import faults_cluster  # noqa: E402
 import faults_connection  # noqa: E402
+import faults_declarations  # noqa: E402
 import faults_deploys  # noqa: E402
 import faults_disk  # noqa: E402
 import faults_families  # noqa: E402
@@ -51,7 +52,7 @@ SHORT = 0.04
 
 # Of those without a server of their own, the ones that may go another way on a server.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
-ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70"]
+ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b"]
 NOT_RUN = 3
 
 
@@ -67,6 +68,7 @@ MODULES = (
     faults_cluster,
     faults_deploys,
     faults_connection,
+    faults_declarations,
     faults_disk,
     faults_families,
     faults_files,

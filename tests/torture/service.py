@@ -14,13 +14,17 @@ import uuid
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
+from oracle import Oracle
+
 import polos
 from polos import PolosClient, SchedulePayload, Worker, WorkflowContext, workflow
 
 NAME = os.environ["SERVICE"]
-SCHEDULES = int(os.environ["SCHEDULES"])
+# Seconds between the slots of each schedule.
+PERIODS = [int(period) for period in os.environ["PERIODS"].split()]
+VERSION = os.environ.get("VERSION")
 SELECTED = os.environ.get("SELECTED")
-FILE = os.open(os.environ["ORACLE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+ORACLE = Oracle(os.environ["ORACLE"])
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 LEASE = 2.0
@@ -28,9 +32,7 @@ LEASE = 2.0
 
 def note(kind: str, ctx: WorkflowContext, step: str, token: str = "-") -> None:
     """Testify, durably."""
-    words = (kind, ctx.run_id, step, ctx.attempt, os.getpid(), f"{time.time():.6f}", token)
-    os.write(FILE, (" ".join(map(str, words)) + "\n").encode())
-    os.fsync(FILE)
+    ORACLE.write(kind, ctx.run_id, step, ctx.attempt, os.getpid(), f"{time.time():.6f}", token)
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
@@ -56,20 +58,21 @@ async def work(ctx: WorkflowContext, name: str) -> str:
 
 
 declared = [
-    workflow(id=f"{NAME}-{number}", schedule={"every": timedelta(seconds=1)})(tick)
-    for number in range(SCHEDULES)
+    workflow(id=f"{NAME}-{number}", schedule={"every": timedelta(seconds=period)})(tick)
+    for number, period in enumerate(PERIODS)
 ]
 
 if os.environ.get("FRAMEWORK") == "uvicorn":
     from fastapi import FastAPI
 
-    app = FastAPI(lifespan=polos.lifespan(PolosClient(), lease=LEASE, drain=2))
+    app = FastAPI(lifespan=polos.lifespan(PolosClient(), version=VERSION, lease=LEASE, drain=2))
 
 
 async def main() -> None:
     """Work until a signal comes."""
     selected = None if SELECTED is None else declared[: int(SELECTED)]
-    await Worker(PolosClient(), lease=LEASE, drain=2, workflows=selected).run()
+    worker = Worker(PolosClient(), version=VERSION, lease=LEASE, drain=2, workflows=selected)
+    await worker.run()
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> 
     verdict = checker.Verdict()
     skipped = datetime.fromtimestamp(1004, timezone.utc)
     entry = LedgerEntry(skipped, skipped, 1, "skipped", "overlap", None, None, None)
-    checker.check_payloads(verdict, lines, found, {"s": schedule}, {"s": [entry]})
+    checker.check_payloads(verdict, lines, found, {"s": schedule}, {"s": [entry]}, {})
     assert verdict.checked["I8"] == 3
     assert (not verdict.violations) == is_right
 
@@ -148,4 +148,46 @@ def test_what_became_of_slots(
     verdict = checker.Verdict()
     end = checker.EPOCH + timedelta(seconds=1_005)
     checker.check_slots(verdict, schedule, entries, end)
+    assert {text.partition(":")[0] for text in verdict.violations} == violated
+
+
+@pytest.mark.parametrize(
+    ("slots", "violated"),
+    [
+        ([1, 2, 3, 4, 6, 8, 9, 10], set()),
+        ([1, 2, 3, 4, 5, 6, 8, 9, 10], set()),  # the change may come before 5 or after it
+        ([1, 2, 3, 4, 8, 9, 10], {"I1"}),  # 6 is a slot of both
+        ([1, 3, 4, 6, 8, 9, 10], {"I1"}),
+        ([1, 2, 3, 4, 6, 7, 8, 9, 10], {"I2"}),
+        ([1, 2, 3, 4, 6, 8, 10], {"I1"}),
+        ([1, 2, 3, 4, 6, 6, 8, 9, 10], {"I1"}),
+    ],
+)
+def test_what_became_of_slots_of_changing_periods(
+    checker: Any, slots: list[int], violated: set[str]
+) -> None:
+    schedule = Schedule._from_core(
+        {
+            "id": "s",
+            "workflow": "tick",
+            "key": "k",
+            "every": SECOND,
+            "status": "active",
+            "created_at": START,
+            "updated_at": START,
+        }
+    )
+
+    def at(second: float) -> datetime:
+        return datetime.fromtimestamp(1_000 + second, timezone.utc)
+
+    second = timedelta(seconds=1)
+    phases = [
+        checker.Phase(second, at(0), at(4.5)),
+        checker.Phase(2 * second, at(5.5), at(8.1)),
+        checker.Phase(second, at(8.9), at(20)),
+    ]
+    entries = [LedgerEntry(at(n), at(n), 1, "ran", None, None, None, None) for n in slots]
+    verdict = checker.Verdict()
+    checker.check_slots(verdict, schedule, entries, at(11), phases)
     assert {text.partition(":")[0] for text in verdict.violations} == violated

@@ -1,6 +1,6 @@
 """The program under torture: a worker whose steps testify in a file outside of the database.
 
-A line of the file is ``kind run step attempt pid time token``, appended with one write and synced:
+A line of the file is ``kind run step attempt pid time token``:
 
 - ``before``: the step's function was entered; ``after``: it is about to return ``token``;
 - ``cancelled``: it was cancelled instead;
@@ -23,6 +23,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import scenario
+from oracle import Oracle
 
 from polos import (
     PolosClient,
@@ -63,15 +64,13 @@ def arguments() -> argparse.Namespace:
 
 
 OPTIONS = arguments()
-FILE = os.open(OPTIONS.oracle, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-LIGHTS = os.open(OPTIONS.oracle + ".lights", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+ORACLE = Oracle(OPTIONS.oracle)
+LIGHTS = Oracle(OPTIONS.oracle + ".lights", durable=False)
 
 
 def note(kind: str, run: str, step: str, attempt: int, token: str = "-") -> None:
     """Testify, durably, before anything else happens."""
-    line = f"{kind} {run} {step} {attempt} {os.getpid()} {time.time():.6f} {token}\n"
-    os.write(FILE, line.encode())
-    os.fsync(FILE)
+    ORACLE.write(kind, run, step, attempt, os.getpid(), f"{time.time():.6f}", token)
 
 
 def note_payload(ctx: WorkflowContext, payload: SchedulePayload) -> None:
@@ -145,7 +144,7 @@ async def blocker(ctx: WorkflowContext) -> None:
 @workflow(id="light", schedule=True)
 async def light(ctx: WorkflowContext) -> None:
     """Says that it ran, and no more: for crowds."""
-    os.write(LIGHTS, f"{ctx.run_id} {time.time():.6f}\n".encode())
+    LIGHTS.write(ctx.run_id, f"{time.time():.6f}")
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
