@@ -125,7 +125,7 @@ def _is_object(data: Any) -> bool:
 def _takes_objects(annotation: Any) -> bool:
     """Whether validation reads the attributes of a foreign object by itself (models do)."""
     hints = [annotation, *typing.get_args(annotation)]
-    return any(isinstance(hint, type) and issubclass(hint, pydantic.BaseModel) for hint in hints)
+    return any(_is_class(hint) and issubclass(hint, pydantic.BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
@@ -141,7 +141,12 @@ def _instance(annotation: Any, data: Any, name: str) -> Any:
 
 
 def _hint_name(annotation: Any) -> str:
-    return type_name(annotation) if isinstance(annotation, type) else str(annotation)
+    return type_name(annotation) if _is_class(annotation) else str(annotation)
+
+
+def _is_class(annotation: Any) -> typing.TypeGuard[type]:
+    """Whether it is a class. On Python 3.10 `list[int]` too is an instance of `type`."""
+    return isinstance(annotation, type) and typing.get_origin(annotation) is None
 
 
 def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:

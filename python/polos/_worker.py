@@ -39,6 +39,7 @@ from polos.context import (
     _RunLog,
     lease_lost,
     previous_result,
+    run_ended,
 )
 from polos.context import (
     _log as _run_log,
@@ -246,6 +247,7 @@ class Executor:
         try:
             self.active[key] = active
             active.task = self.loop.create_task(execution)
+            active.task.add_done_callback(active._check_has_begun)
         except BaseException:
             self.active.pop(key, None)
             execution.close()
@@ -313,6 +315,7 @@ class ActiveRun:
         "_executing",
         "_executor",
         "_handler_thread",
+        "_has_begun",
         "_input",
         "_log",
         "_payload",
@@ -379,6 +382,7 @@ class ActiveRun:
         self.threads = executor.step_threads
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
+        self._has_begun = False
         self._executing = 0
         self._sleeping = 0
         self._blocked = 0  # in how many places it waits for what may need its permit
@@ -398,6 +402,7 @@ class ActiveRun:
 
     async def execute(self) -> None:
         """Call the handler and report its end. Raises nothing."""
+        self._has_begun = True
         # Here and not a coroutine further in, which a GeneratorExit would reach without its text.
         with around_run(self):
             try:
@@ -445,6 +450,20 @@ class ActiveRun:
                 self._report("failed", _NO_MEMORY)
             finally:
                 self._executor.ended(self)
+
+    def _check_has_begun(self, task: asyncio.Task[None]) -> None:
+        """The task is over. If it was cancelled before its first instruction, :meth:`execute` has
+        not noticed: the run ends here.
+        """
+        if self._has_begun:
+            return
+        if self.stop_reason is None:
+            if self._executor.loop_watch.is_closing():
+                self.stop_reason = "released"
+            else:
+                self._report_failure(asyncio.CancelledError())
+        self._report_stop()
+        self._executor.ended(self)
 
     def _is_left_out(self) -> bool:
         """Whether the application's calendar excludes the slot; if so, that is reported."""
@@ -690,6 +709,8 @@ class ActiveRun:
         if not core.is_trusted() and not await self._ask(
             "claim_stands", run=self.run_id, token=self.token
         ):
+            if self._has_ended():
+                raise run_ended(self.run_id, self.attempt, self.outcome)
             self.stop("lease_lost")
             raise lease_lost(self.run_id)
 
@@ -739,8 +760,16 @@ class ActiveRun:
         """Whether a cancellation that arrives is meant for the run."""
         return self.stop_reason is not None or _cancelled_from_outside()
 
+    def _has_ended(self) -> bool:
+        """Whether its handler has returned or raised, so that what still uses `ctx` is late."""
+        return self._reported and self.stop_reason is None
+
     def check_alive(self) -> None:
-        """A run that was stopped takes no more steps, in its cleanup either."""
+        """A run that was stopped takes no more steps, in its cleanup either; nor does one that has
+        ended.
+        """
+        if self._has_ended():
+            raise run_ended(self.run_id, self.attempt, self.outcome)
         if self.stop_reason == "lease_lost":
             raise lease_lost(self.run_id)
         if self.stop_reason == "parked":
@@ -780,6 +809,8 @@ class ActiveRun:
             started_at,
         )
         if not await durable:
+            if self._has_ended():
+                raise run_ended(self.run_id, self.attempt, self.outcome)
             self.stop("lease_lost")
             raise lease_lost(self.run_id)
 

@@ -27,6 +27,7 @@ from polos._time import aware, from_micros, micros_of
 from polos.exceptions import (
     DuplicateStepError,
     InvalidArgumentError,
+    InvalidStateError,
     LeaseLostError,
     RunCancelledError,
     SerializationError,
@@ -845,6 +846,15 @@ def lease_lost(run_id: str) -> LeaseLostError:
     return LeaseLostError(
         f"run `{run_id}` belongs to another worker by now; nothing that this handler does is "
         f"recorded any more"
+    )
+
+
+def run_ended(run_id: str, attempt: int, outcome: str | None) -> InvalidStateError:
+    """What code is told that uses ``ctx`` after the handler's end."""
+    return InvalidStateError(
+        f"run `{run_id}` has ended (attempt {attempt} {outcome}): its handler has returned or "
+        f"raised, so no step is executed or recorded any more; await every task and thread that "
+        f"uses `ctx` before the handler returns"
     )
 
 

@@ -221,7 +221,7 @@ fn advice(error: &Error, address: &Address) -> Option<String> {
         "53300" => {
             "the server has no connections left: raise max_connections, or put PgBouncer in front of it"
         }
-        "53100" => "free some space on the server; work then continues by itself",
+        "53100" => "the server's disk is full: free some space on it",
         "55P03" => "another transaction holds the rows; see pg_stat_activity for one that is left open",
         "25006" => "it is a standby: name the primary too, with `target_session_attrs=read-write`",
         _ => return None,

@@ -44,9 +44,18 @@ pub(super) fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
                  for instance a backup or an open transaction of the sqlite3 shell"
             ))
         }
+        // Whether anything tries again is for the caller to say: a worker that is starting does not.
         ErrorCode::DiskFull => StoreError::Unavailable(format!(
-            "the disk that holds the database `{shown}` is full; free some space, work then goes on by itself"
+            "the disk that holds the database `{shown}` is full; free some space"
         )),
+        // SQLite reserves space for the index of its log, which a full disk doesn't have.
+        ErrorCode::SystemIoFailure
+            if error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) =>
+        {
+            StoreError::Unavailable(format!(
+                "the disk that holds the database `{shown}` has no space for its file `-shm`; free some space"
+            ))
+        }
         ErrorCode::SystemIoFailure => StoreError::Unavailable(format!(
             "reading or writing the database `{shown}` failed: {}; check the disk, its quota and its mount",
             reason()
@@ -116,5 +125,39 @@ pub(super) fn reason(error: &rusqlite::Error) -> String {
             format!("{msg} (SQLite error {})", error.extended_code)
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn no_error_promises_that_somebody_tries_again() {
+        let path = Path::new("/data/polos.db");
+        let mut texts = Vec::new();
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_NOMEM,
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            texts.push(at_opening(path, &error).to_string());
+            texts.push(in_use(path, &error).to_string());
+        }
+        for text in &texts {
+            assert!(text.contains("/data/polos.db"), "{text}");
+            for promise in ["by itself", "goes on", "continue"] {
+                assert!(!text.contains(promise), "{text}");
+            }
+        }
+        let asking_for_space = texts.iter().filter(|text| text.ends_with("free some space")).count();
+        assert_eq!(asking_for_space, 4, "{texts:?}");
     }
 }

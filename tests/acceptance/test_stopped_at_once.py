@@ -1,0 +1,95 @@
+"""Runs that are stopped before their handler's first instruction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import polos.testing
+from polos import PolosClient, RunTimeoutError, Worker, WorkflowContext, workflow
+from polos._worker import Executor
+
+
+def stop_with_the_start(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[str]:
+    """Have the first run that starts stopped in the same batch of messages, as the core does when a
+    run is claimed and cancelled between two turns of the event loop. Returns its id in a list.
+    """
+    stopped: list[str] = []
+    handle = Executor._handle
+
+    def handle_both(executor: Executor, item: tuple[Any, ...]) -> None:
+        handle(executor, item)
+        if item[0] == "start" and item[1] and not stopped:
+            active = next(iter(executor.active.values()))
+            stopped.append(active.run_id)
+            handle(executor, ("stop", [(active.run_id, active.token, reason)]))
+
+    monkeypatch.setattr(Executor, "_handle", handle_both)
+    return stopped
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "timed_out", "released"])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_run_that_is_stopped_as_it_starts_ends_and_frees_its_place(
+    database: Path | str, monkeypatch: pytest.MonkeyPatch, reason: str, is_async: bool
+) -> None:
+    calls: list[str] = []
+
+    @workflow(id="async", timeout=timedelta(hours=1))
+    async def in_a_task(ctx: WorkflowContext) -> None:
+        calls.append(ctx.run_id)
+
+    @workflow(id="sync", timeout=timedelta(hours=1))
+    def in_a_thread() -> None:
+        calls.append("")
+
+    started = in_a_task if is_async else in_a_thread
+    stopped = stop_with_the_start(monkeypatch, reason)
+    with PolosClient(database) as client:
+        async with Worker(client, workflows=[started], concurrency=1) as worker:
+            handle = await started.invoke(client)
+            if reason == "timed_out":
+                with pytest.raises(RunTimeoutError):
+                    await asyncio.wait_for(handle.result(), 30)
+            elif reason == "released":
+                await asyncio.wait_for(handle.result(), 30)
+            else:
+                with pytest.raises(polos.RunCancelledError):
+                    await asyncio.wait_for(handle.result(), 30)
+            assert stopped == [handle.id]
+            # With a concurrency of 1, another run needs the place.
+            await asyncio.wait_for(started.run(client), 30)
+            assert worker._executor is not None
+            assert not worker._executor.active
+    assert len(calls) == (2 if reason == "released" else 1)
+
+
+async def stop(t: polos.testing.VirtualTime) -> None:
+    await t.stop()
+
+
+async def crash(t: polos.testing.VirtualTime) -> None:
+    await t.crash()
+
+
+@pytest.mark.parametrize("leave", [stop, crash])
+async def test_cancel_running_cancels_a_sleeping_run_after_a_restart(
+    leave: Callable[[polos.testing.VirtualTime], Awaitable[None]],
+) -> None:
+    @workflow(id="w", schedule={"every": timedelta(minutes=10), "overlap": "cancel_running"})
+    async def sleeps(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("s", timedelta(minutes=15))
+
+    async with polos.testing.clock("2026-01-01T00:00Z", workflows=[sleeps]) as t:
+        await t.advance(minutes=10)
+        await leave(t)
+        await t.advance(minutes=20)  # the sleep ends at 00:25; the slots of 00:20 and 00:30 pass
+        await t.restart()
+        await t.advance(minutes=1)
+        found = [(run.timestamp.minute, run.status) for run in await t.runs() if run.timestamp]
+        assert found == [(10, "cancelled"), (30, "waiting")]
