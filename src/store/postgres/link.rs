@@ -55,6 +55,10 @@ const TO_WRITE_ONCE: &str = "SET LOCAL idle_in_transaction_session_timeout = 100
     SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
 
+/// For one question on a connection that others use in between; as [`OWN_LIMITS`].
+const TO_READ_ONCE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 40000; \
+    SET LOCAL lock_timeout = 5000; SET LOCAL row_security = off";
+
 /// For one transaction that may take long, and wait long for another one's.
 pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
     SET LOCAL idle_in_transaction_session_timeout = 60000; \
@@ -215,7 +219,7 @@ impl Link {
 
     /// Works with the connection.
     pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let session = Session { link: self, is_slow: false };
+        let session = Session { link: self, is_slow: false, is_reading: false };
         let done = self.run(work(session));
         if done.as_ref().is_err_and(Trouble::is_hangup) {
             self.address.note_death();
@@ -250,9 +254,16 @@ pub(super) struct Session<'l> {
     link: &'l Link,
     /// Answers may take as long as those of a migration.
     is_slow: bool,
+    /// Each question is a transaction of its own.
+    is_reading: bool,
 }
 
 impl Session<'_> {
+    /// The same, for questions outside of transactions.
+    pub fn reading(self) -> Self {
+        Self { is_reading: true, ..self }
+    }
+
     /// The same, for statements that may take long.
     pub fn slow(self) -> Self {
         Self { is_slow: true, ..self }
@@ -295,6 +306,13 @@ impl Session<'_> {
 
     /// One question.
     pub async fn query(&self, sql: impl Into<String>, args: Args<'_>) -> Result<Vec<Row>, Trouble> {
+        if self.is_reading && self.link.prepared.is_none() {
+            // The session is a pooler's: what a role or database is set to must not cut the answer.
+            let (begin, end) =
+                (Statement::Script(TO_READ_ONCE.to_owned()), Statement::Script("COMMIT".to_owned()));
+            let sent = self.send(vec![begin, Statement::Query(sql.into(), args), end]).await;
+            return Ok(sent?.into_iter().nth(1).unwrap_or_default());
+        }
         let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
         Ok(answers.pop().unwrap_or_default())
     }

@@ -34,7 +34,7 @@ impl Pool {
     ) -> Result<T, StoreError> {
         loop {
             let (link, is_fresh) = self.take()?;
-            match link.with(&question) {
+            match link.with(async |session| question(session.reading()).await) {
                 Ok(answer) => {
                     self.put_back(Some(link));
                     return Ok(answer);

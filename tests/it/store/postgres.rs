@@ -1,5 +1,6 @@
 //! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
 
+use super::bounds::Administrator;
 use super::server::Server;
 use super::stage::{
     self, PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
@@ -511,6 +512,30 @@ fn everything_works_behind_a_pooler_and_it_is_said_once() {
         }
     });
     assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 40);
+}
+
+#[test]
+#[ignore = "needs PgBouncer, which no package manager of ours installs: `make test-pooler`"]
+fn limits_of_the_server_apply_to_no_read_behind_a_pooler() {
+    let server = Server::start(&["--set", "statement_timeout=1234ms"]);
+    let pooler = Server::start_pooler(&server);
+    let url = pooler.new_schema();
+    let schema = url.rsplit_once("schema=").unwrap().1;
+    let store = open(&url);
+    Stage::on(&store).create(at(0), new_run("run_1"));
+    Administrator::new(&server.url).execute(&format!(
+        "CREATE FUNCTION {schema}.is_without_limits() RETURNS boolean STABLE LANGUAGE plpgsql AS $$ BEGIN
+             IF current_setting('statement_timeout') = '1234ms' OR current_setting('row_security') = 'on' THEN
+                 RAISE EXCEPTION 'limits of the server apply';
+             END IF;
+             RETURN true;
+         END $$;
+         ALTER TABLE {schema}.run RENAME TO all_runs;
+         CREATE VIEW {schema}.run AS SELECT * FROM {schema}.all_runs WHERE {schema}.is_without_limits();"
+    ));
+    assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 1);
+    assert!(store.run(PROJECT, &"run_1".into()).unwrap().is_some());
+    store.peers(PROJECT).unwrap();
 }
 
 #[test]
