@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import polos
 from polos import PolosClient, Worker, runs, schedules, workflow
 from polos.cli import _moments as moments
 
@@ -192,7 +193,7 @@ database.commit()
 
 @pytest.mark.files  # the child is ended behind the back of polos, in the file
 async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes_it(
-    command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture, visit: Any
 ) -> None:
     """An earlier release left them in PostgreSQL: the child has ended, its parent waits."""
 
@@ -217,8 +218,13 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
         (stuck,) = [check for check in checks(said)["runs"] if parent.id in check["text"]]
         assert (said.code, stuck["level"]) == (1, "problem")
         assert "nothing woke them" in stuck["text"]
+        page = await (await visit(polos.ui(client))).get("/")
+        assert f"/runs/{parent.id}" in page.text
+        assert "nothing woke it" in page.text
         async with Worker(client, workflows=[family]):
             assert await parent.result(timeout=30) == 7
+        page = await (await visit(polos.ui(client))).get("/")
+        assert "nothing woke" not in page.text
     told = [record for record in caplog.records if "child run that had ended" in record.message]
     assert [record.levelname for record in told] == ["WARNING"]
     said = await asyncio.to_thread(command, "doctor", "--json")

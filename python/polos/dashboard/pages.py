@@ -143,6 +143,7 @@ async def overview(ask: Ask) -> Page:
             "lateness": charts.lateness(late),
             "running": running,
             "failed": failed,
+            "stuck": await reader.stuck_parents(),
             "workers": [Colleague.of(worker, now) for worker in workers],
             "is_fresh": not any(state.schedules.values()) and not any(state.runs.values()),
         },

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import polos
 from polos import _polos, runs, schedules, workers
+from polos._overview import _stuck_parents
 from polos._own_thread import in_own_thread
 from polos._real_datetime import datetime
 from polos._time import from_micros, micros_of, to_micros
@@ -91,6 +92,12 @@ class Reader:
     async def late_by(self) -> list[timedelta]:
         """How late the last runs were that had a slot."""
         return await self._shared("late_by", KEPT_SECONDS, self._late_by)
+
+    async def stuck_parents(self) -> list[str]:
+        """Ids of runs that wait for a child run that has ended, and that nothing would wake."""
+        if not (await self.overview()).runs.get("waiting"):
+            return []
+        return await self._shared("stuck", KEPT_SECONDS, lambda: _stuck_parents(self.client))
 
     async def _coming(self) -> Coming:
         now = await self.now()
