@@ -204,7 +204,7 @@ async def list(
 
     :param status: one status, or several. :param since: created at or after.
     :param error: failed runs whose error has this class name, such as ``"CodeChangedError"``, with
-        or without its module. Reads the failed runs, so its cost grows with their number.
+        or without its module.
     :param brief: without results and tracebacks, which may be large.
     """
     if limit is not None:
@@ -221,9 +221,7 @@ async def list(
     more: dict[str, Any] = {"brief": True} if brief else {}
     found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
-        count = _PAGE
-        if limit is not None and error is None:
-            count = min(_PAGE, limit - len(found))
+        count = _PAGE if limit is None else min(_PAGE, limit - len(found))
         page = await checked_client(client)._ask(
             "list_runs",
             workflow=workflow.id if isinstance(workflow, Workflow) else workflow,
@@ -231,12 +229,12 @@ async def list(
             schedule=schedule,
             states=states,
             since=None if since is None else aware("since", since),
+            error=error,
             limit=count,
             after=after,
             **more,
         )
-        wanted = page if error is None else [item for item in page if _has_error(item, error)]
-        found += [_run(item) for item in wanted][: None if limit is None else limit - len(found)]
+        found += [_run(item) for item in page]
         if len(page) < count:
             break
         after = page[-1]["id"]
@@ -274,15 +272,6 @@ def _run(core: dict[str, Any]) -> Run:
 
     known = registry().get(core["workflow"])
     return Run._from_core(core, None if known is None else known.result_type)
-
-
-def _has_error(core: dict[str, Any], name: str) -> bool:
-    """Whether the run failed with an error of this class, named with or without its module."""
-    recorded = (core.get("error") or {}).get("type")
-    if not isinstance(recorded, str):
-        return False
-    dotted = recorded.replace(":", ".")
-    return dotted == name or dotted.endswith(f".{name}")
 
 
 def _statuses(given: Any) -> builtins.list[str]:

@@ -74,11 +74,11 @@ impl Counter {
                 runs::invoke(self, new, is_local, &local_workflows)
             }
             Request::GetRun { id } => runs::get(self, &id),
-            Request::ListRuns { workflow, key, schedule, states, since, limit, after, brief } => {
+            Request::ListRuns { workflow, key, schedule, states, since, error, limit, after, brief } => {
                 let schedule = schedule.as_deref().map(crate::model::ScheduleId::from);
                 runs::list(
                     self,
-                    crate::store::RunFilter { workflow, key, schedule, states, since },
+                    crate::store::RunFilter { workflow, key, schedule, states, since, error },
                     limit,
                     after,
                     brief,

@@ -108,6 +108,7 @@ pub enum Request {
         #[serde(default)]
         states: Vec<RunState>,
         since: Option<Timestamp>,
+        error: Option<Arc<str>>,
         #[serde(default = "hundred")]
         limit: usize,
         after: Option<String>,

@@ -1,7 +1,7 @@
 //! Shapes of questions and answers.
 
 use crate::calendar::Timestamp;
-use crate::model::{RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
+use crate::model::{Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
 use std::sync::Arc;
 
 /// With fewer runs than these, all runs of a schedule or with a key are read and sorted; with more, an index that has
@@ -134,9 +134,42 @@ pub struct RunFilter {
     pub states: Vec<RunState>,
     /// Created at or after.
     pub since: Option<Timestamp>,
+    /// Failed with an error of this class, named with or without its module.
+    pub error: Option<Arc<str>>,
 }
 
 impl RunFilter {
+    /// The filter for all failed runs among those that it asks for; `None` if it asks for no failed run.
+    pub(super) fn without_error(&self) -> Option<Self> {
+        let has_failed = self.states.is_empty() || self.states.contains(&RunState::Failed);
+        has_failed.then(|| Self { error: None, states: vec![RunState::Failed], ..self.clone() })
+    }
+
+    /// Whether it asks for errors of this class, recorded as `module:Name`.
+    pub(super) fn wants_class(&self, class: &str) -> bool {
+        self.error.as_deref().is_none_or(|name| {
+            let dotted = class.replace(':', ".");
+            dotted.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// As [`Self::wants_class`], of a class as it is spelled within a JSON text.
+    pub(super) fn wants_spelled_class(&self, spelled: &str) -> bool {
+        let class: Option<String> = serde_json::from_str(&format!("\"{spelled}\"")).ok();
+        class.is_some_and(|class| self.wants_class(&class))
+    }
+
+    /// Whether the run has failed with an error that it asks for.
+    pub(super) fn wants_error_of(&self, run: &Run) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Record {
+            r#type: String,
+        }
+        let record = run.error.as_deref().filter(|_| run.state == RunState::Failed);
+        let record: Option<Record> = record.and_then(|text| serde_json::from_str(text).ok());
+        self.error.is_none() || record.is_some_and(|record| self.wants_class(&record.r#type))
+    }
+
     /// Whether it asks only for states that few runs are in: nearly all have succeeded.
     pub(super) fn is_for_rare_states(&self) -> bool {
         !self.states.is_empty() && !self.states.contains(&RunState::Succeeded)

@@ -237,6 +237,7 @@ impl Tables {
                     && filter.key.as_ref().is_none_or(|key| *key == run.key)
                     && filter.schedule.as_ref().is_none_or(|id| Some(id) == run.schedule_id.as_ref())
                     && (filter.states.is_empty() || filter.states.contains(&run.state))
+                    && filter.wants_error_of(run)
             })
             .take(page.limit)
             .cloned()

@@ -14,6 +14,7 @@ mod counters;
 mod direct;
 mod ear;
 mod end_point;
+mod failed_runs;
 mod failure;
 mod link;
 mod load;
@@ -340,7 +341,13 @@ impl Store for PostgresStore {
     }
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
-        self.readers.read(async |session| session.runs(project, filter, page).await)
+        self.readers.read(async |session| {
+            if filter.error.is_some() {
+                session.runs_with_error(project, filter, page).await
+            } else {
+                session.runs(project, filter, page).await
+            }
+        })
     }
 
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {

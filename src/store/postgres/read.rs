@@ -28,7 +28,7 @@ use tokio_postgres::Row;
 type Result<T> = std::result::Result<T, Trouble>;
 
 /// How a list of runs is found.
-enum Way {
+pub(super) enum Way {
     /// All runs of the schedule are read and sorted: they are few.
     Schedule,
     /// Those with a key are walked, those of one workflow or of each.
@@ -38,7 +38,7 @@ enum Way {
 }
 
 /// Reads each row.
-fn each<T>(
+pub(super) fn each<T>(
     rows: &[Row],
     mut read: impl FnMut(&mut Columns<'_>) -> std::result::Result<T, tokio_postgres::Error>,
 ) -> Result<Vec<T>> {
@@ -430,7 +430,7 @@ impl Session<'_> {
     pub async fn runs(self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
         let way = self.way_to(project, filter).await?;
         let is_rare = matches!(way, Way::Plain) && filter.is_for_rare_states();
-        let RunFilter { workflow, key, schedule, states, since } = filter;
+        let RunFilter { workflow, key, schedule, states, since, .. } = filter;
         let mut args = Args::default();
         let project = args.text(project);
         let mut conditions = vec![format!("r.project = ${project}")];
@@ -503,7 +503,7 @@ impl Session<'_> {
 
     /// How the runs that a filter asks for are found: by their key where there are few with it, or no rare states to look
     /// for. The runs of a schedule have its key and its workflow, and are walked where they are many.
-    async fn way_to(self, project: &str, filter: &RunFilter) -> Result<Way> {
+    pub async fn way_to(self, project: &str, filter: &RunFilter) -> Result<Way> {
         let mut args = Args::default();
         let (condition, order) = if let Some(id) = &filter.schedule {
             (format!("r.schedule_id = ${}", args.text(id.as_str())), "r.slot NULLS FIRST, r.no")

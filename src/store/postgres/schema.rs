@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     // Again, for the columns that were added since: without statistics, the planner takes their indexes for no better than
     // those of all queued runs.
     Migration { script: include_str!("migrations/0003_first_statistics.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0010_runs_by_error.sql"), oldest: 1 },
 ];
 
 struct Migration {

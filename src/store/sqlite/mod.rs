@@ -7,6 +7,7 @@ mod batch;
 #[cfg(feature = "postgres")]
 mod departure;
 mod endings;
+mod failed_runs;
 mod failure;
 mod file;
 mod merge;

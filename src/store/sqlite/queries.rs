@@ -17,6 +17,13 @@ macro_rules! run_columns {
     };
 }
 
+macro_rules! error_class {
+    () => {
+        "substr(ltrim(substr(r.error, 9, 300), ' \"'), 1, \
+         instr(ltrim(substr(r.error, 9, 300), ' \"') || '\"', '\"') - 1)"
+    };
+}
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $sql;)+
@@ -313,6 +320,18 @@ statements! {
         AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
         AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
         ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+    /// The next error class, by name, with which runs have failed. (`run_by_error`)
+    NEXT_ERROR_CLASS = concat!("SELECT ", error_class!(), " AS class FROM run r INDEXED BY run_by_error \
+        WHERE r.project = ?1 AND r.state = 'failed' AND ", error_class!(), " > ?2 ORDER BY class LIMIT 1");
+    /// The next workflow, by name, whose runs have failed with an error of a class. (`run_by_error`)
+    NEXT_WITH_ERROR = concat!("SELECT r.workflow FROM run r INDEXED BY run_by_error WHERE r.project = ?1 \
+        AND r.state = 'failed' AND ", error_class!(), " = ?2 AND r.workflow > ?3 ORDER BY r.workflow LIMIT 1");
+    /// Newest runs of one workflow that have failed with an error of a class. (`run_by_error`)
+    RUN_HEADS_WITH_ERROR = concat!("SELECT r.created_at, r.id, r.no FROM run r INDEXED BY run_by_error \
+        WHERE r.project = ?1 AND r.state = 'failed' AND ", error_class!(), " = ?2 AND r.workflow = ?3 \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
+        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9");
     /// Newest runs that one worker holds. (`run_held`)
     RUN_HEADS_HELD = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.worker = ?2 AND r.state = 'running' \
         AND r.project = ?1 AND (?3 IS NULL OR r.workflow = ?3) \

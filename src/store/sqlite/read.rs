@@ -33,7 +33,7 @@ enum Part {
 }
 
 /// How a list of runs is found.
-enum Way {
+pub(super) enum Way {
     /// All runs of the schedule are read and sorted: they are few.
     Schedule,
     /// Those with a key are walked, workflow by workflow.
@@ -393,18 +393,11 @@ impl View<'_> {
 
     #[expect(clippy::too_many_lines, reason = "one branch for each index that may serve the filter")]
     pub fn runs(&mut self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
-        let mut before = (i64::MAX, None);
-        if let Some(after) = &page.after {
-            let place = self.session.one(queries::PLACE_OF_RUN, params![after, project], |row| row.get(0))?;
-            match place {
-                Some(created_at) => before = (created_at, Some(after.as_str())),
-                None => return Ok(Vec::new()),
-            }
+        if filter.error.is_some() {
+            return self.runs_with_error(project, filter, page);
         }
-        let before_id: &dyn rusqlite::ToSql = match &before.1 {
-            Some(id) => id,
-            None => &LAST,
-        };
+        let Some(before) = self.before(project, page)? else { return Ok(Vec::new()) };
+        let before_id = before.1;
         let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
         let states = spell(&filter.states);
         let head = |row: &Row<'_>| {
@@ -504,9 +497,21 @@ impl View<'_> {
         self.runs_by_no(newest)
     }
 
+    /// The place behind which a page of runs begins, as time and id; `None` if its run is forgotten.
+    pub(super) fn before<'p>(
+        &mut self,
+        project: &str,
+        page: &'p Page,
+    ) -> Result<Option<(i64, &'p dyn rusqlite::ToSql)>> {
+        let Some(after) = &page.after else { return Ok(Some((i64::MAX, &LAST))) };
+        let read = |row: &Row<'_>| row.get(0);
+        let place: Option<i64> = self.session.one(queries::PLACE_OF_RUN, params![after, project], read)?;
+        Ok(place.map(|created_at| (created_at, after as &dyn rusqlite::ToSql)))
+    }
+
     /// How the runs that a filter asks for are found: by their key where there are few with it, or no rare states to look
     /// for. The runs of a schedule have its key and its workflow, and are walked where they are many.
-    fn way_to(&mut self, project: &str, filter: &RunFilter) -> Result<Way> {
+    pub(super) fn way_to(&mut self, project: &str, filter: &RunFilter) -> Result<Way> {
         let many = limit_to_sql(MANY_RUNS);
         if let Some(id) = &filter.schedule {
             let read = |row: &Row<'_>| {
@@ -556,7 +561,7 @@ impl View<'_> {
         Ok(Way::Key(Arc::clone(key), workflows))
     }
 
-    fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {
+    pub(super) fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {
         let mut runs = Vec::with_capacity(numbers.len());
         for no in numbers {
             runs.extend(self.session.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?);

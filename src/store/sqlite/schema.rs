@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_declarations.sql"),
     include_str!("migrations/0006_code_of_runs.sql"),
     include_str!("migrations/0007_runs_by_key.sql"),
+    include_str!("migrations/0008_runs_by_error.sql"),
 ];
 
 /// The newest version that this release knows.

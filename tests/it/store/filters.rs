@@ -67,8 +67,47 @@ fn run_filters() -> Vec<RunFilter> {
                             schedule: schedule.map(ScheduleId::from),
                             states: states.to_vec(),
                             since,
+                            error: None,
                         });
                     }
+                }
+            }
+        }
+    }
+    filters
+}
+
+/// Statements that fill a database with runs that have all failed: most with two common errors, a few with a rare one,
+/// and a few of another workflow or with another key.
+fn failed_rows(is_sqlite: bool) -> String {
+    let (column, value) = if is_sqlite { (", is_slot", ", 0") } else { ("", "") };
+    let zero = at(0).as_micros();
+    format!(
+        "INSERT INTO run (id, state, token, attempt, available_at, created_at, finished_at, origin, project,
+             workflow, key, timezone, error{column})
+         WITH RECURSIVE g (n) AS (SELECT CAST(1 AS bigint) UNION ALL SELECT n + 1 FROM g WHERE n < {MANY})
+         SELECT 'run_' || n, 'failed', 1, 1, 0, {zero} + n * 1000000, {zero} + n * 1000000, 'invoke', '{PROJECT}',
+             CASE WHEN n % 5000 = 6 THEN 'v' ELSE 'w' END,
+             CASE WHEN n % 5000 = 7 THEN 'rare' ELSE 'global' END, 'UTC', '{{\"type\": \"' ||
+             CASE WHEN n % 5000 < 9 THEN 'shop:Rare' WHEN n < {MANY} / 2 THEN 'shop:Old' ELSE 'shop:New' END
+             || '\", \"message\": \"' || n || '\"}}'{value} FROM g;"
+    )
+}
+
+/// Combinations with an error of failed runs. A key that many runs have is left out, as with other rare states.
+fn error_filters() -> Vec<RunFilter> {
+    let mut filters = Vec::new();
+    for error in ["Rare", "Old", "shop.New", "Nothing"] {
+        for workflow in [None, Some("w"), Some("v")] {
+            for key in [None, Some("rare"), Some("nobody")] {
+                for since in [None, Some(at(MANY / 2)), Some(at(MANY - 50))] {
+                    filters.push(RunFilter {
+                        error: Some(text(error)),
+                        workflow: workflow.map(text),
+                        key: key.map(text),
+                        since,
+                        ..RunFilter::default()
+                    });
                 }
             }
         }
@@ -99,11 +138,16 @@ fn schedule_filters() -> Vec<ScheduleFilter> {
 }
 
 /// Asks all questions, each measured by itself, and names those that cost too much.
-fn check(store: &dyn Store, most: i64, mut cost: impl FnMut(&mut dyn FnMut()) -> i64) {
+fn check(
+    store: &dyn Store,
+    most: i64,
+    run_filters: &[RunFilter],
+    mut cost: impl FnMut(&mut dyn FnMut()) -> i64,
+) {
     let mut dear = Vec::new();
-    for filter in run_filters() {
+    for filter in run_filters {
         let page = Page { limit: 10, after: None };
-        let cost = cost(&mut || _ = store.runs(PROJECT, &filter, &page).unwrap());
+        let cost = cost(&mut || _ = store.runs(PROJECT, filter, &page).unwrap());
         if cost > most {
             dear.push(format!("{cost}: {filter:?}"));
         }
@@ -120,18 +164,27 @@ fn check(store: &dyn Store, most: i64, mut cost: impl FnMut(&mut dyn FnMut()) ->
 
 #[test]
 fn every_filter_is_bounded_on_sqlite() {
+    check_sqlite(&rows(true), &run_filters());
+}
+
+#[test]
+fn a_filter_by_error_is_bounded_on_sqlite() {
+    check_sqlite(&failed_rows(true), &error_filters());
+}
+
+fn check_sqlite(rows: &str, filters: &[RunFilter]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("polos.db");
     let store = SqliteStore::open(&path, super::quick()).unwrap();
     let filler = rusqlite::Connection::open(&path).unwrap();
-    filler.execute_batch(&rows(true)).unwrap();
+    filler.execute_batch(rows).unwrap();
     filler
         .execute_batch(&format!(
             "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at)
              VALUES ('wkr_1', '{PROJECT}', 'a', 'h', 1, 'm', '{{}}', 1, 0, 0)"
         ))
         .unwrap();
-    check(&store, STEPS_MAX, |ask| {
+    check(&store, STEPS_MAX, filters, |ask| {
         let before = SqliteStore::steps_taken();
         ask();
         (SqliteStore::steps_taken() - before) as i64
@@ -140,6 +193,15 @@ fn every_filter_is_bounded_on_sqlite() {
 
 #[test]
 fn every_filter_is_bounded_on_postgres() {
+    check_postgres(&rows(false), &run_filters());
+}
+
+#[test]
+fn a_filter_by_error_is_bounded_on_postgres() {
+    check_postgres(&failed_rows(false), &error_filters());
+}
+
+fn check_postgres(rows: &str, filters: &[RunFilter]) {
     let server = Server::shared();
     let administrator = Administrator::new(&server.url);
     let url = server.new_schema();
@@ -152,7 +214,7 @@ fn every_filter_is_bounded_on_postgres() {
     administrator.execute(&format!(
         "SET search_path = {schema}; {} ANALYZE schedule; ANALYZE run;
          INSERT INTO worker VALUES ('wkr_1', '{PROJECT}', 'a', 'h', 1, 'm', '{{}}', 1, 0, 0, '{{w}}');",
-        rows(false)
+        rows
     ));
     // A plan of the server says what it has read: the statistics of a connection come late.
     let read = || {
@@ -161,7 +223,7 @@ fn every_filter_is_bounded_on_postgres() {
              + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{schema}'))::bigint"
         ))
     };
-    check(&store, ROWS_MAX, |ask| {
+    check(&store, ROWS_MAX, filters, |ask| {
         store.settle_statistics().unwrap();
         let before = read();
         ask();

@@ -164,7 +164,7 @@ impl World<'_> {
     fn ending(&mut self) -> Ending {
         match self.dice.below(9) {
             0..=2 => Ending::Succeeded { result: self.json() },
-            3 => Ending::Failed { error: text("{}"), retry_at: None },
+            3 => Ending::Failed { error: text(r#"{"type": "shop:Sold"}"#), retry_at: None },
             4 => Ending::Failed { error: text("{}"), retry_at: Some(self.near()) },
             5 => Ending::Cancelled { error: self.json() },
             6 if self.dice.one_in(2) => Ending::Parked { wakes_at: Timestamp::MAX },
@@ -498,13 +498,17 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             schedule: if world.dice.one_in(3) { Some(world.a_schedule().1) } else { None },
             states: states.into_iter().filter(|_| world.dice.one_in(4)).collect(),
             since: world.dice.one_in(3).then(|| world.near()),
+            error: None,
         };
-        let mut page = Page { limit: 1 + limit * 4, after: None };
-        loop {
-            let expected = model.runs(project, &filter, &page).unwrap();
-            assert_eq!(expected, store.runs(project, &filter, &page).unwrap());
-            let Some(last) = expected.last() else { break };
-            page.after = Some(last.id.to_string());
+        for error in [None, Some(text("Sold")), Some(text("Other"))] {
+            let filter = RunFilter { error, ..filter.clone() };
+            let mut page = Page { limit: 1 + limit * 4, after: None };
+            loop {
+                let expected = model.runs(project, &filter, &page).unwrap();
+                assert_eq!(expected, store.runs(project, &filter, &page).unwrap(), "{filter:?}, {page:?}");
+                let Some(last) = expected.last() else { break };
+                page.after = Some(last.id.to_string());
+            }
         }
     }
     for worker in WORKERS {

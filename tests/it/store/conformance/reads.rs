@@ -5,7 +5,7 @@ use super::super::stage::{
 };
 use super::cases;
 use _polos::calendar::Timestamp;
-use _polos::model::{Admission, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleStatus};
+use _polos::model::{Admission, Ending, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleStatus};
 use _polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
 
 cases! {
@@ -25,6 +25,7 @@ cases! {
     schedules_are_behind_from_an_instant_on,
     runs_are_listed_newest_first_page_by_page,
     runs_are_filtered,
+    runs_are_filtered_by_the_class_of_their_error,
     rare_states_are_listed_newest_first_page_by_page,
     a_page_behind_a_forgotten_run_is_empty,
     history_merges_runs_and_ledger,
@@ -381,6 +382,49 @@ fn runs_are_filtered(stage: &Stage<'_>) {
     for (filter, expected) in filters {
         assert_eq!(runs(stage, &filter, &everything()), expected, "{filter:?}");
     }
+}
+
+fn runs_are_filtered_by_the_class_of_their_error(stage: &Stage<'_>) {
+    let error = |class: &str| text(&format!("{{\"type\": \"{class}\", \"message\": \"shop:Sold\"}}"));
+    let failed = |class: &str| Ending::Failed { error: error(class), retry_at: None };
+    for (id, workflow, key, ending) in [
+        ("run_a", "w", "global", failed("shop:Sold")),
+        ("run_b", "w", "k", failed("shop:Sold")),
+        ("run_c", "v", "global", failed("builtins:ValueError")),
+        ("run_d", "w", "global", succeeded()),
+        ("run_e", "v", "global", failed("shop.stock:Sold")),
+        ("run_f", "w", "global", failed("shop:Unsold")),
+        ("run_g", "w", "global", failed("shop:B\\u00fcro.Closed")),
+        ("run_h", "w", "global", Ending::Cancelled { error: Some(error("shop:Sold")) }),
+        ("run_i", "w", "global", Ending::Failed { error: error("shop:Sold"), retry_at: Some(at(900)) }),
+        ("run_j", "w", "global", Ending::Failed { error: text("{}"), retry_at: None }),
+    ] {
+        stage.create(at(5), NewRun { workflow: text(workflow), key: text(key), ..new_run(id) });
+        let run = stage.claim(at(5)).pop().unwrap().run;
+        stage.end(at(6), &run.id, ending);
+    }
+    let with = |name: &str| RunFilter { error: Some(text(name)), ..Default::default() };
+    let filters: [(RunFilter, &[&str]); 14] = [
+        (with("Sold"), &["run_e", "run_b", "run_a"]),
+        (with("shop.Sold"), &["run_b", "run_a"]),
+        (with("stock.Sold"), &["run_e"]),
+        (with("old"), &[]),
+        (with("ValueError"), &["run_c"]),
+        (with("Closed"), &["run_g"]),
+        (with("Büro.Closed"), &["run_g"]),
+        (with("type"), &[]),
+        (with(""), &[]),
+        (RunFilter { workflow: Some(text("v")), ..with("Sold") }, &["run_e"]),
+        (RunFilter { key: Some(text("k")), ..with("Sold") }, &["run_b"]),
+        (RunFilter { states: vec![RunState::Failed], ..with("Unsold") }, &["run_f"]),
+        (RunFilter { states: vec![RunState::Succeeded], ..with("Sold") }, &[]),
+        (RunFilter { since: Some(at(6)), ..with("Sold") }, &[]),
+    ];
+    for (filter, expected) in filters {
+        assert_eq!(runs(stage, &filter, &everything()), expected, "{filter:?}");
+    }
+    let page = Page { limit: 1, after: Some("run_e".to_owned()) };
+    assert_eq!(runs(stage, &with("Sold"), &page), ["run_b"]);
 }
 
 fn a_page_behind_a_forgotten_run_is_empty(stage: &Stage<'_>) {
