@@ -67,7 +67,8 @@ def f52(bench: Bench) -> None:
     verdict = bench.verdict
     old, new = tally.count("old"), tally.count("new")
     for id in sorted(wanted):
-        verdict.expect("I4", old[id] + new[id] >= 1, f"{id} has not ended")
+        ends = old[id] + new[id]
+        verdict.expect("I4", ends == 1, f"{id} has ended {ends} times")
         for step in ("charge", "ship"):
             count = tally.count(step)[id]
             verdict.expect("I3", count == 1, f"{id}: `{step}` was executed {count} times")
