@@ -166,3 +166,41 @@ fn a_writing_thread_that_dies_leaves_nobody_waiting() {
     }
     group.close();
 }
+
+/// A store that fails, and a job that was submitted to it: what the job is told.
+fn told_by_failing_store(is_patient: bool, is_closed: bool) -> (GroupCommit, mpsc::Receiver<Report>) {
+    let store = FaultyStore::new(MemoryStore::new());
+    let (hit, was_hit) = mpsc::channel();
+    {
+        let mut trouble = store.trouble.lock();
+        (trouble.is_down, trouble.is_closed) = (true, is_closed);
+        trouble.on_commit = Some(Box::new(move || _ = hit.send(())));
+    }
+    let group = writer(&store);
+    let (sender, told) = mpsc::channel();
+    let done = Box::new(move |report: Report| _ = sender.send(report));
+    group.submit(Job { commands: vec![create("run_a")], is_patient, done });
+    was_hit.recv_timeout(PATIENCE).expect("it is tried");
+    (group, told)
+}
+
+#[test]
+fn a_job_that_does_not_wait_is_told_of_trouble_at_once() {
+    let (group, told) = told_by_failing_store(false, false);
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Unavailable(_)))));
+    assert!(group.close_within(PATIENCE));
+}
+
+#[test]
+fn no_job_waits_for_a_store_that_can_never_work_again() {
+    let (group, told) = told_by_failing_store(true, true);
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Closed))));
+    assert!(group.close_within(PATIENCE));
+}
+
+#[test]
+fn closing_tells_patient_jobs_that_the_store_still_fails() {
+    let (group, told) = told_by_failing_store(true, false);
+    assert!(group.close_within(PATIENCE), "it does not wait for the store");
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Unavailable(_)))));
+}

@@ -17,6 +17,7 @@ use _polos::model::{
 };
 use _polos::plan::Backoff;
 use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
+use _polos::sync::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ mod clocks;
 mod offer;
 mod owners;
 mod peers;
+mod permits;
 mod stuck_parents;
 mod suspects;
 mod upkeep;
@@ -990,11 +992,11 @@ fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let faulty = FaultyStore::new(store);
     let slow = clock.clone();
-    faulty.trouble.lock().on_read = Some(Box::new(move |count| {
+    faulty.trouble.lock().on_read = Some(Arc::new(Mutex::new(move |count| {
         if count == 10 {
             slow.advance_to(slow.now().wall.saturating_add(Duration::from_secs(20)));
         }
-    }));
+    })));
     let new_id = Box::new(|| WorkerId::from("w"));
     let engine = Engine::new(faulty.clone(), Told(sender), config("a"), new_id);
     let mut driver = Driver::start(engine, Arc::new(clock.clone()), Box::new(|| {})).unwrap();

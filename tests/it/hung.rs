@@ -11,6 +11,7 @@ use _polos::engine::driver::Driver;
 use _polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offers, Stop, WorkflowConfig};
 use _polos::model::{ClaimedRun, WorkerId};
 use _polos::store::{Command, MemoryStore, Store, StoreError};
+use _polos::sync::Mutex;
 use crossbeam_channel::{Receiver, Sender};
 use serde_json::json;
 use std::sync::Arc;
@@ -138,10 +139,10 @@ fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
     let store = FaultyStore::new(MemoryStore::new());
     let (gate, opened) = crossbeam_channel::bounded::<()>(0);
     let (hangs, seen) = crossbeam_channel::unbounded();
-    store.trouble.lock().on_read = Some(Box::new(move |_| {
+    store.trouble.lock().on_read = Some(Arc::new(Mutex::new(move |_| {
         let _ = hangs.send(());
         let _ = opened.recv();
-    }));
+    })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
     let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
     desk.submit(request(json!({"get_run": {"id": "run_1"}})), Box::new(|_| ()));
@@ -162,9 +163,9 @@ fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
 fn an_answer_that_does_not_come_in_time_is_none() {
     let store = FaultyStore::new(MemoryStore::new());
     let (gate, opened) = crossbeam_channel::bounded::<()>(0);
-    store.trouble.lock().on_read = Some(Box::new(move |_| {
+    store.trouble.lock().on_read = Some(Arc::new(Mutex::new(move |_| {
         let _ = opened.recv();
-    }));
+    })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
     let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
     let asked = desk.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT);

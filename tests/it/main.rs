@@ -2,6 +2,7 @@
 
 mod api;
 mod bell;
+mod cadence;
 mod calendar;
 mod commit;
 mod cron;

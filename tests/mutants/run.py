@@ -301,6 +301,10 @@ def rust_tests(programs: list[Path], filters: list[str], name: str) -> tuple[int
         "RUST_BACKTRACE": "0",
         "CARGO_MANIFEST_DIR": str(TREE),
     }
+    cases = [case for _, slash, case in (wanted.partition("/") for wanted in filters) if slash]
+    if cases and name:
+        environment["POLOS_TEST_CASE"] = cases[0]
+    filters = [wanted.partition("/")[0] for wanted in filters]
     for program in programs:
         if not listed(program, filters):
             continue
@@ -316,7 +320,8 @@ def listed(program: Path, filters: Iterable[str]) -> list[str]:
     if program not in NAMES:
         done = subprocess.run([program, "--list"], capture_output=True, text=True, check=True)
         NAMES[program] = re.findall(r"^(.*): test$", done.stdout, re.MULTILINE)
-    return [name for name in NAMES[program] if any(wanted in name for wanted in filters)]
+    wanted = [name.partition("/")[0] for name in filters]
+    return [name for name in NAMES[program] if any(part in name for part in wanted)]
 
 
 NAMES: dict[Path, list[str]] = {}

@@ -78,7 +78,8 @@ fn a_page_is_no_longer_than_ten_thousand() {
 fn buffered_runs_are_listed_as_queued() {
     let project = Project::new();
     let id = project.create("k", hourly());
-    for _ in 0..2 {
+    for second in ["12:00:01", "12:00:02"] {
+        project.clock.advance_to(at(second));
         project.ask(json!({"trigger": {"id": id, "applies_overlap": true}}));
     }
     assert_eq!(project.states(), [RunState::Queued, RunState::Buffered]);

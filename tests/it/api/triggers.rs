@@ -3,7 +3,9 @@
 use super::*;
 use _polos::model::{Admission, FirePlan, PlannedRun, RunId, ScheduleId, ScheduleStatus};
 
+/// A second later, so that runs have an order.
 fn trigger(project: &Project, id: &str) -> Result<Value, Error> {
+    project.clock.advance_to(project.now().saturating_add(Duration::from_secs(1)));
     project.try_ask(json!({"trigger": {"id": id, "applies_overlap": true}}))
 }
 

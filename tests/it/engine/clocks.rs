@@ -42,4 +42,9 @@ fn slots_that_a_clock_set_forward_has_passed_over_are_missed() {
     assert_eq!(worker.slots_started(), ["10:01:00", "10:06:00"]);
     assert_eq!(missed(&store, &id), [("10:02:00".to_owned(), "10:05:00".to_owned())]);
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 1);
+    let told = worker.notices.iter().filter_map(|notice| match notice {
+        Notice::Missed(slots) => Some(slots.iter().map(|slots| slots.line.count).sum::<u64>()),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [4]);
 }

@@ -47,3 +47,17 @@ fn a_run_that_was_interrupted_beside_others_of_its_process_was_not_alone() {
         }
     }
 }
+
+#[test]
+fn a_worker_whose_store_can_never_work_again_ends_and_says_so_once() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.turn();
+    {
+        let mut trouble = worker.store.trouble.lock();
+        (trouble.is_down, trouble.is_closed) = (true, true);
+    }
+    worker.wait(POLL * 2);
+    assert!(worker.next.is_over && worker.engine.is_over());
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::StoreLost(_))), 1);
+}

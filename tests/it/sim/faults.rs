@@ -55,7 +55,7 @@ pub enum Fault {
 }
 
 /// Told the number of a read before it happens.
-pub type OnRead = Box<dyn FnMut(u64) + Send>;
+pub type OnRead = Arc<Mutex<dyn FnMut(u64) + Send>>;
 
 /// How the store misbehaves, and what it was asked.
 pub struct Trouble {
@@ -68,6 +68,10 @@ pub struct Trouble {
     pub is_down: bool,
     /// What fails is refused until somebody acts.
     pub is_denying: bool,
+    /// What fails can't ever work again.
+    pub is_closed: bool,
+    /// Commands that are refused for good, as a constraint of a database does it.
+    pub refuses: Option<fn(&Command) -> bool>,
     /// The next commits, before chance has its say.
     pub scripted: VecDeque<Option<Fault>>,
     /// Calls that failed so far.
@@ -90,6 +94,8 @@ impl Trouble {
             reads: 0,
             is_down: false,
             is_denying: false,
+            is_closed: false,
+            refuses: None,
             scripted: VecDeque::new(),
             failure_count: 0,
             commands: None,
@@ -102,7 +108,9 @@ impl Trouble {
 
 impl Trouble {
     fn error(&self, text: &str) -> StoreError {
-        if self.is_denying {
+        if self.is_closed {
+            StoreError::Closed
+        } else if self.is_denying {
             StoreError::Denied(text.to_owned())
         } else {
             StoreError::Unavailable(text.to_owned())
@@ -142,8 +150,11 @@ impl FaultyStore {
         let mut trouble = self.trouble.lock();
         trouble.read_count += 1;
         let count = trouble.read_count;
-        if let Some(on_read) = &mut trouble.on_read {
-            on_read(count);
+        if let Some(on_read) = trouble.on_read.clone() {
+            // It may hang, and a commit must not hang with it.
+            drop(trouble);
+            (on_read.lock())(count);
+            trouble = self.trouble.lock();
         }
         let per_mille = trouble.reads;
         if trouble.is_down || trouble.rng.chance(per_mille) {
@@ -187,8 +198,13 @@ impl Store for FaultyStore {
         if fault == Some(Fault::Before) {
             return Err(self.trouble.lock().error("a commit failed"));
         }
+        let refuses = self.trouble.lock().refuses;
         let mut outcomes = Vec::with_capacity(commands.len());
         for command in commands {
+            if refuses.is_some_and(|refuses| refuses(command)) {
+                outcomes.push(Err(Rejection::Invalid("a constraint failed".to_owned())));
+                continue;
+            }
             // One by one, so that the witness sees each by itself; nobody else can come in between.
             let outcome = self.inner.commit(std::slice::from_ref(command), now)?.remove(0);
             if let Some(witness) = &self.witness {

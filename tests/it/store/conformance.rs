@@ -43,10 +43,13 @@ fn all() -> impl Iterator<Item = Case> {
     cases.into_iter().flatten().copied()
 }
 
-/// Runs every case on a store of its own, and names all that fail.
+/// Runs every case on a store of its own, and names all that fail. `POLOS_TEST_CASE` names a single one to run.
 fn check(open: impl Fn(&str) -> Box<dyn Store>) {
+    let only = std::env::var("POLOS_TEST_CASE").ok();
+    let cases: Vec<_> = all().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).collect();
+    assert!(!cases.is_empty(), "there is no case {only:?}");
     let mut failures = Vec::new();
-    for (name, case) in all() {
+    for (name, case) in cases {
         let store = open(name);
         let run = std::panic::AssertUnwindSafe(|| case(&Stage::on(&*store)));
         if std::panic::catch_unwind(run).is_err() {

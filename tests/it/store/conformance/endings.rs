@@ -11,6 +11,7 @@ use _polos::model::{
 use _polos::store::{Answer, Command, Rejection};
 
 cases! {
+    an_idempotency_key_stays_used_after_the_end_of_its_run,
     a_success_keeps_the_result,
     a_failure_keeps_the_error,
     a_failure_to_be_retried_is_queued_for_then,
@@ -442,4 +443,13 @@ fn only_what_has_failed_can_be_retried(stage: &Stage<'_>) {
 fn retrying_what_is_not_there_is_rejected(stage: &Stage<'_>) {
     let none = RunId::from("run_none");
     assert_eq!(stage.no(at(0), retry(&none)), Rejection::RunNotFound(none.clone()));
+}
+
+fn an_idempotency_key_stays_used_after_the_end_of_its_run(stage: &Stage<'_>) {
+    let with_key = |id: &str| NewRun { idempotency_key: Some(text("once")), ..new_run(id) };
+    let first = stage.create(at(1), with_key("run_1"));
+    stage.claim(at(1));
+    stage.end(at(2), &first, succeeded());
+    assert_eq!(stage.create(at(3), with_key("run_2")), first);
+    assert_eq!(stage.find_run(&RunId::from("run_2")), None);
 }

@@ -115,6 +115,7 @@ fn schedules_are_listed_by_id_page_by_page(stage: &Stage<'_>) {
         let keys = stage.store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
         let Some(last) = keys.last() else { break };
         page.after = Some(last.id.to_string());
+        assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(keys.iter().map(|schedule| schedule.key.to_string()).collect::<String>());
     }
     assert_eq!(pages, ["ab", "cd", "e"]);
@@ -165,6 +166,7 @@ fn schedules_are_found_by_the_beginning_of_their_keys(stage: &Stage<'_>) {
         let found = stage.store.schedules(PROJECT, &by("user-"), &page).unwrap();
         let Some(last) = found.last() else { break };
         page.after = Some(ScheduleFilter::place(&last.key, &last.workflow));
+        assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(found.iter().map(|each| format!("{}/{}", each.key, each.workflow)).collect());
     }
     let expected: [Vec<&str>; 2] =
@@ -325,6 +327,7 @@ fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
             let ids = runs(stage, &filter, &page);
             let Some(last) = ids.last() else { break all };
             page.after = Some(last.clone());
+            assert!(all.len() < 99, "pages without end: {all:?}");
             all.extend(ids);
         }
     };
@@ -354,6 +357,7 @@ fn runs_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
         let ids = runs(stage, &RunFilter::default(), &page);
         let Some(last) = ids.last() else { break };
         page.after = Some(last.clone());
+        assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(ids);
     }
     assert_eq!(pages, [vec!["run_b", "run_d"], vec!["run_c", "run_a"], vec!["run_e"]]);
