@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import polos.testing
-from polos import PolosClient, Worker, WorkflowContext, runs, workflow
+from polos import LeaseLostError, PolosClient, Worker, WorkflowContext, runs, workflow
 from polos.testing import VirtualTime
 
 START = "2026-01-01T00:30+00:00"
@@ -152,3 +155,69 @@ async def test_what_a_killed_worker_had_goes_on_at_once_when_another_starts_on_i
     first.kill()
     start(SERVICE, "second")
     assert await handle.result(30) == "second"
+
+
+SERVICE_WITH_ANOTHER = SERVICE.replace(
+    "    async def main():",
+    """    @workflow(id="ping")
+    async def ping(ctx: WorkflowContext) -> str:
+        return LIFE
+
+    async def main():""",
+)
+
+
+def changed(folder: Path, statement: str) -> None:
+    """Change the database as another program would, from a process of its own."""
+    script = (
+        f"import sqlite3; c = sqlite3.connect('polos.db'); c.execute({statement!r}); c.commit()"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
+
+
+@pytest.mark.files  # the row is changed in the file
+async def test_what_a_worker_of_another_machine_has_is_left_to_it(
+    client: PolosClient, start: Any, tmp_path: Path
+) -> None:
+    """Process ids say nothing about other machines."""
+    first = start(SERVICE_WITH_ANOTHER, "first")
+    first.hears("ready")
+    order: Any = await runs.invoke(client, "order")
+    first.hears("begun")
+    first.kill()
+    await asyncio.to_thread(changed, tmp_path, "UPDATE worker SET host = 'another machine'")
+    start(SERVICE_WITH_ANOTHER, "second").hears("ready")
+    ping: Any = await runs.invoke(client, "ping")
+    assert await ping.result(30) == "second"
+    assert await order.status() == "running"
+
+
+@pytest.mark.files  # the row is changed in the file
+async def test_a_worker_whose_run_was_taken_away_is_told_and_has_room_for_another(
+    client: PolosClient, tmp_path: Path
+) -> None:
+    gate = Gate()
+    caught: list[str] = []
+
+    @workflow(id="order")
+    async def order(ctx: WorkflowContext) -> None:
+        await gate.wait()
+        try:
+            await ctx.step.run("charge", str)
+        except LeaseLostError as error:
+            caught.append(str(error))
+            raise
+
+    @workflow(id="ping")
+    async def ping() -> str:
+        return "pong"
+
+    async with Worker(client, concurrency=1):
+        handle = await order.invoke(client)
+        await asyncio.wait_for(gate.reached.wait(), 30)
+        await asyncio.to_thread(changed, tmp_path, "UPDATE run SET token = token + 1000")
+        gate.opened.set()
+        assert await ping.run(client, timeout=30) == "pong"
+        assert (await runs.get(client, handle.id)).steps == ()
+    (told,) = caught
+    assert "belongs to another worker" in told

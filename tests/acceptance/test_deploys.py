@@ -291,3 +291,16 @@ async def test_bulk_retry_of_runs_whose_code_had_changed(command: Any, client: P
     said = await asyncio.to_thread(command, "runs", "retry", *filters, "--yes")
     assert said.lines == [f"{changed} is queued"]
     assert (await runs.get(client, changed)).status == "queued"
+
+
+async def test_the_answer_about_a_patch_is_the_same_later_in_the_same_execution() -> None:
+    async def before(ctx: WorkflowContext) -> None:
+        await ctx.step.run("a", int)
+        await nap(ctx)
+
+    async def after(ctx: WorkflowContext) -> list[bool]:
+        first = await ctx.patched("p")
+        await before(ctx)  # and with that, every step that was recorded has been reached
+        return [first, await ctx.patched("p")]
+
+    assert await outcome_of(before, after) == ("succeeded", [False, False])

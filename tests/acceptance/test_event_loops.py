@@ -6,6 +6,7 @@ import asyncio
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,53 @@ def test_a_worker_works_on_uvloop(database: Path) -> None:
         loop.run_until_complete(main())
     finally:
         loop.close()
+
+
+class LoopWithoutSockets(asyncio.SelectorEventLoop):
+    """Watches no file descriptors for others, as the loop that is usual on Windows."""
+
+    def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
+        raise NotImplementedError
+
+    def remove_reader(self, fd: Any) -> bool:
+        raise NotImplementedError
+
+
+def test_a_worker_works_on_a_loop_that_cannot_watch_a_socket(database: Path) -> None:
+    async def main() -> None:
+        @workflow(id="total")
+        async def total(ctx: WorkflowContext, numbers: list[int]) -> int:
+            parts = [
+                await ctx.step.run(f"add-{place}", same, number)
+                for place, number in enumerate(numbers)
+            ]
+            return await ctx.step.run("sum", sum, parts)
+
+        async with PolosClient(database) as client, Worker(client):
+            assert await total.run(client, [1, 2, 3]) == 6
+            totals = await asyncio.gather(*(total.run(client, [n, n]) for n in range(20)))
+            assert totals == [2 * n for n in range(20)]
+
+    loop = LoopWithoutSockets()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_loop_that_cannot_watch_a_socket_may_be_closed_with_requests_under_way(
+    database: Path,
+) -> None:
+    """What is answered later is for nobody, and the next loop hears its own answers."""
+    with PolosClient(database) as client:
+        for _ in range(3):
+            loop = LoopWithoutSockets()
+            task = loop.create_task(schedules.list(client))
+            loop.run_until_complete(asyncio.sleep(0))
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            loop.close()
+        loop = LoopWithoutSockets()
+        try:
+            assert loop.run_until_complete(schedules.list(client)) == []
+        finally:
+            loop.close()

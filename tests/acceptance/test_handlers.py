@@ -512,6 +512,8 @@ async def test_step_key_is_the_same_in_every_attempt_and_only_inside_of_steps(
         with pytest.raises(LookupError, match="step"):
             _ = ctx.step_key
         await ctx.step.run("charge", charge, retries=5, backoff=0)
+        with pytest.raises(LookupError, match="step"):
+            _ = ctx.step_key
 
     async with worker(client):
         handle = await charging.invoke(client)

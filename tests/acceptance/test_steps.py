@@ -377,3 +377,45 @@ async def test_a_sleeping_run_can_be_cancelled() -> None:
         await handle.cancel()
         await t.advance(seconds=1)
         assert await handle.status() == "cancelled"
+
+
+async def test_a_step_that_the_handler_no_longer_waits_for_has_not_failed(
+    client: PolosClient,
+) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @workflow
+    async def impatient(ctx: WorkflowContext) -> str:
+        step = asyncio.ensure_future(ctx.step.run("hang", hang))
+        await begun.wait()
+        step.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await step
+        return await ctx.step.run("instead", str, "done")
+
+    async with worker(client):
+        handle = await impatient.invoke(client)
+        assert await handle.result(30) == "done"
+    assert [step.name for step in (await runs.get(client, handle.id)).steps] == ["instead"]
+
+
+async def test_a_step_whose_result_comes_while_it_is_being_ended_has_succeeded() -> None:
+    async def slow() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "just in time"
+        return "never"
+
+    @workflow
+    async def limited(ctx: WorkflowContext) -> str:
+        return await ctx.step.run("slow", slow, timeout=5)
+
+    async with polos.testing.clock(START) as t:
+        handle = await limited.invoke(t.client)
+        await t.advance(minutes=1)
+        assert await handle.result() == "just in time"
