@@ -132,24 +132,34 @@ impl Link {
         address: &Address,
         hearer: impl Fn() -> Option<Hearer>,
     ) -> Result<(Self, bool), StoreError> {
-        if !address.is_pooled() {
-            match Self::connect(&address.with_setting(MARK, "1"), hearer()) {
-                Ok(mut link) => {
-                    let process = link.with(session_number).map_err(|trouble| trouble.told(address))?;
-                    if process.is_none() {
-                        address.note_pooler();
-                    }
-                    link.process = process;
-                    return Ok((link, process.is_some()));
-                }
-                // Either a pooler refuses the setting, or something else is wrong and will be so again.
-                Err(StoreError::Unusable { .. }) => {}
-                Err(error) => return Err(error),
-            }
+        if address.is_pooled() {
+            return Ok((Self::connect(address, None)?, false));
+        }
+        match Self::open_marked(address, hearer()) {
+            // Either a pooler refuses the setting, or something else is wrong and will be so again.
+            Err(StoreError::Unusable { .. }) => {}
+            done => return done,
         }
         let link = Self::connect(address, None)?;
-        address.note_pooler();
-        Ok((link, false))
+        // What was wrong may have passed between the two; a pooler refuses the setting again.
+        match Self::open_marked(address, hearer()) {
+            Err(StoreError::Unusable { .. }) => {
+                address.note_pooler();
+                Ok((link, false))
+            }
+            done => done,
+        }
+    }
+
+    /// A connection with a setting by which a server is told from a pooler.
+    fn open_marked(address: &Address, hearer: Option<Hearer>) -> Result<(Self, bool), StoreError> {
+        let mut link = Self::connect(&address.with_setting(MARK, "1"), hearer)?;
+        let process = link.with(session_number).map_err(|trouble| trouble.told(address))?;
+        if process.is_none() {
+            address.note_pooler();
+        }
+        link.process = process;
+        Ok((link, process.is_some()))
     }
 
     /// A connection to read or write with: where the server itself is at the other end, what is sent

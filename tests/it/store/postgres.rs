@@ -478,6 +478,47 @@ fn a_database_that_has_become_an_older_one_is_noticed_once() {
     assert_eq!(*notes.setbacks.lock().unwrap(), 1);
 }
 
+/// The URL of a server that refuses the first login, as `pg_hba.conf` may, and none after it.
+fn refusing_the_first_login(url: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (head, tail) = url.split_once("127.0.0.1:").unwrap();
+    let (port, tail) = tail.split_once('/').unwrap();
+    let (server, own) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap());
+    let url = format!("{head}{own}/{tail}&sslmode=disable");
+    std::thread::spawn(move || {
+        let (mut first, _) = listener.accept().unwrap();
+        let mut length = [0; 4];
+        first.read_exact(&mut length).unwrap();
+        let mut startup = vec![0; u32::from_be_bytes(length) as usize - 4];
+        first.read_exact(&mut startup).unwrap();
+        let fields = b"SFATAL\0VFATAL\0C28000\0Mpg_hba.conf rejects connection\0\0";
+        let length = u32::try_from(fields.len() + 4).unwrap().to_be_bytes();
+        first.write_all(&[b"E", &length[..], fields].concat()).unwrap();
+        drop(first);
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+            let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass_on(asking, asked, || false));
+            std::thread::spawn(move || pass_on(server, client, || false));
+        }
+    });
+    url
+}
+
+#[test]
+fn a_login_that_is_refused_once_is_not_taken_for_a_pooler() {
+    let store = open(&refusing_the_first_login(&Server::shared().new_schema()));
+    let notes = Arc::new(Notes::default());
+    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    let mut ticks = notes.ticks.lock().unwrap();
+    while *ticks < 2 {
+        let (still, late) = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap();
+        assert!(!late.timed_out(), "it listens");
+        ticks = still;
+    }
+    assert_eq!(*notes.told.lock().unwrap(), Vec::<String>::new());
+}
+
 #[test]
 #[ignore = "needs PgBouncer, which no package manager of ours installs: `make test-pooler`"]
 fn everything_works_behind_a_pooler_and_it_is_said_once() {
