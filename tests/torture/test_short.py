@@ -50,6 +50,7 @@ PATIENCE = 180
         ("F63",),
         ("F5", "--store", "postgres"),
         ("F6", "--store", "postgres"),
+        ("F50", "--store", "postgres"),
         ("F7b", "--store", "postgres"),
         ("F42b", "--store", "postgres"),
     ],
