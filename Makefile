@@ -4,11 +4,6 @@
 PYTHON ?= python3
 SHELL := /bin/sh
 
-# As in the profile of `cargo test`, so that dependencies are compiled once for both: optimised, our
-# own code a little, which is quick to compile and quick enough. Wheels are built in `release`.
-PROFILE := CARGO_PROFILE_DEV_OPT_LEVEL=1
-CORE := --no-default-features --features sqlite,postgres
-
 BIN := .venv/bin
 RUST := $(shell find src -type f) Cargo.toml Cargo.lock
 
@@ -65,7 +60,7 @@ test-python: install
 # PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
 test-pooler: install
 	@echo 'testing the core behind PgBouncer'
-	@cargo test --quiet --locked $(CORE) --test it -- pooler --include-ignored
+	@cargo test --quiet --locked --package polos --test it -- pooler --include-ignored
 
 # TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
 torture: install
@@ -97,11 +92,12 @@ lint-rustfmt: install
 
 lint-clippy: install
 	@scripts/check-tools clippy
-	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+	cargo clippy --quiet --locked --workspace --lib --tests --benches -- -D warnings
 
 lint-clippy-core: install
 	@scripts/check-tools clippy
-	cargo clippy --quiet --locked --all-targets $(CORE) -- -D warnings
+	cargo clippy --quiet --locked --package polos --lib --no-default-features --features sqlite -- -D warnings
+	cargo clippy --quiet --locked --package polos --lib --no-default-features --features postgres -- -D warnings
 
 lint-ruff: install
 	$(BIN)/ruff check
@@ -148,7 +144,7 @@ install: venv .venv/.installed
 # `maturin develop` compiles, installs the package in editable form and what it depends on.
 .venv/.installed: .venv/.tools pyproject.toml $(RUST)
 	@echo 'building the extension, about two minutes the first time'
-	@said=$$($(PROFILE) $(BIN)/maturin develop --locked 2>&1) || \
+	@said=$$($(BIN)/maturin develop --locked 2>&1) || \
 		{ printf '%s\n' "$$said" >&2; exit 1; }
 	@touch $@
 

@@ -167,34 +167,3 @@ impl Clock for ManualClock {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::convert::Infallible;
-
-    #[test]
-    fn a_shared_clock_shows_the_other_ones_time_and_never_more() {
-        let other = ManualClock::new(Timestamp::from_micros(1_000_000_000));
-        let asked = || Ok::<_, Infallible>(other.now().wall);
-        let clock = SharedClock::new(asked).unwrap();
-        let before = clock.now().wall.as_micros();
-        assert!((1_000_000_000..1_060_000_000).contains(&before), "{before}: not the machine's");
-        assert!(!clock.is_look_due());
-        other.set_wall(Timestamp::from_micros(5_000_000_000));
-        clock.look(asked).unwrap();
-        let after = clock.now().wall.as_micros();
-        assert!((5_000_000_000..5_060_000_000).contains(&after), "{after}");
-    }
-
-    #[test]
-    fn what_is_asked_late_is_not_taken_for_early() {
-        let machine = SystemClock::new();
-        // The other clock is the steady one of this machine: we must not be ahead of it.
-        let clock =
-            SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(micros(machine.now().mono))))
-                .unwrap();
-        let shown = clock.now().wall.as_micros();
-        assert!(shown <= micros(machine.now().mono));
-    }
-}

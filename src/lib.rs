@@ -17,8 +17,6 @@
 //! `clock`, `error`, `host`, `sync`, and `thread` are helpers outside of this order.
 
 pub mod api;
-#[cfg(feature = "python")]
-mod bindings;
 pub mod calendar;
 pub mod clock;
 pub mod cron;

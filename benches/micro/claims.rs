@@ -3,14 +3,14 @@
 //!
 //! In the folder `BENCH_FOLDER`; a RAM disk shows our own work, a disk shows its syncs.
 
-use _polos::calendar::Timestamp;
-use _polos::model::{
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use polos::calendar::Timestamp;
+use polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, Origin, PlannedRun, RunId, ScheduleId, ScheduleStatus,
     WorkerEntry, WorkerId, WorkflowEntry,
 };
-use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
-use criterion::measurement::WallTime;
-use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
 use std::path::{Path, PathBuf};
 
 const BATCH: usize = 500;

@@ -2,11 +2,11 @@
 
 use super::expressions::{EXPRESSIONS, instants};
 use super::floor;
-use _polos::calendar::{Timestamp, Zone, next_fire};
-use _polos::cron::CronExpr;
 use chrono::{DateTime, TimeZone};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
+use polos::calendar::{Timestamp, Zone, next_fire};
+use polos::cron::CronExpr;
 use std::hint::black_box;
 use std::str::FromStr;
 

@@ -2,8 +2,8 @@
 
 use super::expressions::EXPRESSIONS;
 use super::floor::Expression;
-use _polos::cron::CronExpr;
 use criterion::{BenchmarkId, Criterion};
+use polos::cron::CronExpr;
 use std::hint::black_box;
 use std::str::FromStr;
 

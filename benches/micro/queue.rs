@@ -1,8 +1,8 @@
 //! The timer queue with a million entries: one out, one in.
 
 use super::expressions::instants;
-use _polos::engine::timer::DueQueue;
 use criterion::{BenchmarkId, Criterion};
+use polos::engine::timer::DueQueue;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

@@ -2,11 +2,11 @@
 //! put items into the queue and ring once per batch, and the loop's own thread fetches them.
 
 use super::errors::to_exception;
-use crate::engine::bell::BellQueue;
-use crate::engine::{Dispatcher, Notice, Stop, StopReason};
-use crate::error::Error;
-use crate::model::{ClaimedRun, ScheduleLabel, StepState};
-use crate::sync::Mutex;
+use polos::engine::bell::BellQueue;
+use polos::engine::{Dispatcher, Notice, Stop, StopReason};
+use polos::error::Error;
+use polos::model::{ClaimedRun, ScheduleLabel, StepState};
+use polos::sync::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
@@ -294,15 +294,15 @@ fn convert_run<'py>(
     let run = &claimed.run;
     let text = |value: &str| PyResult::Ok(text(py, value)?.into_any());
     let maybe_text = |value: Option<&str>| value.map_or_else(|| Ok(py.None().into_bound(py)), text);
-    let maybe_time = |value: Option<crate::calendar::Timestamp>| -> PyResult<Bound<'py, PyAny>> {
-        Ok(value.map(crate::calendar::Timestamp::as_micros).into_pyobject(py)?)
+    let maybe_time = |value: Option<polos::calendar::Timestamp>| -> PyResult<Bound<'py, PyAny>> {
+        Ok(value.map(polos::calendar::Timestamp::as_micros).into_pyobject(py)?)
     };
     let origin = match run.origin {
-        crate::model::Origin::Schedule => "schedule",
-        crate::model::Origin::Trigger => "trigger",
-        crate::model::Origin::Backfill => "backfill",
-        crate::model::Origin::Invoke => "invoke",
-        crate::model::Origin::Child => "child",
+        polos::model::Origin::Schedule => "schedule",
+        polos::model::Origin::Trigger => "trigger",
+        polos::model::Origin::Backfill => "backfill",
+        polos::model::Origin::Invoke => "invoke",
+        polos::model::Origin::Child => "child",
     };
     let journal: Bound<'py, PyAny> = if claimed.journal.is_empty() {
         py.None().into_bound(py)
@@ -322,7 +322,7 @@ fn convert_run<'py>(
                 step.run_attempt,
                 step.result.as_deref(),
                 step.error.as_deref(),
-                step.wakes_at.map(crate::calendar::Timestamp::as_micros),
+                step.wakes_at.map(polos::calendar::Timestamp::as_micros),
             ))?;
         }
         steps.into_any()
@@ -334,7 +334,7 @@ fn convert_run<'py>(
             run.token.0.into_pyobject(py)?.into_any(),
             interned(py, &mut seen.workflow, &run.workflow)?,
             text(&run.key)?,
-            maybe_text(run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str))?,
+            maybe_text(run.schedule_id.as_ref().map(polos::model::ScheduleId::as_str))?,
             maybe_time(run.slot)?,
             maybe_time(run.last_slot)?,
             maybe_time(run.upcoming)?,

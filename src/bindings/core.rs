@@ -3,17 +3,17 @@
 use super::bridge::{Bridge, Item};
 use super::errors::to_exception;
 use super::worker::WorkerCore;
-use crate::api::{Desk, Request, WaitId};
-use crate::calendar::Timestamp;
-use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use crate::engine::Offers;
-use crate::engine::commit::GroupCommit;
-use crate::error::Error;
-use crate::store::{
+use polos::api::{Desk, Request, WaitId};
+use polos::calendar::Timestamp;
+use polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use polos::engine::Offers;
+use polos::engine::commit::GroupCommit;
+use polos::error::Error;
+use polos::store::{
     Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError,
     Synchronous,
 };
-use crate::sync::Mutex;
+use polos::sync::Mutex;
 use pyo3::prelude::*;
 use serde::Deserialize;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The one table from our errors to the package's exceptions.
 
-use crate::error::Error;
-use crate::store::StoreError;
+use polos::error::Error;
+use polos::store::StoreError;
 use pyo3::PyErr;
 
 pyo3::import_exception!(polos.exceptions, InvalidArgumentError);

@@ -1,9 +1,9 @@
 //! Ends the process when an orderly end takes too long. Works while the interpreter is stuck: its thread needs neither
 //! the interpreter's lock nor the event loop.
 
-use crate::clock::{Clock, SystemClock};
-use crate::sync::Mutex;
-use crate::thread::Thread;
+use polos::clock::{Clock, SystemClock};
+use polos::sync::Mutex;
+use polos::thread::Thread;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::io::{ErrorKind, Read, Write};

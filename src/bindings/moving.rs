@@ -1,9 +1,9 @@
 //! Moves projects from a file to a server.
 
 use super::errors::{refused, to_exception};
-use crate::error::Error;
-use crate::host;
-use crate::store::{self, MoveError, MoveOptions, MoveProgress, MovedProject};
+use polos::error::Error;
+use polos::host;
+use polos::store::{self, MoveError, MoveOptions, MoveProgress, MovedProject};
 use pyo3::prelude::*;
 use serde_json::json;
 use std::path::PathBuf;

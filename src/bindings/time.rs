@@ -1,11 +1,11 @@
 //! Cron and zones without a client.
 
 use super::errors::to_exception;
-use crate::calendar::{self, Timestamp, Zone};
-use crate::cron::CronExpr;
-use crate::error::Error;
-use crate::model::ScheduleSpec;
-use crate::model::cadence::Cadence;
+use polos::calendar::{self, Timestamp, Zone};
+use polos::cron::CronExpr;
+use polos::error::Error;
+use polos::model::ScheduleSpec;
+use polos::model::cadence::Cadence;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 

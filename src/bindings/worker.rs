@@ -3,19 +3,19 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::{Hearer, Inner};
 use super::errors::to_exception;
-use crate::api::{Drafts, new_schedules, random_bits};
-use crate::calendar::Timestamp;
-use crate::engine::commit::{GroupCommit, Job, Report};
-use crate::engine::driver::Driver;
-use crate::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
-use crate::error::Error;
-use crate::host;
-use crate::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
-use crate::plan::Backoff;
-use crate::store::{Command, Rejection, Store};
-use crate::sync::Mutex;
-use crate::thread::Thread;
 use crossbeam_channel::{Receiver, Sender};
+use polos::api::{Drafts, new_schedules, random_bits};
+use polos::calendar::Timestamp;
+use polos::engine::commit::{GroupCommit, Job, Report};
+use polos::engine::driver::Driver;
+use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
+use polos::error::Error;
+use polos::host;
+use polos::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
+use polos::plan::Backoff;
+use polos::store::{Command, Rejection, Store};
+use polos::sync::Mutex;
+use polos::thread::Thread;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Deserialize;
@@ -332,7 +332,7 @@ impl WorkerCore {
         wakes_at: Option<i64>,
         is_final: bool,
     ) -> PyResult<()> {
-        let data: Option<crate::model::Json> = data.map(Into::into);
+        let data: Option<polos::model::Json> = data.map(Into::into);
         let ending = match kind {
             "succeeded" => Ending::Succeeded { result: data },
             "failed" => {

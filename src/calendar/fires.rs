@@ -14,8 +14,8 @@ const OFFSETS_APART_MAX: i64 = 2 * 26 * 60;
 /// The first fire strictly after `after`, or `None` if there is none before the year 10000.
 ///
 /// ```
-/// use _polos::calendar::{Timestamp, Zone, next_fire};
-/// use _polos::cron::CronExpr;
+/// use polos::calendar::{Timestamp, Zone, next_fire};
+/// use polos::cron::CronExpr;
 ///
 /// let hourly = CronExpr::parse("@hourly").unwrap();
 /// let fire = next_fire(&hourly, &Zone::utc(), Timestamp::from_second(0)).unwrap();

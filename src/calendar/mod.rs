@@ -39,3 +39,9 @@ pub use fires::{count_fires, is_too_frequent, next_fire, prev_fire};
 pub use timestamp::Timestamp;
 pub use tzdb::{configure_tzdb, tzdb_version, zone_names};
 pub use zone::{Zone, ZoneError};
+
+/// What the tests examine on its own.
+#[doc(hidden)]
+pub mod internals {
+    pub use super::periods::{push, with_fixed_shifts};
+}

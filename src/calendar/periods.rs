@@ -19,14 +19,15 @@ const FAR: i64 = i64::MAX / 4;
 /// A gap this long or longer swallows the times in it (R4); a repeat longer than this is a new start (R3).
 pub(super) const THREE_HOURS: i64 = 180;
 
+/// A period as it is stored.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+pub struct Entry {
     /// First UTC minute.
-    start: i64,
+    pub start: i64,
     /// Local minus UTC, minutes, rounded down.
-    offset: i16,
+    pub offset: i16,
     /// [`Period::fixed_from`] relative to the local minute at `start`.
-    fixed_shift: i16,
+    pub fixed_shift: i16,
 }
 
 /// The periods of one zone, in order, without gaps.
@@ -150,7 +151,7 @@ fn minutes(offset: jiff::tz::Offset) -> i16 {
 }
 
 /// Adds a span, dropping what leaves no minute or changes nothing.
-fn push(spans: &mut Vec<(i64, i16)>, start: i64, offset: i16) {
+pub fn push(spans: &mut Vec<(i64, i16)>, start: i64, offset: i16) {
     while spans.last().is_some_and(|(last, _)| *last >= start) {
         spans.pop();
     }
@@ -164,7 +165,7 @@ fn push(spans: &mut Vec<(i64, i16)>, start: i64, offset: i16) {
 /// `seen` is the local minute up to which the clock has run since it was last set back by more than three hours. That
 /// is how Debian's cron sees it: a clock put back makes fixed times wait until it has caught up, a clock put
 /// forward makes up for what was skipped, and a larger change than three hours is a correction of the clock.
-fn with_fixed_shifts(spans: &[(i64, i16)]) -> Vec<Entry> {
+pub fn with_fixed_shifts(spans: &[(i64, i16)]) -> Vec<Entry> {
     let mut seen = -2 * FAR;
     let mut entries: Vec<Entry> = Vec::with_capacity(spans.len());
     for &(start, offset) in spans {
@@ -205,40 +206,4 @@ fn build_index(entries: &[Entry]) -> Vec<u16> {
             u16::try_from(number).unwrap_or(0)
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fixed_from(spans: &[(i64, i16)]) -> Vec<i64> {
-        with_fixed_shifts(spans)
-            .iter()
-            .skip(1)
-            .map(|entry| entry.start + i64::from(entry.offset) + i64::from(entry.fixed_shift))
-            .collect()
-    }
-
-    /// No zone has had these, so that the tests with real data can't see them.
-    #[test]
-    fn changes_that_overlap_are_each_measured_by_what_the_clock_has_shown() {
-        // Back by an hour twice within an hour: nothing is new until the clock is past where it first turned.
-        assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 0)]), [1120, 1120]);
-        // Back, and forward again before the hour is over: only what the clock hasn't shown was skipped.
-        assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 120)]), [1120, 1120]);
-        assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 180)]), [1120, 1120]);
-        // Forward twice: the second gap begins where the first period ended.
-        assert_eq!(fixed_from(&[(0, 0), (1000, 60), (1030, 120)]), [1000, 1090]);
-        // Back by more than three hours is a new start, whatever was shown before.
-        assert_eq!(fixed_from(&[(0, 240), (1000, 180), (1030, -60)]), [1240, 970]);
-    }
-
-    #[test]
-    fn spans_without_a_minute_or_a_change_are_dropped() {
-        let mut spans = vec![(0, 10)];
-        for (start, offset) in [(100, 20), (100, 30), (200, 30), (300, 40), (300, 30)] {
-            push(&mut spans, start, offset);
-        }
-        assert_eq!(spans, [(0, 10), (100, 30)]);
-    }
 }

@@ -16,7 +16,7 @@ const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
 /// a value outside to the nearer end. Stored and sent as the bare number of microseconds.
 ///
 /// ```
-/// use _polos::calendar::Timestamp;
+/// use polos::calendar::Timestamp;
 ///
 /// assert_eq!(Timestamp::from_second(0).to_string(), "1970-01-01T00:00:00Z");
 /// assert_eq!(Timestamp::from_micros(i64::MAX), Timestamp::MAX);

@@ -32,7 +32,7 @@ impl CronExpr {
     /// What the expression means, as a phrase without a full stop: `At 17:00, Monday to Friday`.
     ///
     /// ```
-    /// use _polos::cron::CronExpr;
+    /// use polos::cron::CronExpr;
     ///
     /// let either = CronExpr::parse("0 0 1 * 1").unwrap();
     /// assert_eq!(

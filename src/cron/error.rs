@@ -12,7 +12,7 @@ const OFFENDING_CHARS_MAX: usize = 40;
 /// `Display` gives one line that names the expression, the field, the offending text and what is allowed there:
 ///
 /// ```
-/// use _polos::cron::CronExpr;
+/// use polos::cron::CronExpr;
 ///
 /// let error = CronExpr::parse("0 25 * * *").unwrap_err();
 /// assert_eq!(

@@ -34,7 +34,7 @@ use days::DayRule;
 /// `0 9 * * 1`. Cloning is cheap (the text is shared).
 ///
 /// ```
-/// use _polos::cron::CronExpr;
+/// use polos::cron::CronExpr;
 ///
 /// let expr = CronExpr::parse("  0 9 *\t* mon-fri ").unwrap();
 /// assert_eq!(expr.to_string(), "0 9 * * MON-FRI");

@@ -36,6 +36,15 @@ pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, Wai
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
+/// What the tests examine on its own.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "postgres")]
+    pub use super::postgres::internals::*;
+    #[cfg(feature = "sqlite")]
+    pub use super::sqlite::connect_raw;
+}
+
 use crate::calendar::Timestamp;
 use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,

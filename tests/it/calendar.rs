@@ -4,6 +4,7 @@
 mod explained;
 mod instants;
 pub mod oracle;
+mod periods;
 mod properties;
 mod transitions;
 mod zones;

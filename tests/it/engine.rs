@@ -24,11 +24,13 @@ use std::time::Duration;
 
 mod clocks;
 mod offer;
+mod outage;
 mod owners;
 mod peers;
 mod permits;
 mod stuck_parents;
 mod suspects;
+mod timer;
 mod upkeep;
 
 const PROJECT: &str = "default";

@@ -19,6 +19,10 @@ use std::collections::BTreeSet;
 
 use crate::property::config;
 
+mod chance;
+mod realign;
+mod retry;
+
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;

@@ -8,6 +8,8 @@
     reason = "test helpers; the numbers are small"
 )]
 
+#[cfg(feature = "postgres")]
+mod address;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod backlog;
 #[cfg(feature = "postgres")]
@@ -15,6 +17,12 @@ mod bounds;
 mod conformance;
 #[cfg(feature = "postgres")]
 mod connecting;
+#[cfg(feature = "postgres")]
+mod counters;
+#[cfg(feature = "postgres")]
+mod encoding;
+#[cfg(feature = "postgres")]
+mod end_point;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod filters;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
@@ -41,6 +49,8 @@ pub mod server;
 #[cfg(feature = "sqlite")]
 mod sharing;
 pub mod stage;
+#[cfg(feature = "sqlite")]
+mod statements;
 
 /// Without waiting for the disk, which decides nothing here.
 #[cfg(feature = "sqlite")]

@@ -75,11 +75,13 @@ fn sources() -> Vec<Source> {
     paths.into_iter().map(source).collect()
 }
 
-/// Layers that a line names: `crate::store`, also in `use crate::{model::Run, store::Store}`.
+/// Layers that a line names: `crate::store`, also in `use crate::{model::Run, store::Store}`. The
+/// bindings are a package of their own and name the others as `polos::store`.
 fn layers_named(code: &str) -> BTreeSet<String> {
     let mut layers = BTreeSet::new();
-    for (start, _) in code.match_indices("crate::") {
-        let rest = &code[start + "crate::".len()..];
+    let prefixes = ["crate::", "polos::"];
+    for (start, prefix) in prefixes.iter().flat_map(|prefix| code.match_indices(prefix)) {
+        let rest = &code[start + prefix.len()..];
         let names: Vec<&str> = match rest.strip_prefix('{') {
             None => vec![rest],
             Some(list) => list.split([',', '}']).map(str::trim).collect(),

@@ -2,6 +2,8 @@
 
 mod url;
 
+pub use url::{KEEPALIVES_IDLE, TCP_USER_TIMEOUT};
+
 use super::passfile::{self, Login};
 use super::tls::{Protocols, Tls, TlsOptions, Verification};
 use crate::store::StoreError;
@@ -15,7 +17,7 @@ use tokio_postgres::config::{Host, SslMode};
 
 /// A server, a database and a schema.
 #[derive(Clone)]
-pub(super) struct Address {
+pub struct Address {
     /// What the URL says, without hosts.
     config: Config,
     hosts: Vec<Place>,
@@ -84,14 +86,17 @@ impl Address {
         order
     }
 
+    /// The server with this number accepts writes: it comes first from now on.
     pub fn note_host(&self, host: usize) {
         self.known.host.store(host, Ordering::Release);
     }
 
+    /// Whether the address names more than one server.
     pub fn has_several_hosts(&self) -> bool {
         self.hosts.len() > 1
     }
 
+    /// Whether only a server that accepts writes will do.
     pub fn wants_primary(&self) -> bool {
         self.wants_primary
     }
@@ -160,12 +165,12 @@ impl Address {
         self.known.deaths.load(Ordering::Acquire)
     }
 
-    pub fn note_death(&self) {
+    pub(super) fn note_death(&self) {
         self.known.deaths.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The same, with a setting of the session.
-    pub fn with_setting(&self, name: &str, value: &str) -> Self {
+    pub(super) fn with_setting(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();
         let own = self.config.get_options().map_or_else(String::new, |own| format!("{own} "));
         other.config.options(format!("{own}-c {name}={value}"));
@@ -179,7 +184,7 @@ impl Address {
         self.known.is_pooled.load(Ordering::Acquire)
     }
 
-    pub fn note_pooler(&self) {
+    pub(super) fn note_pooler(&self) {
         self.known.is_pooled.store(true, Ordering::Release);
     }
 
@@ -188,6 +193,7 @@ impl Address {
         self.known.has_worked.load(Ordering::Acquire)
     }
 
+    /// A connection has worked.
     pub fn note_success(&self) {
         self.known.has_worked.store(true, Ordering::Release);
     }
@@ -197,7 +203,7 @@ impl Address {
         self.known.has_schema.load(Ordering::Acquire)
     }
 
-    pub fn note_schema(&self, exists: bool) {
+    pub(super) fn note_schema(&self, exists: bool) {
         self.known.has_schema.store(exists, Ordering::Release);
     }
 
@@ -218,7 +224,7 @@ impl Address {
         self.config.get_user().unwrap_or("<user>")
     }
 
-    pub fn schema(&self) -> &str {
+    pub(super) fn schema(&self) -> &str {
         &self.schema
     }
 
@@ -245,7 +251,7 @@ impl Address {
     }
 
     /// How to speak TLS.
-    pub fn tls(&self) -> Result<Tls, StoreError> {
+    pub(super) fn tls(&self) -> Result<Tls, StoreError> {
         let ssl = &self.ssl;
         let verification = match ssl.mode {
             Some("verify-full") => Verification::Full,

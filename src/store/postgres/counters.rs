@@ -5,21 +5,21 @@ use crate::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Counters of commits: each process has one of them, so that processes rarely wait for each other there.
-pub(super) const COUNTERS: usize = 64;
+pub const COUNTERS: usize = 64;
 
 /// One value for each counter.
-pub(super) type Counts = [i64; COUNTERS];
+pub type Counts = [i64; COUNTERS];
 
 /// The highest values seen.
 #[derive(Copy, Clone)]
-pub(super) struct Seen {
-    counts: Counts,
+pub struct Seen {
+    pub counts: Counts,
     /// How often the database went back before: what was seen then says nothing about what it is now.
     setbacks: u32,
 }
 
 /// What was seen, and by whom it is shared.
-pub(super) struct Counters {
+pub struct Counters {
     seen: Mutex<Seen>,
     went_back: AtomicBool,
 }
@@ -73,50 +73,5 @@ impl Counters {
     /// Whether it went back since this was last asked.
     pub fn take_setback(&self) -> bool {
         self.went_back.swap(false, Ordering::AcqRel)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn growing_is_no_setback_in_whatever_order_it_is_noted() {
-        let counters = Counters::default();
-        let before = counters.seen();
-        let mut older = before.counts;
-        older[3] = 7;
-        counters.note_own(&before, 3, 8);
-        // Asked before our commit, answered after it.
-        counters.note(&before, &older);
-        assert!(!counters.take_setback());
-        assert_eq!(counters.seen().counts[3], 8);
-    }
-
-    #[test]
-    fn a_counter_that_is_behind_is_a_setback_told_once() {
-        let counters = Counters::default();
-        let mut found = counters.seen().counts;
-        found[5] = 100;
-        counters.note(&counters.seen(), &found);
-        let before = counters.seen();
-        found[5] = 99;
-        counters.note(&counters.seen(), &found);
-        assert!(counters.take_setback());
-        // Somebody else asked at the same time.
-        counters.note(&before, &found);
-        counters.note_own(&before, 5, 100);
-        counters.note(&counters.seen(), &found);
-        assert!(!counters.take_setback());
-    }
-
-    #[test]
-    fn a_number_of_our_own_that_was_given_before_is_a_setback() {
-        let counters = Counters::default();
-        counters.note_own(&counters.seen(), 0, 10);
-        counters.note_own(&counters.seen(), 0, 10);
-        assert!(counters.take_setback());
-        counters.note_own(&counters.seen(), 0, 11);
-        assert!(!counters.take_setback());
     }
 }

@@ -55,6 +55,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// What the tests examine on its own.
+pub mod internals {
+    pub use super::address::{Address, KEEPALIVES_IDLE, TCP_USER_TIMEOUT};
+    pub use super::counters::Counters;
+    pub use super::end_point::hash as certificate_hash;
+    pub use super::passfile::{Login, password_in};
+    pub use super::rows::{decoded, encoded};
+}
+
 /// How a database is used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct PostgresOptions {

@@ -4,10 +4,14 @@ use std::path::Path;
 
 /// What a password is looked up for.
 #[derive(Copy, Clone, Debug)]
-pub(super) struct Login<'l> {
+pub struct Login<'l> {
+    /// The name of the server, as the address has it.
     pub host: &'l str,
+    /// Its port.
     pub port: u16,
+    /// The database.
     pub database: &'l str,
+    /// The role.
     pub user: &'l str,
 }
 
@@ -22,10 +26,11 @@ pub(super) fn password(path: &Path, login: Login<'_>) -> Option<String> {
             return None;
         }
     }
-    find(&std::fs::read_to_string(path).ok()?, login)
+    password_in(&std::fs::read_to_string(path).ok()?, login)
 }
 
-fn find(text: &str, login: Login<'_>) -> Option<String> {
+/// The password for this login in the text of a password file.
+pub fn password_in(text: &str, login: Login<'_>) -> Option<String> {
     let port = login.port.to_string();
     let wanted = [login.host, &port, login.database, login.user];
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -51,18 +56,4 @@ fn fields(line: &str) -> Vec<String> {
         }
     }
     fields
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_line_that_fits_is_meant() {
-        let text = "# comment\nother:5432:app:ada:no\ndb:*:app:ada:s3c\\:r\\\\et:more\n*:*:*:*:last\n";
-        let login = Login { host: "db", port: 5433, database: "app", user: "ada" };
-        assert_eq!(find(text, login).as_deref(), Some("s3c:r\\et:more"));
-        assert_eq!(find(text, Login { user: "bob", ..login }).as_deref(), Some("last"));
-        assert_eq!(find("db:5432:app", login), None);
-    }
 }

@@ -36,6 +36,7 @@ use crate::model::{
 pub(super) use departure::Departure;
 #[cfg(feature = "postgres")]
 use file::DatabaseFile;
+pub use open::connect_raw;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;

@@ -121,7 +121,7 @@ fn seed() -> u64 {
 }
 
 /// A connection to a file that exists.
-fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+pub fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     // Without CREATE: an empty database must never take the place of one that has vanished.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -223,24 +223,3 @@ const LOG_SIZE_KEPT: i64 = 64 * 1024 * 1024;
 
 /// Used where none is given.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rusqlite::StatementStatus;
-
-    #[test]
-    fn statements_are_prepared_once_whatever_is_bound() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("some.db");
-        std::fs::write(&path, b"").unwrap();
-        let connection = connect_raw(&path, &SqliteOptions::default()).unwrap();
-        let tables = "CREATE TABLE run (id, state); CREATE INDEX active ON run (id) WHERE state = 'active'";
-        connection.execute_batch(tables).unwrap();
-        let mut statement = connection.prepare("SELECT id FROM run WHERE state = ?1 AND id = ?2").unwrap();
-        for state in ["active", "over", "active"] {
-            assert!(!statement.exists((state, 1)).unwrap());
-        }
-        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
-    }
-}
