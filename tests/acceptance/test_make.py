@@ -71,7 +71,7 @@ def test_a_part_that_fails_hides_no_other(play: Play) -> None:
     )
     assert has_failed
     assert [line.split(" -n ")[0] for line in started[:2]] == [
-        "cargo test --quiet --locked --package polos",
+        "cargo test --quiet --locked",
         "python -m pytest -q",
     ]
     assert "--store postgres" in started[2]
