@@ -68,7 +68,7 @@ torture: install
 
 # MUTANTS='NAME...' says which (tests/mutants/README.md).
 mutants: install
-	@$(PROFILE) $(BIN)/python tests/mutants/run.py $(MUTANTS)
+	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
 
 # ROW='herd steps' says which rows, ROUNDS how often sides take turns, BENCH what else (benches/README.md).
 bench: venv
@@ -92,7 +92,7 @@ lint-rustfmt: install
 
 lint-clippy: install
 	@scripts/check-tools clippy
-	cargo clippy --quiet --locked --workspace --lib --tests --benches -- -D warnings
+	cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
 
 lint-clippy-core: install
 	@scripts/check-tools clippy

@@ -42,7 +42,7 @@ pub mod internals {
     #[cfg(feature = "postgres")]
     pub use super::postgres::internals::*;
     #[cfg(feature = "sqlite")]
-    pub use super::sqlite::connect_raw;
+    pub use super::sqlite::internals::*;
 }
 
 use crate::calendar::Timestamp;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
@@ -111,3 +112,21 @@ def test_chosen_tests_run_on_both_stores_where_there_are_any(
     ]
     has_failed, _, _ = play("sqlite", "postgres", python="exit 5")
     assert has_failed
+
+
+def compiled(*selection: str) -> set[str]:
+    """The packages that cargo compiles for a selection, and the features it turns on in each."""
+    command = ["cargo", "tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}|{f}"]
+    done = subprocess.run(
+        [*command, *selection],
+        cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return {line.removesuffix(" (*)") for line in done.stdout.splitlines() if line}
+
+
+def test_the_extension_and_the_rust_tests_share_all_dependencies() -> None:
+    extension = compiled("--package", "polos-python", "--edges", "normal,build")
+    tests = compiled("--edges", "normal,build,dev")
+    # Otherwise cargo compiles these a second time, and whatever depends on them: turn the missing
+    # features on in `src/bindings/Cargo.toml`.
+    assert extension - tests == set()

@@ -23,6 +23,8 @@ mod counters;
 mod encoding;
 #[cfg(feature = "postgres")]
 mod end_point;
+#[cfg(feature = "sqlite")]
+mod failures;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod filters;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

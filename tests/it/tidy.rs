@@ -160,6 +160,14 @@ fn every_file_says_first_what_it_is_for() {
 }
 
 #[test]
+fn tests_are_outside_of_the_library() {
+    // Inside it they would never run: `Cargo.toml` says `test = false`.
+    for source in sources() {
+        assert!(source.code().all(|line| !line.contains("cfg(test)")), "{} has tests", source.path);
+    }
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     for source in sources() {
         for macro_name in ["todo!", "unimplemented!", "dbg!"] {

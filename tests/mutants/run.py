@@ -45,7 +45,6 @@ TREE = TARGET / "tree"
 BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 JOBS = int(os.environ.get("MUTANTS_JOBS", "2"))
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", "300"))
-FEATURES = ["--no-default-features", "--features", "sqlite,postgres"]
 
 # Left out of the copy: they are no part of what is built or tested, and the patches would be found
 # by the tests that look for words in files.
@@ -185,13 +184,13 @@ def cargo(*arguments: str) -> list[dict[str, Any]]:
 
 def build_tests() -> list[Path]:
     """Build the Rust tests; the programs that contain them."""
-    messages = cargo("test", "--quiet", "--no-run", *FEATURES, "--lib", "--test", "it")
+    messages = cargo("test", "--quiet", "--no-run", "--test", "it")
     return [Path(message["executable"]) for message in messages if message.get("executable")]
 
 
 def build_extension() -> None:
     """Build the extension module into the Python files of the copy."""
-    arguments = ("rustc", "--quiet", "--lib", "--crate-type", "cdylib")
+    arguments = ("rustc", "--quiet", "--package", "polos-python", "--lib")
     for message in cargo(*arguments):
         for name in message.get("filenames") or ():
             path = Path(name)

@@ -31,7 +31,7 @@ pub(super) fn is_poison(error: &rusqlite::Error) -> bool {
 }
 
 /// The error as callers see it, of a database that was opened before.
-pub(super) fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
+pub fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();
     let reason = || reason(error);
     let Some(code) = error.sqlite_error_code() else {
@@ -85,7 +85,7 @@ pub(super) fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
 }
 
 /// The error as callers see it, of a database that is being opened.
-pub(super) fn at_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
+pub fn at_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign(path, "it is not a SQLite file"),
         Some(ErrorCode::CannotOpen) => StoreError::Unusable {
@@ -125,39 +125,5 @@ pub(super) fn reason(error: &rusqlite::Error) -> String {
             format!("{msg} (SQLite error {})", error.extended_code)
         }
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rusqlite::ffi;
-
-    #[test]
-    fn no_error_promises_that_somebody_tries_again() {
-        let path = Path::new("/data/polos.db");
-        let mut texts = Vec::new();
-        for code in [
-            ffi::SQLITE_FULL,
-            ffi::SQLITE_IOERR,
-            ffi::SQLITE_IOERR_SHMSIZE,
-            ffi::SQLITE_IOERR_WRITE,
-            ffi::SQLITE_BUSY,
-            ffi::SQLITE_CANTOPEN,
-            ffi::SQLITE_READONLY,
-            ffi::SQLITE_NOMEM,
-        ] {
-            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-            texts.push(at_opening(path, &error).to_string());
-            texts.push(in_use(path, &error).to_string());
-        }
-        for text in &texts {
-            assert!(text.contains("/data/polos.db"), "{text}");
-            for promise in ["by itself", "goes on", "continue"] {
-                assert!(!text.contains(promise), "{text}");
-            }
-        }
-        let asking_for_space = texts.iter().filter(|text| text.ends_with("free some space")).count();
-        assert_eq!(asking_for_space, 4, "{texts:?}");
     }
 }

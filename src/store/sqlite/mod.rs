@@ -36,12 +36,17 @@ use crate::model::{
 pub(super) use departure::Departure;
 #[cfg(feature = "postgres")]
 use file::DatabaseFile;
-pub use open::connect_raw;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// What the tests examine on its own.
+pub mod internals {
+    pub use super::failure::{at_opening as failed_at_opening, in_use as failed_in_use};
+    pub use super::open::connect_raw;
+}
 
 /// What a commit has survived when it is answered.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
