@@ -304,3 +304,28 @@ async def test_the_answer_about_a_patch_is_the_same_later_in_the_same_execution(
         return [first, await ctx.patched("p")]
 
     assert await outcome_of(before, after) == ("succeeded", [False, False])
+
+
+async def test_a_patch_is_new_for_a_run_that_has_recorded_nothing_but_another_patch() -> None:
+    never = asyncio.Event()
+
+    async def before(ctx: WorkflowContext) -> bool:
+        await ctx.patched("p")
+        return await never.wait()
+
+    async def after(ctx: WorkflowContext) -> list[bool]:
+        return [await ctx.patched("q"), await ctx.patched("p")]
+
+    current: list[Code] = [before]
+
+    @workflow(id="job", timeout=timedelta(days=1))
+    async def job(ctx: WorkflowContext) -> Any:
+        return await current[0](ctx)
+
+    async with polos.testing.clock(START) as t:
+        handle = await job.invoke(t.client)
+        await t.advance(minutes=1)
+        await t.crash()
+        current[0] = after
+        await t.restart()
+        assert await handle.result() == [True, True]

@@ -555,3 +555,67 @@ async def test_log_records_carry_the_run(
     assert (details["run_id"], details["workflow"], details["key"], details["order"]) == (
         run_id, "logging_handler", "global", 7,
     )  # fmt: skip
+
+
+async def test_last_result_is_read_from_the_database_once() -> None:
+    seen: list[Any] = []
+
+    @workflow(id="counting", schedule="0 * * * *")
+    async def counting(ctx: WorkflowContext) -> int:
+        first = ctx.last_result
+        fault = t.fail_requests("previous_result")
+        seen.append((first, ctx.last_result, fault.happened))
+        fault.disarm()
+        return len(seen)
+
+    async with polos.testing.clock("2026-01-01T00:30+00:00") as t:
+        await t.advance(hours=2)
+    assert seen == [(None, None, 0), (1, 1, 0)]
+
+
+async def test_nothing_is_said_of_a_handler_that_ends_when_it_is_told_to(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @workflow
+    async def obedient(ctx: WorkflowContext) -> None:
+        await ctx.step.gather(ctx.step.sleep("a", 3_600), ctx.step.sleep("b", 3_600))
+
+    async with polos.testing.clock("2026-01-01T00:30+00:00") as t:
+        handle = await obedient.invoke(t.client)
+        await t.advance(seconds=1)
+        await handle.cancel()
+        await t.advance(minutes=1)
+        assert await handle.status() == "cancelled"
+    assert "ignores its cancellation" not in caplog.text
+
+
+async def test_a_run_that_cannot_be_started_takes_no_other_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The application's task factory may refuse."""
+    entered: list[str] = []
+
+    @workflow
+    async def job(ctx: WorkflowContext) -> None:
+        entered.append(ctx.run_id)
+
+    refused: list[str] = []
+
+    def refuse_one(loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        if coroutine.__name__ == "execute" and not refused:
+            refused.append("once")
+            raise RuntimeError("no more tasks")
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async with polos.testing.clock("2026-01-01T00:30+00:00") as t:
+        await t.stop()
+        handles = [await job.invoke(t.client) for _ in range(4)]
+        asyncio.get_running_loop().set_task_factory(refuse_one)
+        await t.restart()
+        await t.advance(seconds=1)
+        later = await job.invoke(t.client)
+        await t.advance(seconds=1)
+        statuses = [await handle.status() for handle in (*handles, later)]
+    assert sorted(statuses) == ["running", *["succeeded"] * 4]
+    assert len(entered) == 4
+    assert "could not be started" in caplog.text

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polos import InterruptedTooOftenError, PolosClient, Run, Worker, runs, schedules, workflow
+from polos import (
+    InterruptedTooOftenError,
+    PolosClient,
+    Run,
+    Worker,
+    WorkflowContext,
+    runs,
+    schedules,
+    workflow,
+)
 
 APP = """
     import asyncio
@@ -200,3 +210,65 @@ async def test_doctor_command_line_and_dashboard_tell_of_it(
 def test_what_is_no_limit_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="max_interruptions"):
         workflow(id="w", max_interruptions=given)(lambda: None)
+
+
+@pytest.mark.files  # the counts are written behind the back of polos, into the file
+async def test_interruptions_beside_other_runs_count_for_less(
+    client: PolosClient, tmp_path: Path
+) -> None:
+    @workflow(max_interruptions=2)
+    async def job() -> str:
+        return "executed"
+
+    expected = {(2, 0): True, (7, 0): True, (8, 0): False, (1, 1): True, (2, 1): False}
+    handles = {counts: await job.invoke(client) for counts in expected}
+    script = "import sqlite3; c = sqlite3.connect('polos.db')\n"
+    for (count, was_alone), handle in handles.items():
+        script += (
+            f"c.execute('UPDATE run SET interruptions = {count}, interrupted_alone = {was_alone} "
+            f"WHERE id = ?', ['{handle.id}'])\n"
+        )
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script + "c.commit()"], cwd=tmp_path, check=True
+    )
+    async with Worker(client, app="tests"):
+        for counts, is_executed in expected.items():
+            if is_executed:
+                assert await handles[counts].result(30) == "executed"
+            else:
+                with pytest.raises(InterruptedTooOftenError):
+                    await handles[counts].result(30)
+
+
+@pytest.mark.files  # the count is written behind the back of polos, into the file
+async def test_a_suspect_that_records_a_step_is_executed_beside_others_again(
+    client: PolosClient, tmp_path: Path
+) -> None:
+    reached, may_progress, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @workflow
+    async def suspect(ctx: WorkflowContext) -> None:
+        reached.set()
+        await may_progress.wait()
+        await ctx.step.run("progress", str)
+        await may_end.wait()
+
+    @workflow
+    async def other() -> str:
+        return "beside it"
+
+    await suspect.invoke(client)
+    script = (
+        "import sqlite3; c = sqlite3.connect('polos.db'); "
+        "c.execute('UPDATE run SET interruptions = 3'); c.commit()"
+    )
+    await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], cwd=tmp_path, check=True
+    )
+    async with Worker(client, app="tests"):
+        await asyncio.wait_for(reached.wait(), 30)
+        handle = await other.invoke(client)
+        assert await handle.status() == "queued"
+        may_progress.set()
+        assert await handle.result(30) == "beside it"
+        may_end.set()

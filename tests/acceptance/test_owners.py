@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from polos import PolosClient, schedules
+import pytest
+
+from polos import PolosClient, Worker, schedules, workflow
+from polos.workflow import isolated_registry
 
 Start = Callable[..., Any]
 
@@ -178,3 +181,22 @@ async def test_a_rolling_deploy_retires_when_the_last_old_worker_has_left(
     assert by_workflow(client) == {"kept": "active", "dropped": "active"}
     leaves(old)
     leaves(new)
+
+
+async def test_a_long_list_of_retired_schedules_names_ten_and_counts_the_others(
+    client: PolosClient, caplog: pytest.LogCaptureFixture, eventually: Any
+) -> None:
+    async def job() -> None: ...
+
+    with isolated_registry():
+        for number in range(12):
+            workflow(id=f"job-{number}", schedule="0 9 * * *")(job)
+        async with Worker(client, app="shop"):
+            assert len(await schedules.list(client, status="active")) == 12
+    with isolated_registry():
+        workflow(id="other", schedule="0 9 * * *")(job)
+        async with Worker(client, app="shop"):
+            await eventually(lambda: "retired the schedules" in caplog.text)
+    (told,) = [record.message for record in caplog.records if "retired" in record.message]
+    assert told.count("`job-") == 10
+    assert " and 2 more" in told

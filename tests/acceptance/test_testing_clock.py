@@ -308,3 +308,16 @@ async def test_one_clock_is_used_once_at_a_time() -> None:
             await clock.__aenter__()
     async with clock as t:
         assert await t.runs() == []
+
+
+async def test_a_clock_that_cannot_begin_says_why_and_leaves_nothing_behind() -> None:
+    clock = polos.testing.clock("2026-01-01T00:00+00:00", concurrency=0)
+    with pytest.raises(InvalidArgumentError, match="concurrency"):
+        async with clock:
+            raise AssertionError("never reached")
+
+
+def test_a_blocking_clock_that_cannot_begin_says_why_and_leaves_nothing_behind() -> None:
+    clock = polos.testing.clock("2026-01-01T00:00+00:00", concurrency=0)
+    with pytest.raises(InvalidArgumentError, match="concurrency"), clock:
+        raise AssertionError("never reached")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from counting import lines_executed
 
 import polos.testing
-from polos import WorkflowContext, schedules, workflow
+from polos import SchedulePayload, WorkflowContext, schedules, workflow
 
 
 async def test_ten_years_of_durable_sleep_pass_in_no_time() -> None:
@@ -75,3 +75,19 @@ def test_the_same_runs_cost_the_same_however_far_apart_they_are() -> None:
 
     lines_for(1)  # imports what it needs
     assert lines_for(10) < 2 * lines_for(1)
+
+
+async def test_runs_that_start_together_have_their_own_workflows_and_zones() -> None:
+    seen: dict[str, tuple[str, str]] = {}
+
+    def register(id: str, zone: str) -> None:
+        @workflow(id=id, schedule={"cron": "0 * * * *", "timezone": zone})
+        async def job(ctx: WorkflowContext, payload: SchedulePayload) -> None:
+            seen[id] = (ctx.workflow_id, payload.timezone)
+
+    zones = {"a": "Europe/Paris", "b": "UTC", "c": "Europe/Paris", "d": "Asia/Tokyo", "e": "UTC"}
+    for id, zone in zones.items():
+        register(id, zone)
+    async with polos.testing.clock("2026-01-01T00:30+00:00") as t:
+        await t.advance(hours=1)
+    assert seen == {id: (id, zone) for id, zone in zones.items()}

@@ -18,11 +18,12 @@ from polos import PolosClient, Worker, runs, workflow
 
 
 class Database(NamedTuple):
-    """``hang()`` makes it answer no more, ``resume()`` again."""
+    """``hang()`` makes it answer no more, ``resume()`` again. ``cut()`` ends what it was asked."""
 
     url: str
     hang: Callable[[], None]
     resume: Callable[[], None]
+    cut: Callable[[], None]
 
 
 def proxies() -> ModuleType:
@@ -44,6 +45,7 @@ def hanging(own_database: Path | str) -> Iterator[Database]:
             str(own_database),
             lambda: _drop(holder.execute("BEGIN IMMEDIATE")),
             lambda: _drop(holder.execute("ROLLBACK")),
+            lambda: None,  # a file has no connections to cut
         )
         holder.close()
         return
@@ -51,7 +53,9 @@ def hanging(own_database: Path | str) -> Iterator[Database]:
     proxy = proxies().Proxy(parts.port or 5432)
     user = parts.netloc.rpartition("@")[0]
     netloc = f"{user}{'@' if user else ''}127.0.0.1:{proxy.port}"
-    yield Database(urlunsplit(parts._replace(netloc=netloc)), proxy.swallow, proxy.flow)
+    yield Database(
+        urlunsplit(parts._replace(netloc=netloc)), proxy.swallow, proxy.flow, proxy.cut_all
+    )
     proxy.close()
 
 
@@ -294,3 +298,19 @@ def test_with_a_database_that_answers_a_second_signal_gives_back(
     assert UNSIGNED not in program.errors
     with PolosClient(own_database) as client:
         assert {run.status for run in runs.sync.list(client)} <= {"queued"}
+
+
+async def test_a_step_is_recorded_when_the_database_is_back(hanging: Database, start: Any) -> None:
+    program = start(PROGRAM, hanging.url, "records", "30")
+    program.hears("under way")
+    hanging.hang()
+    program.signal(signal.SIGUSR1)
+    program.hears("recording")
+    hanging.cut()
+    hanging.resume()
+    with PolosClient(hanging.url) as client:
+        (run,) = await runs.list(client)
+        handle: Any = runs.RunHandle(client, run.id)
+        await handle.result(30)
+        (step,) = (await runs.get(client, run.id)).steps
+        assert (step.name, step.status) == ("step", "succeeded")

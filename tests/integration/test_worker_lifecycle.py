@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
@@ -592,3 +593,27 @@ def test_closing_leaves_no_thread_behind(start: Any) -> None:
         """
     )
     assert program.hears("threads") == "1"
+
+
+@pytest.mark.usefixtures("own_database")
+@pytest.mark.skipif(sys.platform == "win32", reason="waits for the bridge's socket")
+async def test_a_run_that_arrives_while_its_worker_leaves_is_not_entered(
+    client: PolosClient,
+) -> None:
+    entered: list[str] = []
+
+    @workflow
+    async def job(ctx: WorkflowContext) -> None:
+        entered.append(ctx.run_id)
+
+    worker = Worker(client, app="tests")
+    await worker.start()
+    assert worker._executor is not None
+    bell = worker._executor.bridge.core.fileno()
+    # The loop doesn't go on until the worker is leaving: what has arrived waits for it.
+    handle = runs.sync.invoke(client, job)
+    while handle.sync.status() != "running" or not select.select([bell], [], [], 30)[0]:
+        pass
+    await worker.close()
+    assert entered == []
+    assert await handle.status() == "queued"
