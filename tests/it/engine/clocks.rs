@@ -48,3 +48,19 @@ fn slots_that_a_clock_set_forward_has_passed_over_are_missed() {
     });
     assert_eq!(told.collect::<Vec<_>>(), [4]);
 }
+
+/// With a run under way, slots are decided when they have come, and not ahead.
+#[test]
+fn a_clock_set_back_makes_no_slot_late() {
+    let store = MemoryStore::new();
+    let spec = json!({"cron": "* * * * *", "overlap": "buffer_all", "catch_up": "none"});
+    // Attended since long before; nobody was there until now.
+    let id = create(&store, "k", &spec, "2026-02-27T10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:30");
+    worker.clock.set_wall(at("2026-02-28T10:00:30"));
+    worker.turn();
+    worker.until("2026-02-28T10:03:00");
+    assert_eq!(runs(&store).len(), 4);
+    assert_eq!(missed(&store, &id).len(), 2, "those before it started, in and behind the window");
+}

@@ -74,6 +74,23 @@ fn a_wall_time_that_has_run_does_not_run_again_when_it_moves() {
 }
 
 #[test]
+fn a_wall_time_that_ran_late_by_the_data_of_today_leaves_the_slot_of_tomorrow() {
+    let daily = cadence("0 9 * * *");
+    // It ran at 10:00, which was 09:00 by the old data; by today's it should have run an hour before.
+    let ran = NOW + 10 * HOUR;
+    let stored = schedule(ran + DAY, Some(ran), NOW - DAY);
+    assert_eq!(realigned(&stored, &daily, at(ran + HOUR / 2)), Some(at(NOW + 9 * HOUR + DAY)));
+}
+
+#[test]
+fn only_an_active_schedule_is_looked_at() {
+    let daily = cadence("0 9 * * *");
+    let stored = schedule(NOW + 10 * HOUR, None, NOW - DAY);
+    let paused = Schedule { status: ScheduleStatus::Paused, ..stored };
+    assert_eq!(realigned(&paused, &daily, at(NOW)), None);
+}
+
+#[test]
 fn a_schedule_that_a_fast_clock_has_moved_far_ahead_comes_back() {
     let daily = cadence("0 9 * * *");
     let then = NOW + 73 * 365 * DAY;

@@ -9,6 +9,7 @@ use _polos::model::{
 use _polos::store::{Answer, Command, Patch, Rejection};
 
 cases! {
+    a_run_that_is_claimed_ahead_has_started_at_its_slot,
     a_fire_creates_the_run_and_moves_on,
     a_run_knows_its_zone,
     a_queued_slot_waits_for_whoever_has_room,
@@ -301,4 +302,10 @@ fn creating_a_run_twice_is_once(stage: &Stage<'_>) {
     assert_eq!(answer, Answer::Created { run: RunId::from("run_1"), is_new: false, claimed: None });
     assert_eq!(stage.run(&before.id), before);
     assert_eq!(minute_after(at(0)), at(60));
+}
+
+fn a_run_that_is_claimed_ahead_has_started_at_its_slot(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let early = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    assert_eq!(stage.run(&early).started_at, Some(at(60)), "not when its worker took it");
 }

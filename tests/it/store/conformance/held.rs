@@ -84,6 +84,7 @@ fn code_that_refused_a_run_never_claims_it_again(stage: &Stage<'_>) {
     assert_eq!(claim(stage, at(11), Some(codes("new"))), [id.to_string()]);
     hold(stage, at(12), &id, "new");
     assert_eq!(claim(stage, at(13), Some(codes("new"))), nothing());
+    assert_eq!(claim(stage, at(13), Some(codes("old"))), nothing(), "nor does the one before");
     assert_eq!(claim(stage, at(13), Some(codes("newer"))), [id.to_string()]);
 }
 

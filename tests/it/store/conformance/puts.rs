@@ -18,6 +18,8 @@ cases! {
     many_are_put_in_order_all_or_none,
     hundreds_are_answered_in_order,
     the_same_key_twice_in_one_command_is_one_schedule,
+    of_two_with_one_key_the_last_counts_however_many_there_are,
+    two_new_ones_with_one_id_are_refused,
     an_unchanged_schedule_is_not_touched,
     the_owner_stays_when_none_is_given,
     a_changed_policy_keeps_the_next_slot,
@@ -133,6 +135,24 @@ fn the_same_key_twice_in_one_command_is_one_schedule(stage: &Stage<'_>) {
     let answer = stage.ok(at(0), Command::PutSchedules(vec![new_schedule("a", None), again]));
     assert_eq!(answer, Answer::Schedules(vec![id("a"), id("a")]));
     assert_eq!(stage.schedule(&id("a")).input, Some(text("1")));
+}
+
+fn of_two_with_one_key_the_last_counts_however_many_there_are(stage: &Stage<'_>) {
+    let mut new: Vec<_> = (0..40).map(|number| new_schedule(&format!("{number:02}"), None)).collect();
+    // Its id sorts before that of the one which it replaces.
+    let last = NewSchedule { id: id("0"), input: Some(text("1")), ..new_schedule("20", None) };
+    new.push(last);
+    stage.ok(at(0), Command::PutSchedules(new));
+    let stored = stage.schedule(&id("20"));
+    assert_eq!(stored.input, Some(text("1")));
+    assert_eq!(stage.find_schedule(&id("0")), None, "the first one gave it its id");
+}
+
+fn two_new_ones_with_one_id_are_refused(stage: &Stage<'_>) {
+    let twin = NewSchedule { key: text("b"), ..new_schedule("a", None) };
+    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("a", None), twin]));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    assert_eq!(stage.find_schedule(&id("a")), None);
 }
 
 fn an_unchanged_schedule_is_not_touched(stage: &Stage<'_>) {
@@ -519,7 +539,9 @@ fn a_patch_of_another_revision_is_stale(stage: &Stage<'_>) {
     let answer = stage.no(at(1), patch_command(&schedule.id, Some(2), patch.clone()));
     assert_eq!(answer, Rejection::Stale);
     assert_eq!(stage.schedule(&schedule.id), schedule);
-    stage.ok(at(1), patch_command(&schedule.id, Some(1), patch));
+    stage.ok(at(1), patch_command(&schedule.id, Some(1), patch.clone()));
+    let answer = stage.no(at(2), patch_command(&schedule.id, Some(1), patch));
+    assert_eq!(answer, Rejection::Stale, "it has moved since");
 }
 
 fn a_patch_of_nothing_touches_nothing(stage: &Stage<'_>) {

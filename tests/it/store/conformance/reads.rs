@@ -5,7 +5,9 @@ use super::super::stage::{
 };
 use super::cases;
 use _polos::calendar::Timestamp;
-use _polos::model::{Admission, Ending, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleStatus};
+use _polos::model::{
+    Admission, Ending, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleId, ScheduleStatus,
+};
 use _polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
 
 cases! {
@@ -16,6 +18,7 @@ cases! {
     nothing_to_do_is_no_wake,
     schedules_are_listed_by_id_page_by_page,
     schedules_are_filtered,
+    filtered_schedules_come_page_by_page,
     schedules_are_found_by_the_beginning_of_their_keys,
     a_page_of_keys_goes_on_behind_one_that_is_gone,
     the_beginning_of_a_key_is_taken_literally,
@@ -120,6 +123,45 @@ fn schedules_are_listed_by_id_page_by_page(stage: &Stage<'_>) {
     }
     assert_eq!(pages, ["ab", "cd", "e"]);
     assert!(stage.store.schedules("other", &ScheduleFilter::default(), &everything()).unwrap().is_empty());
+}
+
+fn filtered_schedules_come_page_by_page(stage: &Stage<'_>) {
+    let owner = Some(text("app.py"));
+    for number in 1..=5 {
+        let id = ScheduleId::from(format!("sch_{number}"));
+        // Each of the filters below finds five.
+        let new = |part: &str| NewSchedule {
+            id: ScheduleId::from(format!("{id}_{part}")),
+            ..new_schedule(&format!("{part}{number}"), None)
+        };
+        stage.put(at(0), NewSchedule { owner: owner.clone(), ..new("owner") });
+        stage.put(at(0), NewSchedule { workflow: text("v"), next_slot: Some(at(60)), ..new("workflow") });
+        let workflow = text(&format!("w{number}"));
+        stage.put(at(0), NewSchedule { key: text("key"), workflow, next_slot: Some(at(60)), ..new("key") });
+        let paused = NewSchedule { workflow: text("u"), next_slot: Some(at(60)), ..new("paused") };
+        let paused = stage.put(at(0), paused);
+        let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+        stage.patch(at(0), &paused.id, pause);
+    }
+    let filters = [
+        ("owner", ScheduleFilter { owner, ..Default::default() }),
+        ("workflow", ScheduleFilter { workflow: Some(text("v")), ..Default::default() }),
+        ("key", ScheduleFilter { key: Some(text("key")), ..Default::default() }),
+        ("paused", ScheduleFilter { status: Some(ScheduleStatus::Paused), ..Default::default() }),
+    ];
+    for (part, filter) in filters {
+        let mut page = Page { limit: 2, after: None };
+        let mut found = Vec::new();
+        loop {
+            let schedules = stage.store.schedules(PROJECT, &filter, &page).unwrap();
+            let Some(last) = schedules.last() else { break };
+            page.after = Some(last.id.to_string());
+            found.extend(schedules.iter().map(|schedule| schedule.id.to_string()));
+            assert!(found.len() < 9, "pages without end: {found:?}");
+        }
+        let expected: Vec<_> = (1..=5).map(|number| format!("sch_{number}_{part}")).collect();
+        assert_eq!(found, expected);
+    }
 }
 
 fn schedules_are_filtered(stage: &Stage<'_>) {
@@ -403,9 +445,10 @@ fn runs_are_filtered_by_the_class_of_their_error(stage: &Stage<'_>) {
         ("run_i", "w", "global", Ending::Failed { error: error("shop:Sold"), retry_at: Some(at(900)) }),
         ("run_j", "w", "global", Ending::Failed { error: text("{}"), retry_at: None }),
     ] {
-        stage.create(at(5), NewRun { workflow: text(workflow), key: text(key), ..new_run(id) });
-        let run = stage.claim(at(5)).pop().unwrap().run;
-        stage.end(at(6), &run.id, ending);
+        let claim_for = Some(stage.worker.clone());
+        let new = NewRun { workflow: text(workflow), key: text(key), claim_for, ..new_run(id) };
+        let run = stage.create(at(5), new);
+        stage.end(at(6), &run, ending);
     }
     let with = |name: &str| RunFilter { error: Some(text(name)), ..Default::default() };
     let filters: [(RunFilter, &[&str]); 14] = [
@@ -482,6 +525,7 @@ fn history_comes_page_by_page(stage: &Stage<'_>) {
         let entries = stage.store.history(PROJECT, &schedule.id, &page).unwrap().expect("there is a history");
         let Some(last) = entries.last() else { break };
         page.after = Some(last.from.as_micros().to_string());
+        assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(entries.iter().map(|entry| entry.from).collect());
     }
     assert_eq!(pages, [vec![at(300), at(240)], vec![at(180), at(120)], vec![at(60)]]);
