@@ -1,9 +1,10 @@
 """An order that survives the death of its process.
 
-    python examples/durable_steps.py              # starts an order and works on it
+    python examples/durable_steps.py              # starts an order and executes it
 
-Kill it while it counts (kill -9) and start it again: the order goes on where it was, and
-nobody is charged twice. Start it in two terminals, and the other one takes over, within 15 seconds.
+Kill it while it packs (kill -9) and start it again: the order continues where it stopped, and no
+customer is charged twice. If you start it in two terminals, the other process takes over within 15
+seconds.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The smallest application: something every 30 seconds, at :00 and :30, on one worker or many.
+"""The smallest application: a job every 30 seconds, at :00 and :30, on one worker or many.
 
 Run it with either of these; Ctrl-C stops it:
 

@@ -1,11 +1,11 @@
-"""A web application whose users choose when their digest comes.
+"""A web application whose users choose when they get their digest.
 
     pip install fastapi uvicorn
     uvicorn --app-dir examples fastapi_app:app
     curl -X PUT 'localhost:8000/users/ada/digest?hour=8&timezone=Europe/London'
     curl localhost:8000/users/ada/digest
 
-With `--workers 4` each server process has a worker; every slot still has one run.
+With `--workers 4`, each server process has a worker, and every slot still gets one run.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""A schedule for every user, each at eight in the morning of the user's own zone.
+"""A schedule for each user, at eight in the morning in the user's own time zone.
 
-python examples/per_user_digest.py            # subscribes three users, shows what is due when
-polos run examples/per_user_digest.py         # then works, until Ctrl-C
+python examples/per_user_digest.py            # subscribes three users, lists their next slots
+polos run examples/per_user_digest.py         # executes the schedules until Ctrl-C
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""polos: the scheduler that you import.
+"""polos: a durable scheduler that you import.
 
-Decorate an async function with a cron line, and it runs at the right moment, exactly once,
-through crashes, deploys, laptop sleep and clock changes.
+Decorate an async function with a cron expression, and polos runs it on time: once per slot, through
+crashes, deploys, sleeping laptops, and clock changes.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Data given by hand, made into what a handler's annotation asks for."""
+"""Convert data from callers to the type in a handler's annotation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typing
 from functools import lru_cache
 from typing import Any
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 import typing_extensions
 from pydantic_core import to_json
 
@@ -22,15 +22,15 @@ _REQUIREMENTS: tuple[Any, ...] = (typing_extensions.Required, typing_extensions.
 
 
 def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
-    """``data`` as the type that ``annotation`` stands for.
+    """Convert ``data`` to the type that ``annotation`` names.
 
-    ``data`` may be that already, JSON data that describes it (a ``dict`` for a model, ISO text
-    for a datetime), or another object with the same fields: a :class:`SchedulePayload` becomes
-    an application's own model of it, or a ``dict``. Without an annotation (``None``, ``Any``,
-    or a text that couldn't be resolved) ``data`` is given back as it is.
+    ``data`` can be an instance already, JSON data that describes one (a ``dict`` for a model, ISO
+    text for a datetime), or another object with the same fields: a :class:`SchedulePayload` becomes
+    an application's own model of it, or a ``dict``. Without an annotation (``None``, ``Any``, or a
+    text that cannot be resolved), ``data`` is returned unchanged.
 
-    Raises :class:`InvalidArgumentError`, which names the fields that don't fit and why; the
-    values themselves are left out, since they may be secret.
+    Raises :class:`InvalidArgumentError` with the fields that do not fit and the reasons. It leaves
+    out the values, because they may be secret.
     """
     if annotation is None or annotation is Any or isinstance(annotation, str):
         return data
@@ -85,8 +85,8 @@ def _new_adapter(annotation: Any) -> pydantic.TypeAdapter[Any] | None:
 
 
 def _with_readable_typed_dicts(annotation: Any) -> Any:
-    """``annotation`` with each ``typing.TypedDict`` made anew as one of ``typing_extensions``,
-    the only kind that pydantic reads before Python 3.12.
+    """Replace each ``typing.TypedDict`` in ``annotation`` by one of ``typing_extensions``, the only
+    kind that pydantic supports before Python 3.12.
     """
     if typing.is_typeddict(annotation):
         hints = typing_extensions.get_type_hints(annotation, include_extras=True)
@@ -123,13 +123,13 @@ def _is_object(data: Any) -> bool:
 
 
 def _takes_objects(annotation: Any) -> bool:
-    """Whether validation reads the attributes of a foreign object by itself (models do)."""
+    """Whether validation reads the attributes of a foreign object by itself, as models do."""
     hints = [annotation, *typing.get_args(annotation)]
     return any(_is_class(hint) and issubclass(hint, pydantic.BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
-    """For classes that pydantic knows nothing about: the object itself, or nothing."""
+    """A validator for classes that pydantic does not know: accepts instances only."""
     cls = dict if typing.is_typeddict(annotation) else typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or isinstance(data, cls):
         return data
@@ -150,7 +150,7 @@ def _is_class(annotation: Any) -> typing.TypeGuard[type]:
 
 
 def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:
-    """``value`` if it is a whole number of 0 or more; ``name`` is for the error."""
+    """Return ``value`` if it is a whole number of 0 or more; ``name`` is for the error."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise InvalidArgumentError(
             f"{name}: {shown(value)} given, expected a whole number of 0 or more"
@@ -159,7 +159,7 @@ def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:
 
 
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
-    """``value`` if it is one of ``allowed``; ``name`` is for the error."""
+    """Return ``value`` if it is one of ``allowed``; ``name`` is for the error."""
     if isinstance(value, str) and value in allowed:
         return value
     listed = ", ".join(f"`{item}`" for item in allowed)

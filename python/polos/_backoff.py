@@ -1,4 +1,4 @@
-"""How long to wait between attempts: a pure function of the attempt and a random fraction."""
+"""Delays between attempts: a pure function of the attempt and a random fraction."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LONGEST = timedelta(days=36_525)
 
 @dataclass(frozen=True, init=False)
 class Backoff:
-    """Exponential waiting times: ``initial``, then ``factor`` times as long after each failure.
+    """Exponential delays: ``initial``, then ``factor`` times as long after each failure.
 
-    ``initial`` and ``maximum`` are seconds or ``timedelta``; ``maximum`` caps a waiting time
-    (default one hour). ``jitter``, from 0 to 1, is the share of it that is left to chance:
-    with 0.25 (the default) a wait of 8 s lasts 6 to 8 s, so that what failed together isn't
-    retried together. ``factor=1`` waits equally long each time.
+    ``initial`` and ``maximum`` are seconds or ``timedelta``. ``maximum`` (by default one hour) is
+    the longest delay. ``jitter``, from 0 to 1, is the random share of a delay: with 0.25 (the
+    default) a delay of 8 s lasts 6 to 8 s, so that runs that failed together are not retried
+    together. ``factor=1`` keeps the delay constant.
 
-    Raises :class:`InvalidArgumentError` for a negative or infinite time, a ``factor`` below 1
-    or a ``jitter`` outside 0 to 1.
+    Raises :class:`InvalidArgumentError` for a negative or infinite time, a ``factor`` below 1, or a
+    ``jitter`` outside 0 to 1.
     """
 
     initial: timedelta
@@ -51,7 +51,7 @@ class Backoff:
         if not _is_number(jitter) or not 0 <= jitter <= 1:
             raise InvalidArgumentError(
                 f"backoff jitter: {shown(jitter)} given, expected a number from 0 to 1, "
-                f"the share of a waiting time that is left to chance"
+                f"the random share of a delay"
             )
         set_field(self, "factor", float(factor))
         set_field(self, "jitter", float(jitter))

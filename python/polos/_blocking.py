@@ -1,7 +1,8 @@
-"""Blocking twins of async functions: the same function, driven to its end without a loop.
+"""Blocking versions of async functions: the same function, executed without a loop.
 
-Inside a twin every request to the core waits on the calling thread instead of being awaited, so
-the coroutine never suspends and one ``send`` runs it to its end. One mechanism, nothing twice.
+Inside a blocking version, every request to the core waits on the calling thread instead of being
+awaited. So the coroutine never suspends, and one ``send`` runs it to its end. There is only one
+implementation.
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ _is_blocking: ContextVar[bool] = ContextVar("polos_is_blocking", default=False)
 
 
 def is_blocking() -> bool:
-    """Whether requests made now wait on this thread."""
+    """Whether requests made now block this thread."""
     return _is_blocking.get()
 
 
 async def awaiting(coroutine: Coroutine[Any, Any, R]) -> R:
-    """The result of ``coroutine``, whose requests are awaited on the loop that runs this.
+    """Return the result of ``coroutine``, whose requests are awaited on the loop that runs this.
 
-    For tasks that a blocking call starts on a loop: they inherit the caller's context.
+    For tasks that a blocking call starts on a loop, because they inherit the caller's context.
     """
     _is_blocking.set(False)  # in this task's own context
     return await coroutine
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, R]) -> R:
-    """The result of ``coroutine``, which may await nothing but requests to the core."""
+    """Return the result of ``coroutine``, which may await only requests to the core."""
     token = _is_blocking.set(True)
     try:
         coroutine.send(None)
@@ -48,7 +49,7 @@ def run_blocking(coroutine: Coroutine[Any, Any, R]) -> R:
 
 
 def blocking(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
-    """The blocking twin of ``function``."""
+    """Return the blocking version of ``function``."""
 
     @functools.wraps(function)
     def twin(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,7 +1,7 @@
-"""From the core's threads to an event loop: one socket to watch, one wake-up for a batch.
+"""Deliver items from the core's threads to an event loop: one socket, one wake-up per batch.
 
-The core never waits for the interpreter's lock. It puts what it has into a queue and writes one
-byte; the loop's own thread then fetches everything that has gathered.
+The core never waits for Python's global interpreter lock. It puts items into a queue and writes one
+byte; the loop's own thread then takes everything that has gathered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ _log = quiet_logger("polos.worker")
 
 
 class LoopBridge:
-    """A bridge that one loop watches; ``handle`` gets what isn't an answer to a request."""
+    """A bridge that one loop watches. ``handle`` gets every item that is not the answer to a
+    request.
+    """
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class LoopBridge:
         self._watched = None
 
     def withdraw_waits(self) -> None:
-        """Have the core forget the requests that nobody is left to receive."""
+        """Withdraw requests whose callers no longer exist."""
         while self.waits:
             wait, core = self.waits.popitem()
             core.withdraw(wait)
@@ -64,7 +66,7 @@ class LoopBridge:
             loop.call_soon_threadsafe(self._listen)
 
     def drain(self) -> bool:
-        """Handle all that has arrived; gives whether there was anything."""
+        """Handle all items that have arrived; return whether there were any."""
         self.core.drain(self._items)
         has_news = bool(self._items)
         while self._items:
@@ -72,8 +74,8 @@ class LoopBridge:
         return has_news
 
     def _listen(self) -> None:
-        """Handle what has arrived. Of a crowd of runs, those that have started go on before the
-        next ones start: the first must not wait for the last.
+        """Handle the items that have arrived. In a burst of runs, runs that have started continue
+        before the next ones start, so that the first does not wait for the last.
         """
         try:
             self.core.drain(self._items)
@@ -88,8 +90,8 @@ class LoopBridge:
             self.core.ring_again()
 
     def _take(self) -> bool:
-        """Handle one item; gives whether it has started runs. Where memory is lacking, the item
-        stays, and can be taken again.
+        """Handle one item; return whether it has started runs. If memory is short, the item stays
+        in the queue and can be taken again.
         """
         item = self._items[0]
         kind = item[0]
@@ -120,7 +122,7 @@ _lock = threading.Lock()
 
 
 def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
-    """The bridge for requests made on ``loop``, made when it is first asked for."""
+    """Return the bridge for requests made on ``loop``; create it on first use."""
     with _lock:
         bridge = _bridges.get(loop)
         if bridge is None:
@@ -130,10 +132,10 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
 
 
 def _forget_closed_loops() -> None:
-    """Release what loops left behind that were closed with tasks still waiting.
+    """Release what loops left behind that were closed while tasks were still waiting.
 
-    Such a task is never resumed, so it can't withdraw its request itself, and the core would keep
-    the request, the loop, and the loop's descriptors until the run ends.
+    Such a task never resumes, so it cannot withdraw its request itself. The core would keep the
+    request, the loop, and the loop's descriptors until the run completes.
     """
     for loop, bridge in list(_bridges.items()):
         if loop.is_closed():
@@ -143,9 +145,9 @@ def _forget_closed_loops() -> None:
 
 
 async def ask(core: Core, request: str) -> str:
-    """Have ``core`` answer a request while the loop goes on.
+    """Send a request to ``core`` and await the answer.
 
-    A caller that is cancelled, or times out, withdraws a request that waits for the end of a run.
+    If the caller is cancelled or times out, a request that waits for the end of a run is withdrawn.
     """
     loop = asyncio.get_running_loop()
     bridge = bridge_of(loop)

@@ -1,14 +1,13 @@
-"""Names for classes in stored data, and the way back from a name to a class.
+"""Names for classes in stored data, and the lookup from a name to a class.
 
-A class is named ``"module:Qual.Name"``. The way back only ever *looks*: among the classes that
-the reader's annotation mentions, among the modules that the application has imported already,
-and among the classes that this process has stored itself (all that can find a class defined
-inside a function). Nothing is imported, called, or fetched through attributes that could run
-code, because a stored name says so. Whether a class that was found may be rebuilt is decided in
-``_known_classes``.
+A class is named ``"module:Qual.Name"``. The lookup only searches: the classes that the reader's
+annotation mentions, the modules that the application has already imported, and the classes that
+this process has stored itself (the only way to find a class defined inside a function). A stored
+name never makes polos import, call, or read attributes that could run code. ``_known_classes``
+decides whether a class that was found may be rebuilt.
 
-A class of a script is in ``__main__`` when the script is run, and in a module of the file's
-name when it is imported. Both are named after the file, so each finds what the other stored.
+A class of a script is in ``__main__`` when the script is run, and in a module with the file's name
+when it is imported. Both are named after the file, so each finds what the other stored.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 
 from polos._describe import is_class
 
@@ -46,7 +45,7 @@ _stored_tags: set[str] = set()
 
 
 def main_module_name() -> str:
-    """What the main script would be called if it were imported; ``__main__`` if unknown."""
+    """Return the main script's module name if it were imported; ``__main__`` if unknown."""
     main = sys.modules.get("__main__")
     name = getattr(getattr(main, "__spec__", None), "name", None)
     if isinstance(name, str) and name:  # python -m package.module
@@ -63,7 +62,7 @@ def _path_parts(file: str) -> tuple[str, ...]:
 
 
 def class_tag(cls: type) -> str:
-    """The name under which ``cls`` is stored."""
+    """Return the name under which ``cls`` is stored."""
     return f"{_module_name(cls)}:{cls.__qualname__}"
 
 
@@ -73,8 +72,8 @@ def _module_name(cls: type) -> str:
 
 
 def remember(cls: type) -> None:
-    """Note that this process has stored ``cls``. :func:`find_class` finds it from now on, as long
-    as it is alive, even where no module has it.
+    """Note that this process has stored ``cls``. :func:`find_class` then finds it as long as it is
+    alive, even if no module contains it.
     """
     tag = class_tag(cls)
     if _find_in_modules(tag) is cls:
@@ -93,9 +92,9 @@ def is_stored_by_us(cls: type) -> bool:
 
 
 def find_class(tag: str, annotation: Any = None) -> type | None:
-    """The class that was stored as ``tag``, or ``None`` if this process hasn't got it.
+    """Return the class that was stored as ``tag``, or ``None`` if this process does not have it.
 
-    ``annotation`` is the reader's type hint, if there is one: classes that it mentions, at any
+    ``annotation`` is the reader's type hint, if there is one. Classes that it mentions, at any
     depth, take precedence. A class that has moved to another module is found through it.
     """
     hinted = annotated_classes(annotation) if annotation is not None else _NO_CLASSES
@@ -122,7 +121,7 @@ def _find_in_modules(tag: str) -> type | None:
 
 
 def _modules(name: str) -> Iterator[Any]:
-    """Imported modules that a class stored under module ``name`` may be in by now."""
+    """Return imported modules that may now contain a class stored under module ``name``."""
     main = sys.modules.get("__main__")
     # The running script first: its classes are the ones that its own handlers use.
     if main is not None and (name == main_module_name() or _is_file_of(main, name)):
@@ -144,7 +143,7 @@ def _modules(name: str) -> Iterator[Any]:
 
 
 def _is_file_of(module: Any, name: str) -> bool:
-    """Whether a module's file is where a module called ``name`` would have it."""
+    """Whether a module's file is where a module called ``name`` would be."""
     try:
         file = object.__getattribute__(module, "__dict__").get("__file__")
     except AttributeError:
@@ -183,8 +182,8 @@ def _annotated_classes_cached(annotation: Any) -> dict[str, type]:
 
 
 def annotated_classes(annotation: Any) -> dict[str, type]:
-    """Classes that a type hint mentions at any depth, by tag; and by qualified name, for one that
-    moved.
+    """Return the classes that a type hint mentions at any depth, by tag, and by qualified name for
+    a class that has moved.
     """
     try:
         return _annotated_classes_cached(annotation)
@@ -193,7 +192,7 @@ def annotated_classes(annotation: Any) -> dict[str, type]:
 
 
 def mentioned_classes(annotation: Any) -> dict[str, type]:
-    """What :func:`annotated_classes` gives, as far as names can be resolved by now."""
+    """Return what :func:`annotated_classes` returns, as far as names can be resolved by now."""
     by_name: dict[str, type] = {}
     seen: set[int] = set()
     keep: list[Any] = []  # keeps what `seen` knows by id alive

@@ -65,14 +65,14 @@ _JSON_DEPTH_MAX = 5 * DEPTH_MAX
 def encode(
     value: Any, annotation: Any = None, *, limit: int = SIZE_MAX, name: str = "result"
 ) -> bytes:
-    """``value`` as JSON in UTF-8.
+    """Encode ``value`` as JSON in UTF-8.
 
-    ``annotation`` is the type hint that it was returned or given under, if there is one; it
-    isn't needed to store a value, only to restore one (see :func:`decode`). ``limit`` is in
-    bytes; ``name`` is what the value is called in errors.
+    ``annotation`` is the type hint under which the value was returned or passed, if there is one.
+    It is not needed to store a value, only to restore one (see :func:`decode`). ``limit`` is in
+    bytes. ``name`` is the value's name in errors.
 
-    Raises :class:`SerializationError`, naming the type and the place inside the value, for what
-    can't be stored, and :class:`PayloadTooLargeError` for what is larger than ``limit``.
+    Raises :class:`SerializationError`, with the type and the place inside the value, for a value
+    that cannot be stored, and :class:`PayloadTooLargeError` for one that is larger than ``limit``.
     """
     if value is None:
         return b"null"
@@ -109,16 +109,16 @@ def decode(
     function: Callable[..., Any] | None = None,
     is_strict: bool = False,
 ) -> Any:
-    """The value that :func:`encode` was given, with the same types all the way down.
+    """Return the value that :func:`encode` was given, with the same types at all levels.
 
-    Objects are rebuilt if their class is known: mentioned by ``annotation`` (the type hint of the
-    reader, which finds classes wherever they are defined), registered, or stored by this process
-    before. Others are read as ``StoredValue``. ``function`` is what returned the value: classes
-    that its code names are rebuilt as well, where that runs none of their code.
+    Objects are rebuilt if their class is known: mentioned by ``annotation`` (the reader's type
+    hint, which finds classes wherever they are defined), registered, or stored by this process
+    before. Other objects are read as ``StoredValue``. ``function`` is the function that returned
+    the value: classes that its code names are also rebuilt, where that runs none of their code.
 
-    Raises :class:`SerializationError` for data that :func:`encode` didn't write; for a class that
-    isn't known where ``annotation`` requires a type (anywhere, if ``is_strict``); and for one that
-    has changed so that it doesn't take the stored values.
+    Raises :class:`SerializationError` for data that :func:`encode` did not write, for an unknown
+    class where ``annotation`` requires a type (anywhere, if ``is_strict``), and for a class that
+    has changed so that it does not accept the stored values.
     """
     if type(data) is bytes:
         if data == b"null":
@@ -167,9 +167,9 @@ def _is_deeper(node: Any, limit: int) -> bool:
 
 
 def decode_for_display(data: bytes | str, annotation: Any = None, *, name: str = "result") -> Any:
-    """What :func:`decode` gives; where that fails, as much of it as can be shown.
+    """Return what :func:`decode` returns, or, if that fails, as much as can be shown.
 
-    Secrets are masked in any case. Never raises.
+    Secrets are always masked. Never raises.
     """
     try:
         return decode(data, annotation, name=name)
@@ -199,15 +199,17 @@ def _masked(node: Any, depth: int) -> Any:
 
 
 def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> Any:
-    """``value`` as a tree of plain JSON types, in the format of :func:`encode`.
+    """Convert ``value`` to a tree of plain JSON types, in the format of :func:`encode`.
 
-    Plain values are returned as they are (a copy). Raises what :func:`encode` raises.
+    Plain values are returned unchanged (as a copy). Raises what :func:`encode` raises.
     """
     return json.loads(encode(value, limit=limit, name=name))
 
 
 def _plain_size(value: Any, depth: int, limit: int) -> int:
-    """A lower bound of the bytes that a plain JSON value takes; -1 if the value isn't plain."""
+    """Return a lower bound for the size in bytes of a plain JSON value; -1 if the value is not
+    plain.
+    """
     kind = type(value)
     size = 1  # a digit; every other value takes more
     if kind is dict:
@@ -291,7 +293,7 @@ def _refusal(refused: Refused, name: str) -> SerializationError:
     path, endless = refused.located()
     if endless:
         return SerializationError(
-            f"`{name}{path}` contains itself, and JSON has no end for that; store a copy "
+            f"`{name}{path}` contains itself, which JSON cannot represent; store a copy "
             f"without the reference"
         )
     return SerializationError(f"`{name}{path}` {refused.reason}")

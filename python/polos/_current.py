@@ -1,4 +1,6 @@
-"""Which run is executed here. Apart from the executor, since the client asks too."""
+"""The run that executes in the current context. Separate from the executor because the client uses
+it too.
+"""
 
 from __future__ import annotations
 
@@ -15,5 +17,7 @@ running: ContextVar[ActiveRun | None] = ContextVar("polos_run", default=None)
 
 
 def current_run() -> ActiveRun | None:
-    """The run whose handler, or what it has started, is being executed here."""
+    """Return the run that executes here: in its handler, or in a task or thread that the handler
+    started.
+    """
     return running.get()

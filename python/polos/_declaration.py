@@ -1,7 +1,7 @@
-"""What a schedule is declared to be: checked here, once, for the decorator and for the API.
+"""Check the options of a schedule, once, for the decorator and for the API.
 
-Knows names, types and ranges. Doesn't know cron syntax or which time zones exist: the core
-checks those.
+This module knows names, types, and ranges. It does not know cron syntax or which time zones exist:
+the core checks those.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class ScheduleDeclaration:
-    """A checked schedule, as :func:`normalise_schedule` gives it.
+    """A checked schedule, as :func:`normalise_schedule` returns it.
 
-    ``spec`` is plain JSON data for the core; ``skip_calendar`` is the container of excluded
-    dates that only the application can evaluate, if there is one.
+    ``spec`` is plain JSON data for the core. ``skip_calendar`` is the container of excluded dates
+    that only the application can evaluate, if there is one.
     """
 
     spec: Mapping[str, Any]
@@ -57,33 +57,33 @@ class ScheduleDeclaration:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ScheduleDeclaration:
-        """Check ``options`` and keep them; raises what :func:`normalise_schedule` raises."""
+        """Check ``options`` and keep them. Raises what :func:`normalise_schedule` raises."""
         spec = normalise_schedule(options)
         calendar = spec.pop("skip_calendar", None)
         return cls(MappingProxyType(spec), calendar)
 
 
 def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
-    """The options of a schedule, checked, as plain JSON data for the core.
+    """Check the options of a schedule and return them as plain JSON data for the core.
 
-    Takes ``cron`` (text), ``every`` (seconds or ``timedelta``, at least 1 s) or ``at`` (aware
-    ``datetime``) - exactly one - and ``timezone``, ``key``, ``overlap``, ``catch_up``,
+    Takes exactly one of ``cron`` (text), ``every`` (seconds or ``timedelta``, at least 1 s), and
+    ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``, ``catch_up``,
     ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``, ``max_runs``,
-    ``skip``, ``pause_after_failures`` and ``input``.
+    ``skip``, ``pause_after_failures``, and ``input``.
 
-    Gives every name, defaults filled in; durations as integer microseconds (``every_us``,
+    Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
-    (``at_us``, ``start_at_us``, ``end_at_us``), a list of dates as ISO texts (``skip_dates``),
-    ``input`` as JSON text in the format of the codec. Another container of dates can't be
-    stored: it is given back under ``skip_calendar``, a key that is there in no other case and
-    has to be taken out before the rest is sent as JSON.
+    (``at_us``, ``start_at_us``, ``end_at_us``), a list of dates as ISO texts (``skip_dates``), and
+    ``input`` as JSON text in the format of the codec. Another container of dates cannot be stored.
+    It is returned under ``skip_calendar``, a key that is otherwise absent and must be removed
+    before the rest is sent as JSON.
 
-    With ``partial`` (an update) only what is in ``options`` is given back, and a trigger may be
+    With ``partial`` (an update), only the names in ``options`` are returned, and a trigger may be
     missing. ``None`` means "not given" for the triggers, and "none" for the optional rest.
 
-    Raises :class:`InvalidScheduleError` (for a cron text that isn't one
-    :class:`InvalidCronError`, likewise :class:`InvalidTimezoneError`),
-    :class:`SerializationError` for an ``input`` that can't be stored.
+    Raises :class:`InvalidScheduleError` (:class:`InvalidCronError` for a cron expression that is
+    not text, and likewise :class:`InvalidTimezoneError`), and :class:`SerializationError` for an
+    ``input`` that cannot be stored.
     """
     if not options.keys() <= _FIELDS.keys():
         name = next(name for name in options if name not in _FIELDS)
@@ -120,8 +120,9 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
 
 
 def core_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`normalise_schedule` gives, as the core takes it to work out slots: without what
-    is not given, what is stored beside it, and what only the application can evaluate.
+    """Convert the result of :func:`normalise_schedule` to what the core needs to compute slots:
+    without options that are not given, those stored separately, and those that only the application
+    can evaluate.
     """
     return {
         name: value
@@ -133,10 +134,10 @@ def core_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 def check_identifier(
     what: str, value: Any, error: Callable[[str], Exception] = InvalidArgumentError
 ) -> str:
-    """``value`` if it can be a workflow's id or a schedule's key; ``what`` is for the error.
+    """Return ``value`` if it is a valid workflow id or schedule key; ``what`` is for the error.
 
-    Any text of 1 to 255 characters without control characters, lone surrogates, or blanks at
-    its ends.
+    Valid is any text of 1 to 255 characters without control characters, lone surrogates, or leading
+    and trailing blanks.
     """
     if type(value) is not str:
         if isinstance(value, str):
@@ -194,7 +195,7 @@ def _timezone(name: str, value: Any) -> str:
 
 
 def check_key(name: str, value: Any) -> str:
-    """A schedule's key, checked; ``name`` is not used."""
+    """Check a schedule's key; ``name`` is not used."""
     return check_identifier("schedule key", value, InvalidScheduleError)
 
 
@@ -258,7 +259,7 @@ def _instant(name: str, value: Any) -> int:
 
 
 def _dates(value: Any) -> list[str] | None:
-    """Dates that can be stored, as sorted ISO texts; ``None`` for a container to be asked."""
+    """Return dates that can be stored as sorted ISO texts; ``None`` for another container."""
     if isinstance(value, (list, tuple, set, frozenset)):
         return sorted({_iso_date(item) for item in value})
     if isinstance(value, (str, bytes, date)) or not hasattr(type(value), "__contains__"):
@@ -288,7 +289,7 @@ def _iso_date(value: Any) -> str:
 
 
 def check_input(name: str, value: Any) -> str:
-    """A schedule's input as JSON text; ``name`` is not used."""
+    """Return a schedule's input as JSON text; ``name`` is not used."""
     return encode(value, name="input").decode()
 
 

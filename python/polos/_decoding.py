@@ -1,10 +1,9 @@
-"""From a tree of plain JSON types back to the value that it stands for (see ``_codec``).
+"""Convert a tree of plain JSON types back to the value that it represents (see ``_codec``).
 
-The tree comes from a database and may say anything. Classes are looked up, never imported, and
-rebuilt only where ``_known_classes`` allows it; any other object becomes a ``StoredValue``.
-Objects are put together without calling their class: of the application's code, only the
-validators of a known class that has changed since are run, and ``__hash__`` of what is put into
-a set.
+The tree comes from a database and may contain anything. Classes are looked up, never imported, and
+rebuilt only where ``_known_classes`` allows it; any other object becomes a ``StoredValue``. Objects
+are built without calling their class. The only application code that runs is the validators of a
+known class that has changed, and ``__hash__`` of members of a set.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import PurePath
 from typing import Any, Union
 from zoneinfo import ZoneInfo
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 from pydantic_core import TzInfo
 
 from polos._classes import class_tag, find_class
@@ -44,11 +43,11 @@ _set = object.__setattr__
 
 
 class _Malformed(Exception):
-    """The tree isn't one that the encoder writes."""
+    """The tree is not one that the encoder writes."""
 
 
 class Reader:
-    """For whom a tree is restored: which classes are rebuilt, and what was met instead."""
+    """The context of one restoration: which classes to rebuild, which unknown ones were found."""
 
     __slots__ = ("annotation", "builds", "function", "is_strict", "unknown")
 
@@ -76,15 +75,15 @@ def read(
     function: Callable[..., Any] | None = None,
     is_strict: bool = False,
 ) -> Any:
-    """The value that ``node`` stands for; lists and dicts of ``node`` are reused for it.
+    """Return the value that ``node`` represents. It reuses lists and dicts of ``node``.
 
-    :param annotation: the type hint of the reader. What it mentions is rebuilt.
-    :param function: what returned the value; see ``_known_classes`` for what that allows.
-    :param is_strict: whether an object whose class isn't rebuilt is an error anywhere, not only
+    :param annotation: the reader's type hint. Classes that it mentions are rebuilt.
+    :param function: the function that returned the value; ``_known_classes`` says what that allows.
+    :param is_strict: whether an object whose class is not rebuilt is an error anywhere, not only
         where ``annotation`` requires a type.
 
-    Raises :class:`SerializationError` for a required class that isn't known or that has changed
-    incompatibly, and for a tree that is no value.
+    Raises :class:`SerializationError` for a required class that is unknown or has changed
+    incompatibly, and for a tree that represents no value.
     """
     reader = Reader(annotation, function, is_strict)
     value = restore(node, reader)
@@ -96,12 +95,12 @@ def read(
 
 
 def read_as_data(node: Any) -> Any:
-    """The value that ``node`` stands for, with every object as a :class:`StoredValue`."""
+    """Return the value that ``node`` represents, with every object as a :class:`StoredValue`."""
     return restore(node, Reader(builds=False))
 
 
 def restore(node: Any, reader: Reader = _ANYBODY) -> Any:
-    """The value that ``node`` stands for; see :func:`read`."""
+    """Return the value that ``node`` represents; see :func:`read`."""
     kind = type(node)
     if kind is list:
         for index, item in enumerate(node):
@@ -160,7 +159,7 @@ def _str(node: dict[str, Any], reader: Reader) -> str:
 
 
 def _plain_str(value: Any) -> str:
-    """A string inside a tag that may itself be tagged, for a lone surrogate."""
+    """Return a string inside a tag, which may itself be tagged because of a lone surrogate."""
     text = restore(value)
     if type(text) is not str:
         raise _Malformed
@@ -280,7 +279,7 @@ def _clock(kind: type[datetime] | type[time]) -> Callable[[dict[str, Any], Any],
 
 
 def tag_of(kind: type) -> str:
-    """The tag of a type that is stored under its own name."""
+    """Return the tag of a type that is stored under its own name."""
     return kind.__name__
 
 
@@ -288,7 +287,7 @@ def tag_of(kind: type) -> str:
 
 
 class _Class:
-    """A class that is rebuilt; ``is_known`` if its validators may run."""
+    """A class to rebuild; ``is_known`` if its validators may run."""
 
     __slots__ = ("cls", "is_known", "is_unchanged")
 
@@ -305,7 +304,7 @@ def _class(
     fits: Callable[[type], bool],
     has_shape: bool = False,
 ) -> _Class | None:
-    """The class that a node names, if it is one to rebuild."""
+    """Return the class that a node names, if it is one to rebuild."""
     tag = _get(node, "type", str)
     if not reader.builds:
         return None
@@ -320,14 +319,14 @@ def _class(
             return None
         raise SerializationError(
             f"stored data has the type {shown(tag)}, which was {kind} when it was stored and no "
-            f"longer is one; bring the old class back under that name until no run needs it"
+            f"longer is one; restore the old class under that name until no run needs it"
         )
     unchanged = not has_shape or node.get("shape") == fingerprint(found)
     return _Class(found, known, unchanged) if known or unchanged else None
 
 
 def _unknown(tag: str, annotation: Any) -> str:
-    """Why a class isn't rebuilt, and what to do about it."""
+    """Return the error that says why a class is not rebuilt, and what to do about it."""
     module, _, name = tag.partition(":")
     if "<locals>" in name:
         return (
@@ -337,7 +336,7 @@ def _unknown(tag: str, annotation: Any) -> str:
         )
     if find_class(tag, annotation) is None:
         return (
-            f"stored data has the type {shown(tag)}, which this process hasn't got; import "
+            f"stored data has the type {shown(tag)}, which this process has not imported; import "
             f"{shown(module)} before the worker starts and name the class in the annotation of "
             f"what reads it, or, if the class was renamed or moved, keep its old name there"
         )
@@ -350,7 +349,7 @@ def _unknown(tag: str, annotation: Any) -> str:
 
 
 def _stored(node: dict[str, Any], reader: Reader, held: type = dict) -> Any:
-    """The node as plain data, since its class isn't rebuilt."""
+    """Return the node as plain data, because its class is not rebuilt."""
     tag = _get(node, "type", str)
     module, _, name = tag.partition(":")
     if not module or not name or len(tag) > _TAG_MAX:
@@ -379,8 +378,8 @@ def _generic(node: dict[str, Any], tag: str, reader: Reader) -> type | None:
 
 
 def _type_from(expression: Any, reader: Reader) -> Any:
-    """The type that an expression describes, ``None`` where it needs a class that isn't known;
-    raises where it describes none.
+    """Return the type that an expression describes, ``None`` if it needs an unknown class; raises
+    if it describes none.
     """
     if isinstance(expression, str):
         atom = TYPE_ATOMS.get(expression)
@@ -551,7 +550,7 @@ def _model(node: dict[str, Any], reader: Reader) -> Any:
 
 
 def _by_alias(cls: type[pydantic.BaseModel], fields: dict[str, Any]) -> dict[str, Any]:
-    """``fields`` under the names that validation expects."""
+    """Return ``fields`` under the names that validation expects."""
     named = {}
     for name, value in fields.items():
         field = cls.model_fields.get(name)
@@ -563,7 +562,7 @@ def _by_alias(cls: type[pydantic.BaseModel], fields: dict[str, Any]) -> dict[str
 
 
 def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None = None) -> Any:
-    """An object of a class that has changed since, if the class accepts what was stored."""
+    """Build an object of a class that has changed, if the class accepts the stored values."""
     gone = sorted((values if stored is None else stored).keys() - set(shape_fields(cls)))
     problem = f"it has no field `{gone[0]}` any more" if gone else ""
     if not gone:
@@ -581,7 +580,7 @@ def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None 
 
 
 def validation_text(error: pydantic.ValidationError, limit: int = 3) -> str:
-    """What is wrong, field by field, without the values, which may be secret."""
+    """Describe validation errors field by field, without the values, which may be secret."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     parts = []
     for problem in problems[:limit]:

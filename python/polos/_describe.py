@@ -1,4 +1,4 @@
-"""Values and types as error messages show them: short, on one line, and never failing."""
+"""Format values and types for error messages: short, on one line, and without ever raising."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HIDDEN = "not shown, it may hold a password"
 
 
 def shown(value: Any) -> str:
-    """``value`` in backticks, shortened; its type alone where it has no readable form."""
+    """Return ``value`` in backticks, shortened; only its type if it has no readable form."""
     text = brief(value)
     if text is None:
         return f"an object of type `{type_name(type(value))}`"
@@ -27,9 +27,10 @@ def shown(value: Any) -> str:
 
 
 def brief(value: Any) -> str | None:
-    """The ``repr`` of ``value`` on one line, shortened; ``None`` if it has none.
+    """Return the ``repr`` of ``value`` on one line, shortened, or ``None`` if it has none.
 
-    A database URL may be given in any argument by mistake, so what looks like one isn't shown.
+    Callers can pass a database URL in any argument by mistake, so a value that looks like one is
+    not shown.
     """
     if type(value) is str and may_hold_password(value):
         value = _HIDDEN
@@ -44,12 +45,12 @@ def brief(value: Any) -> str | None:
 
 
 def may_hold_password(text: str) -> bool:
-    """Whether it looks like a connection URL with user and password, or a part of one."""
+    """Whether a text looks like a connection URL with user and password, or like a part of one."""
     return _PASSWORD.search(str.__getitem__(text, slice(_SEARCHED))) is not None
 
 
 def printable(text: str) -> str:
-    """``text`` as plain ``str`` that any log or JSON takes: lone surrogates are escaped."""
+    """Return ``text`` as plain ``str`` for any log or JSON: lone surrogates are escaped."""
     # A subclass may override anything; slicing through `str` gives a real one.
     text = str.__getitem__(text, slice(None))
     try:
@@ -60,12 +61,12 @@ def printable(text: str) -> str:
 
 
 def is_class(value: Any) -> TypeGuard[type]:
-    """Whether ``value`` is a class; a generic alias isn't, though on Python 3.10 it claims so."""
+    """Whether ``value`` is a class. A generic alias is not one, although Python 3.10 says so."""
     return issubclass(type(value), type)
 
 
 def type_name(cls: type) -> str:
-    """The dotted name of a class, without ``builtins``."""
+    """Return the dotted name of a class, without ``builtins``."""
     name = printable(cls.__qualname__)
     module: Any = cls.__module__
     if not isinstance(module, str) or module == "builtins":
@@ -74,7 +75,7 @@ def type_name(cls: type) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A suggestion to append to an error, "; did you mean `x`?", or nothing."""
+    """Return a suggestion to append to an error, "; did you mean `x`?", or an empty text."""
     import difflib  # for mistakes only
 
     found = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)

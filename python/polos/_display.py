@@ -1,7 +1,7 @@
-"""Values of the application as people read them: ``Order(id=17, email='ada@example.org')``.
+"""Format values of the application for people: ``Order(id=17, email='ada@example.org')``.
 
-Objects are shown by their fields, whether or not their class is known here, and never through
-methods of their own that could reveal a secret: a ``SecretStr`` stays masked everywhere.
+Objects are shown by their fields, whether or not their class is known here, and never through their
+own methods, which could reveal a secret. A ``SecretStr`` stays masked everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import time, timedelta
 from typing import Any
 from uuid import UUID
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 
 from polos._describe import printable
 from polos._real_datetime import date, datetime
@@ -30,9 +30,9 @@ _BRACKETS: dict[type, str] = {list: "[]", tuple: "()", set: "{}", deque: "[]", f
 
 
 def readable(value: Any, limit: int, width: int | None = None) -> str:
-    """``value`` as Python would write it, cut after about ``limit`` characters.
+    """Return ``value`` as Python would write it, cut after about ``limit`` characters.
 
-    On one line, or broken into lines where it is wider than ``width``. Never raises.
+    The text is on one line, or broken into lines if it is wider than ``width``. Never raises.
     """
     try:
         return printable("\n".join(_Writer(limit, width).lines(value, 0)))
@@ -41,7 +41,7 @@ def readable(value: Any, limit: int, width: int | None = None) -> str:
 
 
 def has_objects(value: Any) -> bool:
-    """Whether there is anything in it that JSON alone would not show as what it is."""
+    """Whether the value contains anything that JSON alone would not show accurately."""
     todo, seen = [value], 0
     while todo and seen < _LOOKED_AT_MAX:
         item = todo.pop()
@@ -56,9 +56,9 @@ def has_objects(value: Any) -> bool:
 
 
 def as_json_types(value: Any) -> Any:
-    """``value`` without classes: objects as dicts of their fields, secrets masked.
+    """Return ``value`` without classes: objects as dicts of their fields, secrets masked.
 
-    Other types that JSON hasn't, such as datetimes, stay as they are.
+    Other types that JSON lacks, such as datetimes, stay as they are.
     """
     if type(value) is StoredValue and not isinstance(value.data, dict):
         return value.data
@@ -89,7 +89,7 @@ def _key(key: Any) -> Any:
 
 
 def _fields_of(value: Any) -> tuple[str, list[tuple[str, Any]]] | None:
-    """The name of an object's class, and its fields as far as they may be shown."""
+    """Return the name of an object's class, and the fields that may be shown."""
     cls = type(value)
     if cls is StoredValue:
         if not isinstance(value.data, dict):
@@ -112,7 +112,7 @@ def _name(type_name: str) -> str:
 
 
 class _Writer:
-    """Writes one value; keeps count of what it has written."""
+    """Writes one value and counts what it has written."""
 
     def __init__(self, limit: int, width: int | None) -> None:
         self._left = limit
@@ -135,7 +135,7 @@ class _Writer:
         return [*lines, closing]
 
     def _parts(self, value: Any, depth: int) -> str | tuple[str, list[list[str]], str]:
-        """The text of a value, or its brackets and what stands between them."""
+        """Return the text of a value, or its brackets and the items between them."""
         if depth > _DEPTH_MAX:
             return "…"
         if type(value) is StoredValue and value.kind in ("enum", "flag"):

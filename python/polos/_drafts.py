@@ -1,4 +1,4 @@
-"""Schedules on their way to the core."""
+"""Schedules to create, collected for one request to the core."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _OWN = frozenset(("key", "input"))
 
 
 class Drafts:
-    """What the core is asked to create. A million users have few distinct specifications: each
-    is checked, and said, once.
+    """The schedules of one ``create`` request. A million users have few distinct specifications:
+    each is checked and sent once.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Drafts:
         options: Mapping[str, Any],
         check: Callable[[Mapping[str, Any]], None],
     ) -> None:
-        """Add one of ``options`` as ``schedules.create`` takes them.
+        """Add a schedule with ``options`` as ``schedules.create`` takes them.
 
-        ``is_schedulable`` is ``None`` where this process hasn't registered the workflow.
-        Raises what ``normalise_schedule`` raises, and ``check``, which is called with each new
+        ``is_schedulable`` is ``None`` if this process has not registered the workflow. Raises what
+        ``normalise_schedule`` raises, and what ``check`` raises, which is called with each new
         specification.
         """
         # With types, since `True` equals 1, and only one of them is a number of runs.
@@ -68,7 +68,7 @@ class Drafts:
         self._schedules.append((workflow, key, place, data, is_schedulable))
 
     def declare(self, workflow: str, spec: Mapping[str, Any], *, has_calendar: bool) -> None:
-        """Add one that a decorator declares, and has checked."""
+        """Add a schedule that a decorator declares and has already checked."""
         stored = core_spec(spec)
         if has_calendar:
             stored["skip_calendar"] = True
@@ -79,9 +79,9 @@ class Drafts:
         return len(self._specs) - 1
 
     def for_core(self) -> dict[str, Any]:
-        """As the core reads them, ready for JSON."""
+        """Return the drafts in the core's form, ready for JSON."""
         return {"specs": self._specs, "schedules": self._schedules}
 
     def has_unknown_workflows(self) -> bool:
-        """Whether a workflow is among them that this process hasn't registered."""
+        """Whether a draft names a workflow that this process has not registered."""
         return any(schedule[4] is None for schedule in self._schedules)

@@ -1,7 +1,7 @@
-"""From a value to the tree of plain JSON types that stands for it (see ``_codec``).
+"""Convert a value to a tree of plain JSON types (see ``_codec``).
 
-The type of a value decides, exactly: a subclass is something else, and what isn't known is
-refused rather than stored as something similar.
+The exact type of a value decides. A subclass is a different type, and an unknown type is rejected
+rather than stored as something similar.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._classes import class_tag, remember
@@ -71,7 +71,7 @@ _FACTORY_NAMES = {factory: name for name, factory in FACTORIES.items()}
 class _Budget:
     """Counts what is encoded, to stop at a value that sharing makes huge (or endless).
 
-    Counts too little rather than too much: the limit is judged by the size in the end.
+    The count is a lower bound: the final size decides about the limit.
     """
 
     __slots__ = ("limit", "used")
@@ -90,7 +90,7 @@ _Encoder = Callable[[Any, int, _Budget], Any]
 
 
 def tree(value: Any, limit: int) -> Any:
-    """The JSON tree for ``value``; raises :class:`Refused` or :class:`TooLarge`."""
+    """Return the JSON tree for ``value``; raises :class:`Refused` or :class:`TooLarge`."""
     return _encoder(type(value))(value, 0, _Budget(limit))
 
 
@@ -176,7 +176,7 @@ def _pairs(tag: str, value: dict[Any, Any], depth: int, budget: _Budget) -> dict
 def _named(
     owner: object, values: dict[str, Any], depth: int, budget: _Budget, step: str
 ) -> dict[str, Any]:
-    """Encode the values of a dict, or of an object's fields, under the names they have."""
+    """Encode the values of a dict, or of an object's fields, under their names."""
     if depth >= DEPTH_MAX:
         raise Refused(f"is nested more than {DEPTH_MAX} levels deep")
     encoded = {}
@@ -272,7 +272,7 @@ def _timedelta(value: timedelta, depth: int, budget: _Budget) -> Any:
 
 
 def _clock(tag: str) -> _Encoder:
-    """For ``datetime`` and ``time``: ISO text, with the name of the zone where there is one."""
+    """Encode ``datetime`` and ``time``: ISO text, with the name of the zone if there is one."""
 
     def encode(value: datetime | time, depth: int, budget: _Budget) -> Any:
         budget.take(30)
@@ -366,7 +366,9 @@ def _encoder(cls: type) -> _Encoder:
 
 
 def _class_encoder(cls: type) -> _Encoder:
-    """How values of a class are stored. Must not refer to the class, which may be short-lived."""
+    """Return how values of a class are stored. It must not refer to the class, which may be
+    short-lived.
+    """
     bases = cls.__mro__
     if cls.__module__ == "freezegun.api":
         # The real types in disguise, for tests; a restart ends the disguise. (The names
@@ -450,7 +452,7 @@ def _url(value: Any, depth: int, budget: _Budget) -> Any:
 
 
 def is_url(cls: type) -> bool:
-    """Whether this is one of pydantic's types of URLs, or derives from one."""
+    """Whether this is one of pydantic's URL types, or derives from one."""
     from pydantic import networks
 
     # Private, and missing in old versions, where all of its types were those of pydantic_core.
@@ -487,7 +489,7 @@ def _named_tuple(cls: type) -> _Encoder:
 def _dataclass(cls: type) -> _Encoder:
     tag, shape, names = _checked_tag(cls), fingerprint(cls), shape_fields(cls)
     known = frozenset(names)
-    # Derived values come back when they are asked for; `__orig_class__` is a note of typing's.
+    # Cached properties are computed again on demand; `__orig_class__` belongs to typing.
     derived = {"__orig_class__"} | {
         name
         for base in cls.__mro__

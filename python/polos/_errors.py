@@ -1,7 +1,7 @@
-"""Exceptions as JSON records, and back where that is safe.
+"""Convert exceptions to JSON records, and back where that is safe.
 
-Recording must not fail, whatever the exception does when it is looked at: the record is all
-that anyone will learn of the failure. Rebuilding fails rather than guess.
+Recording must not fail, whatever the exception does: the record is the only trace of the failure.
+Rebuilding returns nothing rather than guess.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _group: type | None = getattr(builtins, "BaseExceptionGroup", None)  # Python 3.
 
 
 def _field(name: str) -> Any:
-    """Reads a field of exceptions past any attribute of the application's, which may raise."""
+    """Read a field of an exception without using attributes of the application, which may raise."""
     return BaseException.__dict__[name].__get__
 
 
@@ -41,13 +41,13 @@ _set = object.__setattr__
 
 
 def error_record(exc: BaseException) -> dict[str, Any]:
-    """What is worth keeping of an exception, as plain JSON data.
+    """Return a record of an exception as plain JSON data.
 
-    ``type`` (``"module:Name"``), ``message``, ``traceback`` (text), and where there are any
-    ``notes``, ``cause`` (a record; what it was raised from, or while handling), ``members`` of
-    a group (records). ``args`` and ``state`` are JSON texts to rebuild it from, missing if it
-    holds what can't be stored. Long texts are shortened, and long chains cut, so that a record
-    stays below a few hundred kilobytes. Never raises.
+    It has ``type`` (``"module:Name"``), ``message``, ``traceback`` (text), and if there are any,
+    ``notes``, ``cause`` (a record of what it was raised from, or while handling), and ``members``
+    of a group (records). ``args`` and ``state`` are JSON texts to rebuild it from; they are missing
+    if it holds values that cannot be stored. Long texts are shortened, and long chains cut, so that
+    a record stays below a few hundred kilobytes. Never raises.
     """
     return _record(exc, 0, set(), [0])
 
@@ -129,7 +129,7 @@ def _notes(exc: BaseException) -> list[str]:
 
 
 def _state(exc: BaseException) -> tuple[str, str] | None:
-    """Its ``args`` and attributes as JSON texts, if both can be stored and aren't long."""
+    """Return its ``args`` and attributes as JSON texts, if both can be stored and are not long."""
     if _is_group(exc):
         return None
     try:
@@ -139,12 +139,12 @@ def _state(exc: BaseException) -> tuple[str, str] | None:
             encode(list(arguments), limit=ARGS_MAX).decode(),
             encode(attributes, limit=ARGS_MAX).decode(),
         )
-    except BaseException:  # whatever stored objects do when they are looked at
+    except BaseException:  # stored objects can raise anything when they are read
         return None
 
 
 def _arguments(exc: BaseException) -> tuple[Any, ...]:
-    """What its class in C was called with, past any attribute of the application's."""
+    """Return the arguments of its base class in C, without using attributes of the application."""
     if issubclass(type(exc), OSError):
         # `args` is without the file names.
         return OSError.__reduce__(exc)[1]  # type: ignore[return-value]
@@ -170,11 +170,11 @@ def _cause(exc: BaseException) -> BaseException | None:
 
 
 def error_from_record(record: Mapping[str, Any] | None) -> BaseException | None:
-    """The exception that was recorded, with its type, ``args``, attributes, notes and cause.
+    """Rebuild a recorded exception with its type, ``args``, attributes, notes, and cause.
 
-    ``None`` if its class isn't imported in this process or isn't an ``Exception``, or if it
-    held what can't be stored. Its constructor isn't run, as far as it is written in Python:
-    an exception's constructor may expect other arguments than the ``args`` it leaves behind.
+    Returns ``None`` if its class is not imported in this process or is not an ``Exception``, or if
+    it held values that cannot be stored. A constructor written in Python is not run, because it may
+    expect other arguments than the ``args`` it leaves behind.
     """
     try:
         return _rebuilt(record, 0)

@@ -1,4 +1,4 @@
-"""Fingerprints of code: whether two workers execute the same of a workflow."""
+"""Fingerprints of code: whether two workers execute the same code for a workflow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(fn: Any, version: str | None = None) -> str:
-    """A short text that is the same for the same code of ``fn``, and has no blanks.
+    """Return a short text without blanks that is the same for the same code of ``fn``.
 
-    ``version``, if given, decides alone. Otherwise it is the code of the function, and the source
-    files of all modules of its top-level package that are imported now: a helper in another module
-    may change which steps are reached. Code that differs in a comment is other code, which costs no
-    more than one more attempt to continue a held run.
+    ``version``, if given, decides alone. Otherwise the fingerprint covers the code of the function
+    and the source files of all imported modules of its top-level package, because a helper in
+    another module may change which steps are reached. Code that differs only in a comment counts as
+    different, which costs no more than one more attempt to continue a held run.
     """
     digest = hashlib.sha256()
     if version is not None:
@@ -46,7 +46,7 @@ def _add_code(digest: Any, code: CodeType) -> None:
 
 
 def _sources(module: str | None) -> Iterable[Path]:
-    """Source files of the module and of its top-level package, in order."""
+    """Return the source files of the module and of its top-level package, in order."""
     if not module:
         return []
     top = module.partition(".")[0]

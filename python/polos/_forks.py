@@ -1,8 +1,8 @@
-"""Which databases a forked process must not touch.
+"""Track databases that a forked process must not use.
 
-SQLite keeps in its process's memory which locks the process holds. A child inherits that memory,
-and not the locks: it would write believing that it holds what it doesn't, and the parent, or
-whoever comes next, would remove the log under it.
+SQLite keeps the locks of a process in its memory. A child inherits that memory but not the locks:
+it would write in the belief that it holds locks that it does not, and the parent or the next
+process would remove the log under it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _inherited: set[str] = set()
 
 
 def note(database: DatabaseLocation) -> None:
-    """In a child: its parent had this database open when the process was forked."""
+    """Note, in a child, that its parent had this database open at the fork."""
     _inherited.add(database.identity)
 
 
 def check(database: DatabaseLocation) -> None:
-    """Raises :class:`StoreError` for a database that was open when this process was forked."""
+    """Raise :class:`StoreError` for a database that was open when this process was forked."""
     if _inherited and database.identity in _inherited:
         raise StoreError(
             f"the database `{database.name}` was in use when this process was forked (a worker was "
-            f"running, or a request was under way), and can't be used in it; start it by `spawn` "
-            f"or as a program of its own, or fork before the worker starts"
+            f"running, or a request was in progress), and cannot be used here; start this process "
+            f"with `spawn` or as a separate program, or fork before the worker starts"
         )

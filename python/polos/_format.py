@@ -1,4 +1,4 @@
-"""What both directions of the codec agree on, and what can go wrong on the way in."""
+"""Constants that both directions of the codec share, and the errors of encoding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PLAIN_INT_MAX = 2**63 - 1
 
 
 class Refused(Exception):
-    """A value can't be stored: why, and where it is inside the outermost value."""
+    """A value cannot be stored: the reason, and its place inside the outermost value."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -20,7 +20,7 @@ class Refused(Exception):
         self._way_out.append((id(container), step))
 
     def located(self) -> tuple[str, bool]:
-        """The path from the outermost value, and whether the value contains itself."""
+        """Return the path from the outermost value, and whether the value contains itself."""
         path = ""
         seen: set[int] = set()
         for container, step in reversed(self._way_out):
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class TooLarge(Exception):
-    """The value is larger than the limit: by how much isn't known, counting stopped here."""
+    """The value is larger than the limit. Its exact size is unknown because counting stopped."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)

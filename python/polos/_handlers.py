@@ -1,4 +1,4 @@
-"""What can be learned about a handler from its signature, before it is ever called."""
+"""Inspect a handler's signature before it is called."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ALLOWED = "a handler takes `()`, `(ctx)` or `(ctx, payload)`"
 
 
 class Handler:
-    """A handler's shape: how many arguments it takes, whether it is async, its annotations.
+    """A handler's signature: how many arguments it takes, whether it is async, its annotations.
 
-    Raises :class:`InvalidArgumentError` for what can't be a handler.
+    Raises :class:`InvalidArgumentError` for what cannot be a handler.
     """
 
     def __init__(self, fn: Callable[..., Any], workflow_id: str) -> None:
@@ -61,7 +61,7 @@ class Handler:
                 if parameter.default is parameter.empty:
                     raise InvalidArgumentError(
                         f"{self._what}: the handler's keyword `{parameter.name}` has no default, "
-                        f"and nothing will pass it; {_ALLOWED}"
+                        f"and polos does not pass it; {_ALLOWED}"
                     )
             elif parameter.kind is not parameter.VAR_KEYWORD:
                 names.append(parameter.name)
@@ -82,8 +82,8 @@ class Handler:
         return min(allowed, 2)
 
     def _names_around(self) -> dict[str, Any]:
-        """What a function inside a function may mention in annotations that are text: such names
-        aren't in its closure, and are gone once the outer function has returned.
+        """Return the names that text annotations of an inner function may mention. They are not in
+        its closure and are gone once the outer function has returned.
         """
         code = getattr(innermost(self._fn), "__code__", None)
         if "<locals>" not in getattr(self._fn, "__qualname__", ""):
@@ -121,7 +121,9 @@ class Handler:
         return second.default is not second.empty or second.kind is second.VAR_POSITIONAL
 
     def payload_hint(self) -> Any:
-        """The annotation of the payload, resolved; ``None`` if missing or not resolvable."""
+        """Return the resolved annotation of the payload; ``None`` if it is missing or cannot be
+        resolved.
+        """
         positional = [
             parameter
             for parameter in self._signature.parameters.values()
@@ -130,7 +132,9 @@ class Handler:
         return self._resolved(positional[1].annotation) if len(positional) > 1 else None
 
     def result_hint(self) -> Any:
-        """The annotation of the result, resolved; ``None`` if missing or not resolvable."""
+        """Return the resolved annotation of the result; ``None`` if it is missing or cannot be
+        resolved.
+        """
         return self._resolved(self._signature.return_annotation)
 
     def _resolved(self, annotation: Any) -> Any:
@@ -177,7 +181,7 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 def underlying(fn: Any) -> Any:
-    """The plain function inside a partial, a method or a callable object."""
+    """Return the plain function inside a partial, a method, or a callable object."""
     for _ in range(20):
         if isinstance(fn, functools.partial):
             fn = fn.func
@@ -194,12 +198,12 @@ def underlying(fn: Any) -> Any:
 
 
 def innermost(fn: Any) -> Any:
-    """The function that was written as the handler, inside decorators too."""
+    """Return the function that was written as the handler, inside decorators too."""
     return underlying(inspect.unwrap(underlying(fn)))
 
 
 def defining_frame(code: Any) -> types.FrameType | None:
-    """The frame, among those being executed, of the module or function that defines ``code``."""
+    """Return the executing frame of the module or function that defines ``code``."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         if any(constant is code for constant in frame.f_code.co_consts):
@@ -209,7 +213,7 @@ def defining_frame(code: Any) -> types.FrameType | None:
 
 
 def location(fn: Any) -> str:
-    """``file:line`` of a handler, for errors."""
+    """Return ``file:line`` of a handler, for errors."""
     code = getattr(innermost(fn), "__code__", None)
     if code is None:
         return f"module `{getattr(fn, '__module__', '?')}`"
@@ -217,7 +221,9 @@ def location(fn: Any) -> str:
 
 
 def result_hint_of(fn: Callable[..., Any]) -> Any:
-    """The annotation of what ``fn`` returns, resolved; ``None`` if missing or not resolvable."""
+    """Return the resolved return annotation of ``fn``; ``None`` if it is missing or cannot be
+    resolved.
+    """
     target = inspect.unwrap(underlying(fn))
     try:
         return typing.get_type_hints(target, include_extras=True).get("return")

@@ -1,16 +1,16 @@
-"""Which classes stored data may be rebuilt as.
+"""Decide which classes stored data may be rebuilt as.
 
-A row can name any class, so a name alone is no reason to build one. There are two levels:
+A row can name any class, so a name alone is not enough. There are two levels:
 
-- *Known* classes are those that the reader's annotation mentions, that the application has
-  registered, or that this process has stored itself. Where such a class has changed since the
-  value was stored, its validators decide whether they accept the old values.
-- *Related* classes are subclasses of known ones, and those that the code of a handler, or of the
+- *Known* classes: the reader's annotation mentions them, the application has registered them, or
+  this process has stored them itself. If such a class has changed since the value was stored, its
+  validators decide whether they accept the old values.
+- *Related* classes: subclasses of known ones, and classes that the code of a handler, or of the
   step function whose result is read, names. They are rebuilt only where that runs none of their
   code: with unchanged fields, and without ``__del__``.
 
-What the annotations of a workflow mention is registered with it, and what those of a step function
-mention when its result is stored or read.
+What the annotations of a workflow mention is registered with the workflow. What those of a step
+function mention is registered when its result is stored or read.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _lock = threading.Lock()
 
 
 def register_types(*hints: Any) -> None:
-    """Let polos rebuild stored values of these classes, whoever reads them.
+    """Let polos rebuild stored values of these classes for any reader.
 
-    :param hints: classes, or type hints such as ``list[Order] | Refund``: every class that they
+    :param hints: classes, or type hints such as ``list[Order] | Refund``. Every class that they
         mention is registered, with the classes of its fields.
 
-    Needed only for classes that no annotation of a workflow, or of the step function that
+    You need this only for classes that no annotation of a workflow, or of the step function that
     returned them, mentions. Raises :class:`InvalidArgumentError` for a hint without a class.
     """
     for hint in hints:
@@ -74,7 +74,7 @@ def register_types(*hints: Any) -> None:
 
 
 def register_workflow(workflow: Any) -> None:
-    """Register what the annotations of a workflow's handler mention."""
+    """Register the classes that the annotations of a workflow's handler mention."""
 
     def register() -> None:
         _registered.update(_classes_of(workflow.payload_type, workflow.result_type))
@@ -85,7 +85,7 @@ def register_workflow(workflow: Any) -> None:
 
 
 def register_function(fn: Callable[..., Any]) -> None:
-    """Register what the annotations of a step function mention."""
+    """Register the classes that the annotations of a step function mention."""
     function = innermost(fn)
     if type(function) is not types.FunctionType or function in _functions:
         return
@@ -105,7 +105,7 @@ def _classes_of(*hints: Any) -> set[type]:
 
 
 def _catch_up() -> None:
-    """Do what was registered: not before it is needed, since annotations may name what a module
+    """Process registrations when they are first needed, because annotations may name what a module
     defines later.
     """
     while _pending:
@@ -116,7 +116,7 @@ def _catch_up() -> None:
 
 
 def is_known(cls: type, annotation: Any) -> bool:
-    """Whether ``cls`` may be rebuilt, its validators included."""
+    """Whether ``cls`` may be rebuilt, including its validators."""
     return is_stored_by_us(cls) or _is_declared(cls, annotation)
 
 
@@ -146,7 +146,7 @@ def is_related(cls: type, annotation: Any, reader: Callable[..., Any] | None) ->
 
 
 def undeclared_types(data: str, annotation: Any, function: Callable[..., Any]) -> list[str]:
-    """The types in stored data that another process would not rebuild for the same reader."""
+    """Return the types in stored data that another process would not rebuild."""
     register_function(function)
     tags = dict.fromkeys(_TYPE_NAMES.findall(data, 0, _LOOKED_THROUGH_MAX))
     return [tag for tag in tags if not _is_rebuilt_elsewhere(tag, annotation, function)]
@@ -163,9 +163,9 @@ def _is_rebuilt_elsewhere(tag: str, annotation: Any, function: Callable[..., Any
 
 
 def classes_named_by(fn: Callable[..., Any]) -> set[type]:
-    """The classes that the code of a function names: globals, names in modules, captures.
+    """Return the classes that the code of a function names: globals, names in modules, captures.
 
-    Only looks into namespaces; runs no code.
+    It only reads namespaces and runs no code.
     """
     function = innermost(fn)
     code, outer = getattr(function, "__code__", None), getattr(function, "__globals__", None)

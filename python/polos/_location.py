@@ -1,8 +1,8 @@
-"""Where a database is: reads a path or URL once, strictly, and never shows a password.
+"""Read the location of a database, a path or URL, once and strictly, and never show a password.
 
-What isn't clearly a path or a URL is refused: taken for the name of a local file, it would give
-every process a database of its own. No message quotes what was given, because a string that can't
-be parsed may hold a password anywhere.
+A value that is not clearly a path or a URL is rejected. If it were taken for a file name, every
+process would get its own database. No message quotes the given value, because a string that cannot
+be parsed may contain a password anywhere.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ class DatabaseLocation:
 
     @property
     def identity(self) -> str:
-        """The same for all spellings of one file. May hold a password: never show it."""
+        """The same value for all spellings of one file. May contain a password: never show it."""
         return os.path.realpath(self.path) if self.path is not None else self.url or self.name
 
     def options(self) -> dict[str, str]:
-        """What the core opens. May hold a password: never show it."""
+        """The options with which the core opens it. May contain a password: never show them."""
         if self.path is not None:
             return {"path": self.path}
         return {} if self.url is None else {"url": self.url}
@@ -105,10 +105,10 @@ class DatabaseLocation:
 def locate(given: str | os.PathLike[str] | None, *, argument: str = "database") -> DatabaseLocation:
     """Read a path or URL; ``None`` means ``POLOS_DATABASE_URL``, else ``polos.db``.
 
-    :param argument: how messages name the place it comes from.
+    :param argument: the name of the argument in messages.
 
-    A relative path is resolved here, once: a later change of the current folder doesn't matter.
-    Raises :class:`InvalidArgumentError` for what isn't clearly a path or a valid URL.
+    A relative path is resolved here, once: a later change of the current folder has no effect.
+    Raises :class:`InvalidArgumentError` for a value that is not clearly a path or a valid URL.
     """
     if given is None:
         if DATABASE_VARIABLE in os.environ:
@@ -129,7 +129,7 @@ def locate(given: str | os.PathLike[str] | None, *, argument: str = "database") 
 
 
 class _RefusedError(Exception):
-    """Why a location is refused. Its text holds nothing of what was given."""
+    """The reason why a location is rejected. Its text contains nothing of the given value."""
 
 
 def _parsed(given: str | os.PathLike[str]) -> DatabaseLocation:
@@ -160,7 +160,7 @@ def _parsed(given: str | os.PathLike[str]) -> DatabaseLocation:
 
 
 def _file(path: str) -> DatabaseLocation:
-    """The file at ``path``. Symbolic links stay: one may lead somewhere else tomorrow."""
+    """Return the file at ``path``. Symbolic links stay, because their target may change."""
     try:
         # Behind a link, `..` isn't the folder that the text suggests.
         has_parents = ".." in path.split(os.sep)
@@ -176,7 +176,7 @@ def _file(path: str) -> DatabaseLocation:
 
 
 def _file_of_url(path: str) -> DatabaseLocation:
-    """``relative.db`` or ``/absolute.db``, behind ``sqlite:///``."""
+    """Return ``relative.db`` or ``/absolute.db``, the part after ``sqlite:///``."""
     if "?" in path or "#" in path:
         raise _RefusedError(
             "a `sqlite:///` URL takes no parameters (polos opens its file for reading and "
@@ -195,19 +195,19 @@ def _file_of_url(path: str) -> DatabaseLocation:
 
 
 def _is_explicit(path: str) -> bool:
-    """Whether nobody can take it for anything but a path."""
+    """Whether a value can only be a path."""
     start = (os.sep, f".{os.sep}", f"..{os.sep}", "./", "../")
     return path.startswith(start) or os.path.isabs(path)
 
 
 _NO_MEMORY = (
     "a database in memory would be lost with its process; expected a file such as "
-    "`polos.db`. For tests, `polos.testing.virtual_time` keeps everything in memory"
+    "`polos.db`. For tests, `polos.testing.clock` keeps everything in memory"
 )
 
 
 def _refuse_other_forms(text: str) -> None:
-    """Refuse what means something else than a path elsewhere, however it is spelled."""
+    """Reject values that are not paths in other tools, however they are spelled."""
     lower = text.lower()
     scheme_match = _SCHEME.match(lower)
     scheme = scheme_match[0] if scheme_match else ""
@@ -251,7 +251,7 @@ def _refuse_other_forms(text: str) -> None:
 
 
 def _refuse_unusual(text: str) -> None:
-    """Refuse a relative path that is more likely to be something else."""
+    """Reject a relative path that is more likely to be something else."""
     if text[0] in "'\"" or text[-1] in "'\"":
         raise _RefusedError("the quotes are part of it; give it without quotes")
     if text.startswith("~"):
@@ -305,7 +305,7 @@ def _server(url: str) -> DatabaseLocation:
 
 
 def _parameter(number: int, item: str) -> str:
-    """A parameter of a server's URL, with the paths of files made absolute."""
+    """Return a parameter of a server's URL, with file paths made absolute."""
     key, separator, value = item.partition("=")
     if not separator or key not in _PARAMETERS:
         hint = nearest(key, _PARAMETERS) if separator else "; expected `keyword=value`"

@@ -1,8 +1,9 @@
-"""Our own loggers: what an application's logging handlers raise must not reach the worker.
+"""Loggers for polos itself: exceptions from an application's logging handlers must not reach the
+worker.
 
-``logging`` catches what its own handlers raise while they write, and no more: a filter, a handler
-without that care, or an exception that can't be looked at would otherwise leave a run without its
-end, or the runs behind it without their start.
+``logging`` catches only what its own handlers raise while they write. A filter, a careless handler,
+or an exception that cannot be formatted would otherwise leave a run without its completion, or
+prevent the next runs from starting.
 """
 
 from __future__ import annotations
@@ -15,29 +16,29 @@ __all__ = ["QuietLogger", "quiet_logger"]
 
 
 class QuietLogger:
-    """Says something, or doesn't; never raises."""
+    """A logger that never raises; a record that fails is dropped."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
     def debug(self, text: str, *args: Any) -> None:
-        """For who looks for the cause of something."""
+        """Log details for debugging."""
         self._say(logging.DEBUG, text, args)
 
     def info(self, text: str, *args: Any) -> None:
-        """Something that need not be looked into."""
+        """Log normal operation."""
         self._say(logging.INFO, text, args)
 
     def warning(self, text: str, *args: Any, exc_info: Any = None) -> None:
-        """Something that should be looked into; with ``exc_info``, the exception."""
+        """Log something to look into; with ``exc_info``, the exception."""
         self._say(logging.WARNING, text, args, exc_info)
 
     def error(self, text: str, *args: Any, exc_info: Any = None) -> None:
-        """Something went wrong; with ``exc_info``, the exception."""
+        """Log a failure; with ``exc_info``, the exception."""
         self._say(logging.ERROR, text, args, exc_info)
 
     def exception(self, text: str, *args: Any) -> None:
-        """Something went wrong, with the exception that is being handled."""
+        """Log a failure with the exception that is being handled."""
         self._say(logging.ERROR, text, args, True)
 
     def _say(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
@@ -52,5 +53,5 @@ class QuietLogger:
 
 
 def quiet_logger(name: str) -> QuietLogger:
-    """The logger of that name, whose handlers may do what they like."""
+    """Return a logger of that name that never raises, whatever its handlers do."""
     return QuietLogger(name)

@@ -1,8 +1,7 @@
-"""Tells a cancellation that ends the event loop from one that ends a single task.
+"""Distinguish a cancellation that ends the event loop from one that ends a single task.
 
-At its end, a loop cancels every task that is left (``asyncio.run`` and most servers do). A handler
-can't see the difference between that and its own cancellation, but a task that nothing else would
-cancel can.
+At its end, a loop cancels every remaining task (``asyncio.run`` and most servers do). A handler
+cannot tell that from its own cancellation, but a task that nothing else would cancel can.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import asyncio
 
 __all__ = ["LoopWatch"]
 
-# A program may cancel all of its tasks and go on with the loop. After this many seconds the watch
-# starts anew.
+# A program may cancel all of its tasks and continue with the loop. After this many seconds the
+# watch starts again.
 _RESTART_SECONDS = 1.0
 
 
 class LoopWatch:
-    """Watches one loop, on which it has to be made."""
+    """Watches the loop on which it is created."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -30,34 +30,34 @@ _Tell = Callable[[str, bool, str, int, int], object]
 
 def migrate(
     target: Annotated[
-        str, typer.Option("--to", metavar="URL", help="The database that it moves to.")
+        str, typer.Option("--to", metavar="URL", help="The PostgreSQL database to transfer to.")
     ],
     source: Annotated[
-        str, typer.Option("--from", metavar="PATH", help="The file that it moves out of.")
+        str, typer.Option("--from", metavar="PATH", help="The SQLite file to transfer from.")
     ] = "polos.db",
     project: Annotated[
         list[str] | None,
-        typer.Option("--project", metavar="ID", help="Only this one; may be repeated."),
+        typer.Option("--project", metavar="ID", help="Only this project; repeatable."),
     ] = None,
     no_history: Annotated[
         bool,
-        typer.Option("--no-history", help="Leave runs behind that have ended."),
+        typer.Option("--no-history", help="Leave finished runs behind."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Though a worker seems to be at work on the file.")
+        bool, typer.Option("--force", help="Even if a worker seems to use the file.")
     ] = False,
     abandon: Annotated[
         bool,
-        typer.Option("--abandon", help="Take back a move that was begun and has not ended."),
+        typer.Option("--abandon", help="Undo a transfer that has not completed."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Move from a SQLite file to PostgreSQL.
+    """Transfer a SQLite file to PostgreSQL.
 
-    Schedules, runs, steps and history go along; unfinished runs go on there from their first
-    unfinished step, and no slot runs twice. Stop the workers first. It may be killed and started
-    again. In the end every row is compared on both sides, and the file takes no more work: it
-    stays where it is, as a copy.
+    Transfers schedules, runs, steps, and history. Unfinished runs continue there from their first
+    unfinished step, and no slot runs twice. Stop the workers first. You can kill it and start it
+    again. At the end it compares every row on both sides and closes the file, which
+    stays as a copy.
     """
     path, url = _places(source, target)
     projects = project or []
@@ -80,7 +80,8 @@ def _places(source: str, target: str) -> tuple[str, str]:
     place = locate(source, argument="--from")
     if place.path is None:
         fail(
-            f"--from: `{place.name}` isn't a SQLite file; only files can be moved to a server",
+            f"--from: `{place.name}` is not a SQLite file; only a file can be transferred to a "
+            "server",
             TYPED_WRONG,
         )
     here = PolosClient(source)
@@ -94,9 +95,9 @@ def _abandon(path: str, url: str, projects: list[str], as_json: bool) -> None:
     if as_json:
         out_json({"abandoned": names})
     elif names:
-        out(f"taken back: {', '.join(names)}; the file `{path}` is open for work again")
+        out(f"undone: {', '.join(names)}; the file `{path}` is open again")
     else:
-        out("nothing was on its way")
+        out("no transfer was in progress")
 
 
 def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> None:
@@ -106,27 +107,30 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
         return
     name = locate(url).name
     if not moved:
-        out(f"`{path}` has nothing to move")
+        out(f"`{path}` has nothing to transfer")
         return
     for item in moved:
         if not item["tables"]:
-            out(f"{item['project']}: has moved before")
+            out(f"{item['project']}: transferred earlier")
             continue
         counts = ", ".join(
             f"{table['count']:,} {_named(table['table'], table['count'])}"
             for table in item["tables"]
         )
-        out(f"{item['project']}: {counts}; every row is the same on both sides")
+        out(f"{item['project']}: {counts}; every row matches on both sides")
         if item["freed"]:
-            out(f"  {item['freed']} of the runs had lost their worker, and go on with the next one")
-    out(f"the database is now {name}; let workers and clients use it: POLOS_DATABASE_URL")
+            out(
+                f"  {item['freed']} of the runs had lost their worker and continue with the next "
+                "one"
+            )
+    out(f"the database is now {name}; point workers and clients to it: POLOS_DATABASE_URL")
 
 
 _NAMES = {
     "workflow": ("workflow", "workflows"),
     "run": ("run", "runs"),
     "step": ("step", "steps"),
-    "ledger": ("line of history", "lines of history"),
+    "ledger": ("history entry", "history entries"),
     "schedule": ("schedule", "schedules"),
 }
 
@@ -155,7 +159,9 @@ def _shown(as_json: bool) -> Iterator[_Tell]:
         def tell(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
             place = (project, is_comparing, table)
             if place not in tasks:
-                what = f"{'compare' if is_comparing else 'move'} {_named(table, 2)} of {project}"
+                what = (
+                    f"{'compare' if is_comparing else 'transfer'} {_named(table, 2)} of {project}"
+                )
                 tasks[place] = bar.add_task(what, total=total)
             bar.update(tasks[place], completed=done, total=total)
 
@@ -170,7 +176,7 @@ def _lines(as_json: bool) -> _Tell:
         if place in said or as_json:
             return
         said.add(place)
-        what = "comparing" if is_comparing else "moving"
+        what = "comparing" if is_comparing else "transferring"
         say(f"{project}: {what} {total:,} {_named(table, total)}")
 
     return tell

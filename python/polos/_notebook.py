@@ -1,4 +1,4 @@
-"""How schedules, runs and lists of them look in a notebook. All that comes from data is escaped."""
+"""Display schedules, runs, and lists of them in a notebook. All data is escaped."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _TEXT_MAX = 200
 
 
 def escape(text: str) -> str:
-    """The text with what HTML would take for its own replaced."""
+    """Escape the characters that are special in HTML."""
     import html  # for notebooks only
 
     return html.escape(text)
 
 
 class Shown:
-    """Something with fields that a notebook shows: one below the other, or as a row of a list."""
+    """An object with fields that a notebook shows below one another, or as a row of a list."""
 
     __slots__ = ()
 
     def _fields_shown(self) -> dict[str, Any]:
-        """Name and value of what one wants to see, the most important first."""
+        """Return the fields to show, name and value, most important first."""
         raise NotImplementedError
 
     def _repr_html_(self) -> str:

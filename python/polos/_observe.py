@@ -1,6 +1,6 @@
-"""Who looks on while handlers and steps are executed: traces and metrics.
+"""Observers of handlers and steps, for traces and metrics.
 
-Nobody by default, and then it costs a look at an empty tuple.
+By default there are none, and then each execution only checks an empty tuple.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ __all__ = ["Observer", "around_run", "around_step", "note_child", "observe", "un
 
 
 class Observer(Protocol):
-    """Is entered and left around each execution."""
+    """An object whose context managers are entered around each execution."""
 
     def run(self, active: ActiveRun) -> AbstractContextManager[None]:
-        """Around a handler; on leaving, ``active.outcome`` says how it ended."""
+        """Return a context manager for a handler; at its exit, ``active.outcome`` is set."""
 
     def step(self, active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
-        """Around one execution of a step's function; what it raises passes through."""
+        """Return a context manager for one execution of a step's function. It must let exceptions
+        pass.
+        """
 
     def invoked(self, active: ActiveRun, name: str, child: str) -> None:
-        """Step ``name`` has started the run ``child``."""
+        """Note that step ``name`` has started the run ``child``."""
 
 
 _log = quiet_logger("polos.worker")
@@ -38,33 +40,33 @@ _nobody: AbstractContextManager[None] = nullcontext()
 
 
 def observe(observer: Observer) -> None:
-    """Have it look on from now on."""
+    """Add an observer."""
     global _observers
     _observers = (*_observers, observer)
 
 
 def unobserve(observer: Observer) -> None:
-    """Have it look on no more."""
+    """Remove an observer."""
     global _observers
     _observers = tuple(other for other in _observers if other is not observer)
 
 
 def around_run(active: ActiveRun) -> AbstractContextManager[None]:
-    """What to have open while a handler is executed."""
+    """Return the context manager for one execution of a handler."""
     if not _observers:
         return _nobody
     return _all([partial(observer.run, active) for observer in _observers])
 
 
 def around_step(active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
-    """What to have open while a step's function is executed."""
+    """Return the context manager for one execution of a step's function."""
     if not _observers:
         return _nobody
     return _all([partial(observer.step, active, name, attempt) for observer in _observers])
 
 
 def note_child(active: ActiveRun, name: str, child: str) -> None:
-    """A step has started a child run."""
+    """Tell observers that a step has started a child run."""
     for observer in _observers:
         try:
             observer.invoked(active, name, child)
@@ -81,7 +83,9 @@ def _all(make: list[Callable[[], AbstractContextManager[None]]]) -> Iterator[Non
 
 
 class _Harmless:
-    """Enters and leaves what ``make`` gives; its own errors are logged, and hurt nobody else."""
+    """Enters and leaves the context manager that ``make`` returns; its own errors are logged and
+    have no other effect.
+    """
 
     def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
         self._make = make

@@ -1,4 +1,4 @@
-"""``polos.overview``: how much of what there is, without looking at all of it."""
+"""``polos.overview``: counts of schedules and runs, without reading all of them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["overview"]
 
 
 async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
-    """How many schedules and unfinished runs there are, and how many schedules are behind.
+    """Count schedules, unfinished runs, and overdue schedules.
 
-    :param count_to: nothing is counted further than this; milliseconds, whatever is stored.
+    :param count_to: counting stops here, so this takes milliseconds however much is stored.
     """
     from polos.models import Overview
 
@@ -27,9 +27,9 @@ async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
 
 
 async def _stuck_parents(client: PolosClient, *, look_at: int = 10_000) -> list[str]:
-    """Ids of runs that wait for a child run that has ended, and that nothing would wake.
+    """Return ids of runs that wait for a finished child run and that nothing would resume.
 
-    :param look_at: how many of the runs that wait for a child are looked at, at most.
+    :param look_at: how many of the runs that wait for a child to check, at most.
     """
     found: list[str] = await checked_client(client)._ask("stuck_parents", look_at=look_at)
     return found

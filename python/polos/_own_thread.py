@@ -1,7 +1,7 @@
-"""Blocking work of polos itself, on threads of its own.
+"""Run blocking work of polos itself on separate threads.
 
-The application's default executor may be busy for as long as it likes; opening and closing a
-database must not wait for it.
+The application's default executor can be busy for any time, and opening and closing a database must
+not wait for it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 async def in_own_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """What ``work(*arguments)`` returns or raises, executed on a new thread.
+    """Execute ``work(*arguments)`` on a new thread, and return or raise its result.
 
-    Cancelling the wait doesn't stop the work.
+    Cancelling the wait does not stop the work.
     """
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()

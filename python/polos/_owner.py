@@ -1,6 +1,6 @@
-"""Which application a worker is: the owner of the schedules that its decorators declare.
+"""Determine a worker's application, which owns the schedules that its decorators declare.
 
-The name comes from where the code lies, not from how the process was started:
+The name is derived from where the code is, not from how the process was started:
 ``/srv/billing/main.py`` is ``billing/main.py`` under ``python``, ``polos run``, uvicorn, and
 gunicorn.
 """
@@ -30,7 +30,8 @@ _INSTALLED = frozenset(("site-packages", "dist-packages"))
 class CodeFile:
     """A Python file of the application.
 
-    ``module`` is the name it is imported by, ``None`` for a file that is run or loaded by its path.
+    ``module`` is the name under which it is imported; ``None`` for a file that is run or loaded by
+    its path.
     """
 
     path: str
@@ -62,7 +63,7 @@ class CodeFile:
 
 @dataclass(frozen=True)
 class Owner:
-    """An application: its name, and the other names that its schedules may be stored under."""
+    """An application: its name, and other names under which its schedules may be stored."""
 
     name: str
     aliases: tuple[str, ...]
@@ -75,13 +76,13 @@ class Owner:
 def owner_of(
     app: str | None, main: CodeFile | None, creator: CodeFile | None, workflows: Iterable[Any]
 ) -> Owner:
-    """The owner for a worker.
+    """Return the owner for a worker.
 
-    :param app: the name that was asked for.
-    :param main: the application's own file: what ``polos run`` was given, or what called
+    :param app: the requested name.
+    :param main: the application's own file: the argument of ``polos run``, or the caller of
         ``lifespan``.
     :param creator: the file that created the worker.
-    :param workflows: functions that the worker executes.
+    :param workflows: the functions that the worker executes.
     """
     declaring = list(dict.fromkeys(found for fn in workflows if (found := _file_of(fn))))
     if main is not None:
@@ -105,7 +106,7 @@ def owner_of(
 
 
 def calling_file() -> CodeFile | None:
-    """The file of the code, outside of this package, that called into it."""
+    """Return the file outside of this package whose code called into it."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
@@ -142,13 +143,13 @@ def _file_of_module(name: str, names: dict[str, Any]) -> CodeFile | None:
 
 
 def _as_identifier(name: str) -> str:
-    """``name`` as something that can be stored as an application's name."""
+    """Convert ``name`` to a valid application name."""
     shown = "".join(c if c.isprintable() else "?" for c in name).strip()
     return shown[-IDENTIFIER_LENGTH_MAX:].strip() or _UNKNOWN
 
 
 def _old_app_name() -> str:
-    """The name that older releases gave this program: the file or module it was started as."""
+    """Return the name that older releases gave this program: its file or module."""
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name not in ("__main__",):

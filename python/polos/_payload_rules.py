@@ -1,7 +1,7 @@
-"""Which workflows can be scheduled, and what they can be started with, by their annotations.
+"""Decide by annotations which workflows can be scheduled, and which payloads they take.
 
-A schedule's run gets a :class:`SchedulePayload`. A handler that asks for something else would fail
-at every slot, so it is refused when it is scheduled. What can't be told from an annotation is
+A scheduled run gets a :class:`SchedulePayload`. A handler that needs something else would fail at
+every slot, so it is rejected when it is scheduled. Whatever an annotation does not rule out is
 allowed.
 """
 
@@ -12,7 +12,7 @@ import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 
 from polos._describe import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError, WorkflowNotSchedulableError
@@ -26,9 +26,9 @@ _ALIASES = ("__supertype__", "__value__")  # NewType; `type X = ...`
 
 
 def check_schedulable(workflow: Workflow[Any, Any], hint: Any) -> None:
-    """Raise :class:`WorkflowNotSchedulableError` if its handler can't take a schedule's payload.
+    """Raise :class:`WorkflowNotSchedulableError` if the handler cannot take a schedule's payload.
 
-    ``hint`` is the payload's annotation; ``None`` where it is missing or can't be resolved.
+    ``hint`` is the payload's annotation; ``None`` if it is missing or cannot be resolved.
     """
     if workflow.arity < 2:
         return
@@ -39,15 +39,15 @@ def check_schedulable(workflow: Workflow[Any, Any], hint: Any) -> None:
         return
     raise WorkflowNotSchedulableError(
         f"workflow `{workflow.id}` can't be scheduled: its handler takes {_named(hint)}{missing}, "
-        f"and a schedule's run is given a `SchedulePayload`; annotate `payload: SchedulePayload` "
+        f"but a scheduled run gets a `SchedulePayload`; annotate `payload: SchedulePayload` "
         f"and take your data from `ctx.input` (`input=...` of the schedule), or schedule a "
         f"workflow that invokes this one"
     )
 
 
 def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
-    """Raise :class:`InvalidArgumentError` for a payload that the handler has no place for, and for
-    a missing one that it needs.
+    """Raise :class:`InvalidArgumentError` for a payload that the handler does not take, and for a
+    missing one that it needs.
     """
     if payload is not None:
         if workflow.arity < 2:
@@ -60,9 +60,9 @@ def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
     hint = workflow.payload_type
     if workflow.arity < 2 or workflow.payload_has_default or _takes_none(hint):
         return
-    advice = f"give one: `invoke(client, {_shape(hint)})`"
+    advice = f"pass one: `invoke(client, {_shape(hint)})`"
     if workflow.takes_schedule_payload:
-        advice = "its schedules make one: `schedules.trigger(client, id)` starts a run of them"
+        advice = "its schedules provide one: `schedules.trigger(client, id)` starts a run of them"
     raise InvalidArgumentError(
         f"workflow `{workflow.id}` takes a payload, {_named(hint)}, and none was given; {advice}; "
         f"or annotate it with `| None`"
@@ -70,7 +70,7 @@ def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the hint itself, without what only names or annotates it."""
+    """Return the members of a union, or the hint itself, without aliases and annotations."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _parts(typing.get_args(hint)[0])
@@ -83,7 +83,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 
 
 def _takes_none(hint: Any) -> bool:
-    """Whether ``None`` is meant: also where that can't be told."""
+    """Whether the hint accepts ``None``, or may accept it."""
     return any(
         part is None or part is NoneType or part is Any or part is object
         or (typing.get_origin(part) is typing.Literal and None in typing.get_args(part))
@@ -93,7 +93,7 @@ def _takes_none(hint: Any) -> bool:
 
 
 def _not_in_schedule_payload(hint: Any) -> str | None:
-    """Why no member of a hint takes a :class:`SchedulePayload`; ``None`` if one does."""
+    """Return why no member of a hint takes a :class:`SchedulePayload`; ``None`` if one does."""
     reason = None
     for part in _parts(hint):
         if part is NoneType:

@@ -1,4 +1,4 @@
-"""Whether a value stands where an annotation requires a type."""
+"""Find a placeholder where an annotation requires a type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from types import NoneType, UnionType
 from typing import Any
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 
 from polos._describe import is_class
 from polos._shapes import is_named_tuple
@@ -18,8 +18,8 @@ __all__ = ["misplaced"]
 
 
 def misplaced(value: Any, hint: Any) -> StoredValue | None:
-    """A :class:`StoredValue` in ``value`` where ``hint`` requires some type; ``None`` if there is
-    none. ``Any``, ``object``, and missing annotations require nothing.
+    """Return a :class:`StoredValue` in ``value`` where ``hint`` requires some type, or ``None``.
+    ``Any``, ``object``, and missing annotations require nothing.
     """
     if hint is None or hint is Any or hint is object:
         return None

@@ -1,8 +1,8 @@
-"""``date`` and ``datetime`` as the standard library has them, whatever stands in for them.
+"""The standard library's ``date`` and ``datetime``, even if a tool has replaced them.
 
-A tool such as freezegun replaces both names while a test runs. What is imported meanwhile would
-keep the replacement: in tables that are looked up by type, and in constants that results are
-computed from. So modules of polos that have either import the two names from here.
+A tool such as freezegun replaces both names while a test runs. A module imported meanwhile would
+keep the replacement in tables that are looked up by type, and in constants. So modules of polos
+that have either import the two names from here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``asyncio.run`` that comes to an end, for programs that are nothing but a worker.
+"""An ``asyncio.run`` that always ends, for programs that are only a worker.
 
-At its end ``asyncio.run`` cancels what is left and waits for it, and for the threads of
-``asyncio.to_thread``, for ever if need be: one handler that swallows its cancellation, or a thread
-that hangs, would keep the process from ending, although its run was long given back.
+At its end, ``asyncio.run`` cancels the remaining tasks and waits for them, and for the threads of
+``asyncio.to_thread``, forever if necessary. One handler that swallows its cancellation, or one
+thread that hangs, would keep the process alive, although its run was released long ago.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _PATIENCE_REST = 1.0
 
 
 def run_to_end(main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main`` on a new event loop; what ignores its cancellation afterwards is abandoned."""
+    """Run ``main`` on a new event loop. Tasks that ignore their cancellation afterward are
+    abandoned.
+    """
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -52,7 +54,7 @@ async def _close_generators(loop: asyncio.AbstractEventLoop) -> None:
     closing = asyncio.ensure_future(loop.shutdown_asyncgens())
     await asyncio.wait({closing}, timeout=_PATIENCE_REST)
     if not closing.done():
-        _log.warning("an async generator does not come to its end and is abandoned")
+        _log.warning("an async generator does not finish and is abandoned")
         closing.cancel()
 
 

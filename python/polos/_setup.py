@@ -1,4 +1,4 @@
-"""Joins the halves, once, at import: zone data for the core, the core's checks for decorators."""
+"""Connect core and package once, at import: zone data for the core, checks for decorators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from polos.workflow import set_trigger_check
 
 
 def _zone_folders() -> list[str]:
-    """Where ``zoneinfo`` looks, in its order: a slot and a payload's datetimes must agree."""
+    """Return the folders that ``zoneinfo`` searches, in its order, so that slots and the datetimes
+    of payloads agree.
+    """
     folders = list(zoneinfo.TZPATH)
     package = find_spec("tzdata")
     if package is not None and package.submodule_search_locations:

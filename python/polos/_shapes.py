@@ -1,4 +1,4 @@
-"""What a stored class looked like: its fields, a fingerprint of them, its type arguments."""
+"""Describe the shape of stored classes: fields, a fingerprint of them, type arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-import pydantic  # and no name from it: it loads most of itself when a name is first asked for
+import pydantic  # no names from it: it loads most of itself on the first access to a name
 
 from polos._classes import class_tag
 from polos._describe import is_class
@@ -22,13 +22,13 @@ __all__ = ["TYPE_ATOMS", "fingerprint", "generic_arguments", "is_named_tuple", "
 
 
 def is_named_tuple(cls: type) -> bool:
-    """Whether ``cls`` was made by ``NamedTuple`` or ``namedtuple``, or derives from one."""
+    """Whether ``cls`` was created by ``NamedTuple`` or ``namedtuple``, or derives from one."""
     fields = getattr(cls, "_fields", None)
     return tuple in cls.__mro__ and type(fields) is tuple and all(type(f) is str for f in fields)
 
 
 def shape_fields(cls: type) -> tuple[str, ...]:
-    """The names of the fields, in order."""
+    """Return the names of the fields, in order."""
     if issubclass(cls, pydantic.BaseModel):
         return tuple(cls.model_fields)
     if is_named_tuple(cls):
@@ -37,10 +37,10 @@ def shape_fields(cls: type) -> tuple[str, ...]:
 
 
 def fingerprint(cls: type) -> str:
-    """A text that changes when a field is added, removed, renamed or given another type.
+    """Return a text that changes when a field is added, removed, renamed, or given another type.
 
-    While it is the same, an object is restored exactly as it was, without its validators:
-    they need not accept their own output. Otherwise they decide whether the old values will do.
+    While it is unchanged, an object is restored exactly as it was, without its validators, which
+    need not accept their own output. Otherwise they decide whether the old values are valid.
     """
     known = _fingerprints.get(cls)
     if known is None:
@@ -82,7 +82,9 @@ _ATOMS: dict[Any, str] = {
 
 
 def generic_arguments(cls: type) -> Any:
-    """How to make ``Box[int]`` from ``Box``, which nothing else in the process may mention."""
+    """Return how to create ``Box[int]`` from ``Box``, in case nothing else in the process mentions
+    it.
+    """
     metadata = getattr(cls, "__pydantic_generic_metadata__", None) or {}
     origin, arguments = metadata.get("origin"), metadata.get("args")
     if origin is None or not arguments:

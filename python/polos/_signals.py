@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP of a worker: the first drains, and the process ends in time.
+"""Handle SIGINT, SIGTERM, and SIGHUP of a worker: the first drains, and the process ends in time.
 
-Python runs its signal handlers between two bytecodes of the main thread. Where that thread is stuck
-(a handler that blocks the event loop, a call that holds the interpreter's lock), a native thread
-that sees the signals too ends the process after the time that an orderly end may take.
+Python runs its signal handlers between two bytecodes of the main thread. If that thread is stuck (a
+handler that blocks the event loop, a call that holds the interpreter's lock), a native thread that
+also sees the signals ends the process when the time for an orderly shutdown is over.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return
         names = [signal.SIGINT, signal.SIGTERM]
-        # The terminal has gone. Under `nohup` it is ignored, and that is what was asked for.
+        # The terminal was closed. Under `nohup` the signal is ignored on purpose.
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
             names.append(signal.SIGHUP)
         self._watch([int(name) for name in names], seconds)
@@ -59,7 +59,7 @@ class Signals:
             self._loop.call_soon_threadsafe(act)
 
     def _watch(self, numbers: list[int], seconds: float) -> None:
-        """Have a native thread see the signals as well."""
+        """Make a native thread see the signals as well."""
         if not hasattr(_polos, "ExitGuard"):  # Windows
             return
         limits = (seconds, _AFTER_SECOND, _ECHO_SECONDS)
@@ -74,8 +74,8 @@ class Signals:
         _active.append(self)
 
     def _forward(self) -> None:
-        """Read what the guard repeats, which wakes the loop, and pass it on to whoever was there
-        before (asyncio, for handlers that the application has added to the loop).
+        """Read what the guard repeats, which wakes the loop, and pass it to the previous reader
+        (asyncio, for handlers that the application has added to the loop).
         """
         assert self._guard is not None
         with suppress(OSError):
@@ -84,9 +84,9 @@ class Signals:
                 os.write(self._wakeup, data)
 
     def close(self, *, keep_deadline: bool = False) -> None:
-        """Restore what was there before. A second time does nothing.
+        """Restore the previous handlers. A second call does nothing.
 
-        :param keep_deadline: let the process end in time all the same, if a signal has come.
+        :param keep_deadline: still end the process in time if a signal has arrived.
         """
         previous, self._previous = self._previous, {}
         for name, handler in previous.items():
@@ -126,7 +126,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 def without_echoes(
     act: Callable[[], None], clock: Callable[[], float] = time.monotonic
 ) -> Callable[[int], None]:
-    """Calls ``act`` for each signal that is not the echo of one just heard."""
+    """Call ``act`` for each signal that does not repeat the previous one at once."""
     heard_at: dict[int, float] = {}
 
     def hear(number: int) -> None:

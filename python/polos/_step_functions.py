@@ -1,4 +1,4 @@
-"""Checks of what ``ctx.step.run`` is given, before anything is executed or retried."""
+"""Check the arguments of ``ctx.step.run`` before anything is executed or retried."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _WARNED_MAX = 1_000
 
 
 def check_step_function(name: str, fn: Any) -> None:
-    """Raise :class:`InvalidArgumentError`, with what to write instead, for what is no function."""
+    """Raise :class:`InvalidArgumentError`, with the correct form, for a value that is not a
+    function.
+    """
     if inspect.isawaitable(fn):
         called = getattr(fn, "__name__", None) or "fetch"
         if inspect.iscoroutine(fn):
@@ -45,7 +47,7 @@ def check_step_function(name: str, fn: Any) -> None:
 
 
 def warn_of_shadowed_options(name: str, fn: Callable[..., Any], given: Iterable[str]) -> None:
-    """Warn, once, of an option of the step that the function has a parameter for as well."""
+    """Warn once about an option of the step that is also a parameter of the function."""
     try:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):  # written in C
@@ -57,8 +59,8 @@ def warn_of_shadowed_options(name: str, fn: Callable[..., Any], given: Iterable[
         _warned.add(place)
         called = getattr(underlying(fn), "__name__", "fn")
         _log.warning(
-            "step `%s`: `%s=` is an option of `ctx.step.run`, and isn't passed to `%s`, which has "
-            "a parameter of that name; to set that one, give `functools.partial(%s, %s=...)`",
+            "step `%s`: `%s=` is an option of `ctx.step.run` and is not passed to `%s`, which has "
+            "a parameter of the same name; to set that one, pass `functools.partial(%s, %s=...)`",
             name,
             option,
             called,

@@ -1,4 +1,4 @@
-"""What a reader gets for a stored value whose class polos doesn't rebuild."""
+"""The placeholder for a stored value whose class polos does not rebuild."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["StoredValue"]
 
 
 class StoredValue:
-    """A stored object as plain data: the name of its type, and what it held.
+    """A stored object as plain data: the name of its type, and its content.
 
     polos rebuilds only classes that the reader's annotation mentions, that were registered (see
-    :func:`polos.register_types`), or that this process has stored itself. Any other object is
-    read as a ``StoredValue``. It can be stored again, unchanged.
+    :func:`polos.register_types`), or that this process has stored itself. It reads any other object
+    as a ``StoredValue``. A ``StoredValue`` can be stored again, unchanged.
     """
 
     __slots__ = ("_parts", "kind", "type_name")
@@ -33,7 +33,7 @@ class StoredValue:
 
     @property
     def data(self) -> Any:
-        """The fields by name as a dict; the name of an enum's member; the number of a flag; the
+        """The fields by name as a dict, the name of an enum's member, the number of a flag, or the
         text of a URL.
         """
         value = self._parts.get("v")

@@ -1,7 +1,8 @@
-"""Threads for what blocks. Daemons: a function that never returns must not keep the process.
+"""Daemon threads for blocking functions: a function that never returns must not keep the process
+alive.
 
-A thread that waits for something that may itself need a thread of its pool says so
-(:func:`blocked_thread`, :meth:`ThreadPool.grow`): the pool may start another one meanwhile.
+A thread that waits for something that may itself need a thread of its pool announces that
+(:func:`blocked_thread`, :meth:`ThreadPool.grow`), and the pool may start another thread meanwhile.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ _thread = threading.local()
 
 
 def pool_of_thread() -> ThreadPool | None:
-    """The pool that the calling thread belongs to."""
+    """Return the pool of the calling thread, or ``None``."""
     pool: ThreadPool | None = getattr(_thread, "pool", None)
     return pool
 
 
 @contextmanager
 def blocked_thread() -> Iterator[None]:
-    """While this is open, the calling thread waits: its pool may have another one meanwhile."""
+    """Mark the calling thread as waiting inside the block; its pool may start another one
+    meanwhile.
+    """
     pool = pool_of_thread()
     if pool is None:
         yield
@@ -48,9 +51,9 @@ def blocked_thread() -> Iterator[None]:
 
 
 class ThreadPool:
-    """Runs functions in at most ``size`` threads, started when they are needed.
+    """Runs functions in at most ``size`` threads, which are started on demand.
 
-    Threads that wait don't count: :meth:`grow`.
+    Threads that wait do not count: :meth:`grow`.
     """
 
     def __init__(self, size: int, name: str) -> None:
@@ -64,10 +67,10 @@ class ThreadPool:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """What ``function`` returns, called in a thread with the caller's context variables.
+        """Call ``function`` in a thread with the caller's context variables, and return its result.
 
-        When the caller is cancelled, it goes on at once and the function's end is ignored: a
-        thread can't be stopped.
+        A caller that is cancelled continues at once, and the function's result is ignored, because
+        a thread cannot be stopped.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -98,9 +101,9 @@ class ThreadPool:
         return await answer
 
     def grow(self, change: int) -> None:
-        """Allow one thread more (1), since one of them waits, or one less again (-1).
+        """Allow one more thread (1) because one of them waits, or one less again (-1).
 
-        The thread that has waited continues at once; the next one that is done ends instead of
+        The thread that has waited continues at once; the next one that finishes ends instead of
         taking another job.
         """
         with self._condition:
@@ -116,7 +119,7 @@ class ThreadPool:
                     _call_on(loop, self._staff_later, loop)
 
     def close(self) -> None:
-        """Let idle threads end; busy ones end with what they are doing."""
+        """End idle threads; busy ones end after their current function."""
         with self._condition:
             self._is_closed = True
             self._condition.notify_all()
@@ -138,7 +141,7 @@ class ThreadPool:
             self._staff_later(loop)
 
     def _staff_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: no caller is left
             loop.call_later(_PATIENCE, self._staff_again, loop)
 
     def _staff_again(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -148,7 +151,7 @@ class ThreadPool:
             self._staff_later(loop)
 
     def _staff(self) -> None:
-        """See to it that somebody comes for what was put last: wake a thread, or start one."""
+        """Make sure that a thread takes the newest job: wake a thread, or start one."""
         with self._condition:
             if not self._jobs:
                 return
@@ -173,7 +176,7 @@ class ThreadPool:
             del job
 
     def _next(self) -> Callable[[], None] | None:
-        """The next job, waited for; none when the pool is closed."""
+        """Wait for the next job and return it; ``None`` when the pool is closed."""
         with self._condition:
             self._idle += 1
             try:
@@ -189,7 +192,7 @@ class ThreadPool:
 
 
 class DaemonExecutor(ThreadPoolExecutor):
-    """For ``asyncio.to_thread``, with threads that keep no process from ending."""
+    """An executor for ``asyncio.to_thread`` whose threads do not keep the process alive."""
 
     def __init__(self, size: int, patience: float) -> None:
         super().__init__(1)
@@ -220,7 +223,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; wait a little for those under way."""
+        """Accept no more calls; wait briefly for those in progress."""
         if wait:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending == 0, self._patience)
@@ -228,13 +231,13 @@ class DaemonExecutor(ThreadPoolExecutor):
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed: no caller is left
         loop.call_soon_threadsafe(function, *args)
 
 
 def _persist(action: Callable[[], T]) -> T:
-    """What ``action`` gives, tried until there is memory for it: a thread that ended would leave
-    somebody waiting for ever.
+    """Return the result of ``action``, repeated until there is memory for it. A thread that ended
+    instead would leave its caller waiting forever.
     """
     while True:
         try:

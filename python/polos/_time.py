@@ -1,4 +1,4 @@
-"""Instants between Python and the core: whole microseconds since the epoch, never a float."""
+"""Convert instants between Python and the core: whole microseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def to_micros(instant: datetime) -> int:
-    """Microseconds since the epoch of an aware ``datetime``."""
+    """Return the microseconds since the epoch of an aware ``datetime``."""
     return (instant - _EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
-    """The instant, in UTC."""
+    """Return the instant, in UTC."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
 def micros_of(duration: timedelta) -> int:
-    """A duration in microseconds."""
+    """Return a duration in microseconds."""
     return duration // _MICROSECOND
 
 
 def aware(name: str, value: Any) -> int:
-    """Microseconds of an argument that has to be an aware ``datetime``."""
+    """Return the microseconds of an argument, which must be an aware ``datetime``."""
     if not isinstance(value, datetime):
         raise InvalidArgumentError(f"{name}: {shown(value)} given, expected an aware datetime")
     if value.utcoffset() is None:

@@ -1,4 +1,4 @@
-"""``polos.ui``: the dashboard as an application, imported when it is asked for."""
+"""``polos.ui``: the dashboard as an ASGI application, imported on first use."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ def ui(
     root_path: str = "",
     trusted_proxies: Iterable[str] = (),
 ) -> Dashboard:
-    """The dashboard as an ASGI application: ``app.mount("/polos", polos.ui(client))``.
+    """Return the dashboard as an ASGI application: ``app.mount("/polos", polos.ui(client))``.
 
-    Works at any address that it is mounted at. Without ``token`` and ``allow_remote`` it answers
-    the machine that it runs on, and nobody else, whatever the application around it does.
+    You can mount it at any path. Without ``token`` and ``allow_remote`` it answers only requests
+    from its own machine, whatever the surrounding application does.
 
-    :param token: who knows it may look and act, from wherever the application can be reached. At
-        least 16 characters; asked for once in a browser, then kept as a signed cookie.
-    :param allow_remote: ``True`` if the application around it checks its users: then everybody
-        whom it lets through may look and act.
-    :param hide_payloads: show no arguments, inputs, results, messages of errors and tracebacks.
-
-    :param root_path: the path under which a proxy publishes it, such as ``"/tools/polos"``; where
-        an application mounts it, the mount's path is known anyway.
+    :param token: anyone who has this token can view and act, from wherever the application can be
+        reached. At least 16 characters. A browser asks for it once and then keeps a signed cookie.
+    :param allow_remote: ``True`` if the surrounding application authenticates its users. Then
+        everyone whom it lets through can view and act.
+    :param hide_payloads: hide arguments, inputs, results, error messages, and tracebacks.
+    :param root_path: the path under which a proxy publishes it, such as ``"/tools/polos"``. The
+        path of a mount in an application is known without it.
     :param trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-Prefix`` and
-        ``X-Forwarded-Proto`` headers are followed. Anybody else's are ignored.
+        ``X-Forwarded-Proto`` headers to trust. Headers from other senders are ignored.
 
     Raises :class:`InvalidArgumentError`, and :class:`MissingExtraError` without the packages of
     the extra ``polos[ui]``.

@@ -1,4 +1,4 @@
-"""Says so when somebody waits for a run that no worker is there to execute."""
+"""Warn if a caller waits for a run that no worker can execute."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ _log = quiet_logger("polos.run")
 # Long enough for a worker that starts at the same time.
 _SECONDS = 5.0
 
-# Checks that are under way: the loop alone would not keep them.
+# Checks in progress: the loop keeps only weak references.
 _checks: set[asyncio.Task[None]] = set()
 
 
 @contextmanager
 def warning_without_worker(client: PolosClient, run_id: str) -> Iterator[None]:
-    """Warn once if the run is still queued after 5 seconds and no live worker has its workflow."""
+    """Warn once if the run is still queued after 5 seconds and no live worker has registered its
+    workflow.
+    """
     if is_blocking() or client._is_virtual():
         yield
         return
@@ -57,13 +59,14 @@ async def _check(client: PolosClient, run_id: str) -> None:
         if run["status"] != "queued":
             return
         found = await workers.list(client)
-    except PolosError:  # whoever waits is told
+    except PolosError:  # the caller that waits gets the error
         return
     workflow = run["workflow"]
     if any(workflow in worker.workflows and not worker.is_gone for worker in found):
         return
     _log.warning(
-        "run %s of workflow `%s` is waited for, and no live worker has that workflow: start one "
+        "run %s of workflow `%s` is awaited, but no live worker has registered that workflow: "
+        "start one "
         "that imports it (`polos run app.py`, or `async with Worker(client)`)",
         run_id,
         workflow,

@@ -1,7 +1,7 @@
-"""Notices when a handler blocks the event loop, and says which.
+"""Notice when a handler blocks the event loop, and name it.
 
-A blocked loop harms its own worker's handlers only (claims and heartbeats are the core's), but
-nobody would know why they all stand still.
+A blocked loop affects only the handlers of its own worker (the core handles claims and heartbeats),
+but without a warning nobody would know why they all stall.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 2.0
 
 
 class Watchdog:
-    """Watches one loop from a thread while work is under way."""
+    """Watches one loop from a thread while runs are in progress."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def busy(self, is_busy: bool) -> None:
-        """Work has begun, or the last of it has ended. Where there is no thread to be had, nobody
-        watches; the next work tries again.
+        """Note that the first run has started or the last one has ended. If no thread can be
+        started, nothing is watched until the next call.
         """
         if self._is_busy == is_busy:
             return
@@ -85,7 +85,7 @@ class Watchdog:
             self._ask()
 
     def _ask(self) -> None:
-        """See whether the loop answers; say so once when it doesn't."""
+        """Check whether the loop answers, and log once if it does not."""
         answered = threading.Event()
         asked_at = time.monotonic()
         try:
@@ -97,8 +97,8 @@ class Watchdog:
         who = self._describe(asyncio.current_task(self._loop))
         frame = sys._current_frames().get(self._loop_thread)
         _log.warning(
-            "%s has blocked the event loop for %.1f s, at %s; all handlers of this worker stand "
-            "still meanwhile. Make it a sync handler or step, which run in threads, or await "
+            "%s has blocked the event loop for %.1f s, at %s; no other handler of this worker can "
+            "run meanwhile. Make it a sync handler or step, which run in threads, or await "
             "something asynchronous",
             who,
             time.monotonic() - asked_at,
@@ -108,11 +108,13 @@ class Watchdog:
         while not answered.wait(self._patience):
             if self._is_closed:
                 return
-        _log.warning("the event loop goes on after %.1f s", time.monotonic() - asked_at)
+        _log.warning("the event loop runs again after %.1f s", time.monotonic() - asked_at)
 
 
 def _place(frame: FrameType | None) -> str:
-    """The innermost line of code that isn't the standard library's or ours, where there is one."""
+    """Return the innermost line that is neither in the standard library nor in this package, if
+    any.
+    """
     innermost = frame
     while frame is not None:
         file = frame.f_code.co_filename

@@ -1,5 +1,7 @@
-"""Runs of one worker on an event loop: from claim to ending. Knows no policy; the core decides
-what runs and when, this executes it and reports.
+"""Execute a worker's runs on an event loop, from claim to completion.
+
+The core decides what runs and when. This module executes it, reports the outcome, and contains no
+policy.
 """
 
 from __future__ import annotations
@@ -66,22 +68,22 @@ R = TypeVar("R")
 
 _log = quiet_logger("polos.worker")
 
-# How many slots in a row an application's calendar may exclude before `upcoming` names one of them.
+# Maximum number of consecutive slots that an application's calendar may exclude before `upcoming`
+# names one of them.
 _EXCLUDED_MAX = 4_000
 
-# A handler that sleeps for longer gives up its task and its place, and is entered again when it
-# is time. Below, that would cost more than it saves.
+# A handler that sleeps for longer releases its task and its permit, and is called again when it is
+# time. For shorter sleeps, that would cost more than it saves.
 _PARK_MIN_US = 5_000_000
 
-# How many seconds a run waits before it asks a database again that is unavailable: at first, and at
-# most.
+# Delay before a run repeats a request to an unavailable database, in seconds: first and longest.
 _ASK_AGAIN_MIN = 0.05
 _ASK_AGAIN_MAX = 1.0
 
-# How many seconds the event loop waits for `ctx.last_result`, which is no awaitable.
+# How many seconds the event loop waits for `ctx.last_result`, which cannot be awaited.
 _READ_ON_LOOP = 1.0
 
-# What is recorded of a failure where even the memory to describe it is lacking.
+# The record of a failure if there is no memory to describe it.
 _NO_MEMORY = json.dumps(
     {
         "type": "builtins:MemoryError",
@@ -94,7 +96,7 @@ _NO_MEMORY = json.dumps(
 # have been the cause.
 _SHARED_FACTOR = 4
 
-# How long a handler that was told to stop may take before it is given up.
+# How long a cancelled handler may take before its outcome is reported without it.
 _STOP_GRACE = timedelta(seconds=5)
 
 
@@ -108,15 +110,15 @@ class Executor:
         thread_count: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # Now, since they load most of pydantic and more: the first run is not the time for that.
+        # Import now what loads most of pydantic, so that the first run is not slow.
         from polos import _decoding, _encoding, hooks  # noqa: F401
         from polos.payload import SchedulePayload
 
         self.new_payload = SchedulePayload._from_micros
         self.client = client
         self.workflows = workflows
-        # Apart, since a sync handler waits in its thread for its steps: in one pool, handlers that
-        # fill it would wait for ever.
+        # Separate pools, because a sync handler waits in its thread for its steps: in one pool,
+        # handlers that fill it would wait forever.
         self.handler_threads = ThreadPool(thread_count, "polos-handler")
         self.step_threads = ThreadPool(thread_count, "polos-step")
         self.loop = loop
@@ -126,22 +128,22 @@ class Executor:
         self.over = loop.create_future()
         self.lost: str | None = None  # why it ended by itself
         self.active: dict[tuple[str, int], ActiveRun] = {}
-        self._begun = 0  # of the runs that are being started, how many are
+        self._begun = 0  # how many of the current batch have been started
         self.on_idle: Callable[[], None] = lambda: None
         self._hooks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.Future[None]] = {}
         self._timer_ids = itertools.count(1)
         self.change_count = 0
-        # How often the clock or the core has stirred a handler.
+        # How many times the clock or the core has resumed a handler.
         self.nudge_count = 0
-        # Called before a handler (step `None`) or a step's function; what it raises counts as
-        # theirs.
+        # Called before a handler (step `None`) or a step's function. An exception from it counts as
+        # an exception of the handler or step.
         self.before_call: Callable[[ActiveRun, str | None], None] | None = None
         self._change: asyncio.Future[None] | None = None
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
         self.loop_watch = LoopWatch(loop)
-        self.is_leaving = False  # whether runs that arrive are no longer entered
+        self.is_leaving = False  # whether to ignore runs that arrive
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         kind = item[0]
@@ -170,7 +172,7 @@ class Executor:
 
     def _notice(self, kind: str, text: str) -> None:
         if kind == "entered":
-            _log.debug("signed in as %s", text)
+            _log.debug("registered as %s", text)
             if not self.entered.done():
                 self.entered.set_result(text)
             return
@@ -180,7 +182,7 @@ class Executor:
         getattr(_log, kind)(text)
 
     def _missed(self, missed: list[tuple[str, str, str, int, int, int, str]]) -> None:
-        """Slots were missed: say so once per workflow and reason, and tell who wants to know."""
+        """Log missed slots, once per workflow and reason, and call the `on_missed` hooks."""
         totals: dict[tuple[str, str], tuple[int, int]] = {}
         for schedule, workflow_id, key, first, last, count, reason in missed:
             schedules, slots = totals.get((workflow_id, reason), (0, 0))
@@ -194,17 +196,19 @@ class Executor:
                 )
                 self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
         for (workflow_id, reason), (schedules, slots) in totals.items():
-            text = "%d slots of %d schedules of workflow `%s` were missed: %s"
-            _log.warning(text, slots, schedules, workflow_id, reason)
+            text = "%s of workflow `%s` missed (%s): %s"
+            _log.warning(
+                text, _counted(slots, "slot"), workflow_id, _counted(schedules, "schedule"), reason
+            )
 
     def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
-        """Have the application's ``hook`` told, beside everything else; its errors are logged."""
+        """Call the application's ``hook`` in a separate task; its errors are logged."""
         task = self.loop.create_task(self._call_hook(hook, told, what))
         self._hooks.add(task)
         task.add_done_callback(self._hooks.discard)
 
     async def finish_hooks(self, patience: timedelta) -> None:
-        """Let hooks that were called come to their end."""
+        """Wait for hooks that are in progress."""
         if self._hooks:
             await asyncio.wait(self._hooks, timeout=patience.total_seconds())
 
@@ -222,24 +226,24 @@ class Executor:
             _log.error("%s failed", what, exc_info=_loggable(error))
 
     def _start_all(self, runs: list[tuple[Any, ...]]) -> None:
-        """Start them, each once. Without memory it ends early, and goes on where it was when it is
-        called again.
+        """Start runs, each once. If memory is short this ends early, and continues where it stopped
+        when it is called again.
         """
         while self._begun < len(runs):
-            following = self._begun + 1  # made first: between start and count nothing may fail
+            following = self._begun + 1  # computed first: nothing may fail after the start
             try:
                 self._start(runs[self._begun])
             except MemoryError:
                 raise
             except Exception:
-                # The others are not to be lost with it.
+                # A failure of one run must not affect the others.
                 _log.exception("run %s could not be started", runs[self._begun][0])
             self._begun = following
         self._begun = 0
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
         if self.is_leaving:
-            # Sent before the core heard of it. Deregistering frees the claim, and maybe has.
+            # The core sent it before it knew. Deregistering frees the claim, and may have done so.
             return
         workflow = self.workflows[claimed[2]]
         active = ActiveRun(self, workflow, claimed)
@@ -254,14 +258,14 @@ class Executor:
             raise
 
     def ended(self, active: ActiveRun) -> None:
-        """A run is no longer executed here."""
+        """Note that a run no longer executes here."""
         if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
             self.watchdog.busy(False)
             self.on_idle()
         self.note_change()
 
     def timer(self, delay_us: int) -> asyncio.Future[None]:
-        """A future that is done after ``delay_us`` microseconds of the database's clock."""
+        """Return a future that is done after ``delay_us`` microseconds of the database's clock."""
         future: asyncio.Future[None] = self.loop.create_future()
         if delay_us <= 0:
             future.set_result(None)
@@ -276,17 +280,17 @@ class Executor:
     # -- for virtual time ---------------------------------------------------------------------
 
     def has_timers(self) -> bool:
-        """Whether something waits for the clock, or may be ended by it."""
+        """Whether anything waits for the clock, or may be ended by it."""
         return bool(self._timers) or any(a.workflow.timeout for a in self.active.values())
 
     def note_change(self) -> None:
-        """A run has ended, or has come to wait."""
+        """Note that a run has completed or has started to wait."""
         self.change_count += 1
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
     async def changed(self, patience: float) -> None:
-        """Wait for the next change, for ``patience`` seconds at most."""
+        """Wait for the next change, at most ``patience`` seconds."""
         self._change = self.loop.create_future()
         await asyncio.wait({self._change}, timeout=patience)
         self._change = None
@@ -307,7 +311,7 @@ class Executor:
 
 
 class ActiveRun:
-    """One run under way."""
+    """A run in progress."""
 
     __slots__ = (
         "__weakref__",
@@ -385,25 +389,25 @@ class ActiveRun:
         self._has_begun = False
         self._executing = 0
         self._sleeping = 0
-        self._blocked = 0  # in how many places it waits for what may need its permit
+        self._blocked = 0  # how many waits need its permit to be free
         # Tasks in which threads of the run wait; whether it is the handler's own thread.
         self._waits: dict[asyncio.Task[Any] | None, bool] = {}
         self._handler_thread: int | None = None
         self._wakes_at: int | None = None
         self._reported = False
-        self.outcome: str | None = None  # how this execution was reported to end
+        self.outcome: str | None = None  # the reported outcome of this execution
         self.failure: BaseException | None = None
-        self.awaited: list[str] = []  # runs for whose end it waits
-        self.patches: dict[str, bool] = {}  # what this execution has answered
+        self.awaited: list[str] = []  # runs that it waits for
+        self.patches: dict[str, bool] = {}  # the answers of this execution
         self._log: _RunLog | None = None
         self._previous: tuple[Any] | None = None
 
     # -- the run ------------------------------------------------------------------------------
 
     async def execute(self) -> None:
-        """Call the handler and report its end. Raises nothing."""
+        """Call the handler and report its outcome. Raises nothing."""
         self._has_begun = True
-        # Here and not a coroutine further in, which a GeneratorExit would reach without its text.
+        # Here rather than in an inner coroutine, which a GeneratorExit reaches without its text.
         with around_run(self):
             try:
                 if self._is_left_out() or self._is_interrupted_too_often():
@@ -418,42 +422,42 @@ class ActiveRun:
                 except asyncio.CancelledError as cancelled:
                     if self.stop_reason is None:
                         if not self._executor.loop_watch.is_closing():
-                            # Released, it would be entered again at once, and again.
+                            # A released run would be started again at once, without end.
                             self._report_failure(cancelled)
                             return
                         # The loop is shutting down: another worker continues the run.
                         self.stop_reason = "released"
                 except CodeChangedError as error:
-                    # Trying again with the same code changes nothing.
+                    # A retry with the same code would fail in the same way.
                     if self.stop_reason is None:
                         self._report_code_change(error)
                         return
                 except SerializationError as error:
-                    # It gets no better by trying again.
+                    # A retry would fail in the same way.
                     if self.stop_reason is None:
                         self._report_failure(error, final=True)
                         return
                 except BaseException as error:
                     if self.stop_reason is None:
-                        # Not `isinstance`, which asks the exception for its class.
+                        # Not `isinstance`, which reads the exception's own `__class__`.
                         is_exit = issubclass(type(error), GeneratorExit)
                         is_abandoned = is_exit and self.loop.is_closed()
                         if not is_abandoned and not self._executor.client._is_closed:
                             self._report_failure(error)
                             return
-                        # The client or the loop was closed under the handler, which can't know
-                        # why its step was refused.
+                        # The client or the loop was closed while the handler ran. The handler
+                        # cannot know why its step was rejected.
                         self.stop_reason = "released"
                 self._report_stop()
             except MemoryError:
-                # The report could not be made up.
+                # There was no memory to build the report.
                 self._report("failed", _NO_MEMORY)
             finally:
                 self._executor.ended(self)
 
     def _check_has_begun(self, task: asyncio.Task[None]) -> None:
-        """The task is over. If it was cancelled before its first instruction, :meth:`execute` has
-        not noticed: the run ends here.
+        """Report a task that was cancelled before its first instruction, which :meth:`execute` has
+        not noticed.
         """
         if self._has_begun:
             return
@@ -466,7 +470,7 @@ class ActiveRun:
         self._executor.ended(self)
 
     def _is_left_out(self) -> bool:
-        """Whether the application's calendar excludes the slot; if so, that is reported."""
+        """Whether the application's calendar excludes the slot; if so, report that."""
         calendar = self._calendar()
         slot = self._slots[0]
         if calendar is None or slot is None or self.origin not in ("schedule", "backfill"):
@@ -482,10 +486,10 @@ class ActiveRun:
         return True
 
     def _is_interrupted_too_often(self) -> bool:
-        """Whether its workers disappeared so often that it is not executed again; if so, it fails.
+        """Whether the run's workers died so often that it is not executed again; if so, it fails.
 
-        That the last interruption hit this run alone makes it certain that no other run was the
-        cause. Where a run is never alone, it takes several times as many.
+        If the last interruption affected only this run, no other run can be the cause. A run that
+        never executes alone may be interrupted several times as often.
         """
         limit = self.workflow.max_interruptions
         if limit is None or self.interruptions < limit:
@@ -494,11 +498,11 @@ class ActiveRun:
             return False
         self._report_failure(
             InterruptedTooOftenError(
-                f"the worker disappeared {self.interruptions} times in a row while it executed "
-                f"the run, and no step was recorded meanwhile: killed, out of memory, or crashed "
-                f"(the system's log may say which). The run was not executed again, so that it "
-                f"ends no more workers (max_interruptions={limit}); find the cause, and then "
-                f"retry it: polos runs retry {self.run_id}",
+                f"the worker died {self.interruptions} times in a row while it executed the run, "
+                f"and no step was recorded meanwhile: killed, out of memory, or crashed (the "
+                f"system's log may say which). The run was not executed again, so that it kills "
+                f"no more workers (max_interruptions={limit}); find the cause, and then retry "
+                f"it: polos runs retry {self.run_id}",
                 run_id=self.run_id,
                 interruptions=self.interruptions,
             ),
@@ -516,8 +520,8 @@ class ActiveRun:
         return from_micros(slot).astimezone(ZoneInfo(self._slots[3])).date()
 
     def _upcoming(self, slot: int, upcoming: int | None) -> int:
-        """The slot that will come next; a schedule that ends with this one has none, and its own
-        stands for it.
+        """Return the next slot. A schedule that ends with this slot has none; then the slot itself
+        is returned.
         """
         calendar = self._calendar()
         if upcoming is None or calendar is None:
@@ -555,7 +559,7 @@ class ActiveRun:
         return self.workflow.fn(*arguments)
 
     def payload(self) -> Any:
-        """What the handler is given."""
+        """Return the handler's payload."""
         slot, last_slot, upcoming, timezone = self._slots
         workflow = self.workflow
         if slot is None:
@@ -576,24 +580,24 @@ class ActiveRun:
         return made if workflow.takes_schedule_payload else workflow.payload_from(made)
 
     def stop(self, reason: str) -> None:
-        """The core wants it stopped; a second reason doesn't matter."""
+        """Stop the run for a reason of the core. A second reason has no effect."""
         if self.stop_reason is not None:
             return
         self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
-        for task in list(self._waits):  # threads can't be stopped, but what they wait for can
+        for task in list(self._waits):  # threads cannot be stopped, but their waits can
             if task is not None:
                 task.cancel()
         self._executor.timer(micros_of(_STOP_GRACE)).add_done_callback(self._give_up)
 
     def _give_up(self, timer: asyncio.Future[None]) -> None:
-        """The handler ignores its cancellation: its end is recorded without it."""
+        """Report the outcome without the handler, which ignores its cancellation."""
         if timer.cancelled() or self._reported or self.task is None or self.task.done():
             return
         _log.warning(
-            "the handler of workflow `%s` (run %s) ignores its cancellation; its place is freed, "
-            "and what it still does is not recorded",
+            "the handler of workflow `%s` (run %s) ignores its cancellation; its permit is "
+            "released, and what it still does is not recorded",
             self.workflow.id,
             self.run_id,
         )
@@ -622,7 +626,7 @@ class ActiveRun:
         if self._reported:
             return
         self.failure = error
-        # Before anything that may fail in its turn.
+        # First, before anything that can also fail.
         self._report("failed", json.dumps(error_record(error)), final=final)
         is_last = final or self.attempt > self.workflow.retries
         was_cancelled = issubclass(type(error), asyncio.CancelledError)
@@ -632,7 +636,7 @@ class ActiveRun:
             self.run_id,
             self.workflow.id,
             self.attempt,
-            "" if is_last else f" of {self.workflow.retries + 1}; it is tried again",
+            "" if is_last else f" of {self.workflow.retries + 1}; it will be retried",
             ": its handler was cancelled, or awaited something that was, and nobody had asked "
             "polos to cancel the run"
             if was_cancelled
@@ -652,8 +656,8 @@ class ActiveRun:
         note = f"held for a worker with other code: {error.reason}"
         self._report("held", note)
         _log.warning(
-            "run %s of workflow `%s` is %s. It goes on when a worker with other code registers; "
-            "`polos doctor` lists such runs, `polos runs cancel` ends one",
+            "run %s of workflow `%s` is %s. It continues when a worker with other code registers. "
+            "`polos doctor` lists such runs, and `polos runs cancel` cancels one",
             self.run_id,
             self.workflow.id,
             note,
@@ -697,15 +701,15 @@ class ActiveRun:
     # -- for steps ----------------------------------------------------------------------------
 
     async def confirm_claim(self) -> None:
-        """Before something is executed: make sure that the run is still ours.
+        """Make sure, before anything is executed, that this worker still holds the claim.
 
-        Usually a look at the time of the worker's last sign of life. When the process was stopped
-        for longer than its lease, others may have gone on with the run, and only the database
+        Usually this only checks the time of the worker's last heartbeat. If the process was stopped
+        for longer than its lease, another worker may have taken over the run, and only the database
         knows.
         """
         core = self._executor.core
         assert core is not None
-        # Not knowing is no reason to execute, nor to fail: it waits for an answer.
+        # Without an answer the run neither executes nor fails: it waits.
         if not core.is_trusted() and not await self._ask(
             "claim_stands", run=self.run_id, token=self.token
         ):
@@ -715,8 +719,10 @@ class ActiveRun:
             raise lease_lost(self.run_id)
 
     def check_same_code(self, step: str | None) -> None:
-        """A resumed run that comes to a new step, or to its end, has to have reached every step
-        that it had done before.
+        """Check that a resumed run has reached every step that it had done, before a new step or
+        its end.
+
+        Raises :class:`CodeChangedError` otherwise.
         """
         patches = self.journal.unknown_patches()
         unreached = self.journal.unreached(self.attempt)
@@ -724,49 +730,49 @@ class ActiveRun:
             return
         names = ", ".join(f"`{name}`" for name in unreached[:5])
         where = "its end" if step is None else f"the new step `{step}`"
-        reason = f"it came to {where} without the steps that it had done before: {names}"
+        reason = f"it reached {where} without the steps that it had done before: {names}"
         if patches:
             patch = ", ".join(f"`{name}`" for name in patches[:5])
-            reason = f"it was begun with the patch {patch}, which the code here doesn't ask for"
+            reason = f"it started with the patch {patch}, which this code does not request"
         error = CodeChangedError(
-            f"the run was resumed, and {reason}; the code has changed, or its way depends on "
-            f"something that is not recorded in a step. Nothing was repeated; start the work "
-            f"anew, or bring the old code back and retry the run"
+            f"the run was resumed, and {reason}; the code has changed, or it branches on "
+            f"something that is not recorded in a step. Nothing was repeated; start a new run, "
+            f"or deploy the old code again and retry the run"
         )
         error.reason, error.patches = reason, tuple(patches)
         raise error
 
     @property
     def slot(self) -> tuple[int, str] | None:
-        """The slot that it runs for, and the name of the schedule's zone."""
+        """The slot of the run and the name of the schedule's zone, or ``None``."""
         slot, _, _, timezone = self._slots
         return None if slot is None else (slot, timezone)
 
     def about_to_call(self, step: str | None) -> None:
-        """A step's function is called next, or (``None``) the handler."""
+        """Note that a step's function, or (``None``) the handler, is called next."""
         before = self._executor.before_call
         if before is not None:
             before(self, step)
 
     def executing(self, change: int) -> None:
-        """A step begins (1) or ends (-1) to execute its function."""
+        """Note that a step starts (1) or stops (-1) executing its function."""
         self._executing += change
 
     def now(self) -> int:
-        """The time by the database's clock, in microseconds since the epoch."""
+        """Return the time of the database's clock, in microseconds since the epoch."""
         return self._executor.opened.now()
 
     def is_stopping(self) -> bool:
-        """Whether a cancellation that arrives is meant for the run."""
+        """Whether a cancellation that arrives now is meant for the run."""
         return self.stop_reason is not None or _cancelled_from_outside()
 
     def _has_ended(self) -> bool:
-        """Whether its handler has returned or raised, so that what still uses `ctx` is late."""
+        """Whether the handler has returned or raised, so that later uses of `ctx` are errors."""
         return self._reported and self.stop_reason is None
 
     def check_alive(self) -> None:
-        """A run that was stopped takes no more steps, in its cleanup either; nor does one that has
-        ended.
+        """Raise if the run was stopped or has ended: it executes no more steps, not even in its
+        cleanup.
         """
         if self._has_ended():
             raise run_ended(self.run_id, self.attempt, self.outcome)
@@ -776,7 +782,7 @@ class ActiveRun:
             raise HandlerParked
         if self.stop_reason is not None:
             raise asyncio.CancelledError(
-                f"run {self.run_id} is being stopped; it takes no more steps"
+                f"run {self.run_id} is being stopped and executes no more steps"
             )
 
     async def record(
@@ -790,7 +796,7 @@ class ActiveRun:
         error: str | None = None,
         wakes_at: int | None = None,
     ) -> None:
-        """Write a step; returns when it is durable."""
+        """Write a step; return when it is durable."""
         executor = self._executor
         durable: asyncio.Future[bool] = self.loop.create_future()
         assert executor.core is not None
@@ -815,7 +821,7 @@ class ActiveRun:
             raise lease_lost(self.run_id)
 
     async def sleep_until(self, instant_us: int) -> None:
-        """Wait by the database's clock; for long, without a task."""
+        """Wait by the database's clock; a long wait holds no task."""
         if instant_us - self.now() > _PARK_MIN_US and self.can_park():
             self.park(instant_us)
         delay = instant_us - self.now()
@@ -826,21 +832,21 @@ class ActiveRun:
             await timer
 
     def can_park(self) -> bool:
-        """Whether nothing of the run goes on beside what its handler waits for here."""
+        """Whether nothing else of the run is in progress, so that the handler can be unwound."""
         if self._executing:
             return False
         task = asyncio.current_task()
         return task is self.task or (self._waits.get(task, False) and len(self._waits) == 1)
 
     def park(self, wakes_at: int | None) -> NoReturn:
-        """Give up the task and the place until ``wakes_at``, or until a child run ends."""
+        """Release the task and the permit until ``wakes_at``, or until a child run completes."""
         self._wakes_at = wakes_at
         self.stop_reason = "parked"
         raise HandlerParked
 
     @contextmanager
     def waiting(self, run_id: str | None = None) -> Iterator[None]:
-        """While this is open, the run waits for the clock, or for the end of run ``run_id``."""
+        """Note that the run waits inside the block, for the clock or for run ``run_id``."""
         self._sleeping += 1
         if run_id is not None:
             self.awaited.append(run_id)
@@ -854,9 +860,10 @@ class ActiveRun:
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """While this is open, the run keeps nothing that other runs may need: its permit is free
-        for another run, and where its handler has a thread, for another thread. It takes both back
-        at once when it continues.
+        """Release what other runs may need inside the block.
+
+        The permit is free for another run, and if the handler has a thread, its pool may start
+        another one. Both are taken back at once when the run continues.
         """
         executor = self._executor
         core = executor.core
@@ -877,7 +884,7 @@ class ActiveRun:
 
     @contextmanager
     def waiting_for_run(self, run_id: str) -> Iterator[None]:
-        """While this is open, a handler, or a step's function, waits for another run."""
+        """Note that a handler, or a step's function, waits for another run inside the block."""
         is_in_step = _current_step.get() is not None
         if is_in_step:
             self.executing(-1)
@@ -890,16 +897,17 @@ class ActiveRun:
                 self.executing(1)
 
     def wait_here(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """The result of ``coroutine``, executed on the worker's loop; blocks the calling thread.
+        """Execute ``coroutine`` on the worker's loop, block the calling thread, and return the
+        result.
 
-        When the run is stopped the wait ends, with what :meth:`check_alive` raises.
+        If the run is stopped, the wait ends with what :meth:`check_alive` raises.
         """
         is_handler = threading.get_ident() == self._handler_thread
 
         async def on_loop() -> R:
             task = asyncio.current_task()
             self._waits[task] = is_handler
-            token = running.set(self)  # the thread may be one without our context
+            token = running.set(self)  # the thread may lack our context
             try:
                 if self.stop_reason is not None and not self._reported:
                     self.check_alive()
@@ -916,7 +924,7 @@ class ActiveRun:
             wait.close()
             coroutine.close()
             raise asyncio.CancelledError("the worker of this run has ended") from None
-        # The handler's own thread is looked after by `blocked`, in steps as well.
+        # `blocked` handles the handler's own thread, in steps as well.
         is_accounted = pool_of_thread() is self._executor.handler_threads
         with nullcontext() if is_accounted else blocked_thread():
             try:
@@ -926,11 +934,11 @@ class ActiveRun:
                 raise asyncio.CancelledError("the wait was cancelled") from None
 
     def waits_for_time(self) -> bool:
-        """Whether it sleeps, and does nothing beside that."""
+        """Whether the run sleeps and does nothing else."""
         return self._sleeping > 0 and self._executing == 0
 
     async def within(self, limit: timedelta, work: Coroutine[Any, Any, Any], what: str) -> Any:
-        """The result of ``work``, or ``TimeoutError`` when it takes longer than ``limit``."""
+        """Return the result of ``work``; raise ``TimeoutError`` after ``limit``."""
         task = self.loop.create_task(work)
         timer = self._executor.timer(micros_of(limit))
         try:
@@ -950,14 +958,14 @@ class ActiveRun:
     async def invoke(
         self, workflow: Workflow[Any, Any] | str, payload: Any, key: str
     ) -> RunHandle[Any]:
-        """Start a child run; with the same key, the same one."""
+        """Start a child run; the same key returns the same run."""
         client = self._executor.client
         return await runs.invoke(
             client, workflow, payload, idempotency_key=key, _parent=self.run_id
         )
 
     async def child_ended(self, child: str) -> dict[str, Any]:
-        """The child run when it has ended; waits for it without a task where that is possible."""
+        """Wait until the child run has completed, if possible without a task, and return it."""
         ended: dict[str, Any]
         if self.can_park():
             ended = await self._ask("get_run", id=child)
@@ -972,20 +980,21 @@ class ActiveRun:
 
     @property
     def database(self) -> str:
-        """The database of its worker, as its client names it."""
+        """The database of the run's worker, as its client names it."""
         return self._executor.client.database
 
     async def _ask(self, op: str, **fields: Any) -> Any:
-        """Make a request on behalf of the run; waits while the database is unavailable."""
-        token = running.set(self)  # the task may be one without our context
+        """Send a request for the run; wait while the database is unavailable."""
+        token = running.set(self)  # the task may lack our context
         try:
             return await self._executor.client._ask(op, **fields)
         finally:
             running.reset(token)
 
     async def through_outages(self, request: Callable[[], Awaitable[R]]) -> R:
-        """The answer to ``request``, which is made again as long as the database is unavailable: an
-        outage is no reason for a run to fail. Ends early when the run is stopped.
+        """Return the answer to ``request``, and repeat it while the database is unavailable.
+
+        An outage must not fail a run. This ends early if the run is stopped.
         """
         pause = _ASK_AGAIN_MIN
         while True:
@@ -1004,8 +1013,9 @@ class ActiveRun:
             pause = min(pause * 2, _ASK_AGAIN_MAX)
 
     def _give_way(self) -> NoReturn:
-        """The database can't be asked, and what asks can't wait: the run is given back, and
-        continues, from its first unfinished step, when the database is available.
+        """Release the run, because the database is unavailable and the caller cannot wait.
+
+        The run continues from its first unfinished step when the database is available.
         """
         if self.can_park():
             self.park(self.now())
@@ -1031,8 +1041,10 @@ class ActiveRun:
         return self._previous[0]
 
     def _read(self, op: str, **fields: Any) -> Any:
-        """The answer to a question that is not awaited. A handler's thread waits for it through an
-        outage; on the event loop, where nothing may wait, the run gives way.
+        """Return the answer to a request that is not awaited.
+
+        A handler's thread waits for it through an outage. On the event loop, where nothing may
+        wait, the run is released.
         """
         if asyncio._get_running_loop() is None:
             return self.wait_here(self._ask(op, **fields))
@@ -1054,15 +1066,19 @@ class ActiveRun:
 
 
 def _cancelled_from_outside() -> bool:
-    """Whether somebody has cancelled the current task, rather than its code having raised."""
+    """Whether other code has cancelled the current task, rather than its own code having raised."""
     task = asyncio.current_task()
     cancelling = getattr(task, "cancelling", None)
-    # Before Python 3.11 it can't be told; a shutdown is the likelier, and loses nothing.
+    # Unknown before Python 3.11; a shutdown is more likely, and loses nothing.
     return True if cancelling is None else cancelling() > 0
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def _loggable(error: BaseException) -> BaseException | None:
-    """The exception for a log record, unless it can't even be printed."""
+    """Return the exception for a log record, or ``None`` if it cannot be printed."""
     try:
         str(error)
         error.__traceback__  # noqa: B018 -- what a log record looks at first

@@ -1,4 +1,4 @@
-"""``PolosClient``: which database, and the one way in which anything is asked of it."""
+"""``PolosClient``: names a database and sends all requests to it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = ["PolosClient", "checked_client"]
 
 _log = quiet_logger("polos.client")
 
-# How long closing may take in seconds, and how long where the database is known not to answer.
+# Time limits for closing, in seconds: usually, and if the database is known not to answer.
 _CLOSE_TIMEOUT = 5.0
 _CLOSE_TIMEOUT_UNRESPONSIVE = 0.5
 
-# What may be asked again when nobody knows whether it has happened: reads, and changes that are the
-# same when they are made twice. (`invoke` has an idempotency key then.)
+# Operations that are safe to repeat when the outcome of the first try is unknown: reads, and
+# idempotent changes. (`invoke` has an idempotency key in this case.)
 _REPEATABLE = frozenset(
     {
         "await_run",
@@ -58,34 +58,37 @@ _REPEATABLE = frozenset(
     }
 )
 
-# How long a fork waits for requests that are under way.
+# How long a fork waits for requests in progress, in seconds.
 _FORK_PATIENCE = 1.0
 
 
 class PolosClient:
     """A database of schedules and runs.
 
-    :param database: a path or URL. By default ``POLOS_DATABASE_URL``, else the file
-        ``polos.db`` in the current folder. A relative path is resolved when the client is made;
-        later changes of the current folder don't matter. ``sqlite:///relative.db`` and
-        ``sqlite:////absolute/path.db`` name files too, without parameters.
-        ``postgresql://user@host/database`` (a URL as libpq reads it; ``postgres://`` is the
-        same) names a PostgreSQL database, with ``?schema=`` where its tables are to be elsewhere
-        than in the schema ``polos``. A string that is neither a URL of these kinds nor clearly a
-        path is refused; a relative path with unusual characters is written with ``./`` before it.
-    :param project_id: a namespace; nothing of one project is visible from another.
-    :param durability: ``"full"`` (what was reported as done survives loss of power) or
-        ``"normal"`` (survives the process, not always loss of power; faster on slow disks).
+    :param database: a path or URL. The default is ``POLOS_DATABASE_URL``, or else the file
+        ``polos.db`` in the current folder. A relative path is resolved when the client is created;
+        later changes of the current folder have no effect. ``sqlite:///relative.db`` and
+        ``sqlite:////absolute/path.db`` also name files; they take no parameters.
+        ``postgresql://user@host/database`` (a libpq URL; ``postgres://`` is the same) names a
+        PostgreSQL database. Add ``?schema=`` if its tables are not in the schema ``polos``. A
+        string that is neither such a URL nor clearly a path is rejected; write a relative path with
+        unusual characters with a leading ``./``.
+    :param project_id: a namespace. Nothing in one project is visible from another.
+    :param durability: ``"full"`` (what was reported as done survives a loss of power) or
+        ``"normal"`` (survives the death of the process, but not always a loss of power; faster on
+        slow disks).
 
-    Cheap to make: the database is opened, and created where it does not exist, when it is first
-    needed. One client may be used from any event loop, several loops one after another, any
-    thread, or none (``schedules.sync``). At a fork the database is closed, and parent and child
-    open it anew when they need it. Where a worker is running, or a request takes more than a
-    second, that can't be: such a child gets :class:`StoreError`.
+    A client is cheap to create. It opens the database on first use, and creates it if it does not
+    exist. You can use one client from any event loop, from several loops one after another, from
+    any thread, or without a loop (``schedules.sync``).
 
-    Raises :class:`InvalidArgumentError` for arguments that can't be meant, also where
-    ``POLOS_DATABASE_URL`` is set and empty. No message shows any part of a password. Opening may
-    raise :class:`StoreError` and those under it.
+    At a fork polos closes the database, and parent and child open it again when they need it. This
+    is impossible while a worker is running or if a request takes more than a second: then the child
+    gets :class:`StoreError`.
+
+    Raises :class:`InvalidArgumentError` for arguments that are not valid, including a
+    ``POLOS_DATABASE_URL`` that is set but empty. No message shows any part of a password. Opening
+    can raise :class:`StoreError` and its subclasses.
     """
 
     def __init__(
@@ -110,15 +113,15 @@ class PolosClient:
             "project": self.project_id,
             "synchronous": durability,
         }
-        # Held through a fork, which a signal handler may do in the middle of anything.
+        # Held during a fork. Reentrant, because a signal handler can fork at any point.
         self._lock = threading.RLock()
         self._core: Core | None = None
-        # What uses the open database at the moment: requests, and workers.
+        # Current users of the open database: requests and workers.
         self._users: set[object] = set()
         self._workers: set[object] = set()
         self._opener_pid = 0
         self._is_closed = False
-        # Set by a worker that could not sign out in time.
+        # Set by a worker that could not deregister in time.
         self._is_unresponsive = False
         _open_clients.add(self)
 
@@ -129,17 +132,17 @@ class PolosClient:
         return locate(database)
 
     def _opened(self) -> Core:
-        """The open database; opens it if need be, on the calling thread."""
+        """Return the open database; open it on the calling thread if needed."""
         with self._lock:
             if self._is_closed:
-                raise ShutdownError("the client is closed; make a new `PolosClient`")
+                raise ShutdownError("the client is closed; create a new `PolosClient`")
             if self._core is not None and self._opener_pid != os.getpid():
                 _parents_cores.append(self._core)
                 self._core = None
             if self._core is None:
                 forks.check(self._location)
                 core = Core(json.dumps({**self._options, **self._location.options()}))
-                # `close` does not wait for the lock without end.
+                # `close` waits for the lock only for a limited time, so check again.
                 if self._has_closed():
                     core.close()
                     raise ShutdownError("the client was closed while it opened its database")
@@ -151,7 +154,7 @@ class PolosClient:
         return self._is_closed
 
     def _call(self, request: str, timeout: int | None = None) -> str | None:
-        """The answer to a request, waited for on the calling thread."""
+        """Send a request and block the calling thread until the answer arrives."""
         user = object()
         with self._lock:
             core = self._opened()
@@ -162,15 +165,15 @@ class PolosClient:
             self._users.discard(user)
 
     async def _ask(self, op: str, **fields: Any) -> Any:
-        """Make a request; the answer as parsed JSON."""
+        """Send a request and return the answer as parsed JSON."""
         return await self._ask_text(json.dumps({op: fields}))
 
     async def _ask_text(self, request: str) -> Any:
-        """As :meth:`_ask`, for a request that is JSON already.
+        """Do what :meth:`_ask` does, for a request that is already JSON.
 
-        Made by a handler or a step, to the database of its worker, it waits while the database is
-        unavailable, as recording a step does: an outage fails no run. Elsewhere, and where nobody
-        could tell whether a change was made twice, the error is raised at once.
+        A request from a handler or a step to its worker's database waits while the database is
+        unavailable, as recording a step does: an outage fails no run. All other requests raise the
+        error at once, and so do changes that are not safe to repeat.
         """
         active = current_run()
         is_patient = (
@@ -187,7 +190,7 @@ class PolosClient:
         return await self._ask_once(request)
 
     async def _ask_once(self, request: str) -> Any:
-        """The answer to a request; an outage is an error."""
+        """Send a request and return the answer; an outage raises an error."""
         user = object()
         try:
             while True:
@@ -195,17 +198,17 @@ class PolosClient:
                 core = self._core
                 if core is not None and self._opener_pid == os.getpid() and not self._is_closed:
                     return json.loads(await ask(core, request))
-                # Opening touches the disk, which the loop must not wait for.
+                # Opening reads the disk, so it must not block the loop.
                 self._users.discard(user)
                 await in_own_thread(self._opened)
         finally:
             self._users.discard(user)
 
     async def _ended_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        """The run when it has ended; ``None`` when ``seconds`` pass first.
+        """Wait for a run to complete and return it, or ``None`` after ``seconds``.
 
-        Handlers and steps keep nothing meanwhile that the awaited run may need: neither a permit of
-        the worker nor a thread of its pools.
+        A handler or step that waits holds neither a permit nor a thread of its worker meanwhile,
+        because the awaited run may need them.
         """
         active = current_run()
         if active is None or (is_blocking() and _is_on_loop()):
@@ -232,14 +235,15 @@ class PolosClient:
         return ended
 
     def _before_fork(self) -> None:
-        """Close the database, so that the child inherits nothing of SQLite; it is opened anew when
-        it is next needed. Where it is in use and stays so, it is left open.
+        """Close the database, so that the child inherits no SQLite state.
+
+        The next request opens it again. A database that stays in use is left open.
         """
         self._lock.acquire()
         core = self._core
         if core is None or self._is_virtual() or self._opener_pid != os.getpid():
             return
-        # Who comes now waits for the lock; who came before gets his answer.
+        # New callers block on the lock; in-flight requests finish.
         self._core = None
         deadline = time.monotonic() + _FORK_PATIENCE
         while self._users and not self._workers and time.monotonic() < deadline:
@@ -250,42 +254,42 @@ class PolosClient:
             core.close()
 
     def _call_within(self, request: str, seconds: float) -> str | None:
-        """The answer to a request within ``seconds``, whatever the database does, or ``None``."""
+        """Send a request and return the answer, or ``None`` after ``seconds`` in any case."""
         return self._opened().call_within(request, int(seconds * 1_000_000))
 
     def _after_fork_in_child(self) -> None:
-        # The thread that held it when the process was forked may not exist here.
+        # The thread that held the lock in the parent may not exist here.
         self._lock = threading.RLock()
         self._users, self._workers = set(), set()
         if self._core is not None and not self._is_virtual():
             forks.note(self._location)
 
     def _is_virtual(self) -> bool:
-        """Whether time is turned by hand."""
+        """Whether this client runs in virtual time."""
         return "start" in self._options
 
     def _now(self) -> int:
-        """The time by this database's clock, in microseconds since the epoch."""
+        """Return the time of this database's clock, in microseconds since the epoch."""
         return self._opened().now()
 
     async def aclose(self) -> None:
-        """Like :meth:`close`, without blocking the loop."""
+        """Close the client like :meth:`close`, without blocking the loop."""
         await in_own_thread(self.close)
 
     def close(self) -> Closed:
-        """Write what is under way and close, within 5 seconds. A second time does nothing.
+        """Finish pending writes and close, within 5 seconds. A second call does nothing.
 
-        A database that doesn't answer is not waited for any longer; the log says so.
+        If the database does not answer in time, polos stops waiting and logs that.
 
-        Blocks; ``await client.aclose()`` doesn't. What it gives can be awaited, so that ``await
-        client.close()`` is no error.
+        This blocks; ``await client.aclose()`` does not. The return value can be awaited, so that
+        ``await client.close()`` is not an error.
         """
         self._close_within(_CLOSE_TIMEOUT_UNRESPONSIVE if self._is_unresponsive else _CLOSE_TIMEOUT)
         return _CLOSED
 
     def _close_within(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        # Somebody may hold it while a database that doesn't answer is opened.
+        # Another thread holds the lock while it opens a database that does not answer.
         has_lock = self._lock.acquire(timeout=seconds)
         try:
             self._is_closed = True
@@ -301,8 +305,8 @@ class PolosClient:
         left = max(0.0, deadline - time.monotonic())
         if not core.close(int(left * 1_000_000)) and not self._is_unresponsive:
             _log.warning(
-                "the database `%s` does not answer; it was closed without waiting for it, and what "
-                "was still to be written may be lost",
+                "the database `%s` does not answer; it was closed without waiting, and pending "
+                "writes may be lost",
                 self.database,
             )
 
@@ -330,7 +334,7 @@ class PolosClient:
 
 
 class Closed:
-    """What :meth:`PolosClient.close` gives: done already, and can be awaited."""
+    """The return value of :meth:`PolosClient.close`: already done, and awaitable."""
 
     __slots__ = ()
 
@@ -343,7 +347,7 @@ _CLOSED = Closed()
 
 
 def _is_on_loop() -> bool:
-    """Whether an event loop runs in this thread: it must not wait for one of its own tasks."""
+    """Whether an event loop runs in this thread; it must not block on one of its own tasks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -352,10 +356,10 @@ def _is_on_loop() -> bool:
 
 
 def checked_client(given: Any) -> PolosClient:
-    """``given`` if it is a client."""
+    """Return ``given`` if it is a client; raise :class:`InvalidArgumentError` otherwise."""
     if not isinstance(given, PolosClient):
         raise InvalidArgumentError(
-            f"client: {shown(given)} given, expected a `PolosClient`; it comes first: "
+            f"client: {shown(given)} given, expected a `PolosClient` as the first argument: "
             f"`schedules.create(client, workflow=...)`"
         )
     return given
@@ -363,11 +367,11 @@ def checked_client(given: Any) -> PolosClient:
 
 _open_clients: weakref.WeakSet[PolosClient] = weakref.WeakSet()
 
-# Databases that a parent process opened: closing them here would let go of the parent's locks.
+# Databases that a parent process opened: closing them here would release the parent's locks.
 _parents_cores: list[Core] = []
 
 
-# Those whose locks are held through the fork that is under way.
+# Clients whose locks are held during the current fork.
 _held: list[PolosClient] = []
 
 

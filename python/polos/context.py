@@ -1,4 +1,4 @@
-"""What a handler is given: who it is, and steps."""
+"""The contexts that handlers get: facts about the run, and steps."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _log = logging.getLogger("polos.run")
 
 _GENERATOR_FLAGS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
-# Names of the records of `ctx.patched` begin so.
+# Prefix of the names under which `ctx.patched` is recorded.
 _PATCH = "polos:patched:"
 
 _current_step: ContextVar[str | None] = ContextVar("polos_step", default=None)
@@ -66,7 +66,7 @@ class _RunLog(logging.LoggerAdapter):  # type: ignore[type-arg]
 
 
 class _Context:
-    """What both kinds of context tell."""
+    """The properties that both kinds of context share."""
 
     __slots__ = ("__weakref__", "_active")
 
@@ -75,8 +75,10 @@ class _Context:
 
     @property
     def run_id(self) -> str:
-        """Identifies the run; the same when it is resumed or retried. With a fixed suffix, a good
-        idempotency key for what the handler does outside of steps.
+        """The run's id. It stays the same when the run is resumed or retried.
+
+        With a fixed suffix, it is a good idempotency key for work that the handler does outside of
+        steps.
         """
         return self._active.run_id
 
@@ -87,56 +89,57 @@ class _Context:
 
     @property
     def schedule_id(self) -> str | None:
-        """The schedule that started the run, if one did."""
+        """The id of the schedule that started the run, or ``None``."""
         return self._active.schedule_id
 
     @property
     def key(self) -> str:
-        """The schedule's key; ``"global"`` without one."""
+        """The schedule's key; ``"global"`` if there is none."""
         return self._active.key
 
     @property
     def attempt(self) -> int:
-        """1, and one more with every retry of the run; a resumed run keeps its attempt."""
+        """1 at first, and one more with each retry of the run. A resumed run keeps its attempt."""
         return self._active.attempt
 
     @property
     def interruptions(self) -> int:
-        """How often in a row the worker disappeared while it executed this run, without a newly
-        recorded step; 0 for most. See ``max_interruptions`` of :func:`polos.workflow`.
+        """How many times in a row the worker died while it executed this run, without a newly
+        recorded step; usually 0. See ``max_interruptions`` of :func:`polos.workflow`.
         """
         return self._active.interruptions
 
     @property
     def input(self) -> Any:
-        """The data that was stored with the schedule."""
+        """The data stored with the schedule."""
         return self._active.input
 
     @property
     def step_key(self) -> str:
-        """Inside a step: identifies it, the same in every execution of it. Hand it to services
-        as their idempotency key. Raises ``LookupError`` outside of steps.
+        """Inside a step, a key that is the same in every execution of the step.
+
+        Pass it to services as their idempotency key. Raises ``LookupError`` outside of steps.
         """
         name = _current_step.get()
         if name is None:
             raise LookupError(
-                "`ctx.step_key` was read outside of a step; it is for the function that a step "
-                "executes: read it in there (`def charge(): api.charge(key=ctx.step_key)`) instead "
-                "of passing it as an argument of `ctx.step.run`"
+                "`ctx.step_key` was read outside of a step; read it inside the function that the "
+                "step executes (`def charge(): api.charge(key=ctx.step_key)`) instead of passing "
+                "it as an argument of `ctx.step.run`"
             )
         return f"{self._active.run_id}:{name}"
 
     @property
     def last_result(self) -> Any:
-        """What the schedule's previous finished run returned; ``None`` if there is none.
+        """The result of the schedule's previous finished run; ``None`` if there is none.
 
-        Read from the database when it is first asked for.
+        It is read from the database on first use.
         """
         return self._active.last_result()
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry ``run_id``, ``workflow`` and ``key``."""
+        """A logger whose records carry ``run_id``, ``workflow``, and ``key``."""
         return self._active.log()
 
     def __repr__(self) -> str:
@@ -144,7 +147,7 @@ class _Context:
 
 
 class WorkflowContext(_Context):
-    """What an async handler is given as ``ctx``."""
+    """The ``ctx`` of an async handler."""
 
     __slots__ = ("step",)
 
@@ -153,19 +156,19 @@ class WorkflowContext(_Context):
         self.step = Steps(active)
 
     async def patched(self, name: str) -> bool:
-        """Whether the run takes the new way at a place where the code has changed.
+        """Whether the run takes the new branch at a place where the code has changed.
 
-        ``True`` for a run that reaches this place for the first time now, ``False`` for one that
-        had recorded later steps already when it was resumed. The answer is recorded once, and the
-        same ever after. Keep the call until no unfinished run has recorded it.
+        ``True`` for a run that reaches this place for the first time now, ``False`` for a run that
+        had already recorded later steps when it was resumed. The answer is recorded once and never
+        changes. Keep the call until no unfinished run has recorded it.
 
-        :param name: identifies the change inside the workflow; ask for it once in an execution.
+        :param name: identifies the change inside the workflow. Call it once per execution.
         """
         return await _patched(self._active, name)
 
 
 class SyncWorkflowContext(_Context):
-    """What a sync handler is given as ``ctx``: its steps block instead of being awaited."""
+    """The ``ctx`` of a sync handler. Its steps block instead of being awaited."""
 
     __slots__ = ("step",)
 
@@ -186,7 +189,7 @@ async def _patched(active: ActiveRun, name: str) -> bool:
     record = active.journal.recorded(step)
     if record is not None:
         return record.result == "true"
-    # Asked again in this execution, the answer is that of the first time.
+    # A second call in this execution returns the first answer.
     is_new = active.patches.setdefault(step, not active.journal.has_unreached())
     text = "true" if is_new else "false"
     await active.record(step, "done", 1, active.now(), result=text)
@@ -194,7 +197,7 @@ async def _patched(active: ActiveRun, name: str) -> bool:
 
 
 class StepJournal:
-    """What earlier executions of a run recorded, and which names this one has used."""
+    """The records of a run's earlier executions, and the names that this execution has used."""
 
     __slots__ = ("_recorded", "_used")
 
@@ -205,19 +208,21 @@ class StepJournal:
         self._used: set[str] = set()
 
     def recorded(self, name: str) -> Recorded | None:
-        """The record of ``name``, which counts as used."""
+        """Return the record of ``name`` and mark the name as used."""
         self._used.add(name)
         return self._recorded.get(name)
 
     def has_unreached(self) -> bool:
-        """Whether earlier executions recorded anything that this one has not reached."""
+        """Whether earlier executions recorded steps that this one has not reached."""
         return any(
             name not in self._used and not name.startswith(_PATCH) for name in self._recorded
         )
 
     def unknown_patches(self) -> list[str]:
-        """Patches that the run was begun with and that this execution has not asked for. Where it
-        has reached a step that was recorded later, it goes the new way all the same.
+        """Return patches that the run started with and that this execution has not requested.
+
+        An execution that has reached a step recorded after the patch takes the new branch anyway,
+        so such a patch does not count.
         """
         unknown: list[str] = []
         for name, record in self._recorded.items():
@@ -229,11 +234,11 @@ class StepJournal:
         return unknown
 
     def is_empty(self) -> bool:
-        """Whether nothing was recorded by earlier executions."""
+        """Whether earlier executions recorded nothing."""
         return not self._recorded
 
     def take(self, name: str) -> Recorded | None:
-        """The record of ``name``; using a name twice in one execution is an error."""
+        """Return the record of ``name``. Raises :class:`DuplicateStepError` for a used name."""
         if name in self._used:
             raise DuplicateStepError(
                 f"the step name `{name}` is used twice in this run; names identify steps when "
@@ -243,7 +248,7 @@ class StepJournal:
         return self._recorded.get(name)
 
     def unreached(self, run_attempt: int) -> list[str]:
-        """Steps that are done in this attempt of the run, and that this execution has not used."""
+        """Return steps that are done in this attempt and that this execution has not used."""
         if not self._recorded:
             return []
         return [
@@ -257,7 +262,7 @@ class StepJournal:
 
 
 class Recorded:
-    """A step as the journal has it."""
+    """A recorded step."""
 
     __slots__ = ("attempt", "error", "name", "result", "run_attempt", "state", "wakes_at")
 
@@ -280,20 +285,20 @@ class Recorded:
         self.wakes_at = wakes_at
 
 
-# Shared by all runs that are executed for the first time.
+# Shared by all runs that execute for the first time.
 _NO_RECORDS: Mapping[str, Recorded] = MappingProxyType({})
 
 
 class Steps:
-    """``ctx.step``: durable units of a run. A finished one is never executed again."""
+    """``ctx.step``: durable steps of a run. A finished step is never executed again."""
 
     __slots__ = ("_run",)
 
     def __init__(self, active: ActiveRun) -> None:
         self._run = active
 
-    # What type checkers are told, and why arguments beside options aren't checked:
-    # docs/decisions/0010-types.md.
+    # These overloads are for type checkers. docs/decisions/0010-types.md says why arguments beside
+    # options are not checked.
     @overload
     async def run(
         self,
@@ -365,26 +370,28 @@ class Steps:
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         **kwargs: Any,
     ) -> Any:
-        """Execute ``fn(*args, **kwargs)`` once and for all; gives what it returned.
+        """Execute ``fn(*args, **kwargs)`` as a durable step and return its result.
 
-        The result is on disk before this returns: when the run resumes after a crash, it comes
-        back from there, as the same type, and ``fn`` is not called. A step that was under way
-        when the process died is executed again, so what it does outside should bear that
-        (``ctx.step_key`` is made for it). A handler that is entered again has to reach the same
-        steps: what decides its way has to come from its payload and from steps. Where it doesn't,
-        or the code has changed meanwhile, the run fails with :class:`CodeChangedError`.
+        The result is on disk before this returns. When the run resumes after a crash, the step
+        returns the recorded result, with the same type, and does not call ``fn``. A step that was
+        in progress when the process died is executed again, so its external effects should be
+        idempotent (use ``ctx.step_key``).
+
+        A handler that resumes must reach the same steps: take what it branches on from its payload
+        and from steps. Otherwise, or if the code has changed, the run fails with
+        :class:`CodeChangedError`.
 
         :param name: identifies the step inside its run.
         :param fn: async, or sync (runs in a thread, with the context variables of the handler).
-        :param retries: how often it is tried again; the wait survives a restart.
-        :param backoff: the first wait, doubled each time: seconds, ``timedelta`` or
-            :class:`Backoff`; 1 second by default.
-        :param timeout: of one execution: seconds or ``timedelta``.
-        :param retry_on: exceptions that are worth a retry.
+        :param retries: how many times to retry the step. The wait survives a restart.
+        :param backoff: the delay before the first retry, doubled for each further one: seconds,
+            ``timedelta``, or :class:`Backoff`; 1 second by default.
+        :param timeout: the time limit of one execution: seconds or ``timedelta``.
+        :param retry_on: the exceptions to retry.
 
         Raises :class:`StepError` when the last execution failed (the exception is its
-        ``__cause__``), :class:`StepSerializationError` for a result that can't be stored,
-        :class:`DuplicateStepError` for a name that was used already.
+        ``__cause__``), :class:`StepSerializationError` for a result that cannot be stored, and
+        :class:`DuplicateStepError` for a name that is already used.
         """
         active = self._run
         if type(name) is not str or not name:
@@ -448,20 +455,22 @@ class Steps:
             raise StepError.from_record(name, attempt, json.loads(text), error) from error
 
     async def sleep(self, name: str, delay: float | timedelta) -> None:
-        """Sleep durably: the time is fixed when the step is first reached, and goes on while the
-        process is down.
+        """Sleep durably.
 
-        A sleep of more than 5 seconds holds no task: the handler is unwound (with
-        :class:`HandlerParked`, which is no ``Exception``), the run waits in the database, and the
-        handler is entered again when it is time, its finished steps answered from the record. The
-        same holds for sync handlers. So don't put timeouts of asyncio around it: they begin anew
-        with the handler.
+        The end is fixed when the step is first reached, and time also passes while the process is
+        down.
+
+        A sleep of more than 5 seconds holds no task: polos unwinds the handler (with
+        :class:`HandlerParked`, which is not an ``Exception``), keeps the run in the database, and
+        calls the handler again when it is time; finished steps return their recorded results. The
+        same is true for sync handlers. Do not put asyncio timeouts around it: they would start
+        again with the handler.
 
         Beside other work of the run, as in ``gather`` or in another thread, it waits in place. The
-        run then gives its permit (``Worker(concurrency=...)``) and its thread to other runs
+        run then lends its permit (``Worker(concurrency=...)``) and its thread to other runs
         meanwhile, and takes them back at once when it continues.
 
-        :param delay: seconds or ``timedelta``; at once over if it isn't more than 0.
+        :param delay: seconds or ``timedelta``; 0 or less does not wait.
 
         Raises :class:`InvalidArgumentError` for more than 100 years.
         """
@@ -470,7 +479,7 @@ class Steps:
         await self._sleep(name, self._run.now() + micros_of(length))
 
     async def sleep_until(self, name: str, until: datetime) -> None:
-        """Sleep durably until an aware ``datetime``; at once over if it has passed."""
+        """Sleep durably until an aware ``datetime``. One that has passed does not wait."""
         await self._sleep(name, aware(f"step `{name}`", until))
 
     @overload
@@ -494,14 +503,14 @@ class Steps:
     ) -> Any:
         """Run another workflow as a child of this run, and wait for its result durably.
 
-        The child is a run of its own: on any worker, with its own steps and retries. While it
-        works, this run waits in the database and holds no task (as in :meth:`sleep`). Cancelling
-        this run cancels it.
+        The child is a separate run, on any worker, with its own steps and retries. Meanwhile this
+        run waits in the database and holds no task (as in :meth:`sleep`). Cancelling this run
+        cancels the child.
 
-        :param workflow: a workflow, or the id of one that another process has.
-        :param name: identifies the step; the workflow's id by default.
+        :param workflow: a workflow, or the id of one that another process has registered.
+        :param name: identifies the step; the default is the workflow's id.
 
-        Raises :class:`StepError` when the child has failed or was cancelled (its error is the
+        Raises :class:`StepError` if the child has failed or was cancelled (its error is the
         ``__cause__``), and what ``Workflow.invoke`` raises.
         """
         from polos.workflow import Workflow
@@ -510,12 +519,13 @@ class Steps:
         if more or isinstance(payload, Workflow):
             raise InvalidArgumentError(
                 f"ctx.step.invoke: {shown(workflow)} given first, expected a workflow, then its "
-                f"payload; the step's name is a keyword: `ctx.step.invoke(wf, payload, name=...)`"
+                "payload; pass the step's name as `name=`: `ctx.step.invoke(wf, payload, "
+                "name=...)`"
             )
         if not isinstance(workflow, (str, Workflow)):
             raise InvalidArgumentError(
-                f"ctx.step.invoke: {shown(workflow)} given, expected a workflow (what `@workflow` "
-                f"decorates) or the id of one"
+                f"ctx.step.invoke: {shown(workflow)} given, expected a function decorated with "
+                f"`@workflow`, or the id of one"
             )
         workflow_id = workflow if isinstance(workflow, str) else workflow.id
         name = check_identifier("step name", workflow_id if name is None else name)
@@ -531,7 +541,7 @@ class Steps:
                 child = decode(record.result)
         started_at = active.now()
         if child is None:
-            # The same child when this is done again before it was recorded.
+            # The idempotency key gives the same child if this is repeated before it is recorded.
             handle = await active.invoke(
                 workflow, payload, f"{active.run_id}:{name}:{active.attempt}"
             )
@@ -550,22 +560,23 @@ class Steps:
         raise StepError.from_record(name, 1, error, error_from_record(error))
 
     async def now(self, name: str) -> datetime:
-        """The time (UTC) at which this step was first reached."""
+        """Return the time (UTC) at which this step was first reached."""
         return from_micros(await self._value(name, self._run.now))
 
     async def uuid(self, name: str) -> uuid.UUID:
-        """A random UUID, the same whenever the run resumes."""
+        """Return a random UUID, the same whenever the run resumes."""
         from uuid import uuid4
 
         return await self._value(name, uuid4)
 
     async def random(self, name: str) -> float:
-        """A random number of ``[0, 1)``, the same whenever the run resumes."""
+        """Return a random number in ``[0, 1)``, the same whenever the run resumes."""
         return await self._value(name, _random)
 
     async def gather(self, *steps: Awaitable[Any]) -> list[Any]:
-        """Several steps at once; their results in order. The first failure is raised when all
-        have ended, so that none is cut off half-way.
+        """Run several steps concurrently and return their results in order.
+
+        Raises the first failure after all of them have finished, so that none is interrupted.
         """
         results = await asyncio.gather(*steps, return_exceptions=True)
         for result in results:
@@ -576,12 +587,12 @@ class Steps:
     # -- how ----------------------------------------------------------------------------------
 
     def _take(self, name: str) -> Recorded | None:
-        """The record of ``name``, which this execution has now reached."""
+        """Return the record of ``name``, which this execution has now reached."""
         active = self._run
         active.check_alive()
         record = active.journal.take(name)
         if record is None and active.can_park():
-            # Nothing else of the run goes on, so everything that was done came before this.
+            # No other step of the run is in progress, so all done steps came before this one.
             active.check_same_code(name)
         return record
 
@@ -630,7 +641,7 @@ class Steps:
         await self._run.record(name, "done", attempt, started_at, result=text)
 
     async def _value(self, name: str, make: Callable[[], R]) -> R:
-        """A recorded value that takes no time to make."""
+        """Return a value that is recorded on first use and takes no time to compute."""
         active = self._run
         check_identifier("step name", name)
         record = self._take(name)
@@ -658,7 +669,7 @@ class Steps:
 
 
 class SyncSteps:
-    """``ctx.step`` of a sync handler: what :class:`Steps` does, blocking the handler's thread."""
+    """``ctx.step`` of a sync handler: :class:`Steps` that block the handler's thread."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -802,14 +813,15 @@ def _child_result(name: str, text: str, result_type: Any) -> Any:
 
 
 def _restored(name: str, text: str, hint: Any, fn: Callable[..., Any] | None) -> Any:
-    """A recorded result as what it was; never something similar, for the handler's code expects
-    the same type whether or not the run was resumed.
+    """Restore a recorded result with its original type, or raise.
+
+    A similar type will not do: the handler's code expects the same type in every execution.
     """
     try:
         return decode(text, hint, function=fn, is_strict=True)
     except SerializationError as error:
         raise StepSerializationError(
-            f"step `{name}` was recorded, and its result can't be restored: {error}", step=name
+            f"step `{name}` was recorded, but its result cannot be restored: {error}", step=name
         ) from error
 
 
@@ -817,15 +829,15 @@ _warned_of_types: set[tuple[str, str]] = set()
 
 
 def _warn_of_undeclared_types(name: str, fn: Callable[..., Any], text: str) -> None:
-    """Say once that a result can't be restored after a restart, while that is easy to change."""
+    """Warn once that a result cannot be restored after a restart, while that is easy to fix."""
     for type_name in undeclared_types(text, result_hint_of(fn), fn):
         place = (location(fn), type_name)
         if place in _warned_of_types or len(_warned_of_types) > 1_000:
             continue
         _warned_of_types.add(place)
         quiet_logger("polos.run").warning(
-            "step `%s` returned a `%s`, which a run that is resumed by another process can't "
-            "restore: name the type in the return annotation of the step's function (%s), or call "
+            "step `%s` returned a `%s`, which another process cannot restore when it resumes the "
+            "run: name the type in the return annotation of the step's function (%s), or call "
             "`polos.register_types`",
             name,
             type_name,
@@ -842,15 +854,15 @@ def _recorded_failure(name: str, record: Recorded) -> BaseException:
 
 
 def lease_lost(run_id: str) -> LeaseLostError:
-    """What a handler is told whose claim is gone."""
+    """Return the error for a handler whose claim is no longer valid."""
     return LeaseLostError(
-        f"run `{run_id}` belongs to another worker by now; nothing that this handler does is "
+        f"run `{run_id}` is now claimed by another worker; nothing that this handler does is "
         f"recorded any more"
     )
 
 
 def run_ended(run_id: str, attempt: int, outcome: str | None) -> InvalidStateError:
-    """What code is told that uses ``ctx`` after the handler's end."""
+    """Return the error for code that uses ``ctx`` after the handler's end."""
     return InvalidStateError(
         f"run `{run_id}` has ended (attempt {attempt} {outcome}): its handler has returned or "
         f"raised, so no step is executed or recorded any more; await every task and thread that "
@@ -859,7 +871,7 @@ def run_ended(run_id: str, attempt: int, outcome: str | None) -> InvalidStateErr
 
 
 def previous_result(answer: dict[str, Any] | None, result_type: Any) -> Any:
-    """The result in an answer about the previous run."""
+    """Return the result from an answer about the previous run."""
     if answer is None:
         return None
     from polos.models import Run

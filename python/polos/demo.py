@@ -1,4 +1,4 @@
-"""``polos demo``: what the documentation promises, happening, in less than a minute.
+"""``polos demo``: demonstrates what the documentation promises, in less than a minute.
 
 A smoke test as well: whatever is shown is checked, and its exit code is 1 if it did not happen.
 """
@@ -60,7 +60,7 @@ CURTAIN = 5.0
 
 
 def main(seconds: int = 55) -> int:
-    """Play it, ending after about ``seconds`` at the latest; 0 if all that is shown happened."""
+    """Run the demo for at most about ``seconds``; return 0 if everything worked."""
     with tempfile.TemporaryDirectory(prefix="polos-demo-") as folder:
         return asyncio.run(_play(Path(folder), time.monotonic() + seconds))
 
@@ -70,7 +70,7 @@ def main(seconds: int = 55) -> int:
 
 @dataclass(frozen=True)
 class Fire:
-    """A scheduled run, as its handler saw it."""
+    """A scheduled run, from its handler's view."""
 
     workflow: str
     key: str
@@ -80,7 +80,7 @@ class Fire:
 
 
 class Stage:
-    """What has happened so far, and the screen that tells of it."""
+    """What has happened so far, and the console that shows it."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
@@ -89,7 +89,7 @@ class Stage:
         self._changed = asyncio.Event()
 
     def say(self, who: str, what: str, style: str = "") -> None:
-        """A line with the time of day: ``who``, padded, and ``what``."""
+        """Print a line with the time of day, ``who`` (padded), and ``what``."""
         now = datetime.now()
         clock = f"{now:%H:%M:%S}.{now.microsecond // 1000:03}"
         self.console.print(
@@ -97,11 +97,11 @@ class Stage:
         )
 
     def head(self, text: str) -> None:
-        """A line that says what comes."""
+        """Print a heading."""
         self.console.print(f"\n[bold]{escape(text)}[/]")
 
     def fired(self, ctx: WorkflowContext, payload: SchedulePayload) -> None:
-        """What every scheduled handler does first."""
+        """Note a fire; every scheduled handler calls this first."""
         late_ms = (datetime.now(timezone.utc) - payload.timestamp) / timedelta(milliseconds=1)
         is_live = not self.is_backfilling
         fire = Fire(ctx.workflow_id, payload.key, payload, late_ms, is_live)
@@ -116,11 +116,11 @@ class Stage:
         self.say(ctx.workflow_id, text + (f", {late_ms:.1f} ms late" if is_live else ""))
 
     def of(self, workflow_id: str) -> list[Fire]:
-        """Its fires."""
+        """Return the fires of a workflow."""
         return [fire for fire in self.fires if fire.workflow == workflow_id]
 
     async def until(self, is_true: Callable[[], bool], patience: float = PATIENCE) -> bool:
-        """Wait until something has happened; whether it has."""
+        """Wait until ``is_true()``, at most ``patience`` seconds; return whether it is."""
         deadline = time.monotonic() + patience
         while not is_true():
             self._changed.clear()
@@ -139,13 +139,13 @@ stage: Stage
 
 @workflow(id="heartbeat", schedule={"every": PERIOD})
 async def heartbeat(ctx: WorkflowContext, payload: SchedulePayload) -> None:
-    """Fires all the while."""
+    """Fires throughout the demo."""
     stage.fired(ctx, payload)
 
 
 @workflow(id="digest", schedule=True)
 async def digest(ctx: WorkflowContext, payload: SchedulePayload) -> None:
-    """Has a schedule for every user."""
+    """Has a schedule for each user."""
     stage.fired(ctx, payload)
 
 
@@ -156,7 +156,7 @@ async def daily_report(ctx: WorkflowContext, payload: SchedulePayload) -> None:
 
 
 class Greeting(BaseModel):
-    """What ``greet`` gives back."""
+    """The result of ``greet``."""
 
     text: str
     at: datetime
@@ -164,13 +164,13 @@ class Greeting(BaseModel):
 
 @workflow(id="greet")
 async def greet(ctx: WorkflowContext, payload: str) -> Greeting:
-    """Is run by hand."""
+    """Is invoked directly."""
     return Greeting(text=f"hello, {payload}", at=await ctx.step.now("now"))
 
 
 @workflow(id="prices")
 async def prices(ctx: WorkflowContext) -> int:
-    """Has a step that fails at first."""
+    """Has a step that fails the first time."""
     calls: list[int] = []
 
     def download() -> int:
@@ -178,7 +178,7 @@ async def prices(ctx: WorkflowContext) -> int:
         if len(calls) == 1:
             stage.say("prices", "step download: the server answers 503", "yellow")
             raise ConnectionError("503 from the price server")
-        stage.say("prices", "step download: tried again, 1,200 prices")
+        stage.say("prices", "step download: retried, 1,200 prices")
         return 1_200
 
     await ctx.step.run("download", download, retries=3, backoff=0.5)
@@ -187,7 +187,7 @@ async def prices(ctx: WorkflowContext) -> int:
 
 @workflow(id="order")
 async def order(ctx: WorkflowContext, payload: str) -> str:
-    """Is executed by another process, which is killed in the middle of it."""
+    """Is executed by another process, which is killed in the middle of the run."""
     await ctx.step.run("charge", _tell, "charge")
     await ctx.step.run("pack", _pack, payload)
     await ctx.step.run("ship", _tell, "ship")
@@ -213,7 +213,8 @@ async def _play(folder: Path, end: float) -> int:
     begun = time.monotonic()
     stage.console.print(
         f"[bold]polos {__version__}[/], Python {platform.python_version()}; "
-        f"all that follows is in one SQLite file, {escape(str(folder / 'polos.db'))}, for now"
+        f"everything below is stored in one SQLite file, {escape(str(folder / 'polos.db'))}, for "
+        "now"
     )
     checks: list[tuple[bool, str]] = []
     async with PolosClient(folder / "polos.db") as client:
@@ -236,7 +237,7 @@ async def _play(folder: Path, end: float) -> int:
         stage.console.print(f"  {mark}  {escape(text)}")
     took = time.monotonic() - begun
     if not all(has_happened for has_happened, _ in checks):
-        stage.console.print(f"\n[bold red]Not all of it happened[/] (in {took:.0f} s).")
+        stage.console.print(f"\n[bold red]Not everything worked[/] (in {took:.0f} s).")
         return 1
     _try_next(took)
     return 0
@@ -257,7 +258,7 @@ async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
     stage.head("Schedules")
     stage.console.print(f"  heartbeat      every {PERIOD.seconds} s, by its decorator")
     now = datetime.now(timezone.utc)
-    # A schedule that is made in its own slot would have to wait for the next one.
+    # A schedule that is created in its own slot would have to wait for the next one.
     report_at = (now + timedelta(seconds=61)).replace(second=0, microsecond=0)
     cron = _cron(report_at.astimezone(REPORT_ZONE))
     report_id = await schedules.create(
@@ -265,8 +266,8 @@ async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
     )
     wait = (report_at - now).total_seconds()
     stage.console.print(
-        f"  daily-report   cron {cron} in {REPORT_ZONE.key}: once a day, at what is the next full "
-        f"minute here, in {wait:.0f} s"
+        f"  daily-report   cron {cron} in {REPORT_ZONE.key}: once a day, at the next full minute "
+        f"here, in {wait:.0f} s"
     )
     ids = []
     first = now.replace(microsecond=0) + timedelta(seconds=3)
@@ -284,22 +285,22 @@ def _cron(slot: datetime) -> str:
 
 
 async def _by_hand(client: PolosClient) -> tuple[bool, str]:
-    stage.head("A run by hand: started durably, awaited, its result a typed object")
+    stage.head("A run that is invoked: started durably, awaited, with a typed result")
     result = await greet.run(client, "world", timeout=PATIENCE)
     stage.say("greet", f"{result!r}")
-    return result.text == "hello, world", "a run by hand gave its result as the type it returned"
+    return result.text == "hello, world", "an invoked run returned its result with its type"
 
 
 async def _retried(client: PolosClient) -> tuple[bool, str]:
-    stage.head("A step that fails and is retried, after a pause of half a second at most")
+    stage.head("A step that fails and is retried after at most half a second")
     calls = await prices.run(client, timeout=PATIENCE)
-    return calls == 2, "a step that failed once was tried again, and its run succeeded"
+    return calls == 2, "a step that failed once was retried, and its run succeeded"
 
 
 async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
     stage.head(
-        "A worker process that is killed (kill -9) in the middle of a run of three steps; its "
-        "step `pack` hangs, so that there is time for it"
+        "A worker process that is killed (kill -9) in the middle of a run with three steps; its "
+        "step `pack` hangs, so that there is time to kill it"
     )
     permission = folder / "pack-may-finish"
     executed: list[str] = []
@@ -310,11 +311,15 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
             stage.say("order", f"process {number} executes step {step}")
             if step == "pack":
                 break
-    stage.say("order", f"process {number} is killed; the run is charged and not yet packed", "red")
+    stage.say(
+        "order", f"process {number} is killed; the order is charged and not yet packed", "red"
+    )
     permission.touch()
     dead = number
     async with _worker_process(folder) as (number, steps):
-        stage.say("order", f"process {number} starts, finds that {dead} is dead, and takes it over")
+        stage.say(
+            "order", f"process {number} starts, finds that {dead} is dead, and takes over the run"
+        )
         async for step in steps:
             executed.append(step)
             stage.say("order", f"process {number} executes step {step}")
@@ -324,11 +329,11 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
     charged, packed, shipped = (_times(executed.count(step)) for step in ("charge", "pack", "ship"))
     stage.say(
         "order",
-        f"{result}: charged {charged}, packed {packed} (it was under way), shipped {shipped}",
+        f"{result}: charged {charged}, packed {packed} (it was in progress), shipped {shipped}",
     )
     return (
         executed == ["charge", "pack", "pack", "ship"] and result == "shipped",
-        "after kill -9 the run went on in another process; its finished step was not repeated",
+        "after kill -9 the run continued in another process; its finished step was not repeated",
     )
 
 
@@ -383,13 +388,13 @@ async def _report(client: PolosClient, id: str, at: datetime, end: float) -> tup
     wait = (at - datetime.now(timezone.utc)).total_seconds()
     if time.monotonic() + wait < end - CURTAIN:
         if not stage.of("daily-report"):
-            stage.head(f"Now the full minute, {wait:.0f} s from now, for the daily report")
+            stage.head(f"The daily report, at the full minute, in {wait:.0f} s")
         done = await stage.until(lambda: bool(stage.of("daily-report")), max(wait, 0) + 5)
         slots = [fire.payload.timestamp for fire in stage.of("daily-report")]
         return done and slots == [at], "the cron schedule fired at its minute, once"
     stage.head(
-        f"The daily report is due in {wait:.0f} s, later than this demo may last; so its last "
-        f"three days are made up for (schedules.backfill)"
+        f"The daily report is due in {wait:.0f} s, after the end of this demo, so its last "
+        f"three days are backfilled (schedules.backfill)"
     )
     stage.is_backfilling = True
     now = datetime.now(timezone.utc)

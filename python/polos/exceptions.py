@@ -1,9 +1,9 @@
-"""What can go wrong, as one hierarchy under :class:`PolosError`.
+"""All exceptions, as one hierarchy under :class:`PolosError`.
 
-Errors about a value are also ``ValueError``, errors about a lookup are also ``LookupError``,
-so that code which has never heard of Polos handles them as it handles everything else.
-All of them can be pickled and copied: details are keyword arguments with defaults, kept as
-plain attributes, and ``args`` is the message alone. This module knows no other.
+Errors about a value are also ``ValueError``, and errors about a lookup are also ``LookupError``,
+so that code which does not know polos can handle them. All of them can be pickled and copied:
+details are keyword arguments with defaults, kept as plain attributes, and ``args`` holds only the
+message. This module imports no other module of the package.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ __all__ = [
 
 
 class PolosError(Exception):
-    """Base of every error that Polos raises on purpose."""
+    """Base class of every error that polos raises on purpose."""
 
 
 class _LookupFailedError(PolosError, LookupError):
-    """A lookup found nothing."""
+    """Base class of errors for a lookup that found nothing."""
 
 
 # --- arguments -------------------------------------------------------------------------------
@@ -63,33 +63,33 @@ class InvalidArgumentError(PolosError, ValueError):
 
 
 class InvalidStateError(PolosError, ValueError):
-    """What was asked for can't be done to a run or schedule that is where this one is."""
+    """The run or schedule is in a state that does not allow the requested change."""
 
 
 class InvalidScheduleError(PolosError, ValueError):
-    """A schedule's trigger or policy can't be used as given."""
+    """A schedule's trigger or policy is not valid."""
 
 
 class InvalidCronError(InvalidScheduleError):
-    """A cron expression can't be read, or can never fire."""
+    """A cron expression is not valid, or can never fire."""
 
 
 class InvalidTimezoneError(InvalidScheduleError):
-    """A time zone isn't an IANA name that this machine knows."""
+    """A time zone is not an IANA name that this machine knows."""
 
 
 # --- values that are stored ------------------------------------------------------------------
 
 
 class SerializationError(PolosError, ValueError):
-    """A value can't be stored as JSON, or stored JSON can't be turned back into a value."""
+    """A value cannot be stored as JSON, or stored JSON cannot be converted back to a value."""
 
 
 class PayloadTooLargeError(SerializationError):
-    """A value is larger than the limit; nothing of it was written.
+    """A value is larger than the limit. Nothing was written.
 
-    ``size`` is the size of its JSON in bytes (at least that, where counting stopped early),
-    ``limit`` what is allowed.
+    ``size`` is the size of its JSON in bytes (a lower bound if counting stopped early), and
+    ``limit`` is the allowed size in bytes.
     """
 
     def __init__(self, message: str = "", *, size: int = 0, limit: int = 0) -> None:
@@ -99,7 +99,7 @@ class PayloadTooLargeError(SerializationError):
 
 
 class StepSerializationError(SerializationError):
-    """What a step returned can't be stored; ``step`` is the step's name."""
+    """A step's result cannot be stored. ``step`` is the step's name."""
 
     def __init__(self, message: str = "", *, step: str = "") -> None:
         super().__init__(message)
@@ -134,9 +134,9 @@ class DuplicateStepError(PolosError, ValueError):
 
 
 class RecordedError(PolosError):
-    """Stands for an exception that was recorded and can't be rebuilt in this process.
+    """Replaces a recorded exception that cannot be rebuilt in this process.
 
-    ``type`` is the original type's name, ``message`` its text, ``traceback`` the recorded
+    ``type`` is the name of the original type, ``message`` its text, and ``traceback`` the recorded
     traceback (text, possibly shortened).
     """
 
@@ -148,18 +148,18 @@ class RecordedError(PolosError):
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any] | None) -> RecordedError:
-        """The stand-in for a recorded error; any part of ``record`` may be missing."""
+        """Build the replacement for a recorded error; any part of ``record`` may be missing."""
         name, message, traceback = _described(record)
         return cls(_joined(name, message), type=name, message=message, traceback=traceback)
 
 
 class StepError(PolosError):
-    """A step failed for the last time.
+    """A step failed and has no retries left.
 
-    ``step`` is its name, ``attempts`` how often it was tried, ``cause_type`` and
-    ``cause_message`` what it failed with. The exception itself is ``__cause__``: the original
-    when it was raised in this process, else one rebuilt from its record (a
-    :class:`RecordedError` where that is impossible).
+    ``step`` is its name, ``attempts`` the number of tries, and ``cause_type`` and
+    ``cause_message`` describe the last failure. ``__cause__`` is the exception itself: the original
+    if it was raised in this process, else one rebuilt from its record, or a
+    :class:`RecordedError` if that is impossible.
     """
 
     def __init__(
@@ -185,11 +185,11 @@ class StepError(PolosError):
         record: Mapping[str, Any] | None,
         cause: BaseException | None = None,
     ) -> StepError:
-        """The error of a step whose last failure was recorded as ``record``.
+        """Build the error of a step whose last failure was recorded as ``record``.
 
-        ``cause`` is the exception itself, if there is one; without it ``__cause__`` is a
-        :class:`RecordedError`. The text is the same either way, so a replayed failure reads
-        as the first did.
+        ``cause`` is the exception itself, if available; without it ``__cause__`` is a
+        :class:`RecordedError`. The text is the same in both cases, so a replayed failure reads like
+        the first one.
         """
         name, message, _ = _described(record)
         times = "once" if attempts == 1 else f"{attempts} times"
@@ -205,10 +205,10 @@ class StepError(PolosError):
 
 
 class RunFailedError(PolosError):
-    """A run failed with an exception that can't be rebuilt in this process.
+    """A run failed with an exception that cannot be rebuilt in this process.
 
-    ``run_id`` and ``workflow`` name the run; ``error_type``, ``error_message`` and
-    ``traceback`` (text, possibly shortened) are what was recorded.
+    ``run_id`` and ``workflow`` name the run. ``error_type``, ``error_message``, and ``traceback``
+    (text, possibly shortened) are the record of the exception.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class RunFailedError(PolosError):
     def from_record(
         cls, record: Mapping[str, Any] | None, *, run_id: str = "", workflow: str = ""
     ) -> RunFailedError:
-        """The error of a run that failed with ``record``; any part of it may be missing."""
+        """Build the error of a run that failed with ``record``; any part may be missing."""
         name, message, traceback = _described(record)
         what = f"run `{run_id}` of workflow `{workflow}`" if workflow else f"run `{run_id}`"
         return cls(
@@ -246,7 +246,7 @@ class RunFailedError(PolosError):
 
 
 class RunCancelledError(PolosError):
-    """The run whose result was awaited was cancelled; ``run_id`` names it."""
+    """The awaited run was cancelled. ``run_id`` names it."""
 
     def __init__(self, message: str = "", *, run_id: str = "") -> None:
         super().__init__(message)
@@ -254,7 +254,7 @@ class RunCancelledError(PolosError):
 
 
 class RunTimeoutError(PolosError, TimeoutError):
-    """A run, or waiting for one, took longer than its timeout; ``run_id`` names it."""
+    """A run, or the wait for one, took longer than its timeout. ``run_id`` names the run."""
 
     def __init__(self, message: str = "", *, run_id: str = "") -> None:
         super().__init__(message)
@@ -262,10 +262,10 @@ class RunTimeoutError(PolosError, TimeoutError):
 
 
 class CodeChangedError(PolosError):
-    """A resumed run no longer takes the steps that it had recorded.
+    """A resumed run no longer reaches steps that it has recorded, because the code has changed.
 
-    See ``on_code_change`` of :func:`polos.workflow`. ``reason`` says what differs; ``patches`` are
-    the names of ``ctx.patched`` that the run has recorded and the code no longer asks for.
+    See ``on_code_change`` of :func:`polos.workflow`. ``reason`` says what differs. ``patches`` are
+    the names of ``ctx.patched`` calls that the run has recorded and the code no longer makes.
     """
 
     reason: str = ""
@@ -273,10 +273,10 @@ class CodeChangedError(PolosError):
 
 
 class InterruptedTooOftenError(PolosError):
-    """A run's worker disappeared each time it executed the run: killed, out of memory, crashed.
+    """A run's worker died each time it executed the run: killed, out of memory, or crashed.
 
-    See ``max_interruptions`` of :func:`polos.workflow`. ``run_id`` names the run,
-    ``interruptions`` is how often in a row that happened without a newly recorded step.
+    See ``max_interruptions`` of :func:`polos.workflow`. ``run_id`` names the run.
+    ``interruptions`` is how many times in a row this happened without a newly recorded step.
     """
 
     def __init__(self, message: str = "", *, run_id: str = "", interruptions: int = 0) -> None:
@@ -286,9 +286,11 @@ class InterruptedTooOftenError(PolosError):
 
 
 class HandlerParked(BaseException):
-    """Unwinds a handler that sleeps for long or waits for a child run: its run waits in the
-    database, and the handler is entered again when it is time. Not an ``Exception`` and not a
-    cancellation, so that no handler takes it for one; ``finally`` blocks do run.
+    """Unwinds a handler that sleeps for long or waits for a child run.
+
+    The run waits in the database, and polos calls the handler again when it is time. This is
+    neither an ``Exception`` nor a cancellation, so that no handler mistakes it for one. ``finally``
+    blocks do run.
     """
 
 
@@ -296,43 +298,43 @@ class HandlerParked(BaseException):
 
 
 class StoreError(PolosError):
-    """The database refused or failed an operation."""
+    """The database rejected an operation, or the operation failed."""
 
 
 class StoreUnavailableError(StoreError):
-    """The database can't be reached or opened at the moment; trying again may succeed."""
+    """The database cannot be reached or opened at the moment. A retry may succeed."""
 
 
 class StoreCorruptError(StoreError):
-    """The database is damaged, or isn't one of ours; it was left as it is."""
+    """The database is damaged or does not belong to polos. It was not changed."""
 
 
 class StoreVersionError(StoreError):
-    """The database was written by a newer version of Polos than this one."""
+    """The database was written by a newer version of polos than this one."""
 
 
 class LeaseLostError(PolosError):
-    """Another worker owns the run by now; what this one reported was not recorded."""
+    """Another worker has claimed the run. What this worker reported was not recorded."""
 
 
 class WorkerError(PolosError):
-    """A worker can't start, or was used in a way that it doesn't allow."""
+    """A worker cannot start, or was used incorrectly."""
 
 
 class MissingExtraError(PolosError, ImportError):
-    """A part of polos needs packages that are not installed; the text says which to install."""
+    """A part of polos needs packages that are not installed. The message names them."""
 
 
 class ShutdownError(PolosError):
-    """The client or worker is closed, or closing, and takes no more work."""
+    """The client or worker is closed or closing and accepts no more work."""
 
 
 class ScheduleFrequencyWarning(UserWarning):
-    """A schedule fires so often that a queue, an event or ``every=`` would serve better."""
+    """A schedule fires so often that a queue, an event, or ``every=`` is a better tool."""
 
 
 def _described(record: Mapping[str, Any] | None) -> tuple[str, str, str]:
-    # Records come from a database: a missing or odd part must not hide the rest.
+    # Records come from a database: a missing or malformed part must not hide the rest.
     parts = []
     for name in ("type", "message", "traceback"):
         value = record.get(name) if isinstance(record, Mapping) else None

@@ -1,4 +1,4 @@
-"""What hooks of an application are told: ``on_failure`` and ``on_missed`` of a workflow."""
+"""The arguments of a workflow's hooks, ``on_failure`` and ``on_missed``."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ __all__ = ["MissedSlots", "RunFailure"]
 
 @dataclass(frozen=True, slots=True)
 class RunFailure:
-    """A run that has failed for good: no retry is left. Given to ``on_failure``."""
+    """A run that has failed and has no retries left. The argument of ``on_failure``."""
 
     workflow_id: str
     run_id: str
     schedule_id: str | None
     key: str
     timestamp: datetime | None
-    """The slot that it ran for; ``None`` for a run that was started by hand."""
+    """The slot; ``None`` for a run that no schedule started."""
 
     attempt: int
     error: BaseException = field(compare=False)
-    """What the handler raised; :class:`RunTimeoutError` when it took too long."""
+    """What the handler raised; :class:`RunTimeoutError` if it exceeded its timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissedSlots:
-    """Slots of one schedule that nobody could run. Given to ``on_missed``."""
+    """Slots of one schedule that no worker could run. The argument of ``on_missed``."""
 
     workflow_id: str
     schedule_id: str
     key: str
     timestamp: datetime
-    """The first of them, in UTC."""
+    """The first of these slots, in UTC."""
 
     until: datetime
-    """The last of them."""
+    """The last of these slots, in UTC."""
 
     count: int
     reason: str

@@ -1,6 +1,7 @@
-"""Which run a log record was made in: ``run_id``, ``workflow`` and ``key`` for every record.
+"""Add ``run_id``, ``workflow``, and ``key`` to the log records that a run creates.
 
-``ctx.log`` says so by itself. This is for all other loggers, those of libraries included::
+``ctx.log`` does this by itself. This module is for all other loggers, including those of
+libraries::
 
     logging.basicConfig(format="%(run_id)s %(message)s")
     polos.logging.install()
@@ -22,8 +23,10 @@ _FIELDS = ("run_id", "workflow", "key")
 
 
 def current() -> dict[str, str]:
-    """``run_id``, ``workflow`` and ``key`` of the run whose handler, or what it has started, is
-    being executed here; nothing outside of handlers.
+    """Return ``run_id``, ``workflow``, and ``key`` of the run that executes here.
+
+    Works inside a handler and in tasks and threads that it has started. Returns an empty dict
+    outside of handlers.
     """
     active = current_run()
     if active is None:
@@ -32,12 +35,12 @@ def current() -> dict[str, str]:
 
 
 class RunFilter(logging.Filter):
-    """Adds ``run_id``, ``workflow`` and ``key`` to records; put it on handlers, not on loggers.
+    """Adds ``run_id``, ``workflow``, and ``key`` to records. Add it to handlers, not to loggers.
 
-    On a handler it sees the records of all loggers. It holds back nothing, and leaves fields alone
-    that a record has by itself.
+    On a handler it sees the records of all loggers. It drops no records, and does not overwrite
+    fields that a record already has.
 
-    :param missing: what the fields are outside of handlers.
+    :param missing: the value of the fields outside of handlers.
     """
 
     def __init__(self, missing: str | None = "-") -> None:
@@ -56,8 +59,9 @@ class RunFilter(logging.Filter):
 def install(
     handlers: Iterable[logging.Handler] | None = None, *, missing: str | None = "-"
 ) -> None:
-    """Have ``handlers`` (those of the root logger by default) add the run to every record. Doing so
-    again changes nothing.
+    """Make ``handlers`` (by default those of the root logger) add the run to every record.
+
+    A second call changes nothing.
     """
     for handler in logging.getLogger().handlers if handlers is None else handlers:
         if not any(isinstance(filter, RunFilter) for filter in handler.filters):
@@ -65,7 +69,7 @@ def install(
 
 
 def add_run(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A processor for structlog, which adds the same to every event made inside a handler."""
+    """Add the run to an event: a processor for structlog."""
     for field, value in current().items():
         event.setdefault(field, value)
     return event

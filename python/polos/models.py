@@ -1,8 +1,8 @@
-"""What the API gives back: frozen objects built from what the core reports.
+"""The return types of the API: frozen objects built from the core's answers.
 
-All times are aware: in the schedule's own zone where there is a schedule, else in UTC.
-Building them never fails for a reason that lies in one row's data (a result whose class isn't
-imported here, a zone that this machine doesn't know), or one row would hide all others.
+All times are aware: in the schedule's own zone if there is a schedule, else in UTC. Building an
+object never fails because of one row's data (a result whose class is not imported here, a zone that
+this machine does not know). Otherwise one row would hide all others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """What a run or step failed with, as it was recorded."""
+    """The recorded error of a run or step."""
 
     type: str
     """The exception's type, as a dotted name without ``builtins``."""
@@ -60,10 +60,10 @@ class ErrorInfo:
     """The traceback as text, possibly shortened."""
 
     cause: ErrorInfo | None = None
-    """The exception that it was raised from, or while handling."""
+    """The exception that caused it: ``__cause__``, or the one being handled."""
 
     record: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """All that was recorded."""
+    """The complete record."""
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
@@ -72,7 +72,7 @@ class ErrorInfo:
     def _from_core(cls, record: Mapping[str, Any] | None, depth: int = 0) -> ErrorInfo | None:
         if not isinstance(record, Mapping):
             return None
-        # A cause of a cause of a cause...: records are cut at ten, hand-made ones may not be.
+        # Chains of causes are recorded up to ten deep; records from elsewhere may be longer.
         cause = cls._from_core(record.get("cause"), depth + 1) if depth < 20 else None
         return cls(
             type=str(record.get("type") or "error").removeprefix("builtins:").replace(":", "."),
@@ -85,7 +85,7 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Schedule(Shown):
-    """A schedule as it was when it was read."""
+    """The state of a schedule when it was read."""
 
     id: str
     workflow: str
@@ -96,13 +96,13 @@ class Schedule(Shown):
     timezone: str
     status: ScheduleStatus
     note: str | None
-    """Why it is paused, retired or broken, if that was said."""
+    """Why it is paused, retired, or broken, if known."""
 
     upcoming: datetime | None
-    """The next slot; ``None`` if there is none, or none while it isn't active."""
+    """The next slot; ``None`` if there is none, or if the schedule is not active."""
 
     last_timestamp: datetime | None
-    """The slot of the last run that was started."""
+    """The slot of the most recent run."""
 
     overlap: Overlap
     catch_up: CatchUp
@@ -114,19 +114,19 @@ class Schedule(Shown):
     max_runs: int | None
     pause_after_failures: int | None
     skip: tuple[date, ...] | None
-    """Stored dates that are left out; a calendar in the application's code isn't listed."""
+    """The stored dates to skip. A calendar in the application's code is not listed."""
 
     input: Any = field(hash=False)
-    """What the handler gets as ``ctx.input``."""
+    """The data that the handler gets as ``ctx.input``."""
 
     owner: str | None
-    """The application whose decorator declared it; ``None`` if it was made through the API."""
+    """The application whose decorator declared it; ``None`` if it was created through the API."""
 
     overridden: bool
     """Whether ``update`` or ``create`` changed what the decorator declares; see ``reset``."""
 
     worker_available: bool
-    """Whether a live worker registers its workflow; without one, its slots wait or are missed."""
+    """Whether a live worker has registered its workflow. Without one, slots wait or are missed."""
 
     created_at: datetime
     updated_at: datetime
@@ -188,11 +188,11 @@ class StepInfo:
     started_at: datetime | None
     finished_at: datetime | None
     result: Any = field(hash=False)
-    """What it returned; plain JSON data if the result's class isn't imported here."""
+    """What it returned; plain JSON data if the result's class is not imported here."""
 
     error: ErrorInfo | None = field(hash=False)
     wakes_at: datetime | None
-    """When a waiting step goes on: a sleep's end, or its next attempt."""
+    """When a waiting step continues: the end of a sleep, or the next attempt."""
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any], zone: tzinfo = timezone.utc) -> Self:
@@ -210,14 +210,14 @@ class StepInfo:
 
 @dataclass(frozen=True, slots=True)
 class Run(Shown):
-    """A run as it was when it was read."""
+    """The state of a run when it was read."""
 
     id: str
     workflow: str
     key: str | None
     schedule_id: str | None
     timestamp: datetime | None
-    """The slot that it runs for; ``None`` if it was started by hand."""
+    """The slot; ``None`` if no schedule started it."""
 
     status: RunStatus
     attempt: int
@@ -225,40 +225,40 @@ class Run(Shown):
     started_at: datetime | None
     finished_at: datetime | None
     result: Any = field(hash=False)
-    """What it returned; plain JSON data if the result's class isn't imported here."""
+    """What it returned; plain JSON data if the result's class is not imported here."""
 
     error: ErrorInfo | None = field(hash=False)
     steps: tuple[StepInfo, ...] = field(hash=False)
-    """Its steps, in the order they were started; empty in lists of runs."""
+    """Its steps, in the order in which they started; empty in lists of runs."""
 
     worker: str | None
-    """The worker that has it, or had it last."""
+    """The worker that executes it, or was the last to do so."""
 
     origin: str | None
-    """What started it, such as ``schedule``, ``trigger``, ``backfill`` or ``invoke``."""
+    """What started it: ``schedule``, ``trigger``, ``backfill``, ``invoke``, or ``child``."""
 
     payload: Any = field(default=None, hash=False)
-    """What it was started with, if it was started by hand; ``None`` in lists of runs."""
+    """Its payload, if it was invoked; ``None`` in lists of runs."""
 
     input: Any = field(default=None, hash=False)
     """Its schedule's data when its slot came due; ``None`` in lists of runs."""
 
     parent: str | None = None
-    """The run whose step started it; ``None`` in lists of runs."""
+    """The run whose step invoked it; ``None`` in lists of runs."""
 
     last_timestamp: datetime | None = None
-    """The slot of its schedule's run before; ``None`` in lists of runs."""
+    """The slot of its schedule's previous run; ``None`` in lists of runs."""
 
     upcoming: datetime | None = None
-    """The slot that was to come next when its own came due; ``None`` in lists of runs."""
+    """The slot that was next when its own came due; ``None`` in lists of runs."""
 
     interruptions: int = 0
-    """How often in a row its worker disappeared while it executed the run, without a newly recorded
-    step; see ``max_interruptions`` of :func:`polos.workflow`.
+    """How many times in a row its worker died while it executed the run, without a newly recorded
+    step. See ``max_interruptions`` of :func:`polos.workflow`.
     """
 
     note: str | None = None
-    """Why it waits, where there is something to say about that."""
+    """Why it waits, if known."""
 
     def _fields_shown(self) -> dict[str, Any]:
         steps = [f"{step.name}: {step.status}" for step in self.steps]
@@ -309,20 +309,20 @@ class Run(Shown):
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry(Shown):
-    """What became of a slot, or of ``count`` consecutive slots that share one fate."""
+    """The outcome of a slot, or of ``count`` consecutive slots with the same outcome."""
 
     timestamp: datetime
-    """The slot; the first of several."""
+    """The slot, or the first of several."""
 
     until: datetime
-    """The last of several slots; else ``timestamp``."""
+    """The last of several slots; ``timestamp`` if there is only one."""
 
     count: int
     status: LedgerStatus
     reason: str | None
     run_id: str | None
     late_by: timedelta | None
-    """How long after the slot the run was started."""
+    """The time from the slot to the start of the run."""
 
     worker: str | None
 
@@ -355,31 +355,31 @@ class LedgerEntry(Shown):
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker that has signed in and was neither signed out nor buried."""
+    """A registered worker: neither deregistered nor expired."""
 
     id: str
     app: str
     """The application whose code it runs."""
 
     host: str
-    """The machine, its boot and its process namespace: ``pid`` means something inside one only."""
+    """The machine, its boot, and its process namespace, within which ``pid`` is meaningful."""
 
     pid: int
     workflows: tuple[str, ...]
-    """What it executes."""
+    """The workflows that it executes."""
 
     held: int
-    """Runs that it holds now."""
+    """The number of runs that it holds now."""
 
     started_at: datetime
     seen_at: datetime
-    """Its last sign of life, by its own clock."""
+    """Its last heartbeat, by its own clock."""
 
     is_gone: bool
-    """Whether its process is known to have ended; its runs are about to be freed."""
+    """Whether its process is known to have died. Its runs are about to be released."""
 
     about: Mapping[str, Any] = field(hash=False)
-    """Versions and the like."""
+    """Versions and the host name: ``polos``, ``python``, ``tzdata``, ``host``."""
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
@@ -400,29 +400,27 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How much of what there is in a project. Nothing is counted beyond ``counted_to``, so that
-    this takes no longer where there are millions.
-    """
+    """Counts of a project. Counting stops at ``counted_to``, so that millions take no longer."""
 
     now: datetime
-    """When it was counted, in UTC, by the clock that schedules go by."""
+    """The time of counting, in UTC, by the clock that decides when slots are due."""
 
     schedules: Mapping[str, int] = field(hash=False)
-    """Of each status, how many."""
+    """The number of schedules by status."""
 
     runs: Mapping[str, int] = field(hash=False)
-    """``"queued"``, ``"running"`` and ``"waiting"``: how many."""
+    """The number of runs that are ``"queued"``, ``"running"``, and ``"waiting"``."""
 
     overdue: int
-    """Active schedules whose next slot passed more than five seconds ago: nobody executes their
-    workflows, or whoever does can't keep up.
+    """The number of active schedules whose next slot passed more than five seconds ago: no worker
+    has registered their workflows, or the workers cannot keep up.
     """
 
     oldest_due: datetime | None
-    """The earliest such slot, in UTC."""
+    """The earliest of these slots, in UTC."""
 
     counted_to: int
-    """A count that is equal to it means: at least so many."""
+    """A count that equals this number means "at least"."""
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
@@ -438,7 +436,7 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[ItemT]):
-    """A part of a list; ``cursor`` asks for the next one, ``None`` on the last."""
+    """A page of a list. ``cursor`` requests the next page; ``None`` on the last one."""
 
     items: tuple[ItemT, ...]
     cursor: str | None = None
@@ -454,7 +452,7 @@ def _zone(name: Any) -> tzinfo:
         return timezone.utc if name is None else ZoneInfo("UTC")
     try:
         return ZoneInfo(name)
-    except Exception:  # not known here, or damaged: the instant is right in any zone
+    except Exception:  # unknown or damaged; the instant is correct in any zone
         return timezone.utc
 
 
@@ -462,7 +460,7 @@ def _known(micros: int, zone: tzinfo) -> datetime:
     instant = _EPOCH + timedelta(microseconds=micros)
     try:
         return instant.astimezone(zone)
-    except OverflowError:  # the first or last hours that a datetime can say
+    except OverflowError:  # the first or last hours that a datetime supports
         return instant
 
 

@@ -1,10 +1,10 @@
-"""Traces and metrics of OpenTelemetry: ``polos.otel.instrument()``.
+"""OpenTelemetry traces and metrics: ``polos.otel.instrument()``.
 
 Needs ``pip install 'polos[otel]'``.
 
-Each run is a trace: a span for what started it (the schedule: from the slot to the start of the
-handler), under it one for each execution of the handler, and under that one for each execution of a
-step's function. Spans that the application opens nest inside.
+Each run is a trace. Its first span is what started the run (a schedule: from the slot to the start
+of the handler). Below it is one span for each execution of the handler, and below that one for each
+execution of a step's function. Spans that the application opens nest inside.
 
 The trace's id follows from the run's, so a run that is resumed in another process goes on in its
 trace, without anything being stored.
@@ -58,7 +58,7 @@ def instrument(
 ) -> None:
     """Trace and measure all runs that workers of this process execute from now on.
 
-    Without arguments with the global providers. Done again, with the new ones.
+    Without arguments it uses the global providers. A second call switches to the new ones.
     """
     global _instrumented
     with _lock:
@@ -71,7 +71,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Stop doing so."""
+    """Stop tracing and measuring."""
     with _lock:
         _stop()
 
@@ -84,14 +84,14 @@ def _stop() -> None:
 
 
 class _Telemetry:
-    """Looks on, and tells OpenTelemetry."""
+    """Observes runs and reports them to OpenTelemetry."""
 
     def __init__(self, tracer_provider: TracerProvider, meter_provider: MeterProvider) -> None:
         self._tracer = tracer_provider.get_tracer(_NAME, _polos.__version__)
         self._roots = _Roots(tracer_provider)
         meter = meter_provider.get_meter(_NAME, _polos.__version__)
         self._active = meter.create_up_down_counter(
-            "polos.runs.active", unit="{run}", description="Handlers under way."
+            "polos.runs.active", unit="{run}", description="Handlers in progress."
         )
         self._executions = meter.create_counter(
             "polos.runs", unit="{run}", description="Executions of handlers that have ended."
@@ -160,7 +160,7 @@ class _Telemetry:
 
 
 class _Roots:
-    """The first span of each run's trace, whose ids follow from the run's."""
+    """The first span of each run's trace. Its ids are derived from the run's id."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer: Tracer = provider.get_tracer(_NAME, _polos.__version__)
@@ -171,7 +171,7 @@ class _Roots:
             self._tracer.id_generator = self._ids  # of this tracer only
 
     def context_of(self, active: ActiveRun, late: float) -> Context:
-        """What the spans of the run's executions have as parent. The first one makes it."""
+        """Return the parent of the run's execution spans; the first execution creates it."""
         root = self.of(active.run_id)
         if self._ids is not None and _is_begun_here(active):
             with self._ids.given(root.trace_id, root.span_id):
@@ -186,7 +186,7 @@ class _Roots:
         return trace.set_span_in_context(NonRecordingSpan(root), Context())
 
     def of(self, run_id: str) -> SpanContext:
-        """The first span of the run's trace, wherever it was made."""
+        """Return the first span of the run's trace, in whichever process it was created."""
         trace_id, span_id = _digest(run_id, 16), _digest(run_id, 8)
         flags = TraceFlags(TraceFlags.SAMPLED if self._is_sampled(trace_id) else 0)
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
@@ -199,7 +199,7 @@ class _Roots:
 
 
 class _GivenIds:
-    """Generates the ids that were given, and else what ``others`` does."""
+    """Generates given ids inside ``given``, and otherwise those of ``others``."""
 
     def __init__(self, others: Any) -> None:
         self._others = others
@@ -230,8 +230,10 @@ class _GivenIds:
 
 
 def _is_begun_here(active: ActiveRun) -> bool:
-    """Whether this is the run's first execution. One that was interrupted before it had recorded a
-    step looks like it once more: its root is then told twice, with the same ids.
+    """Whether this is the run's first execution.
+
+    A run that was interrupted before it recorded a step looks the same: its root span is then
+    reported twice, with the same ids.
     """
     return active.attempt == 1 and active.journal.is_empty()
 
@@ -273,7 +275,7 @@ def _text(instant: datetime) -> str:
 
 
 def _note_end(span: Span, active: ActiveRun) -> None:
-    """How an execution has ended: with its run, or to be gone on with."""
+    """Set the outcome of an execution: the run completed, or it continues later."""
     span.set_attribute("polos.outcome", active.outcome or "lost")
     if active.failure is not None:
         span.record_exception(active.failure)

@@ -1,4 +1,4 @@
-"""What a scheduled handler is told about the slot that it runs for."""
+"""The payload of a scheduled handler: the slot of its run."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ _set = object.__setattr__
 
 
 class SchedulePayload(BaseModel):
-    """The slot that a run was started for.
+    """The slot of a scheduled run.
 
     All times are aware, in ``zoneinfo.ZoneInfo(timezone)``, and nominal: ``timestamp`` is when
-    the run was due, however late it started. They survive JSON: what
-    ``model_validate_json(payload.model_dump_json())`` gives is equal and in the same zone,
-    also for the two passes of an hour that a DST change repeats (``fold``).
+    the run was due, however late it started. They survive JSON: the result of
+    ``model_validate_json(payload.model_dump_json())`` is equal and in the same zone, also for the
+    two passes of an hour that a DST change repeats (``fold``).
 
     Raises ``pydantic.ValidationError`` (a ``ValueError``) for a naive ``datetime`` or for a
-    ``timezone`` that isn't an IANA name.
+    ``timezone`` that is not an IANA name.
     """
 
     timestamp: datetime
     """The slot: when this run was scheduled to start."""
 
     last_timestamp: datetime | None
-    """The slot of the schedule's previous run that was started; ``None`` on the first."""
+    """The slot of the schedule's previous run; ``None`` on the first."""
 
     timezone: str
     """The schedule's time zone, an IANA name."""
 
     schedule_id: str
-    """Identifies the schedule."""
+    """The schedule's id."""
 
     key: str
-    """The schedule's key, ``"global"`` unless one was given."""
+    """The schedule's key; ``"global"`` by default."""
 
     upcoming: datetime
-    """The slot that will come next."""
+    """The schedule's next slot."""
 
     @model_validator(mode="after")
     def _in_own_zone(self) -> Self:
@@ -65,8 +65,8 @@ class SchedulePayload(BaseModel):
             return None
         offset = value.utcoffset()
         if offset is not None and offset % timedelta(minutes=1):
-            # Local mean time, before zones were standardised, has offsets with seconds, which
-            # RFC 3339 can't say. The instant is what counts: validation restores the zone.
+            # Local mean time, before zones were standardized, has offsets with seconds, which
+            # RFC 3339 does not support. Only the instant matters: validation restores the zone.
             value = value.astimezone(timezone.utc)
         return value.isoformat()
 
@@ -82,13 +82,13 @@ class SchedulePayload(BaseModel):
     ) -> Self:
         """Build a payload from microseconds since the epoch, without validation.
 
-        For values that the core has computed. Exact (integers only), for every instant whose
-        local time lies in the years 1 to 9999; others raise ``OverflowError``.
+        For values that the core has computed. The result is exact (integer arithmetic) for every
+        instant whose local time is in the years 1 to 9999; others raise ``OverflowError``.
         """
         zone, epoch = _zone(timezone)
         fromutc = zone.fromutc
-        # Sums are taken on wall clock fields that are read as UTC: `fromutc` is what turns them
-        # into local time and picks the right pass (`fold`) of a repeated hour.
+        # The sums are computed on UTC fields. `fromutc` converts them to local time and chooses the
+        # right pass (`fold`) of a repeated hour.
         payload = cls.__new__(cls)
         _set(
             payload,
@@ -115,13 +115,13 @@ _zones: dict[str, tuple[ZoneInfo, datetime]] = {}
 
 
 def _zone(name: str) -> tuple[ZoneInfo, datetime]:
-    """The zone, and the epoch's UTC wall clock labelled with it (the base of `_from_micros`)."""
+    """Return the zone, and the epoch in UTC labeled with it (the base of `_from_micros`)."""
     known = _zones.get(name)
     if known is None:
         try:
             zone = ZoneInfo(name)
         except Exception as error:
-            # ZoneInfo answers an unknown name with KeyError, OSError or ValueError, by its form.
+            # ZoneInfo raises KeyError, OSError, or ValueError for an unknown name.
             raise ValueError(
                 f"unknown time zone `{name[:80]}`; expected an IANA name such as `America/New_York`"
             ) from error

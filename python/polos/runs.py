@@ -1,4 +1,4 @@
-"""Runs: start by hand, wait for, read, cancel, retry. See :data:`sync` for blocking twins."""
+"""Start, await, read, cancel, and retry runs. :data:`sync` has blocking versions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
 
 
 class RunHandle(Generic[ResultT]):
-    """A run that was started; ``id`` names it, in any process."""
+    """A handle of a started run. ``id`` identifies the run in any process."""
 
     def __init__(self, client: PolosClient, id: str, result_type: Any = None) -> None:
         self.id = id
@@ -57,20 +57,19 @@ class RunHandle(Generic[ResultT]):
 
     @property
     def sync(self) -> SyncRunHandle[ResultT]:
-        """The same handle for code without an event loop: its methods block."""
+        """The same handle for code without an event loop. Its methods block."""
         return SyncRunHandle(self)
 
     async def result(self, timeout: float | timedelta | None = None) -> ResultT:
-        """Wait for the end; gives what the handler returned.
+        """Wait until the run completes, and return what its handler returned.
 
-        An outage of the database ends no wait. A handler that waits keeps neither its permit
+        A database outage does not end the wait. A handler that waits holds neither its permit
         (``Worker(concurrency=...)``) nor its thread meanwhile.
 
-        :param timeout: seconds or ``timedelta``; the run goes on when it has passed.
+        :param timeout: seconds or ``timedelta``. The run continues when it has passed.
 
-        Raises what the run failed with (:class:`RunFailedError` where that exception can't be
-        rebuilt here), :class:`RunCancelledError`, :class:`RunTimeoutError` when ``timeout`` has
-        passed.
+        Raises what the run failed with (:class:`RunFailedError` if that exception cannot be rebuilt
+        here), :class:`RunCancelledError`, or :class:`RunTimeoutError` when ``timeout`` has passed.
         """
         run = await self._ended(timeout)
         if run["status"] == "succeeded":
@@ -94,25 +93,25 @@ class RunHandle(Generic[ResultT]):
 
     def _timed_out(self, timeout: Any) -> RunTimeoutError:
         return RunTimeoutError(
-            f"run `{self.id}` has not ended within {timeout}"
-            f"{'' if isinstance(timeout, timedelta) else ' s'}; it goes on: wait again, or "
+            f"run `{self.id}` has not completed within {timeout}"
+            f"{'' if isinstance(timeout, timedelta) else ' s'}; it continues: wait again, or "
             f"cancel it",
             run_id=self.id,
         )
 
     async def status(self) -> RunStatus:
-        """Where it stands. Raises :class:`RunNotFoundError` when retention has removed it."""
+        """Return its status. Raises :class:`RunNotFoundError` if the run has been pruned."""
         run = await self._client._ask("get_run", id=self.id)
         status: RunStatus = run["status"]
         return status
 
     async def cancel(self) -> RunStatus:
-        """Ask it to stop; see :func:`cancel`."""
+        """Cancel the run; see :func:`cancel`."""
         return await cancel(self._client, self.id)
 
 
 class SyncRunHandle(Generic[ResultT]):
-    """What :class:`RunHandle` does, blocking the calling thread."""
+    """A :class:`RunHandle` whose methods block the calling thread."""
 
     def __init__(self, handle: RunHandle[ResultT]) -> None:
         self.id = handle.id
@@ -148,10 +147,10 @@ async def invoke(
     idempotency_key: str | None = None,
     _parent: str | None = None,
 ) -> RunHandle[R]:
-    """Start ``workflow`` durably; what ``Workflow.invoke`` does, for ids too.
+    """Start ``workflow`` durably, by id or object, like ``Workflow.invoke``.
 
     Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the
-    handler doesn't take, :class:`SerializationError` for one that can't be stored.
+    handler does not take, or :class:`SerializationError` for one that cannot be stored.
     """
     known = registry()
     if isinstance(workflow, Workflow):
@@ -167,7 +166,7 @@ async def invoke(
     if idempotency_key is not None:
         check_identifier("idempotency_key", idempotency_key)
     elif current_run() is not None:
-        # A handler asks again after an outage, and must not start a second run.
+        # A handler repeats the request after an outage, and must not start a second run.
         idempotency_key = f"auto:{os.urandom(16).hex()}"
     answer = await checked_client(client)._ask(
         "invoke",
@@ -182,7 +181,7 @@ async def invoke(
 
 
 async def get(client: PolosClient, id: str) -> Run:
-    """The run, with its steps. Raises :class:`RunNotFoundError`."""
+    """Return a run with its steps. Raises :class:`RunNotFoundError`."""
     return _run(await checked_client(client)._ask("get_run", id=_id(id)))
 
 
@@ -199,13 +198,14 @@ async def list(
     after: str | None = None,
     brief: bool = False,
 ) -> builtins.list[Run]:
-    """Runs by filter, newest first, without their steps; at most ``limit`` (``None``: all),
-    behind ``after`` (the id of the last one seen).
+    """Return the runs that match all filters, newest first, without their steps.
 
-    :param status: one status, or several. :param since: created at or after.
-    :param error: failed runs whose error has this class name, such as ``"CodeChangedError"``, with
-        or without its module.
-    :param brief: without results and tracebacks, which may be large.
+    :param status: one status, or several. :param since: only runs created at or after this.
+    :param error: only failed runs whose error has this class name, such as ``"CodeChangedError"``,
+        with or without its module.
+    :param limit: return at most this many; ``None`` returns all.
+    :param after: continue after this id, the last one of the previous page.
+    :param brief: leave out results and tracebacks, which can be large.
     """
     if limit is not None:
         count_of("limit", limit)
@@ -215,7 +215,7 @@ async def list(
         if states and states != ["failed"]:
             raise InvalidArgumentError(
                 f"error: {shown(error)} given with status {shown(status)}; only failed runs have "
-                f"one, so leave status out or give `failed`"
+                f"an error, so leave status out or pass `failed`"
             )
         states = ["failed"]
     more: dict[str, Any] = {"brief": True} if brief else {}
@@ -242,23 +242,23 @@ async def list(
 
 
 async def _remarkable(client: PolosClient, limit: int = 100) -> builtins.list[Run]:
-    """Unfinished runs that interrupted their workers or wait with a note, newest first."""
+    """Return unfinished runs that interrupted their workers or wait with a note, newest first."""
     page = await checked_client(client)._ask("remarkable_runs", limit=limit)
     return Listed(_run(item) for item in page)
 
 
 async def cancel(client: PolosClient, id: str) -> RunStatus:
-    """Ask a run to stop; gives its status now. One that waits is cancelled at once; a running
-    handler gets ``asyncio.CancelledError``; an ended run stays as it is.
+    """Cancel a run, and return its status.
 
-    Raises :class:`RunNotFoundError`.
+    A waiting run is cancelled at once. A running handler gets ``asyncio.CancelledError``. A
+    finished run does not change. Raises :class:`RunNotFoundError`.
     """
     status: RunStatus = await checked_client(client)._ask("cancel_run", id=_id(id))
     return status
 
 
 async def retry(client: PolosClient, id: str) -> RunStatus:
-    """Start a failed or cancelled run again, from its first unfinished step; gives its status.
+    """Retry a failed or cancelled run from its first unfinished step, and return its status.
 
     Raises :class:`RunNotFoundError`, and :class:`InvalidStateError` for a run that has neither
     failed nor been cancelled.
@@ -288,7 +288,7 @@ def _id(value: Any) -> str:
 
 
 class sync:
-    """The same functions for code without an event loop: they block the calling thread."""
+    """The same functions for code without an event loop. They block the calling thread."""
 
     cancel = staticmethod(blocking(cancel))
     get = staticmethod(blocking(get))

@@ -1,5 +1,6 @@
-"""Schedules: create, read, change. Every function takes the client first; see :data:`sync` for
-twins that block instead of being awaited.
+"""Create, read, and change schedules.
+
+Every function takes the client first. :data:`sync` has blocking versions of all of them.
 """
 
 from __future__ import annotations
@@ -87,38 +88,44 @@ async def create(
     skip: Any = None,
     input: Any = None,
 ) -> str:
-    """Create the schedule for ``(workflow, key)``, or bring it up to date; gives its id.
+    """Create the schedule for ``(workflow, key)``, or update it, and return its id.
 
-    Safe to call on every start: with an unchanged trigger the coming slot stays, and one that
-    is due isn't lost. A changed trigger counts from now on. A paused schedule stays paused.
+    This is safe to call on every start. If the trigger is unchanged, the schedule keeps its next
+    slot and loses none that is due. A changed trigger counts from now. A paused schedule stays
+    paused.
 
-    Cron times that a clock change skips fire at the first instant after the gap; times that
-    come twice fire once, at the first pass. Expressions whose minutes or hours begin with ``*``
-    follow real time instead.
+    Cron times that a clock change skips fire at the first instant after the gap. Times that occur
+    twice fire once, in the first pass. Expressions whose minutes or hours begin with ``*`` follow
+    elapsed time instead.
 
     :param workflow: an id, or the decorated function.
-    :param cron: five fields. Give exactly one of ``cron``, ``every`` and ``at``.
+    :param cron: five fields. Pass exactly one of ``cron``, ``every``, and ``at``.
     :param timezone: an IANA name.
-    :param key: one schedule per workflow and key: a user's id, for example.
-    :param every: a period from one second, as ``timedelta`` or seconds; slots are counted from
-        ``start_at``, else from the Unix epoch, so they don't drift.
-    :param at: an aware datetime, to fire once; one that has passed makes a finished schedule.
+    :param key: distinguishes the schedules of one workflow: a user's id, for example.
+    :param every: a period of at least one second, as ``timedelta`` or seconds. Slots are counted
+        from ``start_at``, or else from the Unix epoch, so they do not drift.
+    :param at: an aware datetime at which to fire once. If it has passed, the schedule is finished.
     :param overlap: what happens to a slot that comes due while a run of this schedule is
-        unfinished: ``"buffer_one"`` (one waits, more are skipped), ``"skip"``,
+        unfinished: ``"buffer_one"`` (one waits, further ones are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
-    :param catch_up: for slots that nobody could run on time: ``"latest"`` (the newest),
-        ``"all"`` (the newest ``max_catch_up``, oldest first, one after the other; with
-        ``overlap="cancel_running"`` each cancels the one before, so the newest runs), ``"none"``.
-    :param catch_up_window: slots older than this are missed whatever the policy.
-    :param jitter: longest delay added to a start, the same for a slot every time.
-    :param start_at: no slot before. :param end_at: no slot at or after.
-    :param max_runs: finished after so many runs.
+    :param catch_up: what happens to slots that no worker could run on time: ``"latest"`` (run the
+        newest), ``"all"`` (run the newest ``max_catch_up``, oldest first, one after another; with
+        ``overlap="cancel_running"`` each cancels the one before, so only the newest runs),
+        ``"none"``.
+    :param max_catch_up: how many slots ``catch_up="all"`` runs at most.
+    :param catch_up_window: slots older than this are missed under every policy. Seconds or
+        ``timedelta``.
+    :param jitter: the longest delay added to a start, always the same for a given slot. Seconds or
+        ``timedelta``.
+    :param start_at: no slot before this. :param end_at: no slot at or after this.
+    :param max_runs: the schedule is finished after this many runs.
+    :param pause_after_failures: the schedule pauses after this many failed runs in a row.
     :param skip: dates to leave out.
     :param input: JSON-able data that the handler gets as ``ctx.input``.
 
     Raises :class:`InvalidScheduleError` (:class:`InvalidCronError`,
-    :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id,
-    :class:`WorkflowNotSchedulableError`; nothing is written then.
+    :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id, or
+    :class:`WorkflowNotSchedulableError`. Then nothing is written.
     """
     options = {
         name: value
@@ -148,17 +155,17 @@ async def create(
     return (await _put(client, drafts))[0]
 
 
-# What needs no check: the very objects of the signature.
+# The default objects of the signature, which need no check.
 _default = {**(create.__kwdefaults__ or {}), "timezone": "UTC", "key": "global"}.get
 
 
 async def create_many(
     client: PolosClient, schedules: Iterable[Mapping[str, Any]]
 ) -> builtins.list[str]:
-    """Create or bring up to date many schedules in one transaction: all or none.
+    """Create or update many schedules in one transaction: all or none.
 
-    Each is a dict with the names that :func:`create` takes; the ids come in the same order.
-    Raises what :func:`create` raises, naming the position of the schedule that is refused.
+    Each schedule is a dict with the names that :func:`create` takes. The ids are returned in the
+    same order. Raises what :func:`create` raises, with the position of the invalid schedule.
     """
     checked_client(client)
     drafts = Drafts()
@@ -199,7 +206,7 @@ def _add(drafts: Drafts, workflow: str | Workflow[Any, Any], options: Mapping[st
 
 
 def declared(workflows: Container[str]) -> dict[str, Any]:
-    """What the decorators of this process declare for these workflows, for the core."""
+    """Return what the decorators of this process declare for these workflows, for the core."""
     drafts = Drafts()
     for workflow in registry().values():
         schedule = workflow.schedule
@@ -214,8 +221,9 @@ _frequent_seen: set[tuple[str, str]] = set()
 
 
 def check_declaration(spec: Mapping[str, Any]) -> None:
-    """Check what only the core understands, cron syntax and time zones; warn, once for each, of
-    schedules that fire too often.
+    """Check what only the core understands: cron syntax and time zones.
+
+    Also warns, once per schedule text, if a schedule fires too often.
     """
     stored = core_spec(spec)
     is_frequent = _is_frequent(json.dumps(stored))
@@ -224,7 +232,7 @@ def check_declaration(spec: Mapping[str, Any]) -> None:
         _frequent_seen.add(mark)
         warnings.warn(
             f"the schedule `{stored['cron']}` fires more than once in 5 minutes; for work that "
-            f"arrives, a queue or an event serves better, and for a steady pace `every=`. "
+            f"arrives, use a queue or an event, and for a steady pace use `every=`. "
             f"To silence this: warnings.simplefilter('ignore', polos.ScheduleFrequencyWarning)",
             ScheduleFrequencyWarning,
             stacklevel=_caller_depth(),
@@ -236,7 +244,7 @@ _is_frequent = functools.lru_cache(maxsize=1_000)(_polos.check_spec)
 
 
 def _caller_depth() -> int:
-    """How far up the first frame outside this package is, so that a warning points there."""
+    """Return the depth of the first frame outside this package, so that a warning points there."""
     depth, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("polos"):
         depth, frame = depth + 1, frame.f_back
@@ -247,7 +255,7 @@ def _caller_depth() -> int:
 
 
 async def get(client: PolosClient, id: str) -> Schedule:
-    """The schedule. Raises :class:`ScheduleNotFoundError`."""
+    """Return a schedule. Raises :class:`ScheduleNotFoundError`."""
     return _schedule(await checked_client(client)._ask("get_schedule", id=_id(id)))
 
 
@@ -262,11 +270,12 @@ async def list(
     limit: int | None = None,
     after: str | None = None,
 ) -> builtins.list[Schedule]:
-    """Schedules by filter, ordered by id; all of them, or at most ``limit`` behind ``after``
-    (the id of the last one seen).
+    """Return the schedules that match all filters, ordered by id.
 
-    :param key_prefix: keys that begin so; the list is then ordered by key and workflow, and
-        ``after`` has to exist (else :class:`ScheduleNotFoundError`).
+    :param key_prefix: only keys with this prefix. The list is then ordered by key and workflow, and
+        ``after`` must exist (otherwise :class:`ScheduleNotFoundError`).
+    :param limit: return at most this many; all by default.
+    :param after: continue after this id, the last one of the previous page.
     """
     if limit is not None:
         count_of("limit", limit)
@@ -275,7 +284,7 @@ async def list(
     if key_prefix is not None and not isinstance(key_prefix, str):
         raise InvalidArgumentError(f"key_prefix: {shown(key_prefix)} given, expected text")
     found: Listed[Schedule] = Listed()
-    # Where the page before ended, also when that schedule is deleted meanwhile.
+    # Where the previous page ended, in case that schedule is deleted meanwhile.
     after_key: tuple[str, str] | None = None
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
@@ -302,8 +311,9 @@ async def list(
 async def coming(
     client: PolosClient, *, until: datetime, limit: int = 100
 ) -> builtins.list[Schedule]:
-    """Active schedules whose next slot is at or before ``until``, earliest first: at most
-    ``limit``, of all workflows.
+    """Return active schedules of all workflows whose next slot is at or before ``until``.
+
+    Earliest first, and at most ``limit``.
     """
     found = await checked_client(client)._ask(
         "coming", until=aware("until", until), limit=count_of("limit", limit, most=10_000)
@@ -314,10 +324,10 @@ async def coming(
 async def history(
     client: PolosClient, id: str, *, limit: int = 100, before: datetime | None = None
 ) -> builtins.list[LedgerEntry]:
-    """What became of the schedule's slots, newest first: at most ``limit`` entries, of slots
-    before ``before``. A deleted schedule keeps its history.
+    """Return the outcomes of the schedule's slots, newest first.
 
-    Raises :class:`ScheduleNotFoundError`.
+    Returns at most ``limit`` entries, of slots before ``before``. A deleted schedule keeps its
+    history. Raises :class:`ScheduleNotFoundError`.
     """
     after = None if before is None else aware("before", before)
     entries = await checked_client(client)._ask(
@@ -330,16 +340,17 @@ async def history(
 
 
 async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
-    """Change some of what :func:`create` takes, leaving the rest; gives the schedule.
+    """Change some of the options of :func:`create`, keep the rest, and return the schedule.
 
-    A changed trigger or time zone counts from now on. ``None`` takes an optional bound away. For
-    a schedule that a decorator declares the change is an override (``Schedule.overridden``): it
-    stays through restarts until :func:`reset`, or until the decorator itself changes.
+    A changed trigger or time zone counts from now. ``None`` removes an optional bound. For a
+    schedule that a decorator declares, the change is an override (``Schedule.overridden``): it is
+    kept through restarts until :func:`reset`, or until the decorator itself changes.
+
     Raises what :func:`create` raises, and :class:`ScheduleNotFoundError`.
     """
     if "key" in changes:
         raise InvalidScheduleError(
-            "key: a schedule keeps its key; create one with the other key and delete this one"
+            "key: a schedule's key cannot change; create one with the other key and delete this one"
         )
     spec = normalise_schedule(changes, partial=True)
     fields: dict[str, Any] = {"has_input": "input" in spec}
@@ -347,16 +358,16 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
     fields["input"] = None if data is None else json.loads(data)
     if spec.pop("skip_calendar", None) is not None:
         raise InvalidScheduleError(
-            "skip: a calendar of the application can't be stored with a schedule; give a list "
-            "of dates"
+            "skip: a calendar object cannot be stored with a schedule; pass a list of dates"
         )
     answer = await checked_client(client)._ask("update", id=_id(id), changes=spec, **fields)
     return _schedule(answer)
 
 
 async def reset(client: PolosClient, id: str) -> Schedule:
-    """Take back what :func:`update` or :func:`create` changed on a schedule that a decorator
-    declares: what the code declares counts again. One that was not changed stays as it is.
+    """Undo what :func:`update` or :func:`create` changed on a schedule that a decorator declares.
+
+    Restores what the code declares. Has no effect on a schedule that was not changed.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that no
     code declares.
@@ -365,37 +376,41 @@ async def reset(client: PolosClient, id: str) -> Schedule:
 
 
 async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedule:
-    """Stop firing until :func:`resume`; ``note`` is shown to people. A paused one stays so.
+    """Pause a schedule until :func:`resume`.
 
-    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that is
+    ``note`` is shown in lists. Pausing a paused schedule only updates its note.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that is
     neither active nor paused.
     """
     return _schedule(await checked_client(client)._ask("pause", id=_id(id), note=note))
 
 
 async def resume(client: PolosClient, id: str) -> Schedule:
-    """Fire again; slots of the pause follow the catch-up policy. An active one stays so.
+    """Resume a paused schedule. Slots from the pause follow the catch-up policy.
 
-    Raises as :func:`pause` does.
+    Has no effect on an active schedule. Raises what :func:`pause` raises.
     """
     return _schedule(await checked_client(client)._ask("resume", id=_id(id)))
 
 
 async def skip(client: PolosClient, id: str) -> Schedule:
-    """Leave out the coming slot only; it enters the history as skipped.
+    """Skip the next slot only. The history records it as skipped.
 
-    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no coming
-    slot, or it is due already.
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no next slot,
+    or if it is already due.
     """
     return _schedule(await checked_client(client)._ask("skip", id=_id(id)))
 
 
 async def delete(client: PolosClient, id: str) -> None:
-    """Delete the schedule. Nothing of it starts once this has returned; what runs goes on, what
-    waits is cancelled, and its history stays.
+    """Delete a schedule.
 
-    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for one that a decorator
-    declares: it would be back at the next start; :func:`pause` it.
+    No run of it starts after this has returned. Running runs continue, waiting runs are cancelled,
+    and the history stays.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that a
+    decorator declares, because it would return at the next start; :func:`pause` it instead.
     """
     await checked_client(client)._ask("delete", id=_id(id))
 
@@ -403,15 +418,16 @@ async def delete(client: PolosClient, id: str) -> None:
 async def trigger(
     client: PolosClient, id: str, *, overlap: Literal["schedule"] | None = None
 ) -> RunHandle[Any]:
-    """Run it now, beside unfinished runs of the schedule; its cadence doesn't move.
+    """Start a run now, beside unfinished runs of the schedule, and return its handle.
 
-    Slots that come due while the run is unfinished follow the schedule's ``overlap`` policy.
+    The schedule's own slots stay as they are. Slots that come due while the run is unfinished
+    follow the schedule's ``overlap`` policy.
 
     :param overlap: ``"schedule"`` applies that policy to this run too: ``"skip"`` raises
         :class:`InvalidStateError` while a run is unfinished, ``"buffer_one"`` runs after it (and
-        raises where a run waits already), ``"buffer_all"`` runs after all of them,
-        ``"cancel_running"`` cancels them, ``"allow"`` runs at once. By default it runs at once,
-        whatever the policy.
+        raises if a run is already waiting), ``"buffer_all"`` runs after all of them,
+        ``"cancel_running"`` cancels them, ``"allow"`` runs at once. By default the run starts at
+        once, whatever the policy.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for another
     ``overlap``.
@@ -430,10 +446,10 @@ async def trigger(
 async def backfill(
     client: PolosClient, id: str, start: datetime, end: datetime, *, dry_run: bool = False
 ) -> builtins.list[datetime]:
-    """Run the slots of ``[start, end)`` that have no run yet, oldest first; gives these slots.
+    """Run the slots of ``[start, end)`` that have no run yet, oldest first, and return them.
 
-    A second time adds nothing. With ``dry_run`` nothing is started. Unless ``overlap`` is
-    ``"allow"``, they run one after another.
+    A second call adds nothing. With ``dry_run`` nothing starts. Unless ``overlap`` is ``"allow"``,
+    the runs execute one after another.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for a range that
     is empty, too long, or reaches into the future.
@@ -455,16 +471,16 @@ async def backfill(
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a cron expression means."""
+    """The meaning of a cron expression."""
 
     english: str
-    """In words."""
+    """The meaning in English."""
 
     upcoming: tuple[datetime, ...]
     """The next slots, in the schedule's zone."""
 
     notes: tuple[str, ...]
-    """What is worth knowing: clock changes ahead, likely mistakes."""
+    """Remarks: upcoming clock changes, likely mistakes."""
 
     def __str__(self) -> str:
         lines = [self.english]
@@ -476,10 +492,10 @@ class Explanation:
 def preview(
     cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
 ) -> builtins.list[datetime]:
-    """The next ``count`` slots strictly after ``after`` (now by default), in the zone; fewer
-    where the year 9999 ends.
+    """Return the next ``count`` slots strictly after ``after`` (now by default), in the zone.
 
-    Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
+    Returns fewer at the end of the year 9999. Raises :class:`InvalidCronError` and
+    :class:`InvalidTimezoneError`.
     """
     spec = normalise_schedule({"cron": cron, "timezone": timezone})
     start = _now_micros() if after is None else aware("after", after)
@@ -488,7 +504,7 @@ def preview(
 
 
 def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
-    """Slots as datetimes, up to the last that a ``datetime`` can say: the year 9999."""
+    """Convert slots to datetimes, up to the year 9999, the last that a ``datetime`` supports."""
     fromutc, epoch = zone.fromutc, datetime(1970, 1, 1, tzinfo=zone)
     found: builtins.list[datetime] = []
     for slot in slots:
@@ -502,7 +518,7 @@ def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
 def explain(
     cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
 ) -> Explanation:
-    """What ``cron`` means: in English, its next slots, and notes on clock changes.
+    """Explain ``cron``: its meaning in English, its next slots, and notes on clock changes.
 
     Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
     """
@@ -517,7 +533,7 @@ def explain(
 
 
 def _now_micros() -> int:
-    import datetime  # as it is now: a test may have frozen the time
+    import datetime  # imported here because a test may have frozen the time
 
     return to_micros(datetime.datetime.now(_utc_zone.utc))
 
@@ -548,9 +564,9 @@ def _workflow_id(value: str | Workflow[Any, Any] | None) -> str | None:
 
 
 class sync:
-    """The same functions for code without an event loop: they block the calling thread.
+    """The same functions for code without an event loop. They block the calling thread.
 
-    ``schedules.sync.create(client, ...)``; arguments, results and errors are the same.
+    ``schedules.sync.create(client, ...)``; arguments, results, and errors are the same.
     """
 
     create = staticmethod(blocking(create))

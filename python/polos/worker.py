@@ -33,34 +33,34 @@ __all__ = ["Worker", "WorkerOptions", "lifespan", "run"]
 
 _log = quiet_logger("polos.worker")
 
-# How long signing in may take before the worker goes on without it (the database is in trouble,
-# which has been said, and it will sign in when it can).
+# How long `start` waits for the registration, in seconds. After that it returns anyway: the
+# database fails, which has been logged, and the worker registers when it can.
 _ENTER_PATIENCE = 10.0
 
-# In virtual time nobody else shares the database: nothing to look for, nobody to show a sign of
-# life to. Each hour of either would be a turn of the clock, and a year of weekly slots slow.
+# In virtual time no other process shares the database, so there is nothing to poll for and no peer
+# that needs a heartbeat. Each of these would be a tick, and make a year of weekly slots slow.
 _NEVER = micros_of(timedelta(days=36_525))
 
-# How often a worker without runs shows that it lives, where there are other workers.
+# Interval of an idle worker's heartbeats, if there are other workers.
 _IDLE_BEAT = micros_of(timedelta(minutes=1))
 
-# How many seconds handlers that were told to stop, and then hooks, may take when the worker closes.
+# Time limits in seconds when the worker closes: for cancelled handlers, and then for hooks.
 _STOPPING = 1.0
 _STOPPING_FORCED = 0.2
 _HOOKS = 0.5
 
-# How many seconds all of closing may take after the drain, and after a second signal, where nobody
-# answers. A program needs some more for its tasks, its threads, and its client.
+# Time limits in seconds for closing as a whole: after the drain, and after a second signal. A
+# program needs some more for its tasks, its threads, and its client.
 _CLOSING = 2.0
 _CLOSING_FORCED = 0.7
 _PROGRAM_ENDS = 5.0
 
-# Workflows that the line of log names when a worker starts.
+# Maximum number of workflows named in the log line about the start of a worker.
 _NAMED_MAX = 20
 
 
 class WorkerOptions(TypedDict, total=False):
-    """The options of :class:`Worker`, for what passes them on."""
+    """The options of :class:`Worker`, for functions that pass them on."""
 
     app: str | None
     version: str | None
@@ -75,31 +75,32 @@ class WorkerOptions(TypedDict, total=False):
 class Worker:
     """Executes the workflows that this process has registered, and no others.
 
-    ``await Worker(client).run()`` works until it is stopped or cancelled; ``async with
-    Worker(client):`` works while the block does.
+    ``await Worker(client).run()`` runs until it is stopped or cancelled. ``async with
+    Worker(client):`` runs as long as the block.
 
-    :param app: the application's name, owner of the schedules that its decorators declare. A
-        schedule that it declared earlier is retired when it starts without it, unless a live worker
-        of any application declares it. By default the file with its folder: that of the module
-        that declares the workflows, or, where there are several, of the module that creates the
-        worker (``billing/main.py``). Give programs on one database whose file and folder have the
-        same names a name each.
-    :param version: of the application's code, compared piece by piece, numbers as numbers
-        (``2026.11.3``). Where two live workers declare a schedule differently, the newer version
-        counts; without versions, the declaration that was seen first at the later time.
-    :param workflows: which of the registered workflows; all by default. A worker with a selection
-        retires nothing.
-    :param concurrency: most runs that execute at once; what there is no room for stays queued in
-        the database, free for other workers. A run that waits for another run, or sleeps for long,
-        doesn't count, and continues at once when that is over.
-    :param lease: how long a worker that has gone silent keeps its runs before others take over.
-    :param drain: how long running handlers may take to finish when the worker stops; what has
-        not finished then goes on elsewhere, from its first unfinished step. All of stopping takes
-        5 seconds more at most.
-    :param threads: most threads for sync handlers, and as many for sync steps; those that wait for
-        another run don't count.
-    :param retention: how long finished runs, their steps and the history of slots are kept; the
-        last 10 runs of each schedule stay whatever their age. ``None`` keeps everything.
+    :param app: the application's name, which owns the schedules that its decorators declare. If the
+        application starts without a schedule that it declared earlier, polos retires the schedule,
+        unless a live worker of any application declares it. The default is the file with its folder
+        (``billing/main.py``): that of the module that declares the workflows, or, if there are
+        several, of the module that creates the worker. Give each program a name if programs on one
+        database have the same file and folder names.
+    :param version: the version of the application's code, compared part by part, numbers as numbers
+        (``2026.11.3``). If two live workers declare a schedule differently, the newer version wins;
+        without versions, the declaration that was first seen later.
+    :param workflows: which of the registered workflows to execute; all by default. A worker with a
+        selection retires nothing.
+    :param concurrency: the maximum number of runs that execute at once. Further runs stay queued in
+        the database, where other workers can claim them. A run that waits for another run, or
+        sleeps for long, does not count, and continues at once afterward.
+    :param lease: how long a worker without heartbeats keeps its runs before others take over.
+        Seconds (at least 0.1) or ``timedelta``.
+    :param drain: how long running handlers may take to finish when the worker stops, in seconds or
+        as ``timedelta``. Unfinished runs then continue elsewhere, from their first unfinished step.
+        The whole shutdown takes at most 5 seconds more.
+    :param threads: the maximum number of threads for sync handlers, and separately for sync steps.
+        Threads that wait for another run do not count.
+    :param retention: how long to keep finished runs, their steps, and the history of slots. The
+        last 10 runs of each schedule are kept forever. ``None`` keeps everything.
     """
 
     def __init__(
@@ -140,9 +141,9 @@ class Worker:
         self._stop_asked: asyncio.Event | None = None
         self._forced: asyncio.Event | None = None
         self._signals: Signals | None = None
-        # Whether the process is there for this worker only, and ends with it.
+        # Whether the process exists only for this worker and ends with it.
         self._ends_process = False
-        # In virtual time: whether the runs of others are to be taken over after their lease.
+        # In virtual time: whether to take over the runs of other workers after their lease.
         self._minds_lease = False
 
     def __repr__(self) -> str:
@@ -151,7 +152,7 @@ class Worker:
 
     @property
     def app(self) -> str:
-        """The application's name, owner of the schedules that its decorators declare."""
+        """The application's name, which owns the schedules that its decorators declare."""
         return (self._owner or self._find_owner()).name
 
     def _find_owner(self) -> Owner:
@@ -167,13 +168,13 @@ class Worker:
     # -- start and stop -----------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Sign in and begin. Returns when the worker is known in the database.
+        """Register the worker and start. Returns when the worker is registered in the database.
 
-        Raises :class:`WorkerError` if it runs already, :class:`StoreError` if the database
-        can't be opened, and what :func:`polos.schedules.create` raises for declared schedules.
+        Raises :class:`WorkerError` if it is already running, :class:`StoreError` if the database
+        cannot be opened, and what :func:`polos.schedules.create` raises for declared schedules.
         """
         if self._executor is not None:
-            raise WorkerError("this worker is running already; make another one to have two")
+            raise WorkerError("this worker is already running; create another one to run two")
         loop = asyncio.get_running_loop()
         opened = await in_own_thread(self.client._opened)
         workflows = registry() if self._workflows is None else self._workflows
@@ -208,7 +209,7 @@ class Worker:
     async def _start_core(
         self, opened: _polos.Core, setup: str, executor: Executor
     ) -> _polos.WorkerCore:
-        """Start the core's worker. In a thread, since it asks the database, which may hang."""
+        """Start the core's worker, in a thread, because the database can hang."""
         if self.client._is_virtual():
             return opened.start_worker(setup, executor.bridge.core)
         lock = threading.Lock()
@@ -224,14 +225,15 @@ class Worker:
         try:
             return await in_own_thread(start)
         except BaseException:
-            with lock:  # nobody would execute what it claims
+            with lock:  # no executor is left for the runs that it would claim
                 is_abandoned = True
             raise
 
     def stop(self) -> None:
-        """Ask :meth:`run` to drain and return; asked again, it no longer waits for handlers.
+        """Make :meth:`run` drain and return. A second call ends the wait for handlers.
 
-        Call it on the worker's loop; from elsewhere, ``loop.call_soon_threadsafe(worker.stop)``.
+        Call it on the worker's loop. From another thread, use
+        ``loop.call_soon_threadsafe(worker.stop)``.
         """
         if self._stop_asked is None:
             return
@@ -242,10 +244,11 @@ class Worker:
         self._stop_asked.set()
 
     async def close(self) -> None:
-        """Drain, give back what is left, and sign out. A second time does nothing.
+        """Drain, release unfinished runs, and deregister. A second call does nothing.
 
-        Takes 5 seconds at most beyond the drain, also while the database doesn't answer. What could
-        not be given back then continues elsewhere when the lease has run out; the log says so.
+        This takes at most 5 seconds beyond the drain, even if the database does not answer. Runs
+        that could not be released then continue elsewhere when the lease has run out; the log says
+        so.
         """
         executor, core = self._executor, self._core
         if executor is None or core is None:
@@ -274,8 +277,8 @@ class Worker:
         if not await in_own_thread(core.leave, int(limit * 1_000_000)):
             self.client._is_unresponsive = True
             _log.error(
-                "the worker could not sign out: the database `%s` did not answer within %.1f s. "
-                "What it has not given back (%d runs were under way) continues elsewhere when its "
+                "the worker could not deregister: the database `%s` did not answer within %.1f s. "
+                "Runs that it has not released (%d were in progress) continue elsewhere when its "
                 "lease of %s has run out",
                 self.client.database,
                 limit,
@@ -287,13 +290,13 @@ class Worker:
         self._forced = None
 
     async def aclose(self) -> None:
-        """The same as :meth:`close`, as ``contextlib.aclosing`` calls it."""
+        """Do what :meth:`close` does, for ``contextlib.aclosing``."""
         await self.close()
 
     async def _finish(
         self, executor: Executor, seconds: float, forced: asyncio.Event | None
     ) -> None:
-        """Wait for ``seconds`` at most until no run is under way, or the worker is forced."""
+        """Wait at most ``seconds`` until no run is in progress, or until ``forced`` is set."""
         if not executor.active or seconds <= 0:
             return
         idle = asyncio.Event()
@@ -324,20 +327,21 @@ class Worker:
         await self.close()
 
     async def run(self) -> None:
-        """Work until :meth:`stop`, a signal, or cancellation; then drain.
+        """Run until :meth:`stop`, a signal, or cancellation; then drain.
 
-        Raises what :meth:`start` raises, and :class:`StoreError` when the database file can't be
-        used any more: it is damaged, or was deleted, moved or replaced. Everything else is waited
-        out, also what needs somebody to act, such as a rejected login, a missing database, or
-        revoked rights: that is logged once at ERROR, and once more when the database works again.
+        Raises what :meth:`start` raises, and :class:`StoreError` if the database file is no longer
+        usable because it is damaged, or was deleted, moved, or replaced. The worker waits out every
+        other failure, including those that an administrator has to fix, such as a rejected login, a
+        missing database, or revoked privileges. It logs such a failure once at ERROR, and once more
+        when the database works again.
 
-        In the main thread SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under ``nohup``)
-        drain. Then the worker ends within the time of the drain and 5 seconds, whatever the
-        database and the handlers do; where the event loop is blocked, the process ends without it.
-        A second signal stops waiting for handlers, and ends the process within a second; the same
-        signal twice within a tenth of a second counts once.
+        In the main thread, SIGINT, SIGTERM, and SIGHUP (unless ignored, as under ``nohup``) drain
+        the worker. It then ends within the drain plus 5 seconds, whatever the database and the
+        handlers do; if the event loop is blocked, the core ends the process. A second signal ends
+        the wait for handlers and, within a second, the process. The same signal within a tenth of a
+        second counts once.
         """
-        # First the signals: one that comes while the worker starts must not kill it half-way.
+        # Install signal handlers first: a signal during the start must not kill the process.
         asked = self._stop_asked = asyncio.Event()
         self._forced = asyncio.Event()
         limit = self._drain.total_seconds() + _PROGRAM_ENDS
@@ -361,8 +365,9 @@ class Worker:
             raise StoreError(lost)
 
     async def _starts_before(self, stopped: asyncio.Future[Any]) -> bool:
-        """Start; gives up, and returns false, when it is asked to stop first: a database that
-        doesn't answer must not keep it from ending.
+        """Start, and return whether that succeeded before a request to stop.
+
+        A database that does not answer must not prevent the worker from stopping.
         """
         starting = asyncio.ensure_future(self.start())
         try:
@@ -433,13 +438,13 @@ def _chosen(workflows: Any) -> dict[str, Workflow[Any, Any]]:
         if not isinstance(workflow, Workflow):
             known = registry().get(workflow) if isinstance(workflow, str) else None
             advice = (
-                f"; give the decorated function `{getattr(known.fn, '__name__', workflow)}` itself"
+                f"; pass the decorated function `{getattr(known.fn, '__name__', workflow)}` itself"
                 if known is not None
                 else ""
             )
             raise InvalidArgumentError(
-                f"workflows: {shown(workflow)} given, expected a workflow, which is what "
-                f"`@workflow` makes of a function{advice}"
+                f"workflows: {shown(workflow)} given, expected a function decorated with "
+                f"`@workflow`{advice}"
             )
         chosen[workflow.id] = workflow
     return chosen
@@ -463,12 +468,12 @@ def _count(name: str, value: Any) -> int:
 
 
 def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> None:
-    """Work until SIGINT, SIGTERM or SIGHUP: for the bottom of a script.
+    """Run a worker until SIGINT, SIGTERM, or SIGHUP. Call it at the bottom of a script.
 
-    ``options`` are those of :class:`Worker`. Without ``client``, the default database.
+    ``options`` are those of :class:`Worker`. Without ``client``, it uses the default database.
 
-    Raises :class:`WorkerError` where an event loop is running already, and where no workflow is
-    registered; otherwise what ``Worker.run`` raises.
+    Raises :class:`WorkerError` if an event loop is already running or no workflow is registered,
+    and what ``Worker.run`` raises.
     """
     try:
         asyncio.get_running_loop()
@@ -476,7 +481,7 @@ def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> 
         pass
     else:
         raise WorkerError(
-            "polos.run() starts an event loop, and one is running here already; write "
+            "polos.run() starts an event loop, but one is already running here; write "
             "`await Worker(client).run()` instead"
         )
     if options.get("workflows") is None and not registry():
@@ -489,7 +494,7 @@ def run(client: PolosClient | None = None, **options: Unpack[WorkerOptions]) -> 
     try:
         run_to_end(worker.run())
     finally:
-        # The script may have something left to do.
+        # The script may continue after this call.
         if worker._signals is not None:
             worker._signals.close()
 
@@ -511,10 +516,11 @@ def lifespan(
 def lifespan(
     client: PolosClient, own: Any = None, **options: Any
 ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """A worker for the lifetime of a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
+    """Run a worker as long as a web application: ``FastAPI(lifespan=polos.lifespan(client))``.
 
-    :param own: the application's own lifespan. It is entered before the worker starts and left when
-        the worker has drained, so that handlers have what it opens; what it yields is passed on.
+    :param own: the application's own lifespan. It is entered before the worker starts and left
+        after the worker has drained, so that handlers can use what it opens. What it yields is
+        passed on.
     :param options: those of :class:`Worker`.
     """
     if own is not None and (not callable(own) or hasattr(own, "__aenter__")):

@@ -1,4 +1,4 @@
-"""Workers: who executes workflows of the project now. See :data:`sync` for the blocking twin."""
+"""List the workers of a project. :data:`sync` has the blocking version."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ __all__ = ["list", "sync"]
 
 
 async def list(client: PolosClient) -> builtins.list[WorkerInfo]:
-    """All workers that have signed in and were neither signed out nor buried, by their ids. One
-    that was killed is among them until another worker, or the next start, notices.
+    """Return all registered workers, ordered by id.
+
+    A worker that was killed is in the list until another worker expires it, or until the next
+    worker starts on its machine.
     """
     from polos.models import WorkerInfo
 
@@ -27,6 +29,6 @@ async def list(client: PolosClient) -> builtins.list[WorkerInfo]:
 
 
 class sync:
-    """The same for code without an event loop: it blocks the calling thread."""
+    """The same for code without an event loop. It blocks the calling thread."""
 
     list = staticmethod(blocking(list))

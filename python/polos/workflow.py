@@ -1,7 +1,7 @@
-"""The ``@workflow`` decorator, what it makes of a function, and the registry of all of them.
+"""The ``@workflow`` decorator, the :class:`Workflow` that it creates, and the registry.
 
-Knows nothing of clients, databases or running: what is checked here is checked when the
-decorator runs, so that a mistake is an error at import.
+This module does not depend on clients, databases, or execution. All its checks run with the
+decorator, so that a mistake is an error at import.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
     "workflow",
 ]
 
-# Who may be given an `Order | None` may be given an `Order`, and needs no payload.
+# Contravariant: a handler that takes `Order | None` also accepts `Order`, or no payload.
 PayloadT = TypeVar("PayloadT", contravariant=True)
 ResultT = TypeVar("ResultT", covariant=True)
 _P = TypeVar("_P")
@@ -56,27 +56,27 @@ def _accept(spec: dict[str, Any]) -> None:
 
 
 check_trigger: Callable[[dict[str, Any]], None] = _accept
-"""Checks what only the core understands: called with the normalised schedule when the decorator
-runs, raises :class:`InvalidScheduleError`. The package sets it (:func:`set_trigger_check`); it
-is a hook so that this module works without a core.
+"""Checks what only the core understands. Called with the normalized schedule when the decorator
+runs; raises :class:`InvalidScheduleError`. The package sets it (:func:`set_trigger_check`). It is a
+hook so that this module works without the core.
 """
 
 
 def set_trigger_check(check: Callable[[dict[str, Any]], None]) -> None:
     """Set :data:`check_trigger`.
 
-    A function, because ``polos.workflow`` is the decorator once the package is imported, which
-    makes the module's own variables awkward to reach.
+    This is a function because ``polos.workflow`` is the decorator once the package is imported, so
+    the module's own variables are hard to reach.
     """
     global check_trigger
     check_trigger = check
 
 
 class Workflow(Generic[PayloadT, ResultT]):
-    """A registered handler; calling it calls the plain function.
+    """A registered workflow. Calling it calls the plain function.
 
-    ``id`` names it, ``fn`` is the function, ``schedule`` the declared schedule (``True`` if it
-    can only be scheduled through the API, ``None`` if not at all). Made by :func:`workflow`.
+    ``id`` is its name, ``fn`` the function, and ``schedule`` the declared schedule (``True`` if it
+    can be scheduled only through the API, ``None`` if not at all). Created by :func:`workflow`.
     """
 
     id: str
@@ -108,12 +108,12 @@ class Workflow(Generic[PayloadT, ResultT]):
     ) -> None:
         if isinstance(fn, Workflow):
             raise InvalidArgumentError(
-                f"workflow `{fn.id}` is one already; register its function, `{fn.id}.fn`, "
-                f"to have it under another id"
+                f"`{fn.id}` is already a workflow; to register it under another id, decorate its "
+                f"function, `{fn.id}.fn`"
             )
         if isinstance(fn, staticmethod):
             fn = fn.__func__
-        # First: it copies the function's own attributes, which may have the names of ours.
+        # First, because it copies the function's attributes, whose names may equal ours.
         functools.update_wrapper(self, fn)
         self.id = check_identifier("workflow id", _default_id(fn) if id is None else id)
         handler = Handler(fn, self.id)
@@ -136,31 +136,32 @@ class Workflow(Generic[PayloadT, ResultT]):
         if self.schedule is not None and handler.has_own_payload():
             from polos._payload_rules import check_schedulable  # loads pydantic
 
-            # Not kept: what can't be resolved yet may be later, when it is checked again.
+            # Not cached: a name that cannot be resolved yet may resolve at a later check.
             check_schedulable(self, handler.payload_hint())
         if self.is_async and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the plain function: nothing is recorded, nothing is retried."""
+        """Call the plain function. Nothing is recorded or retried."""
         return self.fn(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Workflow {self.id!r} at {location(self.fn)}>"
 
     def __reduce__(self) -> str:
-        # As a function: by its name, so that pickling a class or closure that mentions it works.
+        # Pickle by name, as functions do, so that classes and closures that refer to it work.
         return str(getattr(self, "__qualname__", self.id))
 
     @property
     def schedulable(self) -> bool:
-        """Whether schedules can be made for it."""
+        """Whether schedules can be created for it."""
         return self.schedule is not None
 
     @functools.cached_property
     def payload_type(self) -> Any:
-        """The payload's annotation, resolved when it is first asked for, since it may name what
-        the module defines later; ``None`` if it is missing or can't be resolved.
+        """The payload's annotation, or ``None`` if it is missing or cannot be resolved.
+
+        It is resolved on first use, because it may name what the module defines later.
         """
         return self._handler.payload_hint()
 
@@ -171,13 +172,13 @@ class Workflow(Generic[PayloadT, ResultT]):
 
     @functools.cached_property
     def result_type(self) -> Any:
-        """The result's annotation; otherwise as :attr:`payload_type`."""
+        """The result's annotation; otherwise like :attr:`payload_type`."""
         return self._handler.result_hint()
 
     def payload_from(self, data: Any) -> Any:
-        """``data`` as the payload that the handler expects.
+        """Convert ``data`` to the payload type that the handler expects.
 
-        Raises :class:`InvalidArgumentError`, naming the workflow and what doesn't fit.
+        Raises :class:`InvalidArgumentError` with the workflow and the reason.
         """
         expected = self.payload_type
         if expected is None or type(data) is expected:
@@ -185,7 +186,7 @@ class Workflow(Generic[PayloadT, ResultT]):
         return payload_for(expected, data, name=f"payload of workflow `{self.id}`")
 
     def arguments(self, ctx: Any, payload: Any) -> tuple[Any, ...]:
-        """What to call :attr:`fn` with: as much as it takes."""
+        """Return the arguments for :attr:`fn`: as many as it takes."""
         if self.arity == 2:
             return ctx, payload
         return (ctx,) if self.arity else ()
@@ -205,12 +206,12 @@ class Workflow(Generic[PayloadT, ResultT]):
     async def invoke(
         self, client: PolosClient, payload: Any = None, *, idempotency_key: str | None = None
     ) -> RunHandle[ResultT]:
-        """Start a run durably, on whichever worker has this workflow.
+        """Start a run durably, on any worker that has registered this workflow.
 
-        :param idempotency_key: a second start with the same key gives the first one's run.
+        :param idempotency_key: a second call with the same key returns the run of the first.
 
-        Raises :class:`InvalidArgumentError` for a payload that the handler doesn't take,
-        :class:`SerializationError` for one that can't be stored, :class:`StoreError`.
+        Raises :class:`InvalidArgumentError` for a payload that the handler does not take,
+        :class:`SerializationError` for one that cannot be stored, or :class:`StoreError`.
         """
         from polos import runs
 
@@ -237,10 +238,12 @@ class Workflow(Generic[PayloadT, ResultT]):
     ) -> ResultT:
         """Start a run durably and wait for its result.
 
-        In a handler ``ctx.step.invoke`` is mostly better: the child belongs to the run then, and is
-        the same one when the handler is entered again.
+        In a handler, prefer ``ctx.step.invoke``: the child then belongs to the run and is the same
+        one when the run resumes.
 
-        Raises what :meth:`invoke` raises, and what ``RunHandle.result`` does.
+        :param timeout: seconds or ``timedelta``.
+
+        Raises what :meth:`invoke` and ``RunHandle.result`` raise.
         """
         from polos import runs
 
@@ -249,7 +252,7 @@ class Workflow(Generic[PayloadT, ResultT]):
 
     @property
     def takes_schedule_payload(self) -> bool:
-        """Whether a :class:`SchedulePayload` is passed on as it is."""
+        """Whether the handler gets a :class:`SchedulePayload` unchanged."""
         from polos.payload import SchedulePayload
 
         return self.payload_type in (None, Any, SchedulePayload)
@@ -315,36 +318,37 @@ def workflow(
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> Any:
-    """Register a function as a workflow; the result is a :class:`Workflow`, callable as before.
+    """Register a function as a workflow. The result is a :class:`Workflow`, which is callable.
 
-    Used bare (``@workflow``) or with options. The function takes ``()``, ``(ctx)`` or
-    ``(ctx, payload)``; async ones run on the event loop, others in a thread.
+    Use it bare (``@workflow``) or with options. The function takes ``()``, ``(ctx)``, or ``(ctx,
+    payload)``. Async functions run on the event loop, sync functions in a thread.
 
-    :param id: names the workflow, in the database too; the function's name by default.
-    :param schedule: a cron text in UTC; a dict such as ``{"cron": "0 17 * * *", "timezone":
-        "America/New_York"}`` or ``{"every": timedelta(seconds=30), "overlap": "skip"}``; ``True``
-        to allow schedules through the API only. Without it, the workflow can be run and invoked,
-        and not scheduled.
-    :param retries: how often a failed run is tried again (0).
-    :param backoff: how long it waits first: seconds or ``timedelta``, doubled each time, or a
-        :class:`Backoff`.
-    :param timeout: how long one attempt may take: seconds or ``timedelta``; no limit by default.
-    :param max_interruptions: how often in a row the worker may disappear while it executes a run
+    :param id: names the workflow, also in the database. The default is the function's name.
+    :param schedule: a cron expression in UTC; a dict such as ``{"cron": "0 17 * * *", "timezone":
+        "America/New_York"}`` or ``{"every": timedelta(seconds=30), "overlap": "skip"}``; or
+        ``True`` to allow schedules through the API only. Without it, the workflow can be run and
+        invoked, but not scheduled.
+    :param retries: how many times a failed run is retried (0).
+    :param backoff: the delay before the first retry: seconds or ``timedelta``, doubled for each
+        further retry, or a :class:`Backoff`.
+    :param timeout: the time limit of one attempt: seconds or ``timedelta``; no limit by default.
+    :param max_interruptions: how many times in a row the worker may die while it executes a run
         (killed, out of memory, crashed) before the run fails with
         :class:`InterruptedTooOftenError` instead of being resumed; ``None`` for no limit. A newly
-        recorded step and a new attempt count from zero again; a worker that is stopped as usual,
-        and one that was cut off from the database and lives on, do not count.
-    :param on_code_change: what becomes of a run that is resumed with code that no longer takes the
-        steps it had recorded: ``"fail"`` (with :class:`CodeChangedError`), or ``"hold"``: it waits,
-        with a note, until a worker with other code claims it.
-    :param on_failure: called with a :class:`RunFailure` when a run has failed for good, by the
-        worker that ran it; not again if that worker dies meanwhile. Sync or async.
-    :param on_missed: called with a :class:`MissedSlots` when nobody could run slots of a
-        schedule, by the worker that noticed.
+        recorded step and a new attempt reset the count. A worker that is stopped normally does not
+        count, nor does one that lost its connection to the database and is still alive.
+    :param on_code_change: what happens when a run is resumed with code that no longer reaches the
+        steps it has recorded: ``"fail"`` (the run fails with :class:`CodeChangedError`), or
+        ``"hold"`` (the run waits, with a note, until a worker with other code claims it).
+    :param on_failure: called with a :class:`RunFailure` when a run has failed and has no retries
+        left, by the worker that executed it. It is not called again if that worker dies meanwhile.
+        Sync or async.
+    :param on_missed: called with a :class:`MissedSlots` when slots of a schedule were missed, by
+        the worker that noticed it. Sync or async.
 
     Raises :class:`InvalidArgumentError`, :class:`InvalidScheduleError`, and
-    :class:`DuplicateWorkflowError` for an id that another function has. The same function
-    again (a reloaded module, a notebook cell run twice) replaces its earlier self.
+    :class:`DuplicateWorkflowError` for an id that another function uses. Registering the same
+    function again (a reloaded module, a notebook cell run twice) replaces the earlier one.
     """
 
     def register(function: Any) -> Workflow[Any, Any]:
@@ -365,7 +369,8 @@ def workflow(
 
     if isinstance(fn, str):
         raise InvalidArgumentError(
-            f"workflow: {shown(fn)} given, expected a function; for an id, `workflow(id={fn!r})`"
+            f"workflow: {shown(fn)} given, expected a function; to set the id, write "
+            f"`workflow(id={fn!r})`"
         )
     return register if fn is None else register(fn)
 
@@ -377,7 +382,7 @@ def _default_id(fn: Any) -> str:
     name = getattr(fn, "__name__", None)
     if not isinstance(name, str) or name == "<lambda>":
         raise InvalidArgumentError(
-            f"workflow: {shown(fn)} has no name to use as id; give it one with `workflow(id=...)`"
+            f"workflow: {shown(fn)} has no name to use as its id; pass one with `workflow(id=...)`"
         )
     return name
 
@@ -426,7 +431,7 @@ def _declared(workflow_id: str, value: Any) -> ScheduleDeclaration | Literal[Tru
         advice = '; for an interval, `{"every": ...}`' if isinstance(value, timedelta) else ""
         raise InvalidScheduleError(
             f"workflow `{workflow_id}`, schedule: {shown(value)} of type "
-            f"`{type_name(type(value))}` given, expected a cron text, a dict of options or "
+            f"`{type_name(type(value))}` given, expected a cron expression, a dict of options, or "
             f"`True`{advice}"
         )
     declaration = ScheduleDeclaration.of(value)
@@ -441,22 +446,22 @@ _workflows: dict[str, Workflow[Any, Any]] = {}
 
 
 def registry() -> dict[str, Workflow[Any, Any]]:
-    """All workflows that this process has registered, by id (a copy)."""
+    """Return all workflows that this process has registered, by id (a copy)."""
     with _lock:
         return dict(_workflows)
 
 
 def registered(id: str) -> Workflow[Any, Any] | None:
-    """The workflow that this process has registered under ``id``."""
+    """Return the workflow that this process has registered under ``id``, or ``None``."""
     return _workflows.get(id)
 
 
 @contextmanager
 def isolated_registry(*, keep: bool = False) -> Iterator[None]:
-    """Start with no workflows registered (with ``keep``, with those that are), and forget on
-    leaving which were: for tests.
+    """Use an empty registry inside the block, for tests, and restore the old one afterward.
 
-    Affects the whole process, other threads included.
+    With ``keep``, start with a copy of the current registry. This affects the whole process,
+    including other threads.
     """
     global _workflows
     with _lock:
@@ -475,7 +480,7 @@ def _register(made: Workflow[Any, Any]) -> Workflow[Any, Any]:
             raise DuplicateWorkflowError(
                 f"workflow id `{made.id}` is used by two functions: "
                 f"`{_name(known.fn)}` at {location(known.fn)} and "
-                f"`{_name(made.fn)}` at {location(made.fn)}; give one of them another id"
+                f"`{_name(made.fn)}` at {location(made.fn)}; change one of the ids"
             )
         _workflows[made.id] = made
     register_workflow(made)
@@ -487,10 +492,10 @@ def _name(fn: Any) -> str:
 
 
 def _is_same(old: Any, new: Any) -> bool:
-    """Whether ``new`` is ``old`` again: reloaded, or imported under another module name.
+    """Whether ``new`` is the same function as ``old``, reloaded or imported under another name.
 
-    Not so: two functions of one name in one file, of which the first would be lost, and two
-    closures of one function, which only look alike.
+    Two functions with the same name in one file are not the same, because the first would be lost.
+    Neither are two closures of one function.
     """
     if old is new:
         return True
@@ -515,7 +520,7 @@ def _module(fn: Any) -> str:
 
 
 def _holds(fn: Any) -> list[int]:
-    """What tells apart handlers of one code: the identities of all that they captured."""
+    """Return what distinguishes handlers with the same code: ids of all captured objects."""
     if isinstance(fn, functools.partial):
         return [*_holds(fn.func), *map(id, fn.args), *map(id, fn.keywords.values())]
     if isinstance(fn, MethodType):
@@ -534,6 +539,6 @@ def _holds(fn: Any) -> list[int]:
 
 
 def _defined_together(old_code: Any, new_code: Any) -> bool:
-    """Whether one module or function, being executed now, contains both definitions."""
+    """Whether one module or function that is executing now contains both definitions."""
     frame = defining_frame(new_code)
     return frame is not None and any(code is old_code for code in frame.f_code.co_consts)

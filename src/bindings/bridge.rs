@@ -355,68 +355,75 @@ fn describe(notice: &Notice) -> (&'static str, String) {
     match notice {
         Notice::Entered(id) => ("entered", id.to_string()),
         Notice::StoreTrouble(error) => {
-            ("warning", format!("the database is in trouble, work goes on when it recovers: {error}"))
+            ("warning", format!("the database fails; the worker continues when it recovers: {error}"))
         }
         Notice::StoreDenied(error) => (
             "error",
             format!(
-                "the database refuses this worker, and somebody has to act; the worker tries again \
-                 until it works: {error}"
+                "the database refuses this worker, which an administrator has to fix; the worker \
+                 retries until it works: {error}"
             ),
         ),
         Notice::StoreRecovered(after) => {
             ("warning", format!("the database works again after {:.1} s", after.as_secs_f64()))
         }
         Notice::StoreLost(error) => {
-            ("lost", format!("the worker stops, its database can't be used: {error}"))
+            ("lost", format!("the worker stops because its database cannot be used: {error}"))
         }
         Notice::ScheduleBroken(id, reason) => {
-            ("error", format!("the schedule {id} was set aside, it can't be understood: {reason}"))
+            ("error", format!("the schedule {id} is broken and no longer fires: {reason}"))
         }
         Notice::LeaseLost { held_count } => (
             "warning",
             format!(
-                "this worker was taken for dead (suspended, or starved for longer than its lease); {held_count} runs \
-                 went to others, their handlers are cancelled here"
+                "this worker was presumed dead (suspended, or starved for longer than its lease); \
+                 other workers took over {held_count} of its runs, and their handlers are \
+                 cancelled here"
             ),
         ),
         Notice::SetBack { held_count } => (
             "error",
             format!(
-                "the database is older than it was: a copy that lagged behind has taken its place, or a backup was \
-                 restored. What was committed last is forgotten: slots and steps of that time are executed again, runs \
-                 and schedules created then are gone. {held_count} runs under way here are given up, they go on when \
-                 their lease is over"
+                "the database went back in time: a replica that lagged behind was promoted, or a \
+                 backup was restored. The newest commits are lost: slots and steps of that time \
+                 are executed again, and runs and schedules created then are gone. {held_count} \
+                 runs in progress here are released; they continue when their lease has run out"
             ),
         ),
-        Notice::TookOver { worker, run_count } => {
-            ("warning", format!("worker {worker} has gone silent; {run_count} of its runs are free again"))
-        }
+        Notice::TookOver { worker, run_count } => (
+            "warning",
+            format!(
+                "worker {worker} sent no heartbeat within its lease; {run_count} of its runs are \
+                 queued again"
+            ),
+        ),
         Notice::Suspect { run, workflow, interruptions, is_alone } => (
             "warning",
             format!(
-                "run {run} of workflow `{workflow}` was interrupted {interruptions} times in a row without recording a \
-                 step: each time its worker disappeared (killed, out of memory, crashed). It is executed again, {}",
+                "run {run} of workflow `{workflow}` was interrupted {interruptions} times in a row \
+                 without recording a step: each time its worker died (killed, out of memory, \
+                 crashed). It is executed again, {}",
                 if *is_alone {
-                    "and this worker takes no other run until it ends or records a step, for 60 s at most"
+                    "and this worker claims no other run until it completes or records a step, for \
+                     60 s at most"
                 } else {
-                    "beside other runs, since no worker was idle"
+                    "beside other runs, because no worker was idle"
                 }
             ),
         ),
         Notice::StoreStalled(duration) => (
             "warning",
             format!(
-                "the database did not answer for {:.1} s (another process held it, or the disk hung); slots of that time \
-                 follow the catch-up policy",
+                "the database did not answer for {:.1} s (another process locked it, or the disk \
+                 hung); slots of that time follow the catch-up policy",
                 duration.as_secs_f64()
             ),
         ),
         Notice::WasAway(duration) => (
             "warning",
             format!(
-                "nothing was watched for {:.1} s (suspended, or the clock was set forward); slots of that time \
-                 follow the catch-up policy",
+                "this worker did not run for {:.1} s (suspended, or the clock was set forward); \
+                 slots of that time follow the catch-up policy",
                 duration.as_secs_f64()
             ),
         ),
@@ -424,25 +431,26 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::Realigned(count) => (
             "warning",
             format!(
-                "the next slots of {count} schedules were not those of the clock and the time zone data that are in \
-                 use now, and have been worked out anew"
+                "the next slots of {count} schedules did not match the current clock and time zone \
+                 data and were recomputed"
             ),
         ),
         Notice::WokeParents(count) => (
             "warning",
             format!(
-                "{count} {} waited for a child run that had ended already, and can go on now. A worker of an earlier \
-                 release on PostgreSQL could leave them so; bring all workers up to date",
+                "{count} {} waited for a child run that had already finished, and can continue \
+                 now. A worker of an earlier release on PostgreSQL could cause this; upgrade all \
+                 workers",
                 if *count == 1 { "run" } else { "runs" }
             ),
         ),
         Notice::Retired { app, schedules } => (
             "warning",
             format!(
-                "retired {}: `{app}` no longer declares {}, nor does any live worker. What is retired starts nothing, \
-                 keeps its history, and comes back, with its pause and note, when code that declares it starts. If \
-                 another program declares it, give each program a name of its own: `Worker(app=...)` or \
-                 `polos run --app`",
+                "retired {}: `{app}` no longer declares {}, nor does any live worker. A retired \
+                 schedule starts nothing, keeps its history, and comes back, with its pause and \
+                 note, when code that declares it starts. If another program declares it, give \
+                 each program a name: `Worker(app=...)` or `polos run --app`",
                 listed(schedules),
                 if schedules.len() == 1 { "it" } else { "them" },
             ),
@@ -450,31 +458,34 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::Protected { app, schedules } => (
             "info",
             format!(
-                "`{app}` no longer declares {}; kept, since another live worker does, and retired when none does",
+                "`{app}` no longer declares {}; kept because another live worker does, and retired \
+                 when none does",
                 listed(schedules)
             ),
         ),
         Notice::Overridden { app, schedules } => (
             "warning",
             format!(
-                "{} that `{app}` declares: a change made through the API or the command line counts instead of the \
-                 decorator, until `schedules.reset(id)`, `polos schedules reset`, or a change of the decorator",
+                "{} that `{app}` declares: a change made through the API or the command line \
+                 overrides the decorator, until `schedules.reset(id)`, `polos schedules reset`, or \
+                 a change of the decorator",
                 listed(schedules)
             ),
         ),
         Notice::Outdated { app, schedules } => (
             "warning",
             format!(
-                "`{app}` declares {} otherwise than live workers with newer code; the newer declaration counts while one \
-                 of them lives. If this is the newer code, say so with `Worker(version=...)`",
+                "`{app}` declares {} differently from live workers with newer code; the newer \
+                 declaration wins while one of them is alive. If this is the newer code, set \
+                 `Worker(version=...)`",
                 listed(schedules)
             ),
         ),
         Notice::Adopted { app, schedules } => (
             "warning",
             format!(
-                "`{app}` does not declare {}, which an older release of polos recorded for it; kept now, and retired at \
-                 its next start unless the code declares it again",
+                "`{app}` does not declare {}, which an older release of polos recorded for it. It \
+                 is kept now, and retired at its next start unless the code declares it again",
                 listed(schedules)
             ),
         ),

@@ -247,9 +247,9 @@ impl<'a> Draft<'a> {
             let too_old = until.min(Timestamp::from_micros(window_start.as_micros() - 1));
             self.ledger.extend(account.missed(from, too_old, "older than the catch-up window"));
             let reason = match self.cadence.spec().catch_up {
-                CatchUp::Latest => "nobody could run it on time; a newer slot stands for it",
-                CatchUp::All => "nobody could run it on time; more slots were missed than `max_catch_up`",
-                CatchUp::None => "nobody could run it on time, and catch_up is none",
+                CatchUp::Latest => "no worker could run it on time; a newer slot replaces it",
+                CatchUp::All => "no worker could run it on time; more slots were missed than `max_catch_up`",
+                CatchUp::None => "no worker could run it on time, and catch_up is none",
             };
             self.ledger.extend(account.missed(from.max(window_start), until, reason));
             let Some(slot) = end else { break };

@@ -220,4 +220,4 @@ async def test_a_worker_whose_run_was_taken_away_is_told_and_has_room_for_anothe
         assert await ping.run(client, timeout=30) == "pong"
         assert (await runs.get(client, handle.id)).steps == ()
     (told,) = caught
-    assert "belongs to another worker" in told
+    assert "is now claimed by another worker" in told

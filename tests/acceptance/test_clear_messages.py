@@ -117,7 +117,10 @@ async def test_the_key_of_a_step_outside_of_one_says_where_it_is_for() -> None:
 
     async with polos.testing.clock(START) as t:
         handle = await outside.invoke(t.client)
-        with pytest.raises(LookupError, match=r"read it in there \(`def charge\(\)"):
+        with pytest.raises(
+            LookupError,
+            match=r"read it inside the function that the step executes \(`def charge\(\)",
+        ):
             await handle.result()
 
 
@@ -137,7 +140,9 @@ async def test_an_option_that_the_function_has_as_well_is_warned_of_once(
     async with polos.testing.clock(START) as t:
         assert await shadowed.run(t.client) == [1, 7]
     [warning] = [r.getMessage() for r in caplog.records if "is an option of" in r.getMessage()]
-    assert warning.startswith("step `get`: `timeout=` is an option of `ctx.step.run`, and isn't")
+    assert warning.startswith(
+        "step `get`: `timeout=` is an option of `ctx.step.run` and is not passed"
+    )
     assert "functools.partial(get, timeout=...)" in warning
 
 
@@ -190,7 +195,7 @@ async def test_the_name_of_a_child_is_a_keyword() -> None:
     for text in errors[:3]:
         assert "`ctx.step.invoke(wf, payload, name=...)`" in text
     for text in errors[3:]:
-        assert "expected a workflow (what `@workflow` decorates) or the id of one" in text
+        assert "expected a function decorated with `@workflow`, or the id of one" in text
 
 
 # --- payloads --------------------------------------------------------------------------------
@@ -270,7 +275,7 @@ async def test_a_type_that_is_defined_later_is_checked_when_it_is_scheduled(
 @pytest.mark.parametrize(
     ("hint", "payload", "message"),
     [
-        (Order, None, "takes a payload, `.*Order`, and none was given; give one"),
+        (Order, None, "takes a payload, `.*Order`, and none was given; pass one"),
         (int, None, "takes a payload, `int`, and none was given"),
         (SchedulePayload, None, r"and none was given; .*`schedules\.trigger\(client, id\)`"),
     ],
@@ -345,11 +350,14 @@ def test_a_worker_takes_workflows_and_no_ids(client: PolosClient) -> None:
     async def job() -> None: ...
 
     for given, message in (
-        (["known"], "`known` given, expected a workflow.*decorated function `job` itself"),
-        (["unknown"], "`unknown` given, expected a workflow"),
+        (
+            ["known"],
+            "`known` given, expected a function decorated.*decorated function `job` itself",
+        ),
+        (["unknown"], "`unknown` given, expected a function decorated with"),
         ("known", "`known` given, expected a list of workflows"),
         (job, "given, expected a list of workflows"),
-        ([job.fn], "given, expected a workflow"),
+        ([job.fn], "given, expected a function decorated with"),
         (5, "`5` given, expected a list of workflows"),
     ):
         with pytest.raises(InvalidArgumentError, match=f"workflows: .*{message}"):
@@ -417,7 +425,7 @@ async def test_a_failed_attempt_is_a_warning_and_the_last_one_an_error(
         await t.advance(hours=1)
     said = [(r.levelname, r.getMessage()) for r in caplog.records if "attempt" in r.getMessage()]
     assert [level for level, _ in said] == ["WARNING", "WARNING", "ERROR"]
-    assert said[0][1].endswith("failed in attempt 1 of 3; it is tried again")
+    assert said[0][1].endswith("failed in attempt 1 of 3; it will be retried")
     assert said[2][1].endswith("failed in attempt 3")
 
 
@@ -434,7 +442,7 @@ async def test_missed_slots_are_a_warning(caplog: pytest.LogCaptureFixture, how:
             await t.restart()
         else:
             await t.set_to(t.now + timedelta(hours=10))
-    said = [r for r in caplog.records if "were missed" in r.getMessage()]
+    said = [r for r in caplog.records if " missed (" in r.getMessage()]
     assert said
     assert {record.levelname for record in said} == {"WARNING"}
 
@@ -494,7 +502,7 @@ async def test_waiting_for_a_run_without_a_worker_is_warned_of(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos._waiting._SECONDS", 0.0)
-    heard = Heard("is waited for, and no live worker has that workflow")
+    heard = Heard("is awaited, but no live worker has registered that workflow")
     logging.getLogger("polos.run").addHandler(heard)
     try:
 

@@ -98,7 +98,7 @@ async def test_a_workflow_that_nobody_has(command: Command, client: PolosClient,
         said = await asyncio.to_thread(command, "doctor", "--json")
     assert said.code == 1
     (workflows,) = checks(said)["workflows"]
-    assert "no live worker has `digest`" in workflows["text"]
+    assert "no live worker has registered `digest`" in workflows["text"]
     assert "polos schedules list -w digest" in workflows["advice"]
     (queued,) = checks(said)["runs"]
     assert "runs of `digest` are queued" in queued["text"]
@@ -115,7 +115,7 @@ async def test_a_worker_that_was_killed(
     said = command("doctor", "--json")
     (worker,) = checks(said)["worker"]
     assert worker["level"] == "warning"
-    assert "has died without a word, and left 1 run unfinished" in worker["text"]
+    assert "has died without deregistering and left 1 run unfinished" in worker["text"]
     assert "died" in command("top").out
     assert command("runs", "show", handle.id, "--json").objects[0]["status"] == "running"
 
@@ -156,7 +156,7 @@ async def test_runs_that_wait_for_room(
     (queued,) = checks(said)["runs"]
     assert (said.code, queued["level"]) == (0, "warning")
     assert queued["text"].startswith("2 queued, ")
-    assert "higher --concurrency" in queued["advice"]
+    assert "raise --concurrency" in queued["advice"]
     assert await last.status() == "queued"
 
 
@@ -176,7 +176,7 @@ def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_p
     said = command("doctor", "--json")
     (schedule,) = checks(said)["schedules"]
     assert said.code == 1
-    assert schedule["text"] == "1 broken and not fired: digest/ada: unknown time zone"
+    assert schedule["text"] == "1 broken and not firing: digest/ada: unknown time zone"
     assert "polos schedules delete --status broken" in schedule["advice"]
 
 
@@ -217,15 +217,19 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
         said = await asyncio.to_thread(command, "doctor", "--json")
         (stuck,) = [check for check in checks(said)["runs"] if parent.id in check["text"]]
         assert (said.code, stuck["level"]) == (1, "problem")
-        assert "nothing woke them" in stuck["text"]
+        assert "nothing resumed them" in stuck["text"]
         page = await (await visit(polos.ui(client))).get("/")
         assert f"/runs/{parent.id}" in page.text
-        assert "nothing woke it" in page.text
+        assert "nothing resumed it" in page.text
         async with Worker(client, workflows=[family]):
             assert await parent.result(timeout=30) == 7
         page = await (await visit(polos.ui(client))).get("/")
-        assert "nothing woke" not in page.text
-    told = [record for record in caplog.records if "child run that had ended" in record.message]
+        assert "nothing resumed" not in page.text
+    told = [
+        record
+        for record in caplog.records
+        if "child run that had already finished" in record.message
+    ]
     assert [record.levelname for record in told] == ["WARNING"]
     said = await asyncio.to_thread(command, "doctor", "--json")
     assert all(parent.id not in check["text"] for check in checks(said).get("runs", []))

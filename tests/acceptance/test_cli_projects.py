@@ -45,7 +45,7 @@ def test_a_new_project_works_and_its_test_passes(command: Command, tmp_path: Pat
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout
     with worker(folder, "run", "app.py") as process:
-        lines = until(process, "working;")
+        lines = until(process, "running; stop with")
         assert any("morning-report" in line and "next" in line for line in lines)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
@@ -148,13 +148,13 @@ def test_a_worker_follows_changes_of_its_code_and_outlives_mistakes(
     app = tmp_path / "app.py"
     app.write_text(APP)
     with worker(tmp_path, *command, "app.py") as process:
-        until(process, "working;")
+        until(process, "running; stop with")
         app.write_text(APP.replace("first", "second"))
-        assert any(line.split()[0] == "second" for line in until(process, "working;"))
+        assert any(line.split()[0] == "second" for line in until(process, "running; stop with"))
         app.write_text("def")
         assert any("SyntaxError" in line for line in until(process, "the worker has ended"))
         app.write_text(APP)
-        until(process, "working;")
+        until(process, "running; stop with")
         process.send_signal(signal.SIGTERM)
         assert until(process, "stopped")
         assert process.wait(30) == 0
@@ -165,7 +165,7 @@ def test_a_worker_follows_changes_of_its_code_and_outlives_mistakes(
 def test_a_worker_ends_with_the_process_that_reloads_it(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with worker(tmp_path, "run", "--reload", "app.py") as process:
-        until(process, "working;")
+        until(process, "running; stop with")
         process.kill()
         # Its stderr, which the worker shares, is at its end only when the worker has ended too.
         assert until(process, "stopped")
@@ -214,8 +214,8 @@ def test_dev_shows_the_dashboard_beside_the_worker(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with worker(tmp_path, "dev", "app.py", "--port", "0") as process:
         heard = until(process, "the dashboard is at")
-        if not any("working;" in line for line in heard):
-            until(process, "working;")
+        if not any("running; stop with" in line for line in heard):
+            until(process, "running; stop with")
         address = heard[-1].split()[-1]
         with urllib.request.urlopen(address, timeout=30) as page:
             assert page.status == 200

@@ -136,7 +136,7 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
 
 async def test_cancel_and_retry(command: Command, client: PolosClient, eventually: Any) -> None:
     id = await waiting(client, eventually)
-    assert "goes on" in command("runs", "show", id).out
+    assert "continues" in command("runs", "show", id).out
     said = command("runs", "cancel", id)
     assert (said.code, said.out) == (0, f"{id} is cancelled\n")
     said = command("runs", "retry", "nap", "--json")

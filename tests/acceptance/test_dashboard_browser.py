@@ -155,14 +155,14 @@ async def test_what_somebody_is_doing_is_left_alone_by_news(scene: Scene):
         await visitor.open(f"schedules/{found.id}")
         await page.wait_for_selector("#pulse.on")
         await page.get_by_text("Pause…").click()
-        await page.get_by_label("Why, for others").fill("half a sentence")
+        await page.get_by_label("Note (optional)").fill("half a sentence")
         rows = await page.locator("tbody tr").count()
         await scene.time.advance(hours=1)
         await page.wait_for_function(
             "rows => document.querySelectorAll('tbody tr').length > rows", arg=rows
         )
-        assert await page.get_by_label("Why, for others").input_value() == "half a sentence"
-        await page.get_by_label("Why, for others").press("Enter")
+        assert await page.get_by_label("Note (optional)").input_value() == "half a sentence"
+        await page.get_by_label("Note (optional)").press("Enter")
         await page.wait_for_url("**done=paused")
     paused = await schedules.get(scene.client, found.id)
     assert (paused.status, paused.note) == ("paused", "half a sentence")
@@ -194,8 +194,8 @@ async def test_without_scripts_pages_are_read_and_forms_work(scene: Scene):
         await visitor.open("schedules")
         await page.get_by_role("link", name="digest ada").click()
         await page.get_by_text("Pause…").click()
-        await page.get_by_role("button", name="Pause it").click()
-        assert "Paused: nothing of it starts" in await page.inner_text("main")
+        await page.get_by_role("button", name="Pause", exact=True).click()
+        assert "Paused. No run starts" in await page.inner_text("main")
         await page.get_by_role("button", name="Resume").click()
         assert "Resumed" in await page.inner_text("main")
     assert (await schedules.get(scene.client, found.id)).status == "active"
@@ -207,7 +207,7 @@ async def test_everything_is_reached_with_the_keyboard(scene: Scene):
         page = visitor.page
         await visitor.open(f"schedules/{found.id}")
         await page.keyboard.press("Tab")
-        assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
         await page.keyboard.press("Enter")
         assert await page.evaluate("document.activeElement.id") == "main"
         for _ in range(20):
@@ -217,9 +217,9 @@ async def test_everything_is_reached_with_the_keyboard(scene: Scene):
         outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid"
         await page.keyboard.press("Enter")
-        assert await page.get_by_label("Why, for others").is_visible()
+        assert await page.get_by_label("Note (optional)").is_visible()
         await page.keyboard.press("Escape")
-        assert not await page.get_by_label("Why, for others").is_visible()
+        assert not await page.get_by_label("Note (optional)").is_visible()
         assert await page.evaluate("document.activeElement.textContent") == "Pause…"
 
 

@@ -282,7 +282,7 @@ async def test_a_port_that_is_taken_is_said_to_be(client: PolosClient):
     [
         ({"port": -1}, "expected 0 to 65535"),
         ({"port": "80"}, "expected 0 to 65535"),
-        ({"host": ""}, "expected such as `127.0.0.1`"),
+        ({"host": ""}, "expected an address such as `127.0.0.1`"),
         ({"host": "no such host"}, "can't be resolved"),
         ({"token": "short"}, "at least 16"),
     ],

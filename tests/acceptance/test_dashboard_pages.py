@@ -113,7 +113,7 @@ async def scene(visit: Any) -> AsyncIterator[Scene]:
 async def test_overview_of_an_empty_database_says_how_to_begin(client: PolosClient, visit: Any):
     await schedules.list(client)
     page = words_of((await (await visit(polos.ui(client))).get("/")).text)
-    assert "Nothing has been scheduled yet" in page
+    assert "Nothing is scheduled yet" in page
     assert "polos run app.py" in page
 
 
@@ -126,9 +126,9 @@ async def test_overview_shows_what_runs_failed_and_comes(scene: Scene):
     assert "waiting 1" in page
     assert "active 3" in page
     assert "6 slots of 3 schedules" in page
-    assert "Failed last All failed invoices" in page
+    assert "Recent failures All failed invoices" in page
     assert "StepError step `charge` failed 2 times" in page
-    assert "How late runs began 3 recent" in page
+    assert "How late runs started 3 recent" in page
     assert "Workers Details shop" in page
 
 
@@ -148,7 +148,7 @@ async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_st
     assert "100%_sure" not in await scene.page("/schedules?find=%25")
     assert "tenant/2/eve" in await scene.page("/schedules?status=paused")
     assert "tenant" not in await scene.page("/schedules?workflow=invoices")
-    assert "No schedule fits" in await scene.page("/schedules?find=nobody")
+    assert "No schedules match" in await scene.page("/schedules?find=nobody")
 
     by_id = await scene.browser.get(f"/schedules?find={eve}")
     assert by_id.status_code == 303
@@ -226,7 +226,7 @@ async def test_an_invoked_run_shows_what_it_was_given(scene: Scene):
     await scene.time.advance(seconds=1)
     page = await scene.page(f"/runs/{handle.id}")
     assert '"user": "grace"' in page
-    assert "goes on Sun 5 Apr" in page
+    assert "continues at Sun 5 Apr" in page
 
 
 async def test_a_failed_run_shows_its_traceback_down_to_the_cause(scene: Scene):
@@ -246,14 +246,14 @@ async def test_a_run_that_waits_for_a_child_leads_to_it_and_back(scene: Scene):
     assert link
     below = (await scene.browser.get(link[1])).text
     assert f'href="/runs/{handle.id}"' in below
-    assert "a step of another run" in words_of(below)
+    assert "Invoked by a step of another run" in words_of(below)
 
 
 async def test_runs_are_found_by_workflow_status_key_and_schedule(scene: Scene):
     id = await schedules.create(scene.client, "digest", cron="0 8 * * *", key="ada")
     await scene.time.advance(hours=5)
     assert "invoices" in await scene.page("/runs?status=failed")
-    assert "No run fits" in await scene.page("/runs?status=cancelled")
+    assert "No runs match" in await scene.page("/runs?status=cancelled")
     assert "ada" in await scene.page("/runs?find=ada")
     assert "invoices" not in await scene.page("/runs?find=ada")
     assert "ada" in await scene.page(f"/runs?schedule={id}")
@@ -289,7 +289,7 @@ async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, 
         later = worker.seen_at + timedelta(minutes=10)
         assert Colleague.of(worker, later).silent_for == timedelta(minutes=10)
     browser = await visit(polos.ui(client))  # the other one keeps what it read for a moment
-    assert "No worker is signed in" in words_of((await browser.get("/workers")).text)
+    assert "No worker is registered" in words_of((await browser.get("/workers")).text)
 
 
 async def test_a_worker_that_was_killed_is_said_to_be_dead(
@@ -315,7 +315,7 @@ async def test_a_worker_that_was_killed_is_said_to_be_dead(
     browser = await visit(polos.ui(client))
     assert "victim" in (page := words_of((await browser.get("/workers")).text))
     assert "Its process has died" in page
-    assert "has died" in words_of((await browser.get("/")).text)
+    assert "process has died" in words_of((await browser.get("/")).text)
 
 
 async def test_head_is_answered_like_get_without_a_body(scene: Scene):
@@ -365,7 +365,7 @@ async def test_every_page_is_read_from_a_real_database_as_well(
         await eventually(lambda: _ended(failed))
         browser = await visit(polos.ui(client))
         pages = {
-            "/": "Failed last All failed bad",
+            "/": "Recent failures All failed bad",
             "/schedules?find=ada": "3 found",
             "/schedules?find=ada_": "ada_1",
             "/schedules?find=%C3%A4": "ädä",
@@ -403,7 +403,7 @@ async def test_a_schedule_is_paused_with_a_note_and_resumed(scene: Scene):
     paused = await schedules.get(scene.client, found.id)
     assert (paused.status, paused.note) == ("paused", "until Monday & <b>")
     shown = await scene.page(answer.headers["location"])
-    assert "Paused: nothing of it starts until it is resumed." in shown
+    assert "Paused. No run starts until you resume it." in shown
     assert "until Monday & <b>" in shown
 
     assert (await submit(scene.browser, page, f"{page}/resume")).status_code == 303
@@ -586,7 +586,7 @@ async def test_hidden_payloads_are_on_no_page(scene: Scene, visit: Any):
             assert f"password-{part}" in everything
         page = words_of((await hidden.get(f"/runs/{run.id}")).text)
         assert "StepError" in page
-        assert "shows no payloads" in page
+        assert "does not show payloads" in page
 
 
 async def test_a_result_of_megabytes_becomes_a_small_page(scene: Scene, visit: Any):
@@ -610,18 +610,18 @@ WRONG = [
     ("/runs/run_nope", 404, "no run"),
     ("/runs/%00", 404, "no run"),
     ("/schedules?status=lazy", 400, "expected one of active, paused, retired, finished, broken"),
-    ("/schedules?after=nonsense", 400, "isn't an id that begins with `sch_`"),
+    ("/schedules?after=nonsense", 400, "is not an id that begins with `sch_`"),
     ("/schedules?find=" + "x" * 301, 400, "at most 300 characters"),
-    ("/schedules?find=a&after=sch_gone", 400, "start again from the first page"),
+    ("/schedules?find=a&after=sch_gone", 400, "go back to the first page"),
     ("/schedules?find=a%00b", 400, "control characters"),
     ("/runs?status=active", 400, "expected one of running, queued"),
-    ("/runs?after=1", 400, "isn't an id that begins with `run_`"),
-    ("/runs?schedule=nothing", 200, "No run fits"),
-    ("/runs?workflow=nothing", 200, "No run fits"),
+    ("/runs?after=1", 400, "is not an id that begins with `run_`"),
+    ("/runs?schedule=nothing", 200, "No runs match"),
+    ("/runs?workflow=nothing", 200, "No runs match"),
     ("/nowhere", 404, "no such page"),
     ("/static/secret.txt", 404, "no such file"),
     ("/static/..%2Fapp.py", 404, "no such"),
-    ("/login", 405, "forms of other pages"),
+    ("/login", 405, "accepts only forms"),
 ]
 
 

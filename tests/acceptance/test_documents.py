@@ -241,6 +241,14 @@ def test_links_lead_to_files() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+@pytest.mark.parametrize("document", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=str)
+def test_files_that_documents_name_exist(document: Path) -> None:
+    named = re.findall(r"`((?:src|tests|python|scripts|docs)/[\w./-]+)`", document.read_text())
+    assert named
+    missing = sorted({path for path in named if not (ROOT / path).exists()})
+    assert not missing, f"{document.name} names files that do not exist: {missing}"
+
+
 @pytest.mark.parametrize(("cron", "zone", "day", "expected"), rows(CHANGES, "| cron | zone |"))
 def test_the_table_of_clock_changes_is_true(cron: str, zone: str, day: str, expected: str) -> None:
     cron, zone = cron.strip("`"), zone.strip("`")

@@ -126,7 +126,7 @@ async def test_a_poison_run_beside_a_hundred_healthy_ones_ends_few_workers_and_f
     assert [await handle.status() for handle in healthy] == ["succeeded"] * 100
     with pytest.raises(InterruptedTooOftenError) as caught:
         await poison.result()
-    assert "the worker disappeared 5 times in a row" in str(caught.value)
+    assert "the worker died 5 times in a row" in str(caught.value)
     assert f"polos runs retry {poison.id}" in str(caught.value)
     run = await runs.get(client, poison.id)
     assert (run.interruptions, run.attempt, run.status) == (5, 1, "failed")
@@ -200,7 +200,7 @@ async def test_doctor_command_line_and_dashboard_tell_of_it(
         as_json = await asyncio.to_thread(command, "runs", "show", handle.id, "--json")
     assert f"{handle.id} of poison was interrupted 3 times in a row" in found[0]["text"]
     assert "another worker would not help" in found[0]["advice"]
-    assert "3 times in a row, when its worker disappeared" in shown.out
+    assert "3 times in a row; its worker disappeared" in shown.out
     assert as_json.objects[0]["interruptions"] == 3
     run: Run = await runs.get(client, handle.id)
     assert run.interruptions == 3

@@ -127,13 +127,13 @@ async def test_everything_is_answered_as_before(
     done = await asyncio.to_thread(migrate, "--from", str(source), "--to", target)
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert "default: 1 workflow, " in done.stdout
-    assert "every row is the same on both sides" in done.stdout
+    assert "every row matches on both sides" in done.stdout
     with PolosClient(target) as client:
         assert answers(client) == before
         async with Worker(client, app="tests"):
             assert await job.run(client, timeout=30) == "done"
     again = await asyncio.to_thread(migrate, "--from", str(source), "--to", target)
-    assert (again.returncode, "has moved before" in again.stdout) == (0, True), again.stderr
+    assert (again.returncode, "transferred earlier" in again.stdout) == (0, True), again.stderr
     with PolosClient(source) as client:
         late = asyncio.create_task(Worker(client, app="tests").run())
         await eventually(lambda: "has moved to `postgresql://" in caplog.text)
@@ -238,7 +238,7 @@ async def test_an_abandoned_move_leaves_the_file_as_it_was(
         await schedules.create(client, "job", "0 9 * * *")
         before = answers(client)
     done = await asyncio.to_thread(migrate, "--from", str(source), "--to", target, "--abandon")
-    assert (done.returncode, "nothing was on its way" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "no transfer was in progress" in done.stdout) == (0, True), done.stderr
     with PolosClient(source) as client:
         assert answers(client) == before
         async with Worker(client, app="tests"):
@@ -250,7 +250,7 @@ async def test_an_abandoned_move_leaves_the_file_as_it_was(
     [
         (["--from", "none.db", "--to", "postgresql://localhost:1/x"], 3, "none.db` doesn't exist"),
         (["--from", "some.db", "--to", "other.db"], 2, "isn't the URL of a PostgreSQL database"),
-        (["--from", "postgresql://h/x", "--to", "postgresql://h/y"], 2, "isn't a SQLite file"),
+        (["--from", "postgresql://h/x", "--to", "postgresql://h/y"], 2, "is not a SQLite file"),
         (["--from", "some.db"], 2, "--to"),
         (["--from", "text.db", "--to", "TARGET"], 1, "not a SQLite file"),
         (["--from", "foreign.db", "--to", "TARGET"], 1, "another application"),

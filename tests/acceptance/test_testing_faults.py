@@ -364,7 +364,7 @@ async def test_bad_input_is_named() -> None:
             t.fail_step("x", error="oops")  # type: ignore[arg-type]
         with pytest.raises(InvalidArgumentError, match="expected one of `before_commit`"):
             t.fail_requests(when="before_call")
-        with t.outage(), pytest.raises(InvalidStateError, match="away already"), t.outage():
+        with t.outage(), pytest.raises(InvalidStateError, match="already unavailable"), t.outage():
             pass
 
 
@@ -374,7 +374,7 @@ async def test_handlers_cannot_turn_the_clock() -> None:
         await t.advance(days=1)
 
     async with polos.testing.clock(START) as t:
-        with pytest.raises(InvalidStateError, match="for the test to turn the clock"):
+        with pytest.raises(InvalidStateError, match="only the test can control the clock"):
             await impatient.run(t.client)
 
 

@@ -178,7 +178,7 @@ CONTEXT = (
 """
 )
 
-UNSIGNED = "the worker could not sign out"
+UNSIGNED = "the worker could not deregister"
 STUCK = "the worker hangs while it stops"
 
 KINDS = ["idle", "waits", "swallows", "in_thread", "waits_here"]

@@ -51,7 +51,7 @@ async def test_a_worker_is_started_once_at_a_time_and_again_afterwards(client: P
     job = workflow(id="job")(lambda: "done")
     worker = Worker(client, app="tests")
     async with worker:
-        with pytest.raises(WorkerError, match="running already"):
+        with pytest.raises(WorkerError, match="already running"):
             await worker.start()
     async with worker:
         assert await job.run(client, timeout=30) == "done"

@@ -315,7 +315,7 @@ fn a_month_asleep_makes_one_run() {
         "04-02T10:15 claim",
     ]);
     assert_eq!(&*plan.ledger[0].reason, "older than the catch-up window");
-    assert_eq!(&*plan.ledger[1].reason, "nobody could run it on time; a newer slot stands for it");
+    assert_eq!(&*plan.ledger[1].reason, "no worker could run it on time; a newer slot replaces it");
     assert_eq!(plan.next_slot, Some(at("04-02T10:30")));
 }
 

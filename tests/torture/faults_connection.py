@@ -157,7 +157,7 @@ def f18c(bench: Bench) -> None:
                 times = said(life, DENIED)
                 text = f"{part.injections} denials were told {times} times"
                 part.verdict.expect("I12", times == part.injections, text)
-                times = life.errors.read_text().count("older than it was")
+                times = life.errors.read_text().count("went back in time")
                 part.verdict.expect("I12", times == 0, "the database did not go back")
             asker.check()
             part.finish(LEASE)

@@ -24,7 +24,7 @@ LEASE = 2.0
 # The longest that a worker waits between two tries is 3 s; a busy machine needs more.
 BACK = 20.0
 
-TROUBLE = "the database is in trouble"
+TROUBLE = "the database fails"
 
 numbers = count()
 
@@ -465,7 +465,7 @@ def f19(bench: Bench) -> None:
 
 def says(life: Life, times: int) -> bool:
     """Whether it has said so often that the database went back."""
-    return life.errors.read_text().count("the database is older than it was") == times
+    return life.errors.read_text().count("the database went back in time") == times
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {

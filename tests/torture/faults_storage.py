@@ -148,7 +148,7 @@ def invoked(bench: Bench) -> str | None:
 
 def check_said(bench: Bench, life: Life) -> None:
     said = life.errors.read_text()
-    bench.verdict.expect("I12", "database is in trouble" in said, "nothing was said about it")
+    bench.verdict.expect("I12", "database fails" in said, "nothing was said about it")
 
 
 POISONS = (

@@ -207,7 +207,7 @@ def f63(bench: Bench) -> None:
                     bench.verdict.expect("I11", took is not None, text)
                     slowest[times] = max(slowest[times], took or 0.0)
                     said = parents.errors.read_text()
-                    is_said = "could not sign out" in said or "hangs while it stops" in said
+                    is_said = "could not deregister" in said or "hangs while it stops" in said
                     bench.verdict.expect("I12", is_said, f"it says nothing of it: {said[-500:]}")
                     bench.injections += 1
                 finally:

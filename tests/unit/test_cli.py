@@ -278,7 +278,7 @@ def started(folder: Path, *arguments: str) -> Iterator[Process]:
 def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py") as process:
-        logged, first, *listed = process.read_err_until("working")
+        logged, first, *listed = process.read_err_until("running; stop with")
         app = f"{tmp_path.name}/app.py"
         assert f"INFO    polos.worker: worker of `{app}` started" in logged
         place = PolosClient().database
@@ -303,15 +303,15 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
 def test_a_second_signal_stops_waiting_for_handlers(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with started(tmp_path, "app.py", "--drain", "3600") as process:
-        process.read_err_until("working")
+        process.read_err_until("running; stop with")
         with PolosClient() as client:
             handle = runs.sync.invoke(client, "wait")
             assert process.read_out() == "waiting"
             process.send(signal.SIGINT)
-            assert "1 run under way" in process.read_err_until("stopping")[-1]
+            assert "1 run in progress" in process.read_err_until("stopping")[-1]
             process.send(signal.SIGTERM)
             assert process.end() == (0, [
-                "stopping at once; what is unfinished goes on at the next start", "stopped",
+                "stopping at once; unfinished runs continue at the next start", "stopped",
             ])  # fmt: skip
             assert runs.sync.get(client, handle.id).finished_at is None
 
@@ -324,18 +324,18 @@ def test_a_module_of_a_package_runs_from_the_current_folder(tmp_path: Path) -> N
     (package / "jobs.py").write_text(APP)
     database = str(tmp_path / "other.db")
     with started(tmp_path, "shop.orders", "--database", database, "--project", "eu") as process:
-        _, first, *_ = process.read_err_until("working")
+        _, first, *_ = process.read_err_until("running; stop with")
         app = f"{tmp_path.name}/shop/orders.py"
         assert first.endswith(f"app {app}, database {database}, project eu")
         process.send(signal.SIGTERM)
-        assert process.end() == (0, ["stopping: nothing is under way", "stopped"])
+        assert process.end() == (0, ["stopping: no run is in progress", "stopped"])
 
 
 @pytest.mark.usefixtures("own_database")
 def test_the_main_block_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(f"{APP}\nif __name__ == '__main__':\n    1 / 0\n")
     with started(tmp_path, "app.py") as process:
-        process.read_err_until("working")
+        process.read_err_until("running; stop with")
         process.send(signal.SIGTERM)
         assert process.end()[0] == 0
 
@@ -345,10 +345,10 @@ def test_what_the_code_no_longer_declares_is_listed_as_retired(tmp_path: Path) -
     app = tmp_path / "app.py"
     app.write_text(APP)
     with started(tmp_path, "app.py") as process:
-        process.read_err_until("working")
+        process.read_err_until("running; stop with")
         process.send(signal.SIGTERM)
         process.end()
     app.write_text(APP.replace('id="beat"', 'id="pulse"'))
     with started(tmp_path, "app.py") as process:
-        listed = process.read_err_until("working")
+        listed = process.read_err_until("running; stop with")
         assert any("beat" in line and "retired" in line for line in listed)

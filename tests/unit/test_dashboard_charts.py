@@ -195,7 +195,7 @@ def test_periods_and_single_times_are_said_in_english():
         == "Every 14 days, counted from Mon 2 Mar 2026, 09:07 UTC"
     )
     assert english(None, NOW, None) == "Once, Mon 2 Mar 2026, 09:07 UTC"
-    assert english(None, None, None) == "What it says can't be read"
+    assert english(None, None, None) == "Its trigger cannot be read"
     assert period(timedelta(milliseconds=1_500)) == "1.5 seconds"
 
 

@@ -173,18 +173,20 @@ def test_what_cannot_be_a_handler_is_refused_with_advice(fn: Any, message: str) 
 
 def test_what_has_no_name_needs_an_id() -> None:
     for fn in (lambda ctx: None, functools.partial(plain)):
-        with pytest.raises(InvalidArgumentError, match=r"give it one with `workflow\(id=...\)`"):
+        with pytest.raises(InvalidArgumentError, match=r"pass one with `workflow\(id=...\)`"):
             workflow(fn)
 
 
 def test_an_id_in_place_of_the_function_is_explained() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"for an id, `workflow\(id='daily'\)`"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"to set the id, write `workflow\(id='daily'\)`"
+    ):
         workflow("daily")  # type: ignore[call-overload]
 
 
 def test_a_workflow_is_not_registered_twice() -> None:
     made = workflow(id="x")(plain)
-    with pytest.raises(InvalidArgumentError, match="`x` is one already"):
+    with pytest.raises(InvalidArgumentError, match="`x` is already a workflow"):
         workflow(id="y")(made)
 
 
@@ -287,9 +289,9 @@ def test_schedules_of_the_documentation() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (5, "expected a cron text, a dict of options or `True`"),
+        (5, "expected a cron expression, a dict of options, or `True`"),
         (timedelta(minutes=1), r'for an interval, `{"every": ...}`'),
-        (["0 9 * * *"], "expected a cron text"),
+        (["0 9 * * *"], "expected a cron expression"),
         ({}, "exactly one of `cron`, `every` and `at`; none given"),
         ({"corn": "0 9 * * *"}, "unknown schedule option `corn`; did you mean `cron`"),
     ],
@@ -439,7 +441,7 @@ def test_two_functions_under_one_id_are_an_error_that_names_both() -> None:
     assert message.startswith("workflow id `same` is used by two functions: ")
     line = first.fn.__code__.co_firstlineno
     assert f"first` at {__file__}:{line} and" in message
-    assert f"second` at {__file__}:{line + 5}; give one of them another id" in message
+    assert f"second` at {__file__}:{line + 5}; change one of the ids" in message
     assert registry()["same"] is first
 
 

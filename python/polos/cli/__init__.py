@@ -1,4 +1,4 @@
-"""``polos``: the command line. What went wrong is said in one sentence, without our traceback."""
+"""``polos``: the command line. Errors are one sentence, without a traceback of polos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 
 def main() -> NoReturn:
-    """What the ``polos`` command calls."""
+    """Run the ``polos`` command; the entry point of the package."""
     prepare()
     try:
         code = _command()
@@ -27,18 +27,18 @@ def main() -> NoReturn:
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         close_pipe()
-    except OSError as error:  # of a full disk behind stdout, for example
+    except OSError as error:  # a full disk behind stdout, for example
         abandon()
         fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
     sys.exit(code)
 
 
 def _command() -> int:
-    """What was typed, done; gives the exit code."""
+    """Execute the command line and return the exit code."""
     for argument in sys.argv[1:]:
         if printable(argument) != argument:
             fail(f"{shown(argument)} isn't text in the encoding of this system", TYPED_WRONG)
-    if sys.argv[1:] == ["--version"]:  # asked by scripts, and known without typer
+    if sys.argv[1:] == ["--version"]:  # fast for scripts: needs no typer
         from polos.cli._version import version
 
         version()

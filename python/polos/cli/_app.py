@@ -1,4 +1,4 @@
-"""The commands, put together. What a command needs beyond typer is imported when it runs."""
+"""Combine the commands. Each command imports what it needs beyond typer when it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["app", "call"]
 
 
 class _MostUsedFirst(TyperGroup):
-    """Lists what is used most first; typer would list groups of commands last."""
+    """Lists the most used commands first; typer would list groups of commands last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         first = ["run", "dev", "ui", "schedules", "runs", "top", "doctor", "explain"]
@@ -37,11 +37,13 @@ class _MostUsedFirst(TyperGroup):
 app = typer.Typer(
     name="polos",
     cls=_MostUsedFirst,
-    help="The scheduler that you import: durable cron for asyncio applications.",
+    help=(
+        "A durable scheduler that you import: cron with steps and retries for asyncio applications."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help needs nothing of rich, whose import is slow
+    rich_markup_mode=None,  # plain help does not need rich, whose import is slow
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -61,14 +63,14 @@ app.command()(version)
 
 
 def call() -> int:
-    """Do what was typed; gives the exit code."""
+    """Execute the command line and return the exit code."""
     if "_POLOS_COMPLETE" in os.environ:
         from typer import completion as shells
 
         shells.completion_init()  # type: ignore[attr-defined]
     try:
         code: Any = app(prog_name="polos", standalone_mode=False)
-    except typer.Abort:  # Ctrl-C, or the end of stdin where an answer was expected
+    except typer.Abort:  # Ctrl-C, or the end of stdin at a question
         say("")
         return 128 + signal.SIGINT
     except Exception as error:
@@ -77,8 +79,10 @@ def call() -> int:
 
 
 def _refused(error: Exception) -> int:
-    """What typer refuses, in one sentence; its exceptions have moved, so it is known by what it
-    has. Anything else isn't ours to tell.
+    """Print an error of typer in one sentence and return its exit code.
+
+    Typer's exceptions have moved between releases, so they are recognized by their attributes. Any
+    other exception is raised again.
     """
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if show is None or code is None:
@@ -106,7 +110,7 @@ def _options(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:

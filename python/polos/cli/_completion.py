@@ -1,4 +1,4 @@
-"""``polos completion``: the script that makes a shell complete `polos` commands."""
+"""``polos completion``: print a shell completion script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polos.cli._say import TYPED_WRONG, fail, out
 
 __all__ = ["completion"]
 
-# Printed rather than installed: whoever keeps dotfiles wants to see what goes into them.
+# Printed rather than installed, so that users see what goes into their dotfiles.
 _SCRIPTS = {
     "bash": r"""
 _polos_completion() {
@@ -48,7 +48,7 @@ _HINTS = {
 def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:
-    """Print what makes a shell complete commands.
+    """Print a shell completion script.
 
     For bash, put `eval "$(polos completion bash)"` into ~/.bashrc; for zsh likewise into ~/.zshrc,
     after compinit; for fish, `polos completion fish > ~/.config/fish/completions/polos.fish`.

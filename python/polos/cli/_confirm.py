@@ -1,4 +1,4 @@
-"""Questions before what can't be undone."""
+"""Ask for confirmation before an irreversible change."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from polos.cli._say import TYPED_WRONG, fail, plain, say
 
 __all__ = ["Yes", "confirmed"]
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def confirmed(question: str, yes: bool) -> None:
-    """Go on, or end the command. Where there is nobody to ask, nothing is done."""
+    """Continue, or end the command. Without a terminal to ask on, nothing is changed."""
     if yes:
         return
     if not sys.stdin.isatty():
-        fail(f"{question} There is nobody to ask: give --yes", TYPED_WRONG)
+        fail(f"{question} No terminal to ask on: pass --yes", TYPED_WRONG)
     if not typer.confirm(plain(question), err=True):
         say("nothing was done")
         raise typer.Exit(1)

@@ -15,10 +15,10 @@ __all__ = ["demo"]
 def demo(
     seconds: Annotated[
         int,
-        typer.Option(metavar="N", min=15, max=55, help="End after about this long at the latest."),
+        typer.Option(metavar="N", min=15, max=55, help="End after about this long at most."),
     ] = 55,
 ) -> None:
-    """Show what polos does, in less than a minute."""
+    """Demonstrate polos in less than a minute."""
     from polos import demo
 
     try:

@@ -1,4 +1,4 @@
-"""``polos ui`` and ``polos dev``: the dashboard, alone or beside a worker that is reloaded."""
+"""``polos ui`` and ``polos dev``: the dashboard, alone or beside a worker with reload."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["dev", "ui"]
 PORT = 4747  # that of the dashboard, whose import is slow
 
 Port = Annotated[
-    int, typer.Option("--port", metavar="N", min=0, max=65_535, help="Where the dashboard is.")
+    int, typer.Option("--port", metavar="N", min=0, max=65_535, help="The dashboard's port.")
 ]
-Open = Annotated[bool, typer.Option("--open", help="Open it in the browser.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")]
 
 _NEEDS = "polos[ui]"
 
@@ -38,16 +38,18 @@ def ui(
             "--token",
             metavar="TEXT",
             envvar="POLOS_UI_TOKEN",
-            help="What visitors have to know. Better in the variable: others see what you type.",
+            help="The access token. Prefer the variable: other users can see arguments.",
         ),
     ] = None,
     hide_payloads: Annotated[
-        bool, typer.Option("--hide-payloads", help="Show no arguments, inputs or results.")
+        bool, typer.Option("--hide-payloads", help="Hide arguments, inputs, and results.")
     ] = False,
     root_path: Annotated[
         str,
         typer.Option(
-            "--root-path", metavar="PATH", help="The path under which a proxy publishes it."
+            "--root-path",
+            metavar="PATH",
+            help="The path under which a proxy publishes the dashboard.",
         ),
     ] = "",
     trusted_proxy: Annotated[
@@ -55,14 +57,14 @@ def ui(
         typer.Option(
             "--trusted-proxy",
             metavar="ADDRESS",
-            help="A proxy whose X-Forwarded-Prefix and -Proto are followed. Repeatable.",
+            help="A proxy whose X-Forwarded-Prefix and -Proto to trust. Repeatable.",
         ),
     ] = None,
     open_browser: Open = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Show the dashboard in the browser, until Ctrl-C."""
+    """Serve the dashboard until Ctrl-C."""
     import asyncio
 
     _check_dashboard("polos ui")
@@ -89,7 +91,7 @@ def ui(
 
 
 def _check_dashboard(command: str) -> None:
-    """Whether what the dashboard is made with is installed."""
+    """Fail if a package that the dashboard needs is not installed."""
     for name in ("polos.dashboard", "starlette", "uvicorn", "jinja2"):
         with suppress(ImportError):
             if importlib.util.find_spec(name) is not None:
@@ -103,7 +105,7 @@ def dev(
     open_browser: Open = False,
     no_ui: Annotated[bool, typer.Option("--no-ui", help="Without the dashboard.")] = False,
     no_reload: Annotated[
-        bool, typer.Option("--no-reload", help="Don't start again when files change.")
+        bool, typer.Option("--no-reload", help="Do not reload when files change.")
     ] = False,
     app_name: AppName = None,
     database: Database = None,
@@ -111,9 +113,9 @@ def dev(
     concurrency: Concurrency = 1_000,
     drain: Drain = 10.0,
 ) -> None:
-    """Run, reload on changes, and show the dashboard.
+    """Run a worker and the dashboard, and reload on changes.
 
-    What `polos run --reload` and `polos ui` do, in one terminal. Ctrl-C ends both.
+    Runs `polos run --reload` and `polos ui` in one terminal. Ctrl-C ends both.
     """
     from polos.cli._loading import check_target
     from polos.cli._reload import Child, supervise, ui_command, worker_command
@@ -123,7 +125,7 @@ def dev(
         _check_dashboard("polos dev (or give --no-ui)")
     check_target(target)
     with PolosClient(database, project_id=project) as client:
-        client._opened()  # makes it, so that the dashboard finds it; and says what is wrong with it
+        client._opened()  # creates it, so that the dashboard finds it, and reports errors
     command = worker_command(target, app_name, database, project, concurrency, drain)
     children = [Child(command, is_reloaded=True)]
     if not no_ui:

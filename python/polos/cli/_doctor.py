@@ -1,4 +1,4 @@
-"""``polos doctor``: looks at everything that can be wrong, and says what to do about it."""
+"""``polos doctor``: check everything that can be wrong, and say how to fix it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from polos.models import Overview, Run, WorkerInfo
 
 __all__ = ["doctor"]
 
-# A worker says that it lives every few seconds; three lost ones are a reason to look.
+# A worker that holds runs sends a heartbeat every few seconds; three missed ones are suspicious.
 _SILENT = timedelta(seconds=20)
 
-# What waits longer than this for a worker waits for something else.
+# A run that is queued for longer waits for something other than a worker.
 _LONG_QUEUED = timedelta(minutes=1)
 
-# Beyond this, slots come noticeably early or late.
+# Beyond this, slots are noticeably early or late.
 _SKEW = timedelta(seconds=1)
 
-# Retirements are listed for as long.
+# How long retirements are listed.
 _LATELY_RETIRED = timedelta(days=7)
 
 _ROOM = 200 * 1024 * 1024
@@ -52,7 +52,7 @@ _MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "problem": ("b
 
 @dataclass(frozen=True)
 class Finding:
-    """How one thing is."""
+    """The result of one check."""
 
     about: str
     text: str
@@ -62,19 +62,19 @@ class Finding:
 
 
 def warning(about: str, text: str, advice: str) -> Finding:
-    """Something to look at."""
+    """Return a finding that needs attention."""
     return Finding(about, text, advice, "warning")
 
 
 def problem(about: str, text: str, advice: str) -> Finding:
-    """Something that keeps work from being done."""
+    """Return a finding that prevents work from being done."""
     return Finding(about, text, advice, "problem")
 
 
 def doctor(as_json: Json = False, database: Database = None, project: Project = "default") -> None:
-    """Say what is wrong, and what to do.
+    """Diagnose problems and say how to fix them.
 
-    Looks at versions, time zones, the database, workers, clocks, and at what is stuck. Changes
+    Checks versions, time zones, the database, workers, clocks, and stuck work. Changes
     nothing. Exit code 1 if there is a problem, 0 if there are warnings at most.
     """
     found = []
@@ -112,7 +112,7 @@ def _print(finding: Finding) -> None:
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
-    """As lines of the terminal's width; into a pipe, as one."""
+    """Wrap text to the terminal's width; in a pipe, return one line."""
     room = width()
     if room is None:
         return [text]
@@ -131,7 +131,7 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
     absent = missing(client, was_named=was_named)
     if absent is not None:
         what, _, _ = absent.partition("; a worker")
-        yield problem("database", what, "start a worker, which makes it: polos run app.py")
+        yield problem("database", what, "start a worker, which creates it: polos run app.py")
         return
     client._options["must_exist"] = True
     with at_once(), client:
@@ -159,20 +159,20 @@ def _findings(client: PolosClient, *, was_named: bool) -> Iterator[Finding]:
 def _remedy(error: StoreError, client: PolosClient) -> str:
     path = client._location.path
     if isinstance(error, StoreVersionError):
-        return "bring this installation up to date: pip install -U polos"
+        return "upgrade this installation: pip install -U polos"
     if path is None:
         return (
-            "see what the message says; workers that have worked before try again until the "
-            "database works, and log once that it does"
+            "see the message; workers that have already started retry until the "
+            "database works, and log that once"
         )
     if isinstance(error, StoreCorruptError):
         return (
-            "leave the file as it is, copy it together with its -wal and -shm files, and restore "
-            f"a backup; `sqlite3 {shlex.quote(path)} .recover` may save the rest"
+            "do not change the file; copy it with its -wal and -shm files, and restore "
+            f"a backup; `sqlite3 {shlex.quote(path)} .recover` may recover the rest"
         )
     if isinstance(error, StoreUnavailableError):
-        return f"it may pass: see who holds the file (`fuser {shlex.quote(path)}`)"
-    return "see whether the path, its rights and the disk are as they should be"
+        return f"it may be temporary; see which process uses the file (`fuser {shlex.quote(path)}`)"
+    return "check the path, its permissions, and the disk"
 
 
 # --- versions --------------------------------------------------------------------------------
@@ -187,8 +187,8 @@ def _zones() -> Finding:
     if year <= now().year - 2:
         return warning(
             "time zones",
-            f"{text}, over a year old; countries have changed their clocks since",
-            "pip install -U tzdata, or the system's package tzdata; then start workers again",
+            f"{text}, over a year old; countries have changed their rules since",
+            "pip install -U tzdata, or the system's package tzdata; then restart the workers",
         )
     return Finding("time zones", text)
 
@@ -208,8 +208,8 @@ def _store(client: PolosClient, opening: timedelta, latency: timedelta) -> Itera
     if free < _ROOM:
         yield warning(
             "disk",
-            f"{_bytes(free)} left where the database is",
-            "make room: when the disk is full, nothing can be recorded and nothing starts",
+            f"{_bytes(free)} left on the database's disk",
+            "free some space: when the disk is full, polos can record nothing and start nothing",
         )
 
 
@@ -226,13 +226,13 @@ def _clock(client: PolosClient) -> Iterator[Finding]:
 
     skew = from_micros(client._now()) - now()
     if abs(skew) <= _SKEW:
-        yield Finding("clock", f"{when(now())}, as the database has it")
+        yield Finding("clock", f"{when(now())}, same as the database's")
         return
     which = "behind" if skew > timedelta(0) else "ahead of"
     yield warning(
         "clock",
         f"this machine is {took(abs(skew))} {which} the database's clock, by which slots are due",
-        "see whether both keep their clocks by NTP (`timedatectl`)",
+        "check that both synchronize their clocks with NTP (`timedatectl`)",
     )
 
 
@@ -243,19 +243,19 @@ def _gone(known: list[WorkerInfo], remarkable: list[Run]) -> Iterator[Finding]:
     suspects = {run.worker for run in remarkable if run.interruptions}
     for worker in known:
         if worker.is_gone:
-            held = f", and left {counted(worker.held, 'run')} unfinished" if worker.held else ""
+            held = f" and left {counted(worker.held, 'run')} unfinished" if worker.held else ""
             yield warning(
                 "worker",
-                f"{_worker(worker)} has died without a word{held}",
-                "a run that it executed has interrupted workers before, see below"
+                f"{_worker(worker)} has died without deregistering{held}",
+                "a run that it executed has interrupted workers before; see below"
                 if worker.id in suspects
-                else "its runs go on as soon as a worker that has their workflows runs; the "
+                else "its runs continue when a worker that has their workflows starts; the "
                 "system's log may say what ended it (out of memory, kill -9)",
             )
 
 
 def _interrupting(remarkable: list[Run]) -> Iterator[Finding]:
-    """Runs whose workers disappeared more than once."""
+    """Find runs whose workers died more than once."""
     often = sorted(
         (run for run in remarkable if run.interruptions > 1), key=lambda run: -run.interruptions
     )
@@ -267,14 +267,14 @@ def _interrupting(remarkable: list[Run]) -> Iterator[Finding]:
         "runs",
         f"{worst.id} of {called(worst.workflow, worst.key)} was interrupted "
         f"{worst.interruptions} times in a row: its worker disappeared{more}",
-        "it may be what ends the workers (out of memory, a crash in native code, os._exit), and "
-        "another worker would not help: see the system's log. It fails after its workflow's "
-        f"max_interruptions; to end it now: polos runs cancel {worst.id}",
+        "it may be what kills the workers (out of memory, a crash in native code, os._exit), and "
+        "another worker would not help; see the system's log. It fails after its workflow's "
+        f"max_interruptions; to cancel it now: polos runs cancel {worst.id}",
     )
 
 
 def _held(remarkable: list[Run]) -> Iterator[Finding]:
-    """Runs that wait for a worker with other code."""
+    """Find runs that wait for a worker with other code."""
     held = [run for run in remarkable if run.note is not None]
     if not held:
         return
@@ -282,8 +282,8 @@ def _held(remarkable: list[Run]) -> Iterator[Finding]:
     yield warning(
         "runs",
         f"{held[0].id} of {called(held[0].workflow, held[0].key)} is {held[0].note}{more}",
-        "start a worker with the code that they were begun with, or with one that takes the same "
-        f"steps (`ctx.patched` keeps both ways); to end one: polos runs cancel {held[0].id}",
+        "start a worker with the code that they started with, or with code that runs the same "
+        f"steps (`ctx.patched` supports both); to cancel one: polos runs cancel {held[0].id}",
     )
 
 
@@ -303,14 +303,15 @@ def _workers(alive: list[WorkerInfo], view: Overview) -> Iterator[Finding]:
         return
     silent = [worker for worker in alive if view.now - worker.seen_at > _SILENT]
     held = sum(worker.held for worker in alive)
-    text = f"{counted(len(alive), 'worker')}, with {counted(held, 'run')} under way"
+    text = f"{counted(len(alive), 'worker')}, with {counted(held, 'run')} in progress"
     yield Finding("workers", text)
     for worker in silent[:10]:
         yield warning(
             "worker",
             f"{_worker(worker)} was last seen {until(worker.seen_at, view.now)}",
-            "it is stopped, stuck or gone; its runs go on elsewhere when its lease has run out. "
-            "See whether the process lives",
+            "it is stopped, stuck, or gone; its runs continue elsewhere when its lease has run "
+            "out. "
+            "Check whether the process is alive",
         )
     for worker in alive:
         ahead = worker.seen_at - view.now
@@ -318,7 +319,7 @@ def _workers(alive: list[WorkerInfo], view: Overview) -> Iterator[Finding]:
             yield warning(
                 "worker",
                 f"the clock of {_worker(worker)} is {took(ahead)} ahead",
-                "see whether its machine keeps its clock by NTP (`timedatectl`)",
+                "check that its machine synchronizes its clock with NTP (`timedatectl`)",
             )
     yield from _differences(alive)
 
@@ -335,9 +336,9 @@ def _differences(alive: list[WorkerInfo]) -> Iterator[Finding]:
             yield warning(
                 "workers",
                 f"they have different releases of {what}: {listed}",
-                "bring them to one: near clock changes they may disagree about when a slot is"
+                "use one release on all: near clock changes they may disagree about slots"
                 if name == "tzdata"
-                else "fine while a new release rolls out; afterwards start the older ones again",
+                else "fine during a rollout; afterward, restart the older ones",
             )
 
 
@@ -380,25 +381,25 @@ def _overdue(client: PolosClient, view: Overview) -> Iterator[Finding]:
     due = schedules.sync.coming(client, until=view.now, limit=_SAMPLE)
     waiting = [s for s in due if s.worker_available]
     if not waiting:
-        return  # told as unserved
+        return  # reported as unserved
     yield problem(
         "slots",
         f"{_some(view.overdue, view)} overdue, the oldest since {until(view.oldest_due, view.now)} "
         f"({called(waiting[0].workflow, waiting[0].key)})",
-        "its worker is stopped, overloaded, or can't reach the database: look at its log",
+        "its worker is stopped, overloaded, or cannot reach the database; see its log",
     )
 
 
 def _unserved(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iterator[Finding]:
-    """Workflows that are due soon, and that nobody has."""
+    """Find workflows that are due soon and that no live worker has registered."""
     if not alive:
-        return  # told as a lack of workers
+        return  # reported as a lack of workers
     soon = schedules.sync.coming(client, until=view.now + timedelta(days=1), limit=_SAMPLE)
     names = _unique(s.workflow for s in soon if not s.worker_available)
     if names:
         yield problem(
             "workflows",
-            f"no live worker has {_listed(names)}, whose schedules are active",
+            f"no live worker has registered {_listed(names)}, whose schedules are active",
             "start the application that defines them, or pause or delete their schedules: "
             f"polos schedules list -w {names[0]}",
         )
@@ -413,7 +414,8 @@ def _queued(client: PolosClient, view: Overview, served: set[str]) -> Iterator[F
     if orphans and served:
         yield problem(
             "runs",
-            f"runs of {_listed(orphans)} are queued, and no live worker has that",
+            f"runs of {_listed(orphans)} are queued, and no live worker has registered that "
+            "workflow",
             "start the application that defines it, or cancel them: "
             f"polos runs list -s queued -w {orphans[0]}",
         )
@@ -424,8 +426,8 @@ def _queued(client: PolosClient, view: Overview, served: set[str]) -> Iterator[F
             "runs",
             f"{_some(view.runs['queued'], view)} queued, {oldest.id} since "
             f"{until(_due(oldest), view.now)}",
-            "they wait for an earlier run of their schedule (overlap), or for room: more workers, "
-            "or a higher --concurrency",
+            "they wait for an earlier run of their schedule (overlap) or for a permit; add workers "
+            "or raise --concurrency",
         )
 
 
@@ -444,7 +446,7 @@ def _abandoned(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> 
             "runs",
             f"{lost[0].id} of {lost[0].workflow} is held by the worker {lost[0].worker}, which is "
             f"gone{f', and {len(lost) - 1} more' if len(lost) > 1 else ''}",
-            "it goes on as soon as a worker that has this workflow runs: polos run app.py",
+            "it continues when a worker that has this workflow starts: polos run app.py",
         )
 
 
@@ -456,9 +458,9 @@ def _stuck_parents(client: PolosClient, view: Overview) -> Iterator[Finding]:
         more = f" and {len(stuck) - 1:,} more" if len(stuck) > 1 else ""
         yield problem(
             "runs",
-            f"{stuck[0]}{more} waited for a child run that has ended, and nothing woke them",
-            "a worker of this release wakes them when it starts and every ten minutes: start one, "
-            "and bring older workers up to date",
+            f"{stuck[0]}{more} waiting for a child run that has finished; nothing resumed them",
+            "a worker of this release resumes them when it starts and every ten minutes; start one "
+            "and upgrade older workers",
         )
 
 
@@ -467,19 +469,17 @@ def _broken(client: PolosClient, view: Overview) -> Iterator[Finding]:
     if not count:
         return
     some = schedules.sync.list(client, status="broken", limit=3)
-    told = "; ".join(
-        f"{called(s.workflow, s.key)}: {s.note or 'no reason was noted'}" for s in some
-    )
+    told = "; ".join(f"{called(s.workflow, s.key)}: {s.note or 'no reason recorded'}" for s in some)
     yield problem(
         "schedules",
-        f"{_some(count, view)} broken and not fired: {told}",
-        "create them again as they should be (polos schedules create), or delete them: "
+        f"{_some(count, view)} broken and not firing: {told}",
+        "create them again with valid values (polos schedules create), or delete them: "
         "polos schedules delete --status broken",
     )
 
 
 def _retired(client: PolosClient, view: Overview) -> Iterator[Finding]:
-    """Schedules that were retired lately: on purpose, or because two programs share a name."""
+    """Find recently retired schedules; two programs may share a name by mistake."""
     if not view.schedules.get("retired"):
         return
     found = schedules.sync.list(client, status="retired", limit=_SAMPLE)
@@ -488,7 +488,7 @@ def _retired(client: PolosClient, view: Overview) -> Iterator[Finding]:
         return
     lately.sort(key=lambda s: s.updated_at, reverse=True)
     names = "; ".join(
-        f"{called(s.workflow, s.key)} ({s.note or 'no reason was noted'}, "
+        f"{called(s.workflow, s.key)} ({s.note or 'no reason recorded'}, "
         f"{until(s.updated_at, view.now)})"
         for s in lately[:3]
     )
@@ -496,9 +496,9 @@ def _retired(client: PolosClient, view: Overview) -> Iterator[Finding]:
     yield warning(
         "schedules",
         f"{len(lately)} retired in the last 7 days: {names}{more}",
-        "as it should be where the code was changed. A retired schedule comes back, with its pause "
-        "and note, when code that declares it starts; programs that retire each other's need a "
-        "name each: Worker(app=...), or polos run --app",
+        "expected if the code was changed. A retired schedule comes back, with its pause "
+        "and note, when code that declares it starts. If programs retire each other's, give "
+        "each a name: Worker(app=...), or polos run --app",
     )
 
 

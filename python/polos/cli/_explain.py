@@ -1,4 +1,4 @@
-"""``polos explain``: what a cron expression means, without a database."""
+"""``polos explain``: explain a cron expression, without a database."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def explain(
         str, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Europe/Paris.")
     ] = "UTC",
     count: Annotated[
-        int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="How many slots.")
+        int, typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="Number of slots.")
     ] = 5,
     after: Annotated[
         str, typer.Option("--after", metavar="TIME", help="Slots after this, such as 2027-03-01.")
     ] = "now",
     as_json: Json = False,
 ) -> None:
-    """Say what a cron expression means.
+    """Explain a cron expression.
 
-    In English, with its next slots, and with what clock changes do to it.
+    Prints its meaning in English, its next slots, and the effect of clock changes.
     """
     if len(cron) not in (1, 5):
         fail(

@@ -1,7 +1,7 @@
-"""Schedules and runs by what people call them.
+"""Find schedules and runs by the names that people type.
 
-A schedule: its id, its workflow (where the key is `global`, or there is only one), or
-`workflow/key`. A run: its id, or one of these for the newest run of it.
+A schedule: its id, its workflow (if the key is `global`, or there is only one), or `workflow/key`.
+A run: its id, or one of these for its newest run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["find_run", "find_schedule", "named"]
 
 _SCHEDULE, _RUN = "sch_", "run_"
 
-# How many ids are looked at for one that was meant.
+# How many ids are read to suggest a similar one.
 _LOOKED_AT = 100
 
 
 def named(given: Iterable[str]) -> Iterator[str]:
-    """What was given, where `-` stands for the lines of stdin."""
+    """Yield the given names, with the lines of stdin in place of `-`."""
     for name in given:
         if name != "-":
             yield name
@@ -39,10 +39,10 @@ def named(given: Iterable[str]) -> Iterator[str]:
 
 
 def find_schedule(client: PolosClient, name: str) -> Schedule:
-    """The schedule that is meant.
+    """Return the named schedule.
 
-    Raises :class:`ScheduleNotFoundError` with the nearest name, and
-    :class:`InvalidArgumentError` where several may be meant.
+    Raises :class:`ScheduleNotFoundError` with the nearest name, and :class:`InvalidArgumentError`
+    for an ambiguous name.
     """
     if name.startswith(_SCHEDULE):
         with suppress(ScheduleNotFoundError):
@@ -82,7 +82,7 @@ def _by_workflow(client: PolosClient, name: str) -> Schedule | None:
 
 
 def _splits(name: str) -> Iterator[tuple[str, str | None]]:
-    """Both may have a `/` in them, so each may be the one between them."""
+    """Yield all splits at a `/`, because workflow and key may both contain one."""
     yield name, None
     for index, character in enumerate(name):
         if character == "/" and 0 < index < len(name) - 1:
@@ -90,7 +90,7 @@ def _splits(name: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _known_schedules(client: PolosClient, name: str) -> list[str]:
-    """Ids that begin alike, and what the first schedules are called."""
+    """Return ids with a similar beginning, and the names of the first schedules."""
     alike = name[: max(len(_SCHEDULE), len(name) - 6)] if name.startswith(_SCHEDULE) else None
     some = schedules.sync.list(client, limit=_LOOKED_AT, after=alike)
     some += schedules.sync.list(client, limit=_LOOKED_AT) if alike else []
@@ -108,7 +108,7 @@ def _known_schedules(client: PolosClient, name: str) -> list[str]:
 
 
 def find_run(client: PolosClient, name: str) -> Run:
-    """The run that is meant, with its steps. Raises :class:`RunNotFoundError`."""
+    """Return the named run with its steps. Raises :class:`RunNotFoundError`."""
     with suppress(RunNotFoundError):
         return runs.sync.get(client, name)
     newest = _newest(client, name)

@@ -1,4 +1,4 @@
-"""``polos init``: a small project that works, to start from."""
+"""``polos init``: write a small working project."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def fetch_total() -> int:
 
 @workflow(id="morning-report", schedule={"cron": "0 9 * * 1-5", "timezone": "Europe/Paris"})
 async def morning_report(ctx: WorkflowContext, payload: SchedulePayload) -> str:
-    # A finished step isn't done again when the run goes on after a crash.
+    # A finished step is not executed again when the run resumes after a crash.
     total = await ctx.step.run("fetch", fetch_total, retries=3)
     return f"{payload.timestamp:%A}: {total}; next on {payload.upcoming:%A}"
 
@@ -90,13 +90,13 @@ __pycache__/
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where; made if it isn't there.")
+        Path, typer.Argument(metavar="FOLDER", help="Where to write it; created if needed.")
     ] = Path("."),
 ) -> None:
-    """Write a small project that works.
+    """Write a small working project.
 
-    app.py, a test of it, pyproject.toml and .gitignore.
-    Nothing is overwritten: where one of these files is there already, none is written.
+    Writes app.py, a test of it, pyproject.toml, and .gitignore.
+    Overwrites nothing: if one of these files exists, writes none.
     """
     files = {
         "app.py": _APP,
@@ -119,10 +119,10 @@ def init(
     except OSError as error:
         fail(f"can't write to `{folder}`: {error.strerror or error}")
     where = "" if folder == Path(".") else f"cd {folder} && "
-    say(f"now: {where}polos run app.py    or, to see it: {where}polos dev app.py")
+    say(f"next: {where}polos run app.py    or with a dashboard: {where}polos dev app.py")
 
 
 def _name(folder: Path) -> str:
-    """A name for the project that packaging tools take."""
+    """Return a project name that packaging tools accept."""
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in folder.resolve().name.lower())
     return name.strip("-") or "app"

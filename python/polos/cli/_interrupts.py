@@ -1,5 +1,5 @@
-"""Ctrl-C. While the core waits for a database (a lock, a server that doesn't answer), Python's own
-handler would not run before the answer is there.
+"""Handle Ctrl-C. While the core waits for a database (a lock, a server that does not answer),
+Python's own handler would not run until the answer arrives.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["at_once", "with_care"]
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Ctrl-C ends the process on the spot: nothing is half done in a way that would matter."""
+    """Make Ctrl-C end the process at once, where an interruption does no harm."""
     with _handled_by(signal.SIG_DFL):
         yield
 
 
 @contextmanager
 def with_care() -> Iterator[None]:
-    """Ctrl-C raises ``KeyboardInterrupt``: there is a terminal or a loop to be left in order."""
+    """Make Ctrl-C raise ``KeyboardInterrupt``, where a terminal or a loop needs cleanup."""
     with _handled_by(signal.default_int_handler):
         yield
 
@@ -30,7 +30,7 @@ def with_care() -> Iterator[None]:
 def _handled_by(handler: Any) -> Iterator[None]:
     ours = (signal.SIG_DFL, signal.default_int_handler)
     before = signal.getsignal(signal.SIGINT)
-    if before not in ours:  # ignored, as in the background of a script, or somebody else's
+    if before not in ours:  # ignored, as in the background of a script, or handled by other code
         yield
         return
     try:

@@ -1,6 +1,7 @@
-"""Importing what the user wrote: the file or module that defines the workflows.
+"""Import the user's file or module that defines the workflows.
 
-Whatever goes wrong in it is told as its affair, with its own traceback and without our frames.
+Errors in it are reported as errors of that code, with its own traceback and without frames of
+polos.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _GUARD = 'put it under `if __name__ == "__main__":`'
 
 
 def imported(target: str) -> CodeFile | None:
-    """Import the file or module; gives the file that it is."""
+    """Import the file or module, and return its file."""
     if _is_file(target):
         path = _existing(Path(target))
         with _theirs(target):
@@ -44,9 +45,7 @@ def imported(target: str) -> CodeFile | None:
 
 
 def check_target(target: str) -> None:
-    """Refuse a file that isn't there: that is no mistake in the code, whose end could be waited
-    for.
-    """
+    """Fail for a missing file, which a reload cannot fix, unlike an error in the code."""
     if _is_file(target):
         _existing(Path(target))
 
@@ -93,12 +92,12 @@ def _files(folder: Path) -> list[str]:
 
 
 class _RunCalledError(BaseException):
-    """The imported code wants to be the worker itself."""
+    """The imported code called ``polos.run()``."""
 
 
 @contextmanager
 def _theirs(target: str) -> Iterator[None]:
-    """Whatever the import raises ends the command, and is told as the imported code's affair."""
+    """End the command if the import raises, and report the error as one of the imported code."""
 
     def refuse(*args: Any, **options: Any) -> NoReturn:
         raise _RunCalledError
@@ -127,7 +126,7 @@ def _theirs(target: str) -> Iterator[None]:
 
 
 def _print_traceback(error: Exception) -> None:
-    """The traceback without the frames that aren't the user's."""
+    """Print the traceback with only the user's frames."""
     report = traceback.TracebackException.from_exception(error)
     ours = [importlib.__file__, "<frozen importlib", os.path.dirname(__file__) + os.sep]
     if isinstance(error, PolosError):  # raised on purpose: where it was caused is what counts

@@ -1,4 +1,4 @@
-"""What a worker on the command line logs, and how it looks."""
+"""The log format of a worker on the command line."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ __all__ = ["log_to_stderr"]
 
 
 def log_to_stderr() -> None:
-    """Unless the imported code has configured logging in its own way."""
+    """Log to stderr, unless the imported code has configured logging."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class _Formatter(logging.Formatter):
-    """Time, level, who (the run's workflow and key, where a record carries them), message."""
+    """Formats time, level, source (the run's workflow and key, if the record has them), and
+    message.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         workflow, key = getattr(record, "workflow", None), getattr(record, "key", None)

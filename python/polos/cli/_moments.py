@@ -1,6 +1,6 @@
-"""Times and durations as people type them, and as they are shown.
+"""Parse times and durations that people type, and format them.
 
-What is shown can be typed again: `2026-11-23 09:00+01:00`.
+Formatted times can be typed again: `2026-11-23 09:00+01:00`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PART = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*(w|d|h|min|m|s|ms)(?![a-z])")
 
 
 def now() -> datetime:
-    """The machine's time, in UTC."""
+    """Return the machine's time, in UTC."""
     return datetime.now(timezone.utc)
 
 
@@ -35,7 +35,7 @@ def now() -> datetime:
 
 
 def duration(name: str, text: str) -> timedelta:
-    """`90s`, `15m`, `1h30m`, `2d`, `1w`; ``name`` is for the error."""
+    """Parse `90s`, `15m`, `1h30m`, `2d`, `1w`; ``name`` is for the error."""
     found = _duration(text)
     if found is None:
         raise InvalidArgumentError(
@@ -61,9 +61,9 @@ def _duration(text: str) -> timedelta | None:
 
 
 def instant(name: str, text: str, zone: tzinfo, *, base: datetime | None = None) -> datetime:
-    """`now`, `2h ago`, `in 30m`, `2026-11-23`, `2026-11-23 09:00`, with or without an offset.
+    """Parse `now`, `2h ago`, `in 30m`, `2026-11-23`, `2026-11-23 09:00`, with or without an offset.
 
-    Without one it is meant in ``zone``. ``name`` is for the error, ``base`` is now.
+    A time without an offset is in ``zone``. ``name`` is for the error, ``base`` is now.
     """
     base = now() if base is None else base
     words = text.strip()
@@ -106,7 +106,7 @@ def _read(words: str) -> datetime:
 
 
 def when(moment: datetime | None) -> str:
-    """In its own zone, with the offset, to the second."""
+    """Format a time in its own zone, with the offset, to the second."""
     if moment is None:
         return ""
     moment = moment.replace(microsecond=0)
@@ -114,7 +114,7 @@ def when(moment: datetime | None) -> str:
 
 
 def until(moment: datetime | None, base: datetime) -> str:
-    """How far away it is: `in 3 h`, `2 min ago`."""
+    """Format the distance to a time: `in 3 h`, `2 min ago`."""
     if moment is None:
         return ""
     delta = moment - base
@@ -132,7 +132,7 @@ def _rounded(delta: timedelta) -> str:
 
 
 def took(delta: timedelta | None) -> str:
-    """How long something lasted, as precisely as it matters."""
+    """Format a duration with reasonable precision."""
     if delta is None:
         return ""
     seconds = delta.total_seconds()
@@ -144,7 +144,7 @@ def took(delta: timedelta | None) -> str:
 
 
 def spoken(period: timedelta) -> str:
-    """A period: `30 s`, `15 min`, `2 h`, `1 d`."""
+    """Format a period: `30 s`, `15 min`, `2 h`, `1 d`."""
     for name in ("d", "h", "min"):
         if not period % _UNITS[name]:
             return f"{period // _UNITS[name]} {name}"
@@ -152,12 +152,12 @@ def spoken(period: timedelta) -> str:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """For JSON: ISO 8601 with the offset."""
+    """Format for JSON: ISO 8601 with the offset."""
     return None if moment is None else moment.isoformat()
 
 
 def seconds(delta: timedelta | None) -> Any:
-    """For JSON: seconds, whole ones without a fraction."""
+    """Format for JSON: seconds, whole ones without a fraction."""
     if delta is None:
         return None
     value = delta.total_seconds()

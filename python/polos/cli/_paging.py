@@ -1,4 +1,4 @@
-"""Lists that may have a million rows: read page by page, printed as they are read."""
+"""Print lists that can have a million rows: read page by page, and print each page at once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ ItemT = TypeVar("ItemT")
 _PAGE = 1_000
 
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", metavar="N", min=1, max=1_000_000, help="At most so many.")
+    int,
+    typer.Option(
+        "--limit", "-n", metavar="N", min=1, max=1_000_000, help="Maximum number of rows."
+    ),
 ]
 After = Annotated[
     str | None,
-    typer.Option("--after", metavar="ID", help="Go on behind this one, the last one seen."),
+    typer.Option("--after", metavar="ID", help="Continue after this id, the last one shown."),
 ]
-All = Annotated[bool, typer.Option("--all", help="All of them, however many there are.")]
+All = Annotated[bool, typer.Option("--all", help="List all rows.")]
 
 
 def listed(
@@ -34,7 +37,7 @@ def listed(
     after: str | None,
     nothing: str,
 ) -> None:
-    """Print ``read(count, after)`` page by page; says when there is nothing, or more."""
+    """Print ``read(count, after)`` page by page; say if there is nothing, or more."""
     count, last = 0, after
     for page in _pages(read, None if limit is None else limit + 1, after):
         room = len(page) if limit is None else limit - count
@@ -44,7 +47,7 @@ def listed(
             count += len(shown)
             last = _id(shown[-1])
         if len(page) > room:
-            say(f"there are more: --after {last} for the next, --all for all")
+            say(f"there are more: pass --after {last} for the next rows, --all for all")
     if not count:
         say(nothing)
 

@@ -1,4 +1,4 @@
-"""Which database a command works on, and the options that all commands share."""
+"""The database of a command, and the options that all commands share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per l
 
 @contextmanager
 def opened(database: str | None, project: str) -> Iterator[PolosClient]:
-    """A client of a database that exists. To look is no reason to make one."""
+    """Open a client of an existing database. Reading must not create one."""
     client = PolosClient(database, project_id=project)
     trouble = missing(client, was_named=database is not None)
     if trouble is not None:
@@ -44,7 +44,7 @@ def opened(database: str | None, project: str) -> Iterator[PolosClient]:
 
 
 def missing(client: PolosClient, *, was_named: bool) -> str | None:
-    """What to say if there is no database where it should be."""
+    """Return the message for a database that does not exist, or ``None``."""
     path = client._location.path
     if path is None:
         return None
@@ -55,7 +55,7 @@ def missing(client: PolosClient, *, was_named: bool) -> str | None:
     except FileNotFoundError:
         state = "doesn't exist"
     except OSError:
-        return None  # the store says better what is wrong
+        return None  # the store reports the cause
     if was_named:
         origin = "`--database` names it"
     elif os.environ.get(DATABASE_VARIABLE):
@@ -63,6 +63,6 @@ def missing(client: PolosClient, *, was_named: bool) -> str | None:
     else:
         origin = "the default; name another with `--database` or in POLOS_DATABASE_URL"
     return (
-        f"the database `{path}` {state} ({origin}); a worker makes it when it "
+        f"the database `{path}` {state} ({origin}); a worker creates it when it "
         f"starts, `polos run app.py`"
     )

@@ -1,4 +1,4 @@
-"""Long work, with a bar where a person looks at stderr, and without anything where nobody does."""
+"""Show a progress bar if stderr is a terminal, and nothing otherwise."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from polos.cli._interrupts import with_care
 
 __all__ = ["advancing"]
 
-# Less is over before a bar could be read.
+# Fewer items finish before a bar could be read.
 _FEW = 20
 
 
 class Advance(Protocol):
-    """Says that so many more are done."""
+    """Reports that ``count`` more items are done."""
 
     def __call__(self, count: int = 1) -> None: ...
 
 
 @contextmanager
 def advancing(what: str, total: int | None) -> Iterator[Advance]:
-    """``advance(count)`` moves the bar; ``total`` may be unknown."""
+    """Yield ``advance(count)``, which moves the bar; ``total`` may be unknown."""
     is_seen = False
     with suppress(OSError, ValueError, AttributeError):
         is_seen = sys.stderr.isatty()

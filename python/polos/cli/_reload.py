@@ -1,6 +1,6 @@
-"""Child processes that are started again when the code changes: `polos run --reload`, `polos dev`.
+"""Child processes that restart when the code changes: `polos run --reload`, `polos dev`.
 
-The parent imports nothing of the application, so it outlives every mistake in it.
+The parent imports nothing of the application, so errors in the application do not end it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from polos.cli._say import fail, say
 
 __all__ = ["Child", "die_with_supervisor", "supervise", "ui_command", "worker_command"]
 
-# How long handlers may go on when the code under them has changed; they are entered again at once.
+# How long handlers may continue after a change of the code; they start again at once.
 _RELOAD_PATIENCE = 2.0
 
 # How often it is looked whether a child has ended.
@@ -37,7 +37,7 @@ def worker_command(
     concurrency: int,
     drain: float,
 ) -> list[str]:
-    """What starts the worker."""
+    """Return the command that starts the worker."""
     command = ["run", "--project", project, f"--concurrency={concurrency}", f"--drain={drain:g}"]
     if app_name is not None:
         command += ["--app", app_name]
@@ -47,13 +47,13 @@ def worker_command(
 
 
 def ui_command(database: str | None, project: str, *options: str) -> list[str]:
-    """What starts the dashboard."""
+    """Return the command that starts the dashboard."""
     command = ["ui", "--project", project, *options]
     return command if database is None else [*command, "--database", database]
 
 
 class Child:
-    """A `polos` command in a process of its own."""
+    """A `polos` command in a separate process."""
 
     def __init__(self, arguments: list[str], *, is_reloaded: bool) -> None:
         self.is_reloaded = is_reloaded
@@ -62,7 +62,7 @@ class Child:
         self._lifeline: int | None = None
 
     def start(self) -> None:
-        """Start it. It ends when this process does, however that comes about."""
+        """Start the process. It ends when this process ends, for any reason."""
         command = [sys.executable, "-m", "polos", *self._arguments]
         if os.name == "nt":  # which can't hand down one descriptor
             self._process = subprocess.Popen(command)
@@ -80,17 +80,19 @@ class Child:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been started and goes on."""
+        """Whether the process has been started and is still running."""
         return self._process is not None and self._process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Pass a signal on."""
+        """Send a signal to the process."""
         if self._process is not None and self.is_running:
             with suppress(OSError):
                 self._process.send_signal(number)
 
     def stop(self, patience: float | None) -> None:
-        """Have it drain; after ``patience`` seconds it no longer waits for its handlers."""
+        """Make the process drain; after ``patience`` seconds, make it stop waiting for its
+        handlers.
+        """
         process = self._process
         if process is None:
             return
@@ -107,7 +109,7 @@ class Child:
         self._let_go()
 
     def wait(self) -> int:
-        """Wait for its end; gives its exit code."""
+        """Wait until the process ends, and return its exit code."""
         assert self._process is not None, "it has been started"
         code = self._process.wait()
         self._let_go()
@@ -120,8 +122,8 @@ class Child:
 
 
 def supervise(children: list[Child], target: str | None) -> None:
-    """Keep children going until a signal; with ``target``, start those that are reloaded again
-    whenever a Python file changes around it.
+    """Run children until a signal. With ``target``, restart those that reload whenever a Python
+    file changes.
     """
     changes = _changes(target) if target is not None else None
     asked = threading.Event()
@@ -149,7 +151,7 @@ def supervise(children: list[Child], target: str | None) -> None:
             break
         ended = [child for child in children if child.is_reloaded and not child.is_running]
         if changed:
-            say(f"changed: {changed}; starting again")
+            say(f"changed: {changed}; reloading")
             for child in children:
                 if child.is_reloaded:
                     child.stop(_RELOAD_PATIENCE)
@@ -157,7 +159,7 @@ def supervise(children: list[Child], target: str | None) -> None:
             was_ended = False
         elif ended and not was_ended:
             was_ended = True
-            say("the worker has ended; it is started again when a file changes")
+            say("the worker has ended; it restarts when a file changes")
     if not asked.is_set():
         for child in children:
             child.signal(signal.SIGTERM)
@@ -167,9 +169,9 @@ def supervise(children: list[Child], target: str | None) -> None:
 
 
 def _changes(target: str) -> Iterator[str]:
-    """Names of Python files that have changed, or nothing a few times a second."""
+    """Yield names of changed Python files, or nothing, several times a second."""
     if importlib.util.find_spec("watchfiles") is None:
-        fail("to start again when files change needs watchfiles: pip install 'polos[dev]'")
+        fail("reloading when files change needs watchfiles: pip install 'polos[dev]'")
     return _watch(target)
 
 
@@ -195,7 +197,7 @@ def _watch(target: str) -> Iterator[str]:
 
 
 def die_with_supervisor() -> None:
-    """In a child: drain when the parent is gone, as it would have asked."""
+    """In a child: drain when the parent is gone."""
     number = os.environ.pop(_LIFELINE, None)
     if number is None or not number.isdigit():
         return

@@ -14,7 +14,8 @@ __all__ = ["AppName", "Concurrency", "Drain", "Target", "run"]
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="FILE_OR_MODULE", help="What defines the workflows: app.py or package.module."
+        metavar="FILE_OR_MODULE",
+        help="The code that defines the workflows: app.py or package.module.",
     ),
 ]
 AppName = Annotated[
@@ -22,15 +23,20 @@ AppName = Annotated[
     typer.Option(
         "--app",
         metavar="NAME",
-        help="Owner of the schedules that decorators declare.  [default: the file with its folder]",
+        help="Owner of the schedules in the code.  [default: the file with its folder]",
     ),
 ]
 Concurrency = Annotated[
-    int, typer.Option(metavar="N", min=1, max=1_000_000, help="Most runs under way at once.")
+    int,
+    typer.Option(
+        metavar="N", min=1, max=1_000_000, help="Maximum number of runs in progress at once."
+    ),
 ]
 Drain = Annotated[
     float,
-    typer.Option(metavar="SECONDS", min=0, help="How long handlers may take to finish at the end."),
+    typer.Option(
+        metavar="SECONDS", min=0, help="How long handlers may take to finish on shutdown."
+    ),
 ]
 
 
@@ -43,14 +49,14 @@ def run(
     drain: Drain = 10.0,
     reload: Annotated[
         bool,
-        typer.Option("--reload", help="Start again whenever a Python file here changes."),
+        typer.Option("--reload", help="Reload whenever a Python file here changes."),
     ] = False,
 ) -> None:
     """Execute the workflows of a file or module.
 
-    Works until Ctrl-C or SIGTERM, then waits for running handlers to finish; asked twice, it
-    does not. What has not finished goes on at the next start, or in another worker, from its
-    first unfinished step.
+    Runs until Ctrl-C or SIGTERM, then waits for running handlers to finish; a second signal ends
+    the wait. Unfinished runs continue at the next start, or in another worker, from their first
+    unfinished step.
     """
     if reload:
         from polos.cli._loading import check_target
@@ -80,7 +86,7 @@ def _work(
     from polos.workflow import registry
 
     die_with_supervisor()
-    # First: what is wrong with the arguments is said before anything is imported.
+    # First, so that errors in the arguments are reported before anything is imported.
     client = PolosClient(database, project_id=project)
     file = imported(target)
     log_to_stderr()
@@ -89,8 +95,8 @@ def _work(
     with client:
         worker = TalkingWorker(client, app=app_name, concurrency=concurrency, drain=drain)
         worker._main_file = file
-        worker._ends_process = True  # also where closing what comes after it hangs
+        worker._ends_process = True  # even if closing what comes after it hangs
         run_to_end(worker.run())
     if not worker.was_stopped:
-        fail("the worker has ended by itself; the log above says why")
+        fail("the worker ended on its own; see the log above")
     say("stopped")

@@ -29,34 +29,30 @@ from polos.models import ErrorInfo, Run, RunStatus, StepInfo
 
 __all__ = ["app", "end_of"]
 
-app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry and watch runs.")
+app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry, and watch runs.")
 
 Name = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN", help="An id; or a schedule or workflow, for the newest run of it."
-    ),
+    typer.Argument(metavar="RUN", help="An id; or a schedule or workflow, for its newest run."),
 ]
 Names = Annotated[
     list[str], typer.Argument(metavar="RUN", help="Ids, workflows...; - reads them from stdin.")
 ]
 WorkflowFilter = Annotated[
-    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Of this workflow only.")
+    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
 ]
-KeyFilter = Annotated[
-    str | None, typer.Option("--key", "-k", metavar="KEY", help="With this key only.")
-]
+KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 StatusFilter = Annotated[
     list[str] | None,
     typer.Option(
         "--status",
         "-s",
         metavar="STATUS",
-        help="queued, running, waiting, succeeded, failed or cancelled; repeatable.",
+        help="queued, running, waiting, succeeded, failed, or cancelled; repeatable.",
     ),
 ]
 
-# How often a run that is watched is looked at.
+# How often a watched run is read, in seconds.
 _LOOK = 0.25
 
 # Whatever machine they were recorded on.
@@ -66,7 +62,7 @@ _ENDS = ("succeeded", "failed", "cancelled")
 
 
 def statuses_of(given: Iterable[str] | None) -> list[RunStatus] | None:
-    """Statuses that exist; they may be given with commas."""
+    """Return valid statuses; they may be separated by commas."""
     known = get_args(RunStatus)
     names = [name.strip() for text in given or () for name in text.split(",")]
     for name in names:
@@ -83,12 +79,12 @@ def list_(
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     schedule: Annotated[
-        str | None, typer.Option("--schedule", metavar="SCHEDULE", help="Of this schedule only.")
+        str | None, typer.Option("--schedule", metavar="SCHEDULE", help="Only this schedule.")
     ] = None,
     status: StatusFilter = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="Created then or later, such as '2h ago'."),
+        typer.Option("--since", metavar="TIME", help="Created at or after this, such as '2h ago'."),
     ] = None,
     limit: Limit = 50,
     after: After = None,
@@ -97,7 +93,7 @@ def list_(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """List runs, the newest first."""
+    """List runs, newest first."""
     wanted = statuses_of(status)
     start = None if since is None else instant("--since", since, timezone.utc)
     table = _table()
@@ -120,7 +116,7 @@ def list_(
             _print_json if as_json else lambda page: table.add(_row(run, base) for run in page),
             limit=None if everything else limit,
             after=after,
-            nothing=f"no runs in project `{project}` of `{client.database}`, as asked for",
+            nothing=f"no matching runs in project `{project}` of `{client.database}`",
         )
 
 
@@ -165,7 +161,7 @@ def show(
 ) -> None:
     """Show one run, with its steps.
 
-    Its result, or its error with the traceback.
+    Includes its result, or its error with the traceback.
     """
     with opened(database, project) as client:
         run = find_run(client, name)
@@ -208,7 +204,7 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("started", when(run.started_at)),
         ("finished", when(run.finished_at)),
         ("took", duration_of(run)),
-        ("goes on", when(min(waits)) if waits and run.status not in _ENDS else None),
+        ("continues", when(min(waits)) if waits and run.status not in _ENDS else None),
         ("worker", run.worker),
         ("payload", value_text(run.payload)),
         ("input", value_text(run.input)),
@@ -217,11 +213,11 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
 
 
 def interrupted_text(run: Run) -> str | None:
-    """How often its worker disappeared, if it did."""
+    """Return how often the run's worker disappeared, or ``None``."""
     if not run.interruptions:
         return None
     times = "once" if run.interruptions == 1 else f"{run.interruptions} times in a row"
-    return f"{times}, when its worker disappeared"
+    return f"{times}; its worker disappeared"
 
 
 def _step_row(step: StepInfo) -> Row:
@@ -244,7 +240,7 @@ def _step_row(step: StepInfo) -> Row:
 
 
 def _print_error(error: ErrorInfo) -> None:
-    """As Python would print it, what caused it first."""
+    """Print an error as Python does, its cause first."""
     if error.cause is not None:
         _print_error(error.cause)
         out("\nwhich led to\n")
@@ -255,7 +251,7 @@ def _print_error(error: ErrorInfo) -> None:
 
 
 def frames(traceback: str) -> list[str]:
-    """The lines of a traceback without the frames between the application's: ours."""
+    """Return the lines of a traceback without frames of polos between the application's frames."""
     kept: list[str] = []
     is_ours = False
     for line in traceback.rstrip().splitlines():
@@ -279,9 +275,9 @@ def _tame(line: str) -> str:
 def cancel(
     names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
 ) -> None:
-    """Ask runs to stop.
+    """Cancel runs.
 
-    One that waits is cancelled at once, a running one when it notices.
+    A waiting run is cancelled at once, a running one when its handler stops.
     """
     _each(names, runs.sync.cancel, as_json, database, project)
 
@@ -297,30 +293,34 @@ def retry(
     status: StatusFilter = None,
     error: Annotated[
         str | None,
-        typer.Option("--error", metavar="CLASS", help="Failed with it: CodeChangedError..."),
+        typer.Option(
+            "--error", metavar="CLASS", help="Only runs that failed with it: CodeChangedError..."
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List them and change nothing.")
+    ] = False,
     yes: Yes = False,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Start failed or cancelled runs again, by name or by filters.
+    """Retry failed or cancelled runs, by name or by filters.
 
-    From their first unfinished steps.
+    They continue from their first unfinished steps.
     """
     wanted = statuses_of(status)
     is_filtered = any(part is not None for part in (workflow, key, wanted, error))
     if bool(names) == is_filtered:
-        fail("name the runs, or give filters such as --status failed, not both", TYPED_WRONG)
+        fail("name the runs or pass filters such as --status failed, not both", TYPED_WRONG)
     if names:
         if dry_run:
-            fail("--dry-run is for runs that are chosen by filters", TYPED_WRONG)
+            fail("--dry-run works only with filters", TYPED_WRONG)
         _each(names, runs.sync.retry, as_json, database, project)
         return
     for name in wanted or ():
         if name not in ("failed", "cancelled"):
-            fail(f"--status: a run that is {name} can't be retried; give failed or cancelled",
+            fail(f"--status: a run that is {name} cannot be retried; pass failed or cancelled",
                  TYPED_WRONG)  # fmt: skip
     with opened(database, project) as client:
         found = runs.sync.list(
@@ -344,7 +344,7 @@ def retry(
         for run in reversed(found):
             try:
                 now_is = runs.sync.retry(client, run.id)
-            except InvalidStateError:  # somebody else was faster
+            except InvalidStateError:  # another process was faster
                 continue
             if as_json:
                 out_json(run_json(runs.sync.get(client, run.id)))
@@ -376,7 +376,11 @@ def _each(
             if as_json:
                 out_json(run_json(runs.sync.get(client, run.id)))
             elif status == "running":
-                out(f"{run.id} is asked to stop" if act is runs.sync.cancel else f"{run.id} runs")
+                out(
+                    f"{run.id} is being cancelled"
+                    if act is runs.sync.cancel
+                    else f"{run.id} is running"
+                )
             else:
                 out(f"{run.id} is {status}")
     if not count:
@@ -394,8 +398,8 @@ def watch(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="An id; or a schedule or workflow, for the newest run of it. Without it, all "
-            "runs as they come.",
+            help="An id; or a schedule or workflow, for its newest run. Without it, all "
+            "runs as they happen.",
         ),
     ] = None,
     workflow: WorkflowFilter = None,
@@ -404,10 +408,10 @@ def watch(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Follow a run to its end, or all runs.
+    """Follow a run until it completes, or follow all runs.
 
     Without RUN, until Ctrl-C.
-    Of one run: exit code 0 if it succeeds, 1 if it fails or is cancelled.
+    With RUN, the exit code is 0 if it succeeds, 1 if it fails or is cancelled.
     """
     with opened(database, project) as client:
         if name is None:
@@ -415,7 +419,7 @@ def watch(
                 _watch_all(client, workflow, key, as_json)
             return
         if workflow is not None or key is not None:
-            fail("--workflow and --key are for watching all runs; a RUN is given", TYPED_WRONG)
+            fail("--workflow and --key work only without RUN", TYPED_WRONG)
         run = _watch_one(client, find_run(client, name), as_json)
     if run.status != "succeeded":
         raise typer.Exit(1)
@@ -460,7 +464,9 @@ def _tell_run(run: Run) -> None:
 
 
 def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:
-    """Those that end or begin from now on; a burst of over a thousand at once isn't all told."""
+    """Print runs that start or finish from now on. Of more than a thousand at once, some are left
+    out.
+    """
     told: dict[str, str] | None = None
     while True:
         page = runs.sync.list(client, workflow=workflow, key=key, limit=1_000)
@@ -476,7 +482,7 @@ def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_js
 
 
 def end_of(client: PolosClient, id: str) -> Run:
-    """The run, when it has ended."""
+    """Wait until the run has completed, and return it."""
     while True:
         run = runs.sync.get(client, id)
         if run.status in _ENDS:

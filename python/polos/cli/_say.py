@@ -1,7 +1,7 @@
-"""What is said, where to, and with which exit code a command ends.
+"""Output and exit codes of commands.
 
-Results go to stdout, everything said about them to stderr. Nothing that comes from a database
-reaches a terminal as it is: control characters in it are shown, not obeyed.
+Results go to stdout, all remarks to stderr. Text from a database is never written to a terminal
+unescaped: control characters are shown, not executed.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _STYLES = {
 
 
 def prepare() -> None:
-    """Have text that the terminal's encoding doesn't know escaped, rather than end the command;
-    and nothing written where a stream is closed.
+    """Escape characters that the terminal's encoding does not support, and write nothing to closed
+    streams.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -67,21 +67,19 @@ def prepare() -> None:
 
 
 def say(text: str) -> None:
-    """To stderr: stdout belongs to results, and to handlers. Where nobody reads it any more, that
-    is no reason not to work.
-    """
+    """Write to stderr; stdout is for results and handlers. A closed stderr is not an error."""
     with suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def fail(reason: object, code: int = HAPPENED) -> NoReturn:
-    """One line on stderr, and out."""
+    """Print one line on stderr and exit."""
     say(f"polos: {plain(' '.join(str(reason).split()))}")
     sys.exit(code)
 
 
 def out(text: str) -> None:
-    """A line of the result. Ends the command, quietly, when nobody reads on (``| head``)."""
+    """Print a line of the result. Exit quietly if the reader has closed the pipe (``| head``)."""
     try:
         print(text)  # noqa: T201
     except BrokenPipeError:
@@ -89,12 +87,12 @@ def out(text: str) -> None:
 
 
 def out_json(value: Any) -> None:
-    """An object of the result, on a line of its own."""
+    """Print an object of the result on a separate line."""
     out(json.dumps(value, ensure_ascii=False))
 
 
 def finish() -> None:
-    """Write what is buffered."""
+    """Flush the buffered output."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -102,19 +100,19 @@ def finish() -> None:
 
 
 def close_pipe() -> NoReturn:
-    """End, quietly, because nobody reads stdout any more."""
+    """Exit quietly because the reader has closed the pipe."""
     abandon()
     sys.exit(_PIPE_CLOSED)
 
 
 def abandon() -> None:
-    """Give stdout up. Python flushes it once more when it ends, and would complain about it."""
+    """Abandon stdout. Python flushes it once more at exit, and would print an error."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plain(text: str) -> str:
-    """``text`` on one line, with control characters and the like escaped."""
+    """Return ``text`` on one line, with control characters and similar ones escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -124,14 +122,14 @@ def plain(text: str) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether a person looks at stdout."""
+    """Whether stdout is a terminal."""
     with suppress(OSError, ValueError, AttributeError):
         return sys.stdout.isatty()
     return False
 
 
 def has_colour() -> bool:
-    """Whether stdout is to be coloured: https://no-color.org, and on request also into pipes."""
+    """Whether to color stdout: https://no-color.org, and on request also in pipes."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -140,7 +138,7 @@ def has_colour() -> bool:
 
 
 def styled(text: str, style: str | None) -> str:
-    """``text`` in a colour or weight, where there are colours."""
+    """Return ``text`` in a color or weight, if colors are on."""
     if not style or not text or not has_colour():
         return text
     codes = ";".join(_STYLES[name] for name in style.split())
@@ -148,7 +146,7 @@ def styled(text: str, style: str | None) -> str:
 
 
 def width() -> int | None:
-    """How many columns there are; ``None`` where lines may be as long as they are."""
+    """Return the number of columns; ``None`` if lines can have any length."""
     if not is_terminal():
         return None
     import shutil

@@ -1,4 +1,4 @@
-"""``polos schedules``: what changes them."""
+"""``polos schedules``: the commands that change schedules."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Names = Annotated[
     ),
 ]
 
-# Slots of one commit of a backfill, so that the bar moves and workers aren't held up for long.
+# Slots per commit of a backfill, so that the bar moves and workers do not wait for long.
 _BACKFILL_CHUNK = 500
 
 _DELETE_PAGE = 500
@@ -76,17 +76,18 @@ def create(
     overlap: Annotated[
         str | None,
         typer.Option(
-            metavar="POLICY", help="buffer_one, skip, buffer_all, cancel_running or allow."
+            metavar="POLICY", help="buffer_one, skip, buffer_all, cancel_running, or allow."
         ),
     ] = None,
     catch_up: Annotated[
-        str | None, typer.Option(metavar="POLICY", help="latest, all or none.")
+        str | None, typer.Option(metavar="POLICY", help="latest, all, or none.")
     ] = None,
     max_catch_up: Annotated[
-        int | None, typer.Option(metavar="N", help="Most slots that are caught up with.")
+        int | None, typer.Option(metavar="N", help="Maximum number of slots to catch up.")
     ] = None,
     catch_up_window: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Older slots are missed, such as 1d.")
+        str | None,
+        typer.Option(metavar="DURATION", help="Slots older than this are missed, such as 1d."),
     ] = None,
     jitter: Annotated[
         str | None, typer.Option(metavar="DURATION", help="The longest delay of a start.")
@@ -98,13 +99,13 @@ def create(
         str | None, typer.Option(metavar="TIME", help="No slot at or after this.")
     ] = None,
     max_runs: Annotated[
-        int | None, typer.Option(metavar="N", help="Finished after so many runs.")
+        int | None, typer.Option(metavar="N", help="Finish after this many runs.")
     ] = None,
     pause_after_failures: Annotated[
-        int | None, typer.Option(metavar="N", help="Paused after so many failures in a row.")
+        int | None, typer.Option(metavar="N", help="Pause after this many failures in a row.")
     ] = None,
     skip: Annotated[
-        list[str] | None, typer.Option(metavar="DATE", help="A date to leave out; repeatable.")
+        list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
     ] = None,
     input: Annotated[
         str | None, typer.Option(metavar="JSON", help="Data for the handler, ctx.input.")
@@ -113,11 +114,11 @@ def create(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Create a schedule, or bring it up to date.
+    """Create or update a schedule.
 
-    There is one for each workflow and key.
+    A workflow and a key identify one schedule.
 
-    Times without an offset are meant in the zone of --tz.
+    Times without an offset are in the zone of --tz.
     """
     place = _zone(zone)
     options: dict[str, Any] = {
@@ -183,7 +184,7 @@ def _refuse(constant: str) -> Any:
 def _coming(schedule: Schedule) -> str:
     name = called(schedule.workflow, schedule.key)
     if schedule.upcoming is None:
-        return f"{name} is {schedule.status}; no slot comes"
+        return f"{name} is {schedule.status}; it has no next slot"
     return f"{name} is next at {when(schedule.upcoming)}, {until(schedule.upcoming, clock())}"
 
 
@@ -194,13 +195,13 @@ def _coming(schedule: Schedule) -> str:
 def pause(
     names: Names,
     note: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why; people see it in lists.")
+        str | None, typer.Option(metavar="TEXT", help="A note, shown in lists.")
     ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Stop firing until resumed."""
+    """Pause schedules until they are resumed."""
 
     def act(client: PolosClient, schedule: Schedule) -> None:
         after = schedules.sync.pause(client, schedule.id, note)
@@ -213,9 +214,9 @@ def pause(
 def resume(
     names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
 ) -> None:
-    """Fire again after a pause.
+    """Resume paused schedules.
 
-    Slots of the pause follow the catch-up policy.
+    Slots from the pause follow the catch-up policy.
     """
 
     def act(client: PolosClient, schedule: Schedule) -> None:
@@ -229,14 +230,17 @@ def resume(
 def reset(
     names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
 ) -> None:
-    """Take back changes to a schedule that a decorator declares.
+    """Undo changes to a schedule that a decorator declares.
 
-    What the code declares counts again.
+    Restores what the code declares.
     """
 
     def act(client: PolosClient, schedule: Schedule) -> None:
         after = schedules.sync.reset(client, schedule.id)
-        text = f"{called(after.workflow, after.key)} is as the code declares it; {_coming(after)}"
+        text = (
+            f"{called(after.workflow, after.key)} is reset to what the code declares; "
+            f"{_coming(after)}"
+        )
         _tell(after, text, as_json)
 
     _each(names, database, project, act)
@@ -246,9 +250,9 @@ def reset(
 def skip(
     names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
 ) -> None:
-    """Leave out the coming slot, and only this one.
+    """Skip the next slot, and only this one.
 
-    It enters the history as skipped.
+    The history records it as skipped.
     """
 
     def act(client: PolosClient, schedule: Schedule) -> None:
@@ -262,7 +266,7 @@ def skip(
 def trigger(
     names: Names,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end; failed runs end with exit code 1.")
+        bool, typer.Option("--wait", help="Wait until the runs complete; exit code 1 if one fails.")
     ] = False,
     overlap: Annotated[
         str | None,
@@ -276,9 +280,9 @@ def trigger(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Run it now, beside unfinished runs; its cadence doesn't move.
+    """Start a run now, beside unfinished runs.
 
-    Prints the id of the run.
+    The schedule's own slots stay as they are. Prints the run's id.
     """
     if overlap not in (None, "schedule"):
         fail(f"--overlap: {shown(overlap)} given, expected `schedule`", TYPED_WRONG)
@@ -290,7 +294,10 @@ def trigger(
         started.append(id)
         out_json({"run_id": id, "schedule_id": schedule.id}) if as_json else out(id)
         if not schedule.worker_available:
-            say(f"no live worker has the workflow `{schedule.workflow}`; the run waits for one")
+            say(
+                f"no live worker has registered the workflow `{schedule.workflow}`; the run "
+                "waits for one"
+            )
 
     _each(names, database, project, act)
     if wait:
@@ -309,7 +316,7 @@ def _each(
     project: str,
     act: Callable[[PolosClient, Schedule], None],
 ) -> None:
-    """Do it to each; what is wrong with one doesn't keep it from the others."""
+    """Apply a command to each schedule; an error of one does not stop the others."""
     failed: PolosError | None = None
     count = 0
     with opened(database, project) as client:
@@ -357,13 +364,13 @@ def delete(
 ) -> None:
     """Delete schedules, by name or by filters.
 
-    What runs goes on, what waits is cancelled; the history stays.
+    Running runs continue, waiting runs are cancelled, and the history stays.
     """
     wanted = status_of(status)
     filters = {"workflow": workflow, "key": key, "key_prefix": key_prefix, "status": wanted}
     filters = {name: value for name, value in filters.items() if value is not None}
     if bool(names) == bool(filters):
-        fail("name the schedules, or give filters such as --workflow, not both", TYPED_WRONG)
+        fail("name the schedules or pass filters such as --workflow, not both", TYPED_WRONG)
     with opened(database, project) as client:
         if names:
             found = [find_schedule(client, name) for name in named(names)]
@@ -379,7 +386,7 @@ def delete(
         is_all = len(first) < _DELETE_PAGE
         many = counted(len(first), "schedule") if is_all else f"{len(first):,} schedules or more"
         confirmed(f"Delete {many}?", yes)
-        # From the start each time: what was deleted is gone, so what is first is what is next.
+        # Always read the first page: deleted schedules are gone, so the first is the next.
         pages = itertools.chain([first], iter(lambda: _page(client, filters), []))
         _delete(client, pages, len(first) if is_all else None)
 
@@ -399,12 +406,12 @@ def _delete(client: PolosClient, pages: Iterable[list[str]], total: int | None) 
 
 
 async def _delete_all(client: PolosClient, ids: list[str]) -> int:
-    """Many at once share a commit."""
+    """Delete schedules concurrently, so that they share commits."""
 
     async def one(id: str) -> bool:
         try:
             await schedules.delete(client, id)
-        except ScheduleNotFoundError:  # somebody else was faster
+        except ScheduleNotFoundError:  # another process was faster
             return False
         return True
 
@@ -417,24 +424,22 @@ async def _delete_all(client: PolosClient, ids: list[str]) -> int:
 @app.command()
 def backfill(
     name: Name,
-    start: Annotated[
-        str, typer.Option("--from", metavar="TIME", help="The first slot's, or before.")
-    ],
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="Slots at or after this.")],
     end: Annotated[
         str, typer.Option("--to", metavar="TIME", help="Slots before this; not in the future.")
     ] = "now",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the slots and start nothing.")
+        bool, typer.Option("--dry-run", help="List the slots and start nothing.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Run slots of the past that have no run.
+    """Run past slots that have no run.
 
-    Oldest first.
-    Times without an offset are meant in the schedule's zone. A second time adds nothing.
+    Runs the oldest first.
+    Times without an offset are in the schedule's zone. Repeating it adds nothing.
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
@@ -443,10 +448,10 @@ def backfill(
         slots = schedules.sync.backfill(client, schedule.id, first, last, dry_run=True)
         if dry_run:
             _print_backfill(schedule, slots, as_json)
-            say(f"{counted(len(slots), 'slot')} would be run")
+            say(f"would run {counted(len(slots), 'slot')}")
             return
         if not slots:
-            say("nothing to run: each slot of that time has a run")
+            say("nothing to run: each slot in this range has a run")
             return
         which = when(slots[0]) if len(slots) == 1 else f"{when(slots[0])} to {when(slots[-1])}"
         name = called(schedule.workflow, schedule.key)

@@ -1,4 +1,6 @@
-"""``polos schedules``: what there is and what comes. What changes them is in the next module."""
+"""``polos schedules``: the commands that read schedules. The next module has those that change
+them.
+"""
 
 from __future__ import annotations
 
@@ -28,34 +30,32 @@ from polos.models import LedgerEntry, Schedule, ScheduleStatus
 
 __all__ = ["Name", "app"]
 
-app = typer.Typer(no_args_is_help=True, help="List, show and change schedules.")
+app = typer.Typer(no_args_is_help=True, help="List, show, and change schedules.")
 
 Name = Annotated[
     str,
     typer.Argument(metavar="SCHEDULE", help="An id, a workflow, or WORKFLOW/KEY."),
 ]
 WorkflowFilter = Annotated[
-    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Of this workflow only.")
+    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
 ]
-KeyFilter = Annotated[
-    str | None, typer.Option("--key", "-k", metavar="KEY", help="With this key only.")
-]
+KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 PrefixFilter = Annotated[
-    str | None, typer.Option("--key-prefix", metavar="TEXT", help="With keys that begin so only.")
+    str | None, typer.Option("--key-prefix", metavar="TEXT", help="Only keys with this prefix.")
 ]
 StatusFilter = Annotated[
     str | None,
     typer.Option(
-        "--status", "-s", metavar="STATUS", help="active, paused, retired, finished or broken."
+        "--status", "-s", metavar="STATUS", help="active, paused, retired, finished, or broken."
     ),
 ]
 OwnerFilter = Annotated[
-    str | None, typer.Option("--owner", metavar="APP", help="Declared by this application only.")
+    str | None, typer.Option("--owner", metavar="APP", help="Only schedules of this application.")
 ]
 
 
 def status_of(given: str | None) -> ScheduleStatus | None:
-    """A status that exists."""
+    """Return a valid status."""
     known = get_args(ScheduleStatus)
     if given is not None and given not in known:
         listed = ", ".join(f"`{name}`" for name in known)
@@ -79,7 +79,7 @@ def list_(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """List schedules, in the order of their ids."""
+    """List schedules, ordered by id."""
     wanted = status_of(status)
     if after is not None and not after.startswith("sch_"):
         raise InvalidArgumentError(f"--after: {shown(after)} given, expected a schedule's id")
@@ -108,7 +108,7 @@ def list_(
             _print_json if as_json else lambda page: table.add(map(_row, page)),
             limit=None if everything else limit,
             after=after,
-            nothing=f"no schedules in project `{project}` of `{client.database}`, as asked for",
+            nothing=f"no matching schedules in project `{project}` of `{client.database}`",
         )
 
 
@@ -136,7 +136,7 @@ def _row(schedule: Schedule) -> Row:
 def show(
     name: Name,
     count: Annotated[
-        int, typer.Option("--count", "-n", metavar="N", min=0, max=100, help="How many slots.")
+        int, typer.Option("--count", "-n", metavar="N", min=0, max=100, help="Number of slots.")
     ] = 5,
     as_json: Json = False,
     database: Database = None,
@@ -144,7 +144,7 @@ def show(
 ) -> None:
     """Show one schedule.
 
-    Its policies, its next slots, and what became of the last ones.
+    Shows its policies, its next slots, and its recent history.
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
@@ -165,7 +165,7 @@ def show(
         out(f"\n{styled('next', 'bold')}")
         _print_slots(coming)
     if entries:
-        out(f"\n{styled('last', 'bold')}")
+        out(f"\n{styled('history', 'bold')}")
         _history_table().add(map(_history_row, entries))
 
 
@@ -198,7 +198,9 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("declared by", schedule.owner),
         (
             "overridden",
-            "yes; back to the decorator's: polos schedules reset" if schedule.overridden else None,
+            "yes; to restore the decorator's: polos schedules reset"
+            if schedule.overridden
+            else None,
         ),
         ("created", when(schedule.created_at)),
         ("updated", when(schedule.updated_at)),
@@ -219,23 +221,25 @@ def next_(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="SCHEDULE", help="An id, a workflow, or WORKFLOW/KEY; without it, of all."
+            metavar="SCHEDULE", help="An id, a workflow, or WORKFLOW/KEY. Without it, all."
         ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", metavar="N", min=1, max=10_000, help="How many.")
+        int, typer.Option("--count", "-n", metavar="N", min=1, max=10_000, help="Number of slots.")
     ] = 10,
     within: Annotated[
         str | None,
-        typer.Option("--within", metavar="DURATION", help="No later than this, such as 2h."),
+        typer.Option(
+            "--within", metavar="DURATION", help="Only slots within this time, such as 2h."
+        ),
     ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Show what comes next.
+    """Show the next slots.
 
-    The coming slots of one schedule, or the next slot of each.
+    Shows the next slots of one schedule, or the next slot of each.
     """
     base = now()
     end = _end(base, within)
@@ -253,7 +257,7 @@ def next_(
     else:
         is_active = schedule.status == "active"
         why = "has no slot by then" if is_active else f"is {schedule.status}"
-        say(f"nothing comes: it {why}")
+        say(f"no next slot: it {why}")
 
 
 def _end(base: datetime, within: str | None) -> datetime:
@@ -293,7 +297,7 @@ def _next_of_all(
         for schedule in coming
     )
     if not coming:
-        say("nothing comes by then")
+        say("no slot by then")
 
 
 def _slot_json(schedule: Schedule, slot: datetime | None) -> dict[str, Any]:
@@ -307,8 +311,9 @@ def _slot_json(schedule: Schedule, slot: datetime | None) -> dict[str, Any]:
 
 
 def next_slots(schedule: Schedule, count: int) -> list[datetime]:
-    """The slots that will come, as far as the schedule alone decides: those of a paused one come
-    when it is resumed, and dates that the application's own calendar leaves out are among them.
+    """Return the next slots, as far as the schedule alone decides them.
+
+    A paused schedule has none. Dates that the application's own calendar excludes are included.
     """
     if schedule.status != "active" or schedule.upcoming is None or not count:
         return []
@@ -347,13 +352,13 @@ def history(
     name: Name,
     limit: Limit = 50,
     before: Annotated[
-        str | None, typer.Option("--before", metavar="TIME", help="Slots before this only.")
+        str | None, typer.Option("--before", metavar="TIME", help="Only slots before this.")
     ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Show what became of each slot, and why."""
+    """Show the outcome of each slot, and the reason."""
     with opened(database, project) as client:
         id, zone = _of_history(client, name)
         end = None if before is None else instant("--before", before, zone)
@@ -364,13 +369,16 @@ def history(
     else:
         _history_table().add(map(_history_row, entries[:limit]))
     if len(entries) > limit:
-        say(f"there are more: --before '{when(entries[limit - 1].timestamp)}' for the next")
+        say(
+            f"there are more: pass --before '{when(entries[limit - 1].timestamp)}' for the next "
+            "ones"
+        )
     elif not entries:
-        say("no slot of it has come due yet")
+        say("none of its slots has come due yet")
 
 
 def _of_history(client: PolosClient, name: str) -> tuple[str, tzinfo]:
-    """Whose history it is: also a deleted schedule's, which keeps it."""
+    """Return the schedule's id and zone; a deleted schedule keeps its history."""
     with suppress(ScheduleNotFoundError):
         entries = schedules.sync.history(client, name, limit=1)
         if entries:

@@ -1,7 +1,7 @@
-"""What `--json` prints. These names are an interface: they are only ever added to.
+"""The output of `--json`. The names are an interface: they are only ever added to.
 
-Times are ISO 8601 with an offset, in the schedule's zone; durations are seconds; what there isn't
-is null.
+Times are ISO 8601 with an offset, in the schedule's zone; durations are seconds; absent values are
+null.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def schedule_json(schedule: Schedule) -> dict[str, Any]:
-    """A schedule."""
+    """Return a schedule."""
     return {
         "id": schedule.id,
         "workflow": schedule.workflow,
@@ -68,7 +68,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
 
 
 def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
-    """A run; its steps and what it was started with only where they were read."""
+    """Return a run; its steps and payload only if they were read."""
     shape = {
         "id": run.id,
         "workflow": run.workflow,
@@ -122,7 +122,7 @@ def _error_json(error: ErrorInfo | None) -> dict[str, Any] | None:
 
 
 def entry_json(entry: LedgerEntry) -> dict[str, Any]:
-    """What became of a slot, or of several."""
+    """Return the outcome of one slot or of several."""
     return {
         "timestamp": iso(entry.timestamp),
         "until": iso(entry.until),
@@ -136,14 +136,14 @@ def entry_json(entry: LedgerEntry) -> dict[str, Any]:
 
 
 def value_json(value: Any) -> Any:
-    """A stored value, as plain JSON: a datetime as its ISO text, a set as a list, an object by its
-    fields, secrets masked.
+    """Return a stored value as plain JSON: a datetime as ISO text, a set as a list, an object by
+    its fields, secrets masked.
     """
     return to_jsonable_python(as_json_types(value), inf_nan_mode="strings", fallback=str)
 
 
 def worker_json(worker: WorkerInfo) -> dict[str, Any]:
-    """A worker that has signed in."""
+    """Return a registered worker."""
     return {
         "id": worker.id,
         "app": worker.app,
@@ -159,7 +159,7 @@ def worker_json(worker: WorkerInfo) -> dict[str, Any]:
 
 
 def overview_json(overview: Overview) -> dict[str, Any]:
-    """Counts; one that equals `counted_to` means "at least"."""
+    """Return counts; one that equals `counted_to` means "at least"."""
     return {
         "now": iso(overview.now),
         "schedules": dict(overview.schedules),

@@ -1,4 +1,4 @@
-"""Rows under headings. Into a pipe, whole; on a terminal, as wide as it is."""
+"""Rows under headings. A pipe gets them whole; on a terminal they fit its width."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class Column:
-    """A column: what is done to it where it has no room is said here."""
+    """A column, and how to shrink it if there is not enough room."""
 
     title: str
     least: int | None = None
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text in a style."""
+    """A text with a style."""
 
     text: str
     style: str | None = None
@@ -44,7 +44,7 @@ Row = Sequence[Cell | str | None]
 
 
 class Table:
-    """Prints rows page by page; widths once found don't shrink."""
+    """Prints rows page by page; column widths never shrink."""
 
     def __init__(self, *columns: Column) -> None:
         self._columns = columns
@@ -53,12 +53,12 @@ class Table:
         self._hidden: set[int] = set()
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Print these rows, the first time below the headings."""
+        """Print rows, the first time below the headings."""
         for line in self.lines(rows):
             out(line)
 
     def lines(self, rows: Iterable[Row]) -> Iterator[str]:
-        """These rows as lines, the first time below the headings."""
+        """Return rows as lines, the first time below the headings."""
         cells = [[_cell(value) for value in row] for row in rows]
         if not cells:
             return
@@ -94,7 +94,7 @@ class Table:
         return (" " * _GAP).join(parts).rstrip()
 
     def _fit(self) -> tuple[list[int], list[int]]:
-        """Which columns are shown, and how wide each is."""
+        """Decide which columns to show, and how wide each is."""
         shown = [i for i in range(len(self._columns)) if i not in self._hidden]
         room = width()
         if room is None:
@@ -109,7 +109,7 @@ class Table:
             shown.remove(max(i for i in shown if self._columns[i].rank == rank))
 
     def _squeezed(self, shown: list[int], room: int, least: int | None = None) -> list[int]:
-        """Widths that fit, if cutting can do that: the widest column is cut first."""
+        """Return widths that fit, if cutting helps: the widest column is cut first."""
         widths = list(self._widths)
         excess = self._total(shown, widths) - room
         while excess > 0:
@@ -131,7 +131,7 @@ class Table:
 
 
 def facts(pairs: Iterable[tuple[str, Cell | str | None]]) -> None:
-    """Print names and values, one pair a line; those without a value are left out."""
+    """Print names and values, one pair per line; pairs without a value are left out."""
     cells = [(name, _cell(value)) for name, value in pairs]
     rows = [(name, cell) for name, cell in cells if cell.text]
     size = max((cell_width(name) for name, _ in rows), default=0)
@@ -146,7 +146,7 @@ def _cell(value: Cell | str | None) -> Cell:
 
 
 def cell_width(text: str) -> int:
-    """How many columns of a terminal ``text`` takes."""
+    """Return how many columns of a terminal ``text`` takes."""
     if text.isascii():
         return len(text)
     return sum(map(_character_width, text))
@@ -159,7 +159,7 @@ def _character_width(character: str) -> int:
 
 
 def cut(text: str, size: int) -> str:
-    """``text``, ended by ``…`` where it is wider than ``size``."""
+    """Return ``text``, cut with ``…`` if it is wider than ``size``."""
     if cell_width(text) <= size:
         return text
     kept, used = [], 0
@@ -172,7 +172,7 @@ def cut(text: str, size: int) -> str:
 
 
 def cut_inside(text: str, size: int) -> str:
-    """``text`` with a ``…`` in its middle where it is wider than ``size``."""
+    """Return ``text`` with ``…`` in its middle if it is wider than ``size``."""
     if cell_width(text) <= size:
         return text
     head = cut(text, size // 2)

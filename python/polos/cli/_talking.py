@@ -1,4 +1,4 @@
-"""The worker of `polos run`: it says what it is about to do, and that it has heard a signal."""
+"""The worker of `polos run`: it prints what it executes, and confirms signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["TalkingWorker"]
 
 
 class TalkingWorker(Worker):
-    """Says what it is about to do, and that it has heard a signal."""
+    """A worker that prints what it executes, and confirms signals."""
 
     def __init__(self, client: PolosClient, **options: Any) -> None:
         super().__init__(client, **options)
@@ -34,33 +34,33 @@ class TalkingWorker(Worker):
         )
         for line in await _listing(self.client, self.app):
             say(f"  {line}")
-        say("working; Ctrl-C or SIGTERM drains and stops")
+        say("running; stop with Ctrl-C or SIGTERM")
 
     def stop(self) -> None:
         count = 0 if self._executor is None else len(self._executor.active)
         runs = "1 run" if count == 1 else f"{count} runs"
         if self.was_stopped:
-            say("stopping at once; what is unfinished goes on at the next start")
+            say("stopping at once; unfinished runs continue at the next start")
         elif count:
             say(
-                f"stopping: {runs} under way, up to {self._patience:g} s to finish; "
-                f"once more to stop at once"
+                f"stopping: {runs} in progress, up to {self._patience:g} s to finish; "
+                f"signal again to stop at once"
             )
         else:
-            say("stopping: nothing is under way")
+            say("stopping: no run is in progress")
         self.was_stopped = True
         super().stop()
 
 
 async def _listing(client: PolosClient, owner: str) -> list[str]:
-    """A line for every workflow: its id, what starts it, when that is next."""
+    """Return a line for each workflow: its id, its trigger, its next slot."""
     ours = {
         (found.workflow, found.key): found for found in await schedules.list(client, owner=owner)
     }
     rows = []
     for workflow in registry().values():
         if workflow.schedule is None:
-            rows.append((workflow.id, "when it is run by hand", ""))
+            rows.append((workflow.id, "started by the application", ""))
         elif workflow.schedule is True:
             rows.append((workflow.id, await _made_by_api(client, workflow), ""))
         else:
@@ -79,9 +79,9 @@ async def _made_by_api(client: PolosClient, workflow: Workflow[Any, Any]) -> str
     most = 1_000
     count = len(await schedules.list(client, workflow=workflow, limit=most + 1))
     if count > most:
-        return f"more than {most:,} schedules made through the API"
+        return f"more than {most:,} schedules created through the API"
     noun = "schedule" if count == 1 else "schedules"
-    return f"{count or 'no'} {noun} made through the API"
+    return f"{count or 'no'} {noun} created through the API"
 
 
 def _cadence(schedule: Schedule) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""``polos top``: what goes on now, on one screen."""
+"""``polos top``: an overview of the present state on one screen."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from polos.models import Overview, Run, Schedule, WorkerInfo
 
 __all__ = ["top"]
 
-# How far ahead the coming slots are shown.
+# How far ahead next slots are shown.
 _AHEAD = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to see at one moment."""
+    """The state at one moment."""
 
     overview: Overview
     workers: list[WorkerInfo]
@@ -45,16 +45,16 @@ class Scene:
 
 def top(
     interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.2, max=3_600, help="How often it looks.")
+        float, typer.Option(metavar="SECONDS", min=0.2, max=3_600, help="Refresh interval.")
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show it once and exit.")] = False,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Show what runs, what comes and what failed, live.
+    """Show what is running, what comes next, and what failed, live.
 
-    Until Ctrl-C. Into a pipe, and with --once or --json, it is shown once.
+    Refreshes until Ctrl-C. In a pipe, and with --once or --json, it prints once.
     """
     with opened(database, project) as client:
         if as_json:
@@ -114,7 +114,7 @@ def _live(client: PolosClient, interval: float) -> None:
                 room = max(1, (height - 10) // 4)
                 lines = list(_lines(client, _look(client, room), room))
                 trouble = ""
-            except StoreError as error:  # it may pass; what was seen last stays
+            except StoreError as error:  # it may be temporary; the last screen stays
                 trouble = f"{' '.join(str(error).split())}"
             shown = ([styled(trouble, "red"), ""] if trouble else []) + lines
             text = Text.from_ansi("\n".join(shown[: height - 1]))
@@ -124,7 +124,7 @@ def _live(client: PolosClient, interval: float) -> None:
 
 
 def _lines(client: PolosClient, scene: Scene, count: int) -> Iterator[str]:
-    """The screen, with at most ``count`` rows of a kind."""
+    """Yield the screen, with at most ``count`` rows of each kind."""
     view = scene.overview
     place = client.database if "://" in client.database else os.path.basename(client.database)
     yield (
@@ -132,7 +132,7 @@ def _lines(client: PolosClient, scene: Scene, count: int) -> Iterator[str]:
         f"{when(view.now)}"
     )
     yield f"schedules  {_counts(view.schedules, view.counted_to) or 'none'}"
-    yield f"runs       {_counts(view.runs, view.counted_to) or 'none under way'}"
+    yield f"runs       {_counts(view.runs, view.counted_to) or 'none in progress'}"
     if view.overdue:
         since = f", the first {until(view.oldest_due, view.now)}" if view.oldest_due else ""
         many = f"{view.overdue:,}{'+' * (view.overdue >= view.counted_to)}"

@@ -1,4 +1,4 @@
-"""How schedules and runs are put into words: the same in every command."""
+"""Describe schedules and runs in words, the same in every command."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _STYLES = {
 
 
 def status_cell(status: str) -> Cell:
-    """A status in its colour."""
+    """Return a status in its color."""
     return Cell(status, _STYLES.get(status))
 
 
 def called(workflow: str, key: str | None) -> str:
-    """What commands take for it: `workflow`, or `workflow/key`."""
+    """Return the name that commands accept: `workflow`, or `workflow/key`."""
     return workflow if key in (None, "global") else f"{workflow}/{key}"
 
 
 def cadence(schedule: Schedule) -> str:
-    """What makes it due."""
+    """Return the trigger of a schedule."""
     if schedule.cron is not None:
         return schedule.cron
     if schedule.every is not None:
@@ -64,7 +64,7 @@ def cadence(schedule: Schedule) -> str:
 
 
 def note_of(schedule: Schedule) -> str:
-    """What a person should know of it."""
+    """Return a remark about a schedule, or an empty text."""
     if schedule.note:
         return schedule.note
     if schedule.status == "active" and not schedule.worker_available:
@@ -73,14 +73,14 @@ def note_of(schedule: Schedule) -> str:
 
 
 def duration_of(run: Run) -> str:
-    """From its first start to its end."""
+    """Return the time from the first start to the end."""
     if run.started_at is None or run.finished_at is None:
         return ""
     return took(run.finished_at - run.started_at)
 
 
 def value_text(value: Any, longest: int = 500) -> str:
-    """A stored value on one line."""
+    """Return a stored value on one line."""
     if value is None:
         return ""
     if has_objects(value):
@@ -89,22 +89,22 @@ def value_text(value: Any, longest: int = 500) -> str:
 
 
 def error_text(error: ErrorInfo | None) -> str:
-    """What a run or step failed with."""
+    """Return the error of a run or step in one line."""
     return "" if error is None else str(error).removeprefix("polos.exceptions.")
 
 
 def host_of(worker: WorkerInfo) -> str:
-    """The machine's name, as its people know it."""
+    """Return the machine's name."""
     return str(worker.about.get("host") or worker.host or "an unknown host")
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 run`, `1,000 runs`."""
+    """Return `1 run`, `1,000 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def statuses_text(counts: Mapping[str, str]) -> str:
-    """Counts by status, each in its colour."""
+    """Return counts by status, each in its color."""
     return "  ".join(
         f"{count} {styled(status, _STYLES.get(status))}" for status, count in counts.items()
     )

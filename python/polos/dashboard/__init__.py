@@ -1,6 +1,6 @@
-"""The dashboard: an ASGI application that shows schedules and runs, and acts on them.
+"""The dashboard: an ASGI application that shows schedules and runs, and can change them.
 
-:func:`polos.ui` makes one to mount; :func:`serve` serves one by itself. It needs the packages of
+:func:`polos.ui` creates one to mount; :func:`serve` serves one on its own. It needs the packages of
 the extra ``polos[ui]`` and is imported only when it is used.
 """
 

@@ -1,4 +1,4 @@
-"""What the forms do. Each answer is a redirect, so that a reload does nothing twice."""
+"""The actions of the dashboard's forms. Each one redirects, so that a reload repeats nothing."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ Action = Callable[[PolosClient, str, Mapping[str, str]], Awaitable[str]]
 """Does something to the schedule or run of that id; gives the path to go on to."""
 
 DONE: Mapping[str, str] = {
-    "paused": "Paused: nothing of it starts until it is resumed.",
-    "resumed": "Resumed: it fires again.",
-    "skipped": "The coming slot will be left out; the one after it is next.",
-    "triggered": "Started: this is the new run.",
-    "cancelled": "Asked to stop.",
-    "retried": "It goes on from its first unfinished step.",
+    "paused": "Paused. No run starts until you resume it.",
+    "resumed": "Resumed.",
+    "skipped": "The next slot will be skipped.",
+    "triggered": "Started. This is the new run.",
+    "cancelled": "Cancellation requested.",
+    "retried": "Retrying from the first unfinished step.",
 }
 """What is said on the page that follows."""
 
 
 async def pause(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """With a note for others, if there is one."""
+    """Pause a schedule, with a note if there is one."""
     note = form.get("note", "").strip()
     if len(note) > NOTE_LENGTH_MAX:
         raise InvalidArgumentError(
-            f"note: it has {len(note)} characters, at most {NOTE_LENGTH_MAX} are allowed"
+            f"note: {len(note)} characters given, at most {NOTE_LENGTH_MAX} are allowed"
         )
     await schedules.pause(client, id, note or None)
     return f"/schedules/{id}?done=paused"
 
 
 async def resume(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Fire again."""
+    """Resume a schedule."""
     await schedules.resume(client, id)
     return f"/schedules/{id}?done=resumed"
 
 
 async def skip(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Leave out the coming slot."""
+    """Skip the next slot."""
     await schedules.skip(client, id)
     return f"/schedules/{id}?done=skipped"
 
 
 async def trigger(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Run it now."""
+    """Start a run now."""
     handle = await schedules.trigger(client, id)
     return f"/runs/{handle.id}?done=triggered"
 
 
 async def cancel(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Ask a run to stop."""
+    """Cancel a run."""
     await runs.cancel(client, id)
     return f"/runs/{id}?done=cancelled"
 
 
 async def retry(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Go on with a run that failed or was cancelled."""
+    """Retry a run that failed or was cancelled."""
     await runs.retry(client, id)
     return f"/runs/{id}?done=retried"
 

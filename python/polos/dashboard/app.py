@@ -1,4 +1,4 @@
-"""The dashboard as an ASGI application: addresses, answers, and what is said when it can't be."""
+"""The dashboard as an ASGI application: routes, responses, and error pages."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ FORM_SIZE_MAX = 16_384
 Respond = Callable[[Request], Awaitable[Response]]
 
 _TITLES = {
-    400: "That can't be read",
-    401: "Token, please",
-    403: "Not from here",
-    404: "Not there",
-    405: "Not like this",
-    409: "Not now",
-    413: "Too much",
-    503: "The database doesn't answer",
+    400: "Bad request",
+    401: "Sign in",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Not possible now",
+    413: "Too large",
+    503: "The database is unavailable",
 }
 
 
@@ -96,14 +96,14 @@ class Dashboard:
         self._app = Guard(application, self._door, front, self._refuse)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Handle an ASGI connection."""
         await self._app(scope, receive, send)
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._reader.client!r}>"
 
     def close(self) -> None:
-        """End the streams of pages that are looked at, so that a server can stop."""
+        """End the event streams of open pages, so that a server can stop."""
         self._live.close()
 
     # -- routes -------------------------------------------------------------------------------
@@ -146,14 +146,14 @@ class Dashboard:
                 _, _, text = _trouble(error)
                 return Fragment("", "", text)
             if isinstance(page, Redirect):
-                return Fragment("", "", "this page is somewhere else by now; reload it")
+                return Fragment("", "", "this page has moved; reload it")
             return self._artist.fragment(page, root, path=path)
 
         if seen is not None:
             address = f"{root}{path}?{sorted(params.items())}"
             stream = self._live.open(address, render, seen)
             return stream or PlainTextResponse(  # type: ignore[return-value]
-                "enough pages are looked at already; this one doesn't refresh itself",
+                "too many pages are open; this one does not update itself",
                 status_code=503,
                 headers={"retry-after": "30"},
             )
@@ -189,7 +189,9 @@ class Dashboard:
         form = await _form(request)
         guard.check_form(request, form.get("secret", ""))
         if not self._door.fits(form.get("token")):
-            raise Refused(401, "this isn't the token; the dashboard printed it when it started")
+            raise Refused(
+                401, "this token is wrong; the dashboard printed the right one when it started"
+            )
         response = RedirectResponse(f"{_root(request)}/", status_code=303)
         guard.set_session(request, response, self._door)
         return response
@@ -219,8 +221,8 @@ class Dashboard:
         except Exception:
             _log.exception("the dashboard can't answer %s", guard.own_path(request.scope))
             return self._notice(
-                request, 500, "something is wrong in the dashboard itself; the log of its process "
-                "says what",
+                request, 500, "the dashboard has failed; the log of its process "
+                "has the details",
             )  # fmt: skip
 
     async def _refuse(self, request: Request, refused: Refused) -> Response:
@@ -233,16 +235,16 @@ class Dashboard:
         return self._notice(request, 404, "there is no such page")
 
     async def _no_such_method(self, request: Request, error: Exception) -> Response:
-        return self._notice(request, 405, "this address is for the forms of other pages")
+        return self._notice(request, 405, "this address accepts only forms")
 
     def _notice(self, request: Request, status: int, text: str, retry: int = 0) -> Response:
-        """One sentence: as a page, or as text for programs."""
+        """Return one sentence, as a page or as text for programs."""
         headers = {"retry-after": str(retry)} if retry else {}
         if "text/html" not in request.headers.get("accept", ""):
             return PlainTextResponse(f"{text}\n", status_code=status, headers=headers)
         html = self._artist.notice(
             status,
-            _TITLES.get(status, "That went wrong"),
+            _TITLES.get(status, "Something went wrong"),
             f"{text[:1].upper()}{text[1:]}.",
             _root(request),
             retry=retry,
@@ -252,12 +254,12 @@ class Dashboard:
 
 
 def _trouble(error: PolosError) -> tuple[int, int, str]:
-    """Status, seconds until another try is worth it (or 0), and the sentence."""
+    """Return the status, the seconds until a retry makes sense (or 0), and the sentence."""
     text = " ".join(str(error).split())
     if isinstance(error, (ScheduleNotFoundError, RunNotFoundError)):
         # What follows in the message is for programs.
         what = text.partition(";")[0]
-        return 404, 0, f"{what}; it may have been deleted, or removed with age"
+        return 404, 0, f"{what}; it may have been deleted, or pruned because of its age"
     if isinstance(error, InvalidStateError):
         return 409, 0, text
     if isinstance(error, StoreVersionError):
@@ -270,7 +272,7 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form; what is longer than any of ours is not read."""
+    """Return the fields of a form. A body that is too long is rejected."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
         raise Refused(400, "expected a form (application/x-www-form-urlencoded)")
@@ -278,15 +280,15 @@ async def _form(request: Request) -> dict[str, str]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > FORM_SIZE_MAX:
-            raise Refused(413, f"a form of more than {FORM_SIZE_MAX} bytes isn't one of ours")
+            raise Refused(413, f"a form of more than {FORM_SIZE_MAX} bytes is too large")
     try:
         text = body.decode("utf-8")
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50, errors="strict"))
     except ValueError:
-        raise Refused(400, "the form can't be read") from None
+        raise Refused(400, "the form cannot be read") from None
 
 
 def _root(request: Request) -> str:
-    """What precedes our own paths: where we are mounted, and what a proxy took away."""
+    """Return the path before our own paths: the mount's path, and what a proxy removed."""
     root: Any = request.scope.get("root_path", "")
     return quote(str(root).rstrip("/"), safe="/")

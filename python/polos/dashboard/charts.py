@@ -1,6 +1,6 @@
-"""The geometry of the charts: what goes where, in percent of the picture.
+"""The geometry of the charts, in percent of the picture.
 
-The templates draw it as SVG. Nothing here knows of a database, and time is an argument.
+The templates draw it as SVG. This module does not use a database, and time is an argument.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The coming slots of one workflow; of several where there are too many."""
+    """The next slots of one workflow, or of several if there are too many."""
 
     name: str
     total: int
@@ -80,7 +80,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """The coming day."""
+    """The next 24 hours."""
 
     start: datetime
     lanes: tuple[Lane, ...]
@@ -93,7 +93,7 @@ class Agenda:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A slot of a workflow, or several that begin with it and are in one quarter of an hour."""
+    """A slot of a workflow, or several in one quarter of an hour that start with it."""
 
     workflow: str
     slot: datetime
@@ -101,9 +101,9 @@ class Due:
 
 
 def agenda(slots: Iterable[Due], now: datetime, known_until: datetime | None = None) -> Agenda:
-    """The day from ``now``; what is due in it.
+    """Return the slots of the 24 hours from ``now``.
 
-    It begins on a quarter of an hour, so that the picture stands still in between.
+    The chart starts at a quarter of an hour, so that it does not move in between.
     """
     start = floor(now, CELL)
     cells: dict[str, Counter[int]] = {}
@@ -174,7 +174,7 @@ def _hour_ticks(start: datetime) -> tuple[Tick, ...]:
 
 
 def floor(instant: datetime, step: timedelta) -> datetime:
-    """The last multiple of ``step``, from the epoch, that isn't after ``instant``."""
+    """Return the last multiple of ``step``, from the epoch, that is not after ``instant``."""
     epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
     return epoch + (instant - epoch) // step * step
 
@@ -184,7 +184,7 @@ def floor(instant: datetime, step: timedelta) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class LatenessClass:
-    """Runs that were about as late."""
+    """Runs with a similar lateness."""
 
     label: str
     count: int
@@ -194,7 +194,7 @@ class LatenessClass:
 
 @dataclass(frozen=True, slots=True)
 class Lateness:
-    """How long after their slots the last runs began."""
+    """How long after their slots the last runs started."""
 
     classes: tuple[LatenessClass, ...]
     """All between the smallest and the largest that occurs."""
@@ -206,7 +206,7 @@ class Lateness:
 
 
 def lateness(spans: Sequence[timedelta]) -> Lateness | None:
-    """The histogram; ``None`` without any runs."""
+    """Return the histogram; ``None`` without any runs."""
     if not spans:
         return None
     ordered = sorted(spans)
@@ -257,7 +257,7 @@ def _quantile(ordered: Sequence[timedelta], part: float) -> timedelta:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The steps of a run against time."""
+    """The steps of a run on a time axis."""
 
     rows: tuple[tuple[StepInfo, Bar], ...]
     waited: Bar | None
@@ -270,11 +270,11 @@ class Timeline:
 
 
 def timeline(run: Run, now: datetime, steps: Sequence[StepInfo] | None = None) -> Timeline:
-    """The run from its creation to its end, or to ``now``."""
+    """Return the run from its creation to its end, or to ``now``."""
     steps = run.steps if steps is None else steps
     start = run.created_at if run.started_at is None else min(run.created_at, run.started_at)
     if run.timestamp is not None and run.started_at is not None and run.origin == "schedule":
-        # Runs of slots are made ahead of time; what precedes the slot is nobody's waiting.
+        # Runs of slots are created early; the time before the slot is not waiting.
         start = min(max(start, run.timestamp), run.started_at)
     ends = [run.finished_at or max(now, start)]
     ends += [step.finished_at for step in steps if step.finished_at is not None]

@@ -1,4 +1,4 @@
-"""Pages as HTML. Everything is escaped; nothing is marked safe that isn't a template's own text."""
+"""Render pages as HTML. Everything is escaped; only the templates' own text is marked safe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=ut
 
 
 def static_file(name: str) -> tuple[bytes, str] | None:
-    """One of our own files and its type."""
+    """Return one of our own files and its type."""
     file = _files.get(name)
     return None if file is None else (file, _KINDS[name[name.rindex(".") :]])
 
@@ -39,7 +39,7 @@ _version = hashlib.sha256(b"".join(_files.values())).hexdigest()[:10]
 
 
 class Artist:
-    """Draws pages for one client."""
+    """Renders pages for one client."""
 
     def __init__(self, client: PolosClient, *, hide_payloads: bool, has_token: bool) -> None:
         self._environment = Environment(
@@ -75,7 +75,7 @@ class Artist:
         )
 
     def page(self, page: Page, root: str, *, path: str, **values: Any) -> str:
-        """A whole page; ``values`` are those of its frame."""
+        """Render a whole page; ``values`` are those of its frame."""
         fragment = self.fragment(page, root, path=path)
         return self._environment.get_template(page.template).render(
             **{**page.values, **_place(root), **values},
@@ -85,21 +85,23 @@ class Artist:
         )
 
     def fragment(self, page: Page, root: str, *, path: str) -> Fragment:
-        """What of it changes by itself, without the secret of its forms: many may get it."""
+        """Render the part of a page that updates itself, without the secret of its forms, because
+        many viewers can get it.
+        """
         template = self._environment.get_template(page.template)
         values = dict(page.values, **_place(root), title=page.title, path=path, secret="")
         context = template.new_context(values)
         return Fragment(page.title, "".join(template.blocks["live"](context)))
 
     def notice(self, status: int, title: str, text: str, root: str, **values: Any) -> str:
-        """A page that says one thing."""
+        """Render a page with one message."""
         return self._environment.get_template("notice.html").render(
             status=status, title=title, text=text, path="", **_place(root), **values
         )
 
 
 def _place(root: str) -> dict[str, Any]:
-    """Addresses below wherever the dashboard is mounted."""
+    """Return a function that builds addresses below the dashboard's mount point."""
 
     def url(path: str, **params: Any) -> str:
         given = {name: _text(value) for name, value in params.items() if value is not None}

@@ -55,7 +55,7 @@ _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?"
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)")
 
 _SAFE_METHODS = ("GET", "HEAD")
-# A proxy says by them that it asks for somebody else.
+# Headers with which a proxy reports the client of a request.
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 _HEADERS = {
@@ -76,7 +76,7 @@ Refusal = Callable[[Request, "Refused"], Awaitable[Response]]
 
 
 class Refused(Exception):
-    """A request that isn't answered; the text says why, and what would be right."""
+    """A rejected request. The text says why, and what would be right."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -86,21 +86,21 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """The rules, and the secrets of whoever has been let in."""
+    """The access rules, and the secrets of signed-in browsers."""
 
     token: str | None = None
     allow_remote: bool = False
 
     @classmethod
     def checked(cls, token: Any, allow_remote: Any) -> Door:
-        """From the arguments of :func:`polos.ui`."""
+        """Build the rules from the arguments of :func:`polos.ui`."""
         if token is not None:
             if not isinstance(token, str) or not token.isascii() or not token.isprintable():
                 raise InvalidArgumentError("token: expected a text of printable ASCII characters")
             if len(token) < TOKEN_LENGTH_MIN:
                 raise InvalidArgumentError(
-                    f"token: it has {len(token)} characters, expected at least "
-                    f"{TOKEN_LENGTH_MIN}; `secrets.token_urlsafe()` makes a good one"
+                    f"token: {len(token)} characters given, expected at least "
+                    f"{TOKEN_LENGTH_MIN}; `secrets.token_urlsafe()` generates one"
                 )
         if not isinstance(allow_remote, bool):
             raise InvalidArgumentError(
@@ -117,12 +117,12 @@ class Door:
         return hmac.compare_digest(self.token.encode(), given.encode("utf-8", "replace"))
 
     def new_session(self) -> str:
-        """The cookie of somebody who knew the token: until when, and that it was us who said so."""
+        """Return a signed session cookie with its expiry time."""
         text = f"{int(time.time()) + SESSION_SECONDS}.{secrets.token_hex(8)}"
         return f"{text}.{self._signed(text)}"
 
     def is_session(self, cookie: str | None) -> bool:
-        """Whether we gave this cookie, and not too long ago."""
+        """Whether this dashboard signed the cookie, and it has not expired."""
         text, _, signature = (cookie or "").rpartition(".")
         if not text or not hmac.compare_digest(
             self._signed(text).encode(), signature.encode("utf-8", "replace")
@@ -134,7 +134,7 @@ class Door:
         return int(until) - SESSION_SECONDS >= _PROCESS_STARTED
 
     def end_session(self, cookie: str | None) -> None:
-        """Accept this cookie no longer, wherever a copy of it may be."""
+        """Stop accepting this cookie and all copies of it."""
         if not self.is_session(cookie):
             return
         text = (cookie or "").rpartition(".")[0]
@@ -146,7 +146,7 @@ class Door:
 
     @property
     def session_cookie(self) -> str:
-        """Its name: dashboards on other ports of this machine share its cookies."""
+        """The cookie's name. Dashboards on other ports of this machine share its cookies."""
         return f"polos_session_{self._signed('name')[:8]}"
 
     def _signed(self, text: str) -> str:
@@ -154,7 +154,7 @@ class Door:
         return hmac.new(key, f"polos-dashboard:{text}".encode(), hashlib.sha256).hexdigest()
 
     def is_signed_in(self, request: Request) -> bool:
-        """By cookie, or as programs do it: ``Authorization: Bearer``."""
+        """Whether a request is authenticated, by cookie or by ``Authorization: Bearer``."""
         if self.token is None:
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -165,22 +165,23 @@ class Door:
     # -- where a request comes from -----------------------------------------------------------
 
     def check_place(self, request: Request) -> None:
-        """Without a token, from this machine, by one of its own names."""
+        """Without a token, accept only requests from this machine, under one of its own names."""
         if self.token is not None or self.allow_remote:
             return
         client = request.client
         if client is not None and client.host and not is_loopback(client.host):
             raise Refused(
                 403,
-                "this dashboard answers its own machine only; to reach it from elsewhere give it "
-                "a token (token=...), or allow_remote=True where the application checks its users",
+                "this dashboard answers only requests from its own machine; to reach it from "
+                "elsewhere, set a token (token=...), or allow_remote=True if the application "
+                "authenticates its users",
             )
         if any(name in request.headers for name in _FORWARDING):
             raise Refused(
                 403,
-                "this request came through a proxy, and this dashboard answers its own machine "
-                "only; give it a token (token=...), or allow_remote=True where the application "
-                "checks its users",
+                "this request came through a proxy, and this dashboard answers only requests from "
+                "its own machine; set a token (token=...), or allow_remote=True if the "
+                "application authenticates its users",
             )
         name = _host_name(request.headers.get("host", ""))
         if not (name == "localhost" or name.endswith(".localhost") or is_loopback(name)):
@@ -191,7 +192,7 @@ class Door:
             )
 
     def check_origin(self, request: Request) -> None:
-        """No other site's request, unless it is a link that was followed."""
+        """Reject requests that another site made, except links that were followed."""
         headers = request.headers
         origin = headers.get("origin")
         if origin is not None and not self._is_here(request, origin.lower()):
@@ -216,7 +217,7 @@ class Door:
                 raise Refused(403, "this request was made by another site")
 
     def _is_here(self, request: Request, origin: str) -> bool:
-        """Whether this is the dashboard's own origin: scheme, name and port."""
+        """Whether this is the dashboard's own origin: scheme, name, and port."""
         scheme = request.url.scheme
         match = _ORIGIN.fullmatch(origin)
         if match is None:
@@ -234,7 +235,7 @@ class Door:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this is an address of the machine itself."""
+    """Whether this is a loopback address."""
     name, percent, _ = host.partition("%")
     if percent and ":" not in name:  # only IPv6 addresses have a zone
         return False
@@ -247,7 +248,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _origin_of(url: str) -> str:
-    """Scheme, name and port of a URL."""
+    """Return scheme, name, and port of a URL."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -260,7 +261,7 @@ def _without_default_port(scheme: str, place: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """The name in a ``Host`` header, without its port; empty where it has anything else in it."""
+    """Return the name in a ``Host`` header, without its port; empty if the header is not valid."""
     match = _HOST.fullmatch(host)
     return "" if match is None else (match[1] or match[2]).removesuffix(".").lower()
 
@@ -269,13 +270,15 @@ def _host_name(host: str) -> str:
 
 
 def form_secret(request: Request) -> str:
-    """What each form carries: made from a cookie that no other site, and no script, can read."""
+    """Return the secret for a form, derived from a cookie that no other site and no script can
+    read.
+    """
     nonce = _form_nonce(request)
     return hmac.new(nonce.encode(), b"polos-form", hashlib.sha256).hexdigest()
 
 
 def _form_nonce(request: Request) -> str:
-    """The cookie's value; that of the cookie that is about to be set if it has none yet."""
+    """Return the cookie's value, or the value of the cookie that is about to be set."""
     nonce = request.cookies.get(FORM_COOKIE, "")
     if len(nonce) != 43 or not nonce.isascii():
         nonce = request.scope.setdefault("polos.form_nonce", secrets.token_urlsafe(32))
@@ -283,14 +286,15 @@ def _form_nonce(request: Request) -> str:
 
 
 def check_form(request: Request, given: str) -> None:
-    """That a form was made by one of our pages, for this browser."""
+    """Check that a form was created by one of our pages, for this browser."""
     has_cookie = FORM_COOKIE in request.cookies
     if not has_cookie or not hmac.compare_digest(
         form_secret(request).encode(), given.encode("utf-8", "replace")
     ):
         raise Refused(
             403,
-            "this form is out of date, or cookies are off; go back, reload the page, and try again",
+            "this form has expired, or cookies are disabled; go back, reload the page, and try "
+            "again",
         )
 
 
@@ -298,7 +302,7 @@ def check_form(request: Request, given: str) -> None:
 
 
 class Guard:
-    """Checks each request before the application sees it, and sets the headers of each answer."""
+    """Checks each request before the application sees it, and sets the headers of each response."""
 
     def __init__(self, app: ASGIApp, door: Door, front: Front, refuse: Refusal) -> None:
         self._app = app
@@ -307,7 +311,7 @@ class Guard:
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
@@ -334,7 +338,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_guarded)
 
     def _checked(self, request: Request) -> Response | None:
-        """An answer in place of the application's; raises :class:`Refused`."""
+        """Return a response in place of the application's, or ``None``, or raise."""
         door = self._door
         door.check_place(request)
         door.check_origin(request)
@@ -343,13 +347,15 @@ class Guard:
         given = request.query_params.get("token")
         if given is not None and request.method in _SAFE_METHODS:
             if not door.fits(given):
-                raise Refused(401, "this isn't the token; the dashboard printed it when it started")
+                raise Refused(
+                    401, "this token is wrong; the dashboard printed the right one when it started"
+                )
             # Out of the address bar, the history and what is copied from there.
             response = RedirectResponse(_without_token(request), status_code=303)
             set_session(request, response, door)
             return response
         if not door.is_signed_in(request):
-            raise Refused(401, "the dashboard asks for its token")
+            raise Refused(401, "this dashboard needs its token")
         return None
 
     def _set_headers(self, request: Request, headers: MutableHeaders) -> None:
@@ -362,29 +368,29 @@ class Guard:
 
 
 def is_public(request: Request) -> bool:
-    """The style sheet of the page that asks for the token, and where that page is sent to."""
+    """Whether a path needs no token: the sign-in page's style sheet and form."""
     path = own_path(request.scope)
     return path.startswith("/static/") or path == "/login"
 
 
 def own_path(scope: Scope) -> str:
-    """The path below wherever the dashboard is mounted."""
+    """Return the path below the dashboard's mount point."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 def set_session(request: Request, response: Response, door: Door) -> None:
-    """Let this browser in from now on."""
+    """Sign this browser in."""
     response.headers.append(
         "set-cookie", cookie(request, door.session_cookie, door.new_session(), SESSION_SECONDS)
     )
 
 
 def cookie(request: Request, name: str, value: str, seconds: int | None = None) -> str:
-    """A cookie that scripts can't read and other sites' requests don't carry."""
+    """Return a cookie that scripts cannot read and that other sites' requests do not carry."""
     path = request.scope.get("root_path", "").rstrip("/") or "/"
-    # Paths come from whoever mounted it, but a `;` in one must not become an attribute.
+    # The mount's path is trusted, but a `;` in it must not become an attribute.
     path = path if path.isascii() and ";" not in path and path.isprintable() else "/"
     parts = [f"{name}={value}", f"Path={path}", "HttpOnly", "SameSite=Strict"]
     if seconds is not None:

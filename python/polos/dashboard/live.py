@@ -1,9 +1,9 @@
-"""Pages that keep up by themselves: one renders, however many look.
+"""Pages that update themselves: each address is rendered once for all viewers.
 
-A page that is looked at is rendered about once a second, by one task for each address, and sent as
-a server-sent event when it differs from what was sent last. Streams are few, and end by themselves
-after some seconds (the browser opens the next one): a proxy's time limit, a session that has run
-out, a server that waits for its connections at shutdown are all met by that.
+One task per open address renders it about once a second and sends it as a server-sent event when it
+has changed. The number of streams is limited, and they end after some seconds (the browser opens
+the next one). So proxy timeouts, expired sessions, and servers that wait for connections at
+shutdown cause no problems.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Fragment:
 
     @property
     def revision(self) -> str:
-        """The same for the same content, in any process."""
+        """A hash that is the same for the same content in any process."""
         digest = hashlib.sha256(
             f"{self.title}\0{self.html}\0{self.trouble}".encode("utf-8", "replace")
         )
@@ -57,7 +57,7 @@ Render = Callable[[], Awaitable[Fragment]]
 
 
 class Live:
-    """All that is looked at now."""
+    """All open pages."""
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
@@ -65,7 +65,9 @@ class Live:
         self.is_closed = False
 
     def open(self, address: str, render: Render, seen: str) -> EventStream | None:
-        """A stream of what changes at ``address`` since ``seen``; ``None`` if there are enough."""
+        """Return a stream of changes at ``address`` since ``seen``; ``None`` if there are too many
+        streams.
+        """
         if self.is_closed or self._count >= STREAMS_MAX:
             return None
         return EventStream(self, address, render, seen)
@@ -77,7 +79,7 @@ class Live:
             channel.ring()
 
     def enter(self, address: str, render: Render, bell: asyncio.Event) -> _Channel:
-        """Look at an address."""
+        """Add a viewer of an address."""
         self._count += 1
         channel = self._channels.get(address)
         if channel is None or not channel.is_usable():
@@ -86,7 +88,7 @@ class Live:
         return channel
 
     def leave(self, address: str, channel: _Channel, bell: asyncio.Event) -> None:
-        """Look at it no more; the last one stops the rendering."""
+        """Remove a viewer; the last one stops the rendering."""
         self._count -= 1
         channel.bells.discard(bell)
         if not channel.bells:
@@ -96,7 +98,7 @@ class Live:
 
 
 class _Channel:
-    """One address, rendered again and again."""
+    """One address that is rendered repeatedly."""
 
     def __init__(self, live: Live, render: Render) -> None:
         self._live = live
@@ -107,15 +109,15 @@ class _Channel:
         self.latest: Fragment | None = None
 
     def is_usable(self) -> bool:
-        """Whether it works, on this event loop."""
+        """Whether it runs, on this event loop."""
         return not self._task.done() and self._loop is asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """No more rendering."""
+        """Stop rendering."""
         self._task.cancel()
 
     def ring(self) -> None:
-        """Wake everybody who looks."""
+        """Wake all viewers."""
         for bell in self.bells:
             bell.set()
 
@@ -127,7 +129,7 @@ class _Channel:
             except Exception:
                 # Rendering turns what is expected to go wrong into a page that says so.
                 _log.exception("a page of the dashboard can't be rendered")
-                fragment = Fragment("", "", "something is wrong in the dashboard; see its log")
+                fragment = Fragment("", "", "the dashboard has failed; see its log")
             if fragment != self.latest:
                 self.latest = fragment
                 self.ring()
@@ -140,7 +142,7 @@ class _Channel:
 
 
 class EventStream:
-    """The answer to an ``EventSource``; an ASGI application of one response."""
+    """The response to an ``EventSource``; an ASGI application for one response."""
 
     def __init__(self, live: Live, address: str, render: Render, seen: str) -> None:
         self._live = live
@@ -149,7 +151,7 @@ class EventStream:
         self._seen = seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, until there is no more to say."""
+        """Send events until the stream ends."""
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store, no-transform"),
@@ -201,8 +203,8 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def server_is_stopping() -> bool:
-    """Whether a uvicorn of this process waits for its connections to end. It tells nobody, but the
-    handler of its signals is a method of the server, which knows.
+    """Whether a uvicorn of this process waits for its connections to end. Uvicorn does not announce
+    it, but its signal handler is a method of the server, which has the state.
     """
     for name in (signal.SIGINT, signal.SIGTERM):
         server = getattr(signal.getsignal(name), "__self__", None)

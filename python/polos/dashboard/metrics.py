@@ -1,4 +1,4 @@
-"""The state of things for Prometheus. Each metric is described in ``docs/dashboard.md``."""
+"""Metrics for Prometheus. ``docs/dashboard.md`` describes each of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RUNS = ("queued", "running", "waiting")
 
 
 async def metrics(reader: Reader) -> str:
-    """All of it, in Prometheus' text format."""
+    """Return all metrics in Prometheus' text format."""
     state = await reader.overview()
     workers = await reader.workers()
     late = await reader.late_by()
@@ -34,7 +34,7 @@ async def metrics(reader: Reader) -> str:
                 [({}, state.overdue)]),
         *_gauge("polos_overdue_seconds", "How long ago the earliest such slot was; 0 if none.",
                 [({}, max(0.0, overdue_by.total_seconds()))]),
-        *_gauge("polos_workers", "Workers that are signed in.", [({}, len(workers))]),
+        *_gauge("polos_workers", "Registered workers.", [({}, len(workers))]),
         *_gauge("polos_worker_runs", "Runs that a worker holds.",
                 ((_worker(worker), worker.held) for worker in workers)),
         *_gauge("polos_worker_silence_seconds", "Since a worker's last sign of life.",
@@ -51,7 +51,7 @@ def _worker(worker: WorkerInfo) -> dict[str, str]:
 
 
 def _lateness(late: list[timedelta]) -> list[str]:
-    """A histogram of a window that moves: gauges, since its counts go down as well as up."""
+    """Return a histogram of a moving window. It uses gauges, because its counts can decrease."""
     name = "polos_recent_run_lateness_seconds"
     seconds = [span.total_seconds() for span in late]
     buckets = [

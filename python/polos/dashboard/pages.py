@@ -1,4 +1,4 @@
-"""The pages: what is read for each, and what its template gets. Knows nothing of HTTP."""
+"""The pages: what to read for each, and the values for its template. Independent of HTTP."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RUN_STATES = ("running", "queued", "waiting", "succeeded", "failed", "cancelled"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Which page is wanted."""
+    """A request for a page."""
 
     reader: Reader
     params: Mapping[str, str]
@@ -46,11 +46,11 @@ class Ask:
 
     @property
     def client(self) -> PolosClient:
-        """Where it is read from."""
+        """The client to read through."""
         return self.reader.client
 
     def text(self, name: str, length_max: int = 300) -> str | None:
-        """A parameter; ``None`` where it is missing or empty."""
+        """Return a parameter; ``None`` if it is missing or empty."""
         value = self.params.get(name, "").strip()
         if len(value) > length_max:
             raise InvalidArgumentError(f"{name}: at most {length_max} characters are expected")
@@ -59,7 +59,7 @@ class Ask:
         return value or None
 
     def one_of(self, name: str, allowed: tuple[str, ...]) -> Any:
-        """A parameter that is one of a few words."""
+        """Return a parameter that must be one of a few words."""
         value = self.text(name)
         if value is not None and value not in allowed:
             raise InvalidArgumentError(
@@ -68,22 +68,22 @@ class Ask:
         return value
 
     def cursor(self, prefix: str) -> str | None:
-        """Behind which id a page begins."""
+        """Return the id after which a page starts."""
         value = self.text("after")
         if value is not None and not (value.startswith(prefix) and value.isascii()):
             raise InvalidArgumentError(
-                f"after: {shown(value)} isn't an id that begins with `{prefix}`; "
-                f"start again from the first page"
+                f"after: {shown(value)} is not an id that begins with `{prefix}`; "
+                f"go back to the first page"
             )
         return value
 
     def instant(self, name: str) -> datetime | None:
-        """A parameter that is a point in time."""
+        """Return a parameter that is a point in time."""
         value = self.text(name)
         if value is None:
             return None
         with suppress(ValueError):
-            # A `+` that nobody escaped arrives as a blank; Python 3.10 doesn't read `Z`.
+            # An unescaped `+` arrives as a blank; Python 3.10 does not parse `Z`.
             instant = datetime.fromisoformat(value.replace(" ", "+").replace("Z", "+00:00"))
             if instant.utcoffset() is not None:
                 return instant
@@ -92,7 +92,7 @@ class Ask:
         )
 
     def number(self, name: str) -> int:
-        """A parameter that counts from zero."""
+        """Return a parameter that is a whole number from 0."""
         value = self.text(name)
         if value is None:
             return 0
@@ -103,7 +103,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a template needs."""
+    """The values for a template."""
 
     template: str
     title: str
@@ -112,7 +112,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """The answer is at another address."""
+    """The page is at another address."""
 
     path: str
 
@@ -121,7 +121,7 @@ PageMaker = Callable[[Ask], Awaitable["Page | Redirect"]]
 
 
 async def overview(ask: Ask) -> Page:
-    """What runs, what failed, what comes, how late it was, who works."""
+    """Runs, failures, next slots, lateness, and workers."""
     reader, client = ask.reader, ask.client
     state = await reader.overview()
     now = state.now
@@ -183,7 +183,7 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
 
 
 async def _around(ask: Ask, found: Sequence[Schedule] | Sequence[Run]) -> dict[str, Any]:
-    """What every list needs besides its rows, of which one more was read than is shown."""
+    """Return what every list needs besides its rows. One row more than shown has been read."""
     workers = await ask.reader.workers()
     return {
         "workflows": sorted({id for worker in workers for id in worker.workflows}),
@@ -195,8 +195,7 @@ async def _around(ask: Ask, found: Sequence[Schedule] | Sequence[Run]) -> dict[s
 
 def _gone(ask: Ask) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"after: there is no {shown(ask.params.get('after'))} any more; start again from the first "
-        f"page"
+        f"after: there is no {shown(ask.params.get('after'))} any more; go back to the first page"
     )
 
 
@@ -209,7 +208,7 @@ async def _exists(client: PolosClient, id: str) -> bool:
 
 
 async def schedule(ask: Ask) -> Page:
-    """One schedule, its next slots, and what became of the last ones."""
+    """One schedule, its next slots, and its recent history."""
     client, now = ask.client, await ask.reader.now()
     found = await schedules.get(client, ask.id)
     before = ask.instant("before")
@@ -287,7 +286,7 @@ async def run(ask: Ask) -> Page:
 
 
 async def worker_list(ask: Ask) -> Page:
-    """Who works."""
+    """All workers."""
     now = await ask.reader.now()
     workers = await ask.reader.workers()
     return Page(
@@ -311,7 +310,7 @@ PAGES: Mapping[str, PageMaker] = {
 
 
 def says(found: Schedule) -> str:
-    """What a schedule says, in English."""
+    """Return the meaning of a schedule in English."""
     if found.cron is None:
         return words.english(found.every, found.at, found.start_at)
     return _cron_in_english(found.cron, found.timezone)
@@ -336,7 +335,7 @@ def _notes(found: Schedule, now: datetime) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Colleague:
-    """A worker as it is shown."""
+    """A worker with its display values."""
 
     info: WorkerInfo
     host: str
@@ -345,7 +344,7 @@ class Colleague:
 
     @classmethod
     def of(cls, worker: WorkerInfo, now: datetime) -> Colleague:
-        """As of now."""
+        """Compute the display values at ``now``."""
         silence = now - worker.seen_at
         # What tells machines apart for sure is long, and says nothing to people.
         host = str(worker.about.get("host") or worker.host.partition("/")[0])
@@ -359,14 +358,14 @@ def _took(found: Run, now: datetime) -> timedelta | None:
 
 
 def _child_of(step: StepInfo) -> str | None:
-    """The run that a step waits for: while it waits, its record holds the child's id."""
+    """Return the run that a step waits for. While it waits, its record holds the child's id."""
     if step.status == "waiting" and isinstance(step.result, str) and step.wakes_at is None:
         return step.result if step.result.startswith("run_") else None
     return None
 
 
 def _arguments(found: Run) -> list[tuple[str, Any]]:
-    """What the handler was given, by name."""
+    """Return the handler's arguments by name."""
     arguments: list[tuple[str, Any]] = []
     if found.timestamp is not None:
         times = {
@@ -383,7 +382,7 @@ def _arguments(found: Run) -> list[tuple[str, Any]]:
 
 
 def _causes(found: Run) -> list[ErrorInfo]:
-    """The error, and what it was raised from, the outermost first."""
+    """Return the error and its causes, outermost first."""
     causes: list[ErrorInfo] = []
     error = found.error
     while error is not None and len(causes) < 10:

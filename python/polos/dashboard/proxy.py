@@ -1,8 +1,8 @@
-"""Where the dashboard is reached: under a path, behind a proxy.
+"""The dashboard's address behind a proxy.
 
-A proxy can say under which path (``X-Forwarded-Prefix``) and by which scheme
-(``X-Forwarded-Proto``) a browser asked. Anybody can send these headers, so only those of proxies
-that the operator names are read.
+A proxy can report the path (``X-Forwarded-Prefix``) and the scheme (``X-Forwarded-Proto``) of the
+browser's request. Anyone can send these headers, so only those from proxies that the operator names
+are read.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class InvalidHeader(ValueError):
-    """A trusted proxy has sent a header that can't be meant."""
+    """A trusted proxy sent a header that is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What stands before the dashboard."""
+    """The path and the proxies in front of the dashboard."""
 
     root_path: str = ""
     trusted: tuple[Network, ...] = ()
 
     @classmethod
     def checked(cls, root_path: Any, trusted_proxies: Any) -> Front:
-        """From the arguments of :func:`polos.ui`."""
+        """Build it from the arguments of :func:`polos.ui`."""
         if not isinstance(root_path, str) or not _is_path(root_path.rstrip("/")):
             raise InvalidArgumentError(
                 f"root_path: {shown(root_path)} given, expected a path such as `/tools/polos`"
@@ -51,7 +51,7 @@ class Front:
         return cls(root_path.rstrip("/"), tuple(_network(given) for given in trusted_proxies))
 
     def seen_from(self, scope: Scope) -> Scope:
-        """The request as the browser made it; raises :class:`InvalidHeader`."""
+        """Return the request as the browser made it; raises :class:`InvalidHeader`."""
         prefix, scheme = self.root_path, scope.get("scheme", "http")
         if self.trusted and self._is_trusted(scope):
             headers = Headers(scope=scope)

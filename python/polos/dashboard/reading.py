@@ -1,7 +1,7 @@
-"""What the pages ask of the database, and no more often than needed.
+"""Read the data for the pages, and no more often than needed.
 
-Several people may look at several pages that refresh themselves. What costs more than a look into
-an index is asked once for all of them, and kept for some seconds.
+Several viewers can open several pages that update themselves. A query that costs more than an index
+lookup is made once for all of them, and its result is kept for some seconds.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ __all__ = ["Reader", "next_slots"]
 
 T = TypeVar("T")
 
-# Schedules whose coming slots are counted.
+# Maximum number of schedules whose next slots are counted.
 COMING_MAX = 1_000
 
-# Runs that the lateness histogram looks at.
+# Number of runs in the lateness histogram.
 SAMPLE = 500
 
 KEPT_SECONDS = 5.0
 
 _TICK = timedelta(microseconds=1)
 
-# A worker without a sign of life for so long is shown as silent: four of its default leases.
+# A worker without a heartbeat for this long is shown as silent: four default leases.
 SILENT_AFTER = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """The next day, as far as it was looked at."""
+    """The next 24 hours, as far as they were read."""
 
     schedules: tuple[Schedule, ...]
     slots: tuple[charts.Due, ...]
@@ -61,7 +61,7 @@ class Reader:
         self._asked: dict[str, asyncio.Future[Any]] = {}
 
     async def check(self) -> None:
-        """Raises where there is no database yet: looking at one must not create it."""
+        """Raise if there is no database yet: viewing must not create one."""
         client = self.client
         path = client._location.path
         if path is None or client._core is not None:
@@ -74,23 +74,23 @@ class Reader:
             )
 
     async def now(self) -> datetime:
-        """The time by the clock that slots are due by."""
+        """Return the time of the clock that decides when slots are due."""
         return (await self.overview()).now
 
     async def overview(self) -> Overview:
-        """The counts of this second."""
+        """Return counts that are at most a second old."""
         return await self._shared("overview", 0.5, lambda: polos.overview(self.client))
 
     async def workers(self) -> list[WorkerInfo]:
-        """Who works."""
+        """Return the workers."""
         return await self._shared("workers", 0.5, lambda: workers.list(self.client))
 
     async def coming(self) -> Coming:
-        """What is due within a day."""
+        """Return what is due within 24 hours."""
         return await self._shared("coming", KEPT_SECONDS, self._coming)
 
     async def late_by(self) -> list[timedelta]:
-        """How late the last runs were that had a slot."""
+        """Return the lateness of the last runs that have a slot."""
         return await self._shared("late_by", KEPT_SECONDS, self._late_by)
 
     async def stuck_parents(self) -> list[str]:
@@ -116,7 +116,9 @@ class Reader:
         return [late for run in latest if (late := late_by(run)) is not None]
 
     async def _shared(self, name: str, seconds: float, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer of ``ask``, at most ``seconds`` old, and asked by one of those who want it."""
+        """Return the result of ``ask``, at most ``seconds`` old; concurrent callers share one
+        query.
+        """
         loop = asyncio.get_running_loop()
         kept = self._kept.get(name)
         if kept is not None and not self.client._is_virtual() and loop.time() < kept[0]:
@@ -127,33 +129,33 @@ class Reader:
             asked = asyncio.ensure_future(ask())
             asked.add_done_callback(_looked_at)
             self._asked[name] = asked
-        # Shielded: who gives up takes the answer from nobody else.
+        # Shielded: a caller that gives up must not cancel the query of the others.
         answer = await asyncio.shield(asked)
         self._kept[name] = (loop.time() + seconds, answer)
         return answer
 
 
 def _missing(path: str) -> Path | None:
-    """Where it should be, if it isn't there."""
+    """Return the path of the database file if it does not exist."""
     file = Path(path)
     return None if file.exists() else file.absolute()
 
 
 def _looked_at(asked: asyncio.Future[Any]) -> None:
-    """Nobody may be left who waits for it, and then nobody is to be warned about its error."""
+    """Mark an exception as retrieved, because all callers may have gone."""
     if not asked.cancelled():
         asked.exception()
 
 
 def late_by(run: Run) -> timedelta | None:
-    """How long after its slot a run began; runs are made ready shortly before."""
+    """Return how long after its slot a run started; runs are prepared shortly before."""
     if run.origin != "schedule" or run.timestamp is None or run.started_at is None:
         return None
     return max(run.started_at - run.timestamp, timedelta())
 
 
 def next_slots(schedule: Schedule, count: int) -> list[datetime]:
-    """The slots that come next, the first being the one that it waits for."""
+    """Return the next slots; the first is the one that the schedule waits for."""
     first = schedule.upcoming
     if first is None:
         return []
@@ -165,7 +167,9 @@ def next_slots(schedule: Schedule, count: int) -> list[datetime]:
 
 
 def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
-    """All slots of these schedules before ``until``; dense ones counted by quarter hour."""
+    """Return all slots of these schedules before ``until``; dense ones are counted per
+    quarter-hour.
+    """
     slots: list[charts.Due] = []
     known: dict[tuple[str, datetime], list[tuple[datetime, int]]] = {}
     for schedule in found:
@@ -202,7 +206,7 @@ def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[d
 def _counted(
     schedule: Schedule, every: timedelta, first: datetime, until: datetime
 ) -> list[tuple[datetime, int]]:
-    """The slots of an interval, counted for each quarter of an hour instead of listed."""
+    """Return the slots of an interval, counted per quarter-hour instead of listed."""
     excluded = set(schedule.skip or ())
     end = until if schedule.end_at is None else min(until, schedule.end_at)
     counts = []
@@ -217,7 +221,7 @@ def _counted(
 
 
 def _spec(schedule: Schedule) -> str:
-    """What decides its slots, as the core reads it."""
+    """Return the part of a schedule that decides its slots, in the core's form."""
     spec: dict[str, Any] = {"timezone": schedule.timezone}
     if schedule.cron is not None:
         spec["cron"] = schedule.cron

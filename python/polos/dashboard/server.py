@@ -1,4 +1,4 @@
-"""``serve``: the dashboard on a port of its own, for ``polos ui`` and ``polos dev``."""
+"""``serve``: the dashboard on a separate port, for ``polos ui`` and ``polos dev``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = quiet_logger("polos.dashboard")
 
 PORT = 4747
 
-# How long answers that are under way may take once it is to stop.
+# How long responses in progress may take during shutdown.
 _PATIENCE = 3
 
 
@@ -46,19 +46,19 @@ async def serve(
 ) -> None:
     """Serve the dashboard until cancelled, or until SIGINT or SIGTERM.
 
-    On another address than this machine's own it wants a token, and makes one if none is given.
+    On an address other than loopback it needs a token, and generates one if none is given.
 
-    :param port: 0 takes a free one.
+    :param port: 0 chooses a free one.
     :param root_path: the path under which a proxy publishes it, such as ``"/tools/polos"``.
     :param trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-Prefix`` and
-        ``X-Forwarded-Proto`` headers are followed.
-    :param handle_signals: whether to end at SIGINT and SIGTERM. Left to others where somebody
-        else handles them already.
-    :param on_ready: called with the address when it can be opened; by default it is printed to
-        stderr. The address has the token in it.
+        ``X-Forwarded-Proto`` headers to trust.
+    :param handle_signals: whether to end at SIGINT and SIGTERM. Signals that other code already
+        handles are left alone.
+    :param on_ready: called with the address when it can be opened. By default the address is
+        printed to stderr. The address contains the token.
 
     Raises :class:`InvalidArgumentError`, :class:`MissingExtraError` without uvicorn, and
-    :class:`WorkerError` if the port can't be listened at.
+    :class:`WorkerError` if it cannot listen on the port.
     """
     try:
         import uvicorn
@@ -96,7 +96,7 @@ async def serve(
         uvicorn.Config(
             dashboard,
             lifespan="off",
-            log_config=None,  # logging is set up by whoever runs the program
+            log_config=None,  # the program configures logging
             log_level="warning",
             access_log=False,  # it would hold the token
             ws="none",
@@ -137,7 +137,9 @@ def _is_local(host: str) -> bool:
 
 def _listen(host: Any, port: Any) -> socket.socket:
     if not isinstance(host, str) or not host:
-        raise InvalidArgumentError(f"host: {shown(host)} given, expected such as `127.0.0.1`")
+        raise InvalidArgumentError(
+            f"host: {shown(host)} given, expected an address such as `127.0.0.1`"
+        )
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
         raise InvalidArgumentError(f"port: {shown(port)} given, expected 0 to 65535")
     try:
@@ -171,7 +173,7 @@ async def _either(begun: asyncio.Event, work: asyncio.Future[None]) -> None:
     waiting.cancel()
     if work.done():
         await work
-        raise WorkerError("the dashboard's server ended before it had begun; its log says why")
+        raise WorkerError("the dashboard's server stopped before it had started; see its log")
 
 
 def _address(listener: socket.socket, host: str, root_path: str, token: str | None) -> str:
@@ -194,7 +196,7 @@ def _open(address: str) -> None:
 
 
 def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
-    """Call ``act`` at SIGINT and SIGTERM, where nobody else wants them; gives what undoes it."""
+    """Call ``act`` at SIGINT and SIGTERM, unless other code handles them; return the undo."""
     loop = asyncio.get_running_loop()
     taken = []
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -214,7 +216,7 @@ def _on_signals(act: Callable[[], None]) -> Callable[[], None]:
 
 
 def _is_free(handler: Any) -> bool:
-    """Whether this is what Python, or ``asyncio.run``, does without anybody's asking."""
+    """Whether this is a default handler of Python or ``asyncio.run``."""
     if handler in (signal.SIG_DFL, signal.default_int_handler):
         return True
     function = getattr(handler, "func", handler)

@@ -1,8 +1,8 @@
-"""Values of the application as text: never failing, never long, whatever they hold.
+"""Format values of the application as text that is short, without ever raising.
 
-What is shown was written by handlers and users, so all of it is hostile until it is escaped;
-that is the templates' business. Here it is kept short: a result of megabytes must not become a
-page of megabytes, nor cost the time that one takes.
+Handlers and users wrote these values, so all text is hostile until the templates escape it. This
+module keeps it short: a result of megabytes must not become a page of megabytes, nor take that
+time.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _ITEM_COST = 4  # a bracket, a comma, a line end, a blank: what an empty item ta
 
 
 def as_objects(value: Any) -> str:
-    """``value`` as Python would write it, where it holds objects; else an empty text."""
+    """Return ``value`` as Python would write it if it contains objects, else an empty text."""
     return clipped(readable(value, TEXT_MAX, _WIDTH)) if has_objects(value) else ""
 
 
 def as_text(value: Any) -> str:
-    """``value`` as indented JSON, or as close to it as it comes."""
+    """Return ``value`` as indented JSON, or as close to it as possible."""
     try:
         text = json.dumps(_Plain().of(value, 0), indent=2, ensure_ascii=False)
     except Exception as error:
@@ -45,18 +45,18 @@ def as_text(value: Any) -> str:
 
 
 def clipped(text: str, limit: int = TEXT_MAX) -> str:
-    """``text``, ended after ``limit`` characters, and saying so."""
+    """Return ``text``, cut after ``limit`` characters with a remark."""
     return text if len(text) <= limit else f"{text[:limit]}\n… the rest is not shown"
 
 
 class _Plain:
-    """Turns values into what JSON has, as much of them as is going to be shown."""
+    """Converts values to JSON types, as far as they will be shown."""
 
     def __init__(self) -> None:
         self._left = TEXT_MAX + 1
 
     def of(self, value: Any, depth: int) -> Any:
-        """``value`` by what JSON has; objects by their fields, anything else by its ``repr``."""
+        """Convert ``value`` to JSON types: objects by fields, anything else by its ``repr``."""
         if value is None or isinstance(value, (bool, float)):
             return value
         if isinstance(value, int):

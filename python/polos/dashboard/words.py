@@ -1,4 +1,4 @@
-"""Durations, instants and states as people read them. Knows no HTML and no database."""
+"""Format durations, instants, and states for people. Independent of HTML and databases."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 ORIGINS: Mapping[str, str] = {
-    "schedule": "its schedule",
-    "trigger": "somebody, by hand",
-    "backfill": "a backfill",
-    "invoke": "code of the application",
-    "child": "a step of another run",
+    "schedule": "Started by its schedule",
+    "trigger": "Triggered manually",
+    "backfill": "Created by a backfill",
+    "invoke": "Invoked by application code",
+    "child": "Invoked by a step of another run",
 }
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 
 
 def duration(span: timedelta | None) -> str:
-    """As short as it can be told apart: ``340 ms``, ``1.2 s``, ``2 min 5 s``, ``3 d 4 h``."""
+    """Format a duration briefly: ``340 ms``, ``1.2 s``, ``2 min 5 s``, ``3 d 4 h``."""
     if span is None:
         return "–"
     seconds = span.total_seconds()
@@ -63,7 +63,7 @@ def _pair(value: int, base: int, unit: str, below: str) -> str:
 
 
 def period(span: timedelta) -> str:
-    """A configured duration in full: ``1 hour 30 minutes``, ``30 seconds``."""
+    """Format a configured duration in full: ``1 hour 30 minutes``, ``30 seconds``."""
     seconds = span.total_seconds()
     if seconds < 1 or seconds != int(seconds):
         return f"{seconds:g} seconds"
@@ -76,11 +76,11 @@ def period(span: timedelta) -> str:
 
 
 def english(every: timedelta | None, at: datetime | None, start_at: datetime | None) -> str:
-    """What a schedule without a cron line says."""
+    """Describe a schedule without a cron expression."""
     if at is not None:
         return f"Once, {day_and_time(at)}"
     if every is None:
-        return "What it says can't be read"
+        return "Its trigger cannot be read"
     text = period(every)
     text = text.removeprefix("1 ") if text.count(" ") == 1 and text.startswith("1 ") else text
     since = f", counted from {day_and_time(start_at)}" if start_at is not None else ""
@@ -88,29 +88,29 @@ def english(every: timedelta | None, at: datetime | None, start_at: datetime | N
 
 
 def clock(instant: datetime) -> str:
-    """``14:05`` with its zone."""
+    """Format ``14:05`` with its zone."""
     return f"{instant:%H:%M} {zone_of(instant)}"
 
 
 def day_and_time(instant: datetime, now: datetime | None = None) -> str:
-    """``Mon 2 Mar, 14:05 CET``; with seconds, and another year, where they matter."""
+    """Format ``Mon 2 Mar, 14:05 CET``; with seconds, and another year, if needed."""
     seconds = f"{instant:%H:%M:%S}" if instant.second or instant.microsecond else f"{instant:%H:%M}"
     year = "" if now is not None and now.year == instant.year else f" {instant.year}"
     return f"{instant:%a} {instant.day} {instant:%b}{year}, {seconds} {zone_of(instant)}"
 
 
 def stamp(instant: datetime) -> str:
-    """An instant in a list: ``2 Mar 14:05:09 UTC``."""
+    """Format an instant in a list: ``2 Mar 14:05:09 UTC``."""
     return f"{instant.day} {instant:%b %H:%M:%S} {zone_of(instant)}"
 
 
 def exact(instant: datetime) -> str:
-    """All that is known of it, as machines read it."""
+    """Format an instant in full, for programs."""
     return instant.isoformat()
 
 
 def zone_of(instant: datetime) -> str:
-    """``CET``, or the offset where the zone has no name of its own."""
+    """Return ``CET``, or the offset if the zone has no name."""
     name = instant.tzname() or ""
     if name and name[0] not in "+-" and not name.startswith("UTC+"):
         return name
@@ -119,11 +119,11 @@ def zone_of(instant: datetime) -> str:
 
 
 def last_name(dotted: str) -> str:
-    """Of ``package.module.Name``, the part that tells most where there is little room."""
+    """Return the last part of ``package.module.Name``, for places with little room."""
     return dotted.rpartition(".")[2] or dotted
 
 
 def count(counts: Mapping[str, Any], name: str, limit: int) -> str:
-    """A count that was stopped at ``limit`` says that there are more."""
+    """Format a count; one that was stopped at ``limit`` gets a ``+``."""
     number = int(counts.get(name, 0))
     return f"{number:,}+" if number >= limit else f"{number:,}"

@@ -1,4 +1,4 @@
-"""Virtual time for tests without an event loop: the same, on a loop of its own."""
+"""Virtual time for tests without an event loop. It uses its own loop."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def _stop_the_rest() -> None:
 
 
 class BlockingVirtualTime:
-    """What :class:`VirtualTime` does, blocking the calling thread.
+    """A :class:`VirtualTime` whose methods block the calling thread.
 
-    Schedules are changed with ``polos.schedules.sync``, runs with ``polos.runs.sync``. Async
-    fixtures and handlers are on the loop of this clock, and go on only while a method of it runs.
+    Use ``polos.schedules.sync`` and ``polos.runs.sync`` for schedules and runs. Async fixtures and
+    handlers run on this clock's loop, and only while one of its methods runs.
     """
 
     def __init__(self, time: VirtualTime) -> None:
@@ -58,7 +58,7 @@ class BlockingVirtualTime:
         self._end_with(ended(self._time, error))
 
     def _abandon(self) -> None:
-        """End it where no test has used it to its end. A second time does nothing."""
+        """End it if the test did not. A second call does nothing."""
         if not self._loop.is_closed():
             self._end_with(self._time._end())
 

@@ -1,4 +1,4 @@
-"""A client of a database in memory, whose clock is turned by hand."""
+"""A client of a database in memory, in virtual time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _is_looking: ContextVar[bool] = ContextVar("polos_testing_is_looking", default=F
 
 
 class Passing(Protocol):
-    """What lets time pass."""
+    """Advances time."""
 
     async def until_ended(self, id: str, seconds: float | None) -> dict[str, Any] | None: ...
 
@@ -31,7 +31,7 @@ class Passing(Protocol):
 
 
 class VirtualClient(PolosClient):
-    """Whoever waits for a run lets time go on until it has ended, unless a handler does."""
+    """A client with which waiting for a run advances time, except inside a handler."""
 
     def __init__(self, start: datetime, *, project_id: str) -> None:
         super().__init__(project_id=project_id)
@@ -46,7 +46,7 @@ class VirtualClient(PolosClient):
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """Requests of the test itself, which no fault is meant for."""
+        """Exempt the requests inside the block from injected faults."""
         token = _is_looking.set(True)
         try:
             yield

@@ -21,7 +21,7 @@ __all__ = ["Clock", "clock"]
 class Clock(
     AbstractAsyncContextManager["VirtualTime"], AbstractContextManager["BlockingVirtualTime"]
 ):
-    """What :func:`clock` gives."""
+    """The return type of :func:`clock`: an async and a sync context manager."""
 
     def __init__(self, start: datetime, project_id: str, options: WorkerOptions) -> None:
         self._how = (start, project_id, options)
@@ -54,7 +54,7 @@ class Clock(
             pass
         else:
             raise InvalidStateError(
-                "an event loop is running here: `async with polos.testing.clock(...)`"
+                "an event loop is running here; use `async with polos.testing.clock(...)`"
             )
         self._blocking = BlockingVirtualTime(self._made())
         try:
@@ -76,7 +76,7 @@ class Clock(
 
     def _made(self) -> VirtualTime:
         if self._time is not None or self._blocking is not None:
-            raise InvalidStateError("this clock is in use; make another one")
+            raise InvalidStateError("this clock is in use; create another one")
         start, project_id, options = self._how
         return VirtualTime(start, project_id=project_id, options=options)
 
@@ -84,12 +84,13 @@ class Clock(
 def clock(
     start: datetime | str, *, project_id: str = "default", **options: Unpack[WorkerOptions]
 ) -> Clock:
-    """A worker with the registered workflows, whose clock stands at ``start``:
-    ``async with clock(...) as t`` gives a :class:`VirtualTime`, and in code without an event loop
-    ``with clock(...) as t`` a :class:`BlockingVirtualTime`.
+    """Start a worker with the registered workflows, in virtual time that begins at ``start``.
 
-    An exception that leaves the block gets a note of what happened in it. A fault that was asked
-    for and never happened is an ``AssertionError`` at its end.
+    ``async with clock(...) as t`` returns a :class:`VirtualTime`. In code without an event loop,
+    ``with clock(...) as t`` returns a :class:`BlockingVirtualTime`.
+
+    An exception that leaves the block gets a note about what happened in it. The end of the block
+    raises ``AssertionError`` if a requested fault never happened.
 
     :param start: an aware datetime, or its ISO text.
     :param options: those of :class:`polos.Worker`; without ``retention``, everything is kept.

@@ -1,4 +1,4 @@
-"""What stands between handlers and the core in virtual time, so that things can go wrong there."""
+"""A layer between handlers and the core in virtual time, where faults are injected."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HinderedCore"]
 
 
 class HinderedCore:
-    """A worker's core that can be cut off (the process is gone) or held up (the database is)."""
+    """A worker's core that can be cut off (a dead process) or held up (a database outage)."""
 
     def __init__(
         self, core: WorkerCore, executor: Executor, faults: Faults, crash: Callable[[], None]
@@ -32,17 +32,17 @@ class HinderedCore:
     # -- what goes wrong ----------------------------------------------------------------------
 
     def cut(self) -> WorkerCore:
-        """Nothing gets through any more; gives the core."""
+        """Block everything from now on, and return the core."""
         self._is_cut = True
         self._core.abandon()
         return self._core
 
     def hold(self) -> None:
-        """From now on what is to be written waits."""
+        """Make writes wait from now on."""
         self._held = []
 
     def let_go(self) -> None:
-        """Write what has waited."""
+        """Execute the writes that have waited."""
         held, self._held = self._held or [], None
         self.waiting.clear()
         for write in held:

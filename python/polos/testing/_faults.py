@@ -1,4 +1,4 @@
-"""What is to go wrong, and how often it has. Knows nothing of time."""
+"""Faults that a test has requested, and how often they have happened."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from polos.workflow import Workflow
 __all__ = ["Fault", "Faults", "Moment", "error_of", "moment_of", "workflow_id"]
 
 Moment = Literal["before_call", "before_commit", "after_commit"]
-"""When a worker crashes: before the function is called, when it has returned and nothing of it is
-recorded, or when that is recorded and the handler has not been told."""
+"""When a worker crashes: before the function is called, after it has returned and before its result
+is recorded, or after the result is recorded and before the handler has received it."""
 
 Kind = Literal["step", "run", "crash", "request"]
 
 
 class Fault:
-    """Something that goes wrong the next ``times`` times; ``happened`` says how often it has."""
+    """A fault that happens the next ``times`` times. ``happened`` counts how often it has."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Fault:
         return f"{self.what}: happened {self.happened} of {self.times}"
 
     def disarm(self) -> None:
-        """Let it happen no more; that it never has is then in order."""
+        """Cancel the fault. It is then no error if it has never happened."""
         self._is_disarmed = True
 
     def _is_for(self, kind: Kind, moment: Moment, workflow: str | None, step: str | None) -> bool:
@@ -69,20 +69,20 @@ class Fault:
 
 
 class Faults:
-    """All that is to go wrong."""
+    """All requested faults."""
 
     def __init__(self) -> None:
         self.all: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Arm it."""
+        """Arm a fault."""
         self.all.append(fault)
         return fault
 
     def take(
         self, kind: Kind, moment: Moment, workflow: str | None, step: str | None
     ) -> Fault | None:
-        """The fault that happens now, counted."""
+        """Return the fault that happens now, or ``None``, and count it."""
         for fault in self.all:
             if fault._is_for(kind, moment, workflow, step):
                 fault.happened += 1
@@ -90,19 +90,19 @@ class Faults:
         return None
 
     def fail(self, kind: Kind, moment: Moment, workflow: str | None, step: str | None) -> None:
-        """Raise what the fault that happens now raises, if there is one."""
+        """Raise the error of the fault that happens now, if there is one."""
         fault = self.take(kind, moment, workflow, step)
         if fault is not None:
             raise fault._raised()
 
     def check_all_happened(self) -> None:
-        """A fault that never happened is a test that tests something else than it says."""
+        """Raise ``AssertionError`` if a fault never happened: the test does not test it."""
         idle = [fault for fault in self.all if not fault.happened and not fault._is_disarmed]
         if idle:
             listed = "; ".join(fault.what for fault in idle)
             raise AssertionError(
-                f"a fault never happened: {listed}. Is the name right, and was the time long "
-                f"enough? `fault.disarm()` takes it back"
+                f"a fault never happened: {listed}. Check the name, and whether enough time "
+                f"passed; `fault.disarm()` cancels it"
             )
 
 
@@ -115,7 +115,7 @@ def _at_least_once(times: Any) -> int:
 
 
 def moment_of(value: Any) -> Moment:
-    """``value`` if it is a moment."""
+    """Return ``value`` if it is a moment; raise :class:`InvalidArgumentError` otherwise."""
     if value not in get_args(Moment):
         listed = ", ".join(f"`{moment}`" for moment in get_args(Moment))
         raise InvalidArgumentError(f"when: {shown(value)} given, expected one of {listed}")
@@ -123,7 +123,7 @@ def moment_of(value: Any) -> Moment:
 
 
 def error_of(value: Any, default: Callable[[], BaseException]) -> Any:
-    """``value`` if it can be raised."""
+    """Return ``value`` if it can be raised; raise :class:`InvalidArgumentError` otherwise."""
     if value is None:
         return default()
     is_class = isinstance(value, type) and issubclass(value, BaseException)
@@ -133,5 +133,5 @@ def error_of(value: Any, default: Callable[[], BaseException]) -> Any:
 
 
 def workflow_id(value: str | Workflow[Any, Any] | None) -> str | None:
-    """The id of a workflow that is given as such or by its id."""
+    """Return the id of a workflow, given as an object or as its id."""
     return value.id if isinstance(value, Workflow) else value

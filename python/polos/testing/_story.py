@@ -1,4 +1,4 @@
-"""The end of a test: what happened, in a few lines, where it fails."""
+"""The failure report of a test in virtual time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ended", "story_of"]
 
-# Something that passes through a test without its having failed.
+# Exceptions that can leave a test without meaning that it failed.
 _NO_FAILURES = (GeneratorExit, KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 
 _RUNS_MAX = 12
@@ -22,7 +22,7 @@ _STEPS_MAX = 12
 
 
 async def ended(time: VirtualTime, error: BaseException | None) -> None:
-    """End it, after a test that raised ``error``."""
+    """End virtual time after a test that raised ``error``, or ``None``."""
     try:
         if error is None:
             time._faults.check_all_happened()
@@ -33,7 +33,7 @@ async def ended(time: VirtualTime, error: BaseException | None) -> None:
 
 
 async def story_of(time: VirtualTime) -> str:
-    """The time, the worker, the last runs with what they did, and the faults."""
+    """Return the time, the worker's state, the last runs with their steps, and the faults."""
     lines = [f"polos: {time.now.isoformat(sep=' ')} of virtual time"]
     if time._worker is None:
         lines.append(f"no worker runs: {time._why_no_worker()}")
@@ -41,7 +41,7 @@ async def story_of(time: VirtualTime) -> str:
         try:
             lines += await _runs(time)
         except PolosError as error:
-            lines.append(f"its runs can't be read: {error}")
+            lines.append(f"the runs cannot be read: {error}")
     lines += [f"fault {fault}" for fault in time._faults.all]
     return "\n".join(lines)
 
@@ -81,10 +81,10 @@ def _brief(text: str) -> str:
 
 
 def _add_note(error: BaseException, note: str) -> None:
-    """Have tracebacks of ``error`` end with ``note``."""
+    """Append ``note`` to the tracebacks of ``error``."""
     if hasattr(error, "add_note"):
         error.add_note(note)
         return
-    # Before Python 3.11 only pytest looks at them.
+    # Before Python 3.11 only pytest shows notes.
     notes = getattr(error, "__notes__", [])
     error.__notes__ = [*notes, note]  # type: ignore[attr-defined,unused-ignore]

@@ -1,4 +1,4 @@
-"""``VirtualTime``: a clock that is turned by hand, and a worker that lives by it."""
+"""``VirtualTime``: a clock that a test advances, and a worker that uses it."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["VirtualTime"]
 
-# How long a handler may be busy with something other than time before virtual time goes on
-# without it, if a timeout is running that could end it.
+# How long a handler may be busy with something other than time before virtual time advances without
+# it, if a timeout is running that could end it. In real seconds.
 _PATIENCE = 0.1
 
-# How long virtual time waits for a handler altogether, or for a run that somebody awaits.
+# How long virtual time waits for a handler at most, or for an awaited run. In real seconds.
 _PATIENCE_MAX = 30.0
 
-# How often to look whether a busy handler has started a run that it waits for.
+# How often to check whether a busy handler has started a run that it waits for. In real seconds.
 _LOOK = 0.005
 
-# What lies further ahead than this is nothing that was asked for: in virtual time the engine shows
-# a sign of life every 33 years, and looks around once in a century.
+# Deadlines further away than this are internal to the engine: in virtual time it sends a heartbeat
+# every 33 years and refreshes its peers once a century.
 _NEVER_US = micros_of(timedelta(days=12_000))
 
-# An outage of more than this makes what came due in it late. (The engine's own `AWAY_MIN`.)
+# An outage longer than this makes slots that came due in it late. (The engine's `AWAY_MIN`.)
 _UNWATCHED_US = micros_of(timedelta(seconds=1.001))
 
 _ENDED = ("succeeded", "failed", "cancelled")
@@ -56,7 +56,7 @@ AnyWorkflow = Workflow[Any, Any] | str
 
 
 class VirtualTime:
-    """A clock that is turned by hand, with a worker that lives by it. Made by :func:`clock`."""
+    """A clock that the test advances, with a worker that uses it. Created by :func:`clock`."""
 
     def __init__(
         self, start: datetime, *, project_id: str = "default", options: WorkerOptions
@@ -83,29 +83,31 @@ class VirtualTime:
 
     @property
     def client(self) -> VirtualClient:
-        """The client of the database, for :mod:`polos.schedules`, :mod:`polos.runs` and
+        """The client of the database, for :mod:`polos.schedules`, :mod:`polos.runs`, and
         ``Workflow.run``.
 
-        Awaiting a result (``handle.result()``, ``workflow.run(t.client)``) lets time go on until
-        the run has ended.
+        Awaiting a result (``handle.result()``, ``workflow.run(t.client)``) advances time until the
+        run has completed.
         """
         return self._client
 
     @property
     def worker(self) -> Worker:
-        """The worker. Raises :class:`InvalidStateError` where none runs."""
+        """The worker. Raises :class:`InvalidStateError` if none is running."""
         if self._worker is None:
             raise InvalidStateError(f"no worker runs: {self._why_no_worker()}")
         return self._worker
 
     @property
     def now(self) -> datetime:
-        """What the clock says, in the zone that it was started in."""
+        """The time on the clock, in the zone of its start."""
         return self._at(self._client._now())
 
     async def runs(self, **filters: Any) -> list[Run]:
-        """Runs, oldest first; filters as in :func:`polos.runs.list`: ``workflow=``, ``key=``,
-        ``schedule=``, ``status=``, ``since=``.
+        """Return runs, oldest first.
+
+        The filters are those of :func:`polos.runs.list`: ``workflow=``, ``key=``, ``schedule=``,
+        ``status=``, ``since=``.
         """
         await self._begin()
         with self._client.looking():
@@ -119,14 +121,15 @@ class VirtualTime:
         status: StepStatus | None = None,
         **filters: Any,
     ) -> list[StepInfo]:
-        """The recorded steps of ``run``, or of all runs (``filters`` as in :meth:`runs`), in the
-        order in which they were started.
+        """Return the recorded steps of ``run``, or of all runs that match ``filters``.
+
+        The filters are those of :meth:`runs`. The steps are in the order in which they started.
         """
         if run is None:
             ids = [found.id for found in await self.runs(**filters)]
         elif filters:
             given = ", ".join(f"`{filter}`" for filter in filters)
-            raise InvalidArgumentError(f"steps: {given} given, and a run too; one of them")
+            raise InvalidArgumentError(f"steps: {given} and a run given; pass only one of them")
         else:
             ids = [run if isinstance(run, str) else run.id]
         found: list[StepInfo] = []
@@ -138,7 +141,7 @@ class VirtualTime:
         ]
 
     async def schedules(self, **filters: Any) -> list[Schedule]:
-        """Schedules; filters as in :func:`polos.schedules.list`."""
+        """Return schedules. The filters are those of :func:`polos.schedules.list`."""
         await self._begin()
         with self._client.looking():
             return await schedules.list(self._client, limit=None, **filters)
@@ -150,8 +153,10 @@ class VirtualTime:
         status: LedgerStatus | None = None,
         **filters: Any,
     ) -> list[LedgerEntry]:
-        """What became of each slot, oldest first: of one schedule (or its id), or of all that
-        ``filters`` find (``workflow=``, ``key=``, as in :func:`polos.schedules.list`).
+        """Return the outcome of each slot, oldest first.
+
+        Of one schedule (or its id), or of all schedules that match ``filters`` (``workflow=``,
+        ``key=``, as in :func:`polos.schedules.list`).
         """
         await self._begin()
         if schedule is None:
@@ -168,35 +173,35 @@ class VirtualTime:
                     if len(page) < _PAGE:
                         break
                     before = page[-1].timestamp
-        # By the instant: times of one zone compare by the wall clock, which shows some hours twice.
+        # Sort by instant: times of one zone compare by the wall clock, which repeats some hours.
         found.sort(key=lambda entry: to_micros(entry.timestamp))
         return [entry for entry in found if status in (None, entry.status)]
 
     # -- time ---------------------------------------------------------------------------------
 
     async def advance(self, delta: timedelta | None = None, **parts: float) -> None:
-        """Let time go on by ``delta``, or by ``weeks=``, ``days=``, ``hours=``, ``minutes=``,
+        """Advance time by ``delta``, or by ``weeks=``, ``days=``, ``hours=``, ``minutes=``,
         ``seconds=``.
 
-        Raises ``TimeoutError`` when a handler doesn't come to rest within 30 real seconds.
+        Raises ``TimeoutError`` if a handler is busy for more than 30 real seconds.
         """
         step = delta if delta is not None else timedelta(**parts)
         if step < timedelta(0):
-            raise InvalidArgumentError(f"advance: {step} given; time only goes forward")
+            raise InvalidArgumentError(f"advance: {step} given, expected 0 or more")
         async with self._turning():
             await self._go_on_to(self._client._now() + micros_of(step))
 
     async def advance_to(self, instant: datetime | str) -> None:
-        """Let time go on until ``instant``: an aware datetime, or its ISO text."""
+        """Advance time to ``instant``: an aware datetime, or its ISO text."""
         target = aware("instant", parsed("instant", instant))
         async with self._turning():
             await self._go_on_to(target)
 
     async def set_to(self, instant: datetime | str) -> None:
-        """Set the wall clock to ``instant`` (aware), forward or back, as somebody who corrects it
-        would: no time passes, so sleeps, timeouts and retries that are under way take as long as
-        before. What was to come in between is late when the clock was set forward, and
-        ``catch_up`` decides about it.
+        """Set the wall clock to ``instant`` (aware), forward or back, like a clock correction.
+
+        No time passes, so sleeps, timeouts, and retries in progress take as long as before. When
+        the clock is set forward, slots in between are late, and ``catch_up`` decides about them.
         """
         target = aware("instant", parsed("instant", instant))
         async with self._turning():
@@ -207,12 +212,14 @@ class VirtualTime:
     # -- the worker ---------------------------------------------------------------------------
 
     async def crash(self) -> None:
-        """Have the worker gone at once, as by ``kill -9``: nothing that its handlers still do is
-        recorded, and what they had is held until :meth:`restart`. Time may pass without a worker.
-        Also while another task lets time go on.
+        """Crash the worker at once, as ``kill -9`` does.
 
-        This process goes on, so handlers are cancelled and their ``finally`` blocks run; on a real
-        ``kill -9`` they would not.
+        Nothing that its handlers still do is recorded, and its runs stay claimed until
+        :meth:`restart`. Time can pass without a worker. You can call this while another task
+        advances time.
+
+        This process continues, so handlers are cancelled and their ``finally`` blocks run; after a
+        real ``kill -9`` they would not.
         """
         self._refuse_handlers("crash")
         await self._begin()
@@ -222,18 +229,20 @@ class VirtualTime:
         await self._bury()
 
     async def stop(self) -> None:
-        """Stop the worker as a deploy does: it gives back what it has, and signs out."""
+        """Stop the worker as a deploy does: it releases its runs and deregisters."""
         async with self._turning():
             await self._settle()
             await self._close_worker()
 
     async def restart(self, *, elsewhere: bool = False, **options: Unpack[WorkerOptions]) -> None:
-        """Start a worker anew, with the workflows that are registered now; the one that runs is
-        stopped first. What a crashed one had goes on at once, as it does on the same machine.
+        """Start a new worker with the workflows that are registered now.
 
-        :param elsewhere: as on another machine: what a crashed worker had goes on when its lease
-            has run out, 15 seconds by default (``lease=``).
-        :param options: those of :class:`polos.Worker`, in place of the ones of :func:`clock`.
+        A running worker is stopped first. The runs of a crashed worker continue at once, as on the
+        same machine.
+
+        :param elsewhere: start the worker as on another machine: the runs of a crashed worker
+            continue when its lease has run out, 15 seconds by default (``lease=``).
+        :param options: those of :class:`polos.Worker`; they override those of :func:`clock`.
         """
         self._refuse_handlers("restart")
         async with self._turn_lock:
@@ -255,8 +264,8 @@ class VirtualTime:
         error: BaseException | type[BaseException] | None = None,
         workflow: AnyWorkflow | None = None,
     ) -> Fault:
-        """Have the next ``times`` executions of step ``name`` raise ``error`` (a
-        ``ConnectionError`` by default) instead of calling its function.
+        """Make the next ``times`` executions of step ``name`` raise ``error`` (by default a
+        ``ConnectionError``) instead of calling its function.
         """
         what = f"fail_step({name!r})"
         made = error_of(error, lambda: ConnectionError(f"step `{name}` fails in this test"))
@@ -271,8 +280,8 @@ class VirtualTime:
         times: int = 1,
         error: BaseException | type[BaseException] | None = None,
     ) -> Fault:
-        """Have the next ``times`` executions of a workflow raise ``error`` (a ``RuntimeError`` by
-        default) instead of calling its handler.
+        """Make the next ``times`` executions of a workflow raise ``error`` (by default a
+        ``RuntimeError``) instead of calling its handler.
         """
         id = workflow_id(workflow)
         made = error_of(error, lambda: RuntimeError(f"workflow `{id}` fails in this test"))
@@ -286,12 +295,13 @@ class VirtualTime:
         when: Moment = "before_commit",
         times: int = 1,
     ) -> Fault:
-        """Have the worker crash (as in :meth:`crash`) when it comes to ``step``; without a step,
-        when it comes to a handler's end, or (``"before_call"``) its beginning.
+        """Make the worker crash (as in :meth:`crash`) when it reaches ``step``.
+
+        Without a step, it crashes at a handler's end, or (``"before_call"``) at its beginning.
 
         :param when: ``"before_call"``: the function is not called; ``"before_commit"``: it has
-            returned and nothing of it is recorded, so it will be called again; ``"after_commit"``:
-            it is recorded, and the handler has not been told.
+            returned and its result is not recorded, so it will be called again;
+            ``"after_commit"``: the result is recorded, and the handler has not received it.
         """
         where = [repr(step)] if step is not None else []
         where += [f"workflow={workflow_id(workflow)!r}"] if workflow is not None else []
@@ -313,12 +323,12 @@ class VirtualTime:
         when: Moment = "before_commit",
         error: BaseException | type[BaseException] | None = None,
     ) -> Fault:
-        """Have the next ``times`` requests through :attr:`client` raise ``error`` (a
-        :class:`StoreUnavailableError` by default).
+        """Make the next ``times`` requests through :attr:`client` raise ``error`` (by default a
+        :class:`StoreUnavailableError`).
 
-        :param op: only those of one kind, such as ``"invoke"``, ``"create"``, ``"get_run"``.
-        :param when: ``"before_commit"``: nothing has happened; ``"after_commit"``: it has, and the
-            answer is lost.
+        :param op: only requests of one kind, such as ``"invoke"``, ``"create"``, ``"get_run"``.
+        :param when: ``"before_commit"``: the request had no effect; ``"after_commit"``: it took
+            effect, and the answer is lost.
         """
         moment = moment_of(when)
         if moment == "before_call":
@@ -326,19 +336,20 @@ class VirtualTime:
                 "when: `before_call` given, expected one of `before_commit`, `after_commit`"
             )
         what = f"fail_requests({'' if op is None else repr(op) + ', '}when={when!r})"
-        text = "the database doesn't answer, as the test has it (`fail_requests`)"
+        text = "the database does not answer: a fault of this test (`fail_requests`)"
         made = error_of(error, lambda: StoreUnavailableError(text))
         return self._faults.add(Fault(what, "request", times, moment=moment, step=op, error=made))
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """While this is open, the database is away: no slot comes due and no run starts, requests
-        of the test through :attr:`client` raise :class:`StoreUnavailableError`, and handlers wait
-        where they have something to record or to ask. Then all goes on; slots that came due
-        meanwhile are late.
+        """Make the database unavailable inside the block.
+
+        No slot comes due and no run starts. The test's own requests through :attr:`client` raise
+        :class:`StoreUnavailableError`, and handlers wait when they record or request something.
+        Afterward everything continues; slots that came due meanwhile are late.
         """
         if self._client.is_away:
-            raise InvalidStateError("outage: the database is away already")
+            raise InvalidStateError("outage: the database is already unavailable")
         self._client.is_away = True
         self._was_unwatched = False
         if self._core is not None:
@@ -353,14 +364,14 @@ class VirtualTime:
     # -- for `clock`, the client and the plugin -----------------------------------------------
 
     async def _begin(self) -> None:
-        """Start the worker, unless that has been done."""
+        """Start the worker, unless it has been started."""
         if self._is_begun:
             return
         try:
             self.loop = asyncio.get_running_loop()
         except RuntimeError:
             raise InvalidStateError(
-                "no event loop of asyncio is running here; with anyio's plugin, have the fixture "
+                "no asyncio event loop is running here; with anyio's plugin, make the fixture "
                 "`anyio_backend` return `asyncio`"
             ) from None
         self._is_begun = True
@@ -369,7 +380,7 @@ class VirtualTime:
             await self._settle()
 
     async def _end(self) -> None:
-        """Stop everything. A second time does nothing."""
+        """Stop everything. A second call does nothing."""
         if self._is_ended:
             return
         self._is_ended = True
@@ -380,7 +391,7 @@ class VirtualTime:
             self._client.close()
 
     def _abandon(self) -> None:
-        """End it without its loop, which may be over. A second time does nothing."""
+        """Stop everything without the loop, which may be closed. A second call does nothing."""
         if not self._is_ended:
             self._is_ended = True
             if self._worker is not None:
@@ -388,9 +399,10 @@ class VirtualTime:
             self._client.close()
 
     async def until_ended(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        """Let time go on until run ``id`` has ended; ``None`` when virtual ``seconds`` pass first.
+        """Advance time until run ``id`` has completed, and return the run.
 
-        Raises ``TimeoutError`` when it can't be seen how it would end.
+        Returns ``None`` if virtual ``seconds`` pass first. Raises ``TimeoutError`` if nothing is
+        due that could complete the run.
         """
         async with self._turning():
             core, loop = self._client._opened(), asyncio.get_running_loop()
@@ -411,12 +423,12 @@ class VirtualTime:
                 core.advance_to(due)
 
     def until_ended_here(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        """The same for code without a loop."""
+        """Do what :meth:`until_ended` does, for code without a loop."""
         loop = self.loop
         if loop is None or loop.is_running():
             raise InvalidStateError(
-                "nothing turns the clock while this thread is blocked; await the result, or use "
-                "`with polos.testing.clock(...)` in a test that isn't async"
+                "nothing advances the clock while this thread is blocked; await the result, or use "
+                "`with polos.testing.clock(...)` in a sync test"
             )
         return loop.run_until_complete(self.until_ended(id, seconds))
 
@@ -425,16 +437,16 @@ class VirtualTime:
         if self._worker is None:
             raise TimeoutError(f"{what}, and no worker runs: {self._why_no_worker()}")
         if due is None or due - self._client._now() > _NEVER_US:
-            raise TimeoutError(f"{what}, and nothing is due that could let it go on")
+            raise TimeoutError(f"{what}, and nothing is due that could continue it")
         if spent > _PATIENCE_MAX:
             raise TimeoutError(
-                f"{what}, after {_PATIENCE_MAX:.0f} real seconds of letting time go on; give "
-                f"`timeout=` (of virtual time) to stop earlier"
+                f"{what}, after {_PATIENCE_MAX:.0f} real seconds of advancing time; pass "
+                f"`timeout=` (in virtual time) to stop earlier"
             )
 
     def _why_no_worker(self) -> str:
         if self._crashed_at is not None:
-            return f"it has crashed at {self._crashed_at}; `await t.restart()` starts another"
+            return f"it crashed at {self._crashed_at}; `await t.restart()` starts another"
         if not self._is_begun:
             return "the clock has not been entered"
         return "it was stopped; `await t.restart()` starts another"
@@ -446,7 +458,7 @@ class VirtualTime:
 
     @asynccontextmanager
     async def _turning(self) -> AsyncIterator[None]:
-        """While this is open, nobody else turns the clock."""
+        """Prevent other tasks from advancing the clock inside the block."""
         self._refuse_handlers("time")
         await self._begin()
         async with self._turn_lock:
@@ -455,7 +467,7 @@ class VirtualTime:
     def _refuse_handlers(self, what: str) -> None:
         if current_run() is not None:
             raise InvalidStateError(
-                f"{what}: it is for the test to turn the clock; handlers wait with `ctx.step.sleep`"
+                f"{what}: only the test can control the clock; handlers wait with `ctx.step.sleep`"
             )
 
     async def _go_on_to(self, target: int) -> None:
@@ -466,8 +478,8 @@ class VirtualTime:
                 break
             core.advance_to(due)
         if self._client.is_away and target - core.now() > _UNWATCHED_US and not self._was_unwatched:
-            # The engine notices that it could not look when the wall clock has gone on by more than
-            # the steady one, by which it is not turned here as it would be in an outage.
+            # The engine notices an absence when the wall clock has advanced by more than the steady
+            # clock, which does not advance here as it would in a real outage.
             self._was_unwatched = True
             core.advance_to(target - _UNWATCHED_US)
             core.set_wall(target)
@@ -480,7 +492,7 @@ class VirtualTime:
 
     async def _start_worker(self, options: WorkerOptions) -> None:
         worker = Worker(self._client, **options)
-        # Only a dead worker's runs make it worth while to look after others and to beat.
+        # Peers and heartbeats matter only if a dead worker still has runs.
         worker._minds_lease = bool(self._dead)
         await worker.start()
         executor = worker._executor
@@ -495,7 +507,7 @@ class VirtualTime:
         self._crashed_at = None
 
     async def _close_worker(self) -> None:
-        """Have the worker give back what it has and sign out; without one, do nothing."""
+        """Make the worker release its runs and deregister; without a worker, do nothing."""
         executor, worker = self._executor, self._worker
         if executor is None or worker is None:
             return
@@ -507,15 +519,15 @@ class VirtualTime:
         await worker.close()
 
     def _before_call(self, active: ActiveRun, step: str | None) -> None:
-        """A handler or a step's function is called next."""
+        """Inject faults before a handler or a step's function is called."""
         workflow = active.workflow.id
         if self._faults.take("crash", "before_call", workflow, step) is not None:
             self._crash()
-            raise asyncio.CancelledError("the worker has crashed, as the test has it")
+            raise asyncio.CancelledError("the worker has crashed: a fault of this test")
         self._faults.fail("run" if step is None else "step", "before_call", workflow, step)
 
     def _crash(self) -> None:
-        """The worker is gone from here on; its tasks end when the loop comes to them."""
+        """Cut the worker off at once; its tasks end when the loop runs them."""
         executor, worker, core = self._executor, self._worker, self._core
         assert executor is not None
         assert worker is not None
@@ -536,14 +548,15 @@ class VirtualTime:
         executor.close()
 
     async def _bury(self) -> None:
-        """Let the tasks of a crashed worker end, if they do."""
+        """Wait briefly for the tasks of a crashed worker to end."""
         if self._dying:
             dying, self._dying = self._dying, set()
             await asyncio.wait(dying, timeout=_PATIENCE)
 
     async def _settle(self) -> int | None:
-        """Let everything happen that is due now; gives when something is due next, ``None`` if
-        nothing will be by itself.
+        """Process everything that is due now.
+
+        Returns when something is due next, or ``None`` if nothing will become due by itself.
         """
         while True:
             await self._bury()
@@ -573,11 +586,11 @@ class VirtualTime:
             if due > now and not has_news and not self._busy(executor):
                 if not self._is_anybody_told(executor):
                     return due
-                # The answer comes from another thread, and belongs to this instant.
+                # The answer arrives from another thread and belongs to this instant.
                 await asyncio.sleep(_LOOK / 5)
 
     def _busy(self, executor: Executor) -> list[ActiveRun]:
-        """Runs under way that wait for something other than time, and may well go on."""
+        """Return runs in progress that wait for something other than time and may continue."""
         held_up = set() if self._core is None else self._core.waiting
         return [
             active
@@ -586,7 +599,7 @@ class VirtualTime:
         ]
 
     def _is_anybody_told(self, executor: Executor) -> bool:
-        """Whether a handler waits for the end of a run that has ended."""
+        """Whether a handler waits for a run that has completed."""
         awaited = {id for active in executor.active.values() for id in active.awaited}
         core = self._client._opened()
         for id in awaited:
@@ -596,11 +609,11 @@ class VirtualTime:
         return False
 
     async def _rest(self, executor: Executor) -> None:
-        """Wait until every handler under way waits for time, or seems to hang."""
+        """Wait until every handler in progress waits for time or seems to hang."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         if executor.nudge_count != self._nudges_seen:
-            # What seemed to hang may have been stirred: by a timeout, for example.
+            # What seemed to hang may continue now, for example because of a timeout.
             self._nudges_seen = executor.nudge_count
             self._hanging.clear()
         for _ in range(50):
@@ -611,14 +624,17 @@ class VirtualTime:
         while busy := self._busy(executor):
             patience = _PATIENCE if executor.has_timers() else _PATIENCE_MAX
             if not await self._stirs(executor, patience) and executor.has_timers():
-                # Time may end what they wait for, and won't be held up by them again.
+                # Time may end what they wait for; do not wait for them again.
                 self._hanging.update(busy)
                 return
             if executor is not self._executor:
                 return
             if loop.time() - begun > _PATIENCE_MAX:
                 names = ", ".join(sorted({active.workflow.id for active in busy}))
-                raise TimeoutError(f"virtual time waits in vain for the handlers of {names}")
+                raise TimeoutError(
+                    f"the handlers of {names} are busy with something other than virtual time for "
+                    f"more than {_PATIENCE_MAX:.0f} s"
+                )
 
     async def _stirs(self, executor: Executor, patience: float) -> bool:
         """Whether anything happens within ``patience``."""
@@ -627,7 +643,7 @@ class VirtualTime:
         while loop.time() < end and executor is self._executor:
             await executor.changed(min(_LOOK, patience))
             if self._core is not None and not self._client.is_away:
-                # What a handler waits for may be a run that it has started.
+                # A handler may wait for a run that it has started.
                 self._core.turn()
             if executor.bridge.drain() or executor.change_count != before:
                 return True
@@ -635,7 +651,7 @@ class VirtualTime:
 
 
 def parsed(name: str, instant: datetime | str) -> datetime:
-    """An aware datetime that is given as such or as ISO text."""
+    """Return an aware datetime, given as such or as ISO text."""
     if isinstance(instant, str):
         try:
             instant = datetime.fromisoformat(instant.replace("Z", "+00:00"))

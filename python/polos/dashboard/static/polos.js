@@ -51,7 +51,7 @@
     }
   }
 
-  document.getElementById("zone").textContent = `Times without a zone are in yours, ${zone}.`;
+  document.getElementById("zone").textContent = `Times without a zone are in your time zone, ${zone}.`;
   sayTimes(document);
   setInterval(() => { if (!document.hidden) sayTimes(document); }, 1000);
 
@@ -104,7 +104,7 @@
   function take(news) {
     trouble.hidden = !news.trouble;
     if (news.trouble) {
-      trouble.textContent = `This page can't be brought up to date: ${news.trouble}.`;
+      trouble.textContent = `This page cannot be updated: ${news.trouble}.`;
       return;
     }
     const fresh = new DOMParser().parseFromString(`<div>${news.html}</div>`, "text/html").body.firstChild;
