@@ -1,5 +1,10 @@
 //! Runs that failed with errors of one class.
 
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a method of a type with a lifetime is no function for all lifetimes"
+)]
+
 use super::failure::Trouble;
 use super::link::Session;
 use super::read::{Way, each};
@@ -36,27 +41,28 @@ impl Session<'_> {
         let classes = args.texts(sources.iter().map(|(class, _)| &**class));
         let workflows = args.texts(sources.iter().map(|(_, workflow)| &**workflow));
         let (project, limit) = (args.text(project), args.int(limit_to_sql(page.limit)));
-        let mut conditions = String::new();
+        let mut conditions = vec![format!("r.project = ${project} AND r.state = 'failed'")];
         if let Some(after) = &page.after {
             let after = args.text(after);
-            conditions += &format!(
-                " AND (r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
+            conditions.push(format!(
+                "(r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
                  WHERE p.id = ${after} AND p.project = ${project})"
-            );
+            ));
         }
         if let Some(since) = filter.since {
-            conditions += &format!(" AND r.created_at >= ${}", args.int(since.as_micros()));
+            conditions.push(format!("r.created_at >= ${}", args.int(since.as_micros())));
         }
         if let Some(key) = &filter.key {
-            conditions += &format!(" AND r.key = ${}", args.text(key));
+            conditions.push(format!("r.key = ${}", args.text(key)));
         }
         if let Some(schedule) = &filter.schedule {
-            conditions += &format!(" AND r.schedule_id || '' = ${}", args.text(schedule.as_str()));
+            conditions.push(format!("r.schedule_id || '' = ${}", args.text(schedule.as_str())));
         }
+        let conditions = conditions.join(" AND ");
         let sql = format!(
             "SELECT {RUN} FROM (SELECT h.* FROM unnest(${classes}, ${workflows}) AS w (class, workflow) \
-             CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r WHERE r.project = ${project} \
-             AND r.state = 'failed' AND {CLASS} = w.class AND r.workflow = w.workflow {conditions} \
+             CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} \
+             AND {CLASS} = w.class AND r.workflow = w.workflow \
              ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}) h) h JOIN @run r ON r.no = h.no \
              ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}"
         );
