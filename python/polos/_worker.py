@@ -976,6 +976,16 @@ class ActiveRun:
             ended = await self._ask("await_run", id=child)
         return ended
 
+    async def stop_if_cancelled(self) -> None:
+        """Stop this run if somebody has asked for its cancellation.
+
+        A run is cancelled together with its children, and may learn of theirs first. Without this,
+        it would fail because of the child.
+        """
+        if await self._ask("cancel_requested", id=self.run_id):
+            self.stop("cancelled")
+            await asyncio.sleep(0)  # its task is cancelled here
+
     # -- in an outage -------------------------------------------------------------------------
 
     @property

@@ -42,6 +42,7 @@ _REPEATABLE = frozenset(
     {
         "await_run",
         "backfill",
+        "cancel_requested",
         "cancel_run",
         "claim_stands",
         "coming",

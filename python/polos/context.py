@@ -555,6 +555,7 @@ class Steps:
             return _child_result(name, text, result_type)
         error = ended["error"]
         if ended["status"] == "cancelled":
+            await active.stop_if_cancelled()
             error = error_record(RunCancelledError(f"run `{child}` was cancelled", run_id=child))
         await active.record(name, "failed", 1, started_at, error=json.dumps(error))
         raise StepError.from_record(name, 1, error, error_from_record(error))

@@ -89,6 +89,7 @@ impl Counter {
             Request::RetryRun { id } => Ok(runs::retry(self, &id)),
             Request::AwaitRun { id } => Ok(Course::AwaitRun(id.as_str().into())),
             Request::ClaimStands { run, token } => runs::claim_stands(self, &run, token),
+            Request::CancelRequested { id } => runs::cancel_requested(self, &id),
             Request::PreviousResult { schedule_id, before } => {
                 runs::previous_result(self, &schedule_id, &before)
             }

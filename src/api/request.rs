@@ -136,6 +136,10 @@ pub enum Request {
         run: String,
         token: i64,
     },
+    /// Whether somebody has asked for the cancellation of a run.
+    CancelRequested {
+        id: String,
+    },
     PreviousResult {
         schedule_id: String,
         before: String,

@@ -173,6 +173,10 @@ pub(super) fn claim_stands(counter: &Counter, run: &str, token: i64) -> Result<C
     Ok(Course::Answered(to_json(&standing.first())))
 }
 
+pub(super) fn cancel_requested(counter: &Counter, id: &str) -> Result<Course, Error> {
+    Ok(Course::Answered(to_json(&find(counter, id)?.cancel_requested)))
+}
+
 pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {
     let run = counter.store.previous_result(&schedule.into(), &before.into())?;
     Ok(Course::Answered(to_json(&run.as_ref().map(|run| RunView::new(run, &[])))))

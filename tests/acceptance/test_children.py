@@ -11,14 +11,17 @@ from pydantic import BaseModel
 import polos.testing
 from polos import (
     DuplicateStepError,
+    PolosClient,
     RunCancelledError,
     StepError,
     SyncWorkflowContext,
+    Worker,
     WorkflowContext,
     WorkflowNotFoundError,
     runs,
     workflow,
 )
+from polos._worker import Executor
 
 START = "2026-01-01T00:30+00:00"
 
@@ -117,6 +120,38 @@ async def test_cancelling_a_parent_cancels_its_child() -> None:
         with pytest.raises(RunCancelledError):
             await handle.result()
         assert [run.status for run in await t.runs()] == ["cancelled", "cancelled"]
+
+
+async def test_a_parent_that_learns_first_of_its_childs_cancellation_is_cancelled(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    @workflow
+    async def child(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("long", timedelta(days=9))
+
+    @workflow
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.step.gather(*(ctx.step.invoke(child, name=name) for name in ("a", "b")))
+
+    handle_item = Executor._handle
+
+    def handle_late(self: Executor, item: tuple[Any, ...]) -> None:
+        """What the worker says of the parent's own cancellation comes too late."""
+        if item[0] != "stop":
+            handle_item(self, item)
+
+    monkeypatch.setattr(Executor, "_handle", handle_late)
+
+    async def both_wait() -> bool:
+        return len(await runs.list(client, workflow="child", status="waiting")) == 2
+
+    async with Worker(client):
+        handle = await parent.invoke(client)
+        await eventually(both_wait)
+        await handle.cancel()
+        with pytest.raises(RunCancelledError):
+            await handle.result(timeout=30)
+        assert await handle.status() == "cancelled"
 
 
 async def test_a_cancelled_child_fails_the_step() -> None:
