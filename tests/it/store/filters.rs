@@ -212,9 +212,8 @@ fn check_postgres(rows: &str, filters: &[RunFilter]) {
         administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
     }
     administrator.execute(&format!(
-        "SET search_path = {schema}; {} ANALYZE schedule; ANALYZE run;
+        "SET search_path = {schema}; {rows} ANALYZE schedule; ANALYZE run;
          INSERT INTO worker VALUES ('wkr_1', '{PROJECT}', 'a', 'h', 1, 'm', '{{}}', 1, 0, 0, '{{w}}');",
-        rows
     ));
     // A plan of the server says what it has read: the statistics of a connection come late.
     let read = || {
