@@ -18,13 +18,14 @@ export PYTEST
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-rust test-python test-pooler torture mutants bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
+.PHONY: help demo test test-quick test-rust test-python test-pythons test-pooler torture mutants bench docs packages lint lint-rustfmt lint-clippy lint-clippy-core \
 	lint-ruff lint-format lint-types lint-pyright lint-stubs fmt build install clean tools venv
 
 help:
 	@echo 'make demo    build, install into .venv, and show what polos does (under a minute)'
 	@echo 'make test    build, install into .venv, and run all tests'
 	@echo 'make test-quick  most tests, in under a minute once everything is compiled'
+	@echo 'make test-pythons  the package on every supported Python of this machine'
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make mutants plant bugs, and show that the tests catch each (half an hour)'
@@ -56,6 +57,14 @@ test-rust: install
 
 test-python: install
 	@$(BIN)/python scripts/run-tests sqlite postgres
+
+# One wheel for the stable interface serves every Python. PYTHONS='3.12 3.14 -- tests/unit' says which
+# versions and tests; POLOS_PYTHONS names interpreters that are neither on PATH nor in pyenv.
+test-pythons: install
+	@rm -rf target/pythons/wheels
+	@said=$$($(PROFILE) $(BIN)/maturin build --locked --out target/pythons/wheels 2>&1) || \
+		{ printf '%s\n' "$$said" >&2; exit 1; }
+	@$(BIN)/python scripts/test-pythons $(PYTHONS)
 
 # PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
 test-pooler: install
