@@ -29,6 +29,7 @@ help:
 	@echo 'make test-pooler   the tests that need PgBouncer'
 	@echo 'make torture kill, stop and starve workers, and check what they leave (docs/reliability.md)'
 	@echo 'make mutants plant bugs, and show that the tests catch each (half an hour)'
+	@echo 'make soak    a quarter of an hour under load: nothing may grow (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
 	@echo 'make docs    the site, in target/site'
 	@echo 'make packages   wheel and source distribution, each tried in an environment of its own'
@@ -78,6 +79,10 @@ torture: install
 # MUTANTS='NAME...' says which (tests/mutants/README.md).
 mutants: install
 	@$(BIN)/python tests/mutants/run.py $(MUTANTS)
+
+# SOAK='--seconds 60 --rate 200' for a shorter and lighter one.
+soak: install
+	@$(BIN)/python tests/torture/soak.py $(SOAK)
 
 # ROW='herd steps' says which rows, ROUNDS how often sides take turns, BENCH what else (benches/README.md).
 bench: venv

@@ -6,6 +6,7 @@ but without a warning nobody would know why they all stall.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import sys
 import threading
@@ -37,52 +38,70 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._describe = describe
         self._patience = patience
-        self._condition = threading.Condition()
+        # Plain locks: `threading.Condition` stays locked forever where the memory to leave it is
+        # lacking, and the loop must never wait here.
+        self._watching = _thread.allocate_lock()  # held by the thread that watches
+        self._bell = _thread.allocate_lock()  # released to wake that thread
+        self._is_idle = False  # whether it waits for work
         self._is_busy = False
         self._is_closed = False
-        self._thread: threading.Thread | None = None
 
     def busy(self, is_busy: bool) -> None:
         """Note that the first run has started or the last one has ended. If no thread can be
         started, nothing is watched until the next call.
         """
-        if self._is_busy == is_busy:
+        if self._is_busy == is_busy or self._is_closed:
             return
-        with self._condition:
-            self._is_busy = is_busy
-            if not is_busy:
-                return  # it sees that by itself, and to wake it costs every run
-            if self._thread is None:
-                thread = threading.Thread(target=self._watch, name="polos-watchdog", daemon=True)
-                with suppress(RuntimeError):
-                    thread.start()
-                    self._thread = thread
-            self._condition.notify()
+        self._is_busy = is_busy
+        if not is_busy:
+            return  # it sees that by itself, and to wake it costs every run
+        if not self._watching.locked():
+            # Not `threading.Thread`, whose `start` waits for the new thread: on Python 3.13 and
+            # newer that wait never ends if the new thread has no memory to begin.
+            with suppress(RuntimeError):
+                _thread.start_new_thread(self._watch, ())
+        elif self._is_idle:
+            self._wake()
 
     def close(self) -> None:
         """Stop watching."""
-        with self._condition:
-            self._is_closed = True
-            self._condition.notify()
+        self._is_closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # it was released already
+            self._bell.release()
 
     def _watch(self) -> None:
+        # Plainly, as entering a context manager takes memory. The next work gets another thread if
+        # this one ends for lack of it.
         try:
-            self._watch_on()
+            if not self._watching.acquire(False):
+                return  # work came twice before the first thread began
+            try:
+                self._watch_on()
+            finally:
+                self._watching.release()
         except MemoryError:
-            self._thread = None  # the next work gets another one
+            pass
 
     def _watch_on(self) -> None:
         while True:
-            with self._condition:
-                while not self._is_busy and not self._is_closed:
-                    self._condition.wait()
-                # Work that comes and goes faster than this is not worth a question.
-                self._condition.wait_for(lambda: self._is_closed, self._patience / 2)
-                if self._is_closed:
-                    return
-                if not self._is_busy:
-                    continue
-            self._ask()
+            self._is_idle = True
+            while not self._is_busy and not self._is_over():
+                self._bell.acquire()
+            self._is_idle = False
+            # Work that comes and goes faster than this is not worth a question.
+            end = time.monotonic() + self._patience / 2
+            while not self._is_over() and (left := end - time.monotonic()) > 0:
+                self._bell.acquire(timeout=left)
+            if self._is_over():
+                return
+            if self._is_busy:
+                self._ask()
+
+    def _is_over(self) -> bool:
+        return self._is_closed
 
     def _ask(self) -> None:
         """Check whether the loop answers, and log once if it does not."""

@@ -251,11 +251,16 @@ class Executor:
         try:
             self.active[key] = active
             active.task = self.loop.create_task(execution)
-            active.task.add_done_callback(active._check_has_begun)
         except BaseException:
             self.active.pop(key, None)
             execution.close()
             raise
+        # The task is under way: nothing after this may undo it. Without the callback only a run
+        # that is stopped before it begins goes unnoticed. (`suppress` would need memory, too.)
+        try:  # noqa: SIM105
+            active.task.add_done_callback(active._check_has_begun)
+        except MemoryError:
+            pass
 
     def ended(self, active: ActiveRun) -> None:
         """Note that a run no longer executes here."""

@@ -182,6 +182,7 @@ async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
     poor = Poor(allocations, monkeypatch)
     async with Worker(client, workflows=[counted]) as worker:
         assert worker._executor is not None
+        worker._executor.watchdog.close()  # it would start a thread, also without memory
         poor.bridge = worker._executor.bridge
         handles = await asyncio.gather(*(runs.invoke(client, counted) for _ in range(20)))
         await asyncio.wait_for(asyncio.gather(*(handle.result() for handle in handles)), 30)

@@ -1,0 +1,68 @@
+"""The soak's verdict: what is flat, and what grows."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def soak() -> Any:
+    """The program, as a module."""
+    file = Path(__file__).with_name("soak.py")
+    spec = importlib.util.spec_from_file_location("polos_soak", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def samples(soak: Any, *growths: float, seconds: int = 900) -> list[Any]:
+    """One a second, each quantity growing by so much from beginning to end, and up and down a bit
+    meanwhile.
+    """
+    return [
+        soak.Sample(
+            float(at),
+            at * 1_000,
+            tuple(50.0 + growth * at / seconds + (at % 7) / 7 for growth in growths),
+        )
+        for at in range(seconds + 1)
+    ]
+
+
+def test_what_goes_up_and_down_is_flat(soak: Any) -> None:
+    assert all(fit.is_flat for fit in soak.verdict(samples(soak, 0, 0, 0, 0)))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_what_grows_beyond_its_bound_is_found(soak: Any, number: int) -> None:
+    growths = [0.0] * len(soak.QUANTITIES)
+    growths[number] = soak.QUANTITIES[number].bound * 2
+    found = [fit.quantity.name for fit in soak.verdict(samples(soak, *growths)) if not fit.is_flat]
+    assert found == [soak.QUANTITIES[number].name]
+
+
+def test_the_warm_up_does_not_count(soak: Any) -> None:
+    steady = samples(soak, 0, 0, 0, 0)
+    warm = [
+        soak.Sample(
+            sample.at, sample.runs, tuple(value * sample.at / 180 for value in sample.values)
+        )
+        for sample in steady[:180]
+    ]
+    assert all(fit.is_flat for fit in soak.verdict([*warm, *steady[180:]]))
+
+
+def test_the_plot_is_sound(soak: Any) -> None:
+    given = samples(soak, 0, 8, 0, 40)
+    drawn = ElementTree.fromstring(soak.plot(given, soak.verdict(given), "a soak"))
+    assert drawn.tag.endswith("svg")
+    assert len(drawn.findall("{*}polyline")) == len(soak.QUANTITIES)
