@@ -81,7 +81,7 @@ impl Project {
     }
 
     /// Creates a schedule of `wf`; its id.
-    fn create(&self, key: &str, spec: Value) -> String {
+    fn create(&self, key: &str, spec: &Value) -> String {
         let draft = json!({"workflow": "wf", "key": key, "spec": 0, "local": true});
         let ids = self.ask(json!({"create": {"drafts": {"specs": [spec], "schedules": [draft]}}}));
         ids[0].as_str().unwrap().to_owned()
@@ -99,7 +99,7 @@ impl Project {
     fn states(&self) -> Vec<RunState> {
         let page = Page { limit: 10_000, after: None };
         let mut runs = self.store.runs(PROJECT, &RunFilter::default(), &page).unwrap();
-        runs.sort_by(|one, other| (one.slot, one.created_at).cmp(&(other.slot, other.created_at)));
+        runs.sort_by_key(|run| (run.slot, run.created_at));
         runs.into_iter().map(|run| run.state).collect()
     }
 }
@@ -111,7 +111,7 @@ fn hourly() -> Value {
 #[test]
 fn an_update_replaces_the_trigger() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     project.ask(json!({"update": {"id": id, "changes": {"every_us": 60_000_000}}}));
     let schedule = project.schedule(&id);
     assert_eq!((&schedule["cron"], &schedule["every"]), (&Value::Null, &json!(60_000_000)));
@@ -123,7 +123,7 @@ fn an_update_replaces_the_trigger() {
 #[test]
 fn a_slot_is_skipped_until_it_is_due_and_the_history_says_so() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     let skipped = project.ask(json!({"skip": {"id": id}}));
     assert_eq!(skipped["upcoming"], micros("14:00:00"));
     let history = project.ask(json!({"history": {"id": id}}));
@@ -140,7 +140,7 @@ fn a_slot_is_skipped_until_it_is_due_and_the_history_says_so() {
 #[test]
 fn a_paused_schedule_whose_time_is_over_is_finished_when_it_is_resumed() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     project.ask(json!({"pause": {"id": id}}));
     project.ask(json!({"update": {"id": id, "changes": {"end_at_us": micros("12:30:00")}}}));
     assert_eq!(project.ask(json!({"resume": {"id": id}}))["status"], "finished");
@@ -156,8 +156,8 @@ fn a_reset_brings_back_what_the_code_declares() {
     };
     let id = declared.id.as_str().to_owned();
     project.register(WorkerEntry { declared: vec![declared], ..new_worker("wkr_2") });
-    let changes = json!({"jitter_us": 5_000_000});
-    project.ask(json!({"update": {"id": id, "changes": changes, "input": 2, "has_input": true}}));
+    let edit = json!({"jitter_us": 5_000_000});
+    project.ask(json!({"update": {"id": id, "changes": edit, "input": 2, "has_input": true}}));
     let changed = project.schedule(&id);
     let said = (&changed["input"], &changed["jitter"], &changed["overridden"]);
     assert_eq!(said, (&json!("2"), &json!(5_000_000), &json!(true)));
@@ -209,7 +209,7 @@ fn a_worker_whose_process_has_ended_serves_nothing() {
         workflows: vec![WorkflowEntry { id: "wf".into(), schedulable: true }],
         ..new_worker("wkr_2")
     });
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     assert_eq!(project.schedule(&id)["worker_available"], json!(false));
     let workers = project.ask(json!({"workers": {}}));
     assert_eq!(workers[0]["is_gone"], json!(true));
@@ -229,7 +229,7 @@ fn a_worker_whose_process_has_ended_serves_nothing() {
 #[test]
 fn a_slot_counts_as_overdue_when_it_is_five_seconds_late() {
     let project = Project::new();
-    project.create("k", hourly());
+    project.create("k", &hourly());
     let overdue = || project.ask(json!({"overview": {"count_to": 100}}))["overdue"].clone();
     project.clock.advance_to(at("13:00:05"));
     assert_eq!(overdue(), json!(0));

@@ -13,7 +13,7 @@ fn slots(answer: &Value) -> Vec<i64> {
 #[test]
 fn it_covers_the_range_from_its_start_to_before_its_end() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     let made = project.ask(backfill(&id, "06:00:00", "09:00:00", false));
     assert_eq!(slots(&made), ["06:00:00", "07:00:00", "08:00:00"].map(micros));
 }
@@ -21,7 +21,7 @@ fn it_covers_the_range_from_its_start_to_before_its_end() {
 #[test]
 fn each_run_has_the_slots_around_its_own() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     project.ask(backfill(&id, "06:00:00", "08:00:00", false));
     let runs = project.ask(json!({"list_runs": {"schedule": id}}));
     let mut seen: Vec<(i64, i64, i64)> = Vec::new();
@@ -38,7 +38,7 @@ fn each_run_has_the_slots_around_its_own() {
 #[test]
 fn a_slot_that_has_a_run_is_left_out_and_a_rehearsal_says_so() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     project.ask(backfill(&id, "06:00:00", "08:00:00", false));
     let missing = project.ask(backfill(&id, "06:00:00", "09:00:00", true));
     assert_eq!(slots(&missing), [micros("08:00:00")]);
@@ -50,12 +50,12 @@ fn a_slot_that_has_a_run_is_left_out_and_a_rehearsal_says_so() {
 #[test]
 fn its_runs_wait_for_each_other_unless_they_may_overlap() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     project.ask(backfill(&id, "06:00:00", "08:00:00", false));
     assert_eq!(project.states(), [RunState::Queued, RunState::Buffered]);
 
     let project = Project::new();
-    let id = project.create("k", json!({"cron": "0 * * * *", "overlap": "allow"}));
+    let id = project.create("k", &json!({"cron": "0 * * * *", "overlap": "allow"}));
     project.ask(backfill(&id, "06:00:00", "08:00:00", false));
     assert_eq!(project.states(), [RunState::Queued, RunState::Queued]);
 }
@@ -63,7 +63,7 @@ fn its_runs_wait_for_each_other_unless_they_may_overlap() {
 #[test]
 fn excluded_dates_are_left_out() {
     let project = Project::new();
-    let id = project.create("k", json!({"cron": "0 9 * * *", "skip_dates": ["2026-02-28"]}));
+    let id = project.create("k", &json!({"cron": "0 9 * * *", "skip_dates": ["2026-02-28"]}));
     let made = project.ask(backfill(&id, "2026-02-27T00:00:00", "2026-03-02T00:00:00", false));
     assert_eq!(slots(&made), ["2026-02-27T09:00:00", "2026-03-01T09:00:00"].map(micros));
 }
@@ -71,7 +71,7 @@ fn excluded_dates_are_left_out() {
 #[test]
 fn what_has_not_passed_is_refused_and_so_is_an_empty_range() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     let refusal = project.refusal(backfill(&id, "06:00:00", "12:00:01", false));
     assert!(refusal.contains("is in the future"), "{refusal}");
     let refusal = project.refusal(backfill(&id, "06:00:00", "06:00:00", false));
@@ -82,7 +82,7 @@ fn what_has_not_passed_is_refused_and_so_is_an_empty_range() {
 #[test]
 fn it_has_a_limit() {
     let project = Project::new();
-    let id = project.create("k", json!({"every_us": 1_000_000}));
+    let id = project.create("k", &json!({"every_us": 1_000_000}));
     let end = micros("2026-03-01T00:00:00");
     let ask = |count: i64| {
         let start = end - count * 1_000_000;

@@ -6,7 +6,7 @@ use super::*;
 fn with_keys(status: &str) -> Project {
     let project = Project::new();
     for key in ["other", "k5", "k4", "k3", "k2", "k1", "a"] {
-        let id = project.create(key, hourly());
+        let id = project.create(key, &hourly());
         if status == "paused" {
             project.ask(json!({"pause": {"id": id}}));
         }
@@ -56,7 +56,7 @@ fn schedules_by_prefix_come_in_the_order_of_keys_page_by_page() {
 fn the_same_where_too_many_have_the_workflow_to_look_through_them() {
     let project = with_keys("active");
     for number in 0..600 {
-        project.create(&format!("x{number}"), hourly());
+        project.create(&format!("x{number}"), &hourly());
     }
     let filter = json!({"workflow": "wf", "key_prefix": "k"});
     let by_key = |last: &Value| ("after_key", json!([last["key"], last["workflow"]]));
@@ -77,7 +77,7 @@ fn a_page_is_no_longer_than_ten_thousand() {
 #[test]
 fn buffered_runs_are_listed_as_queued() {
     let project = Project::new();
-    let id = project.create("k", hourly());
+    let id = project.create("k", &hourly());
     for second in ["12:00:01", "12:00:02"] {
         project.clock.advance_to(at(second));
         project.ask(json!({"trigger": {"id": id, "applies_overlap": true}}));

@@ -11,7 +11,7 @@ fn trigger(project: &Project, id: &str) -> Result<Value, Error> {
 
 fn with_overlap(overlap: &str) -> (Project, String) {
     let project = Project::new();
-    let id = project.create("k", json!({"cron": "0 * * * *", "overlap": overlap}));
+    let id = project.create("k", &json!({"cron": "0 * * * *", "overlap": overlap}));
     (project, id)
 }
 
