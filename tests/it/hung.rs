@@ -27,7 +27,8 @@ const SHORT: Duration = Duration::from_millis(20);
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, done) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || sender.send(work()));
-    done.recv_timeout(PATIENCE).expect("it takes forever")
+    // Longer than any limit that the work waits for.
+    done.recv_timeout(PATIENCE * 2).expect("it takes forever")
 }
 
 struct Nobody;
@@ -113,7 +114,7 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
     let store = FaultyStore::new(inner.clone());
     store.trouble.lock().reads = 500;
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
+    let desk = Arc::new(Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap());
     for number in 0..40 {
         let id = format!("run_{number}");
         let mut new = new_run(&id);
@@ -122,16 +123,15 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
         let now = Timestamp::from_micros(number);
         inner.commit(&[Command::CreateRun(Box::new(new))], now).unwrap().remove(0).unwrap();
         let (sender, answer) = crossbeam_channel::bounded(1);
-        desk.submit(
-            request(json!({"await_run": {"id": id}})),
-            Box::new(move |reply| sender.send(reply).unwrap()),
-        );
+        let asking = Arc::clone(&desk);
+        let wanted = request(json!({"await_run": {"id": id}}));
+        in_time(move || asking.submit(wanted, Box::new(move |reply| sender.send(reply).unwrap())));
         let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
         inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
         answer.recv_timeout(PATIENCE).expect("nothing changes any more, and it waits").unwrap();
     }
-    assert!(desk.close_within(PATIENCE));
-    assert!(group.close_within(PATIENCE));
+    assert!(in_time(move || desk.close_within(PATIENCE)));
+    assert!(in_time(move || group.close_within(PATIENCE)));
 }
 
 #[test]
@@ -167,10 +167,11 @@ fn an_answer_that_does_not_come_in_time_is_none() {
         let _ = opened.recv();
     })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
-    let asked = desk.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT);
+    let desk = Arc::new(Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap());
+    let asking = Arc::clone(&desk);
+    let asked = in_time(move || asking.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT));
     assert_eq!(asked, Ok(None));
-    assert!(!desk.close_within(SHORT), "its thread hangs, and nobody waits for it");
+    assert!(!in_time(move || desk.close_within(SHORT)), "its thread hangs, and nobody waits for it");
     drop(gate);
-    assert!(group.close_within(PATIENCE));
+    assert!(in_time(move || group.close_within(PATIENCE)));
 }
