@@ -10,7 +10,7 @@ use crate::model::{NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
 use crate::store::names::state_word;
 use crate::store::rules::{self, Ended};
 use crate::store::{Answer, Command, Outcome};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::{Error, Row};
 
 /// A step, and its place among the commands.
@@ -43,8 +43,8 @@ pub(super) struct Direct<'c> {
     steps: Vec<Step<'c>>,
     ends: Vec<End<'c>>,
     created: Vec<Creation>,
-    /// How many runs each worker claims.
-    claims: BTreeMap<WorkerId, i64>,
+    /// Each new run that is to be claimed as it is created, and by which worker.
+    claims: Vec<(&'c RunId, &'c WorkerId)>,
 }
 
 impl<'c> Direct<'c> {
@@ -61,7 +61,7 @@ impl<'c> Direct<'c> {
             steps: Vec::new(),
             ends: Vec::new(),
             created: Vec::new(),
-            claims: BTreeMap::new(),
+            claims: Vec::new(),
         };
         let mut steps = BTreeSet::new();
         let mut others = BTreeSet::new();
@@ -94,13 +94,13 @@ impl<'c> Direct<'c> {
         Some(direct)
     }
 
-    fn create(&mut self, place: usize, new: &NewRun) {
+    fn create(&mut self, place: usize, new: &'c NewRun) {
         let mut run = rules::new_run(new, self.now);
         if let Some(worker) = &new.claim_for
             && rules::is_claimable(&run, self.now)
         {
             rules::claim(&mut run, worker, self.now);
-            *self.claims.entry(worker.clone()).or_default() += 1;
+            self.claims.push((&new.id, worker));
         }
         self.created.push(Creation { place, run });
     }
@@ -143,14 +143,17 @@ impl<'c> Direct<'c> {
         Statement::Query(sql, args)
     }
 
-    /// Signs of life, with which runs are claimed. Of a worker that is not signed in there is none.
+    /// One heartbeat of its worker for each run that is claimed. There is none for a run that exists already, since it
+    /// isn't claimed again, and none of a worker that isn't registered.
     fn beats<'a>(&'a self, args: &mut Args<'a>) -> String {
-        let workers = args.texts(self.claims.keys().map(WorkerId::as_str));
-        let counts = args.ints(self.claims.values().copied());
+        let runs = args.texts(self.claims.iter().map(|(run, _)| run.as_str()));
+        let workers = args.texts(self.claims.iter().map(|(_, worker)| worker.as_str()));
         let now = args.int(self.now.as_micros());
         format!(
             "beaten AS (UPDATE @worker w SET beat = w.beat + b.count, beat_at = ${now} \
-             FROM unnest(${workers}, ${counts}) AS b (id, count) WHERE w.id = b.id RETURNING w.id)"
+             FROM (SELECT c.worker, count(*) FROM unnest(${runs}, ${workers}) AS c (run, worker) \
+             WHERE NOT EXISTS (SELECT FROM @run r WHERE r.id = c.run) GROUP BY c.worker) AS b (id, count) \
+             WHERE w.id = b.id RETURNING w.id)"
         )
     }
 

@@ -15,6 +15,7 @@ cases! {
     a_run_is_claimed_once,
     a_run_is_claimed_as_it_is_created,
     what_exists_is_not_claimed_by_creating_it_again,
+    only_what_is_claimed_as_it_is_created_beats,
     a_new_run_that_has_to_wait_is_not_claimed_yet,
     a_new_run_for_nobody_is_queued,
     a_claim_by_nobody_is_rejected,
@@ -68,6 +69,30 @@ fn what_exists_is_not_claimed_by_creating_it_again(stage: &Stage<'_>) {
     assert_eq!(create_for(stage, at(2), stage.worker.as_str(), keyed("run_2")), None);
     assert_eq!(stage.state(&RunId::from("run_1")), RunState::Queued);
     assert_eq!(beat(stage), before, "nothing happened");
+}
+
+fn only_what_is_claimed_as_it_is_created_beats(stage: &Stage<'_>) {
+    let claimed = |id: &str| {
+        let claim_for = Some(stage.worker.clone());
+        Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(id) }))
+    };
+    stage.ok(at(1), claimed("run_1"));
+    let before = beat(stage);
+    stage.ok(at(2), claimed("run_1"));
+    assert_eq!(beat(stage), before, "a repetition claims nothing");
+    stage.create(at(3), NewRun { origin: Origin::Invoke, ..new_run("run_2") });
+    stage.ok(at(3), claimed("run_2"));
+    assert_eq!((beat(stage), stage.state(&RunId::from("run_2"))), (before, RunState::Queued));
+    // Beside others that are new, too.
+    let commands = ["run_1", "run_3", "run_2", "run_4"].map(claimed);
+    let answers = stage.store.commit(&commands, at(4)).unwrap();
+    let is_new = |answer: &Result<Answer, Rejection>| match answer {
+        Ok(Answer::Created { is_new, claimed, .. }) => (*is_new, claimed.is_some()),
+        other => panic!("{other:?}"),
+    };
+    let (old, new) = ((false, false), (true, true));
+    assert_eq!(answers.iter().map(is_new).collect::<Vec<_>>(), [old, new, old, new]);
+    assert_eq!(beat(stage), before + 2);
 }
 
 fn a_new_run_that_has_to_wait_is_not_claimed_yet(stage: &Stage<'_>) {
