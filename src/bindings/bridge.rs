@@ -373,6 +373,12 @@ fn describe(notice: &Notice) -> (&'static str, String) {
         Notice::ScheduleBroken(id, reason) => {
             ("error", format!("the schedule {id} is broken and no longer fires: {reason}"))
         }
+        Notice::LeaseLost { held_count: 0 } => (
+            "info",
+            "this worker was silent for so long that others removed it (suspended, or without its database); it held \
+             no runs, and registers again"
+                .to_owned(),
+        ),
         Notice::LeaseLost { held_count } => (
             "warning",
             format!(

@@ -11,7 +11,7 @@ use polos::engine::driver::Driver;
 use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
 use polos::error::Error;
 use polos::host;
-use polos::model::{Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
+use polos::model::{BusyProcesses, Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use polos::plan::Backoff;
 use polos::store::{Command, Rejection, Store};
 use polos::sync::Mutex;
@@ -237,13 +237,14 @@ fn pause_after_failures(inner: &Inner, run: &RunId) -> Option<u32> {
 /// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
 fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
     let peers = inner.store.peers(&inner.project)?;
+    let busy = BusyProcesses::of(&peers);
     let dead: Vec<Command> = peers
         .iter()
         .filter(|peer| host::is_gone(&peer.host, peer.pid, &peer.process_mark))
         .map(|peer| Command::BuryWorker {
             worker: peer.id.clone(),
             beat: peer.beat,
-            shares_process: peer.shares_process(&peers),
+            shares_process: busy.has_another(peer),
         })
         .collect();
     if !dead.is_empty() {

@@ -8,7 +8,7 @@ use super::outage::OutageLog;
 use super::stuck_parents::StuckParents;
 use super::suspects::SuspectWatch;
 use super::timer::DueQueue;
-use super::watch::PeerWatch;
+use super::watch::{Limits, PeerWatch};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
@@ -33,7 +33,8 @@ const AWAY_MIN: Duration = Duration::from_secs(1);
 /// that is to end must not wait for a database that may never come back.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A worker without runs counts as dead when it has been still for so many of its beats.
+/// A worker without runs counts as dead when it has been still for so many of its beats. Its row is removed then; not much
+/// later, since no one may live long enough to see that where workers come and go quickly.
 const STILL_BEATS: u32 = 3;
 
 /// How long after a worker has left others decide again about the schedules that it declared: it may only be
@@ -697,7 +698,36 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.dispatcher.tell(Notice::TookOver { worker: silent.name, run_count });
             }
         }
+        self.expire_idle(now)
+    }
+
+    /// Removes the rows of workers that died without runs. A worker that is alive after all registers again.
+    fn expire_idle(&mut self, now: Now) -> Result<(), StoreError> {
+        let silent = self.watch.silent_idle(self.expiry_limits().idle, now.mono);
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let expire = |(worker, beat): &(WorkerId, i64)| Command::BuryWorker {
+            worker: worker.clone(),
+            beat: *beat,
+            shares_process: false,
+        };
+        let commands: Vec<Command> = silent.iter().map(expire).collect();
+        for outcome in self.store.commit(&commands, now.wall)? {
+            // It has shown that it lives, or claimed a run.
+            self.must_look_around |= outcome.is_err();
+        }
+        for (worker, _) in &silent {
+            self.watch.forget(worker);
+        }
         Ok(())
+    }
+
+    fn expiry_limits(&self) -> Limits {
+        // What is seen of a beat is as old as the last poll, and the other one finds its peers by polling, too.
+        let unseen = self.config.poll_interval.saturating_mul(2);
+        let idle = self.config.idle_beat.saturating_mul(STILL_BEATS).saturating_add(unseen);
+        Limits { lease: self.config.lease, idle }
     }
 
     /// A machine that slept, a process that was stopped, a store that could not be read: slots of that time had
@@ -1371,7 +1401,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             Some(self.last_poll.map_or(now.mono, |last| last + self.config.poll_interval)),
             self.timers.next_deadline(),
             self.timeouts.next_deadline(),
-            self.watch.next_deadline(self.config.lease),
+            self.watch.next_deadline(self.expiry_limits()),
             self.next_beat(),
             self.reconcile_at.filter(|_| self.phase == Phase::Working),
             self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),

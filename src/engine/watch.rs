@@ -1,7 +1,7 @@
 //! Which peers have gone silent. Judged by our own steady clock alone: a peer is taken for dead when **we** have seen
 //! its beat stand still for the lease time. No wall clock of ours or theirs has a say, so none can jump and lie.
 
-use crate::model::{Peer, WorkerId};
+use crate::model::{BusyProcesses, Peer, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,7 +22,25 @@ struct Sighting {
     shares_process: bool,
 }
 
-/// A peer that holds runs and has gone silent.
+/// How many dead workers without runs are expired in one commit.
+const EXPIRED_AT_ONCE_MAX: usize = 100;
+
+/// How long a beat stands still before its worker is expired.
+#[derive(Copy, Clone, Debug)]
+pub struct Limits {
+    /// For a worker that holds runs.
+    pub lease: Duration,
+    /// For a worker that holds none. Nothing waits for it, but its row would stay forever.
+    pub idle: Duration,
+}
+
+impl Limits {
+    fn of(self, holds_runs: bool) -> Duration {
+        if holds_runs { self.lease } else { self.idle }
+    }
+}
+
+/// A peer that has gone silent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Silent {
     /// Which.
@@ -40,6 +58,7 @@ impl PeerWatch {
     pub fn observe(&mut self, own: &WorkerId, peers: &[Peer], mono: Duration) {
         let present: BTreeSet<&WorkerId> = peers.iter().map(|peer| &peer.id).collect();
         self.seen.retain(|id, _| present.contains(id));
+        let busy = BusyProcesses::of(peers);
         for peer in peers.iter().filter(|peer| peer.id != *own) {
             let holds_runs = peer.held_count > 0;
             let sighting = self.seen.entry(peer.id.clone()).or_insert_with(|| Sighting {
@@ -49,8 +68,7 @@ impl PeerWatch {
                 name: format!("{} (app {}, pid {})", peer.id, peer.app, peer.pid),
                 shares_process: false,
             });
-            // Matters only where runs are held, which few of many workers do.
-            sighting.shares_process |= holds_runs && peer.shares_process(peers);
+            sighting.shares_process |= busy.has_another(peer);
             // One that begins to hold runs has a whole lease from then on.
             if sighting.beat != peer.beat || (holds_runs && !sighting.holds_runs) {
                 sighting.beat = peer.beat;
@@ -68,24 +86,28 @@ impl PeerWatch {
         }
     }
 
-    /// The peers that hold runs and whose beat has stood still for `lease`.
+    /// The peers that hold runs and whose beat has stood still for the lease.
     pub fn silent(&self, lease: Duration, mono: Duration) -> Vec<Silent> {
-        self.seen
-            .iter()
-            .filter(|(_, sighting)| sighting.holds_runs && sighting.is_still(lease, mono))
-            .map(|(id, sighting)| Silent {
-                worker: id.clone(),
-                beat: sighting.beat,
-                name: sighting.name.clone(),
-                shares_process: sighting.shares_process,
-            })
-            .collect()
+        let of = |(id, sighting): (&WorkerId, &Sighting)| Silent {
+            worker: id.clone(),
+            beat: sighting.beat,
+            name: sighting.name.clone(),
+            shares_process: sighting.shares_process,
+        };
+        let silent = self.seen.iter();
+        silent.filter(|(_, seen)| seen.holds_runs && seen.is_still(lease, mono)).map(of).collect()
     }
 
-    /// When the next of the peers that hold runs will have been silent for `lease`.
-    pub fn next_deadline(&self, lease: Duration) -> Option<Duration> {
-        let holders = self.seen.values().filter(|sighting| sighting.holds_runs);
-        holders.map(|sighting| sighting.since.saturating_add(lease)).min()
+    /// The first of the peers without runs whose beat has stood still for `limit`, and at which beat.
+    pub fn silent_idle(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
+        let silent = self.seen.iter().filter(|(_, seen)| !seen.holds_runs && seen.is_still(limit, mono));
+        silent.map(|(id, seen)| (id.clone(), seen.beat)).take(EXPIRED_AT_ONCE_MAX).collect()
+    }
+
+    /// When the next of the peers will have been silent for as long as its kind may be.
+    pub fn next_deadline(&self, limits: Limits) -> Option<Duration> {
+        let deadline = |seen: &Sighting| seen.since.saturating_add(limits.of(seen.holds_runs));
+        self.seen.values().map(deadline).min()
     }
 
     /// Whether there are other workers.

@@ -18,7 +18,9 @@ pub use policy::{CatchUp, Overlap};
 pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState, SUSPECT_FROM};
 pub use schedule::{Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
 pub use step::{StepRecord, StepState};
-pub use worker::{DeclaredKey, Peer, Reconciliation, ScheduleLabel, WorkerEntry, WorkflowEntry};
+pub use worker::{
+    BusyProcesses, DeclaredKey, Peer, Reconciliation, ScheduleLabel, WorkerEntry, WorkflowEntry,
+};
 
 /// JSON text that the engine carries but never looks into.
 pub type Json = std::sync::Arc<str>;

@@ -2,6 +2,7 @@
 
 use super::{NewSchedule, Schedule, ScheduleId, WorkerId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A workflow that a worker executes.
@@ -142,10 +143,31 @@ pub struct Peer {
     pub declares: Option<Arc<str>>,
 }
 
+/// Which processes hold runs, and through how many workers.
+#[derive(Debug)]
+pub struct BusyProcesses<'a> {
+    workers: BTreeMap<(&'a str, i64, &'a str), u64>,
+}
+
+impl<'a> BusyProcesses<'a> {
+    /// Those of `peers`.
+    pub fn of(peers: &'a [Peer]) -> Self {
+        let mut workers = BTreeMap::new();
+        for peer in peers.iter().filter(|peer| peer.held_count > 0) {
+            *workers.entry(peer.process()).or_default() += 1;
+        }
+        Self { workers }
+    }
+
+    /// Whether a worker other than `peer` holds runs in the process of `peer`, which is one of the peers.
+    pub fn has_another(&self, peer: &Peer) -> bool {
+        let own = u64::from(peer.held_count > 0);
+        self.workers.get(&peer.process()).is_some_and(|count| *count > own)
+    }
+}
+
 impl Peer {
-    /// Whether another of these workers holds runs in the same process.
-    pub fn shares_process(&self, peers: &[Self]) -> bool {
-        let place = |peer: &Self| (peer.host.clone(), peer.pid, peer.process_mark.clone());
-        peers.iter().any(|other| other.id != self.id && other.held_count > 0 && place(other) == place(self))
+    fn process(&self) -> (&str, i64, &str) {
+        (&self.host, self.pid, &self.process_mark)
     }
 }

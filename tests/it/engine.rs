@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod clocks;
+mod idle_workers;
 mod offer;
 mod outage;
 mod owners;

@@ -729,6 +729,15 @@ impl Checks {
         }
     }
 
+    /// These workers live, and no others have a row.
+    pub fn check_worker_rows(&self, store: &dyn Store, live: &BTreeSet<WorkerId>) {
+        let rows = store.peers(PROJECT).unwrap();
+        let stored: BTreeSet<WorkerId> = rows.iter().map(|peer| peer.id.clone()).collect();
+        if stored != *live {
+            self.fail(format_args!("{live:?} live, and rows are stored of {stored:?}"));
+        }
+    }
+
     /// Nothing is under way any more.
     pub fn is_settled(&self) -> bool {
         self.unfinished.is_empty()

@@ -36,6 +36,8 @@ pub const APP: &str = "app";
 
 /// More turns than this at one instant, and the engine is spinning.
 const TURNS_AT_ONCE_MAX: usize = 60;
+/// How long the row of a worker that died idle is kept, apart from the time between two polls.
+const IDLE_ROW_MAX: i64 = 4 * MINUTE;
 /// How long everything may take to settle when faults are over.
 const SETTLING_MAX: i64 = 8 * HOUR;
 
@@ -341,6 +343,7 @@ impl World {
         while self.truth < end {
             self.step();
         }
+        self.let_dead_rows_expire();
         self.checks.lock().audit(&*self.store);
         self.checks.lock().check_deployment(&declared(self.seed, self.version, self.began, self.pace));
         for machine in &self.machines {
@@ -353,6 +356,17 @@ impl World {
         for machine in 0..self.machines.len() {
             self.count_time(machine);
         }
+    }
+
+    /// Rows of workers that died idle don't pile up: in the end there is one for each worker that lives.
+    fn let_dead_rows_expire(&mut self) {
+        let end = self.truth + IDLE_ROW_MAX + 4 * self.pace.poll;
+        while self.truth < end {
+            self.step();
+        }
+        let engines = self.machines.iter().filter_map(|machine| machine.engine.as_ref());
+        let live = engines.map(|engine| engine.worker().clone()).collect();
+        self.checks.lock().check_worker_rows(&*self.store, &live);
     }
 
     fn step(&mut self) {

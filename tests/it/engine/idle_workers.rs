@@ -1,0 +1,166 @@
+//! Workers that die while they hold no runs: nothing waits for them, and their rows must not pile up.
+
+use super::*;
+use _polos::model::{BusyProcesses, Peer};
+use std::collections::BTreeSet;
+
+/// How long an idle worker must be silent before the others remove it.
+const SILENCE: Duration = Duration::from_secs(3 * 60);
+
+fn pair(store: &MemoryStore) -> (Worker, Worker) {
+    let (mut a, mut b) = (Worker::new(store, "a", "10:00:30"), Worker::new(store, "b", "10:00:30"));
+    together(&mut [&mut a, &mut b], "10:00:40");
+    (a, b)
+}
+
+fn ids(store: &MemoryStore) -> Vec<String> {
+    store.peers(PROJECT).unwrap().iter().map(|peer| peer.id.to_string()).collect()
+}
+
+fn is_lease_lost(notice: &Notice) -> bool {
+    matches!(notice, Notice::LeaseLost { .. })
+}
+
+#[test]
+fn an_idle_worker_that_died_is_removed_after_its_silence_and_not_before() {
+    let store = MemoryStore::new();
+    let (_dead, mut live) = pair(&store);
+    live.wait(SILENCE - Duration::from_secs(30));
+    assert_eq!(ids(&store), ["a1", "b1"]);
+    live.wait(Duration::from_secs(60));
+    assert_eq!(ids(&store), ["b1"]);
+    assert_eq!(live.count_notices(|notice| matches!(notice, Notice::TookOver { .. })), 0);
+    live.take_commands();
+    live.wait(Duration::from_secs(3_600));
+    assert!(live.take_commands().is_empty(), "an idle worker without peers writes nothing");
+}
+
+#[test]
+fn idle_workers_that_live_stay() {
+    let store = MemoryStore::new();
+    let (mut a, mut b) = pair(&store);
+    for _ in 0..240 {
+        a.wait(Duration::from_secs(30));
+        b.wait(Duration::from_secs(30));
+    }
+    assert_eq!(ids(&store), ["a1", "b1"]);
+}
+
+#[test]
+fn idle_workers_that_were_suspended_or_without_their_store_together_stay() {
+    let store = MemoryStore::new();
+    let (mut a, mut b) = pair(&store);
+    for worker in [&mut a, &mut b] {
+        worker.pause(SILENCE * 2);
+    }
+    b.turn();
+    a.turn();
+    assert_eq!(ids(&store), ["a1", "b1"]);
+    for worker in [&mut a, &mut b] {
+        worker.store.trouble.lock().is_down = true;
+        worker.wait(SILENCE * 2);
+        worker.store.trouble.lock().is_down = false;
+    }
+    for worker in [&mut b, &mut a] {
+        worker.wait(Duration::from_secs(3));
+        assert_eq!(worker.count_notices(is_lease_lost), 0);
+    }
+    assert_eq!(ids(&store), ["a1", "b1"]);
+}
+
+#[test]
+fn an_idle_worker_that_was_removed_while_it_slept_registers_again_and_works() {
+    let store = MemoryStore::new();
+    let (mut sleeper, mut live) = pair(&store);
+    live.wait(SILENCE * 2);
+    assert_eq!(ids(&store), ["b1"]);
+    live.hear(Message::Leave).turn();
+    sleeper.pause(SILENCE * 2).turn();
+    assert_eq!(sleeper.count_notices(is_lease_lost), 1);
+    sleeper.wait(Duration::from_secs(1));
+    assert_eq!(ids(&store), ["a2"]);
+    create(&store, "k", &json!({"at_us": at("10:40:00").as_micros()}), "10:31:00");
+    sleeper.until("10:40:01");
+    assert_eq!(sleeper.slots_started(), ["10:40:00"]);
+}
+
+#[test]
+fn a_sign_of_life_at_the_last_moment_saves_an_idle_worker() {
+    let store = MemoryStore::new();
+    let mut a = Worker::new(&store, "a", "10:00:30");
+    a.until("10:00:50");
+    let mut live = Worker::new(&store, "b", "10:00:50");
+    together(&mut [&mut a, &mut live], "10:01:40");
+    // The one's last beat was at 10:01:30; the other's own are at the 50th second of each minute.
+    live.until("10:04:39").take_commands();
+    let (shared, id) = (store.clone(), a.engine.worker().clone());
+    live.store.trouble.lock().on_commit = Some(Box::new(move || {
+        // Just before the other one's decision is committed, so that it could not see this.
+        let beat = Command::Beat { worker: id.clone() };
+        shared.commit(&[beat], at("10:04:39")).unwrap().remove(0).unwrap();
+    }));
+    live.until("10:04:49");
+    live.store.trouble.lock().on_commit = None;
+    let is_removal = |command: &Command| matches!(command, Command::BuryWorker { .. });
+    assert!(live.take_commands().iter().any(is_removal), "it tried");
+    assert_eq!(ids(&store), ["a1", "b1"]);
+    live.until("10:07:30");
+    assert_eq!(ids(&store), ["a1", "b1"], "its silence begins again");
+    live.until("10:08:30");
+    assert_eq!(ids(&store), ["b1"]);
+}
+
+#[test]
+fn many_dead_workers_are_removed_in_bounded_commits() {
+    let store = MemoryStore::new();
+    for number in 0..250 {
+        Worker::new(&store, &format!("dead{number:03}-"), "10:00:30").turn();
+    }
+    let mut live = Worker::new(&store, "live", "10:00:30");
+    live.turn().take_commands();
+    live.until("10:03:29");
+    assert_eq!(ids(&store).len(), 251);
+    live.take_commands();
+    let (left, seen) = (store.clone(), crossbeam_channel::unbounded());
+    live.store.trouble.lock().on_commit = Some(Box::new(move || {
+        seen.0.send(left.peers(PROJECT).unwrap().len()).unwrap();
+    }));
+    live.until("10:04:00");
+    assert_eq!(ids(&store), ["live1"]);
+    let is_removal = |command: &&Command| matches!(command, Command::BuryWorker { .. });
+    assert_eq!(live.take_commands().iter().filter(is_removal).count(), 250, "each once");
+    let counts: BTreeSet<usize> = seen.1.try_iter().collect();
+    assert!(counts.is_superset(&[251, 151, 51].into()), "{counts:?}");
+}
+
+fn peer(number: usize, pid: i64, held_count: u64) -> Peer {
+    Peer {
+        id: WorkerId::from(format!("w{number}")),
+        app: "app".into(),
+        host: "host".into(),
+        pid,
+        process_mark: "mark".into(),
+        about: "{}".into(),
+        beat: 1,
+        held_count,
+        workflows: Vec::new(),
+        entered_at: at("10:00:00"),
+        beat_at: at("10:00:00"),
+        declares: None,
+    }
+}
+
+#[test]
+fn a_process_is_shared_with_workers_that_hold_runs_and_never_with_oneself() {
+    let peers: Vec<Peer> = (0..4_u64)
+        .flat_map(|pid| (0..3_u64).map(move |place| (pid, u64::from(place < pid))))
+        .enumerate()
+        .map(|(number, (pid, held))| peer(number, i64::try_from(pid).unwrap(), held))
+        .collect();
+    let busy = BusyProcesses::of(&peers);
+    for peer in &peers {
+        let is_other = |other: &&Peer| other.id != peer.id && other.pid == peer.pid;
+        let expected = peers.iter().filter(is_other).any(|other| other.held_count > 0);
+        assert_eq!(busy.has_another(peer), expected, "{peer:?}");
+    }
+}
