@@ -1,10 +1,12 @@
 //! What must hold, seen from beside the store: every command is compared with a shadow of all rows as it takes effect.
 
 use super::faults::Witness;
+use super::interruptions::{Count, Interruptions};
+use super::overrides::Overrides;
 use _polos::calendar::Timestamp;
 use _polos::model::cadence::Cadence;
 use _polos::model::{
-    Admission, Ending, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Run, RunId, RunState,
+    Admission, Ending, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Peer, Run, RunId, RunState,
     Schedule, ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
 };
 use _polos::plan::transition::{Event, next_state};
@@ -14,6 +16,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 pub const PROJECT: &str = "default";
+
+/// Held runs are available later than this (the year 9000).
+const HELD_FROM: i64 = 221_845_392_000_000_000;
 
 const EVENTS: [Event; 8] = [
     Event::Released,
@@ -82,6 +87,13 @@ pub struct Checks {
     given_back: BTreeMap<RunId, Token>,
     ended: BTreeSet<(RunId, Token)>,
     cadences: BTreeMap<Json, Arc<Cadence>>,
+    interruptions: Interruptions,
+    /// In stories about them: what declared schedules are to be.
+    pub overrides: Option<Overrides>,
+    /// Whether clocks agree well enough to say how often each run was interrupted.
+    pub counts_interruptions: bool,
+    /// The code that each machine runs since its last start, by the first two parts of its workers' ids.
+    pub codes: BTreeMap<String, Arc<str>>,
     recent: VecDeque<String>,
     hash: u64,
 }
@@ -116,6 +128,10 @@ impl Checks {
             given_back: BTreeMap::new(),
             ended: BTreeSet::new(),
             cadences: BTreeMap::new(),
+            interruptions: Interruptions::default(),
+            overrides: None,
+            counts_interruptions: false,
+            codes: BTreeMap::new(),
             recent: VecDeque::new(),
             hash: 0xcbf2_9ce4_8422_2325,
         }
@@ -312,6 +328,7 @@ impl Checks {
                         self.fail(format_args!("{before:?} vanished"));
                     }
                     self.given_back.insert(id.clone(), before.token);
+                    self.interruptions.remove(&id);
                     self.runs.remove(&id);
                     self.unfinished.remove(&id);
                     self.fired.remove(&id);
@@ -322,6 +339,7 @@ impl Checks {
                 (Some(before), Some(after)) => {
                     if before != after {
                         self.check_move(&before, &after);
+                        self.check_interruptions(&before, &after);
                         self.check_parent(store, &after, now);
                         self.keep(after);
                     }
@@ -409,6 +427,9 @@ impl Checks {
         }
         let is_claimed = after.state == RunState::Running && before.state != RunState::Running;
         let token = if is_claimed { before.token.next() } else { before.token };
+        if is_claimed {
+            self.check_resumption(before, after);
+        }
         if is_claimed && before.started_at.is_some() {
             self.reclaimed.insert(after.id.clone());
         }
@@ -421,6 +442,51 @@ impl Checks {
         let is_retried = before.state.is_finished() && after.state == RunState::Queued;
         if is_retried && after.attempt == before.attempt {
             self.fail(format_args!("tried again as the same attempt: {after:?}"));
+        }
+    }
+
+    /// How often the run was interrupted in a row is what the model counts.
+    fn check_interruptions(&mut self, before: &Run, after: &Run) {
+        if after.attempt != before.attempt {
+            self.interruptions.forget(&after.id);
+        }
+        let expected = self.interruptions.of(&after.id);
+        let found = (after.interruptions, after.interrupted_alone);
+        if self.counts_interruptions && found != (expected.interruptions, expected.was_alone) {
+            self.fail(format_args!("{expected:?}, and it is {after:?}"));
+        }
+    }
+
+    /// A recorded step ends a row of interruptions.
+    fn note_progress(&mut self, store: &dyn Store, run: &RunId) {
+        let Some(known) = self.runs.get(run) else { return };
+        self.interruptions.note_step(run, known.worker.as_ref());
+        if known.interruptions > 0 {
+            let before = known.clone();
+            let after = store.run(PROJECT, run).unwrap().expect("it has recorded a step");
+            self.check_interruptions(&before, &after);
+            self.keep(after);
+        }
+    }
+
+    /// What the model counts of a run.
+    pub fn interruptions_of(&self, run: &RunId) -> Count {
+        self.interruptions.of(run)
+    }
+
+    /// A held run goes on with code that has not refused it.
+    fn check_resumption(&mut self, before: &Run, after: &Run) {
+        let is_held = before.refused_by.is_some() && before.available_at.as_micros() > HELD_FROM;
+        if !is_held || before.available_at == Timestamp::MAX || before.state != RunState::Waiting {
+            return;
+        }
+        let worker = after.worker.as_ref().map_or("", WorkerId::as_str);
+        let machine = worker.rsplit_once('.').map_or(worker, |(machine, _)| machine);
+        if let Some(code) = self.codes.get(machine).cloned() {
+            if before.is_refused_by(&code) {
+                self.fail(format_args!("{worker} runs {code}, which has refused {before:?}"));
+            }
+            self.did("resumed by other code");
         }
     }
 
@@ -446,6 +512,38 @@ impl Checks {
             if is_subject && let Some(other) = running.insert(schedule, run) {
                 self.fail(format_args!("two runs of one schedule are running: {other:?} and {run:?}"));
             }
+        }
+    }
+
+    fn apply_to_overrides(&mut self, store: &dyn Store, command: &Command) {
+        let Some(overrides) = &mut self.overrides else { return };
+        let silent: Vec<WorkerId> = match command {
+            Command::Reconcile { silent, .. } => {
+                let peers = store.peers(PROJECT).unwrap();
+                let is_still = |peer: &&Peer| silent.contains(&(peer.id.clone(), peer.beat));
+                peers.iter().filter(is_still).map(|peer| peer.id.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let rows = self.schedules.values().map(|known| &known.row);
+        for deed in overrides.apply(command, &silent, rows) {
+            self.did(deed);
+        }
+    }
+
+    /// Each declared schedule is what the model says.
+    fn check_overrides(&self, command: &Command) {
+        let Some(overrides) = &self.overrides else { return };
+        let may_change = matches!(
+            command,
+            Command::EnterWorker(_)
+                | Command::Reconcile { .. }
+                | Command::PutSchedules(_)
+                | Command::PatchSchedule { .. }
+        );
+        let objections = self.schedules.values().filter(|_| may_change);
+        if let Some(objection) = objections.filter_map(|known| overrides.objection(&known.row)).next() {
+            self.fail(format_args!("{objection}"));
         }
     }
 
@@ -580,6 +678,7 @@ impl Checks {
             // A backfill of its slot is another run.
             self.runs.remove(&run.id);
             self.done.remove(&run.id);
+            self.interruptions.remove(&run.id);
             self.ended.retain(|(id, _)| *id != run.id);
             self.touched.remove(&run.id);
             self.did("swept");
@@ -785,6 +884,7 @@ impl Witness for Checks {
             Command::RecordStep { run, token, step } => {
                 self.check_writer(run, *token);
                 self.touched.insert(run.clone());
+                self.note_progress(store, run);
                 if step.state == StepState::Done {
                     self.done.entry(run.clone()).or_default().insert(Arc::clone(&step.name));
                 }
@@ -794,6 +894,9 @@ impl Witness for Checks {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
                 if matches!(answer, Answer::Ended { released: true, .. }) && self.is_away_from_parent(run) {
                     self.did("a parent woken from another machine");
+                }
+                if matches!(**ending, Ending::Held { .. }) {
+                    self.did("held for other code");
                 }
                 if matches!(**ending, Ending::Released) {
                     self.did("claimed ahead and given back");
@@ -847,9 +950,15 @@ impl Witness for Checks {
                 self.fail(format_args!("the end of a child has not woken its parent: {runs:?}"));
             }
         }
+        let unclear = self.interruptions.apply(command, answer, self.runs.values(), now);
+        for run in unclear.iter().filter_map(|id| store.run(PROJECT, id).unwrap()) {
+            self.interruptions.adopt(&run);
+        }
+        self.apply_to_overrides(store, command);
         let concerned = self.concerned(command, answer);
         self.refresh(store, concerned, command, now);
         self.refresh_schedules(store, command, now);
+        self.check_overrides(command);
         self.check_overlap();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::checks::PROJECT;
 use super::faults::{Door, FaultyStore, Rng};
-use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, WORKFLOWS, World};
+use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, Theme, WORKFLOWS, World};
 use _polos::calendar::Timestamp;
 use _polos::clock::Now;
 use _polos::engine::{Engine, InLine, Message, Place, StopReason};
@@ -21,6 +21,8 @@ pub struct Task {
     pub kind: Kind,
     pub stop: Option<StopReason>,
     pub is_deaf: bool,
+    /// Whether this execution has recorded a step.
+    pub has_recorded: bool,
 }
 
 impl Task {
@@ -37,6 +39,8 @@ pub enum Doing {
     Recording(Box<Command>),
     Ending(Box<Command>),
     Hanging,
+    /// Ends its process.
+    Killing,
 }
 
 /// What a handler is like; always the same for one attempt of one run.
@@ -52,6 +56,12 @@ pub enum Kind {
     Invoking(&'static str),
     /// Until it is stopped.
     Hanging,
+    /// Ends its process: at once each time, if there are no steps, else whenever it has recorded one of so many.
+    Killing(u32),
+    /// Was interrupted too often: it is failed, and not entered.
+    TooOften,
+    /// A step, a durable sleep, and a step, all with the code that it was begun with.
+    OfOneCode(i64),
 }
 
 impl World {
@@ -66,7 +76,9 @@ impl World {
         }
         let steps = journal.into_iter().map(|step| (Arc::clone(&step.name), step)).collect();
         let (kind, is_deaf) = character(&run);
-        let task = Task { run, doing: Doing::Deciding, steps, kind, stop: None, is_deaf };
+        let kind = self.kind_in_theme(&run, kind);
+        let task =
+            Task { run, doing: Doing::Deciding, steps, kind, stop: None, is_deaf, has_recorded: false };
         self.sequence += 1;
         let number = self.sequence;
         self.machines[machine].tasks.insert(number, task);
@@ -93,6 +105,7 @@ impl World {
                 Some(Ok(_)) => {
                     if let Command::RecordStep { step, .. } = *command {
                         task.steps.insert(Arc::clone(&step.name), step);
+                        task.has_recorded = true;
                     }
                     Doing::Deciding
                 }
@@ -118,6 +131,7 @@ impl World {
                     Doing::Deciding
                 }
             },
+            Doing::Killing => return self.kill(machine, &task.run),
             Doing::Deciding | Doing::Hanging | Doing::Stepping(_) => {
                 let (doing, delay) = self.decide(machine, &task, &doing, wall);
                 wait = delay;
@@ -152,6 +166,15 @@ impl World {
             return (record(task, &format!("s{step}"), StepState::Done, Some("1"), wall), 0);
         }
         let (steps, length) = match task.kind {
+            Kind::Killing(steps) if steps == 0 || task.has_recorded => return (Doing::Killing, 0),
+            Kind::TooOften => {
+                return (self.end(task, Ending::Failed { error: "{}".into(), retry_at: None }), 0);
+            }
+            Kind::OfOneCode(_) => match self.begun_with(machine, task, wall) {
+                Some(doing) => return (doing, 0),
+                None => (2, 500 * MS),
+            },
+            Kind::Killing(steps) => (steps, SECOND),
             Kind::Steps(steps, length) => (steps, length),
             Kind::Failing => (1, SECOND),
             Kind::Sleeping(_) | Kind::Invoking(_) => (2, 500 * MS),
@@ -159,7 +182,9 @@ impl World {
         };
         if task.is_done("s0") {
             let between = match task.kind {
-                Kind::Sleeping(sleep) if !task.is_done("sleep") => Some(self.sleep(task, sleep, wall)),
+                Kind::Sleeping(sleep) | Kind::OfOneCode(sleep) if !task.is_done("sleep") => {
+                    Some(self.sleep(task, sleep, wall))
+                }
                 Kind::Invoking(workflow) if !task.is_done("child") => {
                     Some(self.invoke(machine, task, workflow, wall))
                 }
@@ -193,6 +218,44 @@ impl World {
         }
         let wakes_at = Timestamp::from_micros(wall.as_micros() + sleep);
         self.end(task, Ending::Parked { wakes_at })
+    }
+
+    /// In a story of its own, some runs are of another kind.
+    fn kind_in_theme(&self, run: &Run, kind: Kind) -> Kind {
+        let mut rng = Rng(hash(0, run.id.as_str()));
+        match self.theme {
+            Theme::None | Theme::Overrides => kind,
+            Theme::Killers if self.checks.lock().interruptions_of(&run.id).is_too_often() => {
+                self.checks.lock().did("failed after interruptions");
+                Kind::TooOften
+            }
+            Theme::Killers if rng.chance(40) => {
+                Kind::Killing(if rng.chance(600) { 0 } else { u32::try_from(rng.range(1, 6)).unwrap() })
+            }
+            Theme::Holds if rng.chance(300) => Kind::OfOneCode(rng.range(SECOND, 40 * SECOND)),
+            Theme::Killers | Theme::Holds => kind,
+        }
+    }
+
+    /// The process ends, by what this run did; somebody starts it again.
+    fn kill(&mut self, machine: usize, run: &Run) {
+        self.checks.lock().did("killed its worker");
+        self.note(format_args!("{} kills machine {machine}", run.id));
+        self.crash(machine);
+        let delay = self.rng.range(SECOND, MINUTE / 2);
+        self.after(delay, Event::Start { machine });
+    }
+
+    /// What a handler that goes on only with the code that it was begun with does instead of going on.
+    fn begun_with(&self, machine: usize, task: &Task, wall: Timestamp) -> Option<Doing> {
+        let code = &self.machines[machine].code;
+        let own = format!("\"{code}\"");
+        let Some(step) = task.steps.get("code") else {
+            return Some(record(task, "code", StepState::Done, Some(&own), wall));
+        };
+        let is_own = step.result.as_deref() == Some(&*own);
+        let note = "begun with other code".into();
+        (!is_own).then(|| self.end(task, Ending::Held { code: Arc::clone(code), note }))
     }
 
     /// Starts a child once, notes which, and waits until it has ended.
@@ -334,11 +397,7 @@ fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
 
 /// What the handler of this attempt is like, and whether it is slow to hear that it should stop.
 fn character(run: &Run) -> (Kind, bool) {
-    let mut seed = u64::from(run.attempt);
-    for byte in run.id.as_str().bytes() {
-        seed = (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
-    let mut rng = Rng(seed);
+    let mut rng = Rng(hash(u64::from(run.attempt), run.id.as_str()));
     let kind = match rng.range(0, 99) {
         0..=36 => Kind::Steps(0, 0),
         37..=63 => Kind::Steps(u32::try_from(rng.range(1, 4)).unwrap(), rng.range(100 * MS, 6 * SECOND)),
@@ -354,6 +413,10 @@ fn character(run: &Run) -> (Kind, bool) {
         _ => Kind::Hanging,
     };
     (kind, rng.chance(200))
+}
+
+fn hash(seed: u64, text: &str) -> u64 {
+    text.bytes().fold(seed, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn failure(task: &Task, wall: Timestamp) -> Ending {

@@ -88,13 +88,14 @@ impl World {
         for machine in 0..self.machines.len() {
             self.resume(machine);
             let version = self.version;
+            let is_whole = machine < self.whole_count();
             let it = &mut self.machines[machine];
             it.target_version = version;
             it.store.trouble.lock().is_down = false;
             set_faults(&it.store, 0, 0);
             let wrong = it.clock.now(self.truth).wall.as_micros() - self.truth;
             it.clock.wall_ahead_us -= wrong;
-            if it.power == Power::Up && (it.version != version || it.is_draining || machine == 0) {
+            if it.power == Power::Up && (it.version != version || it.is_draining || is_whole) {
                 self.hear(machine, Message::Leave);
             } else {
                 self.start(machine);

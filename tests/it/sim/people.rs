@@ -2,7 +2,7 @@
 
 use super::checks::PROJECT;
 use super::faults::Rng;
-use super::world::{APP, DAY, Event, HOUR, MINUTE, MS, Pace, SECOND, WORKFLOWS, World};
+use super::world::{APP, DAY, Event, HOUR, MINUTE, MS, Pace, SECOND, Theme, WORKFLOWS, World};
 use _polos::calendar::Timestamp;
 use _polos::model::cadence::Cadence;
 use _polos::model::{
@@ -57,6 +57,9 @@ impl World {
         let schedule = self.rng.pick(&schedules).clone();
         // What the code declares is changed by deploying other code.
         let is_free = schedule.owner.is_none();
+        if !is_free && self.theme == Theme::Overrides && self.rng.chance(600) {
+            return self.override_declared(&schedule);
+        }
         match self.rng.range(0, 17) {
             0..=2 if is_free => {
                 let spec = any_spec(&mut self.rng, self.truth, self.pace);
@@ -98,6 +101,19 @@ impl World {
             }
             16..=17 => self.invoke_by_hand(),
             _ => {}
+        }
+    }
+
+    /// Changes what code declares, or takes a change back.
+    fn override_declared(&mut self, schedule: &Schedule) {
+        match self.rng.range(0, 9) {
+            0..=2 => {
+                let spec = any_spec(&mut self.rng, self.truth, self.pace);
+                self.put(&schedule.workflow, &schedule.key, &spec);
+            }
+            3..=5 => self.update(schedule),
+            6..=8 => self.reset(schedule),
+            _ => self.ask(Command::DeleteSchedule { project: PROJECT.into(), id: schedule.id.clone() }),
         }
     }
 

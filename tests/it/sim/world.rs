@@ -4,6 +4,7 @@
 use super::checks::{Checks, Health, PROJECT};
 use super::faults::{Door, FaultyStore, Rng, Sent, SkewedClock, Trouble, Witness};
 use super::handlers::{Doing, Task};
+use super::overrides::Overrides;
 use super::people::declared;
 use _polos::calendar::Timestamp;
 use _polos::engine::{Engine, EngineConfig, Message, Notice, WorkflowConfig};
@@ -32,6 +33,29 @@ const APART_IN: u64 = 16;
 
 /// Which of them.
 const APART_AT: u64 = 5;
+
+/// What one of so many stories is about, beside what all are about.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Theme {
+    None,
+    /// Some runs kill their worker.
+    Killers,
+    /// Code of two kinds comes and goes, and holds runs that it can't continue.
+    Holds,
+    /// People change what code declares, and old processes start again beside new ones.
+    Overrides,
+}
+
+impl Theme {
+    fn of(seed: u64) -> Self {
+        match seed % APART_IN {
+            6 => Self::Killers,
+            7 => Self::Overrides,
+            8 => Self::Holds,
+            _ => Self::None,
+        }
+    }
+}
 pub const APP: &str = "app";
 
 /// More turns than this at one instant, and the engine is spinning.
@@ -180,6 +204,8 @@ pub struct Machine {
     /// Of the application: the one that it started with, and the one that it gets at its next start.
     pub version: u64,
     pub target_version: u64,
+    /// The fingerprint of its code.
+    pub code: Arc<str>,
     /// What it can execute.
     pub workflows: Vec<&'static str>,
     pub is_draining: bool,
@@ -214,6 +240,7 @@ pub enum Genre {
 pub struct World {
     pub rng: Rng,
     pub genre: Genre,
+    pub theme: Theme,
     pub pace: Pace,
     pub truth: i64,
     pub began: i64,
@@ -240,8 +267,18 @@ impl World {
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let pace = if rng.chance(80) { SLOW } else { FAST };
+        let theme = Theme::of(seed);
+        // What is counted depends on the order of times that different machines wrote.
+        let (genre, pace) = match (theme, genre) {
+            (Theme::Killers, Genre::Clocks) => (Genre::Crashes, FAST),
+            (Theme::Killers, Genre::Everything) => (Genre::Store, FAST),
+            (Theme::Killers, _) => (genre, FAST),
+            _ => (genre, pace),
+        };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
+        checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
+        checks.counts_interruptions = theme == Theme::Killers;
         checks.note(format_args!("a story of {genre:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
         let api = door_to(&store, &checks, rng.bits());
@@ -252,6 +289,7 @@ impl World {
         let mut world = Self {
             rng,
             genre,
+            theme,
             pace,
             truth,
             began: truth,
@@ -275,7 +313,10 @@ impl World {
         for _ in 0..world.rng.range(2, 6) {
             world.create_schedule();
         }
-        for machine in 0..usize::try_from(world.rng.range(1, 5)).unwrap() {
+        let machines = usize::try_from(world.rng.range(1, 5)).unwrap();
+        // One for each kind of code.
+        let machines = if theme == Theme::Holds { machines.max(2) } else { machines };
+        for machine in 0..machines {
             let it = world.new_machine();
             world.machines.push(it);
             let delay = world.rng.range(0, 10 * SECOND);
@@ -295,6 +336,7 @@ impl World {
             incarnation: 0,
             version: 0,
             target_version: 0,
+            code: "code".into(),
             workflows: Vec::new(),
             is_draining: false,
             engine: None,
@@ -461,7 +503,20 @@ impl World {
         }
         let version = self.machines[machine].target_version;
         config.declared = declared(self.seed, version, self.began, self.pace);
+        if self.theme == Theme::Overrides {
+            let version: Arc<str> = version.to_string().into();
+            for new in &mut config.declared {
+                new.version = Some(Arc::clone(&version));
+            }
+            config.version = Some(version);
+        }
         let incarnation = self.machines[machine].incarnation + 1;
+        config.process_mark = format!("mark{incarnation}").into();
+        let code = self.code_of(machine, version);
+        for workflow in config.workflows.values_mut() {
+            workflow.code = Arc::clone(&code);
+        }
+        self.checks.lock().codes.insert(format!("w{machine}.{incarnation}"), Arc::clone(&code));
         let mut count = 0;
         let new_id = move || {
             count += 1;
@@ -474,6 +529,7 @@ impl World {
         it.incarnation = incarnation;
         it.workflows = workflows;
         it.version = version;
+        it.code = code;
         it.is_draining = false;
         it.door = Door::default();
         it.engine = Some(Engine::new(it.store.clone(), it.door.clone(), config, Box::new(new_id)));
@@ -484,13 +540,27 @@ impl World {
         self.wake(machine, 0);
     }
 
+    /// The code that a machine runs: in stories of holding of two kinds, which the machines change with each version.
+    fn code_of(&self, machine: usize, version: u64) -> Arc<str> {
+        match self.theme {
+            Theme::Holds => format!("code{}", (machine as u64 + version) % 2).into(),
+            _ => "code".into(),
+        }
+    }
+
+    /// The machines that execute everything when all is calm: one for each kind of code.
+    pub fn whole_count(&self) -> usize {
+        if self.theme == Theme::Holds { 2 } else { 1 }
+    }
+
     /// What a machine registers: all of them, or some. When all is calm everything must be served by somebody.
     fn workflow_set(&mut self, machine: usize) -> Vec<&'static str> {
-        if self.seed % APART_IN == APART_AT && !(self.is_calm && machine == 0) {
+        let is_whole = self.is_calm && machine < self.whole_count();
+        if self.seed % APART_IN == APART_AT && !is_whole {
             // Each workflow has machines of its own, so that a parent and its child are never on the same one.
             return vec![WORKFLOWS[machine % WORKFLOWS.len()]];
         }
-        let is_whole = self.rng.chance(500) || (self.is_calm && machine == 0);
+        let is_whole = self.rng.chance(500) || is_whole;
         let mut workflows = WORKFLOWS.to_vec();
         if !is_whole {
             let left_out = self.rng.range(0, 2);

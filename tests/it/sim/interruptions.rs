@@ -1,0 +1,110 @@
+//! A model of interruptions: what every run's count must be, computed from the commands alone.
+
+use _polos::calendar::Timestamp;
+use _polos::model::{Run, RunId, RunState, Token, WorkerId};
+use _polos::store::{Answer, Command};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The limit that all workflows of these stories have, as `@workflow(max_interruptions=)`.
+pub const INTERRUPTIONS_MAX: u32 = 3;
+
+/// A run that is never alone fails after so many times the limit.
+const NEVER_ALONE_FACTOR: u32 = 4;
+
+/// What is counted of one run.
+#[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
+pub struct Count {
+    pub interruptions: u32,
+    pub was_alone: bool,
+    /// The claim that raised it last.
+    token: Option<Token>,
+}
+
+impl Count {
+    /// Whether the run is failed, and not entered, when it is claimed next.
+    pub fn is_too_often(self) -> bool {
+        let most = if self.was_alone { INTERRUPTIONS_MAX } else { NEVER_ALONE_FACTOR * INTERRUPTIONS_MAX };
+        self.interruptions >= most
+    }
+}
+
+/// What is counted of all runs.
+#[derive(Default)]
+pub struct Interruptions {
+    counts: BTreeMap<RunId, Count>,
+    /// Which worker has recorded steps of which run.
+    progress: BTreeMap<RunId, BTreeSet<WorkerId>>,
+}
+
+impl Interruptions {
+    pub fn of(&self, run: &RunId) -> Count {
+        self.counts.get(run).copied().unwrap_or_default()
+    }
+
+    pub fn forget(&mut self, run: &RunId) {
+        self.counts.remove(run);
+    }
+
+    /// The run is gone.
+    pub fn remove(&mut self, run: &RunId) {
+        self.counts.remove(run);
+        self.progress.remove(run);
+    }
+
+    /// What an accepted command does to the counts; `runs` are those before it. The runs for which the store may count or
+    /// not: another worker recorded a step of theirs, and when that was in relation to the worker's registration is not
+    /// known here.
+    pub fn apply<'a>(
+        &mut self,
+        command: &Command,
+        answer: &Answer,
+        runs: impl Iterator<Item = &'a Run>,
+        now: Timestamp,
+    ) -> Vec<RunId> {
+        let mut unclear = Vec::new();
+        match (command, answer) {
+            (Command::BuryWorker { worker, shares_process, .. }, Answer::Count(_)) => {
+                let is_held =
+                    |run: &&Run| run.state == RunState::Running && run.worker.as_ref() == Some(worker);
+                let held: Vec<&Run> = runs.filter(is_held).collect();
+                let was_alone = held.len() == 1 && !shares_process;
+                for run in held.into_iter().filter(|run| run.available_at <= now) {
+                    let of_run = self.progress.get(&run.id);
+                    if of_run.is_some_and(|workers| workers.contains(worker)) {
+                        continue;
+                    }
+                    if of_run.is_some() {
+                        unclear.push(run.id.clone());
+                    }
+                    let count = self.counts.entry(run.id.clone()).or_default();
+                    count.interruptions += 1;
+                    (count.was_alone, count.token) = (was_alone, Some(run.token));
+                }
+            }
+            (Command::UncountInterruptions { claims }, _) => {
+                for (run, token) in claims {
+                    if let Some(count) = self.counts.get_mut(run).filter(|count| count.token == Some(*token))
+                    {
+                        let interruptions = count.interruptions - 1;
+                        *count = Count { interruptions, ..Count::default() };
+                    }
+                }
+            }
+            _ => {}
+        }
+        unclear
+    }
+
+    /// The worker has recorded a step.
+    pub fn note_step(&mut self, run: &RunId, worker: Option<&WorkerId>) {
+        self.counts.remove(run);
+        self.progress.entry(run.clone()).or_default().extend(worker.cloned());
+    }
+
+    /// Takes over what the store has counted, where that is not clear.
+    pub fn adopt(&mut self, run: &Run) {
+        let token = self.of(&run.id).token;
+        let count = Count { interruptions: run.interruptions, was_alone: run.interrupted_alone, token };
+        self.counts.insert(run.id.clone(), count);
+    }
+}

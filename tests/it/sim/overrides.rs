@@ -1,0 +1,163 @@
+//! A model of declared schedules: which of the declarations, and of the changes through the API, counts for each.
+
+use super::checks::PROJECT;
+use super::world::World;
+use _polos::calendar::Timestamp;
+use _polos::model::cadence::Cadence;
+use _polos::model::{
+    Declaration, Json, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
+};
+use _polos::store::{Command, Patch};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a schedule is to be.
+#[derive(Clone, Debug)]
+struct Expected {
+    declared: Json,
+    version: u64,
+    overridden: Option<Json>,
+}
+
+/// What each declared schedule is to be, computed from the commands alone.
+#[derive(Default)]
+pub struct Overrides {
+    expected: BTreeMap<ScheduleId, Expected>,
+    /// What the registered workers declare.
+    live: BTreeMap<WorkerId, Vec<NewSchedule>>,
+}
+
+fn version_of(new: &NewSchedule) -> u64 {
+    new.version.as_deref().map_or(0, |version| version.parse().unwrap())
+}
+
+impl Overrides {
+    /// What an accepted command changes; `rows` are the schedules before it, `silent` the workers that don't count.
+    /// What happened, for the record.
+    pub fn apply<'a>(
+        &mut self,
+        command: &Command,
+        silent: &[WorkerId],
+        rows: impl Iterator<Item = &'a Schedule> + Clone,
+    ) -> Vec<&'static str> {
+        let mut deeds = Vec::new();
+        match command {
+            Command::EnterWorker(entry) | Command::Reconcile { entry, .. } => {
+                for new in &entry.declared {
+                    let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
+                    let row = rows.clone().find(is_it);
+                    let id = row.map_or(&new.id, |row| &row.id).clone();
+                    deeds.extend(self.declare(&id, new, &entry.id, silent));
+                }
+                self.live.insert(entry.id.clone(), entry.declared.clone());
+            }
+            Command::LeaveWorker { worker } | Command::BuryWorker { worker, .. } => {
+                self.live.remove(worker);
+            }
+            Command::PutSchedules(new) => {
+                for new in new {
+                    let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
+                    if let Some(row) = rows.clone().find(is_it) {
+                        deeds.extend(self.put(row, &new.spec));
+                    }
+                }
+            }
+            Command::PatchSchedule { id, patch, .. } => {
+                let row = rows.clone().find(|row| row.id == *id);
+                if let (Some(row), Some((spec, ..))) = (row, &patch.spec) {
+                    deeds.extend(self.change(row, spec));
+                }
+            }
+            _ => {}
+        }
+        deeds
+    }
+
+    /// Code declares a schedule. Its own declaration counts, unless a live worker has newer code that declares another.
+    fn declare(
+        &mut self,
+        id: &ScheduleId,
+        new: &NewSchedule,
+        worker: &WorkerId,
+        silent: &[WorkerId],
+    ) -> Option<&'static str> {
+        let first = Expected { declared: Arc::clone(&new.spec), version: version_of(new), overridden: None };
+        let Some(known) = self.expected.get_mut(id) else {
+            self.expected.insert(id.clone(), first);
+            return None;
+        };
+        if known.declared == new.spec {
+            known.version = first.version;
+            return known.overridden.is_some().then_some("kept an override at a start");
+        }
+        let key = (&new.workflow, &new.key);
+        let others = self.live.iter().filter(|(id, _)| *id != worker && !silent.contains(id));
+        let is_live = others
+            .flat_map(|(_, declared)| declared)
+            .any(|other| (&other.workflow, &other.key) == key && other.spec == known.declared);
+        if is_live && first.version < known.version {
+            return Some("left a newer declaration");
+        }
+        let had_override = known.overridden.is_some();
+        *known = first;
+        had_override.then_some("replaced an override by a new declaration")
+    }
+
+    /// Somebody creates a schedule that code declares.
+    fn put(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
+        if row.status == ScheduleStatus::Retired {
+            // From now on it is one of the API's, until code declares it again.
+            self.expected.remove(&row.id);
+        }
+        self.change(row, spec)
+    }
+
+    /// Somebody changes a declared schedule through the API.
+    fn change(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
+        let known = self.expected.get_mut(&row.id).filter(|_| row.owner.is_some())?;
+        if *spec == row.spec {
+            return None;
+        }
+        let was_overridden = known.overridden.is_some();
+        known.overridden = (*spec != known.declared).then(|| Arc::clone(spec));
+        match (was_overridden, &known.overridden) {
+            (_, Some(_)) => Some("overridden"),
+            (true, None) => Some("reset to its declaration"),
+            (false, None) => None,
+        }
+    }
+
+    /// What is wrong with a stored schedule.
+    pub fn objection(&self, row: &Schedule) -> Option<String> {
+        let expected = self.expected.get(&row.id)?;
+        if row.owner.is_none() || matches!(row.status, ScheduleStatus::Retired | ScheduleStatus::Broken) {
+            return None;
+        }
+        let spec = expected.overridden.as_ref().unwrap_or(&expected.declared);
+        let is_overridden =
+            Declaration::parse(row.declaration.as_deref()).is_some_and(|known| known.is_overridden);
+        let is_right = *spec == row.spec && is_overridden == expected.overridden.is_some();
+        (!is_right).then(|| format!("{expected:?}, and it is {row:?}"))
+    }
+}
+
+impl World {
+    /// Takes back what was changed through the API, as `schedules.reset` does.
+    pub fn reset(&mut self, schedule: &Schedule) {
+        let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else { return };
+        if !declared.is_overridden {
+            return;
+        }
+        let spec: ScheduleSpec = serde_json::from_str(&declared.spec).unwrap();
+        let cadence = Cadence::new(spec).unwrap();
+        let next_slot = cadence.next(Timestamp::from_micros(self.truth));
+        let spec = Some((declared.spec.into(), cadence.spec().cadence_text().into(), next_slot));
+        let patch = Patch { spec, input: Some(declared.input.map(Into::into)), ..Patch::default() };
+        self.ask(Command::PatchSchedule {
+            project: PROJECT.into(),
+            id: schedule.id.clone(),
+            revision: Some(schedule.revision),
+            patch: Box::new(patch),
+        });
+    }
+}
