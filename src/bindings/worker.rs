@@ -139,7 +139,8 @@ impl WorkerCore {
         };
         let lease = config.lease;
         bury_the_dead(&inner, now)?;
-        let (over, hears) = (Arc::clone(&line), Arc::clone(&line));
+        // Weak: the core outlives its workers, and must not keep the socket of one that is gone.
+        let (over, hears) = (Arc::clone(&line), Arc::downgrade(&line));
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
         let sign_of_life = engine.sign_of_life();
@@ -161,7 +162,9 @@ impl WorkerCore {
             changed: Box::new(move || _ = changes.send(Message::Changed)),
             set_back: Box::new(move || _ = setbacks.send(Message::SetBack)),
             told: Box::new(move |what| {
-                BridgeDispatcher(Arc::clone(&hears)).tell(Notice::Advice(what.to_owned()));
+                if let Some(line) = hears.upgrade() {
+                    BridgeDispatcher(line).tell(Notice::Advice(what.to_owned()));
+                }
             }),
         });
         let changes = sender.clone();

@@ -67,6 +67,32 @@ def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
         client.close()
 
 
+@pytest.mark.usefixtures("own_database")
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+def test_workers_that_are_over_leave_no_descriptors() -> None:
+    """Also while their client lives on, as where an application restarts its worker."""
+
+    @workflow(id="light")
+    async def light() -> None: ...
+
+    client = PolosClient()
+
+    async def live() -> None:
+        async with Worker(client, workflows=[light]):
+            pass
+
+    try:
+        for _ in range(3):
+            asyncio.run(live())
+        before = _descriptor_count()
+        for _ in range(30):
+            asyncio.run(live())
+        # Each that is left behind has one or more. A pool of connections may have grown a little.
+        assert _descriptor_count() < before + 10
+    finally:
+        client.close()
+
+
 def _descriptor_count() -> int:
     gc.collect()
     return len(os.listdir("/proc/self/fd"))
