@@ -578,6 +578,11 @@ impl Policed {
 
     /// Commits, and updates all rows of the table when a statement like `pattern` has its snapshot.
     fn commit_and_update(&self, table: &str, pattern: &str, command: Command) -> Answer {
+        self.commit_and_set(table, pattern, command, "project = project")
+    }
+
+    /// The same; what is updated is said.
+    fn commit_and_set(&self, table: &str, pattern: &str, command: Command, set: &str) -> Answer {
         let lock = format!("hashtext('{}')", self.schema);
         self.police(
             table,
@@ -593,7 +598,7 @@ impl Policed {
             let committed = scope.spawn(|| self.store.commit(&[command], at(100)).unwrap().remove(0));
             until_it_waits(&self.administrator, &self.schema);
             let schema = &self.schema;
-            self.administrator.execute(&format!("UPDATE {schema}.{table}_rows SET project = project"));
+            self.administrator.execute(&format!("UPDATE {schema}.{table}_rows SET {set}"));
             self.administrator.execute(&format!("SELECT pg_advisory_unlock({lock})"));
             committed.join().unwrap()
         });
@@ -633,6 +638,25 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
     };
     let answer = policed.commit_and_update("run", "%SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 3), "{answer:?}");
+}
+
+#[test]
+fn runs_that_are_cancelled_while_they_are_claimed_are_not_claimed() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    stage.create(at(0), new_run("run_1"));
+    let command = Command::ClaimRuns {
+        project: text(PROJECT),
+        worker: stage.worker.clone(),
+        workflows: vec![text("w")],
+        limit: 10,
+        until: at(100),
+        suspects: Suspects::Never,
+        codes: None,
+    };
+    let set = "state = 'cancelled', finished_at = available_at";
+    let answer = policed.commit_and_set("run", "%SKIP LOCKED%", command, set);
+    assert_eq!(answer, Answer::Claimed(Vec::new()));
 }
 
 #[test]
@@ -742,4 +766,88 @@ fn what_is_gone_is_found_to_be_gone() {
         stage.no(at(0), command);
     }
     assert_eq!(store.missed_reads(), 0);
+}
+
+/// Commits while somebody else has locked the run `run_1`. Nobody waits for whoever that is.
+fn commit_beside_a_lock(policed: &Policed, command: Command) -> Answer {
+    let schema = &policed.schema;
+    policed.administrator.execute("BEGIN");
+    policed.administrator.execute(&format!("SELECT no FROM {schema}.run WHERE id = 'run_1' FOR UPDATE"));
+    let answer = std::thread::scope(|scope| {
+        let (sender, answer) = std::sync::mpsc::channel();
+        scope.spawn(move || _ = sender.send(policed.store.commit(&[command], at(100)).unwrap().remove(0)));
+        let answer = answer.recv_timeout(std::time::Duration::from_secs(15));
+        policed.administrator.execute("ROLLBACK");
+        answer.expect("it waits for the lock")
+    });
+    answer.unwrap()
+}
+
+fn claim_all(stage: &Stage<'_>, suspects: Suspects, code: Option<&str>) -> Command {
+    Command::ClaimRuns {
+        project: text(PROJECT),
+        worker: stage.worker.clone(),
+        workflows: vec![text("w")],
+        limit: 10,
+        until: at(100),
+        suspects,
+        codes: code.map(|code| std::sync::Arc::new([(text("w"), text(code))].into())),
+    }
+}
+
+fn claimed(answer: &Answer) -> Vec<&str> {
+    match answer {
+        Answer::Claimed(runs) => runs.iter().map(|claimed| claimed.run.id.as_str()).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_claim_passes_over_what_somebody_else_has_locked() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    for id in ["run_1", "run_2"] {
+        stage.create(at(0), new_run(id));
+    }
+    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Never, None));
+    assert_eq!(claimed(&answer), ["run_2"]);
+}
+
+#[test]
+fn a_claim_of_a_suspect_passes_over_what_somebody_else_has_locked() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    stage.create(at(0), new_run("run_1"));
+    for _ in 0..2 {
+        stage.claim(at(0));
+        let (worker, beat) = (stage.worker.clone(), stage.beat());
+        stage.ok(at(0), Command::BuryWorker { worker, beat, shares_process: false });
+        enter_again(&stage);
+    }
+    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Alone, None));
+    assert_eq!(claimed(&answer), [""; 0]);
+}
+
+#[test]
+fn a_claim_of_held_runs_passes_over_what_somebody_else_has_locked() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    for id in ["run_1", "run_2"] {
+        let run = stage.running(at(0), id);
+        stage.end(at(1), &run.id, Ending::Held { code: text("old"), note: text("held") });
+    }
+    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Never, Some("new")));
+    assert_eq!(claimed(&answer), ["run_2"]);
+}
+
+#[test]
+fn pruning_passes_over_what_somebody_else_has_locked() {
+    let policed = Policed::new();
+    let stage = Stage::on(&policed.store);
+    for id in ["run_1", "run_2"] {
+        let run = stage.running(at(0), id);
+        stage.end(at(1), &run.id, succeeded());
+    }
+    assert_eq!(commit_beside_a_lock(&policed, sweep(0)), Answer::Count(1));
+    assert_eq!(stage.find_run(&RunId::from("run_2")), None);
 }
