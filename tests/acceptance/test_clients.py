@@ -560,3 +560,18 @@ async def test_a_run_whose_client_is_closed_under_it_has_not_failed(database: Pa
         await again.wait()
         client._is_closed = False
         assert await handle.result() == "done"
+
+
+@pytest.mark.usefixtures("own_database")
+async def test_a_closed_client_stays_closed(database: Path | str) -> None:
+    client = PolosClient(database)
+    await schedules.list(client)
+    core = client._opened()
+    client.close()
+    for _ in range(2):
+        with pytest.raises(ShutdownError):
+            schedules.sync.list(client)
+        with pytest.raises(ShutdownError):
+            await schedules.list(client)
+    with pytest.raises(ShutdownError):
+        core.call('{"overview": {}}')

@@ -13,6 +13,7 @@ import pytest
 
 import polos.testing
 from polos import (
+    PolosClient,
     SchedulePayload,
     StoreUnavailableError,
     SyncWorkflowContext,
@@ -307,3 +308,18 @@ async def test_a_change_that_may_be_made_twice_is_not_repeated() -> None:
             pass
         await handle.result(timedelta(minutes=5))
     assert refused == ["trigger", "skip", "delete"]
+
+
+async def test_only_the_database_of_its_worker_is_waited_for() -> None:
+    @workflow
+    async def asks_elsewhere(ctx: WorkflowContext) -> str:
+        with PolosClient("postgresql://nobody@127.0.0.1:1/nothing") as other:
+            try:
+                await schedules.list(other)
+            except StoreUnavailableError:
+                return "told at once"
+        return "answered"
+
+    async with polos.testing.clock(START) as t:
+        handle = await asks_elsewhere.invoke(t.client)
+        assert await handle.result(timedelta(minutes=1)) == "told at once"

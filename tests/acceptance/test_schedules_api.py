@@ -13,6 +13,7 @@ import pytest
 import polos.testing
 from polos import (
     InvalidArgumentError,
+    InvalidScheduleError,
     InvalidStateError,
     LedgerEntry,
     PolosClient,
@@ -719,3 +720,32 @@ async def test_an_instant_that_has_passed_makes_a_finished_schedule() -> None:
         assert (await schedules.get(t.client, id)).status == "finished"
         await t.advance(hours=2)
         assert await t.runs() == []
+
+
+async def test_schedules_that_are_created_together_share_nothing(
+    client: PolosClient, slots: Any
+) -> None:
+    """Equal specifications are checked once, and what is given beside them is each one's own."""
+    made = await schedules.create_many(
+        client,
+        [
+            {"workflow": "job", "cron": "0 9 * * *", "key": key, "input": data}
+            for key, data in (("a", {"plan": "free"}), ("b", {"plan": "pro"}), ("c", None))
+        ],
+    )
+    found = [await schedules.get(client, id) for id in made]
+    assert [(schedule.key, schedule.input) for schedule in found] == [
+        ("a", {"plan": "free"}), ("b", {"plan": "pro"}), ("c", None),
+    ]  # fmt: skip
+
+
+async def test_values_that_are_equal_are_still_checked_by_their_type(
+    client: PolosClient, slots: Any
+) -> None:
+    options = {"workflow": "job", "cron": "0 9 * * *"}
+    with pytest.raises(InvalidScheduleError, match=r"schedules\[1\]: max_runs: `True` given"):
+        await schedules.create_many(
+            client,
+            [{**options, "key": "a", "max_runs": 1}, {**options, "key": "b", "max_runs": True}],
+        )
+    assert await schedules.list(client) == []

@@ -7,7 +7,7 @@ import threading
 from datetime import timedelta
 
 import polos.testing
-from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
+from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, runs, workflow
 
 START = "2026-01-01T00:30+00:00"
 HOUR = timedelta(hours=1)
@@ -60,8 +60,13 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_entered_once(
         await go_on.wait()
 
     @workflow
-    async def quick() -> str:
-        return "done"
+    async def second() -> str:
+        # Not before the parent waits for it, and has seen that it has not ended.
+        while "second" not in [step.name for step in (await runs.get(client, entered[0])).steps]:
+            pass
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return "done" if await runs.get(client, entered[0]) else ""
 
     @workflow
     def parent(ctx: SyncWorkflowContext) -> str:
@@ -69,7 +74,7 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_entered_once(
         thread = threading.Thread(target=ctx.step.invoke, args=(slow,))
         thread.start()
         assert reached.wait(30)
-        answer = ctx.step.invoke(quick)
+        answer = ctx.step.invoke(second)
         loop.call_soon_threadsafe(go_on.set)
         thread.join()
         return answer

@@ -215,3 +215,23 @@ async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
     assert list(started.values()) == [1] * 20
     assert poor.count > 10
     client.close()
+
+
+async def test_an_event_that_cannot_be_handled_holds_up_none_behind_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handled: list[str] = []
+
+    def handle(item: tuple[Any, ...]) -> None:
+        handled.append(item[0])
+        if item[0] == "ring":
+            raise RuntimeError("no such timer")
+
+    bridge = LoopBridge(asyncio.get_running_loop(), handle)
+    try:
+        bridge._items.extend([("ring", [1]), ("stop", []), ("over",)])
+        bridge._listen()
+    finally:
+        bridge.close()
+    assert handled == ["ring", "stop", "over"]
+    assert "could not be handled" in caplog.text

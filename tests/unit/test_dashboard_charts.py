@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from polos import _polos
 from polos._time import to_micros
 from polos.dashboard import charts, reading
 from polos.dashboard.charts import Due
@@ -223,3 +224,9 @@ def test_a_value_that_contains_itself_is_shown_as_far_as_it_goes():
     value: list[Any] = [1]
     value.append(value)
     assert "…" in as_text(value)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_as_many_slots_come_as_were_asked_for(count: int) -> None:
+    slots = _polos.spec_slots('{"cron": "0 9 * * *", "timezone": "UTC"}', count, 0)
+    assert slots == [(9 + 24 * day) * 3_600_000_000 for day in range(count)]

@@ -87,6 +87,7 @@ def test_the_same_signal_twice_at_once_is_one(start: Any) -> None:
     guard = Guard(FOREVER, 0, FOREVER)
     guard.send(15)
     guard.send(15)  # the terminal and a parent that passes signals on
+    guard.send(17)  # which the guard reads only if the second was no reason to end
     guard.core.disarm()
     until_over()
     print("alive")

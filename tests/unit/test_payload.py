@@ -125,3 +125,16 @@ def test_a_handlers_own_class_may_have_it_as_a_field() -> None:
 
     it = Envelope(payload=payload(datetime(2026, 1, 1, tzinfo=timezone.utc)))
     assert Envelope.model_validate_json(it.model_dump_json()) == it
+
+
+def test_each_pass_of_a_repeated_hour_is_its_own_slot() -> None:
+    first = datetime(2026, 11, 1, 5, 30, tzinfo=timezone.utc)  # 01:30 in New York, twice
+    for slot in (first, first + timedelta(hours=1)):
+        micros = int(slot.timestamp()) * 1_000_000
+        payload = SchedulePayload._from_micros(
+            micros, micros, "America/New_York", "sch_1", "global", micros
+        )
+        for value in (payload.timestamp, payload.last_timestamp, payload.upcoming):
+            assert value is not None
+            assert value.astimezone(timezone.utc) == slot
+            assert (value.hour, value.minute, value.fold) == (1, 30, int(slot > first))
