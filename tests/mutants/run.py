@@ -432,10 +432,12 @@ def show(verdict: Verdict) -> None:
     sys.stdout.flush()
 
 
-def load(names: list[str]) -> list[Bug]:
+def load(names: list[str]) -> tuple[list[Bug], list[str]]:
+    """The bugs, and what is wrong with those whose patches don't fit any more."""
     folder = ROOT / "tests" / "mutants"
     chosen = names or sorted(path.stem for path in folder.glob("*.patch"))
-    bugs = []
+    bugs: list[Bug] = []
+    wrong: list[str] = []
     for name in chosen:
         try:
             bug = patches.read(folder / f"{name}.patch")
@@ -443,16 +445,19 @@ def load(names: list[str]) -> list[Bug]:
                 source = (ROOT / file).read_text()
                 patches.changes(source, hunks, is_rust=file.endswith(".rs"))
         except (PatchError, OSError) as error:
-            sys.exit(f"{name}.patch: {error}")
-        bugs.append(bug)
-    return bugs
+            wrong.append(f"{name}: does not apply: {error}")
+        else:
+            bugs.append(bug)
+    return bugs, wrong
 
 
 def main() -> int:
     """Test all bugs, or those that are named; the exit code."""
     parser = argparse.ArgumentParser(description="Plant bugs and show that the tests catch them.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
-    bugs = load(parser.parse_args().names)
+    bugs, unfit = load(parser.parse_args().names)
+    for line in unfit:
+        sys.stdout.write(f"{line}\n")
     began = time.monotonic()
     TARGET.mkdir(parents=True, exist_ok=True)
     try:
@@ -481,11 +486,14 @@ def main() -> int:
             verdicts.append(verdict)
     caught = sum(verdict.is_caught for verdict in verdicts)
     minutes = (time.monotonic() - began) / 60
-    sys.stdout.write(f"{caught} of {len(bugs)} planted bugs caught, in {minutes:.1f} minutes\n")
+    total = len(bugs) + len(unfit)
+    sys.stdout.write(f"{caught} of {total} planted bugs caught, in {minutes:.1f} minutes\n")
     for verdict in verdicts:
         if not verdict.is_caught:
             sys.stdout.write(f"  not caught: {verdict.bug.name}\n")
-    return 0 if caught == len(bugs) else 1
+    for line in unfit:
+        sys.stdout.write(f"  {line}\n")
+    return 0 if caught == total else 1
 
 
 def judge_alone(bug: Bug, files: dict[str, str]) -> Verdict:
