@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypedDict, TypeVar, overload
@@ -143,6 +145,7 @@ class Worker:
         self._signals: Signals | None = None
         # Whether the process exists only for this worker and ends with it.
         self._ends_process = False
+        self._has_banner = False  # whether the command line prints one of its own
         # In virtual time: whether to take over the runs of other workers after their lease.
         self._minds_lease = False
 
@@ -196,7 +199,18 @@ class Worker:
         if not self.client._is_virtual():
             await asyncio.wait({executor.entered, executor.over}, timeout=_ENTER_PATIENCE,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
-        _log.info("worker of `%s` started: %s", self.app, self._described(workflows))
+        self._announce(f"worker of `{self.app}` started: {self._described(workflows)}")
+
+    def _announce(self, text: str) -> None:
+        """Log that it has started. On a terminal that doesn't show such lines, print it."""
+        _log.info("%s", text)
+        is_shown = self._has_banner or logging.getLogger("polos.worker").isEnabledFor(logging.INFO)
+        if is_shown or self.client._is_virtual():
+            return
+        with suppress(Exception):  # a closed or odd stream is no reason not to work
+            if sys.stderr.isatty():
+                sys.stderr.write(f"polos {_polos.__version__}: {text}\n")
+                sys.stderr.flush()
 
     def _described(self, workflows: Mapping[str, Workflow[Any, Any]]) -> str:
         names = sorted(workflows)

@@ -22,6 +22,7 @@ class TalkingWorker(Worker):
     def __init__(self, client: PolosClient, **options: Any) -> None:
         super().__init__(client, **options)
         self.was_stopped = False
+        self._has_banner = True
         self._patience = options["drain"]
 
     async def start(self) -> None:
