@@ -373,7 +373,7 @@ async def test_a_recorded_result_that_cant_be_restored_names_the_step_and_the_re
         await t.advance(days=1)
         with pytest.raises(
             StepSerializationError,
-            match=r"step `load order` was recorded, and its result can't be restored: .*customer",
+            match=r"step `load order` was recorded, but its result cannot be restored: .*customer",
         ) as caught:
             await handle.result()
         assert caught.value.step == "load order"

@@ -80,6 +80,6 @@ def test_a_migration_shows_how_far_it_is(
     client.close()
     seen = on_terminal("migrate", "--from", str(tmp_path / "polos.db"), "--to", new_schema())
     assert seen.code == 0, seen.shown
-    assert "move schedules of default" in seen.shown
+    assert "transfer schedules of default" in seen.shown
     assert "25/25" in seen.shown
-    assert "moving 25" not in seen.shown, "lines are for where nobody looks"
+    assert ": transferring 25" not in seen.shown, "lines are for where nobody looks"
