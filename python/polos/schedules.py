@@ -104,7 +104,9 @@ async def create(
     :param key: distinguishes the schedules of one workflow: a user's id, for example.
     :param every: a period of at least one second, as ``timedelta`` or seconds. Slots are counted
         from ``start_at``, or else from the Unix epoch, so they do not drift.
-    :param at: an aware datetime at which to fire once. If it has passed, the schedule is finished.
+    :param at: an aware datetime at which to fire once. If it has passed, it follows ``catch_up``:
+        it runs once, late, if it is within ``catch_up_window``, or else it enters the history as
+        missed. The worker logs which. A slot that is in the history does not run again.
     :param overlap: what happens to a slot that comes due while a run of this schedule is
         unfinished: ``"buffer_one"`` (one waits, further ones are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
@@ -345,6 +347,10 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
     A changed trigger or time zone counts from now. ``None`` removes an optional bound. For a
     schedule that a decorator declares, the change is an override (``Schedule.overridden``): it is
     kept through restarts until :func:`reset`, or until the decorator itself changes.
+
+    An ``at`` that has passed follows ``catch_up``, as for :func:`create`. If ``start_at`` or
+    ``end_at`` changes, due slots within the new bounds stay due. A slot that was skipped, or has
+    run, gets no second outcome. A finished schedule is active again if the change gives it a slot.
 
     Raises what :func:`create` raises, and :class:`ScheduleNotFoundError`.
     """

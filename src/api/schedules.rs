@@ -48,7 +48,7 @@ impl Checked {
         Ok(Self {
             spec: text.into(),
             cadence: cadence.spec().cadence_text().into(),
-            next_slot: cadence.next(now),
+            next_slot: cadence.first(now),
         })
     }
 }
@@ -344,7 +344,7 @@ pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
 
 pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
     edit(counter, id, |schedule, now| {
-        let cadence = Cadence::parse(&schedule.spec)?;
+        let cadence = Cadence::of(schedule)?;
         let Some(slot) = schedule.next_slot else {
             return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
         };
@@ -557,23 +557,33 @@ pub(super) fn backfill(
     }
     let zone = cadence.spec().timezone.clone();
     let is_behind = cadence.spec().overlap != Overlap::Allow;
-    let commands = slots
-        .iter()
-        .enumerate()
-        .map(|(place, slot)| {
-            let run_id = RunId::of_slot(&schedule.id, *slot);
-            let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
-            new.behind = is_behind;
-            // Once is enough: all of them are created by one commit.
-            new.takes_back = is_behind && place == 0;
-            new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
-            new.upcoming = cadence.upcoming(*slot);
-            Command::CreateRun(Box::new(new))
-        })
-        .collect();
+    let commands = slots.iter().enumerate().map(|(place, slot)| {
+        let run_id = RunId::of_slot(&schedule.id, *slot);
+        let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
+        new.behind = is_behind;
+        // Once is enough: all of them are created by one commit.
+        new.takes_back = is_behind && place == 0;
+        new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
+        new.upcoming = cadence.upcoming(*slot);
+        Command::CreateRun(Box::new(new))
+    });
+    // Slots that are due and not decided have their outcome now: the catch-up leaves them out.
+    let is_due = |slot: &&Timestamp| schedule.next_slot.is_some_and(|next| **slot >= next);
+    let settled: Vec<Timestamp> = slots.iter().filter(is_due).copied().collect();
+    let settle = (!settled.is_empty()).then(|| Command::PatchSchedule {
+        project: Arc::clone(&counter.project),
+        id: schedule.id.clone(),
+        revision: None,
+        patch: Box::new(Patch { settled, ..Patch::default() }),
+    });
+    let settle_count = usize::from(settle.is_some());
+    let commands = settle.into_iter().chain(commands).collect();
     Ok(Course::Commit(
         commands,
-        Box::new(move |outcomes| {
+        Box::new(move |mut outcomes| {
+            for settled in outcomes.drain(..settle_count) {
+                settled?;
+            }
             let mut created = Vec::with_capacity(outcomes.len());
             for outcome in outcomes {
                 created.push(matches!(outcome?, Answer::Created { is_new: true, .. }));

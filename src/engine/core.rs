@@ -13,8 +13,8 @@ use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::model::cadence::{Cadence, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Ending, Fate, Json, Peer, Run, RunId, RunState, Schedule, ScheduleStatus, Token,
-    WorkerEntry, WorkerId,
+    Admission, ClaimedRun, Ending, Fate, FirePlan, Json, Peer, Run, RunId, RunState, Schedule,
+    ScheduleStatus, Token, WorkerEntry, WorkerId,
 };
 use crate::plan::{Backoff, Situation, plan_fire, realigned};
 use crate::store::{
@@ -495,7 +495,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         for declared in &mut entry.declared {
             // Worked out when the program started; since then a store may have been away, or we buried.
             if let Ok(cadence) = self.cadence(&declared.spec) {
-                declared.next_slot = cadence.next(now.wall);
+                declared.next_slot = cadence.first(now.wall);
             }
         }
         entry
@@ -910,7 +910,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut places = self.offer.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
         for due in due {
-            if let Some(command) = self.decide(&due, now.wall, horizon, &mut places, is_isolating) {
+            if let Some(command) = self.decide(&due, now.wall, horizon, &mut places, is_isolating)? {
                 decided.commands.push(command);
                 decided.schedules.push(due.schedule);
             }
@@ -926,14 +926,14 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         horizon: Timestamp,
         places: &mut Reserved,
         is_isolating: bool,
-    ) -> Option<Command> {
+    ) -> Result<Option<Command>, StoreError> {
         let schedule = &due.schedule;
-        let cadence = match self.cadence(&schedule.spec) {
+        let cadence = match self.cadence_of(schedule) {
             Ok(cadence) => cadence,
             Err(error) => {
                 let reason = error.to_string();
                 self.dispatcher.tell(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
-                return Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason));
+                return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
             }
         };
         let situation = Situation {
@@ -943,13 +943,28 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             unfinished_count: due.unfinished_count,
             buffered_count: due.buffered_count,
         };
-        let mut plan = plan_fire(schedule, &cadence, &situation)?;
+        let Some(mut plan) = plan_fire(schedule, &cadence, &situation) else { return Ok(None) };
+        if let Some(slot) = late_one_off(schedule, &cadence, now) {
+            if self.has_outcome(schedule, slot)? {
+                plan.runs.clear();
+                plan.ledger.clear();
+                plan.cancel_unfinished = false;
+            }
+            self.dispatcher.tell(Notice::Advice(describe_late_one_off(schedule, slot, &plan)));
+        }
         for run in &mut plan.runs {
             if run.admission == Admission::Claim && (is_isolating || !places.add()) {
                 run.admission = Admission::Queue;
             }
         }
-        Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) })
+        Ok(Some(Command::Fire { worker: self.worker.clone(), plan: Box::new(plan) }))
+    }
+
+    /// Whether the ledger has the slot already.
+    fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
+        let page = Page { limit: 1, after: Some((slot.as_micros() + 1).to_string()) };
+        let newest = self.store.history(&self.config.project, &schedule.id, &page)?;
+        Ok(newest.unwrap_or_default().iter().any(|entry| entry.count > 0 && entry.until >= slot))
     }
 
     /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
@@ -967,7 +982,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut commands = Vec::new();
         for schedule in &schedules {
             // What can't be read is set aside when it is due.
-            let Ok(cadence) = self.cadence(&schedule.spec) else { continue };
+            let Ok(cadence) = self.cadence_of(schedule) else { continue };
             if let Some(slot) = realigned(schedule, &cadence, now.wall) {
                 commands.push(Command::PatchSchedule {
                     project: Arc::clone(&self.config.project),
@@ -1022,6 +1037,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let _ = self.commit_one(breaking, now)?;
         }
         Ok(())
+    }
+
+    /// The remaining slots of a schedule.
+    fn cadence_of(&mut self, schedule: &Schedule) -> Result<Arc<Cadence>, SpecError> {
+        let cadence = self.cadence(&schedule.spec)?;
+        if schedule.settled.is_none() {
+            return Ok(cadence);
+        }
+        Ok(Arc::new((*cadence).clone().without(schedule.settled_slots())))
     }
 
     fn cadence(&mut self, spec: &Json) -> Result<Arc<Cadence>, SpecError> {
@@ -1456,6 +1480,22 @@ fn ahead_of(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
     let lead_us = i64::try_from(lead.as_micros()).unwrap_or(0);
     let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
     if early > now { early } else { instant }
+}
+
+/// The slot of a schedule that fires once, where it had passed when the schedule was made or changed.
+fn late_one_off(schedule: &Schedule, cadence: &Cadence, now: Timestamp) -> Option<Timestamp> {
+    let slot = schedule.next_slot.filter(|slot| *slot <= now && *slot < schedule.attended_from)?;
+    cadence.is_one_off().then_some(slot)
+}
+
+fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) -> String {
+    let (workflow, key) = (&schedule.workflow, &schedule.key);
+    let outcome = match (plan.runs.is_empty(), plan.ledger.first()) {
+        (false, _) => "it runs once, late".to_owned(),
+        (true, Some(line)) => format!("it does not run: {}", line.reason),
+        (true, None) => "it does not run again: this slot is in the history already".to_owned(),
+    };
+    format!("`at` of the schedule of `{workflow}` (key `{key}`) is {slot}, which has passed; {outcome}")
 }
 
 /// What a decision lets nobody run.

@@ -21,6 +21,19 @@ impl<'a> Account<'a> {
     /// One line for the slots of `[from, until]`, missed for this reason; those on excluded dates get lines of their own.
     pub fn missed(&self, from: Timestamp, until: Timestamp, reason: &str) -> Vec<LedgerLine> {
         let mut lines = Vec::new();
+        // No line covers a slot that has an outcome already.
+        let (range, mut from) = (from..=until, from);
+        for settled in self.cadence.settled().iter().filter(|slot| range.contains(slot)) {
+            let before = Timestamp::from_micros(settled.as_micros() - 1);
+            lines.extend(self.missed_without_gap(from, before, reason));
+            from = Timestamp::from_micros(settled.as_micros() + 1);
+        }
+        lines.extend(self.missed_without_gap(from, until, reason));
+        lines
+    }
+
+    fn missed_without_gap(&self, from: Timestamp, until: Timestamp, reason: &str) -> Vec<LedgerLine> {
+        let mut lines = Vec::new();
         if until < from {
             return lines;
         }

@@ -1,6 +1,6 @@
 //! A specification made ready for use: parsed once, shared by every schedule with the same text.
 
-use super::schedule::{ScheduleSpec, Trigger};
+use super::schedule::{Schedule, ScheduleSpec, Trigger};
 use crate::calendar::{self, Timestamp, Zone, ZoneError};
 use crate::cron::{CronError, CronExpr};
 use jiff::civil::Date;
@@ -34,6 +34,8 @@ pub struct Cadence {
     zone: Zone,
     kind: Kind,
     skip_dates: Vec<Date>,
+    /// Slots that have an outcome already, in order: they count as none.
+    settled: Vec<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +96,47 @@ impl Cadence {
             }
         }
         skip_dates.sort_unstable();
-        Ok(Self { spec, zone, kind, skip_dates })
+        Ok(Self { spec, zone, kind, skip_dates, settled: Vec::new() })
+    }
+
+    /// The same without slots that have an outcome already.
+    #[must_use]
+    pub fn without(mut self, settled: Vec<Timestamp>) -> Self {
+        self.settled = settled;
+        self
+    }
+
+    /// The remaining slots of a stored schedule: without those that have an outcome already.
+    pub fn of(schedule: &Schedule) -> Result<Self, SpecError> {
+        Ok(Self::parse(&schedule.spec)?.without(schedule.settled_slots()))
+    }
+
+    /// Slots that have an outcome already, in order.
+    pub fn settled(&self) -> &[Timestamp] {
+        &self.settled
+    }
+
+    /// Whether it fires once.
+    pub fn is_one_off(&self) -> bool {
+        matches!(self.kind, Kind::At(_))
+    }
+
+    /// Whether both have the same slots wherever the bounds of both allow one.
+    pub fn has_same_grid(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Cron(_), Kind::Cron(_)) => {
+                self.spec.cron == other.spec.cron && self.spec.timezone == other.spec.timezone
+            }
+            (
+                Kind::Every { period_us, anchor_us },
+                Kind::Every { period_us: other_period, anchor_us: other_anchor },
+            ) => {
+                period_us == other_period
+                    && anchor_us.rem_euclid(*period_us) == other_anchor.rem_euclid(*period_us)
+            }
+            (Kind::At(at), Kind::At(other)) => at == other,
+            _ => false,
+        }
     }
 
     /// What it was made from.
@@ -107,8 +149,25 @@ impl Cadence {
         &self.zone
     }
 
+    /// The first slot of a schedule that begins at `now`: the instant of a schedule that fires once,
+    /// even where it has passed, else the first slot after `now`.
+    pub fn first(&self, now: Timestamp) -> Option<Timestamp> {
+        match &self.kind {
+            Kind::At(at) => self.next(before(*at)),
+            Kind::Cron(_) | Kind::Every { .. } => self.next(now),
+        }
+    }
+
     /// The first slot after `after`, excluded dates included.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let mut slot = self.next_on_grid(after)?;
+        while self.settled.binary_search(&slot).is_ok() {
+            slot = self.next_on_grid(slot)?;
+        }
+        Some(slot)
+    }
+
+    fn next_on_grid(&self, after: Timestamp) -> Option<Timestamp> {
         let floor = self.spec.start_at_us.map_or(after, |start| after.max(before(start)));
         let slot = match &self.kind {
             Kind::Cron(expr) => calendar::next_fire(expr, &self.zone, floor),
@@ -123,6 +182,14 @@ impl Cadence {
 
     /// The last slot at or before `until`, excluded dates included.
     pub fn prev(&self, until: Timestamp) -> Option<Timestamp> {
+        let mut slot = self.prev_on_grid(until)?;
+        while self.settled.binary_search(&slot).is_ok() {
+            slot = self.prev_on_grid(before(slot))?;
+        }
+        Some(slot)
+    }
+
+    fn prev_on_grid(&self, until: Timestamp) -> Option<Timestamp> {
         let until = until.min(before(self.end()));
         let slot = match &self.kind {
             Kind::Cron(expr) => calendar::prev_fire(expr, &self.zone, until),
@@ -138,6 +205,13 @@ impl Cadence {
 
     /// How many slots lie in `(after, until]`.
     pub fn count(&self, after: Timestamp, until: Timestamp) -> u64 {
+        let is_in_range = |slot: &&Timestamp| **slot > after && **slot <= until;
+        let settled = self.settled.iter().filter(is_in_range);
+        let settled = settled.filter(|slot| self.prev_on_grid(**slot) == Some(**slot)).count();
+        self.count_on_grid(after, until).saturating_sub(settled as u64)
+    }
+
+    fn count_on_grid(&self, after: Timestamp, until: Timestamp) -> u64 {
         let after = self.spec.start_at_us.map_or(after, |start| after.max(before(start)));
         let until = until.min(before(self.end()));
         if until <= after {

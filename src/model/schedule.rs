@@ -164,6 +164,32 @@ pub struct Schedule {
     pub revision: i64,
     /// JSON text of its [`Declaration`]; `None` where code has not declared it since releases record this.
     pub declaration: Option<Json>,
+    /// Slots that have an outcome although `next_slot` may come before them: skipped on request, or
+    /// backfilled while they were due. JSON array of microseconds; see [`Schedule::settled_slots`].
+    pub settled: Option<Json>,
+}
+
+impl Schedule {
+    /// The slots that must not get a second outcome, in order.
+    pub fn settled_slots(&self) -> Vec<Timestamp> {
+        let Some(text) = &self.settled else { return Vec::new() };
+        let micros: Vec<i64> = serde_json::from_str(text).unwrap_or_default();
+        let mut slots: Vec<_> = micros.into_iter().map(Timestamp::from_micros).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    /// [`Self::settled`] with these slots added. Slots that the schedule can't return to are dropped.
+    pub fn settled_with(&self, added: &[Timestamp], now: Timestamp) -> Option<Json> {
+        let oldest = self.next_slot.map_or(now, |next| next.min(now));
+        let mut slots = self.settled_slots();
+        slots.retain(|slot| *slot >= oldest);
+        slots.extend_from_slice(added);
+        slots.sort_unstable();
+        slots.dedup();
+        let micros: Vec<i64> = slots.into_iter().map(Timestamp::as_micros).collect();
+        (!micros.is_empty()).then(|| serde_json::to_string(&micros).unwrap_or_default().into())
+    }
 }
 
 /// What is known of the code's declaration of a schedule.

@@ -23,7 +23,11 @@ pub fn realigned(schedule: &Schedule, cadence: &Cadence, now: Timestamp) -> Opti
     } else if cadence.prev(stored) == Some(stored) {
         return None;
     } else {
-        cadence.next(schedule.last_slot.map_or(now, |last| now.max(place_now(cadence, last))))?
+        // Neither a slot that has run nor one that was skipped comes again where its wall time has moved.
+        let skipped = schedule.settled_slots().into_iter().filter(|slot| *slot < stored).max();
+        let decided = [schedule.last_slot, skipped].into_iter().flatten();
+        let after = decided.map(|slot| place_now(cadence, slot)).max();
+        cadence.next(after.map_or(now, |after| now.max(after)))?
     };
     (right != stored).then_some(right)
 }
@@ -37,6 +41,7 @@ fn is_from_the_future(schedule: &Schedule, now: Timestamp) -> bool {
 /// Where a slot that has run lies by the zone data of today: the same wall time must not run twice.
 fn place_now(cadence: &Cadence, ran: Timestamp) -> Timestamp {
     let distance = |slot: Timestamp| slot.as_micros().abs_diff(ran.as_micros());
+    let cadence = cadence.clone().without(Vec::new());
     let around = [cadence.prev(ran), cadence.next(ran)];
     around.into_iter().flatten().min_by_key(|slot| distance(*slot)).unwrap_or(ran)
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// A worker that claimed it looks ([`super::Store::claims_stand`]) before it starts it.
 ///
 /// **Forgotten slots.** Where a change leaves slots of an active or paused schedule that are due at `now` and not decided (its cadence
-/// changes, it is deleted, it is retired), all of them enter the ledger as missed, those on excluded dates as skipped.
+/// changes, it is deleted, it is retired), all of them that the new cadence doesn't have enter the ledger as missed, those on excluded dates as skipped.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Registers a worker with its workflows and its declarations, upserts its declared schedules (as
@@ -68,9 +68,10 @@ pub enum Command {
     /// Answer: [`Answer::Schedules`], the ids in order.
     ///
     /// Existing: `spec`, `cadence`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
-    /// and status active or paused: `next_slot`, `attended_from` stay. Cadence changed: `next_slot` is the given
-    /// one, `attended_from` is `now`, and the old slots at or before `now` are forgotten ("the schedule was
-    /// changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
+    /// and status active or paused: `next_slot`, `attended_from` stay. Where only the
+    /// bounds changed, slots that are due and within them stay due. Another trigger or time zone: the first slot after
+    /// `now` without an outcome (or the given one, where the specification can't be read), `attended_from` is `now`, and
+    /// the old slots at or before `now` are forgotten ("the schedule was changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
     /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
     /// `failure_count` is reset when it comes back. One that was paused when it was retired comes back paused, with its
     /// note; slots of the time in between enter the ledger as skipped. Nothing at all is written for a row that would not change.
@@ -226,7 +227,8 @@ pub enum Suspects {
 /// An edit of a schedule. A field that is `None` stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
-    /// New specification, its cadence text, and the next slot when the cadence differs from the stored one.
+    /// New specification, its cadence text, and the next slot where the specification can't be read. A finished
+    /// schedule is active again if the new specification has a slot left.
     pub spec: Option<(Json, Json, Option<Timestamp>)>,
     /// New input (or none).
     pub input: Option<Option<Json>>,
@@ -236,8 +238,10 @@ pub struct Patch {
     pub note: Option<Option<Arc<str>>>,
     /// New next slot, for skipping the coming one.
     pub next_slot: Option<Option<Timestamp>>,
-    /// A line for the ledger, with the skip.
+    /// A line for the ledger, with the skip. Its slot gets no other outcome.
     pub ledger: Vec<crate::model::LedgerLine>,
+    /// Slots that get their outcome elsewhere: no other one is to be decided for them.
+    pub settled: Vec<Timestamp>,
 }
 
 /// What a command answers.

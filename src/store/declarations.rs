@@ -134,7 +134,7 @@ pub(super) fn effective(
             effective.spec = Arc::clone(&schedule.spec);
             effective.cadence = Arc::clone(&row.cadence);
             effective.input.clone_from(&schedule.input);
-            effective.next_slot = Cadence::parse(&schedule.spec).ok().and_then(|cadence| cadence.next(now));
+            effective.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(now));
         }
         let mut next = match known {
             Some(known) => known,

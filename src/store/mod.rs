@@ -4,6 +4,7 @@
 //! took effect, and a caller that never got the answer can send it again: each is written so that a second time
 //! changes nothing.
 
+mod cadence_change;
 mod command;
 mod declarations;
 mod error;

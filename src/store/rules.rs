@@ -1,5 +1,6 @@
 //! What the commands mean for a row, as arithmetic. Every database applies these; none has rules of its own.
 
+use super::cadence_change::{CHANGED, CadenceChange, first_after_return};
 use super::{Patch, Rejection, declarations};
 use crate::calendar::Timestamp;
 use crate::model::account::Account;
@@ -12,8 +13,6 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Why a due slot of a changed schedule made no run.
-const CHANGED: &str = "the schedule was changed";
 /// Why a due slot of a deleted schedule made no run.
 const DELETED: &str = "the schedule was deleted";
 /// Why a due slot of a retired schedule made no run.
@@ -53,6 +52,7 @@ pub(super) fn create_schedule(new: &NewSchedule, now: Timestamp) -> StoredSchedu
             declaration.version = new.version.as_deref().map(str::to_owned);
             declaration.to_json()
         }),
+        settled: None,
     };
     StoredSchedule { schedule, cadence: Arc::clone(&new.cadence) }
 }
@@ -86,7 +86,9 @@ pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -
     let schedule = &mut row.schedule;
     let spec_changed = schedule.spec != new.spec;
     let paused = Declaration::parse(schedule.declaration.as_deref()).and_then(|known| known.paused);
-    let cadence_changed = row.cadence != new.cadence;
+    let change =
+        (row.cadence != new.cadence).then(|| CadenceChange::new(schedule, &new.spec, new.next_slot, now));
+    let first = first_after_return(schedule, &new.spec, new.next_slot, now);
     schedule.spec = Arc::clone(&new.spec);
     schedule.input.clone_from(&new.input);
     schedule.owner.clone_from(&new.owner);
@@ -97,21 +99,21 @@ pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -
 
     match schedule.status {
         ScheduleStatus::Active | ScheduleStatus::Paused => {
-            if !cadence_changed {
-                return Vec::new();
+            let Some(change) = change else { return Vec::new() };
+            schedule.next_slot = change.next_slot;
+            if change.starts_now {
+                schedule.attended_from = now;
             }
-            schedule.next_slot = new.next_slot;
-            schedule.attended_from = now;
             if schedule.status == ScheduleStatus::Active {
-                schedule.status = active_while(new.next_slot);
+                schedule.status = active_while(schedule.next_slot);
             }
-            forgotten
+            change.lines
         }
         ScheduleStatus::Finished if !spec_changed => Vec::new(),
         ScheduleStatus::Finished | ScheduleStatus::Retired | ScheduleStatus::Broken => {
-            let old_status = std::mem::replace(&mut schedule.status, active_while(new.next_slot));
+            let old_status = std::mem::replace(&mut schedule.status, active_while(first));
             schedule.note = None;
-            schedule.next_slot = new.next_slot;
+            schedule.next_slot = first;
             schedule.attended_from = now;
             schedule.failure_count = 0;
             match old_status {
@@ -147,9 +149,9 @@ pub(super) fn missed_by_deletion(schedule: &Schedule, now: Timestamp) -> Vec<Led
 
 /// What the ledger says of all slots that are due and not decided, where nobody will decide them any more. Read before
 /// the specification is replaced: they are slots of the old one.
-fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) -> Vec<LedgerLine> {
+pub(super) fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) -> Vec<LedgerLine> {
     let Some(first) = schedule.next_slot.filter(|slot| *slot <= now) else { return Vec::new() };
-    match Cadence::parse(&schedule.spec) {
+    match Cadence::of(schedule) {
         Ok(cadence) => Account::new(&cadence, Some(first)).missed(first, now, reason),
         // Where it can't be read, no slot is known but the one that was promised.
         Err(_) => {
@@ -223,13 +225,18 @@ pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> 
         schedule.declaration = declarations::overridden(schedule, spec, input.as_ref());
     }
     if let Some((spec, cadence, next_slot)) = &patch.spec {
-        if row.cadence != *cadence {
-            if matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
-                missed = missed_until(schedule, now, CHANGED);
-            }
+        let is_finished = schedule.status == ScheduleStatus::Finished;
+        if row.cadence != *cadence || (is_finished && schedule.spec != *spec) {
+            let change = CadenceChange::new(schedule, spec, *next_slot, now);
+            missed = change.lines;
             row.cadence = Arc::clone(cadence);
-            schedule.next_slot = *next_slot;
-            schedule.attended_from = now;
+            schedule.next_slot = change.next_slot.filter(|_| !is_used_up(schedule, spec));
+            if change.starts_now || is_finished {
+                schedule.attended_from = now;
+            }
+            if matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Finished) {
+                schedule.status = active_while(schedule.next_slot);
+            }
         }
         schedule.spec = Arc::clone(spec);
     }
@@ -249,7 +256,24 @@ pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> 
     if let Some(next_slot) = patch.next_slot {
         schedule.next_slot = next_slot;
     }
+    let skipped = patch.ledger.iter().map(|line| line.from);
+    let settled: Vec<Timestamp> = patch.settled.iter().copied().chain(skipped).collect();
+    if !settled.is_empty() {
+        schedule.settled = schedule.settled_with(&settled, now);
+        if let Some(next) = schedule.next_slot.filter(|next| patch.settled.contains(next)) {
+            schedule.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(next));
+            if schedule.status == ScheduleStatus::Active {
+                schedule.status = active_while(schedule.next_slot);
+            }
+        }
+    }
     missed
+}
+
+/// Whether the schedule has made all runs that `spec` allows.
+fn is_used_up(schedule: &Schedule, spec: &str) -> bool {
+    let cadence = Cadence::parse(spec).ok();
+    cadence.and_then(|cadence| cadence.spec().max_runs).is_some_and(|max| schedule.run_count >= max)
 }
 
 /// Marks an edit that changed something.
@@ -279,7 +303,7 @@ pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
 pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) -> Vec<LedgerLine> {
     let mut lines = missed_until(schedule, now, RETIRED);
     if !lines.is_empty() {
-        schedule.next_slot = Cadence::parse(&schedule.spec).ok().and_then(|cadence| cadence.next(now));
+        schedule.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(now));
     }
     // Behind the slots that were due, so that no two lines overlap.
     let newest = lines.iter().map(|line| line.until.as_micros() + 1).max();

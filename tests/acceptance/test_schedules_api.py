@@ -711,15 +711,55 @@ async def test_skipping_the_only_slot_finishes_the_schedule() -> None:
     assert (entry.status, entry.reason) == ("skipped", "skipped on request")
 
 
-async def test_an_instant_that_has_passed_makes_a_finished_schedule() -> None:
+@pytest.mark.parametrize(
+    ("options", "outcome"),
+    [
+        ({}, "ran"),
+        ({"catch_up": "none"}, "missed"),
+        ({"catch_up_window": timedelta(minutes=5)}, "missed"),
+    ],
+)
+async def test_an_instant_that_has_passed_follows_catch_up(
+    options: dict[str, Any], outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
     @workflow(id="job", schedule=True)
     async def job() -> None: ...
 
     async with polos.testing.clock(START) as t:
-        id = await schedules.create(t.client, "job", at=t.now - timedelta(hours=1))
+        past = t.now - timedelta(hours=1)
+        id = await schedules.create(t.client, "job", at=past, **options)
+        (other,) = await schedules.create_many(
+            t.client, [{"workflow": "job", "key": "other", "at": past, **options}]
+        )
+        await t.advance(minutes=1)
+        # Neither a change nor a restart runs it again.
+        await schedules.create(t.client, "job", at=past, jitter=timedelta(seconds=1), **options)
+        await t.crash()
+        await t.restart()
+        await t.advance(minutes=1)
+        for each in (id, other):
+            (entry,) = await schedules.history(t.client, each)
+            assert (entry.timestamp, entry.status) == (past, outcome)
+            assert (await schedules.get(t.client, each)).status == "finished"
+        later = past + timedelta(minutes=57)
+        assert (await schedules.update(t.client, id, at=later)).status == "active"
+        await t.advance(minutes=1)
+        assert [entry.timestamp for entry in await schedules.history(t.client, id)] == [later, past]
+    assert "which has passed; it" in caplog.text
+
+
+async def test_an_instant_of_a_slot_that_has_run_is_not_run_again() -> None:
+    @workflow(id="job", schedule=True)
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", every=timedelta(minutes=1))
+        await t.advance(minutes=3)
+        before = await schedules.history(t.client, id)
+        await schedules.update(t.client, id, at=before[-1].timestamp)
+        await t.advance(minutes=1)
+        assert await schedules.history(t.client, id) == before
         assert (await schedules.get(t.client, id)).status == "finished"
-        await t.advance(hours=2)
-        assert await t.runs() == []
 
 
 async def test_schedules_that_are_created_together_share_nothing(
@@ -749,3 +789,53 @@ async def test_values_that_are_equal_are_still_checked_by_their_type(
             [{**options, "key": "a", "max_runs": 1}, {**options, "key": "b", "max_runs": True}],
         )
     assert await schedules.list(client) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"every": timedelta(seconds=30)},
+        {"timezone": "Europe/London"},
+        {"start_at": datetime(2025, 12, 31, tzinfo=timezone.utc)},
+        {"end_at": datetime(2026, 1, 2, tzinfo=timezone.utc)},
+        {"cron": "* * * * *"},
+    ],
+)
+@pytest.mark.parametrize("way", ["update", "create"])
+async def test_a_skipped_slot_stays_skipped_when_the_schedule_is_changed(
+    change: dict[str, Any], way: str
+) -> None:
+    @workflow(id="job", schedule=True)
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", every=timedelta(minutes=1))
+        await schedules.skip(t.client, id)
+        if way == "update":
+            await schedules.update(t.client, id, **change)
+        else:
+            trigger = {} if "cron" in change else {"every": timedelta(minutes=1)}
+            await schedules.create(t.client, "job", **{**trigger, **change})
+        await t.advance(minutes=3)
+        entries = (await schedules.history(t.client, id))[::-1]
+        skipped = [entry for entry in entries if entry.status == "skipped"]
+        assert [entry.reason for entry in skipped] == ["skipped on request"]
+        for one, other in itertools.pairwise(entries):
+            assert one.until < other.timestamp
+
+
+async def test_a_slot_that_is_backfilled_while_it_is_due_has_one_outcome() -> None:
+    @workflow(id="job", schedule=True)
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        id = await schedules.create(t.client, "job", every=timedelta(minutes=1))
+        await schedules.pause(t.client, id)
+        await t.advance(minutes=5, seconds=30)
+        slots = await schedules.backfill(t.client, id, t.now - timedelta(minutes=4), t.now)
+        assert len(slots) == 4
+        await schedules.resume(t.client, id)
+        await t.advance(minutes=2)
+        entries = (await schedules.history(t.client, id))[::-1]
+        for one, other in itertools.pairwise(entries):
+            assert one.until < other.timestamp

@@ -101,6 +101,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
         updated_at: Timestamp::MIN,
         revision: 7,
         declaration: None,
+        settled: None,
     }
 }
 

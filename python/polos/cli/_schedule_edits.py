@@ -185,6 +185,12 @@ def _coming(schedule: Schedule) -> str:
     name = called(schedule.workflow, schedule.key)
     if schedule.upcoming is None:
         return f"{name} is {schedule.status}; it has no next slot"
+    now = clock()
+    if schedule.at is not None and schedule.at <= now:
+        passed = f"{name} was due at {when(schedule.at)}, {until(schedule.at, now)}"
+        if schedule.catch_up == "none" or now - schedule.at > schedule.catch_up_window:
+            return f"{passed}; it enters the history as missed (catch_up {schedule.catch_up})"
+        return f"{passed}; it runs once, late, when a worker takes it"
     return f"{name} is next at {when(schedule.upcoming)}, {until(schedule.upcoming, clock())}"
 
 

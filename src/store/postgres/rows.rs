@@ -131,7 +131,7 @@ pub(super) fn limit_to_sql(limit: usize) -> i64 {
 /// Columns of a schedule, as [`Columns::schedule`] reads them.
 pub(super) const SCHEDULE: &str = "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, \
     s.next_slot, s.last_slot, s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision, \
-    s.declaration";
+    s.declaration, s.settled";
 
 /// Columns of a run, as [`Columns::run`] reads them.
 pub(super) const RUN: &str = "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, \
@@ -265,6 +265,7 @@ impl<'r> Columns<'r> {
             updated_at: Timestamp::from_micros(0),
             revision: 0,
             declaration: None,
+            settled: None,
         };
         let status = self.word()?;
         schedule.note = self.optional_text()?;
@@ -281,6 +282,7 @@ impl<'r> Columns<'r> {
         schedule.updated_at = self.time()?;
         schedule.revision = self.int()?;
         schedule.declaration = self.optional_text()?;
+        schedule.settled = self.optional_text()?;
         Ok(schedule)
     }
 

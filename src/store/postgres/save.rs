@@ -267,7 +267,7 @@ impl<'p> Save<'p> {
 }
 
 /// All columns that a schedule is written with, its id first.
-const SCHEDULE_COLUMNS: [&str; 19] = [
+const SCHEDULE_COLUMNS: [&str; 20] = [
     "id",
     "project",
     "workflow",
@@ -287,6 +287,7 @@ const SCHEDULE_COLUMNS: [&str; 19] = [
     "updated_at",
     "revision",
     "declaration",
+    "settled",
 ];
 
 /// The schedules as rows of a table `w`.
@@ -313,6 +314,7 @@ fn schedule_rows<'p>(rows: &[&'p StoredSchedule], args: &mut Args<'p>) -> String
         args.ints(all().map(|schedule| schedule.updated_at.as_micros())),
         args.ints(all().map(|schedule| schedule.revision)),
         args.optional_texts(all().map(|schedule| schedule.declaration.as_deref())),
+        args.optional_texts(all().map(|schedule| schedule.settled.as_deref())),
     ];
     table(&numbers, &SCHEDULE_COLUMNS)
 }

@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     // those of all queued runs.
     Migration { script: include_str!("migrations/0003_first_statistics.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0010_runs_by_error.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0011_settled_slots.sql"), oldest: 1 },
 ];
 
 struct Migration {

@@ -4,7 +4,7 @@ macro_rules! schedule_columns {
     () => {
         "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, s.next_slot, s.last_slot, \
          s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision, \
-         s.declaration"
+         s.declaration, s.settled"
     };
 }
 
@@ -57,7 +57,7 @@ statements! {
     /// All that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
-        updated_at = ?13, revision = ?14, declaration = ?15 WHERE id = ?1";
+        updated_at = ?13, revision = ?14, declaration = ?15, settled = ?16 WHERE id = ?1";
     /// Forgets a schedule. (primary key)
     DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
     /// Live schedules that an application declared. (`schedule_by_owner`)

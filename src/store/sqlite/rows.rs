@@ -152,6 +152,7 @@ impl<'r, 's> Columns<'r, 's> {
             updated_at: Timestamp::from_micros(0),
             revision: 0,
             declaration: None,
+            settled: None,
         };
         let status = self.word()?;
         schedule.note = self.optional_text()?;
@@ -168,6 +169,7 @@ impl<'r, 's> Columns<'r, 's> {
         schedule.updated_at = self.time()?;
         schedule.revision = self.int()?;
         schedule.declaration = self.optional_text()?;
+        schedule.settled = self.optional_text()?;
         Ok(schedule)
     }
 

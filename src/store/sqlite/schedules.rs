@@ -209,7 +209,8 @@ impl Batch<'_> {
                 schedule.attended_from,
                 schedule.updated_at,
                 schedule.revision,
-                schedule.declaration
+                schedule.declaration,
+                schedule.settled
             ],
         )?;
         Ok(())

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_code_of_runs.sql"),
     include_str!("migrations/0007_runs_by_key.sql"),
     include_str!("migrations/0008_runs_by_error.sql"),
+    include_str!("migrations/0009_settled_slots.sql"),
 ];
 
 /// The newest version that this release knows.

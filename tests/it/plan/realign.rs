@@ -40,6 +40,7 @@ fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {
         updated_at: at(updated),
         revision: 1,
         declaration: None,
+        settled: None,
     }
 }
 

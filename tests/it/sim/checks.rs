@@ -171,6 +171,11 @@ impl Checks {
         Arc::clone(self.cadences.entry(Arc::clone(spec)).or_insert_with(parse))
     }
 
+    /// The slots of a schedule that have no outcome yet.
+    fn cadence_of(&mut self, row: &Schedule) -> Cadence {
+        (*self.cadence(&row.spec)).clone().without(row.settled_slots())
+    }
+
     // ---- what a command did --------------------------------------------------------------------------------------
 
     fn check_fire(&mut self, plan: &FirePlan, now: Timestamp, after: &Schedule) {
@@ -178,7 +183,7 @@ impl Checks {
             self.fail(format_args!("fired an unknown schedule: {plan:?}"))
         };
         let (before, is_edited) = (known.row.clone(), known.first_slot.is_none());
-        let cadence = self.cadence(&before.spec);
+        let cadence = self.cadence_of(&before);
         if before.status != ScheduleStatus::Active || before.revision != plan.revision {
             self.fail(format_args!("a decision from {} took effect on {before:?}", plan.revision));
         }
@@ -197,7 +202,11 @@ impl Checks {
             cadence.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
         let covered: u64 = covers.iter().map(|cover| cover.2).sum();
         let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        if covered != expected || !is_apart || covers.first().is_none_or(|cover| cover.0 != first) {
+        // A one-off whose slot is on record already gets no second outcome.
+        let is_on_record = covers.is_empty() && cadence.is_one_off();
+        let is_covered =
+            covered == expected && is_apart && covers.first().is_some_and(|cover| cover.0 == first);
+        if !is_covered && !is_on_record {
             self.fail(format_args!("{expected} slots from {first} to {end} became {covers:?} of {before:?}"));
         }
         if last > horizon {
@@ -612,7 +621,10 @@ impl Checks {
             && self.cadence(&before.spec).spec().cadence_text() != cadence.spec().cadence_text();
         let is_retired = before.status != row.status && row.status == ScheduleStatus::Retired;
         if is_new_cadence || is_retired {
-            self.check_forgotten(store, &before, now);
+            // What is due by the new bounds as well stays due.
+            let until =
+                row.next_slot.map_or(now, |next| now.min(Timestamp::from_micros(next.as_micros() - 1)));
+            self.check_forgotten(store, &before, if is_retired { now } else { until });
         }
         // A skip alone leaves a claim as it is: its slot comes before the one that is left out.
         if before.spec != row.spec || before.status != row.status {
@@ -629,7 +641,7 @@ impl Checks {
             return;
         }
         let Some(first) = before.next_slot.filter(|slot| *slot <= now) else { return };
-        let cadence = self.cadence(&before.spec);
+        let cadence = self.cadence_of(before);
         let is_stray = cadence.prev(first) != Some(first);
         let due = cadence.count(Timestamp::from_micros(first.as_micros() - 1), now) + u64::from(is_stray);
         let page = Page { limit: 1_000, after: None };

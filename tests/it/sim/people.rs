@@ -154,7 +154,7 @@ impl World {
         if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
         }
-        let next_slot = Cadence::parse(&schedule.spec).unwrap().next(slot);
+        let next_slot = Cadence::of(schedule).unwrap().next(slot);
         let reason = "skipped on request".into();
         let patch = Patch {
             status: next_slot.is_none().then_some(ScheduleStatus::Finished),

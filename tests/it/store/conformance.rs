@@ -9,6 +9,7 @@ mod families;
 mod fires;
 mod held;
 mod interruptions;
+mod outcomes;
 pub mod owners;
 mod puts;
 mod reads;
@@ -31,6 +32,7 @@ fn all() -> impl Iterator<Item = Case> {
         workers::CASES,
         owners::CASES,
         puts::CASES,
+        outcomes::CASES,
         fires::CASES,
         claims::CASES,
         endings::CASES,

@@ -89,6 +89,7 @@ fn a_new_schedule_is_active(stage: &Stage<'_>) {
         updated_at: at(3),
         revision: 1,
         declaration: None,
+        settled: None,
     };
     assert_eq!(stage.put(at(3), new), expected);
 }
