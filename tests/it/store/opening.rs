@@ -196,7 +196,7 @@ fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_o
          ALTER TABLE run DROP COLUMN interruptions; ALTER TABLE run DROP COLUMN interrupted_token;
          ALTER TABLE run DROP COLUMN interrupted_alone; ALTER TABLE run DROP COLUMN note;
          ALTER TABLE run DROP COLUMN refused_by;
-         ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE worker DROP COLUMN declares;
+         ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE schedule DROP COLUMN settled; ALTER TABLE worker DROP COLUMN declares;
          PRAGMA user_version = 1",
     )
     .unwrap();

@@ -358,7 +358,7 @@ fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_
     administer(&format!(
         "SET search_path = {schema}; DROP INDEX run_by_state; DROP INDEX run_suspect; DROP INDEX run_remarkable; \
          ALTER TABLE run DROP COLUMN interruptions, DROP COLUMN interrupted_token, DROP COLUMN interrupted_alone, \
-         DROP COLUMN note, DROP COLUMN refused_by; ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE worker DROP COLUMN declares; \
+         DROP COLUMN note, DROP COLUMN refused_by; ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE schedule DROP COLUMN settled; ALTER TABLE worker DROP COLUMN declares; \
          UPDATE version SET version = 1, oldest = 1"
     ));
     let new = open(&url);
