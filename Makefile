@@ -63,7 +63,7 @@ test-python: install
 # versions and tests; POLOS_PYTHONS names interpreters that are neither on PATH nor in pyenv.
 test-pythons: install
 	@rm -rf target/pythons/wheels
-	@said=$$($(PROFILE) $(BIN)/maturin build --locked --out target/pythons/wheels 2>&1) || \
+	@said=$$($(BIN)/maturin build --locked --out target/pythons/wheels 2>&1) || \
 		{ printf '%s\n' "$$said" >&2; exit 1; }
 	@$(BIN)/python scripts/test-pythons $(PYTHONS)
 

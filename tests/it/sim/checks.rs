@@ -550,8 +550,8 @@ impl Checks {
                 | Command::PutSchedules(_)
                 | Command::PatchSchedule { .. }
         );
-        let objections = self.schedules.values().filter(|_| may_change);
-        if let Some(objection) = objections.filter_map(|known| overrides.objection(&known.row)).next() {
+        let mut objections = self.schedules.values().filter(|_| may_change);
+        if let Some(objection) = objections.find_map(|known| overrides.objection(&known.row)) {
             self.fail(format_args!("{objection}"));
         }
     }
@@ -861,6 +861,7 @@ impl Checks {
 }
 
 impl Witness for Checks {
+    #[expect(clippy::too_many_lines, reason = "one check of an outcome after another")]
     fn saw(
         &mut self,
         store: &dyn Store,

@@ -224,7 +224,6 @@ impl World {
     fn kind_in_theme(&self, run: &Run, kind: Kind) -> Kind {
         let mut rng = Rng(hash(0, run.id.as_str()));
         match self.theme {
-            Theme::None | Theme::Overrides => kind,
             Theme::Killers if self.checks.lock().interruptions_of(&run.id).is_too_often() => {
                 self.checks.lock().did("failed after interruptions");
                 Kind::TooOften
@@ -233,7 +232,7 @@ impl World {
                 Kind::Killing(if rng.chance(600) { 0 } else { u32::try_from(rng.range(1, 6)).unwrap() })
             }
             Theme::Holds if rng.chance(300) => Kind::OfOneCode(rng.range(SECOND, 40 * SECOND)),
-            Theme::Killers | Theme::Holds => kind,
+            Theme::None | Theme::Overrides | Theme::Killers | Theme::Holds => kind,
         }
     }
 

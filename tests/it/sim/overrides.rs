@@ -34,6 +34,7 @@ fn version_of(new: &NewSchedule) -> u64 {
 impl Overrides {
     /// What an accepted command changes; `rows` are the schedules before it, `silent` the workers that don't count.
     /// What happened, for the record.
+    #[expect(clippy::needless_pass_by_value, reason = "an iterator, cloned for every look")]
     pub fn apply<'a>(
         &mut self,
         command: &Command,
