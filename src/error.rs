@@ -2,7 +2,7 @@
 
 use crate::calendar::ZoneError;
 use crate::cron::CronError;
-use crate::model::cadence::SpecError;
+use crate::model::spec::SpecError;
 use crate::store::{Rejection, StoreError};
 
 /// A request that failed. Every message says what was given, what is allowed and what to do.

@@ -16,15 +16,15 @@
 //!
 //! `clock`, `error`, `host`, `sync`, and `thread` are helpers outside of this order.
 
-pub mod api;
 pub mod calendar;
 pub mod clock;
 pub mod cron;
 pub mod engine;
 pub mod error;
-pub mod host;
 pub mod model;
 pub mod plan;
+pub mod process;
+pub mod service;
 pub mod store;
 pub mod sync;
 pub mod thread;

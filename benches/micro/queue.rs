@@ -2,7 +2,7 @@
 
 use super::expressions::instants;
 use criterion::{BenchmarkId, Criterion};
-use polos::engine::timer::DueQueue;
+use polos::engine::due_queue::DueQueue;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

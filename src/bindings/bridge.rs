@@ -2,7 +2,7 @@
 //! put items into the queue and ring once per batch, and the loop's own thread fetches them.
 
 use super::errors::to_exception;
-use polos::engine::bell::BellQueue;
+use polos::engine::wake_queue::BellQueue;
 use polos::engine::{Dispatcher, Notice, Stop, StopReason};
 use polos::error::Error;
 use polos::model::{ClaimedRun, ScheduleLabel, StepState};

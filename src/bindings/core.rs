@@ -3,12 +3,12 @@
 use super::bridge::{Bridge, Item};
 use super::errors::to_exception;
 use super::worker::WorkerCore;
-use polos::api::{Desk, Request, WaitId};
 use polos::calendar::Timestamp;
 use polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use polos::engine::Offers;
-use polos::engine::commit::GroupCommit;
+use polos::engine::group_commit::GroupCommit;
 use polos::error::Error;
+use polos::service::{Desk, Request, WaitId};
 use polos::store::{
     Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError,
     Synchronous,

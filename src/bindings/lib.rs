@@ -5,8 +5,8 @@ mod core;
 mod errors;
 #[cfg(unix)]
 mod exit;
-mod moving;
 mod time;
+mod transfer;
 mod worker;
 
 use pyo3::prelude::*;
@@ -22,9 +22,9 @@ mod _polos {
     #[pymodule_export]
     use super::exit::ExitGuard;
     #[pymodule_export]
-    use super::moving::{abandon_move, move_projects};
-    #[pymodule_export]
     use super::time::{check_spec, configure_tzdb, explain, next_slots, spec_slots, tzdb_version};
+    #[pymodule_export]
+    use super::transfer::{abandon_move, move_projects};
     #[pymodule_export]
     use super::worker::WorkerCore;
 

@@ -5,7 +5,7 @@ use polos::calendar::{self, Timestamp, Zone};
 use polos::cron::CronExpr;
 use polos::error::Error;
 use polos::model::ScheduleSpec;
-use polos::model::cadence::Cadence;
+use polos::model::spec::Cadence;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 

@@ -4,15 +4,15 @@ use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::{Hearer, Inner};
 use super::errors::to_exception;
 use crossbeam_channel::{Receiver, Sender};
-use polos::api::{Drafts, new_schedules, random_bits};
 use polos::calendar::Timestamp;
-use polos::engine::commit::{GroupCommit, Job, Report};
 use polos::engine::driver::Driver;
+use polos::engine::group_commit::{GroupCommit, Job, Report};
 use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
 use polos::error::Error;
-use polos::host;
 use polos::model::{BusyProcesses, Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use polos::plan::Backoff;
+use polos::process;
+use polos::service::{Drafts, new_schedules, random_bits};
 use polos::store::{Command, Rejection, Store};
 use polos::sync::Mutex;
 use polos::thread::Thread;
@@ -120,9 +120,9 @@ impl WorkerCore {
             former: setup.former,
             version: setup.version,
             is_whole: setup.is_whole,
-            host: host::host_id().into(),
+            host: process::host_id().into(),
             pid,
-            process_mark: host::process_mark(pid).into(),
+            process_mark: process::process_mark(pid).into(),
             about: setup.about.to_string().into(),
             workflows: workflows.clone(),
             declared,
@@ -243,7 +243,7 @@ fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
     let busy = BusyProcesses::of(&peers);
     let dead: Vec<Command> = peers
         .iter()
-        .filter(|peer| host::is_gone(&peer.host, peer.pid, &peer.process_mark))
+        .filter(|peer| process::is_gone(&peer.host, peer.pid, &peer.process_mark))
         .map(|peer| Command::BuryWorker {
             worker: peer.id.clone(),
             beat: peer.beat,

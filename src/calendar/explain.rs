@@ -1,7 +1,7 @@
 //! An expression in words for its author: what it means, when it fires, and what a change of the clocks does to it.
 
-use super::fires::next_fire;
-use super::periods::{Period, THREE_HOURS};
+use super::occurrences::next_fire;
+use super::offsets::{Period, THREE_HOURS};
 use super::timestamp::Timestamp;
 use super::zone::Zone;
 use crate::cron::{CivilMinute, CronExpr};

@@ -27,15 +27,15 @@
 //! [`CronExpr::is_wild`]: crate::cron::CronExpr::is_wild
 
 mod explain;
-mod fires;
-mod periods;
+mod occurrences;
+mod offsets;
 mod suggest;
 mod timestamp;
 mod tzdb;
 mod zone;
 
 pub use explain::{Explanation, explain};
-pub use fires::{count_fires, is_too_frequent, next_fire, prev_fire};
+pub use occurrences::{count_fires, is_too_frequent, next_fire, prev_fire};
 pub use timestamp::Timestamp;
 pub use tzdb::{configure_tzdb, tzdb_version, zone_names};
 pub use zone::{Zone, ZoneError};
@@ -43,5 +43,5 @@ pub use zone::{Zone, ZoneError};
 /// What the tests examine on its own.
 #[doc(hidden)]
 pub mod internals {
-    pub use super::periods::{push, with_fixed_shifts};
+    pub use super::offsets::{push, with_fixed_shifts};
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::periods::Periods;
+use super::offsets::Periods;
 use super::timestamp::Timestamp;
 use super::tzdb;
 use crate::cron::CivilDate;

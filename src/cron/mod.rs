@@ -11,13 +11,13 @@
 
 mod civil;
 mod days;
+mod describe;
 mod diagnose;
-mod english;
 mod error;
 mod field;
 mod parse;
-mod remarks;
 mod search;
+mod warnings;
 
 use std::fmt;
 use std::sync::Arc;

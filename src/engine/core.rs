@@ -1,17 +1,17 @@
 //! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
 
 use super::config::{EngineConfig, WorkflowConfig};
-use super::dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+use super::dispatcher::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+use super::due_queue::DueQueue;
 use super::message::Message;
-use super::offer::{Offer, Place, Reserved};
 use super::outage::OutageLog;
+use super::peers::{Limits, PeerWatch};
+use super::permits::{Offer, Place, Reserved};
 use super::stuck_parents::StuckParents;
 use super::suspects::SuspectWatch;
-use super::timer::DueQueue;
-use super::watch::{Limits, PeerWatch};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
-use crate::model::cadence::{Cadence, SpecError};
+use crate::model::spec::{Cadence, SpecError};
 use crate::model::{
     Admission, ClaimedRun, Ending, Fate, FirePlan, Json, Peer, Run, RunId, RunState, Schedule,
     ScheduleStatus, Token, WorkerEntry, WorkerId,

@@ -1,7 +1,7 @@
 //! Turns an engine with the machine's clock, on an operating-system thread of its own.
 
 use super::core::{Engine, Next};
-use super::dispatch::Dispatcher;
+use super::dispatcher::Dispatcher;
 use super::message::Message;
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, Now};

@@ -1,6 +1,6 @@
 //! What an engine is told.
 
-use super::offer::Place;
+use super::permits::Place;
 use crate::model::{ClaimedRun, RunId, Token};
 use crate::store::{Answer, Command, Rejection};
 use std::time::Duration;

@@ -4,23 +4,23 @@
 //! wants to be told again. [`driver`] turns it with the machine's clock on a thread of its own; simulations and virtual time turn it
 //! by hand. What crosses to the application goes through [`Dispatcher`], what is durable through [`crate::store::Store`].
 
-pub mod bell;
-pub mod commit;
 pub mod config;
 mod core;
-mod dispatch;
+mod dispatcher;
 pub mod driver;
+pub mod due_queue;
+pub mod group_commit;
 mod message;
-mod offer;
 pub mod outage;
+pub mod peers;
+mod permits;
 mod stuck_parents;
 mod suspects;
 mod sync;
-pub mod timer;
-pub mod watch;
+pub mod wake_queue;
 
 pub use config::{EngineConfig, WorkflowConfig};
 pub use core::{Engine, Next};
-pub use dispatch::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+pub use dispatcher::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 pub use message::Message;
-pub use offer::{InLine, Offer, Offers, Place};
+pub use permits::{InLine, Offer, Offers, Place};

@@ -3,7 +3,7 @@
 //! A store that fails and works in turns several times a second is one outage: its end is logged
 //! only after the store has worked for a while. The work itself goes on at once.
 
-use super::dispatch::Notice;
+use super::dispatcher::Notice;
 use crate::store::StoreError;
 use std::time::Duration;
 

@@ -1,14 +1,15 @@
 //! The nouns: plain data, and what is always true of it. Knows calendars; no clock, no store, no policy at work.
 
-pub mod account;
-pub mod cadence;
 pub mod fire;
 pub mod ids;
 pub mod ledger;
+pub mod missed;
 pub mod policy;
 pub mod run;
 pub mod schedule;
+pub mod spec;
 pub mod step;
+pub(crate) mod text;
 pub mod worker;
 
 pub use fire::{Admission, FirePlan, PlannedRun};

@@ -1,9 +1,9 @@
 //! Which slots of a due schedule run, wait, are skipped or were missed. Knows policies; no clock, no store.
 
-use super::chance;
+use super::jitter;
 use crate::calendar::Timestamp;
-use crate::model::account::Account;
-use crate::model::cadence::Cadence;
+use crate::model::missed::Account;
+use crate::model::spec::Cadence;
 use crate::model::{
     Admission, CatchUp, Fate, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
 };
@@ -196,7 +196,7 @@ impl<'a> Draft<'a> {
 
     fn run(&mut self, slot: Timestamp, admission: Admission) {
         let delay =
-            chance::delay_us(self.schedule.id.as_str(), slot.as_micros(), self.cadence.spec().jitter_us);
+            jitter::delay_us(self.schedule.id.as_str(), slot.as_micros(), self.cadence.spec().jitter_us);
         let available_at = Timestamp::from_micros(slot.as_micros().saturating_add(delay));
         // A delayed start is nobody's to hold meanwhile.
         let admission = match admission {

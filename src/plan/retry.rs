@@ -1,6 +1,6 @@
 //! When a failed run is tried again.
 
-use super::chance;
+use super::jitter;
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ impl Backoff {
         let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         #[expect(clippy::cast_precision_loss, reason = "a wait needs no such precision")]
         let full = (self.initial_us as f64 * self.factor.max(1.0).powi(exponent)).min(self.maximum_us as f64);
-        let wait = full * (1.0 - self.jitter.clamp(0.0, 1.0) * chance::fraction_of(name, i64::from(failed)));
+        let wait = full * (1.0 - self.jitter.clamp(0.0, 1.0) * jitter::fraction_of(name, i64::from(failed)));
         #[expect(clippy::cast_possible_truncation, reason = "below maximum_us, which is an i64")]
         Timestamp::from_micros(now.as_micros().saturating_add(wait.max(0.0) as i64))
     }

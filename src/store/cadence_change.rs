@@ -4,10 +4,10 @@
 //! schedule, and not from the time alone: slots that are due and not decided, slots that have an
 //! outcome although they are still to come, and slots that a faster clock has run.
 
-use super::rules::missed_until;
+use super::transitions::missed_until;
 use crate::calendar::Timestamp;
-use crate::model::account::Account;
-use crate::model::cadence::Cadence;
+use crate::model::missed::Account;
+use crate::model::spec::Cadence;
 use crate::model::{LedgerLine, Schedule, ScheduleStatus};
 
 /// Why a due slot of a changed schedule made no run.

@@ -4,9 +4,9 @@
 //! application retires what the application declared earlier and no live worker declares any more.
 
 use super::Rejection;
-use super::rules::StoredSchedule;
+use super::transitions::StoredSchedule;
 use crate::calendar::Timestamp;
-use crate::model::cadence::Cadence;
+use crate::model::spec::Cadence;
 use crate::model::{
     Declaration, DeclaredKey, Json, NewSchedule, Peer, Reconciliation, Schedule, ScheduleLabel,
     ScheduleStatus, WorkerEntry, WorkerId,

@@ -8,34 +8,33 @@ mod cadence_change;
 mod command;
 mod declarations;
 mod error;
-mod history;
 mod memory;
-#[cfg(all(feature = "sqlite", feature = "postgres"))]
-mod moving;
+mod pagination;
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "only databases spell most of them")
 )]
-pub(crate) mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
-mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod transfer;
+mod transitions;
 
 pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects};
 pub use error::StoreError;
 pub use memory::MemoryStore;
-#[cfg(all(feature = "sqlite", feature = "postgres"))]
-pub use moving::{
-    MoveError, MoveOptions, MoveProgress, MovedProject, MovedTable, abandon_move, move_projects,
-};
 #[cfg(feature = "postgres")]
 pub use postgres::{Listener, PostgresOptions, PostgresStore};
 pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, WaitingParent, Wake};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use transfer::{
+    MoveError, MoveOptions, MoveProgress, MovedProject, MovedTable, abandon_move, move_projects,
+};
 
 /// What the tests examine on its own.
 #[doc(hidden)]

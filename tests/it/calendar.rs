@@ -3,14 +3,14 @@
 
 mod explained;
 mod instants;
+mod offsets;
 pub mod oracle;
-mod periods;
 mod properties;
 mod transitions;
 mod zones;
 
-use _polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
-use _polos::cron::CronExpr;
+use polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
+use polos::cron::CronExpr;
 
 fn at(text: &str) -> Timestamp {
     Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())

@@ -1,7 +1,7 @@
 //! A clock that several processes share.
 
-use _polos::calendar::Timestamp;
-use _polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use polos::calendar::Timestamp;
+use polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use std::convert::Infallible;
 
 fn mono_us(clock: &SystemClock) -> i64 {

@@ -4,7 +4,7 @@
 mod peers;
 pub mod properties;
 
-use _polos::cron::{CronExpr, Field};
+use polos::cron::{CronExpr, Field};
 
 fn parse(text: &str) -> CronExpr {
     CronExpr::parse(text).unwrap_or_else(|error| panic!("{error}"))
@@ -50,15 +50,15 @@ fn days(expression: &str, count: usize) -> String {
         let hit = expr.next_civil(from).unwrap();
         let date = hit.date();
         found.push(format!("{}-{}", date.month, date.day));
-        from = _polos::cron::CivilMinute(hit.0 + 1);
+        from = polos::cron::CivilMinute(hit.0 + 1);
     }
     found.join(" ")
 }
 
-fn jiff_minute(date: &str) -> _polos::cron::CivilMinute {
+fn jiff_minute(date: &str) -> polos::cron::CivilMinute {
     let date: jiff::civil::Date = date.parse().unwrap();
     let days = jiff::civil::date(1970, 1, 1).until(date).unwrap().get_days();
-    _polos::cron::CivilMinute(i64::from(days) * 1440)
+    polos::cron::CivilMinute(i64::from(days) * 1440)
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn names_are_whole_expressions() {
         for _ in 0..10 {
             let hit = name.next_civil(from);
             assert_eq!(hit, meaning.next_civil(from), "{name}");
-            from = _polos::cron::CivilMinute(hit.unwrap().0 + 1);
+            from = polos::cron::CivilMinute(hit.unwrap().0 + 1);
         }
     }
 }

@@ -3,35 +3,35 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::{Door, Fault, FaultyStore, Sent};
-use crate::store::stage::new_run;
-use _polos::calendar::Timestamp;
-use _polos::clock::{Clock, ManualClock};
-use _polos::engine::driver::Driver;
-use _polos::engine::{
+use crate::store::fixture::new_run;
+use polos::calendar::Timestamp;
+use polos::clock::{Clock, ManualClock};
+use polos::engine::driver::Driver;
+use polos::engine::{
     Dispatcher, Engine, EngineConfig, Message, Next, Notice, Stop, StopReason, WorkflowConfig,
 };
-use _polos::model::cadence::Cadence;
-use _polos::model::{
+use polos::model::spec::Cadence;
+use polos::model::{
     ClaimedRun, Ending, Fate, LedgerEntry, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule,
     ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
 };
-use _polos::plan::Backoff;
-use _polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
-use _polos::sync::Mutex;
+use polos::plan::Backoff;
+use polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
+use polos::sync::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod clocks;
+mod due_queue;
 mod idle_workers;
-mod offer;
+mod lending;
 mod outage;
 mod owners;
 mod peers;
 mod permits;
 mod stuck_parents;
 mod suspects;
-mod timer;
 mod upkeep;
 
 const PROJECT: &str = "default";

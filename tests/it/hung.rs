@@ -2,17 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::FaultyStore;
-use crate::store::stage::new_run;
-use _polos::api::{Desk, Request};
-use _polos::calendar::Timestamp;
-use _polos::clock::ManualClock;
-use _polos::engine::commit::{GroupCommit, Job};
-use _polos::engine::driver::Driver;
-use _polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offers, Stop, WorkflowConfig};
-use _polos::model::{ClaimedRun, WorkerId};
-use _polos::store::{Command, MemoryStore, Store, StoreError};
-use _polos::sync::Mutex;
+use crate::store::fixture::new_run;
 use crossbeam_channel::{Receiver, Sender};
+use polos::calendar::Timestamp;
+use polos::clock::ManualClock;
+use polos::engine::driver::Driver;
+use polos::engine::group_commit::{GroupCommit, Job};
+use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offers, Stop, WorkflowConfig};
+use polos::model::{ClaimedRun, WorkerId};
+use polos::service::{Desk, Request};
+use polos::store::{Command, MemoryStore, Store, StoreError};
+use polos::sync::Mutex;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
     let workflow = WorkflowConfig {
         is_schedulable: true,
         retry_max: 0,
-        backoff: _polos::plan::Backoff::default(),
+        backoff: polos::plan::Backoff::default(),
         timeout: None,
         code: "code".into(),
     };

@@ -1,21 +1,18 @@
 //! The single Rust integration binary.
 
-// Most files still name the library by its former name.
-extern crate polos as _polos;
-
-mod api;
-mod bell;
-mod cadence;
 mod calendar;
 mod clock;
-mod commit;
+mod compiled_spec;
 mod cron;
 mod engine;
-mod host;
+mod group_commit;
 mod hung;
 mod plan;
+mod process;
 mod property;
 mod protocol;
+mod service;
 mod sim;
 mod store;
 mod tidy;
+mod wake_queue;

@@ -4,14 +4,14 @@
 //! slots: `10:15 claim`, `10:15-10:45 missed 3`.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use _polos::calendar::{Timestamp, Zone};
-use _polos::model::cadence::Cadence;
-use _polos::model::{
+use polos::calendar::{Timestamp, Zone};
+use polos::model::spec::Cadence;
+use polos::model::{
     Admission, CatchUp, Fate, FirePlan, Overlap, RunId, RunState, Schedule, ScheduleId, ScheduleSpec,
     ScheduleStatus,
 };
-use _polos::plan::transition::{Event, next_state};
-use _polos::plan::{Situation, plan_fire};
+use polos::plan::transition::{Event, next_state};
+use polos::plan::{Situation, plan_fire};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ use std::collections::BTreeSet;
 
 use crate::property::config;
 
-mod chance;
-mod realign;
+mod jitter;
+mod recompute;
 mod retry;
 
 const SECOND: i64 = 1_000_000;
@@ -549,7 +549,7 @@ fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
         "catch_up_window_us": 30 * DAY});
     let (first, now) = ("2010-11-07T01:00:00Z", "2010-11-07T05:00:01Z");
     let plan = when(&fields, first, now).asleep().plan().unwrap();
-    let skipped = |line: &&_polos::model::LedgerLine| line.fate == Fate::Skipped;
+    let skipped = |line: &&polos::model::LedgerLine| line.fate == Fate::Skipped;
     // 22:30 to 23:30, midnight itself is the 7th, then 23:30 once more.
     let slots: Vec<_> =
         plan.ledger.iter().filter(skipped).map(|line| (line.from.to_string(), line.count)).collect();

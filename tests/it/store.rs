@@ -8,17 +8,13 @@
     reason = "test helpers; the numbers are small"
 )]
 
-#[cfg(feature = "postgres")]
-mod address;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod backlog;
 #[cfg(feature = "postgres")]
-mod bounds;
+mod commit_counters;
 mod conformance;
 #[cfg(feature = "postgres")]
 mod connecting;
-#[cfg(feature = "postgres")]
-mod counters;
 #[cfg(feature = "postgres")]
 mod encoding;
 #[cfg(feature = "postgres")]
@@ -27,13 +23,12 @@ mod end_point;
 mod failures;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod filters;
+pub mod fixture;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod leftovers;
 #[cfg(feature = "postgres")]
 mod locking;
 mod model;
-#[cfg(all(feature = "sqlite", feature = "postgres"))]
-mod moving;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod older_release;
 #[cfg(feature = "sqlite")]
@@ -47,15 +42,20 @@ mod postgres;
 #[cfg(feature = "sqlite")]
 mod probe;
 #[cfg(feature = "postgres")]
+mod rows_read;
+#[cfg(feature = "postgres")]
 pub mod server;
+#[cfg(feature = "postgres")]
+mod server_config;
 #[cfg(feature = "sqlite")]
 mod sharing;
-pub mod stage;
 #[cfg(feature = "sqlite")]
 mod statements;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod transfer;
 
 /// Without waiting for the disk, which decides nothing here.
 #[cfg(feature = "sqlite")]
-fn quick() -> _polos::store::SqliteOptions {
-    _polos::store::SqliteOptions { synchronous: _polos::store::Synchronous::Normal, ..Default::default() }
+fn quick() -> polos::store::SqliteOptions {
+    polos::store::SqliteOptions { synchronous: polos::store::Synchronous::Normal, ..Default::default() }
 }

@@ -6,7 +6,7 @@ use crate::model::{
     Admission, ClaimedRun, Ending, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus,
     StepRecord, StepState, Token, WorkerId,
 };
-use crate::store::rules::{self, BEHIND, Claim, LIVE};
+use crate::store::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Codes, Command, Rejection, Suspects};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -62,23 +62,23 @@ impl Tables {
         let mut created = 0;
         let mut last_slot = schedule.last_slot;
         let mut claimed = Vec::new();
-        let facts = rules::ScheduleFacts {
+        let facts = transitions::ScheduleFacts {
             id: &plan.schedule,
             project: &schedule.project,
             workflow: &schedule.workflow,
             key: &schedule.key,
             input: schedule.input.as_ref(),
-            timezone: &rules::zone_of(&schedule.spec),
+            timezone: &transitions::zone_of(&schedule.spec),
             revision: plan.revision,
         };
         for planned in &plan.runs {
             if self.runs.contains_key(&planned.id) {
                 continue;
             }
-            let mut run = rules::planned_run(planned, &facts, now);
+            let mut run = transitions::planned_run(planned, &facts, now);
             match planned.admission {
                 Admission::Claim => {
-                    rules::claim(&mut run, worker, now);
+                    transitions::claim(&mut run, worker, now);
                     claimed.push(ClaimedRun { run: run.clone(), journal: Vec::new() });
                 }
                 Admission::Queue => {}
@@ -155,7 +155,7 @@ impl Tables {
         let held = self.held_for_code.get(project).into_iter().flatten();
         held.filter(|id| {
             let run = &self.runs[*id].run;
-            codes.get(&run.workflow).is_some_and(|code| rules::is_claimable_when_held(run, code))
+            codes.get(&run.workflow).is_some_and(|code| transitions::is_claimable_when_held(run, code))
         })
         .take(limit)
         .cloned()
@@ -175,7 +175,7 @@ impl Tables {
         for id in available {
             let (run, is_fresh) = self.edit_run(&id, |row| {
                 let is_fresh = row.run.started_at.is_none();
-                rules::claim(&mut row.run, worker, now);
+                transitions::claim(&mut row.run, worker, now);
                 row.child_ended = false;
                 (row.run.clone(), is_fresh)
             });
@@ -198,7 +198,7 @@ impl Tables {
                 return Ok(Answer::Created { run: run.clone(), is_new: false, claimed: None });
             }
         }
-        if let Some(id) = rules::needs_schedule(new) {
+        if let Some(id) = transitions::needs_schedule(new) {
             let row =
                 self.schedule(&new.project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?;
             if new.revision.is_some_and(|revision| revision != row.schedule.revision) {
@@ -213,20 +213,20 @@ impl Tables {
                 }
             }
         }
-        let mut run = rules::new_run(new, now);
+        let mut run = transitions::new_run(new, now);
         if let Some(id) = &new.schedule_id {
             if new.behind {
                 run.state = self.state_behind(id);
             }
             if let Some(row) = self.schedules.get(id) {
-                run.token = rules::first_token(new.origin, row.schedule.revision);
+                run.token = transitions::first_token(new.origin, row.schedule.revision);
             }
             self.bump_revision(id);
         }
         let worker = new.claim_for.as_ref().filter(|id| self.workers.contains_key(id));
-        let claimed = match worker.filter(|_| rules::is_claimable(&run, now)) {
+        let claimed = match worker.filter(|_| transitions::is_claimable(&run, now)) {
             Some(worker) => {
-                rules::claim(&mut run, worker, now);
+                transitions::claim(&mut run, worker, now);
                 self.bump_beat(worker, now)?;
                 Some(Box::new(run.clone()))
             }
@@ -273,7 +273,7 @@ impl Tables {
         pause_after_failures: Option<u32>,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
-        let print = rules::ending_print(ending);
+        let print = transitions::ending_print(ending);
         let Some(row) = self.claimed_row(id, token) else {
             let ended = self.runs.get(id).and_then(|row| row.ended.as_ref());
             let again = ended.filter(|ended| ended.token == token && ended.print == print);
@@ -286,18 +286,18 @@ impl Tables {
             let (project, last_slot) = (Arc::clone(&row.run.project), row.run.last_slot);
             self.delete_run(id);
             if let Some(mut stored) = self.schedules.get(&schedule).cloned() {
-                rules::leave_out(&mut stored.schedule, slot, last_slot);
+                transitions::leave_out(&mut stored.schedule, slot, last_slot);
                 self.store_schedule(stored);
             }
-            self.add_ledger(&project, &schedule, &rules::left_out_line(slot, reason));
+            self.add_ledger(&project, &schedule, &transitions::left_out_line(slot, reason));
             let released = self.release(&schedule, now);
             return Ok(Answer::Ended { state: RunState::Cancelled, released });
         }
         let claim = claim_of(&row.run, row.child_ended);
         let schedule = row.run.schedule_id.clone();
-        let state = self.end_claim(id, &rules::end(&claim, ending, now), now);
+        let state = self.end_claim(id, &transitions::end(&claim, ending, now), now);
         if state == RunState::Waiting
-            && let Some((refused_by, note)) = rules::hold(self.runs[id].run.refused_by.as_ref(), ending)
+            && let Some((refused_by, note)) = transitions::hold(self.runs[id].run.refused_by.as_ref(), ending)
         {
             self.edit_run(id, |row| {
                 row.run.refused_by = Some(refused_by);
@@ -315,7 +315,7 @@ impl Tables {
     }
 
     /// Writes the end of a claim into its run.
-    fn end_claim(&mut self, id: &RunId, ended: &rules::Ended, now: Timestamp) -> RunState {
+    fn end_claim(&mut self, id: &RunId, ended: &transitions::Ended, now: Timestamp) -> RunState {
         self.edit_run(id, |row| {
             let run = &mut row.run;
             run.state = ended.state;
@@ -353,7 +353,7 @@ impl Tables {
                 let is_enough = pause_after_failures.is_some_and(|most| schedule.failure_count >= most);
                 if is_enough && schedule.status == ScheduleStatus::Active {
                     self.take_back(schedule, now);
-                    rules::pause_itself(schedule, now);
+                    transitions::pause_itself(schedule, now);
                 }
             }
             _ => return,
@@ -404,7 +404,7 @@ impl Tables {
     fn wake_parents(&mut self, project: &str, runs: &[RunId], now: Timestamp) -> Answer {
         let mut woken = 0;
         for id in runs {
-            let waits = self.run(project, id).is_some_and(|row| rules::waits_for_child(&row.run));
+            let waits = self.run(project, id).is_some_and(|row| transitions::waits_for_child(&row.run));
             if waits && self.wake(id, now) {
                 woken += 1;
             }
@@ -428,7 +428,7 @@ impl Tables {
     /// Counts that the worker of a running run has died.
     pub(super) fn count_interruption(&mut self, id: &RunId, was_alone: bool, now: Timestamp) {
         self.edit_run(id, |row| {
-            if rules::count_interruption(&mut row.run, was_alone, now) {
+            if transitions::count_interruption(&mut row.run, was_alone, now) {
                 row.interrupted_token = Some(row.run.token);
             }
         });
@@ -438,7 +438,7 @@ impl Tables {
     pub(super) fn free_run(&mut self, id: &RunId, now: Timestamp) {
         let row = &self.runs[id];
         let claim = claim_of(&row.run, row.child_ended);
-        self.end_claim(id, &rules::end(&claim, &Ending::Released, now), now);
+        self.end_claim(id, &transitions::end(&claim, &Ending::Released, now), now);
         self.after_finish(id, now);
     }
 

@@ -2,14 +2,14 @@
 
 use super::tables::{Pairs, RunRow, Tables};
 use crate::calendar::Timestamp;
+use crate::model::text::run_reason;
 use crate::model::{
     Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord,
     WorkerId, WorkflowEntry,
 };
-use crate::store::history::cut_page;
-use crate::store::names::run_reason;
+use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
-use crate::store::rules::{BEHIND, LIVE, waits_for_child};
+use crate::store::transitions::{BEHIND, LIVE, waits_for_child};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use std::collections::BTreeSet;
 use std::ops::Bound;

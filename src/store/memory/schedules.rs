@@ -7,7 +7,7 @@ use crate::model::{
     ScheduleStatus, WorkerEntry, WorkerId,
 };
 use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::rules::{self, BEHIND, LIVE, TakenBack};
+use crate::store::transitions::{self, BEHIND, LIVE, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Tables {
                 }
                 Undeclared::Retires => {
                     self.take_back(&mut row.schedule, now);
-                    let lines = rules::retire(&mut row.schedule, &entry.app, now);
+                    let lines = transitions::retire(&mut row.schedule, &entry.app, now);
                     self.store_schedule(row);
                     self.add_lines(&entry.project, &id, &lines);
                     self.release(&id, now);
@@ -181,7 +181,7 @@ impl Tables {
                 continue;
             }
             if self.schedules.contains_key(&new.id) || taken.insert(&new.id, key).is_some() {
-                return Err(rules::id_in_use(&new.id));
+                return Err(transitions::id_in_use(&new.id));
             }
             created.insert(key);
         }
@@ -190,13 +190,13 @@ impl Tables {
 
     fn put_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> ScheduleId {
         let Some(id) = self.schedule_with_key(new).cloned() else {
-            self.store_schedule(rules::create_schedule(new, now));
+            self.store_schedule(transitions::create_schedule(new, now));
             return new.id.clone();
         };
-        if rules::put_changes(&self.schedules[&id], new, now) {
+        if transitions::put_changes(&self.schedules[&id], new, now) {
             let mut row = self.schedules[&id].clone();
             self.take_back(&mut row.schedule, now);
-            let missed = rules::put(&mut row, new, now);
+            let missed = transitions::put(&mut row, new, now);
             self.store_schedule(row);
             self.add_lines(&new.project, &id, &missed);
             self.release(&id, now);
@@ -218,7 +218,7 @@ impl Tables {
             .flat_map(|phase| self.unfinished_in_phase(schedule, phase))
             .filter(|id| {
                 let run = &self.runs[*id].run;
-                rules::is_untouched(run)
+                transitions::is_untouched(run)
                     && run.slot.is_some_and(|slot| slot > now)
                     // By a faster clock than ours it has started, and what it recorded must not be done again.
                     && !self.steps.contains_key(*id)
@@ -242,7 +242,7 @@ impl Tables {
             taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot, token: of_claim }));
             self.delete_run(&id);
         }
-        rules::take_back(row, &taken);
+        transitions::take_back(row, &taken);
     }
 
     pub(super) fn patch_schedule(
@@ -259,16 +259,16 @@ impl Tables {
             return Err(Rejection::Stale);
         }
         let mut row = stored.clone();
-        rules::patch(&mut row, patch, now);
+        transitions::patch(&mut row, patch, now);
         if row == stored && patch.ledger.is_empty() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
         let mut row = stored;
-        if rules::patch_takes_back(patch) {
+        if transitions::patch_takes_back(patch) {
             self.take_back(&mut row.schedule, now);
         }
-        let missed = rules::patch(&mut row, patch, now);
-        rules::touch(&mut row.schedule, now);
+        let missed = transitions::patch(&mut row, patch, now);
+        transitions::touch(&mut row.schedule, now);
         let answer = Answer::Schedule(Box::new(row.schedule.clone()));
         self.store_schedule(row);
         self.add_lines(project, id, &missed);
@@ -287,7 +287,7 @@ impl Tables {
             self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
         declarations::check_deletion(&row.schedule)?;
         self.take_back(&mut row.schedule, now);
-        self.add_lines(project, id, &rules::missed_by_deletion(&row.schedule, now));
+        self.add_lines(project, id, &transitions::missed_by_deletion(&row.schedule, now));
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]
             .into_iter()

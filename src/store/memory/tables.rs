@@ -5,7 +5,7 @@ use crate::model::{
     LedgerLine, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord, Token, WorkerId,
 };
 use crate::store::Answer;
-use crate::store::rules::{StoredSchedule, phase};
+use crate::store::transitions::{StoredSchedule, phase};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 

@@ -2,17 +2,17 @@
 //! read is written at once.
 
 use super::claim;
-use super::counters::Counters;
-use super::direct::Direct;
-use super::failure::{Trouble, refusal};
-use super::link::Session;
-use super::load::{Edits, Load, Part};
+use super::commit_counters::Counters;
+use super::connection::Session;
+use super::error::{Trouble, refusal};
+use super::fast_path::Direct;
+use super::fetch::{Edits, Load, Part};
 use super::missing::Missing;
-use super::needs::{Group, Needs, groups, may_edit};
 use super::pipeline::Statement;
+use super::prune;
+use super::read_set::{Group, Needs, groups, may_edit};
 use super::rows::Args;
-use super::save::changes;
-use super::sweep;
+use super::write_back::changes;
 use crate::calendar::Timestamp;
 use crate::model::{RunState, Token};
 use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
@@ -244,7 +244,7 @@ impl Batch<'_> {
         match group {
             Group::Named(commands) => self.named(commands).await,
             Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
-            Group::Sweep(command) => Ok(vec![sweep::sweep(self, command).await?]),
+            Group::Sweep(command) => Ok(vec![prune::sweep(self, command).await?]),
         }
     }
 

@@ -1,13 +1,13 @@
 //! Claiming whatever is free. What somebody else is just claiming is passed over, not waited for.
 
 use super::batch::Batch;
-use super::failure::Trouble;
-use super::load::{Load, Part};
+use super::error::Trouble;
+use super::fetch::{Load, Part};
 use super::locked::one_of;
-use super::needs::Needs;
 use super::pipeline::Statement;
+use super::read_set::Needs;
 use super::rows::{Args, Columns, RUN, RUN_ROW, STATE, STEP, count_to_sql, limit_to_sql};
-use super::save::changes;
+use super::write_back::changes;
 use crate::calendar::Timestamp;
 use crate::model::RunId;
 use crate::store::memory::Steps;

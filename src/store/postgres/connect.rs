@@ -4,8 +4,8 @@
 //! within a moment gets company: the next is tried beside it, and the first connection wins. So a
 //! host that swallows packets costs that moment, not its timeout.
 
-use super::address::Address;
-use super::failure::{Trouble, at_opening, verdict};
+use super::config::Address;
+use super::error::{Trouble, at_opening, verdict};
 use super::tls::Tls;
 use crate::store::StoreError;
 use crate::sync::Mutex;

@@ -5,8 +5,8 @@
     reason = "a method of a type with a lifetime is no function for all lifetimes"
 )]
 
-use super::failure::Trouble;
-use super::link::Session;
+use super::connection::Session;
+use super::error::Trouble;
 use super::read::{Way, each};
 use super::rows::{Args, RUN, limit_to_sql};
 use crate::model::Run;

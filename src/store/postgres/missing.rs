@@ -4,9 +4,9 @@
 //! is there and was not returned is a failure of the read, and must not be taken for the former: a
 //! parent would wait forever for a child that has succeeded. A second look tells them apart.
 
-use super::load::Part;
-use super::needs::Needs;
+use super::fetch::Part;
 use super::pipeline::Statement;
+use super::read_set::Needs;
 use super::rows::Args;
 use crate::model::{RunId, RunState, ScheduleId, WorkerId};
 use std::collections::BTreeSet;

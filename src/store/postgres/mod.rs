@@ -4,33 +4,33 @@
 //! that is the reference for all), and writes what changed in a second one, whatever the number of commands. Why it is
 //! built so, and what it costs: `docs/decisions/0008-postgresql.md`.
 
-mod address;
-#[cfg(feature = "sqlite")]
-mod arrival;
 mod batch;
 mod claim;
+mod commit_counters;
+mod config;
 mod connect;
-mod counters;
-mod direct;
-mod ear;
+mod connection;
 mod end_point;
+mod error;
 mod failed_runs;
-mod failure;
-mod link;
-mod load;
+mod fast_path;
+mod fetch;
+mod listener;
 mod locked;
 mod missing;
-mod needs;
 mod parameters;
 mod passfile;
 mod pipeline;
 mod pool;
+mod prune;
 mod read;
+mod read_set;
 mod rows;
-mod save;
 mod schema;
-mod sweep;
 mod tls;
+#[cfg(feature = "sqlite")]
+mod transfer_target;
+mod write_back;
 
 use super::{
     Answer, Census, Command, DueSchedule, Outcome, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
@@ -41,24 +41,24 @@ use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
-use address::Address;
-#[cfg(feature = "sqlite")]
-pub(super) use arrival::Arrival;
-use counters::{COUNTERS, Counters};
-use ear::Ear;
-pub use ear::Listener;
-use failure::{Trouble, refusal};
-use link::Link;
+use commit_counters::{COUNTERS, Counters};
+use config::Address;
+use connection::Link;
+use error::{Trouble, refusal};
+use listener::Ear;
+pub use listener::Listener;
 use pool::Pool;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+#[cfg(feature = "sqlite")]
+pub(super) use transfer_target::Arrival;
 
 /// What the tests examine on its own.
 pub mod internals {
-    pub use super::address::{Address, KEEPALIVES_IDLE, TCP_USER_TIMEOUT};
-    pub use super::counters::Counters;
+    pub use super::commit_counters::Counters;
+    pub use super::config::{Address, KEEPALIVES_IDLE, TCP_USER_TIMEOUT};
     pub use super::end_point::hash as certificate_hash;
     pub use super::passfile::{Login, password_in};
     pub use super::rows::{decoded, encoded};

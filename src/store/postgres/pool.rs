@@ -1,8 +1,8 @@
 //! Connections, and what becomes of one that failed.
 
-use super::address::Address;
-use super::failure::Trouble;
-use super::link::{Link, Session};
+use super::config::Address;
+use super::connection::{Link, Session};
+use super::error::Trouble;
 use crate::store::StoreError;
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;

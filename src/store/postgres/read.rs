@@ -5,18 +5,18 @@
     reason = "a method of a type with a lifetime is no function for all lifetimes"
 )]
 
-use super::counters::{COUNTERS, Counts};
-use super::failure::Trouble;
-use super::link::Session;
-use super::load::{WORKER, peer};
+use super::commit_counters::{COUNTERS, Counts};
+use super::connection::Session;
+use super::error::Trouble;
+use super::fetch::{WORKER, peer};
 use super::rows::{Args, Columns, RUN, SCHEDULE, STEP, limit_to_sql};
 use crate::calendar::Timestamp;
+use crate::model::text::{run_reason, state_word, status_word};
 use crate::model::{
     Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
     WorkerId, WorkflowEntry,
 };
-use crate::store::history::cut_page;
-use crate::store::names::{run_reason, state_word, status_word};
+use crate::store::pagination::cut_page;
 use crate::store::query::{COUNTED_MAX, MANY_RUNS};
 use crate::store::{
     Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, WaitingParent, Wake,
@@ -692,5 +692,5 @@ impl Session<'_> {
 
 /// The state that is meant; an unknown one is taken for an end.
 fn state_of(word: &str) -> crate::model::RunState {
-    crate::store::names::Spelled::from_word(word).unwrap_or(crate::model::RunState::Failed)
+    crate::model::text::Spelled::from_word(word).unwrap_or(crate::model::RunState::Failed)
 }

@@ -2,14 +2,14 @@
 //! rows beside it.
 
 use crate::calendar::Timestamp;
+use crate::model::text::Spelled;
 use crate::model::{
     Origin, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token,
     WorkerId,
 };
 use crate::store::Answer;
 use crate::store::memory::{EndedClaim, RunRow};
-use crate::store::names::Spelled;
-use crate::store::rules::StoredSchedule;
+use crate::store::transitions::StoredSchedule;
 use std::borrow::Cow;
 use std::sync::Arc;
 use tokio_postgres::types::{ToSql, Type};

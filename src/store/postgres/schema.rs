@@ -1,8 +1,8 @@
 //! The tables, and how a database gets them.
 
-use super::address::{Address, quoted};
-use super::failure::Trouble;
-use super::link::{Link, Session, WITHOUT_LIMITS};
+use super::config::{Address, quoted};
+use super::connection::{Link, Session, WITHOUT_LIMITS};
+use super::error::Trouble;
 use super::rows::Args;
 use crate::store::StoreError;
 
@@ -99,7 +99,7 @@ async fn versions(session: Session<'_>) -> Result<Option<(i64, i64)>, Trouble> {
 /// At opening, what is forbidden or doesn't exist stays so until somebody puts it right.
 fn told(trouble: Trouble, address: &Address) -> StoreError {
     match trouble {
-        Trouble::Postgres(error) => super::failure::at_opening(address, &error),
+        Trouble::Postgres(error) => super::error::at_opening(address, &error),
         other => other.told(address),
     }
 }

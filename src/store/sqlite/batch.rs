@@ -1,7 +1,7 @@
 //! A batch of commands inside one transaction.
 
 use super::queries;
-use super::session::Session;
+use super::statements::Session;
 use crate::calendar::Timestamp;
 use crate::model::WorkerId;
 use crate::store::{Answer, Command, Rejection};

@@ -1,6 +1,6 @@
 //! Runs that failed with errors of one class.
 
-use super::merge::merge;
+use super::k_merge::merge;
 use super::queries;
 use super::read::{View, Way};
 use super::rows::{Columns, limit_to_sql};

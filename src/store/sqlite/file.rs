@@ -1,6 +1,6 @@
 //! The file on disk: making it, and noticing that it is no longer the one that was opened.
 
-use super::failure::foreign;
+use super::error::foreign;
 use crate::store::StoreError;
 use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};

@@ -4,25 +4,25 @@
 //! a commit. Why it is built so, and what it costs: `docs/decisions/0003-sqlite.md`.
 
 mod batch;
-#[cfg(feature = "postgres")]
-mod departure;
-mod endings;
+mod busy;
+mod completion;
+mod error;
 mod failed_runs;
-mod failure;
 mod file;
-mod merge;
+mod k_merge;
 mod open;
-mod patience;
 mod pool;
+mod prune;
 mod queries;
 mod read;
 mod rows;
+mod run_id_range;
 mod runs;
 mod schedules;
 mod schema;
-mod session;
-mod slots;
-mod sweep;
+mod statements;
+#[cfg(feature = "postgres")]
+mod transfer_source;
 
 use super::{
     Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
@@ -33,18 +33,18 @@ use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 #[cfg(feature = "postgres")]
-pub(super) use departure::Departure;
-#[cfg(feature = "postgres")]
 use file::DatabaseFile;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+#[cfg(feature = "postgres")]
+pub(super) use transfer_source::Departure;
 
 /// What the tests examine on its own.
 pub mod internals {
-    pub use super::failure::{at_opening as failed_at_opening, in_use as failed_in_use};
+    pub use super::error::{at_opening as failed_at_opening, in_use as failed_in_use};
     pub use super::open::connect_raw;
 }
 
@@ -116,7 +116,7 @@ impl SqliteStore {
     /// Steps of SQLite's virtual machine that calls of this thread have taken so far. For tests.
     #[doc(hidden)]
     pub fn steps_taken() -> u64 {
-        session::steps_taken()
+        statements::steps_taken()
     }
 
     /// How SQLite would carry out each statement: its name, and the lines of its plan. For tests.

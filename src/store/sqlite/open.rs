@@ -2,9 +2,9 @@
 
 use super::SqliteOptions;
 use super::Synchronous;
-use super::failure::{at_opening, is_busy};
+use super::busy::Patience;
+use super::error::{at_opening, is_busy};
 use super::file::{self, DatabaseFile};
-use super::patience::Patience;
 use super::schema::{APPLICATION_ID, Header, migrate, newest_version, other_application};
 use crate::store::StoreError;
 use crate::sync::Mutex;

@@ -1,11 +1,11 @@
 //! Connections, and what becomes of one that failed.
 
 use super::SqliteOptions;
-use super::failure::{in_use, is_poison};
+use super::error::{in_use, is_poison};
 use super::file::{self, DatabaseFile};
 use super::open::{Purpose, abandon, connect, patiently};
 use super::read::View;
-use super::session::Session;
+use super::statements::Session;
 use crate::store::StoreError;
 use crate::sync::{Condvar, Mutex};
 use rusqlite::{Connection, Result};

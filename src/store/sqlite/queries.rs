@@ -159,7 +159,7 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were made ahead of their slot, and are as they were made (`rules::is_untouched`).
+    /// Runs of the schedule that were made ahead of their slot, and are as they were made (`transitions::is_untouched`).
     /// (`run_unfinished`, `step_by_name`)
     MADE_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase IN (1, 2) \
         AND finished_at IS NULL AND slot > ?2 AND state IN ('queued', 'buffered', 'running') \

@@ -1,17 +1,17 @@
 //! Questions, each answered from one snapshot.
 
-use super::merge::merge;
+use super::k_merge::merge;
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
-use super::session::Session;
-use super::slots::ids;
+use super::run_id_range::ids;
+use super::statements::Session;
 use crate::calendar::Timestamp;
+use crate::model::text::{run_reason, state_word};
 use crate::model::{
     Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
     WorkerId, WorkflowEntry,
 };
-use crate::store::history::cut_page;
-use crate::store::names::{run_reason, state_word};
+use crate::store::pagination::cut_page;
 use crate::store::query::{COUNTED_MAX, MANY_RUNS};
 use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
 use rusqlite::{Result, Row, params};

@@ -2,12 +2,12 @@
 //! rows beside it.
 
 use crate::calendar::Timestamp;
+use crate::model::text::{Spelled, fate_word, origin_word, state_word, status_word, step_word};
 use crate::model::{
     Fate, Origin, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token,
     WorkerId,
 };
-use crate::store::names::{Spelled, fate_word, origin_word, state_word, status_word, step_word};
-use crate::store::rules::StoredSchedule;
+use crate::store::transitions::StoredSchedule;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Result, Row};
 use std::sync::Arc;

@@ -1,17 +1,17 @@
 //! Commands about runs and steps: creating and claiming them.
 
 use super::batch::{Applied, Batch};
-use super::merge::merge;
+use super::k_merge::merge;
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
+use super::run_id_range::is_slot;
 use super::schedules::NOBODY;
-use super::slots::is_slot;
 use crate::calendar::Timestamp;
 use crate::model::{
     Admission, ClaimedRun, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord,
     Token, WorkerId,
 };
-use crate::store::rules;
+use crate::store::transitions;
 use crate::store::{Answer, Codes, Rejection, Suspects};
 use rusqlite::{Result, Row, params};
 use std::collections::BTreeSet;
@@ -62,20 +62,20 @@ impl Batch<'_> {
         let mut created = 0;
         let mut last_slot = schedule.last_slot;
         let mut claimed = Vec::with_capacity(plan.runs.len());
-        let facts = rules::ScheduleFacts {
+        let facts = transitions::ScheduleFacts {
             id: &plan.schedule,
             project: &schedule.project,
             workflow: &schedule.workflow,
             key: &schedule.key,
             input: schedule.input.as_ref(),
-            timezone: &rules::zone_of(&schedule.spec),
+            timezone: &transitions::zone_of(&schedule.spec),
             revision: plan.revision,
         };
         for planned in &plan.runs {
-            let mut run = rules::planned_run(planned, &facts, self.now());
+            let mut run = transitions::planned_run(planned, &facts, self.now());
             match planned.admission {
                 Admission::Claim => {
-                    rules::claim(&mut run, worker, self.now());
+                    transitions::claim(&mut run, worker, self.now());
                 }
                 Admission::Queue => {}
                 Admission::Behind => run.state = self.state_behind(&plan.schedule)?,
@@ -238,7 +238,7 @@ impl Batch<'_> {
             return Ok(None);
         };
         let is_fresh = run.started_at.is_none();
-        rules::claim(&mut run, worker, self.now());
+        transitions::claim(&mut run, worker, self.now());
         self.run(
             queries::CLAIM_RUN,
             params![no, run.token, run.worker, run.started_at, run.available_at, run.note],
@@ -264,7 +264,7 @@ impl Batch<'_> {
                 return Ok(Answer::Created { run, is_new: false, claimed: None });
             }
         }
-        if let Some(id) = rules::needs_schedule(new)
+        if let Some(id) = transitions::needs_schedule(new)
             && !self.any(queries::HAS_SCHEDULE, params![id, new.project])?
         {
             return Err(Rejection::ScheduleNotFound(id.clone()).into());
@@ -284,13 +284,13 @@ impl Batch<'_> {
                 }
             }
         }
-        let mut run = rules::new_run(new, self.now());
+        let mut run = transitions::new_run(new, self.now());
         if let Some(id) = &new.schedule_id {
             if new.behind {
                 run.state = self.state_behind(id)?;
             }
             if let Some(revision) = self.bump_revision(id)? {
-                run.token = rules::first_token(new.origin, revision);
+                run.token = transitions::first_token(new.origin, revision);
             }
             if self.one(queries::HAS_KEPT_RUN, [id], |row| row.get(0))?.unwrap_or(false) {
                 self.reconsider_runs(id)?;
@@ -298,10 +298,10 @@ impl Batch<'_> {
         }
         let mut is_claimed = false;
         if let Some(worker) = &new.claim_for
-            && rules::is_claimable(&run, self.now())
+            && transitions::is_claimable(&run, self.now())
             && self.is_signed_in(worker)?
         {
-            rules::claim(&mut run, worker, self.now());
+            transitions::claim(&mut run, worker, self.now());
             self.bump_beat(worker)?;
             is_claimed = true;
         }

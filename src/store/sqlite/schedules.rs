@@ -4,14 +4,14 @@ use super::batch::{Applied, Batch, Trouble};
 use super::queries;
 use super::read::read_peers;
 use super::rows::{Columns, count_to_sql};
-use super::slots::ids;
+use super::run_id_range::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
     LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
     WorkerEntry, WorkerId,
 };
 use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::rules::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
+use crate::store::transitions::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{Result, params};
 use std::collections::{BTreeSet, HashSet};
@@ -91,7 +91,7 @@ impl Batch<'_> {
                 }
                 Undeclared::Retires => {
                     self.take_back(&mut row.schedule, NOBODY)?;
-                    let lines = rules::retire(&mut row.schedule, &entry.app, self.now());
+                    let lines = transitions::retire(&mut row.schedule, &entry.app, self.now());
                     self.update_schedule(&row)?;
                     self.add_ledger(&entry.project, &row.schedule.id, &lines)?;
                     self.release(&row.schedule.id, NOBODY)?;
@@ -149,11 +149,11 @@ impl Batch<'_> {
         if self.insert_schedule(new)? {
             return Ok(new.id.clone());
         }
-        let mut row = self.schedule_with_key(new)?.ok_or_else(|| rules::id_in_use(&new.id))?;
+        let mut row = self.schedule_with_key(new)?.ok_or_else(|| transitions::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
-        if rules::put_changes(&row, new, self.now()) {
+        if transitions::put_changes(&row, new, self.now()) {
             self.take_back(&mut row.schedule, NOBODY)?;
-            let missed = rules::put(&mut row, new, self.now());
+            let missed = transitions::put(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, &missed)?;
             self.release(&id, NOBODY)?;
@@ -169,7 +169,7 @@ impl Batch<'_> {
 
     /// Whether it was new.
     fn insert_schedule(&mut self, new: &NewSchedule) -> Result<bool> {
-        let StoredSchedule { schedule, cadence } = rules::create_schedule(new, self.now());
+        let StoredSchedule { schedule, cadence } = transitions::create_schedule(new, self.now());
         let inserted = self.run(
             queries::INSERT_SCHEDULE,
             params![
@@ -261,7 +261,7 @@ impl Batch<'_> {
                 taken.push(run);
             }
         }
-        rules::take_back(schedule, &taken);
+        transitions::take_back(schedule, &taken);
         Ok(())
     }
 
@@ -298,16 +298,16 @@ impl Batch<'_> {
             return Err(Trouble::Rejected(Rejection::Stale));
         }
         let mut row = stored.clone();
-        rules::patch(&mut row, patch, self.now());
+        transitions::patch(&mut row, patch, self.now());
         if row == stored && patch.ledger.is_empty() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
         let mut row = stored;
-        if rules::patch_takes_back(patch) {
+        if transitions::patch_takes_back(patch) {
             self.take_back(&mut row.schedule, NOBODY)?;
         }
-        let missed = rules::patch(&mut row, patch, self.now());
-        rules::touch(&mut row.schedule, self.now());
+        let missed = transitions::patch(&mut row, patch, self.now());
+        transitions::touch(&mut row.schedule, self.now());
         self.update_schedule(&row)?;
         self.add_ledger(project, id, &missed)?;
         self.add_ledger(project, id, &patch.ledger)?;
@@ -319,7 +319,7 @@ impl Batch<'_> {
         let mut row = self.stored_schedule(project, id)?;
         declarations::check_deletion(&row.schedule)?;
         self.take_back(&mut row.schedule, NOBODY)?;
-        let missed = rules::missed_by_deletion(&row.schedule, self.now());
+        let missed = transitions::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, &missed)?;
         self.run(queries::DELETE_SCHEDULE, [id])?;
         for phase in [LIVE, BEHIND] {

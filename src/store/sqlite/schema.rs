@@ -1,6 +1,6 @@
 //! The tables, and how a file gets them.
 
-use super::failure::{at_opening, foreign};
+use super::error::{at_opening, foreign};
 use crate::store::StoreError;
 use rusqlite::{Connection, Result};
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! What `explain` says about clock changes.
 
-use _polos::calendar::{Zone, explain};
-use _polos::cron::CronExpr;
+use polos::calendar::{Zone, explain};
+use polos::cron::CronExpr;
 
 fn notes(cron: &str, zone: &str) -> Vec<String> {
     let expr = CronExpr::parse(cron).unwrap();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use _polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire};
-use _polos::cron::CronExpr;
+use polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire};
+use polos::cron::CronExpr;
 
 #[test]
 fn written_in_utc_with_a_fraction_only_where_there_is_one() {

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use _polos::calendar::{Timestamp, Zone};
 use jiff::ToSpan;
 use jiff::civil::Date;
+use polos::calendar::{Timestamp, Zone};
 
 /// An expression as sets of numbers, plus the day fields' text for `L`, `W` and `#`.
 pub struct Naive {

@@ -1,7 +1,7 @@
 //! Any expression, in any zone, at any time.
 
-use _polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire, zone_names};
-use _polos::cron::CronExpr;
+use polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire, zone_names};
+use polos::cron::CronExpr;
 use proptest::prelude::*;
 
 use super::oracle::{self, Naive};

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use _polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire, zone_names};
-use _polos::cron::CronExpr;
+use polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire, zone_names};
+use polos::cron::CronExpr;
 
 use super::oracle::{self, Naive};
 

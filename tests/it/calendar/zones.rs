@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use _polos::calendar::{Timestamp, Zone, ZoneError, configure_tzdb, tzdb_version, zone_names};
 use chrono::Offset as _;
 use chrono::TimeZone as _;
+use polos::calendar::{Timestamp, Zone, ZoneError, configure_tzdb, tzdb_version, zone_names};
 
 fn offset(zone: &str, at: &str) -> i32 {
     Zone::get(zone).unwrap().offset_seconds(super::at(at))

@@ -7,9 +7,9 @@
 
 use std::str::FromStr;
 
-use _polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
-use _polos::cron::CronExpr;
 use chrono::{DateTime, Utc};
+use polos::calendar::{Timestamp, Zone, next_fire, prev_fire};
+use polos::cron::CronExpr;
 use proptest::prelude::*;
 
 use crate::property::config;

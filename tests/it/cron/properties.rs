@@ -1,8 +1,8 @@
 //! Searching and counting in civil time against a walk through the days, and parsing against arbitrary texts.
 
-use _polos::cron::{CivilMinute, CronExpr};
 use jiff::ToSpan;
 use jiff::civil::Date;
+use polos::cron::{CivilMinute, CronExpr};
 use proptest::prelude::*;
 
 use crate::property::config;

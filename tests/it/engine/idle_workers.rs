@@ -1,7 +1,7 @@
 //! Workers that die while they hold no runs: nothing waits for them, and their rows must not pile up.
 
 use super::*;
-use _polos::model::{BusyProcesses, Peer};
+use polos::model::{BusyProcesses, Peer};
 use std::collections::BTreeSet;
 
 /// How long an idle worker must be silent before the others remove it.

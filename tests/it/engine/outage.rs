@@ -1,8 +1,8 @@
 //! What a worker logs about a store that fails.
 
-use _polos::engine::Notice;
-use _polos::engine::outage::{CALM_MIN, OutageLog};
-use _polos::store::StoreError;
+use polos::engine::Notice;
+use polos::engine::outage::{CALM_MIN, OutageLog};
+use polos::store::StoreError;
 use std::time::Duration;
 
 fn at(millis: u64) -> Duration {

@@ -1,7 +1,7 @@
 //! Retiring what code no longer declares, while workers come and go.
 
 use super::*;
-use _polos::model::ScheduleLabel;
+use polos::model::ScheduleLabel;
 
 /// A worker of application `app` that declares these schedules, each every minute.
 fn declaring(store: &MemoryStore, name: &str, keys: &[&str], time: &str) -> Worker {

@@ -1,8 +1,8 @@
 //! Workers that differ: what each executes, which process it is in, what it hears of the others.
 
 use super::*;
-use crate::store::stage::new_worker;
-use _polos::model::WorkerEntry;
+use crate::store::fixture::new_worker;
+use polos::model::WorkerEntry;
 
 /// Executes other workflows than the others.
 fn of_workflow(name: &str, workflow: &str) -> EngineConfig {

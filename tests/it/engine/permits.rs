@@ -1,8 +1,8 @@
 //! What frees a permit, and what a worker finds to do with it.
 
 use super::*;
-use _polos::engine::Offers;
-use _polos::model::Token;
+use polos::engine::Offers;
+use polos::model::Token;
 
 fn invoked(store: &MemoryStore, id: &str, time: &str) {
     let new = NewRun { available_at: at(time), workflow: "wf".into(), ..new_run(id) };

@@ -9,13 +9,13 @@ fn stuck(store: &MemoryStore, ids: &[&str]) -> BTreeSet<RunId> {
     let mut dead = Worker::new(store, "dead", "11:00:00");
     dead.turn();
     for id in ids {
-        let mut new = crate::store::stage::new_run(id);
+        let mut new = crate::store::fixture::new_run(id);
         (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), time);
         new.claim_for = Some(dead.engine.worker().clone());
         store.commit(&[Command::CreateRun(Box::new(new))], time).unwrap().remove(0).unwrap();
         let run = run(store, &RunId::from(*id));
         let ending = Ending::Parked { wakes_at: Timestamp::MAX };
-        let end = crate::store::stage::end(&run.id, run.token, ending);
+        let end = crate::store::fixture::end(&run.id, run.token, ending);
         store.commit(&[end], time).unwrap().remove(0).unwrap();
     }
     let leave = Command::LeaveWorker { worker: dead.engine.worker().clone() };

@@ -3,7 +3,7 @@
 use super::*;
 
 fn created(store: &MemoryStore, id: &str, time: &str) -> RunId {
-    let mut new = crate::store::stage::new_run(id);
+    let mut new = crate::store::fixture::new_run(id);
     (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), at(time));
     store.commit(&[Command::CreateRun(Box::new(new))], at(time)).unwrap().remove(0).unwrap();
     RunId::from(id)

@@ -1,7 +1,7 @@
 //! How long a failed attempt waits.
 
-use _polos::calendar::Timestamp;
-use _polos::plan::Backoff;
+use polos::calendar::Timestamp;
+use polos::plan::Backoff;
 
 #[test]
 fn waits_double_up_to_the_maximum() {

@@ -3,14 +3,14 @@
 use super::faults::Witness;
 use super::interruptions::{Count, Interruptions};
 use super::overrides::Overrides;
-use _polos::calendar::Timestamp;
-use _polos::model::cadence::Cadence;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::spec::Cadence;
+use polos::model::{
     Admission, Ending, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Peer, Run, RunId, RunState,
     Schedule, ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
 };
-use _polos::plan::transition::{Event, next_state};
-use _polos::store::{Answer, Command, Page, Rejection, RunFilter, ScheduleFilter, Store};
+use polos::plan::transition::{Event, next_state};
+use polos::store::{Answer, Command, Page, Rejection, RunFilter, ScheduleFilter, Store};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;

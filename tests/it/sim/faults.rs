@@ -1,17 +1,17 @@
 //! What goes wrong: the die, a store that fails before or after it did its work, clocks that disagree.
 
-use _polos::calendar::Timestamp;
-use _polos::clock::Now;
-use _polos::engine::{Dispatcher, Notice, Stop};
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::clock::Now;
+use polos::engine::{Dispatcher, Notice, Stop};
+use polos::model::{
     ClaimedRun, LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId,
     WorkflowEntry,
 };
-use _polos::store::{
+use polos::store::{
     Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
     WaitingParent, Wake,
 };
-use _polos::sync::Mutex;
+use polos::sync::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,12 +3,12 @@
 use super::checks::PROJECT;
 use super::faults::{Door, FaultyStore, Rng};
 use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, Theme, WORKFLOWS, World};
-use _polos::calendar::Timestamp;
-use _polos::clock::Now;
-use _polos::engine::{Engine, InLine, Message, Place, StopReason};
-use _polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
-use _polos::plan::Backoff;
-use _polos::store::{Answer, Command, Rejection, Store};
+use polos::calendar::Timestamp;
+use polos::clock::Now;
+use polos::engine::{Engine, InLine, Message, Place, StopReason};
+use polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
+use polos::plan::Backoff;
+use polos::store::{Answer, Command, Rejection, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

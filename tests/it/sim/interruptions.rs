@@ -1,8 +1,8 @@
 //! A model of interruptions: what every run's count must be, computed from the commands alone.
 
-use _polos::calendar::Timestamp;
-use _polos::model::{Run, RunId, RunState, Token, WorkerId};
-use _polos::store::{Answer, Command};
+use polos::calendar::Timestamp;
+use polos::model::{Run, RunId, RunState, Token, WorkerId};
+use polos::store::{Answer, Command};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The limit that all workflows of these stories have, as `@workflow(max_interruptions=)`.

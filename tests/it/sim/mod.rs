@@ -6,15 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::large_enum_variant, reason = "test helpers")]
 
 mod checks;
+mod fault_events;
 pub mod faults;
 mod handlers;
 mod interruptions;
-mod mishaps;
 mod overrides;
-mod people;
+mod workload;
 mod world;
 
-use _polos::store::{MemoryStore, Store};
+use polos::store::{MemoryStore, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +85,7 @@ fn tell(seed: u64) -> Story {
 /// The same, on a file.
 #[cfg(feature = "sqlite")]
 fn tell_on_sqlite(seed: u64) -> Story {
-    use _polos::store::{SqliteOptions, SqliteStore, Synchronous};
+    use polos::store::{SqliteOptions, SqliteStore, Synchronous};
     let folder = tempfile::tempdir().unwrap();
     // Nothing here is about power: the end of a story is the end of the file.
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };

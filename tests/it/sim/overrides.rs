@@ -2,12 +2,12 @@
 
 use super::checks::PROJECT;
 use super::world::World;
-use _polos::calendar::Timestamp;
-use _polos::model::cadence::Cadence;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::spec::Cadence;
+use polos::model::{
     Declaration, Json, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
 };
-use _polos::store::{Command, Patch};
+use polos::store::{Command, Patch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

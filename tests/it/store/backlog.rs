@@ -2,14 +2,14 @@
 //!
 //! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
 
-use super::bounds::Administrator;
+use super::fixture::{PROJECT, Stage, at, failed, new_run, new_schedule, new_worker, spec, succeeded, text};
+use super::rows_read::Administrator;
 use super::server::Server;
-use super::stage::{PROJECT, Stage, at, failed, new_run, new_schedule, new_worker, spec, succeeded, text};
-use _polos::calendar::Timestamp;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::{
     Admission, Ending, NewRun, NewSchedule, Origin, RunId, ScheduleId, ScheduleStatus, WorkerEntry, WorkerId,
 };
-use _polos::store::{Command, Patch, PostgresOptions, PostgresStore, SqliteStore};
+use polos::store::{Command, Patch, PostgresOptions, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 

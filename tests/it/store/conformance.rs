@@ -1,19 +1,19 @@
 //! The suite that every store passes. Each case is a sentence of the contract.
 
-use super::stage::Stage;
-use _polos::store::{MemoryStore, Store};
+use super::fixture::Stage;
+use polos::store::{MemoryStore, Store};
 
 mod claims;
-mod endings;
+mod completions;
 mod families;
 mod fires;
 mod held;
 mod interruptions;
 mod outcomes;
 pub mod owners;
-mod puts;
+mod prunes;
 mod reads;
-mod sweeps;
+mod upserts;
 mod workers;
 
 /// A case, by name.
@@ -31,15 +31,15 @@ fn all() -> impl Iterator<Item = Case> {
     let cases = [
         workers::CASES,
         owners::CASES,
-        puts::CASES,
+        upserts::CASES,
         outcomes::CASES,
         fires::CASES,
         claims::CASES,
-        endings::CASES,
+        completions::CASES,
         interruptions::CASES,
         held::CASES,
         families::CASES,
-        sweeps::CASES,
+        prunes::CASES,
         reads::CASES,
     ];
     cases.into_iter().flatten().copied()
@@ -81,7 +81,7 @@ fn sqlite_conforms() {
     let folder = tempfile::tempdir().unwrap();
     check(|name| {
         let path = folder.path().join(format!("{name}.db"));
-        Box::new(_polos::store::SqliteStore::open(path, super::quick()).unwrap())
+        Box::new(polos::store::SqliteStore::open(path, super::quick()).unwrap())
     });
 }
 

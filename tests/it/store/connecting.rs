@@ -1,10 +1,10 @@
 //! The way to a PostgreSQL server: hosts, logins, TLS, limits of roles, and what is said when it
 //! can't be gone.
 
+use super::fixture::{PROJECT, at, new_run};
 use super::postgres::with_tls;
 use super::server::{Server, administer};
-use super::stage::{PROJECT, at, new_run};
-use _polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
+use polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
 use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ fn the_last_primary_is_asked_first_and_a_silent_host_does_not_hold_up_the_others
         for number in 0..8 {
             let store = &store;
             scope.spawn(move || {
-                store.runs(PROJECT, &RunFilter::default(), &super::stage::everything()).unwrap();
+                store.runs(PROJECT, &RunFilter::default(), &super::fixture::everything()).unwrap();
                 let new = new_run(&format!("run_{number}"));
                 store.commit(&[Command::CreateRun(Box::new(new))], at(0)).unwrap();
             });

@@ -1,6 +1,6 @@
 //! Text in PostgreSQL, which has no NUL.
 
-use _polos::store::internals::{decoded, encoded};
+use polos::store::internals::{decoded, encoded};
 
 #[test]
 fn nul_comes_back_and_keeps_the_order() {

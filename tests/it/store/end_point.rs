@@ -1,6 +1,6 @@
 //! Hashes of servers' certificates.
 
-use _polos::store::internals::certificate_hash as hash;
+use polos::store::internals::certificate_hash as hash;
 use ring::digest::{SHA256, digest};
 
 #[test]

@@ -1,6 +1,6 @@
 //! What SQLite's failures tell the user.
 
-use _polos::store::internals::{failed_at_opening as at_opening, failed_in_use as in_use};
+use polos::store::internals::{failed_at_opening as at_opening, failed_in_use as in_use};
 use rusqlite::ffi;
 use std::path::Path;
 

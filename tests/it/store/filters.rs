@@ -2,12 +2,12 @@
 //!
 //! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
 
-use super::bounds::Administrator;
+use super::fixture::{PROJECT, at, text};
+use super::rows_read::Administrator;
 use super::server::Server;
-use super::stage::{PROJECT, at, text};
-use _polos::calendar::Timestamp;
-use _polos::model::{RunState, ScheduleId, ScheduleStatus};
-use _polos::store::{Page, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, SqliteStore, Store};
+use polos::calendar::Timestamp;
+use polos::model::{RunState, ScheduleId, ScheduleStatus};
+use polos::store::{Page, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, SqliteStore, Store};
 
 /// Runs, and schedules.
 const MANY: i64 = 20_000;

@@ -1,10 +1,10 @@
 //! What is removed leaves nothing behind, in tables that no question reads.
 
+use super::fixture::{PROJECT, Stage, at, done_step, new_worker, succeeded, text};
 use super::quick;
 use super::server::{Server, administer};
-use super::stage::{PROJECT, Stage, at, done_step, new_worker, succeeded, text};
-use _polos::model::{RunId, WorkerId, WorkflowEntry};
-use _polos::store::{Command, PostgresOptions, PostgresStore, SqliteStore};
+use polos::model::{RunId, WorkerId, WorkflowEntry};
+use polos::store::{Command, PostgresOptions, PostgresStore, SqliteStore};
 
 fn workflows(names: &[&str]) -> Vec<WorkflowEntry> {
     names.iter().map(|name| WorkflowEntry { id: text(name), schedulable: true }).collect()
@@ -41,7 +41,7 @@ fn sqlite_keeps_no_steps_of_pruned_runs_and_no_workflows_of_former_workers() {
     assert_eq!(rows("step"), 0);
 
     let enter = |names: &[&str]| {
-        let entry = _polos::model::WorkerEntry { workflows: workflows(names), ..new_worker("wkr_2") };
+        let entry = polos::model::WorkerEntry { workflows: workflows(names), ..new_worker("wkr_2") };
         stage.ok(at(3), Command::EnterWorker(Box::new(entry)));
     };
     let of_the_first = rows("worker_workflow");

@@ -3,18 +3,18 @@
 //! PostgreSQL checks such a row again (`EvalPlanQual`), and a careless statement loses it: the store
 //! would take a row that exists for one that is gone. Each statement that locks rows has a case here.
 
-use super::bounds::Administrator;
-use super::server::Server;
-use super::stage::{
+use super::fixture::{
     PROJECT, Stage, at, done_step, end, failed, minute_after, new_run, new_schedule, new_worker,
     patch_command, spec, succeeded, text,
 };
-use _polos::calendar::Timestamp;
-use _polos::model::{
+use super::rows_read::Administrator;
+use super::server::Server;
+use polos::calendar::Timestamp;
+use polos::model::{
     Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
     Token, WorkerId,
 };
-use _polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store, Suspects};
+use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store, Suspects};
 
 /// What another transaction updates, what we commit meanwhile, and what must come of it. Each takes a
 /// number, so that a case can be repeated with rows of its own.
@@ -709,7 +709,7 @@ fn old_lines_that_are_updated_while_they_are_looked_at_go() {
     let schedule = stage.put(at(0), new_schedule("a", Some(at(0))));
     let mut plan = stage.plan(&schedule, &[]);
     plan.next_slot = Some(minute_after(at(0)));
-    plan.ledger = vec![super::stage::missed(at(0))];
+    plan.ledger = vec![super::fixture::missed(at(0))];
     stage.commit_plan(at(0), plan);
     assert_eq!(policed.commit_and_update("ledger", "DELETE%", sweep(1)), Answer::Count(1));
 }

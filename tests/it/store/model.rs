@@ -1,9 +1,9 @@
 //! Random commands, applied to two stores: equal answers and equal reads, always. The store in memory is the model.
 
-use super::stage::text;
-use _polos::calendar::Timestamp;
-use _polos::model::*;
-use _polos::store::*;
+use super::fixture::text;
+use polos::calendar::Timestamp;
+use polos::model::*;
+use polos::store::*;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

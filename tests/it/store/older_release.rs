@@ -1,9 +1,9 @@
 //! Databases that an older release has used: its rows say less, and its workers may still be there.
 
 use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
-use super::stage::{Stage, at, new_schedule, new_worker, text};
-use _polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
-use _polos::store::{Command, Store};
+use super::fixture::{Stage, at, new_schedule, new_worker, text};
+use polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
+use polos::store::{Command, Store};
 
 /// A store, and a way to write into its tables what an older release would have written.
 struct Older<'s> {
@@ -95,7 +95,7 @@ fn a_file_of_an_older_release_is_upgraded() {
     for case in CASES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("polos.db");
-        let store = _polos::store::SqliteStore::open(&path, super::quick()).unwrap();
+        let store = polos::store::SqliteStore::open(&path, super::quick()).unwrap();
         check(&store, case, &|sql| rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap());
     }
 }
@@ -103,7 +103,7 @@ fn a_file_of_an_older_release_is_upgraded() {
 #[test]
 fn a_server_of_an_older_release_is_upgraded() {
     use super::server::Server;
-    use _polos::store::{PostgresOptions, PostgresStore};
+    use polos::store::{PostgresOptions, PostgresStore};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for case in CASES {
         let url = Server::shared().new_schema();

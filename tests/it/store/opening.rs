@@ -1,9 +1,9 @@
 //! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it was.
 
+use super::fixture::{PROJECT, Stage, at, everything, new_schedule, text};
 use super::quick;
-use super::stage::{PROJECT, Stage, at, everything, new_schedule, text};
-use _polos::model::{RunState, ScheduleStatus};
-use _polos::store::{Command, RunFilter, ScheduleFilter, SqliteStore, Store, StoreError};
+use polos::model::{RunState, ScheduleStatus};
+use polos::store::{Command, RunFilter, ScheduleFilter, SqliteStore, Store, StoreError};
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -339,7 +339,7 @@ fn a_foreign_hand_does_not_hide_the_others() {
     assert_eq!(due.len(), 4);
     assert_eq!(due[1].schedule.run_count, 0);
     let all = store.schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap();
-    assert_eq!(all[2].status, _polos::model::ScheduleStatus::Broken);
+    assert_eq!(all[2].status, polos::model::ScheduleStatus::Broken);
 }
 
 /// Whether permissions bind this user: they don't bind root.
@@ -380,7 +380,7 @@ mod in_use {
     //! The file goes away while it is open.
 
     use super::{Stage, at, database, fs, log_of, new_schedule, open, place, text};
-    use _polos::store::{Command, Store, StoreError};
+    use polos::store::{Command, Store, StoreError};
     use std::path::Path;
 
     fn gives_up(store: &dyn Store) {

@@ -1,11 +1,11 @@
 //! A PostgreSQL database that refuses its clients for a while, is altered under them, or forgets
 //! their sessions.
 
+use super::fixture::{Stage, at, everything, new_run, new_schedule, succeeded, text};
 use super::server::{Server, administer};
-use super::stage::{Stage, at, everything, new_run, new_schedule, succeeded, text};
-use _polos::calendar::Timestamp;
-use _polos::model::{RunId, RunState, Token};
-use _polos::store::{Command, Listener, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
+use polos::calendar::Timestamp;
+use polos::model::{RunId, RunState, Token};
+use polos::store::{Command, Listener, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -209,10 +209,10 @@ fn a_database_that_has_worked_is_waited_for_whatever_it_says_and_a_new_one_is_no
 /// A run from its creation to its end, with whatever is sent along the way.
 fn a_life(stage: &Stage<'_>, name: &str) {
     let claim_for = Some(stage.worker.clone());
-    let new = _polos::model::NewRun { claim_for, ..new_run(name) };
+    let new = polos::model::NewRun { claim_for, ..new_run(name) };
     stage.ok(at(0), Command::CreateRun(Box::new(new)));
     let run = RunId::from(name);
-    let step = super::stage::done_step("step");
+    let step = super::fixture::done_step("step");
     stage.ok(at(1), Command::RecordStep { run: run.clone(), token: Token(1), step });
     stage.ok(
         at(2),
@@ -233,7 +233,7 @@ fn work(stage: &Stage<'_>, store: &PostgresStore, name: &str) {
     for time in 0..3 {
         a_life(stage, &format!("{name}_{time}"));
         let schedule = stage.put(at(0), new_schedule(&format!("{name}_{time}"), Some(at(60))));
-        let project = super::stage::PROJECT;
+        let project = super::fixture::PROJECT;
         assert!(!store.due(project, &[text("w")], at(90), 10).unwrap().is_empty());
         store.next_wake(project, &[text("w")]).unwrap();
         store.peers(project).unwrap();

@@ -1,6 +1,6 @@
 //! No statement reads more rows than it answers with, and each is served by what its comment says.
 
-use _polos::store::SqliteStore;
+use polos::store::SqliteStore;
 use std::collections::BTreeMap;
 
 /// Statements that sort what they found, and why that is little.

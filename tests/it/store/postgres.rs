@@ -1,14 +1,14 @@
 //! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
 
-use super::bounds::Administrator;
-use super::server::Server;
-use super::stage::{
+use super::fixture::{
     self, PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
     text,
 };
-use _polos::calendar::Timestamp;
-use _polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
-use _polos::store::{
+use super::rows_read::Administrator;
+use super::server::Server;
+use polos::calendar::Timestamp;
+use polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
+use polos::store::{
     Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store,
     StoreError, Suspects,
 };
@@ -644,5 +644,5 @@ fn sslmode_is_what_libpq_means_by_it() {
 #[test]
 fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
     let url = Server::shared().new_schema();
-    stage::a_start_waits_for_an_edit(&open(&url), &open(&url));
+    fixture::a_start_waits_for_an_edit(&open(&url), &open(&url));
 }

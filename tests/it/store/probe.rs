@@ -1,12 +1,12 @@
 //! What the store costs. Measures; decides nothing: `cargo test --release -- --ignored --nocapture probe`.
 
-use super::stage::{
+use super::fixture::{
     PROJECT, at, done_step, end, minute_after, new_run, new_schedule, new_worker, succeeded, text,
 };
-use _polos::model::{
+use polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, PlannedRun, RunId, ScheduleId, ScheduleStatus, Token, WorkerId,
 };
-use _polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
+use polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
 use std::path::Path;
 use std::time::Instant;
 
@@ -253,5 +253,5 @@ fn probe_sqlite() {
 #[test]
 #[ignore = "measures; decides nothing"]
 fn probe_memory() {
-    probe(&_polos::store::MemoryStore::new(), None);
+    probe(&polos::store::MemoryStore::new(), None);
 }

@@ -1,6 +1,6 @@
 //! A PostgreSQL server for the tests of this process, and a schema of its own for each store.
 
-use _polos::store::{PostgresOptions, PostgresStore};
+use polos::store::{PostgresOptions, PostgresStore};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,9 +1,9 @@
 //! Several stores on one file: threads, and processes that are this very binary started again.
 
+use super::fixture::{self, PROJECT, Stage, at, new_run, new_schedule, patch_command, text};
 use super::quick;
-use super::stage::{self, PROJECT, Stage, at, new_run, new_schedule, patch_command, text};
-use _polos::model::{NewRun, RunId, ScheduleId};
-use _polos::store::{
+use polos::model::{NewRun, RunId, ScheduleId};
+use polos::store::{
     Answer, Command, Page, Patch, Rejection, RunFilter, SqliteOptions, SqliteStore, Store, StoreError,
 };
 use std::io::{BufRead, BufReader, Write};
@@ -269,5 +269,5 @@ fn a_full_disk_loses_nothing_that_was_answered() {
 fn a_start_waits_for_an_edit_that_may_take_its_claim_back() {
     let folder = tempfile::tempdir().unwrap();
     let open = || SqliteStore::open(folder.path().join("polos.db"), quick()).unwrap();
-    stage::a_start_waits_for_an_edit(&open(), &open());
+    fixture::a_start_waits_for_an_edit(&open(), &open());
 }

@@ -1,7 +1,7 @@
 //! SQLite's prepared statements.
 
-use _polos::store::SqliteOptions;
-use _polos::store::internals::connect_raw;
+use polos::store::SqliteOptions;
+use polos::store::internals::connect_raw;
 use rusqlite::StatementStatus;
 
 #[test]

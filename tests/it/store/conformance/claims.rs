@@ -1,10 +1,10 @@
 //! Claiming runs and recording steps.
 
-use super::super::stage::{PROJECT, Stage, at, done_step, new_run, new_schedule, new_worker, text};
+use super::super::fixture::{PROJECT, Stage, at, done_step, new_run, new_schedule, new_worker, text};
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::{Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState, Token, WorkerId};
-use _polos::store::{Answer, Command, Rejection, Suspects};
+use polos::calendar::Timestamp;
+use polos::model::{Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState, Token, WorkerId};
+use polos::store::{Answer, Command, Rejection, Suspects};
 
 cases! {
     runs_are_claimed_in_the_order_of_their_time,
@@ -121,7 +121,7 @@ fn a_new_run_for_nobody_is_queued(stage: &Stage<'_>) {
     assert_eq!(ids(&stage.claim(at(2))), ["run_1"]);
 }
 
-fn ids(claimed: &[_polos::model::ClaimedRun]) -> Vec<&str> {
+fn ids(claimed: &[polos::model::ClaimedRun]) -> Vec<&str> {
     claimed.iter().map(|claim| claim.run.id.as_str()).collect()
 }
 
@@ -324,7 +324,7 @@ fn a_step_of_another_claim_is_fenced(stage: &Stage<'_>) {
     fenced(1);
     stage.claim(at(2));
     fenced(1);
-    stage.end(at(3), &run, super::super::stage::succeeded());
+    stage.end(at(3), &run, super::super::fixture::succeeded());
     fenced(2);
     assert_eq!(stage.steps(&run), Vec::<String>::new());
 }

@@ -1,12 +1,12 @@
 //! Parents and children that different workers execute, and parents that nothing would wake.
 
-use super::super::stage::{
+use super::super::fixture::{
     PROJECT, Stage, at, end, everything, failed, new_run, new_worker, succeeded, text,
 };
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::{Ending, NewRun, Origin, RunId, RunState, Token, WorkerEntry, WorkerId, WorkflowEntry};
-use _polos::store::{Answer, Command, Page, Suspects, WaitingParent};
+use polos::calendar::Timestamp;
+use polos::model::{Ending, NewRun, Origin, RunId, RunState, Token, WorkerEntry, WorkerId, WorkflowEntry};
+use polos::store::{Answer, Command, Page, Suspects, WaitingParent};
 
 cases! {
     a_child_on_another_worker_wakes_its_parent,

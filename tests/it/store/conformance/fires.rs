@@ -1,12 +1,12 @@
 //! Committing decisions.
 
-use super::super::stage::{PROJECT, Stage, at, minute_after, missed, new_run, new_schedule, text};
+use super::super::fixture::{PROJECT, Stage, at, minute_after, missed, new_run, new_schedule, text};
 use super::cases;
-use _polos::model::{
+use polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule, ScheduleStatus, Token,
     WorkerId,
 };
-use _polos::store::{Answer, Command, Patch, Rejection};
+use polos::store::{Answer, Command, Patch, Rejection};
 
 cases! {
     a_run_that_is_claimed_ahead_has_started_at_its_slot,

@@ -1,10 +1,10 @@
 //! Runs that wait for a worker with other code.
 
-use super::super::stage::{PROJECT, Stage, at, done_step, failed, new_run, new_worker, text};
+use super::super::fixture::{PROJECT, Stage, at, done_step, failed, new_run, new_worker, text};
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::{Ending, NewRun, RunId, RunState};
-use _polos::store::{Answer, Codes, Command, Page, Suspects, Wake};
+use polos::calendar::Timestamp;
+use polos::model::{Ending, NewRun, RunId, RunState};
+use polos::store::{Answer, Codes, Command, Page, Suspects, Wake};
 use std::sync::Arc;
 
 cases! {
@@ -141,8 +141,11 @@ fn holding_is_answered_again_the_same_way(stage: &Stage<'_>) {
     let run = stage.running(at(1), "run_1");
     let step = Command::RecordStep { run: run.id.clone(), token: run.token, step: done_step("a") };
     stage.ok(at(1), step);
-    let command =
-        super::super::stage::end(&run.id, run.token, Ending::Held { code: text("old"), note: text("held") });
+    let command = super::super::fixture::end(
+        &run.id,
+        run.token,
+        Ending::Held { code: text("old"), note: text("held") },
+    );
     let first = stage.ok(at(2), command.clone());
     assert_eq!(stage.ok(at(3), command), first);
     assert_eq!(stage.run(&run.id).refused_by.as_deref(), Some("old"));

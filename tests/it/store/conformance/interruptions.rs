@@ -1,14 +1,14 @@
 //! Counting executions whose worker died, and claiming the runs that this happened to repeatedly.
 
-use super::super::stage::{
+use super::super::fixture::{
     PROJECT, Stage, at, done_step, end, failed, new_run, new_schedule, new_worker, text,
 };
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::{
     Admission, ClaimedRun, Ending, NewRun, Run, RunId, RunState, StepRecord, StepState, Token,
 };
-use _polos::store::{Answer, Command, Suspects, Wake};
+use polos::store::{Answer, Command, Suspects, Wake};
 
 cases! {
     a_burial_counts_an_interruption,
@@ -188,7 +188,7 @@ fn an_interrupted_run_records_steps_under_its_token_only(stage: &Stage<'_>) {
     bury(stage, at(2));
     stage.claim(at(3));
     let command = Command::RecordStep { run: run.id.clone(), token: run.token, step: done_step("a") };
-    assert_eq!(stage.no(at(4), command), _polos::store::Rejection::Fenced);
+    assert_eq!(stage.no(at(4), command), polos::store::Rejection::Fenced);
     assert_eq!((stage.run(&run.id).interruptions, stage.steps(&run.id).len()), (1, 0));
 }
 

@@ -1,15 +1,15 @@
 //! Every slot has one outcome, whatever is edited, and whatever state its schedule is in.
 
-use super::super::stage::{PROJECT, Stage, at, everything, new_run, succeeded, text};
+use super::super::fixture::{PROJECT, Stage, at, everything, new_run, succeeded, text};
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::cadence::Cadence;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::spec::Cadence;
+use polos::model::{
     Fate, LedgerEntry, LedgerLine, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
     ScheduleSpec, ScheduleStatus,
 };
-use _polos::plan::{Situation, plan_fire};
-use _polos::store::{Answer, Command, Patch, Share};
+use polos::plan::{Situation, plan_fire};
+use polos::store::{Answer, Command, Patch, Share};
 use std::sync::Arc;
 
 cases! {

@@ -1,11 +1,11 @@
 //! Which declared schedules are retired, with several workers and owners.
 
-use super::super::stage::{PROJECT, Stage, at, new_schedule, new_worker, text};
+use super::super::fixture::{PROJECT, Stage, at, new_schedule, new_worker, text};
 use super::cases;
-use _polos::model::{
+use polos::model::{
     NewSchedule, Reconciliation, Schedule, ScheduleLabel, ScheduleStatus, WorkerEntry, WorkerId,
 };
-use _polos::store::{Answer, Command, Patch, Rejection};
+use polos::store::{Answer, Command, Patch, Rejection};
 
 cases! {
     what_nobody_declares_any_more_is_retired,
@@ -173,8 +173,8 @@ fn a_silent_worker_protects_nothing_unless_it_beats_again(stage: &Stage<'_>) {
 /// First slot, last slot, how many, and why, newest first.
 fn lines(stage: &Stage<'_>, key: &str) -> Vec<(i64, i64, u64, String)> {
     let id = new_schedule(key, None).id;
-    let entries = stage.store.history(PROJECT, &id, &super::super::stage::everything()).unwrap();
-    let seconds = |time: _polos::calendar::Timestamp| (time.as_micros() - at(0).as_micros()) / 1_000_000;
+    let entries = stage.store.history(PROJECT, &id, &super::super::fixture::everything()).unwrap();
+    let seconds = |time: polos::calendar::Timestamp| (time.as_micros() - at(0).as_micros()) / 1_000_000;
     entries
         .unwrap_or_default()
         .into_iter()
@@ -198,7 +198,7 @@ fn a_retirement_is_in_the_history_even_without_a_due_slot(stage: &Stage<'_>) {
 
 fn a_retirement_does_not_overlap_the_slots_that_it_forgets(stage: &Stage<'_>) {
     retire(stage, 1, 120);
-    let entries = stage.store.history(PROJECT, &found(stage, "a").id, &super::super::stage::everything());
+    let entries = stage.store.history(PROJECT, &found(stage, "a").id, &super::super::fixture::everything());
     let entries = entries.unwrap().unwrap();
     assert_eq!((entries[1].from, entries[1].until, entries[1].count), (at(60), at(120), 2));
     assert_eq!(entries[0].count, 0);
@@ -242,7 +242,7 @@ fn a_pause_and_its_note_survive_a_retirement(stage: &Stage<'_>) {
 
 fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
     let new = NewSchedule {
-        spec: super::super::stage::spec(cron),
+        spec: super::super::fixture::spec(cron),
         cadence: text(cron),
         version: version.map(text),
         ..schedule("a")
@@ -251,14 +251,14 @@ fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
 }
 
 fn is_overridden(schedule: &Schedule) -> bool {
-    _polos::model::Declaration::parse(schedule.declaration.as_deref()).unwrap().is_overridden
+    polos::model::Declaration::parse(schedule.declaration.as_deref()).unwrap().is_overridden
 }
 
 fn a_change_through_the_api_stays_until_the_declaration_changes(stage: &Stage<'_>) {
     enter(stage, 1, with_cron("w1", "* * * * *", None));
     let ours = NewSchedule {
         owner: None,
-        spec: super::super::stage::spec("0 9 * * *"),
+        spec: super::super::fixture::spec("0 9 * * *"),
         cadence: text("0 9 * * *"),
         ..schedule("a")
     };
@@ -272,7 +272,7 @@ fn a_change_through_the_api_stays_until_the_declaration_changes(stage: &Stage<'_
     }
     enter(stage, 7, with_cron("w7", "0 10 * * *", None));
     assert!(!is_overridden(&found(stage, "a")));
-    assert_eq!(found(stage, "a").spec, super::super::stage::spec("0 10 * * *"));
+    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("0 10 * * *"));
     // What it declares anyway is no override.
     let same = NewSchedule { owner: None, ..with_cron("w8", "0 10 * * *", None).declared.remove(0) };
     assert!(!is_overridden(&stage.put(at(8), same)));
@@ -294,7 +294,7 @@ fn an_old_process_among_new_ones_does_not_restore_its_declaration(stage: &Stage<
     enter(stage, 1, with_cron("old0", old, None));
     enter(stage, 2, with_cron("new", new, None));
     let current = found(stage, "a");
-    assert_eq!(current.spec, super::super::stage::spec(new));
+    assert_eq!(current.spec, super::super::fixture::spec(new));
     for round in 1..=5 {
         leave(stage, 2 + round, &format!("old{}", round - 1));
         let report = enter(stage, 2 + round, with_cron(&format!("old{round}"), old, None));
@@ -309,7 +309,7 @@ fn the_version_decides_which_declaration_is_newer(stage: &Stage<'_>) {
     let report = enter(stage, 2, with_cron("old", "* * * * *", Some("1.9")));
     assert_eq!(report.outdated, labels(stage, &["a"]), "although it was seen later");
     enter(stage, 3, with_cron("newest", "0 10 * * *", Some("1.11")));
-    assert_eq!(found(stage, "a").spec, super::super::stage::spec("0 10 * * *"));
+    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("0 10 * * *"));
 }
 
 fn when_all_newer_workers_have_left_the_older_declaration_counts(stage: &Stage<'_>) {
@@ -321,5 +321,5 @@ fn when_all_newer_workers_have_left_the_older_declaration_counts(stage: &Stage<'
     let entry = Box::new(with_cron("back", "* * * * *", None));
     let rolled_back = report(stage.ok(at(6), Command::Reconcile { entry, silent: Vec::new() }));
     assert_eq!(rolled_back, Reconciliation::default());
-    assert_eq!(found(stage, "a").spec, super::super::stage::spec("* * * * *"));
+    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("* * * * *"));
 }

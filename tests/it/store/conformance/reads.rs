@@ -1,14 +1,14 @@
 //! Questions.
 
-use super::super::stage::{
+use super::super::fixture::{
     PROJECT, Stage, at, everything, failed, missed, new_run, new_schedule, succeeded, text,
 };
 use super::cases;
-use _polos::calendar::Timestamp;
-use _polos::model::{
+use polos::calendar::Timestamp;
+use polos::model::{
     Admission, Ending, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleId, ScheduleStatus,
 };
-use _polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
+use polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
 
 cases! {
     due_ones_come_earliest_first,
@@ -304,8 +304,8 @@ fn the_census_counts_what_there_is(stage: &Stage<'_>) {
     for (id, ending) in [
         ("run_1", succeeded()),
         ("run_2", failed()),
-        ("run_3", _polos::model::Ending::Parked { wakes_at: at(900) }),
-        ("run_4", _polos::model::Ending::Cancelled { error: None }),
+        ("run_3", polos::model::Ending::Parked { wakes_at: at(900) }),
+        ("run_4", polos::model::Ending::Cancelled { error: None }),
     ] {
         let run = stage.running(at(130), id);
         stage.end(at(140), &run.id, ending);

@@ -1,12 +1,12 @@
 //! Signing in, living, leaving, being buried.
 
-use super::super::stage::{PROJECT, Stage, at, end, new_run, new_schedule, new_worker, succeeded, text};
+use super::super::fixture::{PROJECT, Stage, at, end, new_run, new_schedule, new_worker, succeeded, text};
 use super::cases;
-use _polos::model::{
+use polos::model::{
     Admission, Ending, NewRun, NewSchedule, RunId, RunState, ScheduleStatus, Token, WorkerEntry, WorkerId,
     WorkflowEntry,
 };
-use _polos::store::{Answer, Command, Rejection};
+use polos::store::{Answer, Command, Rejection};
 
 cases! {
     a_worker_that_signs_in_is_a_peer,

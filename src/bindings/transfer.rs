@@ -1,0 +1,79 @@
+//! Moves projects from a file to a server.
+
+use super::errors::{refused, to_exception};
+use polos::error::Error;
+use polos::process;
+use polos::store::{self, MoveError, MoveOptions, MoveProgress, MovedProject};
+use pyo3::prelude::*;
+use serde_json::json;
+use std::path::PathBuf;
+
+fn told(error: MoveError, raised: Option<PyErr>) -> PyErr {
+    match error {
+        MoveError::Store(error) => to_exception(&Error::Store(error)),
+        stopped @ MoveError::Stopped => raised.unwrap_or_else(|| refused(&stopped.to_string())),
+        other @ MoveError::Refused(_) => refused(&other.to_string()),
+    }
+}
+
+/// Moves what `store::move_projects` says; `tell(project, is_comparing, table, done, total)` stops it by raising. Gives JSON.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "what Python hands over")]
+pub fn move_projects(
+    py: Python<'_>,
+    source: PathBuf,
+    target: &str,
+    projects: Vec<String>,
+    with_history: bool,
+    is_forced: bool,
+    batch: usize,
+    tell: Py<PyAny>,
+) -> PyResult<String> {
+    let options = MoveOptions {
+        projects,
+        with_history,
+        is_forced,
+        batch,
+        host: process::host_id(),
+        is_gone: process::is_gone,
+    };
+    let mut raised = None;
+    let moved = py.detach(|| {
+        let mut hear = |progress: &MoveProgress<'_>| {
+            let MoveProgress { project, is_comparing, table, done, total } = *progress;
+            let said = Python::attach(|py| {
+                py.check_signals()?;
+                tell.call1(py, (project, is_comparing, table, done, total)).map(drop)
+            });
+            raised = said.err();
+            raised.is_none()
+        };
+        store::move_projects(&source, target, &options, &mut hear)
+    });
+    let moved = moved.map_err(|error| told(error, raised))?;
+    Ok(json!(moved.iter().map(shown).collect::<Vec<_>>()).to_string())
+}
+
+fn shown(moved: &MovedProject) -> serde_json::Value {
+    let tables: Vec<_> = moved
+        .tables
+        .iter()
+        .map(|table| {
+            let checksum = format!("{:016x}", table.checksum);
+            json!({"table": table.table, "count": table.count, "checksum": checksum})
+        })
+        .collect();
+    json!({"project": moved.project, "tables": tables, "freed": moved.freed})
+}
+
+/// Takes back what was begun; gives the projects.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "what Python hands over")]
+pub fn abandon_move(
+    py: Python<'_>,
+    source: PathBuf,
+    target: &str,
+    projects: Vec<String>,
+) -> PyResult<Vec<String>> {
+    py.detach(|| store::abandon_move(&source, target, &projects)).map_err(|error| told(error, None))
+}

@@ -1,0 +1,237 @@
+//! Takes requests and sees to it that each is answered once.
+
+use super::request::Request;
+use super::run_waiters::{WaitId, Waiters};
+use super::{overview, runs, schedules};
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::Offers;
+use crate::engine::group_commit::{GroupCommit, Job};
+use crate::error::Error;
+use crate::store::{Command, Outcome, StoreError};
+use crate::sync::Mutex;
+use crate::thread::Thread;
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An answer: JSON text.
+pub type Reply = Result<String, Error>;
+
+/// Called once with the answer, on a thread of ours: it must not block.
+pub type Done = Box<dyn FnOnce(Reply) + Send>;
+
+/// How a request goes on after its first part (checks and reads).
+pub(super) enum Course {
+    /// It is answered.
+    Answered(String),
+    /// Commit these, then make the answer from the outcomes.
+    Commit(Vec<Command>, Box<dyn FnOnce(Vec<Outcome>) -> Reply + Send>),
+    /// Answer when this run has ended.
+    AwaitRun(crate::model::RunId),
+}
+
+/// Everything that answering needs.
+pub(super) struct Counter {
+    pub store: GroupCommit,
+    pub project: Arc<str>,
+    pub offers: Arc<Offers>,
+}
+
+impl Counter {
+    pub fn now(&self) -> Timestamp {
+        self.now_by_both_clocks().wall
+    }
+
+    pub fn now_by_both_clocks(&self) -> Now {
+        self.store.clock().now()
+    }
+
+    fn begin(&self, request: Request) -> Result<Course, Error> {
+        match request {
+            Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
+            Request::GetSchedule { id } => schedules::get(self, &id),
+            Request::ListSchedules { workflow, key, status, owner, key_prefix, limit, after, after_key } => {
+                let filter = crate::store::ScheduleFilter { workflow, key, status, owner, key_prefix };
+                schedules::list(self, &filter, limit, after, after_key)
+            }
+            Request::Coming { until, limit } => schedules::coming(self, until, limit),
+            Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
+            Request::Update { id, changes, input, has_input } => {
+                schedules::update(self, &id, &changes, has_input.then_some(input.as_deref()))
+            }
+            Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
+            Request::Resume { id } => schedules::resume(self, &id),
+            Request::Skip { id } => schedules::skip(self, &id),
+            Request::Reset { id } => schedules::reset(self, &id),
+            Request::Delete { id } => Ok(schedules::delete(self, &id)),
+            Request::Trigger { id, applies_overlap } => schedules::trigger(self, &id, applies_overlap),
+            Request::Backfill { id, start, end, dry_run } => {
+                schedules::backfill(self, &id, start, end, dry_run)
+            }
+            Request::Invoke { workflow, payload, idempotency_key, parent, is_local, local_workflows } => {
+                let new = runs::invoked(self, &workflow, payload, idempotency_key, parent);
+                runs::invoke(self, new, is_local, &local_workflows)
+            }
+            Request::GetRun { id } => runs::get(self, &id),
+            Request::ListRuns { workflow, key, schedule, states, since, error, limit, after, brief } => {
+                let schedule = schedule.as_deref().map(crate::model::ScheduleId::from);
+                runs::list(
+                    self,
+                    crate::store::RunFilter { workflow, key, schedule, states, since, error },
+                    limit,
+                    after,
+                    brief,
+                )
+            }
+            Request::RemarkableRuns { limit } => runs::remarkable(self, limit),
+            Request::CancelRun { id } => Ok(runs::cancel(self, &id)),
+            Request::RetryRun { id } => Ok(runs::retry(self, &id)),
+            Request::AwaitRun { id } => Ok(Course::AwaitRun(id.as_str().into())),
+            Request::ClaimStands { run, token } => runs::claim_stands(self, &run, token),
+            Request::CancelRequested { id } => runs::cancel_requested(self, &id),
+            Request::PreviousResult { schedule_id, before } => {
+                runs::previous_result(self, &schedule_id, &before)
+            }
+            Request::Workers {} => overview::workers(self),
+            Request::StuckParents { look_at } => overview::stuck_parents(self, look_at),
+            Request::Overview { count_to } => overview::overview(self, count_to),
+        }
+    }
+}
+
+/// The place where requests are handed in.
+pub struct Desk {
+    counter: Arc<Counter>,
+    waiters: Arc<Waiters>,
+    /// None once closed.
+    line: Mutex<Option<Sender<(Request, Done)>>>,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Desk {
+    /// A desk of one project, with a thread that does the reading for callers who don't wait.
+    pub fn open(store: GroupCommit, project: Arc<str>, offers: Arc<Offers>) -> std::io::Result<Self> {
+        let waiters = Waiters::start(store.clone(), Arc::clone(&project))?;
+        let counter = Arc::new(Counter { store, project, offers });
+        let (line, requests) = crossbeam_channel::unbounded();
+        let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
+        let thread = Thread::spawn("polos-desk", move || serve(&thread_counter, &thread_waiters, &requests))?;
+        Ok(Self { counter, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Answers later, from another thread. A request that waits for the end of a run may stay unanswered for as long as
+    /// the run takes; its id is returned for [`Self::withdraw`].
+    pub fn submit(&self, request: Request, done: Done) -> Option<WaitId> {
+        let line = self.line.lock().clone();
+        let refused = match line {
+            Some(_) if reads_nothing(&request) => {
+                return take(&self.counter, &self.waiters, request, done);
+            }
+            Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
+            None => Some(done),
+        };
+        if let Some(done) = refused {
+            done(Err(StoreError::Closed.into()));
+        }
+        None
+    }
+
+    /// Forgets a request whose caller has given up; see [`Waiters::withdraw`].
+    pub fn withdraw(&self, wait: WaitId) {
+        self.waiters.withdraw(wait);
+    }
+
+    /// How many callers wait for the end of a run.
+    pub fn wait_count(&self) -> usize {
+        self.waiters.count()
+    }
+
+    /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
+    pub fn call(&self, request: Request, timeout: Option<Duration>) -> Result<Option<String>, Error> {
+        let (done, answer) = answer_channel();
+        let wait = take(&self.counter, &self.waiters, request, done);
+        match timeout {
+            None => answer.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
+            Some(timeout) => self.received_within(&answer, timeout, wait),
+        }
+    }
+
+    /// Answers within `limit`, whatever the database does: `None` when there is no answer by then. Another thread asks
+    /// the database.
+    pub fn call_within(&self, request: Request, limit: Duration) -> Result<Option<String>, Error> {
+        let (done, answer) = answer_channel();
+        let wait = self.submit(request, done);
+        self.received_within(&answer, limit, wait)
+    }
+
+    fn received_within(
+        &self,
+        answer: &Receiver<Reply>,
+        limit: Duration,
+        wait: Option<WaitId>,
+    ) -> Result<Option<String>, Error> {
+        match answer.recv_timeout(limit) {
+            Ok(reply) => reply.map(Some),
+            Err(crossbeam_channel::RecvTimeoutError::Timeout) => {
+                if let Some(wait) = wait {
+                    self.withdraw(wait);
+                }
+                Ok(None)
+            }
+            Err(crossbeam_channel::RecvTimeoutError::Disconnected) => Err(StoreError::Closed.into()),
+        }
+    }
+
+    /// Ends the threads, so that nothing of ours keeps the store open; whoever still waits is told that the client is
+    /// closed. A thread that hangs in the database is left alone after `limit`. Returns whether all have ended.
+    pub fn close_within(&self, limit: Duration) -> bool {
+        drop(self.line.lock().take());
+        let has_watcher_ended = self.waiters.close_within(limit);
+        let thread = self.thread.lock().take();
+        // Both hang in the same database: a second wait of full length would be in vain.
+        let rest = if has_watcher_ended { limit } else { Duration::ZERO };
+        thread.is_none_or(|thread| thread.join_for(rest)) && has_watcher_ended
+    }
+}
+
+fn answer_channel() -> (Done, Receiver<Reply>) {
+    let (sender, receiver) = crossbeam_channel::bounded(1);
+    let done: Done = Box::new(move |reply| {
+        // A caller that gave up waiting has dropped the other end.
+        let _ = sender.send(reply);
+    });
+    (done, receiver)
+}
+
+fn serve(counter: &Counter, waiters: &Waiters, requests: &Receiver<(Request, Done)>) {
+    for (request, done) in requests {
+        take(counter, waiters, request, done);
+    }
+}
+
+/// Whether to begin it takes a few microseconds and no look into the database: the trip to the desk's thread would take longer.
+fn reads_nothing(request: &Request) -> bool {
+    match request {
+        Request::Create { drafts, .. } => {
+            drafts.schedules.len() <= 4 && drafts.schedules.iter().all(|draft| draft.local.is_some())
+        }
+        Request::Invoke { is_local, .. } => *is_local,
+        Request::AwaitRun { .. } => true,
+        _ => false,
+    }
+}
+
+fn take(counter: &Counter, waiters: &Waiters, request: Request, done: Done) -> Option<WaitId> {
+    match counter.begin(request) {
+        Err(error) => done(Err(error)),
+        Ok(Course::Answered(answer)) => done(Ok(answer)),
+        Ok(Course::AwaitRun(run)) => return waiters.add(run, done),
+        Ok(Course::Commit(commands, finish)) => counter.store.submit(Job {
+            commands,
+            is_patient: false,
+            done: Box::new(move |report| done(report.map_err(Error::from).and_then(finish))),
+        }),
+    }
+    None
+}

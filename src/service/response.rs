@@ -1,0 +1,359 @@
+//! Answers as they leave: JSON objects. Instants and durations are whole microseconds; data of the application
+//! (`input`, `result`) stays the text that it is.
+
+use crate::calendar::Timestamp;
+use crate::model::spec::Cadence;
+use crate::model::text::{shown_state, status_word};
+use crate::model::{
+    CatchUp, Declaration, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec,
+    ScheduleStatus, StepRecord, StepState,
+};
+use crate::store::Census;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// A schedule as users see it.
+#[derive(Serialize)]
+pub struct ScheduleView<'a> {
+    id: &'a str,
+    workflow: &'a str,
+    key: &'a str,
+    cron: Option<&'a str>,
+    every: Option<i64>,
+    at: Option<Timestamp>,
+    timezone: &'a str,
+    status: ScheduleStatus,
+    note: Option<&'a str>,
+    upcoming: Option<Timestamp>,
+    last_timestamp: Option<Timestamp>,
+    overlap: Overlap,
+    catch_up: CatchUp,
+    max_catch_up: u32,
+    catch_up_window: i64,
+    jitter: i64,
+    start_at: Option<Timestamp>,
+    end_at: Option<Timestamp>,
+    max_runs: Option<u64>,
+    skip: &'a [String],
+    pause_after_failures: Option<u32>,
+    input: Option<&'a str>,
+    owner: Option<&'a str>,
+    overridden: bool,
+    worker_available: bool,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A specification for rows that can't be understood: they are listed all the same, with their status saying so.
+pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
+    serde_json::from_str(&schedule.spec).unwrap_or_else(|_| ScheduleSpec {
+        cron: None,
+        every_us: None,
+        at_us: None,
+        timezone: "UTC".to_owned(),
+        overlap: Overlap::default(),
+        catch_up: CatchUp::default(),
+        max_catch_up: 100,
+        catch_up_window_us: 0,
+        jitter_us: 0,
+        start_at_us: None,
+        end_at_us: None,
+        max_runs: None,
+        skip_dates: Vec::new(),
+        skip_calendar: false,
+        pause_after_failures: None,
+    })
+}
+
+impl<'a> ScheduleView<'a> {
+    /// `worker_available`: whether a live worker registers its workflow.
+    pub fn new(schedule: &'a Schedule, spec: &'a ScheduleSpec, worker_available: bool) -> Self {
+        Self {
+            id: schedule.id.as_str(),
+            workflow: &schedule.workflow,
+            key: &schedule.key,
+            cron: spec.cron.as_deref(),
+            every: spec.every_us,
+            at: spec.at_us,
+            timezone: &spec.timezone,
+            status: schedule.status,
+            note: schedule.note.as_deref(),
+            upcoming: upcoming(schedule, spec),
+            last_timestamp: schedule.last_slot,
+            overlap: spec.overlap,
+            catch_up: spec.catch_up,
+            max_catch_up: spec.max_catch_up,
+            catch_up_window: spec.catch_up_window_us,
+            jitter: spec.jitter_us,
+            start_at: spec.start_at_us,
+            end_at: spec.end_at_us,
+            max_runs: spec.max_runs,
+            skip: &spec.skip_dates,
+            pause_after_failures: spec.pause_after_failures,
+            input: schedule.input.as_deref(),
+            owner: schedule.owner.as_deref(),
+            overridden: Declaration::parse(schedule.declaration.as_deref())
+                .is_some_and(|declaration| declaration.is_overridden),
+            worker_available,
+            created_at: schedule.created_at,
+            updated_at: schedule.updated_at,
+        }
+    }
+}
+
+/// The slot that will in fact come next: excluded dates passed over. One that isn't active has none.
+fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
+    if schedule.status != ScheduleStatus::Active {
+        return None;
+    }
+    let slot = schedule.next_slot?;
+    if spec.skip_dates.is_empty() {
+        return Some(slot);
+    }
+    let cadence = Cadence::new(spec.clone()).ok()?;
+    if cadence.excluded_on(slot).is_none() { Some(slot) } else { cadence.upcoming(slot) }
+}
+
+/// A run as users see it.
+#[derive(Serialize)]
+pub struct RunView<'a> {
+    id: &'a str,
+    workflow: &'a str,
+    key: &'a str,
+    schedule_id: Option<&'a str>,
+    timestamp: Option<Timestamp>,
+    timezone: &'a str,
+    status: RunState,
+    origin: Origin,
+    attempt: u32,
+    interruptions: u32,
+    note: Option<&'a str>,
+    worker: Option<&'a str>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    result: Option<&'a str>,
+    error: Option<Cow<'a, RawValue>>,
+    steps: Vec<StepView<'a>>,
+    #[serde(flatten)]
+    circumstances: Option<Circumstances<'a>>,
+}
+
+/// As much of the view of a run that has succeeded as those need who waited for it.
+#[derive(Serialize)]
+pub struct Success<'a> {
+    /// That it has.
+    pub status: RunState,
+    /// What the handler returned, encoded.
+    pub result: Option<&'a str>,
+}
+
+/// What one run was started with. Not in lists: it may be megabytes.
+#[derive(Serialize)]
+struct Circumstances<'a> {
+    payload: Option<&'a str>,
+    input: Option<&'a str>,
+    parent: Option<&'a str>,
+    last_timestamp: Option<Timestamp>,
+    upcoming: Option<Timestamp>,
+}
+
+impl<'a> RunView<'a> {
+    /// With all that was recorded.
+    pub fn whole(run: &'a Run, steps: &'a [StepRecord]) -> Self {
+        let circumstances = Circumstances {
+            payload: run.payload.as_deref(),
+            input: run.input.as_deref(),
+            parent: run.parent.as_ref().map(crate::model::RunId::as_str),
+            last_timestamp: run.last_slot,
+            upcoming: run.upcoming,
+        };
+        Self { circumstances: Some(circumstances), ..Self::new(run, steps) }
+    }
+
+    /// Without what may be large: its result, and of its error all but what a line of a list says.
+    pub fn brief(run: &'a Run) -> Self {
+        let error = run.error.as_deref().and_then(headline).map(Cow::Owned);
+        Self { result: None, error, ..Self::new(run, &[]) }
+    }
+
+    /// With `steps` where they were asked for.
+    pub fn new(run: &'a Run, steps: &'a [StepRecord]) -> Self {
+        Self {
+            id: run.id.as_str(),
+            workflow: &run.workflow,
+            key: &run.key,
+            schedule_id: run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str),
+            timestamp: run.slot,
+            timezone: &run.timezone,
+            // Which run it waits for is the engine's business; to a user it is in line.
+            status: run.state.shown(),
+            origin: run.origin,
+            attempt: run.attempt,
+            interruptions: run.interruptions,
+            note: run.note.as_deref(),
+            worker: run.worker.as_ref().map(crate::model::WorkerId::as_str),
+            created_at: run.created_at,
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+            result: run.result.as_deref(),
+            error: run.error.as_deref().and_then(raw).map(Cow::Borrowed),
+            steps: steps.iter().map(StepView::new).collect(),
+            circumstances: None,
+        }
+    }
+}
+
+/// A step as users see it.
+#[derive(Serialize)]
+struct StepView<'a> {
+    name: &'a str,
+    status: &'static str,
+    attempt: u32,
+    started_at: Timestamp,
+    finished_at: Timestamp,
+    result: Option<&'a str>,
+    error: Option<&'a RawValue>,
+    wakes_at: Option<Timestamp>,
+}
+
+impl<'a> StepView<'a> {
+    fn new(step: &'a StepRecord) -> Self {
+        Self {
+            name: &step.name,
+            // Users know steps by the words they know runs by.
+            status: match step.state {
+                StepState::Done => "succeeded",
+                StepState::Failed => "failed",
+                StepState::Retrying | StepState::Sleeping => "waiting",
+            },
+            attempt: step.attempt,
+            started_at: step.started_at,
+            finished_at: step.finished_at,
+            result: step.result.as_deref(),
+            error: step.error.as_deref().and_then(raw),
+            wakes_at: step.wakes_at,
+        }
+    }
+}
+
+/// A line of history as users see it.
+#[derive(Serialize)]
+pub struct LedgerView<'a> {
+    timezone: &'a str,
+    timestamp: Timestamp,
+    until: Timestamp,
+    count: u64,
+    status: Fate,
+    reason: &'a str,
+    run_id: Option<&'a str>,
+    late_by: Option<i64>,
+    worker: Option<&'a str>,
+}
+
+impl<'a> LedgerView<'a> {
+    /// `late_by` from the slot to the first claim; never negative, since a slot is claimed shortly ahead of its start.
+    pub fn new(entry: &'a LedgerEntry, timezone: &'a str) -> Self {
+        Self {
+            timezone,
+            timestamp: entry.from,
+            until: entry.until,
+            count: entry.count,
+            status: entry.fate,
+            reason: &entry.reason,
+            run_id: entry.run.as_ref().map(crate::model::RunId::as_str),
+            late_by: entry.started_at.map(|at| (at.as_micros() - entry.from.as_micros()).max(0)),
+            worker: entry.worker.as_ref().map(crate::model::WorkerId::as_str),
+        }
+    }
+}
+
+/// A worker as users see it.
+#[derive(Serialize)]
+pub struct WorkerView<'a> {
+    id: &'a str,
+    app: &'a str,
+    host: &'a str,
+    pid: i64,
+    held_count: u64,
+    workflows: Vec<&'a str>,
+    entered_at: Timestamp,
+    beat_at: Timestamp,
+    is_gone: bool,
+    about: Option<&'a RawValue>,
+}
+
+impl<'a> WorkerView<'a> {
+    /// `is_gone`: its process is known to have ended.
+    pub fn new(peer: &'a Peer, is_gone: bool) -> Self {
+        Self {
+            id: peer.id.as_str(),
+            app: &peer.app,
+            host: &peer.host,
+            pid: peer.pid,
+            held_count: peer.held_count,
+            workflows: peer.workflows.iter().map(|id| &**id).collect(),
+            entered_at: peer.entered_at,
+            beat_at: peer.beat_at,
+            is_gone,
+            about: raw(&peer.about),
+        }
+    }
+}
+
+/// How much there is, as users see it.
+#[derive(Serialize)]
+pub struct OverviewView {
+    now: Timestamp,
+    schedules: BTreeMap<&'static str, usize>,
+    runs: BTreeMap<&'static str, usize>,
+    overdue: usize,
+    oldest_due: Option<Timestamp>,
+    counted_to: usize,
+}
+
+impl OverviewView {
+    /// As counted at `now`.
+    pub fn new(now: Timestamp, census: &Census, counted_to: usize) -> Self {
+        let mut runs = BTreeMap::new();
+        for (state, count) in &census.runs {
+            let shown = runs.entry(shown_state(*state)).or_insert(0);
+            *shown = (*shown + count).min(counted_to);
+        }
+        Self {
+            now,
+            schedules: census
+                .schedules
+                .iter()
+                .map(|(status, count)| (status_word(*status), *count))
+                .collect(),
+            runs,
+            overdue: census.overdue,
+            oldest_due: census.oldest_due,
+            counted_to,
+        }
+    }
+}
+
+/// Stored JSON as it is; `None` where somebody put something else there by hand.
+fn raw(text: &str) -> Option<&RawValue> {
+    serde_json::from_str(text).ok()
+}
+
+/// Type and message of a recorded error.
+fn headline(record: &str) -> Option<Box<RawValue>> {
+    #[derive(Deserialize, Serialize)]
+    struct Headline {
+        r#type: Option<String>,
+        message: Option<String>,
+    }
+    let headline: Headline = serde_json::from_str(record).ok()?;
+    serde_json::value::to_raw_value(&headline).ok()
+}
+
+/// Any answer as JSON text.
+pub fn to_json<T: Serialize + ?Sized>(view: &T) -> String {
+    serde_json::to_string(view).expect("answers have string keys and no failing parts")
+}

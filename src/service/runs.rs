@@ -1,0 +1,183 @@
+//! Requests about runs.
+
+use super::context::{Counter, Course};
+use super::response::{RunView, to_json};
+use super::schedules::{page, unknown_workflow};
+use crate::engine::Message;
+use crate::error::Error;
+use crate::model::{ClaimedRun, NewRun, Origin, Run, RunId, RunState, Token};
+use crate::store::Outcome;
+use crate::store::{Answer, Command, RunFilter, Store};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// 128 random bits from the system.
+///
+/// # Panics
+///
+/// On a system without a source of random numbers, where nothing could be told apart.
+pub fn random_bits() -> u128 {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).expect("the system gives random numbers");
+    u128::from_le_bytes(bytes)
+}
+
+/// As [`random_bits`], half of them.
+pub(super) fn random_number() -> u64 {
+    getrandom::u64().expect("the system gives random numbers")
+}
+
+/// The run that a caller of `invoke`, or a step of another run, asks for.
+pub(super) fn invoked(
+    counter: &Counter,
+    workflow: &str,
+    payload: Option<Box<RawValue>>,
+    idempotency_key: Option<String>,
+    parent: Option<String>,
+) -> NewRun {
+    NewRun {
+        id: RunId::new(counter.now(), random_number()),
+        project: Arc::clone(&counter.project),
+        workflow: workflow.into(),
+        key: "global".into(),
+        schedule_id: None,
+        slot: None,
+        last_slot: None,
+        upcoming: None,
+        timezone: "UTC".into(),
+        origin: if parent.is_some() { Origin::Child } else { Origin::Invoke },
+        payload: payload.map(|raw| raw.get().into()),
+        input: None,
+        available_at: counter.now(),
+        behind: false,
+        takes_back: false,
+        revision: None,
+        parent: parent.map(RunId::from),
+        idempotency_key: idempotency_key.map(Into::into),
+        claim_for: None,
+    }
+}
+
+pub(super) fn invoke(
+    counter: &Counter,
+    mut new: NewRun,
+    is_local: bool,
+    local_workflows: &[String],
+) -> Result<Course, Error> {
+    if !is_local {
+        let known = counter.store.workflows(&counter.project)?;
+        if !known.iter().any(|entry| entry.id == new.workflow) {
+            return Err(unknown_workflow(&new.workflow, &known, local_workflows));
+        }
+    }
+    let now = counter.now_by_both_clocks().mono;
+    let (place, worker) = match counter.offers.reserve(&counter.project, &new.workflow, now) {
+        Ok(reserved) => reserved,
+        Err(lines) => {
+            let finish = move |outcomes| {
+                drop(lines);
+                created(outcomes)
+            };
+            return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)));
+        }
+    };
+    new.claim_for = Some(place.worker().clone());
+    // Where the commit fails, the place goes with this, and the worker looks what became of the run.
+    let finish = move |outcomes: Vec<Outcome>| {
+        match outcomes.first() {
+            Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
+                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
+                // A worker that is over has given back what it held.
+                let _ = worker.send(Message::Claimed { run, place });
+            }
+            _ => place.settle(),
+        }
+        created(outcomes)
+    };
+    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
+}
+
+/// The answer to one created run.
+pub(super) fn created(outcomes: Vec<Outcome>) -> Result<String, Error> {
+    match only(outcomes)? {
+        Answer::Created { run, is_new, .. } => {
+            Ok(json!({"run_id": run.as_str(), "is_new": is_new}).to_string())
+        }
+        other => unreachable!("creating a run is answered with the run, not {other:?}"),
+    }
+}
+
+/// The answer of the only command of a request.
+pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
+    assert_eq!(outcomes.len(), 1, "a store answers every command");
+    outcomes.remove(0).map_err(Error::from)
+}
+
+pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
+    let run = find(counter, id)?;
+    let steps = counter.store.steps(&run.id)?;
+    Ok(Course::Answered(to_json(&RunView::whole(&run, &steps))))
+}
+
+fn find(counter: &Counter, id: &str) -> Result<Run, Error> {
+    counter.store.run(&counter.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
+}
+
+/// Ids in messages are what somebody typed: no more of it than a line holds.
+pub(super) fn shortened(id: &str) -> String {
+    if id.chars().count() <= 100 { id.to_owned() } else { id.chars().take(97).chain("...".chars()).collect() }
+}
+
+pub(super) fn list(
+    counter: &Counter,
+    mut filter: RunFilter,
+    limit: usize,
+    after: Option<String>,
+    brief: bool,
+) -> Result<Course, Error> {
+    // To users a buffered run is queued.
+    if filter.states.contains(&RunState::Queued) {
+        filter.states.push(RunState::Buffered);
+    }
+    let runs = counter.store.runs(&counter.project, &filter, &page(limit, after))?;
+    let view = |run| if brief { RunView::brief(run) } else { RunView::new(run, &[]) };
+    Ok(Course::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
+}
+
+pub(super) fn remarkable(counter: &Counter, limit: usize) -> Result<Course, Error> {
+    let runs = counter.store.remarkable_runs(&counter.project, limit)?;
+    Ok(Course::Answered(to_json(&runs.iter().map(RunView::brief).collect::<Vec<_>>())))
+}
+
+pub(super) fn cancel(counter: &Counter, id: &str) -> Course {
+    state_change(Command::CancelRun { project: Arc::clone(&counter.project), run: id.into() })
+}
+
+pub(super) fn retry(counter: &Counter, id: &str) -> Course {
+    state_change(Command::RetryRun { project: Arc::clone(&counter.project), run: id.into() })
+}
+
+fn state_change(command: Command) -> Course {
+    Course::Commit(
+        vec![command],
+        Box::new(|outcomes| match only(outcomes)? {
+            Answer::State(state) => Ok(to_json(&state.shown())),
+            other => unreachable!("a change of state is answered with the state, not {other:?}"),
+        }),
+    )
+}
+
+pub(super) fn claim_stands(counter: &Counter, run: &str, token: i64) -> Result<Course, Error> {
+    let standing = counter.store.claims_stand(&[(run.into(), Token(token))])?;
+    Ok(Course::Answered(to_json(&standing.first())))
+}
+
+pub(super) fn cancel_requested(counter: &Counter, id: &str) -> Result<Course, Error> {
+    Ok(Course::Answered(to_json(&find(counter, id)?.cancel_requested)))
+}
+
+pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {
+    let run = counter.store.previous_result(&schedule.into(), &before.into())?;
+    Ok(Course::Answered(to_json(&run.as_ref().map(|run| RunView::new(run, &[])))))
+}

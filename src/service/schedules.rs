@@ -1,0 +1,594 @@
+//! Requests about schedules.
+
+use super::context::{Counter, Course};
+use super::request::Drafts;
+use super::response::{LedgerView, ScheduleView, spec_or_blank, to_json};
+use super::runs::{created, only, random_number, shortened};
+use crate::calendar::Timestamp;
+use crate::error::Error;
+use crate::model::spec::Cadence;
+use crate::model::{
+    Declaration, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState,
+    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkflowEntry,
+};
+use crate::process;
+use crate::store::{Answer, Command, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// Most rows of one answer.
+const PAGE_MAX: usize = 10_000;
+
+/// So many schedules are looked through in a few milliseconds.
+const FEW: usize = 500;
+
+/// Most slots of one backfill: a year of a schedule that fires every five minutes.
+const BACKFILL_MAX: usize = 105_408;
+
+/// How often an edit is decided anew because the schedule fired or was edited meanwhile.
+const EDIT_TRIES_MAX: usize = 50;
+
+pub(super) fn page(limit: usize, after: Option<String>) -> Page {
+    Page { limit: limit.min(PAGE_MAX), after }
+}
+
+/// A specification that was checked.
+struct Checked {
+    spec: Json,
+    cadence: Json,
+    /// The first slot from now.
+    next_slot: Option<Timestamp>,
+}
+
+impl Checked {
+    fn new(spec: ScheduleSpec, now: Timestamp) -> Result<Self, Error> {
+        let text = to_json(&spec);
+        let cadence = Cadence::new(spec)?;
+        Ok(Self {
+            spec: text.into(),
+            cadence: cadence.spec().cadence_text().into(),
+            next_slot: cadence.first(now),
+        })
+    }
+}
+
+/// Checks schedules and finds their first slots: for the API, and for what an application's code declares.
+pub fn new_schedules(
+    project: &Arc<str>,
+    owner: Option<&Arc<str>>,
+    drafts: Drafts,
+    now: Timestamp,
+) -> Result<Vec<NewSchedule>, Error> {
+    let specs = drafts
+        .specs
+        .into_iter()
+        .map(|spec| Checked::new(spec, now))
+        .collect::<Result<Vec<Checked>, Error>>()?;
+    // In a row, so that they are stored in this order.
+    let mut random = random_number();
+    drafts
+        .schedules
+        .into_iter()
+        .map(|draft| {
+            let checked = specs.get(draft.spec).ok_or_else(|| {
+                Error::Argument(format!("there is no specification {} among {}", draft.spec, specs.len()))
+            })?;
+            random = random.wrapping_add(1);
+            Ok(NewSchedule {
+                id: ScheduleId::new(now, random),
+                project: Arc::clone(project),
+                workflow: draft.workflow,
+                key: draft.key,
+                owner: owner.cloned(),
+                spec: Arc::clone(&checked.spec),
+                cadence: Arc::clone(&checked.cadence),
+                input: draft.input,
+                version: None,
+                next_slot: checked.next_slot,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn create(counter: &Counter, drafts: Drafts, local_workflows: &[String]) -> Result<Course, Error> {
+    let mut known: Option<Vec<WorkflowEntry>> = None;
+    for request in &drafts.schedules {
+        let is_schedulable = if let Some(is_schedulable) = request.local {
+            is_schedulable
+        } else {
+            if known.is_none() {
+                known = Some(counter.store.workflows(&counter.project)?);
+            }
+            let entries = known.as_deref().unwrap_or_default();
+            match entries.iter().find(|entry| *entry.id == *request.workflow) {
+                Some(entry) => entry.schedulable,
+                None => return Err(unknown_workflow(&request.workflow, entries, local_workflows)),
+            }
+        };
+        if !is_schedulable {
+            return Err(Error::WorkflowNotSchedulable(format!(
+                "the workflow `{}` is registered without `schedule=`; write `@workflow(id=\"{}\", schedule=True)` to \
+                 create schedules for it",
+                shortened(&request.workflow),
+                shortened(&request.workflow)
+            )));
+        }
+    }
+    let schedules = new_schedules(&counter.project, None, drafts, counter.now())?;
+    Ok(Course::Commit(
+        vec![Command::PutSchedules(schedules)],
+        Box::new(|outcomes| match only(outcomes)? {
+            Answer::Schedules(ids) => Ok(to_json(&ids)),
+            other => unreachable!("putting schedules is answered with their ids, not {other:?}"),
+        }),
+    ))
+}
+
+/// No process has registered `id`: says which similar one there is.
+pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[String]) -> Error {
+    let names = known.iter().map(|entry| &*entry.id).chain(local.iter().map(String::as_str));
+    let nearest = names
+        .map(|name| (strsim::normalized_damerau_levenshtein(name, id), name))
+        .filter(|(likeness, _)| *likeness >= 0.5)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let hint = match nearest {
+        Some((_, name)) => format!("; did you mean `{name}`?"),
+        None => "; import the module that defines it, or start the worker that does, first".to_owned(),
+    };
+    Error::WorkflowNotFound(format!(
+        "no workflow `{}` is registered in this process or by any worker{hint}",
+        shortened(id)
+    ))
+}
+
+fn find(counter: &Counter, id: &str) -> Result<Schedule, Error> {
+    counter
+        .store
+        .schedule(&counter.project, &id.into())?
+        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))
+}
+
+/// Ids of the workflows that a live worker registers.
+fn served_workflows(counter: &Counter) -> Result<std::collections::HashSet<Arc<str>>, Error> {
+    let peers = counter.store.peers(&counter.project)?;
+    Ok(peers
+        .into_iter()
+        .filter(|peer| !process::is_gone(&peer.host, peer.pid, &peer.process_mark))
+        .flat_map(|peer| peer.workflows)
+        .collect())
+}
+
+fn show(counter: &Counter, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
+    let served = served_workflows(counter)?;
+    Ok(schedules
+        .iter()
+        .map(|schedule| {
+            let spec = spec_or_blank(schedule);
+            to_json(&ScheduleView::new(schedule, &spec, served.contains(&schedule.workflow)))
+        })
+        .collect())
+}
+
+fn show_one(counter: &Counter, schedule: &Schedule) -> Result<Course, Error> {
+    Ok(Course::Answered(show(counter, std::slice::from_ref(schedule))?.remove(0)))
+}
+
+pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
+    show_one(counter, &find(counter, id)?)
+}
+
+pub(super) fn list(
+    counter: &Counter,
+    filter: &ScheduleFilter,
+    limit: usize,
+    after: Option<String>,
+    after_key: Option<(String, String)>,
+) -> Result<Course, Error> {
+    let after = match (after_key, after) {
+        (Some((key, workflow)), _) => Some(ScheduleFilter::place(&key, &workflow)),
+        (None, Some(id)) if filter.key_prefix.is_some() => {
+            let last = find(counter, &id)?;
+            Some(ScheduleFilter::place(&last.key, &last.workflow))
+        }
+        (None, after) => after,
+    };
+    let page = page(limit, after);
+    let schedules = match few(counter, filter, &page)? {
+        Some(found) => found,
+        None => counter.store.schedules(&counter.project, filter, &page)?,
+    };
+    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+}
+
+/// By the beginning of the key, where another filter leaves few: those are looked through, instead of all keys that begin so.
+fn few(counter: &Counter, filter: &ScheduleFilter, page: &Page) -> Result<Option<Vec<Schedule>>, Error> {
+    let Some(prefix) = &filter.key_prefix else { return Ok(None) };
+    let is_rare = filter.status.is_some_and(|status| status != ScheduleStatus::Active);
+    if !is_rare && filter.workflow.is_none() && filter.owner.is_none() {
+        return Ok(None);
+    }
+    let others = ScheduleFilter { key_prefix: None, ..filter.clone() };
+    let mut found =
+        counter.store.schedules(&counter.project, &others, &Page { limit: FEW + 1, after: None })?;
+    if found.len() > FEW {
+        return Ok(None);
+    }
+    let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+    found.retain(|each| {
+        each.key.starts_with(&**prefix) && after.is_none_or(|after| (&*each.key, &*each.workflow) > after)
+    });
+    found.sort_by(|one, other| (&one.key, &one.workflow).cmp(&(&other.key, &other.workflow)));
+    found.truncate(page.limit);
+    Ok(Some(found))
+}
+
+pub(super) fn coming(counter: &Counter, until: Timestamp, limit: usize) -> Result<Course, Error> {
+    let schedules = counter.store.coming(&counter.project, until, limit.min(PAGE_MAX))?;
+    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+}
+
+pub(super) fn history(
+    counter: &Counter,
+    id: &str,
+    limit: usize,
+    after: Option<i64>,
+) -> Result<Course, Error> {
+    let page = page(limit, after.map(|micros| micros.to_string()));
+    let entries = counter
+        .store
+        .history(&counter.project, &id.into(), &page)?
+        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
+    let schedule = counter.store.schedule(&counter.project, &id.into())?;
+    let timezone = schedule.map_or_else(|| "UTC".to_owned(), |schedule| spec_or_blank(&schedule).timezone);
+    let views: Vec<_> = entries.iter().map(|entry| LedgerView::new(entry, &timezone)).collect();
+    Ok(Course::Answered(to_json(&views)))
+}
+
+/// Reads, decides, commits; decides anew when the schedule has moved meanwhile.
+fn edit(
+    counter: &Counter,
+    id: &str,
+    decide: impl Fn(&Schedule, Timestamp) -> Result<Patch, Error>,
+) -> Result<Course, Error> {
+    for _ in 0..EDIT_TRIES_MAX {
+        let schedule = find(counter, id)?;
+        let now = counter.now();
+        let command = Command::PatchSchedule {
+            project: Arc::clone(&counter.project),
+            id: schedule.id.clone(),
+            revision: Some(schedule.revision),
+            patch: Box::new(decide(&schedule, now)?),
+        };
+        match counter.store.commit(&[command], now)?.remove(0) {
+            Ok(Answer::Schedule(schedule)) => return show_one(counter, &schedule),
+            Ok(other) => unreachable!("an edit is answered with the schedule, not {other:?}"),
+            Err(Rejection::Stale) => {}
+            Err(rejection) => return Err(rejection.into()),
+        }
+    }
+    Err(Error::State(format!("the schedule `{}` changes too fast to be edited; try again", shortened(id))))
+}
+
+pub(super) fn update(
+    counter: &Counter,
+    id: &str,
+    changes: &serde_json::Map<String, serde_json::Value>,
+    input: Option<Option<&RawValue>>,
+) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
+            .map_err(|error| {
+                Error::State(format!("the stored schedule can't be read ({error}); create it anew"))
+            })?;
+        if ["cron", "every_us", "at_us"]
+            .iter()
+            .any(|trigger| changes.get(*trigger).is_some_and(|v| !v.is_null()))
+        {
+            for trigger in ["cron", "every_us", "at_us"] {
+                spec.remove(trigger);
+            }
+        }
+        for (name, value) in changes {
+            if value.is_null() {
+                spec.remove(name);
+            } else {
+                spec.insert(name.clone(), value.clone());
+            }
+        }
+        let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
+            .map_err(|error| Error::Schedule(error.to_string()))?;
+        let Checked { spec, cadence, next_slot } = Checked::new(spec, now)?;
+        Ok(Patch {
+            spec: Some((spec, cadence, next_slot)),
+            input: input.map(|input| input.map(|raw| raw.get().into())),
+            ..Patch::default()
+        })
+    })
+}
+
+pub(super) fn pause(counter: &Counter, id: &str, note: Option<&str>) -> Result<Course, Error> {
+    edit(counter, id, |schedule, _| match schedule.status {
+        ScheduleStatus::Active | ScheduleStatus::Paused => Ok(Patch {
+            status: Some(ScheduleStatus::Paused),
+            note: Some(note.map(Into::into)),
+            ..Patch::default()
+        }),
+        status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
+            Err(Error::State(format!(
+                "the schedule `{}` is {}; only an active one can be paused",
+                schedule.id,
+                to_json(&status).trim_matches('"')
+            )))
+        }
+    })
+}
+
+pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, _| match schedule.status {
+        ScheduleStatus::Active => Ok(Patch::default()),
+        ScheduleStatus::Paused => {
+            let is_over = schedule.next_slot.is_none();
+            let status = if is_over { ScheduleStatus::Finished } else { ScheduleStatus::Active };
+            Ok(Patch { status: Some(status), note: Some(None), ..Patch::default() })
+        }
+        status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
+            Err(Error::State(format!(
+                "the schedule `{}` is {}; only a paused one can be resumed, others come back by creating them again",
+                schedule.id,
+                to_json(&status).trim_matches('"')
+            )))
+        }
+    })
+}
+
+pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let cadence = Cadence::of(schedule)?;
+        let Some(slot) = schedule.next_slot else {
+            return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
+        };
+        if slot <= now {
+            // A worker may be starting it this very moment.
+            return Err(Error::State(format!(
+                "the slot {slot} of the schedule `{}` is due already; cancel its run instead",
+                schedule.id
+            )));
+        }
+        let line = LedgerLine {
+            from: slot,
+            until: slot,
+            count: 1,
+            fate: Fate::Skipped,
+            reason: "skipped on request".into(),
+        };
+        let next_slot = cadence.next(slot);
+        Ok(Patch {
+            status: next_slot.is_none().then_some(ScheduleStatus::Finished),
+            next_slot: Some(next_slot),
+            ledger: vec![line],
+            ..Patch::default()
+        })
+    })
+}
+
+/// Takes back what was changed through the API on a schedule that code declares.
+pub(super) fn reset(counter: &Counter, id: &str) -> Result<Course, Error> {
+    edit(counter, id, |schedule, now| {
+        let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else {
+            return Err(Error::State(format!(
+                "no code declares the schedule `{}`, so there is nothing to reset it to; use `schedules.update`",
+                schedule.id
+            )));
+        };
+        if !declared.is_overridden {
+            return Ok(Patch::default());
+        }
+        let spec: ScheduleSpec =
+            serde_json::from_str(&declared.spec).map_err(|error| Error::Schedule(error.to_string()))?;
+        let cadence = Cadence::new(spec)?;
+        Ok(Patch {
+            spec: Some((declared.spec.into(), cadence.spec().cadence_text().into(), cadence.next(now))),
+            input: Some(declared.input.map(Into::into)),
+            ..Patch::default()
+        })
+    })
+}
+
+pub(super) fn delete(counter: &Counter, id: &str) -> Course {
+    let command = Command::DeleteSchedule { project: Arc::clone(&counter.project), id: id.into() };
+    Course::Commit(vec![command], Box::new(|outcomes| only(outcomes).map(|_| "null".to_owned())))
+}
+
+fn run_of(
+    counter: &Counter,
+    schedule: &Schedule,
+    zone: &str,
+    id: RunId,
+    origin: Origin,
+    slot: Timestamp,
+) -> NewRun {
+    NewRun {
+        id,
+        project: Arc::clone(&counter.project),
+        workflow: Arc::clone(&schedule.workflow),
+        key: Arc::clone(&schedule.key),
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(slot),
+        last_slot: schedule.last_slot,
+        upcoming: schedule.next_slot,
+        timezone: zone.into(),
+        origin,
+        payload: None,
+        input: schedule.input.clone(),
+        available_at: counter.now(),
+        behind: false,
+        takes_back: false,
+        revision: None,
+        parent: None,
+        idempotency_key: None,
+        claim_for: None,
+    }
+}
+
+pub(super) fn trigger(counter: &Counter, id: &str, applies_overlap: bool) -> Result<Course, Error> {
+    let new_trigger = |schedule: &Schedule, overlap: Overlap, zone: &str| {
+        let now = counter.now();
+        let run_id = RunId::new(now, random_number());
+        let mut new = run_of(counter, schedule, zone, run_id, Origin::Trigger, now);
+        // A slot that was claimed early was decided without this run.
+        new.takes_back = overlap != Overlap::Allow;
+        new
+    };
+    if !applies_overlap {
+        let schedule = find(counter, id)?;
+        let spec = spec_or_blank(&schedule);
+        let new = new_trigger(&schedule, spec.overlap, &spec.timezone);
+        return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
+    }
+    for _ in 0..EDIT_TRIES_MAX {
+        let schedule = find(counter, id)?;
+        let spec = spec_or_blank(&schedule);
+        let mut new = new_trigger(&schedule, spec.overlap, &spec.timezone);
+        // Fires, triggers, and backfills raise it: no run is added between this look and the commit.
+        new.revision = Some(schedule.revision);
+        let stops = apply_overlap(counter, &schedule, spec.overlap, &mut new)?;
+        let mut commands = vec![Command::CreateRun(Box::new(new))];
+        commands.extend(stops);
+        let mut outcomes = counter.store.commit(&commands, counter.now())?;
+        match outcomes.remove(0) {
+            Err(Rejection::Stale) => {}
+            outcome => return created(vec![outcome]).map(Course::Answered),
+        }
+    }
+    Err(Error::State(format!("the schedule `{}` changes too fast to be triggered; try again", shortened(id))))
+}
+
+/// Applies the overlap policy to a run that is triggered by hand. Returns the commands that stop the runs before it.
+fn apply_overlap(
+    counter: &Counter,
+    schedule: &Schedule,
+    overlap: Overlap,
+    new: &mut NewRun,
+) -> Result<Vec<Command>, Error> {
+    let unfinished = |states: &[RunState]| {
+        let filter = RunFilter {
+            schedule: Some(schedule.id.clone()),
+            states: states.to_vec(),
+            ..RunFilter::default()
+        };
+        counter.store.runs(&counter.project, &filter, &page(PAGE_MAX, None))
+    };
+    let refuse = |run: &Run, why: &str| {
+        let overlap = to_json(&overlap);
+        Error::State(format!(
+            "the run `{}` of the schedule `{}` is {}, {why} (overlap={overlap}); wait for it, cancel it, or \
+             trigger without `overlap=\"schedule\"` to start beside it",
+            run.id, schedule.id, run.state
+        ))
+    };
+    match overlap {
+        Overlap::Allow => {}
+        Overlap::BufferAll => new.behind = true,
+        Overlap::Skip => {
+            if let Some(run) = unfinished(&RunState::UNFINISHED)?.first() {
+                return Err(refuse(run, "and no other may start until it ends"));
+            }
+        }
+        Overlap::BufferOne => {
+            if let Some(run) = unfinished(&[RunState::Buffered])?.first() {
+                return Err(refuse(run, "and waits for an earlier run already"));
+            }
+            new.behind = true;
+        }
+        Overlap::CancelRunning => {
+            new.behind = true;
+            let project = &counter.project;
+            let cancel = |run: Run| Command::CancelRun { project: Arc::clone(project), run: run.id };
+            return Ok(unfinished(&RunState::UNFINISHED)?.into_iter().map(cancel).collect());
+        }
+    }
+    Ok(Vec::new())
+}
+
+pub(super) fn backfill(
+    counter: &Counter,
+    id: &str,
+    start: Timestamp,
+    end: Timestamp,
+    dry_run: bool,
+) -> Result<Course, Error> {
+    let schedule = find(counter, id)?;
+    let now = counter.now();
+    if end <= start {
+        return Err(Error::Argument(format!("`end` ({end}) must be later than `start` ({start})")));
+    }
+    if end > now {
+        return Err(Error::Argument(format!(
+            "`end` ({end}) is in the future; a backfill is for slots that have passed, the coming ones fire by themselves"
+        )));
+    }
+    let cadence = Cadence::parse(&schedule.spec)?;
+    let mut slots = Vec::new();
+    let mut slot = cadence.next(Timestamp::from_micros(start.as_micros() - 1));
+    while let Some(at) = slot.filter(|at| *at < end) {
+        if cadence.excluded_on(at).is_none() {
+            slots.push(at);
+        }
+        if slots.len() > BACKFILL_MAX {
+            return Err(Error::Argument(format!(
+                "the range has more than {BACKFILL_MAX} slots; backfill it in shorter parts"
+            )));
+        }
+        slot = cadence.next(at);
+    }
+    let answer = |created: &[bool], slots: &[Timestamp]| {
+        let new: Vec<_> =
+            slots.iter().zip(created).filter(|(_, is_new)| **is_new).map(|(slot, _)| slot).collect();
+        json!({"slots": new}).to_string()
+    };
+    if dry_run {
+        let mut missing = Vec::with_capacity(slots.len());
+        for slot in &slots {
+            missing
+                .push(counter.store.run(&counter.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
+        }
+        return Ok(Course::Answered(answer(&missing, &slots)));
+    }
+    let zone = cadence.spec().timezone.clone();
+    let is_behind = cadence.spec().overlap != Overlap::Allow;
+    let commands = slots.iter().enumerate().map(|(place, slot)| {
+        let run_id = RunId::of_slot(&schedule.id, *slot);
+        let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
+        new.behind = is_behind;
+        // Once is enough: all of them are created by one commit.
+        new.takes_back = is_behind && place == 0;
+        new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
+        new.upcoming = cadence.upcoming(*slot);
+        Command::CreateRun(Box::new(new))
+    });
+    // Slots that are due and not decided have their outcome now: the catch-up leaves them out.
+    let is_due = |slot: &&Timestamp| schedule.next_slot.is_some_and(|next| **slot >= next);
+    let settled: Vec<Timestamp> = slots.iter().filter(is_due).copied().collect();
+    let settle = (!settled.is_empty()).then(|| Command::PatchSchedule {
+        project: Arc::clone(&counter.project),
+        id: schedule.id.clone(),
+        revision: None,
+        patch: Box::new(Patch { settled, ..Patch::default() }),
+    });
+    let settle_count = usize::from(settle.is_some());
+    let commands = settle.into_iter().chain(commands).collect();
+    Ok(Course::Commit(
+        commands,
+        Box::new(move |mut outcomes| {
+            for settled in outcomes.drain(..settle_count) {
+                settled?;
+            }
+            let mut created = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                created.push(matches!(outcome?, Answer::Created { is_new: true, .. }));
+            }
+            Ok(answer(&created, &slots))
+        }),
+    ))
+}

@@ -1,0 +1,275 @@
+//! What the server's errors mean for the caller, with advice. Messages contain neither a password
+//! nor a payload: what the server adds as "detail" may quote rows and is left out.
+
+use super::config::Address;
+use crate::store::StoreError;
+use std::error::Error as _;
+use tokio_postgres::Error;
+use tokio_postgres::error::{Severity, SqlState};
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server or the connection says so.
+    Postgres(Error),
+    /// No answer in time.
+    Silence,
+    /// There is no connection.
+    Store(StoreError),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Trouble {
+    fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            Self::Silence | Self::Store(_) => None,
+        }
+    }
+
+    /// Whether the connection is of no more use.
+    pub fn is_broken(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.as_db_error().is_none_or(|said| {
+                matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+                    // The server has become a standby: the next connection finds the primary.
+                    || *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+                    || is_stale(said.code())
+            }),
+            Self::Silence | Self::Store(_) => true,
+        }
+    }
+
+    /// Whether nothing was heard from the other end: what else is connected to it may be dead too.
+    pub fn is_hangup(&self) -> bool {
+        match self {
+            Self::Postgres(error) => {
+                error.is_closed() || error.source().is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+            }
+            Self::Silence => true,
+            Self::Store(_) => false,
+        }
+    }
+
+    /// Whether the server itself says that the transaction met another one, and is to be retried.
+    pub fn is_collision(&self) -> bool {
+        self.code().is_some_and(|code| {
+            [
+                SqlState::T_R_SERIALIZATION_FAILURE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                // Somebody created the same row at the same time: the next read finds it.
+                SqlState::UNIQUE_VIOLATION,
+            ]
+            .contains(code)
+        })
+    }
+
+    /// Whether the transaction certainly did not happen, though the connection is of no more use: the server answered
+    /// with an error, which ends a transaction without a trace, or it ended an idle one.
+    pub fn was_rolled_back(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.as_db_error().is_some_and(|said| {
+                said.parsed_severity() == Some(Severity::Error)
+                    || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            }),
+            Self::Silence | Self::Store(_) => false,
+        }
+    }
+
+    /// The error that callers get.
+    pub fn told(self, address: &Address) -> StoreError {
+        let name = address.name();
+        match self {
+            Self::Store(error) => error,
+            Self::Silence => StoreError::Unavailable(format!(
+                "the database `{name}` gave no answer in time; check the server and the network"
+            )),
+            Self::Postgres(error) => {
+                let said = with_advice(&error, address);
+                if error.code().is_some_and(needs_action) || is_of_another_type(&error) {
+                    StoreError::Denied(format!("the database `{name}` refuses: {said}"))
+                } else {
+                    StoreError::Unavailable(format!("the database `{name}` failed: {said}"))
+                }
+            }
+        }
+    }
+}
+
+/// Whether the session no longer knows what we prepared on it, or knows it in another form: a column's type was
+/// changed, `DEALLOCATE ALL`, a pooler that mixes sessions. A new connection prepares everything anew.
+fn is_stale(code: &SqlState) -> bool {
+    [
+        // "cached plan must not change result type".
+        SqlState::FEATURE_NOT_SUPPORTED,
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+        SqlState::INVALID_CURSOR_NAME,
+        SqlState::PROTOCOL_VIOLATION,
+    ]
+    .contains(code)
+        // Internal errors, such as "cache lookup failed for type" after a table was altered.
+        || code.code().starts_with("XX")
+}
+
+/// Whether it stays so until somebody acts: login rejected (28), database (3D) or schema (3F) missing, rights
+/// revoked or tables missing (42).
+fn needs_action(code: &SqlState) -> bool {
+    !is_stale(code) && ["28", "3D", "3F", "42"].iter().any(|class| code.code().starts_with(class))
+}
+
+/// Whether a column has a type that we don't read.
+fn is_of_another_type(error: &Error) -> bool {
+    error.code().is_none() && error.to_string().contains("deserializing column")
+}
+
+/// What the database says, where the error is one that only a command's data can have caused.
+pub(super) fn refusal(trouble: &Trouble) -> Option<String> {
+    let code = trouble.code()?;
+    // Data exceptions, violated constraints, limits of the database (an index entry that is too long).
+    let is_about_data = ["22", "23", "54"].iter().any(|class| code.code().starts_with(class));
+    match trouble {
+        Trouble::Postgres(error) if is_about_data => Some(reason(error)),
+        _ => None,
+    }
+}
+
+/// Why a connection could not be made: a passing fault, or something that somebody has to put right.
+pub(super) fn at_opening(address: &Address, error: &Error) -> StoreError {
+    let name = address.name();
+    match verdict(address, error) {
+        (true, reason) => StoreError::Unusable { path: name.into(), action: "opened", reason },
+        (false, reason) => {
+            let reached = if error.code().is_some() { "opened" } else { "reached" };
+            StoreError::Unavailable(format!("the database `{name}` can't be {reached}: {reason}"))
+        }
+    }
+}
+
+/// Whether somebody has to act before a connection can be made, and what is wrong.
+pub(super) fn verdict(address: &Address, error: &Error) -> (bool, String) {
+    if let Some(code) = error.code() {
+        // 08P01 is what a pooler says to a setting that it doesn't know.
+        return (needs_action(code) || code.code() == "08P01", with_advice(error, address));
+    }
+    let advice = local_advice(error);
+    let text = advice.unwrap_or("check that the server runs, its address and its port");
+    (advice.is_some(), format!("{}; {text}", reason(error)))
+}
+
+fn with_advice(error: &Error, address: &Address) -> String {
+    match advice(error, address) {
+        Some(advice) => format!("{}; {advice}", reason(error)),
+        None => reason(error),
+    }
+}
+
+/// What to do about an error of the client library, where it isn't about reaching the server.
+fn local_advice(error: &Error) -> Option<&'static str> {
+    let text = reason(error);
+    let says = |part: &str| text.contains(part);
+    if says("password missing") {
+        Some(
+            "the server asks for a password, and the URL has none: write it into the URL \
+             (`postgresql://user:password@host/database`), PGPASSWORD or the password file",
+        )
+    } else if says("server does not support TLS") {
+        Some(
+            "`sslmode` asks for encryption, and this server offers none: turn TLS on there \
+             (`ssl = on`), or say `sslmode=prefer` where the network is trusted",
+        )
+    } else if says("did not use channel binding") {
+        Some(
+            "`channel_binding=require` needs TLS, and a password that the server checks by \
+             scram-sha-256; say `channel_binding=prefer` where it can't do that",
+        )
+    } else if says("authentication error") {
+        Some("the server asks for another kind of login than a password; see its pg_hba.conf")
+    } else if says("performing TLS handshake") {
+        Some("see `sslmode` and `sslrootcert` in the URL, and the server's certificate")
+    } else {
+        None
+    }
+}
+
+fn advice(error: &Error, address: &Address) -> Option<String> {
+    let code = if is_of_another_type(error) { "42703" } else { error.code()?.code() };
+    let text = match code {
+        "28P01" | "28000" => {
+            "check user and password, whether the role may log in, and the server's pg_hba.conf"
+        }
+        "3D000" => "create it (`createdb`), or name another one",
+        "42501" => return Some(advice_on_rights(error, address)),
+        "3F000" | "42P01" | "42703" | "42883" => {
+            return Some(format!(
+                "the schema `{}` or some of its tables are missing or were altered: restore them from a \
+                 backup; where there is none, start a worker anew, which creates what is missing",
+                address.schema()
+            ));
+        }
+        "53300" => {
+            "the server has no connections left: raise max_connections, or put PgBouncer in front of it"
+        }
+        "53100" => "the server's disk is full: free some space on it",
+        "55P03" => "another transaction holds the rows; see pg_stat_activity for one that is left open",
+        "25006" => "it is a standby: name the primary too, with `target_session_attrs=read-write`",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What gives the role the rights that it lacks.
+fn advice_on_rights(error: &Error, address: &Address) -> String {
+    let (role, schema) = (address.user(), address.schema());
+    // The text may be in the server's language; where it isn't understood, the advice is general.
+    let said = error.as_db_error().map_or("", |said| said.message());
+    if said.contains("row-level security") || said.contains("row security") {
+        format!(
+            "polos has to see every row of its tables: let an administrator run `ALTER ROLE \"{role}\" \
+             BYPASSRLS`, or `ALTER TABLE ... DISABLE ROW LEVEL SECURITY` for the tables of schema `{schema}`"
+        )
+    } else if error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Fatal)) {
+        // At login; inside, rights concern schemas and tables.
+        format!("let an administrator run `GRANT CONNECT ON DATABASE ... TO \"{role}\"`")
+    } else if !address.has_schema() {
+        format!(
+            "the role needs a schema of its own: let an administrator run `CREATE SCHEMA \"{schema}\" \
+             AUTHORIZATION \"{role}\"`"
+        )
+    } else {
+        format!(
+            "the schema is there, and the role has no rights in it: let an administrator run `ALTER SCHEMA \
+             \"{schema}\" OWNER TO \"{role}\"` and the same for its tables, or `GRANT USAGE ON SCHEMA \
+             \"{schema}\" TO \"{role}\"; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \
+             \"{schema}\" TO \"{role}\"`"
+        )
+    }
+}
+
+/// What is said, without details.
+pub(super) fn reason(error: &Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", said.message(), said.code().code());
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,513 @@
+//! Reads the rows that a group of commands needs, locked, in one trip.
+//!
+//! Locks are taken in one order, workers, schedules, runs, each by id, so that two batches rarely meet crosswise; where
+//! they do, one is told so by the server and is done again. Each statement sees what was committed when it began. So what
+//! is read after a schedule was locked is up to date: all who change which of its runs are unfinished lock it first.
+
+use super::locked::locked;
+use super::pipeline::Statement;
+use super::read_set::{Key, Needs};
+use super::rows::{Args, Columns, LIGHT_RUN, RUN_ROW, SCHEDULE};
+use crate::calendar::Timestamp;
+use crate::model::{Fate, LedgerLine, Peer, RunId, Schedule, ScheduleId, StepRecord, StepState, WorkerId};
+use crate::store::memory::{Tables, Touched, WorkerRow};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio_postgres::{Error, Row};
+
+/// Numbers of rows in memory start here: above all that a database hands out.
+pub(super) const FIRST_NEW: u64 = 1 << 62;
+
+/// What a statement brings.
+#[derive(Copy, Clone)]
+enum Brings {
+    Workers,
+    Peers,
+    Schedules,
+    Runs,
+    Steps,
+    RunsWithSteps,
+    NewestLines,
+    NewestSteps,
+}
+
+/// The statements that bring what is needed.
+#[derive(Default)]
+pub(super) struct Load<'c> {
+    pub statements: Vec<Statement<'c>>,
+    brings: Vec<Brings>,
+}
+
+/// A part of the tables, and what of it is in the database.
+#[derive(Default)]
+pub(super) struct Part {
+    pub tables: Tables,
+    /// Numbers of stored runs.
+    pub stored_runs: HashMap<RunId, u64>,
+    pub stored_schedules: HashSet<ScheduleId>,
+    /// Schedules of which the sweep has laid runs aside.
+    pub with_kept_runs: HashSet<ScheduleId>,
+}
+
+/// The schedules that a group of commands edits, as they were found, and when it does so.
+pub(super) struct Edits {
+    ids: Vec<ScheduleId>,
+    now: Timestamp,
+}
+
+impl Edits {
+    /// `None` where no stored schedule is edited.
+    pub fn of(needs: &Needs<'_>, part: &Part, now: Timestamp) -> Option<Self> {
+        let is_edited = |schedule: &Schedule| {
+            let key = (&*schedule.project, &*schedule.workflow, &*schedule.key);
+            let owner = schedule.owner.as_deref().map(|owner| (&*schedule.project, owner));
+            needs.edited.contains(schedule.id.as_str())
+                || needs.keys.contains(&key)
+                || owner.is_some_and(|owner| needs.owners.contains(&owner))
+        };
+        let schedules = part.tables.schedules.values().map(|row| &row.schedule);
+        let ids: Vec<_> = schedules.filter(|row| is_edited(row)).map(|row| row.id.clone()).collect();
+        (!ids.is_empty() || !needs.pausing.is_empty()).then_some(Self { ids, now })
+    }
+}
+
+impl<'c> Load<'c> {
+    /// Workers and schedules. Locked before everything else.
+    pub fn first(needs: &Needs<'c>) -> Self {
+        let mut load = Self { statements: Vec::new(), brings: Vec::new() };
+        load.add(Brings::Workers, workers(needs));
+        load.add(Brings::Schedules, schedules(needs));
+        load.add(Brings::Peers, peers(needs));
+        load
+    }
+
+    /// Adds runs and what belongs to them. An edit looks only at what lies ahead of its instant.
+    pub fn add_runs(&mut self, needs: &Needs<'c>, edits: Option<&'c Edits>) {
+        self.add(Brings::Runs, runs(needs, edits));
+        self.add(Brings::Steps, steps(needs));
+        self.add(Brings::RunsWithSteps, runs_with_steps(needs, edits));
+        self.add(Brings::NewestLines, newest_lines(needs, edits));
+        self.add(Brings::NewestSteps, newest_steps(needs));
+    }
+
+    fn add(&mut self, brings: Brings, statement: Option<Statement<'c>>) {
+        if let Some(statement) = statement {
+            self.statements.push(statement);
+            self.brings.push(brings);
+        }
+    }
+
+    /// Takes what the statements brought into `part`.
+    pub fn take(&self, part: &mut Part, answers: &[Vec<Row>]) -> Result<(), Error> {
+        part.tables.touched = None;
+        for (brings, rows) in self.brings.iter().zip(answers) {
+            for row in rows {
+                part.take(*brings, &mut Columns::of(row))?;
+            }
+        }
+        part.tables.count_from(FIRST_NEW);
+        part.tables.touched = Some(Touched::default());
+        Ok(())
+    }
+}
+
+impl Part {
+    fn take(&mut self, brings: Brings, columns: &mut Columns<'_>) -> Result<(), Error> {
+        let tables = &mut self.tables;
+        match brings {
+            Brings::Workers | Brings::Peers => {
+                let row = worker(columns)?;
+                tables.workers.insert(row.peer.id.clone(), row);
+            }
+            Brings::Schedules => {
+                let row = columns.stored_schedule()?;
+                if columns.flag()? {
+                    self.with_kept_runs.insert(row.schedule.id.clone());
+                }
+                self.stored_schedules.insert(row.schedule.id.clone());
+                tables.store_schedule(row);
+            }
+            Brings::Runs => {
+                let row = columns.run_row()?;
+                self.stored_runs.insert(row.run.id.clone(), row.no);
+                tables.add_run(row);
+            }
+            Brings::Steps => {
+                let run = columns.run_id()?;
+                let (name, state) = (columns.text()?, columns.word()?.unwrap_or(StepState::Retrying));
+                add_step(tables, run, name, state);
+            }
+            Brings::RunsWithSteps => {
+                let run = columns.run_id()?;
+                // That there is one is all that is asked.
+                if !tables.steps.contains_key(&run) {
+                    add_step(tables, run, Arc::default(), StepState::Done);
+                }
+            }
+            Brings::NewestSteps => {
+                let (run, finished_at) = (columns.run_id()?, columns.time()?);
+                add_step(tables, run.clone(), Arc::default(), StepState::Done);
+                let steps = tables.steps.entry(run).or_default();
+                steps.records.last_mut().expect("added above").finished_at = finished_at;
+            }
+            Brings::NewestLines => {
+                let (schedule, project) = (columns.schedule_id()?, columns.text()?);
+                let (from, until) = (columns.time()?, columns.time()?);
+                let fate = Fate::Missed;
+                let line = LedgerLine { from, until, count: 1, fate, reason: Arc::default() };
+                tables.add_ledger(&project, &schedule, &line);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A step as far as its state goes: nothing else of it is looked at.
+fn add_step(tables: &mut Tables, run: RunId, name: Arc<str>, state: StepState) {
+    let never = Timestamp::from_micros(0);
+    let steps = tables.steps.entry(run).or_default();
+    steps.by_name.insert(Arc::clone(&name), steps.records.len());
+    steps.records.push(StepRecord {
+        name,
+        state,
+        attempt: 0,
+        run_attempt: 0,
+        result: None,
+        error: None,
+        wakes_at: None,
+        started_at: never,
+        finished_at: never,
+    });
+}
+
+fn worker(columns: &mut Columns<'_>) -> Result<WorkerRow, Error> {
+    let id = columns.worker_id()?;
+    let project = columns.text()?;
+    let peer = peer(id, columns)?;
+    Ok(WorkerRow { project, peer })
+}
+
+/// A worker as others see it, from the columns behind its id and project.
+pub(super) fn peer(id: WorkerId, columns: &mut Columns<'_>) -> Result<Peer, Error> {
+    Ok(Peer {
+        id,
+        app: columns.text()?,
+        host: columns.text()?,
+        pid: columns.int()?,
+        process_mark: columns.text()?,
+        about: columns.text()?,
+        beat: columns.int()?,
+        entered_at: columns.time()?,
+        beat_at: columns.time()?,
+        workflows: columns.texts()?,
+        declares: columns.optional_text()?,
+        held_count: 0,
+    })
+}
+
+/// Columns of a worker behind its id.
+pub(super) const WORKER: &str = "w.project, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, w.workflows, \
+     w.declares";
+
+fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.workers.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let ids = args.texts(needs.workers.iter().copied());
+    let sql =
+        format!("SELECT w.id, {WORKER} FROM @worker w WHERE w.id = ANY(${ids}) ORDER BY w.id FOR UPDATE");
+    Some(Statement::Query(sql, args))
+}
+
+/// The other workers of projects whose declared schedules are decided about. Read when these schedules are locked: who
+/// declares one of them at the same time has committed by then, or waits.
+fn peers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.owners.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let projects = args.texts(needs.owners.iter().map(|(project, _)| *project));
+    let ids = args.texts(needs.workers.iter().copied());
+    let sql = format!(
+        "SELECT w.id, {WORKER} FROM @worker w WHERE w.project = ANY(${projects}) AND w.id <> ALL(${ids}) ORDER BY w.id"
+    );
+    Some(Statement::Query(sql, args))
+}
+
+fn schedules<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    let mut args = Args::default();
+    let tree = tree(needs, &mut args);
+    let mut ids = Vec::new();
+    add_ids(&mut ids, needs.schedules.iter().copied(), &mut args);
+    ids.extend(edited_by_key(needs, &mut args));
+    ids.extend(edited_by_owner(needs, &mut args));
+    let of_runs: Vec<&str> = needs.ended.union(&needs.retried).copied().collect();
+    if !of_runs.is_empty() {
+        let runs = args.texts(of_runs);
+        ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
+    }
+    ids.extend(held(needs, "r.schedule_id", &mut args));
+    if tree.is_some() {
+        ids.push("SELECT tree.schedule_id FROM tree".to_owned());
+    }
+    if ids.is_empty() {
+        return None;
+    }
+    let what = format!("{SCHEDULE}, s.cadence, s.has_kept_run FROM @schedule s");
+    let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "s.id", &ids));
+    Some(Statement::Query(sql, args))
+}
+
+fn add_ids<'c>(parts: &mut Vec<String>, ids: impl Iterator<Item = &'c str>, args: &mut Args<'c>) {
+    let ids: Vec<&str> = ids.collect();
+    if !ids.is_empty() {
+        parts.push(format!("SELECT unnest(${})", args.texts(ids)));
+    }
+}
+
+fn add_keys<'c>(keys: &[Key<'c>], args: &mut Args<'c>) -> String {
+    let projects = args.texts(keys.iter().map(|(project, _, _)| *project));
+    let workflows = args.texts(keys.iter().map(|(_, workflow, _)| *workflow));
+    let keys = args.texts(keys.iter().map(|(_, _, key)| *key));
+    format!("unnest(${projects}, ${workflows}, ${keys}) AS w (project, workflow, key)")
+}
+
+fn edited_by_key<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+    (!needs.keys.is_empty()).then(|| {
+        format!(
+            "SELECT k.id FROM {} JOIN @schedule k ON k.project = w.project AND k.workflow = w.workflow AND k.key = w.key",
+            add_keys(&needs.keys, args)
+        )
+    })
+}
+
+fn edited_by_owner<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+    (!needs.owners.is_empty()).then(|| {
+        let projects = args.texts(needs.owners.iter().map(|(project, _)| *project));
+        let apps = args.texts(needs.owners.iter().map(|(_, app)| *app));
+        format!(
+            "SELECT o.id FROM unnest(${projects}, ${apps}) AS w (project, app) \
+             JOIN @schedule o ON o.project = w.project AND o.owner = w.app"
+        )
+    })
+}
+
+/// Something of the runs that leaving workers hold.
+fn held<'c>(needs: &Needs<'c>, what: &str, args: &mut Args<'c>) -> Option<String> {
+    (!needs.left.is_empty()).then(|| {
+        let workers = args.texts(needs.left.iter().copied());
+        format!("SELECT {what} FROM @run r WHERE r.worker = ANY(${workers}) AND r.state = 'running'")
+    })
+}
+
+/// Runs that are cancelled, and the unfinished ones below them.
+fn tree<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+    let mut roots = Vec::new();
+    if !needs.cancelled.is_empty() {
+        roots.push(format!("r.id = ANY(${})", args.texts(needs.cancelled.iter().copied())));
+    }
+    if !needs.stopped.is_empty() {
+        let schedules = args.texts(needs.stopped.iter().copied());
+        roots.push(format!("r.schedule_id = ANY(${schedules}) AND r.finished_at IS NULL"));
+    }
+    (!roots.is_empty()).then(|| {
+        let roots: Vec<_> = roots
+            .iter()
+            .map(|root| format!("SELECT r.id, r.schedule_id, r.parent FROM @run r WHERE {root}"))
+            .collect();
+        format!(
+            "WITH RECURSIVE tree AS ({} UNION SELECT c.id, c.schedule_id, c.parent FROM tree t CROSS JOIN LATERAL \
+             (SELECT r.id, r.schedule_id, r.parent FROM @run r WHERE r.parent = t.id AND r.finished_at IS NULL OFFSET 0) c)",
+            roots.join(" UNION ")
+        )
+    })
+}
+
+/// Queries of the schedules that are edited.
+fn edited<'c>(needs: &Needs<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<String> {
+    let mut ids = Vec::new();
+    add_ids(&mut ids, edits.ids.iter().map(ScheduleId::as_str), args);
+    if !needs.pausing.is_empty() {
+        let runs = args.texts(needs.pausing.iter().copied());
+        ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
+    }
+    ids
+}
+
+fn runs<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+    let mut args = Args::default();
+    let mut ids = Vec::new();
+    let tree = tree(needs, &mut args);
+    let named = needs.runs.iter().chain(&needs.retried).chain(&needs.ended).copied();
+    add_ids(&mut ids, named, &mut args);
+    ids.extend(parents_of_ended(needs, &mut args));
+    ids.extend(held(needs, "r.id", &mut args));
+    ids.extend(held(needs, "r.parent", &mut args));
+    if tree.is_some() {
+        ids.push("SELECT tree.id FROM tree".to_owned());
+        ids.push("SELECT tree.parent FROM tree".to_owned());
+    }
+    if !needs.idempotency_keys.is_empty() {
+        ids.push(format!(
+            "SELECT i.id FROM {} JOIN @run i \
+             ON i.project = w.project AND i.workflow = w.workflow AND i.idempotency_key = w.key",
+            add_keys(&needs.idempotency_keys, &mut args)
+        ));
+    }
+    ids.extend(heads(needs, edits, tree.is_some(), &mut args));
+    if !needs.deleted.is_empty() {
+        // Those that have not begun are cancelled, however many they are.
+        let mut deleted = Vec::new();
+        add_ids(&mut deleted, needs.deleted.iter().copied(), &mut args);
+        ids.push(in_both_phases(&deleted.join(" UNION ALL "), ""));
+    }
+    if let Some(edits) = edits {
+        let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
+        let now = args.int(edits.now.as_micros());
+        ids.push(in_both_phases(&schedules, &format!("AND r.slot > ${now}")));
+        // The newest slot of which it is decided what becomes of it: a run that lies ahead and has ended, or any before.
+        let newest = |which: &str| {
+            format!(
+                "(SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.origin = 'schedule' AND {which} \
+                 ORDER BY r.slot DESC NULLS LAST, r.no DESC LIMIT 1)"
+            )
+        };
+        ids.push(format!(
+            "SELECT n.id FROM ({schedules}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {}) n",
+            newest(&format!("r.slot > ${now} AND r.finished_at IS NOT NULL")),
+            newest(&format!("r.slot <= ${now}")),
+        ));
+    }
+    if ids.is_empty() {
+        return None;
+    }
+    let sql = format!(
+        "{} {}",
+        tree.unwrap_or_default(),
+        locked(&format!("{RUN_ROW}, {LIGHT_RUN} FROM @run r"), "r.id", &ids)
+    );
+    Some(Statement::Query(sql, args))
+}
+
+fn parents_of_ended<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+    (!needs.ended.is_empty()).then(|| {
+        let runs = args.texts(needs.ended.iter().copied());
+        format!("SELECT r.parent FROM @run r WHERE r.id = ANY(${runs})")
+    })
+}
+
+/// Unfinished runs of schedules for which a condition holds.
+fn in_both_phases(schedules: &str, condition: &str) -> String {
+    let in_phase = |phase| {
+        format!(
+            "SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.phase = {phase} \
+             AND r.finished_at IS NULL {condition}"
+        )
+    };
+    // `OFFSET 0`, so that it is looked up for each schedule.
+    format!(
+        "SELECT u.id FROM ({schedules}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {} OFFSET 0) u",
+        in_phase(1),
+        in_phase(2)
+    )
+}
+
+/// The first unfinished runs of schedules in which a run may have to wait, or be released: as many as the commands may end
+/// there and two more, whatever the number of all of them. Live ones are asked for only where another waits for them.
+fn heads<'c>(
+    needs: &Needs<'c>,
+    edits: Option<&'c Edits>,
+    has_tree: bool,
+    args: &mut Args<'c>,
+) -> Option<String> {
+    let mut schedules = Vec::new();
+    if !needs.queues.is_empty() {
+        schedules.push(format!("SELECT unnest(${}), true", args.texts(needs.queues.iter().copied())));
+    }
+    if !needs.ended.is_empty() {
+        let runs = args.texts(needs.ended.iter().copied());
+        schedules.push(format!("SELECT r.schedule_id, false FROM @run r WHERE r.id = ANY(${runs})"));
+    }
+    schedules.extend(held(needs, "r.schedule_id, false", args));
+    if has_tree {
+        schedules.push("SELECT tree.schedule_id, false FROM tree".to_owned());
+    }
+    if let Some(edits) = edits {
+        let mut edited = edited(needs, edits, args);
+        schedules.extend(edited.drain(..).map(|ids| format!("SELECT e.id, false FROM ({ids}) AS e (id)")));
+    }
+    (!schedules.is_empty()).then(|| {
+        let in_phase = |phase, limit: &str| {
+            format!(
+                "(SELECT u.id FROM @run u WHERE u.schedule_id = s.id AND u.phase = {phase} \
+                 AND u.finished_at IS NULL ORDER BY u.slot NULLS FIRST, u.no LIMIT {limit})"
+            )
+        };
+        format!(
+            "SELECT h.id FROM (SELECT q.id, count(*) + 2 AS many, bool_or(q.waits) OR COALESCE(\
+             (SELECT true FROM @run b WHERE b.schedule_id = q.id AND b.phase = 2 AND b.finished_at IS NULL LIMIT 1), \
+             false) AS waits FROM ({}) AS q (id, waits) WHERE q.id IS NOT NULL GROUP BY q.id) AS s \
+             CROSS JOIN LATERAL ({} UNION ALL {}) h",
+            schedules.join(" UNION ALL "),
+            in_phase(1, "CASE WHEN s.waits THEN s.many ELSE 0 END"),
+            in_phase(2, "s.many")
+        )
+    })
+}
+
+fn steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.steps.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let runs = args.texts(needs.steps.iter().map(|(run, _)| *run));
+    let names = args.texts(needs.steps.iter().map(|(_, name)| *name));
+    let sql = format!(
+        "SELECT DISTINCT r.id, t.name, t.state FROM unnest(${runs}, ${names}) AS w (run, name) \
+         JOIN @run r ON r.id = w.run JOIN @step t ON t.run = r.no AND t.name = w.name"
+    );
+    Some(Statement::Query(sql, args))
+}
+
+fn runs_with_steps<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+    let mut args = Args::default();
+    let mut parts = Vec::new();
+    let has_step = "(SELECT true FROM @step t WHERE t.run = r.no LIMIT 1)";
+    if !needs.with_steps.is_empty() {
+        let runs = args.texts(needs.with_steps.iter().copied());
+        parts.push(format!("SELECT r.id FROM @run r WHERE r.id = ANY(${runs}) AND {has_step}"));
+    }
+    if let Some(edits) = edits {
+        let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
+        let now = args.int(edits.now.as_micros());
+        parts.push(in_both_phases(&schedules, &format!("AND r.slot > ${now} AND {has_step}")));
+    }
+    (!parts.is_empty()).then(|| Statement::Query(parts.join(" UNION "), args))
+}
+
+/// When the runs of workers that died recorded their newest steps.
+fn newest_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+    if needs.buried.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    let workers = args.texts(needs.buried.iter().copied());
+    let sql = format!(
+        "SELECT r.id, max(t.finished_at) FROM @run r JOIN @step t ON t.run = r.no \
+         WHERE r.worker = ANY(${workers}) AND r.state = 'running' GROUP BY r.id"
+    );
+    Some(Statement::Query(sql, args))
+}
+
+fn newest_lines<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+    let mut args = Args::default();
+    let edited = edited(needs, edits?, &mut args);
+    let sql = format!(
+        "SELECT s.id, n.project, n.from_slot, n.until_slot FROM ({}) AS s (id) CROSS JOIN LATERAL ( \
+         SELECT l.project, l.from_slot, l.until_slot FROM @ledger l WHERE l.schedule_id = s.id \
+         ORDER BY l.from_slot DESC, l.no DESC LIMIT 1) n",
+        edited.join(" UNION ")
+    );
+    Some(Statement::Query(sql, args))
+}

@@ -1,0 +1,368 @@
+//! Commands about runs: ending, cancelling and retrying them, and what that sets free.
+
+use super::batch::{Applied, Batch};
+use super::queries;
+use super::rows::Columns;
+use super::schedules::RunToChange;
+use crate::calendar::Timestamp;
+use crate::model::{Ending, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId};
+use crate::store::transitions::{self, BEHIND, Claim, LIVE};
+use crate::store::{Answer, Rejection};
+use rusqlite::{Result, Row, params};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// A claim, as far as its end goes.
+struct ClaimRow {
+    no: i64,
+    state: RunState,
+    token: Token,
+    claim: Claim,
+    schedule: Option<ScheduleId>,
+    parent: Option<RunId>,
+    ended_token: Option<i64>,
+    ended_print: Option<i64>,
+    ended_state: RunState,
+    ended_released: bool,
+    refused_by: Option<Arc<str>>,
+}
+
+impl ClaimRow {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let mut columns = Columns::of(row);
+        Ok(Self {
+            no: columns.int()?,
+            state: columns.state()?,
+            token: Token(columns.int()?),
+            claim: Claim {
+                attempt: columns.small_count()?,
+                available_at: columns.time()?,
+                cancel_requested: columns.flag()?,
+                child_ended: columns.flag()?,
+            },
+            schedule: columns.optional_schedule_id()?,
+            parent: columns.optional_run_id()?,
+            ended_token: columns.optional_int()?,
+            ended_print: columns.optional_int()?,
+            ended_state: columns.state()?,
+            ended_released: columns.flag()?,
+            refused_by: columns.optional_text()?,
+        })
+    }
+}
+
+impl RunToChange {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let mut columns = Columns::of(row);
+        Ok(Self {
+            no: columns.int()?,
+            state: columns.state()?,
+            origin: columns.word()?.unwrap_or(Origin::Invoke),
+            parent: columns.optional_run_id()?,
+            schedule: columns.optional_schedule_id()?,
+            id: columns.run_id()?,
+        })
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn end_run(
+        &mut self,
+        id: &RunId,
+        token: Token,
+        ending: &Ending,
+        pause_after_failures: Option<u32>,
+    ) -> Applied {
+        let row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
+        let print = transitions::ending_print(ending);
+        if row.state != RunState::Running || row.token != token {
+            if row.ended_token == Some(token.0) && row.ended_print == Some(print) {
+                return Ok(Answer::Ended { state: row.ended_state, released: row.ended_released });
+            }
+            return Err(Rejection::Fenced.into());
+        }
+        if let Ending::Skipped { reason } = ending
+            && !self.any(queries::HAS_STEP, [row.no])?
+            && let Some(schedule) = &row.schedule
+            && let Some(released) = self.leave_out(row.no, schedule, reason)?
+        {
+            return Ok(Answer::Ended { state: RunState::Cancelled, released });
+        }
+        let ended = transitions::end(&row.claim, ending, self.now());
+        let state = ended.state;
+        if let Some(schedule) = &row.schedule {
+            self.count_failures(schedule, row.no, state, pause_after_failures)?;
+        }
+        let released = self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())?;
+        if ended.attempt != row.claim.attempt {
+            self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
+        }
+        self.run(
+            queries::END_CLAIM,
+            params![
+                row.no,
+                state,
+                ended.attempt,
+                ended.available_at,
+                ended.result,
+                ended.keeps_error,
+                ended.error,
+                self.finished_at(state),
+                token,
+                print,
+                state,
+                released
+            ],
+        )?;
+        if state == RunState::Waiting
+            && let Some((refused_by, note)) = transitions::hold(row.refused_by.as_ref(), ending)
+        {
+            self.run(queries::HOLD_RUN, params![row.no, refused_by, note])?;
+        }
+        Ok(Answer::Ended { state, released })
+    }
+
+    /// Takes out the run of a slot that the application leaves out. Whether that released another run; `None` for a
+    /// run without a slot.
+    fn leave_out(&mut self, no: i64, schedule: &ScheduleId, reason: &Arc<str>) -> Result<Option<bool>> {
+        let found = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?;
+        let Some((run, slot)) = found.and_then(|run| run.slot.map(|slot| (run, slot))) else {
+            return Ok(None);
+        };
+        self.delete_run(no)?;
+        let stored =
+            self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
+        if let Some(mut stored) = stored {
+            transitions::leave_out(&mut stored.schedule, slot, run.last_slot);
+            self.update_schedule(&stored)?;
+        }
+        self.add_ledger(&run.project, schedule, &[transitions::left_out_line(slot, reason)])?;
+        self.release(schedule, no).map(Some)
+    }
+
+    fn finished_at(&self, state: RunState) -> Option<Timestamp> {
+        state.is_finished().then_some(self.now())
+    }
+
+    fn count_failures(
+        &mut self,
+        schedule: &ScheduleId,
+        ended: i64,
+        state: RunState,
+        pause_after_failures: Option<u32>,
+    ) -> Result<()> {
+        match state {
+            RunState::Succeeded => {
+                self.run(queries::RESET_FAILURES, [schedule])?;
+            }
+            RunState::Failed => {
+                let counted = self.one(queries::COUNT_FAILURE, [schedule], |row| {
+                    let mut columns = Columns::of(row);
+                    Ok((columns.small_count()?, columns.word::<ScheduleStatus>()?))
+                })?;
+                if let Some((failure_count, Some(ScheduleStatus::Active))) = counted
+                    && pause_after_failures.is_some_and(|most| failure_count >= most)
+                {
+                    self.pause_itself(schedule, ended)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn pause_itself(&mut self, schedule: &ScheduleId, ended: i64) -> Result<()> {
+        let stored =
+            self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
+        if let Some(mut stored) = stored {
+            self.take_back(&mut stored.schedule, ended)?;
+            transitions::pause_itself(&mut stored.schedule, self.now());
+            self.update_schedule(&stored)?;
+        }
+        Ok(())
+    }
+
+    /// What the end of a run sets free: the next run of its schedule, and its parent. Nothing where it goes on.
+    fn set_free(
+        &mut self,
+        no: i64,
+        state: RunState,
+        schedule: Option<&ScheduleId>,
+        parent: Option<&RunId>,
+    ) -> Result<bool> {
+        if !state.is_finished() {
+            return Ok(false);
+        }
+        let released = match schedule {
+            Some(schedule) => self.release(schedule, no)?,
+            None => false,
+        };
+        let woken = match parent {
+            Some(parent) => self.wake(parent)?,
+            None => false,
+        };
+        Ok(released || woken)
+    }
+
+    /// Queues the next buffered run of the schedule, unless another than `ended` is still to end.
+    pub(super) fn release(&mut self, schedule: &ScheduleId, ended: i64) -> Result<bool> {
+        let Some(next) = self.one(queries::NEXT_BUFFERED, [schedule], |row| row.get::<_, i64>(0))? else {
+            return Ok(false);
+        };
+        if self.any(queries::HAS_LIVE, params![schedule, ended])? {
+            return Ok(false);
+        }
+        self.run(queries::RELEASE_RUN, params![next, self.now()])?;
+        Ok(true)
+    }
+
+    fn wake(&mut self, parent: &RunId) -> Result<bool> {
+        let found = self.one(queries::PARENT, [parent], |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.int()?, columns.state()?))
+        })?;
+        match found {
+            Some((no, RunState::Waiting)) => {
+                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
+                Ok(true)
+            }
+            Some((no, RunState::Running)) => {
+                self.run(queries::NOTE_CHILD, [no])?;
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    pub(super) fn wake_parents(&mut self, project: &str, runs: &[RunId]) -> Applied {
+        let mut woken = 0;
+        for run in runs {
+            let found =
+                self.one(queries::WAITING_PARENT, params![run, project], |row| row.get::<_, i64>(0))?;
+            if let Some(no) = found {
+                self.run(queries::WAKE_PARENT, params![no, self.now()])?;
+                woken += 1;
+            }
+        }
+        Ok(Answer::Count(woken))
+    }
+
+    pub(super) fn uncount_interruptions(&mut self, claims: &[(RunId, Token)]) -> Applied {
+        for (run, token) in claims {
+            self.run(queries::UNCOUNT_INTERRUPTION, params![run, token])?;
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Takes its runs from a worker. Where it died, that is counted; `death` says whether it shared its process with
+    /// others that held runs.
+    pub(super) fn free_held_runs(&mut self, worker: &WorkerId, death: Option<bool>) -> Result<u64> {
+        let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
+        let entered_at = match death {
+            Some(_) => self.one(queries::ENTERED_AT, [worker], |row| Columns::of(row).time())?,
+            None => None,
+        };
+        let entered_at = entered_at.unwrap_or(self.now());
+        for row in &held {
+            if let Some(shares_process) = death
+                && transitions::is_interrupted(row.claim.available_at, self.now())
+                && !self.any(queries::HAS_STEP_SINCE, params![row.no, entered_at])?
+            {
+                let was_alone = held.len() == 1 && !shares_process;
+                self.run(queries::COUNT_INTERRUPTION, params![row.no, was_alone])?;
+            }
+            let ended = transitions::end(&row.claim, &Ending::Released, self.now());
+            let finished_at = self.finished_at(ended.state);
+            self.run(queries::FREE_RUN, params![row.no, ended.state, ended.available_at, finished_at])?;
+            self.set_free(row.no, ended.state, row.schedule.as_ref(), row.parent.as_ref())?;
+        }
+        Ok(held.len() as u64)
+    }
+
+    /// Unfinished runs of the schedule in this phase, by slot and creation.
+    pub(super) fn unfinished(&mut self, schedule: &ScheduleId, phase: i64) -> Result<Vec<RunToChange>> {
+        self.all_rows(queries::UNFINISHED, params![schedule, phase], RunToChange::read)
+    }
+
+    pub(super) fn cancel_unfinished(&mut self, schedule: &ScheduleId) -> Result<()> {
+        let mut unfinished = self.unfinished(schedule, BEHIND)?;
+        unfinished.extend(self.unfinished(schedule, LIVE)?);
+        for run in unfinished {
+            // The end of one before may have changed it.
+            if let Some(run) = self.run_by_id(&run.id)? {
+                self.cancel_tree(run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Cancels a run and the unfinished children below it, parents first. Gives the state of the first.
+    fn cancel_tree(&mut self, root: RunToChange) -> Result<RunState> {
+        let mut root_state = None;
+        let mut seen = BTreeSet::from([root.no]);
+        let mut queue = VecDeque::from([root]);
+        while let Some(run) = queue.pop_front() {
+            let state = match run.state {
+                RunState::Succeeded | RunState::Failed | RunState::Cancelled => run.state,
+                RunState::Running => {
+                    self.run(queries::REQUEST_CANCEL, [run.no])?;
+                    RunState::Running
+                }
+                RunState::Buffered | RunState::Queued | RunState::Waiting => {
+                    self.run(queries::CANCEL_NOW, params![run.no, self.now()])?;
+                    self.set_free(run.no, RunState::Cancelled, run.schedule.as_ref(), run.parent.as_ref())?;
+                    RunState::Cancelled
+                }
+            };
+            root_state.get_or_insert(state);
+            if run.state.is_finished() {
+                continue;
+            }
+            for child in self.all_rows(queries::CHILDREN, [&run.id], RunToChange::read)? {
+                if seen.insert(child.no) {
+                    queue.push_back(child);
+                }
+            }
+        }
+        Ok(root_state.unwrap_or(RunState::Cancelled))
+    }
+
+    fn run_by_id(&mut self, id: &RunId) -> Result<Option<RunToChange>> {
+        self.one(queries::RUN_BY_ID, [id], RunToChange::read)
+    }
+
+    fn run_in(&mut self, project: &str, id: &RunId) -> Applied<RunToChange> {
+        let run = self.one(queries::RUN_TO_CHANGE, params![id, project], RunToChange::read)?;
+        run.ok_or_else(|| Rejection::RunNotFound(id.clone()).into())
+    }
+
+    /// Makes decisions stale that did not count on a new unfinished run. Gives the revision before.
+    pub(super) fn bump_revision(&mut self, schedule: &ScheduleId) -> Result<Option<i64>> {
+        self.one(queries::BUMP_REVISION, [schedule], |row| row.get(0))
+    }
+
+    pub(super) fn cancel_run(&mut self, project: &str, id: &RunId) -> Applied {
+        let run = self.run_in(project, id)?;
+        Ok(Answer::State(self.cancel_tree(run)?))
+    }
+
+    pub(super) fn retry_run(&mut self, project: &str, id: &RunId) -> Applied {
+        let run = self.run_in(project, id)?;
+        if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
+            return Err(Rejection::RunNotFinished(id.clone(), run.state).into());
+        }
+        self.run(queries::RETRY_RUN, params![run.no, self.now()])?;
+        self.run(queries::FORGET_FAILED_STEPS, [run.no])?;
+        if let Some(schedule) = &run.schedule {
+            self.bump_revision(schedule)?;
+        }
+        Ok(Answer::State(RunState::Queued))
+    }
+
+    /// Forgets a run and its steps.
+    pub(super) fn delete_run(&mut self, no: i64) -> Result<()> {
+        self.run(queries::DELETE_STEPS, [no])?;
+        self.run(queries::DELETE_RUN, [no])?;
+        Ok(())
+    }
+}

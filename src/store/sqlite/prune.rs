@@ -1,0 +1,75 @@
+//! Forgetting what is old.
+//!
+//! A run is looked at once when it is old enough. One that is still among the newest of its schedule is laid aside
+//! (`kept`), so that the next sweep doesn't meet it again; a new run of the schedule, or a smaller `keep`, brings it
+//! back. The work of a sweep is therefore bounded by what has changed, not by what is kept.
+
+use super::batch::{Applied, Batch};
+use super::queries;
+use super::rows::{Columns, limit_to_sql};
+use super::run_id_range::{ids, ids_from};
+use crate::calendar::Timestamp;
+use crate::model::ScheduleId;
+use crate::store::Answer;
+use rusqlite::{Result, Row, params};
+
+/// Runs looked at for each that may go.
+const LOOKS_PER_RUN: usize = 8;
+/// Fewest runs looked at.
+const LOOKS_MIN: usize = 1000;
+
+impl Batch<'_> {
+    pub(super) fn sweep(&mut self, project: &str, before: Timestamp, keep: u32, limit: usize) -> Applied {
+        let mut looks = limit.saturating_mul(LOOKS_PER_RUN).max(LOOKS_MIN);
+        self.run(queries::RECONSIDER_FOR_FEWER, params![project, keep, limit_to_sql(looks)])?;
+        let mut swept = 0;
+        while swept < limit && looks > 0 {
+            let count = limit.min(looks);
+            let old =
+                self.all_rows(queries::OLD_RUNS, params![project, before, limit_to_sql(count)], |row| {
+                    let mut columns = Columns::of(row);
+                    Ok((columns.int()?, columns.optional_schedule_id()?, columns.optional_time()?))
+                })?;
+            looks -= count;
+            let is_last = old.len() < count;
+            for (no, schedule, slot) in old {
+                if let (Some(schedule), Some(slot)) = (schedule, slot)
+                    && self.is_kept(&schedule, slot, no, keep)?
+                {
+                    self.run(queries::KEEP_RUN, params![no, keep])?;
+                    self.run(queries::NOTE_KEPT_RUN, [&schedule])?;
+                } else if swept < limit {
+                    self.delete_run(no)?;
+                    swept += 1;
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        let lines = self.run(queries::SWEEP_LEDGER, params![project, before, limit_to_sql(limit - swept)])?;
+        Ok(Answer::Count((swept + lines) as u64))
+    }
+
+    /// Whether the run is among the newest of its schedule.
+    fn is_kept(&mut self, schedule: &ScheduleId, slot: Timestamp, no: i64, keep: u32) -> Result<bool> {
+        let (first, behind) = ids_from(schedule, slot);
+        let read = |row: &Row<'_>| Columns::of(row).small_count();
+        let mut newer =
+            self.one(queries::NEWER_RUNS, params![schedule, slot, no, keep, first, behind], read)?;
+        if newer.unwrap_or(0) < keep {
+            let others = self.one(queries::NEWER_RUNS_OFF_SLOT, params![schedule, slot, no, keep], read)?;
+            newer = newer.zip(others).map(|(some, others)| some + others);
+        }
+        Ok(newer.unwrap_or(0) < keep)
+    }
+
+    /// Brings back what was laid aside of a schedule.
+    pub(super) fn reconsider_runs(&mut self, schedule: &ScheduleId) -> Result<()> {
+        let (first, behind) = ids(schedule);
+        self.run(queries::RECONSIDER_RUNS, params![schedule, first, behind])?;
+        self.run(queries::RECONSIDER_RUNS_OFF_SLOT, [schedule])?;
+        self.run(queries::FORGET_KEPT_RUN, [schedule])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,93 @@
+//! Triggers, and what the overlap policy makes of them.
+
+use super::*;
+use polos::model::{Admission, FirePlan, PlannedRun, RunId, ScheduleId, ScheduleStatus};
+
+/// A second later, so that runs have an order.
+fn trigger(project: &Project, id: &str) -> Result<Value, Error> {
+    project.clock.advance_to(project.now().saturating_add(Duration::from_secs(1)));
+    project.try_ask(json!({"trigger": {"id": id, "applies_overlap": true}}))
+}
+
+fn with_overlap(overlap: &str) -> (Project, String) {
+    let project = Project::new();
+    let id = project.create("k", &json!({"cron": "0 * * * *", "overlap": overlap}));
+    (project, id)
+}
+
+#[test]
+fn skip_refuses_it_beside_any_unfinished_run() {
+    let (project, id) = with_overlap("skip");
+    trigger(&project, &id).unwrap();
+    let refusal = trigger(&project, &id).unwrap_err().to_string();
+    assert!(refusal.contains("no other may start"), "{refusal}");
+    assert_eq!(project.states(), [RunState::Queued]);
+}
+
+#[test]
+fn buffer_one_refuses_a_second_that_would_wait() {
+    let (project, id) = with_overlap("buffer_one");
+    trigger(&project, &id).unwrap();
+    trigger(&project, &id).unwrap();
+    let refusal = trigger(&project, &id).unwrap_err().to_string();
+    assert!(refusal.contains("waits for an earlier run already"), "{refusal}");
+    assert_eq!(project.states(), [RunState::Queued, RunState::Buffered]);
+}
+
+#[test]
+fn buffer_all_lets_each_wait_its_turn() {
+    let (project, id) = with_overlap("buffer_all");
+    for _ in 0..3 {
+        trigger(&project, &id).unwrap();
+    }
+    assert_eq!(project.states(), [RunState::Queued, RunState::Buffered, RunState::Buffered]);
+}
+
+#[test]
+fn cancel_running_cancels_the_run_before() {
+    let (project, id) = with_overlap("cancel_running");
+    let first = trigger(&project, &id).unwrap()["run_id"].as_str().unwrap().to_owned();
+    let second = trigger(&project, &id).unwrap()["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(project.run(&first)["status"], "cancelled");
+    assert_eq!(project.run(&second)["status"], "queued");
+}
+
+#[test]
+fn without_the_policy_it_starts_beside_whatever_runs() {
+    let (project, id) = with_overlap("skip");
+    for _ in 0..2 {
+        project.ask(json!({"trigger": {"id": id}}));
+    }
+    assert_eq!(project.states(), [RunState::Queued, RunState::Queued]);
+}
+
+/// A worker has claimed the slot of 13:00 when somebody triggers a run.
+#[test]
+fn a_slot_that_was_claimed_early_is_given_back() {
+    let (project, id) = with_overlap("buffer_one");
+    project.clock.advance_to(at("12:59:59"));
+    let schedule = ScheduleId::from(id.as_str());
+    let slot = at("13:00:00");
+    let run = PlannedRun {
+        id: RunId::of_slot(&schedule, slot),
+        slot,
+        last_slot: None,
+        upcoming: Some(slot.saturating_add(HOUR)),
+        available_at: slot,
+        admission: Admission::Claim,
+    };
+    let plan = FirePlan {
+        schedule: schedule.clone(),
+        revision: project.store.schedule(PROJECT, &schedule).unwrap().unwrap().revision,
+        next_slot: Some(slot.saturating_add(HOUR)),
+        status: ScheduleStatus::Active,
+        runs: vec![run],
+        ledger: Vec::new(),
+        cancel_unfinished: false,
+    };
+    project.commit(Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) });
+    assert_eq!(project.schedule(&id)["upcoming"], micros("14:00:00"));
+    project.ask(json!({"trigger": {"id": id}}));
+    assert_eq!(project.states(), [RunState::Queued]);
+    assert_eq!(project.schedule(&id)["upcoming"], micros("13:00:00"));
+}

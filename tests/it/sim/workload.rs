@@ -1,0 +1,314 @@
+//! People and programs that use the API while all this happens, and what the application's code declares.
+
+use super::checks::PROJECT;
+use super::faults::Rng;
+use super::world::{APP, DAY, Event, HOUR, MINUTE, MS, Pace, SECOND, Theme, WORKFLOWS, World};
+use polos::calendar::Timestamp;
+use polos::model::spec::Cadence;
+use polos::model::{
+    Fate, LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
+    ScheduleStatus,
+};
+use polos::store::{Command, Patch, Store};
+use serde_json::json;
+use std::sync::Arc;
+
+const ZONES: [&str; 5] = ["UTC", "America/New_York", "Europe/Paris", "Australia/Lord_Howe", "Asia/Kolkata"];
+const CRONS: [&str; 6] =
+    ["* * * * *", "*/2 * * * *", "*/5 * * * *", "30 2 * * *", "0,15,45 1-3 * * *", "7 * * * *"];
+const SLOW_CRONS: [&str; 7] = [
+    "0 * * * *",
+    "30 2 * * *",
+    "0 9 * * 1-5",
+    "0 0 * * 0",
+    "15 */6 * * *",
+    "0,15,45 1-3 * * *",
+    "0 3 8,29 * *",
+];
+const OVERLAPS: [&str; 5] = ["buffer_one", "skip", "buffer_all", "cancel_running", "allow"];
+const CATCH_UPS: [&str; 4] = ["latest", "latest", "all", "none"];
+/// Most slots in one backfill.
+const BACKFILL_MAX: usize = 6;
+
+impl World {
+    /// Commits until it is known to have happened. The API's clock is right.
+    pub fn ask(&mut self, command: Command) {
+        self.ask_all(&[command]);
+    }
+
+    fn ask_all(&mut self, commands: &[Command]) {
+        let now = Timestamp::from_micros(self.truth);
+        while self.api.commit(commands, now).is_err() {}
+        for machine in 0..self.machines.len() {
+            if self.rng.chance(700) {
+                let incarnation = self.machines[machine].incarnation;
+                let delay = self.rng.range(MS, 50 * MS);
+                self.after(delay, Event::Hint { machine, incarnation });
+            }
+        }
+    }
+
+    pub fn use_api(&mut self) {
+        let schedules = self.checks.lock().live_schedules();
+        if schedules.len() < 2 || (schedules.len() < 8 && self.rng.chance(150)) {
+            self.create_schedule();
+            return;
+        }
+        let schedule = self.rng.pick(&schedules).clone();
+        // What the code declares is changed by deploying other code.
+        let is_free = schedule.owner.is_none();
+        if !is_free && self.theme == Theme::Overrides && self.rng.chance(600) {
+            return self.override_declared(&schedule);
+        }
+        match self.rng.range(0, 17) {
+            0..=2 if is_free => {
+                let spec = any_spec(&mut self.rng, self.truth, self.pace);
+                self.put(&schedule.workflow, &schedule.key, &spec);
+            }
+            3 if is_free => {
+                let spec = serde_json::from_str(&schedule.spec).unwrap();
+                self.put(&schedule.workflow, &schedule.key, &spec);
+            }
+            4 if is_free => self.update(&schedule),
+            5..=6 if schedule.status == ScheduleStatus::Active => {
+                self.set_status(&schedule, ScheduleStatus::Paused);
+            }
+            5..=8 if schedule.status == ScheduleStatus::Paused => {
+                self.set_status(&schedule, ScheduleStatus::Active);
+            }
+            9 if is_free => {
+                self.ask(Command::DeleteSchedule { project: PROJECT.into(), id: schedule.id.clone() });
+            }
+            10 => {
+                let new = self.triggered(&schedule);
+                self.ask(Command::CreateRun(Box::new(new)));
+            }
+            11..=12 => self.skip(&schedule),
+            13 => self.backfill(&schedule),
+            14 => {
+                let runs = self.checks.lock().unfinished_runs();
+                if !runs.is_empty() {
+                    let run = self.rng.pick(&runs).clone();
+                    self.ask(Command::CancelRun { project: PROJECT.into(), run });
+                }
+            }
+            15 => {
+                let runs = self.checks.lock().retryable_runs();
+                if !runs.is_empty() {
+                    let run = self.rng.pick(&runs).clone();
+                    self.ask(Command::RetryRun { project: PROJECT.into(), run });
+                }
+            }
+            16..=17 => self.invoke_by_hand(),
+            _ => {}
+        }
+    }
+
+    /// Changes what code declares, or takes a change back.
+    fn override_declared(&mut self, schedule: &Schedule) {
+        match self.rng.range(0, 9) {
+            0..=2 => {
+                let spec = any_spec(&mut self.rng, self.truth, self.pace);
+                self.put(&schedule.workflow, &schedule.key, &spec);
+            }
+            3..=5 => self.update(schedule),
+            6..=8 => self.reset(schedule),
+            _ => self.ask(Command::DeleteSchedule { project: PROJECT.into(), id: schedule.id.clone() }),
+        }
+    }
+
+    fn patch(&mut self, schedule: &Schedule, revision: Option<i64>, patch: Patch) {
+        self.ask(Command::PatchSchedule {
+            project: PROJECT.into(),
+            id: schedule.id.clone(),
+            revision,
+            patch: Box::new(patch),
+        });
+    }
+
+    pub fn set_status(&mut self, schedule: &Schedule, status: ScheduleStatus) {
+        self.patch(schedule, None, Patch { status: Some(status), ..Patch::default() });
+    }
+
+    /// Another cadence through `schedules.update`, with the policies that it has.
+    fn update(&mut self, schedule: &Schedule) {
+        let now = Timestamp::from_micros(self.truth);
+        let mut fields: serde_json::Value = serde_json::from_str(&schedule.spec).unwrap();
+        let other = serde_json::to_value(any_spec(&mut self.rng, self.truth, self.pace)).unwrap();
+        for trigger in ["cron", "every_us", "at_us"] {
+            fields.as_object_mut().unwrap().remove(trigger);
+            if let Some(value) = other.get(trigger).filter(|value| !value.is_null()) {
+                fields[trigger] = value.clone();
+            }
+        }
+        let spec: ScheduleSpec = serde_json::from_value(fields).unwrap();
+        let Ok(cadence) = Cadence::new(spec.clone()) else { return };
+        let text = serde_json::to_string(&spec).unwrap().into();
+        let spec = Some((text, spec.cadence_text().into(), cadence.next(now)));
+        self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
+    }
+
+    /// Leaves out the coming slot.
+    fn skip(&mut self, schedule: &Schedule) {
+        let Some(slot) = schedule.next_slot.filter(|slot| slot.as_micros() > self.truth) else { return };
+        if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
+            return;
+        }
+        let next_slot = Cadence::of(schedule).unwrap().next(slot);
+        let reason = "skipped on request".into();
+        let patch = Patch {
+            status: next_slot.is_none().then_some(ScheduleStatus::Finished),
+            next_slot: Some(next_slot),
+            ledger: vec![LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason }],
+            ..Patch::default()
+        };
+        self.patch(schedule, Some(schedule.revision), patch);
+    }
+
+    /// Runs for slots that have passed.
+    fn backfill(&mut self, schedule: &Schedule) {
+        let cadence = Cadence::parse(&schedule.spec).unwrap();
+        let mut slots = Vec::new();
+        let mut slot = cadence.prev(Timestamp::from_micros(self.truth - self.rng.range(0, HOUR)));
+        while let Some(at) = slot.filter(|_| slots.len() < BACKFILL_MAX) {
+            slots.push(at);
+            slot = cadence.prev(Timestamp::from_micros(at.as_micros() - 1));
+        }
+        let behind = cadence.spec().overlap != Overlap::Allow;
+        let base = self.triggered(schedule);
+        let new = |slot: &Timestamp| NewRun {
+            id: RunId::of_slot(&schedule.id, *slot),
+            slot: Some(*slot),
+            origin: Origin::Backfill,
+            behind,
+            takes_back: behind,
+            ..base.clone()
+        };
+        let commands: Vec<Command> =
+            slots.iter().rev().map(|slot| Command::CreateRun(Box::new(new(slot)))).collect();
+        self.ask_all(&commands);
+    }
+
+    fn triggered(&mut self, schedule: &Schedule) -> NewRun {
+        let now = Timestamp::from_micros(self.truth);
+        NewRun {
+            id: RunId::new(now, self.rng.bits()),
+            project: PROJECT.into(),
+            workflow: Arc::clone(&schedule.workflow),
+            key: Arc::clone(&schedule.key),
+            schedule_id: Some(schedule.id.clone()),
+            slot: Some(now),
+            last_slot: schedule.last_slot,
+            upcoming: schedule.next_slot,
+            timezone: "UTC".into(),
+            origin: Origin::Trigger,
+            payload: None,
+            input: None,
+            available_at: now,
+            behind: false,
+            takes_back: Cadence::parse(&schedule.spec)
+                .is_ok_and(|cadence| cadence.spec().overlap != Overlap::Allow),
+            revision: None,
+            parent: None,
+            idempotency_key: None,
+            claim_for: None,
+        }
+    }
+
+    pub fn create_schedule(&mut self) {
+        let spec = any_spec(&mut self.rng, self.truth, self.pace);
+        let workflow: Arc<str> = (*self.rng.pick(&WORKFLOWS)).into();
+        let key = format!("k{}", self.rng.range(0, 1_000_000));
+        self.put(&workflow, &key, &spec);
+    }
+
+    fn put(&mut self, workflow: &Arc<str>, key: &str, spec: &ScheduleSpec) {
+        let id = ScheduleId::from(format!("sch_{workflow}{key}n{}", self.sequence));
+        let new = new_schedule(id, workflow, key, spec, self.truth);
+        self.ask(Command::PutSchedules(vec![new]));
+    }
+
+    /// Everybody goes home.
+    pub fn pause_all(&mut self) {
+        let schedules = self.checks.lock().live_schedules();
+        for schedule in schedules.iter().filter(|schedule| schedule.status == ScheduleStatus::Active) {
+            self.set_status(schedule, ScheduleStatus::Paused);
+        }
+    }
+}
+
+fn new_schedule(
+    id: ScheduleId,
+    workflow: &Arc<str>,
+    key: &str,
+    spec: &ScheduleSpec,
+    truth: i64,
+) -> NewSchedule {
+    let cadence = Cadence::new(spec.clone()).unwrap();
+    NewSchedule {
+        id,
+        project: PROJECT.into(),
+        workflow: Arc::clone(workflow),
+        key: key.into(),
+        owner: None,
+        spec: serde_json::to_string(spec).unwrap().into(),
+        cadence: spec.cadence_text().into(),
+        version: None,
+        input: None,
+        next_slot: cadence.next(Timestamp::from_micros(truth)),
+    }
+}
+
+/// What a version of the application declares: a few schedules, of which the next version changes some, drops some,
+/// and takes some up again.
+pub fn declared(seed: u64, version: u64, began: i64, pace: Pace) -> Vec<NewSchedule> {
+    let mut declared = Vec::new();
+    for (number, workflow) in (0_u64..).zip(WORKFLOWS) {
+        let mut rng = Rng(seed.wrapping_mul(31) ^ (number << 8));
+        let is_for_all = rng.chance(300);
+        // A new specification with every second version, and not always there.
+        let mut rng = Rng(rng.bits() ^ if is_for_all { 0 } else { version / 2 });
+        let spec = any_spec(&mut rng, began, pace);
+        let mut rng = Rng(rng.bits() ^ version);
+        if is_for_all || rng.chance(700) {
+            let (key, id) = (format!("d{number}"), ScheduleId::from(format!("sch_d{number}")));
+            let new = new_schedule(id, &workflow.into(), &key, &spec, began);
+            declared.push(NewSchedule { owner: Some(APP.into()), ..new });
+        }
+    }
+    declared
+}
+
+fn any_spec(rng: &mut Rng, truth: i64, pace: Pace) -> ScheduleSpec {
+    let is_slow = pace.is_slow;
+    let mut fields = match rng.range(0, 9) {
+        0..=4 if is_slow => json!({"cron": *rng.pick(&SLOW_CRONS)}),
+        0..=4 => json!({"cron": *rng.pick(&CRONS)}),
+        5..=8 if is_slow => json!({"every_us": rng.range(10, 720) * MINUTE}),
+        5..=8 => json!({"every_us": rng.range(7, 90) * SECOND}),
+        _ => json!({"at_us": truth + rng.range(SECOND, pace.chaos / 2)}),
+    };
+    fields["timezone"] = json!(*rng.pick(&ZONES));
+    fields["overlap"] = json!(*rng.pick(&OVERLAPS));
+    fields["catch_up"] = json!(*rng.pick(&CATCH_UPS));
+    fields["max_catch_up"] = json!(rng.range(1, 10));
+    if rng.chance(200) {
+        fields["catch_up_window_us"] = json!(rng.range(0, if is_slow { DAY } else { 10 * MINUTE }));
+    }
+    if rng.chance(250) {
+        fields["jitter_us"] = json!(rng.range(MS, if is_slow { 20 * MINUTE } else { 20 * SECOND }));
+    }
+    if rng.chance(100) {
+        fields["max_runs"] = json!(rng.range(1, 10));
+    }
+    if rng.chance(100) {
+        fields["end_at_us"] = json!(truth + rng.range(MINUTE, pace.chaos * 4 / 3));
+    }
+    if rng.chance(150) {
+        fields["pause_after_failures"] = json!(rng.range(1, 3));
+    }
+    if rng.chance(100) {
+        fields["skip_dates"] = json!(["2026-03-08", "2026-06-02", "2026-10-25"]);
+    }
+    serde_json::from_value(fields).unwrap()
+}

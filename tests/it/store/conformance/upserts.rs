@@ -1,0 +1,703 @@
+//! Creating, editing and deleting schedules.
+
+use super::super::fixture::{
+    PROJECT, Stage, at, everything, missed, new_run, new_schedule, new_worker, patch_command, spec, text,
+};
+use super::cases;
+use polos::calendar::Timestamp;
+use polos::model::{
+    Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    WorkerEntry,
+};
+use polos::store::{Answer, Command, Patch, Rejection};
+
+cases! {
+    a_new_schedule_is_active,
+    a_new_schedule_without_a_slot_is_finished,
+    the_same_key_is_the_same_schedule,
+    many_are_put_in_order_all_or_none,
+    hundreds_are_answered_in_order,
+    the_same_key_twice_in_one_command_is_one_schedule,
+    of_two_with_one_key_the_last_counts_however_many_there_are,
+    two_new_ones_with_one_id_are_refused,
+    an_unchanged_schedule_is_not_touched,
+    the_owner_stays_when_none_is_given,
+    a_changed_policy_keeps_the_next_slot,
+    a_changed_cadence_starts_from_now,
+    a_changed_cadence_without_a_slot_finishes,
+    every_slot_that_was_due_when_the_cadence_changed_is_missed,
+    slots_on_excluded_dates_are_forgotten_as_skipped,
+    a_retirement_leaves_no_due_slot_without_a_fate,
+    what_a_broken_schedule_left_lying_is_missed,
+    a_paused_schedule_stays_paused,
+    a_retired_schedule_comes_back,
+    a_broken_schedule_comes_back,
+    a_finished_schedule_with_the_same_spec_stays_finished,
+    a_finished_schedule_with_another_spec_comes_back,
+    a_change_takes_back_what_was_claimed_ahead,
+    a_slot_taken_back_and_backfilled_has_other_tokens,
+    a_change_leaves_a_run_that_recorded_a_step,
+    taking_back_undoes_the_last_of_several_slots_first,
+    taking_back_revives_what_the_claim_had_finished,
+    taking_back_lets_the_next_in_line_run,
+    an_edit_lets_the_next_in_line_run,
+    a_retirement_lets_the_next_in_line_run,
+    a_run_that_is_added_by_hand_takes_back_what_was_claimed_early,
+    a_run_is_not_added_to_a_schedule_that_has_moved,
+    what_is_not_ahead_is_not_taken_back,
+    what_was_queued_ahead_is_taken_back_too,
+    what_was_tried_again_is_not_taken_back,
+    a_pause_after_failures_takes_back_too,
+    a_patch_changes_what_it_names,
+    a_patch_of_another_revision_is_stale,
+    a_patch_of_nothing_touches_nothing,
+    a_patch_of_what_is_not_there_is_rejected,
+    resuming_attends_from_now,
+    a_patched_cadence_starts_from_now,
+    a_skip_writes_the_ledger_and_leaves_claims_alone,
+    a_pause_takes_back_what_was_claimed_ahead,
+    deleting_cancels_what_waits,
+    deleting_keeps_history,
+    every_due_slot_of_a_deleted_schedule_is_missed,
+    deleting_what_is_not_there_is_rejected,
+    another_project_sees_nothing,
+    names_are_taken_literally,
+}
+
+fn id(key: &str) -> ScheduleId {
+    new_schedule(key, None).id
+}
+
+fn a_new_schedule_is_active(stage: &Stage<'_>) {
+    let new = NewSchedule { input: Some(text("{}")), ..new_schedule("a", Some(at(60))) };
+    let expected = Schedule {
+        id: new.id.clone(),
+        project: text(PROJECT),
+        workflow: text("w"),
+        key: text("a"),
+        owner: None,
+        spec: new.spec.clone(),
+        input: Some(text("{}")),
+        status: ScheduleStatus::Active,
+        note: None,
+        next_slot: Some(at(60)),
+        last_slot: None,
+        run_count: 0,
+        failure_count: 0,
+        attended_from: at(3),
+        created_at: at(3),
+        updated_at: at(3),
+        revision: 1,
+        declaration: None,
+        settled: None,
+    };
+    assert_eq!(stage.put(at(3), new), expected);
+}
+
+fn a_new_schedule_without_a_slot_is_finished(stage: &Stage<'_>) {
+    assert_eq!(stage.put(at(0), new_schedule("a", None)).status, ScheduleStatus::Finished);
+}
+
+fn the_same_key_is_the_same_schedule(stage: &Stage<'_>) {
+    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let second = NewSchedule { id: ScheduleId::from("sch_other"), ..new_schedule("a", Some(at(60))) };
+    assert_eq!(stage.put(at(1), second).id, first.id);
+    assert_eq!(stage.find_schedule(&ScheduleId::from("sch_other")), None);
+}
+
+fn many_are_put_in_order_all_or_none(stage: &Stage<'_>) {
+    let new = vec![new_schedule("b", None), new_schedule("a", None)];
+    let answer = stage.ok(at(0), Command::PutSchedules(new));
+    assert_eq!(answer, Answer::Schedules(vec![id("b"), id("a")]));
+    let bad = NewSchedule { id: id("a"), ..new_schedule("d", None) };
+    let before = stage.store.change_mark().unwrap();
+    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("c", None), bad]));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    assert_eq!(stage.find_schedule(&id("c")), None);
+    assert_eq!(stage.store.change_mark().unwrap(), before);
+}
+
+fn hundreds_are_answered_in_order(stage: &Stage<'_>) {
+    let numbers: Vec<u32> = (0..300).map(|number| number * 7919 % 300).collect();
+    let mut new: Vec<_> = numbers.iter().map(|number| new_schedule(&format!("{number:03}"), None)).collect();
+    let ids: Vec<_> = new.iter().map(|new| new.id.clone()).collect();
+    for round in 0..2 {
+        let answer = stage.ok(at(round), Command::PutSchedules(new.clone()));
+        assert_eq!(answer, Answer::Schedules(ids.clone()), "the second time they exist");
+    }
+    assert_eq!(stage.schedule(&ids[299]).updated_at, at(0));
+    new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
+    stage.ok(at(2), Command::PutSchedules(new));
+    assert_eq!(stage.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
+}
+
+fn the_same_key_twice_in_one_command_is_one_schedule(stage: &Stage<'_>) {
+    let again = NewSchedule { id: id("b"), input: Some(text("1")), ..new_schedule("a", None) };
+    let answer = stage.ok(at(0), Command::PutSchedules(vec![new_schedule("a", None), again]));
+    assert_eq!(answer, Answer::Schedules(vec![id("a"), id("a")]));
+    assert_eq!(stage.schedule(&id("a")).input, Some(text("1")));
+}
+
+fn of_two_with_one_key_the_last_counts_however_many_there_are(stage: &Stage<'_>) {
+    let mut new: Vec<_> = (0..40).map(|number| new_schedule(&format!("{number:02}"), None)).collect();
+    // Its id sorts before that of the one which it replaces.
+    let last = NewSchedule { id: id("0"), input: Some(text("1")), ..new_schedule("20", None) };
+    new.push(last);
+    stage.ok(at(0), Command::PutSchedules(new));
+    let stored = stage.schedule(&id("20"));
+    assert_eq!(stored.input, Some(text("1")));
+    assert_eq!(stage.find_schedule(&id("0")), None, "the first one gave it its id");
+}
+
+fn two_new_ones_with_one_id_are_refused(stage: &Stage<'_>) {
+    let twin = NewSchedule { key: text("b"), ..new_schedule("a", None) };
+    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("a", None), twin]));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    assert_eq!(stage.find_schedule(&id("a")), None);
+}
+
+fn an_unchanged_schedule_is_not_touched(stage: &Stage<'_>) {
+    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &first, at(60), Admission::Claim);
+    let fired = stage.schedule(&first.id);
+    let mark = stage.store.change_mark().unwrap();
+    assert_eq!(stage.put(at(59), new_schedule("a", Some(at(600)))), fired);
+    assert_eq!(stage.store.change_mark().unwrap(), mark, "nothing at all is written");
+    assert_eq!(stage.state(&run), RunState::Running);
+}
+
+fn the_owner_stays_when_none_is_given(stage: &Stage<'_>) {
+    let owned = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
+    stage.put(at(0), owned.clone());
+    let put = stage.put(at(1), NewSchedule { owner: None, input: Some(text("1")), ..owned.clone() });
+    assert_eq!(put.owner.as_deref(), Some("app.py"));
+    let put = stage.put(at(2), NewSchedule { owner: Some(text("web")), ..owned });
+    assert_eq!(put.owner.as_deref(), Some("web"));
+}
+
+fn a_changed_policy_keeps_the_next_slot(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let changed = NewSchedule { spec: text("{}"), ..new_schedule("a", Some(at(600))) };
+    let put = stage.put(at(100), changed);
+    assert_eq!((put.next_slot, put.attended_from), (Some(at(60)), at(0)), "it is due, and not lost");
+    assert_eq!((put.updated_at, put.revision), (at(100), 2));
+    assert_eq!(stage.history(&put.id), []);
+}
+
+fn other_cadence(next: Option<Timestamp>) -> NewSchedule {
+    NewSchedule { spec: spec("0 9 * * *"), cadence: text("0 9 * * *|UTC"), ..new_schedule("a", next) }
+}
+
+fn a_changed_cadence_starts_from_now(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let put = stage.put(at(30), other_cadence(Some(at(600))));
+    assert_eq!((put.next_slot, put.attended_from), (Some(at(600)), at(30)));
+    assert_eq!(stage.history(&put.id), [], "the old slot was not due");
+}
+
+fn a_changed_cadence_without_a_slot_finishes(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(stage.put(at(30), other_cadence(None)).status, ScheduleStatus::Finished);
+}
+
+/// First slot, last slot, how many and why, newest first.
+fn lines(stage: &Stage<'_>, id: &ScheduleId) -> Vec<(Timestamp, Timestamp, u64, String)> {
+    let history = stage.store.history(PROJECT, id, &everything()).unwrap().unwrap_or_default();
+    history.into_iter().map(|line| (line.from, line.until, line.count, line.reason.to_string())).collect()
+}
+
+fn every_slot_that_was_due_when_the_cadence_changed_is_missed(stage: &Stage<'_>) {
+    let why = "the schedule was changed".to_owned();
+    for (key, now, expected) in [
+        ("a", 59, vec![]),
+        ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
+        ("c", 260, vec![(at(60), at(240), 4, why.clone())]),
+    ] {
+        stage.put(at(0), new_schedule(key, Some(at(60))));
+        let put = stage.put(at(now), NewSchedule { key: text(key), ..other_cadence(Some(at(600))) });
+        assert_eq!(lines(stage, &put.id), expected);
+        let put = stage.put(at(601), NewSchedule { key: text(key), ..new_schedule(key, Some(at(660))) });
+        assert_eq!(
+            lines(stage, &put.id).len(),
+            expected.len() + 1,
+            "a slot that its cadence no longer knows"
+        );
+    }
+    // Those of a paused schedule would have been decided when it was resumed.
+    let paused = paused(stage, "d");
+    stage.put(at(125), NewSchedule { key: text("d"), ..other_cadence(Some(at(600))) });
+    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
+}
+
+fn slots_on_excluded_dates_are_forgotten_as_skipped(stage: &Stage<'_>) {
+    // The test's time begins at nine on the 15th.
+    let daily = r#"{"cron":"0 9 * * *","timezone":"Europe/Berlin","skip_dates":["2027-01-17"]}"#;
+    let day = |number: i64| at(number * 86_400);
+    let schedule = stage.put(day(0), NewSchedule { spec: text(daily), ..new_schedule("a", Some(day(1))) });
+    stage.delete(day(4), &schedule.id);
+    let why = "the schedule was deleted".to_owned();
+    let excluded = "2027-01-17 is excluded".to_owned();
+    let expected =
+        [(day(3), day(4), 2, why.clone()), (day(2), day(2), 1, excluded), (day(1), day(1), 1, why)];
+    assert_eq!(lines(stage, &schedule.id), expected);
+}
+
+fn a_retirement_leaves_no_due_slot_without_a_fate(stage: &Stage<'_>) {
+    let declared = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
+    let schedule = stage.put(at(0), declared.clone());
+    stage.ok(at(130), Command::EnterWorker(Box::new(new_worker("wkr_2"))));
+    let retired = stage.schedule(&schedule.id);
+    assert_eq!((retired.status, retired.next_slot), (ScheduleStatus::Retired, Some(at(180))));
+    let noted = (at(130), at(130), 0, "retired: `app.py` no longer declares it".to_owned());
+    let expected = [noted, (at(60), at(120), 2, "the schedule was retired".to_owned())];
+    assert_eq!(lines(stage, &schedule.id), expected);
+    let declared = NewSchedule { next_slot: Some(at(360)), ..declared };
+    let back = WorkerEntry { declared: vec![declared], ..new_worker("wkr_3") };
+    stage.ok(at(300), Command::EnterWorker(Box::new(back)));
+    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Active);
+    let skipped = (at(180), at(300), 3, "the schedule was retired".to_owned());
+    assert_eq!(lines(stage, &schedule.id)[0], skipped, "what nobody wanted meanwhile");
+    assert_eq!(lines(stage, &schedule.id)[1..], expected, "once");
+}
+
+fn what_a_broken_schedule_left_lying_is_missed(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { status: Some(ScheduleStatus::Broken), ..Patch::default() };
+    stage.patch(at(61), &schedule.id, patch);
+    stage.put(at(130), new_schedule("a", Some(at(180))));
+    assert_eq!(lines(stage, &schedule.id), [(at(60), at(120), 2, "the schedule was changed".to_owned())]);
+    // One that nobody can read.
+    let spec = text("{");
+    let unread = stage.put(at(0), NewSchedule { spec, ..new_schedule("b", Some(at(60))) });
+    stage.delete(at(130), &unread.id);
+    assert_eq!(lines(stage, &unread.id), [(at(60), at(60), 1, "the schedule was deleted".to_owned())]);
+}
+
+fn paused(stage: &Stage<'_>, key: &str) -> Schedule {
+    stage.put(at(0), new_schedule(key, Some(at(60))));
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    stage.patch(at(1), &id(key), patch)
+}
+
+fn a_paused_schedule_stays_paused(stage: &Stage<'_>) {
+    paused(stage, "a");
+    let put = stage.put(at(100), other_cadence(Some(at(600))));
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Paused, Some(at(600))));
+}
+
+fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
+    stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { status: Some(status), note: Some(Some(text("why"))), ..Patch::default() };
+    stage.patch(at(1), &id("a"), patch);
+    let put = stage.put(at(100), new_schedule("a", Some(at(120))));
+    assert_eq!(
+        (put.status, put.next_slot, put.attended_from),
+        (ScheduleStatus::Active, Some(at(120)), at(100))
+    );
+    assert_eq!((put.note, put.failure_count), (None, 0));
+    let patch = Patch { status: Some(status), ..Patch::default() };
+    stage.patch(at(101), &id("a"), patch);
+    assert_eq!(stage.put(at(102), new_schedule("a", None)).status, ScheduleStatus::Finished);
+}
+
+fn a_retired_schedule_comes_back(stage: &Stage<'_>) {
+    comes_back(stage, ScheduleStatus::Retired);
+    let skipped = [(at(60), "the schedule was retired".to_owned())];
+    assert_eq!(stage.history(&id("a")), skipped, "nobody wanted its slots");
+}
+
+fn a_broken_schedule_comes_back(stage: &Stage<'_>) {
+    comes_back(stage, ScheduleStatus::Broken);
+}
+
+fn a_finished_schedule_with_the_same_spec_stays_finished(stage: &Stage<'_>) {
+    let finished = stage.put(at(0), new_schedule("a", None));
+    assert_eq!(stage.put(at(1), new_schedule("a", Some(at(60)))), finished);
+    let put = stage.put(at(2), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Finished, None));
+    assert_eq!(put.input, Some(text("1")));
+}
+
+fn a_finished_schedule_with_another_spec_comes_back(stage: &Stage<'_>) {
+    stage.put(at(0), new_schedule("a", None));
+    let put = stage.put(at(5), other_cadence(Some(at(60))));
+    assert_eq!((put.status, put.next_slot, put.attended_from), (ScheduleStatus::Active, Some(at(60)), at(5)));
+}
+
+fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.find_run(&run), None);
+    assert_eq!((put.next_slot, put.last_slot, put.run_count), (Some(at(60)), None, 0));
+    let claim = (run.clone(), polos::model::Token(1));
+    assert_eq!(stage.store.claims_stand(&[claim]).unwrap(), [false]);
+    stage.fire(at(60), &put, at(60), Admission::Claim);
+    assert_eq!(stage.run(&run).input, Some(text("1")));
+    // Whoever lost the claim still has its token.
+    assert_eq!(stage.store.claims_stand(&[(run, polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_slot_taken_back_and_backfilled_has_other_tokens(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let given_out = stage.run(&run).token;
+    stage.put(at(59), other_cadence(Some(at(600))));
+    // Its worker sleeps; meanwhile the slot passes, and somebody wants it after all.
+    stage.create(at(70), backfill(&schedule, at(60)));
+    stage.claim(at(70));
+    assert_eq!(stage.state(&run), RunState::Running);
+    assert_eq!(stage.store.claims_stand(&[(run, given_out)]).unwrap(), [false]);
+}
+
+fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
+    // By the clock of its worker it has started; ours is behind.
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    stage.ok(at(59), record(&run, "early"));
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.run(&run).state, RunState::Running);
+    assert_eq!((stage.steps(&run).len(), put.last_slot, put.run_count), (1, Some(at(60)), 1));
+}
+
+fn record(run: &RunId, name: &str) -> Command {
+    let step = super::super::fixture::done_step(name);
+    Command::RecordStep { run: run.clone(), token: polos::model::Token(1), step }
+}
+
+fn taking_back_undoes_the_last_of_several_slots_first(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(10))));
+    let slots = [at(10), at(20), at(30)].map(|slot| (slot, Admission::Claim));
+    stage.commit_plan(at(15), stage.plan(&schedule, &slots));
+    let put = stage.put(at(15), other_cadence(Some(at(600))));
+    assert_eq!((put.last_slot, put.run_count), (Some(at(10)), 1));
+    let history: Vec<_> = stage.history(&put.id).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(history, [at(10)]);
+    assert_eq!(put.next_slot, Some(at(600)), "the cadence is another");
+}
+
+fn taking_back_revives_what_the_claim_had_finished(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let mut plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
+    plan.next_slot = None;
+    plan.status = ScheduleStatus::Finished;
+    stage.commit_plan(at(59), plan);
+    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Finished);
+    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    assert_eq!((put.status, put.next_slot), (ScheduleStatus::Active, Some(at(60))));
+}
+
+fn taking_back_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(stage.state(&behind), RunState::Buffered);
+    stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(stage.state(&behind), RunState::Queued);
+}
+
+fn an_edit_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    stage.patch(at(59), &schedule.id, Patch { input: Some(Some(text("1"))), ..Patch::default() });
+    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
+}
+
+fn a_retirement_lets_the_next_in_line_run(stage: &Stage<'_>) {
+    let owner = Some(text("app.py"));
+    let declared = NewSchedule { owner, ..new_schedule("a", Some(at(60))) };
+    let id = declared.id.clone();
+    let enter = |worker: &str, declared: Vec<NewSchedule>| {
+        stage.ok(at(59), Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker(worker) })));
+    };
+    enter("wkr_2", vec![declared]);
+    let schedule = stage.schedule(&id);
+    stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = stage.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(stage.state(&behind), RunState::Buffered);
+    stage.ok(at(59), Command::LeaveWorker { worker: "wkr_2".into() });
+    enter("wkr_3", Vec::new());
+    assert_eq!(stage.schedule(&id).status, ScheduleStatus::Retired);
+    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
+}
+
+fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
+    let id = RunId::of_slot(&schedule.id, slot);
+    NewRun {
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(slot),
+        origin: Origin::Backfill,
+        behind: true,
+        ..new_run(id.as_str())
+    }
+}
+
+fn a_run_that_is_added_by_hand_takes_back_what_was_claimed_early(stage: &Stage<'_>) {
+    for (key, behind) in [("a", false), ("b", true)] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        let early = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+        let by_hand = backfill(&schedule, at(30));
+        let by_hand = stage.create(at(59), NewRun { behind, takes_back: true, ..by_hand });
+        assert_eq!(stage.find_run(&early), None, "its slot is decided again, with the new run in view");
+        assert_eq!(stage.state(&by_hand), RunState::Queued);
+        assert_eq!(stage.schedule(&schedule.id).next_slot, Some(at(60)));
+    }
+}
+
+fn a_run_is_not_added_to_a_schedule_that_has_moved(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let guarded = |slot, revision| NewRun { revision: Some(revision), ..backfill(&schedule, at(slot)) };
+    stage.create(at(1), guarded(10, schedule.revision));
+    let late = Command::CreateRun(Box::new(guarded(20, schedule.revision)));
+    assert_eq!(stage.no(at(1), late), Rejection::Stale);
+    assert_eq!(stage.find_run(&guarded(20, 0).id), None);
+}
+
+fn what_is_not_ahead_is_not_taken_back(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(99)) };
+    let by_hand = stage.create(at(60), by_hand);
+    stage.claim(at(60));
+    stage.put(at(60), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    assert_eq!((stage.state(&run), stage.state(&by_hand)), (RunState::Running, RunState::Running));
+}
+
+fn what_was_queued_ahead_is_taken_back_too(stage: &Stage<'_>) {
+    let paused = || Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    for (key, admission) in [("a", Admission::Queue), ("b", Admission::Behind)] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        let before = stage.create(at(59), backfill(&schedule, at(30)));
+        let run = stage.fire(at(59), &schedule, at(60), admission);
+        let patched = stage.patch(at(59), &schedule.id, paused());
+        assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
+        assert_eq!(stage.find_run(&run), None, "a paused schedule starts nothing");
+        assert_eq!(stage.state(&before), RunState::Queued);
+    }
+    let schedule = stage.put(at(0), new_schedule("c", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Queue);
+    stage.patch(at(60), &schedule.id, paused());
+    assert_eq!(stage.state(&run), RunState::Queued, "its slot has come");
+}
+
+fn what_was_tried_again_is_not_taken_back(stage: &Stage<'_>) {
+    // By a clock that was a minute faster than that of the edit.
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.end(at(61), &run, Ending::Failed { error: text("{}"), retry_at: Some(at(70)) });
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    stage.patch(at(10), &schedule.id, patch);
+    assert_eq!(stage.state(&run), RunState::Queued);
+}
+
+fn a_pause_after_failures_takes_back_too(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let failing = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let ahead = stage.fire(at(119), &schedule, at(120), Admission::Claim);
+    let token = stage.run(&failing).token;
+    let ending = Command::EndRun {
+        run: failing.clone(),
+        token,
+        ending: Box::new(super::super::fixture::failed()),
+        pause_after_failures: Some(1),
+        stands_alone: false,
+    };
+    stage.ok(at(119), ending);
+    let schedule = stage.schedule(&schedule.id);
+    assert_eq!((schedule.status, schedule.next_slot), (ScheduleStatus::Paused, Some(at(120))));
+    assert_eq!((schedule.run_count, schedule.last_slot), (1, Some(at(60))));
+    assert_eq!(stage.find_run(&ahead), None, "it would start in a paused schedule");
+    assert_eq!(stage.state(&failing), RunState::Failed);
+}
+
+fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch {
+        spec: Some((text("{}"), text("* * * * *|UTC"), Some(at(600)))),
+        input: Some(Some(text("1"))),
+        status: Some(ScheduleStatus::Broken),
+        note: Some(Some(text("why"))),
+        ..Patch::default()
+    };
+    let patched = stage.patch(at(5), &schedule.id, patch);
+    let expected = Schedule {
+        spec: text("{}"),
+        input: Some(text("1")),
+        status: ScheduleStatus::Broken,
+        note: Some(text("why")),
+        updated_at: at(5),
+        revision: 2,
+        ..schedule
+    };
+    assert_eq!(patched, expected);
+    assert_eq!(stage.schedule(&expected.id), expected);
+}
+
+fn a_patch_of_another_revision_is_stale(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { note: Some(Some(text("why"))), ..Patch::default() };
+    let answer = stage.no(at(1), patch_command(&schedule.id, Some(2), patch.clone()));
+    assert_eq!(answer, Rejection::Stale);
+    assert_eq!(stage.schedule(&schedule.id), schedule);
+    stage.ok(at(1), patch_command(&schedule.id, Some(1), patch.clone()));
+    let answer = stage.no(at(2), patch_command(&schedule.id, Some(1), patch));
+    assert_eq!(answer, Rejection::Stale, "it has moved since");
+}
+
+fn a_patch_of_nothing_touches_nothing(stage: &Stage<'_>) {
+    let paused = paused(stage, "a");
+    let mark = stage.store.change_mark().unwrap();
+    let again = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    assert_eq!(stage.patch(at(50), &paused.id, again), paused);
+    assert_eq!(stage.store.change_mark().unwrap(), mark);
+}
+
+fn a_patch_of_what_is_not_there_is_rejected(stage: &Stage<'_>) {
+    let answer = stage.no(at(0), patch_command(&id("a"), None, Patch::default()));
+    assert_eq!(answer, Rejection::ScheduleNotFound(id("a")));
+}
+
+fn resuming_attends_from_now(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.end(at(61), &run, super::super::fixture::failed());
+    let status = |status| Patch { status: Some(status), ..Patch::default() };
+    let patched = stage.patch(at(70), &schedule.id, status(ScheduleStatus::Paused));
+    assert_eq!((patched.attended_from, patched.failure_count), (at(0), 1));
+    let patched = stage.patch(at(500), &schedule.id, status(ScheduleStatus::Active));
+    assert_eq!((patched.attended_from, patched.failure_count), (at(500), 0));
+    assert_eq!(patched.next_slot, Some(at(120)), "its slots waited");
+}
+
+fn a_patched_cadence_starts_from_now(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { spec: Some((text("{}"), text("other"), Some(at(600)))), ..Patch::default() };
+    let patched = stage.patch(at(61), &schedule.id, patch);
+    assert_eq!((patched.next_slot, patched.attended_from), (Some(at(600)), at(61)));
+    assert_eq!(stage.history(&schedule.id), [(at(60), "the schedule was changed".to_owned())]);
+}
+
+fn a_skip_writes_the_ledger_and_leaves_claims_alone(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let patch = Patch { next_slot: Some(Some(at(180))), ledger: vec![missed(at(120))], ..Patch::default() };
+    let patched = stage.patch(at(59), &schedule.id, patch);
+    assert_eq!(patched.next_slot, Some(at(180)));
+    assert_eq!(stage.state(&run), RunState::Running, "no slot between the two is lost");
+    let history: Vec<_> = stage.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(history, [at(120), at(60)]);
+}
+
+fn a_pause_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+    let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    let patched = stage.patch(at(59), &schedule.id, patch);
+    assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
+    assert_eq!(stage.find_run(&run), None);
+}
+
+fn deleting_cancels_what_waits(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    let running = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    let queued = stage.fire(at(120), &schedule, at(120), Admission::Queue);
+    let buffered = stage.create(at(120), backfill(&schedule, at(30)));
+    let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(121)) };
+    let by_hand = stage.create(at(121), by_hand);
+    stage.delete(at(122), &schedule.id);
+    let states = [&running, &queued, &buffered, &by_hand].map(|run| stage.state(run));
+    let cancelled = RunState::Cancelled;
+    assert_eq!(states, [RunState::Running, cancelled, cancelled, RunState::Queued]);
+    assert_eq!(stage.run(&queued).finished_at, Some(at(122)));
+    assert_eq!(stage.find_schedule(&schedule.id), None);
+    assert_eq!(stage.end(at(130), &running, super::super::fixture::succeeded()).0, RunState::Succeeded);
+}
+
+fn deleting_keeps_history(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    stage.fire(at(60), &schedule, at(60), Admission::Claim);
+    stage.delete(at(61), &schedule.id);
+    assert_eq!(stage.history(&schedule.id), [(at(60), "running".to_owned())]);
+    let again = NewSchedule { id: ScheduleId::from("sch_again"), ..new_schedule("a", Some(at(120))) };
+    assert_eq!(stage.put(at(62), again).id, ScheduleId::from("sch_again"), "the key is free");
+}
+
+fn every_due_slot_of_a_deleted_schedule_is_missed(stage: &Stage<'_>) {
+    let why = "the schedule was deleted".to_owned();
+    for (key, now, expected) in [
+        ("a", 59, vec![]),
+        ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
+        ("c", 3_659, vec![(at(60), at(3_600), 60, why.clone())]),
+    ] {
+        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
+        stage.delete(at(now), &schedule.id);
+        assert_eq!(lines(stage, &schedule.id), expected);
+    }
+    let paused = paused(stage, "d");
+    stage.delete(at(120), &paused.id);
+    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
+}
+
+fn deleting_what_is_not_there_is_rejected(stage: &Stage<'_>) {
+    let delete = Command::DeleteSchedule { project: text(PROJECT), id: id("a") };
+    assert_eq!(stage.no(at(0), delete), Rejection::ScheduleNotFound(id("a")));
+}
+
+fn another_project_sees_nothing(stage: &Stage<'_>) {
+    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(stage.store.schedule("other", &schedule.id).unwrap(), None);
+    let patch = Command::PatchSchedule {
+        project: text("other"),
+        id: schedule.id.clone(),
+        revision: None,
+        patch: Box::default(),
+    };
+    assert!(matches!(stage.no(at(1), patch), Rejection::ScheduleNotFound(_)));
+    let delete = Command::DeleteSchedule { project: text("other"), id: schedule.id.clone() };
+    assert!(matches!(stage.no(at(1), delete), Rejection::ScheduleNotFound(_)));
+    assert_eq!(stage.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
+    assert_eq!(stage.store.next_wake("other", &[text("w")]).unwrap().slot, None);
+    let same_key = NewSchedule { id: id("b"), project: text("other"), ..new_schedule("a", Some(at(60))) };
+    let answer = stage.ok(at(2), Command::PutSchedules(vec![same_key]));
+    assert_eq!(answer, Answer::Schedules(vec![id("b")]));
+}
+
+fn names_are_taken_literally(stage: &Stage<'_>) {
+    let long = "x".repeat(10_000);
+    let names = [
+        "",
+        "'; DROP TABLE schedule; --",
+        "\"",
+        "%",
+        "_",
+        "a\0b",
+        "a\0c",
+        "\u{202e}rtl",
+        "💥",
+        "a\nb",
+        &long,
+    ];
+    for (number, name) in names.iter().enumerate() {
+        let new = NewSchedule {
+            id: ScheduleId::from(format!("sch_{number}{name}")),
+            workflow: text(name),
+            key: text(name),
+            input: Some(text(name)),
+            ..new_schedule("a", Some(at(60)))
+        };
+        let put = stage.put(at(0), new.clone());
+        assert_eq!(
+            (put.id, put.workflow, put.key, put.input),
+            (new.id, text(name), text(name), Some(text(name)))
+        );
+        let due = stage.store.due(PROJECT, &[text(name)], at(60), 10).unwrap();
+        assert_eq!(due.len(), 1, "{name:?}");
+    }
+    let all = stage.store.schedules(
+        PROJECT,
+        &polos::store::ScheduleFilter::default(),
+        &super::super::fixture::everything(),
+    );
+    assert_eq!(all.unwrap().len(), names.len());
+}

@@ -1,0 +1,328 @@
+//! What PostgreSQL reads for an answer: about as many rows as it answers with, however many there are. SQLite's plans are
+//! looked at instead (`plans.rs`).
+
+use super::fixture::{PROJECT, Stage, at, done_step, new_run, new_schedule, patch_command, succeeded, text};
+use super::server::Server;
+use polos::model::{Admission, NewRun, RunId, RunState, ScheduleId, ScheduleStatus, Token};
+use polos::store::{Command, Page, Patch, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
+use tokio_postgres::{Client, NoTls};
+
+/// Schedules and runs that are there.
+const MANY: i64 = 20_000;
+/// Rows and entries of indexes that may be read for an answer of ten rows, catalogues left out.
+const FEW: i64 = 400;
+
+/// Somebody else on the same server.
+pub(super) struct Administrator {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Administrator {
+    pub fn new(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client
+        });
+        Self { runtime, client }
+    }
+
+    pub fn execute(&self, sql: &str) {
+        self.runtime.block_on(self.client.batch_execute(sql)).unwrap();
+    }
+
+    pub fn number(&self, sql: &str) -> i64 {
+        self.runtime.block_on(self.client.query_one(sql, &[])).unwrap().get(0)
+    }
+
+    /// Rows and entries of indexes read so far in a schema, once a connection of this name has reported and gone.
+    pub fn read_by(&self, name: &str, schema: &str) -> i64 {
+        let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+        while self.number(&gone) > 0 {
+            std::thread::yield_now();
+        }
+        self.number(&format!(
+            "SELECT ((SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{schema}') \
+             + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{schema}'))::bigint"
+        ))
+    }
+
+    /// One workflow has nearly everything; what is asked for is rare in it, or elsewhere.
+    fn fill(&self, schema: &str) {
+        self.execute(&format!(
+            "SET search_path = {schema};
+             INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
+                 workflow, key, cadence, spec)
+             SELECT 'sch_' || lpad(n::text, 9, '0'), 1,
+                 CASE WHEN n % 5000 = 1 THEN 'paused' WHEN n % 2 = 0 THEN 'finished' ELSE 'active' END,
+                 CASE WHEN n % 2 = 0 THEN NULL ELSE 1000000::bigint * n END, 0, 0, 0, '{PROJECT}',
+                 CASE WHEN n % 5000 = 3 THEN 'v' ELSE 'w' END, 'user-' || lpad(n::text, 9, '0'), '', '{{}}'
+             FROM generate_series(1, {MANY}) n;
+             INSERT INTO run (id, state, token, attempt, available_at, created_at, finished_at, origin, project,
+                 workflow, key, timezone, worker, schedule_id)
+             SELECT 'run_' || lpad(n::text, 9, '0'),
+                 CASE WHEN n % 5000 = 1 THEN 'failed' WHEN n % 5000 = 2 THEN 'running' WHEN n % 5000 = 3 THEN 'queued'
+                 ELSE 'succeeded' END, 1, 1, 0, n, CASE WHEN n % 5000 IN (2, 3) THEN NULL ELSE n END, 'invoke',
+                 '{PROJECT}', CASE WHEN n % 5000 = 6 THEN 'v' ELSE 'w' END, 'global', 'UTC', 'wkr_1',
+                 'sch_' || lpad((n / 2)::text, 9, '0')
+             FROM generate_series(1, {MANY}) n;
+             INSERT INTO worker VALUES ('wkr_1', '{PROJECT}', 'a', 'h', 1, 'm', '{{}}', 1, 0, 0, '{{w}}');
+             ANALYZE schedule; ANALYZE run"
+        ));
+    }
+}
+
+#[test]
+fn an_answer_costs_what_it_holds() {
+    type Ask = (&'static str, fn(&dyn Store) -> usize);
+    fn listed(store: &dyn Store, filter: &ScheduleFilter) -> usize {
+        store.schedules(PROJECT, filter, &Page { limit: 10, after: None }).unwrap().len()
+    }
+    fn ran(store: &dyn Store, states: &[RunState], workflow: Option<&str>) -> usize {
+        let workflow = workflow.map(text);
+        let filter = RunFilter { workflow, states: states.to_vec(), ..RunFilter::default() };
+        store.runs(PROJECT, &filter, &Page { limit: 10, after: None }).unwrap().len()
+    }
+    let asks: [Ask; 20] = [
+        ("all schedules", |store| listed(store, &ScheduleFilter::default()) / 10),
+        ("of one workflow", |store| {
+            listed(store, &ScheduleFilter { workflow: Some(text("v")), ..ScheduleFilter::default() }) / 4
+        }),
+        ("paused", |store| {
+            listed(
+                store,
+                &ScheduleFilter { status: Some(ScheduleStatus::Paused), ..ScheduleFilter::default() },
+            ) / 4
+        }),
+        ("paused, of one workflow", |store| {
+            let status = Some(ScheduleStatus::Paused);
+            listed(store, &ScheduleFilter { workflow: Some(text("w")), status, ..ScheduleFilter::default() })
+                / 4
+        }),
+        ("by the beginning of the key", |store| {
+            listed(store, &ScheduleFilter { key_prefix: Some(text("user-")), ..ScheduleFilter::default() })
+                / 10
+        }),
+        ("by the beginning of few keys", |store| {
+            let key_prefix = Some(text("user-00000123"));
+            listed(store, &ScheduleFilter { key_prefix, ..ScheduleFilter::default() }) / 10
+        }),
+        ("a page of keys", |store| {
+            let filter = ScheduleFilter { key_prefix: Some(text("user-")), ..ScheduleFilter::default() };
+            let after = Some(ScheduleFilter::place("user-000010000", "w"));
+            store.schedules(PROJECT, &filter, &Page { limit: 10, after }).unwrap().len() / 10
+        }),
+        ("coming", |store| store.coming(PROJECT, at(i64::from(u16::MAX)), 10).unwrap().len() / 10),
+        ("census", |store| {
+            let census = store.census(PROJECT, at(10_000), 10).unwrap();
+            assert_eq!(census.schedules[0].1, 10);
+            assert_eq!(census.schedules[1].1, 4);
+            usize::from(census.overdue == 10)
+        }),
+        ("failed", |store| ran(store, &[RunState::Failed], None) / 4),
+        ("failed, of a workflow", |store| ran(store, &[RunState::Failed], Some("w")) / 4),
+        ("none that failed", |store| 1 + ran(store, &[RunState::Failed], Some("v"))),
+        ("queued and running", |store| ran(store, &[RunState::Queued, RunState::Running], None) / 8),
+        ("all runs", |store| ran(store, &[], None) / 10),
+        ("of a workflow with few", |store| ran(store, &[], Some("v")) / 4),
+        ("of a workflow with few since", |store| {
+            let since = Some(polos::calendar::Timestamp::from_micros(6_000));
+            let filter = RunFilter { workflow: Some(text("v")), since, ..RunFilter::default() };
+            store.runs(PROJECT, &filter, &Page { limit: 10, after: None }).unwrap().len() / 2
+        }),
+        ("of a workflow with many, a page", |store| {
+            let filter = RunFilter { workflow: Some(text("w")), ..RunFilter::default() };
+            let after = Some("run_000010000".to_owned());
+            store.runs(PROJECT, &filter, &Page { limit: 10, after }).unwrap().len() / 10
+        }),
+        ("all runs, a page", |store| {
+            let after = Some("run_000010000".to_owned());
+            store.runs(PROJECT, &RunFilter::default(), &Page { limit: 10, after }).unwrap().len() / 10
+        }),
+        ("of a schedule", |store| {
+            let filter = RunFilter { schedule: Some("sch_000000003".into()), ..RunFilter::default() };
+            store.runs(PROJECT, &filter, &Page { limit: 10, after: None }).unwrap().len() / 2
+        }),
+        ("with a key", |store| {
+            listed(store, &ScheduleFilter { key: Some(text("user-000000777")), ..ScheduleFilter::default() })
+        }),
+    ];
+    let server = Server::shared();
+    let url = server.new_schema();
+    let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
+    PostgresStore::open(&url, PostgresOptions::default()).unwrap().close();
+    let administrator = Administrator::new(&server.url);
+    administrator.fill(&schema);
+    let mut dear = Vec::new();
+    for (number, (what, ask)) in asks.into_iter().enumerate() {
+        let name = format!("{schema}_{number}");
+        let before = administrator.read_by(&name, &schema);
+        let store =
+            PostgresStore::open(&format!("{url}&application_name={name}"), PostgresOptions::default())
+                .unwrap();
+        assert_eq!(ask(&store), 1, "{what}");
+        drop(store);
+        let read = administrator.read_by(&name, &schema) - before;
+        assert!(read > 0, "{what}: what was read is counted");
+        if read > FEW {
+            dear.push(format!("{what}: {read}"));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new(), "of {MANY}");
+}
+
+/// Rows to work with: of four runs one is queued, one is of a schedule, and all but the queued one run at `wkr_1`.
+fn rows(from: i64, until: i64) -> String {
+    format!(
+        "INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
+             workflow, key, cadence, spec)
+         SELECT 'sch_' || n, 1, 'active', 60000000, 0, 0, 0, '{PROJECT}', 'w', 'user-' || n, '', '{{}}'
+         FROM generate_series({from}, {until}) n;
+         INSERT INTO run (id, state, token, attempt, available_at, created_at, origin, project, workflow, key,
+             timezone, worker, schedule_id)
+         SELECT 'run_' || n, CASE n % 4 WHEN 0 THEN 'queued' ELSE 'running' END, 1, 1, 0, n, 'invoke', '{PROJECT}',
+             'w', 'global', 'UTC', CASE n % 4 WHEN 0 THEN NULL ELSE 'wkr_1' END,
+             CASE n % 4 WHEN 2 THEN 'sch_' || n END
+         FROM generate_series({from}, {until}) n;
+         INSERT INTO step (run, name, state, attempt, run_attempt, started_at, finished_at)
+         SELECT no, 'step', 'done', 1, 1, 0, 0 FROM run WHERE created_at BETWEEN {from} AND {until}"
+    )
+}
+
+/// Does its work to ten rows that come after a number.
+type Work = (&'static str, fn(&Stage<'_>, i64));
+
+fn each(stage: &Stage<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
+    let numbers = (after..).filter(|number| number % 4 == kind).take(10);
+    let commands: Vec<_> = numbers.map(command).collect();
+    for outcome in stage.store.commit(&commands, at(60)).unwrap() {
+        outcome.unwrap();
+    }
+}
+
+fn run(number: i64) -> RunId {
+    RunId::from(&*format!("run_{number}"))
+}
+
+fn finish(number: i64, stands_alone: bool) -> Command {
+    let ending = Box::new(succeeded());
+    Command::EndRun { run: run(number), token: Token(1), ending, pause_after_failures: None, stands_alone }
+}
+
+fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
+    each(stage, after, 0, |number| {
+        let name = format!("new_{number}");
+        let mut new = new_run(&name);
+        edit(&name, &mut new);
+        Command::CreateRun(Box::new(new))
+    });
+}
+
+const WORKS: [Work; 18] = [
+    ("steps", |stage, after| {
+        each(stage, after, 1, |number| Command::RecordStep {
+            run: run(number),
+            token: Token(1),
+            step: done_step("next"),
+        });
+    }),
+    ("ends of lone runs", |stage, after| {
+        each(stage, after, 1, |number| finish(number, true));
+    }),
+    ("ends of lone runs, with a look", |stage, after| {
+        each(stage, after, 1, |number| finish(number, false));
+    }),
+    ("ends of schedules' runs", |stage, after| {
+        each(stage, after, 2, |number| finish(number, false));
+    }),
+    ("runs", |stage, after| create(stage, after, |_, _| {})),
+    ("claimed runs", |stage, after| {
+        create(stage, after, |_, new| new.claim_for = Some(stage.worker.clone()));
+    }),
+    ("runs with an idempotency key", |stage, after| {
+        create(stage, after, |name, new| new.idempotency_key = Some(text(name)));
+    }),
+    ("claims", |stage, _| assert_eq!(stage.claim_up_to(at(60), 10).len(), 10)),
+    ("fires", |stage, after| {
+        for number in after..after + 10 {
+            let schedule = stage.schedule(&ScheduleId::from(&*format!("sch_{number}")));
+            stage.fire(at(60), &schedule, at(60), Admission::Claim);
+        }
+    }),
+    ("cancellations", |stage, after| {
+        each(stage, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
+    }),
+    ("edits", |stage, after| {
+        each(stage, after, 1, |number| {
+            let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+            patch_command(&ScheduleId::from(&*format!("sch_{number}")), None, patch)
+        });
+    }),
+    ("deletions", |stage, after| {
+        each(stage, after, 1, |number| {
+            let id = ScheduleId::from(&*format!("sch_{number}"));
+            Command::DeleteSchedule { project: text(PROJECT), id }
+        });
+    }),
+    ("schedules that are put again", |stage, after| {
+        each(stage, after, 1, |number| {
+            Command::PutSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
+        });
+    }),
+    ("new schedules", |stage, after| {
+        each(stage, after, 1, |number| {
+            Command::PutSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
+        });
+    }),
+    ("who is due", |stage, _| {
+        assert_eq!(stage.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
+    }),
+    ("when to wake", |stage, _| {
+        stage.store.next_wake(PROJECT, &[text("w")]).unwrap();
+    }),
+    ("whether claims stand", |stage, after| {
+        let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
+        assert_eq!(stage.store.claims_stand(&claims).unwrap().len(), 10);
+    }),
+    ("whom to stop", |stage, _| {
+        assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap().len(), 0);
+    }),
+];
+
+#[test]
+fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
+    let server = Server::shared();
+    let administrator = Administrator::new(&server.url);
+    let mut dear = Vec::new();
+    for (what, work) in WORKS {
+        let url = server.new_schema();
+        let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
+        let store =
+            PostgresStore::open(&format!("{url}&application_name={schema}"), PostgresOptions::default())
+                .unwrap();
+        let stage = Stage::on(&store);
+        for table in ["run", "schedule", "step", "worker"] {
+            // A plan stays until somebody looks how large the tables are.
+            administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
+        }
+        administrator.execute(&format!("SET search_path = {schema}; {}", rows(1, 200)));
+        // Prepared at the second time, and planned.
+        for after in [1, 50, 100] {
+            work(&stage, after);
+        }
+        let filler = format!("{schema}_filler");
+        let growing = Administrator::new(&format!("{}?application_name={filler}", server.url));
+        growing.execute(&format!("SET search_path = {schema}; {}", rows(201, MANY)));
+        drop(growing);
+        let before = administrator.read_by(&filler, &schema);
+        work(&stage, 10_000);
+        drop(store);
+        let read = administrator.read_by(&schema, &schema) - before;
+        if read > 2 * FEW {
+            dear.push(format!("{what}: {read}"));
+        }
+    }
+    assert_eq!(dear, Vec::<String>::new(), "of {MANY}");
+}

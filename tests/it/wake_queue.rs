@@ -1,0 +1,102 @@
+//! The queue between the engine's threads and an event loop, in every interleaving of two producers and one consumer.
+//!
+//! `loom` and not `shuttle`, since it visits all of them (bounded by the number of preemptions) and not a sample. The
+//! source is compiled a second time, with loom's lock and flag in place of the real ones.
+
+use loom::sync::Notify;
+use loom::thread;
+use queue::BellQueue;
+use std::sync::Arc;
+
+#[path = "../../src/engine/wake_queue.rs"]
+mod queue;
+
+/// What the queue finds beside it.
+mod sync {
+    pub use loom::sync::MutexGuard;
+    pub use loom::sync::atomic::{AtomicBool, Ordering};
+
+    /// Without poison, as the real one.
+    pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("no test panics with a lock held")
+        }
+    }
+}
+
+/// `(producer, number)`
+type Item = (u8, u8);
+
+const SENT: [(u8, u8); 2] = [(0, 2), (1, 1)];
+
+/// A consumer that sleeps while an item waits, and is never rung for, is a deadlock; loom panics on it.
+fn explore<Q: Send + Sync + 'static>(
+    new: fn() -> Q,
+    push: fn(&Q, Item, &Notify),
+    drain: fn(&Q) -> Vec<Item>,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        // A ring stays until it is heard, as a byte in a socket does.
+        let line = Arc::new((new(), Notify::new()));
+        for (producer, count) in SENT {
+            let line = Arc::clone(&line);
+            thread::spawn(move || {
+                for number in 0..count {
+                    push(&line.0, (producer, number), &line.1);
+                }
+            });
+        }
+        let total: usize = SENT.iter().map(|(_, count)| usize::from(*count)).sum();
+        let mut got = Vec::new();
+        while got.len() < total {
+            line.1.wait();
+            got.append(&mut drain(&line.0));
+        }
+        for (producer, count) in SENT {
+            let of_producer = got.iter().filter(|item| item.0 == producer).map(|item| item.1);
+            assert!(of_producer.eq(0..count), "lost, doubled or out of order: {got:?}");
+        }
+    });
+}
+
+#[test]
+fn every_item_arrives_once_in_order_and_wakes_the_sleeper() {
+    explore(
+        BellQueue::new,
+        |queue, item, bell| queue.push(item, || bell.notify()),
+        // Waking has silenced the bell.
+        |queue| queue.drain(|| ()),
+    );
+}
+
+/// The same with two lines of `drain` the other way round.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_flag_cleared_after_the_items_loses_a_wake_up() {
+    struct Swapped {
+        items: sync::Mutex<Vec<Item>>,
+        has_rung: sync::AtomicBool,
+    }
+    explore(
+        || Swapped { items: sync::Mutex::new(Vec::new()), has_rung: sync::AtomicBool::new(false) },
+        |queue, item, bell| {
+            queue.items.lock().push(item);
+            if !queue.has_rung.swap(true, sync::Ordering::SeqCst) {
+                bell.notify();
+            }
+        },
+        |queue| {
+            let items = std::mem::take(&mut *queue.items.lock());
+            queue.has_rung.swap(false, sync::Ordering::SeqCst);
+            items
+        },
+    );
+}
