@@ -20,13 +20,13 @@ const WORKFLOW: &str = "w";
 const HOUR: i64 = 3_600;
 
 pub fn claims(criterion: &mut Criterion) {
-    let place =
+    let permit =
         std::env::var_os("BENCH_FOLDER").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
-    let folder = tempfile::tempdir_in(place).unwrap();
+    let folder = tempfile::tempdir_in(permit).unwrap();
     let mut group = criterion.benchmark_group("batch");
     group.throughput(Throughput::Elements(BATCH as u64));
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
-    one(&store, Command::EnterWorker(Box::new(worker())), at(0));
+    one(&store, Command::RegisterWorker(Box::new(worker())), at(0));
     fire(&mut group, &store);
     claim(&mut group, &store);
     bare(&mut group, &folder.path().join("floor.db"));
@@ -67,7 +67,7 @@ fn schedule(number: usize) -> NewSchedule {
         key: format!("user-{number}").into(),
         owner: None,
         spec: r#"{"cron":"0 * * * *","timezone":"UTC"}"#.into(),
-        cadence: "0 * * * *|UTC".into(),
+        compiled_spec: "0 * * * *|UTC".into(),
         version: None,
         input: None,
         next_slot: Some(at(HOUR)),
@@ -76,7 +76,7 @@ fn schedule(number: usize) -> NewSchedule {
 
 /// Looks up 500 due schedules, decides that each runs, and commits.
 fn fire(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
-    one(store, Command::PutSchedules((0..STORED).map(schedule).collect()), at(0));
+    one(store, Command::UpsertSchedules((0..STORED).map(schedule).collect()), at(0));
     let mut hour = HOUR;
     let mut fired = 0;
     group.bench_function(BenchmarkId::new("fire", "polos"), |bench| {

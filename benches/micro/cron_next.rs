@@ -28,8 +28,8 @@ fn cycle<I: Copy, O>(
 
 pub fn next(criterion: &mut Criterion) {
     // In UTC one expression: what differs is the zone.
-    for (place, zone, count) in [("New York", "America/New_York", EXPRESSIONS.len()), ("UTC", "UTC", 1)] {
-        let mut group = criterion.benchmark_group(format!("next {place}"));
+    for (permit, zone, count) in [("New York", "America/New_York", EXPRESSIONS.len()), ("UTC", "UTC", 1)] {
+        let mut group = criterion.benchmark_group(format!("next {permit}"));
         for &(name, text, with_seconds) in &EXPRESSIONS[..count] {
             ours(&mut group, name, text, zone);
             bare(&mut group, name, text, zone);

@@ -2,7 +2,7 @@
 //! put items into the queue and ring once per batch, and the loop's own thread fetches them.
 
 use super::errors::to_exception;
-use polos::engine::wake_queue::BellQueue;
+use polos::engine::wake_queue::WakeQueue;
 use polos::engine::{Dispatcher, Notice, Stop, StopReason};
 use polos::error::Error;
 use polos::model::{ClaimedRun, ScheduleLabel, StepState};
@@ -22,7 +22,7 @@ pub enum Item {
     /// Runs to stop.
     Stop(Vec<Stop>),
     /// Timers that ran out.
-    Ring(Vec<u64>),
+    Timers(Vec<u64>),
     /// Something to log.
     Notice(Notice),
     /// A request of this loop was answered.
@@ -35,19 +35,19 @@ pub enum Item {
 
 /// What the queue shares between threads.
 pub struct Line {
-    queue: BellQueue<Item>,
-    bell: Bell,
+    queue: WakeQueue<Item>,
+    wake_signal: WakeSignal,
 }
 
-enum Bell {
+enum WakeSignal {
     #[cfg(unix)]
     Socket(std::os::unix::net::UnixStream),
     /// For loops that can't watch a socket: a thread that asks the interpreter to call.
     Thread(crossbeam_channel::Sender<()>),
 }
 
-impl Bell {
-    fn ring(&self) {
+impl WakeSignal {
+    fn wake(&self) {
         match self {
             #[cfg(unix)]
             Self::Socket(stream) => {
@@ -64,7 +64,7 @@ impl Bell {
 impl Line {
     /// Adds an item and rings, unless it has rung and nobody has come yet.
     pub fn push(&self, item: Item) {
-        self.queue.push(item, || self.bell.ring());
+        self.queue.push(item, || self.wake_signal.wake());
     }
 }
 
@@ -72,7 +72,7 @@ impl Line {
 pub struct BridgeDispatcher(pub Arc<Line>);
 
 impl Dispatcher for BridgeDispatcher {
-    fn get_ready(&self) {
+    fn warm_up(&self) {
         // None yet: the loop comes to, and goes the way that it will have to go.
         self.0.push(Item::Start(Vec::new()));
     }
@@ -82,10 +82,10 @@ impl Dispatcher for BridgeDispatcher {
     fn stop(&self, stops: Vec<Stop>) {
         self.0.push(Item::Stop(stops));
     }
-    fn ring(&self, timers: Vec<u64>) {
-        self.0.push(Item::Ring(timers));
+    fn fire_timers(&self, timers: Vec<u64>) {
+        self.0.push(Item::Timers(timers));
     }
-    fn tell(&self, notice: Notice) {
+    fn emit(&self, notice: Notice) {
         self.0.push(Item::Notice(notice));
     }
 }
@@ -97,7 +97,7 @@ pub struct Bridge {
     /// What has been fetched and is not with the loop: Python had no memory for it.
     kept: Mutex<VecDeque<Item>>,
     #[cfg(unix)]
-    ear: Option<std::os::unix::net::UnixStream>,
+    wake_socket: Option<std::os::unix::net::UnixStream>,
 }
 
 impl Bridge {
@@ -108,34 +108,38 @@ impl Bridge {
 
 #[pymethods]
 impl Bridge {
-    /// Without `ring`, the loop watches `fileno()`; with it, `ring()` is called from a thread for every batch.
+    /// Without `wake`, the loop watches `fileno()`; with it, `wake()` is called from a thread for every batch.
     #[new]
-    #[pyo3(signature = (ring=None))]
-    fn new(ring: Option<Py<PyAny>>) -> PyResult<Self> {
-        let make = |bell| Arc::new(Line { queue: BellQueue::new(), bell });
-        if let Some(ring) = ring {
+    #[pyo3(signature = (wake=None))]
+    fn new(wake: Option<Py<PyAny>>) -> PyResult<Self> {
+        let make = |wake_signal| Arc::new(Line { queue: WakeQueue::new(), wake_signal });
+        if let Some(wake) = wake {
             let (sender, receiver) = crossbeam_channel::unbounded();
             std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
                 for () in &receiver {
                     // A loop that is closed refuses the call, and nobody is left to be woken.
-                    while Python::try_attach(|py| lacks_memory(py, &ring)) == Some(true) {
+                    while Python::try_attach(|py| lacks_memory(py, &wake)) == Some(true) {
                         pause();
                     }
                 }
             })?;
             return Ok(Self {
-                line: make(Bell::Thread(sender)),
+                line: make(WakeSignal::Thread(sender)),
                 kept: Mutex::default(),
                 #[cfg(unix)]
-                ear: None,
+                wake_socket: None,
             });
         }
         #[cfg(unix)]
         {
-            let (bell, ear) = std::os::unix::net::UnixStream::pair()?;
-            bell.set_nonblocking(true)?;
-            ear.set_nonblocking(true)?;
-            Ok(Self { line: make(Bell::Socket(bell)), kept: Mutex::default(), ear: Some(ear) })
+            let (wake_signal, wake_socket) = std::os::unix::net::UnixStream::pair()?;
+            wake_signal.set_nonblocking(true)?;
+            wake_socket.set_nonblocking(true)?;
+            Ok(Self {
+                line: make(WakeSignal::Socket(wake_signal)),
+                kept: Mutex::default(),
+                wake_socket: Some(wake_socket),
+            })
         }
         #[cfg(not(unix))]
         Err(PyOSError::new_err("this system needs a `ring` callable"))
@@ -144,8 +148,8 @@ impl Bridge {
     /// The file descriptor to watch for reading.
     fn fileno(&self) -> PyResult<i32> {
         #[cfg(unix)]
-        if let Some(ear) = &self.ear {
-            return Ok(std::os::fd::AsRawFd::as_raw_fd(ear));
+        if let Some(wake_socket) = &self.wake_socket {
+            return Ok(std::os::fd::AsRawFd::as_raw_fd(wake_socket));
         }
         Err(PyOSError::new_err("this bridge calls its `ring`; it has no file descriptor"))
     }
@@ -155,9 +159,9 @@ impl Bridge {
     fn drain(&self, py: Python<'_>, into: &Bound<'_, PyAny>) {
         let arrived = self.line.queue.drain(|| {
             #[cfg(unix)]
-            if let Some(ear) = &self.ear {
+            if let Some(wake_socket) = &self.wake_socket {
                 let mut buffer = [0_u8; 64];
-                while matches!(std::io::Read::read(&mut &*ear, &mut buffer), Ok(count) if count == buffer.len())
+                while matches!(std::io::Read::read(&mut &*wake_socket, &mut buffer), Ok(count) if count == buffer.len())
                 {
                 }
             }
@@ -170,14 +174,14 @@ impl Bridge {
         }
         if !items.is_empty() {
             *self.kept.lock() = items;
-            self.ring_again(py);
+            self.wake_again(py);
         }
     }
 
     /// Rings once more, soon, for what the loop had no memory to handle.
-    fn ring_again(&self, py: Python<'_>) {
+    fn wake_again(&self, py: Python<'_>) {
         py.detach(pause);
-        self.line.bell.ring();
+        self.line.wake_signal.wake();
     }
 }
 
@@ -188,8 +192,8 @@ fn pause() {
 }
 
 /// Calls, and tells whether that failed for want of memory.
-fn lacks_memory(py: Python<'_>, ring: &Py<PyAny>) -> bool {
-    ring.call0(py).is_err_and(|error| error.is_instance_of::<PyMemoryError>(py))
+fn lacks_memory(py: Python<'_>, wake: &Py<PyAny>) -> bool {
+    wake.call0(py).is_err_and(|error| error.is_instance_of::<PyMemoryError>(py))
 }
 
 /// Whether the loop has it now. Nothing can be wrong with an item; only memory may be lacking, which some of the
@@ -225,7 +229,7 @@ fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple>> {
                 .collect();
             ("stop", stops).into_pyobject(py)
         }
-        Item::Ring(timers) => ("ring", timers).into_pyobject(py),
+        Item::Timers(timers) => ("ring", timers).into_pyobject(py),
         Item::Notice(Notice::Missed(missed)) => {
             let missed: Vec<_> = missed
                 .iter()
@@ -353,7 +357,7 @@ fn convert_run<'py>(
 #[expect(clippy::too_many_lines, reason = "one sentence for each notice")]
 fn describe(notice: &Notice) -> (&'static str, String) {
     match notice {
-        Notice::Entered(id) => ("entered", id.to_string()),
+        Notice::Registered(id) => ("entered", id.to_string()),
         Notice::StoreTrouble(error) => {
             ("warning", format!("the database fails; the worker continues when it recovers: {error}"))
         }
@@ -387,7 +391,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
                  cancelled here"
             ),
         ),
-        Notice::SetBack { held_count } => (
+        Notice::RollbackDetected { held_count } => (
             "error",
             format!(
                 "the database went back in time: a replica that lagged behind was promoted, or a \
@@ -434,7 +438,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
             ),
         ),
         Notice::Advice(what) => ("warning", what.clone()),
-        Notice::Realigned(count) => (
+        Notice::Recomputed(count) => (
             "warning",
             format!(
                 "the next slots of {count} schedules did not match the current clock and time zone \

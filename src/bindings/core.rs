@@ -5,13 +5,13 @@ use super::errors::to_exception;
 use super::worker::WorkerCore;
 use polos::calendar::Timestamp;
 use polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
-use polos::engine::Offers;
+use polos::engine::PermitPools;
 use polos::engine::group_commit::GroupCommit;
 use polos::error::Error;
-use polos::service::{Desk, Request, WaitId};
+use polos::service::{Request, Service, WaitId};
 use polos::store::{
-    Listener, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError,
-    Synchronous,
+    ChangeObserver, MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store,
+    StoreError, Synchronous,
 };
 use polos::sync::Mutex;
 use pyo3::prelude::*;
@@ -39,61 +39,61 @@ pub(super) struct Inner {
     /// Where there are connections to close.
     server: Option<Arc<PostgresStore>>,
     /// Where runs that are created here may start at once.
-    pub offers: Arc<Offers>,
-    desk: Desk,
+    pub permit_pools: Arc<PermitPools>,
+    service: Service,
 }
 
 /// What the store hears of its own accord, for those who want to know.
 #[derive(Default)]
 pub(super) struct Hints {
-    hearers: Mutex<Vec<Hearer>>,
+    handlers: Mutex<Vec<CoreHandler>>,
     /// What was said so far.
     said: Mutex<Vec<String>>,
 }
 
 /// Who hears.
-pub(super) struct Hearer {
+pub(super) struct CoreHandler {
     /// Another process committed something.
     pub changed: Box<dyn Fn() + Send>,
     /// The database has become an older one.
     pub set_back: Box<dyn Fn() + Send>,
     /// Something that a person should know.
-    pub told: Box<dyn Fn(&str) + Send>,
+    pub on_advice: Box<dyn Fn(&str) + Send>,
 }
 
 impl Hints {
     /// Lets somebody hear, also of what was said before.
-    pub fn add(&self, hearer: Hearer) {
+    pub fn add(&self, handler: CoreHandler) {
         for what in self.said.lock().iter() {
-            (hearer.told)(what);
+            (handler.on_advice)(what);
         }
-        self.hearers.lock().push(hearer);
+        self.handlers.lock().push(handler);
     }
 }
 
 /// Hears for all who use the store.
-struct Ear {
+struct CoreObserver {
     hints: Arc<Hints>,
     clock: SharedClock,
 }
 
-impl Listener for Ear {
-    fn hears_of_change(&self) {
-        for hearer in self.hints.hearers.lock().iter() {
-            (hearer.changed)();
+impl ChangeObserver for CoreObserver {
+    fn on_change(&self) {
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.changed)();
         }
     }
 
-    fn hears_of_setback(&self) {
-        for hearer in self.hints.hearers.lock().iter() {
-            (hearer.set_back)();
+    fn on_rollback(&self) {
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.set_back)();
         }
     }
 
-    fn is_told(&self, what: &str) {
+    fn on_advice(&self, what: &str) {
         self.hints.said.lock().push(what.to_owned());
-        for hearer in self.hints.hearers.lock().iter() {
-            (hearer.told)(what);
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.on_advice)(what);
         }
     }
 
@@ -142,7 +142,7 @@ fn open(options: Options) -> Result<Inner, Error> {
         )?);
         server = Some(Arc::clone(&store));
         let clock = SharedClock::new(|| store.time())?;
-        store.listen(Arc::new(Ear { hints: Arc::clone(&hints), clock: clock.clone() }))?;
+        store.listen(Arc::new(CoreObserver { hints: Arc::clone(&hints), clock: clock.clone() }))?;
         let clock: Arc<dyn Clock> = Arc::new(clock);
         (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
     } else if let Some(path) = options.path {
@@ -161,10 +161,10 @@ fn open(options: Options) -> Result<Inner, Error> {
         let clock: Arc<dyn Clock> = Arc::new(manual.clone());
         (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
     };
-    let offers = Arc::new(Offers::default());
-    let desk =
-        Desk::open(store.clone(), Arc::clone(&options.project), Arc::clone(&offers)).map_err(io_trouble)?;
-    Ok(Inner { store, project: options.project, clock, manual, hints, server, offers, desk })
+    let permit_pools = Arc::new(PermitPools::default());
+    let service = Service::open(store.clone(), Arc::clone(&options.project), Arc::clone(&permit_pools))
+        .map_err(io_trouble)?;
+    Ok(Inner { store, project: options.project, clock, manual, hints, server, permit_pools, service })
 }
 
 /// How long closing waits for a database that doesn't answer, unless the caller says otherwise.
@@ -178,7 +178,7 @@ impl Inner {
         let clock = SystemClock::new();
         let began = clock.now().mono;
         let rest = || limit.saturating_sub(clock.now().mono.saturating_sub(began));
-        let has_ended = self.desk.close_within(rest());
+        let has_ended = self.service.close_within(rest());
         let has_written = self.store.close_within(rest());
         if let Some(server) = &self.server {
             server.close();
@@ -209,7 +209,7 @@ impl Core {
     fn call(&self, py: Python<'_>, request: &str, timeout: Option<u64>) -> PyResult<Option<String>> {
         let inner = self.inner()?;
         let request = parse(request)?;
-        py.detach(|| inner.desk.call(request, timeout.map(Duration::from_micros)))
+        py.detach(|| inner.service.call(request, timeout.map(Duration::from_micros)))
             .map_err(|error| to_exception(&error))
     }
 
@@ -218,7 +218,7 @@ impl Core {
     fn call_within(&self, py: Python<'_>, request: &str, limit: u64) -> PyResult<Option<String>> {
         let inner = self.inner()?;
         let request = parse(request)?;
-        py.detach(|| inner.desk.call_within(request, Duration::from_micros(limit)))
+        py.detach(|| inner.service.call_within(request, Duration::from_micros(limit)))
             .map_err(|error| to_exception(&error))
     }
 
@@ -227,20 +227,20 @@ impl Core {
     fn submit(&self, request: &str, bridge: &Bridge, future: Py<PyAny>) -> PyResult<Option<u64>> {
         let line = bridge.line();
         let done = Box::new(move |reply| line.push(Item::Answer(future, reply)));
-        Ok(self.inner()?.desk.submit(parse(request)?, done).map(|wait| wait.0))
+        Ok(self.inner()?.service.submit(parse(request)?, done).map(|wait| wait.0))
     }
 
     /// Forgets a request whose caller has given up. Does nothing where it was answered or the database is closed.
     fn withdraw(&self, wait: u64) {
         let inner = self.inner.lock().clone();
         if let Some(inner) = inner {
-            inner.desk.withdraw(WaitId(wait));
+            inner.service.withdraw(WaitId(wait));
         }
     }
 
     /// How many requests wait for the end of a run.
     fn wait_count(&self) -> PyResult<usize> {
-        Ok(self.inner()?.desk.wait_count())
+        Ok(self.inner()?.service.wait_count())
     }
 
     /// Starts a worker as `config` (JSON) says; its events arrive through the bridge.

@@ -24,7 +24,7 @@ mod _polos {
     #[pymodule_export]
     use super::time::{check_spec, configure_tzdb, explain, next_slots, spec_slots, tzdb_version};
     #[pymodule_export]
-    use super::transfer::{abandon_move, move_projects};
+    use super::transfer::{abandon_transfer, transfer_projects};
     #[pymodule_export]
     use super::worker::WorkerCore;
 

@@ -5,7 +5,7 @@ use polos::calendar::{self, Timestamp, Zone};
 use polos::cron::CronExpr;
 use polos::error::Error;
 use polos::model::ScheduleSpec;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -67,8 +67,8 @@ pub fn check_spec(spec: &str) -> PyResult<bool> {
     let spec: ScheduleSpec =
         serde_json::from_str(spec).map_err(|error| to_exception(&Error::Schedule(error.to_string())))?;
     let period_us = spec.every_us;
-    let cadence = Cadence::new(spec).map_err(|error| to_exception(&error.into()))?;
-    Ok(cadence.cron().is_some_and(calendar::is_too_frequent) && period_us.is_none())
+    let compiled_spec = CompiledSpec::new(spec).map_err(|error| to_exception(&error.into()))?;
+    Ok(compiled_spec.cron().is_some_and(calendar::is_too_frequent) && period_us.is_none())
 }
 
 /// The next slots of a specification (JSON) after an instant, in microseconds since the epoch; its own excluded dates are
@@ -77,10 +77,10 @@ pub fn check_spec(spec: &str) -> PyResult<bool> {
 pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
     let spec: ScheduleSpec =
         serde_json::from_str(spec).map_err(|error| to_exception(&Error::Schedule(error.to_string())))?;
-    let cadence = Cadence::new(spec).map_err(|error| to_exception(&error.into()))?;
+    let compiled_spec = CompiledSpec::new(spec).map_err(|error| to_exception(&error.into()))?;
     let mut slots = Vec::with_capacity(count);
     let mut after = Timestamp::from_micros(after);
-    while let Some(slot) = cadence.upcoming(after).filter(|_| slots.len() < count) {
+    while let Some(slot) = compiled_spec.upcoming(after).filter(|_| slots.len() < count) {
         slots.push(slot.as_micros());
         after = slot;
     }

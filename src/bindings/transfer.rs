@@ -3,23 +3,23 @@
 use super::errors::{refused, to_exception};
 use polos::error::Error;
 use polos::process;
-use polos::store::{self, MoveError, MoveOptions, MoveProgress, MovedProject};
+use polos::store::{self, TransferError, TransferOptions, TransferProgress, TransferredProject};
 use pyo3::prelude::*;
 use serde_json::json;
 use std::path::PathBuf;
 
-fn told(error: MoveError, raised: Option<PyErr>) -> PyErr {
+fn told(error: TransferError, raised: Option<PyErr>) -> PyErr {
     match error {
-        MoveError::Store(error) => to_exception(&Error::Store(error)),
-        stopped @ MoveError::Stopped => raised.unwrap_or_else(|| refused(&stopped.to_string())),
-        other @ MoveError::Refused(_) => refused(&other.to_string()),
+        TransferError::Store(error) => to_exception(&Error::Store(error)),
+        stopped @ TransferError::Stopped => raised.unwrap_or_else(|| refused(&stopped.to_string())),
+        other @ TransferError::Refused(_) => refused(&other.to_string()),
     }
 }
 
-/// Moves what `store::move_projects` says; `tell(project, is_comparing, table, done, total)` stops it by raising. Gives JSON.
+/// Moves what `store::transfer_projects` says; `tell(project, is_comparing, table, done, total)` stops it by raising. Gives JSON.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "what Python hands over")]
-pub fn move_projects(
+pub fn transfer_projects(
     py: Python<'_>,
     source: PathBuf,
     target: &str,
@@ -29,7 +29,7 @@ pub fn move_projects(
     batch: usize,
     tell: Py<PyAny>,
 ) -> PyResult<String> {
-    let options = MoveOptions {
+    let options = TransferOptions {
         projects,
         with_history,
         is_forced,
@@ -39,8 +39,8 @@ pub fn move_projects(
     };
     let mut raised = None;
     let moved = py.detach(|| {
-        let mut hear = |progress: &MoveProgress<'_>| {
-            let MoveProgress { project, is_comparing, table, done, total } = *progress;
+        let mut hear = |progress: &TransferProgress<'_>| {
+            let TransferProgress { project, is_comparing, table, done, total } = *progress;
             let said = Python::attach(|py| {
                 py.check_signals()?;
                 tell.call1(py, (project, is_comparing, table, done, total)).map(drop)
@@ -48,13 +48,13 @@ pub fn move_projects(
             raised = said.err();
             raised.is_none()
         };
-        store::move_projects(&source, target, &options, &mut hear)
+        store::transfer_projects(&source, target, &options, &mut hear)
     });
     let moved = moved.map_err(|error| told(error, raised))?;
     Ok(json!(moved.iter().map(shown).collect::<Vec<_>>()).to_string())
 }
 
-fn shown(moved: &MovedProject) -> serde_json::Value {
+fn shown(moved: &TransferredProject) -> serde_json::Value {
     let tables: Vec<_> = moved
         .tables
         .iter()
@@ -69,11 +69,11 @@ fn shown(moved: &MovedProject) -> serde_json::Value {
 /// Takes back what was begun; gives the projects.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "what Python hands over")]
-pub fn abandon_move(
+pub fn abandon_transfer(
     py: Python<'_>,
     source: PathBuf,
     target: &str,
     projects: Vec<String>,
 ) -> PyResult<Vec<String>> {
-    py.detach(|| store::abandon_move(&source, target, &projects)).map_err(|error| told(error, None))
+    py.detach(|| store::abandon_transfer(&source, target, &projects)).map_err(|error| told(error, None))
 }

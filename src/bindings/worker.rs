@@ -1,15 +1,15 @@
 //! One worker, seen from Python.
 
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
-use super::core::{Hearer, Inner};
+use super::core::{CoreHandler, Inner};
 use super::errors::to_exception;
 use crossbeam_channel::{Receiver, Sender};
 use polos::calendar::Timestamp;
 use polos::engine::driver::Driver;
 use polos::engine::group_commit::{GroupCommit, Job, Report};
-use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offer, WorkflowConfig};
+use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Permits, WorkflowConfig};
 use polos::error::Error;
-use polos::model::{BusyProcesses, Ending, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
+use polos::model::{BusyProcesses, Completion, RunId, ScheduleSpec, StepRecord, StepState, Token, WorkerId};
 use polos::plan::Backoff;
 use polos::process;
 use polos::service::{Drafts, new_schedules, random_bits};
@@ -41,7 +41,7 @@ struct Setup {
     declared: Drafts,
     concurrency: usize,
     lease: u64,
-    idle_beat: u64,
+    idle_heartbeat: u64,
     lead: u64,
     lead_per_slot: u64,
     lead_max: u64,
@@ -67,8 +67,8 @@ pub struct WorkerCore {
     sender: Sender<Message>,
     workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     drive: Drive,
-    sign_of_life: Arc<AtomicU64>,
-    offer: Arc<Offer>,
+    last_alive: Arc<AtomicU64>,
+    permits: Arc<Permits>,
     has_suspect: Arc<AtomicBool>,
     lease: Duration,
     /// Reads what a failure needs before it can be written, away from the application's threads. Made when it is first
@@ -128,7 +128,7 @@ impl WorkerCore {
             declared,
             concurrency: setup.concurrency,
             lease: Duration::from_micros(setup.lease),
-            idle_beat: Duration::from_micros(setup.idle_beat),
+            idle_heartbeat: Duration::from_micros(setup.idle_heartbeat),
             lead: Duration::from_micros(setup.lead),
             lead_per_slot: Duration::from_micros(setup.lead_per_slot),
             lead_max: Duration::from_micros(setup.lead_max),
@@ -138,17 +138,17 @@ impl WorkerCore {
             batch_max: setup.batch_max,
         };
         let lease = config.lease;
-        bury_the_dead(&inner, now)?;
+        expire_dead_peers(&inner, now)?;
         // Weak: the core outlives its workers, and must not keep the socket of one that is gone.
-        let (over, hears) = (Arc::clone(&line), Arc::downgrade(&line));
+        let (over, line_of_handler) = (Arc::clone(&line), Arc::downgrade(&line));
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
-        let sign_of_life = engine.sign_of_life();
-        let offer = engine.offer();
+        let last_alive = engine.last_alive();
+        let permits = engine.permits();
         let has_suspect = engine.suspect_flag();
         let (sender, drive) = if inner.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
-            engine.turn(inner.clock.now());
+            engine.tick(inner.clock.now());
             (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
         } else {
             let on_end = Box::new(move || over.push(Item::Over));
@@ -156,14 +156,14 @@ impl WorkerCore {
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
         };
-        inner.offers.add(&offer, sender.clone());
-        let (changes, setbacks) = (sender.clone(), sender.clone());
-        inner.hints.add(Hearer {
+        inner.permit_pools.add(&permits, sender.clone());
+        let (changes, rollbacks) = (sender.clone(), sender.clone());
+        inner.hints.add(CoreHandler {
             changed: Box::new(move || _ = changes.send(Message::Changed)),
-            set_back: Box::new(move || _ = setbacks.send(Message::SetBack)),
-            told: Box::new(move |what| {
-                if let Some(line) = hears.upgrade() {
-                    BridgeDispatcher(line).tell(Notice::Advice(what.to_owned()));
+            set_back: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
+            on_advice: Box::new(move |what| {
+                if let Some(line) = line_of_handler.upgrade() {
+                    BridgeDispatcher(line).emit(Notice::Advice(what.to_owned()));
                 }
             }),
         });
@@ -187,8 +187,8 @@ impl WorkerCore {
             sender,
             workflows,
             drive,
-            sign_of_life,
-            offer,
+            last_alive,
+            permits,
             has_suspect,
             lease,
             failures: Mutex::default(),
@@ -224,7 +224,7 @@ impl WorkerCore {
 }
 
 fn commit(store: &GroupCommit, command: Command, done: impl FnOnce(Report) + Send + 'static) {
-    store.submit(Job { commands: vec![command], is_patient: true, done: Box::new(done) });
+    store.submit(Job { commands: vec![command], retries_when_busy: true, done: Box::new(done) });
 }
 
 /// After how many failures in a row the schedule of `run` is paused: as it stands now, for it may have been changed
@@ -238,15 +238,15 @@ fn pause_after_failures(inner: &Inner, run: &RunId) -> Option<u32> {
 }
 
 /// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
-fn bury_the_dead(inner: &Inner, now: Timestamp) -> Result<(), Error> {
+fn expire_dead_peers(inner: &Inner, now: Timestamp) -> Result<(), Error> {
     let peers = inner.store.peers(&inner.project)?;
     let busy = BusyProcesses::of(&peers);
     let dead: Vec<Command> = peers
         .iter()
         .filter(|peer| process::is_gone(&peer.host, peer.pid, &peer.process_mark))
-        .map(|peer| Command::BuryWorker {
+        .map(|peer| Command::ExpireWorker {
             worker: peer.id.clone(),
-            beat: peer.beat,
+            heartbeat: peer.heartbeat,
             shares_process: busy.has_another(peer),
         })
         .collect();
@@ -323,7 +323,7 @@ impl WorkerCore {
     /// result or error (JSON), or why it is skipped or held; a run that `stands_alone` has neither schedule nor parent. A failure is tried again as the workflow's policy says, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false))]
-    fn end_run(
+    fn complete_run(
         &self,
         py: Python<'_>,
         run: &str,
@@ -338,35 +338,35 @@ impl WorkerCore {
     ) -> PyResult<()> {
         let data: Option<polos::model::Json> = data.map(Into::into);
         let ending = match kind {
-            "succeeded" => Ending::Succeeded { result: data },
+            "succeeded" => Completion::Succeeded { result: data },
             "failed" => {
                 let policy =
                     self.workflows.get(workflow).filter(|policy| !is_final && attempt <= policy.retry_max);
                 let now = self.inner.clock.now().wall;
                 let retry_at = policy.map(|policy| policy.backoff.retry_at(run, attempt, now));
-                Ending::Failed { error: data.unwrap_or_else(|| "{}".into()), retry_at }
+                Completion::Failed { error: data.unwrap_or_else(|| "{}".into()), retry_at }
             }
-            "cancelled" => Ending::Cancelled { error: data },
-            "parked" => Ending::Parked { wakes_at: Timestamp::from_micros(wakes_at.unwrap_or(i64::MAX)) },
-            "held" => Ending::Held {
+            "cancelled" => Completion::Cancelled { error: data },
+            "parked" => Completion::Parked { wakes_at: Timestamp::from_micros(wakes_at.unwrap_or(i64::MAX)) },
+            "held" => Completion::Held {
                 code: self.workflows.get(workflow).map_or_else(|| "".into(), |known| Arc::clone(&known.code)),
                 note: data.unwrap_or_else(|| "its code has changed".into()),
             },
-            "released" => Ending::Released,
-            "skipped" => Ending::Skipped { reason: data.unwrap_or_else(|| "left out".into()) },
+            "released" => Completion::Released,
+            "skipped" => Completion::Skipped { reason: data.unwrap_or_else(|| "left out".into()) },
             other => return Err(PyValueError::new_err(format!("no ending is called `{other}`"))),
         };
         let (run_id, run, token) = (run, RunId::from(run), Token(token));
         let sender = self.sender.clone();
-        if self.offer.is_crowded() {
+        if self.permits.is_short() {
             // An engine that is over needs no messages.
             let _ = sender.send(Message::Returned { run: run.clone(), token });
         }
-        let may_pause = !stands_alone && matches!(ending, Ending::Failed { retry_at: None, .. });
-        let is_skipped = matches!(ending, Ending::Skipped { .. });
+        let may_pause = !stands_alone && matches!(ending, Completion::Failed { retry_at: None, .. });
+        let is_skipped = matches!(ending, Completion::Skipped { .. });
         let inner = Arc::clone(&self.inner);
         let write = move |pause_after_failures: Option<u32>| {
-            let command = Command::EndRun {
+            let command = Command::CompleteRun {
                 run: run.clone(),
                 token,
                 ending: Box::new(ending),
@@ -404,7 +404,7 @@ impl WorkerCore {
     /// Whether this worker has shown that it lives within the lease, so that nobody can have taken its runs. If not
     /// (the process was stopped, the machine slept), a claim has to be confirmed before anything is executed under it.
     fn is_trusted(&self) -> bool {
-        let seen = Duration::from_micros(self.sign_of_life.load(Ordering::Acquire));
+        let seen = Duration::from_micros(self.last_alive.load(Ordering::Acquire));
         self.inner.clock.now().mono.saturating_sub(seen) < self.lease
     }
 
@@ -420,7 +420,7 @@ impl WorkerCore {
 
     /// Gives back what is still held and signs out; the calling thread waits for it, for `limit` microseconds at most.
     /// Returns whether that was possible: not where the database doesn't answer.
-    fn leave(&self, py: Python<'_>, limit: u64) -> bool {
+    fn deregister(&self, py: Python<'_>, limit: u64) -> bool {
         let failures = self.failures.lock().take();
         match &self.drive {
             Drive::Thread(driver) => {
@@ -432,14 +432,14 @@ impl WorkerCore {
                         drop(sender);
                         thread.join_for(limit)
                     });
-                    let _ = self.sender.send(Message::Leave);
+                    let _ = self.sender.send(Message::Deregister);
                     let limit = if is_done { limit } else { Duration::ZERO };
                     driver.is_none_or(|mut driver| driver.join_for(limit))
                 })
             }
             Drive::Hand(..) => {
-                let _ = self.sender.send(Message::Leave);
-                self.turn();
+                let _ = self.sender.send(Message::Deregister);
+                self.tick();
                 true
             }
         }
@@ -447,19 +447,19 @@ impl WorkerCore {
 
     /// For tests: the process of this worker is gone, so no run that is created from now on may be claimed for it.
     fn abandon(&self) {
-        self.offer.close();
+        self.permits.close();
     }
 
     /// Where time is turned by hand: one turn of the engine. `(next instant or None, next in so many microseconds,
     /// is_over)`.
-    fn turn(&self) -> Option<(Option<i64>, u64, bool)> {
+    fn tick(&self) -> Option<(Option<i64>, u64, bool)> {
         let Drive::Hand(engine, receiver) = &self.drive else { return None };
         let mut engine = engine.lock();
         let now = self.inner.clock.now();
         for message in receiver.try_iter() {
             engine.receive(message, now);
         }
-        let next = engine.turn(now);
+        let next = engine.tick(now);
         let within = u64::try_from(next.mono.saturating_sub(now.mono).as_micros()).unwrap_or(u64::MAX);
         Some((next.wall.map(Timestamp::as_micros), within, next.is_over))
     }

@@ -33,9 +33,9 @@ pub fn explain(expr: &CronExpr, zone: &Zone, after: Timestamp, count: usize) -> 
         upcoming.push(fire);
         last = fire;
     }
-    let mut notes = expr.remarks();
+    let mut notes = expr.warnings();
     notes.extend(clock_changes(expr, zone, after));
-    Explanation { english: expr.to_english(), upcoming, notes }
+    Explanation { english: expr.describe(), upcoming, notes }
 }
 
 /// Notes on the next gap and the next repeat that touch a fire.

@@ -3,7 +3,7 @@
 //! A fire is found in civil time, inside one [`Period`] of the zone after another. What a change of the clocks does
 //! to it is already in the table: [`Period::fixed_from`] and [`Period::utc`] are rules R1 to R4.
 
-use super::offsets::{Period, Periods};
+use super::offsets::{OffsetTable, Period};
 use super::timestamp::Timestamp;
 use super::zone::Zone;
 use crate::cron::{CivilMinute, CronExpr};
@@ -112,7 +112,7 @@ pub fn is_too_frequent(expr: &CronExpr) -> bool {
 }
 
 impl Zone {
-    fn periods(&self) -> &Periods {
+    fn periods(&self) -> &OffsetTable {
         self.table()
     }
 }

@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// The periods of one zone, in order, without gaps.
 #[derive(Debug)]
-pub(crate) struct Periods {
+pub(crate) struct OffsetTable {
     entries: Vec<Entry>,
     /// Number of entries at the end that repeat every 400 years; 0 if the last entry lasts for ever.
     cycle: usize,
@@ -73,14 +73,18 @@ impl Period {
     }
 }
 
-impl Periods {
+impl OffsetTable {
     /// A zone without transitions.
-    pub fn fixed(offset: i16) -> Periods {
-        Periods { entries: vec![Entry { start: -FAR, offset, fixed_shift: 0 }], cycle: 0, index: Vec::new() }
+    pub fn fixed(offset: i16) -> OffsetTable {
+        OffsetTable {
+            entries: vec![Entry { start: -FAR, offset, fixed_shift: 0 }],
+            cycle: 0,
+            index: Vec::new(),
+        }
     }
 
     /// Reads the transitions of `zone`.
-    pub fn of(zone: &TimeZone) -> Periods {
+    pub fn of(zone: &TimeZone) -> OffsetTable {
         let mut spans = vec![(-FAR, minutes(zone.to_offset(jiff::Timestamp::MIN)))];
         for transition in zone.following(jiff::Timestamp::MIN) {
             // The first minute of UTC that has the new offset.
@@ -93,7 +97,7 @@ impl Periods {
         let cycle = spans.iter().filter(|(start, _)| *start >= CYCLE_START).count();
         let entries = with_fixed_shifts(&spans);
         let index = build_index(&entries);
-        Periods { entries, cycle, index }
+        OffsetTable { entries, cycle, index }
     }
 
     /// The number of the period that `minute` of UTC is in.

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::offsets::Periods;
+use super::offsets::OffsetTable;
 use super::timestamp::Timestamp;
 use super::tzdb;
 use crate::cron::CivilDate;
@@ -18,7 +18,7 @@ pub struct Zone(Arc<Data>);
 struct Data {
     name: Box<str>,
     rules: TimeZone,
-    periods: Periods,
+    periods: OffsetTable,
 }
 
 /// A name that is not a time zone, or one whose data can't be had.
@@ -67,7 +67,7 @@ impl Zone {
     /// Coordinated universal time; named `UTC`.
     pub fn utc() -> Zone {
         static UTC: LazyLock<Zone> = LazyLock::new(|| {
-            Zone(Arc::new(Data { name: "UTC".into(), rules: TimeZone::UTC, periods: Periods::fixed(0) }))
+            Zone(Arc::new(Data { name: "UTC".into(), rules: TimeZone::UTC, periods: OffsetTable::fixed(0) }))
         });
         UTC.clone()
     }
@@ -76,7 +76,7 @@ impl Zone {
     pub(super) fn from_tzif(name: &str, data: &[u8]) -> Result<Zone, ZoneError> {
         let rules = TimeZone::tzif(name, data)
             .map_err(|error| ZoneError::Unreadable { name: name.to_owned(), reason: error.to_string() })?;
-        let periods = Periods::of(&rules);
+        let periods = OffsetTable::of(&rules);
         Ok(Zone(Arc::new(Data { name: name.into(), rules, periods })))
     }
 
@@ -110,7 +110,7 @@ impl Zone {
         self.0.periods.offset_at(at.minute())
     }
 
-    pub(super) fn table(&self) -> &Periods {
+    pub(super) fn table(&self) -> &OffsetTable {
         &self.0.periods
     }
 }

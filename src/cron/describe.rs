@@ -40,7 +40,7 @@ impl CronExpr {
     ///     "At 00:00 on day 1 of the month or on Monday (either one matches)"
     /// );
     /// ```
-    pub fn to_english(&self) -> String {
+    pub fn describe(&self) -> String {
         let (time, is_moment) = self.time_phrase();
         let days = &self.days;
         if days.is_every_day() {

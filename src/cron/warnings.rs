@@ -6,42 +6,42 @@ use super::parse::MACROS;
 
 impl CronExpr {
     /// Remarks on the expression as such, each a sentence without a full stop; often none.
-    pub fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
         if self.hours == (1 << 24) - 1 && !self.wild {
             let [minute, _, rest @ ..] = self.field_texts();
             let better = format!("{minute} * {}", rest.join(" "));
-            remarks.push(format!(
+            warnings.push(format!(
                 "the hours are all named but don't start with `*`: when the clocks go back there is no run in the \
                  repeated hour; write `{better}` for every hour"
             ));
         }
-        remarks.extend(self.uneven_step(Field::Minute, 60, "hour", "minutes"));
-        remarks.extend(self.uneven_step(Field::Hour, 24, "day", "hours"));
+        warnings.extend(self.uneven_step(Field::Minute, 60, "hour", "minutes"));
+        warnings.extend(self.uneven_step(Field::Hour, 24, "day", "hours"));
         if self.days.both && self.is_restricted(Field::DayOfMonth) && self.is_restricted(Field::DayOfWeek) {
-            remarks.push(
+            warnings.push(
                 "a day field starts with `*`: the day of the month and the day of the week must both match"
                     .to_owned(),
             );
         }
         if let Some((week, weekday)) = self.days.nth_weekday_lookalike() {
-            remarks.push(format!(
+            warnings.push(format!(
                 "either day field matches by itself; for one such weekday a month write `{weekday}#{week}` as the day of week"
             ));
         }
         if let Some(first) = self.days.missing_in_some_months() {
-            remarks.push(format!(
+            warnings.push(format!(
                 "months without day {first} have no run; `L` in the day of month is the last day of any month"
             ));
         }
         if self.is_too_frequent() {
-            remarks.push(
+            warnings.push(
                 "runs less than 5 minutes apart: a run is a database write each time; where it needn't be, use a loop \
                  inside one long-running workflow or react to the event itself"
                     .to_owned(),
             );
         }
-        remarks
+        warnings
     }
 
     /// `*/45` in the minutes: 45 and then 15 minutes apart.

@@ -54,7 +54,7 @@ pub struct EngineConfig {
     pub lease: Duration,
     /// How often a worker without runs shows that it lives, where there are others. A worker without runs that has not
     /// done so for three times as long no longer protects what it declares.
-    pub idle_beat: Duration,
+    pub idle_heartbeat: Duration,
     /// How far ahead of its time a slot is claimed, so that the commit is off the critical path.
     pub lead: Duration,
     /// How much further ahead for each of many slots that come due at once.

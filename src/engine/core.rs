@@ -6,20 +6,20 @@ use super::due_queue::DueQueue;
 use super::message::Message;
 use super::outage::OutageLog;
 use super::peers::{Limits, PeerWatch};
-use super::permits::{Offer, Place, Reserved};
+use super::permits::{Permit, Permits, Reserved};
 use super::stuck_parents::StuckParents;
 use super::suspects::SuspectWatch;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
-use crate::model::spec::{Cadence, SpecError};
+use crate::model::spec::{CompiledSpec, SpecError};
 use crate::model::{
-    Admission, ClaimedRun, Ending, Fate, FirePlan, Json, Peer, Run, RunId, RunState, Schedule,
-    ScheduleStatus, Token, WorkerEntry, WorkerId,
+    Admission, ClaimedRun, Completion, FirePlan, Json, Peer, Run, RunId, RunState, Schedule, ScheduleStatus,
+    SlotOutcome, Token, WorkerEntry, WorkerId,
 };
-use crate::plan::{Backoff, Situation, plan_fire, realigned};
+use crate::plan::{Backoff, Situation, plan_fire, recomputed};
 use crate::store::{
-    Answer, Codes, Command, DueSchedule, Page, Patch, Rejection, RunFilter, ScheduleFilter, Share, Store,
-    StoreError, Suspects, Wake,
+    Answer, Codes, Command, DueSchedule, NextWork, Page, Patch, Rejection, RunFilter, ScheduleFilter, Shard,
+    Store, StoreError, Suspects,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,11 +31,11 @@ const AWAY_MIN: Duration = Duration::from_secs(1);
 
 /// How long signing out is tried while the store fails. What is held then is free when the lease has run out; a process
 /// that is to end must not wait for a database that may never come back.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A worker without runs counts as dead when it has been still for so many of its beats. Its row is removed then; not much
 /// later, since no one may live long enough to see that where workers come and go quickly.
-const STILL_BEATS: u32 = 3;
+const IDLE_HEARTBEATS: u32 = 3;
 
 /// How long after a worker has left others decide again about the schedules that it declared: it may only be
 /// restarting.
@@ -43,30 +43,30 @@ const RECONCILE_DELAY: Duration = Duration::from_secs(15);
 
 /// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
 /// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3_600);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Runs that are handed to the application at a time: the first of a crowd begin while the last are still on the way.
 const START_MAX: usize = 128;
 
 /// Most slots that are counted to size up a crowd.
-const CROWD_MAX: usize = 100_000;
+const BURST_MAX: usize = 100_000;
 
 /// Schedules that are looked over at once when slots may be wrong; beyond, a batch at a time, with a pause. A million must
 /// not keep a core busy at every start.
-const REALIGN_BURST: usize = 5_000;
+const RECOMPUTE_BURST: usize = 5_000;
 
-/// See [`REALIGN_BURST`].
-const REALIGN_PAUSE: Duration = Duration::from_secs(1);
+/// See [`RECOMPUTE_BURST`].
+const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often held runs are looked for while other things change. The first look comes at once.
 const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
-const CADENCES_MAX: usize = 20_000;
+const COMPILED_SPECS_MAX: usize = 20_000;
 
 /// When the engine wants to be turned again. Whichever comes first; a message is a reason too.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Next {
+pub struct Deadline {
     /// When the wall clock says so.
     pub wall: Option<Timestamp>,
     /// When the steady clock says so.
@@ -77,27 +77,27 @@ pub struct Next {
 
 /// A run under way here.
 #[derive(Debug)]
-struct Held {
+struct Tracked {
     token: Token,
     /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
-    takes_place: bool,
+    holds_permit: bool,
     /// Its handler waits for another run, or for a long time: its permit is free meanwhile.
     is_blocked: bool,
     /// Its handler knows that somebody asked it to stop.
-    is_stop_told: bool,
+    is_stop_sent: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Phase {
     Working,
     Draining,
-    Leaving,
+    Deregistering,
     Over,
 }
 
 /// A walk over all schedules.
 #[derive(Debug, Default)]
-struct Realignment {
+struct Recomputation {
     /// The last one looked at.
     after: Option<String>,
     seen_count: usize,
@@ -108,7 +108,7 @@ struct Realignment {
 
 /// The next slot, and how far ahead of it those that come due then must be claimed.
 #[derive(Copy, Clone, Debug)]
-struct Crowd {
+struct Burst {
     slot: Timestamp,
     lead: Duration,
 }
@@ -120,13 +120,13 @@ struct Decided {
     /// Those that they are about, in order.
     schedules: Vec<Schedule>,
     /// Places for the runs that they claim.
-    places: Option<Reserved>,
+    permits: Option<Reserved>,
     /// There may be more that is due.
     is_full: bool,
 }
 
 #[derive(Debug)]
-struct Trouble {
+struct RetryState {
     retry_at: Duration,
     failure_count: u32,
 }
@@ -140,9 +140,9 @@ pub struct Engine<S, D> {
     workflow_ids: Vec<Arc<str>>,
     new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
     worker: WorkerId,
-    has_entered: bool,
+    is_registered: bool,
     phase: Phase,
-    held: BTreeMap<RunId, Held>,
+    tracked: BTreeMap<RunId, Tracked>,
     suspects: SuspectWatch,
     codes: Arc<Codes>,
     /// Held runs are to be looked for: this worker has just registered, or something has changed since the last look.
@@ -152,48 +152,48 @@ pub struct Engine<S, D> {
     /// Claims that others may have counted as interrupted, though this process lives.
     outlived: Vec<(RunId, Token)>,
     /// Its places, some of which others may take for runs that they create.
-    offer: Arc<Offer>,
+    permits: Arc<Permits>,
     /// Runs of ours that somebody asked to stop, and that we have not heard of yet.
-    stopped_unheard: BTreeSet<RunId>,
+    unacknowledged_stops: BTreeSet<RunId>,
     /// Claimed ahead of their time.
-    ahead: DueQueue<Timestamp, ClaimedRun>,
+    early_claims: DueQueue<Timestamp, ClaimedRun>,
     /// Ends of attempts.
     timeouts: DueQueue<Duration, (RunId, Token)>,
     timers: DueQueue<Duration, u64>,
     watch: PeerWatch,
-    cadences: HashMap<Json, Arc<Cadence>>,
-    wake: Wake,
-    is_wake_stale: bool,
-    crowd: Option<Crowd>,
+    compiled_specs: HashMap<Json, Arc<CompiledSpec>>,
+    next_work: NextWork,
+    is_next_work_stale: bool,
+    burst: Option<Burst>,
     /// What is looked at first, where others are there too.
-    share: Share,
+    shard: Shard,
     /// Its own part is done, and that of others isn't.
     is_helping: bool,
-    must_look_around: bool,
+    must_refresh_peers: bool,
     change_mark: Option<u64>,
     last_poll: Option<Duration>,
-    last_beat: Duration,
+    last_heartbeat: Duration,
     /// The same, in microseconds, for those who are about to execute something.
-    sign_of_life: Arc<AtomicU64>,
+    last_alive: Arc<AtomicU64>,
     /// When to sweep next; the first turn sets it.
-    next_sweep: Option<Duration>,
+    next_prune: Option<Duration>,
     has_ended_runs: bool,
     /// Whether stored next slots are being looked over, and how far that has come.
-    realignment: Option<Realignment>,
+    recomputation: Option<Recomputation>,
     stuck_parents: StuckParents,
     last_look: Option<Now>,
     /// How much of the time since then went by inside turns.
     spent_since_look: Duration,
     /// End of the last turn in which the store did all that was asked.
-    last_whole_turn: Option<Duration>,
-    attentive_from: Timestamp,
-    trouble: Option<Trouble>,
+    last_full_tick: Option<Duration>,
+    watching_since: Timestamp,
+    retry: Option<RetryState>,
     /// What was logged about the store, and what is still to be logged.
     outage: OutageLog,
     /// A commit that would have claimed runs failed, and may have happened all the same.
     has_unknown_claims: bool,
     is_lost: bool,
-    leaving_since: Option<Duration>,
+    deregistering_since: Option<Duration>,
     /// Where it depends on other workers which declared schedules are retired: those that were live at the last
     /// decision.
     declarations_depend_on: Option<BTreeSet<WorkerId>>,
@@ -214,7 +214,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let codes = config.workflows.iter().map(code).collect();
         let worker = new_worker_id();
         let project = Arc::clone(&config.project);
-        let offer = Offer::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
+        let permits = Permits::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
         Self {
             store,
             dispatcher,
@@ -222,44 +222,44 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             workflow_ids,
             new_worker_id,
             worker,
-            has_entered: false,
+            is_registered: false,
             phase: Phase::Working,
-            held: BTreeMap::new(),
+            tracked: BTreeMap::new(),
             suspects: SuspectWatch::default(),
             codes: Arc::new(codes),
             must_look_for_held: false,
             next_look_for_held: Duration::ZERO,
             outlived: Vec::new(),
-            offer: Arc::new(offer),
-            stopped_unheard: BTreeSet::new(),
-            ahead: DueQueue::new(),
+            permits: Arc::new(permits),
+            unacknowledged_stops: BTreeSet::new(),
+            early_claims: DueQueue::new(),
             timeouts: DueQueue::new(),
             timers: DueQueue::new(),
             watch: PeerWatch::default(),
-            cadences: HashMap::new(),
-            wake: Wake::default(),
-            is_wake_stale: true,
-            crowd: None,
-            share: Share::WHOLE,
+            compiled_specs: HashMap::new(),
+            next_work: NextWork::default(),
+            is_next_work_stale: true,
+            burst: None,
+            shard: Shard::WHOLE,
             is_helping: false,
-            must_look_around: true,
+            must_refresh_peers: true,
             change_mark: None,
             last_poll: None,
-            last_beat: Duration::ZERO,
-            sign_of_life: Arc::default(),
-            next_sweep: None,
+            last_heartbeat: Duration::ZERO,
+            last_alive: Arc::default(),
+            next_prune: None,
             has_ended_runs: false,
-            realignment: None,
+            recomputation: None,
             stuck_parents: StuckParents::default(),
             last_look: None,
             spent_since_look: Duration::ZERO,
-            last_whole_turn: None,
-            attentive_from: Timestamp::MAX,
-            trouble: None,
+            last_full_tick: None,
+            watching_since: Timestamp::MAX,
+            retry: None,
             outage: OutageLog::default(),
             has_unknown_claims: false,
             is_lost: false,
-            leaving_since: None,
+            deregistering_since: None,
             declarations_depend_on: None,
             reconcile_at: None,
         }
@@ -271,8 +271,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// When it last showed that it lives, in microseconds of its steady clock; shared, and kept up to date.
-    pub fn sign_of_life(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.sign_of_life)
+    pub fn last_alive(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.last_alive)
     }
 
     /// Whether it executes a suspect; shared, and kept up to date. Those who record steps then send
@@ -282,25 +282,25 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Its places, for those who create runs.
-    pub fn offer(&self) -> Arc<Offer> {
-        Arc::clone(&self.offer)
+    pub fn permits(&self) -> Arc<Permits> {
+        Arc::clone(&self.permits)
     }
 
     /// Whether it has signed in.
-    pub fn has_entered(&self) -> bool {
-        self.has_entered
+    pub fn is_registered(&self) -> bool {
+        self.is_registered
     }
 
     /// When the next of the runs that it holds is to start.
     pub fn next_start(&self) -> Option<Timestamp> {
-        self.ahead.next_deadline()
+        self.early_claims.next_deadline()
     }
 
     /// Goes through what the next start will need, without starting anything.
-    pub fn rehearse_start(&self) {
-        let Some(next) = self.ahead.iter().next() else { return };
-        self.dispatcher.get_ready();
-        self.store.rehearse_start(&[(next.run.id.clone(), next.run.token)]);
+    pub fn warm_up_start(&self) {
+        let Some(next) = self.early_claims.iter().next() else { return };
+        self.dispatcher.warm_up();
+        self.store.warm_up_start(&[(next.run.id.clone(), next.run.token)]);
     }
 
     /// Whether it has deregistered, or given that up. What it had sent to be started by then is not to be started.
@@ -310,104 +310,104 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Runs that it holds, and those of them that wait for their instant.
     pub fn held_count(&self) -> (usize, usize) {
-        (self.held.len(), self.ahead.len())
+        (self.tracked.len(), self.early_claims.len())
     }
 
     /// Takes in a message; what follows from it happens in the next turn.
     pub fn receive(&mut self, message: Message, now: Now) {
         match message {
-            Message::Returned { run, token } => self.free_place(&run, token),
+            Message::Returned { run, token } => self.free_permit(&run, token),
             Message::Blocked { run, token } => self.block(&run, token),
             Message::Unblocked { run, token } => self.unblock(&run, token),
             Message::Settled { run, token, is_accepted, leaves_work } => {
-                self.free_place(&run, token);
-                if self.held.get(&run).is_some_and(|held| held.token == token) {
-                    self.held.remove(&run);
+                self.free_permit(&run, token);
+                if self.tracked.get(&run).is_some_and(|tracked| tracked.token == token) {
+                    self.tracked.remove(&run);
                 }
-                self.is_wake_stale |= self.suspects.release(&run, token);
+                self.is_next_work_stale |= self.suspects.release(&run, token);
                 if !is_accepted {
-                    self.must_look_around = true;
+                    self.must_refresh_peers = true;
                     self.outlived.push((run, token));
                 }
                 self.has_ended_runs = true;
-                self.is_wake_stale |= leaves_work;
+                self.is_next_work_stale |= leaves_work;
             }
             Message::Progressed { run, token } => {
-                self.is_wake_stale |= self.suspects.release(&run, token);
+                self.is_next_work_stale |= self.suspects.release(&run, token);
             }
             Message::Fenced { run, token } => {
                 self.outlived.push((run.clone(), token));
-                if self.held.get(&run).is_some_and(|held| held.token == token) {
-                    self.let_go(&run, token);
+                if self.tracked.get(&run).is_some_and(|tracked| tracked.token == token) {
+                    self.untrack(&run, token);
                     self.dispatcher.stop(vec![Stop { run, token, reason: StopReason::LeaseLost }]);
                 }
             }
-            Message::Claimed { run, place } => self.take_in_created(*run, place, now),
+            Message::Claimed { run, permit } => self.accept_created(*run, permit, now),
             // No slot has moved: who comes due next need not be counted again.
-            Message::Added => self.is_wake_stale = true,
+            Message::Added => self.is_next_work_stale = true,
             Message::Changed => {
                 self.must_look_for_held = true;
-                self.crowd = None;
-                self.is_wake_stale = true;
-                self.must_look_around = true;
+                self.burst = None;
+                self.is_next_work_stale = true;
+                self.must_refresh_peers = true;
             }
             // What we hold, and under which token, may be somebody else's in what the store is now.
-            Message::SetBack => {
-                let held_count = self.let_everything_go();
-                self.dispatcher.tell(Notice::SetBack { held_count });
+            Message::RollbackDetected => {
+                let held_count = self.untrack_everything();
+                self.dispatcher.emit(Notice::RollbackDetected { held_count });
             }
             Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
             Message::Drain => {
-                self.offer.close();
+                self.permits.close();
                 if self.phase == Phase::Working {
                     self.phase = Phase::Draining;
                 }
             }
-            Message::Leave => {
-                self.offer.close();
+            Message::Deregister => {
+                self.permits.close();
                 if self.phase != Phase::Over {
-                    self.phase = Phase::Leaving;
-                    self.leaving_since.get_or_insert(now.mono);
+                    self.phase = Phase::Deregistering;
+                    self.deregistering_since.get_or_insert(now.mono);
                 }
             }
         }
     }
 
     /// Takes in how long the last turn was. Turns compute next to nothing: if one was long, the store did not answer.
-    pub fn note_turn_took(&mut self, duration: Duration) {
+    pub fn note_tick_took(&mut self, duration: Duration) {
         self.spent_since_look += duration;
     }
 
     /// Does what is due at `now`. Bounded work: with more left to do, it asks to be turned again at once.
-    pub fn turn(&mut self, now: Now) -> Next {
-        self.ring_timers(now);
+    pub fn tick(&mut self, now: Now) -> Deadline {
+        self.fire_due_timers(now);
         self.stop_overdue(now);
         if self.phase == Phase::Over {
             return self.next(now, false);
         }
-        if self.trouble.as_ref().is_some_and(|trouble| now.mono < trouble.retry_at) {
+        if self.retry.as_ref().is_some_and(|retry| now.mono < retry.retry_at) {
             return self.next(now, false);
         }
-        let queued = self.offer.queued();
-        self.is_wake_stale |= queued > 0;
-        let turned = self.turn_with_store(now);
-        if turned.is_ok() {
-            self.offer.forget_queued(queued);
+        let queued = self.permits.queued();
+        self.is_next_work_stale |= queued > 0;
+        let ticked = self.tick_with_store(now);
+        if ticked.is_ok() {
+            self.permits.forget_queued(queued);
         }
-        self.offer.set_open(turned.is_ok() && self.has_place_to_offer(now));
-        match turned {
+        self.permits.set_open(ticked.is_ok() && self.has_permit_to_lend(now));
+        match ticked {
             Ok(has_more) => {
-                self.last_whole_turn = Some(now.mono);
-                self.trouble = None;
+                self.last_full_tick = Some(now.mono);
+                self.retry = None;
                 let is_over = self.phase == Phase::Over;
                 if let Some(notice) = self.outage.note_success(now.mono, is_over) {
-                    self.dispatcher.tell(notice);
+                    self.dispatcher.emit(notice);
                 }
                 self.next(now, has_more)
             }
             Err(error) => {
-                self.meet_trouble(&error, now);
-                if self.leaving_since.is_some_and(|since| now.mono >= since + LEAVE_PATIENCE) {
+                self.note_failure_of_store(&error, now);
+                if self.deregistering_since.is_some_and(|since| now.mono >= since + DEREGISTER_TIMEOUT) {
                     self.phase = Phase::Over;
                 }
                 self.next(now, false)
@@ -415,77 +415,77 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    fn turn_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
+    fn tick_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
         let planned = self.config.poll_interval + AWAY_MIN;
-        if self.last_whole_turn.is_some_and(|last| now.mono > last + planned) {
+        if self.last_full_tick.is_some_and(|last| now.mono > last + planned) {
             // While we were stopped, or the store was away, nobody may have been able to beat.
             self.watch.restart(now.mono);
         }
-        if self.phase == Phase::Leaving {
-            self.leave(now)?;
+        if self.phase == Phase::Deregistering {
+            self.deregister(now)?;
             return Ok(false);
         }
         if self.phase == Phase::Draining {
-            self.release_ahead(now)?;
+            self.release_early_claims(now)?;
         }
-        self.start_ahead(now)?;
-        if !self.has_entered {
-            self.enter(now)?;
+        self.start_early_claims(now)?;
+        if !self.is_registered {
+            self.register(now)?;
         }
-        self.beat(now)?;
-        if !self.has_entered {
+        self.heartbeat(now)?;
+        if !self.is_registered {
             return Ok(true);
         }
         self.uncount_interruptions(now)?;
-        self.has_unknown_claims |= self.offer.take_unknown();
+        self.has_unknown_claims |= self.permits.take_unknown();
         self.find_unknown_claims(now)?;
         if self.phase == Phase::Draining {
-            self.release_ahead(now)?;
+            self.release_early_claims(now)?;
         }
         self.poll(now)?;
-        self.bury_the_silent(now)?;
+        self.expire_silent_peers(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {
             self.reconcile(now)?;
-            if !self.has_entered {
+            if !self.is_registered {
                 return Ok(true);
             }
             self.notice_absence(now);
             // First what has waited longest: a slot that comes due now must not take the place that became free.
             has_more |= self.claim_waiting(now)?;
-            if !self.has_entered {
+            if !self.is_registered {
                 return Ok(true);
             }
             has_more |= self.fire_due(now)?;
             if !has_more {
-                has_more = self.realign(now)? || self.sweep(now)? || self.wake_stuck_parents(now)?;
+                has_more = self.recompute(now)? || self.prune(now)? || self.wake_stuck_parents(now)?;
             }
             self.last_look = Some(now);
             self.spent_since_look = Duration::ZERO;
         }
-        self.start_ahead(now)?;
-        self.refresh_wake()?;
-        Ok(has_more | self.size_up(now)?)
+        self.start_early_claims(now)?;
+        self.refresh_next_work()?;
+        Ok(has_more | self.estimate_burst(now)?)
     }
 
     // ---- being a worker ------------------------------------------------------------------------------------------
 
-    fn enter(&mut self, now: Now) -> Result<(), StoreError> {
+    fn register(&mut self, now: Now) -> Result<(), StoreError> {
         let entry = self.entry(now);
-        let answer = self.commit_one(Command::EnterWorker(entry), now)?.map_err(|rejection| {
+        let answer = self.commit_one(Command::RegisterWorker(entry), now)?.map_err(|rejection| {
             // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
         })?;
-        self.has_entered = true;
+        self.is_registered = true;
         self.note_reconciled(answer, now);
         self.must_look_for_held = true;
-        self.dispatcher.tell(Notice::Entered(self.worker.clone()));
-        self.note_sign_of_life(now.mono);
-        self.realignment = Some(Realignment::default());
+        self.dispatcher.emit(Notice::Registered(self.worker.clone()));
+        self.note_alive(now.mono);
+        self.recomputation = Some(Recomputation::default());
         self.stuck_parents.restart();
-        self.attentive_from = self.attentive_from.min(now.wall);
-        self.is_wake_stale = true;
-        self.must_look_around = true;
+        self.watching_since = self.watching_since.min(now.wall);
+        self.is_next_work_stale = true;
+        self.must_refresh_peers = true;
         Ok(())
     }
 
@@ -494,8 +494,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut entry = Box::new(self.config.entry(&self.worker));
         for declared in &mut entry.declared {
             // Worked out when the program started; since then a store may have been away, or we buried.
-            if let Ok(cadence) = self.cadence(&declared.spec) {
-                declared.next_slot = cadence.first(now.wall);
+            if let Ok(compiled_spec) = self.compiled_spec(&declared.spec) {
+                declared.next_slot = compiled_spec.first(now.wall);
             }
         }
         entry
@@ -504,7 +504,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// Decides again about declared schedules, where that depends on other workers and they are no longer the same.
     fn reconcile(&mut self, now: Now) -> Result<(), StoreError> {
         let Some(depends_on) = &self.declarations_depend_on else { return Ok(()) };
-        let limit = self.config.idle_beat.saturating_mul(STILL_BEATS);
+        let limit = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS);
         if self.reconcile_at.is_none() && self.watch.live(limit, now.mono) != *depends_on {
             self.reconcile_at = Some(now.mono + RECONCILE_DELAY.min(self.config.lease));
         }
@@ -518,7 +518,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             Err(rejection) => {
                 self.reconcile_at = None;
                 self.declarations_depend_on = None;
-                self.dispatcher.tell(Notice::Advice(format!(
+                self.dispatcher.emit(Notice::Advice(format!(
                     "the declared schedules could not be compared with the stored ones: {rejection}"
                 )));
             }
@@ -531,38 +531,38 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             unreachable!("a registration is answered with what was decided, not {answer:?}")
         };
         self.reconcile_at = None;
-        let limit = self.config.idle_beat.saturating_mul(STILL_BEATS);
+        let limit = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS);
         let is_known = self.declarations_depend_on.is_some();
         self.declarations_depend_on = report.depends_on_peers().then(|| self.watch.live(limit, now.mono));
         if !report.retired.is_empty() {
-            self.is_wake_stale = true;
+            self.is_next_work_stale = true;
         }
         let app = || Arc::clone(&self.config.app);
         if !report.retired.is_empty() {
-            self.dispatcher.tell(Notice::Retired { app: app(), schedules: report.retired });
+            self.dispatcher.emit(Notice::Retired { app: app(), schedules: report.retired });
         }
         if !report.adopted.is_empty() {
-            self.dispatcher.tell(Notice::Adopted { app: app(), schedules: report.adopted });
+            self.dispatcher.emit(Notice::Adopted { app: app(), schedules: report.adopted });
         }
         // Said once, not whenever one of the others comes or goes.
         if !report.overridden.is_empty() && !is_known {
-            self.dispatcher.tell(Notice::Overridden { app: app(), schedules: report.overridden });
+            self.dispatcher.emit(Notice::Overridden { app: app(), schedules: report.overridden });
         }
         if !report.outdated.is_empty() && !is_known {
-            self.dispatcher.tell(Notice::Outdated { app: app(), schedules: report.outdated });
+            self.dispatcher.emit(Notice::Outdated { app: app(), schedules: report.outdated });
         }
         if !report.protected.is_empty() && !is_known {
-            self.dispatcher.tell(Notice::Protected { app: app(), schedules: report.protected });
+            self.dispatcher.emit(Notice::Protected { app: app(), schedules: report.protected });
         }
     }
 
-    fn leave(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.has_entered {
+    fn deregister(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.is_registered {
             // Refused or not, we are out.
-            let _ = self.commit_one(Command::LeaveWorker { worker: self.worker.clone() }, now)?;
+            let _ = self.commit_one(Command::DeregisterWorker { worker: self.worker.clone() }, now)?;
         }
-        self.held.clear();
-        self.ahead.clear();
+        self.tracked.clear();
+        self.early_claims.clear();
         self.phase = Phase::Over;
         Ok(())
     }
@@ -578,60 +578,64 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Heartbeat: within the lease while it holds runs; else rarely, and only where others may look for it.
-    fn beat(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.next_beat().is_none_or(|at| now.mono < at) {
+    fn heartbeat(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.next_heartbeat().is_none_or(|at| now.mono < at) {
             return Ok(());
         }
-        match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
+        match self.commit_one(Command::Heartbeat { worker: self.worker.clone() }, now)? {
             Err(Rejection::WorkerGone) => self.lose_everything(),
-            Ok(_) | Err(_) => self.note_sign_of_life(now.mono),
+            Ok(_) | Err(_) => self.note_alive(now.mono),
         }
         Ok(())
     }
 
     /// It lived at `mono`.
-    fn note_sign_of_life(&mut self, mono: Duration) {
-        self.last_beat = self.last_beat.max(mono);
-        let micros = u64::try_from(self.last_beat.as_micros()).unwrap_or(u64::MAX);
-        self.sign_of_life.store(micros, Ordering::Release);
+    fn note_alive(&mut self, mono: Duration) {
+        self.last_heartbeat = self.last_heartbeat.max(mono);
+        let micros = u64::try_from(self.last_heartbeat.as_micros()).unwrap_or(u64::MAX);
+        self.last_alive.store(micros, Ordering::Release);
     }
 
-    fn next_beat(&self) -> Option<Duration> {
-        let interval = match (self.held.is_empty(), self.watch.has_peers()) {
+    fn next_heartbeat(&self) -> Option<Duration> {
+        let interval = match (self.tracked.is_empty(), self.watch.has_peers()) {
             (false, _) => self.config.lease / 3,
-            (true, true) => self.config.idle_beat,
+            (true, true) => self.config.idle_heartbeat,
             (true, false) => return None,
         };
-        Some(self.last_beat.saturating_add(interval))
+        Some(self.last_heartbeat.saturating_add(interval))
     }
 
     /// Somebody took us for dead. All claims are void; we go on as a new worker.
     fn lose_everything(&mut self) {
-        self.outlived.extend(self.held.iter().map(|(run, held)| (run.clone(), held.token)));
-        let held_count = self.let_everything_go();
-        self.dispatcher.tell(Notice::LeaseLost { held_count });
+        self.outlived.extend(self.tracked.iter().map(|(run, tracked)| (run.clone(), tracked.token)));
+        let held_count = self.untrack_everything();
+        self.dispatcher.emit(Notice::LeaseLost { held_count });
     }
 
     /// Stops all that it holds, and is to sign in under another id; how many runs it held.
-    fn let_everything_go(&mut self) -> usize {
+    fn untrack_everything(&mut self) -> usize {
         let stops: Vec<Stop> = self
-            .held
+            .tracked
             .iter()
-            .map(|(run, held)| Stop { run: run.clone(), token: held.token, reason: StopReason::LeaseLost })
+            .map(|(run, tracked)| Stop {
+                run: run.clone(),
+                token: tracked.token,
+                reason: StopReason::LeaseLost,
+            })
             .collect();
         let held_count = stops.len();
-        self.offer.give_back(self.held.values().filter(|held| held.takes_place).count());
-        self.held.clear();
+        self.permits.give_back(self.tracked.values().filter(|tracked| tracked.holds_permit).count());
+        self.tracked.clear();
         self.suspects.clear();
-        self.ahead.clear();
-        self.stopped_unheard.clear();
+        self.early_claims.clear();
+        self.unacknowledged_stops.clear();
         self.has_unknown_claims = false;
-        self.has_entered = false;
+        self.is_registered = false;
         self.declarations_depend_on = None;
         self.reconcile_at = None;
         self.worker = (self.new_worker_id)();
-        self.offer.close_for(self.worker.clone());
-        self.must_look_around = true;
+        self.permits.close_for(self.worker.clone());
+        self.must_refresh_peers = true;
         if !stops.is_empty() {
             self.dispatcher.stop(stops);
         }
@@ -647,34 +651,34 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if self.change_mark != Some(mark) {
                 self.must_look_for_held = true;
                 self.change_mark = Some(mark);
-                self.crowd = None;
-                self.is_wake_stale = true;
-                self.must_look_around = true;
+                self.burst = None;
+                self.is_next_work_stale = true;
+                self.must_refresh_peers = true;
             }
         }
-        if self.must_look_around {
+        if self.must_refresh_peers {
             let peers = self.store.peers(&self.config.project)?;
             self.watch.observe(&self.worker, &peers, now.mono);
-            self.share = share_of(&self.worker, &peers, &self.workflow_ids);
-            if !self.held.is_empty() || self.offer.is_in_use() {
+            self.shard = shard_of(&self.worker, &peers, &self.workflow_ids);
+            if !self.tracked.is_empty() || self.permits.is_in_use() {
                 self.pass_on_cancellations()?;
             }
-            self.must_look_around = false;
+            self.must_refresh_peers = false;
         }
         Ok(())
     }
 
     fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
         let mut stops = Vec::new();
-        self.stopped_unheard.clear();
+        self.unacknowledged_stops.clear();
         for run in self.store.cancel_requests(&self.worker)? {
-            match self.held.get_mut(&run) {
-                Some(held) if held.is_stop_told => {}
-                Some(held) => {
-                    held.is_stop_told = true;
-                    stops.push(Stop { run, token: held.token, reason: StopReason::Cancelled });
+            match self.tracked.get_mut(&run) {
+                Some(tracked) if tracked.is_stop_sent => {}
+                Some(tracked) => {
+                    tracked.is_stop_sent = true;
+                    stops.push(Stop { run, token: tracked.token, reason: StopReason::Cancelled });
                 }
-                None => _ = self.stopped_unheard.insert(run),
+                None => _ = self.unacknowledged_stops.insert(run),
             }
         }
         if !stops.is_empty() {
@@ -683,19 +687,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    fn bury_the_silent(&mut self, now: Now) -> Result<(), StoreError> {
+    fn expire_silent_peers(&mut self, now: Now) -> Result<(), StoreError> {
         for silent in self.watch.silent(self.config.lease, now.mono) {
-            let command = Command::BuryWorker {
+            let command = Command::ExpireWorker {
                 worker: silent.worker.clone(),
-                beat: silent.beat,
+                heartbeat: silent.heartbeat,
                 shares_process: silent.shares_process,
             };
             let outcome = self.commit_one(command, now)?;
             self.watch.forget(&silent.worker);
-            self.must_look_around = true;
+            self.must_refresh_peers = true;
             if let Ok(Answer::Count(run_count)) = outcome {
-                self.is_wake_stale = true;
-                self.dispatcher.tell(Notice::TookOver { worker: silent.name, run_count });
+                self.is_next_work_stale = true;
+                self.dispatcher.emit(Notice::TookOver { worker: silent.name, run_count });
             }
         }
         self.expire_idle(now)
@@ -707,15 +711,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if silent.is_empty() {
             return Ok(());
         }
-        let expire = |(worker, beat): &(WorkerId, i64)| Command::BuryWorker {
+        let expire = |(worker, heartbeat): &(WorkerId, i64)| Command::ExpireWorker {
             worker: worker.clone(),
-            beat: *beat,
+            heartbeat: *heartbeat,
             shares_process: false,
         };
         let commands: Vec<Command> = silent.iter().map(expire).collect();
         for outcome in self.store.commit(&commands, now.wall)? {
             // It has shown that it lives, or claimed a run.
-            self.must_look_around |= outcome.is_err();
+            self.must_refresh_peers |= outcome.is_err();
         }
         for (worker, _) in &silent {
             self.watch.forget(worker);
@@ -726,7 +730,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn expiry_limits(&self) -> Limits {
         // What is seen of a beat is as old as the last poll, and the other one finds its peers by polling, too.
         let unseen = self.config.poll_interval.saturating_mul(2);
-        let idle = self.config.idle_beat.saturating_mul(STILL_BEATS).saturating_add(unseen);
+        let idle = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS).saturating_add(unseen);
         Limits { lease: self.config.lease, idle }
     }
 
@@ -741,39 +745,39 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         // By as much as the wall went on beyond the steady clock it was set forward, or the machine slept.
         let jumped = away.saturating_sub(now.mono.saturating_sub(last.mono));
         if away > planned + AWAY_MIN || jumped > AWAY_MIN {
-            self.attentive_from = now.wall;
+            self.watching_since = now.wall;
             // Said in its place, where the store was in trouble: that it works again.
             if self.spent_since_look >= away / 2 {
-                self.dispatcher.tell(Notice::StoreStalled(away));
-            } else if self.trouble.is_none() {
-                self.dispatcher.tell(Notice::WasAway(away));
+                self.dispatcher.emit(Notice::StoreStalled(away));
+            } else if self.retry.is_none() {
+                self.dispatcher.emit(Notice::WasAway(away));
             }
         } else if now.wall < last.wall {
             // The clock was set back; we have been watching since before this time, whatever it says.
-            self.attentive_from = self.attentive_from.min(now.wall);
-            self.realignment = Some(Realignment::default());
+            self.watching_since = self.watching_since.min(now.wall);
+            self.recomputation = Some(Recomputation::default());
         }
     }
 
     /// Throws out what is older than the retention, a small batch at a time. Whether there is more.
-    fn sweep(&mut self, now: Now) -> Result<bool, StoreError> {
+    fn prune(&mut self, now: Now) -> Result<bool, StoreError> {
         let Some(retention) = self.config.retention else { return Ok(false) };
-        let due = *self.next_sweep.get_or_insert(now.mono + SWEEP_INTERVAL);
+        let due = *self.next_prune.get_or_insert(now.mono + PRUNE_INTERVAL);
         if now.mono < due || !self.has_ended_runs {
             return Ok(false);
         }
         let age_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-        let command = Command::Sweep {
+        let command = Command::Prune {
             project: Arc::clone(&self.config.project),
             before: Timestamp::from_micros(now.wall.as_micros().saturating_sub(age_us)),
             keep: self.config.retention_keep,
             limit: self.config.batch_max,
         };
-        let swept = self.commit_one(command, now)?;
-        if matches!(swept, Ok(Answer::Count(count)) if count >= self.config.batch_max as u64) {
+        let pruned = self.commit_one(command, now)?;
+        if matches!(pruned, Ok(Answer::Count(count)) if count >= self.config.batch_max as u64) {
             return Ok(true);
         }
-        self.next_sweep = Some(now.mono + SWEEP_INTERVAL);
+        self.next_prune = Some(now.mono + PRUNE_INTERVAL);
         self.has_ended_runs = false;
         Ok(false)
     }
@@ -782,17 +786,17 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn wake_stuck_parents(&mut self, now: Now) -> Result<bool, StoreError> {
         let limit = self.config.batch_max;
         let woken = self.stuck_parents.look(&self.store, &self.config.project, limit, now)?;
-        self.is_wake_stale |= woken.on_page > 0;
+        self.is_next_work_stale |= woken.on_page > 0;
         if let Some(count) = woken.in_all {
-            self.dispatcher.tell(Notice::WokeParents(count));
+            self.dispatcher.emit(Notice::WokeParents(count));
         }
         Ok(woken.on_page > 0)
     }
 
-    fn refresh_wake(&mut self) -> Result<(), StoreError> {
-        if self.is_wake_stale {
-            self.wake = self.store.next_wake(&self.config.project, &self.workflow_ids)?;
-            self.is_wake_stale = false;
+    fn refresh_next_work(&mut self) -> Result<(), StoreError> {
+        if self.is_next_work_stale {
+            self.next_work = self.store.next_work(&self.config.project, &self.workflow_ids)?;
+            self.is_next_work_stale = false;
         }
         Ok(())
     }
@@ -801,25 +805,27 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Finds out how many slots come next at once: a crowd has to be claimed earlier than the usual lead if the last
     /// is to start when it is due. Whether it is time for that already.
-    fn size_up(&mut self, now: Now) -> Result<bool, StoreError> {
+    fn estimate_burst(&mut self, now: Now) -> Result<bool, StoreError> {
         let (lead, lead_max) = (self.config.lead, self.config.lead_max);
-        let Some(slot) = self.wake.slot.filter(|_| self.phase == Phase::Working) else { return Ok(false) };
+        let Some(slot) = self.next_work.slot.filter(|_| self.phase == Phase::Working) else {
+            return Ok(false);
+        };
         let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
-        if !is_near || self.crowd.is_some_and(|crowd| crowd.slot == slot) {
+        if !is_near || self.burst.is_some_and(|burst| burst.slot == slot) {
             return Ok(false);
         }
-        let count = self.store.due_count(&self.config.project, &self.workflow_ids, slot, CROWD_MAX)?;
+        let count = self.store.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        let crowd = Crowd { slot, lead: needed.clamp(lead, lead_max) };
-        self.crowd = Some(crowd);
-        Ok(slot <= now.wall.saturating_add(crowd.lead))
+        let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
+        self.burst = Some(burst);
+        Ok(slot <= now.wall.saturating_add(burst.lead))
     }
 
     /// Whether held runs are due before another batch would be committed: they must not wait for it.
     fn is_about_to_start(&self, now: Timestamp) -> bool {
         let batch_max = u32::try_from(self.config.batch_max).unwrap_or(u32::MAX);
         let batch = self.config.lead_per_slot.saturating_mul(batch_max).min(self.config.lead);
-        self.ahead.next_deadline().is_some_and(|at| at <= now.saturating_add(batch))
+        self.early_claims.next_deadline().is_some_and(|at| at <= now.saturating_add(batch))
     }
 
     /// Up to when slots are decided at `now`.
@@ -829,8 +835,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     fn horizon_with_lead(&self, now: Timestamp, part: impl Fn(Duration) -> Duration) -> Timestamp {
         let usual = now.saturating_add(part(self.config.lead));
-        match self.crowd {
-            Some(crowd) if crowd.slot <= now.saturating_add(part(crowd.lead)) => usual.max(crowd.slot),
+        match self.burst {
+            Some(burst) if burst.slot <= now.saturating_add(part(burst.lead)) => usual.max(burst.slot),
             _ => usual,
         }
     }
@@ -841,13 +847,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(false);
         }
         let horizon = self.horizon(now.wall);
-        if !self.is_wake_stale && self.wake.slot.is_none_or(|slot| slot > horizon) {
+        if !self.is_next_work_stale && self.next_work.slot.is_none_or(|slot| slot > horizon) {
             return Ok(false);
         }
         // The places are free for others when the runs that were claimed have taken theirs.
-        let Decided { commands, schedules, places: _places, is_full } = self.decide_batch(now, horizon)?;
+        let Decided { commands, schedules, permits: _places, is_full } = self.decide_batch(now, horizon)?;
         // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
-        self.is_wake_stale = true;
+        self.is_next_work_stale = true;
         if commands.is_empty() {
             return Ok(false);
         }
@@ -864,7 +870,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     claimed.append(&mut runs);
                     if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
                         // What it cancels may run here: the next turn, which is now, tells it so.
-                        self.must_look_around = true;
+                        self.must_refresh_peers = true;
                         has_cancelled = true;
                     }
                     missed.extend(missed_by(command, schedule));
@@ -878,9 +884,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Err(rejection) => self.set_aside(command, &rejection, now)?,
             }
         }
-        self.take_in(claimed, now);
+        self.accept_claims(claimed, now);
         if !missed.is_empty() {
-            self.dispatcher.tell(Notice::Missed(missed));
+            self.dispatcher.emit(Notice::Missed(missed));
         }
         Ok(is_full || has_stale || has_cancelled)
     }
@@ -888,34 +894,34 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// Decides about a batch of due schedules: of our share, or else of all. What others should have decided is left to
     /// them for half of the time that there is; then they are gone, or slow.
     fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
-        if self.share == Share::WHOLE {
-            return self.decide_share(Share::WHOLE, now, horizon);
+        if self.shard == Shard::WHOLE {
+            return self.decide_shard(Shard::WHOLE, now, horizon);
         }
         if !self.is_helping {
-            let own = self.decide_share(self.share, now, horizon)?;
+            let own = self.decide_shard(self.shard, now, horizon)?;
             if !own.commands.is_empty() {
                 return Ok(own);
             }
         }
         let early = self.horizon_with_lead(now.wall, |lead| lead / 2);
-        let others = self.decide_share(Share::WHOLE, now, early)?;
+        let others = self.decide_shard(Shard::WHOLE, now, early)?;
         self.is_helping = others.is_full;
         Ok(others)
     }
 
-    fn decide_share(&mut self, share: Share, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
+    fn decide_shard(&mut self, shard: Shard, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
         let is_isolating = self.suspects.is_isolating(now.mono);
-        let due = self.store.due_in_share(&self.config.project, &self.workflow_ids, horizon, share, limit)?;
-        let mut places = self.offer.reserve_up_to(0);
+        let due = self.store.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
+        let mut permits = self.permits.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
         for due in due {
-            if let Some(command) = self.decide(&due, now.wall, horizon, &mut places, is_isolating)? {
+            if let Some(command) = self.decide(&due, now.wall, horizon, &mut permits, is_isolating)? {
                 decided.commands.push(command);
                 decided.schedules.push(due.schedule);
             }
         }
-        decided.places = Some(places);
+        decided.permits = Some(permits);
         Ok(decided)
     }
 
@@ -924,36 +930,36 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         due: &DueSchedule,
         now: Timestamp,
         horizon: Timestamp,
-        places: &mut Reserved,
+        permits: &mut Reserved,
         is_isolating: bool,
     ) -> Result<Option<Command>, StoreError> {
         let schedule = &due.schedule;
-        let cadence = match self.cadence_of(schedule) {
-            Ok(cadence) => cadence,
+        let compiled_spec = match self.cadence_of(schedule) {
+            Ok(compiled_spec) => compiled_spec,
             Err(error) => {
                 let reason = error.to_string();
-                self.dispatcher.tell(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
+                self.dispatcher.emit(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
                 return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
             }
         };
         let situation = Situation {
             now,
             horizon,
-            attentive_from: self.attentive_from,
+            watching_since: self.watching_since,
             unfinished_count: due.unfinished_count,
             buffered_count: due.buffered_count,
         };
-        let Some(mut plan) = plan_fire(schedule, &cadence, &situation) else { return Ok(None) };
-        if let Some(slot) = late_one_off(schedule, &cadence, now) {
+        let Some(mut plan) = plan_fire(schedule, &compiled_spec, &situation) else { return Ok(None) };
+        if let Some(slot) = late_one_off(schedule, &compiled_spec, now) {
             if self.has_outcome(schedule, slot)? {
                 plan.runs.clear();
                 plan.ledger.clear();
                 plan.cancel_unfinished = false;
             }
-            self.dispatcher.tell(Notice::Advice(describe_late_one_off(schedule, slot, &plan)));
+            self.dispatcher.emit(Notice::Advice(describe_late_one_off(schedule, slot, &plan)));
         }
         for run in &mut plan.runs {
-            if run.admission == Admission::Claim && (is_isolating || !places.add()) {
+            if run.admission == Admission::Claim && (is_isolating || !permits.add()) {
                 run.admission = Admission::Queue;
             }
         }
@@ -969,8 +975,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
     /// Whether there is more.
-    fn realign(&mut self, now: Now) -> Result<bool, StoreError> {
-        let Some(Realignment { after, seen_count, changed_count, next }) = &self.realignment else {
+    fn recompute(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(Recomputation { after, seen_count, changed_count, next }) = &self.recomputation else {
             return Ok(false);
         };
         if now.mono < *next {
@@ -982,8 +988,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut commands = Vec::new();
         for schedule in &schedules {
             // What can't be read is set aside when it is due.
-            let Ok(cadence) = self.cadence_of(schedule) else { continue };
-            if let Some(slot) = realigned(schedule, &cadence, now.wall) {
+            let Ok(compiled_spec) = self.cadence_of(schedule) else { continue };
+            if let Some(slot) = recomputed(schedule, &compiled_spec, now.wall) {
                 commands.push(Command::PatchSchedule {
                     project: Arc::clone(&self.config.project),
                     id: schedule.id.clone(),
@@ -996,19 +1002,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             // One that is refused was changed by somebody else meanwhile, who knows the time as well.
             let outcomes = self.store.commit(&commands, now.wall)?;
             changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
-            self.is_wake_stale = true;
+            self.is_next_work_stale = true;
         }
         if schedules.len() == page.limit {
             let after = schedules.last().map(|schedule| schedule.id.to_string());
             seen_count += schedules.len();
-            let is_paced = seen_count >= REALIGN_BURST;
-            let next = if is_paced { now.mono + REALIGN_PAUSE } else { now.mono };
-            self.realignment = Some(Realignment { after, seen_count, changed_count, next });
+            let is_paced = seen_count >= RECOMPUTE_BURST;
+            let next = if is_paced { now.mono + RECOMPUTE_PAUSE } else { now.mono };
+            self.recomputation = Some(Recomputation { after, seen_count, changed_count, next });
             return Ok(!is_paced);
         }
-        self.realignment = None;
+        self.recomputation = None;
         if changed_count > 0 {
-            self.dispatcher.tell(Notice::Realigned(changed_count));
+            self.dispatcher.emit(Notice::Recomputed(changed_count));
         }
         Ok(!commands.is_empty())
     }
@@ -1031,7 +1037,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn set_aside(&mut self, command: &Command, rejection: &Rejection, now: Now) -> Result<(), StoreError> {
         if let Command::Fire { plan, .. } = command {
             let reason = rejection.to_string();
-            self.dispatcher.tell(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
+            self.dispatcher.emit(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
             let breaking = self.breaking(plan.schedule.clone(), None, reason);
             // If even this is refused, the schedule is gone, which serves as well.
             let _ = self.commit_one(breaking, now)?;
@@ -1040,56 +1046,57 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// The remaining slots of a schedule.
-    fn cadence_of(&mut self, schedule: &Schedule) -> Result<Arc<Cadence>, SpecError> {
-        let cadence = self.cadence(&schedule.spec)?;
+    fn cadence_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
+        let compiled_spec = self.compiled_spec(&schedule.spec)?;
         if schedule.settled.is_none() {
-            return Ok(cadence);
+            return Ok(compiled_spec);
         }
-        Ok(Arc::new((*cadence).clone().without(schedule.settled_slots())))
+        Ok(Arc::new((*compiled_spec).clone().without(schedule.settled_slots())))
     }
 
-    fn cadence(&mut self, spec: &Json) -> Result<Arc<Cadence>, SpecError> {
-        if let Some(cadence) = self.cadences.get(spec) {
-            return Ok(Arc::clone(cadence));
+    fn compiled_spec(&mut self, spec: &Json) -> Result<Arc<CompiledSpec>, SpecError> {
+        if let Some(compiled_spec) = self.compiled_specs.get(spec) {
+            return Ok(Arc::clone(compiled_spec));
         }
-        let cadence = Arc::new(Cadence::parse(spec)?);
-        if self.cadences.len() >= CADENCES_MAX {
-            self.cadences.clear();
+        let compiled_spec = Arc::new(CompiledSpec::parse(spec)?);
+        if self.compiled_specs.len() >= COMPILED_SPECS_MAX {
+            self.compiled_specs.clear();
         }
-        self.cadences.insert(Arc::clone(spec), Arc::clone(&cadence));
-        Ok(cadence)
+        self.compiled_specs.insert(Arc::clone(spec), Arc::clone(&compiled_spec));
+        Ok(compiled_spec)
     }
 
     // ---- runs ----------------------------------------------------------------------------------------------------
 
     /// Whether to look for held runs that the code of this worker can continue.
     fn looks_for_held(&self, mono: Duration) -> bool {
-        self.wake.has_held && self.must_look_for_held && mono >= self.next_look_for_held
+        self.next_work.has_held && self.must_look_for_held && mono >= self.next_look_for_held
     }
 
     /// Whether it holds no run, and none is on its way.
     fn is_idle(&self) -> bool {
-        self.held.is_empty() && !self.offer.is_in_use()
+        self.tracked.is_empty() && !self.permits.is_in_use()
     }
 
     fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
-        self.refresh_wake()?;
+        self.refresh_next_work()?;
         let horizon = now.wall.saturating_add(self.config.lead);
         if self.suspects.is_isolating(now.mono) {
             return Ok(false);
         }
         let times = (now.wall, horizon, now.mono);
-        let suspects = self.suspects.wanted(self.is_idle(), self.wake.suspect, times);
+        let suspects = self.suspects.wanted(self.is_idle(), self.next_work.suspect, times);
         let codes = self.looks_for_held(now.mono).then(|| Arc::clone(&self.codes));
-        if suspects == Suspects::Never && codes.is_none() && self.wake.run.is_none_or(|at| at > horizon) {
+        if suspects == Suspects::Never && codes.is_none() && self.next_work.run.is_none_or(|at| at > horizon)
+        {
             return Ok(false);
         }
-        let places = self.offer.reserve_up_to(self.config.batch_max);
-        let limit = places.count();
+        let permits = self.permits.reserve_up_to(self.config.batch_max);
+        let limit = permits.count();
         if limit == 0 {
             return Ok(false);
         }
-        self.is_wake_stale = true;
+        self.is_next_work_stale = true;
         let command = Command::ClaimRuns {
             project: Arc::clone(&self.config.project),
             worker: self.worker.clone(),
@@ -1112,7 +1119,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 if suspects != Suspects::Never && !runs.iter().any(|claimed| claimed.run.is_suspect()) {
                     self.suspects.found_none(now.mono);
                 }
-                self.take_in(runs, now);
+                self.accept_claims(runs, now);
                 Ok(is_full)
             }
             Err(Rejection::WorkerGone) => {
@@ -1126,7 +1133,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
     fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
         // What is on its way to us must not be found here as well.
-        if !self.has_unknown_claims || !self.offer.close() {
+        if !self.has_unknown_claims || !self.permits.close() {
             return Ok(());
         }
         let filter = RunFilter { states: vec![RunState::Running], ..RunFilter::default() };
@@ -1137,7 +1144,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             page.after = runs.last().map(|run| run.id.to_string());
             let is_last = runs.len() < page.limit;
             for run in runs {
-                let is_held = self.held.get(&run.id).is_some_and(|held| held.token == run.token);
+                let is_held = self.tracked.get(&run.id).is_some_and(|tracked| tracked.token == run.token);
                 if run.worker.as_ref() == Some(&self.worker) && !is_held {
                     let journal = self.store.steps(&run.id)?;
                     found.push(ClaimedRun { run, journal });
@@ -1150,61 +1157,62 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !found.is_empty() {
             // A primary that stops shows for a moment what its synchronous standby never received. A
             // commit that is acknowledged after the read proves that what was read is kept.
-            match self.commit_one(Command::Beat { worker: self.worker.clone() }, now)? {
+            match self.commit_one(Command::Heartbeat { worker: self.worker.clone() }, now)? {
                 Err(Rejection::WorkerGone) => {
                     self.lose_everything();
                     return Ok(());
                 }
-                Ok(_) | Err(_) => self.note_sign_of_life(now.mono),
+                Ok(_) | Err(_) => self.note_alive(now.mono),
             }
         }
         self.has_unknown_claims = false;
         // As they would have been claimed, in the order of slots.
         found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
-        self.take_in(found, now);
+        self.accept_claims(found, now);
         Ok(())
     }
 
     /// New claims: those whose time has come start now, the others wait for it.
-    fn take_in(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+    fn accept_claims(&mut self, runs: Vec<ClaimedRun>, now: Now) {
         if runs.is_empty() {
             return;
         }
         // The claim counted as a sign of life.
-        self.note_sign_of_life(now.mono);
-        self.hold(runs, now, now.mono);
+        self.note_alive(now.mono);
+        self.track(runs, now, now.mono);
     }
 
     /// Takes in a run that was claimed as it was created.
-    fn take_in_created(&mut self, claimed: ClaimedRun, place: Place, now: Now) {
-        if *place.worker() == self.worker && self.phase != Phase::Over {
+    fn accept_created(&mut self, claimed: ClaimedRun, permit: Permit, now: Now) {
+        if *permit.worker() == self.worker && self.phase != Phase::Over {
             // Asked to stop before we heard of it: the next look tells it so.
-            self.must_look_around |= self.stopped_unheard.contains(&claimed.run.id);
+            self.must_refresh_peers |= self.unacknowledged_stops.contains(&claimed.run.id);
             // It was committed later than the place was taken; how much later, and whether we slept since, nobody knows.
-            self.note_sign_of_life(place.asked_at());
-            self.hold(vec![claimed], now, place.asked_at());
+            self.note_alive(permit.asked_at());
+            self.track(vec![claimed], now, permit.asked_at());
         }
-        place.settle();
+        permit.settle();
     }
 
     /// Holds runs that were claimed at `claimed_at` of the steady clock or later.
-    fn hold(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
+    fn track(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
         let may_be_lost = now.mono.saturating_sub(claimed_at) >= self.config.lease;
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
             let run = &claimed.run;
-            let held = Held { token: run.token, takes_place: true, is_blocked: false, is_stop_told: false };
+            let tracked =
+                Tracked { token: run.token, holds_permit: true, is_blocked: false, is_stop_sent: false };
             // What we claimed ahead may have been taken back and be ours again under another token.
-            let former = self.held.insert(run.id.clone(), held);
-            if former.is_none_or(|former| !former.takes_place) {
-                self.offer.take();
+            let former = self.tracked.insert(run.id.clone(), tracked);
+            if former.is_none_or(|former| !former.holds_permit) {
+                self.permits.take();
             }
-            if self.suspects.hold(run, self.held.len() == 1, now.mono) {
+            if self.suspects.track(run, self.tracked.len() == 1, now.mono) {
                 self.note_suspect(run, now);
             }
             // Who drains starts nothing more: what turns up now is given back. What waits is asked about before it starts.
             if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
-                self.ahead.insert(run.available_at, claimed);
+                self.early_claims.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
             }
@@ -1215,9 +1223,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn note_suspect(&self, run: &Run, now: Now) {
         let is_alone = self.suspects.is_isolating(now.mono);
         if is_alone {
-            self.offer.set_open(false);
+            self.permits.set_open(false);
         }
-        self.dispatcher.tell(Notice::Suspect {
+        self.dispatcher.emit(Notice::Suspect {
             run: run.id.clone(),
             workflow: Arc::clone(&run.workflow),
             interruptions: run.interruptions,
@@ -1226,22 +1234,22 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
-    fn start_ahead(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.ahead.next_deadline().is_none_or(|at| at > now.wall) {
+    fn start_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.early_claims.next_deadline().is_none_or(|at| at > now.wall) {
             return Ok(());
         }
         // An edit that was decided before this instant may be on its way to the disk, and take claims back. Later ones don't.
         self.store.barrier()?;
         // In parts, so that the first start before the last have been asked about.
-        while self.ahead.next_deadline().is_some_and(|at| at <= now.wall) {
-            self.start_some_ahead(now)?;
+        while self.early_claims.next_deadline().is_some_and(|at| at <= now.wall) {
+            self.start_due_claims(now)?;
         }
         Ok(())
     }
 
-    fn start_some_ahead(&mut self, now: Now) -> Result<(), StoreError> {
+    fn start_due_claims(&mut self, now: Now) -> Result<(), StoreError> {
         let due: Vec<ClaimedRun> =
-            std::iter::from_fn(|| self.ahead.pop_due(now.wall)).take(START_MAX).collect();
+            std::iter::from_fn(|| self.early_claims.pop_due(now.wall)).take(START_MAX).collect();
         let claims: Vec<(RunId, Token)> =
             due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
         match self.store.claims_stand(&claims) {
@@ -1251,7 +1259,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     if stands {
                         ready.push(claimed);
                     } else {
-                        self.let_go(&claimed.run.id, claimed.run.token);
+                        self.untrack(&claimed.run.id, claimed.run.token);
                     }
                 }
                 self.start(ready, now);
@@ -1260,7 +1268,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             Err(error) => {
                 // Not knowing is no reason to start: a deleted schedule must stay silent.
                 for claimed in due {
-                    self.ahead.insert(claimed.run.available_at, claimed);
+                    self.early_claims.insert(claimed.run.available_at, claimed);
                 }
                 Err(error)
             }
@@ -1268,22 +1276,22 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Gives back what was claimed ahead: it is to start on time, elsewhere.
-    fn release_ahead(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.ahead.is_empty() {
+    fn release_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.early_claims.is_empty() {
             return Ok(());
         }
-        let release = |claimed: &ClaimedRun| Command::EndRun {
+        let release = |claimed: &ClaimedRun| Command::CompleteRun {
             run: claimed.run.id.clone(),
             token: claimed.run.token,
-            ending: Box::new(Ending::Released),
+            ending: Box::new(Completion::Released),
             pause_after_failures: None,
             stands_alone: false,
         };
-        let commands: Vec<Command> = self.ahead.iter().map(release).collect();
+        let commands: Vec<Command> = self.early_claims.iter().map(release).collect();
         // One that is refused was taken back meanwhile.
         let _ = self.store.commit(&commands, now.wall)?;
-        while let Some(claimed) = self.ahead.pop_due(Timestamp::MAX) {
-            self.let_go(&claimed.run.id, claimed.run.token);
+        while let Some(claimed) = self.early_claims.pop_due(Timestamp::MAX) {
+            self.untrack(&claimed.run.id, claimed.run.token);
         }
         Ok(())
     }
@@ -1310,8 +1318,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn stop_overdue(&mut self, now: Now) {
         let mut stops = Vec::new();
         while let Some((run, token)) = self.timeouts.pop_due(now.mono) {
-            let is_executed = |held: &Held| held.takes_place || held.is_blocked;
-            if self.held.get(&run).is_some_and(|held| held.token == token && is_executed(held)) {
+            let is_executed = |tracked: &Tracked| tracked.holds_permit || tracked.is_blocked;
+            if self.tracked.get(&run).is_some_and(|tracked| tracked.token == token && is_executed(tracked)) {
                 stops.push(Stop { run, token, reason: StopReason::TimedOut });
             }
         }
@@ -1320,57 +1328,63 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    fn ring_timers(&mut self, now: Now) {
-        let mut ringing = Vec::new();
+    fn fire_due_timers(&mut self, now: Now) {
+        let mut fired = Vec::new();
         while let Some(id) = self.timers.pop_due(now.mono) {
-            ringing.push(id);
+            fired.push(id);
         }
-        if !ringing.is_empty() {
-            self.dispatcher.ring(ringing);
+        if !fired.is_empty() {
+            self.dispatcher.fire_timers(fired);
         }
     }
 
-    fn free_place(&mut self, run: &RunId, token: Token) {
-        let Some(held) = self.held.get_mut(run).filter(|held| held.token == token) else { return };
-        held.is_blocked = false;
-        if std::mem::take(&mut held.takes_place) {
-            self.offer.give_back(1);
+    fn free_permit(&mut self, run: &RunId, token: Token) {
+        let Some(tracked) = self.tracked.get_mut(run).filter(|tracked| tracked.token == token) else {
+            return;
+        };
+        tracked.is_blocked = false;
+        if std::mem::take(&mut tracked.holds_permit) {
+            self.permits.give_back(1);
         }
     }
 
     /// A handler that waits must not keep the permit that the awaited run may need.
     fn block(&mut self, run: &RunId, token: Token) {
-        if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.takes_place) {
-            held.takes_place = false;
-            held.is_blocked = true;
-            self.offer.give_back(1);
+        if let Some(tracked) =
+            self.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.holds_permit)
+        {
+            tracked.holds_permit = false;
+            tracked.is_blocked = true;
+            self.permits.give_back(1);
         }
     }
 
     /// Takes the permit back at once: a handler that had to wait for a free one could wait for a run that waits for it.
     fn unblock(&mut self, run: &RunId, token: Token) {
-        if let Some(held) = self.held.get_mut(run).filter(|held| held.token == token && held.is_blocked) {
-            held.takes_place = true;
-            held.is_blocked = false;
-            self.offer.take();
+        if let Some(tracked) =
+            self.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.is_blocked)
+        {
+            tracked.holds_permit = true;
+            tracked.is_blocked = false;
+            self.permits.take();
         }
     }
 
-    fn let_go(&mut self, run: &RunId, token: Token) {
-        self.free_place(run, token);
-        if self.held.get(run).is_some_and(|held| held.token == token) {
-            self.held.remove(run);
+    fn untrack(&mut self, run: &RunId, token: Token) {
+        self.free_permit(run, token);
+        if self.tracked.get(run).is_some_and(|tracked| tracked.token == token) {
+            self.tracked.remove(run);
         }
-        self.is_wake_stale |= self.suspects.release(run, token);
+        self.is_next_work_stale |= self.suspects.release(run, token);
     }
 
     /// Whether those who create runs may take places: not ahead of what waits already.
-    fn has_place_to_offer(&self, now: Now) -> bool {
+    fn has_permit_to_lend(&self, now: Now) -> bool {
         self.phase == Phase::Working
-            && self.has_entered
+            && self.is_registered
             && !self.has_unknown_claims
             && !self.suspects.is_isolating(now.mono)
-            && self.wake.run.is_none_or(|at| at > now.wall)
+            && self.next_work.run.is_none_or(|at| at > now.wall)
     }
 
     // ---- the store -----------------------------------------------------------------------------------------------
@@ -1380,76 +1394,77 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         outcomes.pop().ok_or_else(|| StoreError::Unavailable("the store gave no answer".to_owned()))
     }
 
-    fn meet_trouble(&mut self, error: &StoreError, now: Now) {
-        let failure_count = self.trouble.as_ref().map_or(1, |trouble| trouble.failure_count + 1);
+    fn note_failure_of_store(&mut self, error: &StoreError, now: Now) {
+        let failure_count = self.retry.as_ref().map_or(1, |retry| retry.failure_count + 1);
         let backoff = Backoff { initial_us: 50_000, factor: 2.0, maximum_us: 2_000_000, jitter: 0.5 };
         let wait =
             backoff.retry_at(self.worker.as_str(), failure_count, Timestamp::from_micros(0)).as_micros();
         let retry_at = now.mono + Duration::from_micros(u64::try_from(wait).unwrap_or(0));
         if let Some(notice) = self.outage.note_failure(error, now.mono) {
-            self.dispatcher.tell(notice);
+            self.dispatcher.emit(notice);
         }
         if !error.is_passing() && !self.is_lost {
             self.is_lost = true;
-            self.dispatcher.tell(Notice::StoreLost(error.to_string()));
+            self.dispatcher.emit(Notice::StoreLost(error.to_string()));
             self.phase = Phase::Over;
         }
-        self.is_wake_stale = true;
-        self.must_look_around = true;
-        self.trouble = Some(Trouble { retry_at, failure_count });
+        self.is_next_work_stale = true;
+        self.must_refresh_peers = true;
+        self.retry = Some(RetryState { retry_at, failure_count });
     }
 
     // ---- when next -----------------------------------------------------------------------------------------------
 
-    fn next(&self, now: Now, has_more: bool) -> Next {
+    fn next(&self, now: Now, has_more: bool) -> Deadline {
         if self.phase == Phase::Over {
-            return Next { wall: None, mono: now.mono, is_over: true };
+            return Deadline { wall: None, mono: now.mono, is_over: true };
         }
-        if let Some(trouble) = &self.trouble {
+        if let Some(retry) = &self.retry {
             let own =
                 [self.timers.next_deadline(), self.timeouts.next_deadline()].into_iter().flatten().min();
-            return Next {
+            return Deadline {
                 wall: None,
-                mono: own.map_or(trouble.retry_at, |at| at.min(trouble.retry_at)),
+                mono: own.map_or(retry.retry_at, |at| at.min(retry.retry_at)),
                 is_over: false,
             };
         }
         if has_more {
-            return Next { wall: None, mono: now.mono, is_over: false };
+            return Deadline { wall: None, mono: now.mono, is_over: false };
         }
         let is_working = self.phase == Phase::Working;
-        let has_room = is_working && self.offer.room() > 0 && !self.suspects.is_isolating(now.mono);
-        let next_suspect = self.suspects.next(self.is_idle(), self.wake.suspect, now.mono);
+        let has_room = is_working && self.permits.room() > 0 && !self.suspects.is_isolating(now.mono);
+        let next_suspect = self.suspects.next(self.is_idle(), self.next_work.suspect, now.mono);
         let next_suspect = if has_room { next_suspect } else { (None, None) };
         let mono = [
             Some(self.last_poll.map_or(now.mono, |last| last + self.config.poll_interval)),
             self.timers.next_deadline(),
             self.timeouts.next_deadline(),
             self.watch.next_deadline(self.expiry_limits()),
-            self.next_beat(),
+            self.next_heartbeat(),
             self.reconcile_at.filter(|_| self.phase == Phase::Working),
-            self.next_sweep.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
-            self.realignment.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
+            self.next_prune.filter(|_| self.has_ended_runs && self.phase == Phase::Working),
+            self.recomputation.as_ref().map(|walk| walk.next).filter(|_| self.phase == Phase::Working),
             self.outage.next_deadline(),
             self.suspects.isolation_end(now.mono),
             next_suspect.1,
-            (has_room && self.wake.has_held && self.must_look_for_held).then_some(self.next_look_for_held),
+            (has_room && self.next_work.has_held && self.must_look_for_held)
+                .then_some(self.next_look_for_held),
         ];
         let wall = [
-            self.ahead.next_deadline(),
-            self.wake.slot.filter(|_| is_working && !self.is_about_to_start(now.wall)).map(|slot| {
-                let crowd = self.crowd.filter(|crowd| crowd.slot == slot);
+            self.early_claims.next_deadline(),
+            self.next_work.slot.filter(|_| is_working && !self.is_about_to_start(now.wall)).map(|slot| {
+                let burst = self.burst.filter(|burst| burst.slot == slot);
                 // First to see how many they are, then for them, at last for those that others left.
                 let unknown = self.config.lead_max.max(self.config.lead);
-                let lead = crowd.map_or(unknown, |crowd| crowd.lead);
+                let lead = burst.map_or(unknown, |burst| burst.lead);
                 let early = ahead_of(slot, lead, now.wall);
-                let is_second_look = early == slot && self.share != Share::WHOLE;
+                let is_second_look = early == slot && self.shard != Shard::WHOLE;
                 if is_second_look { ahead_of(slot, lead / 2, now.wall) } else { early }
             }),
-            self.wake.run.filter(|_| has_room).map(|at| ahead_of(at, self.config.lead, now.wall)),
+            self.next_work.run.filter(|_| has_room).map(|at| ahead_of(at, self.config.lead, now.wall)),
             next_suspect.0.map(|at| ahead_of(at, self.config.lead, now.wall)),
         ];
-        Next {
+        Deadline {
             wall: wall.into_iter().flatten().min(),
             mono: mono.into_iter().flatten().min().unwrap_or(now.mono),
             is_over: false,
@@ -1459,7 +1474,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
 /// The part of the schedules that a worker looks at first, among those that execute some of the same workflows. Who is gone and
 /// was not noticed yet has a part as well, which all others look at a little later.
-fn share_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Share {
+fn shard_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Shard {
     let mut alike: Vec<&WorkerId> = peers
         .iter()
         .filter(|peer| peer.id == *own || peer.workflows.iter().any(|id| workflows.contains(id)))
@@ -1467,10 +1482,10 @@ fn share_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Share {
         .collect();
     alike.sort();
     match alike.iter().position(|id| *id == own) {
-        Some(place) => {
-            Share { part: u32::try_from(place).unwrap_or(0), of: u32::try_from(alike.len()).unwrap_or(1) }
+        Some(permit) => {
+            Shard { part: u32::try_from(permit).unwrap_or(0), of: u32::try_from(alike.len()).unwrap_or(1) }
         }
-        None => Share::WHOLE,
+        None => Shard::WHOLE,
     }
 }
 
@@ -1483,9 +1498,9 @@ fn ahead_of(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
 }
 
 /// The slot of a schedule that fires once, where it had passed when the schedule was made or changed.
-fn late_one_off(schedule: &Schedule, cadence: &Cadence, now: Timestamp) -> Option<Timestamp> {
+fn late_one_off(schedule: &Schedule, compiled_spec: &CompiledSpec, now: Timestamp) -> Option<Timestamp> {
     let slot = schedule.next_slot.filter(|slot| *slot <= now && *slot < schedule.attended_from)?;
-    cadence.is_one_off().then_some(slot)
+    compiled_spec.is_one_off().then_some(slot)
 }
 
 fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) -> String {
@@ -1501,7 +1516,7 @@ fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) 
 /// What a decision lets nobody run.
 fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
     let Command::Fire { plan, .. } = command else { return Vec::new() };
-    let missed = plan.ledger.iter().filter(|line| line.fate == Fate::Missed);
+    let missed = plan.ledger.iter().filter(|line| line.outcome == SlotOutcome::Missed);
     missed
         .map(|line| MissedSlots {
             schedule: schedule.id.clone(),

@@ -7,15 +7,15 @@ use std::time::Duration;
 /// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
 pub trait Dispatcher: Send + 'static {
     /// Runs will be started in a moment. Who sleeps until then may wake up already.
-    fn get_ready(&self) {}
+    fn warm_up(&self) {}
     /// Start these runs, all at once; one wake-up for the batch.
     fn start(&self, runs: Vec<ClaimedRun>);
     /// Stop these runs.
     fn stop(&self, stops: Vec<Stop>);
     /// These timers, set through [`super::Message::SetTimer`], have run out.
-    fn ring(&self, timers: Vec<u64>);
+    fn fire_timers(&self, timers: Vec<u64>);
     /// Something that a person may want to know.
-    fn tell(&self, notice: Notice);
+    fn emit(&self, notice: Notice);
 }
 
 /// An order to stop one run.
@@ -44,7 +44,7 @@ pub enum StopReason {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
     /// The worker has signed in, under this id.
-    Entered(WorkerId),
+    Registered(WorkerId),
     /// The store fails; said once, when trouble begins.
     StoreTrouble(String),
     /// The store refuses us until somebody acts; said once in an outage.
@@ -61,7 +61,7 @@ pub enum Notice {
         held_count: usize,
     },
     /// The store has forgotten its newest commits; this worker signs in anew.
-    SetBack {
+    RollbackDetected {
         /// Runs that it held.
         held_count: usize,
     },
@@ -91,7 +91,7 @@ pub enum Notice {
     /// Something about the database that a person should know; said once.
     Advice(String),
     /// So many schedules come next at another time than was stored: new zone data, or a clock that was wrong.
-    Realigned(u64),
+    Recomputed(u64),
     /// So many runs waited for a child run that had ended already, and have been woken.
     WokeParents(u64),
     /// These schedules were retired: the application no longer declares them, nor does a live worker.

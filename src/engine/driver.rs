@@ -1,6 +1,6 @@
 //! Turns an engine with the machine's clock, on an operating-system thread of its own.
 
-use super::core::{Engine, Next};
+use super::core::{Deadline, Engine};
 use super::dispatcher::Dispatcher;
 use super::message::Message;
 use crate::calendar::Timestamp;
@@ -20,9 +20,9 @@ const SHARP: Duration = Duration::from_micros(150);
 
 /// How long before they are due it goes through their start where all has been quiet for [`QUIET`]: processors that slept, and
 /// what they have forgotten meanwhile, are slow at first.
-const REHEARSAL: Duration = Duration::from_micros(700);
+const WARM_UP_LEAD: Duration = Duration::from_micros(700);
 
-/// See [`REHEARSAL`].
+/// See [`WARM_UP_LEAD`].
 const QUIET: Duration = Duration::from_millis(5);
 
 /// A running engine.
@@ -57,7 +57,7 @@ impl Driver {
         self.sender.clone()
     }
 
-    /// Waits until the engine is over. Send [`Message::Leave`] first.
+    /// Waits until the engine is over. Send [`Message::Deregister`] first.
     pub fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.join();
@@ -74,12 +74,12 @@ impl Driver {
 fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, receiver: &Receiver<Message>) {
     loop {
         let began = clock.now();
-        let next = engine.turn(began);
+        let next = engine.tick(began);
         if next.is_over {
             return;
         }
         let ended = clock.now();
-        engine.note_turn_took(ended.mono.saturating_sub(began.mono));
+        engine.note_tick_took(ended.mono.saturating_sub(began.mono));
         let is_near =
             |start: &Timestamp| next.wall == Some(*start) && *start <= ended.wall.saturating_add(WAIT_MAX);
         let start = engine.next_start().filter(is_near);
@@ -87,13 +87,13 @@ fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, r
         let is_quiet = start.is_some() && time >= QUIET;
         let ahead = match start {
             None => Duration::ZERO,
-            Some(_) if is_quiet => REHEARSAL,
+            Some(_) if is_quiet => WARM_UP_LEAD,
             Some(_) => SHARP,
         };
         let first = match receiver.recv_timeout(time.saturating_sub(ahead)) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) if is_quiet => {
-                engine.rehearse_start();
+                engine.warm_up_start();
                 continue;
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -102,7 +102,7 @@ fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, r
                     None => continue,
                 }
             }
-            Err(RecvTimeoutError::Disconnected) => Message::Leave,
+            Err(RecvTimeoutError::Disconnected) => Message::Deregister,
         };
         let now = clock.now();
         engine.receive(first, now);
@@ -124,13 +124,13 @@ fn stay_awake(start: Timestamp, clock: &dyn Clock, receiver: &Receiver<Message>)
         match receiver.try_recv() {
             Ok(message) => return Some(message),
             Err(TryRecvError::Empty) => std::thread::yield_now(),
-            Err(TryRecvError::Disconnected) => return Some(Message::Leave),
+            Err(TryRecvError::Disconnected) => return Some(Message::Deregister),
         }
     }
 }
 
 /// How long to wait at `now`.
-fn wait(next: Next, now: Now) -> Duration {
+fn wait(next: Deadline, now: Now) -> Duration {
     let by_mono = next.mono.saturating_sub(now.mono);
     let by_wall = next.wall.map_or(WAIT_MAX, |at| {
         Duration::from_micros(u64::try_from(at.as_micros().saturating_sub(now.wall.as_micros())).unwrap_or(0))

@@ -11,8 +11,8 @@ use crate::model::{
 };
 use crate::plan::Backoff;
 use crate::store::{
-    Census, Command, DueSchedule, Outcome, Page, RunFilter, ScheduleFilter, Share, Store, StoreError,
-    WaitingParent, Wake,
+    Command, DueSchedule, NextWork, Outcome, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, Store,
+    StoreError, WaitingParent,
 };
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
@@ -34,7 +34,7 @@ pub struct Job {
     /// What to commit.
     pub commands: Vec<Command>,
     /// Wait out passing trouble of the store.
-    pub is_patient: bool,
+    pub retries_when_busy: bool,
     /// Called once, on the writing thread, when the outcome is durable.
     pub done: Box<dyn FnOnce(Report) + Send>,
 }
@@ -251,7 +251,7 @@ fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Jo
             let mut commands = commands.into_iter();
             for (mut job, count) in jobs.into_iter().zip(counts) {
                 job.commands = commands.by_ref().take(count).collect();
-                if job.is_patient && error.is_passing() && !is_closing {
+                if job.retries_when_busy && error.is_passing() && !is_closing {
                     kept.push(job);
                 } else {
                     (job.done)(Err(error.clone()));
@@ -272,7 +272,7 @@ impl Store for GroupCommit {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         self.submit(Job {
             commands: commands.to_vec(),
-            is_patient: false,
+            retries_when_busy: false,
             done: Box::new(move |report| {
                 // The receiver waits below until we have spoken.
                 let _ = sender.send(report);
@@ -285,8 +285,8 @@ impl Store for GroupCommit {
         self.shared.store.barrier()
     }
 
-    fn rehearse_start(&self, claims: &[(RunId, Token)]) {
-        self.shared.store.rehearse_start(claims);
+    fn warm_up_start(&self, claims: &[(RunId, Token)]) {
+        self.shared.store.warm_up_start(claims);
     }
 
     fn due(
@@ -299,15 +299,15 @@ impl Store for GroupCommit {
         self.shared.store.due(project, workflows, until, limit)
     }
 
-    fn due_in_share(
+    fn due_in_shard(
         &self,
         project: &str,
         workflows: &[Arc<str>],
         until: Timestamp,
-        share: Share,
+        shard: Shard,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.shared.store.due_in_share(project, workflows, until, share, limit)
+        self.shared.store.due_in_shard(project, workflows, until, shard, limit)
     }
 
     fn due_count(
@@ -320,8 +320,8 @@ impl Store for GroupCommit {
         self.shared.store.due_count(project, workflows, until, limit)
     }
 
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
-        self.shared.store.next_wake(project, workflows)
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
+        self.shared.store.next_work(project, workflows)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -357,8 +357,13 @@ impl Store for GroupCommit {
         self.shared.store.coming(project, until, limit)
     }
 
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
-        self.shared.store.census(project, due_before, count_to)
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError> {
+        self.shared.store.project_stats(project, due_before, count_to)
     }
 
     fn history(

@@ -1,6 +1,6 @@
 //! What an engine is told.
 
-use super::permits::Place;
+use super::permits::Permit;
 use crate::model::{ClaimedRun, RunId, Token};
 use crate::store::{Answer, Command, Rejection};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub enum Message {
         /// The run.
         run: Box<ClaimedRun>,
         /// The place that was reserved for it.
-        place: Place,
+        permit: Permit,
     },
     /// A handler waits for another run, or for a long time: its permit is free meanwhile.
     Blocked {
@@ -66,7 +66,7 @@ pub enum Message {
     /// Something else was changed in this process.
     Changed,
     /// The store has forgotten what was committed last.
-    SetBack,
+    RollbackDetected,
     /// Ring timer `id` after `delay`.
     SetTimer {
         /// Chosen by the sender.
@@ -77,7 +77,7 @@ pub enum Message {
     /// Take no more work; what runs goes on.
     Drain,
     /// Sign out, giving back whatever is held, and stop.
-    Leave,
+    Deregister,
 }
 
 impl Message {
@@ -90,21 +90,21 @@ impl Message {
             Command::CreateRun(_) | Command::RetryRun { .. } | Command::WakeParents { .. } => {
                 Some(Self::Added)
             }
-            Command::PutSchedules(_)
+            Command::UpsertSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::CancelRun { .. }
-            | Command::BuryWorker { .. }
-            | Command::LeaveWorker { .. } => Some(Self::Changed),
-            Command::EnterWorker(_)
+            | Command::ExpireWorker { .. }
+            | Command::DeregisterWorker { .. } => Some(Self::Changed),
+            Command::RegisterWorker(_)
             | Command::Reconcile { .. }
-            | Command::Beat { .. }
+            | Command::Heartbeat { .. }
             | Command::UncountInterruptions { .. }
             | Command::Fire { .. }
             | Command::ClaimRuns { .. }
             | Command::RecordStep { .. }
-            | Command::EndRun { .. }
-            | Command::Sweep { .. } => None,
+            | Command::CompleteRun { .. }
+            | Command::Prune { .. } => None,
         }
     }
 

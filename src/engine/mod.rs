@@ -20,7 +20,7 @@ mod sync;
 pub mod wake_queue;
 
 pub use config::{EngineConfig, WorkflowConfig};
-pub use core::{Engine, Next};
+pub use core::{Deadline, Engine};
 pub use dispatcher::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 pub use message::Message;
-pub use permits::{InLine, Offer, Offers, Place};
+pub use permits::{Permit, PermitPools, Permits, QueuedRequest};

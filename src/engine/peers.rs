@@ -13,7 +13,7 @@ pub struct PeerWatch {
 
 #[derive(Debug)]
 struct Sighting {
-    beat: i64,
+    heartbeat: i64,
     since: Duration,
     /// Whether it holds runs, so that it has to beat within its lease.
     holds_runs: bool,
@@ -46,7 +46,7 @@ pub struct Silent {
     /// Which.
     pub worker: WorkerId,
     /// The beat that stood still.
-    pub beat: i64,
+    pub heartbeat: i64,
     /// Its name for people.
     pub name: String,
     /// Whether other workers of its process were seen to hold runs.
@@ -62,7 +62,7 @@ impl PeerWatch {
         for peer in peers.iter().filter(|peer| peer.id != *own) {
             let holds_runs = peer.held_count > 0;
             let sighting = self.seen.entry(peer.id.clone()).or_insert_with(|| Sighting {
-                beat: peer.beat,
+                heartbeat: peer.heartbeat,
                 since: mono,
                 holds_runs,
                 name: format!("{} (app {}, pid {})", peer.id, peer.app, peer.pid),
@@ -70,8 +70,8 @@ impl PeerWatch {
             });
             sighting.shares_process |= busy.has_another(peer);
             // One that begins to hold runs has a whole lease from then on.
-            if sighting.beat != peer.beat || (holds_runs && !sighting.holds_runs) {
-                sighting.beat = peer.beat;
+            if sighting.heartbeat != peer.heartbeat || (holds_runs && !sighting.holds_runs) {
+                sighting.heartbeat = peer.heartbeat;
                 sighting.since = mono;
             }
             sighting.shares_process &= holds_runs;
@@ -90,7 +90,7 @@ impl PeerWatch {
     pub fn silent(&self, lease: Duration, mono: Duration) -> Vec<Silent> {
         let of = |(id, sighting): (&WorkerId, &Sighting)| Silent {
             worker: id.clone(),
-            beat: sighting.beat,
+            heartbeat: sighting.heartbeat,
             name: sighting.name.clone(),
             shares_process: sighting.shares_process,
         };
@@ -101,7 +101,7 @@ impl PeerWatch {
     /// The first of the peers without runs whose beat has stood still for `limit`, and at which beat.
     pub fn silent_idle(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
         let silent = self.seen.iter().filter(|(_, seen)| !seen.holds_runs && seen.is_still(limit, mono));
-        silent.map(|(id, seen)| (id.clone(), seen.beat)).take(EXPIRED_AT_ONCE_MAX).collect()
+        silent.map(|(id, seen)| (id.clone(), seen.heartbeat)).take(EXPIRED_AT_ONCE_MAX).collect()
     }
 
     /// When the next of the peers will have been silent for as long as its kind may be.
@@ -118,7 +118,7 @@ impl PeerWatch {
     /// Whose beat has stood still for `limit`, and at which beat.
     pub fn still(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
         let still = self.seen.iter().filter(|(_, sighting)| sighting.is_still(limit, mono));
-        still.map(|(id, sighting)| (id.clone(), sighting.beat)).collect()
+        still.map(|(id, sighting)| (id.clone(), sighting.heartbeat)).collect()
     }
 
     /// The peers whose beat has not stood still for `limit`.

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// The places of one worker. Its engine takes them for what it claims; as long as nothing waits for one, whoever creates a run
 /// may take one ([`Self::reserve`]).
 #[derive(Debug)]
-pub struct Offer {
+pub struct Permits {
     project: Arc<str>,
     /// What the worker executes, in order.
     workflows: Vec<Arc<str>>,
@@ -34,7 +34,7 @@ struct State {
     has_unknown_claims: bool,
 }
 
-impl Offer {
+impl Permits {
     /// No place is taken, and none is offered yet.
     pub fn new(project: Arc<str>, workflows: Vec<Arc<str>>, concurrency: usize, worker: WorkerId) -> Self {
         let state = State {
@@ -56,7 +56,7 @@ impl Offer {
         project: &str,
         workflow: &str,
         now: Duration,
-    ) -> Option<Result<Place, InLine>> {
+    ) -> Option<Result<Permit, QueuedRequest>> {
         if *self.project != *project || !self.workflows.iter().any(|id| **id == *workflow) {
             return None;
         }
@@ -64,14 +64,14 @@ impl Offer {
         if !state.is_open || state.taken + state.queueing + state.queued >= self.concurrency {
             state.queueing += 1;
             drop(state);
-            return Some(Err(InLine { offer: Arc::clone(self) }));
+            return Some(Err(QueuedRequest { permits: Arc::clone(self) }));
         }
         state.taken += 1;
         state.awaited += 1;
         let worker = state.worker.clone();
         drop(state);
-        let reserved = Reserved { offer: Arc::clone(self), count: 1 };
-        Some(Ok(Place { reserved, worker, asked_at: now, is_settled: false }))
+        let reserved = Reserved { permits: Arc::clone(self), count: 1 };
+        Some(Ok(Permit { reserved, worker, asked_at: now, is_settled: false }))
     }
 
     /// How many runs were put in line since this was last asked and followed by [`Self::forget_queued`].
@@ -104,7 +104,7 @@ impl Offer {
     }
 
     /// Whether it matters that a place is free again before the end of its run is durable.
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_short(&self) -> bool {
         self.room() <= self.concurrency / 2
     }
 
@@ -118,7 +118,7 @@ impl Offer {
         let mut state = self.state.lock();
         let count = count.min(self.concurrency.saturating_sub(state.taken));
         state.taken += count;
-        Reserved { offer: Arc::clone(self), count }
+        Reserved { permits: Arc::clone(self), count }
     }
 
     /// Takes one for a run that is held, free or not.
@@ -149,7 +149,7 @@ impl Offer {
 /// Places that are kept free while it is decided which runs take them.
 #[derive(Debug)]
 pub(super) struct Reserved {
-    offer: Arc<Offer>,
+    permits: Arc<Permits>,
     count: usize,
 }
 
@@ -161,7 +161,7 @@ impl Reserved {
 
     /// One more, if it is free.
     pub fn add(&mut self) -> bool {
-        let mut one = self.offer.reserve_up_to(1);
+        let mut one = self.permits.reserve_up_to(1);
         let has_room = one.count == 1;
         self.count += std::mem::take(&mut one.count);
         has_room
@@ -170,20 +170,20 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.offer.give_back(self.count);
+        self.permits.give_back(self.count);
     }
 }
 
 /// A place that is kept for a run which is being created, until it is known what became of it.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     reserved: Reserved,
     worker: WorkerId,
     asked_at: Duration,
     is_settled: bool,
 }
 
-impl Place {
+impl Permit {
     /// For whom the run is to be claimed.
     pub fn worker(&self) -> &WorkerId {
         &self.worker
@@ -201,9 +201,9 @@ impl Place {
 }
 
 /// One that is dropped unsettled belongs to a commit of which nobody knows whether it happened.
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut state = self.reserved.offer.state.lock();
+        let mut state = self.reserved.permits.state.lock();
         state.awaited -= 1;
         if !self.is_settled && state.worker == self.worker {
             state.has_unknown_claims = true;
@@ -213,13 +213,13 @@ impl Drop for Place {
 
 /// Kept while a run is put in line, until the engine has been told of it: nobody who comes later may take the place that it needs.
 #[derive(Debug)]
-pub struct InLine {
-    offer: Arc<Offer>,
+pub struct QueuedRequest {
+    permits: Arc<Permits>,
 }
 
-impl Drop for InLine {
+impl Drop for QueuedRequest {
     fn drop(&mut self) {
-        let mut state = self.offer.state.lock();
+        let mut state = self.permits.state.lock();
         state.queueing -= 1;
         state.queued += 1;
     }
@@ -227,29 +227,29 @@ impl Drop for InLine {
 
 /// The offers of the workers in this process, and how to tell each of them that somebody took one.
 #[derive(Debug, Default)]
-pub struct Offers {
-    all: Mutex<Vec<(Weak<Offer>, Sender<Message>)>>,
+pub struct PermitPools {
+    all: Mutex<Vec<(Weak<Permits>, Sender<Message>)>>,
 }
 
-impl Offers {
+impl PermitPools {
     /// One more worker, which hears of the runs that are claimed for it through `sender`.
-    pub fn add(&self, offer: &Arc<Offer>, sender: Sender<Message>) {
+    pub fn add(&self, permits: &Arc<Permits>, sender: Sender<Message>) {
         let mut all = self.all.lock();
-        all.retain(|(offer, _)| offer.strong_count() > 0);
-        all.push((Arc::downgrade(offer), sender));
+        all.retain(|(permits, _)| permits.strong_count() > 0);
+        all.push((Arc::downgrade(permits), sender));
     }
 
-    /// See [`Offer::reserve`]; of the first that has a place, or of all.
+    /// See [`Permits::reserve`]; of the first that has a place, or of all.
     pub fn reserve(
         &self,
         project: &str,
         workflow: &str,
         now: Duration,
-    ) -> Result<(Place, Sender<Message>), Vec<InLine>> {
+    ) -> Result<(Permit, Sender<Message>), Vec<QueuedRequest>> {
         let mut lines = Vec::new();
-        for (offer, sender) in self.all.lock().iter() {
-            match offer.upgrade().and_then(|offer| offer.reserve(project, workflow, now)) {
-                Some(Ok(place)) => return Ok((place, sender.clone())),
+        for (permits, sender) in self.all.lock().iter() {
+            match permits.upgrade().and_then(|permits| permits.reserve(project, workflow, now)) {
+                Some(Ok(permit)) => return Ok((permit, sender.clone())),
                 Some(Err(line)) => lines.push(line),
                 None => {}
             }

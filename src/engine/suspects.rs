@@ -36,7 +36,7 @@ impl SuspectWatch {
     }
 
     /// Notes a run that the worker holds from now on; `is_alone` where it is the only one. Whether it is a suspect.
-    pub fn hold(&mut self, run: &Run, is_alone: bool, mono: Duration) -> bool {
+    pub fn track(&mut self, run: &Run, is_alone: bool, mono: Duration) -> bool {
         if !run.is_suspect() {
             return false;
         }

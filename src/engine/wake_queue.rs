@@ -3,36 +3,36 @@
 use super::sync::{AtomicBool, Mutex, Ordering};
 
 /// Items on their way to the one that drains them. It is rung for once per batch, not once per item.
-pub struct BellQueue<T> {
+pub struct WakeQueue<T> {
     items: Mutex<Vec<T>>,
-    has_rung: AtomicBool,
+    is_woken: AtomicBool,
 }
 
-impl<T> BellQueue<T> {
+impl<T> WakeQueue<T> {
     /// Empty, and silent.
     pub fn new() -> Self {
-        Self { items: Mutex::new(Vec::new()), has_rung: AtomicBool::new(false) }
+        Self { items: Mutex::new(Vec::new()), is_woken: AtomicBool::new(false) }
     }
 
     /// Adds an item and rings, unless it has rung and nobody has come yet.
-    pub fn push(&self, item: T, ring: impl FnOnce()) {
+    pub fn push(&self, item: T, wake: impl FnOnce()) {
         self.items.lock().push(item);
-        if !self.has_rung.swap(true, Ordering::SeqCst) {
-            ring();
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            wake();
         }
     }
 
-    /// Takes what has arrived, in order; `hear` silences the bell. First the bell, then the flag, then the items: so
+    /// Takes what has arrived, in order; `acknowledge` silences the bell. First the bell, then the flag, then the items: so
     /// an item that comes after we looked rings again.
-    pub fn drain(&self, hear: impl FnOnce()) -> Vec<T> {
-        hear();
+    pub fn drain(&self, acknowledge: impl FnOnce()) -> Vec<T> {
+        acknowledge();
         // A swap, not a store: with a store the model checker of the tests finds a sleeper that nobody wakes.
-        self.has_rung.swap(false, Ordering::SeqCst);
+        self.is_woken.swap(false, Ordering::SeqCst);
         std::mem::take(&mut *self.items.lock())
     }
 }
 
-impl<T> Default for BellQueue<T> {
+impl<T> Default for WakeQueue<T> {
     fn default() -> Self {
         Self::new()
     }

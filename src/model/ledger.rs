@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// What became of a slot.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fate {
+pub enum SlotOutcome {
     /// A run was created.
     Ran,
     /// Left out by a rule of the schedule (overlap, calendar, on request).
@@ -27,7 +27,7 @@ pub struct LedgerLine {
     /// How many.
     pub count: u64,
     /// Skipped or missed.
-    pub fate: Fate,
+    pub outcome: SlotOutcome,
     /// Why, for people.
     pub reason: Arc<str>,
 }
@@ -42,7 +42,7 @@ pub struct LedgerEntry {
     /// How many.
     pub count: u64,
     /// What became of them.
-    pub fate: Fate,
+    pub outcome: SlotOutcome,
     /// Why they did not run, or the state of the run.
     pub reason: Arc<str>,
     /// The run.

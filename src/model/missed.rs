@@ -1,21 +1,21 @@
 //! What becomes of slots that make no run: the lines that the ledger gets for a stretch of time.
 
-use super::spec::Cadence;
-use super::{Fate, LedgerLine};
+use super::spec::CompiledSpec;
+use super::{LedgerLine, SlotOutcome};
 use crate::calendar::Timestamp;
 
 /// The slots of a schedule: those of its cadence, and its coming one. That one was promised, so it counts even where
 /// the cadence no longer knows it (zone data changed under it).
 #[derive(Copy, Clone, Debug)]
-pub struct Account<'a> {
-    cadence: &'a Cadence,
+pub struct MissedSpan<'a> {
+    compiled_spec: &'a CompiledSpec,
     promised: Option<Timestamp>,
 }
 
-impl<'a> Account<'a> {
+impl<'a> MissedSpan<'a> {
     /// Of a schedule whose next slot is `promised`.
-    pub fn new(cadence: &'a Cadence, promised: Option<Timestamp>) -> Self {
-        Self { cadence, promised }
+    pub fn new(compiled_spec: &'a CompiledSpec, promised: Option<Timestamp>) -> Self {
+        Self { compiled_spec, promised }
     }
 
     /// One line for the slots of `[from, until]`, missed for this reason; those on excluded dates get lines of their own.
@@ -23,7 +23,7 @@ impl<'a> Account<'a> {
         let mut lines = Vec::new();
         // No line covers a slot that has an outcome already.
         let (range, mut from) = (from..=until, from);
-        for settled in self.cadence.settled().iter().filter(|slot| range.contains(slot)) {
+        for settled in self.compiled_spec.settled().iter().filter(|slot| range.contains(slot)) {
             let before = Timestamp::from_micros(settled.as_micros() - 1);
             lines.extend(self.missed_without_gap(from, before, reason));
             from = Timestamp::from_micros(settled.as_micros() + 1);
@@ -38,15 +38,15 @@ impl<'a> Account<'a> {
             return lines;
         }
         let mut from = from;
-        let mut stretches = self.cadence.excluded_stretches(from, until);
+        let mut stretches = self.compiled_spec.excluded_stretches(from, until);
         stretches.retain(|(_, first, last)| self.count(*first, *last) > 0);
         for (date, first, last) in stretches {
             let before = Timestamp::from_micros(first.as_micros() - 1);
-            lines.extend(self.line(from, before, Fate::Missed, reason));
-            lines.extend(self.line(first, last, Fate::Skipped, &format!("{date} is excluded")));
+            lines.extend(self.line(from, before, SlotOutcome::Missed, reason));
+            lines.extend(self.line(first, last, SlotOutcome::Skipped, &format!("{date} is excluded")));
             from = Timestamp::from_micros(last.as_micros() + 1);
         }
-        lines.extend(self.line(from, until, Fate::Missed, reason));
+        lines.extend(self.line(from, until, SlotOutcome::Missed, reason));
         lines
     }
 
@@ -55,20 +55,27 @@ impl<'a> Account<'a> {
         if until < from {
             return 0;
         }
-        let is_stray = |slot: Timestamp| self.cadence.prev(slot) != Some(slot);
+        let is_stray = |slot: Timestamp| self.compiled_spec.prev(slot) != Some(slot);
         let stray = self.promised.filter(|slot| (from..=until).contains(slot) && is_stray(*slot));
-        self.cadence.count(Timestamp::from_micros(from.as_micros() - 1), until) + u64::from(stray.is_some())
+        self.compiled_spec.count(Timestamp::from_micros(from.as_micros() - 1), until)
+            + u64::from(stray.is_some())
     }
 
-    fn line(&self, from: Timestamp, until: Timestamp, fate: Fate, reason: &str) -> Option<LedgerLine> {
+    fn line(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        outcome: SlotOutcome,
+        reason: &str,
+    ) -> Option<LedgerLine> {
         let count = self.count(from, until);
         if count == 0 {
             return None;
         }
         let promised = self.promised.filter(|slot| (from..=until).contains(slot));
-        let next = self.cadence.next(Timestamp::from_micros(from.as_micros() - 1));
+        let next = self.compiled_spec.next(Timestamp::from_micros(from.as_micros() - 1));
         let first = promised.into_iter().chain(next).min().unwrap_or(from);
-        let last = promised.into_iter().chain(self.cadence.prev(until)).max().unwrap_or(until);
-        Some(LedgerLine { from: first, until: last, count, fate, reason: reason.into() })
+        let last = promised.into_iter().chain(self.compiled_spec.prev(until)).max().unwrap_or(until);
+        Some(LedgerLine { from: first, until: last, count, outcome, reason: reason.into() })
     }
 }

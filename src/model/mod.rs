@@ -10,13 +10,14 @@ pub mod schedule;
 pub mod spec;
 pub mod step;
 pub(crate) mod text;
+pub(crate) mod text;
 pub mod worker;
 
 pub use fire::{Admission, FirePlan, PlannedRun};
 pub use ids::{RunId, ScheduleId, Token, WorkerId};
-pub use ledger::{Fate, LedgerEntry, LedgerLine};
+pub use ledger::{LedgerEntry, LedgerLine, SlotOutcome};
 pub use policy::{CatchUp, Overlap};
-pub use run::{ClaimedRun, Ending, NewRun, Origin, Run, RunState, SUSPECT_FROM};
+pub use run::{ClaimedRun, Completion, NewRun, Origin, Run, RunState, SUSPECT_FROM};
 pub use schedule::{Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
 pub use step::{StepRecord, StepState};
 pub use worker::{

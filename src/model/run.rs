@@ -133,7 +133,7 @@ pub struct Run {
     pub interrupted_alone: bool,
     /// Why it waits, for people.
     pub note: Option<Arc<str>>,
-    /// Fingerprints of the code that can't continue it, separated by blanks; see [`Ending::Held`].
+    /// Fingerprints of the code that can't continue it, separated by blanks; see [`Completion::Held`].
     pub refused_by: Option<Arc<str>>,
 }
 
@@ -207,7 +207,7 @@ pub struct ClaimedRun {
 
 /// How a claim of a run ends.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Ending {
+pub enum Completion {
     /// The handler returned.
     Succeeded {
         /// Encoded return value.

@@ -90,7 +90,7 @@ impl ScheduleSpec {
 
     /// The part that decides when slots are. Two specifications with equal text have the same slots, so an update
     /// that leaves it alone keeps the next one.
-    pub fn cadence_text(&self) -> String {
+    pub fn trigger_key(&self) -> String {
         let at = |t: Option<Timestamp>| t.map_or(String::new(), |t| t.as_micros().to_string());
         format!(
             "{}|{}|{}|{}|{}|{}",
@@ -293,8 +293,8 @@ pub struct NewSchedule {
     pub owner: Option<Arc<str>>,
     /// JSON text of its [`ScheduleSpec`], canonical: equal specifications have equal text.
     pub spec: Json,
-    /// [`ScheduleSpec::cadence_text`].
-    pub cadence: Json,
+    /// [`ScheduleSpec::trigger_key`].
+    pub compiled_spec: Json,
     /// Data given to every run.
     pub input: Option<Json>,
     /// [`super::WorkerEntry::version`] of the worker that declares it.

@@ -29,7 +29,7 @@ pub enum SpecError {
 
 /// The slots of a specification.
 #[derive(Clone, Debug)]
-pub struct Cadence {
+pub struct CompiledSpec {
     spec: ScheduleSpec,
     zone: Zone,
     kind: Kind,
@@ -45,7 +45,7 @@ enum Kind {
     At(Timestamp),
 }
 
-impl Cadence {
+impl CompiledSpec {
     /// From the stored JSON text.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let spec = serde_json::from_str(text).map_err(|e| SpecError::Invalid(e.to_string()))?;

@@ -1,6 +1,6 @@
 //! How states and the like are spelled in a database: the words that people see.
 
-use super::{Fate, Origin, RunState, ScheduleStatus, StepState};
+use super::{Origin, RunState, ScheduleStatus, SlotOutcome, StepState};
 use std::sync::Arc;
 
 macro_rules! spelled {
@@ -10,7 +10,7 @@ macro_rules! spelled {
             match value { $($kind::$variant => $text),+ }
         }
 
-        impl Spelled for $kind {
+        impl TextEnum for $kind {
             fn from_word(word: &str) -> Option<Self> {
                 match word { $($text => Some($kind::$variant),)+ _ => None }
             }
@@ -19,7 +19,7 @@ macro_rules! spelled {
 }
 
 /// What can be read back from its word.
-pub(crate) trait Spelled: Sized {
+pub(crate) trait TextEnum: Sized {
     /// `None` for a word that this release doesn't know.
     fn from_word(word: &str) -> Option<Self>;
 }
@@ -37,7 +37,7 @@ spelled!(origin_word, Origin, {
 spelled!(step_word, StepState, {
     Done => "done", Failed => "failed", Retrying => "retrying", Sleeping => "sleeping",
 });
-spelled!(fate_word, Fate, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
+spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
 /// The state as people see it.
 pub(crate) fn shown_state(state: RunState) -> &'static str {

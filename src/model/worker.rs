@@ -130,7 +130,7 @@ pub struct Peer {
     /// See [`WorkerEntry::about`].
     pub about: Arc<str>,
     /// Changes with every sign of life and every claim.
-    pub beat: i64,
+    pub heartbeat: i64,
     /// Runs that it holds.
     pub held_count: u64,
     /// Workflows that it executes.

@@ -2,10 +2,11 @@
 
 use super::jitter;
 use crate::calendar::Timestamp;
-use crate::model::missed::Account;
-use crate::model::spec::Cadence;
+use crate::model::missed::MissedSpan;
+use crate::model::spec::CompiledSpec;
 use crate::model::{
-    Admission, CatchUp, Fate, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
+    Admission, CatchUp, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
+    SlotOutcome,
 };
 
 /// What the decision is made from, besides the schedule itself.
@@ -16,7 +17,7 @@ pub struct Situation {
     /// Slots up to here may be claimed ahead of their time.
     pub horizon: Timestamp,
     /// Since when this worker has been watching without a gap. A slot before that came due with nobody looking.
-    pub attentive_from: Timestamp,
+    pub watching_since: Timestamp,
     /// Unfinished runs of the schedule, buffered ones included.
     pub unfinished_count: u32,
     /// Buffered ones.
@@ -27,16 +28,20 @@ pub struct Situation {
 ///
 /// A slot in the future (up to the horizon) is planned only where nothing can change the decision before it comes:
 /// no run of the schedule is unfinished, or overlap is allowed.
-pub fn plan_fire(schedule: &Schedule, cadence: &Cadence, situation: &Situation) -> Option<FirePlan> {
+pub fn plan_fire(
+    schedule: &Schedule,
+    compiled_spec: &CompiledSpec,
+    situation: &Situation,
+) -> Option<FirePlan> {
     let first = schedule.next_slot?;
     if first > situation.horizon {
         return None;
     }
-    let settled = situation.unfinished_count == 0 || cadence.spec().overlap == Overlap::Allow;
+    let settled = situation.unfinished_count == 0 || compiled_spec.spec().overlap == Overlap::Allow;
     if first > situation.now && !settled {
         return None;
     }
-    let mut draft = Draft::new(schedule, cadence, situation);
+    let mut draft = Draft::new(schedule, compiled_spec, situation);
     if draft.is_used_up() {
         draft.skip(first, "`max_runs` is reached".to_owned());
         return Some(draft.finish(first));
@@ -45,7 +50,7 @@ pub fn plan_fire(schedule: &Schedule, cadence: &Cadence, situation: &Situation) 
         draft.on_time(first);
         return Some(draft.finish(first));
     }
-    let newest = cadence.prev(situation.now).map_or(first, |slot| slot.max(first));
+    let newest = compiled_spec.prev(situation.now).map_or(first, |slot| slot.max(first));
     for slot in draft.chosen(first, newest) {
         if draft.is_used_up() {
             break;
@@ -70,7 +75,7 @@ enum Chosen {
 
 struct Draft<'a> {
     schedule: &'a Schedule,
-    cadence: &'a Cadence,
+    compiled_spec: &'a CompiledSpec,
     situation: &'a Situation,
     unfinished_count: u32,
     buffered_count: u32,
@@ -81,10 +86,10 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(schedule: &'a Schedule, cadence: &'a Cadence, situation: &'a Situation) -> Self {
+    fn new(schedule: &'a Schedule, compiled_spec: &'a CompiledSpec, situation: &'a Situation) -> Self {
         Self {
             schedule,
-            cadence,
+            compiled_spec,
             situation,
             unfinished_count: situation.unfinished_count,
             buffered_count: situation.buffered_count,
@@ -97,15 +102,15 @@ impl<'a> Draft<'a> {
 
     /// Slots of `[first, newest]` that the catch-up policy lets through, oldest first.
     fn chosen(&self, first: Timestamp, newest: Timestamp) -> Vec<Chosen> {
-        let attended_from = self.situation.attentive_from.max(self.schedule.attended_from);
-        let spec = self.cadence.spec();
+        let attended_from = self.situation.watching_since.max(self.schedule.attended_from);
+        let spec = self.compiled_spec.spec();
         let late_max = match spec.catch_up {
             CatchUp::Latest => 1,
             CatchUp::All => spec.max_catch_up as usize,
             CatchUp::None => 0,
         };
         let window_start = self.window_start();
-        let mut excluded = self.cadence.excluded_stretches(first, newest);
+        let mut excluded = self.compiled_spec.excluded_stretches(first, newest);
         let mut chosen = Vec::new();
         let mut late_count = 0;
         let mut slot = Some(newest);
@@ -141,18 +146,18 @@ impl<'a> Draft<'a> {
         if at <= first {
             return None;
         }
-        let before = self.cadence.prev(Timestamp::from_micros(at.as_micros() - 1));
+        let before = self.compiled_spec.prev(Timestamp::from_micros(at.as_micros() - 1));
         Some(before.map_or(first, |slot| slot.max(first)))
     }
 
     /// Whether the runs so far are all that the schedule may make.
     fn is_used_up(&self) -> bool {
         let run_count = self.schedule.run_count + self.runs.len() as u64;
-        self.cadence.spec().max_runs.is_some_and(|max| run_count >= max)
+        self.compiled_spec.spec().max_runs.is_some_and(|max| run_count >= max)
     }
 
     fn on_time(&mut self, slot: Timestamp) {
-        if let Some(date) = self.cadence.excluded_on(slot) {
+        if let Some(date) = self.compiled_spec.excluded_on(slot) {
             self.skip(slot, format!("{date} is excluded"));
             return;
         }
@@ -160,7 +165,7 @@ impl<'a> Draft<'a> {
             self.run(slot, Admission::Claim);
             return;
         }
-        match self.cadence.spec().overlap {
+        match self.compiled_spec.spec().overlap {
             Overlap::Allow => self.run(slot, Admission::Claim),
             Overlap::BufferAll => self.run(slot, Admission::Behind),
             Overlap::BufferOne if self.buffered_count == 0 => self.run(slot, Admission::Behind),
@@ -183,11 +188,11 @@ impl<'a> Draft<'a> {
     /// Whoever asked for all of them gets all of them: they wait their turn where slots on time would be skipped.
     /// Not where each run is to cancel the one before: then what is left of them is the newest.
     fn caught_up(&mut self, slot: Timestamp) {
-        let waits_its_turn = match self.cadence.spec().overlap {
+        let waits_its_turn = match self.compiled_spec.spec().overlap {
             Overlap::BufferOne | Overlap::Skip | Overlap::BufferAll => self.unfinished_count > 0,
             Overlap::CancelRunning | Overlap::Allow => false,
         };
-        if waits_its_turn && self.cadence.spec().catch_up == CatchUp::All {
+        if waits_its_turn && self.compiled_spec.spec().catch_up == CatchUp::All {
             self.run(slot, Admission::Behind);
         } else {
             self.on_time(slot);
@@ -195,8 +200,11 @@ impl<'a> Draft<'a> {
     }
 
     fn run(&mut self, slot: Timestamp, admission: Admission) {
-        let delay =
-            jitter::delay_us(self.schedule.id.as_str(), slot.as_micros(), self.cadence.spec().jitter_us);
+        let delay = jitter::delay_us(
+            self.schedule.id.as_str(),
+            slot.as_micros(),
+            self.compiled_spec.spec().jitter_us,
+        );
         let available_at = Timestamp::from_micros(slot.as_micros().saturating_add(delay));
         // A delayed start is nobody's to hold meanwhile.
         let admission = match admission {
@@ -223,13 +231,13 @@ impl<'a> Draft<'a> {
             from: slot,
             until: slot,
             count: 1,
-            fate: Fate::Skipped,
+            outcome: SlotOutcome::Skipped,
             reason: reason.into(),
         });
     }
 
     fn window_start(&self) -> Timestamp {
-        let window = self.cadence.spec().catch_up_window_us;
+        let window = self.compiled_spec.spec().catch_up_window_us;
         Timestamp::from_micros(self.situation.now.as_micros().saturating_sub(window))
     }
 
@@ -239,14 +247,14 @@ impl<'a> Draft<'a> {
             self.runs.iter().map(|run| run.slot).chain(self.ledger.iter().map(|line| line.from)).collect();
         settled.sort_unstable();
         let window_start = self.window_start();
-        let account = Account::new(self.cadence, self.schedule.next_slot);
+        let account = MissedSpan::new(self.compiled_spec, self.schedule.next_slot);
         let mut from = first;
         for end in settled.into_iter().map(Some).chain([None]) {
             // Slots in [from, end), the last stretch up to and with `newest`.
             let until = end.map_or(newest, |slot| Timestamp::from_micros(slot.as_micros() - 1));
             let too_old = until.min(Timestamp::from_micros(window_start.as_micros() - 1));
             self.ledger.extend(account.missed(from, too_old, "older than the catch-up window"));
-            let reason = match self.cadence.spec().catch_up {
+            let reason = match self.compiled_spec.spec().catch_up {
                 CatchUp::Latest => "no worker could run it on time; a newer slot replaces it",
                 CatchUp::All => "no worker could run it on time; more slots were missed than `max_catch_up`",
                 CatchUp::None => "no worker could run it on time, and catch_up is none",
@@ -262,8 +270,8 @@ impl<'a> Draft<'a> {
     fn finish(mut self, settled_until: Timestamp) -> FirePlan {
         let is_used_up = self.is_used_up();
         let after = settled_until.max(self.situation.now);
-        let next_slot = if is_used_up { None } else { self.cadence.next(after) };
-        let mut upcoming = if is_used_up { None } else { self.cadence.upcoming(after) };
+        let next_slot = if is_used_up { None } else { self.compiled_spec.next(after) };
+        let mut upcoming = if is_used_up { None } else { self.compiled_spec.upcoming(after) };
         for run in self.runs.iter_mut().rev() {
             run.upcoming = upcoming;
             upcoming = Some(run.slot);

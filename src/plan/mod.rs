@@ -7,5 +7,5 @@ pub mod retry;
 pub mod transition;
 
 pub use fire::{Situation, plan_fire};
-pub use recompute::realigned;
+pub use recompute::recomputed;
 pub use retry::Backoff;

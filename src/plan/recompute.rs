@@ -4,7 +4,7 @@
 //! zone data, and a clock that was far ahead when it was worked out.
 
 use crate::calendar::Timestamp;
-use crate::model::spec::Cadence;
+use crate::model::spec::CompiledSpec;
 use crate::model::{Schedule, ScheduleStatus};
 
 /// By how much the clock must have been ahead for its decisions to be undone. What a smaller error has fired is left
@@ -12,22 +12,22 @@ use crate::model::{Schedule, ScheduleStatus};
 const FAR_US: i64 = 86_400_000_000;
 
 /// The next slot that an active schedule should have instead of its own; `None` when its own is right.
-pub fn realigned(schedule: &Schedule, cadence: &Cadence, now: Timestamp) -> Option<Timestamp> {
+pub fn recomputed(schedule: &Schedule, compiled_spec: &CompiledSpec, now: Timestamp) -> Option<Timestamp> {
     let stored = schedule.next_slot.filter(|slot| *slot > now)?;
     if schedule.status != ScheduleStatus::Active {
         return None;
     }
     let right = if is_from_the_future(schedule, now) {
         // Whatever has fired beyond was a mistake of the clock, and no reason to be silent until then.
-        cadence.next(now)?
-    } else if cadence.prev(stored) == Some(stored) {
+        compiled_spec.next(now)?
+    } else if compiled_spec.prev(stored) == Some(stored) {
         return None;
     } else {
         // Neither a slot that has run nor one that was skipped comes again where its wall time has moved.
         let skipped = schedule.settled_slots().into_iter().filter(|slot| *slot < stored).max();
         let decided = [schedule.last_slot, skipped].into_iter().flatten();
-        let after = decided.map(|slot| place_now(cadence, slot)).max();
-        cadence.next(after.map_or(now, |after| now.max(after)))?
+        let after = decided.map(|slot| place_now(compiled_spec, slot)).max();
+        compiled_spec.next(after.map_or(now, |after| now.max(after)))?
     };
     (right != stored).then_some(right)
 }
@@ -39,9 +39,9 @@ fn is_from_the_future(schedule: &Schedule, now: Timestamp) -> bool {
 }
 
 /// Where a slot that has run lies by the zone data of today: the same wall time must not run twice.
-fn place_now(cadence: &Cadence, ran: Timestamp) -> Timestamp {
+fn place_now(compiled_spec: &CompiledSpec, ran: Timestamp) -> Timestamp {
     let distance = |slot: Timestamp| slot.as_micros().abs_diff(ran.as_micros());
-    let cadence = cadence.clone().without(Vec::new());
-    let around = [cadence.prev(ran), cadence.next(ran)];
+    let compiled_spec = compiled_spec.clone().without(Vec::new());
+    let around = [compiled_spec.prev(ran), compiled_spec.next(ran)];
     around.into_iter().flatten().min_by_key(|slot| distance(*slot)).unwrap_or(ran)
 }

@@ -1,11 +1,11 @@
 //! Takes requests and sees to it that each is answered once.
 
 use super::request::Request;
-use super::run_waiters::{WaitId, Waiters};
+use super::run_waiters::{RunWaiters, WaitId};
 use super::{overview, runs, schedules};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
-use crate::engine::Offers;
+use crate::engine::PermitPools;
 use crate::engine::group_commit::{GroupCommit, Job};
 use crate::error::Error;
 use crate::store::{Command, Outcome, StoreError};
@@ -22,7 +22,7 @@ pub type Reply = Result<String, Error>;
 pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
 /// How a request goes on after its first part (checks and reads).
-pub(super) enum Course {
+pub(super) enum NextStep {
     /// It is answered.
     Answered(String),
     /// Commit these, then make the answer from the outcomes.
@@ -32,13 +32,13 @@ pub(super) enum Course {
 }
 
 /// Everything that answering needs.
-pub(super) struct Counter {
+pub(super) struct RequestContext {
     pub store: GroupCommit,
     pub project: Arc<str>,
-    pub offers: Arc<Offers>,
+    pub permit_pools: Arc<PermitPools>,
 }
 
-impl Counter {
+impl RequestContext {
     pub fn now(&self) -> Timestamp {
         self.now_by_both_clocks().wall
     }
@@ -47,7 +47,7 @@ impl Counter {
         self.store.clock().now()
     }
 
-    fn begin(&self, request: Request) -> Result<Course, Error> {
+    fn begin(&self, request: Request) -> Result<NextStep, Error> {
         match request {
             Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
             Request::GetSchedule { id } => schedules::get(self, &id),
@@ -87,7 +87,7 @@ impl Counter {
             Request::RemarkableRuns { limit } => runs::remarkable(self, limit),
             Request::CancelRun { id } => Ok(runs::cancel(self, &id)),
             Request::RetryRun { id } => Ok(runs::retry(self, &id)),
-            Request::AwaitRun { id } => Ok(Course::AwaitRun(id.as_str().into())),
+            Request::AwaitRun { id } => Ok(NextStep::AwaitRun(id.as_str().into())),
             Request::ClaimStands { run, token } => runs::claim_stands(self, &run, token),
             Request::CancelRequested { id } => runs::cancel_requested(self, &id),
             Request::PreviousResult { schedule_id, before } => {
@@ -101,23 +101,27 @@ impl Counter {
 }
 
 /// The place where requests are handed in.
-pub struct Desk {
-    counter: Arc<Counter>,
-    waiters: Arc<Waiters>,
+pub struct Service {
+    context: Arc<RequestContext>,
+    waiters: Arc<RunWaiters>,
     /// None once closed.
     line: Mutex<Option<Sender<(Request, Done)>>>,
     thread: Mutex<Option<Thread>>,
 }
 
-impl Desk {
+impl Service {
     /// A desk of one project, with a thread that does the reading for callers who don't wait.
-    pub fn open(store: GroupCommit, project: Arc<str>, offers: Arc<Offers>) -> std::io::Result<Self> {
-        let waiters = Waiters::start(store.clone(), Arc::clone(&project))?;
-        let counter = Arc::new(Counter { store, project, offers });
+    pub fn open(
+        store: GroupCommit,
+        project: Arc<str>,
+        permit_pools: Arc<PermitPools>,
+    ) -> std::io::Result<Self> {
+        let waiters = RunWaiters::start(store.clone(), Arc::clone(&project))?;
+        let context = Arc::new(RequestContext { store, project, permit_pools });
         let (line, requests) = crossbeam_channel::unbounded();
-        let (thread_counter, thread_waiters) = (Arc::clone(&counter), Arc::clone(&waiters));
-        let thread = Thread::spawn("polos-desk", move || serve(&thread_counter, &thread_waiters, &requests))?;
-        Ok(Self { counter, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
+        let (thread_context, thread_waiters) = (Arc::clone(&context), Arc::clone(&waiters));
+        let thread = Thread::spawn("polos-desk", move || serve(&thread_context, &thread_waiters, &requests))?;
+        Ok(Self { context, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
     }
 
     /// Answers later, from another thread. A request that waits for the end of a run may stay unanswered for as long as
@@ -126,7 +130,7 @@ impl Desk {
         let line = self.line.lock().clone();
         let refused = match line {
             Some(_) if reads_nothing(&request) => {
-                return take(&self.counter, &self.waiters, request, done);
+                return take(&self.context, &self.waiters, request, done);
             }
             Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
             None => Some(done),
@@ -137,7 +141,7 @@ impl Desk {
         None
     }
 
-    /// Forgets a request whose caller has given up; see [`Waiters::withdraw`].
+    /// Forgets a request whose caller has given up; see [`RunWaiters::withdraw`].
     pub fn withdraw(&self, wait: WaitId) {
         self.waiters.withdraw(wait);
     }
@@ -150,7 +154,7 @@ impl Desk {
     /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
     pub fn call(&self, request: Request, timeout: Option<Duration>) -> Result<Option<String>, Error> {
         let (done, answer) = answer_channel();
-        let wait = take(&self.counter, &self.waiters, request, done);
+        let wait = take(&self.context, &self.waiters, request, done);
         match timeout {
             None => answer.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
             Some(timeout) => self.received_within(&answer, timeout, wait),
@@ -204,9 +208,9 @@ fn answer_channel() -> (Done, Receiver<Reply>) {
     (done, receiver)
 }
 
-fn serve(counter: &Counter, waiters: &Waiters, requests: &Receiver<(Request, Done)>) {
+fn serve(context: &RequestContext, waiters: &RunWaiters, requests: &Receiver<(Request, Done)>) {
     for (request, done) in requests {
-        take(counter, waiters, request, done);
+        take(context, waiters, request, done);
     }
 }
 
@@ -222,14 +226,14 @@ fn reads_nothing(request: &Request) -> bool {
     }
 }
 
-fn take(counter: &Counter, waiters: &Waiters, request: Request, done: Done) -> Option<WaitId> {
-    match counter.begin(request) {
+fn take(context: &RequestContext, waiters: &RunWaiters, request: Request, done: Done) -> Option<WaitId> {
+    match context.begin(request) {
         Err(error) => done(Err(error)),
-        Ok(Course::Answered(answer)) => done(Ok(answer)),
-        Ok(Course::AwaitRun(run)) => return waiters.add(run, done),
-        Ok(Course::Commit(commands, finish)) => counter.store.submit(Job {
+        Ok(NextStep::Answered(answer)) => done(Ok(answer)),
+        Ok(NextStep::AwaitRun(run)) => return waiters.add(run, done),
+        Ok(NextStep::Commit(commands, finish)) => context.store.submit(Job {
             commands,
-            is_patient: false,
+            retries_when_busy: false,
             done: Box::new(move |report| done(report.map_err(Error::from).and_then(finish))),
         }),
     }

@@ -9,7 +9,7 @@ mod run_waiters;
 mod runs;
 mod schedules;
 
-pub use context::{Desk, Reply};
+pub use context::{Reply, Service};
 pub use request::{Drafts, Request};
 pub use run_waiters::WaitId;
 pub use runs::random_bits;

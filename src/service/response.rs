@@ -2,13 +2,13 @@
 //! (`input`, `result`) stays the text that it is.
 
 use crate::calendar::Timestamp;
-use crate::model::spec::Cadence;
+use crate::model::spec::CompiledSpec;
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
-    CatchUp, Declaration, Fate, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec,
-    ScheduleStatus, StepRecord, StepState,
+    CatchUp, Declaration, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec,
+    ScheduleStatus, SlotOutcome, StepRecord, StepState,
 };
-use crate::store::Census;
+use crate::store::ProjectStats;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// A schedule as users see it.
 #[derive(Serialize)]
-pub struct ScheduleView<'a> {
+pub struct ScheduleResponse<'a> {
     id: &'a str,
     workflow: &'a str,
     key: &'a str,
@@ -67,7 +67,7 @@ pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
     })
 }
 
-impl<'a> ScheduleView<'a> {
+impl<'a> ScheduleResponse<'a> {
     /// `worker_available`: whether a live worker registers its workflow.
     pub fn new(schedule: &'a Schedule, spec: &'a ScheduleSpec, worker_available: bool) -> Self {
         Self {
@@ -112,13 +112,13 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if spec.skip_dates.is_empty() {
         return Some(slot);
     }
-    let cadence = Cadence::new(spec.clone()).ok()?;
-    if cadence.excluded_on(slot).is_none() { Some(slot) } else { cadence.upcoming(slot) }
+    let compiled_spec = CompiledSpec::new(spec.clone()).ok()?;
+    if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
 }
 
 /// A run as users see it.
 #[derive(Serialize)]
-pub struct RunView<'a> {
+pub struct RunResponse<'a> {
     id: &'a str,
     workflow: &'a str,
     key: &'a str,
@@ -136,7 +136,7 @@ pub struct RunView<'a> {
     finished_at: Option<Timestamp>,
     result: Option<&'a str>,
     error: Option<Cow<'a, RawValue>>,
-    steps: Vec<StepView<'a>>,
+    steps: Vec<StepResponse<'a>>,
     #[serde(flatten)]
     circumstances: Option<Circumstances<'a>>,
 }
@@ -160,7 +160,7 @@ struct Circumstances<'a> {
     upcoming: Option<Timestamp>,
 }
 
-impl<'a> RunView<'a> {
+impl<'a> RunResponse<'a> {
     /// With all that was recorded.
     pub fn whole(run: &'a Run, steps: &'a [StepRecord]) -> Self {
         let circumstances = Circumstances {
@@ -200,7 +200,7 @@ impl<'a> RunView<'a> {
             finished_at: run.finished_at,
             result: run.result.as_deref(),
             error: run.error.as_deref().and_then(raw).map(Cow::Borrowed),
-            steps: steps.iter().map(StepView::new).collect(),
+            steps: steps.iter().map(StepResponse::new).collect(),
             circumstances: None,
         }
     }
@@ -208,7 +208,7 @@ impl<'a> RunView<'a> {
 
 /// A step as users see it.
 #[derive(Serialize)]
-struct StepView<'a> {
+struct StepResponse<'a> {
     name: &'a str,
     status: &'static str,
     attempt: u32,
@@ -219,7 +219,7 @@ struct StepView<'a> {
     wakes_at: Option<Timestamp>,
 }
 
-impl<'a> StepView<'a> {
+impl<'a> StepResponse<'a> {
     fn new(step: &'a StepRecord) -> Self {
         Self {
             name: &step.name,
@@ -241,19 +241,19 @@ impl<'a> StepView<'a> {
 
 /// A line of history as users see it.
 #[derive(Serialize)]
-pub struct LedgerView<'a> {
+pub struct LedgerResponse<'a> {
     timezone: &'a str,
     timestamp: Timestamp,
     until: Timestamp,
     count: u64,
-    status: Fate,
+    status: SlotOutcome,
     reason: &'a str,
     run_id: Option<&'a str>,
     late_by: Option<i64>,
     worker: Option<&'a str>,
 }
 
-impl<'a> LedgerView<'a> {
+impl<'a> LedgerResponse<'a> {
     /// `late_by` from the slot to the first claim; never negative, since a slot is claimed shortly ahead of its start.
     pub fn new(entry: &'a LedgerEntry, timezone: &'a str) -> Self {
         Self {
@@ -261,7 +261,7 @@ impl<'a> LedgerView<'a> {
             timestamp: entry.from,
             until: entry.until,
             count: entry.count,
-            status: entry.fate,
+            status: entry.outcome,
             reason: &entry.reason,
             run_id: entry.run.as_ref().map(crate::model::RunId::as_str),
             late_by: entry.started_at.map(|at| (at.as_micros() - entry.from.as_micros()).max(0)),
@@ -272,7 +272,7 @@ impl<'a> LedgerView<'a> {
 
 /// A worker as users see it.
 #[derive(Serialize)]
-pub struct WorkerView<'a> {
+pub struct WorkerResponse<'a> {
     id: &'a str,
     app: &'a str,
     host: &'a str,
@@ -285,7 +285,7 @@ pub struct WorkerView<'a> {
     about: Option<&'a RawValue>,
 }
 
-impl<'a> WorkerView<'a> {
+impl<'a> WorkerResponse<'a> {
     /// `is_gone`: its process is known to have ended.
     pub fn new(peer: &'a Peer, is_gone: bool) -> Self {
         Self {
@@ -305,7 +305,7 @@ impl<'a> WorkerView<'a> {
 
 /// How much there is, as users see it.
 #[derive(Serialize)]
-pub struct OverviewView {
+pub struct OverviewResponse {
     now: Timestamp,
     schedules: BTreeMap<&'static str, usize>,
     runs: BTreeMap<&'static str, usize>,
@@ -314,24 +314,24 @@ pub struct OverviewView {
     counted_to: usize,
 }
 
-impl OverviewView {
+impl OverviewResponse {
     /// As counted at `now`.
-    pub fn new(now: Timestamp, census: &Census, counted_to: usize) -> Self {
+    pub fn new(now: Timestamp, project_stats: &ProjectStats, counted_to: usize) -> Self {
         let mut runs = BTreeMap::new();
-        for (state, count) in &census.runs {
+        for (state, count) in &project_stats.runs {
             let shown = runs.entry(shown_state(*state)).or_insert(0);
             *shown = (*shown + count).min(counted_to);
         }
         Self {
             now,
-            schedules: census
+            schedules: project_stats
                 .schedules
                 .iter()
                 .map(|(status, count)| (status_word(*status), *count))
                 .collect(),
             runs,
-            overdue: census.overdue,
-            oldest_due: census.oldest_due,
+            overdue: project_stats.overdue,
+            oldest_due: project_stats.oldest_due,
             counted_to,
         }
     }

@@ -2,10 +2,10 @@
 //! another, by looking whether the store has changed.
 
 use super::context::{Done, Reply};
-use super::response::{RunView, Success, to_json};
+use super::response::{RunResponse, Success, to_json};
 use crate::engine::group_commit::GroupCommit;
 use crate::error::Error;
-use crate::model::{Ending, RunId, RunState};
+use crate::model::{Completion, RunId, RunState};
 use crate::store::{Answer, Command, Rejection, Store, StoreError};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The waiting room.
-pub(super) struct Waiters {
+pub(super) struct RunWaiters {
     store: GroupCommit,
     project: Arc<str>,
     state: Mutex<State>,
@@ -89,7 +89,7 @@ impl State {
     }
 }
 
-impl Waiters {
+impl RunWaiters {
     pub fn start(store: GroupCommit, project: Arc<str>) -> std::io::Result<Arc<Self>> {
         let (state, wake, thread) = (Mutex::new(State::default()), Condvar::new(), Mutex::new(None));
         let this = Arc::new(Self { store, project, state, wake, thread });
@@ -161,7 +161,9 @@ impl Waiters {
             if let Ok(Answer::Created { claimed: Some(run), .. }) = outcome {
                 state.note_claim(&run.id);
             }
-            let (Command::EndRun { run, .. } | Command::CancelRun { run, .. }) = command else { continue };
+            let (Command::CompleteRun { run, .. } | Command::CancelRun { run, .. }) = command else {
+                continue;
+            };
             state.under_way.remove(run);
             if let Some(reply) = success(command, outcome) {
                 answered.extend(state.take(run).into_iter().map(|done| (done, reply.clone())));
@@ -234,7 +236,7 @@ impl Waiters {
             Err(error) => Err(error.into()),
             Ok(None) => Err(Error::RunNotFound(run.to_string())),
             Ok(Some(found)) if !found.state.is_finished() => return true,
-            Ok(Some(found)) => Ok(to_json(&RunView::new(&found, &[]))),
+            Ok(Some(found)) => Ok(to_json(&RunResponse::new(&found, &[]))),
         };
         let waiting = self.state.lock().take(run);
         for done in waiting {
@@ -246,9 +248,9 @@ impl Waiters {
 
 /// What is said of a run that has succeeded by this command: nobody needs to look it up.
 fn success(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<String> {
-    let Command::EndRun { ending, .. } = command else { return None };
+    let Command::CompleteRun { ending, .. } = command else { return None };
     match (&**ending, outcome) {
-        (Ending::Succeeded { result }, Ok(Answer::Ended { state: RunState::Succeeded, .. })) => {
+        (Completion::Succeeded { result }, Ok(Answer::Ended { state: RunState::Succeeded, .. })) => {
             Some(to_json(&Success { status: RunState::Succeeded, result: result.as_deref() }))
         }
         _ => None,

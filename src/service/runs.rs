@@ -1,7 +1,7 @@
 //! Requests about runs.
 
-use super::context::{Counter, Course};
-use super::response::{RunView, to_json};
+use super::context::{NextStep, RequestContext};
+use super::response::{RunResponse, to_json};
 use super::schedules::{page, unknown_workflow};
 use crate::engine::Message;
 use crate::error::Error;
@@ -30,15 +30,15 @@ pub(super) fn random_number() -> u64 {
 
 /// The run that a caller of `invoke`, or a step of another run, asks for.
 pub(super) fn invoked(
-    counter: &Counter,
+    context: &RequestContext,
     workflow: &str,
     payload: Option<Box<RawValue>>,
     idempotency_key: Option<String>,
     parent: Option<String>,
 ) -> NewRun {
     NewRun {
-        id: RunId::new(counter.now(), random_number()),
-        project: Arc::clone(&counter.project),
+        id: RunId::new(context.now(), random_number()),
+        project: Arc::clone(&context.project),
         workflow: workflow.into(),
         key: "global".into(),
         schedule_id: None,
@@ -49,7 +49,7 @@ pub(super) fn invoked(
         origin: if parent.is_some() { Origin::Child } else { Origin::Invoke },
         payload: payload.map(|raw| raw.get().into()),
         input: None,
-        available_at: counter.now(),
+        available_at: context.now(),
         behind: false,
         takes_back: false,
         revision: None,
@@ -60,42 +60,42 @@ pub(super) fn invoked(
 }
 
 pub(super) fn invoke(
-    counter: &Counter,
+    context: &RequestContext,
     mut new: NewRun,
     is_local: bool,
     local_workflows: &[String],
-) -> Result<Course, Error> {
+) -> Result<NextStep, Error> {
     if !is_local {
-        let known = counter.store.workflows(&counter.project)?;
+        let known = context.store.workflows(&context.project)?;
         if !known.iter().any(|entry| entry.id == new.workflow) {
             return Err(unknown_workflow(&new.workflow, &known, local_workflows));
         }
     }
-    let now = counter.now_by_both_clocks().mono;
-    let (place, worker) = match counter.offers.reserve(&counter.project, &new.workflow, now) {
+    let now = context.now_by_both_clocks().mono;
+    let (permit, worker) = match context.permit_pools.reserve(&context.project, &new.workflow, now) {
         Ok(reserved) => reserved,
         Err(lines) => {
             let finish = move |outcomes| {
                 drop(lines);
                 created(outcomes)
             };
-            return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)));
+            return Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)));
         }
     };
-    new.claim_for = Some(place.worker().clone());
+    new.claim_for = Some(permit.worker().clone());
     // Where the commit fails, the place goes with this, and the worker looks what became of the run.
     let finish = move |outcomes: Vec<Outcome>| {
         match outcomes.first() {
             Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
                 // A worker that is over has given back what it held.
-                let _ = worker.send(Message::Claimed { run, place });
+                let _ = worker.send(Message::Claimed { run, permit });
             }
-            _ => place.settle(),
+            _ => permit.settle(),
         }
         created(outcomes)
     };
-    Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
+    Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
 }
 
 /// The answer to one created run.
@@ -114,14 +114,14 @@ pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
     outcomes.remove(0).map_err(Error::from)
 }
 
-pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
-    let run = find(counter, id)?;
-    let steps = counter.store.steps(&run.id)?;
-    Ok(Course::Answered(to_json(&RunView::whole(&run, &steps))))
+pub(super) fn get(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    let run = find(context, id)?;
+    let steps = context.store.steps(&run.id)?;
+    Ok(NextStep::Answered(to_json(&RunResponse::whole(&run, &steps))))
 }
 
-fn find(counter: &Counter, id: &str) -> Result<Run, Error> {
-    counter.store.run(&counter.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
+fn find(context: &RequestContext, id: &str) -> Result<Run, Error> {
+    context.store.run(&context.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
 }
 
 /// Ids in messages are what somebody typed: no more of it than a line holds.
@@ -130,36 +130,36 @@ pub(super) fn shortened(id: &str) -> String {
 }
 
 pub(super) fn list(
-    counter: &Counter,
+    context: &RequestContext,
     mut filter: RunFilter,
     limit: usize,
     after: Option<String>,
     brief: bool,
-) -> Result<Course, Error> {
+) -> Result<NextStep, Error> {
     // To users a buffered run is queued.
     if filter.states.contains(&RunState::Queued) {
         filter.states.push(RunState::Buffered);
     }
-    let runs = counter.store.runs(&counter.project, &filter, &page(limit, after))?;
-    let view = |run| if brief { RunView::brief(run) } else { RunView::new(run, &[]) };
-    Ok(Course::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
+    let runs = context.store.runs(&context.project, &filter, &page(limit, after))?;
+    let view = |run| if brief { RunResponse::brief(run) } else { RunResponse::new(run, &[]) };
+    Ok(NextStep::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
 }
 
-pub(super) fn remarkable(counter: &Counter, limit: usize) -> Result<Course, Error> {
-    let runs = counter.store.remarkable_runs(&counter.project, limit)?;
-    Ok(Course::Answered(to_json(&runs.iter().map(RunView::brief).collect::<Vec<_>>())))
+pub(super) fn remarkable(context: &RequestContext, limit: usize) -> Result<NextStep, Error> {
+    let runs = context.store.remarkable_runs(&context.project, limit)?;
+    Ok(NextStep::Answered(to_json(&runs.iter().map(RunResponse::brief).collect::<Vec<_>>())))
 }
 
-pub(super) fn cancel(counter: &Counter, id: &str) -> Course {
-    state_change(Command::CancelRun { project: Arc::clone(&counter.project), run: id.into() })
+pub(super) fn cancel(context: &RequestContext, id: &str) -> NextStep {
+    state_change(Command::CancelRun { project: Arc::clone(&context.project), run: id.into() })
 }
 
-pub(super) fn retry(counter: &Counter, id: &str) -> Course {
-    state_change(Command::RetryRun { project: Arc::clone(&counter.project), run: id.into() })
+pub(super) fn retry(context: &RequestContext, id: &str) -> NextStep {
+    state_change(Command::RetryRun { project: Arc::clone(&context.project), run: id.into() })
 }
 
-fn state_change(command: Command) -> Course {
-    Course::Commit(
+fn state_change(command: Command) -> NextStep {
+    NextStep::Commit(
         vec![command],
         Box::new(|outcomes| match only(outcomes)? {
             Answer::State(state) => Ok(to_json(&state.shown())),
@@ -168,16 +168,20 @@ fn state_change(command: Command) -> Course {
     )
 }
 
-pub(super) fn claim_stands(counter: &Counter, run: &str, token: i64) -> Result<Course, Error> {
-    let standing = counter.store.claims_stand(&[(run.into(), Token(token))])?;
-    Ok(Course::Answered(to_json(&standing.first())))
+pub(super) fn claim_stands(context: &RequestContext, run: &str, token: i64) -> Result<NextStep, Error> {
+    let standing = context.store.claims_stand(&[(run.into(), Token(token))])?;
+    Ok(NextStep::Answered(to_json(&standing.first())))
 }
 
-pub(super) fn cancel_requested(counter: &Counter, id: &str) -> Result<Course, Error> {
-    Ok(Course::Answered(to_json(&find(counter, id)?.cancel_requested)))
+pub(super) fn cancel_requested(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    Ok(NextStep::Answered(to_json(&find(context, id)?.cancel_requested)))
 }
 
-pub(super) fn previous_result(counter: &Counter, schedule: &str, before: &str) -> Result<Course, Error> {
-    let run = counter.store.previous_result(&schedule.into(), &before.into())?;
-    Ok(Course::Answered(to_json(&run.as_ref().map(|run| RunView::new(run, &[])))))
+pub(super) fn previous_result(
+    context: &RequestContext,
+    schedule: &str,
+    before: &str,
+) -> Result<NextStep, Error> {
+    let run = context.store.previous_result(&schedule.into(), &before.into())?;
+    Ok(NextStep::Answered(to_json(&run.as_ref().map(|run| RunResponse::new(run, &[])))))
 }

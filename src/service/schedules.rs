@@ -1,15 +1,15 @@
 //! Requests about schedules.
 
-use super::context::{Counter, Course};
+use super::context::{NextStep, RequestContext};
 use super::request::Drafts;
-use super::response::{LedgerView, ScheduleView, spec_or_blank, to_json};
+use super::response::{LedgerResponse, ScheduleResponse, spec_or_blank, to_json};
 use super::runs::{created, only, random_number, shortened};
 use crate::calendar::Timestamp;
 use crate::error::Error;
-use crate::model::spec::Cadence;
+use crate::model::spec::CompiledSpec;
 use crate::model::{
-    Declaration, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState,
-    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkflowEntry,
+    Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, WorkflowEntry,
 };
 use crate::process;
 use crate::store::{Answer, Command, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store};
@@ -36,7 +36,7 @@ pub(super) fn page(limit: usize, after: Option<String>) -> Page {
 /// A specification that was checked.
 struct Checked {
     spec: Json,
-    cadence: Json,
+    compiled_spec: Json,
     /// The first slot from now.
     next_slot: Option<Timestamp>,
 }
@@ -44,11 +44,11 @@ struct Checked {
 impl Checked {
     fn new(spec: ScheduleSpec, now: Timestamp) -> Result<Self, Error> {
         let text = to_json(&spec);
-        let cadence = Cadence::new(spec)?;
+        let compiled_spec = CompiledSpec::new(spec)?;
         Ok(Self {
             spec: text.into(),
-            cadence: cadence.spec().cadence_text().into(),
-            next_slot: cadence.first(now),
+            compiled_spec: compiled_spec.spec().trigger_key().into(),
+            next_slot: compiled_spec.first(now),
         })
     }
 }
@@ -82,7 +82,7 @@ pub fn new_schedules(
                 key: draft.key,
                 owner: owner.cloned(),
                 spec: Arc::clone(&checked.spec),
-                cadence: Arc::clone(&checked.cadence),
+                compiled_spec: Arc::clone(&checked.compiled_spec),
                 input: draft.input,
                 version: None,
                 next_slot: checked.next_slot,
@@ -91,14 +91,18 @@ pub fn new_schedules(
         .collect()
 }
 
-pub(super) fn create(counter: &Counter, drafts: Drafts, local_workflows: &[String]) -> Result<Course, Error> {
+pub(super) fn create(
+    context: &RequestContext,
+    drafts: Drafts,
+    local_workflows: &[String],
+) -> Result<NextStep, Error> {
     let mut known: Option<Vec<WorkflowEntry>> = None;
     for request in &drafts.schedules {
         let is_schedulable = if let Some(is_schedulable) = request.local {
             is_schedulable
         } else {
             if known.is_none() {
-                known = Some(counter.store.workflows(&counter.project)?);
+                known = Some(context.store.workflows(&context.project)?);
             }
             let entries = known.as_deref().unwrap_or_default();
             match entries.iter().find(|entry| *entry.id == *request.workflow) {
@@ -115,9 +119,9 @@ pub(super) fn create(counter: &Counter, drafts: Drafts, local_workflows: &[Strin
             )));
         }
     }
-    let schedules = new_schedules(&counter.project, None, drafts, counter.now())?;
-    Ok(Course::Commit(
-        vec![Command::PutSchedules(schedules)],
+    let schedules = new_schedules(&context.project, None, drafts, context.now())?;
+    Ok(NextStep::Commit(
+        vec![Command::UpsertSchedules(schedules)],
         Box::new(|outcomes| match only(outcomes)? {
             Answer::Schedules(ids) => Ok(to_json(&ids)),
             other => unreachable!("putting schedules is answered with their ids, not {other:?}"),
@@ -142,16 +146,16 @@ pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[Strin
     ))
 }
 
-fn find(counter: &Counter, id: &str) -> Result<Schedule, Error> {
-    counter
+fn find(context: &RequestContext, id: &str) -> Result<Schedule, Error> {
+    context
         .store
-        .schedule(&counter.project, &id.into())?
+        .schedule(&context.project, &id.into())?
         .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))
 }
 
 /// Ids of the workflows that a live worker registers.
-fn served_workflows(counter: &Counter) -> Result<std::collections::HashSet<Arc<str>>, Error> {
-    let peers = counter.store.peers(&counter.project)?;
+fn served_workflows(context: &RequestContext) -> Result<std::collections::HashSet<Arc<str>>, Error> {
+    let peers = context.store.peers(&context.project)?;
     Ok(peers
         .into_iter()
         .filter(|peer| !process::is_gone(&peer.host, peer.pid, &peer.process_mark))
@@ -159,50 +163,54 @@ fn served_workflows(counter: &Counter) -> Result<std::collections::HashSet<Arc<s
         .collect())
 }
 
-fn show(counter: &Counter, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
-    let served = served_workflows(counter)?;
+fn show(context: &RequestContext, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
+    let served = served_workflows(context)?;
     Ok(schedules
         .iter()
         .map(|schedule| {
             let spec = spec_or_blank(schedule);
-            to_json(&ScheduleView::new(schedule, &spec, served.contains(&schedule.workflow)))
+            to_json(&ScheduleResponse::new(schedule, &spec, served.contains(&schedule.workflow)))
         })
         .collect())
 }
 
-fn show_one(counter: &Counter, schedule: &Schedule) -> Result<Course, Error> {
-    Ok(Course::Answered(show(counter, std::slice::from_ref(schedule))?.remove(0)))
+fn show_one(context: &RequestContext, schedule: &Schedule) -> Result<NextStep, Error> {
+    Ok(NextStep::Answered(show(context, std::slice::from_ref(schedule))?.remove(0)))
 }
 
-pub(super) fn get(counter: &Counter, id: &str) -> Result<Course, Error> {
-    show_one(counter, &find(counter, id)?)
+pub(super) fn get(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    show_one(context, &find(context, id)?)
 }
 
 pub(super) fn list(
-    counter: &Counter,
+    context: &RequestContext,
     filter: &ScheduleFilter,
     limit: usize,
     after: Option<String>,
     after_key: Option<(String, String)>,
-) -> Result<Course, Error> {
+) -> Result<NextStep, Error> {
     let after = match (after_key, after) {
-        (Some((key, workflow)), _) => Some(ScheduleFilter::place(&key, &workflow)),
+        (Some((key, workflow)), _) => Some(ScheduleFilter::cursor(&key, &workflow)),
         (None, Some(id)) if filter.key_prefix.is_some() => {
-            let last = find(counter, &id)?;
-            Some(ScheduleFilter::place(&last.key, &last.workflow))
+            let last = find(context, &id)?;
+            Some(ScheduleFilter::cursor(&last.key, &last.workflow))
         }
         (None, after) => after,
     };
     let page = page(limit, after);
-    let schedules = match few(counter, filter, &page)? {
+    let schedules = match few(context, filter, &page)? {
         Some(found) => found,
-        None => counter.store.schedules(&counter.project, filter, &page)?,
+        None => context.store.schedules(&context.project, filter, &page)?,
     };
-    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+    Ok(NextStep::Answered(format!("[{}]", show(context, &schedules)?.join(","))))
 }
 
 /// By the beginning of the key, where another filter leaves few: those are looked through, instead of all keys that begin so.
-fn few(counter: &Counter, filter: &ScheduleFilter, page: &Page) -> Result<Option<Vec<Schedule>>, Error> {
+fn few(
+    context: &RequestContext,
+    filter: &ScheduleFilter,
+    page: &Page,
+) -> Result<Option<Vec<Schedule>>, Error> {
     let Some(prefix) = &filter.key_prefix else { return Ok(None) };
     let is_rare = filter.status.is_some_and(|status| status != ScheduleStatus::Active);
     if !is_rare && filter.workflow.is_none() && filter.owner.is_none() {
@@ -210,11 +218,11 @@ fn few(counter: &Counter, filter: &ScheduleFilter, page: &Page) -> Result<Option
     }
     let others = ScheduleFilter { key_prefix: None, ..filter.clone() };
     let mut found =
-        counter.store.schedules(&counter.project, &others, &Page { limit: FEW + 1, after: None })?;
+        context.store.schedules(&context.project, &others, &Page { limit: FEW + 1, after: None })?;
     if found.len() > FEW {
         return Ok(None);
     }
-    let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+    let after = page.after.as_deref().and_then(ScheduleFilter::parse_cursor);
     found.retain(|each| {
         each.key.starts_with(&**prefix) && after.is_none_or(|after| (&*each.key, &*each.workflow) > after)
     });
@@ -223,45 +231,45 @@ fn few(counter: &Counter, filter: &ScheduleFilter, page: &Page) -> Result<Option
     Ok(Some(found))
 }
 
-pub(super) fn coming(counter: &Counter, until: Timestamp, limit: usize) -> Result<Course, Error> {
-    let schedules = counter.store.coming(&counter.project, until, limit.min(PAGE_MAX))?;
-    Ok(Course::Answered(format!("[{}]", show(counter, &schedules)?.join(","))))
+pub(super) fn coming(context: &RequestContext, until: Timestamp, limit: usize) -> Result<NextStep, Error> {
+    let schedules = context.store.coming(&context.project, until, limit.min(PAGE_MAX))?;
+    Ok(NextStep::Answered(format!("[{}]", show(context, &schedules)?.join(","))))
 }
 
 pub(super) fn history(
-    counter: &Counter,
+    context: &RequestContext,
     id: &str,
     limit: usize,
     after: Option<i64>,
-) -> Result<Course, Error> {
+) -> Result<NextStep, Error> {
     let page = page(limit, after.map(|micros| micros.to_string()));
-    let entries = counter
+    let entries = context
         .store
-        .history(&counter.project, &id.into(), &page)?
+        .history(&context.project, &id.into(), &page)?
         .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
-    let schedule = counter.store.schedule(&counter.project, &id.into())?;
+    let schedule = context.store.schedule(&context.project, &id.into())?;
     let timezone = schedule.map_or_else(|| "UTC".to_owned(), |schedule| spec_or_blank(&schedule).timezone);
-    let views: Vec<_> = entries.iter().map(|entry| LedgerView::new(entry, &timezone)).collect();
-    Ok(Course::Answered(to_json(&views)))
+    let views: Vec<_> = entries.iter().map(|entry| LedgerResponse::new(entry, &timezone)).collect();
+    Ok(NextStep::Answered(to_json(&views)))
 }
 
 /// Reads, decides, commits; decides anew when the schedule has moved meanwhile.
 fn edit(
-    counter: &Counter,
+    context: &RequestContext,
     id: &str,
     decide: impl Fn(&Schedule, Timestamp) -> Result<Patch, Error>,
-) -> Result<Course, Error> {
+) -> Result<NextStep, Error> {
     for _ in 0..EDIT_TRIES_MAX {
-        let schedule = find(counter, id)?;
-        let now = counter.now();
+        let schedule = find(context, id)?;
+        let now = context.now();
         let command = Command::PatchSchedule {
-            project: Arc::clone(&counter.project),
+            project: Arc::clone(&context.project),
             id: schedule.id.clone(),
             revision: Some(schedule.revision),
             patch: Box::new(decide(&schedule, now)?),
         };
-        match counter.store.commit(&[command], now)?.remove(0) {
-            Ok(Answer::Schedule(schedule)) => return show_one(counter, &schedule),
+        match context.store.commit(&[command], now)?.remove(0) {
+            Ok(Answer::Schedule(schedule)) => return show_one(context, &schedule),
             Ok(other) => unreachable!("an edit is answered with the schedule, not {other:?}"),
             Err(Rejection::Stale) => {}
             Err(rejection) => return Err(rejection.into()),
@@ -271,12 +279,12 @@ fn edit(
 }
 
 pub(super) fn update(
-    counter: &Counter,
+    context: &RequestContext,
     id: &str,
     changes: &serde_json::Map<String, serde_json::Value>,
     input: Option<Option<&RawValue>>,
-) -> Result<Course, Error> {
-    edit(counter, id, |schedule, now| {
+) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, now| {
         let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
             .map_err(|error| {
                 Error::State(format!("the stored schedule can't be read ({error}); create it anew"))
@@ -298,17 +306,17 @@ pub(super) fn update(
         }
         let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
             .map_err(|error| Error::Schedule(error.to_string()))?;
-        let Checked { spec, cadence, next_slot } = Checked::new(spec, now)?;
+        let Checked { spec, compiled_spec, next_slot } = Checked::new(spec, now)?;
         Ok(Patch {
-            spec: Some((spec, cadence, next_slot)),
+            spec: Some((spec, compiled_spec, next_slot)),
             input: input.map(|input| input.map(|raw| raw.get().into())),
             ..Patch::default()
         })
     })
 }
 
-pub(super) fn pause(counter: &Counter, id: &str, note: Option<&str>) -> Result<Course, Error> {
-    edit(counter, id, |schedule, _| match schedule.status {
+pub(super) fn pause(context: &RequestContext, id: &str, note: Option<&str>) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, _| match schedule.status {
         ScheduleStatus::Active | ScheduleStatus::Paused => Ok(Patch {
             status: Some(ScheduleStatus::Paused),
             note: Some(note.map(Into::into)),
@@ -324,8 +332,8 @@ pub(super) fn pause(counter: &Counter, id: &str, note: Option<&str>) -> Result<C
     })
 }
 
-pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
-    edit(counter, id, |schedule, _| match schedule.status {
+pub(super) fn resume(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, _| match schedule.status {
         ScheduleStatus::Active => Ok(Patch::default()),
         ScheduleStatus::Paused => {
             let is_over = schedule.next_slot.is_none();
@@ -342,9 +350,9 @@ pub(super) fn resume(counter: &Counter, id: &str) -> Result<Course, Error> {
     })
 }
 
-pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
-    edit(counter, id, |schedule, now| {
-        let cadence = Cadence::of(schedule)?;
+pub(super) fn skip(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, now| {
+        let compiled_spec = CompiledSpec::of(schedule)?;
         let Some(slot) = schedule.next_slot else {
             return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
         };
@@ -359,10 +367,10 @@ pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
             from: slot,
             until: slot,
             count: 1,
-            fate: Fate::Skipped,
+            outcome: SlotOutcome::Skipped,
             reason: "skipped on request".into(),
         };
-        let next_slot = cadence.next(slot);
+        let next_slot = compiled_spec.next(slot);
         Ok(Patch {
             status: next_slot.is_none().then_some(ScheduleStatus::Finished),
             next_slot: Some(next_slot),
@@ -373,8 +381,8 @@ pub(super) fn skip(counter: &Counter, id: &str) -> Result<Course, Error> {
 }
 
 /// Takes back what was changed through the API on a schedule that code declares.
-pub(super) fn reset(counter: &Counter, id: &str) -> Result<Course, Error> {
-    edit(counter, id, |schedule, now| {
+pub(super) fn reset(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, now| {
         let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else {
             return Err(Error::State(format!(
                 "no code declares the schedule `{}`, so there is nothing to reset it to; use `schedules.update`",
@@ -386,22 +394,26 @@ pub(super) fn reset(counter: &Counter, id: &str) -> Result<Course, Error> {
         }
         let spec: ScheduleSpec =
             serde_json::from_str(&declared.spec).map_err(|error| Error::Schedule(error.to_string()))?;
-        let cadence = Cadence::new(spec)?;
+        let compiled_spec = CompiledSpec::new(spec)?;
         Ok(Patch {
-            spec: Some((declared.spec.into(), cadence.spec().cadence_text().into(), cadence.next(now))),
+            spec: Some((
+                declared.spec.into(),
+                compiled_spec.spec().trigger_key().into(),
+                compiled_spec.next(now),
+            )),
             input: Some(declared.input.map(Into::into)),
             ..Patch::default()
         })
     })
 }
 
-pub(super) fn delete(counter: &Counter, id: &str) -> Course {
-    let command = Command::DeleteSchedule { project: Arc::clone(&counter.project), id: id.into() };
-    Course::Commit(vec![command], Box::new(|outcomes| only(outcomes).map(|_| "null".to_owned())))
+pub(super) fn delete(context: &RequestContext, id: &str) -> NextStep {
+    let command = Command::DeleteSchedule { project: Arc::clone(&context.project), id: id.into() };
+    NextStep::Commit(vec![command], Box::new(|outcomes| only(outcomes).map(|_| "null".to_owned())))
 }
 
 fn run_of(
-    counter: &Counter,
+    context: &RequestContext,
     schedule: &Schedule,
     zone: &str,
     id: RunId,
@@ -410,7 +422,7 @@ fn run_of(
 ) -> NewRun {
     NewRun {
         id,
-        project: Arc::clone(&counter.project),
+        project: Arc::clone(&context.project),
         workflow: Arc::clone(&schedule.workflow),
         key: Arc::clone(&schedule.key),
         schedule_id: Some(schedule.id.clone()),
@@ -421,7 +433,7 @@ fn run_of(
         origin,
         payload: None,
         input: schedule.input.clone(),
-        available_at: counter.now(),
+        available_at: context.now(),
         behind: false,
         takes_back: false,
         revision: None,
@@ -431,34 +443,34 @@ fn run_of(
     }
 }
 
-pub(super) fn trigger(counter: &Counter, id: &str, applies_overlap: bool) -> Result<Course, Error> {
+pub(super) fn trigger(context: &RequestContext, id: &str, applies_overlap: bool) -> Result<NextStep, Error> {
     let new_trigger = |schedule: &Schedule, overlap: Overlap, zone: &str| {
-        let now = counter.now();
+        let now = context.now();
         let run_id = RunId::new(now, random_number());
-        let mut new = run_of(counter, schedule, zone, run_id, Origin::Trigger, now);
+        let mut new = run_of(context, schedule, zone, run_id, Origin::Trigger, now);
         // A slot that was claimed early was decided without this run.
         new.takes_back = overlap != Overlap::Allow;
         new
     };
     if !applies_overlap {
-        let schedule = find(counter, id)?;
+        let schedule = find(context, id)?;
         let spec = spec_or_blank(&schedule);
         let new = new_trigger(&schedule, spec.overlap, &spec.timezone);
-        return Ok(Course::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
+        return Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
     }
     for _ in 0..EDIT_TRIES_MAX {
-        let schedule = find(counter, id)?;
+        let schedule = find(context, id)?;
         let spec = spec_or_blank(&schedule);
         let mut new = new_trigger(&schedule, spec.overlap, &spec.timezone);
         // Fires, triggers, and backfills raise it: no run is added between this look and the commit.
         new.revision = Some(schedule.revision);
-        let stops = apply_overlap(counter, &schedule, spec.overlap, &mut new)?;
+        let stops = apply_overlap(context, &schedule, spec.overlap, &mut new)?;
         let mut commands = vec![Command::CreateRun(Box::new(new))];
         commands.extend(stops);
-        let mut outcomes = counter.store.commit(&commands, counter.now())?;
+        let mut outcomes = context.store.commit(&commands, context.now())?;
         match outcomes.remove(0) {
             Err(Rejection::Stale) => {}
-            outcome => return created(vec![outcome]).map(Course::Answered),
+            outcome => return created(vec![outcome]).map(NextStep::Answered),
         }
     }
     Err(Error::State(format!("the schedule `{}` changes too fast to be triggered; try again", shortened(id))))
@@ -466,7 +478,7 @@ pub(super) fn trigger(counter: &Counter, id: &str, applies_overlap: bool) -> Res
 
 /// Applies the overlap policy to a run that is triggered by hand. Returns the commands that stop the runs before it.
 fn apply_overlap(
-    counter: &Counter,
+    context: &RequestContext,
     schedule: &Schedule,
     overlap: Overlap,
     new: &mut NewRun,
@@ -477,7 +489,7 @@ fn apply_overlap(
             states: states.to_vec(),
             ..RunFilter::default()
         };
-        counter.store.runs(&counter.project, &filter, &page(PAGE_MAX, None))
+        context.store.runs(&context.project, &filter, &page(PAGE_MAX, None))
     };
     let refuse = |run: &Run, why: &str| {
         let overlap = to_json(&overlap);
@@ -503,7 +515,7 @@ fn apply_overlap(
         }
         Overlap::CancelRunning => {
             new.behind = true;
-            let project = &counter.project;
+            let project = &context.project;
             let cancel = |run: Run| Command::CancelRun { project: Arc::clone(project), run: run.id };
             return Ok(unfinished(&RunState::UNFINISHED)?.into_iter().map(cancel).collect());
         }
@@ -512,14 +524,14 @@ fn apply_overlap(
 }
 
 pub(super) fn backfill(
-    counter: &Counter,
+    context: &RequestContext,
     id: &str,
     start: Timestamp,
     end: Timestamp,
     dry_run: bool,
-) -> Result<Course, Error> {
-    let schedule = find(counter, id)?;
-    let now = counter.now();
+) -> Result<NextStep, Error> {
+    let schedule = find(context, id)?;
+    let now = context.now();
     if end <= start {
         return Err(Error::Argument(format!("`end` ({end}) must be later than `start` ({start})")));
     }
@@ -528,11 +540,11 @@ pub(super) fn backfill(
             "`end` ({end}) is in the future; a backfill is for slots that have passed, the coming ones fire by themselves"
         )));
     }
-    let cadence = Cadence::parse(&schedule.spec)?;
+    let compiled_spec = CompiledSpec::parse(&schedule.spec)?;
     let mut slots = Vec::new();
-    let mut slot = cadence.next(Timestamp::from_micros(start.as_micros() - 1));
+    let mut slot = compiled_spec.next(Timestamp::from_micros(start.as_micros() - 1));
     while let Some(at) = slot.filter(|at| *at < end) {
-        if cadence.excluded_on(at).is_none() {
+        if compiled_spec.excluded_on(at).is_none() {
             slots.push(at);
         }
         if slots.len() > BACKFILL_MAX {
@@ -540,7 +552,7 @@ pub(super) fn backfill(
                 "the range has more than {BACKFILL_MAX} slots; backfill it in shorter parts"
             )));
         }
-        slot = cadence.next(at);
+        slot = compiled_spec.next(at);
     }
     let answer = |created: &[bool], slots: &[Timestamp]| {
         let new: Vec<_> =
@@ -551,34 +563,34 @@ pub(super) fn backfill(
         let mut missing = Vec::with_capacity(slots.len());
         for slot in &slots {
             missing
-                .push(counter.store.run(&counter.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
+                .push(context.store.run(&context.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
         }
-        return Ok(Course::Answered(answer(&missing, &slots)));
+        return Ok(NextStep::Answered(answer(&missing, &slots)));
     }
-    let zone = cadence.spec().timezone.clone();
-    let is_behind = cadence.spec().overlap != Overlap::Allow;
+    let zone = compiled_spec.spec().timezone.clone();
+    let is_behind = compiled_spec.spec().overlap != Overlap::Allow;
     let commands = slots.iter().enumerate().map(|(place, slot)| {
         let run_id = RunId::of_slot(&schedule.id, *slot);
-        let mut new = run_of(counter, &schedule, &zone, run_id, Origin::Backfill, *slot);
+        let mut new = run_of(context, &schedule, &zone, run_id, Origin::Backfill, *slot);
         new.behind = is_behind;
         // Once is enough: all of them are created by one commit.
         new.takes_back = is_behind && place == 0;
-        new.last_slot = cadence.prev(Timestamp::from_micros(slot.as_micros() - 1));
-        new.upcoming = cadence.upcoming(*slot);
+        new.last_slot = compiled_spec.prev(Timestamp::from_micros(slot.as_micros() - 1));
+        new.upcoming = compiled_spec.upcoming(*slot);
         Command::CreateRun(Box::new(new))
     });
     // Slots that are due and not decided have their outcome now: the catch-up leaves them out.
     let is_due = |slot: &&Timestamp| schedule.next_slot.is_some_and(|next| **slot >= next);
     let settled: Vec<Timestamp> = slots.iter().filter(is_due).copied().collect();
     let settle = (!settled.is_empty()).then(|| Command::PatchSchedule {
-        project: Arc::clone(&counter.project),
+        project: Arc::clone(&context.project),
         id: schedule.id.clone(),
         revision: None,
         patch: Box::new(Patch { settled, ..Patch::default() }),
     });
     let settle_count = usize::from(settle.is_some());
     let commands = settle.into_iter().chain(commands).collect();
-    Ok(Course::Commit(
+    Ok(NextStep::Commit(
         commands,
         Box::new(move |mut outcomes| {
             for settled in outcomes.drain(..settle_count) {

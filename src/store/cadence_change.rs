@@ -6,8 +6,8 @@
 
 use super::transitions::missed_until;
 use crate::calendar::Timestamp;
-use crate::model::missed::Account;
-use crate::model::spec::Cadence;
+use crate::model::missed::MissedSpan;
+use crate::model::spec::CompiledSpec;
 use crate::model::{LedgerLine, Schedule, ScheduleStatus};
 
 /// Why a due slot of a changed schedule made no run.
@@ -34,14 +34,14 @@ impl CadenceChange {
             .then_some(schedule.next_slot)
             .flatten()
             .filter(|slot| *slot <= now);
-        let Ok(new) = Cadence::parse(spec) else {
+        let Ok(new) = CompiledSpec::parse(spec) else {
             let lines = if due.is_some() { missed_until(schedule, now, CHANGED) } else { Vec::new() };
             return Self { next_slot: given, lines, starts_now: true };
         };
         let new = new.without(schedule.settled_slots());
         let floor = floor(schedule, now);
         let first_on_grid = pick(given, floor, &new);
-        let old = Cadence::of(schedule).ok();
+        let old = CompiledSpec::of(schedule).ok();
         if let Some(old) = old.filter(|old| old.has_same_grid(&new)) {
             return match due {
                 Some(first) => Self::keeping_due(&old, &new, first, now, floor),
@@ -63,8 +63,14 @@ impl CadenceChange {
 
     /// Only the bounds have changed: what is due and within them stays due. Where the new end leaves
     /// out a due slot, all due slots are missed: the next slot is behind everything on record.
-    fn keeping_due(old: &Cadence, new: &Cadence, first: Timestamp, now: Timestamp, floor: Timestamp) -> Self {
-        let account = Account::new(old, Some(first));
+    fn keeping_due(
+        old: &CompiledSpec,
+        new: &CompiledSpec,
+        first: Timestamp,
+        now: Timestamp,
+        floor: Timestamp,
+    ) -> Self {
+        let account = MissedSpan::new(old, Some(first));
         let next = new.next(micros_before(first));
         let is_cut = new.spec().end_at_us.is_some_and(|end| old.prev(now).is_some_and(|slot| slot >= end));
         let Some(next) = next.filter(|slot| *slot <= now && !is_cut) else {
@@ -78,14 +84,15 @@ impl CadenceChange {
 
 /// The due slots of `schedule` as missed, without the one that stays due.
 fn missed_except(schedule: &Schedule, now: Timestamp, kept: Option<Timestamp>) -> Vec<LedgerLine> {
-    let (Some(kept), Some(first), Ok(cadence)) = (kept, schedule.next_slot, Cadence::of(schedule)) else {
+    let (Some(kept), Some(first), Ok(compiled_spec)) = (kept, schedule.next_slot, CompiledSpec::of(schedule))
+    else {
         return missed_until(schedule, now, CHANGED);
     };
     let mut settled = schedule.settled_slots();
     settled.push(kept);
     settled.sort_unstable();
-    let cadence = cadence.without(settled);
-    Account::new(&cadence, Some(first).filter(|first| *first != kept)).missed(first, now, CHANGED)
+    let compiled_spec = compiled_spec.without(settled);
+    MissedSpan::new(&compiled_spec, Some(first).filter(|first| *first != kept)).missed(first, now, CHANGED)
 }
 
 /// No slot that has been run, by a clock ahead of ours, comes again.
@@ -101,13 +108,13 @@ pub(super) fn first_after_return(
     given: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let Ok(new) = Cadence::parse(spec) else { return given };
+    let Ok(new) = CompiledSpec::parse(spec) else { return given };
     let new = new.without(schedule.settled_slots());
     let floor = floor(schedule, now);
     if let Some(first) = pick(given, floor, &new) {
         return first;
     }
-    match Cadence::parse(&schedule.spec) {
+    match CompiledSpec::parse(&schedule.spec) {
         Ok(old) if old.has_same_grid(&new) => new.next(floor),
         _ => first_of_another(schedule, &new, floor),
     }
@@ -115,7 +122,7 @@ pub(super) fn first_after_return(
 
 /// What the caller worked out, where that still is the next slot without an outcome; `None` where it
 /// is not.
-fn pick(given: Option<Timestamp>, floor: Timestamp, new: &Cadence) -> Option<Option<Timestamp>> {
+fn pick(given: Option<Timestamp>, floor: Timestamp, new: &CompiledSpec) -> Option<Option<Timestamp>> {
     match given {
         None => Some(None),
         Some(slot) if slot > floor && new.settled().binary_search(&slot).is_err() => Some(Some(slot)),
@@ -124,7 +131,7 @@ fn pick(given: Option<Timestamp>, floor: Timestamp, new: &Cadence) -> Option<Opt
 }
 
 /// The first slot of another trigger or time zone.
-fn first_of_another(schedule: &Schedule, new: &Cadence, floor: Timestamp) -> Option<Timestamp> {
+fn first_of_another(schedule: &Schedule, new: &CompiledSpec, floor: Timestamp) -> Option<Timestamp> {
     new.first(floor).filter(|slot| Some(*slot) != schedule.last_slot)
 }
 

@@ -2,15 +2,15 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimedRun, Ending, FirePlan, Json, NewRun, NewSchedule, Reconciliation, Run, RunId, RunState, Schedule,
-    ScheduleId, ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
+    ClaimedRun, Completion, FirePlan, Json, NewRun, NewSchedule, Reconciliation, Run, RunId, RunState,
+    Schedule, ScheduleId, ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One change, all-or-nothing.
 ///
-/// **Taking back.** A worker decides slots shortly ahead of their time. A change to a schedule (`PutSchedules` that
+/// **Taking back.** A worker decides slots shortly ahead of their time. A change to a schedule (`UpsertSchedules` that
 /// changes its row, `PatchSchedule`, `DeleteSchedule`, a pause after failures, a `CreateRun` with `takes_back`) first takes back what was decided ahead: a running, queued or
 /// buffered run with origin `schedule` and slot after `now`, in its first attempt and without a recorded step, is
 /// deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
@@ -21,12 +21,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Registers a worker with its workflows and its declarations, upserts its declared schedules (as
-    /// [`Command::PutSchedules`]), and decides about schedules, status active or paused, that its application owns
+    /// [`Command::UpsertSchedules`]), and decides about schedules, status active or paused, that its application owns
     /// and it does not declare: one that no live worker declares is retired, if the worker runs all of its
     /// application. One that only an older release recorded is renamed and kept.
     /// Answer: [`Answer::Reconciled`].
-    EnterWorker(Box<WorkerEntry>),
-    /// Decides again about the declared schedules of a registered worker, as [`Command::EnterWorker`] does: the set of
+    RegisterWorker(Box<WorkerEntry>),
+    /// Decides again about the declared schedules of a registered worker, as [`Command::RegisterWorker`] does: the set of
     /// live workers has changed. Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Reconciled`].
     Reconcile {
         /// As the worker registered.
@@ -35,26 +35,26 @@ pub enum Command {
         silent: Vec<(WorkerId, i64)>,
     },
     /// A sign of life. Rejected as [`Rejection::WorkerGone`] when the worker was buried or never signed in.
-    Beat {
+    Heartbeat {
         /// Who lives.
         worker: WorkerId,
     },
     /// A worker signs out: its running runs become queued at `now` (attempt and token unchanged), its row goes.
     /// Answer: [`Answer::Count`] of the runs freed. Nothing to do is not an error.
-    LeaveWorker {
+    DeregisterWorker {
         /// Who leaves.
         worker: WorkerId,
     },
-    /// Another worker is taken for dead: as [`Command::LeaveWorker`], but only while its beat is still `beat`.
+    /// Another worker is taken for dead: as [`Command::DeregisterWorker`], but only while its beat is still `heartbeat`.
     /// Rejected as [`Rejection::Stale`] when it has beaten since.
     ///
     /// Each of its runs whose time had come, and for which it has recorded no step since it signed in, counts the
     /// execution as interrupted ([`Run::interruptions`]). A repetition finds no runs any more, and counts nothing.
-    BuryWorker {
+    ExpireWorker {
         /// Who is taken for dead.
         worker: WorkerId,
         /// The beat that has not moved for the lease time.
-        beat: i64,
+        heartbeat: i64,
         /// Whether other workers of the same process held runs: then none of its runs was alone in the process.
         shares_process: bool,
     },
@@ -67,7 +67,7 @@ pub enum Command {
     /// Creates schedules, or brings those up to date that exist for `(project, workflow, key)`; all or none.
     /// Answer: [`Answer::Schedules`], the ids in order.
     ///
-    /// Existing: `spec`, `cadence`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
+    /// Existing: `spec`, `compiled_spec`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
     /// and status active or paused: `next_slot`, `attended_from` stay. Where only the
     /// bounds changed, slots that are due and within them stay due. Another trigger or time zone: the first slot after
     /// `now` without an outcome (or the given one, where the specification can't be read), `attended_from` is `now`, and
@@ -75,7 +75,7 @@ pub enum Command {
     /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
     /// `failure_count` is reset when it comes back. One that was paused when it was retired comes back paused, with its
     /// note; slots of the time in between enter the ledger as skipped. Nothing at all is written for a row that would not change.
-    PutSchedules(Vec<NewSchedule>),
+    UpsertSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Rejected as [`Rejection::ScheduleNotFound`], or [`Rejection::Stale`] when `revision` is
     /// given and another. Answer: [`Answer::Schedule`], as it is now.
     PatchSchedule {
@@ -126,7 +126,7 @@ pub enum Command {
         until: Timestamp,
         /// Whether a suspect may be among them.
         suspects: Suspects,
-        /// The fingerprint of the code of each workflow, to claim held runs as well ([`Ending::Held`]): those that this
+        /// The fingerprint of the code of each workflow, to claim held runs as well ([`Completion::Held`]): those that this
         /// code has not refused. Without it, none is claimed.
         codes: Option<Arc<Codes>>,
     },
@@ -157,13 +157,13 @@ pub enum Command {
     /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and `run_count`; a run
     /// that has recorded a step, or has no slot, is cancelled instead. Repeated, it is rejected as fenced: the run is gone.
     /// Answer: [`Answer::Ended`].
-    EndRun {
+    CompleteRun {
         /// Which.
         run: RunId,
         /// The claim that speaks.
         token: Token,
         /// How it ends.
-        ending: Box<Ending>,
+        ending: Box<Completion>,
         /// From the schedule's policy.
         pause_after_failures: Option<u32>,
         /// Said of a run that was seen to have neither a schedule nor a parent: a store may end it without a look
@@ -198,7 +198,7 @@ pub enum Command {
     },
     /// Forgets finished runs (with their steps) and ledger lines older than `before`, but keeps the newest `keep`
     /// runs of each schedule; at most `limit` rows a call. Answer: [`Answer::Count`] of what went.
-    Sweep {
+    Prune {
         /// Namespace.
         project: Arc<str>,
         /// Only what finished before.

@@ -6,7 +6,7 @@
 use super::Rejection;
 use super::transitions::StoredSchedule;
 use crate::calendar::Timestamp;
-use crate::model::spec::Cadence;
+use crate::model::spec::CompiledSpec;
 use crate::model::{
     Declaration, DeclaredKey, Json, NewSchedule, Peer, Reconciliation, Schedule, ScheduleLabel,
     ScheduleStatus, WorkerEntry, WorkerId,
@@ -37,7 +37,8 @@ impl LiveDeclarations {
     ) -> Self {
         let mut live = Self::default();
         for peer in peers {
-            let is_silent = silent.iter().any(|(id, beat)| *id == peer.id && *beat == peer.beat);
+            let is_silent =
+                silent.iter().any(|(id, heartbeat)| *id == peer.id && *heartbeat == peer.heartbeat);
             if peer.id == *own || is_silent {
                 continue;
             }
@@ -132,9 +133,10 @@ pub(super) fn effective(
         let keeps_override = is_same && known.as_ref().is_some_and(|known| known.is_overridden);
         if keeps_override {
             effective.spec = Arc::clone(&schedule.spec);
-            effective.cadence = Arc::clone(&row.cadence);
+            effective.compiled_spec = Arc::clone(&row.compiled_spec);
             effective.input.clone_from(&schedule.input);
-            effective.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(now));
+            effective.next_slot =
+                CompiledSpec::of(schedule).ok().and_then(|compiled_spec| compiled_spec.next(now));
         }
         let mut next = match known {
             Some(known) => known,

@@ -27,13 +27,14 @@ pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects};
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub use postgres::{Listener, PostgresOptions, PostgresStore};
-pub use query::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, WaitingParent, Wake};
+pub use postgres::{ChangeObserver, PostgresOptions, PostgresStore};
+pub use query::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, WaitingParent};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub use transfer::{
-    MoveError, MoveOptions, MoveProgress, MovedProject, MovedTable, abandon_move, move_projects,
+    TransferError, TransferOptions, TransferProgress, TransferredProject, TransferredTable, abandon_transfer,
+    transfer_projects,
 };
 
 /// What the tests examine on its own.
@@ -81,7 +82,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Goes through [`Self::barrier`] and [`Self::claims_stand`] where that takes less time than it saves: after a quiet second
     /// the real ones would find everything cold.
-    fn rehearse_start(&self, _claims: &[(RunId, Token)]) {}
+    fn warm_up_start(&self, _claims: &[(RunId, Token)]) {}
 
     /// Active schedules of these workflows whose next slot is at or before `until`, earliest slot first (then by id).
     fn due(
@@ -93,17 +94,17 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<DueSchedule>, StoreError>;
 
     /// Of the same, some that are in the share, earliest slot first: none only if none of the earliest `limit` for each part is.
-    fn due_in_share(
+    fn due_in_shard(
         &self,
         project: &str,
         workflows: &[Arc<str>],
         until: Timestamp,
-        share: Share,
+        shard: Shard,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
-        let of = usize::try_from(share.of).unwrap_or(usize::MAX);
+        let of = usize::try_from(shard.of).unwrap_or(usize::MAX);
         let mut due = self.due(project, workflows, until, limit.saturating_mul(of))?;
-        due.retain(|due| share.holds(&due.schedule.id));
+        due.retain(|due| shard.holds(&due.schedule.id));
         due.truncate(limit);
         Ok(due)
     }
@@ -118,7 +119,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<usize, StoreError>;
 
     /// When there is next something to do for a worker with these workflows.
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError>;
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError>;
 
     /// Of the runs that `worker` holds, those that somebody asked to stop.
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError>;
@@ -149,7 +150,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many schedules and unfinished runs there are, each kind counted to `count_to` at most, and how many schedules
     /// are behind: active ones with a next slot before `due_before`.
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError>;
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError>;
 
     /// History of a schedule, newest slot first: its slots' runs (origin schedule or backfill) and its ledger lines. `page.after` is the
     /// `from` of the last entry seen, in microseconds. `None` where neither the schedule nor any history exists.

@@ -25,14 +25,14 @@ pub struct DueSchedule {
 
 /// A part of all schedules, by their ids: workers that are there at the same time look at different ones first.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Share {
+pub struct Shard {
     /// Which part, from 0.
     pub part: u32,
     /// Of how many.
     pub of: u32,
 }
 
-impl Share {
+impl Shard {
     /// All of them.
     pub const WHOLE: Self = Self { part: 0, of: 1 };
 
@@ -47,14 +47,14 @@ impl Share {
 
 /// When there is next something to do.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
-pub struct Wake {
+pub struct NextWork {
     /// The earliest next slot of an active schedule.
     pub slot: Option<Timestamp>,
     /// The earliest `available_at` of a queued or waiting run that is no suspect.
     pub run: Option<Timestamp>,
     /// The same of the suspects ([`crate::model::Run::is_suspect`]).
     pub suspect: Option<Timestamp>,
-    /// Whether any run of the project waits for a worker with other code ([`crate::model::Ending::Held`]).
+    /// Whether any run of the project waits for a worker with other code ([`crate::model::Completion::Held`]).
     pub has_held: bool,
 }
 
@@ -97,20 +97,20 @@ impl ScheduleFilter {
     }
 
     /// For [`Page::after`] where there is a `key_prefix`: the place behind the schedule with this key and workflow.
-    pub fn place(key: &str, workflow: &str) -> String {
+    pub fn cursor(key: &str, workflow: &str) -> String {
         format!("{}:{key}{workflow}", key.len())
     }
 
-    /// Key and workflow of a [`Self::place`].
-    pub fn placed(place: &str) -> Option<(&str, &str)> {
-        let (length, texts) = place.split_once(':')?;
+    /// Key and workflow of a [`Self::cursor`].
+    pub fn parse_cursor(cursor: &str) -> Option<(&str, &str)> {
+        let (length, texts) = cursor.split_once(':')?;
         texts.split_at_checked(length.parse().ok()?)
     }
 }
 
 /// How many there are of what, each counted to a bound at most.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Census {
+pub struct ProjectStats {
     /// Schedules by status, every status once. An active one without a next slot, which there should not be, isn't counted.
     pub schedules: Vec<(ScheduleStatus, usize)>,
     /// Runs that are not finished, by state, every such state once.
@@ -182,6 +182,6 @@ pub struct Page {
     /// Most rows.
     pub limit: usize,
     /// Go on behind this row: the id of the last one seen (for history its `from` in microseconds, as text; for
-    /// schedules by the beginning of their keys, its [`ScheduleFilter::place`]).
+    /// schedules by the beginning of their keys, its [`ScheduleFilter::cursor`]).
     pub after: Option<String>,
 }

@@ -6,8 +6,8 @@
 //! went. So no slot runs on both. At the end each table is read again on both sides, and compared.
 
 use super::StoreError;
-use super::postgres::Arrival;
-use super::sqlite::Departure;
+use super::postgres::TransferTarget;
+use super::sqlite::TransferSource;
 use crate::calendar::Timestamp;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -77,7 +77,7 @@ const COMPARED: &str = "compared";
 
 /// How to move.
 #[derive(Clone, Debug)]
-pub struct MoveOptions {
+pub struct TransferOptions {
     /// These projects; all of the file where there are none.
     pub projects: Vec<String>,
     /// Finished runs move too.
@@ -92,7 +92,7 @@ pub struct MoveOptions {
     pub is_gone: fn(&str, i64, &str) -> bool,
 }
 
-impl Default for MoveOptions {
+impl Default for TransferOptions {
     fn default() -> Self {
         Self {
             projects: Vec::new(),
@@ -107,7 +107,7 @@ impl Default for MoveOptions {
 
 /// How far it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MoveProgress<'a> {
+pub struct TransferProgress<'a> {
     /// The project that moves.
     pub project: &'a str,
     /// Whether the two sides are being compared.
@@ -122,7 +122,7 @@ pub struct MoveProgress<'a> {
 
 /// What was moved and compared of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MovedTable {
+pub struct TransferredTable {
     /// Its name.
     pub table: &'static str,
     /// Rows.
@@ -133,18 +133,18 @@ pub struct MovedTable {
 
 /// What became of a project.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MovedProject {
+pub struct TransferredProject {
     /// Which.
     pub project: String,
     /// Table by table; empty where it had been moved before.
-    pub tables: Vec<MovedTable>,
+    pub tables: Vec<TransferredTable>,
     /// Runs of workers that had been killed, free now for others.
     pub freed: u64,
 }
 
 /// Why nothing, or not everything, was moved.
 #[derive(Debug, thiserror::Error)]
-pub enum MoveError {
+pub enum TransferError {
     /// One of the databases could not do its work.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -157,7 +157,7 @@ pub enum MoveError {
 }
 
 /// Hears of the progress; false stops it.
-pub type Tell<'a> = dyn FnMut(&MoveProgress<'_>) -> bool + 'a;
+pub type Tell<'a> = dyn FnMut(&TransferProgress<'_>) -> bool + 'a;
 
 /// Rows of one table on one side, in order.
 pub(super) struct Batch {
@@ -191,8 +191,8 @@ impl Digest {
         }
     }
 
-    fn tables(&self, table: Table) -> Vec<MovedTable> {
-        let of = |table: &'static str, digest: &(u64, DefaultHasher)| MovedTable {
+    fn tables(&self, table: Table) -> Vec<TransferredTable> {
+        let of = |table: &'static str, digest: &(u64, DefaultHasher)| TransferredTable {
             table,
             count: digest.0,
             checksum: digest.1.finish(),
@@ -206,157 +206,157 @@ impl Digest {
 }
 
 /// Moves projects from the file `from` to the database at `to`. What was begun goes on; what has been moved is left alone.
-pub fn move_projects(
+pub fn transfer_projects(
     from: &Path,
     to: &str,
-    options: &MoveOptions,
+    options: &TransferOptions,
     tell: &mut Tell<'_>,
-) -> Result<Vec<MovedProject>, MoveError> {
-    let mut departure = Departure::open(from, options.with_history)?;
-    let arrival = Arrival::open(to)?;
-    let projects = chosen(&mut departure, &options.projects)?;
+) -> Result<Vec<TransferredProject>, TransferError> {
+    let mut source = TransferSource::open(from, options.with_history)?;
+    let target = TransferTarget::open(to)?;
+    let projects = chosen(&mut source, &options.projects)?;
     for project in &projects {
-        check(&mut departure, &arrival, project, options)?;
+        check(&mut source, &target, project, options)?;
     }
     let mut moved = Vec::new();
     for project in projects {
-        let mut journey = Mover { departure: &mut departure, arrival: &arrival, project: &project, tell };
+        let mut journey = Transfer { source: &mut source, target: &target, project: &project, tell };
         moved.push(journey.run(options)?);
     }
     Ok(moved)
 }
 
 /// Forgets moves that were begun and have not ended: takes what arrived away again, and opens both sides.
-pub fn abandon_move(from: &Path, to: &str, projects: &[String]) -> Result<Vec<String>, MoveError> {
-    let mut departure = Departure::open(from, true)?;
-    let arrival = Arrival::open(to)?;
+pub fn abandon_transfer(from: &Path, to: &str, projects: &[String]) -> Result<Vec<String>, TransferError> {
+    let mut source = TransferSource::open(from, true)?;
+    let target = TransferTarget::open(to)?;
     let mut abandoned = Vec::new();
-    for project in chosen(&mut departure, projects)? {
-        match arrival.mark(&project)? {
-            Some(mark) if mark.source != departure.name() => {
+    for project in chosen(&mut source, projects)? {
+        match target.mark(&project)? {
+            Some(mark) if mark.source != source.name() => {
                 return Err(other_source(&project, &mark.source));
             }
             Some(mark) if mark.is_done => {
-                return Err(MoveError::Refused(format!(
+                return Err(TransferError::Refused(format!(
                     "the project `{project}` has been moved to `{}`, where it may have gone on since; there is nothing to \
                      abandon",
-                    arrival.name()
+                    target.name()
                 )));
             }
             Some(_) => {
-                arrival.take_away(&project)?;
-                departure.reopen(&project)?;
+                target.take_away(&project)?;
+                source.reopen(&project)?;
                 abandoned.push(project);
             }
             // Killed before it could leave a mark.
-            None => departure.reopen(&project)?,
+            None => source.reopen(&project)?,
         }
     }
     Ok(abandoned)
 }
 
-fn chosen(departure: &mut Departure, asked: &[String]) -> Result<Vec<String>, MoveError> {
-    let there = departure.projects()?;
+fn chosen(source: &mut TransferSource, asked: &[String]) -> Result<Vec<String>, TransferError> {
+    let there = source.projects()?;
     if asked.is_empty() {
         return Ok(there);
     }
     if let Some(unknown) = asked.iter().find(|project| !there.contains(project)) {
         let known: Vec<_> = there.iter().map(|project| format!("`{project}`")).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(MoveError::Refused(format!(
+        return Err(TransferError::Refused(format!(
             "`{}` has no project `{unknown}`; it has {known}",
-            departure.name()
+            source.name()
         )));
     }
     Ok(asked.to_vec())
 }
 
-fn other_source(project: &str, source: &str) -> MoveError {
-    MoveError::Refused(format!(
+fn other_source(project: &str, source: &str) -> TransferError {
+    TransferError::Refused(format!(
         "the project `{project}` in the database was begun to be moved there from another file, `{source}`; go on from that \
          one, or abandon it there with `--abandon`"
     ))
 }
 
-fn at_work(worker: &str, project: &str, departure: &Departure) -> MoveError {
-    MoveError::Refused(format!(
+fn at_work(worker: &str, project: &str, source: &TransferSource) -> TransferError {
+    TransferError::Refused(format!(
         "{worker} works on the project `{project}` of `{}`; stop it first, what it runs goes on from its first unfinished \
          step after the move (or `--force`, if it is certainly dead)",
-        departure.name()
+        source.name()
     ))
 }
 
 /// Refuses what would lose or double something, before anything is touched.
 fn check(
-    departure: &mut Departure,
-    arrival: &Arrival,
+    source: &mut TransferSource,
+    target: &TransferTarget,
     project: &str,
-    options: &MoveOptions,
-) -> Result<(), MoveError> {
-    match arrival.mark(project)? {
-        Some(mark) if mark.source != departure.name() => return Err(other_source(project, &mark.source)),
+    options: &TransferOptions,
+) -> Result<(), TransferError> {
+    match target.mark(project)? {
+        Some(mark) if mark.source != source.name() => return Err(other_source(project, &mark.source)),
         Some(_) => return Ok(()),
         None => {}
     }
-    let now = arrival.time()?;
+    let now = target.time()?;
     if !options.is_forced
-        && let Some(worker) = departure.live_worker(project, options, now)?
+        && let Some(worker) = source.live_worker(project, options, now)?
     {
-        return Err(at_work(&worker, project, departure));
+        return Err(at_work(&worker, project, source));
     }
-    if let Some(found) = arrival.finds(project)? {
-        return Err(MoveError::Refused(format!(
+    if let Some(found) = target.finds(project)? {
+        return Err(TransferError::Refused(format!(
             "the project `{project}` in `{}` has {found} already; move into an empty one: name another schema with \
              `?schema=`",
-            arrival.name()
+            target.name()
         )));
     }
     Ok(())
 }
 
 /// One project on its way.
-struct Mover<'m, 't> {
-    departure: &'m mut Departure,
-    arrival: &'m Arrival,
+struct Transfer<'m, 't> {
+    source: &'m mut TransferSource,
+    target: &'m TransferTarget,
     project: &'m str,
     tell: &'m mut Tell<'t>,
 }
 
-impl Mover<'_, '_> {
-    fn run(&mut self, options: &MoveOptions) -> Result<MovedProject, MoveError> {
+impl Transfer<'_, '_> {
+    fn run(&mut self, options: &TransferOptions) -> Result<TransferredProject, TransferError> {
         let batch = options.batch.max(1);
-        let done = MovedProject { project: self.project.to_owned(), tables: Vec::new(), freed: 0 };
-        let to = self.arrival.name().to_owned();
-        if self.arrival.mark(self.project)?.is_some_and(|mark| mark.is_done) {
-            self.departure.close(self.project, &moved_text(self.project, &to))?;
+        let done = TransferredProject { project: self.project.to_owned(), tables: Vec::new(), freed: 0 };
+        let to = self.target.name().to_owned();
+        if self.target.mark(self.project)?.is_some_and(|mark| mark.is_done) {
+            self.source.close(self.project, &transferred_text(self.project, &to))?;
             return Ok(done);
         }
-        let is_new = self.arrival.mark(self.project)?.is_none();
-        self.departure.close(self.project, &moving_text(self.project, &to))?;
+        let is_new = self.target.mark(self.project)?.is_none();
+        self.source.close(self.project, &transfer_text(self.project, &to))?;
         // From here on nobody signs in; has somebody just done so?
         if is_new
             && !options.is_forced
-            && let Some(worker) = self.departure.live_worker(self.project, options, self.arrival.time()?)?
+            && let Some(worker) = self.source.live_worker(self.project, options, self.target.time()?)?
         {
-            self.departure.reopen(self.project)?;
-            return Err(at_work(&worker, self.project, self.departure));
+            self.source.reopen(self.project)?;
+            return Err(at_work(&worker, self.project, self.source));
         }
-        self.arrival.close(self.project, self.departure.name(), MOVED[0].name)?;
-        self.departure.stand_still()?;
+        self.target.close(self.project, self.source.name(), MOVED[0].name)?;
+        self.source.stand_still()?;
         let compared = self.copy(batch)?;
         let tables = if compared { Vec::new() } else { self.compare(batch)? };
-        let freed = self.arrival.free_runs(self.project)?;
-        self.arrival.reopen(self.project)?;
-        self.departure.move_on()?;
-        self.departure.close(self.project, &moved_text(self.project, &to))?;
-        Ok(MovedProject { project: self.project.to_owned(), tables, freed })
+        let freed = self.target.free_runs(self.project)?;
+        self.target.reopen(self.project)?;
+        self.source.move_on()?;
+        self.source.close(self.project, &transferred_text(self.project, &to))?;
+        Ok(TransferredProject { project: self.project.to_owned(), tables, freed })
     }
 
     /// Goes on from the mark. Whether all was compared before.
-    fn copy(&mut self, batch: usize) -> Result<bool, MoveError> {
-        let mark = self.arrival.mark(self.project)?;
+    fn copy(&mut self, batch: usize) -> Result<bool, TransferError> {
+        let mark = self.target.mark(self.project)?;
         let Some(mark) = mark else {
-            return Err(MoveError::Refused("the mark of this move was removed meanwhile".to_owned()));
+            return Err(TransferError::Refused("the mark of this move was removed meanwhile".to_owned()));
         };
         if mark.table == COMPARED {
             return Ok(true);
@@ -364,17 +364,17 @@ impl Mover<'_, '_> {
         let first = MOVED.iter().position(|table| table.name == mark.table).unwrap_or(MOVED.len());
         let (mut after, mut done) = (mark.after, mark.done);
         for (place, table) in MOVED.iter().enumerate().skip(first) {
-            let total = self.departure.count(*table, self.project)?;
+            let total = self.source.count(*table, self.project)?;
             self.say(*table, false, done, total)?;
             loop {
-                let rows = self.departure.read(*table, self.project, &after, batch)?;
+                let rows = self.source.read(*table, self.project, &after, batch)?;
                 let count = done + rows.rows.len() as u64;
                 let before = (table.name, after.as_str());
                 let next = match &rows.after {
                     Some(after) => (table.name, after.as_str(), count),
                     None => (MOVED.get(place + 1).map_or(ARRIVED, |table| table.name), "", 0),
                 };
-                self.arrival.store(*table, self.project, &rows, before, next)?;
+                self.target.store(*table, self.project, &rows, before, next)?;
                 self.say(*table, false, count, total.max(count))?;
                 done = next.2;
                 next.1.clone_into(&mut after);
@@ -387,16 +387,16 @@ impl Mover<'_, '_> {
     }
 
     /// Reads both sides again.
-    fn compare(&mut self, batch: usize) -> Result<Vec<MovedTable>, MoveError> {
+    fn compare(&mut self, batch: usize) -> Result<Vec<TransferredTable>, TransferError> {
         let mut all = Vec::new();
-        let mut arrived = self.arrival.reader();
+        let mut arrived = self.target.reader();
         for table in MOVED {
-            let total = self.departure.count(table, self.project)?;
+            let total = self.source.count(table, self.project)?;
             let there = self.digest(table, total, batch, true, &mut arrived)?;
             let here = self.digest(table, total, batch, false, &mut arrived)?;
             for (here, there) in here.iter().zip(&there) {
                 if here != there {
-                    return Err(MoveError::Refused(format!(
+                    return Err(TransferError::Refused(format!(
                         "the table `{}` of the project `{}` differs: {} rows in the file and {} in the database{}; somebody \
                          has changed one of them meanwhile: `--abandon` takes away what arrived, then start again",
                         here.table,
@@ -409,7 +409,7 @@ impl Mover<'_, '_> {
             }
             all.extend(here);
         }
-        self.arrival.note(self.project, COMPARED)?;
+        self.target.note(self.project, COMPARED)?;
         Ok(all)
     }
 
@@ -420,14 +420,14 @@ impl Mover<'_, '_> {
         batch: usize,
         has_arrived: bool,
         arrived: &mut dyn Side,
-    ) -> Result<Vec<MovedTable>, MoveError> {
+    ) -> Result<Vec<TransferredTable>, TransferError> {
         let mut digest = Digest::default();
         let mut after = String::new();
         loop {
             let rows = if has_arrived {
                 arrived.read(table, self.project, &after, batch)?
             } else {
-                self.departure.read(table, self.project, &after, batch)?
+                self.source.read(table, self.project, &after, batch)?
             };
             digest.add(&rows);
             // The two sides count as half each.
@@ -440,19 +440,20 @@ impl Mover<'_, '_> {
         }
     }
 
-    fn say(&mut self, table: Table, is_comparing: bool, done: u64, total: u64) -> Result<(), MoveError> {
-        let progress = MoveProgress { project: self.project, is_comparing, table: table.name, done, total };
-        if (self.tell)(&progress) { Ok(()) } else { Err(MoveError::Stopped) }
+    fn say(&mut self, table: Table, is_comparing: bool, done: u64, total: u64) -> Result<(), TransferError> {
+        let progress =
+            TransferProgress { project: self.project, is_comparing, table: table.name, done, total };
+        if (self.tell)(&progress) { Ok(()) } else { Err(TransferError::Stopped) }
     }
 }
 
-fn moving_text(project: &str, to: &str) -> String {
+fn transfer_text(project: &str, to: &str) -> String {
     format!(
         "the project `{project}` is on its way to `{to}`; let `polos migrate` finish, or take it back with `--abandon`"
     )
 }
 
-fn moved_text(project: &str, to: &str) -> String {
+fn transferred_text(project: &str, to: &str) -> String {
     format!(
         "the project `{project}` has moved to `{to}`; use that database, for example by POLOS_DATABASE_URL"
     )

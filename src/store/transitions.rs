@@ -3,11 +3,11 @@
 use super::cadence_change::{CHANGED, CadenceChange, first_after_return};
 use super::{Patch, Rejection, declarations};
 use crate::calendar::Timestamp;
-use crate::model::missed::Account;
-use crate::model::spec::Cadence;
+use crate::model::missed::MissedSpan;
+use crate::model::spec::CompiledSpec;
 use crate::model::{
-    Declaration, Ending, Fate, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, PlannedRun, Run,
-    RunState, Schedule, ScheduleId, ScheduleStatus, Token, WorkerId,
+    Completion, Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, PlannedRun, Run,
+    RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, Token, WorkerId,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub(super) struct StoredSchedule {
     /// The schedule.
     pub schedule: Schedule,
     /// The cadence text that its next slot was computed from.
-    pub cadence: Json,
+    pub compiled_spec: Json,
 }
 
 /// The row of a schedule that is new.
@@ -54,7 +54,7 @@ pub(super) fn create_schedule(new: &NewSchedule, now: Timestamp) -> StoredSchedu
         }),
         settled: None,
     };
-    StoredSchedule { schedule, cadence: Arc::clone(&new.cadence) }
+    StoredSchedule { schedule, compiled_spec: Arc::clone(&new.compiled_spec) }
 }
 
 fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
@@ -62,7 +62,7 @@ fn active_while(next_slot: Option<Timestamp>) -> ScheduleStatus {
 }
 
 /// Whether putting `new` over the row would change anything.
-pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule, now: Timestamp) -> bool {
+pub(super) fn upsert_changes(row: &StoredSchedule, new: &NewSchedule, now: Timestamp) -> bool {
     let old = &row.schedule;
     let (new, declaration) = declarations::effective(row, new, now);
     let comes_back = match old.status {
@@ -71,7 +71,7 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule, now: Timestam
     };
     comes_back
         || old.spec != new.spec
-        || row.cadence != new.cadence
+        || row.compiled_spec != new.compiled_spec
         || old.input != new.input
         || old.owner != new.owner
         || old.declaration != declaration
@@ -80,20 +80,20 @@ pub(super) fn put_changes(row: &StoredSchedule, new: &NewSchedule, now: Timestam
 /// Puts `new` over the row, from which nothing is claimed ahead any more. Gives what the ledger says of the slots that
 /// this forgets.
 #[must_use]
-pub(super) fn put(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Vec<LedgerLine> {
+pub(super) fn upsert(row: &mut StoredSchedule, new: &NewSchedule, now: Timestamp) -> Vec<LedgerLine> {
     let forgotten = missed_until(&row.schedule, now, CHANGED);
     let (new, declaration) = declarations::effective(row, new, now);
     let schedule = &mut row.schedule;
     let spec_changed = schedule.spec != new.spec;
     let paused = Declaration::parse(schedule.declaration.as_deref()).and_then(|known| known.paused);
-    let change =
-        (row.cadence != new.cadence).then(|| CadenceChange::new(schedule, &new.spec, new.next_slot, now));
+    let change = (row.compiled_spec != new.compiled_spec)
+        .then(|| CadenceChange::new(schedule, &new.spec, new.next_slot, now));
     let first = first_after_return(schedule, &new.spec, new.next_slot, now);
     schedule.spec = Arc::clone(&new.spec);
     schedule.input.clone_from(&new.input);
     schedule.owner.clone_from(&new.owner);
     schedule.declaration = declaration;
-    row.cadence = Arc::clone(&new.cadence);
+    row.compiled_spec = Arc::clone(&new.compiled_spec);
     schedule.updated_at = now;
     schedule.revision += 1;
 
@@ -151,15 +151,15 @@ pub(super) fn missed_by_deletion(schedule: &Schedule, now: Timestamp) -> Vec<Led
 /// the specification is replaced: they are slots of the old one.
 pub(super) fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) -> Vec<LedgerLine> {
     let Some(first) = schedule.next_slot.filter(|slot| *slot <= now) else { return Vec::new() };
-    match Cadence::of(schedule) {
-        Ok(cadence) => Account::new(&cadence, Some(first)).missed(first, now, reason),
+    match CompiledSpec::of(schedule) {
+        Ok(compiled_spec) => MissedSpan::new(&compiled_spec, Some(first)).missed(first, now, reason),
         // Where it can't be read, no slot is known but the one that was promised.
         Err(_) => {
             vec![LedgerLine {
                 from: first,
                 until: first,
                 count: 1,
-                fate: Fate::Missed,
+                outcome: SlotOutcome::Missed,
                 reason: reason.into(),
             }]
         }
@@ -168,8 +168,8 @@ pub(super) fn missed_until(schedule: &Schedule, now: Timestamp, reason: &str) ->
 
 /// Slots of the time in which the schedule was retired: nobody wanted them.
 fn skipped_while_retired(mut lines: Vec<LedgerLine>) -> Vec<LedgerLine> {
-    for line in lines.iter_mut().filter(|line| line.fate == Fate::Missed) {
-        line.fate = Fate::Skipped;
+    for line in lines.iter_mut().filter(|line| line.outcome == SlotOutcome::Missed) {
+        line.outcome = SlotOutcome::Skipped;
         line.reason = RETIRED.into();
     }
     lines
@@ -224,12 +224,12 @@ pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> 
         let input = patch.input.as_ref().unwrap_or(&schedule.input);
         schedule.declaration = declarations::overridden(schedule, spec, input.as_ref());
     }
-    if let Some((spec, cadence, next_slot)) = &patch.spec {
+    if let Some((spec, compiled_spec, next_slot)) = &patch.spec {
         let is_finished = schedule.status == ScheduleStatus::Finished;
-        if row.cadence != *cadence || (is_finished && schedule.spec != *spec) {
+        if row.compiled_spec != *compiled_spec || (is_finished && schedule.spec != *spec) {
             let change = CadenceChange::new(schedule, spec, *next_slot, now);
             missed = change.lines;
-            row.cadence = Arc::clone(cadence);
+            row.compiled_spec = Arc::clone(compiled_spec);
             schedule.next_slot = change.next_slot.filter(|_| !is_used_up(schedule, spec));
             if change.starts_now || is_finished {
                 schedule.attended_from = now;
@@ -261,7 +261,8 @@ pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> 
     if !settled.is_empty() {
         schedule.settled = schedule.settled_with(&settled, now);
         if let Some(next) = schedule.next_slot.filter(|next| patch.settled.contains(next)) {
-            schedule.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(next));
+            schedule.next_slot =
+                CompiledSpec::of(schedule).ok().and_then(|compiled_spec| compiled_spec.next(next));
             if schedule.status == ScheduleStatus::Active {
                 schedule.status = active_while(schedule.next_slot);
             }
@@ -272,8 +273,10 @@ pub(super) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> 
 
 /// Whether the schedule has made all runs that `spec` allows.
 fn is_used_up(schedule: &Schedule, spec: &str) -> bool {
-    let cadence = Cadence::parse(spec).ok();
-    cadence.and_then(|cadence| cadence.spec().max_runs).is_some_and(|max| schedule.run_count >= max)
+    let compiled_spec = CompiledSpec::parse(spec).ok();
+    compiled_spec
+        .and_then(|compiled_spec| compiled_spec.spec().max_runs)
+        .is_some_and(|max| schedule.run_count >= max)
 }
 
 /// Marks an edit that changed something.
@@ -294,7 +297,13 @@ pub(super) fn leave_out(schedule: &mut Schedule, slot: Timestamp, last_slot: Opt
 
 /// What the ledger says of such a slot.
 pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
-    LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason: Arc::clone(reason) }
+    LedgerLine {
+        from: slot,
+        until: slot,
+        count: 1,
+        outcome: SlotOutcome::Skipped,
+        reason: Arc::clone(reason),
+    }
 }
 
 /// Retires a schedule that its application no longer declares. Gives what the ledger says of it: the slots that this
@@ -303,13 +312,20 @@ pub(super) fn left_out_line(slot: Timestamp, reason: &Arc<str>) -> LedgerLine {
 pub(super) fn retire(schedule: &mut Schedule, app: &str, now: Timestamp) -> Vec<LedgerLine> {
     let mut lines = missed_until(schedule, now, RETIRED);
     if !lines.is_empty() {
-        schedule.next_slot = Cadence::of(schedule).ok().and_then(|cadence| cadence.next(now));
+        schedule.next_slot =
+            CompiledSpec::of(schedule).ok().and_then(|compiled_spec| compiled_spec.next(now));
     }
     // Behind the slots that were due, so that no two lines overlap.
     let newest = lines.iter().map(|line| line.until.as_micros() + 1).max();
     let at = Timestamp::from_micros(newest.map_or(now.as_micros(), |newest| newest.max(now.as_micros())));
     let reason = format!("retired: `{app}` no longer declares it");
-    lines.push(LedgerLine { from: at, until: at, count: 0, fate: Fate::Skipped, reason: reason.into() });
+    lines.push(LedgerLine {
+        from: at,
+        until: at,
+        count: 0,
+        outcome: SlotOutcome::Skipped,
+        reason: reason.into(),
+    });
     if let Some(mut known) = Declaration::parse(schedule.declaration.as_deref()) {
         let is_paused = schedule.status == ScheduleStatus::Paused;
         let note = schedule.note.as_deref().map(str::to_owned);
@@ -390,7 +406,7 @@ pub(super) struct Ended {
 
 /// What an ending makes of a run. A run that somebody asked to stop is never queued or parked again: nobody would
 /// ever claim it.
-pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
+pub(super) fn end(claim: &Claim, ending: &Completion, now: Timestamp) -> Ended {
     let mut ended = Ended {
         state: RunState::Cancelled,
         attempt: claim.attempt,
@@ -400,12 +416,12 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
         keeps_error: true,
     };
     match ending {
-        Ending::Succeeded { result } => {
+        Completion::Succeeded { result } => {
             ended.state = RunState::Succeeded;
             ended.result.clone_from(result);
             ended.keeps_error = false;
         }
-        Ending::Failed { error, retry_at } => {
+        Completion::Failed { error, retry_at } => {
             ended.error = Some(Arc::clone(error));
             ended.keeps_error = false;
             match retry_at {
@@ -418,24 +434,27 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
                 }
             }
         }
-        Ending::Cancelled { error } => {
+        Completion::Cancelled { error } => {
             ended.error.clone_from(error);
             ended.keeps_error = false;
         }
-        Ending::Parked { .. } | Ending::Held { .. } | Ending::Released | Ending::Skipped { .. }
+        Completion::Parked { .. }
+        | Completion::Held { .. }
+        | Completion::Released
+        | Completion::Skipped { .. }
             if claim.cancel_requested => {}
-        Ending::Held { .. } => {
+        Completion::Held { .. } => {
             ended.state = RunState::Waiting;
             ended.available_at = HELD_UNTIL;
         }
         // Stores take a skipped run out before they ask; one that can't be taken out is cancelled.
-        Ending::Skipped { .. } => {}
-        Ending::Parked { wakes_at } => {
+        Completion::Skipped { .. } => {}
+        Completion::Parked { wakes_at } => {
             ended.state = RunState::Waiting;
             // The child may have ended before the parent was seen to wait for it: nobody else would wake it.
             ended.available_at = if claim.child_ended { now.min(*wakes_at) } else { *wakes_at };
         }
-        Ending::Released => {
+        Completion::Released => {
             ended.state = RunState::Queued;
             // Claimed ahead and given back: still not before its time.
             ended.available_at = claim.available_at.max(now);
@@ -446,17 +465,19 @@ pub(super) fn end(claim: &Claim, ending: &Ending, now: Timestamp) -> Ended {
 
 /// What an ending makes of a run whatever its claim has seen; `None` where that matters.
 #[cfg(feature = "postgres")]
-pub(super) fn final_end(ending: &Ending, now: Timestamp) -> Option<Ended> {
+pub(super) fn final_completion(ending: &Completion, now: Timestamp) -> Option<Ended> {
     let is_final = matches!(
         ending,
-        Ending::Succeeded { .. } | Ending::Failed { retry_at: None, .. } | Ending::Cancelled { .. }
+        Completion::Succeeded { .. }
+            | Completion::Failed { retry_at: None, .. }
+            | Completion::Cancelled { .. }
     );
     let unseen = Claim { attempt: 1, available_at: now, cancel_requested: false, child_ended: false };
     is_final.then(|| end(&unseen, ending, now))
 }
 
 /// Tells endings apart: equal for the repetition of an ending, in any process and any release.
-pub(super) fn ending_print(ending: &Ending) -> i64 {
+pub(super) fn completion_print(ending: &Completion) -> i64 {
     // FNV-1a, since the standard hasher may change between compilers.
     fn feed(mut hash: u64, bytes: &[u8]) -> u64 {
         for byte in bytes {
@@ -472,8 +493,8 @@ pub(super) fn ending_print(ending: &Ending) -> i64 {
     }
     let start = 0xcbf2_9ce4_8422_2325;
     let hash = match ending {
-        Ending::Succeeded { result } => feed_text(feed(start, b"succeeded"), result.as_deref()),
-        Ending::Failed { error, retry_at } => {
+        Completion::Succeeded { result } => feed_text(feed(start, b"succeeded"), result.as_deref()),
+        Completion::Failed { error, retry_at } => {
             let hash = feed(start, b"failed");
             let hash = match retry_at {
                 None => feed(hash, b"-"),
@@ -481,11 +502,11 @@ pub(super) fn ending_print(ending: &Ending) -> i64 {
             };
             feed_text(hash, Some(error))
         }
-        Ending::Cancelled { error } => feed_text(feed(start, b"cancelled"), error.as_deref()),
-        Ending::Parked { wakes_at } => feed(feed(start, b"parked"), &wakes_at.as_micros().to_le_bytes()),
-        Ending::Held { code, note } => feed_text(feed_text(feed(start, b"held"), Some(code)), Some(note)),
-        Ending::Released => feed(start, b"released"),
-        Ending::Skipped { reason } => feed_text(feed(start, b"skipped"), Some(reason)),
+        Completion::Cancelled { error } => feed_text(feed(start, b"cancelled"), error.as_deref()),
+        Completion::Parked { wakes_at } => feed(feed(start, b"parked"), &wakes_at.as_micros().to_le_bytes()),
+        Completion::Held { code, note } => feed_text(feed_text(feed(start, b"held"), Some(code)), Some(note)),
+        Completion::Released => feed(start, b"released"),
+        Completion::Skipped { reason } => feed_text(feed(start, b"skipped"), Some(reason)),
     };
     hash.cast_signed()
 }
@@ -503,8 +524,8 @@ pub(super) fn phase(state: RunState) -> i64 {
 const HELD_UNTIL: Timestamp = Timestamp::from_micros(253_402_300_798_000_000);
 
 /// What the end of a claim makes of the code that can't continue its run, and of the note.
-pub(super) fn hold(refused_by: Option<&Arc<str>>, ending: &Ending) -> Option<(Arc<str>, Arc<str>)> {
-    let Ending::Held { code, note } = ending else { return None };
+pub(super) fn hold(refused_by: Option<&Arc<str>>, ending: &Completion) -> Option<(Arc<str>, Arc<str>)> {
+    let Completion::Held { code, note } = ending else { return None };
     let known = refused_by.map_or("", |codes| &**codes).split(' ');
     let others = known.filter(|known| !known.is_empty() && **known != **code);
     let mut codes: Vec<&str> = others.collect();

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use polos::calendar::Timestamp;
-use polos::model::spec::{Cadence, SpecError};
+use polos::model::spec::{CompiledSpec, SpecError};
 use serde_json::{Value, json};
 
 fn at(time: &str) -> Timestamp {
@@ -18,11 +18,11 @@ fn micros(time: &str) -> i64 {
     at(time).as_micros()
 }
 
-fn parse(fields: &Value) -> Result<Cadence, SpecError> {
-    Cadence::parse(&fields.to_string())
+fn parse(fields: &Value) -> Result<CompiledSpec, SpecError> {
+    CompiledSpec::parse(&fields.to_string())
 }
 
-fn each_trigger(fields: &[(&str, i64)]) -> Vec<Cadence> {
+fn each_trigger(fields: &[(&str, i64)]) -> Vec<CompiledSpec> {
     [json!({"cron": "0 * * * *"}), json!({"every_us": 3_600_000_000_i64})]
         .into_iter()
         .map(|mut spec| {
@@ -36,44 +36,44 @@ fn each_trigger(fields: &[(&str, i64)]) -> Vec<Cadence> {
 
 #[test]
 fn a_slot_at_start_at_is_the_first() {
-    for cadence in each_trigger(&[("start_at_us", micros("06:00:00"))]) {
-        assert_eq!(cadence.next(at("01:00:00")), Some(at("06:00:00")));
-        assert_eq!(cadence.next(just_before("06:00:00")), Some(at("06:00:00")));
-        assert_eq!(cadence.next(at("06:00:00")), Some(at("07:00:00")));
-        assert_eq!(cadence.prev(at("06:30:00")), Some(at("06:00:00")));
-        assert_eq!(cadence.prev(just_before("06:00:00")), None);
-        assert_eq!(cadence.count(at("01:00:00"), at("07:00:00")), 2);
+    for compiled_spec in each_trigger(&[("start_at_us", micros("06:00:00"))]) {
+        assert_eq!(compiled_spec.next(at("01:00:00")), Some(at("06:00:00")));
+        assert_eq!(compiled_spec.next(just_before("06:00:00")), Some(at("06:00:00")));
+        assert_eq!(compiled_spec.next(at("06:00:00")), Some(at("07:00:00")));
+        assert_eq!(compiled_spec.prev(at("06:30:00")), Some(at("06:00:00")));
+        assert_eq!(compiled_spec.prev(just_before("06:00:00")), None);
+        assert_eq!(compiled_spec.count(at("01:00:00"), at("07:00:00")), 2);
     }
 }
 
 #[test]
 fn a_slot_at_end_at_is_none() {
-    for cadence in each_trigger(&[("end_at_us", micros("09:00:00"))]) {
-        assert_eq!(cadence.next(at("07:30:00")), Some(at("08:00:00")));
-        assert_eq!(cadence.next(at("08:00:00")), None);
-        assert_eq!(cadence.prev(at("09:00:00")), Some(at("08:00:00")));
-        assert_eq!(cadence.prev(at("23:00:00")), Some(at("08:00:00")));
-        assert_eq!(cadence.count(at("06:30:00"), at("23:00:00")), 2);
+    for compiled_spec in each_trigger(&[("end_at_us", micros("09:00:00"))]) {
+        assert_eq!(compiled_spec.next(at("07:30:00")), Some(at("08:00:00")));
+        assert_eq!(compiled_spec.next(at("08:00:00")), None);
+        assert_eq!(compiled_spec.prev(at("09:00:00")), Some(at("08:00:00")));
+        assert_eq!(compiled_spec.prev(at("23:00:00")), Some(at("08:00:00")));
+        assert_eq!(compiled_spec.count(at("06:30:00"), at("23:00:00")), 2);
     }
 }
 
 #[test]
 fn every_counts_from_start_at() {
     let spec = json!({"every_us": 3_600_000_000_i64, "start_at_us": micros("06:20:00")});
-    let cadence = parse(&spec).unwrap();
-    assert_eq!(cadence.next(at("06:20:00")), Some(at("07:20:00")));
-    assert_eq!(cadence.prev(at("08:00:00")), Some(at("07:20:00")));
+    let compiled_spec = parse(&spec).unwrap();
+    assert_eq!(compiled_spec.next(at("06:20:00")), Some(at("07:20:00")));
+    assert_eq!(compiled_spec.prev(at("08:00:00")), Some(at("07:20:00")));
 }
 
 #[test]
 fn at_fires_once() {
-    let cadence = parse(&json!({"at_us": micros("06:00:00")})).unwrap();
-    assert_eq!(cadence.next(just_before("06:00:00")), Some(at("06:00:00")));
-    assert_eq!(cadence.next(at("06:00:00")), None);
-    assert_eq!(cadence.prev(at("06:00:00")), Some(at("06:00:00")));
-    assert_eq!(cadence.prev(just_before("06:00:00")), None);
-    assert_eq!(cadence.count(just_before("06:00:00"), at("06:00:00")), 1);
-    assert_eq!(cadence.count(at("06:00:00"), at("07:00:00")), 0);
+    let compiled_spec = parse(&json!({"at_us": micros("06:00:00")})).unwrap();
+    assert_eq!(compiled_spec.next(just_before("06:00:00")), Some(at("06:00:00")));
+    assert_eq!(compiled_spec.next(at("06:00:00")), None);
+    assert_eq!(compiled_spec.prev(at("06:00:00")), Some(at("06:00:00")));
+    assert_eq!(compiled_spec.prev(just_before("06:00:00")), None);
+    assert_eq!(compiled_spec.count(just_before("06:00:00"), at("06:00:00")), 1);
+    assert_eq!(compiled_spec.count(at("06:00:00"), at("07:00:00")), 0);
 }
 
 #[test]

@@ -465,7 +465,7 @@ fn in_english() {
         ("@weekly", "Every Sunday at 00:00"),
         ("@yearly", "At 00:00 on 1 January"),
     ] {
-        assert_eq!(parse(text).to_english(), expected, "{text}");
+        assert_eq!(parse(text).describe(), expected, "{text}");
     }
 }
 
@@ -481,8 +481,8 @@ fn remarks_on_what_may_not_be_meant() {
         ("0 9 31 * *", "months without day 31 have no run"),
         ("* * * * *", "less than 5 minutes apart"),
     ] {
-        let remarks = parse(text).remarks();
-        assert!(remarks.iter().any(|remark| remark.contains(expected)), "{text}: {remarks:?}");
+        let warnings = parse(text).warnings();
+        assert!(warnings.iter().any(|remark| remark.contains(expected)), "{text}: {warnings:?}");
     }
     for text in [
         "0 9 * * *",
@@ -494,6 +494,6 @@ fn remarks_on_what_may_not_be_meant() {
         "0 */6 * * *",
         "*/60 * * * *",
     ] {
-        assert!(parse(text).remarks().is_empty(), "{text}: {:?}", parse(text).remarks());
+        assert!(parse(text).warnings().is_empty(), "{text}: {:?}", parse(text).warnings());
     }
 }

@@ -2,18 +2,18 @@
 //! do what the test says.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use crate::sim::faults::{Door, Fault, FaultyStore, Sent};
+use crate::sim::faults::{Fault, FaultyStore, Sent, SentLog};
 use crate::store::fixture::new_run;
 use polos::calendar::Timestamp;
 use polos::clock::{Clock, ManualClock};
 use polos::engine::driver::Driver;
 use polos::engine::{
-    Dispatcher, Engine, EngineConfig, Message, Next, Notice, Stop, StopReason, WorkflowConfig,
+    Deadline, Dispatcher, Engine, EngineConfig, Message, Notice, Stop, StopReason, WorkflowConfig,
 };
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
-    ClaimedRun, Ending, Fate, LedgerEntry, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule,
-    ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
+    ClaimedRun, Completion, LedgerEntry, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule,
+    ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, WorkerId,
 };
 use polos::plan::Backoff;
 use polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
@@ -67,7 +67,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         declared: Vec::new(),
         concurrency: 10,
         lease: LEASE,
-        idle_beat: Duration::from_secs(60),
+        idle_heartbeat: Duration::from_secs(60),
         lead: LEAD,
         lead_per_slot: Duration::from_millis(20),
         lead_max: LEAD * 10,
@@ -85,15 +85,15 @@ fn roomy(name: &str) -> EngineConfig {
 
 /// A worker with a clock of its own.
 struct Worker {
-    engine: Engine<FaultyStore, Door>,
+    engine: Engine<FaultyStore, SentLog>,
     clock: ManualClock,
     store: FaultyStore,
-    door: Door,
+    door: SentLog,
     notices: Vec<Notice>,
     started: Vec<ClaimedRun>,
     stops: Vec<Stop>,
     rung: Vec<u64>,
-    next: Next,
+    next: Deadline,
 }
 
 impl Worker {
@@ -102,7 +102,7 @@ impl Worker {
     }
 
     fn with(store: &MemoryStore, config: EngineConfig, time: &str) -> Self {
-        let (faulty, door, mut count) = (FaultyStore::new(store.clone()), Door::default(), 0);
+        let (faulty, door, mut count) = (FaultyStore::new(store.clone()), SentLog::default(), 0);
         faulty.trouble.lock().commands = Some(Vec::new());
         let name = config.process_mark.to_string();
         let new_id = move || {
@@ -110,7 +110,7 @@ impl Worker {
             WorkerId::from(format!("{name}{count}"))
         };
         let engine = Engine::new(faulty.clone(), door.clone(), config, Box::new(new_id));
-        let next = Next { wall: None, mono: Duration::ZERO, is_over: false };
+        let next = Deadline { wall: None, mono: Duration::ZERO, is_over: false };
         Self {
             engine,
             clock: ManualClock::new(at(time)),
@@ -125,10 +125,10 @@ impl Worker {
     }
 
     /// Turns it until it wants to wait.
-    fn turn(&mut self) -> &mut Self {
+    fn tick(&mut self) -> &mut Self {
         let now = self.clock.now();
         for _ in 0..50 {
-            self.next = self.engine.turn(now);
+            self.next = self.engine.tick(now);
             let is_due = self.next.mono <= now.mono || self.next.wall.is_some_and(|wall| wall <= now.wall);
             if self.next.is_over || !is_due {
                 for sent in self.door.take() {
@@ -151,7 +151,7 @@ impl Worker {
 
     /// Time goes on, with every turn that it asks for.
     fn run_until(&mut self, wall: Timestamp) -> &mut Self {
-        while self.turn().now() < wall && !self.next.is_over {
+        while self.tick().now() < wall && !self.next.is_over {
             let now = self.clock.now();
             let wait_us = i64::try_from(self.next.mono.saturating_sub(now.mono).as_micros()).unwrap();
             let by_mono = Timestamp::from_micros(now.wall.as_micros() + wait_us);
@@ -180,10 +180,10 @@ impl Worker {
     }
 
     /// The handler of the run ends and its ending is durable.
-    fn end(&mut self, run: &Run, ending: Ending) -> Result<Answer, Rejection> {
+    fn end(&mut self, run: &Run, ending: Completion) -> Result<Answer, Rejection> {
         let (id, token) = (run.id.clone(), run.token);
         self.hear(Message::Returned { run: id.clone(), token });
-        let command = Command::EndRun {
+        let command = Command::CompleteRun {
             run: id.clone(),
             token,
             ending: Box::new(ending),
@@ -196,7 +196,7 @@ impl Worker {
     }
 
     fn succeed(&mut self, run: &Run) {
-        self.end(run, Ending::Succeeded { result: None }).unwrap();
+        self.end(run, Completion::Succeeded { result: None }).unwrap();
     }
 
     fn slots_started(&self) -> Vec<String> {
@@ -229,7 +229,7 @@ fn time_of(at: Timestamp) -> String {
 
 fn declared(key: &str, fields: &Value, now: Timestamp) -> NewSchedule {
     let spec: ScheduleSpec = serde_json::from_value(fields.clone()).unwrap();
-    let cadence = Cadence::new(spec.clone()).unwrap();
+    let compiled_spec = CompiledSpec::new(spec.clone()).unwrap();
     NewSchedule {
         id: ScheduleId::from(format!("sch_{key}")),
         project: PROJECT.into(),
@@ -237,17 +237,17 @@ fn declared(key: &str, fields: &Value, now: Timestamp) -> NewSchedule {
         key: key.into(),
         owner: None,
         spec: serde_json::to_string(&spec).unwrap().into(),
-        cadence: spec.cadence_text().into(),
+        compiled_spec: spec.trigger_key().into(),
         version: None,
         input: None,
-        next_slot: cadence.next(now),
+        next_slot: compiled_spec.next(now),
     }
 }
 
 fn create(store: &MemoryStore, key: &str, fields: &Value, time: &str) -> ScheduleId {
     let new = declared(key, fields, at(time));
     let id = new.id.clone();
-    store.commit(&[Command::PutSchedules(vec![new])], at(time)).unwrap().remove(0).unwrap();
+    store.commit(&[Command::UpsertSchedules(vec![new])], at(time)).unwrap().remove(0).unwrap();
     id
 }
 
@@ -278,7 +278,7 @@ fn run(store: &MemoryStore, id: &RunId) -> Run {
 }
 
 fn is_beat(command: &Command) -> bool {
-    matches!(command, Command::Beat { .. })
+    matches!(command, Command::Heartbeat { .. })
 }
 
 fn every_minute() -> Value {
@@ -293,8 +293,8 @@ fn a_worker_signs_in_once_and_then_writes_nothing() {
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.until("11:00:00");
     let commands = worker.take_commands();
-    assert!(matches!(commands[..], [Command::EnterWorker(_)]), "{commands:?}");
-    assert_eq!(worker.notices, [Notice::Entered("a1".into())]);
+    assert!(matches!(commands[..], [Command::RegisterWorker(_)]), "{commands:?}");
+    assert_eq!(worker.notices, [Notice::Registered("a1".into())]);
     assert_eq!(store.peers(PROJECT).unwrap().len(), 1);
 }
 
@@ -305,7 +305,7 @@ fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
     worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
     worker.until("10:01:00");
     assert_eq!(store.peers(PROJECT).unwrap().len(), 1);
-    assert!(worker.engine.has_entered());
+    assert!(worker.engine.is_registered());
 }
 
 #[test]
@@ -345,8 +345,8 @@ fn a_start_that_is_rehearsed_starts_nothing_and_writes_nothing() {
     let mut worker = Worker::new(&store, "w", "11:59:30");
     worker.until("11:59:59.999");
     worker.take_commands();
-    worker.engine.rehearse_start();
-    worker.engine.rehearse_start();
+    worker.engine.warm_up_start();
+    worker.engine.warm_up_start();
     assert!(worker.door.take().is_empty());
     assert!(worker.take_commands().is_empty());
     worker.until("12:00:00");
@@ -381,7 +381,7 @@ fn a_crowd_that_arrives_late_is_claimed_at_once() {
         create(&store, &format!("key-{number}"), &every_minute(), "08:59:59");
     }
     worker.engine.receive(Message::Changed, worker.clock.now());
-    worker.turn();
+    worker.tick();
     assert_eq!((runs(&store).len(), worker.started.len()), (61, 0));
     worker.until("09:00");
     assert_eq!(worker.started.len(), 61);
@@ -398,7 +398,7 @@ fn slots_fire_one_after_the_other() {
         worker.succeed(&claimed);
     }
     assert_eq!(worker.slots_started(), ["10:01:00", "10:02:00", "10:03:00", "10:04:00", "10:05:00"]);
-    assert!(history(&store, &id).iter().all(|line| line.fate == Fate::Ran));
+    assert!(history(&store, &id).iter().all(|line| line.outcome == SlotOutcome::Ran));
     let upcoming: Vec<_> = worker.started.iter().map(|claimed| claimed.run.upcoming.unwrap()).collect();
     let slots: Vec<_> = worker.started.iter().map(|claimed| claimed.run.slot.unwrap()).collect();
     assert_eq!(upcoming[..4], slots[1..]);
@@ -532,7 +532,7 @@ fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
     for count in 2..=4 {
         let run = worker.started.last().unwrap().run.clone();
         worker.succeed(&run);
-        worker.turn();
+        worker.tick();
         assert_eq!(worker.started.len(), count);
     }
     assert_eq!(worker.slots_started(), ["10:01:01", "10:01:02", "10:01:03", "10:01:04"]);
@@ -549,7 +549,7 @@ fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
     // The place becomes free in the very moment in which the third slot is due.
     let run = worker.started[0].run.clone();
     worker.pause(Duration::from_secs(1)).succeed(&run);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.slots_started(), ["10:01:01", "10:01:02"]);
 }
 
@@ -609,7 +609,7 @@ fn a_request_to_stop_reaches_the_handler_once() {
     // A handler that cleans up must not be interrupted again whenever anything changes.
     let stop = Stop { run: held.id.clone(), token: held.token, reason: StopReason::Cancelled };
     assert_eq!(worker.stops, [stop]);
-    worker.end(&held, Ending::Cancelled { error: None }).unwrap();
+    worker.end(&held, Completion::Cancelled { error: None }).unwrap();
     assert_eq!(run(&store, &held.id).state, RunState::Cancelled);
 }
 
@@ -617,7 +617,7 @@ fn a_request_to_stop_reaches_the_handler_once() {
 fn timers_ring_once_and_on_the_steady_clock() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
-    worker.turn();
+    worker.tick();
     worker.hear(Message::SetTimer { id: 7, delay: Duration::from_secs(3) });
     worker.clock.set_wall(at("12:00:00"));
     worker.wait(Duration::from_millis(2_999));
@@ -653,8 +653,8 @@ fn a_worker_that_decides_often_but_claims_nothing_still_shows_that_it_lives() {
     worker.until("10:00:30");
     worker.take_commands();
     worker.until("10:01:30");
-    let beats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
-    assert!(beats >= 10, "{beats} beats while slots were skipped for a minute");
+    let heartbeats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
+    assert!(heartbeats >= 10, "{heartbeats} beats while slots were skipped for a minute");
 }
 
 #[test]
@@ -705,8 +705,8 @@ fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
     together(&mut [&mut a, &mut b], "10:01:02");
     a.pause(LEASE * 4);
     b.pause(LEASE * 4);
-    b.turn();
-    a.turn();
+    b.tick();
+    a.tick();
     assert_eq!(store.peers(PROJECT).unwrap().len(), 2);
     assert_eq!(a.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
 }
@@ -742,13 +742,13 @@ fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
     let held = held.run.clone();
     heir.until("10:01:40");
     assert!(!store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie1"));
-    zombie.pause(Duration::from_secs(40)).turn();
+    zombie.pause(Duration::from_secs(40)).tick();
     assert!(zombie.stops.iter().any(|stop| stop.run == held.id && stop.reason == StopReason::LeaseLost));
     assert_eq!(zombie.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 1, "said once");
     assert_eq!(zombie.engine.worker().as_str(), "zombie2");
     zombie.wait(Duration::from_secs(1));
     assert!(store.peers(PROJECT).unwrap().iter().any(|peer| peer.id.as_str() == "zombie2"));
-    let late = zombie.end(&held, Ending::Succeeded { result: None });
+    let late = zombie.end(&held, Completion::Succeeded { result: None });
     assert_eq!(late, Err(Rejection::Fenced), "its late write is refused");
 }
 
@@ -759,12 +759,15 @@ fn a_worker_whose_store_has_become_an_older_one_gives_up_what_it_holds_and_signs
     let mut worker = Worker::new(&store, "w", "10:00:30");
     worker.until("10:01:00");
     let held = worker.started[0].run.clone();
-    worker.hear(Message::SetBack).turn();
+    worker.hear(Message::RollbackDetected).tick();
     assert_eq!(
         worker.stops,
         [Stop { run: held.id.clone(), token: held.token, reason: StopReason::LeaseLost }]
     );
-    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::SetBack { held_count: 1 })), 1);
+    assert_eq!(
+        worker.count_notices(|notice| matches!(notice, Notice::RollbackDetected { held_count: 1 })),
+        1
+    );
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
     assert_eq!(worker.engine.worker().as_str(), "w2");
     // Its former self is silent, so the run is free again after the lease, under another token.
@@ -782,7 +785,7 @@ fn a_refused_step_stops_that_run_alone() {
     let mut worker = Worker::new(&store, "w", "10:00:30");
     worker.until("10:01:00");
     let first = worker.started[0].run.clone();
-    worker.hear(Message::Fenced { run: first.id.clone(), token: first.token }).turn();
+    worker.hear(Message::Fenced { run: first.id.clone(), token: first.token }).tick();
     assert_eq!(worker.stops, [Stop { run: first.id, token: first.token, reason: StopReason::LeaseLost }]);
     assert_eq!(worker.engine.held_count(), (1, 0));
 }
@@ -841,7 +844,7 @@ fn trouble_is_said_once_and_so_is_its_end() {
     worker.until("10:01:20");
     let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
     assert!(
-        matches!(told[..], [Notice::Entered(_), Notice::StoreTrouble(_), Notice::StoreRecovered(_)]),
+        matches!(told[..], [Notice::Registered(_), Notice::StoreTrouble(_), Notice::StoreRecovered(_)]),
         "{told:?}"
     );
     assert!(worker.started.last().unwrap().run.slot >= Some(at("10:01:19")), "{:?}", worker.slots_started());
@@ -861,8 +864,12 @@ fn a_store_that_refuses_is_waited_for_and_that_somebody_has_to_act_is_said_once(
     worker.store.trouble.lock().is_down = false;
     worker.until("10:30:20");
     let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
-    let [Notice::Entered(_), Notice::StoreTrouble(_), Notice::StoreDenied(_), Notice::StoreRecovered(after)] =
-        told[..]
+    let [
+        Notice::Registered(_),
+        Notice::StoreTrouble(_),
+        Notice::StoreDenied(_),
+        Notice::StoreRecovered(after),
+    ] = told[..]
     else {
         panic!("{told:?}")
     };
@@ -900,8 +907,11 @@ fn slots_of_an_outage_follow_the_catch_up_policy() {
     worker.until("10:01:10");
     worker.store.trouble.lock().is_down = false;
     worker.until("10:01:20");
-    let missed: u64 =
-        history(&store, &id).iter().filter(|line| line.fate == Fate::Missed).map(|line| line.count).sum();
+    let missed: u64 = history(&store, &id)
+        .iter()
+        .filter(|line| line.outcome == SlotOutcome::Missed)
+        .map(|line| line.count)
+        .sum();
     assert!((50..=62).contains(&missed), "{missed} missed in an outage of a minute");
 }
 
@@ -949,13 +959,13 @@ fn after_a_suspension_the_catch_up_policy_decides() {
     let all = create(&store, "all", &json!({"cron": "* * * * *", "catch_up": "all"}), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:00:45");
-    worker.pause(Duration::from_secs(600)).turn();
-    let fates = |id: &ScheduleId| -> Vec<(Fate, u64)> {
-        history(&store, id).iter().map(|line| (line.fate, line.count)).collect()
+    worker.pause(Duration::from_secs(600)).tick();
+    let outcomes = |id: &ScheduleId| -> Vec<(SlotOutcome, u64)> {
+        history(&store, id).iter().map(|line| (line.outcome, line.count)).collect()
     };
-    assert_eq!(fates(&latest), [(Fate::Missed, 9), (Fate::Ran, 1)]);
-    assert_eq!(fates(&none), [(Fate::Missed, 10)]);
-    assert_eq!(fates(&all), [(Fate::Ran, 1); 10]);
+    assert_eq!(outcomes(&latest), [(SlotOutcome::Missed, 9), (SlotOutcome::Ran, 1)]);
+    assert_eq!(outcomes(&none), [(SlotOutcome::Missed, 10)]);
+    assert_eq!(outcomes(&all), [(SlotOutcome::Ran, 1); 10]);
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 1);
 }
 
@@ -965,12 +975,12 @@ fn a_store_that_does_not_answer_is_not_called_a_suspension() {
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:00:50").pause(Duration::from_secs(15));
-    worker.engine.note_turn_took(Duration::from_secs(15));
+    worker.engine.note_tick_took(Duration::from_secs(15));
     worker.until("10:01:20");
     assert!(worker.notices.contains(&Notice::StoreStalled(Duration::from_secs(15))), "{:?}", worker.notices);
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 0);
-    assert_eq!(history(&store, &id)[0].fate, Fate::Ran, "the catch-up policy decides");
-    worker.pause(Duration::from_secs(15)).turn();
+    assert_eq!(history(&store, &id)[0].outcome, SlotOutcome::Ran, "the catch-up policy decides");
+    worker.pause(Duration::from_secs(15)).tick();
     assert!(worker.notices.contains(&Notice::WasAway(Duration::from_secs(15))), "{:?}", worker.notices);
 }
 
@@ -981,8 +991,8 @@ struct Told(crossbeam_channel::Sender<Notice>);
 impl Dispatcher for Told {
     fn start(&self, _: Vec<ClaimedRun>) {}
     fn stop(&self, _: Vec<Stop>) {}
-    fn ring(&self, _: Vec<u64>) {}
-    fn tell(&self, notice: Notice) {
+    fn fire_timers(&self, _: Vec<u64>) {}
+    fn emit(&self, notice: Notice) {
         // The test has heard enough when it no longer listens.
         let _ = self.0.send(notice);
     }
@@ -1013,7 +1023,7 @@ fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
         }
     };
     assert_eq!(told, Notice::StoreStalled(Duration::from_secs(20)));
-    driver.send(Message::Leave);
+    driver.send(Message::Deregister);
     driver.join();
 }
 
@@ -1058,7 +1068,7 @@ fn a_clock_set_forward_by_ten_years_makes_one_run_and_a_handful_of_turns() {
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     worker.clock.set_wall(at("2036-03-02T10:00:00.5"));
-    worker.turn();
+    worker.tick();
     assert_eq!(runs(&store).len(), 2);
     let lines = history(&store, &id);
     assert!(lines.len() <= 5, "{lines:?}");
@@ -1073,7 +1083,7 @@ fn a_worker_that_booted_in_the_wrong_century_goes_on_when_the_clock_is_right() {
         let mut worker = Worker::new(&store, "a", wrong);
         worker.wait(Duration::from_secs(30));
         worker.clock.set_wall(at("10:00:30"));
-        worker.turn();
+        worker.tick();
         worker.until("10:03:00");
         if wrong.starts_with('1') {
             assert_eq!(worker.slots_started().last().unwrap(), "10:03:00");
@@ -1089,7 +1099,7 @@ fn a_broken_schedule_is_set_aside_once_and_the_others_run() {
     create(&store, "good", &every_minute(), "10:00:30");
     let mut broken = declared("broken", &every_minute(), at("10:00:30"));
     broken.spec = r#"{"cron": "61 * * * *"}"#.into();
-    store.commit(&[Command::PutSchedules(vec![broken])], at("10:00:30")).unwrap().remove(0).unwrap();
+    store.commit(&[Command::UpsertSchedules(vec![broken])], at("10:00:30")).unwrap().remove(0).unwrap();
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:02:30");
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::ScheduleBroken(..))), 1);
@@ -1124,7 +1134,7 @@ fn a_draining_worker_gives_back_what_it_claimed_ahead() {
         if is_reply_lost {
             a.store.trouble.lock().scripted.push_back(Some(Fault::After));
         }
-        a.hear(Message::Drain).turn();
+        a.hear(Message::Drain).tick();
         a.until("10:00:59.8");
         assert_eq!((a.engine.held_count(), runs(&store)[0].state), ((0, 0), RunState::Queued));
         b.hear(Message::Changed).until("10:00:59.9");
@@ -1167,9 +1177,9 @@ fn a_leaving_worker_frees_its_runs_at_once() {
     create(&store, "soon", &json!({"at_us": at("10:01:00.4").as_micros()}), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
     together(&mut [&mut a, &mut b], "10:01:00");
-    a.hear(Message::Drain).hear(Message::Leave).turn();
+    a.hear(Message::Drain).hear(Message::Deregister).tick();
     assert!(a.next.is_over);
-    b.hear(Message::Changed).turn();
+    b.hear(Message::Changed).tick();
     assert_eq!(b.slots_started(), ["10:01:00"], "at once, not after the lease");
     b.until("10:01:01");
     assert_eq!(b.slots_started(), ["10:01:00", "10:01:00.400000"], "what was claimed ahead keeps its time");
@@ -1180,9 +1190,9 @@ fn a_leaving_worker_frees_its_runs_at_once() {
 fn leaving_is_tried_until_the_store_is_back() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
-    worker.turn();
+    worker.tick();
     worker.store.trouble.lock().is_down = true;
-    worker.hear(Message::Leave).wait(Duration::from_secs(2));
+    worker.hear(Message::Deregister).wait(Duration::from_secs(2));
     assert!(!worker.next.is_over);
     worker.store.trouble.lock().is_down = false;
     worker.wait(Duration::from_secs(3));
@@ -1193,8 +1203,8 @@ fn leaving_is_tried_until_the_store_is_back() {
 fn a_store_that_stays_away_does_not_keep_a_worker_from_ending() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
-    worker.turn();
+    worker.tick();
     worker.store.trouble.lock().is_down = true;
-    worker.hear(Message::Leave).wait(Duration::from_secs(8));
+    worker.hear(Message::Deregister).wait(Duration::from_secs(8));
     assert!(worker.next.is_over, "what it held is free after the lease");
 }

@@ -21,7 +21,7 @@ const JOBS_EACH: usize = 120;
 const LARGE: usize = 2_100;
 const BATCH_MAX: usize = 2_000;
 /// Long enough for anything that happens at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn create(id: &str) -> Command {
     Command::CreateRun(Box::new(new_run(id)))
@@ -32,7 +32,7 @@ fn ids_of(submitter: usize, number: usize) -> Vec<String> {
     (0..count).map(|part| format!("run_{submitter}_{number}_{part}")).collect()
 }
 
-fn is_patient(number: usize) -> bool {
+fn retries_when_busy(number: usize) -> bool {
     !number.is_multiple_of(4)
 }
 
@@ -98,7 +98,11 @@ fn every_job_is_told_the_truth_once_and_in_order() {
                                 .send(Told { submitter, number, report, was_closing, was_observed })
                                 .unwrap();
                         };
-                        group.submit(Job { commands, is_patient: is_patient(number), done: Box::new(done) });
+                        group.submit(Job {
+                            commands,
+                            retries_when_busy: retries_when_busy(number),
+                            done: Box::new(done),
+                        });
                     }
                 });
             }
@@ -115,8 +119,8 @@ fn every_job_is_told_the_truth_once_and_in_order() {
         assert!(largest.load(Ordering::Relaxed) <= BATCH_MAX, "seed {seed}");
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |report: Report| sender.send(report).unwrap());
-        group.submit(Job { commands: vec![create("late")], is_patient: true, done });
-        let told = receiver.recv_timeout(PATIENCE).expect("nobody waits for a writer that has ended");
+        group.submit(Job { commands: vec![create("late")], retries_when_busy: true, done });
+        let told = receiver.recv_timeout(BUSY_TIMEOUT).expect("nobody waits for a writer that has ended");
         assert!(matches!(told, Err(StoreError::Closed)));
     }
 }
@@ -149,7 +153,10 @@ fn check(told: &[Told], store: &MemoryStore, seed: u64) {
             }
             Err(StoreError::Closed) => assert!(was_closing, "{what} was refused before anybody closed"),
             Err(error) => {
-                assert!(!is_patient(*number) || *was_closing, "{what} was told {error}, and it had time");
+                assert!(
+                    !retries_when_busy(*number) || *was_closing,
+                    "{what} was told {error}, and it had time"
+                );
             }
         }
     }
@@ -168,7 +175,7 @@ fn a_writing_thread_that_dies_leaves_nobody_waiting() {
 }
 
 /// A store that fails, and a job that was submitted to it: what the job is told.
-fn told_by_failing_store(is_patient: bool, is_closed: bool) -> (GroupCommit, mpsc::Receiver<Report>) {
+fn told_by_failing_store(retries_when_busy: bool, is_closed: bool) -> (GroupCommit, mpsc::Receiver<Report>) {
     let store = FaultyStore::new(MemoryStore::new());
     let (hit, was_hit) = mpsc::channel();
     {
@@ -179,28 +186,28 @@ fn told_by_failing_store(is_patient: bool, is_closed: bool) -> (GroupCommit, mps
     let group = writer(&store);
     let (sender, told) = mpsc::channel();
     let done = Box::new(move |report: Report| _ = sender.send(report));
-    group.submit(Job { commands: vec![create("run_a")], is_patient, done });
-    was_hit.recv_timeout(PATIENCE).expect("it is tried");
+    group.submit(Job { commands: vec![create("run_a")], retries_when_busy, done });
+    was_hit.recv_timeout(BUSY_TIMEOUT).expect("it is tried");
     (group, told)
 }
 
 #[test]
 fn a_job_that_does_not_wait_is_told_of_trouble_at_once() {
     let (group, told) = told_by_failing_store(false, false);
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Unavailable(_)))));
-    assert!(group.close_within(PATIENCE));
+    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
+    assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
 fn no_job_waits_for_a_store_that_can_never_work_again() {
     let (group, told) = told_by_failing_store(true, true);
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Closed))));
-    assert!(group.close_within(PATIENCE));
+    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Closed))));
+    assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
 fn closing_tells_patient_jobs_that_the_store_still_fails() {
     let (group, told) = told_by_failing_store(true, false);
-    assert!(group.close_within(PATIENCE), "it does not wait for the store");
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Err(StoreError::Unavailable(_)))));
+    assert!(group.close_within(BUSY_TIMEOUT), "it does not wait for the store");
+    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
 }

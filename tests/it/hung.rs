@@ -8,9 +8,9 @@ use polos::calendar::Timestamp;
 use polos::clock::ManualClock;
 use polos::engine::driver::Driver;
 use polos::engine::group_commit::{GroupCommit, Job};
-use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, Offers, Stop, WorkflowConfig};
+use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, PermitPools, Stop, WorkflowConfig};
 use polos::model::{ClaimedRun, WorkerId};
-use polos::service::{Desk, Request};
+use polos::service::{Request, Service};
 use polos::store::{Command, MemoryStore, Store, StoreError};
 use polos::sync::Mutex;
 use serde_json::json;
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 const PROJECT: &str = "default";
 /// Long enough for anything that happens at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Long enough to tell a wait from none.
 const SHORT: Duration = Duration::from_millis(20);
 
@@ -28,7 +28,7 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, done) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || sender.send(work()));
     // Longer than any limit that the work waits for.
-    done.recv_timeout(PATIENCE * 2).expect("it takes forever")
+    done.recv_timeout(BUSY_TIMEOUT * 2).expect("it takes forever")
 }
 
 struct Nobody;
@@ -36,8 +36,8 @@ struct Nobody;
 impl Dispatcher for Nobody {
     fn start(&self, _: Vec<ClaimedRun>) {}
     fn stop(&self, _: Vec<Stop>) {}
-    fn ring(&self, _: Vec<u64>) {}
-    fn tell(&self, _: Notice) {}
+    fn fire_timers(&self, _: Vec<u64>) {}
+    fn emit(&self, _: Notice) {}
 }
 
 fn clock() -> Arc<ManualClock> {
@@ -72,12 +72,12 @@ fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
     let (ended, end) = crossbeam_channel::bounded(1);
     let on_end = Box::new(move || ended.send(()).unwrap());
     let mut driver = Driver::start(engine, clock(), on_end).unwrap();
-    hangs.recv_timeout(PATIENCE).unwrap();
-    driver.send(Message::Leave);
+    hangs.recv_timeout(BUSY_TIMEOUT).unwrap();
+    driver.send(Message::Deregister);
     let (has_ended, _driver) = in_time(move || (driver.join_for(SHORT), driver));
     assert!(!has_ended, "it hangs");
     drop(gate);
-    end.recv_timeout(PATIENCE).expect("it signs out when its store answers");
+    end.recv_timeout(BUSY_TIMEOUT).expect("it signs out when its store answers");
 }
 
 #[test]
@@ -89,19 +89,19 @@ fn a_commit_that_hangs_keeps_nobody_from_closing() {
         let (sender, name) = (sender.clone(), id.to_owned());
         group.submit(Job {
             commands: vec![Command::CreateRun(Box::new(new_run(id)))],
-            is_patient: true,
+            retries_when_busy: true,
             done: Box::new(move |report| sender.send((name, report.map(|_| ()))).unwrap()),
         });
     };
     submit("run_1");
-    hangs.recv_timeout(PATIENCE).unwrap();
+    hangs.recv_timeout(BUSY_TIMEOUT).unwrap();
     submit("run_2");
     let closing = group.clone();
     assert!(!in_time(move || closing.close_within(SHORT)));
     let closed = Err(StoreError::Closed);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("run_2".to_owned(), closed), "nobody writes it");
+    assert_eq!(told.recv_timeout(BUSY_TIMEOUT).unwrap(), ("run_2".to_owned(), closed), "nobody writes it");
     drop(gate);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("run_1".to_owned(), Ok(())), "the truth, late");
+    assert_eq!(told.recv_timeout(BUSY_TIMEOUT).unwrap(), ("run_1".to_owned(), Ok(())), "the truth, late");
 }
 
 fn request(value: serde_json::Value) -> Request {
@@ -114,7 +114,8 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
     let store = FaultyStore::new(inner.clone());
     store.trouble.lock().reads = 500;
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Arc::new(Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap());
+    let desk =
+        Arc::new(Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap());
     for number in 0..40 {
         let id = format!("run_{number}");
         let mut new = new_run(&id);
@@ -128,10 +129,10 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
         in_time(move || asking.submit(wanted, Box::new(move |reply| sender.send(reply).unwrap())));
         let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
         inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
-        answer.recv_timeout(PATIENCE).expect("nothing changes any more, and it waits").unwrap();
+        answer.recv_timeout(BUSY_TIMEOUT).expect("nothing changes any more, and it waits").unwrap();
     }
-    assert!(in_time(move || desk.close_within(PATIENCE)));
-    assert!(in_time(move || group.close_within(PATIENCE)));
+    assert!(in_time(move || desk.close_within(BUSY_TIMEOUT)));
+    assert!(in_time(move || group.close_within(BUSY_TIMEOUT)));
 }
 
 #[test]
@@ -144,19 +145,19 @@ fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
         let _ = opened.recv();
     })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap();
+    let desk = Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
     desk.submit(request(json!({"get_run": {"id": "run_1"}})), Box::new(|_| ()));
-    seen.recv_timeout(PATIENCE).unwrap();
+    seen.recv_timeout(BUSY_TIMEOUT).unwrap();
     let (sender, answer) = crossbeam_channel::bounded(1);
     desk.submit(
         request(json!({"invoke": {"workflow": "wf", "payload": null, "is_local": true}})),
         Box::new(move |reply| _ = sender.send(reply)),
     );
-    let told = answer.recv_timeout(PATIENCE);
+    let told = answer.recv_timeout(BUSY_TIMEOUT);
     drop(gate);
     told.expect("it waits for a read that has nothing to do with it").unwrap();
-    assert!(desk.close_within(PATIENCE));
-    assert!(group.close_within(PATIENCE));
+    assert!(desk.close_within(BUSY_TIMEOUT));
+    assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
@@ -167,11 +168,12 @@ fn an_answer_that_does_not_come_in_time_is_none() {
         let _ = opened.recv();
     })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Arc::new(Desk::open(group.clone(), PROJECT.into(), Arc::new(Offers::default())).unwrap());
+    let desk =
+        Arc::new(Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap());
     let asking = Arc::clone(&desk);
     let asked = in_time(move || asking.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT));
     assert_eq!(asked, Ok(None));
     assert!(!in_time(move || desk.close_within(SHORT)), "its thread hangs, and nobody waits for it");
     drop(gate);
-    assert!(in_time(move || group.close_within(PATIENCE)));
+    assert!(in_time(move || group.close_within(BUSY_TIMEOUT)));
 }

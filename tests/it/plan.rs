@@ -5,10 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use polos::calendar::{Timestamp, Zone};
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
-    Admission, CatchUp, Fate, FirePlan, Overlap, RunId, RunState, Schedule, ScheduleId, ScheduleSpec,
-    ScheduleStatus,
+    Admission, CatchUp, FirePlan, Overlap, RunId, RunState, Schedule, ScheduleId, ScheduleSpec,
+    ScheduleStatus, SlotOutcome,
 };
 use polos::plan::transition::{Event, next_state};
 use polos::plan::{Situation, plan_fire};
@@ -56,29 +56,29 @@ fn spec(fields: &Value) -> ScheduleSpec {
     serde_json::from_value(fields.clone()).unwrap()
 }
 
-fn cadence(fields: &Value) -> Cadence {
-    Cadence::new(spec(fields)).unwrap()
+fn compiled_spec(fields: &Value) -> CompiledSpec {
+    CompiledSpec::new(spec(fields)).unwrap()
 }
 
 /// One decision in the making. Unless told otherwise, the worker has watched all along and nothing is unfinished.
 struct Case {
-    cadence: Cadence,
+    compiled_spec: CompiledSpec,
     schedule: Schedule,
     situation: Situation,
 }
 
 /// A schedule with these fields whose next slot is `next`, looked at when it is `now`.
 fn when(fields: &Value, next: &str, now: &str) -> Case {
-    let cadence = cadence(fields);
+    let compiled_spec = compiled_spec(fields);
     let schedule = schedule(Some(at(next)));
     let situation = Situation {
         now: at(now),
         horizon: at(now),
-        attentive_from: Timestamp::MIN,
+        watching_since: Timestamp::MIN,
         unfinished_count: 0,
         buffered_count: 0,
     };
-    Case { cadence, schedule, situation }
+    Case { compiled_spec, schedule, situation }
 }
 
 fn schedule(next_slot: Option<Timestamp>) -> Schedule {
@@ -113,7 +113,7 @@ impl Case {
     }
 
     fn watched_from(mut self, from: &str) -> Self {
-        self.situation.attentive_from = at(from);
+        self.situation.watching_since = at(from);
         self
     }
 
@@ -143,7 +143,7 @@ impl Case {
     }
 
     fn plan(&self) -> Option<FirePlan> {
-        plan_fire(&self.schedule, &self.cadence, &self.situation)
+        plan_fire(&self.schedule, &self.compiled_spec, &self.situation)
     }
 
     #[track_caller]
@@ -175,14 +175,14 @@ fn lines(plan: &FirePlan) -> Vec<String> {
         all.push((run.slot, format!("{} {admission}", written(run.slot))));
     }
     for line in &plan.ledger {
-        let fate = match line.fate {
-            Fate::Skipped => "skipped",
-            Fate::Missed => "missed",
-            Fate::Ran => "ran",
+        let outcome = match line.outcome {
+            SlotOutcome::Skipped => "skipped",
+            SlotOutcome::Missed => "missed",
+            SlotOutcome::Ran => "ran",
         };
         let from = written(line.from);
         let slots = if line.from == line.until { from } else { format!("{from}-{}", written(line.until)) };
-        all.push((line.from, format!("{slots} {fate} {}", line.count)));
+        all.push((line.from, format!("{slots} {outcome} {}", line.count)));
     }
     all.sort();
     all.into_iter().map(|(_, text)| text).collect()
@@ -479,8 +479,8 @@ fn no_slot_at_or_after_end_at() {
 #[test]
 fn no_slot_before_start_at() {
     let fields = quarterly(&json!({"start_at_us": at("10:20").as_micros()}));
-    assert_eq!(cadence(&fields).next(at("09:00")), Some(at("10:30")));
-    assert_eq!(cadence(&fields).prev(at("10:29")), None);
+    assert_eq!(compiled_spec(&fields).next(at("09:00")), Some(at("10:30")));
+    assert_eq!(compiled_spec(&fields).prev(at("10:29")), None);
 }
 
 #[test]
@@ -488,7 +488,7 @@ fn a_period_counts_from_start_at() {
     let fields = json!({"every_us": 40 * MINUTE, "start_at_us": at("10:10").as_micros(), "overlap": "allow"});
     let plan = when(&fields, "10:10", "11:30").gives(&["10:10 claim", "10:50 claim", "11:30 claim"]);
     assert_eq!(plan.next_slot, Some(at("12:10")));
-    assert_eq!(cadence(&json!({"every_us": 30 * SECOND})).next(at("10:00:01")), Some(at("10:00:30")));
+    assert_eq!(compiled_spec(&json!({"every_us": 30 * SECOND})).next(at("10:00:01")), Some(at("10:00:30")));
 }
 
 #[test]
@@ -538,8 +538,9 @@ fn upcoming_passes_over_excluded_dates_and_next_slot_does_not() {
 
 #[test]
 fn upcoming_passes_over_a_date_full_of_slots() {
-    let cadence = cadence(&json!({"every_us": SECOND, "skip_dates": ["2026-03-03", "2026-03-04"]}));
-    assert_eq!(cadence.upcoming(at("23:59:59")), Some(at("03-05T00:00")));
+    let compiled_spec =
+        compiled_spec(&json!({"every_us": SECOND, "skip_dates": ["2026-03-03", "2026-03-04"]}));
+    assert_eq!(compiled_spec.upcoming(at("23:59:59")), Some(at("03-05T00:00")));
 }
 
 #[test]
@@ -549,7 +550,7 @@ fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
         "catch_up_window_us": 30 * DAY});
     let (first, now) = ("2010-11-07T01:00:00Z", "2010-11-07T05:00:01Z");
     let plan = when(&fields, first, now).asleep().plan().unwrap();
-    let skipped = |line: &&polos::model::LedgerLine| line.fate == Fate::Skipped;
+    let skipped = |line: &&polos::model::LedgerLine| line.outcome == SlotOutcome::Skipped;
     // 22:30 to 23:30, midnight itself is the 7th, then 23:30 once more.
     let slots: Vec<_> =
         plan.ledger.iter().filter(skipped).map(|line| (line.from.to_string(), line.count)).collect();
@@ -560,13 +561,13 @@ fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
 fn years_of_seconds_with_an_excluded_date_are_counted_quickly() {
     let fields = json!({"every_us": SECOND, "skip_dates": ["2026-03-04"], "catch_up_window_us": 4_000 * DAY});
     let plan = when(&fields, "10:00", "2036-03-02T10:00:00Z").asleep().plan().unwrap();
-    let counts: Vec<(Fate, u64)> = plan.ledger.iter().map(|line| (line.fate, line.count)).collect();
+    let counts: Vec<(SlotOutcome, u64)> = plan.ledger.iter().map(|line| (line.outcome, line.count)).collect();
     assert_eq!(
         counts,
         [
-            (Fate::Missed, 38 * 3_600),
-            (Fate::Skipped, 86_400),
-            (Fate::Missed, 315_619_199 - 38 * 3_600 - 86_400),
+            (SlotOutcome::Missed, 38 * 3_600),
+            (SlotOutcome::Skipped, 86_400),
+            (SlotOutcome::Missed, 315_619_199 - 38 * 3_600 - 86_400),
         ]
     );
 }
@@ -644,19 +645,19 @@ fn each_run_knows_its_neighbours() {
 #[test]
 fn upcoming_is_the_slot_that_comes_for_a_thousand_fires() {
     let fields = json!({"cron": "*/7 3-22 * * MON-FRI", "timezone": "Europe/London", "overlap": "allow"});
-    let cadence = cadence(&fields);
-    let mut promised = cadence.next(at("03-20T10:00"));
+    let compiled_spec = compiled_spec(&fields);
+    let mut promised = compiled_spec.next(at("03-20T10:00"));
     let mut row = schedule(promised);
     for _ in 0..1_000 {
         let now = row.next_slot.unwrap();
         let situation = Situation {
             now,
             horizon: now,
-            attentive_from: Timestamp::MIN,
+            watching_since: Timestamp::MIN,
             unfinished_count: 0,
             buffered_count: 0,
         };
-        let plan = plan_fire(&row, &cadence, &situation).unwrap();
+        let plan = plan_fire(&row, &compiled_spec, &situation).unwrap();
         assert_eq!(Some(plan.runs[0].slot), promised);
         assert_eq!(plan.runs[0].last_slot, row.last_slot);
         promised = plan.runs[0].upcoming;
@@ -669,10 +670,10 @@ fn upcoming_is_the_slot_that_comes_for_a_thousand_fires() {
 
 /// Every slot from the old next one up to now has exactly one fate, and the plan fits together.
 fn check_rules(case: &Case, plan: &FirePlan) {
-    let Case { cadence, schedule, situation } = case;
+    let Case { compiled_spec, schedule, situation } = case;
     let first = schedule.next_slot.unwrap();
-    let is_slot = |slot: Timestamp| cadence.prev(slot) == Some(slot);
-    let max_runs = cadence.spec().max_runs;
+    let is_slot = |slot: Timestamp| compiled_spec.prev(slot) == Some(slot);
+    let max_runs = compiled_spec.spec().max_runs;
     let run_count = schedule.run_count + plan.runs.len() as u64;
     let is_used_up = max_runs.is_some_and(|max| run_count >= max);
     let last = if first > situation.now {
@@ -680,7 +681,7 @@ fn check_rules(case: &Case, plan: &FirePlan) {
     } else if is_used_up {
         plan.runs.last().map_or(first, |run| run.slot)
     } else {
-        cadence.prev(situation.now).map_or(first, |slot| slot.max(first))
+        compiled_spec.prev(situation.now).map_or(first, |slot| slot.max(first))
     };
 
     // Exactly one fate.
@@ -690,7 +691,7 @@ fn check_rules(case: &Case, plan: &FirePlan) {
     covers.sort_unstable();
     let slots_in = |from: Timestamp, until: Timestamp| {
         let stray = from <= first && first <= until && !is_slot(first);
-        cadence.count(plus(from, -1), until) + u64::from(stray)
+        compiled_spec.count(plus(from, -1), until) + u64::from(stray)
     };
     for (from, until, count) in &covers {
         assert!(from <= until && (is_slot(*from) || *from == first) && (is_slot(*until) || *until == first));
@@ -709,9 +710,9 @@ fn check_rules(case: &Case, plan: &FirePlan) {
     let mut last_slot = schedule.last_slot;
     for run in &plan.runs {
         assert_eq!((run.last_slot, &run.id), (last_slot, &RunId::of_slot(&schedule.id, run.slot)));
-        assert!(cadence.excluded_on(run.slot).is_none());
+        assert!(compiled_spec.excluded_on(run.slot).is_none());
         let delay = run.available_at.as_micros() - run.slot.as_micros();
-        assert!((0..=cadence.spec().jitter_us.max(0)).contains(&delay), "{delay}");
+        assert!((0..=compiled_spec.spec().jitter_us.max(0)).contains(&delay), "{delay}");
         assert!(run.admission != Admission::Claim || run.available_at <= situation.horizon);
         last_slot = Some(run.slot);
     }
@@ -719,35 +720,35 @@ fn check_rules(case: &Case, plan: &FirePlan) {
     assert!(plan.runs.windows(2).all(|pair| pair[0].upcoming == Some(pair[1].slot)));
     let after = last.max(situation.now);
     if let Some(run) = plan.runs.last() {
-        assert_eq!(run.upcoming, if is_used_up { None } else { cadence.upcoming(after) });
+        assert_eq!(run.upcoming, if is_used_up { None } else { compiled_spec.upcoming(after) });
     }
     assert!(max_runs.is_none_or(|max| plan.runs.is_empty() || run_count <= max));
 
     // What comes next.
-    assert_eq!(plan.next_slot, if is_used_up { None } else { cadence.next(after) });
+    assert_eq!(plan.next_slot, if is_used_up { None } else { compiled_spec.next(after) });
     assert!(plan.next_slot.is_none_or(|slot| slot > situation.now && is_slot(slot)));
     assert_eq!(plan.status == ScheduleStatus::Finished, plan.next_slot.is_none());
     assert_eq!(plan.revision, schedule.revision);
 
     // Overlap: what may start at once.
     let at_once = plan.runs.iter().filter(|run| run.admission != Admission::Behind).count();
-    if cadence.spec().overlap != Overlap::Allow {
+    if compiled_spec.spec().overlap != Overlap::Allow {
         assert!(at_once <= usize::from(situation.unfinished_count == 0), "{:?}", lines(plan));
     }
 }
 
 /// The policies once more, slot by slot, as a user would explain them.
 fn explained(case: &Case) -> BTreeSet<(Timestamp, &'static str)> {
-    let Case { cadence, schedule, situation } = case;
-    let spec = cadence.spec();
+    let Case { compiled_spec, schedule, situation } = case;
+    let spec = compiled_spec.spec();
     let first = schedule.next_slot.unwrap();
     let mut slots = vec![first];
-    while let Some(slot) = cadence.next(*slots.last().unwrap()).filter(|slot| *slot <= situation.now) {
+    while let Some(slot) = compiled_spec.next(*slots.last().unwrap()).filter(|slot| *slot <= situation.now) {
         slots.push(slot);
     }
-    let attended_from = situation.attentive_from.max(schedule.attended_from);
+    let attended_from = situation.watching_since.max(schedule.attended_from);
     let window_start = plus(situation.now, -spec.catch_up_window_us);
-    let is_excluded = |slot: &Timestamp| cadence.excluded_on(*slot).is_some();
+    let is_excluded = |slot: &Timestamp| compiled_spec.excluded_on(*slot).is_some();
     let is_late = |slot: &Timestamp| *slot < attended_from;
     let turns = match spec.catch_up {
         CatchUp::Latest => 1,
@@ -765,17 +766,17 @@ fn explained(case: &Case) -> BTreeSet<(Timestamp, &'static str)> {
     if spec.max_runs.is_some_and(|max| schedule.run_count >= max) {
         return BTreeSet::from([(first, "skipped")]);
     }
-    let mut fates: Vec<(Timestamp, &'static str)> = Vec::new();
+    let mut outcomes: Vec<(Timestamp, &'static str)> = Vec::new();
     let (mut unfinished, mut buffered) = (situation.unfinished_count, situation.buffered_count);
     for slot in slots {
-        let ran = fates.iter().filter(|(_, fate)| *fate == "run").count() as u64;
+        let ran = outcomes.iter().filter(|(_, outcome)| *outcome == "run").count() as u64;
         if spec.max_runs.is_some_and(|max| schedule.run_count + ran >= max) {
             break;
         }
         let is_wanted = caught_up.contains(&slot) || !is_late(&slot);
         let cancels = spec.overlap == Overlap::CancelRunning;
         let waits_anyway = is_late(&slot) && spec.catch_up == CatchUp::All && !cancels;
-        let fate = if is_excluded(&slot) {
+        let outcome = if is_excluded(&slot) {
             "skipped"
         } else if !is_wanted {
             "missed"
@@ -788,17 +789,17 @@ fn explained(case: &Case) -> BTreeSet<(Timestamp, &'static str)> {
             buffered = 1;
             "run"
         } else if spec.overlap == Overlap::CancelRunning {
-            for (_, fate) in fates.iter_mut().filter(|(_, fate)| *fate == "run") {
-                *fate = "skipped";
+            for (_, outcome) in outcomes.iter_mut().filter(|(_, outcome)| *outcome == "run") {
+                *outcome = "skipped";
             }
             "run"
         } else {
             "skipped"
         };
-        unfinished += u32::from(fate == "run");
-        fates.push((slot, fate));
+        unfinished += u32::from(outcome == "run");
+        outcomes.push((slot, outcome));
     }
-    fates.into_iter().collect()
+    outcomes.into_iter().collect()
 }
 
 const CRONS: &[&str] =
@@ -882,33 +883,33 @@ prop_compose! {
         run_count in 0_u64..4,
         last_slot in prop::option::of(any_instant()),
     ) -> Option<Case> {
-        let cadence = cadence(&fields);
-        let first = if is_stray { from } else { cadence.next(from)? };
+        let compiled_spec = compiled_spec(&fields);
+        let first = if is_stray { from } else { compiled_spec.next(from)? };
         let now = plus(plus(first, asleep), -back);
         let mut schedule = schedule(Some(first));
         schedule.attended_from = plus(now, -resumed);
         schedule.last_slot = last_slot.map(|slot| slot.min(plus(first, -1)));
-        schedule.run_count = cadence.spec().max_runs.map_or(run_count, |max| run_count.min(max));
+        schedule.run_count = compiled_spec.spec().max_runs.map_or(run_count, |max| run_count.min(max));
         let situation = Situation {
             now,
             horizon: plus(now, lead),
-            attentive_from: plus(now, -attentive),
+            watching_since: plus(now, -attentive),
             unfinished_count: live + buffered.min(live),
             buffered_count: buffered.min(live),
         };
-        Some(Case { cadence, schedule, situation })
+        Some(Case { compiled_spec, schedule, situation })
     }
 }
 
 /// Slots due, capped: bounds what a test walks.
 fn due_count(case: &Case) -> u64 {
-    case.cadence.count(plus(case.schedule.next_slot.unwrap(), -1), case.situation.now)
+    case.compiled_spec.count(plus(case.schedule.next_slot.unwrap(), -1), case.situation.now)
 }
 
 impl std::fmt::Debug for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cadence, schedule, situation } = self;
-        write!(f, "{:?} next {:?} {situation:?}", cadence.spec(), schedule.next_slot)
+        let Self { compiled_spec, schedule, situation } = self;
+        write!(f, "{:?} next {:?} {situation:?}", compiled_spec.spec(), schedule.next_slot)
     }
 }
 
@@ -919,11 +920,11 @@ proptest! {
     fn every_slot_has_exactly_one_fate(case in any_case()) {
         let Some(case) = case else { return Ok(()) };
         // Attentive and with minutes between slots, a decision has as many lines as slots: keep those few.
-        let on_time = case.cadence.count(case.situation.attentive_from, case.situation.now);
+        let on_time = case.compiled_spec.count(case.situation.watching_since, case.situation.now);
         prop_assume!(on_time < 20_000);
         let first = case.schedule.next_slot.unwrap();
         let is_settled =
-            case.situation.unfinished_count == 0 || case.cadence.spec().overlap == Overlap::Allow;
+            case.situation.unfinished_count == 0 || case.compiled_spec.spec().overlap == Overlap::Allow;
         let expects = first <= case.situation.now || (first <= case.situation.horizon && is_settled);
         let plan = case.plan();
         prop_assert_eq!(plan.is_some(), expects);
@@ -944,11 +945,11 @@ proptest! {
             found.insert((run.slot, "run"));
         }
         for line in &plan.ledger {
-            let fate = if line.fate == Fate::Missed { "missed" } else { "skipped" };
+            let outcome = if line.outcome == SlotOutcome::Missed { "missed" } else { "skipped" };
             let mut slot = line.from;
             while slot <= line.until {
-                found.insert((slot, fate));
-                let Some(next) = case.cadence.next(slot) else { break };
+                found.insert((slot, outcome));
+                let Some(next) = case.compiled_spec.next(slot) else { break };
                 slot = next;
             }
         }
@@ -957,29 +958,29 @@ proptest! {
 
     #[test]
     fn next_prev_and_count_see_the_same_slots(fields in any_spec(), from in any_instant(), steps in 1_usize..60) {
-        let cadence = cadence(&fields);
+        let compiled_spec = compiled_spec(&fields);
         let mut slots: Vec<Timestamp> = Vec::new();
         let mut after = from;
         while slots.len() < steps {
-            let Some(slot) = cadence.next(after) else { break };
+            let Some(slot) = compiled_spec.next(after) else { break };
             prop_assert!(slot > after);
             slots.push(slot);
             after = slot;
         }
         for (i, slot) in slots.iter().enumerate() {
-            prop_assert_eq!(cadence.prev(*slot), Some(*slot));
-            let before = if i == 0 { cadence.prev(from) } else { Some(slots[i - 1]) };
-            prop_assert_eq!(cadence.prev(plus(*slot, -1)), before, "the slot before {}", slot);
-            prop_assert_eq!(cadence.count(from, *slot), i as u64 + 1);
-            prop_assert_eq!(cadence.count(from, plus(*slot, -1)), i as u64);
-            prop_assert_eq!(cadence.count(*slot, *slot), 0);
+            prop_assert_eq!(compiled_spec.prev(*slot), Some(*slot));
+            let before = if i == 0 { compiled_spec.prev(from) } else { Some(slots[i - 1]) };
+            prop_assert_eq!(compiled_spec.prev(plus(*slot, -1)), before, "the slot before {}", slot);
+            prop_assert_eq!(compiled_spec.count(from, *slot), i as u64 + 1);
+            prop_assert_eq!(compiled_spec.count(from, plus(*slot, -1)), i as u64);
+            prop_assert_eq!(compiled_spec.count(*slot, *slot), 0);
         }
         if slots.len() < steps {
-            prop_assert_eq!(cadence.count(from, Timestamp::MAX), slots.len() as u64);
-            prop_assert_eq!(cadence.prev(Timestamp::MAX), slots.last().copied().or(cadence.prev(from)));
+            prop_assert_eq!(compiled_spec.count(from, Timestamp::MAX), slots.len() as u64);
+            prop_assert_eq!(compiled_spec.prev(Timestamp::MAX), slots.last().copied().or(compiled_spec.prev(from)));
         }
-        let spec = cadence.spec();
-        for slot in slots.iter().copied().chain(cadence.prev(from)) {
+        let spec = compiled_spec.spec();
+        for slot in slots.iter().copied().chain(compiled_spec.prev(from)) {
             prop_assert!(spec.start_at_us.is_none_or(|start| slot >= start));
             prop_assert!(spec.end_at_us.is_none_or(|end| slot < end));
         }
@@ -987,12 +988,12 @@ proptest! {
 
     #[test]
     fn upcoming_is_the_first_slot_on_a_date_that_is_not_excluded(fields in any_spec(), from in any_instant()) {
-        let cadence = cadence(&fields);
-        let expected = std::iter::successors(cadence.next(from), |slot| cadence.next(*slot))
+        let compiled_spec = compiled_spec(&fields);
+        let expected = std::iter::successors(compiled_spec.next(from), |slot| compiled_spec.next(*slot))
             .take(10_000)
-            .find(|slot| cadence.excluded_on(*slot).is_none());
+            .find(|slot| compiled_spec.excluded_on(*slot).is_none());
         if let Some(expected) = expected {
-            prop_assert_eq!(cadence.upcoming(from), Some(expected));
+            prop_assert_eq!(compiled_spec.upcoming(from), Some(expected));
         }
     }
 }
@@ -1011,13 +1012,13 @@ fn the_ends_of_the_calendar_are_decided_too() {
                 (plus(Timestamp::MAX, -HOUR), Timestamp::MAX),
                 (at("10:00"), Timestamp::MAX),
             ] {
-                for attentive_from in [Timestamp::MIN, now, Timestamp::MAX] {
-                    if next == at("10:00") && attentive_from < now {
+                for watching_since in [Timestamp::MIN, now, Timestamp::MAX] {
+                    if next == at("10:00") && watching_since < now {
                         continue;
                     }
                     let mut case = when(&fields, "10:00", "10:00");
                     case.schedule.next_slot = Some(next);
-                    case.situation = Situation { now, horizon: now, attentive_from, ..case.situation };
+                    case.situation = Situation { now, horizon: now, watching_since, ..case.situation };
                     assert!(case.plan().is_some_and(|plan| plan.next_slot.is_none_or(|slot| slot > now)));
                 }
             }

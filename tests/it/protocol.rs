@@ -76,7 +76,7 @@ struct Store {
     revision: u8,
     next_slot: u8,
     runs: Vec<Run>,
-    /// `(id, beat)` of those signed in.
+    /// `(id, heartbeat)` of those signed in.
     workers: Vec<(u8, u8)>,
 }
 
@@ -88,7 +88,7 @@ enum Rejection {
 }
 
 impl Store {
-    fn bump_beat(&mut self, worker: u8) -> Result<(), Rejection> {
+    fn bump_heartbeat(&mut self, worker: u8) -> Result<(), Rejection> {
         let row = self.workers.iter_mut().find(|(id, _)| *id == worker).ok_or(Rejection::WorkerGone)?;
         row.1 += 1;
         Ok(())
@@ -108,7 +108,7 @@ impl Store {
         }
         let state = RunState::Running(worker);
         self.runs.push(Run { slot: decision.slot, state, token: 1, step: None, ended: None });
-        self.bump_beat(worker)?;
+        self.bump_heartbeat(worker)?;
         Ok(Some(self.runs.len() - 1))
     }
 
@@ -116,13 +116,13 @@ impl Store {
         if !self.workers.iter().any(|(id, _)| *id == worker) {
             return Err(Rejection::WorkerGone);
         }
-        let Some(place) = self.runs.iter().position(|run| run.state == RunState::Queued) else {
+        let Some(permit) = self.runs.iter().position(|run| run.state == RunState::Queued) else {
             return Ok(None);
         };
-        self.runs[place].state = RunState::Running(worker);
-        self.runs[place].token += u8::from(rules.raises_token);
-        self.bump_beat(worker)?;
-        Ok(Some(place))
+        self.runs[permit].state = RunState::Running(worker);
+        self.runs[permit].token += u8::from(rules.raises_token);
+        self.bump_heartbeat(worker)?;
+        Ok(Some(permit))
     }
 
     fn accepts(&self, run: usize, token: u8, rules: Rules) -> bool {
@@ -148,9 +148,9 @@ impl Store {
         Ok(())
     }
 
-    fn bury(&mut self, worker: u8, beat: u8, rules: Rules) -> Result<(), Rejection> {
+    fn expire(&mut self, worker: u8, heartbeat: u8, rules: Rules) -> Result<(), Rejection> {
         if let Some((_, current)) = self.workers.iter().find(|(id, _)| *id == worker)
-            && *current != beat
+            && *current != heartbeat
             && rules.checks_beat
         {
             return Err(Rejection::Stale);
@@ -172,7 +172,7 @@ struct Decision {
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Stage {
+enum Fixture {
     /// Before the step, which the journal does not have.
     Ready,
     /// The step has had its effect, and is being recorded.
@@ -187,7 +187,7 @@ enum Stage {
 struct Handler {
     run: usize,
     token: u8,
-    stage: Stage,
+    fixture: Fixture,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -249,15 +249,15 @@ impl State {
                 for held in &mut worker.handlers {
                     let is_repeating = self.store.runs[held.run].ended == Some(held.token);
                     if !is_repeating && !self.store.accepts(held.run, held.token, rules) {
-                        held.stage = Stage::Executed;
+                        held.fixture = Fixture::Executed;
                     }
                 }
                 worker.handlers.sort_unstable();
             }
             worker.id = name(worker.id);
-            worker.seen = worker.seen.and_then(|(peer, beat)| {
+            worker.seen = worker.seen.and_then(|(peer, heartbeat)| {
                 let row = rows.iter().find(|row| row.0 == peer)?;
-                let is_current = row.1 == beat;
+                let is_current = row.1 == heartbeat;
                 let can_bury = self.faults > 0 || name(peer) > 1;
                 can_bury.then_some((name(peer), u8::from(is_current)))
             });
@@ -288,9 +288,10 @@ impl State {
 
     fn hold(&mut self, who: usize, run: usize, rules: Rules) {
         let row = &self.store.runs[run];
-        let stage = if rules.brings_journal && row.step.is_some() { Stage::Recorded } else { Stage::Ready };
+        let fixture =
+            if rules.brings_journal && row.step.is_some() { Fixture::Recorded } else { Fixture::Ready };
         let handlers = &mut self.workers[who].handlers;
-        handlers.push(Handler { run, token: row.token, stage });
+        handlers.push(Handler { run, token: row.token, fixture });
         handlers.sort_unstable();
     }
 
@@ -329,10 +330,11 @@ impl State {
         if worker.has_unknown_claims {
             let mut to = self.clone();
             to.workers[who].has_unknown_claims = false;
-            for (place, run) in self.store.runs.iter().enumerate() {
-                let is_held = worker.handlers.iter().any(|held| (held.run, held.token) == (place, run.token));
+            for (permit, run) in self.store.runs.iter().enumerate() {
+                let is_held =
+                    worker.handlers.iter().any(|held| (held.run, held.token) == (permit, run.token));
                 if rules.adopts && run.state == RunState::Running(id) && !is_held {
-                    to.hold(who, place, rules);
+                    to.hold(who, permit, rules);
                 }
             }
             changes.push(Change { label: format!("{who} adopts"), to, is_fault: false, broke: None });
@@ -381,29 +383,29 @@ impl State {
     }
 
     fn handler_steps(&self, who: usize, rules: Rules, changes: &mut Vec<Change>) {
-        for (place, &Handler { run, token, stage }) in self.workers[who].handlers.iter().enumerate() {
+        for (permit, &Handler { run, token, fixture }) in self.workers[who].handlers.iter().enumerate() {
             let name = format!("{who}: handler of run {run}, token {token}");
-            let goes_to = |to: &mut Self, stage| {
-                to.workers[who].handlers[place].stage = stage;
+            let goes_to = |to: &mut Self, fixture| {
+                to.workers[who].handlers[permit].fixture = fixture;
                 to.workers[who].handlers.sort_unstable();
             };
             let is_over = |to: &mut Self| {
-                to.workers[who].handlers.remove(place);
+                to.workers[who].handlers.remove(permit);
             };
-            match stage {
-                Stage::Ready => {
+            match fixture {
+                Fixture::Ready => {
                     let mut to = self.clone();
-                    goes_to(&mut to, Stage::Executed);
+                    goes_to(&mut to, Fixture::Executed);
                     // A handler that was overtaken may have the effect once more, which nobody could prevent. One
                     // whose claim came after the record knows it and must not.
                     let is_known = self.store.runs[run].step.is_some_and(|recorded| recorded <= token);
                     let broke = is_known.then_some("a recorded step was executed again");
                     changes.push(Change { label: format!("{name} executes"), to, is_fault: false, broke });
                 }
-                Stage::Executed => self.commit(
+                Fixture::Executed => self.commit(
                     format!("{name} records"),
                     |to| match to.store.record(run, token, rules) {
-                        Ok(()) => goes_to(to, Stage::Recorded),
+                        Ok(()) => goes_to(to, Fixture::Recorded),
                         Err(_) => is_over(to),
                     },
                     // Sent again until there is an answer.
@@ -412,8 +414,9 @@ impl State {
                     },
                     changes,
                 ),
-                Stage::Recorded | Stage::Failed => {
-                    let state = if stage == Stage::Failed { RunState::Queued } else { RunState::Finished };
+                Fixture::Recorded | Fixture::Failed => {
+                    let state =
+                        if fixture == Fixture::Failed { RunState::Queued } else { RunState::Finished };
                     self.commit(
                         format!("{name} ends {state:?}"),
                         |to| {
@@ -428,10 +431,10 @@ impl State {
                     );
                 }
             }
-            if self.faults > 0 && matches!(stage, Stage::Ready | Stage::Recorded) {
+            if self.faults > 0 && matches!(fixture, Fixture::Ready | Fixture::Recorded) {
                 let mut to = self.clone();
                 to.faults -= 1;
-                goes_to(&mut to, Stage::Failed);
+                goes_to(&mut to, Fixture::Failed);
                 changes.push(Change { label: format!("{name} fails"), to, is_fault: true, broke: None });
             }
         }
@@ -447,7 +450,7 @@ impl State {
             changes.push(Change { label: format!("{who} is gone"), to, is_fault: false, broke: None });
         } else if holds(worker.id) {
             let mut to = self.clone();
-            let _ = to.store.bump_beat(worker.id);
+            let _ = to.store.bump_heartbeat(worker.id);
             changes.push(Change { label: format!("{who} beats"), to, is_fault: false, broke: None });
         }
         for row in self.store.workers.iter().filter(|row| row.0 != worker.id && holds(row.0)) {
@@ -462,18 +465,18 @@ impl State {
                 });
             }
         }
-        if let Some((peer, beat)) = worker.seen {
+        if let Some((peer, heartbeat)) = worker.seen {
             let is_alive = self.workers.iter().any(|worker| worker.id == peer);
             let mut to = self.clone();
             to.workers[who].seen = None;
-            let outcome = to.store.bury(peer, beat, rules);
+            let outcome = to.store.expire(peer, heartbeat, rules);
             let is_false_alarm = is_alive && outcome.is_ok() && beat_of(peer).is_some();
             if !is_false_alarm || self.faults > 0 {
                 to.faults -= u8::from(is_false_alarm);
-                let has_moved = beat_of(peer).is_some_and(|current| current != beat);
+                let has_moved = beat_of(peer).is_some_and(|current| current != heartbeat);
                 let broke =
                     (has_moved && outcome.is_ok()).then_some("a worker was buried that had beaten since");
-                let label = format!("{who} buries {peer} at {beat}: {outcome:?}");
+                let label = format!("{who} buries {peer} at {heartbeat}: {outcome:?}");
                 changes.push(Change { label, to, is_fault: is_false_alarm, broke });
             }
         }

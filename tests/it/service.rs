@@ -4,12 +4,12 @@
 use crate::store::fixture::{new_schedule, new_worker};
 use polos::calendar::Timestamp;
 use polos::clock::ManualClock;
-use polos::engine::Offers;
+use polos::engine::PermitPools;
 use polos::engine::group_commit::GroupCommit;
 use polos::error::Error;
 use polos::model::{NewSchedule, RunState, WorkerEntry, WorkerId, WorkflowEntry};
 use polos::process;
-use polos::service::{Desk, Request};
+use polos::service::{Request, Service};
 use polos::store::{Command, MemoryStore, Page, RunFilter, Store};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -35,7 +35,7 @@ fn micros(time: &str) -> i64 {
 struct Project {
     store: MemoryStore,
     clock: Arc<ManualClock>,
-    desk: Desk,
+    desk: Service,
 }
 
 impl Project {
@@ -43,7 +43,7 @@ impl Project {
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock::new(at("12:00:00")));
         let group = GroupCommit::inline(Arc::new(store.clone()), Arc::clone(&clock) as _);
-        let desk = Desk::open(group, PROJECT.into(), Arc::new(Offers::default())).unwrap();
+        let desk = Service::open(group, PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
         let project = Self { store, clock, desk };
         project.register(WorkerEntry {
             workflows: vec![WorkflowEntry { id: "wf".into(), schedulable: true }],
@@ -53,7 +53,7 @@ impl Project {
     }
 
     fn register(&self, entry: WorkerEntry) {
-        self.commit(Command::EnterWorker(Box::new(entry)));
+        self.commit(Command::RegisterWorker(Box::new(entry)));
     }
 
     fn commit(&self, command: Command) {
@@ -201,7 +201,7 @@ fn a_worker_whose_process_has_ended_serves_nothing() {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = i64::from(child.id());
     child.wait().unwrap();
-    project.commit(Command::LeaveWorker { worker: WorkerId::from("wkr_1") });
+    project.commit(Command::DeregisterWorker { worker: WorkerId::from("wkr_1") });
     project.register(WorkerEntry {
         host: process::host_id().into(),
         pid,

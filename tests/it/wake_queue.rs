@@ -5,7 +5,7 @@
 
 use loom::sync::Notify;
 use loom::thread;
-use queue::BellQueue;
+use queue::WakeQueue;
 use std::sync::Arc;
 
 #[path = "../../src/engine/wake_queue.rs"]
@@ -70,7 +70,7 @@ fn explore<Q: Send + Sync + 'static>(
 #[test]
 fn every_item_arrives_once_in_order_and_wakes_the_sleeper() {
     explore(
-        BellQueue::new,
+        WakeQueue::new,
         |queue, item, bell| queue.push(item, || bell.notify()),
         // Waking has silenced the bell.
         |queue| queue.drain(|| ()),

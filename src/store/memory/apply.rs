@@ -3,7 +3,7 @@
 use super::tables::{EndedClaim, RunRow, Steps, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Admission, ClaimedRun, Ending, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus,
+    Admission, ClaimedRun, Completion, FirePlan, NewRun, Run, RunId, RunState, ScheduleId, ScheduleStatus,
     StepRecord, StepState, Token, WorkerId,
 };
 use crate::store::transitions::{self, BEHIND, Claim, LIVE};
@@ -15,15 +15,15 @@ impl Tables {
     /// Applies one command, or leaves no trace of it.
     pub(in crate::store) fn apply(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Rejection> {
         match command {
-            Command::EnterWorker(entry) => self.enter_worker(entry, now),
+            Command::RegisterWorker(entry) => self.register_worker(entry, now),
             Command::Reconcile { entry, silent } => self.reconcile(entry, silent, now),
-            Command::Beat { worker } => self.bump_beat(worker, now),
-            Command::LeaveWorker { worker } => Ok(self.leave_worker(worker, now)),
-            Command::BuryWorker { worker, beat, shares_process } => {
-                self.bury_worker(worker, *beat, *shares_process, now)
+            Command::Heartbeat { worker } => self.bump_heartbeat(worker, now),
+            Command::DeregisterWorker { worker } => Ok(self.deregister_worker(worker, now)),
+            Command::ExpireWorker { worker, heartbeat, shares_process } => {
+                self.expire_worker(worker, *heartbeat, *shares_process, now)
             }
             Command::UncountInterruptions { claims } => Ok(self.uncount_interruptions(claims)),
-            Command::PutSchedules(new) => self.put_schedules(new, now),
+            Command::UpsertSchedules(new) => self.upsert_schedules(new, now),
             Command::PatchSchedule { project, id, revision, patch } => {
                 self.patch_schedule(project, id, *revision, patch, now)
             }
@@ -37,14 +37,14 @@ impl Tables {
             }
             Command::CreateRun(new) => self.create_new_run(new, now),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
-            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
-                self.end_run(run, *token, ending, *pause_after_failures, now)
+            Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
+                self.complete_run(run, *token, ending, *pause_after_failures, now)
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run, now),
             Command::RetryRun { project, run } => self.retry_run(project, run, now),
             Command::WakeParents { project, runs } => Ok(self.wake_parents(project, runs, now)),
-            Command::Sweep { project, before, keep, limit } => {
-                Ok(self.sweep(project, *before, *keep, *limit))
+            Command::Prune { project, before, keep, limit } => {
+                Ok(self.prune(project, *before, *keep, *limit))
             }
         }
     }
@@ -89,7 +89,7 @@ impl Tables {
             last_slot = Some(planned.slot);
         }
         if !claimed.is_empty() {
-            self.bump_beat(worker, now)?;
+            self.bump_heartbeat(worker, now)?;
         }
 
         let mut row = self.schedules[&plan.schedule].clone();
@@ -183,7 +183,7 @@ impl Tables {
             claimed.push(ClaimedRun { run, journal });
         }
         if !claimed.is_empty() {
-            self.bump_beat(worker, now)?;
+            self.bump_heartbeat(worker, now)?;
         }
         Ok(Answer::Claimed(claimed))
     }
@@ -227,7 +227,7 @@ impl Tables {
         let claimed = match worker.filter(|_| transitions::is_claimable(&run, now)) {
             Some(worker) => {
                 transitions::claim(&mut run, worker, now);
-                self.bump_beat(worker, now)?;
+                self.bump_heartbeat(worker, now)?;
                 Some(Box::new(run.clone()))
             }
             None => None,
@@ -265,21 +265,21 @@ impl Tables {
         Ok(Answer::Done)
     }
 
-    fn end_run(
+    fn complete_run(
         &mut self,
         id: &RunId,
         token: Token,
-        ending: &Ending,
+        ending: &Completion,
         pause_after_failures: Option<u32>,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
-        let print = transitions::ending_print(ending);
+        let print = transitions::completion_print(ending);
         let Some(row) = self.claimed_row(id, token) else {
             let ended = self.runs.get(id).and_then(|row| row.ended.as_ref());
             let again = ended.filter(|ended| ended.token == token && ended.print == print);
             return again.map(|ended| ended.answer.clone()).ok_or(Rejection::Fenced);
         };
-        if let Ending::Skipped { reason } = ending
+        if let Completion::Skipped { reason } = ending
             && !self.steps.contains_key(id)
             && let (Some(schedule), Some(slot)) = (row.run.schedule_id.clone(), row.run.slot)
         {
@@ -438,7 +438,7 @@ impl Tables {
     pub(super) fn free_run(&mut self, id: &RunId, now: Timestamp) {
         let row = &self.runs[id];
         let claim = claim_of(&row.run, row.child_ended);
-        self.end_claim(id, &transitions::end(&claim, &Ending::Released, now), now);
+        self.end_claim(id, &transitions::end(&claim, &Completion::Released, now), now);
         self.after_finish(id, now);
     }
 
@@ -514,7 +514,7 @@ impl Tables {
         Ok(Answer::State(RunState::Queued))
     }
 
-    fn sweep(&mut self, project: &Arc<str>, before: Timestamp, keep: u32, limit: usize) -> Answer {
+    fn prune(&mut self, project: &Arc<str>, before: Timestamp, keep: u32, limit: usize) -> Answer {
         let old = self.finished.get(project).map(|runs| runs.range(..(before, 0)));
         let runs: Vec<RunId> = old
             .into_iter()

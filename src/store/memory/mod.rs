@@ -9,8 +9,8 @@ mod schedules;
 mod tables;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
-    WaitingParent, Wake,
+    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
+    StoreError, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -73,8 +73,8 @@ impl Store for MemoryStore {
         Ok(self.tables.lock().due_count(project, workflows, until, limit))
     }
 
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
-        Ok(self.tables.lock().next_wake(project, workflows))
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
+        Ok(self.tables.lock().next_work(project, workflows))
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -111,8 +111,13 @@ impl Store for MemoryStore {
         Ok(self.tables.lock().coming(project, until, limit))
     }
 
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
-        Ok(self.tables.lock().census(project, due_before, count_to))
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError> {
+        Ok(self.tables.lock().project_stats(project, due_before, count_to))
     }
 
     fn history(

@@ -4,13 +4,13 @@ use super::tables::{Pairs, RunRow, Tables};
 use crate::calendar::Timestamp;
 use crate::model::text::run_reason;
 use crate::model::{
-    Fate, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord,
-    WorkerId, WorkflowEntry,
+    LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome,
+    StepRecord, WorkerId, WorkflowEntry,
 };
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
 use crate::store::transitions::{BEHIND, LIVE, waits_for_child};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
+use crate::store::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -66,13 +66,13 @@ impl Tables {
             .map(|(_, id)| id)
     }
 
-    pub fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Wake {
+    pub fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> NextWork {
         let slots = workflows.iter().filter_map(|workflow| Some(self.due.get(project, workflow)?.first()?.0));
         let first = |runs: &Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>| {
             workflows.iter().filter_map(|workflow| Some(runs.get(project, workflow)?.first()?.0)).min()
         };
         let has_held = self.held_for_code.contains_key(project);
-        Wake { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects), has_held }
+        NextWork { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects), has_held }
     }
 
     pub fn cancel_requests(&self, worker: &WorkerId) -> Vec<RunId> {
@@ -117,7 +117,7 @@ impl Tables {
         prefix: &str,
         page: &Page,
     ) -> Vec<Schedule> {
-        let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+        let after = page.after.as_deref().and_then(ScheduleFilter::parse_cursor);
         let place = |schedule: &Schedule| (Arc::clone(&schedule.key), Arc::clone(&schedule.workflow));
         let mut found: Vec<&Schedule> = self
             .schedules_of
@@ -139,7 +139,7 @@ impl Tables {
         due.into_iter().map(|due| due.schedule).collect()
     }
 
-    pub fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Census {
+    pub fn project_stats(&self, project: &str, due_before: Timestamp, count_to: usize) -> ProjectStats {
         let schedules = || {
             let ids = self.schedules_of.get(project).into_iter().flatten();
             ids.map(|id| &self.schedules[id].schedule)
@@ -158,7 +158,7 @@ impl Tables {
         let in_state = |state| runs().filter(|run| run.state == state).take(count_to).count();
         let slots = || self.due.of(project).flat_map(|(_, set)| set).map(|(slot, _)| *slot);
         let overdue = || slots().filter(|slot| *slot < due_before);
-        Census {
+        ProjectStats {
             schedules: ScheduleStatus::ALL.into_iter().map(|status| (status, of_status(status))).collect(),
             runs: RunState::UNFINISHED.into_iter().map(|state| (state, in_state(state))).collect(),
             overdue: overdue().take(count_to).count(),
@@ -194,7 +194,7 @@ impl Tables {
                 from: slot,
                 until: slot,
                 count: 1,
-                fate: Fate::Ran,
+                outcome: SlotOutcome::Ran,
                 reason: run_reason(run.state, run.interruptions),
                 run: Some(run.id.clone()),
                 started_at: run.started_at,
@@ -205,7 +205,7 @@ impl Tables {
             from: line.from,
             until: line.until,
             count: line.count,
-            fate: line.fate,
+            outcome: line.outcome,
             reason: Arc::clone(&line.reason),
             run: None,
             started_at: None,

@@ -13,8 +13,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 impl Tables {
-    pub(super) fn enter_worker(&mut self, entry: &WorkerEntry, now: Timestamp) -> Result<Answer, Rejection> {
-        self.check_put(&entry.declared)?;
+    pub(super) fn register_worker(
+        &mut self,
+        entry: &WorkerEntry,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        self.check_upsert(&entry.declared)?;
         for workflow in &entry.workflows {
             *self.workflows.slot(&entry.project, &workflow.id) = workflow.schedulable;
         }
@@ -22,10 +26,10 @@ impl Tables {
             let workflows = entry.workflows.iter().map(|workflow| Arc::clone(&workflow.id));
             touched.workflows.extend(workflows.map(|workflow| (Arc::clone(&entry.project), workflow)));
             touched.workers.insert(entry.id.clone());
-            touched.entered.insert(entry.id.clone());
+            touched.registered.insert(entry.id.clone());
         });
-        let known = self.workers.get(&entry.id).map(|row| (row.peer.beat, row.peer.entered_at));
-        let (beat, entered_at) = known.unwrap_or((1, now));
+        let known = self.workers.get(&entry.id).map(|row| (row.peer.heartbeat, row.peer.entered_at));
+        let (heartbeat, entered_at) = known.unwrap_or((1, now));
         let workflows: BTreeSet<_> =
             entry.workflows.iter().map(|workflow| Arc::clone(&workflow.id)).collect();
         let peer = Peer {
@@ -35,7 +39,7 @@ impl Tables {
             pid: entry.pid,
             process_mark: Arc::clone(&entry.process_mark),
             about: Arc::clone(&entry.about),
-            beat,
+            heartbeat,
             held_count: 0,
             workflows: workflows.into_iter().collect(),
             entered_at,
@@ -55,7 +59,7 @@ impl Tables {
         if !self.workers.contains_key(&entry.id) {
             return Err(Rejection::WorkerGone);
         }
-        self.check_put(&entry.declared)?;
+        self.check_upsert(&entry.declared)?;
         Ok(Answer::Reconciled(Box::new(self.reconciled(entry, silent, now))))
     }
 
@@ -80,7 +84,7 @@ impl Tables {
                     continue;
                 }
             }
-            declared.insert(self.put_schedule(new, now));
+            declared.insert(self.upsert_schedule(new, now));
         }
         let owned: BTreeSet<ScheduleId> = entry
             .owners()
@@ -115,15 +119,15 @@ impl Tables {
     }
 
     /// A sign of life, also that of a claim.
-    pub(super) fn bump_beat(&mut self, worker: &WorkerId, now: Timestamp) -> Result<Answer, Rejection> {
+    pub(super) fn bump_heartbeat(&mut self, worker: &WorkerId, now: Timestamp) -> Result<Answer, Rejection> {
         let row = self.workers.get_mut(worker).ok_or(Rejection::WorkerGone)?;
-        row.peer.beat += 1;
+        row.peer.heartbeat += 1;
         row.peer.beat_at = now;
         self.touch(|touched| _ = touched.workers.insert(worker.clone()));
         Ok(Answer::Done)
     }
 
-    pub(super) fn leave_worker(&mut self, worker: &WorkerId, now: Timestamp) -> Answer {
+    pub(super) fn deregister_worker(&mut self, worker: &WorkerId, now: Timestamp) -> Answer {
         let held: Vec<RunId> = self.held.get(worker).into_iter().flatten().cloned().collect();
         self.remove_worker(worker, &held, now)
     }
@@ -135,20 +139,20 @@ impl Tables {
         if self.workers.remove(worker).is_some() {
             self.touch(|touched| {
                 touched.workers.insert(worker.clone());
-                touched.entered.remove(worker);
+                touched.registered.remove(worker);
             });
         }
         Answer::Count(held.len() as u64)
     }
 
-    pub(super) fn bury_worker(
+    pub(super) fn expire_worker(
         &mut self,
         worker: &WorkerId,
-        beat: i64,
+        heartbeat: i64,
         shares_process: bool,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
-        if self.workers.get(worker).is_some_and(|row| row.peer.beat != beat) {
+        if self.workers.get(worker).is_some_and(|row| row.peer.heartbeat != heartbeat) {
             return Err(Rejection::Stale);
         }
         let held: Vec<RunId> = self.held.get(worker).into_iter().flatten().cloned().collect();
@@ -162,9 +166,13 @@ impl Tables {
         Ok(self.remove_worker(worker, &held, now))
     }
 
-    pub(super) fn put_schedules(&mut self, new: &[NewSchedule], now: Timestamp) -> Result<Answer, Rejection> {
-        self.check_put(new)?;
-        Ok(Answer::Schedules(new.iter().map(|new| self.put_schedule(new, now)).collect()))
+    pub(super) fn upsert_schedules(
+        &mut self,
+        new: &[NewSchedule],
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        self.check_upsert(new)?;
+        Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))
     }
 
     fn schedule_with_key(&self, new: &NewSchedule) -> Option<&ScheduleId> {
@@ -172,7 +180,7 @@ impl Tables {
     }
 
     /// Whether all of these can be put: a new schedule's id must not be another's.
-    fn check_put(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
+    fn check_upsert(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
         let mut taken: HashMap<&ScheduleId, (&str, &str, &str)> = HashMap::new();
         let mut created: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
         for new in new {
@@ -188,15 +196,15 @@ impl Tables {
         Ok(())
     }
 
-    fn put_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> ScheduleId {
+    fn upsert_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> ScheduleId {
         let Some(id) = self.schedule_with_key(new).cloned() else {
             self.store_schedule(transitions::create_schedule(new, now));
             return new.id.clone();
         };
-        if transitions::put_changes(&self.schedules[&id], new, now) {
+        if transitions::upsert_changes(&self.schedules[&id], new, now) {
             let mut row = self.schedules[&id].clone();
             self.take_back(&mut row.schedule, now);
-            let missed = transitions::put(&mut row, new, now);
+            let missed = transitions::upsert(&mut row, new, now);
             self.store_schedule(row);
             self.add_lines(&new.project, &id, &missed);
             self.release(&id, now);

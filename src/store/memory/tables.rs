@@ -97,7 +97,7 @@ pub(in crate::store) struct Touched {
     pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
     pub workers: BTreeSet<WorkerId>,
     /// Those of them that signed in.
-    pub entered: BTreeSet<WorkerId>,
+    pub registered: BTreeSet<WorkerId>,
     pub workflows: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 

@@ -2,15 +2,15 @@
 //! read is written at once.
 
 use super::claim;
-use super::commit_counters::Counters;
+use super::commit_counters::CommitCounters;
 use super::connection::Session;
-use super::error::{Trouble, refusal};
-use super::fast_path::Direct;
-use super::fetch::{Edits, Load, Part};
+use super::error::{PgError, refusal};
+use super::fast_path::FastPath;
+use super::fetch::{Edits, Fetch, Part};
 use super::missing::Missing;
 use super::pipeline::Statement;
 use super::prune;
-use super::read_set::{Group, Needs, groups, may_edit};
+use super::read_set::{Group, ReadSet, groups, may_edit};
 use super::rows::Args;
 use super::write_back::changes;
 use crate::calendar::Timestamp;
@@ -39,7 +39,7 @@ pub(super) struct Terms<'t> {
     /// The counter of commits to use.
     pub slot: usize,
     /// What was seen of all of them.
-    pub counters: &'t Counters,
+    pub counters: &'t CommitCounters,
     /// Counts reads that missed a row.
     pub misses: &'t AtomicU64,
 }
@@ -97,18 +97,18 @@ pub(super) async fn commit(
     work: &mut Work<'_>,
     terms: Terms<'_>,
     end_was_asked: &Cell<bool>,
-) -> Result<(), Trouble> {
+) -> Result<(), PgError> {
     if !std::mem::replace(&mut work.is_tried, true)
-        && let Some(direct) = Direct::of(work.commands, terms.now)
+        && let Some(direct) = FastPath::of(work.commands, terms.now)
     {
         end_was_asked.set(true);
         match at_once(session, direct, &terms).await {
             Ok(outcomes) => work.outcomes = outcomes,
-            Err(trouble) if trouble.is_broken() => {
+            Err(error) if error.is_broken() => {
                 // Done again with a look, each of them is answered as if it had been done once.
-                work.is_unsure = !trouble.was_rolled_back();
+                work.is_unsure = !error.was_rolled_back();
                 end_was_asked.set(false);
-                return Err(trouble);
+                return Err(error);
             }
             // Nothing of it happened, and those who look find out why, or meet the same again.
             Err(_) => {}
@@ -132,9 +132,9 @@ pub(super) async fn commit(
 /// Commits commands that need no look, as one statement; `None` for those that do after all.
 async fn at_once(
     session: Session<'_>,
-    direct: Direct<'_>,
+    direct: FastPath<'_>,
     terms: &Terms<'_>,
-) -> Result<Vec<Option<Outcome>>, Trouble> {
+) -> Result<Vec<Option<Outcome>>, PgError> {
     let (slot, counters) = (terms.slot, terms.counters);
     let before = counters.seen();
     let rows = session.commit(direct.statement(slot)).await?;
@@ -146,7 +146,7 @@ async fn at_once(
 }
 
 /// A run that is there since the try that was left without an answer: nobody else knows its id, nor of its claim.
-async fn own_up(session: Session<'_>, command: &Command, outcome: &mut Outcome) -> Result<(), Trouble> {
+async fn own_up(session: Session<'_>, command: &Command, outcome: &mut Outcome) -> Result<(), PgError> {
     if let (Command::CreateRun(new), Ok(Answer::Created { is_new, claimed, .. })) = (command, outcome)
         && !*is_new
         && let Some(run) = session.run(&new.project, &new.id).await?
@@ -163,7 +163,7 @@ async fn after_a_look(
     commands: &[Command],
     terms: Terms<'_>,
     end_was_asked: &Cell<bool>,
-) -> Result<Vec<Outcome>, Trouble> {
+) -> Result<Vec<Outcome>, PgError> {
     let must_commit = terms.must_commit;
     let batch = Batch {
         session,
@@ -175,8 +175,8 @@ async fn after_a_look(
         end_was_asked,
     };
     let done = batch.all(commands).await;
-    if let Err(trouble) = &done
-        && !trouble.is_broken()
+    if let Err(error) = &done
+        && !error.is_broken()
     {
         // The next transaction on this connection begins with a clean slate. Where even this fails, it is replaced.
         session.script("ROLLBACK").await?;
@@ -202,7 +202,7 @@ impl Batch<'_> {
         (self.terms.now)()
     }
 
-    async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
+    async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
         let mut outcomes = Vec::with_capacity(commands.len());
         if self.terms.is_careful {
             for command in commands {
@@ -221,9 +221,9 @@ impl Batch<'_> {
     }
 
     /// Applies one command, or undoes what it did where the database refuses its data.
-    async fn guarded(&mut self, command: &Command) -> Result<Outcome, Trouble> {
+    async fn guarded(&mut self, command: &Command) -> Result<Outcome, PgError> {
         self.send(vec![Statement::Script("SAVEPOINT command".to_owned())]).await?;
-        let mut done = Err(Trouble::Silence);
+        let mut done = Err(PgError::Silence);
         for group in groups(std::slice::from_ref(command)) {
             done = self.group(group).await;
         }
@@ -232,24 +232,24 @@ impl Batch<'_> {
                 self.send(vec![Statement::Script("RELEASE command".to_owned())]).await?;
                 Ok(outcomes.pop().unwrap_or(Err(Rejection::Stale)))
             }
-            Err(trouble) => {
-                let reason = refusal(&trouble).ok_or(trouble)?;
+            Err(error) => {
+                let reason = refusal(&error).ok_or(error)?;
                 self.send(vec![Statement::Script("ROLLBACK TO command; RELEASE command".to_owned())]).await?;
                 Ok(Err(Rejection::Invalid(reason)))
             }
         }
     }
 
-    async fn group(&mut self, group: Group<'_>) -> Result<Vec<Outcome>, Trouble> {
+    async fn group(&mut self, group: Group<'_>) -> Result<Vec<Outcome>, PgError> {
         match group {
             Group::Named(commands) => self.named(commands).await,
             Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
-            Group::Sweep(command) => Ok(vec![prune::sweep(self, command).await?]),
+            Group::Prune(command) => Ok(vec![prune::prune(self, command).await?]),
         }
     }
 
-    async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, Trouble> {
-        let needs = Needs::of(commands);
+    async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
+        let needs = ReadSet::of(commands);
         let (mut part, now) = self.load(&needs).await?;
         let outcomes = commands.iter().map(|command| part.tables.apply(command, now)).collect();
         self.save(changes(&part)).await?;
@@ -258,7 +258,7 @@ impl Batch<'_> {
 
     /// The rows that the commands need, locked, and when they happen. Reads again where a row was
     /// missed: see `missing.rs`.
-    pub async fn load(&mut self, needs: &Needs<'_>) -> Result<(Part, Timestamp), Trouble> {
+    pub async fn load(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
         for _ in 0..LOADS_MAX {
             let (part, now) = self.load_once(needs).await?;
             let missing = Missing::of(needs, &part);
@@ -267,7 +267,7 @@ impl Batch<'_> {
             }
             self.terms.misses.fetch_add(1, Ordering::Relaxed);
         }
-        Err(Trouble::Store(StoreError::Unavailable(
+        Err(PgError::Store(StoreError::Unavailable(
             "the database returns rows and then does not return them for locking; check its row-level security \
              policies"
                 .to_owned(),
@@ -276,15 +276,15 @@ impl Batch<'_> {
 
     /// One trip; two where stored schedules are edited, since an edit looks only at what lies ahead of
     /// its instant, and the instant is known when the schedules are locked.
-    async fn load_once(&mut self, needs: &Needs<'_>) -> Result<(Part, Timestamp), Trouble> {
+    async fn load_once(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
         let mut part = Part::default();
-        let mut load = Load::first(needs);
+        let mut load = Fetch::first(needs);
         if needs.has_edits() {
             let answers = self.send(std::mem::take(&mut load.statements)).await?;
             load.take(&mut part, &answers)?;
             let now = self.now();
             let edits = Edits::of(needs, &part, now);
-            let mut rest = Load::default();
+            let mut rest = Fetch::default();
             rest.add_runs(needs, edits.as_ref());
             if !rest.statements.is_empty() {
                 let answers = self.send(std::mem::take(&mut rest.statements)).await?;
@@ -303,7 +303,7 @@ impl Batch<'_> {
     pub async fn send(
         &mut self,
         mut statements: Vec<Statement<'_>>,
-    ) -> Result<Vec<Vec<tokio_postgres::Row>>, Trouble> {
+    ) -> Result<Vec<Vec<tokio_postgres::Row>>, PgError> {
         let begins = !std::mem::replace(&mut self.is_begun, true);
         if begins {
             let mut begin = self.session.begin();
@@ -320,7 +320,7 @@ impl Batch<'_> {
     }
 
     /// Sends statements that write; the last ones with the commit behind them.
-    pub async fn save(&mut self, statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+    pub async fn save(&mut self, statements: Vec<Statement<'_>>) -> Result<(), PgError> {
         self.has_written |= !statements.is_empty();
         if self.is_last_group && self.has_written {
             self.is_begun = false;
@@ -334,7 +334,7 @@ impl Batch<'_> {
     }
 
     /// Ends the transaction, where the last group did not.
-    async fn end(&mut self) -> Result<(), Trouble> {
+    async fn end(&mut self) -> Result<(), PgError> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
             if self.has_written {
@@ -348,7 +348,7 @@ impl Batch<'_> {
 
     /// Sends the last statements and the commit. It is counted behind all else, so that others wait for the counter as
     /// briefly as can be.
-    async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), Trouble> {
+    async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), PgError> {
         let (slot, counters) = (self.terms.slot, self.terms.counters);
         let count = format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot} RETURNING no");
         statements.push(Statement::Query(count, Args::default()));
@@ -367,7 +367,7 @@ impl Batch<'_> {
         &mut self,
         sql: impl Into<String>,
         args: Args<'_>,
-    ) -> Result<Vec<tokio_postgres::Row>, Trouble> {
+    ) -> Result<Vec<tokio_postgres::Row>, PgError> {
         let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
         Ok(answers.pop().unwrap_or_default())
     }

@@ -1,11 +1,11 @@
 //! Claiming whatever is free. What somebody else is just claiming is passed over, not waited for.
 
 use super::batch::Batch;
-use super::error::Trouble;
-use super::fetch::{Load, Part};
+use super::error::PgError;
+use super::fetch::{Fetch, Part};
 use super::locked::one_of;
 use super::pipeline::Statement;
-use super::read_set::Needs;
+use super::read_set::ReadSet;
 use super::rows::{Args, Columns, RUN, RUN_ROW, STATE, STEP, count_to_sql, limit_to_sql};
 use super::write_back::changes;
 use crate::calendar::Timestamp;
@@ -18,13 +18,13 @@ use std::sync::Arc;
 pub(super) async fn claim(
     batch: &mut Batch<'_>,
     command: &Command,
-) -> Result<Result<Answer, Rejection>, Trouble> {
+) -> Result<Result<Answer, Rejection>, PgError> {
     let Command::ClaimRuns { project, worker, workflows, limit, until, suspects, codes } = command else {
         return Ok(Err(Rejection::Stale));
     };
     let workers = BTreeSet::from([worker.as_str()]);
-    let needs = Needs { known_workers: workers.clone(), workers, ..Needs::default() };
-    let mut load = Load::first(&needs);
+    let needs = ReadSet { known_workers: workers.clone(), workers, ..ReadSet::default() };
+    let mut load = Fetch::first(&needs);
     let mut statements = std::mem::take(&mut load.statements);
     let may_take_suspect = *suspects != Suspects::Never;
     if may_take_suspect {
@@ -128,7 +128,7 @@ fn held_for<'c>(project: &'c str, codes: &'c Codes, limit: usize) -> Statement<'
 }
 
 /// What earlier claims of these runs recorded.
-async fn journals(batch: &mut Batch<'_>, part: &mut Part, begun: Vec<i64>) -> Result<(), Trouble> {
+async fn journals(batch: &mut Batch<'_>, part: &mut Part, begun: Vec<i64>) -> Result<(), PgError> {
     let mut args = Args::default();
     let runs = args.ints(begun);
     let sql = format!(

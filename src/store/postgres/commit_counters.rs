@@ -15,23 +15,23 @@ pub type Counts = [i64; COUNTERS];
 pub struct Seen {
     pub counts: Counts,
     /// How often the database went back before: what was seen then says nothing about what it is now.
-    setbacks: u32,
+    rollbacks: u32,
 }
 
 /// What was seen, and by whom it is shared.
-pub struct Counters {
+pub struct CommitCounters {
     seen: Mutex<Seen>,
     went_back: AtomicBool,
 }
 
-impl Default for Counters {
+impl Default for CommitCounters {
     fn default() -> Self {
-        let seen = Seen { counts: [0; COUNTERS], setbacks: 0 };
+        let seen = Seen { counts: [0; COUNTERS], rollbacks: 0 };
         Self { seen: Mutex::new(seen), went_back: AtomicBool::new(false) }
     }
 }
 
-impl Counters {
+impl CommitCounters {
     /// What was seen by now: whoever asks from now on must find at least as much.
     pub fn seen(&self) -> Seen {
         *self.seen.lock()
@@ -40,11 +40,11 @@ impl Counters {
     /// Takes in what a question found that was asked when so much had been seen.
     pub fn note(&self, before: &Seen, found: &Counts) {
         let mut seen = self.seen.lock();
-        if before.setbacks != seen.setbacks {
+        if before.rollbacks != seen.rollbacks {
             return;
         }
         if before.counts.iter().zip(found).any(|(before, found)| found < before) {
-            self.note_setback(&mut seen, found);
+            self.note_rollback(&mut seen, found);
             return;
         }
         for (seen, found) in seen.counts.iter_mut().zip(found) {
@@ -55,23 +55,23 @@ impl Counters {
     /// Takes in the number of a commit of our own, made when so much had been seen.
     pub fn note_own(&self, before: &Seen, slot: usize, number: i64) {
         let mut seen = self.seen.lock();
-        if before.setbacks != seen.setbacks {
+        if before.rollbacks != seen.rollbacks {
             return;
         }
         if number <= before.counts[slot] {
             // How far it went back elsewhere, the next question finds.
-            self.note_setback(&mut seen, &[0; COUNTERS]);
+            self.note_rollback(&mut seen, &[0; COUNTERS]);
         }
         seen.counts[slot] = seen.counts[slot].max(number);
     }
 
-    fn note_setback(&self, seen: &mut Seen, counts: &Counts) {
-        *seen = Seen { counts: *counts, setbacks: seen.setbacks.wrapping_add(1) };
+    fn note_rollback(&self, seen: &mut Seen, counts: &Counts) {
+        *seen = Seen { counts: *counts, rollbacks: seen.rollbacks.wrapping_add(1) };
         self.went_back.store(true, Ordering::Release);
     }
 
     /// Whether it went back since this was last asked.
-    pub fn take_setback(&self) -> bool {
+    pub fn take_rollback(&self) -> bool {
         self.went_back.swap(false, Ordering::AcqRel)
     }
 }

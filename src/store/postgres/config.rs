@@ -17,10 +17,10 @@ use tokio_postgres::config::{Host, SslMode};
 
 /// A server, a database and a schema.
 #[derive(Clone)]
-pub struct Address {
+pub struct ServerConfig {
     /// What the URL says, without hosts.
     config: Config,
-    hosts: Vec<Place>,
+    hosts: Vec<HostPort>,
     schema: String,
     /// For people: without the password.
     name: String,
@@ -35,7 +35,7 @@ pub struct Address {
 
 /// One of the hosts.
 #[derive(Clone, Debug)]
-struct Place {
+struct HostPort {
     host: Option<Host>,
     ip: Option<IpAddr>,
     port: u16,
@@ -66,7 +66,7 @@ struct Ssl {
     protocols: Protocols,
 }
 
-impl Address {
+impl ServerConfig {
     // ---- hosts ---------------------------------------------------------------------------------
 
     /// The hosts in the order in which they are tried: the last one that took writes first.
@@ -108,39 +108,39 @@ impl Address {
 
     /// The name that has to be looked up, and the port, where a host is given by name.
     pub fn to_resolve(&self, host: usize) -> Option<(String, u16)> {
-        let place = &self.hosts[host];
-        match (&place.ip, &place.host) {
-            (None, Some(Host::Tcp(name))) => Some((name.clone(), place.port)),
+        let endpoint = &self.hosts[host];
+        match (&endpoint.ip, &endpoint.host) {
+            (None, Some(Host::Tcp(name))) => Some((name.clone(), endpoint.port)),
             _ => None,
         }
     }
 
     /// How to connect to one host, at this address of it.
     pub fn config_of(&self, host: usize, ip: Option<IpAddr>) -> Config {
-        let place = &self.hosts[host];
+        let endpoint = &self.hosts[host];
         let mut config = self.config.clone();
-        match &place.host {
+        match &endpoint.host {
             Some(Host::Tcp(name)) => _ = config.host(name),
             #[cfg(unix)]
             Some(Host::Unix(path)) => _ = config.host_path(path),
             None => {}
         }
-        if let Some(ip) = ip.or(place.ip) {
+        if let Some(ip) = ip.or(endpoint.ip) {
             config.hostaddr(ip);
         }
-        config.port(place.port);
+        config.port(endpoint.port);
         if config.get_password().is_none()
             && let Some(file) = &self.passfile
         {
-            let named = match &place.host {
+            let named = match &endpoint.host {
                 Some(Host::Tcp(name)) => name.clone(),
-                None => place.ip.map_or_else(String::new, |ip| ip.to_string()),
+                None => endpoint.ip.map_or_else(String::new, |ip| ip.to_string()),
                 #[cfg(unix)]
                 Some(Host::Unix(_)) => "localhost".to_owned(),
             };
             let user = self.user();
             let database = config.get_dbname().unwrap_or(user).to_owned();
-            let login = Login { host: &named, port: place.port, database: &database, user };
+            let login = Login { host: &named, port: endpoint.port, database: &database, user };
             if let Some(password) = passfile::password(file, login) {
                 config.password(password);
             }
@@ -150,14 +150,14 @@ impl Address {
 
     /// One host, for people.
     pub fn host_name(&self, host: usize) -> String {
-        let place = &self.hosts[host];
-        let name = match &place.host {
+        let endpoint = &self.hosts[host];
+        let name = match &endpoint.host {
             Some(Host::Tcp(name)) => name.clone(),
             #[cfg(unix)]
             Some(Host::Unix(path)) => path.display().to_string(),
-            None => place.ip.map_or_else(String::new, |ip| ip.to_string()),
+            None => endpoint.ip.map_or_else(String::new, |ip| ip.to_string()),
         };
-        format!("{name}:{}", place.port)
+        format!("{name}:{}", endpoint.port)
     }
 
     /// How often a connection turned out to be dead: others that were made before may be as well.

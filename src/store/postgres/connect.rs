@@ -4,8 +4,8 @@
 //! within a moment gets company: the next is tried beside it, and the first connection wins. So a
 //! host that swallows packets costs that moment, not its timeout.
 
-use super::config::Address;
-use super::error::{Trouble, at_opening, verdict};
+use super::config::ServerConfig;
+use super::error::{PgError, at_opening, verdict};
 use super::tls::Tls;
 use crate::store::StoreError;
 use crate::sync::Mutex;
@@ -32,25 +32,25 @@ const REACH_MAX: Duration = Duration::from_secs(3);
 const PROBE_MAX: Duration = Duration::from_secs(4);
 
 /// Hears what the server says of its own accord.
-pub(super) type Hearer = Box<dyn FnMut(AsyncMessage) + Send>;
+pub(super) type NotificationHandler = Box<dyn FnMut(AsyncMessage) + Send>;
 
 /// A place for the hearer of a connection: it is filled in once the connection is the chosen one.
-type Hearing = Arc<Mutex<Option<Hearer>>>;
+type NotificationSlot = Arc<Mutex<Option<NotificationHandler>>>;
 
 /// Connects to the host that takes writes, or to any where that doesn't matter. Also which host it is.
 pub(super) async fn connect(
-    address: &Address,
-    hearer: Option<Hearer>,
+    server: &ServerConfig,
+    handler: Option<NotificationHandler>,
 ) -> Result<(Client, usize), StoreError> {
-    let hosts = address.order();
-    let attempts = hosts.iter().map(|host| (*host, reach(address.clone(), *host))).collect();
+    let hosts = server.order();
+    let attempts = hosts.iter().map(|host| (*host, reach(server.clone(), *host))).collect();
     match race(attempts, NEXT_HOST_AFTER).await {
-        Ok((host, (client, hearing))) => {
-            *hearing.lock() = hearer;
-            address.note_host(host);
+        Ok((host, (client, notification_slot))) => {
+            *notification_slot.lock() = handler;
+            server.note_host(host);
             Ok((client, host))
         }
-        Err(failures) => Err(summary(address, &failures)),
+        Err(failures) => Err(summary(server, &failures)),
     }
 }
 
@@ -64,9 +64,9 @@ pub(super) enum Diagnosis {
 }
 
 /// Asks the server at `host`, on a connection of its own, what it does for the session `process`.
-pub(super) async fn diagnose(address: &Address, host: usize, process: Option<i32>) -> Diagnosis {
+pub(super) async fn diagnose(server: &ServerConfig, host: usize, process: Option<i32>) -> Diagnosis {
     let asked = async {
-        let (client, _) = match reach(address.clone(), host).await {
+        let (client, _) = match reach(server.clone(), host).await {
             Ok(connected) => connected,
             // It lives, whatever it has against a new connection.
             Err(Failure::Postgres(error)) if error.as_db_error().is_some() => return Diagnosis::Busy,
@@ -98,7 +98,7 @@ enum Failure {
     Tls(StoreError),
 }
 
-type Connected = (Client, Hearing);
+type Connected = (Client, NotificationSlot);
 type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// Starts the attempts one after another, each `next_after` the one before or as soon as that has failed; the first
@@ -138,10 +138,10 @@ async fn race<T: Send + 'static>(
 }
 
 /// Connects to one host, whatever addresses it has.
-fn reach(address: Address, host: usize) -> Attempt<Connected> {
+fn reach(server: ServerConfig, host: usize) -> Attempt<Connected> {
     Box::pin(async move {
-        let time = address.connect_timeout();
-        let reached = reach_any(&address, host);
+        let time = server.connect_timeout();
+        let reached = reach_any(&server, host);
         match time {
             Some(time) => timeout(time, reached).await.unwrap_or(Err(Failure::Slow(time))),
             None => reached.await,
@@ -149,9 +149,9 @@ fn reach(address: Address, host: usize) -> Attempt<Connected> {
     })
 }
 
-async fn reach_any(address: &Address, host: usize) -> Result<Connected, Failure> {
-    let Some((name, port)) = address.to_resolve(host) else {
-        return open(address, host, None).await;
+async fn reach_any(server: &ServerConfig, host: usize) -> Result<Connected, Failure> {
+    let Some((name, port)) = server.to_resolve(host) else {
+        return open(server, host, None).await;
     };
     let found: Vec<IpAddr> = match tokio::net::lookup_host((&*name, port)).await {
         Ok(found) => found.map(|found| found.ip()).collect(),
@@ -161,8 +161,8 @@ async fn reach_any(address: &Address, host: usize) -> Result<Connected, Failure>
         .into_iter()
         .enumerate()
         .map(|(number, ip)| {
-            let address = address.clone();
-            let attempt: Attempt<Connected> = Box::pin(async move { open(&address, host, Some(ip)).await });
+            let server = server.clone();
+            let attempt: Attempt<Connected> = Box::pin(async move { open(&server, host, Some(ip)).await });
             (number, attempt)
         })
         .collect();
@@ -191,26 +191,26 @@ fn most_telling(failures: Vec<(usize, Failure)>) -> Failure {
 }
 
 /// Connects to one address of a host, with TLS as the URL says it.
-async fn open(address: &Address, host: usize, ip: Option<IpAddr>) -> Result<Connected, Failure> {
-    let mut config = address.config_of(host, ip);
-    if address.has_several_hosts() {
-        let time = address.connect_timeout().map_or(REACH_MAX, |time| time.min(REACH_MAX));
+async fn open(server: &ServerConfig, host: usize, ip: Option<IpAddr>) -> Result<Connected, Failure> {
+    let mut config = server.config_of(host, ip);
+    if server.has_several_hosts() {
+        let time = server.connect_timeout().map_or(REACH_MAX, |time| time.min(REACH_MAX));
         config.connect_timeout(time);
     }
-    let connected = if address.tries_plain_first() {
+    let connected = if server.tries_plain_first() {
         let mut plain = config.clone();
         plain.ssl_mode(SslMode::Disable);
         match log_in(&plain, None).await {
             Err(error) if error.as_db_error().is_some() => {
-                log_in(&config, Some(address.tls().map_err(Failure::Tls)?)).await
+                log_in(&config, Some(server.tls().map_err(Failure::Tls)?)).await
             }
             connected => connected,
         }
     } else {
-        log_in(&config, Some(address.tls().map_err(Failure::Tls)?)).await
+        log_in(&config, Some(server.tls().map_err(Failure::Tls)?)).await
     };
     let connected = connected.map_err(Failure::Postgres)?;
-    if address.wants_primary() {
+    if server.wants_primary() {
         let is_read_only =
             first_value(&connected.0, "SHOW transaction_read_only").await.map_err(Failure::Postgres)?;
         if is_read_only.as_deref() == Some("on") {
@@ -221,11 +221,11 @@ async fn open(address: &Address, host: usize, ip: Option<IpAddr>) -> Result<Conn
 }
 
 async fn log_in(config: &Config, tls: Option<Tls>) -> Result<Connected, Error> {
-    let hearing = Hearing::default();
+    let notification_slot = NotificationSlot::default();
     macro_rules! drive {
         ($connected:expr) => {{
             let (client, mut connection) = $connected?;
-            let heard = Arc::clone(&hearing);
+            let heard = Arc::clone(&notification_slot);
             // Driven whenever somebody works with the connection; ends with it.
             tokio::spawn(async move {
                 while let Some(Ok(message)) =
@@ -236,7 +236,7 @@ async fn log_in(config: &Config, tls: Option<Tls>) -> Result<Connected, Error> {
                     }
                 }
             });
-            Ok((client, hearing))
+            Ok((client, notification_slot))
         }};
     }
     if let Some(tls) = tls {
@@ -257,28 +257,28 @@ async fn first_value(client: &Client, sql: &str) -> Result<Option<String>, Error
 
 /// Why none of the hosts is of any use. What one of them has against us comes before what is wrong with the others:
 /// a standby takes no writes, and that isn't news.
-fn summary(address: &Address, failures: &[(usize, Failure)]) -> StoreError {
-    let name = address.name();
+fn summary(server: &ServerConfig, failures: &[(usize, Failure)]) -> StoreError {
+    let name = server.name();
     if let [(_, failure)] = failures {
         return match failure {
-            Failure::Postgres(error) => at_opening(address, error),
+            Failure::Postgres(error) => at_opening(server, error),
             Failure::Tls(error) => error.clone(),
             other => StoreError::Unavailable(format!(
                 "the database `{name}` can't be used: {}",
-                explained(address, other).1
+                explained(server, other).1
             )),
         };
     }
-    let mut told: Vec<(bool, String)> = failures
+    let mut into_store_error: Vec<(bool, String)> = failures
         .iter()
         .map(|(host, failure)| {
-            let (is_for_good, reason) = explained(address, failure);
-            (is_for_good, format!("`{}`: {reason}", address.host_name(*host)))
+            let (is_for_good, reason) = explained(server, failure);
+            (is_for_good, format!("`{}`: {reason}", server.host_name(*host)))
         })
         .collect();
-    told.sort_by_key(|(is_for_good, _)| !is_for_good);
-    let is_for_good = told.iter().any(|(is_for_good, _)| *is_for_good);
-    let reasons: Vec<String> = told.into_iter().map(|(_, reason)| reason).collect();
+    into_store_error.sort_by_key(|(is_for_good, _)| !is_for_good);
+    let is_for_good = into_store_error.iter().any(|(is_for_good, _)| *is_for_good);
+    let reasons: Vec<String> = into_store_error.into_iter().map(|(_, reason)| reason).collect();
     let reason = format!("no host can be used: {}", reasons.join("; "));
     if is_for_good {
         StoreError::Unusable { path: name.into(), action: "opened", reason }
@@ -288,9 +288,9 @@ fn summary(address: &Address, failures: &[(usize, Failure)]) -> StoreError {
 }
 
 /// Whether somebody has to act, and what is wrong.
-fn explained(address: &Address, failure: &Failure) -> (bool, String) {
+fn explained(server: &ServerConfig, failure: &Failure) -> (bool, String) {
     match failure {
-        Failure::Postgres(error) => verdict(address, error),
+        Failure::Postgres(error) => verdict(server, error),
         Failure::Slow(time) => {
             (false, format!("no answer in {} s; check the server and the network", time.as_secs()))
         }
@@ -324,9 +324,9 @@ pub(super) async fn first_of<A, B>(
 /// server is asked, for its host may be dead, or the way to it cut: then nothing will come.
 pub(super) async fn answered<T>(
     request: impl Future<Output = Result<T, Error>>,
-    (address, host, process): (&Address, usize, Option<i32>),
+    (server, host, process): (&ServerConfig, usize, Option<i32>),
     time: Duration,
-) -> Result<T, Trouble> {
+) -> Result<T, PgError> {
     let mut request = std::pin::pin!(request);
     let rounds = (time.as_secs() / ASK_AFTER.as_secs()).max(1);
     for round in 1..=rounds {
@@ -335,7 +335,7 @@ pub(super) async fn answered<T>(
             Err(_) if round == rounds => break,
             Err(_) => {}
         }
-        match first_of(request.as_mut(), diagnose(address, host, process)).await {
+        match first_of(request.as_mut(), diagnose(server, host, process)).await {
             Ok(answer) => return Ok(answer?),
             Err(Diagnosis::Busy) => {}
             Err(Diagnosis::Lost) => {
@@ -347,7 +347,7 @@ pub(super) async fn answered<T>(
             }
         }
     }
-    Err(Trouble::Silence)
+    Err(PgError::Silence)
 }
 
 /// How long a request may take before the server is asked about it.

@@ -1,8 +1,8 @@
 //! One connection, driven by whichever thread uses it: nobody else has to be woken for an answer.
 
-use super::config::Address;
-use super::connect::{Hearer, answered, connect};
-use super::error::Trouble;
+use super::config::ServerConfig;
+use super::connect::{NotificationHandler, answered, connect};
+use super::error::PgError;
 use super::pipeline::{self, Prepared, Statement};
 use super::rows::Args;
 use super::schema;
@@ -66,7 +66,7 @@ pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LO
     WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
 /// An open connection.
-pub(super) struct Link {
+pub(super) struct Connection {
     /// There until it is dropped.
     runtime: Option<Runtime>,
     client: Client,
@@ -74,7 +74,7 @@ pub(super) struct Link {
     prepared: Option<Prepared>,
     /// The schema, quoted, with its dot.
     prefix: String,
-    address: Address,
+    server: ServerConfig,
     /// Which of the hosts is at the other end.
     host: usize,
     /// Our session's number at the server, where it is known.
@@ -83,7 +83,7 @@ pub(super) struct Link {
     deaths: Cell<u64>,
 }
 
-impl Drop for Link {
+impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             // A name may still be looked up, on a thread that can't be interrupted.
@@ -92,23 +92,23 @@ impl Drop for Link {
     }
 }
 
-impl Link {
+impl Connection {
     /// A connection as it is. Its errors are those of a first one.
-    fn connect(address: &Address, hearer: Option<Hearer>) -> Result<Self, StoreError> {
+    fn connect(server: &ServerConfig, handler: Option<NotificationHandler>) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
-            StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", address.name()))
+            StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", server.name()))
         })?;
-        let deaths = Cell::new(address.deaths());
-        match runtime.block_on(connect(address, hearer)) {
+        let deaths = Cell::new(server.deaths());
+        match runtime.block_on(connect(server, handler)) {
             Ok((client, host)) => {
-                let prefix = address.prefix();
-                let address = address.clone();
+                let prefix = server.prefix();
+                let server = server.clone();
                 Ok(Self {
                     runtime: Some(runtime),
                     client,
                     prepared: None,
                     prefix,
-                    address,
+                    server,
                     host,
                     process: None,
                     deaths,
@@ -123,71 +123,78 @@ impl Link {
     }
 
     /// A connection, and whether the server itself is at the other end, rather than a pooler, which
-    /// lends its connections to many. `hearer` is given to connections to the server only.
-    pub fn open(address: &Address, hearer: impl Fn() -> Option<Hearer>) -> Result<(Self, bool), StoreError> {
-        Self::open_strictly(address, hearer).map_err(|error| address.judged(error))
+    /// lends its connections to many. `handler` is given to connections to the server only.
+    pub fn open(
+        server: &ServerConfig,
+        handler: impl Fn() -> Option<NotificationHandler>,
+    ) -> Result<(Self, bool), StoreError> {
+        Self::open_strictly(server, handler).map_err(|error| server.judged(error))
     }
 
     fn open_strictly(
-        address: &Address,
-        hearer: impl Fn() -> Option<Hearer>,
+        server: &ServerConfig,
+        handler: impl Fn() -> Option<NotificationHandler>,
     ) -> Result<(Self, bool), StoreError> {
-        if address.is_pooled() {
-            return Ok((Self::connect(address, None)?, false));
+        if server.is_pooled() {
+            return Ok((Self::connect(server, None)?, false));
         }
-        match Self::open_marked(address, hearer()) {
+        match Self::open_marked(server, handler()) {
             // Either a pooler refuses the setting, or something else is wrong and will be so again.
             Err(StoreError::Unusable { .. }) => {}
             done => return done,
         }
-        let link = Self::connect(address, None)?;
+        let connection = Self::connect(server, None)?;
         // What was wrong may have passed between the two; a pooler refuses the setting again.
-        match Self::open_marked(address, hearer()) {
+        match Self::open_marked(server, handler()) {
             Err(StoreError::Unusable { .. }) => {
-                address.note_pooler();
-                Ok((link, false))
+                server.note_pooler();
+                Ok((connection, false))
             }
             done => done,
         }
     }
 
     /// A connection with a setting by which a server is told from a pooler.
-    fn open_marked(address: &Address, hearer: Option<Hearer>) -> Result<(Self, bool), StoreError> {
-        let mut link = Self::connect(&address.with_setting(MARK, "1"), hearer)?;
-        let process = link.with(session_number).map_err(|trouble| trouble.told(address))?;
+    fn open_marked(
+        server: &ServerConfig,
+        handler: Option<NotificationHandler>,
+    ) -> Result<(Self, bool), StoreError> {
+        let mut connection = Self::connect(&server.with_setting(MARK, "1"), handler)?;
+        let process = connection.with(session_number).map_err(|error| error.into_store_error(server))?;
         if process.is_none() {
-            address.note_pooler();
+            server.note_pooler();
         }
-        link.process = process;
-        Ok((link, process.is_some()))
+        connection.process = process;
+        Ok((connection, process.is_some()))
     }
 
     /// A connection to read or write with: where the server itself is at the other end, what is sent
     /// often is prepared there.
-    pub fn open_to_work(address: &Address) -> Result<Self, StoreError> {
-        let (mut link, is_server) = Self::open(address, || None)?;
+    pub fn open_to_work(server: &ServerConfig) -> Result<Self, StoreError> {
+        let (mut connection, is_server) = Self::open(server, || None)?;
         if is_server {
             let settings = format!("{SETTINGS}; {OWN_LIMITS}; {NO_IDLE_LIMIT}");
-            link.with(async |session| session.script(&settings).await)
-                .map_err(|trouble| trouble.told(address))?;
-            link.prepared = Some(Prepared::default());
+            connection
+                .with(async |session| session.script(&settings).await)
+                .map_err(|error| error.into_store_error(server))?;
+            connection.prepared = Some(Prepared::default());
         }
-        if address.has_worked() {
+        if server.has_worked() {
             // Somebody may have brought the tables to a version that this release must not use.
-            schema::check_again(&link, address)?;
+            schema::check_again(&connection, server)?;
         }
-        Ok(link)
+        Ok(connection)
     }
 
     /// The same, for commits.
-    pub fn open_to_write(address: &Address) -> Result<Self, StoreError> {
-        let link = Self::open_to_work(address)?;
-        link.prepare_to_write().map_err(|trouble| trouble.told(address))?;
-        Ok(link)
+    pub fn open_to_write(server: &ServerConfig) -> Result<Self, StoreError> {
+        let connection = Self::open_to_work(server)?;
+        connection.prepare_to_write().map_err(|error| error.into_store_error(server))?;
+        Ok(connection)
     }
 
     /// Has the server keep what transactions begin with, so that it needn't be said each time; a pooler would lend that to others.
-    pub fn prepare_to_write(&self) -> Result<(), Trouble> {
+    pub fn prepare_to_write(&self) -> Result<(), PgError> {
         if self.prepared.is_none() {
             return Ok(());
         }
@@ -206,11 +213,11 @@ impl Link {
 
     /// Whether it can be used. Where another connection has turned out to be dead since this one was used, the server
     /// is asked: what killed that one may have killed this one too, and a request would find out late.
-    pub fn is_usable(&self, address: &Address) -> bool {
+    pub fn is_usable(&self, server: &ServerConfig) -> bool {
         if self.is_closed() {
             return false;
         }
-        let deaths = address.deaths();
+        let deaths = server.deaths();
         if deaths == self.deaths.get() {
             return true;
         }
@@ -228,11 +235,11 @@ impl Link {
     }
 
     /// Works with the connection.
-    pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, Trouble> {
-        let session = Session { link: self, is_slow: false, is_reading: false };
+    pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, PgError>) -> Result<T, PgError> {
+        let session = Session { connection: self, is_slow: false, is_reading: false };
         let done = self.run(work(session));
-        if done.as_ref().is_err_and(Trouble::is_hangup) {
-            self.address.note_death();
+        if done.as_ref().is_err_and(PgError::is_hangup) {
+            self.server.note_death();
         }
         done
     }
@@ -251,7 +258,7 @@ impl Link {
 
 /// The number of our session at the server, if the server knows the setting that we connected with: a pooler would give
 /// us another session with the next request.
-async fn session_number(session: Session<'_>) -> Result<Option<i32>, Trouble> {
+async fn session_number(session: Session<'_>) -> Result<Option<i32>, PgError> {
     let sql =
         format!("SELECT pg_backend_pid() WHERE current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
     let rows = session.query(sql, Args::default()).await?;
@@ -261,7 +268,7 @@ async fn session_number(session: Session<'_>) -> Result<Option<i32>, Trouble> {
 /// A connection in use.
 #[derive(Copy, Clone)]
 pub(super) struct Session<'l> {
-    link: &'l Link,
+    connection: &'l Connection,
     /// Answers may take as long as those of a migration.
     is_slow: bool,
     /// Each question is a transaction of its own.
@@ -281,27 +288,27 @@ impl Session<'_> {
 
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
-        if self.link.prepared.is_some() {
+        if self.connection.prepared.is_some() {
             return "BEGIN".to_owned();
         }
         format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
     }
 
     /// Sends statements in one go; the rows of each.
-    pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, Trouble> {
+    pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, PgError> {
         for statement in &mut statements {
             let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
-            *sql = sql.replace('@', &self.link.prefix);
+            *sql = sql.replace('@', &self.connection.prefix);
         }
-        let link = self.link;
-        let sent = pipeline::send(&link.client, link.prepared.as_ref(), &statements);
+        let connection = self.connection;
+        let sent = pipeline::send(&connection.client, connection.prepared.as_ref(), &statements);
         let time = if self.is_slow { LONG_ANSWER_MAX } else { ANSWER_MAX };
-        answered(sent, (&link.address, link.host, link.process), time).await
+        answered(sent, (&connection.server, connection.host, connection.process), time).await
     }
 
     /// Commits one statement, in one trip; its rows.
-    pub async fn commit(&self, statement: Statement<'_>) -> Result<Vec<Row>, Trouble> {
-        if self.link.prepared.is_some() {
+    pub async fn commit(&self, statement: Statement<'_>) -> Result<Vec<Row>, PgError> {
+        if self.connection.prepared.is_some() {
             // A transaction of its own, as the settings of the session say.
             return Ok(self.send(vec![statement]).await?.pop().unwrap_or_default());
         }
@@ -310,13 +317,13 @@ impl Session<'_> {
     }
 
     /// Statements without parameters.
-    pub async fn script(&self, sql: &str) -> Result<(), Trouble> {
+    pub async fn script(&self, sql: &str) -> Result<(), PgError> {
         self.send(vec![Statement::Script(sql.to_owned())]).await.map(drop)
     }
 
     /// One question.
-    pub async fn query(&self, sql: impl Into<String>, args: Args<'_>) -> Result<Vec<Row>, Trouble> {
-        if self.is_reading && self.link.prepared.is_none() {
+    pub async fn query(&self, sql: impl Into<String>, args: Args<'_>) -> Result<Vec<Row>, PgError> {
+        if self.is_reading && self.connection.prepared.is_none() {
             // The session is a pooler's: what a role or database is set to must not cut the answer.
             let (begin, end) =
                 (Statement::Script(TO_READ_ONCE.to_owned()), Statement::Script("COMMIT".to_owned()));

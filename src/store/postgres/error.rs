@@ -1,7 +1,7 @@
 //! What the server's errors mean for the caller, with advice. Messages contain neither a password
 //! nor a payload: what the server adds as "detail" may quote rows and is left out.
 
-use super::config::Address;
+use super::config::ServerConfig;
 use crate::store::StoreError;
 use std::error::Error as _;
 use tokio_postgres::Error;
@@ -9,7 +9,7 @@ use tokio_postgres::error::{Severity, SqlState};
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum PgError {
     /// The server or the connection says so.
     Postgres(Error),
     /// No answer in time.
@@ -18,19 +18,19 @@ pub(super) enum Trouble {
     Store(StoreError),
 }
 
-impl From<Error> for Trouble {
+impl From<Error> for PgError {
     fn from(error: Error) -> Self {
         Self::Postgres(error)
     }
 }
 
-impl From<StoreError> for Trouble {
+impl From<StoreError> for PgError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl Trouble {
+impl PgError {
     fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Postgres(error) => error.code(),
@@ -88,15 +88,15 @@ impl Trouble {
     }
 
     /// The error that callers get.
-    pub fn told(self, address: &Address) -> StoreError {
-        let name = address.name();
+    pub fn into_store_error(self, server: &ServerConfig) -> StoreError {
+        let name = server.name();
         match self {
             Self::Store(error) => error,
             Self::Silence => StoreError::Unavailable(format!(
                 "the database `{name}` gave no answer in time; check the server and the network"
             )),
             Self::Postgres(error) => {
-                let said = with_advice(&error, address);
+                let said = with_advice(&error, server);
                 if error.code().is_some_and(needs_action) || is_of_another_type(&error) {
                     StoreError::Denied(format!("the database `{name}` refuses: {said}"))
                 } else {
@@ -135,20 +135,20 @@ fn is_of_another_type(error: &Error) -> bool {
 }
 
 /// What the database says, where the error is one that only a command's data can have caused.
-pub(super) fn refusal(trouble: &Trouble) -> Option<String> {
-    let code = trouble.code()?;
+pub(super) fn refusal(error: &PgError) -> Option<String> {
+    let code = error.code()?;
     // Data exceptions, violated constraints, limits of the database (an index entry that is too long).
     let is_about_data = ["22", "23", "54"].iter().any(|class| code.code().starts_with(class));
-    match trouble {
-        Trouble::Postgres(error) if is_about_data => Some(reason(error)),
+    match error {
+        PgError::Postgres(error) if is_about_data => Some(reason(error)),
         _ => None,
     }
 }
 
 /// Why a connection could not be made: a passing fault, or something that somebody has to put right.
-pub(super) fn at_opening(address: &Address, error: &Error) -> StoreError {
-    let name = address.name();
-    match verdict(address, error) {
+pub(super) fn at_opening(server: &ServerConfig, error: &Error) -> StoreError {
+    let name = server.name();
+    match verdict(server, error) {
         (true, reason) => StoreError::Unusable { path: name.into(), action: "opened", reason },
         (false, reason) => {
             let reached = if error.code().is_some() { "opened" } else { "reached" };
@@ -158,18 +158,18 @@ pub(super) fn at_opening(address: &Address, error: &Error) -> StoreError {
 }
 
 /// Whether somebody has to act before a connection can be made, and what is wrong.
-pub(super) fn verdict(address: &Address, error: &Error) -> (bool, String) {
+pub(super) fn verdict(server: &ServerConfig, error: &Error) -> (bool, String) {
     if let Some(code) = error.code() {
         // 08P01 is what a pooler says to a setting that it doesn't know.
-        return (needs_action(code) || code.code() == "08P01", with_advice(error, address));
+        return (needs_action(code) || code.code() == "08P01", with_advice(error, server));
     }
     let advice = local_advice(error);
     let text = advice.unwrap_or("check that the server runs, its address and its port");
     (advice.is_some(), format!("{}; {text}", reason(error)))
 }
 
-fn with_advice(error: &Error, address: &Address) -> String {
-    match advice(error, address) {
+fn with_advice(error: &Error, server: &ServerConfig) -> String {
+    match advice(error, server) {
         Some(advice) => format!("{}; {advice}", reason(error)),
         None => reason(error),
     }
@@ -203,19 +203,19 @@ fn local_advice(error: &Error) -> Option<&'static str> {
     }
 }
 
-fn advice(error: &Error, address: &Address) -> Option<String> {
+fn advice(error: &Error, server: &ServerConfig) -> Option<String> {
     let code = if is_of_another_type(error) { "42703" } else { error.code()?.code() };
     let text = match code {
         "28P01" | "28000" => {
             "check user and password, whether the role may log in, and the server's pg_hba.conf"
         }
         "3D000" => "create it (`createdb`), or name another one",
-        "42501" => return Some(advice_on_rights(error, address)),
+        "42501" => return Some(advice_on_rights(error, server)),
         "3F000" | "42P01" | "42703" | "42883" => {
             return Some(format!(
                 "the schema `{}` or some of its tables are missing or were altered: restore them from a \
                  backup; where there is none, start a worker anew, which creates what is missing",
-                address.schema()
+                server.schema()
             ));
         }
         "53300" => {
@@ -230,8 +230,8 @@ fn advice(error: &Error, address: &Address) -> Option<String> {
 }
 
 /// What gives the role the rights that it lacks.
-fn advice_on_rights(error: &Error, address: &Address) -> String {
-    let (role, schema) = (address.user(), address.schema());
+fn advice_on_rights(error: &Error, server: &ServerConfig) -> String {
+    let (role, schema) = (server.user(), server.schema());
     // The text may be in the server's language; where it isn't understood, the advice is general.
     let said = error.as_db_error().map_or("", |said| said.message());
     if said.contains("row-level security") || said.contains("row security") {
@@ -242,7 +242,7 @@ fn advice_on_rights(error: &Error, address: &Address) -> String {
     } else if error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Fatal)) {
         // At login; inside, rights concern schemas and tables.
         format!("let an administrator run `GRANT CONNECT ON DATABASE ... TO \"{role}\"`")
-    } else if !address.has_schema() {
+    } else if !server.has_schema() {
         format!(
             "the role needs a schema of its own: let an administrator run `CREATE SCHEMA \"{schema}\" \
              AUTHORIZATION \"{role}\"`"

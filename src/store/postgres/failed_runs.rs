@@ -6,7 +6,7 @@
 )]
 
 use super::connection::Session;
-use super::error::Trouble;
+use super::error::PgError;
 use super::read::{Way, each};
 use super::rows::{Args, RUN, limit_to_sql};
 use crate::model::Run;
@@ -23,7 +23,7 @@ impl Session<'_> {
         project: &str,
         filter: &RunFilter,
         page: &Page,
-    ) -> Result<Vec<Run>, Trouble> {
+    ) -> Result<Vec<Run>, PgError> {
         let Some(failed) = filter.without_error() else { return Ok(Vec::new()) };
         if matches!(self.way_to(project, &failed).await?, Way::Key(..) | Way::Schedule) {
             // Fewer than `MANY_RUNS` have this key or belong to this schedule.
@@ -74,7 +74,7 @@ impl Session<'_> {
         self,
         project: &str,
         filter: &RunFilter,
-    ) -> Result<Vec<(String, String)>, Trouble> {
+    ) -> Result<Vec<(String, String)>, PgError> {
         let mut args = Args::default();
         let project = args.text(project);
         let next = |more: &str| {

@@ -37,7 +37,7 @@ struct Creation {
 }
 
 /// Commands of which none needs a look.
-pub(super) struct Direct<'c> {
+pub(super) struct FastPath<'c> {
     count: usize,
     now: Timestamp,
     steps: Vec<Step<'c>>,
@@ -47,7 +47,7 @@ pub(super) struct Direct<'c> {
     claims: Vec<(&'c RunId, &'c WorkerId)>,
 }
 
-impl<'c> Direct<'c> {
+impl<'c> FastPath<'c> {
     /// `None` where one of them needs a look, or depends on another. `now` is asked only if none is one of those that always
     /// need a look: for them it has to be asked behind it.
     pub fn of(commands: &'c [Command], now: &dyn Fn() -> Timestamp) -> Option<Self> {
@@ -71,9 +71,9 @@ impl<'c> Direct<'c> {
                     direct.steps.push(Step { place, run, token: *token, record: step });
                     steps.insert((run, &step.name))
                 }
-                Command::EndRun { run, token, ending, .. } => {
+                Command::CompleteRun { run, token, ending, .. } => {
                     let (ended, print) =
-                        (transitions::final_end(ending, now)?, transitions::ending_print(ending));
+                        (transitions::final_completion(ending, now)?, transitions::completion_print(ending));
                     direct.ends.push(End { place, run, token: *token, print, ended });
                     others.insert(run)
                 }
@@ -113,7 +113,7 @@ impl<'c> Direct<'c> {
         let mut writes = Vec::new();
         let mut answers = Vec::new();
         if !self.claims.is_empty() {
-            parts.push(self.beats(&mut args));
+            parts.push(self.heartbeats(&mut args));
         }
         if !self.steps.is_empty() {
             parts.extend(self.recordings(&mut args));
@@ -146,7 +146,7 @@ impl<'c> Direct<'c> {
 
     /// One heartbeat of its worker for each run that is claimed. There is none for a run that exists already, since it
     /// isn't claimed again, and none of a worker that isn't registered.
-    fn beats<'a>(&'a self, args: &mut Args<'a>) -> String {
+    fn heartbeats<'a>(&'a self, args: &mut Args<'a>) -> String {
         let runs = args.texts(self.claims.iter().map(|(run, _)| run.as_str()));
         let workers = args.texts(self.claims.iter().map(|(_, worker)| worker.as_str()));
         let now = args.int(self.now.as_micros());
@@ -159,7 +159,7 @@ impl<'c> Direct<'c> {
     }
 
     /// Has a part carried out behind the signs of life: workers are locked before runs by everybody.
-    fn behind_beats(&self) -> &'static str {
+    fn after_heartbeats(&self) -> &'static str {
         if self.claims.is_empty() { "" } else { " AND (SELECT count(*) FROM beaten) >= 0" }
     }
 
@@ -177,7 +177,7 @@ impl<'c> Direct<'c> {
                  AND r.interruptions = 0{behind} ORDER BY r.id FOR UPDATE OF r)",
                 values = values.join(", "),
                 numbers = parameters(&numbers),
-                behind = self.behind_beats(),
+                behind = self.after_heartbeats(),
             ),
             format!(
                 "recorded AS (INSERT INTO @step AS t (run, {columns}) SELECT no, {columns} FROM held ORDER BY place \
@@ -206,7 +206,7 @@ impl<'c> Direct<'c> {
              WHERE r.id = w.run AND {STATE} = 'running' AND r.token = w.token \
              AND r.schedule_id IS NULL AND r.parent IS NULL{behind} RETURNING w.place)",
             numbers = parameters(&numbers),
-            behind = self.behind_beats(),
+            behind = self.after_heartbeats(),
         )
     }
 
@@ -262,7 +262,7 @@ impl<'c> Direct<'c> {
 fn needs_look(command: &Command) -> bool {
     match command {
         Command::RecordStep { .. } => false,
-        Command::EndRun { stands_alone, .. } => !stands_alone,
+        Command::CompleteRun { stands_alone, .. } => !stands_alone,
         Command::CreateRun(new) => new.schedule_id.is_some() || new.idempotency_key.is_some(),
         _ => true,
     }

@@ -6,10 +6,12 @@
 
 use super::locked::locked;
 use super::pipeline::Statement;
-use super::read_set::{Key, Needs};
+use super::read_set::{Key, ReadSet};
 use super::rows::{Args, Columns, LIGHT_RUN, RUN_ROW, SCHEDULE};
 use crate::calendar::Timestamp;
-use crate::model::{Fate, LedgerLine, Peer, RunId, Schedule, ScheduleId, StepRecord, StepState, WorkerId};
+use crate::model::{
+    LedgerLine, Peer, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState, WorkerId,
+};
 use crate::store::memory::{Tables, Touched, WorkerRow};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ pub(super) const FIRST_NEW: u64 = 1 << 62;
 
 /// What a statement brings.
 #[derive(Copy, Clone)]
-enum Brings {
+enum Includes {
     Workers,
     Peers,
     Schedules,
@@ -33,9 +35,9 @@ enum Brings {
 
 /// The statements that bring what is needed.
 #[derive(Default)]
-pub(super) struct Load<'c> {
+pub(super) struct Fetch<'c> {
     pub statements: Vec<Statement<'c>>,
-    brings: Vec<Brings>,
+    includes: Vec<Includes>,
 }
 
 /// A part of the tables, and what of it is in the database.
@@ -57,7 +59,7 @@ pub(super) struct Edits {
 
 impl Edits {
     /// `None` where no stored schedule is edited.
-    pub fn of(needs: &Needs<'_>, part: &Part, now: Timestamp) -> Option<Self> {
+    pub fn of(needs: &ReadSet<'_>, part: &Part, now: Timestamp) -> Option<Self> {
         let is_edited = |schedule: &Schedule| {
             let key = (&*schedule.project, &*schedule.workflow, &*schedule.key);
             let owner = schedule.owner.as_deref().map(|owner| (&*schedule.project, owner));
@@ -71,38 +73,38 @@ impl Edits {
     }
 }
 
-impl<'c> Load<'c> {
+impl<'c> Fetch<'c> {
     /// Workers and schedules. Locked before everything else.
-    pub fn first(needs: &Needs<'c>) -> Self {
-        let mut load = Self { statements: Vec::new(), brings: Vec::new() };
-        load.add(Brings::Workers, workers(needs));
-        load.add(Brings::Schedules, schedules(needs));
-        load.add(Brings::Peers, peers(needs));
+    pub fn first(needs: &ReadSet<'c>) -> Self {
+        let mut load = Self { statements: Vec::new(), includes: Vec::new() };
+        load.add(Includes::Workers, workers(needs));
+        load.add(Includes::Schedules, schedules(needs));
+        load.add(Includes::Peers, peers(needs));
         load
     }
 
     /// Adds runs and what belongs to them. An edit looks only at what lies ahead of its instant.
-    pub fn add_runs(&mut self, needs: &Needs<'c>, edits: Option<&'c Edits>) {
-        self.add(Brings::Runs, runs(needs, edits));
-        self.add(Brings::Steps, steps(needs));
-        self.add(Brings::RunsWithSteps, runs_with_steps(needs, edits));
-        self.add(Brings::NewestLines, newest_lines(needs, edits));
-        self.add(Brings::NewestSteps, newest_steps(needs));
+    pub fn add_runs(&mut self, needs: &ReadSet<'c>, edits: Option<&'c Edits>) {
+        self.add(Includes::Runs, runs(needs, edits));
+        self.add(Includes::Steps, steps(needs));
+        self.add(Includes::RunsWithSteps, runs_with_steps(needs, edits));
+        self.add(Includes::NewestLines, newest_lines(needs, edits));
+        self.add(Includes::NewestSteps, newest_steps(needs));
     }
 
-    fn add(&mut self, brings: Brings, statement: Option<Statement<'c>>) {
+    fn add(&mut self, includes: Includes, statement: Option<Statement<'c>>) {
         if let Some(statement) = statement {
             self.statements.push(statement);
-            self.brings.push(brings);
+            self.includes.push(includes);
         }
     }
 
     /// Takes what the statements brought into `part`.
     pub fn take(&self, part: &mut Part, answers: &[Vec<Row>]) -> Result<(), Error> {
         part.tables.touched = None;
-        for (brings, rows) in self.brings.iter().zip(answers) {
+        for (includes, rows) in self.includes.iter().zip(answers) {
             for row in rows {
-                part.take(*brings, &mut Columns::of(row))?;
+                part.take(*includes, &mut Columns::of(row))?;
             }
         }
         part.tables.count_from(FIRST_NEW);
@@ -112,14 +114,14 @@ impl<'c> Load<'c> {
 }
 
 impl Part {
-    fn take(&mut self, brings: Brings, columns: &mut Columns<'_>) -> Result<(), Error> {
+    fn take(&mut self, includes: Includes, columns: &mut Columns<'_>) -> Result<(), Error> {
         let tables = &mut self.tables;
-        match brings {
-            Brings::Workers | Brings::Peers => {
+        match includes {
+            Includes::Workers | Includes::Peers => {
                 let row = worker(columns)?;
                 tables.workers.insert(row.peer.id.clone(), row);
             }
-            Brings::Schedules => {
+            Includes::Schedules => {
                 let row = columns.stored_schedule()?;
                 if columns.flag()? {
                     self.with_kept_runs.insert(row.schedule.id.clone());
@@ -127,34 +129,34 @@ impl Part {
                 self.stored_schedules.insert(row.schedule.id.clone());
                 tables.store_schedule(row);
             }
-            Brings::Runs => {
+            Includes::Runs => {
                 let row = columns.run_row()?;
                 self.stored_runs.insert(row.run.id.clone(), row.no);
                 tables.add_run(row);
             }
-            Brings::Steps => {
+            Includes::Steps => {
                 let run = columns.run_id()?;
                 let (name, state) = (columns.text()?, columns.word()?.unwrap_or(StepState::Retrying));
                 add_step(tables, run, name, state);
             }
-            Brings::RunsWithSteps => {
+            Includes::RunsWithSteps => {
                 let run = columns.run_id()?;
                 // That there is one is all that is asked.
                 if !tables.steps.contains_key(&run) {
                     add_step(tables, run, Arc::default(), StepState::Done);
                 }
             }
-            Brings::NewestSteps => {
+            Includes::NewestSteps => {
                 let (run, finished_at) = (columns.run_id()?, columns.time()?);
                 add_step(tables, run.clone(), Arc::default(), StepState::Done);
                 let steps = tables.steps.entry(run).or_default();
                 steps.records.last_mut().expect("added above").finished_at = finished_at;
             }
-            Brings::NewestLines => {
+            Includes::NewestLines => {
                 let (schedule, project) = (columns.schedule_id()?, columns.text()?);
                 let (from, until) = (columns.time()?, columns.time()?);
-                let fate = Fate::Missed;
-                let line = LedgerLine { from, until, count: 1, fate, reason: Arc::default() };
+                let outcome = SlotOutcome::Missed;
+                let line = LedgerLine { from, until, count: 1, outcome, reason: Arc::default() };
                 tables.add_ledger(&project, &schedule, &line);
             }
         }
@@ -196,7 +198,7 @@ pub(super) fn peer(id: WorkerId, columns: &mut Columns<'_>) -> Result<Peer, Erro
         pid: columns.int()?,
         process_mark: columns.text()?,
         about: columns.text()?,
-        beat: columns.int()?,
+        heartbeat: columns.int()?,
         entered_at: columns.time()?,
         beat_at: columns.time()?,
         workflows: columns.texts()?,
@@ -209,7 +211,7 @@ pub(super) fn peer(id: WorkerId, columns: &mut Columns<'_>) -> Result<Peer, Erro
 pub(super) const WORKER: &str = "w.project, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, w.workflows, \
      w.declares";
 
-fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn workers<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.workers.is_empty() {
         return None;
     }
@@ -222,7 +224,7 @@ fn workers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
 
 /// The other workers of projects whose declared schedules are decided about. Read when these schedules are locked: who
 /// declares one of them at the same time has committed by then, or waits.
-fn peers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn peers<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.owners.is_empty() {
         return None;
     }
@@ -235,7 +237,7 @@ fn peers<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     Some(Statement::Query(sql, args))
 }
 
-fn schedules<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn schedules<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let tree = tree(needs, &mut args);
     let mut ids = Vec::new();
@@ -273,7 +275,7 @@ fn add_keys<'c>(keys: &[Key<'c>], args: &mut Args<'c>) -> String {
     format!("unnest(${projects}, ${workflows}, ${keys}) AS w (project, workflow, key)")
 }
 
-fn edited_by_key<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+fn edited_by_key<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     (!needs.keys.is_empty()).then(|| {
         format!(
             "SELECT k.id FROM {} JOIN @schedule k ON k.project = w.project AND k.workflow = w.workflow AND k.key = w.key",
@@ -282,7 +284,7 @@ fn edited_by_key<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
     })
 }
 
-fn edited_by_owner<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+fn edited_by_owner<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     (!needs.owners.is_empty()).then(|| {
         let projects = args.texts(needs.owners.iter().map(|(project, _)| *project));
         let apps = args.texts(needs.owners.iter().map(|(_, app)| *app));
@@ -294,7 +296,7 @@ fn edited_by_owner<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String>
 }
 
 /// Something of the runs that leaving workers hold.
-fn held<'c>(needs: &Needs<'c>, what: &str, args: &mut Args<'c>) -> Option<String> {
+fn held<'c>(needs: &ReadSet<'c>, what: &str, args: &mut Args<'c>) -> Option<String> {
     (!needs.left.is_empty()).then(|| {
         let workers = args.texts(needs.left.iter().copied());
         format!("SELECT {what} FROM @run r WHERE r.worker = ANY(${workers}) AND r.state = 'running'")
@@ -302,7 +304,7 @@ fn held<'c>(needs: &Needs<'c>, what: &str, args: &mut Args<'c>) -> Option<String
 }
 
 /// Runs that are cancelled, and the unfinished ones below them.
-fn tree<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+fn tree<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     let mut roots = Vec::new();
     if !needs.cancelled.is_empty() {
         roots.push(format!("r.id = ANY(${})", args.texts(needs.cancelled.iter().copied())));
@@ -325,7 +327,7 @@ fn tree<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
 }
 
 /// Queries of the schedules that are edited.
-fn edited<'c>(needs: &Needs<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<String> {
+fn edited<'c>(needs: &ReadSet<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<String> {
     let mut ids = Vec::new();
     add_ids(&mut ids, edits.ids.iter().map(ScheduleId::as_str), args);
     if !needs.pausing.is_empty() {
@@ -335,7 +337,7 @@ fn edited<'c>(needs: &Needs<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<S
     ids
 }
 
-fn runs<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let mut ids = Vec::new();
     let tree = tree(needs, &mut args);
@@ -390,7 +392,7 @@ fn runs<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>
     Some(Statement::Query(sql, args))
 }
 
-fn parents_of_ended<'c>(needs: &Needs<'c>, args: &mut Args<'c>) -> Option<String> {
+fn parents_of_ended<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     (!needs.ended.is_empty()).then(|| {
         let runs = args.texts(needs.ended.iter().copied());
         format!("SELECT r.parent FROM @run r WHERE r.id = ANY(${runs})")
@@ -416,7 +418,7 @@ fn in_both_phases(schedules: &str, condition: &str) -> String {
 /// The first unfinished runs of schedules in which a run may have to wait, or be released: as many as the commands may end
 /// there and two more, whatever the number of all of them. Live ones are asked for only where another waits for them.
 fn heads<'c>(
-    needs: &Needs<'c>,
+    needs: &ReadSet<'c>,
     edits: Option<&'c Edits>,
     has_tree: bool,
     args: &mut Args<'c>,
@@ -456,7 +458,7 @@ fn heads<'c>(
     })
 }
 
-fn steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
+fn steps<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.steps.is_empty() {
         return None;
     }
@@ -470,7 +472,7 @@ fn steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     Some(Statement::Query(sql, args))
 }
 
-fn runs_with_steps<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+fn runs_with_steps<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let mut parts = Vec::new();
     let has_step = "(SELECT true FROM @step t WHERE t.run = r.no LIMIT 1)";
@@ -487,12 +489,12 @@ fn runs_with_steps<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<St
 }
 
 /// When the runs of workers that died recorded their newest steps.
-fn newest_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
-    if needs.buried.is_empty() {
+fn newest_steps<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
+    if needs.expired.is_empty() {
         return None;
     }
     let mut args = Args::default();
-    let workers = args.texts(needs.buried.iter().copied());
+    let workers = args.texts(needs.expired.iter().copied());
     let sql = format!(
         "SELECT r.id, max(t.finished_at) FROM @run r JOIN @step t ON t.run = r.no \
          WHERE r.worker = ANY(${workers}) AND r.state = 'running' GROUP BY r.id"
@@ -500,7 +502,7 @@ fn newest_steps<'c>(needs: &Needs<'c>) -> Option<Statement<'c>> {
     Some(Statement::Query(sql, args))
 }
 
-fn newest_lines<'c>(needs: &Needs<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+fn newest_lines<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
     let mut args = Args::default();
     let edited = edited(needs, edits?, &mut args);
     let sql = format!(

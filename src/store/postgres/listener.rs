@@ -4,11 +4,11 @@
 //! notifications are sent behind the commits, gathered, by a connection of their own: inside of a commit they would make
 //! all commits of the server wait for each other.
 
-use super::commit_counters::Counters;
-use super::config::Address;
-use super::connect::Hearer;
-use super::connection::{Link, NO_IDLE_LIMIT};
-use super::error::Trouble;
+use super::commit_counters::CommitCounters;
+use super::config::ServerConfig;
+use super::connect::NotificationHandler;
+use super::connection::{Connection, NO_IDLE_LIMIT};
+use super::error::PgError;
 use crate::calendar::Timestamp;
 use crate::model::Admission;
 use crate::store::{Answer, Command, Rejection, StoreError};
@@ -30,52 +30,52 @@ const TICK: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Who hears, on a thread of the store's own.
-pub trait Listener: Send + Sync + 'static {
+pub trait ChangeObserver: Send + Sync + 'static {
     /// Somebody else committed something. It may come late, twice, or not at all.
-    fn hears_of_change(&self);
+    fn on_change(&self);
     /// The database has become an older one: what was committed last is gone. Told once for each time.
-    fn hears_of_setback(&self);
+    fn on_rollback(&self);
     /// Something that a person should know.
-    fn is_told(&self, what: &str);
+    fn on_advice(&self, what: &str);
     /// Every second: `ask` gives the time by the database's clock.
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>);
 }
 
 /// The thread that hears.
-pub(super) struct Ear {
+pub(super) struct Listener {
     shared: Arc<Shared>,
     thread: Option<Thread>,
 }
 
 struct Shared {
-    address: Arc<Address>,
-    listener: Arc<dyn Listener>,
-    counters: Arc<Counters>,
+    server: Arc<ServerConfig>,
+    listener: Arc<dyn ChangeObserver>,
+    counters: Arc<CommitCounters>,
     has_news: AtomicBool,
     wake: Notify,
     is_closed: Mutex<bool>,
     closing: Condvar,
     /// A pooler is in between, and that was said.
-    is_pooler_told: AtomicBool,
+    is_pooler_reported: AtomicBool,
     /// Nobody waits for what may take as long as the network likes.
     is_connecting: AtomicBool,
 }
 
-impl Ear {
+impl Listener {
     pub fn open(
-        address: Arc<Address>,
-        listener: Arc<dyn Listener>,
-        counters: Arc<Counters>,
+        server: Arc<ServerConfig>,
+        listener: Arc<dyn ChangeObserver>,
+        counters: Arc<CommitCounters>,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
-            address,
+            server,
             listener,
             counters,
             has_news: AtomicBool::new(false),
             wake: Notify::new(),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
-            is_pooler_told: AtomicBool::new(false),
+            is_pooler_reported: AtomicBool::new(false),
             is_connecting: AtomicBool::new(false),
         });
         let attentive = Arc::clone(&shared);
@@ -85,7 +85,7 @@ impl Ear {
     }
 
     /// Others shall hear of it, if there is something in it for them.
-    pub fn tell_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
+    pub fn notify_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
         let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| is_news(command, outcome));
         if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
             self.shared.wake.notify_one();
@@ -93,12 +93,12 @@ impl Ear {
     }
 
     /// Says that the database went back, if it did: whoever finds out says so at once.
-    pub fn tell_of_setback(&self) {
-        self.shared.tell_of_setback();
+    pub fn emit_rollback(&self) {
+        self.shared.emit_rollback();
     }
 }
 
-impl Drop for Ear {
+impl Drop for Listener {
     fn drop(&mut self) {
         *self.shared.is_closed.lock() = true;
         self.shared.closing.notify_all();
@@ -128,74 +128,74 @@ impl Shared {
     }
 
     /// Until it is closed, or the connection is cut.
-    fn attend(&self) -> Result<(), Trouble> {
+    fn attend(&self) -> Result<(), PgError> {
         self.is_connecting.store(true, Ordering::Release);
         let connected = self.connect();
         self.is_connecting.store(false, Ordering::Release);
-        let link = connected?;
+        let connection = connected?;
         if self.is_closed() {
             return Ok(());
         }
         // Whatever happened while nobody listened.
-        self.compare(&link)?;
-        self.listener.hears_of_change();
-        while !self.is_closed() && !link.is_closed() {
-            link.wait_for(&self.wake, TICK);
+        self.compare(&connection)?;
+        self.listener.on_change();
+        while !self.is_closed() && !connection.is_closed() {
+            connection.wait_for(&self.wake, TICK);
             if self.has_news.swap(false, Ordering::AcqRel) {
-                let channel = channel(&self.address);
-                link.with(async |session| session.script(&format!("NOTIFY {channel}")).await)?;
-                link.idle(GATHERING);
+                let channel = channel(&self.server);
+                connection.with(async |session| session.script(&format!("NOTIFY {channel}")).await)?;
+                connection.idle(GATHERING);
             }
             self.listener.may_set_clock(&|| {
-                let time = link.with(async |session| session.time().await);
-                time.map_err(|trouble| trouble.told(&self.address))
+                let time = connection.with(async |session| session.time().await);
+                time.map_err(|error| error.into_store_error(&self.server))
             });
         }
         Ok(())
     }
 
     /// A connection that was cut may lead to another server now.
-    fn compare(&self, link: &Link) -> Result<(), Trouble> {
+    fn compare(&self, connection: &Connection) -> Result<(), PgError> {
         let before = self.counters.seen();
-        let found = link.with(async |session| session.commit_counts().await)?;
+        let found = connection.with(async |session| session.commit_counts().await)?;
         self.counters.note(&before, &found);
-        self.tell_of_setback();
+        self.emit_rollback();
         Ok(())
     }
 
-    fn tell_of_setback(&self) {
-        if self.counters.take_setback() {
-            self.listener.hears_of_setback();
+    fn emit_rollback(&self) {
+        if self.counters.take_rollback() {
+            self.listener.on_rollback();
         }
     }
 
-    fn connect(&self) -> Result<Link, Trouble> {
+    fn connect(&self) -> Result<Connection, PgError> {
         // Our own notifications come back with the answer to `NOTIFY`.
         let own = Arc::new(AtomicI32::new(0));
-        let hearer = || -> Option<Hearer> {
+        let handler = || -> Option<NotificationHandler> {
             let (listener, own) = (Arc::clone(&self.listener), Arc::clone(&own));
             Some(Box::new(move |message| {
                 if let AsyncMessage::Notification(heard) = message
                     && heard.process_id() != own.load(Ordering::Acquire)
                 {
-                    listener.hears_of_change();
+                    listener.on_change();
                 }
             }))
         };
-        let (link, is_server) = Link::open(&self.address, hearer)?;
+        let (connection, is_server) = Connection::open(&self.server, handler)?;
         if is_server {
-            link.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
-            own.store(link.process().unwrap_or(0), Ordering::Release);
-            let channel = channel(&self.address);
-            link.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
-        } else if !self.is_pooler_told.swap(true, Ordering::AcqRel) {
-            self.listener.is_told(&format!(
+            connection.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
+            own.store(connection.process().unwrap_or(0), Ordering::Release);
+            let channel = channel(&self.server);
+            connection.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
+        } else if !self.is_pooler_reported.swap(true, Ordering::AcqRel) {
+            self.listener.on_advice(&format!(
                 "the database `{}` is reached through a connection pooler, which passes no notifications \
                  on: what other processes change is noticed by asking",
-                self.address.name()
+                self.server.name()
             ));
         }
-        Ok(link)
+        Ok(connection)
     }
 }
 
@@ -204,33 +204,33 @@ impl Shared {
 fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
     let Ok(answer) = outcome else { return false };
     match command {
-        Command::PutSchedules(_)
+        Command::UpsertSchedules(_)
         | Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. }
         | Command::CancelRun { .. }
         | Command::RetryRun { .. }
         | Command::WakeParents { .. }
-        | Command::BuryWorker { .. }
-        | Command::LeaveWorker { .. } => true,
+        | Command::ExpireWorker { .. }
+        | Command::DeregisterWorker { .. } => true,
         Command::CreateRun(_) => !matches!(answer, Answer::Created { claimed: Some(_), .. }),
         // What the worker had no room for is for others.
         Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
-        Command::EndRun { .. } => {
+        Command::CompleteRun { .. } => {
             matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
         }
-        Command::EnterWorker(_)
+        Command::RegisterWorker(_)
         | Command::Reconcile { .. }
-        | Command::Beat { .. }
+        | Command::Heartbeat { .. }
         | Command::UncountInterruptions { .. }
         | Command::ClaimRuns { .. }
         | Command::RecordStep { .. }
-        | Command::Sweep { .. } => false,
+        | Command::Prune { .. } => false,
     }
 }
 
 /// One for each schema: notifications go to all of a database. Names are cut at 63 bytes, the same on both sides.
-fn channel(address: &Address) -> String {
-    let mut name = format!("polos {}", address.schema());
+fn channel(server: &ServerConfig) -> String {
+    let mut name = format!("polos {}", server.schema());
     while name.len() > 63 {
         name.pop();
     }

@@ -6,7 +6,7 @@
 
 use super::fetch::Part;
 use super::pipeline::Statement;
-use super::read_set::Needs;
+use super::read_set::ReadSet;
 use super::rows::Args;
 use crate::model::{RunId, RunState, ScheduleId, WorkerId};
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ pub(super) struct Missing {
 impl Missing {
     /// What the commands take for stored, and what belongs to the runs that end: their schedules and
     /// their parents.
-    pub fn of(needs: &Needs<'_>, part: &Part) -> Self {
+    pub fn of(needs: &ReadSet<'_>, part: &Part) -> Self {
         let tables = &part.tables;
         let mut missing = Self::default();
         for id in &needs.known_workers {
@@ -75,7 +75,7 @@ impl Missing {
 }
 
 /// Runs that may end: those that the commands name, those below them, and those that are freed.
-fn ending(needs: &Needs<'_>, part: &Part) -> BTreeSet<RunId> {
+fn ending(needs: &ReadSet<'_>, part: &Part) -> BTreeSet<RunId> {
     let tables = &part.tables;
     let mut found: BTreeSet<RunId> = needs.ended.iter().map(|id| RunId::from(*id)).collect();
     let mut open: Vec<RunId> = needs.cancelled.iter().map(|id| RunId::from(*id)).collect();

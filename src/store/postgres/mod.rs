@@ -33,32 +33,32 @@ mod transfer_target;
 mod write_back;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Outcome, Page, Rejection, RunFilter, ScheduleFilter, Share, Store,
-    StoreError, WaitingParent, Wake,
+    Answer, Command, DueSchedule, NextWork, Outcome, Page, ProjectStats, Rejection, RunFilter,
+    ScheduleFilter, Shard, Store, StoreError, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
     LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
-use commit_counters::{COUNTERS, Counters};
-use config::Address;
-use connection::Link;
-use error::{Trouble, refusal};
-use listener::Ear;
-pub use listener::Listener;
+use commit_counters::{COUNTERS, CommitCounters};
+use config::ServerConfig;
+use connection::Connection;
+use error::{PgError, refusal};
+pub use listener::ChangeObserver;
+use listener::Listener;
 use pool::Pool;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 #[cfg(feature = "sqlite")]
-pub(super) use transfer_target::Arrival;
+pub(super) use transfer_target::TransferTarget;
 
 /// What the tests examine on its own.
 pub mod internals {
-    pub use super::commit_counters::Counters;
-    pub use super::config::{Address, KEEPALIVES_IDLE, TCP_USER_TIMEOUT};
+    pub use super::commit_counters::CommitCounters;
+    pub use super::config::{KEEPALIVES_IDLE, ServerConfig, TCP_USER_TIMEOUT};
     pub use super::end_point::hash as certificate_hash;
     pub use super::passfile::{Login, password_in};
     pub use super::rows::{decoded, encoded};
@@ -87,13 +87,13 @@ const CUTS_MAX: u32 = 3;
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    address: Arc<Address>,
-    writer: Mutex<Option<Link>>,
+    server: Arc<ServerConfig>,
+    writer: Mutex<Option<Connection>>,
     readers: Pool,
-    ear: Mutex<Option<Ear>>,
+    ear: Mutex<Option<Listener>>,
     /// Its place among the counters of commits.
     slot: usize,
-    counters: Arc<Counters>,
+    counters: Arc<CommitCounters>,
     /// Locking reads that missed a row and were repeated.
     misses: AtomicU64,
     /// A commit was left without an answer, and none has been answered since.
@@ -103,25 +103,26 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// Opens the database at `url`, creating the tables where there are none.
     pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
-        let address = Arc::new(Address::parse(url)?);
-        let link = Link::open_to_work(&address)?;
-        schema::prepare(&link, &address, options.must_exist)?;
-        link.prepare_to_write().map_err(|trouble| trouble.told(&address))?;
-        address.note_success();
-        let readers = Pool::new(Arc::clone(&address), options.readers);
+        let server = Arc::new(ServerConfig::parse(url)?);
+        let connection = Connection::open_to_work(&server)?;
+        schema::prepare(&connection, &server, options.must_exist)?;
+        connection.prepare_to_write().map_err(|error| error.into_store_error(&server))?;
+        server.note_success();
+        let readers = Pool::new(Arc::clone(&server), options.readers);
         let mut slot = [0];
         // Without randomness all take the first: they wait for each other now and then.
         let _ = getrandom::fill(&mut slot);
         let slot = usize::from(slot[0]) % COUNTERS;
-        let (writer, ear) = (Mutex::new(Some(link)), Mutex::new(None));
+        let (writer, ear) = (Mutex::new(Some(connection)), Mutex::new(None));
         let (counters, misses) = (Arc::default(), AtomicU64::new(0));
         let has_doubt = AtomicBool::new(false);
-        Ok(Self { address, writer, readers, ear, slot, counters, misses, has_doubt })
+        Ok(Self { server, writer, readers, ear, slot, counters, misses, has_doubt })
     }
 
     /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
-    pub fn listen(&self, listener: Arc<dyn Listener>) -> Result<(), StoreError> {
-        *self.ear.lock() = Some(Ear::open(Arc::clone(&self.address), listener, Arc::clone(&self.counters))?);
+    pub fn listen(&self, listener: Arc<dyn ChangeObserver>) -> Result<(), StoreError> {
+        *self.ear.lock() =
+            Some(Listener::open(Arc::clone(&self.server), listener, Arc::clone(&self.counters))?);
         Ok(())
     }
 
@@ -130,8 +131,8 @@ impl PostgresStore {
         let ear = self.ear.lock().take();
         drop(ear);
         // A commit that hangs holds the lock; its connection goes with the process.
-        let link = self.writer.try_lock().and_then(|mut writer| writer.take());
-        drop(link);
+        let connection = self.writer.try_lock().and_then(|mut writer| writer.take());
+        drop(connection);
         self.readers.drop_idle();
     }
 
@@ -142,7 +143,7 @@ impl PostgresStore {
 
     /// The database for people: its URL without password and parameters.
     pub fn name(&self) -> &str {
-        self.address.name()
+        self.server.name()
     }
 
     /// Whether the server speaks TLS with us. For tests.
@@ -173,57 +174,56 @@ impl PostgresStore {
         let (mut collisions, mut cuts) = (0, 0);
         let mut is_careful = false;
         loop {
-            let link = match place.take().filter(|link| link.is_usable(&self.address)) {
-                Some(link) => link,
-                None => Link::open_to_write(&self.address)?,
+            let connection = match place.take().filter(|connection| connection.is_usable(&self.server)) {
+                Some(connection) => connection,
+                None => Connection::open_to_write(&self.server)?,
             };
             let is_ending = Cell::new(false);
-            let done = link.with(async |session| {
-                let edits = self.address.edits();
+            let done = connection.with(async |session| {
+                let edits = self.server.edits();
                 let (slot, counters) = (self.slot, &*self.counters);
                 let misses = &self.misses;
                 let must_commit = self.has_doubt.load(Ordering::Acquire);
                 let terms = batch::Terms { now, edits, must_commit, is_careful, slot, counters, misses };
                 batch::commit(session, &mut work, terms, &is_ending).await
             });
-            let trouble = match done {
+            let error = match done {
                 Ok(()) => {
                     if is_ending.get() {
                         self.has_doubt.store(false, Ordering::Release);
                     }
-                    *place = Some(link);
+                    *place = Some(connection);
                     let answers = work.outcomes();
                     if let Some(ear) = &*self.ear.lock() {
-                        ear.tell_of_setback();
-                        ear.tell_others_of(commands, &answers);
+                        ear.emit_rollback();
+                        ear.notify_others_of(commands, &answers);
                     }
                     return Ok(answers);
                 }
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            if trouble.is_broken() {
+            if error.is_broken() {
                 // Where the end of the transaction was not even asked for, nothing has happened.
-                let did_nothing = !is_ending.get() || trouble.was_rolled_back();
+                let did_nothing = !is_ending.get() || error.was_rolled_back();
                 if !did_nothing || work.is_unsure() {
                     self.has_doubt.store(true, Ordering::Release);
                 }
-                if !did_nothing || cuts == CUTS_MAX || matches!(trouble, Trouble::Store(_) | Trouble::Silence)
-                {
-                    return Err(trouble.told(&self.address));
+                if !did_nothing || cuts == CUTS_MAX || matches!(error, PgError::Store(_) | PgError::Silence) {
+                    return Err(error.into_store_error(&self.server));
                 }
                 cuts += 1;
                 continue;
             }
-            if trouble.is_collision() && collisions < COLLISIONS_MAX {
+            if error.is_collision() && collisions < COLLISIONS_MAX {
                 collisions += 1;
-                link.idle(pause_after(collisions));
-            } else if !is_careful && refusal(&trouble).is_some() {
+                connection.idle(pause_after(collisions));
+            } else if !is_careful && refusal(&error).is_some() {
                 is_careful = true;
             } else {
-                *place = Some(link);
-                return Err(trouble.told(&self.address));
+                *place = Some(connection);
+                return Err(error.into_store_error(&self.server));
             }
-            *place = Some(link);
+            *place = Some(connection);
         }
     }
 }
@@ -232,8 +232,8 @@ impl PostgresStore {
 fn pause_after(collisions: u32) -> Duration {
     let mut bytes = [0; 2];
     // Without randomness it is the longest wait.
-    let share = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
-    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(share) / 65 + 100)
+    let shard = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
+    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(shard) / 65 + 100)
 }
 
 impl Store for PostgresStore {
@@ -250,7 +250,7 @@ impl Store for PostgresStore {
 
     fn barrier(&self) -> Result<(), StoreError> {
         // What others must wait for is only what may take claims back: edits, which share this lock while they are under way.
-        let key = self.address.edits();
+        let key = self.server.edits();
         self.readers.read(async |session| {
             let sql = format!(
                 "BEGIN; SET LOCAL lock_timeout = 5000; SELECT pg_advisory_xact_lock({key}); ROLLBACK"
@@ -271,18 +271,18 @@ impl Store for PostgresStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.due_in_share(project, workflows, until, Share::WHOLE, limit)
+        self.due_in_shard(project, workflows, until, Shard::WHOLE, limit)
     }
 
-    fn due_in_share(
+    fn due_in_shard(
         &self,
         project: &str,
         workflows: &[Arc<str>],
         until: Timestamp,
-        share: Share,
+        shard: Shard,
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.readers.read(async |session| session.due(project, workflows, until, share, limit).await)
+        self.readers.read(async |session| session.due(project, workflows, until, shard, limit).await)
     }
 
     fn due_count(
@@ -295,8 +295,8 @@ impl Store for PostgresStore {
         self.readers.read(async |session| session.due_count(project, workflows, until, limit).await)
     }
 
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
-        self.readers.read(async |session| session.next_wake(project, workflows).await)
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
+        self.readers.read(async |session| session.next_work(project, workflows).await)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -332,8 +332,13 @@ impl Store for PostgresStore {
         self.readers.read(async |session| session.coming(project, until, limit).await)
     }
 
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
-        self.readers.read(async |session| session.census(project, due_before, count_to).await)
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError> {
+        self.readers.read(async |session| session.project_stats(project, due_before, count_to).await)
     }
 
     fn history(
@@ -380,7 +385,7 @@ impl Store for PostgresStore {
         let found = self.readers.read(async |session| session.commit_counts().await)?;
         self.counters.note(&before, &found);
         if let Some(ear) = &*self.ear.lock() {
-            ear.tell_of_setback();
+            ear.emit_rollback();
         }
         Ok(found.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.cast_unsigned())))
     }

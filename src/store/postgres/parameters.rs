@@ -22,7 +22,7 @@ use Treatment::{Ignored, Only, PassedOn, Used};
 struct Parameter {
     name: &'static str,
     /// The environment variable that stands in for it. Those of hosts and login stand in for what the
-    /// URL says before its `?` too, see `address.rs`.
+    /// URL says before its `?` too, see `server.rs`.
     variable: Option<&'static str>,
     treatment: Treatment,
 }

@@ -1,15 +1,15 @@
 //! Connections, and what becomes of one that failed.
 
-use super::config::Address;
-use super::connection::{Link, Session};
-use super::error::Trouble;
+use super::config::ServerConfig;
+use super::connection::{Connection, Session};
+use super::error::PgError;
 use crate::store::StoreError;
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
 
 /// Connections that answer questions.
 pub(super) struct Pool {
-    address: Arc<Address>,
+    server: Arc<ServerConfig>,
     size: usize,
     state: Mutex<PoolState>,
     returned: Condvar,
@@ -17,33 +17,33 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct PoolState {
-    idle: Vec<Link>,
+    idle: Vec<Connection>,
     open: usize,
 }
 
 impl Pool {
-    pub fn new(address: Arc<Address>, size: usize) -> Self {
-        Self { address, size: size.max(1), state: Mutex::default(), returned: Condvar::new() }
+    pub fn new(server: Arc<ServerConfig>, size: usize) -> Self {
+        Self { server, size: size.max(1), state: Mutex::default(), returned: Condvar::new() }
     }
 
     /// Answers a question; asked once more where the connection turns out to have been cut while it was idle.
     #[expect(clippy::needless_pass_by_value, reason = "closures are given as they are")]
     pub fn read<T>(
         &self,
-        question: impl AsyncFn(Session<'_>) -> Result<T, Trouble>,
+        question: impl AsyncFn(Session<'_>) -> Result<T, PgError>,
     ) -> Result<T, StoreError> {
         loop {
-            let (link, is_fresh) = self.take()?;
-            match link.with(async |session| question(session.reading()).await) {
+            let (connection, is_fresh) = self.take()?;
+            match connection.with(async |session| question(session.reading()).await) {
                 Ok(answer) => {
-                    self.put_back(Some(link));
+                    self.put_back(Some(connection));
                     return Ok(answer);
                 }
-                Err(trouble) => {
-                    let is_broken = trouble.is_broken();
-                    self.put_back((!is_broken).then_some(link));
-                    if !is_broken || is_fresh || matches!(trouble, Trouble::Silence) {
-                        return Err(trouble.told(&self.address));
+                Err(error) => {
+                    let is_broken = error.is_broken();
+                    self.put_back((!is_broken).then_some(connection));
+                    if !is_broken || is_fresh || matches!(error, PgError::Silence) {
+                        return Err(error.into_store_error(&self.server));
                     }
                     // What else is idle was probably cut by the same event; if it was, it will be noticed.
                     self.drop_idle();
@@ -62,16 +62,16 @@ impl Pool {
         self.returned.notify_all();
     }
 
-    fn take(&self) -> Result<(Link, bool), StoreError> {
+    fn take(&self) -> Result<(Connection, bool), StoreError> {
         let mut state = self.state.lock();
         loop {
-            if let Some(link) = state.idle.pop() {
+            if let Some(connection) = state.idle.pop() {
                 // Not under the lock: it may have to be asked.
                 drop(state);
-                if link.is_usable(&self.address) {
-                    return Ok((link, false));
+                if connection.is_usable(&self.server) {
+                    return Ok((connection, false));
                 }
-                drop(link);
+                drop(connection);
                 state = self.state.lock();
                 state.open -= 1;
                 continue;
@@ -83,14 +83,14 @@ impl Pool {
             self.returned.wait(&mut state);
         }
         drop(state);
-        let link = Link::open_to_work(&self.address).inspect_err(|_| self.put_back(None))?;
-        Ok((link, true))
+        let connection = Connection::open_to_work(&self.server).inspect_err(|_| self.put_back(None))?;
+        Ok((connection, true))
     }
 
-    fn put_back(&self, link: Option<Link>) {
+    fn put_back(&self, connection: Option<Connection>) {
         let mut state = self.state.lock();
-        match link {
-            Some(link) => state.idle.push(link),
+        match connection {
+            Some(connection) => state.idle.push(connection),
             None => state.open -= 1,
         }
         drop(state);

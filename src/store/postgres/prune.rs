@@ -5,7 +5,7 @@
 //! back. The work of a sweep is therefore bounded by what has changed, not by what is kept.
 
 use super::batch::Batch;
-use super::error::Trouble;
+use super::error::PgError;
 use super::locked::one_of;
 use super::pipeline::Statement;
 use super::rows::{Args, Columns, limit_to_sql};
@@ -18,11 +18,11 @@ const LOOKS_PER_RUN: usize = 8;
 /// Fewest runs looked at.
 const LOOKS_MIN: usize = 1000;
 
-pub(super) async fn sweep(
+pub(super) async fn prune(
     batch: &mut Batch<'_>,
     command: &Command,
-) -> Result<Result<Answer, Rejection>, Trouble> {
-    let Command::Sweep { project, before, keep, limit } = command else { return Ok(Err(Rejection::Stale)) };
+) -> Result<Result<Answer, Rejection>, PgError> {
+    let Command::Prune { project, before, keep, limit } = command else { return Ok(Err(Rejection::Stale)) };
     let looks = limit.saturating_mul(LOOKS_PER_RUN).max(LOOKS_MIN);
     reconsider(batch, project, *keep, looks).await?;
     let old = old_runs(batch, project, *before, *keep, looks).await?;
@@ -40,7 +40,7 @@ pub(super) async fn sweep(
             gone.push(run.no);
         }
     }
-    let swept = gone.len();
+    let pruned = gone.len();
     let mut statements = Vec::new();
     if !kept.is_empty() {
         statements.extend(lay_aside(kept, *keep, &of_schedules));
@@ -49,12 +49,12 @@ pub(super) async fn sweep(
         statements.extend(forget(gone));
     }
     let place = statements.len();
-    statements.push(forget_lines(project, *before, limit - swept));
+    statements.push(forget_lines(project, *before, limit - pruned));
     let answers = batch.send(statements).await?;
     batch.has_written = true;
     let lines = answers.get(place).map_or(0, Vec::len);
     batch.save(Vec::new()).await?;
-    Ok(Ok(Answer::Count((swept + lines) as u64)))
+    Ok(Ok(Answer::Count((pruned + lines) as u64)))
 }
 
 /// An old run that was not laid aside.
@@ -65,7 +65,7 @@ struct OldRun {
 }
 
 /// Runs that were laid aside when more were kept.
-async fn reconsider(batch: &mut Batch<'_>, project: &str, keep: u32, looks: usize) -> Result<(), Trouble> {
+async fn reconsider(batch: &mut Batch<'_>, project: &str, keep: u32, looks: usize) -> Result<(), PgError> {
     let mut args = Args::default();
     let (project, keep) = (args.text(project), args.int(i64::from(keep)));
     let looks = args.int(limit_to_sql(looks));
@@ -86,7 +86,7 @@ async fn old_runs(
     before: Timestamp,
     keep: u32,
     looks: usize,
-) -> Result<Vec<OldRun>, Trouble> {
+) -> Result<Vec<OldRun>, PgError> {
     let mut args = Args::default();
     let (project, before) = (args.text(project), args.int(before.as_micros()));
     let (keep, looks) = (args.int(i64::from(keep)), args.int(limit_to_sql(looks)));

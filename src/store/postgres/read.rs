@@ -7,25 +7,25 @@
 
 use super::commit_counters::{COUNTERS, Counts};
 use super::connection::Session;
-use super::error::Trouble;
+use super::error::PgError;
 use super::fetch::{WORKER, peer};
 use super::rows::{Args, Columns, RUN, SCHEDULE, STEP, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::text::{run_reason, state_word, status_word};
 use crate::model::{
-    Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use crate::store::pagination::cut_page;
 use crate::store::query::{COUNTED_MAX, MANY_RUNS};
 use crate::store::{
-    Census, DueSchedule, Page, RunFilter, ScheduleFilter, Share, StoreError, WaitingParent, Wake,
+    DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, StoreError, WaitingParent,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Row;
 
-type Result<T> = std::result::Result<T, Trouble>;
+type Result<T> = std::result::Result<T, PgError>;
 
 /// How a list of runs is found.
 pub(super) enum Way {
@@ -141,17 +141,17 @@ impl Session<'_> {
         project: &str,
         workflows: &[Arc<str>],
         until: Timestamp,
-        share: Share,
+        shard: Shard,
         limit: usize,
     ) -> Result<Vec<DueSchedule>> {
         let mut args = Args::default();
         let (project, workflows) = (args.text(project), args.texts(named(workflows)));
         let (until, limit) = (args.int(until.as_micros()), args.int(limit_to_sql(limit)));
-        // As `Share::holds` has it.
-        let in_share = if share == Share::WHOLE {
+        // As `Shard::holds` has it.
+        let in_shard = if shard == Shard::WHOLE {
             String::new()
         } else {
-            let (part, of) = (args.int(i64::from(share.part)), args.int(i64::from(share.of)));
+            let (part, of) = (args.int(i64::from(shard.part)), args.int(i64::from(shard.of)));
             format!("AND (ascii(right(s.id, 1)) + 31 * ascii(right(s.id, 2))) % ${of} = ${part} ")
         };
         let count = |phase| {
@@ -164,7 +164,7 @@ impl Session<'_> {
             "SELECT {SCHEDULE}, {}, {} FROM (SELECT h.id, h.next_slot FROM unnest(${workflows}) AS w (id) \
              CROSS JOIN LATERAL (SELECT s.id, s.next_slot FROM @schedule s WHERE s.project = ${project} \
              AND s.workflow = w.id AND s.status = 'active' AND s.next_slot IS NOT NULL AND s.next_slot <= ${until} \
-             {in_share}ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
+             {in_shard}ORDER BY s.next_slot, s.id LIMIT ${limit}) h ORDER BY h.next_slot, h.id LIMIT ${limit}) d \
              JOIN @schedule s ON s.id = d.id ORDER BY d.next_slot, d.id",
             count(1),
             count(2)
@@ -200,7 +200,7 @@ impl Session<'_> {
         Ok(counts.first().map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX)))
     }
 
-    pub async fn next_wake(self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
+    pub async fn next_work(self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork> {
         let mut args = Args::default();
         let (project, workflows) = (args.text(project), args.texts(named(workflows)));
         let sql = format!(
@@ -219,7 +219,7 @@ impl Session<'_> {
              AND r.state IN ('queued', 'waiting') AND NOT r.cancel_requested)"
         );
         let wakes = each(&self.query(sql, args).await?, |columns| {
-            Ok(Wake {
+            Ok(NextWork {
                 slot: columns.optional_time()?,
                 run: columns.optional_time()?,
                 suspect: columns.optional_time()?,
@@ -297,7 +297,7 @@ impl Session<'_> {
             if let Some(behind) = &behind {
                 conditions.push(format!("s.key < ${}", args.text(behind)));
             }
-            if let Some((key, workflow)) = page.after.as_deref().and_then(ScheduleFilter::placed) {
+            if let Some((key, workflow)) = page.after.as_deref().and_then(ScheduleFilter::parse_cursor) {
                 let (key, workflow) = (args.text(key), args.text(workflow));
                 conditions.push(format!("(s.key, s.workflow) > (${key}, ${workflow})"));
             }
@@ -390,7 +390,7 @@ impl Session<'_> {
             columns.skip();
             let from = columns.time()?;
             columns.skip();
-            let (until, count, fate) = (columns.time()?, columns.count()?, columns.word()?);
+            let (until, count, outcome) = (columns.time()?, columns.count()?, columns.word()?);
             let reason = columns.text()?;
             let run = columns.optional_text()?.map(|id| RunId::from(&*id));
             let is_run = run.is_some();
@@ -400,7 +400,7 @@ impl Session<'_> {
                 from,
                 until,
                 count,
-                fate: if is_run { Fate::Ran } else { fate.unwrap_or(Fate::Missed) },
+                outcome: if is_run { SlotOutcome::Ran } else { outcome.unwrap_or(SlotOutcome::Missed) },
                 reason: if is_run { run_reason(state_of(&reason), interruptions) } else { reason },
                 run,
                 started_at,
@@ -530,11 +530,11 @@ impl Session<'_> {
                 _ => Way::Schedule,
             });
         };
-        let is_crowd = count >= MANY_RUNS as u64;
+        let is_burst = count >= MANY_RUNS as u64;
         if filter.schedule.is_none() {
-            return Ok(if is_crowd { Way::Plain } else { Way::Key(key, filter.workflow.clone()) });
+            return Ok(if is_burst { Way::Plain } else { Way::Key(key, filter.workflow.clone()) });
         }
-        Ok(match (is_crowd, filter.is_for_rare_states()) {
+        Ok(match (is_burst, filter.is_for_rare_states()) {
             (false, _) => Way::Schedule,
             (true, true) => Way::Plain,
             (true, false) => Way::Key(key, Some(workflow)),
@@ -556,7 +556,12 @@ impl Session<'_> {
         each(&self.query(sql, args).await?, |columns| columns.schedule())
     }
 
-    pub async fn census(self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census> {
+    pub async fn project_stats(
+        self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats> {
         let mut args = Args::default();
         let (project, most) = (args.text(project), args.int(limit_to_sql(count_to)));
         let due_before = args.int(due_before.as_micros());
@@ -608,18 +613,19 @@ impl Session<'_> {
         );
         let found = each(&self.query(sql, args).await?, |columns| {
             let mut count = || Ok(usize::try_from(columns.count()?).unwrap_or(usize::MAX));
-            let mut census = Census { schedules: Vec::new(), runs: Vec::new(), overdue: 0, oldest_due: None };
+            let mut project_stats =
+                ProjectStats { schedules: Vec::new(), runs: Vec::new(), overdue: 0, oldest_due: None };
             for status in ScheduleStatus::ALL {
-                census.schedules.push((status, count()?));
+                project_stats.schedules.push((status, count()?));
             }
             for state in RunState::UNFINISHED {
-                census.runs.push((state, count()?));
+                project_stats.runs.push((state, count()?));
             }
-            census.overdue = count()?;
-            census.oldest_due = columns.optional_time()?;
-            Ok(census)
+            project_stats.overdue = count()?;
+            project_stats.oldest_due = columns.optional_time()?;
+            Ok(project_stats)
         })?;
-        found.into_iter().next().ok_or(Trouble::Silence)
+        found.into_iter().next().ok_or(PgError::Silence)
     }
 
     pub async fn waiting_parents(self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {
@@ -662,7 +668,7 @@ impl Session<'_> {
         let rows = self.query("SELECT no FROM @commits ORDER BY slot", Args::default()).await?;
         if rows.len() != COUNTERS {
             // Taken for zeros, they would say that the database has become an older one.
-            return Err(Trouble::Store(StoreError::Denied(format!(
+            return Err(PgError::Store(StoreError::Denied(format!(
                 "{} of the {COUNTERS} rows of the table `commits` can be seen: row-level security hides rows \
                  from this role, or somebody deleted them; let an administrator give the role BYPASSRLS, or \
                  restore the table",
@@ -686,11 +692,11 @@ impl Session<'_> {
     pub async fn time(self) -> Result<Timestamp> {
         let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
         let rows = self.query(sql, Args::default()).await?;
-        each(&rows, |columns| columns.time())?.pop().ok_or(Trouble::Silence)
+        each(&rows, |columns| columns.time())?.pop().ok_or(PgError::Silence)
     }
 }
 
 /// The state that is meant; an unknown one is taken for an end.
 fn state_of(word: &str) -> crate::model::RunState {
-    crate::model::text::Spelled::from_word(word).unwrap_or(crate::model::RunState::Failed)
+    crate::model::text::TextEnum::from_word(word).unwrap_or(crate::model::RunState::Failed)
 }

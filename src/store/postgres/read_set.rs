@@ -3,7 +3,7 @@
 //! The rules are applied to a part of the tables in memory, so everything that they might look at has to be in it. Of
 //! a schedule whose unfinished runs only decide who is next, a few are enough: each command ends at most one of them.
 
-use crate::model::{Admission, Ending, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId};
+use crate::model::{Admission, Completion, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId};
 use crate::store::Command;
 use crate::store::transitions;
 use std::collections::{BTreeSet, HashSet};
@@ -16,13 +16,13 @@ pub(super) type Key<'c> = (&'c str, &'c str, &'c str);
 
 /// What a group of commands needs.
 #[derive(Default)]
-pub(super) struct Needs<'c> {
+pub(super) struct ReadSet<'c> {
     /// Workers.
     pub workers: Ids<'c>,
     /// Workers whose runs are freed.
     pub left: Ids<'c>,
     /// Of those, the ones that died: what their runs recorded last is asked for.
-    pub buried: Ids<'c>,
+    pub expired: Ids<'c>,
     /// Schedules.
     pub schedules: Ids<'c>,
     /// Of those, the ones that are edited: what was claimed ahead is taken back.
@@ -61,7 +61,7 @@ pub(super) struct Needs<'c> {
     pub known_runs: Ids<'c>,
 }
 
-impl<'c> Needs<'c> {
+impl<'c> ReadSet<'c> {
     pub fn of(commands: &'c [Command]) -> Self {
         let mut needs = Self::default();
         for command in commands {
@@ -81,26 +81,26 @@ impl<'c> Needs<'c> {
 
     fn add(&mut self, command: &'c Command) {
         match command {
-            Command::EnterWorker(entry) | Command::Reconcile { entry, .. } => {
+            Command::RegisterWorker(entry) | Command::Reconcile { entry, .. } => {
                 self.workers.insert(entry.id.as_str());
                 self.reconcile(entry);
             }
-            Command::Beat { worker } => {
+            Command::Heartbeat { worker } => {
                 self.workers.insert(worker.as_str());
             }
-            Command::LeaveWorker { worker } => {
+            Command::DeregisterWorker { worker } => {
                 self.workers.insert(worker.as_str());
                 self.left.insert(worker.as_str());
             }
-            Command::BuryWorker { worker, .. } => {
+            Command::ExpireWorker { worker, .. } => {
                 self.workers.insert(worker.as_str());
                 self.left.insert(worker.as_str());
-                self.buried.insert(worker.as_str());
+                self.expired.insert(worker.as_str());
             }
             Command::UncountInterruptions { claims } => {
                 self.runs.extend(claims.iter().map(|(run, _)| run.as_str()));
             }
-            Command::PutSchedules(new) => self.put(new),
+            Command::UpsertSchedules(new) => self.upsert(new),
             Command::PatchSchedule { id, .. } => {
                 self.schedules.insert(id.as_str());
                 self.edited.insert(id.as_str());
@@ -125,7 +125,7 @@ impl<'c> Needs<'c> {
                 }
             }
             Command::WakeParents { runs, .. } => self.runs.extend(runs.iter().map(RunId::as_str)),
-            Command::ClaimRuns { .. } | Command::Sweep { .. } => {}
+            Command::ClaimRuns { .. } | Command::Prune { .. } => {}
             Command::CreateRun(new) => {
                 self.runs.insert(new.id.as_str());
                 self.workers.extend(new.claim_for.as_ref().map(WorkerId::as_str));
@@ -146,12 +146,12 @@ impl<'c> Needs<'c> {
                 self.runs.insert(run.as_str());
                 self.steps.push((run.as_str(), &step.name));
             }
-            Command::EndRun { run, ending, pause_after_failures, .. } => {
+            Command::CompleteRun { run, ending, pause_after_failures, .. } => {
                 self.ended.insert(run.as_str());
                 if may_pause(ending, *pause_after_failures) {
                     self.pausing.insert(run.as_str());
                 }
-                if matches!(**ending, Ending::Skipped { .. }) {
+                if matches!(**ending, Completion::Skipped { .. }) {
                     self.with_steps.insert(run.as_str());
                 }
             }
@@ -168,10 +168,10 @@ impl<'c> Needs<'c> {
     /// which is for the rules to answer, or was missed, which must never look like gone.
     fn add_known(&mut self, command: &'c Command) {
         match command {
-            Command::Beat { worker }
-            | Command::LeaveWorker { worker }
+            Command::Heartbeat { worker }
+            | Command::DeregisterWorker { worker }
             | Command::ClaimRuns { worker, .. }
-            | Command::BuryWorker { worker, .. } => {
+            | Command::ExpireWorker { worker, .. } => {
                 self.known_workers.insert(worker.as_str());
             }
             Command::PatchSchedule { id, .. } | Command::DeleteSchedule { id, .. } => {
@@ -192,7 +192,7 @@ impl<'c> Needs<'c> {
                 self.known_schedules.extend(schedule.map(ScheduleId::as_str));
             }
             Command::RecordStep { run, .. }
-            | Command::EndRun { run, .. }
+            | Command::CompleteRun { run, .. }
             | Command::CancelRun { run, .. }
             | Command::RetryRun { run, .. } => {
                 self.known_runs.insert(run.as_str());
@@ -204,16 +204,16 @@ impl<'c> Needs<'c> {
                 self.known_runs.extend(claims.iter().map(|(run, _)| run.as_str()));
             }
             // What these name by key may be new.
-            Command::EnterWorker(_) | Command::PutSchedules(_) | Command::Sweep { .. } => {}
+            Command::RegisterWorker(_) | Command::UpsertSchedules(_) | Command::Prune { .. } => {}
         }
     }
 
     fn reconcile(&mut self, entry: &'c WorkerEntry) {
         self.owners.extend(entry.owners().map(|owner| (&*entry.project, &**owner)));
-        self.put(&entry.declared);
+        self.upsert(&entry.declared);
     }
 
-    fn put(&mut self, new: &'c [NewSchedule]) {
+    fn upsert(&mut self, new: &'c [NewSchedule]) {
         for new in new {
             self.schedules.insert(new.id.as_str());
             self.keys.push((&new.project, &new.workflow, &new.key));
@@ -224,20 +224,20 @@ impl<'c> Needs<'c> {
 /// Whether the command may take back what was claimed ahead.
 pub(super) fn may_edit(command: &Command) -> bool {
     match command {
-        Command::EnterWorker(_)
+        Command::RegisterWorker(_)
         | Command::Reconcile { .. }
-        | Command::PutSchedules(_)
+        | Command::UpsertSchedules(_)
         | Command::PatchSchedule { .. }
         | Command::DeleteSchedule { .. } => true,
         Command::CreateRun(new) => new.takes_back,
-        Command::EndRun { ending, pause_after_failures, .. } => may_pause(ending, *pause_after_failures),
+        Command::CompleteRun { ending, pause_after_failures, .. } => may_pause(ending, *pause_after_failures),
         _ => false,
     }
 }
 
 /// Whether an ending may pause the run's schedule.
-fn may_pause(ending: &Ending, pause_after_failures: Option<u32>) -> bool {
-    pause_after_failures.is_some() && matches!(ending, Ending::Failed { retry_at: None, .. })
+fn may_pause(ending: &Completion, pause_after_failures: Option<u32>) -> bool {
+    pause_after_failures.is_some() && matches!(ending, Completion::Failed { retry_at: None, .. })
 }
 
 /// Commands that are applied to one part of the tables.
@@ -247,7 +247,7 @@ pub(super) enum Group<'c> {
     /// To whatever is free.
     Claim(&'c Command),
     /// To whatever is old.
-    Sweep(&'c Command),
+    Prune(&'c Command),
 }
 
 /// Splits a batch where a command needs rows that only the ones before it determine.
@@ -258,7 +258,7 @@ pub(super) fn groups(commands: &[Command]) -> Vec<Group<'_>> {
     for (place, command) in commands.iter().enumerate() {
         let single = match command {
             Command::ClaimRuns { .. } => Some(Group::Claim(command)),
-            Command::Sweep { .. } => Some(Group::Sweep(command)),
+            Command::Prune { .. } => Some(Group::Prune(command)),
             _ => None,
         };
         if single.is_some() || hazards.are_met_by(command) {
@@ -295,8 +295,8 @@ impl<'c> Hazards<'c> {
         match command {
             Command::Fire { plan, .. } => self.created.extend(plan.runs.iter().map(|run| run.id.as_str())),
             Command::CreateRun(new) => _ = self.created.insert(new.id.as_str()),
-            Command::EndRun { ending, .. } => {
-                self.leaves_out |= matches!(**ending, Ending::Skipped { .. });
+            Command::CompleteRun { ending, .. } => {
+                self.leaves_out |= matches!(**ending, Completion::Skipped { .. });
             }
             Command::RetryRun { .. } => self.retries = true,
             _ => {}
@@ -306,7 +306,7 @@ impl<'c> Hazards<'c> {
     fn are_met_by(&self, command: &Command) -> bool {
         match command {
             // What lies around a run can be looked up only when it is stored.
-            Command::EndRun { run, ending, pause_after_failures, .. } => {
+            Command::CompleteRun { run, ending, pause_after_failures, .. } => {
                 self.created.contains(run.as_str())
                     || (self.leaves_out && may_pause(ending, *pause_after_failures))
             }
@@ -315,9 +315,9 @@ impl<'c> Hazards<'c> {
             Command::Fire { plan, .. } => self.retries && plan.cancel_unfinished,
             Command::CreateRun(new) => self.leaves_out && new.takes_back,
             // Which slot of a schedule is the newest, when the one that was is left out?
-            Command::EnterWorker(_)
+            Command::RegisterWorker(_)
             | Command::Reconcile { .. }
-            | Command::PutSchedules(_)
+            | Command::UpsertSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. } => self.leaves_out,
             _ => false,

@@ -2,7 +2,7 @@
 //! rows beside it.
 
 use crate::calendar::Timestamp;
-use crate::model::text::Spelled;
+use crate::model::text::TextEnum;
 use crate::model::{
     Origin, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token,
     WorkerId,
@@ -225,7 +225,7 @@ impl<'r> Columns<'r> {
         Ok(texts.into_iter().map(|text| decoded(text).into()).collect())
     }
 
-    pub fn word<T: Spelled>(&mut self) -> Result<Option<T>> {
+    pub fn word<T: TextEnum>(&mut self) -> Result<Option<T>> {
         Ok(self.raw_text()?.and_then(T::from_word))
     }
 
@@ -288,7 +288,7 @@ impl<'r> Columns<'r> {
 
     /// A schedule with its cadence.
     pub fn stored_schedule(&mut self) -> Result<StoredSchedule> {
-        Ok(StoredSchedule { schedule: self.schedule()?, cadence: self.text()? })
+        Ok(StoredSchedule { schedule: self.schedule()?, compiled_spec: self.text()? })
     }
 
     /// A state; an unknown one is taken for an end, so that nobody works on it.

@@ -1,8 +1,8 @@
 //! The tables, and how a database gets them.
 
-use super::config::{Address, quoted};
-use super::connection::{Link, Session, WITHOUT_LIMITS};
-use super::error::Trouble;
+use super::config::{ServerConfig, quoted};
+use super::connection::{Connection, Session, WITHOUT_LIMITS};
+use super::error::PgError;
 use super::rows::Args;
 use crate::store::StoreError;
 
@@ -50,11 +50,15 @@ struct Header {
 
 /// Brings the tables up to the newest version, whoever else tries the same. With `must_exist`, it
 /// creates none where there are none.
-pub(super) fn prepare(link: &Link, address: &Address, must_exist: bool) -> Result<(), StoreError> {
-    let told = |trouble: Trouble| told(trouble, address);
-    link.with(async |session| check_server(session, address).await).map_err(told)?;
-    let header = link.with(async |session| header(session, address).await).map_err(told)?;
-    check(header, address)?;
+pub(super) fn prepare(
+    connection: &Connection,
+    server: &ServerConfig,
+    must_exist: bool,
+) -> Result<(), StoreError> {
+    let into_store_error = |error: PgError| into_store_error(error, server);
+    connection.with(async |session| check_server(session, server).await).map_err(into_store_error)?;
+    let header = connection.with(async |session| header(session, server).await).map_err(into_store_error)?;
+    check(header, server)?;
     if header.version.is_some_and(|(version, _)| version >= newest_version()) {
         return Ok(());
     }
@@ -62,74 +66,75 @@ pub(super) fn prepare(link: &Link, address: &Address, must_exist: bool) -> Resul
         let reason = format!(
             "it has no tables of polos in the schema `{}`: a worker creates them when it starts; while \
              a backup is restored, wait for it",
-            address.schema()
+            server.schema()
         );
-        return Err(unusable(address, reason));
+        return Err(unusable(server, reason));
     }
-    let migrated = link.with(async |session| migrate(session, address).await);
+    let migrated = connection.with(async |session| migrate(session, server).await);
     if migrated.is_err() {
         // The error says what happened; a rollback that fails leaves a connection that is thrown away.
-        let _ = link.with(async |session| session.script("ROLLBACK").await);
+        let _ = connection.with(async |session| session.script("ROLLBACK").await);
     }
-    migrated.map_err(told)?;
-    address.note_schema(true);
+    migrated.map_err(into_store_error)?;
+    server.note_schema(true);
     Ok(())
 }
 
 /// Looks again at a database that was opened before: a newer release may have brought its tables to a version that
 /// this one must not use, or taken them away.
-pub(super) fn check_again(link: &Link, address: &Address) -> Result<(), StoreError> {
-    let found =
-        link.with(async |session| versions(session).await).map_err(|trouble| trouble.told(address))?;
+pub(super) fn check_again(connection: &Connection, server: &ServerConfig) -> Result<(), StoreError> {
+    let found = connection
+        .with(async |session| versions(session).await)
+        .map_err(|error| error.into_store_error(server))?;
     let known = newest_version();
     match found {
         Some((found, oldest)) if oldest > known => {
-            Err(address.judged(StoreError::Newer { path: address.name().into(), found, known }))
+            Err(server.judged(StoreError::Newer { path: server.name().into(), found, known }))
         }
         _ => Ok(()),
     }
 }
 
 /// Version, and the oldest that it goes with.
-async fn versions(session: Session<'_>) -> Result<Option<(i64, i64)>, Trouble> {
+async fn versions(session: Session<'_>) -> Result<Option<(i64, i64)>, PgError> {
     let rows = session.query("SELECT version, oldest FROM @version", Args::default()).await?;
     rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
 /// At opening, what is forbidden or doesn't exist stays so until somebody puts it right.
-fn told(trouble: Trouble, address: &Address) -> StoreError {
-    match trouble {
-        Trouble::Postgres(error) => super::error::at_opening(address, &error),
-        other => other.told(address),
+fn into_store_error(error: PgError, server: &ServerConfig) -> StoreError {
+    match error {
+        PgError::Postgres(error) => super::error::at_opening(server, &error),
+        other => other.into_store_error(server),
     }
 }
 
-fn unusable(address: &Address, reason: String) -> StoreError {
-    StoreError::Unusable { path: address.name().into(), action: "opened", reason }
+fn unusable(server: &ServerConfig, reason: String) -> StoreError {
+    StoreError::Unusable { path: server.name().into(), action: "opened", reason }
 }
 
-async fn check_server(session: Session<'_>, address: &Address) -> Result<(), Trouble> {
+async fn check_server(session: Session<'_>, server: &ServerConfig) -> Result<(), PgError> {
     let sql = "SELECT current_setting('server_version_num'), current_setting('server_encoding')";
     let rows = session.query(sql, Args::default()).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (version, encoding): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
     if version.parse::<i64>().is_ok_and(|version| version < SERVER_MIN) {
         let reason = format!("the server's version is {version}; PostgreSQL 12 or newer is needed");
-        return Err(unusable(address, reason).into());
+        return Err(unusable(server, reason).into());
     }
     if encoding != "UTF8" {
         let reason = format!(
             "its encoding is {encoding}, which can't hold every text; name a database that was made with \
              `createdb -T template0 -E UTF8`"
         );
-        return Err(unusable(address, reason).into());
+        return Err(unusable(server, reason).into());
     }
     Ok(())
 }
 
-async fn header(session: Session<'_>, address: &Address) -> Result<Header, Trouble> {
+async fn header(session: Session<'_>, server: &ServerConfig) -> Result<Header, PgError> {
     let mut args = Args::default();
-    let schema = args.text(address.schema());
+    let schema = args.text(server.schema());
     let sql = format!(
         "SELECT count(DISTINCT n.oid), count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version') \
          FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
@@ -140,7 +145,7 @@ async fn header(session: Session<'_>, address: &Address) -> Result<Header, Troub
     if let Some(row) = rows.first() {
         let counts: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
         header.has_schema = counts[0] > 0;
-        address.note_schema(header.has_schema);
+        server.note_schema(header.has_schema);
         header.has_tables = counts[1] > 0;
         if counts[2] > 0 {
             header.version = versions(session).await?;
@@ -150,37 +155,37 @@ async fn header(session: Session<'_>, address: &Address) -> Result<Header, Troub
 }
 
 /// Refuses a schema that is not ours to touch.
-fn check(header: Header, address: &Address) -> Result<(), StoreError> {
+fn check(header: Header, server: &ServerConfig) -> Result<(), StoreError> {
     let known = newest_version();
     match header.version {
         Some((found, oldest)) if oldest > known => {
-            Err(StoreError::Newer { path: address.name().into(), found, known })
+            Err(StoreError::Newer { path: server.name().into(), found, known })
         }
         None if header.has_tables => Err(unusable(
-            address,
+            server,
             format!(
                 "its schema `{0}` holds tables of something else; name another schema with `?schema=`",
-                address.schema()
+                server.schema()
             ),
         )),
         _ => Ok(()),
     }
 }
 
-async fn migrate(session: Session<'_>, address: &Address) -> Result<(), Trouble> {
+async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<(), PgError> {
     let session = session.slow();
     session.script(&format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {WITHOUT_LIMITS}")).await?;
     let mut args = Args::default();
-    let name = args.text(address.schema());
+    let name = args.text(server.schema());
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('polos ' || ${name}, 0))");
     session.query(lock, args).await?;
     // Whoever comes second finds it done.
-    let header = header(session, address).await?;
-    check(header, address)?;
+    let header = header(session, server).await?;
+    check(header, server)?;
     let done = header.version.map_or(0, |(version, _)| version);
     if done < newest_version() {
         if !header.has_schema {
-            session.script(&format!("CREATE SCHEMA {}", quoted(address.schema()))).await?;
+            session.script(&format!("CREATE SCHEMA {}", quoted(server.schema()))).await?;
         }
         if header.version.is_none() {
             session.script("CREATE TABLE @version (version bigint NOT NULL, oldest bigint NOT NULL)").await?;

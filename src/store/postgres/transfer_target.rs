@@ -1,26 +1,26 @@
 //! The database that a project moves into.
 
-use super::connection::{Link, Session};
-use super::error::Trouble;
+use super::connection::{Connection, Session};
+use super::error::PgError;
 use super::pipeline::Statement;
 use super::rows::{Args, Columns, limit_to_sql};
 use super::{PostgresOptions, PostgresStore};
 use crate::calendar::Timestamp;
 use crate::model::WorkerId;
 use crate::store::transfer::{
-    Batch, Cell, Kind, LEDGER, Mark, MoveError, RUNS, Row, SCHEDULES, STEPS, Side, Table, WORKFLOWS,
+    Batch, Cell, Kind, LEDGER, Mark, RUNS, Row, SCHEDULES, STEPS, Side, Table, TransferError, WORKFLOWS,
 };
 use crate::store::{Answer, Command, Store, StoreError};
 use tokio_postgres::types::Type;
 
 /// A database that rows are written to in order.
-pub(in crate::store) struct Arrival {
+pub(in crate::store) struct TransferTarget {
     store: PostgresStore,
-    link: Link,
+    connection: Connection,
 }
 
 /// Reads what has arrived.
-pub(in crate::store) struct Arrived<'a>(&'a Arrival);
+pub(in crate::store) struct Arrived<'a>(&'a TransferTarget);
 
 /// A project that moves takes nothing from anybody else.
 const CLOSED: [&str; 3] = ["worker", "run", "schedule"];
@@ -32,11 +32,11 @@ const TAKEN_AT_ONCE: usize = 10_000;
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL polos.moving = '1'; \
     SET LOCAL statement_timeout = 0";
 
-impl Arrival {
+impl TransferTarget {
     pub fn open(url: &str) -> Result<Self, StoreError> {
         let store = PostgresStore::open(url, PostgresOptions::default())?;
-        let link = Link::open_to_work(&store.address)?;
-        Ok(Self { store, link })
+        let connection = Connection::open_to_work(&store.server)?;
+        Ok(Self { store, connection })
     }
 
     /// Its URL without password and parameters.
@@ -48,13 +48,13 @@ impl Arrival {
         self.store.time()
     }
 
-    fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
-        self.link.with(work).map_err(|trouble| trouble.told(&self.store.address))
+    fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, PgError>) -> Result<T, StoreError> {
+        self.connection.with(work).map_err(|error| error.into_store_error(&self.store.server))
     }
 
     /// How far the move of a project is; `None` where none was begun.
     pub fn mark(&self, project: &str) -> Result<Option<Mark>, StoreError> {
-        let schema = self.store.address.schema();
+        let schema = self.store.server.schema();
         self.with(async |session| {
             let mut args = Args::default();
             let schema = args.text(schema);
@@ -166,7 +166,7 @@ impl Arrival {
                         .await
                 }
                 Ok(_) => session.script("COMMIT").await,
-                Err(trouble) => Err(trouble),
+                Err(error) => Err(error),
             };
             if ended.is_err() {
                 let _ = session.script("ROLLBACK").await;
@@ -183,7 +183,7 @@ impl Arrival {
         batch: &Batch,
         before: (&str, &str),
         next: (&str, &str, u64),
-    ) -> Result<(), MoveError> {
+    ) -> Result<(), TransferError> {
         let moved = self.with(async |session| {
             let mut args = Args::default();
             let (place, after) = (args.text(next.0), args.text(next.1));
@@ -215,7 +215,7 @@ impl Arrival {
         if moved {
             return Ok(());
         }
-        Err(MoveError::Refused(format!(
+        Err(TransferError::Refused(format!(
             "another `polos migrate` moves the project `{project}` into `{}` at the same time",
             self.name()
         )))
@@ -250,7 +250,7 @@ impl Arrival {
         let mut freed = 0;
         for worker in workers {
             self.enter(project, &worker)?;
-            let command = Command::BuryWorker { worker, beat: 0, shares_process: true };
+            let command = Command::ExpireWorker { worker, heartbeat: 0, shares_process: true };
             let answers = self.store.commit(&[command], self.time()?)?;
             if let Some(Ok(Answer::Count(count))) = answers.first() {
                 freed += count;
@@ -314,7 +314,7 @@ impl Arrival {
 async fn transact(
     session: Session<'_>,
     statements: Vec<Statement<'_>>,
-) -> Result<Vec<tokio_postgres::Row>, Trouble> {
+) -> Result<Vec<tokio_postgres::Row>, PgError> {
     session.script(BEGIN).await?;
     let done = session.send(statements).await;
     if done.is_err() {
@@ -390,7 +390,7 @@ async fn page(
     project: &str,
     after: &str,
     limit: usize,
-) -> Result<Batch, Trouble> {
+) -> Result<Batch, PgError> {
     let mut args = Args::default();
     let by_number = [RUNS.name, LEDGER.name].contains(&table.name);
     let place = if by_number { "no" } else { "id" };
@@ -421,7 +421,7 @@ async fn page(
     Ok(Batch { rows, steps, after })
 }
 
-async fn steps(session: Session<'_>, project: &str, first: &str, last: &str) -> Result<Vec<Row>, Trouble> {
+async fn steps(session: Session<'_>, project: &str, first: &str, last: &str) -> Result<Vec<Row>, PgError> {
     let number = |text: &str| text.parse().unwrap_or(0);
     let mut args = Args::default();
     let (project, first, last) = (args.text(project), args.int(number(first)), args.int(number(last)));
@@ -439,7 +439,7 @@ async fn steps(session: Session<'_>, project: &str, first: &str, last: &str) -> 
     Ok(rows)
 }
 
-fn cells(columns: &mut Columns<'_>, kinds: &[(&str, Kind)]) -> Result<Row, Trouble> {
+fn cells(columns: &mut Columns<'_>, kinds: &[(&str, Kind)]) -> Result<Row, PgError> {
     let mut row = Vec::with_capacity(kinds.len());
     for (_, kind) in kinds {
         row.push(match kind {

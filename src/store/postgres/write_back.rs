@@ -4,7 +4,7 @@ use super::fetch::Part;
 use super::pipeline::Statement;
 use super::rows::{Args, count_to_sql, parameters};
 use crate::calendar::Timestamp;
-use crate::model::text::{fate_word, origin_word, state_word, status_word, step_word};
+use crate::model::text::{origin_word, outcome_word, state_word, status_word, step_word};
 use crate::model::{Run, RunId, ScheduleId, WorkerId};
 use crate::store::Answer;
 use crate::store::memory::{EndedClaim, RunRow, Tables, Touched, WorkerRow};
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 /// The statements that bring the database up to the part. None where nothing changed.
 pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
     let Some(touched) = &part.tables.touched else { return Vec::new() };
-    let mut save = Save { part, touched, statements: Vec::new() };
+    let mut save = WriteBack { part, touched, statements: Vec::new() };
     save.runs_gone();
     save.schedules();
     save.workers();
@@ -25,13 +25,13 @@ pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
     save.statements
 }
 
-struct Save<'p> {
+struct WriteBack<'p> {
     part: &'p Part,
     touched: &'p Touched,
     statements: Vec<Statement<'p>>,
 }
 
-impl<'p> Save<'p> {
+impl<'p> WriteBack<'p> {
     fn add(&mut self, sql: String, args: Args<'p>) {
         self.statements.push(Statement::Query(sql, args));
     }
@@ -124,20 +124,21 @@ impl<'p> Save<'p> {
             let ids = args.texts(gone);
             self.add(format!("DELETE FROM @worker WHERE id = ANY(${ids})"), args);
         }
-        for row in rows(&self.touched.entered) {
-            let (sql, args) = enter(row);
+        for row in rows(&self.touched.registered) {
+            let (sql, args) = register(row);
             self.add(sql, args);
         }
-        let beaten: Vec<&WorkerRow> =
-            rows(&self.touched.workers).filter(|row| !self.touched.entered.contains(&row.peer.id)).collect();
+        let beaten: Vec<&WorkerRow> = rows(&self.touched.workers)
+            .filter(|row| !self.touched.registered.contains(&row.peer.id))
+            .collect();
         if !beaten.is_empty() {
             let mut args = Args::default();
             let ids = args.texts(beaten.iter().map(|row| row.peer.id.as_str()));
-            let beats = args.ints(beaten.iter().map(|row| row.peer.beat));
+            let heartbeats = args.ints(beaten.iter().map(|row| row.peer.heartbeat));
             let times = args.ints(beaten.iter().map(|row| row.peer.beat_at.as_micros()));
             let sql = format!(
                 "UPDATE @worker w SET beat = b.beat, beat_at = b.beat_at \
-                 FROM unnest(${ids}, ${beats}, ${times}) AS b (id, beat, beat_at) WHERE w.id = b.id"
+                 FROM unnest(${ids}, ${heartbeats}, ${times}) AS b (id, beat, beat_at) WHERE w.id = b.id"
             );
             self.add(sql, args);
         }
@@ -254,12 +255,12 @@ impl<'p> Save<'p> {
         let from = args.ints(lines.iter().map(|(_, _, line)| line.from.as_micros()));
         let until = args.ints(lines.iter().map(|(_, _, line)| line.until.as_micros()));
         let counts = args.ints(lines.iter().map(|(_, _, line)| count_to_sql(line.count)));
-        let fates = args.texts(lines.iter().map(|(_, _, line)| fate_word(line.fate)));
+        let outcomes = args.texts(lines.iter().map(|(_, _, line)| outcome_word(line.outcome)));
         let reasons = args.texts(lines.iter().map(|(_, _, line)| &*line.reason));
         let sql = format!(
             "INSERT INTO @ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
              SELECT w.a, w.b, w.c, w.d, w.e, w.f, w.g \
-             FROM unnest(${projects}, ${schedules}, ${from}, ${until}, ${counts}, ${fates}, ${reasons}) \
+             FROM unnest(${projects}, ${schedules}, ${from}, ${until}, ${counts}, ${outcomes}, ${reasons}) \
              WITH ORDINALITY AS w (a, b, c, d, e, f, g, place) ORDER BY w.place"
         );
         self.add(sql, args);
@@ -300,7 +301,7 @@ fn schedule_rows<'p>(rows: &[&'p StoredSchedule], args: &mut Args<'p>) -> String
         args.texts(all().map(|schedule| &*schedule.workflow)),
         args.texts(all().map(|schedule| &*schedule.key)),
         args.optional_texts(all().map(|schedule| schedule.owner.as_deref())),
-        args.texts(rows.iter().map(|row| &*row.cadence)),
+        args.texts(rows.iter().map(|row| &*row.compiled_spec)),
         args.texts(all().map(|schedule| &*schedule.spec)),
         args.optional_texts(all().map(|schedule| schedule.input.as_deref())),
         args.texts(all().map(|schedule| status_word(schedule.status))),
@@ -325,7 +326,7 @@ fn table(numbers: &[usize], names: &[&str]) -> String {
 }
 
 /// Registers a worker; one that repeats itself keeps its beat.
-fn enter(row: &WorkerRow) -> (String, Args<'_>) {
+fn register(row: &WorkerRow) -> (String, Args<'_>) {
     let mut args = Args::default();
     let peer = &row.peer;
     let numbers = [
@@ -336,7 +337,7 @@ fn enter(row: &WorkerRow) -> (String, Args<'_>) {
         args.int(peer.pid),
         args.text(&peer.process_mark),
         args.text(&peer.about),
-        args.int(peer.beat),
+        args.int(peer.heartbeat),
         args.int(peer.entered_at.as_micros()),
         args.int(peer.beat_at.as_micros()),
         args.texts(peer.workflows.iter().map(|id| &**id)),

@@ -8,27 +8,27 @@ use crate::store::{Answer, Command, Rejection};
 use rusqlite::{Connection, ErrorCode, Params, Result, Row};
 
 /// Why a command did not get through.
-pub(super) enum Trouble {
+pub(super) enum BatchError {
     /// It was rejected.
     Rejected(Rejection),
     /// The database failed.
     Database(rusqlite::Error),
 }
 
-impl From<Rejection> for Trouble {
+impl From<Rejection> for BatchError {
     fn from(rejection: Rejection) -> Self {
         Self::Rejected(rejection)
     }
 }
 
-impl From<rusqlite::Error> for Trouble {
+impl From<rusqlite::Error> for BatchError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
     }
 }
 
 /// The answer of a command.
-pub(super) type Applied<T = Answer> = std::result::Result<T, Trouble>;
+pub(super) type Applied<T = Answer> = std::result::Result<T, BatchError>;
 
 /// A worker whose claims are being committed.
 struct Claimant {
@@ -106,27 +106,27 @@ impl Batch<'_> {
         for command in commands {
             answers.push(if is_careful { self.careful(command)? } else { self.plain(command)? });
         }
-        self.write_beats()?;
+        self.write_heartbeats()?;
         Ok(answers)
     }
 
     fn plain(&mut self, command: &Command) -> Result<std::result::Result<Answer, Rejection>> {
         match self.apply(command) {
             Ok(answer) => Ok(Ok(answer)),
-            Err(Trouble::Rejected(rejection)) => Ok(Err(rejection)),
-            Err(Trouble::Database(error)) => Err(error),
+            Err(BatchError::Rejected(rejection)) => Ok(Err(rejection)),
+            Err(BatchError::Database(error)) => Err(error),
         }
     }
 
     fn careful(&mut self, command: &Command) -> Result<std::result::Result<Answer, Rejection>> {
         match self.guarded(|batch| {
             let answer = batch.apply(command)?;
-            batch.write_beats()?;
+            batch.write_heartbeats()?;
             Ok(answer)
         }) {
             Ok(answer) => Ok(Ok(answer)),
-            Err(Trouble::Rejected(rejection)) => Ok(Err(rejection)),
-            Err(Trouble::Database(error)) => match refusal(&error) {
+            Err(BatchError::Rejected(rejection)) => Ok(Err(rejection)),
+            Err(BatchError::Database(error)) => match refusal(&error) {
                 Some(reason) => Ok(Err(Rejection::Invalid(reason))),
                 None => Err(error),
             },
@@ -136,7 +136,7 @@ impl Batch<'_> {
     /// Does it, or undoes what it wrote.
     pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
         // Beats of commands before this one must not be undone with it.
-        self.write_beats()?;
+        self.write_heartbeats()?;
         self.run("SAVEPOINT command", [])?;
         let done = work(self);
         if done.is_err() {
@@ -149,15 +149,15 @@ impl Batch<'_> {
 
     fn apply(&mut self, command: &Command) -> Applied {
         match command {
-            Command::EnterWorker(entry) => self.enter_worker(entry),
+            Command::RegisterWorker(entry) => self.register_worker(entry),
             Command::Reconcile { entry, silent } => self.reconcile(entry, silent),
-            Command::Beat { worker } => self.beat(worker),
-            Command::LeaveWorker { worker } => self.leave_worker(worker),
-            Command::BuryWorker { worker, beat, shares_process } => {
-                self.bury_worker(worker, *beat, *shares_process)
+            Command::Heartbeat { worker } => self.heartbeat(worker),
+            Command::DeregisterWorker { worker } => self.deregister_worker(worker),
+            Command::ExpireWorker { worker, heartbeat, shares_process } => {
+                self.expire_worker(worker, *heartbeat, *shares_process)
             }
             Command::UncountInterruptions { claims } => self.uncount_interruptions(claims),
-            Command::PutSchedules(new) => self.put_schedules(new),
+            Command::UpsertSchedules(new) => self.upsert_schedules(new),
             Command::PatchSchedule { project, id, revision, patch } => {
                 self.patch_schedule(project, id, *revision, patch)
             }
@@ -169,13 +169,13 @@ impl Batch<'_> {
             }
             Command::CreateRun(new) => self.create_run(new),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
-            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
-                self.end_run(run, *token, ending, *pause_after_failures)
+            Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
+                self.complete_run(run, *token, ending, *pause_after_failures)
             }
             Command::CancelRun { project, run } => self.cancel_run(project, run),
             Command::RetryRun { project, run } => self.retry_run(project, run),
             Command::WakeParents { project, runs } => self.wake_parents(project, runs),
-            Command::Sweep { project, before, keep, limit } => self.sweep(project, *before, *keep, *limit),
+            Command::Prune { project, before, keep, limit } => self.prune(project, *before, *keep, *limit),
         }
     }
 
@@ -226,7 +226,7 @@ impl Batch<'_> {
     }
 
     /// Whether the worker is signed in. Asked once for a batch of its claims.
-    pub(super) fn is_signed_in(&mut self, worker: &WorkerId) -> Result<bool> {
+    pub(super) fn is_registered(&mut self, worker: &WorkerId) -> Result<bool> {
         if let Some(known) = self.claimants.iter().find(|known| known.id == *worker) {
             return Ok(known.is_in);
         }
@@ -236,8 +236,8 @@ impl Batch<'_> {
     }
 
     /// Bumps the beat of a worker that is signed in. Written once for a batch of its claims.
-    pub(super) fn bump_beat(&mut self, worker: &WorkerId) -> Result<()> {
-        if self.is_signed_in(worker)?
+    pub(super) fn bump_heartbeat(&mut self, worker: &WorkerId) -> Result<()> {
+        if self.is_registered(worker)?
             && let Some(known) = self.claimants.iter_mut().find(|known| known.id == *worker)
         {
             known.bumps += 1;
@@ -247,10 +247,10 @@ impl Batch<'_> {
 
     /// Writes the beats that are due, and forgets what is known of workers: before anything that reads or changes
     /// them, and at the end.
-    pub(super) fn write_beats(&mut self) -> Result<()> {
+    pub(super) fn write_heartbeats(&mut self) -> Result<()> {
         for worker in std::mem::take(&mut self.claimants) {
             if worker.bumps > 0 {
-                self.run(queries::BUMP_BEAT, (&worker.id, worker.bumps, self.now()))?;
+                self.run(queries::BUMP_HEARTBEAT, (&worker.id, worker.bumps, self.now()))?;
             }
         }
         Ok(())

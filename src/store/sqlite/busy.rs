@@ -10,13 +10,13 @@ const LONG: Duration = Duration::from_millis(8);
 /// A bounded wait in uneven steps. `SQLite`'s own waits grow to 100 ms: whoever came first then tries least often, and
 /// a busy neighbour starves it. Here everybody tries about equally often for as long as it takes.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct BusyRetry {
     limit: Duration,
     since: Instant,
     dice: u64,
 }
 
-impl Patience {
+impl BusyRetry {
     #[expect(clippy::disallowed_methods, reason = "bounds how long a lock is waited for; decides nothing")]
     pub fn of(limit: Duration, seed: u64) -> Self {
         let now = Instant::now();

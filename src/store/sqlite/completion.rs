@@ -5,7 +5,7 @@ use super::queries;
 use super::rows::Columns;
 use super::schedules::RunToChange;
 use crate::calendar::Timestamp;
-use crate::model::{Ending, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId};
+use crate::model::{Completion, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId};
 use crate::store::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, Row, params};
@@ -66,22 +66,22 @@ impl RunToChange {
 }
 
 impl Batch<'_> {
-    pub(super) fn end_run(
+    pub(super) fn complete_run(
         &mut self,
         id: &RunId,
         token: Token,
-        ending: &Ending,
+        ending: &Completion,
         pause_after_failures: Option<u32>,
     ) -> Applied {
         let row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
-        let print = transitions::ending_print(ending);
+        let print = transitions::completion_print(ending);
         if row.state != RunState::Running || row.token != token {
             if row.ended_token == Some(token.0) && row.ended_print == Some(print) {
                 return Ok(Answer::Ended { state: row.ended_state, released: row.ended_released });
             }
             return Err(Rejection::Fenced.into());
         }
-        if let Ending::Skipped { reason } = ending
+        if let Completion::Skipped { reason } = ending
             && !self.any(queries::HAS_STEP, [row.no])?
             && let Some(schedule) = &row.schedule
             && let Some(released) = self.leave_out(row.no, schedule, reason)?
@@ -271,7 +271,7 @@ impl Batch<'_> {
                 let was_alone = held.len() == 1 && !shares_process;
                 self.run(queries::COUNT_INTERRUPTION, params![row.no, was_alone])?;
             }
-            let ended = transitions::end(&row.claim, &Ending::Released, self.now());
+            let ended = transitions::end(&row.claim, &Completion::Released, self.now());
             let finished_at = self.finished_at(ended.state);
             self.run(queries::FREE_RUN, params![row.no, ended.state, ended.available_at, finished_at])?;
             self.set_free(row.no, ended.state, row.schedule.as_ref(), row.parent.as_ref())?;

@@ -25,8 +25,8 @@ mod statements;
 mod transfer_source;
 
 use super::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
-    WaitingParent, Wake,
+    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
+    StoreError, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 #[cfg(feature = "postgres")]
-pub(super) use transfer_source::Departure;
+pub(super) use transfer_source::TransferSource;
 
 /// What the tests examine on its own.
 pub mod internals {
@@ -71,7 +71,7 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { synchronous: Synchronous::default(), busy_timeout: open::PATIENCE, readers: 4 }
+        Self { synchronous: Synchronous::default(), busy_timeout: open::BUSY_TIMEOUT, readers: 4 }
     }
 }
 
@@ -154,7 +154,7 @@ impl Store for SqliteStore {
         })
     }
 
-    fn rehearse_start(&self, claims: &[(RunId, Token)]) {
+    fn warm_up_start(&self, claims: &[(RunId, Token)]) {
         // What is wrong, the real ones will find.
         let _ = self.barrier();
         let _ = self.claims_stand(claims);
@@ -180,8 +180,8 @@ impl Store for SqliteStore {
         self.readers.read(|view| view.due_count(project, workflows, until, limit))
     }
 
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
-        self.readers.read(|view| view.next_wake(project, workflows))
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
+        self.readers.read(|view| view.next_work(project, workflows))
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -217,8 +217,13 @@ impl Store for SqliteStore {
         self.readers.read(|view| view.coming(project, until, limit))
     }
 
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
-        self.readers.read(|view| view.census(project, due_before, count_to))
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError> {
+        self.readers.read(|view| view.project_stats(project, due_before, count_to))
     }
 
     fn history(

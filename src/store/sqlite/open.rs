@@ -2,7 +2,7 @@
 
 use super::SqliteOptions;
 use super::Synchronous;
-use super::busy::Patience;
+use super::busy::BusyRetry;
 use super::error::{at_opening, is_busy};
 use super::file::{self, DatabaseFile};
 use super::schema::{APPLICATION_ID, Header, migrate, newest_version, other_application};
@@ -29,16 +29,16 @@ pub(super) fn open(
         look(path, has_log)?;
     }
     let connection = connect_raw(path, options).map_err(failed)?;
-    let header = patiently(options, || Header::read(&connection)).map_err(failed)?;
+    let header = with_busy_retry(options, || Header::read(&connection)).map_err(failed)?;
     header.check(path)?;
     if header.version < newest_version() {
         migrate(&connection, path)?;
     }
     use_log(&connection, path, options)?;
     // The first read brings the log into being, and from then on the connection keeps others from removing it.
-    patiently(options, || Header::read(&connection)).map_err(failed)?;
+    with_busy_retry(options, || Header::read(&connection)).map_err(failed)?;
     let file = DatabaseFile::opened(path)?;
-    patiently(options, || configure(&connection, Purpose::Write)).map_err(failed)?;
+    with_busy_retry(options, || configure(&connection, Purpose::Write)).map_err(failed)?;
     Ok((file, connection))
 }
 
@@ -84,7 +84,7 @@ fn use_log(
         }
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
     };
-    let mode = patiently(options, switch).map_err(|error| at_opening(path, &error))?;
+    let mode = with_busy_retry(options, switch).map_err(|error| at_opening(path, &error))?;
     if mode == "wal" {
         return Ok(());
     }
@@ -99,13 +99,14 @@ fn use_log(
 }
 
 /// Tries again while others hold the database; not every lock asks the busy handler.
-pub(super) fn patiently<T>(options: &SqliteOptions, mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut patience = None;
+pub(super) fn with_busy_retry<T>(options: &SqliteOptions, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut busy_retry = None;
     loop {
         match work() {
             Err(error) if is_busy(&error) => {
-                let patience = patience.get_or_insert_with(|| Patience::of(options.busy_timeout, seed()));
-                if !patience.wait() {
+                let busy_retry =
+                    busy_retry.get_or_insert_with(|| BusyRetry::of(options.busy_timeout, seed()));
+                if !busy_retry.wait() {
                     return Err(error);
                 }
             }
@@ -130,12 +131,12 @@ pub fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
         return Err(rusqlite::Error::SqliteFailure(failure, None));
     }
-    let mut patience = Patience::of(options.busy_timeout, seed());
+    let mut busy_retry = BusyRetry::of(options.busy_timeout, seed());
     connection.busy_handler(Some(move |tries: i32| {
         if tries == 0 {
-            patience.renew();
+            busy_retry.renew();
         }
-        patience.wait()
+        busy_retry.wait()
     }))?;
     connection.set_prepared_statement_cache_capacity(128);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -175,7 +176,7 @@ pub(super) fn connect(
     purpose: Purpose,
 ) -> std::result::Result<Connection, StoreError> {
     file.check()?;
-    let connection = patiently(options, || {
+    let connection = with_busy_retry(options, || {
         let connection = connect_raw(&file.path, options)?;
         configure(&connection, purpose)?;
         Ok(connection)
@@ -222,4 +223,4 @@ const PAGES_PER_CHECKPOINT: i64 = 4096;
 const LOG_SIZE_KEPT: i64 = 64 * 1024 * 1024;
 
 /// Used where none is given.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use super::SqliteOptions;
 use super::error::{in_use, is_poison};
 use super::file::{self, DatabaseFile};
-use super::open::{Purpose, abandon, connect, patiently};
+use super::open::{Purpose, abandon, connect, with_busy_retry};
 use super::read::View;
 use super::statements::Session;
 use crate::store::StoreError;
@@ -55,7 +55,7 @@ impl Lane {
             *place = Some(connect(&self.file, &self.options, self.purpose)?);
         }
         let Some(connection) = &*place else { return Err(StoreError::Closed) };
-        patiently(&self.options, || work(connection)).map_err(|error| {
+        with_busy_retry(&self.options, || work(connection)).map_err(|error| {
             if is_poison(&error)
                 && let Some(connection) = place.take()
             {
@@ -103,7 +103,7 @@ impl Pool {
     ) -> std::result::Result<T, StoreError> {
         self.file.check()?;
         let connection = self.take()?;
-        let answer = patiently(&self.options, || {
+        let answer = with_busy_retry(&self.options, || {
             connection.prepare_cached("BEGIN")?.execute([])?;
             let answer = question(&mut View { session: Session::on(&connection) });
             let ended = connection.prepare_cached("COMMIT").and_then(|mut end| end.execute([]));

@@ -19,11 +19,11 @@ const LOOKS_PER_RUN: usize = 8;
 const LOOKS_MIN: usize = 1000;
 
 impl Batch<'_> {
-    pub(super) fn sweep(&mut self, project: &str, before: Timestamp, keep: u32, limit: usize) -> Applied {
+    pub(super) fn prune(&mut self, project: &str, before: Timestamp, keep: u32, limit: usize) -> Applied {
         let mut looks = limit.saturating_mul(LOOKS_PER_RUN).max(LOOKS_MIN);
         self.run(queries::RECONSIDER_FOR_FEWER, params![project, keep, limit_to_sql(looks)])?;
-        let mut swept = 0;
-        while swept < limit && looks > 0 {
+        let mut pruned = 0;
+        while pruned < limit && looks > 0 {
             let count = limit.min(looks);
             let old =
                 self.all_rows(queries::OLD_RUNS, params![project, before, limit_to_sql(count)], |row| {
@@ -38,17 +38,18 @@ impl Batch<'_> {
                 {
                     self.run(queries::KEEP_RUN, params![no, keep])?;
                     self.run(queries::NOTE_KEPT_RUN, [&schedule])?;
-                } else if swept < limit {
+                } else if pruned < limit {
                     self.delete_run(no)?;
-                    swept += 1;
+                    pruned += 1;
                 }
             }
             if is_last {
                 break;
             }
         }
-        let lines = self.run(queries::SWEEP_LEDGER, params![project, before, limit_to_sql(limit - swept)])?;
-        Ok(Answer::Count((swept + lines) as u64))
+        let lines =
+            self.run(queries::PRUNE_LEDGER, params![project, before, limit_to_sql(limit - pruned)])?;
+        Ok(Answer::Count((pruned + lines) as u64))
     }
 
     /// Whether the run is among the newest of its schedule.

@@ -378,12 +378,12 @@ statements! {
     // Workers.
 
     /// Registers a worker; one that repeats itself keeps its beat. (primary key)
-    ENTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, \
+    REGISTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, \
         declares) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9) ON CONFLICT (id) DO UPDATE SET project = excluded.project, \
         app = excluded.app, host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, \
         about = excluded.about, beat_at = excluded.beat_at, declares = excluded.declares";
     /// Signs of life. (primary key)
-    BUMP_BEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
+    BUMP_HEARTBEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
     /// The beat of a worker that is signed in. (primary key)
     BEAT = "SELECT beat FROM worker WHERE id = ?1";
     /// When a worker signed in. (primary key)
@@ -395,7 +395,7 @@ statements! {
     /// What it executes.
     INSERT_WORKER_WORKFLOW = "INSERT OR IGNORE INTO worker_workflow (worker, workflow) VALUES (?1, ?2)";
     /// A workflow of the project. (primary key)
-    PUT_WORKFLOW = "INSERT INTO workflow (project, id, schedulable) VALUES (?1, ?2, ?3) \
+    UPSERT_WORKFLOW = "INSERT INTO workflow (project, id, schedulable) VALUES (?1, ?2, ?3) \
         ON CONFLICT (project, id) DO UPDATE SET schedulable = excluded.schedulable";
     /// Workers of the project with the runs that they hold. (scan of the few workers; `run_held`)
     PEERS = "SELECT w.id, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, \
@@ -436,6 +436,6 @@ statements! {
     RECONSIDER_FOR_FEWER = "UPDATE run SET kept = 0 WHERE no IN (SELECT no FROM run WHERE project = ?1 AND kept > ?2 \
         AND finished_at IS NOT NULL LIMIT ?3)";
     /// Ledger lines that are old enough to go. (`ledger_by_age`)
-    SWEEP_LEDGER = "DELETE FROM ledger WHERE no IN (SELECT no FROM ledger WHERE project = ?1 AND until_slot < ?2 \
+    PRUNE_LEDGER = "DELETE FROM ledger WHERE no IN (SELECT no FROM ledger WHERE project = ?1 AND until_slot < ?2 \
         ORDER BY until_slot, no LIMIT ?3)";
 }

@@ -8,12 +8,12 @@ use super::statements::Session;
 use crate::calendar::Timestamp;
 use crate::model::text::{run_reason, state_word};
 use crate::model::{
-    Fate, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use crate::store::pagination::cut_page;
 use crate::store::query::{COUNTED_MAX, MANY_RUNS};
-use crate::store::{Census, DueSchedule, Page, RunFilter, ScheduleFilter, WaitingParent, Wake};
+use crate::store::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -106,11 +106,16 @@ impl View<'_> {
         Ok(schedules)
     }
 
-    pub fn census(&mut self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census> {
+    pub fn project_stats(
+        &mut self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats> {
         let workflows = self.skip_through(project, queries::FIRST_DUE, queries::NEXT_DUE)?;
-        let wake = self.next_wake(project, &workflows)?;
+        let wake = self.next_work(project, &workflows)?;
         let until = Timestamp::from_micros(due_before.as_micros().saturating_sub(1));
-        let mut census = Census {
+        let mut project_stats = ProjectStats {
             schedules: Vec::new(),
             runs: Vec::new(),
             overdue: self.due_count(project, &workflows, until, count_to)?,
@@ -122,16 +127,16 @@ impl View<'_> {
                 ScheduleStatus::Active => self.count(queries::COUNT_ACTIVE, params![project, most])?,
                 rare => self.count(queries::COUNT_IN_STATUS, params![project, rare, most])?,
             };
-            census.schedules.push((status, count));
+            project_stats.schedules.push((status, count));
         }
         for state in RunState::UNFINISHED {
             let count = match state {
                 RunState::Running => self.count_held(project, count_to)?,
                 rare => self.count(queries::COUNT_IN_STATE, params![project, rare, most])?,
             };
-            census.runs.push((state, count));
+            project_stats.runs.push((state, count));
         }
-        Ok(census)
+        Ok(project_stats)
     }
 
     fn count(&mut self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
@@ -172,8 +177,8 @@ impl View<'_> {
         Ok(total)
     }
 
-    pub fn next_wake(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<Wake> {
-        let mut wake = Wake::default();
+    pub fn next_work(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork> {
+        let mut wake = NextWork::default();
         let earlier =
             |known: Option<Timestamp>, found: Option<Timestamp>| known.into_iter().chain(found).min();
         for workflow in workflows {
@@ -259,7 +264,7 @@ impl View<'_> {
         page: &Page,
     ) -> Result<Vec<Schedule>> {
         let (first, behind) = ScheduleFilter::key_range(prefix);
-        let after = page.after.as_deref().and_then(ScheduleFilter::placed);
+        let after = page.after.as_deref().and_then(ScheduleFilter::parse_cursor);
         let (first, workflow) = match after {
             Some((key, workflow)) => (first.max(key), Some(workflow)),
             None => (first, None),
@@ -339,7 +344,7 @@ impl View<'_> {
                 from: slot,
                 until: slot,
                 count: 1,
-                fate: Fate::Ran,
+                outcome: SlotOutcome::Ran,
                 reason: Arc::default(),
                 run: Some(columns.run_id()?),
                 started_at: columns.optional_time()?,
@@ -369,7 +374,7 @@ impl View<'_> {
                     from: columns.time()?,
                     until: columns.time()?,
                     count: columns.count()?,
-                    fate: columns.word()?.unwrap_or(Fate::Missed),
+                    outcome: columns.word()?.unwrap_or(SlotOutcome::Missed),
                     reason: columns.text()?,
                     run: None,
                     started_at: None,
@@ -528,15 +533,15 @@ impl View<'_> {
                 count += counted;
                 place = place.or(key.zip(workflow));
             }
-            let is_crowd = count >= MANY_RUNS as u64;
+            let is_burst = count >= MANY_RUNS as u64;
             return Ok(match place {
-                Some((key, workflow)) if is_crowd && !filter.is_for_rare_states() => {
+                Some((key, workflow)) if is_burst && !filter.is_for_rare_states() => {
                     let is_alike = filter.key.as_ref().is_none_or(|wanted| *wanted == key)
                         && filter.workflow.as_ref().is_none_or(|wanted| *wanted == workflow);
                     // None of its runs has another key or another workflow.
                     Way::Key(key, if is_alike { vec![workflow] } else { Vec::new() })
                 }
-                Some(_) if is_crowd => Way::States,
+                Some(_) if is_burst => Way::States,
                 _ => Way::Schedule,
             });
         }
@@ -658,7 +663,7 @@ pub(super) fn read_peers(session: &mut Session<'_>, project: &str) -> Result<Vec
             pid: columns.int()?,
             process_mark: columns.text()?,
             about: columns.text()?,
-            beat: columns.int()?,
+            heartbeat: columns.int()?,
             entered_at: columns.time()?,
             beat_at: columns.time()?,
             declares: columns.optional_text()?,

@@ -2,10 +2,10 @@
 //! rows beside it.
 
 use crate::calendar::Timestamp;
-use crate::model::text::{Spelled, fate_word, origin_word, state_word, status_word, step_word};
+use crate::model::text::{TextEnum, origin_word, outcome_word, state_word, status_word, step_word};
 use crate::model::{
-    Fate, Origin, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token,
-    WorkerId,
+    Origin, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StepRecord, StepState,
+    Token, WorkerId,
 };
 use crate::store::transitions::StoredSchedule;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
@@ -32,7 +32,7 @@ bound! {
     RunState: self => state_word(*self),
     Origin: self => origin_word(*self),
     StepState: self => step_word(*self),
-    Fate: self => fate_word(*self),
+    SlotOutcome: self => outcome_word(*self),
 }
 
 /// An unsigned number as the database holds it.
@@ -105,7 +105,7 @@ impl<'r, 's> Columns<'r, 's> {
         Ok(self.optional_text()?.unwrap_or_else(|| "".into()))
     }
 
-    pub fn word<T: Spelled>(&mut self) -> Result<Option<T>> {
+    pub fn word<T: TextEnum>(&mut self) -> Result<Option<T>> {
         Ok(match self.value()? {
             ValueRef::Text(bytes) => std::str::from_utf8(bytes).ok().and_then(T::from_word),
             _ => None,
@@ -175,7 +175,7 @@ impl<'r, 's> Columns<'r, 's> {
 
     /// A schedule with its cadence.
     pub fn stored_schedule(&mut self) -> Result<StoredSchedule> {
-        Ok(StoredSchedule { schedule: self.schedule()?, cadence: self.text()? })
+        Ok(StoredSchedule { schedule: self.schedule()?, compiled_spec: self.text()? })
     }
 
     /// A state; an unknown one is taken for an end, so that nobody works on it.

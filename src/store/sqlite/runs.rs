@@ -52,7 +52,7 @@ impl Batch<'_> {
             .one(queries::DECIDED, params![plan.schedule, plan.revision], Decided::read)?
             .ok_or(Rejection::Stale)?;
         let claims = plan.runs.iter().any(|run| run.admission == Admission::Claim);
-        if claims && !self.is_signed_in(worker)? {
+        if claims && !self.is_registered(worker)? {
             return Err(Rejection::WorkerGone.into());
         }
         if plan.cancel_unfinished {
@@ -93,7 +93,7 @@ impl Batch<'_> {
             self.reconsider_runs(&plan.schedule)?;
         }
         if !claimed.is_empty() {
-            self.bump_beat(worker)?;
+            self.bump_heartbeat(worker)?;
         }
 
         if plan.status == ScheduleStatus::Active {
@@ -155,7 +155,7 @@ impl Batch<'_> {
         suspects: Suspects,
         codes: Option<&Codes>,
     ) -> Applied {
-        if !self.is_signed_in(worker)? {
+        if !self.is_registered(worker)? {
             return Err(Rejection::WorkerGone.into());
         }
         let suspect = match suspects {
@@ -199,7 +199,7 @@ impl Batch<'_> {
             claimed.extend(self.claim_run(no, worker)?);
         }
         if !claimed.is_empty() {
-            self.bump_beat(worker)?;
+            self.bump_heartbeat(worker)?;
         }
         Ok(Answer::Claimed(claimed))
     }
@@ -299,10 +299,10 @@ impl Batch<'_> {
         let mut is_claimed = false;
         if let Some(worker) = &new.claim_for
             && transitions::is_claimable(&run, self.now())
-            && self.is_signed_in(worker)?
+            && self.is_registered(worker)?
         {
             transitions::claim(&mut run, worker, self.now());
-            self.bump_beat(worker)?;
+            self.bump_heartbeat(worker)?;
             is_claimed = true;
         }
         self.insert_run(&run)?;

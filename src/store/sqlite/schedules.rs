@@ -1,6 +1,6 @@
 //! Commands about schedules and workers.
 
-use super::batch::{Applied, Batch, Trouble};
+use super::batch::{Applied, Batch, BatchError};
 use super::queries;
 use super::read::read_peers;
 use super::rows::{Columns, count_to_sql};
@@ -17,13 +17,13 @@ use rusqlite::{Result, params};
 use std::collections::{BTreeSet, HashSet};
 
 impl Batch<'_> {
-    pub(super) fn enter_worker(&mut self, entry: &WorkerEntry) -> Applied {
+    pub(super) fn register_worker(&mut self, entry: &WorkerEntry) -> Applied {
         self.guarded(|batch| batch.enter(entry))
     }
 
     fn enter(&mut self, entry: &WorkerEntry) -> Applied {
         self.run(
-            queries::ENTER_WORKER,
+            queries::REGISTER_WORKER,
             params![
                 entry.id,
                 entry.project,
@@ -39,14 +39,14 @@ impl Batch<'_> {
         self.run(queries::DELETE_WORKER_WORKFLOWS, [&entry.id])?;
         for workflow in &entry.workflows {
             self.run(queries::INSERT_WORKER_WORKFLOW, params![entry.id, workflow.id])?;
-            self.run(queries::PUT_WORKFLOW, params![entry.project, workflow.id, workflow.schedulable])?;
+            self.run(queries::UPSERT_WORKFLOW, params![entry.project, workflow.id, workflow.schedulable])?;
         }
 
         self.reconciled(entry, &[])
     }
 
     pub(super) fn reconcile(&mut self, entry: &WorkerEntry, silent: &[(WorkerId, i64)]) -> Applied {
-        if !self.is_signed_in(&entry.id)? {
+        if !self.is_registered(&entry.id)? {
             return Err(Rejection::WorkerGone.into());
         }
         self.guarded(|batch| batch.reconciled(entry, silent))
@@ -67,7 +67,7 @@ impl Batch<'_> {
                     continue;
                 }
             }
-            declared.insert(self.put_schedule(new)?);
+            declared.insert(self.upsert_schedule(new)?);
         }
         let mut owned = Vec::new();
         for owner in entry.owners() {
@@ -101,16 +101,16 @@ impl Batch<'_> {
         Ok(Answer::Reconciled(Box::new(report)))
     }
 
-    pub(super) fn beat(&mut self, worker: &WorkerId) -> Applied {
-        if !self.is_signed_in(worker)? {
+    pub(super) fn heartbeat(&mut self, worker: &WorkerId) -> Applied {
+        if !self.is_registered(worker)? {
             return Err(Rejection::WorkerGone.into());
         }
-        self.bump_beat(worker)?;
+        self.bump_heartbeat(worker)?;
         Ok(Answer::Done)
     }
 
-    pub(super) fn leave_worker(&mut self, worker: &WorkerId) -> Applied {
-        self.write_beats()?;
+    pub(super) fn deregister_worker(&mut self, worker: &WorkerId) -> Applied {
+        self.write_heartbeats()?;
         self.remove_worker(worker, None)
     }
 
@@ -123,19 +123,24 @@ impl Batch<'_> {
         Ok(Answer::Count(held))
     }
 
-    pub(super) fn bury_worker(&mut self, worker: &WorkerId, beat: i64, shares_process: bool) -> Applied {
-        self.write_beats()?;
+    pub(super) fn expire_worker(
+        &mut self,
+        worker: &WorkerId,
+        heartbeat: i64,
+        shares_process: bool,
+    ) -> Applied {
+        self.write_heartbeats()?;
         match self.one(queries::BEAT, [worker], |row| row.get::<_, i64>(0))? {
-            Some(newest) if newest != beat => Err(Rejection::Stale.into()),
+            Some(newest) if newest != heartbeat => Err(Rejection::Stale.into()),
             Some(_) | None => self.remove_worker(worker, Some(shares_process)),
         }
     }
 
-    pub(super) fn put_schedules(&mut self, new: &[NewSchedule]) -> Applied {
+    pub(super) fn upsert_schedules(&mut self, new: &[NewSchedule]) -> Applied {
         let put = |batch: &mut Self| -> Applied<Vec<ScheduleId>> {
             let mut ids: Vec<Option<ScheduleId>> = vec![None; new.len()];
             for place in in_order_of_ids(new) {
-                ids[place] = Some(batch.put_schedule(&new[place])?);
+                ids[place] = Some(batch.upsert_schedule(&new[place])?);
             }
             Ok(ids.into_iter().flatten().collect())
         };
@@ -144,16 +149,16 @@ impl Batch<'_> {
         Ok(Answer::Schedules(ids))
     }
 
-    fn put_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
+    fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
         // Most are new where there are many, and an insertion finds out by itself.
         if self.insert_schedule(new)? {
             return Ok(new.id.clone());
         }
         let mut row = self.schedule_with_key(new)?.ok_or_else(|| transitions::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
-        if transitions::put_changes(&row, new, self.now()) {
+        if transitions::upsert_changes(&row, new, self.now()) {
             self.take_back(&mut row.schedule, NOBODY)?;
-            let missed = transitions::put(&mut row, new, self.now());
+            let missed = transitions::upsert(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, &missed)?;
             self.release(&id, NOBODY)?;
@@ -169,7 +174,7 @@ impl Batch<'_> {
 
     /// Whether it was new.
     fn insert_schedule(&mut self, new: &NewSchedule) -> Result<bool> {
-        let StoredSchedule { schedule, cadence } = transitions::create_schedule(new, self.now());
+        let StoredSchedule { schedule, compiled_spec } = transitions::create_schedule(new, self.now());
         let inserted = self.run(
             queries::INSERT_SCHEDULE,
             params![
@@ -179,7 +184,7 @@ impl Batch<'_> {
                 schedule.key,
                 schedule.owner,
                 schedule.spec,
-                cadence,
+                compiled_spec,
                 schedule.input,
                 schedule.status,
                 schedule.next_slot,
@@ -198,7 +203,7 @@ impl Batch<'_> {
                 schedule.id,
                 schedule.owner,
                 schedule.spec,
-                row.cadence,
+                row.compiled_spec,
                 schedule.input,
                 schedule.status,
                 schedule.note,
@@ -231,7 +236,7 @@ impl Batch<'_> {
                     line.from,
                     line.until,
                     count_to_sql(line.count),
-                    line.fate,
+                    line.outcome,
                     line.reason
                 ],
             )?;
@@ -295,7 +300,7 @@ impl Batch<'_> {
     ) -> Applied {
         let stored = self.stored_schedule(project, id)?;
         if revision.is_some_and(|revision| revision != stored.schedule.revision) {
-            return Err(Trouble::Rejected(Rejection::Stale));
+            return Err(BatchError::Rejected(Rejection::Stale));
         }
         let mut row = stored.clone();
         transitions::patch(&mut row, patch, self.now());

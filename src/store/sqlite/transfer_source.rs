@@ -5,7 +5,7 @@ use super::{DatabaseFile, SqliteOptions, error};
 use crate::calendar::Timestamp;
 use crate::store::StoreError;
 use crate::store::transfer::{
-    Batch, Cell, Kind, LEDGER, MoveOptions, RUNS, Row, SCHEDULES, STEPS, Side, Table, is_long_ago,
+    Batch, Cell, Kind, LEDGER, RUNS, Row, SCHEDULES, STEPS, Side, Table, TransferOptions, is_long_ago,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, ToSql};
@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// A file, read in order.
-pub(in crate::store) struct Departure {
+pub(in crate::store) struct TransferSource {
     connection: Connection,
     file: DatabaseFile,
     name: String,
@@ -34,7 +34,7 @@ const CLOSED: [(&str, &str); 5] = [
 const ALIVE: &str = "(r.finished_at IS NULL OR r.idempotency_key IS NOT NULL OR r.parent IN \
     (SELECT p.id FROM run p WHERE p.finished_at IS NULL AND p.project = r.project))";
 
-impl Departure {
+impl TransferSource {
     /// Opens a file that exists, and brings it up to this release's tables as any opening does.
     pub fn open(path: &Path, with_history: bool) -> std::result::Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unusable { path: path.into(), action: "opened", reason };
@@ -79,7 +79,7 @@ impl Departure {
     pub fn live_worker(
         &mut self,
         project: &str,
-        options: &MoveOptions,
+        options: &TransferOptions,
         now: Timestamp,
     ) -> std::result::Result<Option<String>, StoreError> {
         let look = || -> Result<Option<String>> {
@@ -218,7 +218,7 @@ impl Departure {
     }
 }
 
-impl Side for Departure {
+impl Side for TransferSource {
     fn read(
         &mut self,
         table: Table,

@@ -159,8 +159,8 @@ proptest! {
     fn whatever_is_accepted_reads_back_and_can_be_explained(text in expression()) {
         let Ok(expr) = CronExpr::parse(&text) else { return Ok(()) };
         prop_assert_eq!(expr.text(), &text);
-        prop_assert!(expr.to_english().len() > 10);
-        let _ = (expr.remarks(), expr.is_too_frequent());
+        prop_assert!(expr.describe().len() > 10);
+        let _ = (expr.warnings(), expr.is_too_frequent());
     }
 }
 
@@ -191,7 +191,7 @@ fn check_text(text: &str) -> Result<(), TestCaseError> {
         Ok(expr) => {
             let again = CronExpr::parse(expr.text());
             prop_assert_eq!(again.as_ref(), Ok(&expr));
-            prop_assert!(!expr.to_english().is_empty());
+            prop_assert!(!expr.describe().is_empty());
         }
         Err(error) => {
             prop_assert!(error.to_string().starts_with("cron "));

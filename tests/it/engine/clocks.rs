@@ -9,7 +9,7 @@ fn strict(store: &MemoryStore) -> ScheduleId {
 }
 
 fn missed(store: &MemoryStore, id: &ScheduleId) -> Vec<(String, String)> {
-    let lines = history(store, id).into_iter().filter(|line| line.fate == Fate::Missed);
+    let lines = history(store, id).into_iter().filter(|line| line.outcome == SlotOutcome::Missed);
     lines.map(|line| (time_of(line.from), time_of(line.until))).collect()
 }
 
@@ -20,7 +20,7 @@ fn a_clock_set_back_by_two_days_leaves_the_slots_of_today_on_time() {
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:01:30");
     worker.clock.set_wall(at("2026-02-28T10:00:30"));
-    worker.turn();
+    worker.tick();
     worker.until("2026-02-28T10:03:00");
     let slots: Vec<_> = worker.started.iter().map(|claimed| claimed.run.slot.unwrap().to_string()).collect();
     let of_today = |time| format!("2026-02-28T{time}Z");
@@ -38,7 +38,7 @@ fn slots_that_a_clock_set_forward_has_passed_over_are_missed() {
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:01:30");
     worker.clock.set_wall(at("10:05:30"));
-    worker.turn().until("10:06:00");
+    worker.tick().until("10:06:00");
     assert_eq!(worker.slots_started(), ["10:01:00", "10:06:00"]);
     assert_eq!(missed(&store, &id), [("10:02:00".to_owned(), "10:05:00".to_owned())]);
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::WasAway(_))), 1);
@@ -59,7 +59,7 @@ fn a_clock_set_back_makes_no_slot_late() {
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:01:30");
     worker.clock.set_wall(at("2026-02-28T10:00:30"));
-    worker.turn();
+    worker.tick();
     worker.until("2026-02-28T10:03:00");
     assert_eq!(runs(&store).len(), 4);
     assert_eq!(missed(&store, &id).len(), 2, "those before it started, in and behind the window");

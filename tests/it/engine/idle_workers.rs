@@ -53,8 +53,8 @@ fn idle_workers_that_were_suspended_or_without_their_store_together_stay() {
     for worker in [&mut a, &mut b] {
         worker.pause(SILENCE * 2);
     }
-    b.turn();
-    a.turn();
+    b.tick();
+    a.tick();
     assert_eq!(ids(&store), ["a1", "b1"]);
     for worker in [&mut a, &mut b] {
         worker.store.trouble.lock().is_down = true;
@@ -74,8 +74,8 @@ fn an_idle_worker_that_was_removed_while_it_slept_registers_again_and_works() {
     let (mut sleeper, mut live) = pair(&store);
     live.wait(SILENCE * 2);
     assert_eq!(ids(&store), ["b1"]);
-    live.hear(Message::Leave).turn();
-    sleeper.pause(SILENCE * 2).turn();
+    live.hear(Message::Deregister).tick();
+    sleeper.pause(SILENCE * 2).tick();
     assert_eq!(sleeper.count_notices(is_lease_lost), 1);
     sleeper.wait(Duration::from_secs(1));
     assert_eq!(ids(&store), ["a2"]);
@@ -96,12 +96,12 @@ fn a_sign_of_life_at_the_last_moment_saves_an_idle_worker() {
     let (shared, id) = (store.clone(), a.engine.worker().clone());
     live.store.trouble.lock().on_commit = Some(Box::new(move || {
         // Just before the other one's decision is committed, so that it could not see this.
-        let beat = Command::Beat { worker: id.clone() };
-        shared.commit(&[beat], at("10:04:39")).unwrap().remove(0).unwrap();
+        let heartbeat = Command::Heartbeat { worker: id.clone() };
+        shared.commit(&[heartbeat], at("10:04:39")).unwrap().remove(0).unwrap();
     }));
     live.until("10:04:49");
     live.store.trouble.lock().on_commit = None;
-    let is_removal = |command: &Command| matches!(command, Command::BuryWorker { .. });
+    let is_removal = |command: &Command| matches!(command, Command::ExpireWorker { .. });
     assert!(live.take_commands().iter().any(is_removal), "it tried");
     assert_eq!(ids(&store), ["a1", "b1"]);
     live.until("10:07:30");
@@ -114,10 +114,10 @@ fn a_sign_of_life_at_the_last_moment_saves_an_idle_worker() {
 fn many_dead_workers_are_removed_in_bounded_commits() {
     let store = MemoryStore::new();
     for number in 0..250 {
-        Worker::new(&store, &format!("dead{number:03}-"), "10:00:30").turn();
+        Worker::new(&store, &format!("dead{number:03}-"), "10:00:30").tick();
     }
     let mut live = Worker::new(&store, "live", "10:00:30");
-    live.turn().take_commands();
+    live.tick().take_commands();
     live.until("10:03:29");
     assert_eq!(ids(&store).len(), 251);
     live.take_commands();
@@ -127,7 +127,7 @@ fn many_dead_workers_are_removed_in_bounded_commits() {
     }));
     live.until("10:04:00");
     assert_eq!(ids(&store), ["live1"]);
-    let is_removal = |command: &&Command| matches!(command, Command::BuryWorker { .. });
+    let is_removal = |command: &&Command| matches!(command, Command::ExpireWorker { .. });
     assert_eq!(live.take_commands().iter().filter(is_removal).count(), 250, "each once");
     let counts: BTreeSet<usize> = seen.1.try_iter().collect();
     assert!(counts.is_superset(&[251, 151, 51].into()), "{counts:?}");
@@ -141,7 +141,7 @@ fn peer(number: usize, pid: i64, held_count: u64) -> Peer {
         pid,
         process_mark: "mark".into(),
         about: "{}".into(),
-        beat: 1,
+        heartbeat: 1,
         held_count,
         workflows: Vec::new(),
         entered_at: at("10:00:00"),
@@ -153,7 +153,7 @@ fn peer(number: usize, pid: i64, held_count: u64) -> Peer {
 #[test]
 fn a_process_is_shared_with_workers_that_hold_runs_and_never_with_oneself() {
     let peers: Vec<Peer> = (0..4_u64)
-        .flat_map(|pid| (0..3_u64).map(move |place| (pid, u64::from(place < pid))))
+        .flat_map(|pid| (0..3_u64).map(move |permit| (pid, u64::from(permit < pid))))
         .enumerate()
         .map(|(number, (pid, held))| peer(number, i64::try_from(pid).unwrap(), held))
         .collect();

@@ -1,28 +1,28 @@
 //! Runs that are claimed by the commit that creates them.
 
 use super::*;
-use polos::engine::Place;
+use polos::engine::Permit;
 use polos::model::Token;
 
 /// A run that somebody in the worker's process is about to create, with the place that it gets.
-fn reserved(worker: &Worker, id: &str) -> (Command, Option<Place>) {
+fn reserved(worker: &Worker, id: &str) -> (Command, Option<Permit>) {
     let now = worker.clock.now();
-    let place = worker.engine.offer().reserve(PROJECT, "wf", now.mono).expect("it executes that").ok();
+    let permit = worker.engine.permits().reserve(PROJECT, "wf", now.mono).expect("it executes that").ok();
     let mut new = crate::store::fixture::new_run(id);
     (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), now.wall);
-    new.claim_for = place.as_ref().map(|place| place.worker().clone());
-    (Command::CreateRun(Box::new(new)), place)
+    new.claim_for = permit.as_ref().map(|permit| permit.worker().clone());
+    (Command::CreateRun(Box::new(new)), permit)
 }
 
 /// Commits it, and gives what the worker is told.
-fn commit(worker: &Worker, (command, place): (Command, Option<Place>)) -> Message {
+fn commit(worker: &Worker, (command, permit): (Command, Option<Permit>)) -> Message {
     let outcome = worker.store.inner.commit(std::slice::from_ref(&command), worker.now()).unwrap().remove(0);
-    match (outcome, place) {
-        (Ok(Answer::Created { claimed: Some(run), .. }), Some(place)) => {
-            Message::Claimed { run: Box::new(ClaimedRun { run: *run, journal: Vec::new() }), place }
+    match (outcome, permit) {
+        (Ok(Answer::Created { claimed: Some(run), .. }), Some(permit)) => {
+            Message::Claimed { run: Box::new(ClaimedRun { run: *run, journal: Vec::new() }), permit }
         }
-        (outcome, place) => {
-            place.into_iter().for_each(Place::settle);
+        (outcome, permit) => {
+            permit.into_iter().for_each(Permit::settle);
             Message::news_of(&command, &outcome).expect("a queued run is news")
         }
     }
@@ -41,16 +41,16 @@ fn claims(worker: &Worker) -> usize {
 fn a_run_that_is_created_here_starts_without_another_commit() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     worker.take_commands();
     created(&mut worker, "run_1");
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 1);
     assert!(worker.take_commands().is_empty(), "who created it has written all there is");
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     assert_eq!(super::run(&store, &run.id).state, RunState::Succeeded);
-    assert_eq!(worker.turn().engine.held_count(), (0, 0));
+    assert_eq!(worker.tick().engine.held_count(), (0, 0));
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn nobody_is_offered_a_place_before_the_worker_has_signed_in_and_after_it_drains
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     assert!(reserved(&worker, "run_1").1.is_none());
-    worker.turn();
+    worker.tick();
     assert!(reserved(&worker, "run_1").1.is_some());
     assert!(
-        worker.engine.offer().reserve(PROJECT, "other", Duration::ZERO).is_none(),
+        worker.engine.permits().reserve(PROJECT, "other", Duration::ZERO).is_none(),
         "of that it knows nothing"
     );
-    assert!(worker.engine.offer().reserve("other", "wf", Duration::ZERO).is_none());
+    assert!(worker.engine.permits().reserve("other", "wf", Duration::ZERO).is_none());
     worker.hear(Message::Drain);
     assert!(reserved(&worker, "run_1").1.is_none());
 }
@@ -76,7 +76,7 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
     for key in ["a", "b", "c"] {
         create(&store, key, &every_minute(), "11:59:30");
     }
-    worker.turn();
+    worker.tick();
     let first = reserved(&worker, "run_1");
     let second = reserved(&worker, "run_2");
     // Two places are on their way to somebody; one slot gets the third.
@@ -85,13 +85,13 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
     assert!(reserved(&worker, "run_3").1.is_none());
     for pair in [first, second] {
         let message = commit(&worker, pair);
-        worker.hear(message).turn();
+        worker.hear(message).tick();
     }
     assert_eq!(worker.started.len(), 3);
     // A place becomes free, and what waits is older than what comes now.
     let run = worker.started[1].run.clone();
     worker.succeed(&run);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 4);
     assert_eq!(worker.started[3].run.slot, Some(at("12:00:00")));
 }
@@ -100,16 +100,16 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
 fn what_waits_is_not_overtaken() {
     let store = MemoryStore::new();
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("w") }, "12:00:00");
-    worker.turn();
+    worker.tick();
     created(&mut worker, "run_1");
-    worker.turn();
+    worker.tick();
     created(&mut worker, "run_2");
-    worker.turn();
+    worker.tick();
     // Its place is free, and it has not been turned since: run_2 is older than whoever asks now.
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     assert!(reserved(&worker, "run_3").1.is_none());
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.last().unwrap().run.id.as_str(), "run_2");
 }
 
@@ -117,10 +117,10 @@ fn what_waits_is_not_overtaken() {
 fn who_is_queued_gets_a_place_before_who_comes_later() {
     let store = MemoryStore::new();
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("w") }, "12:00:00");
-    let reserve = |worker: &Worker| worker.engine.offer().reserve(PROJECT, "wf", Duration::ZERO).unwrap();
+    let reserve = |worker: &Worker| worker.engine.permits().reserve(PROJECT, "wf", Duration::ZERO).unwrap();
     // The worker has not signed in: two are put in line.
     let lines = [reserve(&worker).expect_err("closed"), reserve(&worker).expect_err("closed")];
-    worker.turn();
+    worker.tick();
     assert!(reserve(&worker).is_err(), "their runs are being created, and there is room for two");
     for id in ["run_1", "run_2"] {
         let mut new = crate::store::fixture::new_run(id);
@@ -129,12 +129,12 @@ fn who_is_queued_gets_a_place_before_who_comes_later() {
     }
     drop(lines);
     assert!(reserve(&worker).is_err(), "they are queued, and the worker has not looked");
-    worker.turn();
+    worker.tick();
     let started: Vec<_> = worker.started.iter().map(|claimed| claimed.run.id.as_str()).collect();
     assert_eq!(started, ["run_1", "run_2"], "found without being told");
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
-    worker.turn();
+    worker.tick();
     assert!(reserve(&worker).is_ok());
 }
 
@@ -142,17 +142,17 @@ fn who_is_queued_gets_a_place_before_who_comes_later() {
 fn a_lost_reply_is_found_by_looking_and_starts_the_run_once() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     let heard = reserved(&worker, "run_heard");
-    let (command, place) = reserved(&worker, "run_lost");
+    let (command, permit) = reserved(&worker, "run_lost");
     store.commit(&[command], worker.now()).unwrap().remove(0).unwrap();
     // The connection was cut: nobody knows what became of it.
-    drop(place);
+    drop(permit);
     let message = commit(&worker, heard);
-    worker.turn();
+    worker.tick();
     assert!(worker.started.is_empty(), "one of the two is on its way and must not be found as well");
     assert!(reserved(&worker, "run_more").1.is_none());
-    worker.hear(message).turn();
+    worker.hear(message).tick();
     let mut started: Vec<_> = worker.started.iter().map(|claimed| claimed.run.id.to_string()).collect();
     started.sort_unstable();
     assert_eq!(started, ["run_heard", "run_lost"]);
@@ -163,11 +163,11 @@ fn a_lost_reply_is_found_by_looking_and_starts_the_run_once() {
 fn one_that_failed_for_certain_makes_nobody_look() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
-    let (_, place) = reserved(&worker, "run_1");
-    place.unwrap().settle();
+    worker.tick();
+    let (_, permit) = reserved(&worker, "run_1");
+    permit.unwrap().settle();
     worker.store.trouble.lock().reads = 1_000;
-    assert_eq!(worker.turn().notices.len(), 1, "nothing was read: {:?}", worker.notices);
+    assert_eq!(worker.tick().notices.len(), 1, "nothing was read: {:?}", worker.notices);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn a_claim_that_is_heard_of_too_late_is_asked_about() {
     assert_eq!(other.started.len(), 1);
     worker.hear(message);
     assert!(worker.door.take().is_empty(), "nobody knows whether it is ours");
-    worker.turn();
+    worker.tick();
     assert!(worker.started.is_empty());
     assert_eq!(worker.engine.held_count(), (0, 0));
 }
@@ -196,10 +196,10 @@ fn it_shows_life_when_the_place_was_taken_and_not_when_it_is_heard_of() {
     let asked_at = worker.clock.now().mono;
     let message = commit(&worker, reserved(&worker, "run_1"));
     worker.pause(Duration::from_secs(7)).hear(message);
-    let seen = worker.engine.sign_of_life().load(std::sync::atomic::Ordering::Acquire);
+    let seen = worker.engine.last_alive().load(std::sync::atomic::Ordering::Acquire);
     assert_eq!(u128::from(seen), asked_at.as_micros());
     worker.take_commands();
-    worker.turn();
+    worker.tick();
     assert_eq!(
         worker.take_commands().iter().filter(|command| is_beat(command)).count(),
         1,
@@ -211,9 +211,9 @@ fn it_shows_life_when_the_place_was_taken_and_not_when_it_is_heard_of() {
 fn a_claim_for_the_worker_that_it_was_before_is_not_its_own() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     let message = commit(&worker, reserved(&worker, "run_1"));
-    worker.hear(Message::SetBack).hear(message).turn();
+    worker.hear(Message::RollbackDetected).hear(message).tick();
     assert!(worker.started.is_empty());
     assert_eq!(worker.engine.held_count(), (0, 0));
     for number in 0..10 {
@@ -225,13 +225,13 @@ fn a_claim_for_the_worker_that_it_was_before_is_not_its_own() {
 fn a_request_to_stop_that_comes_before_the_claim_is_heard_of_reaches_the_handler() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     let message = commit(&worker, reserved(&worker, "run_1"));
     let cancel = Command::CancelRun { project: PROJECT.into(), run: RunId::from("run_1") };
     store.commit(&[cancel], worker.now()).unwrap().remove(0).unwrap();
-    worker.hear(Message::Changed).turn();
+    worker.hear(Message::Changed).tick();
     assert!(worker.stops.is_empty());
-    worker.hear(message).turn();
+    worker.hear(message).tick();
     assert_eq!(worker.started.len(), 1);
     assert_eq!(worker.stops.len(), 1);
 }
@@ -240,9 +240,9 @@ fn a_request_to_stop_that_comes_before_the_claim_is_heard_of_reaches_the_handler
 fn a_draining_worker_gives_back_what_was_claimed_for_it_meanwhile() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     let message = commit(&worker, reserved(&worker, "run_1"));
-    worker.hear(Message::Drain).hear(message).turn();
+    worker.hear(Message::Drain).hear(message).tick();
     assert!(worker.started.is_empty());
     assert_eq!(super::run(&store, &RunId::from("run_1")).state, RunState::Queued);
 }
@@ -251,14 +251,14 @@ fn a_draining_worker_gives_back_what_was_claimed_for_it_meanwhile() {
 fn where_nobody_offers_a_place_the_run_is_claimed_as_ever() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
-    let (mut command, place) = reserved(&worker, "run_1");
+    worker.tick();
+    let (mut command, permit) = reserved(&worker, "run_1");
     if let Command::CreateRun(new) = &mut command {
         new.claim_for = None;
     }
-    let message = commit(&worker, (command, place));
+    let message = commit(&worker, (command, permit));
     worker.take_commands();
-    worker.hear(message).turn();
+    worker.hear(message).tick();
     assert_eq!((worker.started.len(), claims(&worker)), (1, 1));
 }
 
@@ -275,11 +275,11 @@ fn unblocked(run: &Run) -> Message {
 /// A worker with room for one run, which is under way, and another run in line.
 fn crowded(store: &MemoryStore, config: EngineConfig) -> (Worker, Run) {
     let mut worker = Worker::with(store, EngineConfig { concurrency: 1, ..config }, "12:00:00");
-    worker.turn();
+    worker.tick();
     created(&mut worker, "run_1");
-    worker.turn();
+    worker.tick();
     created(&mut worker, "run_2");
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 1);
     let run = worker.started[0].run.clone();
     (worker, run)
@@ -289,19 +289,19 @@ fn crowded(store: &MemoryStore, config: EngineConfig) -> (Worker, Run) {
 fn a_handler_that_waits_leaves_its_permit_to_another_run() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
-    worker.hear(blocked(&first)).turn();
+    worker.hear(blocked(&first)).tick();
     assert_eq!(worker.started.len(), 2, "run_2 has the permit of run_1");
     assert_eq!(worker.engine.held_count(), (2, 0));
     created(&mut worker, "run_3");
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 2, "it is one permit");
     let second = worker.started[1].run.clone();
-    worker.hear(unblocked(&first)).turn();
+    worker.hear(unblocked(&first)).tick();
     worker.succeed(&second);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 2, "run_1 has taken its permit back");
     worker.succeed(&first);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 3);
 }
 
@@ -309,15 +309,15 @@ fn a_handler_that_waits_leaves_its_permit_to_another_run() {
 fn a_run_that_ends_while_its_handler_waits_gives_its_permit_back_once() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
-    worker.hear(blocked(&first)).turn();
+    worker.hear(blocked(&first)).tick();
     worker.succeed(&first);
-    worker.hear(unblocked(&first)).turn();
+    worker.hear(unblocked(&first)).tick();
     created(&mut worker, "run_3");
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 2, "run_2 has the only permit");
     let second = worker.started[1].run.clone();
     worker.succeed(&second);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.started.len(), 3);
 }
 
@@ -336,8 +336,8 @@ fn what_a_former_claim_says_does_not_count() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
     let stale = Run { token: Token(first.token.0 + 1), ..first.clone() };
-    worker.hear(blocked(&stale)).turn();
+    worker.hear(blocked(&stale)).tick();
     assert_eq!(worker.started.len(), 1);
-    worker.hear(blocked(&first)).hear(blocked(&first)).hear(unblocked(&stale)).turn();
+    worker.hear(blocked(&first)).hear(blocked(&first)).hear(unblocked(&stale)).tick();
     assert_eq!(worker.started.len(), 2);
 }

@@ -37,7 +37,7 @@ fn finish_all(worker: &mut Worker) {
     for claimed in std::mem::take(&mut worker.started) {
         worker.succeed(&claimed.run);
     }
-    worker.turn();
+    worker.tick();
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_rolling_deploy_retires_when_the_last_old_worker_has_left() {
     together(&mut [&mut old, &mut new], "10:00:40");
     assert_eq!((status(&store, "dropped"), protected(&new)), (ScheduleStatus::Active, 1));
 
-    old.hear(Message::Leave).turn();
+    old.hear(Message::Deregister).tick();
     new.until("10:00:54");
     assert_eq!(status(&store, "dropped"), ScheduleStatus::Active, "it may only be restarting");
     new.until("10:01:05");
@@ -70,7 +70,7 @@ fn a_restart_of_the_old_worker_retires_nothing() {
     let mut new = declaring(&store, "new", &[], "10:00:20");
     together(&mut [&mut old, &mut new], "10:00:40");
     for round in 0..5 {
-        old.hear(Message::Leave).turn();
+        old.hear(Message::Deregister).tick();
         let restarted_at = format!("10:00:{}", 43 + 3 * round);
         new.until(&restarted_at);
         old = declaring(&store, &format!("old{round}"), &["dropped"], &restarted_at);
@@ -120,8 +120,8 @@ fn workers_without_runs_beat_rarely_and_only_beside_others() {
     let mut other = Worker::new(&store, "other", "10:30:00");
     together(&mut [&mut one, &mut other], "10:40:00");
     for worker in [&mut one, &mut other] {
-        let beats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
-        assert!((9..=11).contains(&beats), "{beats}");
+        let heartbeats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
+        assert!((9..=11).contains(&heartbeats), "{heartbeats}");
     }
 }
 
@@ -135,13 +135,14 @@ fn slots_of_a_schedule_that_stays_are_all_fired_through_a_deploy() {
     together(&mut [&mut old, &mut new], "10:03:30");
     finish_all(&mut old);
     finish_all(&mut new);
-    old.hear(Message::Leave).turn();
+    old.hear(Message::Deregister).tick();
     for minute in 4..9 {
         new.until(&format!("10:0{minute}:30"));
         finish_all(&mut new);
     }
     let kept = history(&store, &"sch_kept".into());
-    let ran: Vec<_> = kept.iter().filter(|entry| entry.fate == Fate::Ran).map(|e| time_of(e.from)).collect();
+    let ran: Vec<_> =
+        kept.iter().filter(|entry| entry.outcome == SlotOutcome::Ran).map(|e| time_of(e.from)).collect();
     let expected: Vec<_> = (1..9).map(|minute| format!("10:0{minute}:00")).collect();
     assert_eq!(ran, expected);
     let dropped = history(&store, &"sch_dropped".into());

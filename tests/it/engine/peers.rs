@@ -34,7 +34,7 @@ fn a_run_that_was_interrupted_beside_others_of_its_process_was_not_alone() {
             let claim_for = Some(entry.id.clone());
             let id = format!("run_{name}");
             let new = NewRun { available_at: at("10:00:00"), claim_for, ..new_run(&id) };
-            commands.push(Command::EnterWorker(Box::new(entry)));
+            commands.push(Command::RegisterWorker(Box::new(entry)));
             commands.push(Command::CreateRun(Box::new(new)));
         }
         assert!(store.commit(&commands, at("10:00:00")).unwrap().iter().all(Result::is_ok));
@@ -52,7 +52,7 @@ fn a_run_that_was_interrupted_beside_others_of_its_process_was_not_alone() {
 fn a_worker_whose_store_can_never_work_again_ends_and_says_so_once() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:30");
-    worker.turn();
+    worker.tick();
     {
         let mut trouble = worker.store.trouble.lock();
         (trouble.is_down, trouble.is_closed) = (true, true);

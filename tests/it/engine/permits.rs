@@ -1,7 +1,7 @@
 //! What frees a permit, and what a worker finds to do with it.
 
 use super::*;
-use polos::engine::Offers;
+use polos::engine::PermitPools;
 use polos::model::Token;
 
 fn invoked(store: &MemoryStore, id: &str, time: &str) {
@@ -26,7 +26,7 @@ fn a_buffered_run_starts_at_once_when_the_one_before_it_ends() {
     assert_eq!(worker.slots_started(), ["10:01:00"]);
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
-    worker.turn();
+    worker.tick();
     assert_eq!(worker.slots_started(), ["10:01:00", "10:02:00"], "not only at the next poll");
 }
 
@@ -36,10 +36,10 @@ fn a_fenced_run_gives_its_permit_back_and_its_handler_is_stopped() {
     invoked(&store, "run_1", "10:00:00");
     invoked(&store, "run_2", "10:00:00");
     let mut worker = with_one_permit(&store);
-    worker.turn();
+    worker.tick();
     assert_eq!(ids_started(&worker), ["run_1"]);
     let run = worker.started[0].run.clone();
-    worker.hear(Message::Fenced { run: run.id.clone(), token: run.token }).turn();
+    worker.hear(Message::Fenced { run: run.id.clone(), token: run.token }).tick();
     let stop = Stop { run: run.id, token: run.token, reason: StopReason::LeaseLost };
     assert_eq!(worker.stops, [stop]);
     assert_eq!(ids_started(&worker), ["run_1", "run_2"]);
@@ -50,9 +50,9 @@ fn a_step_of_an_older_claim_that_was_fenced_stops_nothing() {
     let store = MemoryStore::new();
     invoked(&store, "run_1", "10:00:00");
     let mut worker = with_one_permit(&store);
-    worker.turn();
+    worker.tick();
     let run = worker.started[0].run.clone();
-    worker.hear(Message::Fenced { run: run.id.clone(), token: Token(run.token.0 - 1) }).turn();
+    worker.hear(Message::Fenced { run: run.id.clone(), token: Token(run.token.0 - 1) }).tick();
     assert_eq!(worker.stops, []);
     assert_eq!(worker.engine.held_count(), (1, 0));
 }
@@ -62,7 +62,7 @@ fn lost_claims_are_found_on_all_pages_and_start_in_order_and_those_of_others_do_
     let store = MemoryStore::new();
     let config = EngineConfig { batch_max: 3, ..config("a") };
     let mut worker = Worker::with(&store, config, "09:59:59");
-    worker.turn();
+    worker.tick();
     // The order of ids is not that in which they have waited.
     for (id, time) in [("run_3", "10:00:00"), ("run_2", "10:00:01"), ("run_1", "10:00:02")] {
         invoked(&store, id, time);
@@ -73,7 +73,7 @@ fn lost_claims_are_found_on_all_pages_and_start_in_order_and_those_of_others_do_
     store.commit(&[Command::CreateRun(Box::new(new))], late).unwrap().remove(0).unwrap();
     let one = EngineConfig { concurrency: 1, ..super::config("other") };
     let mut other = Worker::with(&store, one, "10:00:02.5");
-    other.turn();
+    other.tick();
     assert_eq!(ids_started(&other), ["run_other"]);
     worker.clock.advance_to(at("10:00:03"));
     worker.engine.receive(Message::Changed, worker.clock.now());
@@ -87,13 +87,13 @@ fn a_second_worker_of_the_process_gives_the_permit_that_the_first_has_not() {
     let store = MemoryStore::new();
     let mut full = with_one_permit(&store);
     invoked(&store, "run_1", "10:00:00");
-    full.turn();
+    full.tick();
     let mut free = Worker::new(&store, "free", "10:00:00");
-    free.turn();
-    let offers = Offers::default();
+    free.tick();
+    let offers = PermitPools::default();
     let (sender, _told) = crossbeam_channel::unbounded();
-    offers.add(&full.engine.offer(), sender.clone());
-    offers.add(&free.engine.offer(), sender);
+    offers.add(&full.engine.permits(), sender.clone());
+    offers.add(&free.engine.permits(), sender);
     let (permit, _) = offers.reserve(PROJECT, "wf", Duration::ZERO).expect("there is one");
     assert_eq!(permit.worker(), free.engine.worker());
     permit.settle();
@@ -104,7 +104,7 @@ fn a_schedule_that_the_store_refuses_for_good_is_set_aside_once() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
-    worker.turn();
+    worker.tick();
     worker.store.trouble.lock().refuses = Some(|command| matches!(command, Command::Fire { .. }));
     worker.until("10:05:00");
     assert_eq!(schedule(&store, &id).status, ScheduleStatus::Broken);

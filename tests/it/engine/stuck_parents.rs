@@ -7,18 +7,18 @@ use std::collections::BTreeSet;
 fn stuck(store: &MemoryStore, ids: &[&str]) -> BTreeSet<RunId> {
     let time = at("11:00:00");
     let mut dead = Worker::new(store, "dead", "11:00:00");
-    dead.turn();
+    dead.tick();
     for id in ids {
         let mut new = crate::store::fixture::new_run(id);
         (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), time);
         new.claim_for = Some(dead.engine.worker().clone());
         store.commit(&[Command::CreateRun(Box::new(new))], time).unwrap().remove(0).unwrap();
         let run = run(store, &RunId::from(*id));
-        let ending = Ending::Parked { wakes_at: Timestamp::MAX };
+        let ending = Completion::Parked { wakes_at: Timestamp::MAX };
         let end = crate::store::fixture::end(&run.id, run.token, ending);
         store.commit(&[end], time).unwrap().remove(0).unwrap();
     }
-    let leave = Command::LeaveWorker { worker: dead.engine.worker().clone() };
+    let leave = Command::DeregisterWorker { worker: dead.engine.worker().clone() };
     store.commit(&[leave], time).unwrap().remove(0).unwrap();
     ids.iter().map(|id| RunId::from(*id)).collect()
 }
@@ -33,7 +33,7 @@ fn a_worker_wakes_stuck_parents_when_it_starts_and_says_so_once() {
     let runs = stuck(&store, &["run_1", "run_2", "run_3"]);
     // In pages of two.
     let mut worker = Worker::with(&store, EngineConfig { batch_max: 2, ..config("w") }, "12:00:00");
-    worker.turn();
+    worker.tick();
     worker.until("12:00:10");
     let started: BTreeSet<_> = worker.started.iter().map(|claimed| claimed.run.id.clone()).collect();
     assert_eq!(started, runs);
@@ -46,7 +46,7 @@ fn a_worker_wakes_stuck_parents_when_it_starts_and_says_so_once() {
 fn a_parent_that_gets_stuck_while_a_worker_runs_is_woken_within_minutes() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "11:00:00");
-    worker.turn();
+    worker.tick();
     stuck(&store, &["run_1"]);
     worker.until("11:11:00");
     assert_eq!(worker.started.len(), 1);
@@ -57,7 +57,7 @@ fn a_parent_that_gets_stuck_while_a_worker_runs_is_woken_within_minutes() {
 fn a_worker_writes_nothing_where_no_parent_is_stuck() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
-    worker.turn();
+    worker.tick();
     worker.take_commands();
     worker.until("12:30:00");
     assert!(worker.take_commands().is_empty());

@@ -12,11 +12,12 @@ fn created(store: &MemoryStore, id: &str, time: &str) -> RunId {
 /// A worker dies with whatever it can claim.
 fn die_with_all(store: &MemoryStore, time: &str) {
     let mut worker = Worker::with(store, roomy("dead"), time);
-    worker.turn();
+    worker.tick();
     let peers = store.peers(PROJECT).unwrap();
     let peer = peers.iter().find(|peer| peer.id.as_str() == "dead1").unwrap();
-    let bury = Command::BuryWorker { worker: peer.id.clone(), beat: peer.beat, shares_process: false };
-    store.commit(&[bury], at(time)).unwrap().remove(0).unwrap();
+    let expire =
+        Command::ExpireWorker { worker: peer.id.clone(), heartbeat: peer.heartbeat, shares_process: false };
+    store.commit(&[expire], at(time)).unwrap().remove(0).unwrap();
 }
 
 /// Runs that were interrupted twice together.
@@ -28,7 +29,7 @@ fn suspects(store: &MemoryStore, ids: &[&str], time: &str) -> Vec<RunId> {
 }
 
 fn started(worker: &mut Worker) -> Vec<String> {
-    worker.turn();
+    worker.tick();
     std::mem::take(&mut worker.started).iter().map(|claimed| claimed.run.id.to_string()).collect()
 }
 
@@ -109,7 +110,7 @@ fn slots_that_come_due_meanwhile_are_queued_for_others() {
     assert_eq!(started(&mut worker), ["run_1"]);
     let slot = RunId::of_slot(&id, at("10:00:10"));
     assert_eq!(state(&store, &slot), RunState::Queued);
-    assert!(worker.engine.offer().reserve(PROJECT, "wf", worker.clock.now().mono).unwrap().is_err());
+    assert!(worker.engine.permits().reserve(PROJECT, "wf", worker.clock.now().mono).unwrap().is_err());
     worker.succeed(&run(&store, &runs[0]));
     assert_eq!(started(&mut worker), [slot.to_string()]);
 }
@@ -121,11 +122,11 @@ fn a_worker_that_was_cut_off_takes_the_blame_from_its_runs() {
     let mut cut_off = Worker::new(&store, "a", "10:00:00");
     assert_eq!(started(&mut cut_off), ["run_1"]);
     let mut heir = Worker::new(&store, "b", "10:00:00");
-    heir.turn();
+    heir.tick();
     heir.until("10:00:20");
     assert_eq!(run(&store, &id).interruptions, 1);
     cut_off.pause(Duration::from_secs(20));
-    cut_off.turn();
+    cut_off.tick();
     assert_eq!(cut_off.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 1);
     assert_eq!(run(&store, &id).interruptions, 0);
 }

@@ -5,16 +5,16 @@ use super::*;
 /// Schedules whose stored next slots are wrong: those of other zone data.
 fn misplaced(store: &MemoryStore, count: usize) -> Vec<ScheduleId> {
     let wrong = at("10:00:30");
-    let place = |number: usize| {
+    let permit = |number: usize| {
         let new = NewSchedule {
             next_slot: Some(wrong),
             ..declared(&format!("k{number}"), &every_minute(), at("09:59:00"))
         };
         let id = new.id.clone();
-        store.commit(&[Command::PutSchedules(vec![new])], at("09:59:00")).unwrap().remove(0).unwrap();
+        store.commit(&[Command::UpsertSchedules(vec![new])], at("09:59:00")).unwrap().remove(0).unwrap();
         id
     };
-    (0..count).map(place).collect()
+    (0..count).map(permit).collect()
 }
 
 #[test]
@@ -22,11 +22,11 @@ fn next_slots_of_all_schedules_are_recomputed_batch_by_batch() {
     let store = MemoryStore::new();
     let ids = misplaced(&store, 5);
     let mut worker = Worker::with(&store, EngineConfig { batch_max: 2, ..config("a") }, "09:59:01");
-    worker.turn();
+    worker.tick();
     for id in &ids {
         assert_eq!(schedule(&store, id).next_slot, Some(at("10:00:00")), "{id}");
     }
-    assert_eq!(worker.count_notices(|notice| *notice == Notice::Realigned(5)), 1);
+    assert_eq!(worker.count_notices(|notice| *notice == Notice::Recomputed(5)), 1);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_paused_schedule_keeps_its_next_slot() {
     let store = MemoryStore::new();
     let id = misplaced(&store, 1).remove(0);
     set_status(&store, &id, ScheduleStatus::Paused, "09:59:00");
-    Worker::new(&store, "a", "09:59:01").turn();
+    Worker::new(&store, "a", "09:59:01").tick();
     assert_eq!(schedule(&store, &id).next_slot, Some(at("10:00:30")));
 }
 
@@ -62,7 +62,7 @@ fn pruner(store: &MemoryStore, retention: Option<Duration>) -> Worker {
     // A run ends, so that there is a reason to prune.
     let new = NewRun { available_at: at("12:30:00"), workflow: "wf".into(), ..new_run("run_1") };
     store.commit(&[Command::CreateRun(Box::new(new))], at("12:30:00")).unwrap().remove(0).unwrap();
-    worker.hear(Message::Added).turn();
+    worker.hear(Message::Added).tick();
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     worker

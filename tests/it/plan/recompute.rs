@@ -1,9 +1,9 @@
 //! Next slots after new time zone data and after a clock that was ahead.
 
 use polos::calendar::Timestamp;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{Schedule, ScheduleSpec, ScheduleStatus};
-use polos::plan::realigned;
+use polos::plan::recomputed;
 
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
@@ -14,10 +14,10 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-fn cadence(cron: &str) -> Cadence {
+fn compiled_spec(cron: &str) -> CompiledSpec {
     let spec = format!(r#"{{"cron":"{cron}","timezone":"UTC"}}"#);
     let spec: ScheduleSpec = serde_json::from_str(&spec).expect("a spec");
-    Cadence::new(spec).expect("a cadence")
+    CompiledSpec::new(spec).expect("a cadence")
 }
 
 fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {
@@ -46,60 +46,60 @@ fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {
 
 #[test]
 fn a_next_slot_that_is_still_one_stays() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     let next = NOW + 9 * HOUR;
-    assert_eq!(realigned(&schedule(next, None, NOW), &daily, at(NOW)), None);
+    assert_eq!(recomputed(&schedule(next, None, NOW), &daily, at(NOW)), None);
     // The coming slot was skipped on request.
-    assert_eq!(realigned(&schedule(next + DAY, None, NOW), &daily, at(NOW)), None);
+    assert_eq!(recomputed(&schedule(next + DAY, None, NOW), &daily, at(NOW)), None);
     // It is due, and was promised.
-    assert_eq!(realigned(&schedule(NOW - HOUR, None, NOW), &daily, at(NOW)), None);
+    assert_eq!(recomputed(&schedule(NOW - HOUR, None, NOW), &daily, at(NOW)), None);
 }
 
 #[test]
 fn a_wall_time_that_has_moved_is_followed() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     for moved in [-2 * HOUR, HOUR, 5 * HOUR] {
         let stored = schedule(NOW + 9 * HOUR + moved, None, NOW - DAY);
-        assert_eq!(realigned(&stored, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
+        assert_eq!(recomputed(&stored, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
     }
 }
 
 #[test]
 fn a_wall_time_that_has_run_does_not_run_again_when_it_moves() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     // It ran at 08:00, which was 09:00 by the old data; it is 08:30, and 09:00 is still to come.
     let ran = NOW + 8 * HOUR;
     let stored = schedule(ran + DAY, Some(ran), NOW - DAY);
     let now = at(ran + HOUR / 2);
-    assert_eq!(realigned(&stored, &daily, now), Some(at(NOW + 9 * HOUR + DAY)));
+    assert_eq!(recomputed(&stored, &daily, now), Some(at(NOW + 9 * HOUR + DAY)));
 }
 
 #[test]
 fn a_wall_time_that_ran_late_by_the_data_of_today_leaves_the_slot_of_tomorrow() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     // It ran at 10:00, which was 09:00 by the old data; by today's it should have run an hour before.
     let ran = NOW + 10 * HOUR;
     let stored = schedule(ran + DAY, Some(ran), NOW - DAY);
-    assert_eq!(realigned(&stored, &daily, at(ran + HOUR / 2)), Some(at(NOW + 9 * HOUR + DAY)));
+    assert_eq!(recomputed(&stored, &daily, at(ran + HOUR / 2)), Some(at(NOW + 9 * HOUR + DAY)));
 }
 
 #[test]
 fn only_an_active_schedule_is_looked_at() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     let stored = schedule(NOW + 10 * HOUR, None, NOW - DAY);
     let paused = Schedule { status: ScheduleStatus::Paused, ..stored };
-    assert_eq!(realigned(&paused, &daily, at(NOW)), None);
+    assert_eq!(recomputed(&paused, &daily, at(NOW)), None);
 }
 
 #[test]
 fn a_schedule_that_a_fast_clock_has_moved_far_ahead_comes_back() {
-    let daily = cadence("0 9 * * *");
+    let daily = compiled_spec("0 9 * * *");
     let then = NOW + 73 * 365 * DAY;
     let ran = schedule(then + 9 * HOUR, Some(then - 15 * HOUR), NOW - DAY);
-    assert_eq!(realigned(&ran, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
+    assert_eq!(recomputed(&ran, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
     let made = schedule(then + 9 * HOUR, None, then);
-    assert_eq!(realigned(&made, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
+    assert_eq!(recomputed(&made, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
     // A clock that was an hour ahead has fired what it has fired.
     let hour = schedule(NOW + 9 * HOUR + DAY, Some(NOW + 9 * HOUR), NOW - DAY);
-    assert_eq!(realigned(&hour, &daily, at(NOW + 8 * HOUR)), None);
+    assert_eq!(recomputed(&hour, &daily, at(NOW + 8 * HOUR)), None);
 }

@@ -4,10 +4,10 @@ use super::faults::Witness;
 use super::interruptions::{Count, Interruptions};
 use super::overrides::Overrides;
 use polos::calendar::Timestamp;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
-    Admission, Ending, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Peer, Run, RunId, RunState,
-    Schedule, ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
+    Admission, Completion, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Peer, Run, RunId,
+    RunState, Schedule, ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
 };
 use polos::plan::transition::{Event, next_state};
 use polos::store::{Answer, Command, Page, Rejection, RunFilter, ScheduleFilter, Store};
@@ -76,9 +76,9 @@ pub struct Checks {
     fired: BTreeSet<RunId>,
     /// Schedules whose next slot was moved because a clock had been far ahead: what it had entered for slots that come
     /// only now stays, and they get another line.
-    realigned: BTreeSet<ScheduleId>,
+    recomputed: BTreeSet<ScheduleId>,
     /// Schedules of which a sweep has thrown something out.
-    swept: BTreeSet<ScheduleId>,
+    pruned: BTreeSet<ScheduleId>,
     /// Rows that sweeps threw out.
     swept_count: u64,
     /// Claimed more than once.
@@ -86,7 +86,7 @@ pub struct Checks {
     /// Tokens that runs had when they were taken back.
     given_back: BTreeMap<RunId, Token>,
     ended: BTreeSet<(RunId, Token)>,
-    cadences: BTreeMap<Json, Arc<Cadence>>,
+    compiled_specs: BTreeMap<Json, Arc<CompiledSpec>>,
     interruptions: Interruptions,
     /// In stories about them: what declared schedules are to be.
     pub overrides: Option<Overrides>,
@@ -121,13 +121,13 @@ impl Checks {
             done: BTreeMap::new(),
             touched: BTreeSet::new(),
             fired: BTreeSet::new(),
-            realigned: BTreeSet::new(),
-            swept: BTreeSet::new(),
+            recomputed: BTreeSet::new(),
+            pruned: BTreeSet::new(),
             swept_count: 0,
             reclaimed: BTreeSet::new(),
             given_back: BTreeMap::new(),
             ended: BTreeSet::new(),
-            cadences: BTreeMap::new(),
+            compiled_specs: BTreeMap::new(),
             interruptions: Interruptions::default(),
             overrides: None,
             counts_interruptions: false,
@@ -166,14 +166,14 @@ impl Checks {
         );
     }
 
-    fn cadence(&mut self, spec: &Json) -> Arc<Cadence> {
-        let parse = || Arc::new(Cadence::parse(spec).expect("the world makes valid schedules"));
-        Arc::clone(self.cadences.entry(Arc::clone(spec)).or_insert_with(parse))
+    fn compiled_spec(&mut self, spec: &Json) -> Arc<CompiledSpec> {
+        let parse = || Arc::new(CompiledSpec::parse(spec).expect("the world makes valid schedules"));
+        Arc::clone(self.compiled_specs.entry(Arc::clone(spec)).or_insert_with(parse))
     }
 
     /// The slots of a schedule that have no outcome yet.
-    fn cadence_of(&mut self, row: &Schedule) -> Cadence {
-        (*self.cadence(&row.spec)).clone().without(row.settled_slots())
+    fn cadence_of(&mut self, row: &Schedule) -> CompiledSpec {
+        (*self.compiled_spec(&row.spec)).clone().without(row.settled_slots())
     }
 
     // ---- what a command did --------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ impl Checks {
             self.fail(format_args!("fired an unknown schedule: {plan:?}"))
         };
         let (before, is_edited) = (known.row.clone(), known.first_slot.is_none());
-        let cadence = self.cadence_of(&before);
+        let compiled_spec = self.cadence_of(&before);
         if before.status != ScheduleStatus::Active || before.revision != plan.revision {
             self.fail(format_args!("a decision from {} took effect on {before:?}", plan.revision));
         }
@@ -197,13 +197,13 @@ impl Checks {
         let last = covers.last().map_or(first, |cover| cover.1);
         let end = plan.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
         // An edit by a slow clock can give back a slot of the cadence before the last: it was promised, so it counts.
-        let is_stray = is_edited && cadence.prev(first) != Some(first);
+        let is_stray = is_edited && compiled_spec.prev(first) != Some(first);
         let expected =
-            cadence.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
+            compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
         let covered: u64 = covers.iter().map(|cover| cover.2).sum();
         let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
         // A one-off whose slot is on record already gets no second outcome.
-        let is_on_record = covers.is_empty() && cadence.is_one_off();
+        let is_on_record = covers.is_empty() && compiled_spec.is_one_off();
         let is_covered =
             covered == expected && is_apart && covers.first().is_some_and(|cover| cover.0 == first);
         if !is_covered && !is_on_record {
@@ -220,8 +220,8 @@ impl Checks {
         let mut last_slot = before.last_slot;
         let has_unfinished = self.unfinished_of(&plan.schedule).next().is_some();
         for run in &plan.runs {
-            if cadence.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
-                self.fail(format_args!("{} was never a slot of {:?}", run.slot, cadence.spec()));
+            if compiled_spec.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
+                self.fail(format_args!("{} was never a slot of {:?}", run.slot, compiled_spec.spec()));
             }
             // An edit by a slow clock can bring back a slot that a fast one has fired; its run is then left alone.
             let is_new = self.slots.insert((plan.schedule.clone(), run.slot));
@@ -234,13 +234,13 @@ impl Checks {
             last_slot = Some(run.slot);
             self.fired.insert(run.id.clone());
             let starts_beside = run.admission != Admission::Behind && has_unfinished;
-            if starts_beside && cadence.spec().overlap != Overlap::Allow {
+            if starts_beside && compiled_spec.spec().overlap != Overlap::Allow {
                 self.fail(format_args!("{} starts beside an unfinished run: {plan:?}", run.slot));
             }
         }
         self.fired_count += plan.runs.len() as u64;
         if has_unfinished || covers.len() > 1 {
-            let spec = cadence.spec();
+            let spec = compiled_spec.spec();
             self.policies.insert(format!("{:?} {:?}", spec.overlap, spec.catch_up));
         }
     }
@@ -298,7 +298,7 @@ impl Checks {
         }
     }
 
-    fn sign_of_life(&mut self, worker: &WorkerId) {
+    fn last_alive(&mut self, worker: &WorkerId) {
         let truth = self.truth;
         self.workers.entry(worker.clone()).or_insert(Health { well_since: None, beat_at: truth }).beat_at =
             truth;
@@ -323,12 +323,12 @@ impl Checks {
                 (Some(before), None) => {
                     let is_ahead = self.is_as_made(&before) && before.slot.is_some_and(|slot| slot > now);
                     let may_take_back = match command {
-                        Command::PutSchedules(_)
+                        Command::UpsertSchedules(_)
                         | Command::PatchSchedule { .. }
                         | Command::DeleteSchedule { .. }
-                        | Command::EnterWorker(_)
+                        | Command::RegisterWorker(_)
                         | Command::Reconcile { .. } => true,
-                        Command::EndRun { pause_after_failures, .. } => pause_after_failures.is_some(),
+                        Command::CompleteRun { pause_after_failures, .. } => pause_after_failures.is_some(),
                         Command::CreateRun(new) => new.takes_back,
                         _ => false,
                     };
@@ -388,7 +388,7 @@ impl Checks {
                 let others = others.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
                 others.map(|run| run.id.clone()).chain([new.id.clone()]).collect()
             }
-            Command::EndRun { run, .. } => {
+            Command::CompleteRun { run, .. } => {
                 let ended = self.runs.get(run);
                 let schedule = ended.and_then(|run| run.schedule_id.as_ref());
                 let others = schedule.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
@@ -529,7 +529,7 @@ impl Checks {
         let silent: Vec<WorkerId> = match command {
             Command::Reconcile { silent, .. } => {
                 let peers = store.peers(PROJECT).unwrap();
-                let is_still = |peer: &&Peer| silent.contains(&(peer.id.clone(), peer.beat));
+                let is_still = |peer: &&Peer| silent.contains(&(peer.id.clone(), peer.heartbeat));
                 peers.iter().filter(is_still).map(|peer| peer.id.clone()).collect()
             }
             _ => Vec::new(),
@@ -545,9 +545,9 @@ impl Checks {
         let Some(overrides) = &self.overrides else { return };
         let may_change = matches!(
             command,
-            Command::EnterWorker(_)
+            Command::RegisterWorker(_)
                 | Command::Reconcile { .. }
-                | Command::PutSchedules(_)
+                | Command::UpsertSchedules(_)
                 | Command::PatchSchedule { .. }
         );
         let mut objections = self.schedules.values().filter(|_| may_change);
@@ -558,9 +558,9 @@ impl Checks {
 
     fn refresh_schedules(&mut self, store: &dyn Store, command: &Command, now: Timestamp) {
         let (one, is_fire) = match command {
-            Command::ClaimRuns { .. } | Command::Sweep { .. } => return,
+            Command::ClaimRuns { .. } | Command::Prune { .. } => return,
             Command::Fire { plan, .. } => (Some(plan.schedule.clone()), true),
-            Command::EndRun { run, .. } => match self.runs.get(run).map(|run| run.schedule_id.clone()) {
+            Command::CompleteRun { run, .. } => match self.runs.get(run).map(|run| run.schedule_id.clone()) {
                 Some(None) => return,
                 Some(schedule) => (schedule, false),
                 None => (None, false),
@@ -571,7 +571,7 @@ impl Checks {
             && patch.next_slot.is_some()
             && patch.ledger.is_empty()
         {
-            self.realigned.insert(id.clone());
+            self.recomputed.insert(id.clone());
         }
         let rows = if let Some(id) = &one {
             store.schedule(PROJECT, id).unwrap().into_iter().collect()
@@ -595,8 +595,8 @@ impl Checks {
 
     fn refresh_schedule(&mut self, store: &dyn Store, row: Schedule, is_fire: bool, now: Timestamp) {
         let truth = self.truth;
-        let cadence = self.cadence(&row.spec);
-        if cadence.spec().overlap == Overlap::Allow {
+        let compiled_spec = self.compiled_spec(&row.spec);
+        if compiled_spec.spec().overlap == Overlap::Allow {
             self.allowed.insert(row.id.clone());
         }
         let Some(known) = self.schedules.get_mut(&row.id) else {
@@ -618,7 +618,7 @@ impl Checks {
             return;
         }
         let is_new_cadence = before.spec != row.spec
-            && self.cadence(&before.spec).spec().cadence_text() != cadence.spec().cadence_text();
+            && self.compiled_spec(&before.spec).spec().trigger_key() != compiled_spec.spec().trigger_key();
         let is_retired = before.status != row.status && row.status == ScheduleStatus::Retired;
         if is_new_cadence || is_retired {
             // What is due by the new bounds as well stays due.
@@ -637,13 +637,14 @@ impl Checks {
         if !matches!(before.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
         }
-        if self.realigned.contains(&before.id) {
+        if self.recomputed.contains(&before.id) {
             return;
         }
         let Some(first) = before.next_slot.filter(|slot| *slot <= now) else { return };
-        let cadence = self.cadence_of(before);
-        let is_stray = cadence.prev(first) != Some(first);
-        let due = cadence.count(Timestamp::from_micros(first.as_micros() - 1), now) + u64::from(is_stray);
+        let compiled_spec = self.cadence_of(before);
+        let is_stray = compiled_spec.prev(first) != Some(first);
+        let due =
+            compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), now) + u64::from(is_stray);
         let page = Page { limit: 1_000, after: None };
         let history = store.history(PROJECT, &before.id, &page).unwrap().unwrap_or_default();
         let lines =
@@ -696,7 +697,7 @@ impl Checks {
             self.did("swept");
         }
         // Lines of the ledger went as well, or may have.
-        self.swept.extend(self.schedules.keys().cloned());
+        self.pruned.extend(self.schedules.keys().cloned());
     }
 
     // ---- what handlers see ---------------------------------------------------------------------------------------
@@ -731,7 +732,7 @@ impl Checks {
     /// What the handler's schedule says.
     pub fn pause_after_failures(&self, run: &Run) -> Option<u32> {
         let row = &self.schedules.get(run.schedule_id.as_ref()?)?.row;
-        self.cadences.get(&row.spec)?.spec().pause_after_failures
+        self.compiled_specs.get(&row.spec)?.spec().pause_after_failures
     }
 
     pub fn unfinished_runs(&self) -> Vec<RunId> {
@@ -752,11 +753,11 @@ impl Checks {
     /// While somebody is well, no slot is left lying. `wall` is the clock of a worker that has been well for long enough.
     /// It serves these workflows.
     pub fn check_on_time(&self, wall: Timestamp, workflows: &[&str]) {
-        let patience = self.poll_us + 1_000_000;
+        let busy_retry = self.poll_us + 1_000_000;
         for known in self.schedules.values() {
             let row = &known.row;
-            let is_late = |slot: Timestamp| slot.as_micros() < wall.as_micros() - patience;
-            let is_settled = known.touched_at < self.truth - patience;
+            let is_late = |slot: Timestamp| slot.as_micros() < wall.as_micros() - busy_retry;
+            let is_settled = known.touched_at < self.truth - busy_retry;
             let is_served = workflows.contains(&&*row.workflow);
             let is_due = row.status == ScheduleStatus::Active && row.next_slot.is_some_and(is_late);
             if is_served && is_due && is_settled {
@@ -792,11 +793,11 @@ impl Checks {
         let whole: Vec<_> = self
             .schedules
             .values()
-            .filter(|known| !self.swept.contains(&known.row.id) && !self.realigned.contains(&known.row.id))
+            .filter(|known| !self.pruned.contains(&known.row.id) && !self.recomputed.contains(&known.row.id))
             .filter_map(|known| Some((known.row.clone(), known.first_slot?)))
             .collect();
         for (row, first) in whole {
-            let cadence = self.cadence(&row.spec);
+            let compiled_spec = self.compiled_spec(&row.spec);
             let mut history = store.history(PROJECT, &row.id, &page).unwrap().unwrap_or_default();
             history.retain(|line| line.run.as_ref().is_none_or(|run| self.fired.contains(run)));
             history.reverse();
@@ -805,7 +806,7 @@ impl Checks {
             }
             let last = history.last().map_or(first, |line| line.until);
             let end = row.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
-            let expected = cadence.count(Timestamp::from_micros(first.as_micros() - 1), end);
+            let expected = compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end);
             let found: u64 = history.iter().map(|line| line.count).sum();
             if found != expected && !(history.is_empty() && row.next_slot == Some(first)) {
                 self.fail(format_args!("{found} of {expected} slots of {row:?} are on record: {history:?}"));
@@ -869,9 +870,9 @@ impl Witness for Checks {
         outcome: &Result<Answer, Rejection>,
         now: Timestamp,
     ) {
-        if let Command::Beat { worker } = command {
+        if let Command::Heartbeat { worker } = command {
             if outcome.is_ok() {
-                self.sign_of_life(worker);
+                self.last_alive(worker);
             }
             return;
         }
@@ -886,12 +887,12 @@ impl Witness for Checks {
                     self.check_fire(plan, now, &after);
                 }
                 if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
-                    self.sign_of_life(worker);
+                    self.last_alive(worker);
                 }
             }
             Command::ClaimRuns { worker, .. } => {
                 if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
-                    self.sign_of_life(worker);
+                    self.last_alive(worker);
                 }
             }
             Command::RecordStep { run, token, step } => {
@@ -903,15 +904,15 @@ impl Witness for Checks {
                 }
                 return;
             }
-            Command::EndRun { run, token, ending, pause_after_failures, .. } => {
+            Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
                 if matches!(answer, Answer::Ended { released: true, .. }) && self.is_away_from_parent(run) {
                     self.did("a parent woken from another machine");
                 }
-                if matches!(**ending, Ending::Held { .. }) {
+                if matches!(**ending, Completion::Held { .. }) {
                     self.did("held for other code");
                 }
-                if matches!(**ending, Ending::Released) {
+                if matches!(**ending, Completion::Released) {
                     self.did("claimed ahead and given back");
                 }
                 if let (Some(most), Answer::Ended { state: RunState::Failed, .. }) =
@@ -920,7 +921,7 @@ impl Witness for Checks {
                     self.check_pause(store, run, *most);
                 }
             }
-            Command::BuryWorker { worker, .. } => {
+            Command::ExpireWorker { worker, .. } => {
                 if let Answer::Count(run_count) = answer {
                     self.check_burial(worker, *run_count);
                 }
@@ -941,8 +942,8 @@ impl Witness for Checks {
             Command::RetryRun { run, .. } => {
                 self.retried_by_hand.insert(run.clone());
             }
-            Command::EnterWorker(entry) => self.sign_of_life(&entry.id),
-            Command::Sweep { before, keep, .. } => {
+            Command::RegisterWorker(entry) => self.last_alive(&entry.id),
+            Command::Prune { before, keep, .. } => {
                 if let Answer::Count(count) = answer {
                     self.swept_count += count;
                 }
@@ -951,11 +952,11 @@ impl Witness for Checks {
             Command::PatchSchedule { patch, .. } if patch.next_slot.is_some() => {
                 self.did("skipped on request");
             }
-            Command::Beat { .. }
+            Command::Heartbeat { .. }
             | Command::UncountInterruptions { .. }
             | Command::Reconcile { .. }
-            | Command::LeaveWorker { .. }
-            | Command::PutSchedules(_)
+            | Command::DeregisterWorker { .. }
+            | Command::UpsertSchedules(_)
             | Command::PatchSchedule { .. }
             | Command::DeleteSchedule { .. }
             | Command::CancelRun { .. } => {}
@@ -979,13 +980,13 @@ impl Witness for Checks {
 /// A command on one line.
 fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
     let what = match command {
-        Command::EnterWorker(entry) => format!("{} enters", entry.id),
+        Command::RegisterWorker(entry) => format!("{} enters", entry.id),
         Command::Reconcile { entry, .. } => format!("{} reconciles", entry.id),
-        Command::Beat { worker } => format!("{worker} beats"),
-        Command::LeaveWorker { worker } => format!("{worker} leaves"),
-        Command::BuryWorker { worker, beat, .. } => format!("{worker} is buried at beat {beat}"),
+        Command::Heartbeat { worker } => format!("{worker} beats"),
+        Command::DeregisterWorker { worker } => format!("{worker} leaves"),
+        Command::ExpireWorker { worker, heartbeat, .. } => format!("{worker} is buried at beat {heartbeat}"),
         Command::UncountInterruptions { claims } => format!("{claims:?} were outlived"),
-        Command::PutSchedules(new) => {
+        Command::UpsertSchedules(new) => {
             new.iter().map(|new| format!("put {} {}", new.id, new.spec)).collect::<Vec<_>>().join(", ")
         }
         Command::PatchSchedule { id, patch, .. } => format!("patch {id} {:?}", patch.status),
@@ -1004,11 +1005,13 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::RecordStep { run, token, step } => {
             format!("step {} of {run} under {} is {:?}", step.name, token.0, step.state)
         }
-        Command::EndRun { run, token, ending, .. } => format!("{run} under {} ends: {ending:?}", token.0),
+        Command::CompleteRun { run, token, ending, .. } => {
+            format!("{run} under {} ends: {ending:?}", token.0)
+        }
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
         Command::WakeParents { runs, .. } => format!("wake {runs:?}"),
-        Command::Sweep { .. } => "sweep".to_owned(),
+        Command::Prune { .. } => "sweep".to_owned(),
     };
     match outcome {
         Ok(Answer::Claimed(runs)) => {

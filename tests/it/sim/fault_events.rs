@@ -18,7 +18,7 @@ impl World {
             3 => {
                 // Ends well: what it holds is free at once.
                 self.hear(machine, Message::Drain);
-                self.hear(machine, Message::Leave);
+                self.hear(machine, Message::Deregister);
                 let delay = self.rng.range(SECOND, MINUTE);
                 self.after(delay, Event::Start { machine });
             }
@@ -96,7 +96,7 @@ impl World {
             let wrong = it.clock.now(self.truth).wall.as_micros() - self.truth;
             it.clock.wall_ahead_us -= wrong;
             if it.power == Power::Up && (it.version != version || it.is_draining || is_whole) {
-                self.hear(machine, Message::Leave);
+                self.hear(machine, Message::Deregister);
             } else {
                 self.start(machine);
             }

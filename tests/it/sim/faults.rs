@@ -8,8 +8,8 @@ use polos::model::{
     WorkflowEntry,
 };
 use polos::store::{
-    Answer, Census, Command, DueSchedule, Page, Rejection, RunFilter, ScheduleFilter, Store, StoreError,
-    WaitingParent, Wake,
+    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
+    StoreError, WaitingParent,
 };
 use polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -245,9 +245,9 @@ impl Store for FaultyStore {
         self.inner.due_count(project, workflows, until, limit)
     }
 
-    fn next_wake(&self, project: &str, workflows: &[Arc<str>]) -> Result<Wake, StoreError> {
+    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
         self.read()?;
-        self.inner.next_wake(project, workflows)
+        self.inner.next_work(project, workflows)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -290,9 +290,14 @@ impl Store for FaultyStore {
         self.inner.coming(project, until, limit)
     }
 
-    fn census(&self, project: &str, due_before: Timestamp, count_to: usize) -> Result<Census, StoreError> {
+    fn project_stats(
+        &self,
+        project: &str,
+        due_before: Timestamp,
+        count_to: usize,
+    ) -> Result<ProjectStats, StoreError> {
         self.read()?;
-        self.inner.census(project, due_before, count_to)
+        self.inner.project_stats(project, due_before, count_to)
     }
 
     fn history(
@@ -352,15 +357,15 @@ pub enum Sent {
 
 /// Notes what comes through; whoever plays the application takes it from here.
 #[derive(Clone, Default)]
-pub struct Door(Arc<Mutex<Vec<Sent>>>);
+pub struct SentLog(Arc<Mutex<Vec<Sent>>>);
 
-impl Door {
+impl SentLog {
     pub fn take(&self) -> Vec<Sent> {
         std::mem::take(&mut *self.0.lock())
     }
 }
 
-impl Dispatcher for Door {
+impl Dispatcher for SentLog {
     fn start(&self, runs: Vec<ClaimedRun>) {
         self.0.lock().extend(runs.into_iter().map(Sent::Start));
     }
@@ -369,11 +374,11 @@ impl Dispatcher for Door {
         self.0.lock().extend(stops.into_iter().map(Sent::Stop));
     }
 
-    fn ring(&self, timers: Vec<u64>) {
+    fn fire_timers(&self, timers: Vec<u64>) {
         self.0.lock().extend(timers.into_iter().map(Sent::Ring));
     }
 
-    fn tell(&self, notice: Notice) {
+    fn emit(&self, notice: Notice) {
         self.0.lock().push(Sent::Tell(notice));
     }
 }

@@ -1,12 +1,12 @@
 //! The application: handlers that are entered, record steps, sleep, wait for children, fail, hang and end.
 
 use super::checks::PROJECT;
-use super::faults::{Door, FaultyStore, Rng};
+use super::faults::{FaultyStore, Rng, SentLog};
 use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, Theme, WORKFLOWS, World};
 use polos::calendar::Timestamp;
 use polos::clock::Now;
-use polos::engine::{Engine, InLine, Message, Place, StopReason};
-use polos::model::{ClaimedRun, Ending, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
+use polos::engine::{Engine, Message, Permit, QueuedRequest, StopReason};
+use polos::model::{ClaimedRun, Completion, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
 use polos::plan::Backoff;
 use polos::store::{Answer, Command, Rejection, Store};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ pub enum Doing {
     Stepping(u32),
     /// Writes something, and goes on when it is durable.
     Recording(Box<Command>),
-    Ending(Box<Command>),
+    Completion(Box<Command>),
     Hanging,
     /// Ends its process.
     Killing,
@@ -115,17 +115,17 @@ impl World {
                     Doing::Deciding
                 }
             },
-            Doing::Ending(command) => match self.commit(machine, &command) {
+            Doing::Completion(command) => match self.commit(machine, &command) {
                 None => {
                     wait = self.rng.range(20 * MS, SECOND);
-                    Doing::Ending(command)
+                    Doing::Completion(command)
                 }
                 Some(outcome) => {
                     is_over = true;
                     let (run, token) = (task.run.id.clone(), task.run.token);
                     let is_skipped = matches!(
                         &*command,
-                        Command::EndRun { ending, .. } if matches!(**ending, Ending::Skipped { .. })
+                        Command::CompleteRun { ending, .. } if matches!(**ending, Completion::Skipped { .. })
                     );
                     self.hear(machine, Message::settled(run, token, is_skipped, Some(&outcome)));
                     Doing::Deciding
@@ -135,7 +135,7 @@ impl World {
             Doing::Deciding | Doing::Hanging | Doing::Stepping(_) => {
                 let (doing, delay) = self.decide(machine, &task, &doing, wall);
                 wait = delay;
-                if matches!(doing, Doing::Ending(_)) {
+                if matches!(doing, Doing::Completion(_)) {
                     let (run, token) = (task.run.id.clone(), task.run.token);
                     self.hear(machine, Message::Returned { run, token });
                 }
@@ -158,7 +158,7 @@ impl World {
         if must_stop {
             let ending = match task.stop {
                 Some(StopReason::TimedOut) => failure(task, wall),
-                _ => Ending::Cancelled { error: None },
+                _ => Completion::Cancelled { error: None },
             };
             return (self.end(task, ending), self.rng.range(0, 2 * SECOND));
         }
@@ -168,7 +168,7 @@ impl World {
         let (steps, length) = match task.kind {
             Kind::Killing(steps) if steps == 0 || task.has_recorded => return (Doing::Killing, 0),
             Kind::TooOften => {
-                return (self.end(task, Ending::Failed { error: "{}".into(), retry_at: None }), 0);
+                return (self.end(task, Completion::Failed { error: "{}".into(), retry_at: None }), 0);
             }
             Kind::OfOneCode(_) => match self.begun_with(machine, task, wall) {
                 Some(doing) => return (doing, 0),
@@ -205,7 +205,7 @@ impl World {
             None if matches!(task.kind, Kind::Failing) => (self.end(task, failure(task, wall)), 0),
             None => {
                 let result = Some(format!("\"{}\"", task.run.id).as_str().into());
-                (self.end(task, Ending::Succeeded { result }), self.rng.range(0, 10 * MS))
+                (self.end(task, Completion::Succeeded { result }), self.rng.range(0, 10 * MS))
             }
         }
     }
@@ -217,7 +217,7 @@ impl World {
             return record(task, "sleep", StepState::Done, Some("1"), wall);
         }
         let wakes_at = Timestamp::from_micros(wall.as_micros() + sleep);
-        self.end(task, Ending::Parked { wakes_at })
+        self.end(task, Completion::Parked { wakes_at })
     }
 
     /// In a story of its own, some runs are of another kind.
@@ -254,7 +254,7 @@ impl World {
         };
         let is_own = step.result.as_deref() == Some(&*own);
         let note = "begun with other code".into();
-        (!is_own).then(|| self.end(task, Ending::Held { code: Arc::clone(code), note }))
+        (!is_own).then(|| self.end(task, Completion::Held { code: Arc::clone(code), note }))
     }
 
     /// Starts a child once, notes which, and waits until it has ended.
@@ -288,21 +288,21 @@ impl World {
             // Nothing but the end of the child wakes this run.
             Ok(Some(_)) => {
                 let wakes_at = Timestamp::MAX;
-                self.end(task, Ending::Parked { wakes_at })
+                self.end(task, Completion::Parked { wakes_at })
             }
             Err(_) => Doing::Deciding,
         }
     }
 
-    fn end(&self, task: &Task, ending: Ending) -> Doing {
-        let command = Command::EndRun {
+    fn end(&self, task: &Task, ending: Completion) -> Doing {
+        let command = Command::CompleteRun {
             run: task.run.id.clone(),
             token: task.run.token,
             ending: Box::new(ending),
             pause_after_failures: self.checks.lock().pause_after_failures(&task.run),
             stands_alone: task.run.schedule_id.is_none() && task.run.parent.is_none(),
         };
-        Doing::Ending(Box::new(command))
+        Doing::Completion(Box::new(command))
     }
 
     /// As the writing thread does: `None` when the store was in trouble and it must be sent again.
@@ -319,14 +319,14 @@ impl World {
         }
         // The engine of this process hears of it.
         match (&outcome, reserved) {
-            (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(place))) => {
+            (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(permit))) => {
                 self.checks.lock().did("claimed as created");
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
-                self.hear_later(machine, Message::Claimed { run, place });
+                self.hear_later(machine, Message::Claimed { run, permit });
             }
             (_, reserved) => {
-                if let Some(Ok(place)) = reserved {
-                    place.settle();
+                if let Some(Ok(permit)) = reserved {
+                    permit.settle();
                 }
                 if let Some(news) = Message::news_of(&command, &outcome) {
                     self.hear(machine, news);
@@ -359,13 +359,13 @@ impl World {
 
 /// A place for the run that the command creates, if it creates one and there is room.
 fn reserve(
-    engine: &Engine<FaultyStore, Door>,
+    engine: &Engine<FaultyStore, SentLog>,
     command: &mut Command,
     now: Now,
-) -> Option<Result<Place, InLine>> {
+) -> Option<Result<Permit, QueuedRequest>> {
     let Command::CreateRun(new) = command else { return None };
-    let reserved = engine.offer().reserve(PROJECT, &new.workflow, now.mono)?;
-    new.claim_for = reserved.as_ref().ok().map(|place| place.worker().clone());
+    let reserved = engine.permits().reserve(PROJECT, &new.workflow, now.mono)?;
+    new.claim_for = reserved.as_ref().ok().map(|permit| permit.worker().clone());
     Some(reserved)
 }
 
@@ -418,11 +418,11 @@ fn hash(seed: u64, text: &str) -> u64 {
     text.bytes().fold(seed, |seed, byte| (seed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-fn failure(task: &Task, wall: Timestamp) -> Ending {
+fn failure(task: &Task, wall: Timestamp) -> Completion {
     let backoff = Backoff { initial_us: SECOND, factor: 2.0, maximum_us: MINUTE, jitter: 0.1 };
     let may_retry = task.run.attempt <= RETRY_MAX;
     let retry_at = may_retry.then(|| backoff.retry_at(task.run.id.as_str(), task.run.attempt, wall));
-    Ending::Failed { error: "{}".into(), retry_at }
+    Completion::Failed { error: "{}".into(), retry_at }
 }
 
 fn record(task: &Task, name: &str, state: StepState, result: Option<&str>, wall: Timestamp) -> Doing {

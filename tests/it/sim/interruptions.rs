@@ -63,7 +63,7 @@ impl Interruptions {
     ) -> Vec<RunId> {
         let mut unclear = Vec::new();
         match (command, answer) {
-            (Command::BuryWorker { worker, shares_process, .. }, Answer::Count(_)) => {
+            (Command::ExpireWorker { worker, shares_process, .. }, Answer::Count(_)) => {
                 let is_held =
                     |run: &&Run| run.state == RunState::Running && run.worker.as_ref() == Some(worker);
                 let held: Vec<&Run> = runs.filter(is_held).collect();

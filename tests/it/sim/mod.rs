@@ -78,8 +78,8 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number of seeds"))
 }
 
-fn tell(seed: u64) -> Story {
-    world::tell(seed, Arc::new(MemoryStore::new()))
+fn emit(seed: u64) -> Story {
+    world::emit(seed, Arc::new(MemoryStore::new()))
 }
 
 /// The same, on a file.
@@ -90,26 +90,26 @@ fn tell_on_sqlite(seed: u64) -> Story {
     // Nothing here is about power: the end of a story is the end of the file.
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path().join("polos.db"), options).unwrap());
-    world::tell(seed, store)
+    world::emit(seed, store)
 }
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "says how fast it was, and decides nothing by it")]
 fn promises_are_kept_in_every_story() {
     if let Some(seed) = setting("POLOS_SIM_SEED") {
-        tell(seed);
+        emit(seed);
         return;
     }
     let began = Instant::now();
-    let (mut worker_us, mut fired, mut buried, mut fenced) = (0, 0, 0, 0);
+    let (mut worker_us, mut fired, mut expired, mut fenced) = (0, 0, 0, 0);
     let mut policies = BTreeSet::new();
     let mut deeds: BTreeMap<&str, u64> = BTreeMap::new();
     let first = setting("POLOS_SIM_FROM").unwrap_or(FROM);
     for seed in first..first + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) {
-        let mut story = tell(seed);
+        let mut story = emit(seed);
         worker_us += story.worker_us;
         fired += story.fired_count;
-        buried += story.buried_count;
+        expired += story.buried_count;
         fenced += story.fenced_count;
         policies.append(&mut story.policies);
         for (deed, count) in story.deeds {
@@ -119,13 +119,13 @@ fn promises_are_kept_in_every_story() {
     let days = Duration::from_micros(u64::try_from(worker_us).unwrap()).as_secs_f64() / 86_400.0;
     let per_minute = days / began.elapsed().as_secs_f64() * 60.0;
     println!(
-        "{days:.0} worker-days, {per_minute:.0} a minute; {fired} slots fired, {buried} burials, {fenced} writes refused; {deeds:?}"
+        "{days:.0} worker-days, {per_minute:.0} a minute; {fired} slots fired, {expired} burials, {fenced} writes refused; {deeds:?}"
     );
     if first == FROM && setting("POLOS_SIM_SEEDS").is_none_or(|seeds| seeds >= SEEDS) {
         let missing: Vec<_> = DEEDS_OF_THEMES.iter().filter(|deed| !deeds.contains_key(*deed)).collect();
         assert!(missing.is_empty(), "{missing:?} of {deeds:?}");
     }
-    assert!(fired > 0 && buried > 0 && fenced > 0, "the stories are too tame to prove anything");
+    assert!(fired > 0 && expired > 0 && fenced > 0, "the stories are too tame to prove anything");
     if setting("POLOS_SIM_SEEDS").is_some_and(|seeds| seeds >= ALL_IN) {
         assert_eq!(policies.len(), POLICY_PAIRS, "{policies:?}");
         assert!(deeds.keys().eq(DEEDS.iter()), "{deeds:?}");
@@ -135,13 +135,13 @@ fn promises_are_kept_in_every_story() {
 #[test]
 fn stories_that_broke_a_promise_keep_it_now() {
     for seed in FOUND {
-        tell(*seed);
+        emit(*seed);
     }
 }
 
 /// Tells these stories, in which all of this happens.
 fn tell_of(seeds: [u64; 2], deeds: &[&str]) {
-    let stories = seeds.map(|seed| tell(seed).deeds);
+    let stories = seeds.map(|seed| emit(seed).deeds);
     for deed in deeds {
         assert!(stories.iter().any(|story| story.contains_key(deed)), "{deed}: {stories:?}");
     }
@@ -167,9 +167,9 @@ fn held_runs_go_on_with_other_code_only() {
 #[test]
 fn the_same_seed_tells_the_same_story() {
     for seed in 0..8 {
-        assert_eq!(tell(seed).trace_hash, tell(seed).trace_hash, "seed {seed}");
+        assert_eq!(emit(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }
-    assert_ne!(tell(1).trace_hash, tell(2).trace_hash);
+    assert_ne!(emit(1).trace_hash, emit(2).trace_hash);
 }
 
 /// A database of another machine answers everything in the same way, to the last event of a story. Fewer of them: each
@@ -180,7 +180,7 @@ fn a_story_is_the_same_on_postgres() {
     let seeds = setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS);
     for seed in (0..seeds).step_by(usize::try_from(seeds / 2).unwrap().max(1)) {
         let store = Arc::new(crate::store::server::Server::shared().new_store());
-        assert_eq!(world::tell(seed, store).trace_hash, tell(seed).trace_hash, "seed {seed}");
+        assert_eq!(world::emit(seed, store).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }
 }
 
@@ -190,6 +190,6 @@ fn a_story_is_the_same_on_postgres() {
 fn a_story_is_the_same_on_sqlite() {
     // Among the last three are one of each kind that has a story of its own.
     for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain(6..=8) {
-        assert_eq!(tell_on_sqlite(seed).trace_hash, tell(seed).trace_hash, "seed {seed}");
+        assert_eq!(tell_on_sqlite(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }
 }

@@ -3,7 +3,7 @@
 use super::checks::PROJECT;
 use super::world::World;
 use polos::calendar::Timestamp;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
     Declaration, Json, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
 };
@@ -43,7 +43,7 @@ impl Overrides {
     ) -> Vec<&'static str> {
         let mut deeds = Vec::new();
         match command {
-            Command::EnterWorker(entry) | Command::Reconcile { entry, .. } => {
+            Command::RegisterWorker(entry) | Command::Reconcile { entry, .. } => {
                 for new in &entry.declared {
                     let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
                     let row = rows.clone().find(is_it);
@@ -52,10 +52,10 @@ impl Overrides {
                 }
                 self.live.insert(entry.id.clone(), entry.declared.clone());
             }
-            Command::LeaveWorker { worker } | Command::BuryWorker { worker, .. } => {
+            Command::DeregisterWorker { worker } | Command::ExpireWorker { worker, .. } => {
                 self.live.remove(worker);
             }
-            Command::PutSchedules(new) => {
+            Command::UpsertSchedules(new) => {
                 for new in new {
                     let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
                     if let Some(row) = rows.clone().find(is_it) {
@@ -150,9 +150,9 @@ impl World {
             return;
         }
         let spec: ScheduleSpec = serde_json::from_str(&declared.spec).unwrap();
-        let cadence = Cadence::new(spec).unwrap();
-        let next_slot = cadence.next(Timestamp::from_micros(self.truth));
-        let spec = Some((declared.spec.into(), cadence.spec().cadence_text().into(), next_slot));
+        let compiled_spec = CompiledSpec::new(spec).unwrap();
+        let next_slot = compiled_spec.next(Timestamp::from_micros(self.truth));
+        let spec = Some((declared.spec.into(), compiled_spec.spec().trigger_key().into(), next_slot));
         let patch = Patch { spec, input: Some(declared.input.map(Into::into)), ..Patch::default() };
         self.ask(Command::PatchSchedule {
             project: PROJECT.into(),

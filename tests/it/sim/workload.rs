@@ -4,10 +4,10 @@ use super::checks::PROJECT;
 use super::faults::Rng;
 use super::world::{APP, DAY, Event, HOUR, MINUTE, MS, Pace, SECOND, Theme, WORKFLOWS, World};
 use polos::calendar::Timestamp;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
-    Fate, LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
-    ScheduleStatus,
+    LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
+    ScheduleStatus, SlotOutcome,
 };
 use polos::store::{Command, Patch, Store};
 use serde_json::json;
@@ -142,9 +142,9 @@ impl World {
             }
         }
         let spec: ScheduleSpec = serde_json::from_value(fields).unwrap();
-        let Ok(cadence) = Cadence::new(spec.clone()) else { return };
+        let Ok(compiled_spec) = CompiledSpec::new(spec.clone()) else { return };
         let text = serde_json::to_string(&spec).unwrap().into();
-        let spec = Some((text, spec.cadence_text().into(), cadence.next(now)));
+        let spec = Some((text, spec.trigger_key().into(), compiled_spec.next(now)));
         self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
     }
 
@@ -154,12 +154,18 @@ impl World {
         if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
         }
-        let next_slot = Cadence::of(schedule).unwrap().next(slot);
+        let next_slot = CompiledSpec::of(schedule).unwrap().next(slot);
         let reason = "skipped on request".into();
         let patch = Patch {
             status: next_slot.is_none().then_some(ScheduleStatus::Finished),
             next_slot: Some(next_slot),
-            ledger: vec![LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason }],
+            ledger: vec![LedgerLine {
+                from: slot,
+                until: slot,
+                count: 1,
+                outcome: SlotOutcome::Skipped,
+                reason,
+            }],
             ..Patch::default()
         };
         self.patch(schedule, Some(schedule.revision), patch);
@@ -167,14 +173,14 @@ impl World {
 
     /// Runs for slots that have passed.
     fn backfill(&mut self, schedule: &Schedule) {
-        let cadence = Cadence::parse(&schedule.spec).unwrap();
+        let compiled_spec = CompiledSpec::parse(&schedule.spec).unwrap();
         let mut slots = Vec::new();
-        let mut slot = cadence.prev(Timestamp::from_micros(self.truth - self.rng.range(0, HOUR)));
+        let mut slot = compiled_spec.prev(Timestamp::from_micros(self.truth - self.rng.range(0, HOUR)));
         while let Some(at) = slot.filter(|_| slots.len() < BACKFILL_MAX) {
             slots.push(at);
-            slot = cadence.prev(Timestamp::from_micros(at.as_micros() - 1));
+            slot = compiled_spec.prev(Timestamp::from_micros(at.as_micros() - 1));
         }
-        let behind = cadence.spec().overlap != Overlap::Allow;
+        let behind = compiled_spec.spec().overlap != Overlap::Allow;
         let base = self.triggered(schedule);
         let new = |slot: &Timestamp| NewRun {
             id: RunId::of_slot(&schedule.id, *slot),
@@ -206,8 +212,8 @@ impl World {
             input: None,
             available_at: now,
             behind: false,
-            takes_back: Cadence::parse(&schedule.spec)
-                .is_ok_and(|cadence| cadence.spec().overlap != Overlap::Allow),
+            takes_back: CompiledSpec::parse(&schedule.spec)
+                .is_ok_and(|compiled_spec| compiled_spec.spec().overlap != Overlap::Allow),
             revision: None,
             parent: None,
             idempotency_key: None,
@@ -225,7 +231,7 @@ impl World {
     fn put(&mut self, workflow: &Arc<str>, key: &str, spec: &ScheduleSpec) {
         let id = ScheduleId::from(format!("sch_{workflow}{key}n{}", self.sequence));
         let new = new_schedule(id, workflow, key, spec, self.truth);
-        self.ask(Command::PutSchedules(vec![new]));
+        self.ask(Command::UpsertSchedules(vec![new]));
     }
 
     /// Everybody goes home.
@@ -244,7 +250,7 @@ fn new_schedule(
     spec: &ScheduleSpec,
     truth: i64,
 ) -> NewSchedule {
-    let cadence = Cadence::new(spec.clone()).unwrap();
+    let compiled_spec = CompiledSpec::new(spec.clone()).unwrap();
     NewSchedule {
         id,
         project: PROJECT.into(),
@@ -252,10 +258,10 @@ fn new_schedule(
         key: key.into(),
         owner: None,
         spec: serde_json::to_string(spec).unwrap().into(),
-        cadence: spec.cadence_text().into(),
+        compiled_spec: spec.trigger_key().into(),
         version: None,
         input: None,
-        next_slot: cadence.next(Timestamp::from_micros(truth)),
+        next_slot: compiled_spec.next(Timestamp::from_micros(truth)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! everything that happens to them. One seed, one story.
 
 use super::checks::{Checks, Health, PROJECT};
-use super::faults::{Door, FaultyStore, Rng, Sent, SkewedClock, Trouble, Witness};
+use super::faults::{FaultyStore, Rng, Sent, SentLog, SkewedClock, Trouble, Witness};
 use super::handlers::{Doing, Task};
 use super::overrides::Overrides;
 use super::workload::declared;
@@ -122,7 +122,7 @@ pub struct Story {
 }
 
 /// Tells the story of a seed on an empty store, and panics where it breaks a promise.
-pub fn tell(seed: u64, store: Arc<dyn Store>) -> Story {
+pub fn emit(seed: u64, store: Arc<dyn Store>) -> Story {
     let mut world = World::new(seed, store);
     world.live();
     let mut checks = world.checks.lock();
@@ -174,7 +174,7 @@ pub enum Event {
         machine: usize,
         version: u64,
     },
-    Leave {
+    Deregister {
         machine: usize,
         incarnation: u64,
     },
@@ -209,8 +209,8 @@ pub struct Machine {
     /// What it can execute.
     pub workflows: Vec<&'static str>,
     pub is_draining: bool,
-    pub engine: Option<Engine<FaultyStore, Door>>,
-    pub door: Door,
+    pub engine: Option<Engine<FaultyStore, SentLog>>,
+    pub door: SentLog,
     pub store: FaultyStore,
     pub failures_seen: u64,
     pub well_since: i64,
@@ -340,7 +340,7 @@ impl World {
             workflows: Vec::new(),
             is_draining: false,
             engine: None,
-            door: Door::default(),
+            door: SentLog::default(),
             store,
             failures_seen: 0,
             well_since: self.truth,
@@ -417,7 +417,7 @@ impl World {
         self.checks.lock().truth = at;
         match event {
             Event::Turn { machine, number } => match self.machines[machine].power {
-                Power::Up if self.machines[machine].turn_number == number => self.turn(machine),
+                Power::Up if self.machines[machine].turn_number == number => self.tick(machine),
                 Power::Up | Power::Down => {}
                 Power::Paused => self.machines[machine].missed.push(Event::Turn { machine, number }),
             },
@@ -434,7 +434,7 @@ impl World {
             Event::Hint { machine, incarnation } => {
                 let it = &mut self.machines[machine];
                 if it.power == Power::Up && it.incarnation == incarnation {
-                    self.tell(machine, Message::Changed);
+                    self.emit(machine, Message::Changed);
                 }
             }
             Event::Drain { machine, version } => {
@@ -444,9 +444,9 @@ impl World {
                     self.drain(machine);
                 }
             }
-            Event::Leave { machine, incarnation } => {
+            Event::Deregister { machine, incarnation } => {
                 if self.machines[machine].incarnation == incarnation {
-                    self.tell(machine, Message::Leave);
+                    self.emit(machine, Message::Deregister);
                 }
             }
             Event::Start { machine } => self.start(machine),
@@ -531,7 +531,7 @@ impl World {
         it.version = version;
         it.code = code;
         it.is_draining = false;
-        it.door = Door::default();
+        it.door = SentLog::default();
         it.engine = Some(Engine::new(it.store.clone(), it.door.clone(), config, Box::new(new_id)));
         it.store.trouble.lock().is_down = false;
         set_faults(&it.store, faults, faults);
@@ -649,17 +649,17 @@ impl World {
             return;
         }
         self.note(format_args!("machine {machine} drains"));
-        self.tell(machine, Message::Drain);
+        self.emit(machine, Message::Drain);
         self.machines[machine].is_draining = true;
         let incarnation = self.machines[machine].incarnation;
-        let patience = self.rng.range(0, 10 * SECOND);
-        self.after(patience, Event::Leave { machine, incarnation });
-        let delay = patience + self.rng.range(SECOND, self.pace.roll);
+        let busy_retry = self.rng.range(0, 10 * SECOND);
+        self.after(busy_retry, Event::Deregister { machine, incarnation });
+        let delay = busy_retry + self.rng.range(SECOND, self.pace.roll);
         self.after(delay, Event::Start { machine });
     }
 
     /// Tells the engine, whatever else is on its way.
-    fn tell(&mut self, machine: usize, message: Message) {
+    fn emit(&mut self, machine: usize, message: Message) {
         let it = &mut self.machines[machine];
         let now = it.clock.now(self.truth);
         if let Some(engine) = &mut it.engine {
@@ -688,18 +688,18 @@ impl World {
 
     fn deliver(&mut self, machine: usize) {
         for message in std::mem::take(&mut self.machines[machine].inbox) {
-            self.tell(machine, message);
+            self.emit(machine, message);
         }
     }
 
-    fn turn(&mut self, machine: usize) {
+    fn tick(&mut self, machine: usize) {
         let mut round = 0;
         loop {
             let swept_before = self.checks.lock().swept_count();
             let it = &mut self.machines[machine];
             let now = it.clock.now(self.truth);
             let Some(engine) = &mut it.engine else { return };
-            let next = engine.turn(now);
+            let next = engine.tick(now);
             let failures = it.store.trouble.lock().failure_count;
             if failures != it.failures_seen {
                 it.failures_seen = failures;
@@ -781,7 +781,7 @@ impl World {
         let well_before = self.truth - self.pace.poll - 2 * SECOND;
         let checks = self.checks.lock();
         for machine in &self.machines {
-            let is_working = machine.engine.as_ref().is_some_and(Engine::has_entered);
+            let is_working = machine.engine.as_ref().is_some_and(Engine::is_registered);
             if machine.power == Power::Up
                 && is_working
                 && !machine.is_draining
@@ -839,7 +839,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
         workflows: workflows.iter().map(workflow).collect(),
         declared: Vec::new(),
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
-        idle_beat: Duration::from_secs(60),
+        idle_heartbeat: Duration::from_secs(60),
         lease: Duration::from_micros(LEASE.unsigned_abs()),
         lead: Duration::from_micros(LEAD.unsigned_abs()),
         lead_per_slot: Duration::from_millis(200),

@@ -2,12 +2,15 @@
 //!
 //! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
 
-use super::fixture::{PROJECT, Stage, at, failed, new_run, new_schedule, new_worker, spec, succeeded, text};
+use super::fixture::{
+    Fixture, PROJECT, at, failed, new_run, new_schedule, new_worker, spec, succeeded, text,
+};
 use super::rows_read::Administrator;
 use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, Ending, NewRun, NewSchedule, Origin, RunId, ScheduleId, ScheduleStatus, WorkerEntry, WorkerId,
+    Admission, Completion, NewRun, NewSchedule, Origin, RunId, ScheduleId, ScheduleStatus, WorkerEntry,
+    WorkerId,
 };
 use polos::store::{Command, Patch, PostgresOptions, PostgresStore, SqliteStore};
 use std::collections::BTreeMap;
@@ -34,10 +37,10 @@ struct Work {
     kind: Kind,
     /// The state of the schedule's first run.
     first: &'static str,
-    act: fn(&Stage<'_>, &ScheduleId),
+    act: fn(&Fixture<'_>, &ScheduleId),
 }
 
-const fn work(name: &'static str, kind: Kind, act: fn(&Stage<'_>, &ScheduleId)) -> Work {
+const fn work(name: &'static str, kind: Kind, act: fn(&Fixture<'_>, &ScheduleId)) -> Work {
     Work { name, kind, first: "running", act }
 }
 
@@ -49,73 +52,73 @@ fn first_run(schedule: &ScheduleId) -> RunId {
     RunId::of_slot(schedule, at(1))
 }
 
-fn end(stage: &Stage<'_>, run: RunId, ending: Ending, pause_after_failures: Option<u32>) {
-    let token = stage.run(&run).token;
+fn end(fixture: &Fixture<'_>, run: RunId, ending: Completion, pause_after_failures: Option<u32>) {
+    let token = fixture.run(&run).token;
     let ending = Box::new(ending);
-    let command = Command::EndRun { run, token, ending, pause_after_failures, stands_alone: false };
-    stage.ok(now(), command);
+    let command = Command::CompleteRun { run, token, ending, pause_after_failures, stands_alone: false };
+    fixture.ok(now(), command);
 }
 
-fn fire(stage: &Stage<'_>, id: &ScheduleId, admission: Admission) {
-    stage.fire(now(), &stage.schedule(id), at(NOW), admission);
+fn fire(fixture: &Fixture<'_>, id: &ScheduleId, admission: Admission) {
+    fixture.fire(now(), &fixture.schedule(id), at(NOW), admission);
 }
 
-fn trigger(stage: &Stage<'_>, id: &ScheduleId, takes_back: bool) {
+fn trigger(fixture: &Fixture<'_>, id: &ScheduleId, takes_back: bool) {
     let new = new_run(&format!("run_by_hand_{id}"));
     let (schedule_id, origin) = (Some(id.clone()), Origin::Trigger);
     let new = NewRun { schedule_id, origin, behind: true, takes_back, ..new };
-    stage.create(now(), new);
+    fixture.create(now(), new);
 }
 
-fn pause(stage: &Stage<'_>, id: &ScheduleId) {
-    stage.patch(now(), id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+fn pause(fixture: &Fixture<'_>, id: &ScheduleId) {
+    fixture.patch(now(), id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
 }
 
-fn changed(stage: &Stage<'_>, id: &ScheduleId) -> NewSchedule {
-    let key = stage.schedule(id).key;
+fn changed(fixture: &Fixture<'_>, id: &ScheduleId) -> NewSchedule {
+    let key = fixture.schedule(id).key;
     let owner = Some(text("app.py"));
     NewSchedule { spec: spec("5 * * * *"), owner, ..new_schedule(&key, Some(at(NOW + 60))) }
 }
 
 const WORKS: &[Work] = &[
-    work("reading what is due", Kind::Allow, |stage, _| {
-        assert_eq!(stage.store.due(PROJECT, &[text("w")], now(), 10).unwrap().len(), 10);
+    work("reading what is due", Kind::Allow, |fixture, _| {
+        assert_eq!(fixture.store.due(PROJECT, &[text("w")], now(), 10).unwrap().len(), 10);
     }),
-    work("a fire that claims", Kind::Allow, |stage, id| fire(stage, id, Admission::Claim)),
-    work("a fire that queues", Kind::Allow, |stage, id| fire(stage, id, Admission::Queue)),
-    work("a fire behind others", Kind::Line, |stage, id| fire(stage, id, Admission::Behind)),
-    work("an end among many", Kind::Allow, |stage, id| end(stage, first_run(id), succeeded(), None)),
-    work("an end that releases", Kind::Line, |stage, id| end(stage, first_run(id), succeeded(), None)),
-    work("a failure that pauses", Kind::Allow, |stage, id| {
-        end(stage, first_run(id), failed(), Some(1));
+    work("a fire that claims", Kind::Allow, |fixture, id| fire(fixture, id, Admission::Claim)),
+    work("a fire that queues", Kind::Allow, |fixture, id| fire(fixture, id, Admission::Queue)),
+    work("a fire behind others", Kind::Line, |fixture, id| fire(fixture, id, Admission::Behind)),
+    work("an end among many", Kind::Allow, |fixture, id| end(fixture, first_run(id), succeeded(), None)),
+    work("an end that releases", Kind::Line, |fixture, id| end(fixture, first_run(id), succeeded(), None)),
+    work("a failure that pauses", Kind::Allow, |fixture, id| {
+        end(fixture, first_run(id), failed(), Some(1));
     }),
-    work("a request to stop", Kind::Allow, |stage, id| {
-        stage.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
+    work("a request to stop", Kind::Allow, |fixture, id| {
+        fixture.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
     }),
     Work {
         name: "a cancellation that releases",
         kind: Kind::Line,
         first: "queued",
-        act: |stage, id| {
-            stage.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
+        act: |fixture, id| {
+            fixture.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
         },
     },
     work("a pause", Kind::Allow, pause),
     work("a pause of a line", Kind::Line, pause),
-    work("a change by key", Kind::Allow, |stage, id| {
-        stage.ok(now(), Command::PutSchedules(vec![changed(stage, id)]));
+    work("a change by key", Kind::Allow, |fixture, id| {
+        fixture.ok(now(), Command::UpsertSchedules(vec![changed(fixture, id)]));
     }),
-    work("a worker that starts and declares another one", Kind::Allow, |stage, id| {
-        let declared = vec![changed(stage, id)];
-        stage.ok(now(), Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker("wkr_8") })));
+    work("a worker that starts and declares another one", Kind::Allow, |fixture, id| {
+        let declared = vec![changed(fixture, id)];
+        fixture.ok(now(), Command::RegisterWorker(Box::new(WorkerEntry { declared, ..new_worker("wkr_8") })));
     }),
-    work("a trigger that takes back", Kind::Allow, |stage, id| trigger(stage, id, true)),
-    work("a trigger behind others", Kind::Line, |stage, id| trigger(stage, id, false)),
-    work("a worker that leaves", Kind::Line, |stage, _| {
-        stage.ok(now(), Command::LeaveWorker { worker: WorkerId::from("wkr_15") });
+    work("a trigger that takes back", Kind::Allow, |fixture, id| trigger(fixture, id, true)),
+    work("a trigger behind others", Kind::Line, |fixture, id| trigger(fixture, id, false)),
+    work("a worker that leaves", Kind::Line, |fixture, _| {
+        fixture.ok(now(), Command::DeregisterWorker { worker: WorkerId::from("wkr_15") });
     }),
-    work("a claim", Kind::Allow, |stage, _| {
-        stage.claim_up_to(now(), 10);
+    work("a claim", Kind::Allow, |fixture, _| {
+        fixture.claim_up_to(now(), 10);
     }),
 ];
 
@@ -175,7 +178,7 @@ fn a_decision_costs_the_same_on_postgres_however_many_runs_are_unfinished() {
             PostgresStore::open(&url, PostgresOptions::default()).unwrap()
         };
         let filler = format!("{schema}_filler");
-        drop(Stage::on(&open(&filler)));
+        drop(Fixture::on(&open(&filler)));
         for table in ["run", "schedule", "step", "worker"] {
             administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
         }
@@ -187,7 +190,7 @@ fn a_decision_costs_the_same_on_postgres_however_many_runs_are_unfinished() {
         for (number, work) in WORKS.iter().enumerate() {
             let name = format!("{schema}_{number}");
             let store = open(&name);
-            (work.act)(&Stage { store: &store, worker: WorkerId::from("wkr_1") }, &id(number));
+            (work.act)(&Fixture { store: &store, worker: WorkerId::from("wkr_1") }, &id(number));
             drop(store);
             let after = administrator.read_by(&name, &schema);
             costs.insert((number, count), after - before);
@@ -204,11 +207,11 @@ fn a_decision_costs_the_same_on_sqlite_however_many_runs_are_unfinished() {
     for count in COUNTS {
         let path = folder.path().join(format!("{count}.db"));
         let store = SqliteStore::open(&path, super::quick()).unwrap();
-        let stage = Stage::on(&store);
+        let fixture = Fixture::on(&store);
         rusqlite::Connection::open(&path).unwrap().execute_batch(&rows(true, count)).unwrap();
         for (number, work) in WORKS.iter().enumerate() {
             let before = SqliteStore::steps_taken();
-            (work.act)(&stage, &id(number));
+            (work.act)(&fixture, &id(number));
             costs.insert((number, count), (SqliteStore::steps_taken() - before) as i64);
         }
     }

@@ -1,6 +1,6 @@
 //! The suite that every store passes. Each case is a sentence of the contract.
 
-use super::fixture::Stage;
+use super::fixture::Fixture;
 use polos::store::{MemoryStore, Store};
 
 mod claims;
@@ -17,7 +17,7 @@ mod upserts;
 mod workers;
 
 /// A case, by name.
-type Case = (&'static str, fn(&Stage<'_>));
+type Case = (&'static str, fn(&Fixture<'_>));
 
 /// Names the cases of one file.
 macro_rules! cases {
@@ -53,7 +53,7 @@ fn check(open: impl Fn(&str) -> Box<dyn Store>) {
     let mut failures = Vec::new();
     for (name, case) in cases {
         let store = open(name);
-        let run = std::panic::AssertUnwindSafe(|| case(&Stage::on(&*store)));
+        let run = std::panic::AssertUnwindSafe(|| case(&Fixture::on(&*store)));
         if std::panic::catch_unwind(run).is_err() {
             failures.push(name);
         }

@@ -29,7 +29,7 @@ fn with_hba(arguments: &[&str], lines: &[&str], sql: &str) -> Server {
 }
 
 /// `host:port` of a server.
-fn place(server: &Server) -> String {
+fn permit(server: &Server) -> String {
     server.url.split(['@', '/']).nth(3).unwrap().to_owned()
 }
 
@@ -45,8 +45,9 @@ fn what_is_wrong_with_a_login_is_said_and_what_to_do() {
         &["host all scram all scram-sha-256", "host all gss all gss"],
         "CREATE ROLE scram LOGIN PASSWORD 's3cret'; CREATE ROLE gss LOGIN; CREATE ROLE plain LOGIN",
     );
-    let url =
-        |user: &str, parameters: &str| format!("postgresql://{user}@{}/postgres{parameters}", place(&server));
+    let url = |user: &str, parameters: &str| {
+        format!("postgresql://{user}@{}/postgres{parameters}", permit(&server))
+    };
     soon(|| {
         open(&url("scram", "?sslmode=disable"))
             .err()
@@ -80,18 +81,18 @@ fn a_standby_in_the_list_does_not_hide_what_is_wrong_with_the_primary() {
     let primary = with_hba(&[], &["host all worker all reject"], "CREATE ROLE worker LOGIN");
     administer(&standby.url, "BEGIN READ WRITE; CREATE ROLE worker LOGIN; COMMIT");
     for hosts in [
-        format!("{},{}", place(&standby), place(&primary)),
-        format!("{},{}", place(&primary), place(&standby)),
+        format!("{},{}", permit(&standby), permit(&primary)),
+        format!("{},{}", permit(&primary), permit(&standby)),
     ] {
         let url = format!("postgresql://worker@{hosts}/postgres?target_session_attrs=read-write");
         let error = soon(|| open(&url).err().filter(|error| !error.is_passing())).to_string();
-        assert!(error.contains("pg_hba.conf") && error.contains(&place(&primary)), "{error}");
+        assert!(error.contains("pg_hba.conf") && error.contains(&permit(&primary)), "{error}");
         // Both are told, and the cause comes first.
         let [cause, other] =
             ["pg_hba.conf", "it takes no writes"].map(|part| error.find(part).expect(&error));
         assert!(cause < other, "{error}");
     }
-    let url = format!("postgresql://worker@{}/postgres?target_session_attrs=primary", place(&standby));
+    let url = format!("postgresql://worker@{}/postgres?target_session_attrs=primary", permit(&standby));
     let error = open(&url).err().unwrap();
     assert!(error.is_passing() && error.to_string().contains("a promotion may be under way"), "{error}");
 }
@@ -99,7 +100,7 @@ fn a_standby_in_the_list_does_not_hide_what_is_wrong_with_the_primary() {
 /// A host that accepts connections and says nothing; and how many it has accepted.
 fn silent_host() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = listener.local_addr().unwrap().to_string();
+    let permit = listener.local_addr().unwrap().to_string();
     let count = Arc::new(AtomicUsize::new(0));
     let accepted = Arc::clone(&count);
     std::thread::spawn(move || {
@@ -109,7 +110,7 @@ fn silent_host() -> (String, Arc<AtomicUsize>) {
             std::thread::spawn(move || stream.unwrap().read_to_end(&mut Vec::new()));
         }
     });
-    (place, count)
+    (permit, count)
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn the_last_primary_is_asked_first_and_a_silent_host_does_not_hold_up_the_others
     // It would take longer than the test may.
     let url = format!(
         "postgresql://polos@{silent},{}/postgres?{parameters}&connect_timeout=3600",
-        place(Server::shared())
+        permit(Server::shared())
     );
     let store = open(&url).unwrap();
     assert_eq!(accepted.load(Ordering::SeqCst), 1);

@@ -2,9 +2,9 @@
 
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, ClaimedRun, Ending, FirePlan, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run, RunId,
-    RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerEntry, WorkerId,
-    WorkflowEntry,
+    Admission, ClaimedRun, Completion, FirePlan, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run,
+    RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerEntry,
+    WorkerId, WorkflowEntry,
 };
 use polos::store::{Answer, Command, Page, Patch, Rejection, Store, Suspects};
 use std::sync::{Arc, mpsc};
@@ -38,7 +38,7 @@ pub fn new_schedule(key: &str, next: Option<Timestamp>) -> NewSchedule {
         key: text(key),
         owner: None,
         spec: spec("* * * * *"),
-        cadence: text("* * * * *|UTC"),
+        compiled_spec: text("* * * * *|UTC"),
         version: None,
         input: None,
         next_slot: next,
@@ -102,28 +102,34 @@ pub fn done_step(name: &str) -> StepRecord {
 }
 
 pub fn missed(from: Timestamp) -> LedgerLine {
-    LedgerLine { from, until: from, count: 1, fate: polos::model::Fate::Missed, reason: text("late") }
+    LedgerLine {
+        from,
+        until: from,
+        count: 1,
+        outcome: polos::model::SlotOutcome::Missed,
+        reason: text("late"),
+    }
 }
 
-pub fn succeeded() -> Ending {
-    Ending::Succeeded { result: Some(text("42")) }
+pub fn succeeded() -> Completion {
+    Completion::Succeeded { result: Some(text("42")) }
 }
 
-pub fn failed() -> Ending {
-    Ending::Failed { error: text(r#"{"type":"ValueError"}"#), retry_at: None }
+pub fn failed() -> Completion {
+    Completion::Failed { error: text(r#"{"type":"ValueError"}"#), retry_at: None }
 }
 
 /// A store, and the worker `wkr_1` that is signed in to it.
-pub struct Stage<'a> {
+pub struct Fixture<'a> {
     pub store: &'a dyn Store,
     pub worker: WorkerId,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Fixture<'a> {
     pub fn on(store: &'a dyn Store) -> Self {
-        let stage = Self { store, worker: WorkerId::from("wkr_1") };
-        stage.ok(at(0), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
-        stage
+        let fixture = Self { store, worker: WorkerId::from("wkr_1") };
+        fixture.ok(at(0), Command::RegisterWorker(Box::new(new_worker("wkr_1"))));
+        fixture
     }
 
     pub fn try_one(&self, now: Timestamp, command: Command) -> Result<Answer, Rejection> {
@@ -141,7 +147,7 @@ impl<'a> Stage<'a> {
     }
 
     pub fn put(&self, now: Timestamp, new: NewSchedule) -> Schedule {
-        match self.ok(now, Command::PutSchedules(vec![new])) {
+        match self.ok(now, Command::UpsertSchedules(vec![new])) {
             Answer::Schedules(ids) => self.schedule(&ids[0]),
             other => panic!("{other:?}"),
         }
@@ -240,7 +246,7 @@ impl<'a> Stage<'a> {
         self.claim(now).pop().expect("it is claimed").run
     }
 
-    pub fn end(&self, now: Timestamp, run: &RunId, ending: Ending) -> (RunState, bool) {
+    pub fn end(&self, now: Timestamp, run: &RunId, ending: Completion) -> (RunState, bool) {
         let token = self.run(run).token;
         match self.ok(now, end(run, token, ending)) {
             Answer::Ended { state, released } => (state, released),
@@ -270,9 +276,9 @@ impl<'a> Stage<'a> {
         steps.into_iter().map(|step| step.name.to_string()).collect()
     }
 
-    pub fn beat(&self) -> i64 {
+    pub fn heartbeat(&self) -> i64 {
         let peers = self.store.peers(PROJECT).expect("the store works");
-        peers.iter().find(|peer| peer.id == self.worker).expect("it is signed in").beat
+        peers.iter().find(|peer| peer.id == self.worker).expect("it is signed in").heartbeat
     }
 }
 
@@ -281,8 +287,8 @@ pub fn minute_after(slot: Timestamp) -> Timestamp {
 }
 
 /// Said to stand alone, whether it does or not: where that is wrong, nothing may come of it.
-pub fn end(run: &RunId, token: Token, ending: Ending) -> Command {
-    Command::EndRun {
+pub fn end(run: &RunId, token: Token, ending: Completion) -> Command {
+    Command::CompleteRun {
         run: run.clone(),
         token,
         ending: Box::new(ending),
@@ -298,11 +304,11 @@ pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Co
 /// Two stores on one database, as two processes have them: `client` is in the middle of an edit that takes a claim back
 /// when `worker` comes to the slot.
 pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
-    let stage = Stage::on(worker);
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.store.commit(&[Command::EnterWorker(Box::new(new_worker("w")))], at(0)).unwrap();
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let claim = (run.clone(), stage.run(&run).token);
+    let fixture = Fixture::on(worker);
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    fixture.store.commit(&[Command::RegisterWorker(Box::new(new_worker("w")))], at(0)).unwrap();
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let claim = (run.clone(), fixture.run(&run).token);
 
     let (started, is_started) = mpsc::channel();
     let (passed, is_passed) = mpsc::channel();
@@ -325,5 +331,5 @@ pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
         client.commit_when(&[edit], &now).unwrap()[0].as_ref().unwrap();
         assert_eq!(is_passed.recv().unwrap(), [false]);
     });
-    assert_eq!(stage.find_run(&run), None);
+    assert_eq!(fixture.find_run(&run), None);
 }

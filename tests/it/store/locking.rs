@@ -4,15 +4,15 @@
 //! would take a row that exists for one that is gone. Each statement that locks rows has a case here.
 
 use super::fixture::{
-    PROJECT, Stage, at, done_step, end, failed, minute_after, new_run, new_schedule, new_worker,
+    Fixture, PROJECT, at, done_step, end, failed, minute_after, new_run, new_schedule, new_worker,
     patch_command, spec, succeeded, text,
 };
 use super::rows_read::Administrator;
 use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    Token, WorkerId,
+    Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
+    ScheduleStatus, Token, WorkerId,
 };
 use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store, Suspects};
 
@@ -20,11 +20,11 @@ use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresSto
 /// number, so that a case can be repeated with rows of its own.
 struct Case {
     name: &'static str,
-    prepare: fn(&Stage<'_>, i64),
+    prepare: fn(&Fixture<'_>, i64),
     /// A table and the id of a row of it.
     touched: fn(i64) -> (&'static str, String),
-    commands: fn(&Stage<'_>, i64) -> Vec<Command>,
-    check: fn(&Stage<'_>, i64, &[Outcome]),
+    commands: fn(&Fixture<'_>, i64) -> Vec<Command>,
+    check: fn(&Fixture<'_>, i64, &[Outcome]),
 }
 
 /// Each is tried so often: the third time, the statement is prepared on the server.
@@ -43,8 +43,8 @@ fn schedule_id(n: i64) -> ScheduleId {
     ScheduleId::from(format!("sch_{}", key(n)))
 }
 
-fn put(stage: &Stage<'_>, n: i64) -> Schedule {
-    stage.put(at(start(n)), new_schedule(&key(n), Some(at(start(n)))))
+fn put(fixture: &Fixture<'_>, n: i64) -> Schedule {
+    fixture.put(at(start(n)), new_schedule(&key(n), Some(at(start(n)))))
 }
 
 /// The run of a slot that is so many seconds after the start.
@@ -53,10 +53,10 @@ fn slot_run(n: i64, seconds: i64) -> RunId {
 }
 
 /// Fires slots, each so many seconds after the start; at the instant of the first.
-fn fire(stage: &Stage<'_>, n: i64, slots: &[(i64, Admission)]) {
-    let schedule = put(stage, n);
+fn fire(fixture: &Fixture<'_>, n: i64, slots: &[(i64, Admission)]) {
+    let schedule = put(fixture, n);
     let slots: Vec<_> = slots.iter().map(|(seconds, how)| (at(start(n) + seconds), *how)).collect();
-    stage.commit_plan(slots[0].0, stage.plan(&schedule, &slots));
+    fixture.commit_plan(slots[0].0, fixture.plan(&schedule, &slots));
 }
 
 fn run(name: &str, n: i64) -> RunId {
@@ -67,27 +67,27 @@ fn is_ok(outcomes: &[Outcome]) {
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
 }
 
-fn running(stage: &Stage<'_>, name: &str, n: i64) {
-    let claim_for = Some(stage.worker.clone());
+fn running(fixture: &Fixture<'_>, name: &str, n: i64) {
+    let claim_for = Some(fixture.worker.clone());
     let id = run(name, n);
-    stage.create(at(start(n)), NewRun { claim_for, ..new_run(id.as_str()) });
-    assert_eq!(stage.state(&id), RunState::Running);
+    fixture.create(at(start(n)), NewRun { claim_for, ..new_run(id.as_str()) });
+    assert_eq!(fixture.state(&id), RunState::Running);
 }
 
 /// A parent that waits for a child, which runs.
-fn family(stage: &Stage<'_>, n: i64) {
-    running(stage, "parent", n);
-    let claim_for = Some(stage.worker.clone());
+fn family(fixture: &Fixture<'_>, n: i64) {
+    running(fixture, "parent", n);
+    let claim_for = Some(fixture.worker.clone());
     let child = run("child", n);
     let parent = Some(run("parent", n));
     let origin = Origin::Child;
-    stage.create(at(start(n)), NewRun { claim_for, parent, origin, ..new_run(child.as_str()) });
-    stage.end(at(start(n)), &run("parent", n), Ending::Parked { wakes_at: Timestamp::MAX });
+    fixture.create(at(start(n)), NewRun { claim_for, parent, origin, ..new_run(child.as_str()) });
+    fixture.end(at(start(n)), &run("parent", n), Completion::Parked { wakes_at: Timestamp::MAX });
 }
 
-fn parent_is_awake(stage: &Stage<'_>, n: i64, outcomes: &[Outcome]) {
+fn parent_is_awake(fixture: &Fixture<'_>, n: i64, outcomes: &[Outcome]) {
     is_ok(outcomes);
-    assert!(stage.run(&run("parent", n)).available_at < Timestamp::MAX, "the parent waits forever");
+    assert!(fixture.run(&run("parent", n)).available_at < Timestamp::MAX, "the parent waits forever");
 }
 
 fn cancel(name: &str, n: i64) -> Vec<Command> {
@@ -100,18 +100,19 @@ fn pause(n: i64) -> Vec<Command> {
 }
 
 /// Fires one slot behind the others.
-fn fire_behind(stage: &Stage<'_>, n: i64, cancels: bool) -> Vec<Command> {
-    let mut plan = stage.plan(&stage.schedule(&schedule_id(n)), &[(at(start(n) + 600), Admission::Behind)]);
+fn fire_behind(fixture: &Fixture<'_>, n: i64, cancels: bool) -> Vec<Command> {
+    let mut plan =
+        fixture.plan(&fixture.schedule(&schedule_id(n)), &[(at(start(n) + 600), Admission::Behind)]);
     plan.cancel_unfinished = cancels;
-    vec![Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) }]
+    vec![Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) }]
 }
 
 fn leave() -> Vec<Command> {
-    vec![Command::LeaveWorker { worker: WorkerId::from("wkr_1") }]
+    vec![Command::DeregisterWorker { worker: WorkerId::from("wkr_1") }]
 }
 
-fn enter_again(stage: &Stage<'_>) {
-    stage.ok(at(0), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
+fn enter_again(fixture: &Fixture<'_>) {
+    fixture.ok(at(0), Command::RegisterWorker(Box::new(new_worker("wkr_1"))));
 }
 
 const NOW: fn(i64) -> Timestamp = |n| at(start(n) + 100);
@@ -121,17 +122,17 @@ const CASES: &[Case] = &[
         name: "a heartbeat",
         prepare: |_, _| {},
         touched: |_| ("worker", "wkr_1".to_owned()),
-        commands: |stage, _| vec![Command::Beat { worker: stage.worker.clone() }],
+        commands: |fixture, _| vec![Command::Heartbeat { worker: fixture.worker.clone() }],
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
         name: "a worker that claims",
-        prepare: |stage, n| _ = stage.create(at(0), new_run(run("run", n).as_str())),
+        prepare: |fixture, n| _ = fixture.create(at(0), new_run(run("run", n).as_str())),
         touched: |_| ("worker", "wkr_1".to_owned()),
-        commands: |stage, _| {
+        commands: |fixture, _| {
             vec![Command::ClaimRuns {
                 project: text(PROJECT),
-                worker: stage.worker.clone(),
+                worker: fixture.worker.clone(),
                 workflows: vec![text("w")],
                 limit: 10,
                 until: at(0),
@@ -145,90 +146,90 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a schedule by its id",
-        prepare: |stage, n| _ = put(stage, n),
+        prepare: |fixture, n| _ = put(fixture, n),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, n| pause(n),
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
         name: "a schedule by its key",
-        prepare: |stage, n| _ = put(stage, n),
+        prepare: |fixture, n| _ = put(fixture, n),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, n| {
-            vec![Command::PutSchedules(vec![NewSchedule {
+            vec![Command::UpsertSchedules(vec![NewSchedule {
                 id: ScheduleId::from(format!("sch_other_{n}")),
                 spec: spec("5 * * * *"),
                 ..new_schedule(&key(n), Some(at(start(n))))
             }])]
         },
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Schedules(vec![schedule_id(n)])));
-            assert_eq!(stage.schedule(&schedule_id(n)).spec, spec("5 * * * *"));
+            assert_eq!(fixture.schedule(&schedule_id(n)).spec, spec("5 * * * *"));
         },
     },
     Case {
         name: "a schedule by its owner",
-        prepare: |stage, n| {
+        prepare: |fixture, n| {
             let owner = Some(text("app.py"));
-            stage.put(at(0), NewSchedule { owner, ..new_schedule(&key(n), Some(at(start(n)))) });
+            fixture.put(at(0), NewSchedule { owner, ..new_schedule(&key(n), Some(at(start(n)))) });
         },
         touched: |n| ("schedule", schedule_id(n).to_string()),
-        commands: |_, n| vec![Command::EnterWorker(Box::new(new_worker(&format!("wkr_other_{n}"))))],
-        check: |stage, n, outcomes| {
+        commands: |_, n| vec![Command::RegisterWorker(Box::new(new_worker(&format!("wkr_other_{n}"))))],
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.schedule(&schedule_id(n)).status, ScheduleStatus::Retired);
+            assert_eq!(fixture.schedule(&schedule_id(n)).status, ScheduleStatus::Retired);
         },
     },
     Case {
         name: "the schedule of a run that ends",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("schedule", schedule_id(n).to_string()),
-        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, failed())],
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, failed())],
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.schedule(&schedule_id(n)).failure_count, 1);
+            assert_eq!(fixture.schedule(&schedule_id(n)).failure_count, 1);
         },
     },
     Case {
         name: "the schedule of a run that is retried",
-        prepare: |stage, n| {
-            fire(stage, n, &[(0, Admission::Claim)]);
-            stage.end(at(start(n)), &slot_run(n, 0), failed());
+        prepare: |fixture, n| {
+            fire(fixture, n, &[(0, Admission::Claim)]);
+            fixture.end(at(start(n)), &slot_run(n, 0), failed());
         },
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, n| vec![Command::RetryRun { project: text(PROJECT), run: slot_run(n, 0) }],
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.schedule(&schedule_id(n)).revision, 3);
+            assert_eq!(fixture.schedule(&schedule_id(n)).revision, 3);
         },
     },
     Case {
         name: "the schedule of a run that a leaving worker holds",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, _| leave(),
-        check: |stage, _, outcomes| {
+        check: |fixture, _, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Count(1)));
-            enter_again(stage);
+            enter_again(fixture);
         },
     },
     Case {
         name: "the schedule of a run that is cancelled",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Queue)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Queue)]),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, n| vec![Command::CancelRun { project: text(PROJECT), run: slot_run(n, 0) }],
         check: |_, _, outcomes| assert_eq!(outcomes[0], Ok(Answer::State(RunState::Cancelled))),
     },
     Case {
         name: "a schedule that fires",
-        prepare: |stage, n| _ = put(stage, n),
+        prepare: |fixture, n| _ = put(fixture, n),
         touched: |n| ("schedule", schedule_id(n).to_string()),
-        commands: |stage, n| fire_behind(stage, n, false),
+        commands: |fixture, n| fire_behind(fixture, n, false),
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
         name: "a schedule that is triggered",
-        prepare: |stage, n| _ = put(stage, n),
+        prepare: |fixture, n| _ = put(fixture, n),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |_, n| {
             let new = new_run(run("triggered", n).as_str());
@@ -239,7 +240,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that records a step",
-        prepare: |stage, n| running(stage, "run", n),
+        prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| {
             vec![Command::RecordStep { run: run("run", n), token: Token(1), step: done_step("a") }]
@@ -248,11 +249,11 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that records a step beside a heartbeat",
-        prepare: |stage, n| running(stage, "run", n),
+        prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
-        commands: |stage, n| {
+        commands: |fixture, n| {
             vec![
-                Command::Beat { worker: stage.worker.clone() },
+                Command::Heartbeat { worker: fixture.worker.clone() },
                 Command::RecordStep { run: run("run", n), token: Token(1), step: done_step("a") },
             ]
         },
@@ -260,16 +261,16 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that stands alone and ends",
-        prepare: |stage, n| running(stage, "run", n),
+        prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| vec![end(&run("run", n), Token(1), succeeded())],
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
         name: "a run that ends",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 0).to_string()),
-        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
+        commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, succeeded())],
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
@@ -281,9 +282,9 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that is retried",
-        prepare: |stage, n| {
-            running(stage, "run", n);
-            stage.end(at(start(n)), &run("run", n), failed());
+        prepare: |fixture, n| {
+            running(fixture, "run", n);
+            fixture.end(at(start(n)), &run("run", n), failed());
         },
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| vec![Command::RetryRun { project: text(PROJECT), run: run("run", n) }],
@@ -291,12 +292,12 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that is cancelled",
-        prepare: |stage, n| running(stage, "run", n),
+        prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| cancel("run", n),
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert!(stage.run(&run("run", n)).cancel_requested);
+            assert!(fixture.run(&run("run", n)).cancel_requested);
         },
     },
     Case {
@@ -304,19 +305,19 @@ const CASES: &[Case] = &[
         prepare: family,
         touched: |n| ("run", run("child", n).to_string()),
         commands: |_, n| cancel("parent", n),
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert!(stage.run(&run("child", n)).cancel_requested);
+            assert!(fixture.run(&run("child", n)).cancel_requested);
         },
     },
     Case {
         name: "the parent of a run that is cancelled",
-        prepare: |stage, n| {
-            running(stage, "parent", n);
+        prepare: |fixture, n| {
+            running(fixture, "parent", n);
             let parent = Some(run("parent", n));
             let child = run("child", n);
-            stage.create(at(start(n)), NewRun { parent, ..new_run(child.as_str()) });
-            stage.end(at(start(n)), &run("parent", n), Ending::Parked { wakes_at: Timestamp::MAX });
+            fixture.create(at(start(n)), NewRun { parent, ..new_run(child.as_str()) });
+            fixture.end(at(start(n)), &run("parent", n), Completion::Parked { wakes_at: Timestamp::MAX });
         },
         touched: |n| ("run", run("parent", n).to_string()),
         commands: |_, n| cancel("child", n),
@@ -324,35 +325,35 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that a leaving worker holds",
-        prepare: |stage, n| running(stage, "run", n),
+        prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, _| leave(),
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Count(1)));
-            assert_eq!(stage.state(&run("run", n)), RunState::Queued);
-            stage.ok(at(0), cancel("run", n).remove(0));
-            enter_again(stage);
+            assert_eq!(fixture.state(&run("run", n)), RunState::Queued);
+            fixture.ok(at(0), cancel("run", n).remove(0));
+            enter_again(fixture);
         },
     },
     Case {
         name: "the parent of a run that a leaving worker holds",
-        prepare: |stage, n| {
-            family(stage, n);
-            stage.ok(at(start(n)), cancel("child", n).remove(0));
+        prepare: |fixture, n| {
+            family(fixture, n);
+            fixture.ok(at(start(n)), cancel("child", n).remove(0));
         },
         touched: |n| ("run", run("parent", n).to_string()),
         commands: |_, _| leave(),
-        check: |stage, n, outcomes| {
-            parent_is_awake(stage, n, outcomes);
-            stage.ok(at(0), cancel("parent", n).remove(0));
-            enter_again(stage);
+        check: |fixture, n, outcomes| {
+            parent_is_awake(fixture, n, outcomes);
+            fixture.ok(at(0), cancel("parent", n).remove(0));
+            enter_again(fixture);
         },
     },
     Case {
         name: "a run by its idempotency key",
-        prepare: |stage, n| {
+        prepare: |fixture, n| {
             let idempotency_key = Some(text(&key(n)));
-            stage.create(at(0), NewRun { idempotency_key, ..new_run(run("run", n).as_str()) });
+            fixture.create(at(0), NewRun { idempotency_key, ..new_run(run("run", n).as_str()) });
         },
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| {
@@ -367,114 +368,118 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "the run that waits behind one that ends",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim), (60, Admission::Behind)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim), (60, Admission::Behind)]),
         touched: |n| ("run", slot_run(n, 60).to_string()),
-        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, succeeded())],
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.state(&slot_run(n, 60)), RunState::Queued);
+            assert_eq!(fixture.state(&slot_run(n, 60)), RunState::Queued);
         },
     },
     Case {
         name: "a run that goes on while another ends",
-        prepare: |stage, n| {
+        prepare: |fixture, n| {
             let slots = [(0, Admission::Claim), (60, Admission::Claim), (70, Admission::Behind)];
-            fire(stage, n, &slots);
+            fire(fixture, n, &slots);
         },
         touched: |n| ("run", slot_run(n, 60).to_string()),
-        commands: |stage, n| vec![end(&slot_run(n, 0), stage.run(&slot_run(n, 0)).token, succeeded())],
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, succeeded())],
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.state(&slot_run(n, 70)), RunState::Buffered);
+            assert_eq!(fixture.state(&slot_run(n, 70)), RunState::Buffered);
         },
     },
     Case {
         name: "the run that a new one waits for",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 0).to_string()),
-        commands: |stage, n| fire_behind(stage, n, false),
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| fire_behind(fixture, n, false),
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.state(&slot_run(n, 600)), RunState::Buffered);
+            assert_eq!(fixture.state(&slot_run(n, 600)), RunState::Buffered);
         },
     },
     Case {
         name: "a run that a newer slot cancels",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 0).to_string()),
-        commands: |stage, n| fire_behind(stage, n, true),
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| fire_behind(fixture, n, true),
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert!(stage.run(&slot_run(n, 0)).cancel_requested);
+            assert!(fixture.run(&slot_run(n, 0)).cancel_requested);
         },
     },
     Case {
         name: "a slot that has its run already",
-        prepare: |stage, n| fire(stage, n, &[(600, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(600, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 600).to_string()),
-        commands: |stage, n| fire_behind(stage, n, false),
-        check: |stage, n, outcomes| {
+        commands: |fixture, n| fire_behind(fixture, n, false),
+        check: |fixture, n, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Claimed(Vec::new())));
-            assert_eq!(stage.state(&slot_run(n, 600)), RunState::Running);
+            assert_eq!(fixture.state(&slot_run(n, 600)), RunState::Running);
         },
     },
     Case {
         name: "a run that was claimed ahead and is taken back",
-        prepare: |stage, n| fire(stage, n, &[(200, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(200, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 200).to_string()),
         commands: |_, n| pause(n),
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.find_run(&slot_run(n, 200)), None);
+            assert_eq!(fixture.find_run(&slot_run(n, 200)), None);
         },
     },
     Case {
         name: "a run that was claimed ahead of a pause after failures",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Claim), (200, Admission::Claim)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim), (200, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 200).to_string()),
-        commands: |stage, n| {
-            vec![Command::EndRun {
+        commands: |fixture, n| {
+            vec![Command::CompleteRun {
                 run: slot_run(n, 0),
-                token: stage.run(&slot_run(n, 0)).token,
+                token: fixture.run(&slot_run(n, 0)).token,
                 ending: Box::new(failed()),
                 pause_after_failures: Some(1),
                 stands_alone: false,
             }]
         },
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.find_run(&slot_run(n, 200)), None);
+            assert_eq!(fixture.find_run(&slot_run(n, 200)), None);
         },
     },
     Case {
         name: "a run that has ended ahead of the clock",
-        prepare: |stage, n| {
-            fire(stage, n, &[(200, Admission::Claim), (260, Admission::Claim)]);
-            stage.end(at(start(n) + 261), &slot_run(n, 260), succeeded());
+        prepare: |fixture, n| {
+            fire(fixture, n, &[(200, Admission::Claim), (260, Admission::Claim)]);
+            fixture.end(at(start(n) + 261), &slot_run(n, 260), succeeded());
         },
         touched: |n| ("run", slot_run(n, 260).to_string()),
         commands: |_, n| pause(n),
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.state(&slot_run(n, 200)), RunState::Running, "its slot is before a settled one");
+            assert_eq!(
+                fixture.state(&slot_run(n, 200)),
+                RunState::Running,
+                "its slot is before a settled one"
+            );
         },
     },
     Case {
         name: "a run of a schedule that is deleted",
-        prepare: |stage, n| fire(stage, n, &[(0, Admission::Queue)]),
+        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Queue)]),
         touched: |n| ("run", slot_run(n, 0).to_string()),
         commands: |_, n| vec![Command::DeleteSchedule { project: text(PROJECT), id: schedule_id(n) }],
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             is_ok(outcomes);
-            assert_eq!(stage.state(&slot_run(n, 0)), RunState::Cancelled);
+            assert_eq!(fixture.state(&slot_run(n, 0)), RunState::Cancelled);
         },
     },
     Case {
         name: "a worker for which a run is created",
         prepare: |_, _| {},
         touched: |_| ("worker", "wkr_1".to_owned()),
-        commands: |stage, n| {
-            let claim_for = Some(stage.worker.clone());
+        commands: |fixture, n| {
+            let claim_for = Some(fixture.worker.clone());
             vec![Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(run("run", n).as_str()) }))]
         },
         check: |_, _, outcomes| {
@@ -483,23 +488,24 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a run that the retention kept, of a schedule that fires",
-        prepare: |stage, n| {
-            fire(stage, n, &[(0, Admission::Claim)]);
-            stage.end(at(start(n)), &slot_run(n, 0), succeeded());
+        prepare: |fixture, n| {
+            fire(fixture, n, &[(0, Admission::Claim)]);
+            fixture.end(at(start(n)), &slot_run(n, 0), succeeded());
             let (project, before) = (text(PROJECT), at(start(n) + 50));
-            let swept = stage.ok(at(start(n) + 60), Command::Sweep { project, before, keep: 1, limit: 100 });
-            assert_eq!(swept, Answer::Count(0));
+            let pruned =
+                fixture.ok(at(start(n) + 60), Command::Prune { project, before, keep: 1, limit: 100 });
+            assert_eq!(pruned, Answer::Count(0));
         },
         touched: |n| ("run", slot_run(n, 0).to_string()),
-        commands: |stage, n| {
-            let mut commands = fire_behind(stage, n, false);
+        commands: |fixture, n| {
+            let mut commands = fire_behind(fixture, n, false);
             let before = at(start(n) + 50);
-            commands.push(Command::Sweep { project: text(PROJECT), before, keep: 1, limit: 100 });
+            commands.push(Command::Prune { project: text(PROJECT), before, keep: 1, limit: 100 });
             commands
         },
-        check: |stage, n, outcomes| {
+        check: |fixture, n, outcomes| {
             assert_eq!(outcomes[1], Ok(Answer::Count(1)));
-            assert_eq!(stage.find_run(&slot_run(n, 0)), None);
+            assert_eq!(fixture.find_run(&slot_run(n, 0)), None);
         },
     },
 ];
@@ -523,10 +529,10 @@ fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
         let url = server.new_schema();
         let schema = url.rsplit_once("schema=").unwrap().1;
         let store = open(&url, schema);
-        let stage = Stage::on(&store);
+        let fixture = Fixture::on(&store);
         for n in 1..=ROUNDS {
-            (case.prepare)(&stage, n);
-            let commands = (case.commands)(&stage, n);
+            (case.prepare)(&fixture, n);
+            let commands = (case.commands)(&fixture, n);
             let (table, id) = (case.touched)(n);
             administrator.execute(&format!("BEGIN; UPDATE {schema}.{table} SET id = id WHERE id = '{id}'"));
             let outcomes = std::thread::scope(|scope| {
@@ -535,7 +541,7 @@ fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
                 administrator.execute("COMMIT");
                 committed.join().unwrap()
             });
-            let check = std::panic::AssertUnwindSafe(|| (case.check)(&stage, n, &outcomes));
+            let check = std::panic::AssertUnwindSafe(|| (case.check)(&fixture, n, &outcomes));
             if std::panic::catch_unwind(check).is_err() || store.missed_reads() > 0 {
                 lost.push(case.name);
                 break;
@@ -607,29 +613,29 @@ impl Policed {
 }
 
 /// Two runs of a schedule that have ended, the second of which is the newest.
-fn two_ended(stage: &Stage<'_>) -> [RunId; 2] {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(0))));
+fn two_ended(fixture: &Fixture<'_>) -> [RunId; 2] {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(0))));
     [0, 10].map(|slot| {
-        let run = stage.fire(at(slot), &schedule, at(slot), Admission::Claim);
-        stage.end(at(slot), &run, succeeded());
+        let run = fixture.fire(at(slot), &schedule, at(slot), Admission::Claim);
+        fixture.end(at(slot), &run, succeeded());
         run
     })
 }
 
-fn sweep(keep: u32) -> Command {
-    Command::Sweep { project: text(PROJECT), before: at(90), keep, limit: 100 }
+fn prune(keep: u32) -> Command {
+    Command::Prune { project: text(PROJECT), before: at(90), keep, limit: 100 }
 }
 
 #[test]
 fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
+    let fixture = Fixture::on(&policed.store);
     for number in 0..3 {
-        stage.create(at(0), new_run(&format!("run_{number}")));
+        fixture.create(at(0), new_run(&format!("run_{number}")));
     }
     let command = Command::ClaimRuns {
         project: text(PROJECT),
-        worker: stage.worker.clone(),
+        worker: fixture.worker.clone(),
         workflows: vec![text("w"), text("v")],
         limit: 10,
         until: at(100),
@@ -643,11 +649,11 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
 #[test]
 fn runs_that_are_cancelled_while_they_are_claimed_are_not_claimed() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    stage.create(at(0), new_run("run_1"));
+    let fixture = Fixture::on(&policed.store);
+    fixture.create(at(0), new_run("run_1"));
     let command = Command::ClaimRuns {
         project: text(PROJECT),
-        worker: stage.worker.clone(),
+        worker: fixture.worker.clone(),
         workflows: vec![text("w")],
         limit: 10,
         until: at(100),
@@ -662,17 +668,17 @@ fn runs_that_are_cancelled_while_they_are_claimed_are_not_claimed() {
 #[test]
 fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    stage.create(at(0), new_run("run_1"));
+    let fixture = Fixture::on(&policed.store);
+    fixture.create(at(0), new_run("run_1"));
     for _ in 0..2 {
-        stage.claim(at(0));
-        let (worker, beat) = (stage.worker.clone(), stage.beat());
-        stage.ok(at(0), Command::BuryWorker { worker, beat, shares_process: false });
-        enter_again(&stage);
+        fixture.claim(at(0));
+        let (worker, heartbeat) = (fixture.worker.clone(), fixture.heartbeat());
+        fixture.ok(at(0), Command::ExpireWorker { worker, heartbeat, shares_process: false });
+        enter_again(&fixture);
     }
     let command = Command::ClaimRuns {
         project: text(PROJECT),
-        worker: stage.worker.clone(),
+        worker: fixture.worker.clone(),
         workflows: vec![text("w")],
         limit: 10,
         until: at(100),
@@ -686,32 +692,32 @@ fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
 #[test]
 fn old_runs_that_are_updated_while_they_are_looked_at_go() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    let [old, new] = two_ended(&stage);
-    assert_eq!(policed.commit_and_update("run", "%WITH o AS%", sweep(1)), Answer::Count(1));
-    assert_eq!((stage.find_run(&old), stage.state(&new)), (None, RunState::Succeeded));
+    let fixture = Fixture::on(&policed.store);
+    let [old, new] = two_ended(&fixture);
+    assert_eq!(policed.commit_and_update("run", "%WITH o AS%", prune(1)), Answer::Count(1));
+    assert_eq!((fixture.find_run(&old), fixture.state(&new)), (None, RunState::Succeeded));
 }
 
 #[test]
 fn kept_runs_that_are_updated_while_they_are_looked_at_again_go() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    let [old, _] = two_ended(&stage);
-    assert_eq!(stage.ok(at(95), sweep(2)), Answer::Count(0));
-    assert_eq!(policed.commit_and_update("run", "%kept >%", sweep(1)), Answer::Count(1));
-    assert_eq!(stage.find_run(&old), None);
+    let fixture = Fixture::on(&policed.store);
+    let [old, _] = two_ended(&fixture);
+    assert_eq!(fixture.ok(at(95), prune(2)), Answer::Count(0));
+    assert_eq!(policed.commit_and_update("run", "%kept >%", prune(1)), Answer::Count(1));
+    assert_eq!(fixture.find_run(&old), None);
 }
 
 #[test]
 fn old_lines_that_are_updated_while_they_are_looked_at_go() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(0))));
-    let mut plan = stage.plan(&schedule, &[]);
+    let fixture = Fixture::on(&policed.store);
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(0))));
+    let mut plan = fixture.plan(&schedule, &[]);
     plan.next_slot = Some(minute_after(at(0)));
     plan.ledger = vec![super::fixture::missed(at(0))];
-    stage.commit_plan(at(0), plan);
-    assert_eq!(policed.commit_and_update("ledger", "DELETE%", sweep(1)), Answer::Count(1));
+    fixture.commit_plan(at(0), plan);
+    assert_eq!(policed.commit_and_update("ledger", "DELETE%", prune(1)), Answer::Count(1));
 }
 
 /// Hides the row from the first look at it of a locking read, which is what a read that loses rows does.
@@ -720,11 +726,11 @@ const HIDDEN_ONCE: &str = "IF row_key = 'KEY' AND current_query() LIKE '%STATEME
 
 #[test]
 fn a_row_that_a_read_missed_is_not_taken_for_gone() {
-    type Missed = (&'static str, &'static str, &'static str, fn(&Stage<'_>) -> Command);
+    type Missed = (&'static str, &'static str, &'static str, fn(&Fixture<'_>) -> Command);
     let runs = "run r WHERE r.id = ANY(ARRAY";
     let cases: [Missed; 4] = [
-        ("worker", "wkr_1", "worker w WHERE w.id = ANY", |stage| Command::Beat {
-            worker: stage.worker.clone(),
+        ("worker", "wkr_1", "worker w WHERE w.id = ANY", |fixture| Command::Heartbeat {
+            worker: fixture.worker.clone(),
         }),
         ("schedule", "sch_s1", "schedule s WHERE s.id = ANY", |_| pause(1).remove(0)),
         ("run", "child_1", runs, |_| cancel("child", 1).remove(0)),
@@ -732,9 +738,9 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
     ];
     for (table, key, statement, command) in cases {
         let policed = Policed::new();
-        let stage = Stage::on(&policed.store);
-        put(&stage, 1);
-        family(&stage, 1);
+        let fixture = Fixture::on(&policed.store);
+        put(&fixture, 1);
+        family(&fixture, 1);
         let body = HIDDEN_ONCE
             .replace("STATEMENT", statement)
             .replace("KEY", key)
@@ -744,10 +750,10 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
             .administrator
             .execute(&format!("CREATE SEQUENCE {schema}.looks; GRANT ALL ON {schema}.looks TO PUBLIC"));
         policed.police(table, "id", "text", &body);
-        stage.ok(NOW(1), command(&stage));
+        fixture.ok(NOW(1), command(&fixture));
         assert_eq!(policed.store.missed_reads(), 1, "{table} {key}");
         if key == "parent_1" {
-            assert_eq!(stage.run(&run("parent", 1)).available_at, NOW(1));
+            assert_eq!(fixture.run(&run("parent", 1)).available_at, NOW(1));
         }
     }
 }
@@ -755,15 +761,15 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
 #[test]
 fn what_is_gone_is_found_to_be_gone() {
     let store = Server::shared().new_store();
-    let stage = Stage::on(&store);
+    let fixture = Fixture::on(&store);
     let nobody = WorkerId::from("wkr_9");
     for command in [
-        Command::Beat { worker: nobody },
+        Command::Heartbeat { worker: nobody },
         pause(1).remove(0),
         cancel("run", 1).remove(0),
         end(&run("run", 1), Token(1), succeeded()),
     ] {
-        stage.no(at(0), command);
+        fixture.no(at(0), command);
     }
     assert_eq!(store.missed_reads(), 0);
 }
@@ -783,10 +789,10 @@ fn commit_beside_a_lock(policed: &Policed, command: Command) -> Answer {
     answer.unwrap()
 }
 
-fn claim_all(stage: &Stage<'_>, suspects: Suspects, code: Option<&str>) -> Command {
+fn claim_all(fixture: &Fixture<'_>, suspects: Suspects, code: Option<&str>) -> Command {
     Command::ClaimRuns {
         project: text(PROJECT),
-        worker: stage.worker.clone(),
+        worker: fixture.worker.clone(),
         workflows: vec![text("w")],
         limit: 10,
         until: at(100),
@@ -805,49 +811,49 @@ fn claimed(answer: &Answer) -> Vec<&str> {
 #[test]
 fn a_claim_passes_over_what_somebody_else_has_locked() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
+    let fixture = Fixture::on(&policed.store);
     for id in ["run_1", "run_2"] {
-        stage.create(at(0), new_run(id));
+        fixture.create(at(0), new_run(id));
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Never, None));
+    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Never, None));
     assert_eq!(claimed(&answer), ["run_2"]);
 }
 
 #[test]
 fn a_claim_of_a_suspect_passes_over_what_somebody_else_has_locked() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
-    stage.create(at(0), new_run("run_1"));
+    let fixture = Fixture::on(&policed.store);
+    fixture.create(at(0), new_run("run_1"));
     for _ in 0..2 {
-        stage.claim(at(0));
-        let (worker, beat) = (stage.worker.clone(), stage.beat());
-        stage.ok(at(0), Command::BuryWorker { worker, beat, shares_process: false });
-        enter_again(&stage);
+        fixture.claim(at(0));
+        let (worker, heartbeat) = (fixture.worker.clone(), fixture.heartbeat());
+        fixture.ok(at(0), Command::ExpireWorker { worker, heartbeat, shares_process: false });
+        enter_again(&fixture);
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Alone, None));
+    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Alone, None));
     assert_eq!(claimed(&answer), [""; 0]);
 }
 
 #[test]
 fn a_claim_of_held_runs_passes_over_what_somebody_else_has_locked() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
+    let fixture = Fixture::on(&policed.store);
     for id in ["run_1", "run_2"] {
-        let run = stage.running(at(0), id);
-        stage.end(at(1), &run.id, Ending::Held { code: text("old"), note: text("held") });
+        let run = fixture.running(at(0), id);
+        fixture.end(at(1), &run.id, Completion::Held { code: text("old"), note: text("held") });
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&stage, Suspects::Never, Some("new")));
+    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Never, Some("new")));
     assert_eq!(claimed(&answer), ["run_2"]);
 }
 
 #[test]
 fn pruning_passes_over_what_somebody_else_has_locked() {
     let policed = Policed::new();
-    let stage = Stage::on(&policed.store);
+    let fixture = Fixture::on(&policed.store);
     for id in ["run_1", "run_2"] {
-        let run = stage.running(at(0), id);
-        stage.end(at(1), &run.id, succeeded());
+        let run = fixture.running(at(0), id);
+        fixture.end(at(1), &run.id, succeeded());
     }
-    assert_eq!(commit_beside_a_lock(&policed, sweep(0)), Answer::Count(1));
-    assert_eq!(stage.find_run(&RunId::from("run_2")), None);
+    assert_eq!(commit_beside_a_lock(&policed, prune(0)), Answer::Count(1));
+    assert_eq!(fixture.find_run(&RunId::from("run_2")), None);
 }

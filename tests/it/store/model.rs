@@ -85,7 +85,7 @@ impl World<'_> {
     fn new_schedule(&mut self) -> NewSchedule {
         self.made += 1;
         let spec = self.word(&SPECS);
-        let cadence = if self.dice.one_in(8) { text("another") } else { Arc::clone(&spec) };
+        let compiled_spec = if self.dice.one_in(8) { text("another") } else { Arc::clone(&spec) };
         NewSchedule {
             version: None,
             id: ScheduleId::from(format!("sch_{:08x}{}", self.dice.roll() as u32, self.made)),
@@ -94,7 +94,7 @@ impl World<'_> {
             key: self.word(&KEYS),
             owner: if self.dice.one_in(2) { Some(self.word(&APPS)) } else { None },
             spec,
-            cadence,
+            compiled_spec,
             input: self.json(),
             next_slot: self.maybe_near(),
         }
@@ -119,7 +119,7 @@ impl World<'_> {
                 from,
                 until: Timestamp::from_micros(from.as_micros() + self.dice.below(3) as i64 * 1_000_000),
                 count: 1 + self.dice.below(3),
-                fate: if self.dice.one_in(2) { Fate::Missed } else { Fate::Skipped },
+                outcome: if self.dice.one_in(2) { SlotOutcome::Missed } else { SlotOutcome::Skipped },
                 reason: text("late"),
             }
         };
@@ -161,20 +161,20 @@ impl World<'_> {
         })
     }
 
-    fn ending(&mut self) -> Ending {
+    fn ending(&mut self) -> Completion {
         match self.dice.below(9) {
-            0..=2 => Ending::Succeeded { result: self.json() },
-            3 => Ending::Failed { error: text(r#"{"type": "shop:Sold"}"#), retry_at: None },
-            4 => Ending::Failed { error: text("{}"), retry_at: Some(self.near()) },
-            5 => Ending::Cancelled { error: self.json() },
-            6 if self.dice.one_in(2) => Ending::Parked { wakes_at: Timestamp::MAX },
-            6 => Ending::Parked { wakes_at: self.near() },
-            7 => Ending::Skipped { reason: text("left out") },
+            0..=2 => Completion::Succeeded { result: self.json() },
+            3 => Completion::Failed { error: text(r#"{"type": "shop:Sold"}"#), retry_at: None },
+            4 => Completion::Failed { error: text("{}"), retry_at: Some(self.near()) },
+            5 => Completion::Cancelled { error: self.json() },
+            6 if self.dice.one_in(2) => Completion::Parked { wakes_at: Timestamp::MAX },
+            6 => Completion::Parked { wakes_at: self.near() },
+            7 => Completion::Skipped { reason: text("left out") },
             8 if self.dice.one_in(2) => {
                 let code = format!("code_{}", self.dice.below(3)).into();
-                Ending::Held { code, note: "held".into() }
+                Completion::Held { code, note: "held".into() }
             }
-            _ => Ending::Released,
+            _ => Completion::Released,
         }
     }
 
@@ -299,7 +299,7 @@ impl World<'_> {
                     new.owner = Some(Arc::clone(&app));
                 }
                 let is_whole = declared.len().is_multiple_of(2);
-                Command::EnterWorker(Box::new(WorkerEntry {
+                Command::RegisterWorker(Box::new(WorkerEntry {
                     id: self.worker(),
                     project,
                     app,
@@ -315,20 +315,21 @@ impl World<'_> {
                     declared,
                 }))
             }
-            5..8 => Command::Beat { worker: self.worker() },
+            5..8 => Command::Heartbeat { worker: self.worker() },
             8..9 => Command::UncountInterruptions { claims: vec![self.a_claim(), self.a_claim()] },
-            9..11 => Command::LeaveWorker { worker: self.worker() },
+            9..11 => Command::DeregisterWorker { worker: self.worker() },
             11..13 => {
                 let worker = self.worker();
                 let peers = PROJECTS.iter().flat_map(|project| self.model.peers(project).unwrap());
-                let beat = peers.into_iter().find(|peer| peer.id == worker).map_or(3, |peer| peer.beat);
-                Command::BuryWorker {
+                let heartbeat =
+                    peers.into_iter().find(|peer| peer.id == worker).map_or(3, |peer| peer.heartbeat);
+                Command::ExpireWorker {
                     worker,
-                    beat: beat - self.dice.below(2) as i64,
+                    heartbeat: heartbeat - self.dice.below(2) as i64,
                     shares_process: self.dice.one_in(2),
                 }
             }
-            13..20 => Command::PutSchedules(self.new_schedules()),
+            13..20 => Command::UpsertSchedules(self.new_schedules()),
             20..25 => {
                 let (project, id) = self.a_schedule();
                 let revision = self.model.schedule(&project, &id).unwrap().map(|schedule| schedule.revision);
@@ -341,7 +342,7 @@ impl World<'_> {
             }
             27..47 => match self.plan() {
                 Some(plan) => Command::Fire { worker: self.worker(), plan: Box::new(plan) },
-                None => Command::PutSchedules(vec![self.new_schedule()]),
+                None => Command::UpsertSchedules(vec![self.new_schedule()]),
             },
             47..57 => Command::ClaimRuns {
                 project: self.word(&PROJECTS),
@@ -375,7 +376,7 @@ impl World<'_> {
                 let ending = Box::new(self.ending());
                 // Wrong now and then, which must not matter.
                 let stands_alone = self.dice.one_in(2);
-                let command = Command::EndRun { run, token, ending, pause_after_failures, stands_alone };
+                let command = Command::CompleteRun { run, token, ending, pause_after_failures, stands_alone };
                 self.endings.push(command.clone());
                 command
             }
@@ -391,7 +392,7 @@ impl World<'_> {
                 let (project, run) = self.a_run();
                 Command::WakeParents { project, runs: vec![run, self.a_run().1] }
             }
-            _ => Command::Sweep {
+            _ => Command::Prune {
                 project: self.word(&PROJECTS),
                 before: self.near(),
                 keep: self.dice.below(4) as u32,
@@ -404,8 +405,8 @@ impl World<'_> {
     fn learn(&mut self, command: &Command, answer: &Result<Answer, Rejection>) {
         let Ok(answer) = answer else { return };
         match (command, answer) {
-            (Command::PutSchedules(new), _) => self.learn_schedules(new),
-            (Command::EnterWorker(entry), _) => self.learn_schedules(&entry.declared),
+            (Command::UpsertSchedules(new), _) => self.learn_schedules(new),
+            (Command::RegisterWorker(entry), _) => self.learn_schedules(&entry.declared),
             (Command::CreateRun(new), _) => self.runs.push((Arc::clone(&new.project), new.id.clone())),
             (Command::Fire { plan, .. }, _) => {
                 for run in &plan.runs {
@@ -454,7 +455,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             model.due(project, &workflows, until, limit),
             store.due(project, &workflows, until, limit)
         );
-        assert_eq!(model.next_wake(project, &workflows), store.next_wake(project, &workflows));
+        assert_eq!(model.next_work(project, &workflows), store.next_work(project, &workflows));
         assert_eq!(model.remarkable_runs(project, 50), store.remarkable_runs(project, 50));
         assert_eq!(model.peers(project), store.peers(project));
         assert_eq!(model.workflows(project), store.workflows(project));
@@ -463,7 +464,10 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         assert_eq!(model.waiting_parents(project, &page), store.waiting_parents(project, &page));
         assert_eq!(model.coming(project, until, limit), store.coming(project, until, limit));
         let count_to = [0, 2, 1_000][world.dice.below(3) as usize];
-        assert_eq!(model.census(project, until, count_to), store.census(project, until, count_to));
+        assert_eq!(
+            model.project_stats(project, until, count_to),
+            store.project_stats(project, until, count_to)
+        );
 
         let mut filter = ScheduleFilter {
             workflow: world.dice.one_in(3).then(|| world.word(&WORKFLOWS)),
@@ -488,7 +492,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             let expected = model.schedules(project, &filter, &page).unwrap();
             assert_eq!(expected, store.schedules(project, &filter, &page).unwrap(), "{filter:?}, {page:?}");
             let Some(last) = expected.last() else { break };
-            page.after = Some(ScheduleFilter::place(&last.key, &last.workflow));
+            page.after = Some(ScheduleFilter::cursor(&last.key, &last.workflow));
         }
 
         let states = STATES;

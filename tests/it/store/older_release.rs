@@ -1,20 +1,20 @@
 //! Databases that an older release has used: its rows say less, and its workers may still be there.
 
 use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
-use super::fixture::{Stage, at, new_schedule, new_worker, text};
+use super::fixture::{Fixture, at, new_schedule, new_worker, text};
 use polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
 use polos::store::{Command, Store};
 
 /// A store, and a way to write into its tables what an older release would have written.
 struct Older<'s> {
-    stage: Stage<'s>,
+    fixture: Fixture<'s>,
     execute: &'s dyn Fn(&str),
 }
 
 impl Older<'_> {
     /// A schedule that was declared under a name of that time.
     fn declares(&self, key: &str, workflow: &str) {
-        self.stage.put(at(0), NewSchedule { owner: None, workflow: text(workflow), ..schedule(key) });
+        self.fixture.put(at(0), NewSchedule { owner: None, workflow: text(workflow), ..schedule(key) });
         let id = new_schedule(key, None).id;
         (self.execute)(&format!(
             "UPDATE schedule SET owner = 'main.py', declaration = NULL WHERE id = '{id}'"
@@ -24,7 +24,7 @@ impl Older<'_> {
     /// A registered worker, which does not say what it declares.
     fn has_worker(&self, id: &str) {
         let entry = WorkerEntry { app: text("main.py"), is_whole: false, ..new_worker(id) };
-        enter(&self.stage, 1, entry);
+        enter(&self.fixture, 1, entry);
         (self.execute)(&format!("UPDATE worker SET declares = NULL WHERE id = '{id}'"));
     }
 }
@@ -34,49 +34,49 @@ fn upgraded(id: &str) -> WorkerEntry {
 }
 
 fn an_upgrade_renames_and_retires_nothing(older: &Older<'_>) {
-    let stage = &older.stage;
+    let fixture = &older.fixture;
     for key in ["a", "b"] {
         older.declares(key, "w");
     }
-    let adopted = vec![ScheduleLabel::of(&found(stage, "b"))];
-    assert_eq!(enter(stage, 1, upgraded("new")), Reconciliation { adopted, ..Reconciliation::default() });
+    let adopted = vec![ScheduleLabel::of(&found(fixture, "b"))];
+    assert_eq!(enter(fixture, 1, upgraded("new")), Reconciliation { adopted, ..Reconciliation::default() });
     for key in ["a", "b"] {
-        let kept = found(stage, key);
+        let kept = found(fixture, key);
         assert_eq!(kept.owner.as_deref(), Some(OWNER));
         assert_eq!((kept.status, kept.next_slot), (ScheduleStatus::Active, Some(at(60))));
     }
-    assert_eq!(enter(stage, 2, upgraded("next")), retired(stage, &["b"]), "at the next start");
+    assert_eq!(enter(fixture, 2, upgraded("next")), retired(fixture, &["b"]), "at the next start");
 }
 
 fn a_name_that_another_program_had_too_takes_nothing_of_it(older: &Older<'_>) {
-    let stage = &older.stage;
+    let fixture = &older.fixture;
     older.declares("theirs", "of another program");
     for now in 1..4 {
-        assert_eq!(enter(stage, now, upgraded(&format!("new{now}"))), Reconciliation::default());
+        assert_eq!(enter(fixture, now, upgraded(&format!("new{now}"))), Reconciliation::default());
     }
-    let theirs = found(stage, "theirs");
+    let theirs = found(fixture, "theirs");
     assert_eq!((theirs.owner.as_deref(), theirs.status), (Some("main.py"), ScheduleStatus::Active));
 }
 
 fn an_application_that_keeps_its_name_retires_nothing_at_once(older: &Older<'_>) {
-    let stage = &older.stage;
+    let fixture = &older.fixture;
     older.declares("b", "of another program");
     let same = || WorkerEntry { app: text("main.py"), ..new_worker("new") };
-    let adopted = vec![ScheduleLabel::of(&found(stage, "b"))];
-    assert_eq!(enter(stage, 1, same()), Reconciliation { adopted, ..Reconciliation::default() });
-    assert_eq!(found(stage, "b").status, ScheduleStatus::Active);
-    assert_eq!(enter(stage, 2, same()), retired(stage, &["b"]));
+    let adopted = vec![ScheduleLabel::of(&found(fixture, "b"))];
+    assert_eq!(enter(fixture, 1, same()), Reconciliation { adopted, ..Reconciliation::default() });
+    assert_eq!(found(fixture, "b").status, ScheduleStatus::Active);
+    assert_eq!(enter(fixture, 2, same()), retired(fixture, &["b"]));
 }
 
 fn a_worker_of_an_older_release_protects_its_workflows(older: &Older<'_>) {
-    let stage = &older.stage;
-    enter(stage, 1, worker("first", &["a"]));
-    leave(stage, 2, "first");
+    let fixture = &older.fixture;
+    enter(fixture, 1, worker("first", &["a"]));
+    leave(fixture, 2, "first");
     older.has_worker("older");
-    assert_eq!(enter(stage, 4, worker("new", &[])), protected(stage, &["a"]));
-    leave(stage, 5, "older");
+    assert_eq!(enter(fixture, 4, worker("new", &[])), protected(fixture, &["a"]));
+    leave(fixture, 5, "older");
     let reconcile = Command::Reconcile { entry: Box::new(worker("new", &[])), silent: Vec::new() };
-    assert_eq!(report(stage.ok(at(6), reconcile)), retired(stage, &["a"]));
+    assert_eq!(report(fixture.ok(at(6), reconcile)), retired(fixture, &["a"]));
 }
 
 const CASES: [fn(&Older<'_>); 4] = [
@@ -87,7 +87,7 @@ const CASES: [fn(&Older<'_>); 4] = [
 ];
 
 fn check(store: &dyn Store, case: fn(&Older<'_>), execute: &dyn Fn(&str)) {
-    case(&Older { stage: Stage::on(store), execute });
+    case(&Older { fixture: Fixture::on(store), execute });
 }
 
 #[test]

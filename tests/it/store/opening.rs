@@ -1,6 +1,6 @@
 //! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it was.
 
-use super::fixture::{PROJECT, Stage, at, everything, new_schedule, text};
+use super::fixture::{Fixture, PROJECT, at, everything, new_schedule, text};
 use super::quick;
 use polos::model::{RunState, ScheduleStatus};
 use polos::store::{Command, RunFilter, ScheduleFilter, SqliteStore, Store, StoreError};
@@ -13,7 +13,7 @@ fn open(path: &Path) -> Result<SqliteStore, StoreError> {
 }
 
 /// A file name in a folder of its own.
-fn place() -> (tempfile::TempDir, PathBuf) {
+fn permit() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("polos.db");
     (folder, path)
@@ -26,9 +26,9 @@ fn log_of(path: &Path) -> PathBuf {
 /// A database of ours with so many schedules in it, closed.
 fn database(path: &Path, schedules: usize) {
     let store = open(path).unwrap();
-    let stage = Stage::on(&store);
+    let fixture = Fixture::on(&store);
     let new = (0..schedules).map(|number| new_schedule(&format!("{number:05}"), Some(at(60)))).collect();
-    stage.ok(at(0), Command::PutSchedules(new));
+    fixture.ok(at(0), Command::UpsertSchedules(new));
 }
 
 /// Everything in the folder, byte by byte.
@@ -56,9 +56,9 @@ fn refused(path: &Path) -> StoreError {
 
 #[test]
 fn a_new_file_is_its_owners_alone() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     let store = open(&path).unwrap();
-    Stage::on(&store);
+    Fixture::on(&store);
     #[cfg(unix)]
     for (path, _) in contents(folder.path()) {
         use std::os::unix::fs::PermissionsExt;
@@ -71,7 +71,7 @@ fn a_new_file_is_its_owners_alone() {
 
 #[test]
 fn what_was_stored_is_there_again() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     database(&path, 3);
     assert_eq!(contents(folder.path()).len(), 1, "whoever leaves last cleans up");
     let store = open(&path).unwrap();
@@ -80,21 +80,21 @@ fn what_was_stored_is_there_again() {
 
 #[test]
 fn an_empty_file_becomes_a_database() {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     fs::write(&path, b"").unwrap();
-    Stage::on(&open(&path).unwrap());
+    Fixture::on(&open(&path).unwrap());
 }
 
 /// The schema version of a new file.
 fn newest_version() -> u32 {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     database(&path, 1);
     Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
 }
 
 #[test]
 fn a_file_says_whose_it_is() {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     database(&path, 1);
     let header = fs::read(&path).unwrap();
     assert_eq!(&header[68..72], b"polo");
@@ -124,7 +124,7 @@ fn a_missing_folder_is_named() {
 fn another_kind_of_file_is_foreign() {
     let noise: Vec<u8> = (0..8192_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
     for bytes in [b"x".as_slice(), b"{\"json\": true}", b"SQLite format 2\0", &noise] {
-        let (_folder, path) = place();
+        let (_folder, path) = permit();
         fs::write(&path, bytes).unwrap();
         let error = refused(&path);
         assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
@@ -151,7 +151,7 @@ fn other_application(path: &Path, mode: &str, application_id: i64) {
 fn the_database_of_another_application_is_foreign() {
     for mode in ["delete", "wal"] {
         for application_id in [0, 7] {
-            let (_folder, path) = place();
+            let (_folder, path) = permit();
             other_application(&path, mode, application_id);
             let error = refused(&path);
             assert!(matches!(error, StoreError::Foreign { .. }), "{mode} {application_id}: {error}");
@@ -161,7 +161,7 @@ fn the_database_of_another_application_is_foreign() {
 
 #[test]
 fn a_newer_schema_asks_for_an_upgrade() {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     database(&path, 1);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = refused(&path);
@@ -172,7 +172,7 @@ fn a_newer_schema_asks_for_an_upgrade() {
 
 #[test]
 fn a_newer_schema_is_seen_in_the_log_too() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     let scratch = folder.path().join("scratch.db");
     database(&scratch, 1);
     let newer = Connection::open(&scratch).unwrap();
@@ -187,7 +187,7 @@ fn a_newer_schema_is_seen_in_the_log_too() {
 
 #[test]
 fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_on_it() {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     database(&path, 3);
     let old = Connection::open(&path).unwrap();
     old.execute_batch(
@@ -214,16 +214,16 @@ fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_o
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let found = store.runs(PROJECT, &queued, &everything()).unwrap();
     assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_before", "run_after"]);
-    let census = store.census(PROJECT, at(0), 10).unwrap();
-    assert_eq!(census.schedules[..2], [(ScheduleStatus::Active, 2), (ScheduleStatus::Paused, 1)]);
+    let project_stats = store.project_stats(PROJECT, at(0), 10).unwrap();
+    assert_eq!(project_stats.schedules[..2], [(ScheduleStatus::Active, 2), (ScheduleStatus::Paused, 1)]);
 }
 
 #[test]
 fn a_log_that_was_left_behind_is_used() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     let scratch = folder.path().join("scratch.db");
     let store = open(&scratch).unwrap();
-    Stage::on(&store).put(at(0), new_schedule("a", Some(at(60))));
+    Fixture::on(&store).put(at(0), new_schedule("a", Some(at(60))));
     fs::copy(&scratch, &path).unwrap();
     fs::copy(log_of(&scratch), log_of(&path)).unwrap();
     let schedule = open(&path).unwrap().schedule(PROJECT, &new_schedule("a", None).id).unwrap();
@@ -233,7 +233,7 @@ fn a_log_that_was_left_behind_is_used() {
 #[test]
 fn a_truncated_file_is_corrupt() {
     for part in [2, 4, 10] {
-        let (_folder, path) = place();
+        let (_folder, path) = permit();
         database(&path, 500);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / part]).unwrap();
@@ -256,7 +256,7 @@ fn journal(page_count: u32) -> Vec<u8> {
 
 #[test]
 fn power_lost_during_creation_leaves_what_can_be_opened() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     // The pages were on their way, and the first one was not the first to arrive.
     let mut bytes = vec![0; 4096];
     bytes.resize(12_288, 7);
@@ -269,16 +269,16 @@ fn power_lost_during_creation_leaves_what_can_be_opened() {
     fs::write(&journal_path, journal(3)).unwrap();
     assert!(matches!(refused(&path), StoreError::Foreign { .. }), "there was something before");
     fs::write(&journal_path, journal(0)).unwrap();
-    Stage::on(&open(&path).unwrap());
+    Fixture::on(&open(&path).unwrap());
 }
 
 #[test]
 fn a_log_without_its_database_is_no_new_database() {
     for bytes in [None, Some(b"")] {
-        let (folder, path) = place();
+        let (folder, path) = permit();
         let scratch = folder.path().join("scratch.db");
         let store = open(&scratch).unwrap();
-        Stage::on(&store);
+        Fixture::on(&store);
         fs::copy(log_of(&scratch), log_of(&path)).unwrap();
         if let Some(bytes) = bytes {
             fs::write(&path, bytes).unwrap();
@@ -290,7 +290,7 @@ fn a_log_without_its_database_is_no_new_database() {
 
 #[test]
 fn a_flipped_byte_is_noticed_or_harmless() {
-    let (folder, path) = place();
+    let (folder, path) = permit();
     database(&path, 200);
     let whole = fs::read(&path).unwrap();
     let flipped = folder.path().join("flipped.db");
@@ -298,15 +298,15 @@ fn a_flipped_byte_is_noticed_or_harmless() {
     for round in 0..120 {
         let mut bytes = whole.clone();
         // The first page is the most delicate one.
-        let place = if round % 3 == 0 { dice.below(4096) } else { dice.below(whole.len() as u64) };
-        bytes[usize::try_from(place).unwrap()] ^= 1 << dice.below(8);
+        let permit = if round % 3 == 0 { dice.below(4096) } else { dice.below(whole.len() as u64) };
+        bytes[usize::try_from(permit).unwrap()] ^= 1 << dice.below(8);
         fs::write(&flipped, &bytes).unwrap();
         let _ = fs::remove_file(log_of(&flipped));
         // Whatever comes of it: an answer or an error, and the process lives.
         if let Ok(store) = open(&flipped) {
             let _ = store.due(PROJECT, &[text("w")], at(99), 1000);
             let _ = store.schedules(PROJECT, &ScheduleFilter::default(), &everything());
-            let _ = store.commit(&[Command::PutSchedules(vec![new_schedule("new", None)])], at(1));
+            let _ = store.commit(&[Command::UpsertSchedules(vec![new_schedule("new", None)])], at(1));
         }
     }
 }
@@ -325,7 +325,7 @@ fn odd_names_are_file_names() {
 
 #[test]
 fn a_foreign_hand_does_not_hide_the_others() {
-    let (_folder, path) = place();
+    let (_folder, path) = permit();
     database(&path, 5);
     let hand = Connection::open(&path).unwrap();
     hand.execute_batch(
@@ -352,7 +352,7 @@ fn is_bound(folder: &Path) -> bool {
 #[test]
 fn a_folder_without_write_permission_is_named() {
     use std::os::unix::fs::PermissionsExt;
-    let (folder, path) = place();
+    let (folder, path) = permit();
     database(&path, 1);
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
     if is_bound(folder.path()) {
@@ -379,12 +379,12 @@ fn a_folder_without_write_permission_is_named() {
 mod in_use {
     //! The file goes away while it is open.
 
-    use super::{Stage, at, database, fs, log_of, new_schedule, open, place, text};
+    use super::{Fixture, at, database, fs, log_of, new_schedule, open, permit, text};
     use polos::store::{Command, Store, StoreError};
     use std::path::Path;
 
     fn gives_up(store: &dyn Store) {
-        let command = Command::PutSchedules(vec![new_schedule("late", None)]);
+        let command = Command::UpsertSchedules(vec![new_schedule("late", None)]);
         let error = store.commit(&[command], at(1)).unwrap_err();
         assert!(matches!(error, StoreError::Unusable { action: "written", .. }), "{error}");
         assert!(!error.is_passing());
@@ -393,9 +393,9 @@ mod in_use {
     }
 
     fn after(what: impl Fn(&Path)) {
-        let (_folder, path) = place();
+        let (_folder, path) = permit();
         let store = open(&path).unwrap();
-        Stage::on(&store);
+        Fixture::on(&store);
         what(&path);
         gives_up(&store);
     }
@@ -421,13 +421,13 @@ mod in_use {
 
     #[test]
     fn a_file_that_is_put_back_works_again() {
-        let (_folder, path) = place();
+        let (_folder, path) = permit();
         let store = open(&path).unwrap();
-        let stage = Stage::on(&store);
+        let fixture = Fixture::on(&store);
         let away = path.with_extension("away");
         fs::rename(&path, &away).unwrap();
         gives_up(&store);
         fs::rename(&away, &path).unwrap();
-        stage.put(at(2), new_schedule("a", None));
+        fixture.put(at(2), new_schedule("a", None));
     }
 }

@@ -1,11 +1,11 @@
 //! A PostgreSQL database that refuses its clients for a while, is altered under them, or forgets
 //! their sessions.
 
-use super::fixture::{Stage, at, everything, new_run, new_schedule, succeeded, text};
+use super::fixture::{Fixture, at, everything, new_run, new_schedule, succeeded, text};
 use super::server::{Server, administer};
 use polos::calendar::Timestamp;
 use polos::model::{RunId, RunState, Token};
-use polos::store::{Command, Listener, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
+use polos::store::{ChangeObserver, Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -129,16 +129,16 @@ fn refusals_inside() -> Vec<Refusal> {
 /// Counts what it hears.
 #[derive(Default)]
 struct Heard {
-    setbacks: AtomicUsize,
+    rollbacks: AtomicUsize,
     advice: Mutex<Vec<String>>,
 }
 
-impl Listener for Heard {
-    fn hears_of_change(&self) {}
-    fn hears_of_setback(&self) {
-        self.setbacks.fetch_add(1, Ordering::SeqCst);
+impl ChangeObserver for Heard {
+    fn on_change(&self) {}
+    fn on_rollback(&self) {
+        self.rollbacks.fetch_add(1, Ordering::SeqCst);
     }
-    fn is_told(&self, what: &str) {
+    fn on_advice(&self, what: &str) {
         self.advice.lock().unwrap().push(what.to_owned());
     }
     fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
@@ -159,13 +159,13 @@ fn a_database_that_has_worked_is_waited_for_whatever_it_says_and_a_new_one_is_no
 
     let store = PostgresStore::open(&url, PostgresOptions::default()).unwrap();
     let heard = Arc::new(Heard::default());
-    store.listen(Arc::clone(&heard) as Arc<dyn Listener>).unwrap();
-    let stage = Stage::on(&store);
+    store.listen(Arc::clone(&heard) as Arc<dyn ChangeObserver>).unwrap();
+    let fixture = Fixture::on(&store);
     let mut number = 0;
-    let mut check = |refusal: &Refusal, place: &str| {
+    let mut check = |refusal: &Refusal, permit: &str| {
         let what = refusal.what;
         number += 1;
-        administer(place, &refusal.begin);
+        administer(permit, &refusal.begin);
         if refusal.begin.contains(CUT) {
             // The server reads its configuration anew, and ends sessions, when it comes to it.
             soon(what, || {
@@ -189,12 +189,12 @@ fn a_database_that_has_worked_is_waited_for_whatever_it_says_and_a_new_one_is_no
         } else {
             // It has made the schema anew, which it can't tell from a database without one.
             assert!(what.contains("schema has another name"), "{what}");
-            administer(place, "DROP SCHEMA polos CASCADE");
+            administer(permit, "DROP SCHEMA polos CASCADE");
         }
-        administer(place, &refusal.end);
+        administer(permit, &refusal.end);
         soon(what, || store.change_mark().is_ok());
         create(&id).unwrap_or_else(|error| panic!("after `{what}`: {error}"))[0].as_ref().unwrap();
-        assert_eq!(stage.state(&RunId::from(&*id)), RunState::Queued);
+        assert_eq!(fixture.state(&RunId::from(&*id)), RunState::Queued);
     };
     for refusal in &refusals("app", &hba_file, &hba) {
         check(refusal, admin);
@@ -202,21 +202,21 @@ fn a_database_that_has_worked_is_waited_for_whatever_it_says_and_a_new_one_is_no
     for refusal in &refusals_inside() {
         check(refusal, &app_admin);
     }
-    assert_eq!(heard.setbacks.load(Ordering::SeqCst), 0, "the database is no older than it was");
+    assert_eq!(heard.rollbacks.load(Ordering::SeqCst), 0, "the database is no older than it was");
     assert_eq!(*heard.advice.lock().unwrap(), Vec::<String>::new(), "there is no pooler");
 }
 
 /// A run from its creation to its end, with whatever is sent along the way.
-fn a_life(stage: &Stage<'_>, name: &str) {
-    let claim_for = Some(stage.worker.clone());
+fn a_life(fixture: &Fixture<'_>, name: &str) {
+    let claim_for = Some(fixture.worker.clone());
     let new = polos::model::NewRun { claim_for, ..new_run(name) };
-    stage.ok(at(0), Command::CreateRun(Box::new(new)));
+    fixture.ok(at(0), Command::CreateRun(Box::new(new)));
     let run = RunId::from(name);
     let step = super::fixture::done_step("step");
-    stage.ok(at(1), Command::RecordStep { run: run.clone(), token: Token(1), step });
-    stage.ok(
+    fixture.ok(at(1), Command::RecordStep { run: run.clone(), token: Token(1), step });
+    fixture.ok(
         at(2),
-        Command::EndRun {
+        Command::CompleteRun {
             run: run.clone(),
             token: Token(1),
             ending: Box::new(succeeded()),
@@ -224,24 +224,24 @@ fn a_life(stage: &Stage<'_>, name: &str) {
             stands_alone: false,
         },
     );
-    assert_eq!(stage.state(&run), RunState::Succeeded);
-    assert_eq!(stage.steps(&run).len(), 1);
+    assert_eq!(fixture.state(&run), RunState::Succeeded);
+    assert_eq!(fixture.steps(&run).len(), 1);
 }
 
 /// Everything that a worker asks over and over, often enough to be prepared.
-fn work(stage: &Stage<'_>, store: &PostgresStore, name: &str) {
+fn work(fixture: &Fixture<'_>, store: &PostgresStore, name: &str) {
     for time in 0..3 {
-        a_life(stage, &format!("{name}_{time}"));
-        let schedule = stage.put(at(0), new_schedule(&format!("{name}_{time}"), Some(at(60))));
+        a_life(fixture, &format!("{name}_{time}"));
+        let schedule = fixture.put(at(0), new_schedule(&format!("{name}_{time}"), Some(at(60))));
         let project = super::fixture::PROJECT;
         assert!(!store.due(project, &[text("w")], at(90), 10).unwrap().is_empty());
-        store.next_wake(project, &[text("w")]).unwrap();
+        store.next_work(project, &[text("w")]).unwrap();
         store.peers(project).unwrap();
         store.workflows(project).unwrap();
         store.change_mark().unwrap();
         store.history(project, &schedule.id, &everything()).unwrap();
         store.runs(project, &RunFilter::default(), &everything()).unwrap();
-        stage.claim(at(3));
+        fixture.claim(at(3));
     }
 }
 
@@ -250,8 +250,8 @@ fn columns_may_be_altered_under_a_running_worker() {
     let url = Server::shared().new_schema();
     let schema = url.rsplit('=').next().unwrap();
     let store = PostgresStore::open(&url, PostgresOptions::default()).unwrap();
-    let stage = Stage::on(&store);
-    work(&stage, &store, "before");
+    let fixture = Fixture::on(&store);
+    work(&fixture, &store, "before");
     let altered = administer(
         &Server::shared().url,
         &format!(
@@ -267,7 +267,7 @@ fn columns_may_be_altered_under_a_running_worker() {
              ALTER COLUMN %I TYPE varchar COLLATE \"C\"', c.table_name, c.column_name); END LOOP; END $$"
         ),
     );
-    work(&stage, &store, "after");
+    work(&fixture, &store, "after");
     assert_eq!(store.runs("default", &RunFilter::default(), &everything()).unwrap().len(), 6);
 }
 
@@ -375,12 +375,12 @@ fn sessions_may_be_forgotten_under_a_running_worker() {
     let url = Server::shared().new_schema();
     let between = Intruder::before(&url);
     let store = PostgresStore::open(&between.url, PostgresOptions::default()).unwrap();
-    let stage = Stage::on(&store);
-    work(&stage, &store, "before");
+    let fixture = Fixture::on(&store);
+    work(&fixture, &store, "before");
     for (number, sql) in ["DEALLOCATE ALL", "DISCARD ALL"].into_iter().enumerate() {
         let before = between.said_count.load(Ordering::SeqCst);
         between.say(sql);
-        work(&stage, &store, &format!("after_{number}"));
+        work(&fixture, &store, &format!("after_{number}"));
         assert!(
             between.said_count.load(Ordering::SeqCst) >= before + 2,
             "{sql}: readers and writer were met"

@@ -1,7 +1,7 @@
 //! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
 
 use super::fixture::{
-    self, PROJECT, Stage, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
+    self, Fixture, PROJECT, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
     text,
 };
 use super::rows_read::Administrator;
@@ -9,7 +9,7 @@ use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
 use polos::store::{
-    Answer, Command, Listener, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store,
+    Answer, ChangeObserver, Command, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store,
     StoreError, Suspects,
 };
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 /// How long something that must happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn open(url: &str) -> PostgresStore {
     PostgresStore::open(url, PostgresOptions::default()).unwrap()
@@ -57,7 +57,7 @@ fn counting_from_many_connections_loses_nothing() {
     const TIMES: usize = 25;
     let url = Server::shared().new_schema();
     let id = new_schedule("counter", None).id;
-    Stage::on(&open(&url)).put(at(0), new_schedule("counter", Some(at(60))));
+    Fixture::on(&open(&url)).put(at(0), new_schedule("counter", Some(at(60))));
     let shared = Mutex::new(BTreeSet::new());
     std::thread::scope(|scope| {
         for name in 0..WORKERS {
@@ -113,7 +113,7 @@ fn every_run_is_claimed_once() {
             scope.spawn(move || {
                 let store = open(url);
                 let worker = format!("wkr_{name}");
-                let enter = Command::EnterWorker(Box::new(new_worker(&worker)));
+                let enter = Command::RegisterWorker(Box::new(new_worker(&worker)));
                 store.commit(&[enter], at(0)).unwrap();
                 let claim = Command::ClaimRuns {
                     project: text(PROJECT),
@@ -125,7 +125,7 @@ fn every_run_is_claimed_once() {
                     codes: None,
                 };
                 // Some may be passed over while another takes them: it ends when nothing is left to claim.
-                while store.next_wake(PROJECT, &[text("w")]).unwrap().run.is_some() {
+                while store.next_work(PROJECT, &[text("w")]).unwrap().run.is_some() {
                     let answers = store.commit(std::slice::from_ref(&claim), at(0)).unwrap();
                     let Ok(Answer::Claimed(runs)) = &answers[0] else { panic!("{answers:?}") };
                     assert!(runs.len() <= 7);
@@ -143,13 +143,13 @@ fn every_run_is_claimed_once() {
 fn a_run_that_waits_behind_one_that_ends_meanwhile_is_not_forgotten() {
     let url = Server::shared().new_schema();
     let (one, two) = (open(&url), open(&url));
-    let stage = Stage::on(&one);
-    let schedule = stage.put(at(0), new_schedule("s", Some(at(0))));
+    let fixture = Fixture::on(&one);
+    let schedule = fixture.put(at(0), new_schedule("s", Some(at(0))));
     for round in 0..40 {
-        let first = stage.fire(at(round * 10), &schedule, at(round * 10), Admission::Claim);
-        let token = stage.run(&first).token;
-        let plan = stage.plan(&schedule, &[(at(round * 10 + 5), Admission::Behind)]);
-        let fire = Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) };
+        let first = fixture.fire(at(round * 10), &schedule, at(round * 10), Admission::Claim);
+        let token = fixture.run(&first).token;
+        let plan = fixture.plan(&schedule, &[(at(round * 10 + 5), Admission::Behind)]);
+        let fire = Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) };
         let barrier = Barrier::new(2);
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -164,10 +164,10 @@ fn a_run_that_waits_behind_one_that_ends_meanwhile_is_not_forgotten() {
             });
         });
         let second = RunId::of_slot(&schedule.id, at(round * 10 + 5));
-        assert_eq!(stage.state(&second), RunState::Queued, "round {round}");
-        let claimed = stage.claim(at(round * 10 + 5));
+        assert_eq!(fixture.state(&second), RunState::Queued, "round {round}");
+        let claimed = fixture.claim(at(round * 10 + 5));
         assert_eq!(claimed.len(), 1);
-        stage.end(at(round * 10 + 6), &second, succeeded());
+        fixture.end(at(round * 10 + 6), &second, succeeded());
     }
 }
 
@@ -175,12 +175,13 @@ fn a_run_that_waits_behind_one_that_ends_meanwhile_is_not_forgotten() {
 fn only_one_of_two_buries_and_claims() {
     let url = Server::shared().new_schema();
     let (one, two) = (open(&url), open(&url));
-    let stage = Stage::on(&one);
+    let fixture = Fixture::on(&one);
     for round in 0..20 {
-        let run = stage.running(at(round), &format!("run_{round}"));
-        let beat = stage.beat();
+        let run = fixture.running(at(round), &format!("run_{round}"));
+        let heartbeat = fixture.heartbeat();
         let barrier = Barrier::new(2);
-        let command = Command::BuryWorker { worker: stage.worker.clone(), beat, shares_process: false };
+        let command =
+            Command::ExpireWorker { worker: fixture.worker.clone(), heartbeat, shares_process: false };
         let counts: Vec<u64> = std::thread::scope(|scope| {
             let threads: Vec<_> = [&one, &two]
                 .into_iter()
@@ -198,10 +199,10 @@ fn only_one_of_two_buries_and_claims() {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(counts.iter().sum::<u64>(), 1, "freed once");
-        assert_eq!(stage.state(&run.id), RunState::Queued);
-        stage.ok(at(round), Command::EnterWorker(Box::new(new_worker("wkr_1"))));
-        assert_eq!(stage.claim(at(round)).len(), 1);
-        stage.end(at(round), &run.id, succeeded());
+        assert_eq!(fixture.state(&run.id), RunState::Queued);
+        fixture.ok(at(round), Command::RegisterWorker(Box::new(new_worker("wkr_1"))));
+        assert_eq!(fixture.claim(at(round)).len(), 1);
+        fixture.end(at(round), &run.id, succeeded());
     }
 }
 
@@ -210,17 +211,17 @@ fn a_cut_connection_is_replaced() {
     let url = Server::shared().new_schema();
     let name = format!("cut_{}", std::process::id());
     let store = open(&format!("{url}&application_name={name}"));
-    let stage = Stage::on(&store);
-    stage.create(at(0), new_run("run_1"));
+    let fixture = Fixture::on(&store);
+    fixture.create(at(0), new_run("run_1"));
     for number in 2..5 {
         administer(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
         ));
-        stage.create(at(0), new_run(&format!("run_{number}")));
+        fixture.create(at(0), new_run(&format!("run_{number}")));
         administer(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
         ));
-        assert!(stage.find_run(&RunId::from("run_1")).is_some());
+        assert!(fixture.find_run(&RunId::from("run_1")).is_some());
     }
     assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 4);
 }
@@ -279,16 +280,18 @@ fn what_was_committed_without_an_answer_is_done_once() {
     let url = Server::shared().new_schema();
     let between = Eavesdropper::before(&url);
     let store = open(&between.url);
-    let stage = Stage::on(&store);
+    let fixture = Fixture::on(&store);
     let create = |name: &str| {
-        let claim_for = Some(stage.worker.clone());
-        stage.ok(at(0), Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(name) })))
+        let claim_for = Some(fixture.worker.clone());
+        fixture.ok(at(0), Command::CreateRun(Box::new(NewRun { claim_for, ..new_run(name) })))
     };
     let finish = |name: &str| {
         let ending = Box::new(succeeded());
         let (run, token) = (RunId::from(name), Token(1));
-        stage
-            .ok(at(1), Command::EndRun { run, token, ending, pause_after_failures: None, stands_alone: true })
+        fixture.ok(
+            at(1),
+            Command::CompleteRun { run, token, ending, pause_after_failures: None, stands_alone: true },
+        )
     };
     // Statements are prepared at their second time: the answer to that is not the one that is to be lost.
     for name in ["a", "b", "c"] {
@@ -312,16 +315,16 @@ fn what_was_committed_without_an_answer_is_done_once() {
 
 #[test]
 fn others_are_heard_of() {
-    struct Ear(Mutex<mpsc::Sender<()>>);
-    impl Listener for Ear {
-        fn hears_of_change(&self) {
+    struct Listener(Mutex<mpsc::Sender<()>>);
+    impl ChangeObserver for Listener {
+        fn on_change(&self) {
             // Whoever heard enough is gone.
             let _ = self.0.lock().unwrap().send(());
         }
-        fn hears_of_setback(&self) {
+        fn on_rollback(&self) {
             panic!("the database is no older than it was");
         }
-        fn is_told(&self, what: &str) {
+        fn on_advice(&self, what: &str) {
             panic!("{what}");
         }
         fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
@@ -329,23 +332,23 @@ fn others_are_heard_of() {
         }
     }
     struct Deaf;
-    impl Listener for Deaf {
-        fn hears_of_change(&self) {}
-        fn hears_of_setback(&self) {}
-        fn is_told(&self, _: &str) {}
+    impl ChangeObserver for Deaf {
+        fn on_change(&self) {}
+        fn on_rollback(&self) {}
+        fn on_advice(&self, _: &str) {}
         fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
     }
     let url = Server::shared().new_schema();
-    let (hearing, speaking) = (open(&url), open(&url));
+    let (notification_slot, speaking) = (open(&url), open(&url));
     let (sender, heard) = mpsc::channel();
-    hearing.listen(Arc::new(Ear(Mutex::new(sender)))).unwrap();
+    notification_slot.listen(Arc::new(Listener(Mutex::new(sender)))).unwrap();
     // It has begun to listen.
-    heard.recv_timeout(PATIENCE).unwrap();
+    heard.recv_timeout(BUSY_TIMEOUT).unwrap();
     speaking.listen(Arc::new(Deaf)).unwrap();
-    let before = hearing.change_mark().unwrap();
+    let before = notification_slot.change_mark().unwrap();
     speaking.commit(&[Command::CreateRun(Box::new(new_run("run_1")))], at(0)).unwrap();
-    heard.recv_timeout(PATIENCE).unwrap();
-    assert_ne!(hearing.change_mark().unwrap(), before, "the truth can be asked for");
+    heard.recv_timeout(BUSY_TIMEOUT).unwrap();
+    assert_ne!(notification_slot.change_mark().unwrap(), before, "the truth can be asked for");
 }
 
 #[test]
@@ -353,8 +356,8 @@ fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_
     let url = Server::shared().new_schema();
     let schema = url.rsplit_once("schema=").unwrap().1;
     let old = open(&url);
-    let stage = Stage::on(&old);
-    stage.create(at(0), new_run("run_before"));
+    let fixture = Fixture::on(&old);
+    fixture.create(at(0), new_run("run_before"));
     administer(&format!(
         "SET search_path = {schema}; DROP INDEX run_by_state; DROP INDEX run_suspect; DROP INDEX run_remarkable; \
          ALTER TABLE run DROP COLUMN interruptions, DROP COLUMN interrupted_token, DROP COLUMN interrupted_alone, \
@@ -362,11 +365,11 @@ fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_
          UPDATE version SET version = 1, oldest = 1"
     ));
     let new = open(&url);
-    stage.create(at(1), new_run("run_after"));
+    fixture.create(at(1), new_run("run_after"));
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let found = new.runs(PROJECT, &queued, &everything()).unwrap();
     assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_after", "run_before"]);
-    assert_eq!(new.census(PROJECT, at(0), 10).unwrap().runs[1], (RunState::Queued, 2));
+    assert_eq!(new.project_stats(PROJECT, at(0), 10).unwrap().runs[1], (RunState::Queued, 2));
 }
 
 #[test]
@@ -391,11 +394,11 @@ fn a_newer_schema_and_a_foreign_one_are_refused() {
 #[test]
 fn errors_of_addresses_say_what_to_do() {
     let server = &Server::shared().url;
-    let (_, place) = server.rsplit_once('@').unwrap();
+    let (_, permit) = server.rsplit_once('@').unwrap();
     for (url, is_passing, expected) in [
         ("postgresql://polos:s3cret@127.0.0.1:1/postgres".to_owned(), true, "can't be reached"),
-        (format!("postgresql://polos:s3cret@{place}_missing"), false, "createdb"),
-        (format!("postgresql://nobody_here:s3cret@{place}"), false, "check user and password"),
+        (format!("postgresql://polos:s3cret@{permit}_missing"), false, "createdb"),
+        (format!("postgresql://nobody_here:s3cret@{permit}"), false, "check user and password"),
     ] {
         let error = PostgresStore::open(&url, PostgresOptions::default()).err().expect(&url);
         assert_eq!(error.is_passing(), is_passing, "{error}");
@@ -407,7 +410,7 @@ fn errors_of_addresses_say_what_to_do() {
 #[test]
 fn what_the_database_refuses_is_rejected_alone() {
     let store = Server::shared().new_store();
-    let stage = Stage::on(&store);
+    let fixture = Fixture::on(&store);
     // Random enough not to be compressed into what an index entry may hold.
     let mut dice = super::model::Dice(1);
     let long: String = (0..4_000).map(|_| char::from(b'!' + dice.below(90) as u8)).collect();
@@ -420,7 +423,7 @@ fn what_the_database_refuses_is_rejected_alone() {
     let answers = store.commit(&commands, at(0)).unwrap();
     assert!(answers[0].is_ok() && answers[2].is_ok(), "{answers:?}");
     assert!(matches!(&answers[1], Err(Rejection::Invalid(_))), "{answers:?}");
-    assert!(stage.find_run(&RunId::from("run_bad")).is_none());
+    assert!(fixture.find_run(&RunId::from("run_bad")).is_none());
 }
 
 /// Hears, and keeps what it is told.
@@ -428,17 +431,17 @@ fn what_the_database_refuses_is_rejected_alone() {
 struct Notes {
     told: Mutex<Vec<String>>,
     ticks: Mutex<u32>,
-    setbacks: Mutex<u32>,
+    rollbacks: Mutex<u32>,
     ticked: std::sync::Condvar,
 }
 
-impl Listener for Notes {
-    fn hears_of_change(&self) {}
-    fn hears_of_setback(&self) {
-        *self.setbacks.lock().unwrap() += 1;
+impl ChangeObserver for Notes {
+    fn on_change(&self) {}
+    fn on_rollback(&self) {
+        *self.rollbacks.lock().unwrap() += 1;
         self.ticked.notify_all();
     }
-    fn is_told(&self, what: &str) {
+    fn on_advice(&self, what: &str) {
         self.told.lock().unwrap().push(what.to_owned());
     }
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
@@ -454,28 +457,28 @@ fn a_database_that_has_become_an_older_one_is_noticed_once() {
     let schema = url.rsplit('=').next().unwrap();
     let store = open(&url);
     let notes = Arc::new(Notes::default());
-    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
     for number in 0..3 {
         store.commit(&[Command::CreateRun(Box::new(new_run(&format!("run_{number}"))))], at(0)).unwrap();
     }
     // As in a copy that has not seen the last two.
     administer(&format!("UPDATE {schema}.commits SET no = no - 2 WHERE no > 0"));
     store.change_mark().unwrap();
-    let mut setbacks = notes.setbacks.lock().unwrap();
-    while *setbacks == 0 {
-        let (still, late) = notes.ticked.wait_timeout(setbacks, PATIENCE).unwrap();
+    let mut rollbacks = notes.rollbacks.lock().unwrap();
+    while *rollbacks == 0 {
+        let (still, late) = notes.ticked.wait_timeout(rollbacks, BUSY_TIMEOUT).unwrap();
         assert!(!late.timed_out(), "nobody is told");
-        setbacks = still;
+        rollbacks = still;
     }
-    drop(setbacks);
+    drop(rollbacks);
     store.commit(&[Command::CreateRun(Box::new(new_run("run_4")))], at(0)).unwrap();
     store.change_mark().unwrap();
     let mut ticks = notes.ticks.lock().unwrap();
     let enough = *ticks + 2;
     while *ticks < enough {
-        ticks = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap().0;
+        ticks = notes.ticked.wait_timeout(ticks, BUSY_TIMEOUT).unwrap().0;
     }
-    assert_eq!(*notes.setbacks.lock().unwrap(), 1);
+    assert_eq!(*notes.rollbacks.lock().unwrap(), 1);
 }
 
 /// The URL of a server that refuses the first login, as `pg_hba.conf` may, and none after it.
@@ -509,10 +512,10 @@ fn refusing_the_first_login(url: &str) -> String {
 fn a_login_that_is_refused_once_is_not_taken_for_a_pooler() {
     let store = open(&refusing_the_first_login(&Server::shared().new_schema()));
     let notes = Arc::new(Notes::default());
-    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
     let mut ticks = notes.ticks.lock().unwrap();
     while *ticks < 2 {
-        let (still, late) = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap();
+        let (still, late) = notes.ticked.wait_timeout(ticks, BUSY_TIMEOUT).unwrap();
         assert!(!late.timed_out(), "it listens");
         ticks = still;
     }
@@ -527,10 +530,10 @@ fn everything_works_behind_a_pooler_and_it_is_said_once() {
     let url = pooler.new_schema();
     let store = open(&url);
     let notes = Arc::new(Notes::default());
-    store.listen(Arc::clone(&notes) as Arc<dyn Listener>).unwrap();
+    store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
     let mut ticks = notes.ticks.lock().unwrap();
     while *ticks < 2 {
-        let (still, late) = notes.ticked.wait_timeout(ticks, PATIENCE).unwrap();
+        let (still, late) = notes.ticked.wait_timeout(ticks, BUSY_TIMEOUT).unwrap();
         assert!(!late.timed_out(), "it goes on without notifications");
         ticks = still;
     }
@@ -563,7 +566,7 @@ fn limits_of_the_server_apply_to_no_read_behind_a_pooler() {
     let url = pooler.new_schema();
     let schema = url.rsplit_once("schema=").unwrap().1;
     let store = open(&url);
-    Stage::on(&store).create(at(0), new_run("run_1"));
+    Fixture::on(&store).create(at(0), new_run("run_1"));
     Administrator::new(&server.url).execute(&format!(
         "CREATE FUNCTION {schema}.is_without_limits() RETURNS boolean STABLE LANGUAGE plpgsql AS $$ BEGIN
              IF current_setting('statement_timeout') = '1234ms' OR current_setting('row_security') = 'on' THEN
@@ -582,8 +585,8 @@ fn limits_of_the_server_apply_to_no_read_behind_a_pooler() {
 #[test]
 fn of_several_hosts_the_one_that_takes_writes_is_used() {
     let standby = Server::start(&["--set", "default_transaction_read_only=on"]);
-    let place = |server: &Server| server.url.split(['@', '/']).nth(3).unwrap().to_owned();
-    let (read_only, primary) = (place(&standby), place(Server::shared()));
+    let permit = |server: &Server| server.url.split(['@', '/']).nth(3).unwrap().to_owned();
+    let (read_only, primary) = (permit(&standby), permit(Server::shared()));
     let schema = Server::shared().new_schema();
     let (_, parameters) = schema.split_once('?').unwrap();
     for hosts in

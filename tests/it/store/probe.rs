@@ -78,7 +78,7 @@ fn create(store: &dyn Store, from: usize, count: usize, chunk: usize, next: i64)
         let new = (start..start + chunk.min(from + count - start))
             .map(|number| NewSchedule { next_slot: Some(at(next)), ..schedule(number) })
             .collect();
-        let answers = store.commit(&[Command::PutSchedules(new)], at(0)).unwrap();
+        let answers = store.commit(&[Command::UpsertSchedules(new)], at(0)).unwrap();
         assert!(answers[0].is_ok());
     }
 }
@@ -167,7 +167,7 @@ fn steps(store: &dyn Store, claims: &[(RunId, Token)], per_run: usize, chunk: us
 /// Nothing but a herd, in a new file.
 fn herd_alone(path: &Path) {
     let store = SqliteStore::open(path, SqliteOptions::default()).unwrap();
-    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
+    store.commit(&[Command::RegisterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
     timed("create 10k in one PutSchedules", 10_000, || create(&store, 0, 10_000, 10_000, 60));
     for round in 1..4 {
         let claims = herd(&store, Some(path), 60 * round, 10_000);
@@ -176,7 +176,7 @@ fn herd_alone(path: &Path) {
 }
 
 fn probe(store: &dyn Store, path: Option<&Path>) {
-    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
+    store.commit(&[Command::RegisterWorker(Box::new(new_worker("wkr_1")))], at(0)).unwrap();
     timed("create 100k in one PutSchedules", 100_000, || {
         create(store, 1_000_000, 100_000, 100_000, 1_000_000);
     });
@@ -226,7 +226,7 @@ fn probe(store: &dyn Store, path: Option<&Path>) {
     let many: Vec<_> = (0..300).map(|n| text(&format!("w{n}"))).collect();
     timed("next_wake of 300 workflows", 100, || {
         for _ in 0..100 {
-            store.next_wake(PROJECT, &many).unwrap();
+            store.next_work(PROJECT, &many).unwrap();
         }
     });
     timed("change_mark", 100_000, || {
@@ -240,8 +240,8 @@ fn probe(store: &dyn Store, path: Option<&Path>) {
 #[test]
 #[ignore = "measures; decides nothing"]
 fn probe_sqlite() {
-    let place = std::env::var("POLOS_PROBE_DIR").unwrap_or_else(|_| "/var/tmp".into());
-    let folder = tempfile::tempdir_in(Path::new(&place)).unwrap();
+    let permit = std::env::var("POLOS_PROBE_DIR").unwrap_or_else(|_| "/var/tmp".into());
+    let folder = tempfile::tempdir_in(Path::new(&permit)).unwrap();
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
     floor(&folder.path().join("floor.db"));
     herd_alone(&folder.path().join("herd.db"));

@@ -1,7 +1,9 @@
 //! What PostgreSQL reads for an answer: about as many rows as it answers with, however many there are. SQLite's plans are
 //! looked at instead (`plans.rs`).
 
-use super::fixture::{PROJECT, Stage, at, done_step, new_run, new_schedule, patch_command, succeeded, text};
+use super::fixture::{
+    Fixture, PROJECT, at, done_step, new_run, new_schedule, patch_command, succeeded, text,
+};
 use super::server::Server;
 use polos::model::{Admission, NewRun, RunId, RunState, ScheduleId, ScheduleStatus, Token};
 use polos::store::{Command, Page, Patch, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
@@ -111,15 +113,15 @@ fn an_answer_costs_what_it_holds() {
         }),
         ("a page of keys", |store| {
             let filter = ScheduleFilter { key_prefix: Some(text("user-")), ..ScheduleFilter::default() };
-            let after = Some(ScheduleFilter::place("user-000010000", "w"));
+            let after = Some(ScheduleFilter::cursor("user-000010000", "w"));
             store.schedules(PROJECT, &filter, &Page { limit: 10, after }).unwrap().len() / 10
         }),
         ("coming", |store| store.coming(PROJECT, at(i64::from(u16::MAX)), 10).unwrap().len() / 10),
         ("census", |store| {
-            let census = store.census(PROJECT, at(10_000), 10).unwrap();
-            assert_eq!(census.schedules[0].1, 10);
-            assert_eq!(census.schedules[1].1, 4);
-            usize::from(census.overdue == 10)
+            let project_stats = store.project_stats(PROJECT, at(10_000), 10).unwrap();
+            assert_eq!(project_stats.schedules[0].1, 10);
+            assert_eq!(project_stats.schedules[1].1, 4);
+            usize::from(project_stats.overdue == 10)
         }),
         ("failed", |store| ran(store, &[RunState::Failed], None) / 4),
         ("failed, of a workflow", |store| ran(store, &[RunState::Failed], Some("w")) / 4),
@@ -192,12 +194,12 @@ fn rows(from: i64, until: i64) -> String {
 }
 
 /// Does its work to ten rows that come after a number.
-type Work = (&'static str, fn(&Stage<'_>, i64));
+type Work = (&'static str, fn(&Fixture<'_>, i64));
 
-fn each(stage: &Stage<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
+fn each(fixture: &Fixture<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
     let numbers = (after..).filter(|number| number % 4 == kind).take(10);
     let commands: Vec<_> = numbers.map(command).collect();
-    for outcome in stage.store.commit(&commands, at(60)).unwrap() {
+    for outcome in fixture.store.commit(&commands, at(60)).unwrap() {
         outcome.unwrap();
     }
 }
@@ -208,11 +210,17 @@ fn run(number: i64) -> RunId {
 
 fn finish(number: i64, stands_alone: bool) -> Command {
     let ending = Box::new(succeeded());
-    Command::EndRun { run: run(number), token: Token(1), ending, pause_after_failures: None, stands_alone }
+    Command::CompleteRun {
+        run: run(number),
+        token: Token(1),
+        ending,
+        pause_after_failures: None,
+        stands_alone,
+    }
 }
 
-fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
-    each(stage, after, 0, |number| {
+fn create(fixture: &Fixture<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
+    each(fixture, after, 0, |number| {
         let name = format!("new_{number}");
         let mut new = new_run(&name);
         edit(&name, &mut new);
@@ -221,73 +229,73 @@ fn create(stage: &Stage<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
 }
 
 const WORKS: [Work; 18] = [
-    ("steps", |stage, after| {
-        each(stage, after, 1, |number| Command::RecordStep {
+    ("steps", |fixture, after| {
+        each(fixture, after, 1, |number| Command::RecordStep {
             run: run(number),
             token: Token(1),
             step: done_step("next"),
         });
     }),
-    ("ends of lone runs", |stage, after| {
-        each(stage, after, 1, |number| finish(number, true));
+    ("ends of lone runs", |fixture, after| {
+        each(fixture, after, 1, |number| finish(number, true));
     }),
-    ("ends of lone runs, with a look", |stage, after| {
-        each(stage, after, 1, |number| finish(number, false));
+    ("ends of lone runs, with a look", |fixture, after| {
+        each(fixture, after, 1, |number| finish(number, false));
     }),
-    ("ends of schedules' runs", |stage, after| {
-        each(stage, after, 2, |number| finish(number, false));
+    ("ends of schedules' runs", |fixture, after| {
+        each(fixture, after, 2, |number| finish(number, false));
     }),
-    ("runs", |stage, after| create(stage, after, |_, _| {})),
-    ("claimed runs", |stage, after| {
-        create(stage, after, |_, new| new.claim_for = Some(stage.worker.clone()));
+    ("runs", |fixture, after| create(fixture, after, |_, _| {})),
+    ("claimed runs", |fixture, after| {
+        create(fixture, after, |_, new| new.claim_for = Some(fixture.worker.clone()));
     }),
-    ("runs with an idempotency key", |stage, after| {
-        create(stage, after, |name, new| new.idempotency_key = Some(text(name)));
+    ("runs with an idempotency key", |fixture, after| {
+        create(fixture, after, |name, new| new.idempotency_key = Some(text(name)));
     }),
-    ("claims", |stage, _| assert_eq!(stage.claim_up_to(at(60), 10).len(), 10)),
-    ("fires", |stage, after| {
+    ("claims", |fixture, _| assert_eq!(fixture.claim_up_to(at(60), 10).len(), 10)),
+    ("fires", |fixture, after| {
         for number in after..after + 10 {
-            let schedule = stage.schedule(&ScheduleId::from(&*format!("sch_{number}")));
-            stage.fire(at(60), &schedule, at(60), Admission::Claim);
+            let schedule = fixture.schedule(&ScheduleId::from(&*format!("sch_{number}")));
+            fixture.fire(at(60), &schedule, at(60), Admission::Claim);
         }
     }),
-    ("cancellations", |stage, after| {
-        each(stage, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
+    ("cancellations", |fixture, after| {
+        each(fixture, after, 0, |number| Command::CancelRun { project: text(PROJECT), run: run(number) });
     }),
-    ("edits", |stage, after| {
-        each(stage, after, 1, |number| {
+    ("edits", |fixture, after| {
+        each(fixture, after, 1, |number| {
             let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
             patch_command(&ScheduleId::from(&*format!("sch_{number}")), None, patch)
         });
     }),
-    ("deletions", |stage, after| {
-        each(stage, after, 1, |number| {
+    ("deletions", |fixture, after| {
+        each(fixture, after, 1, |number| {
             let id = ScheduleId::from(&*format!("sch_{number}"));
             Command::DeleteSchedule { project: text(PROJECT), id }
         });
     }),
-    ("schedules that are put again", |stage, after| {
-        each(stage, after, 1, |number| {
-            Command::PutSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
+    ("schedules that are put again", |fixture, after| {
+        each(fixture, after, 1, |number| {
+            Command::UpsertSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
         });
     }),
-    ("new schedules", |stage, after| {
-        each(stage, after, 1, |number| {
-            Command::PutSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
+    ("new schedules", |fixture, after| {
+        each(fixture, after, 1, |number| {
+            Command::UpsertSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
         });
     }),
-    ("who is due", |stage, _| {
-        assert_eq!(stage.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
+    ("who is due", |fixture, _| {
+        assert_eq!(fixture.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
     }),
-    ("when to wake", |stage, _| {
-        stage.store.next_wake(PROJECT, &[text("w")]).unwrap();
+    ("when to wake", |fixture, _| {
+        fixture.store.next_work(PROJECT, &[text("w")]).unwrap();
     }),
-    ("whether claims stand", |stage, after| {
+    ("whether claims stand", |fixture, after| {
         let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
-        assert_eq!(stage.store.claims_stand(&claims).unwrap().len(), 10);
+        assert_eq!(fixture.store.claims_stand(&claims).unwrap().len(), 10);
     }),
-    ("whom to stop", |stage, _| {
-        assert_eq!(stage.store.cancel_requests(&stage.worker).unwrap().len(), 0);
+    ("whom to stop", |fixture, _| {
+        assert_eq!(fixture.store.cancel_requests(&fixture.worker).unwrap().len(), 0);
     }),
 ];
 
@@ -302,7 +310,7 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
         let store =
             PostgresStore::open(&format!("{url}&application_name={schema}"), PostgresOptions::default())
                 .unwrap();
-        let stage = Stage::on(&store);
+        let fixture = Fixture::on(&store);
         for table in ["run", "schedule", "step", "worker"] {
             // A plan stays until somebody looks how large the tables are.
             administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
@@ -310,14 +318,14 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
         administrator.execute(&format!("SET search_path = {schema}; {}", rows(1, 200)));
         // Prepared at the second time, and planned.
         for after in [1, 50, 100] {
-            work(&stage, after);
+            work(&fixture, after);
         }
         let filler = format!("{schema}_filler");
         let growing = Administrator::new(&format!("{}?application_name={filler}", server.url));
         growing.execute(&format!("SET search_path = {schema}; {}", rows(201, MANY)));
         drop(growing);
         let before = administrator.read_by(&filler, &schema);
-        work(&stage, 10_000);
+        work(&fixture, 10_000);
         drop(store);
         let read = administrator.read_by(&schema, &schema) - before;
         if read > 2 * FEW {

@@ -1,12 +1,12 @@
 //! Addresses of PostgreSQL servers: parameters, the environment, passwords.
 
 use polos::store::StoreError;
-use polos::store::internals::{Address, KEEPALIVES_IDLE, Login, TCP_USER_TIMEOUT, password_in};
+use polos::store::internals::{KEEPALIVES_IDLE, Login, ServerConfig, TCP_USER_TIMEOUT, password_in};
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
 
-fn parse(url: &str) -> Result<Address, StoreError> {
-    Address::parse_in(url, |_| None)
+fn parse(url: &str) -> Result<ServerConfig, StoreError> {
+    ServerConfig::parse_in(url, |_| None)
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn the_environment_fills_in_what_the_url_leaves_out_as_with_libpq() {
         };
         Some(value.to_owned())
     };
-    let address = Address::parse_in("postgresql://", variable).unwrap();
+    let address = ServerConfig::parse_in("postgresql://", variable).unwrap();
     let config = address.config_of(1, None);
     assert_eq!(address.host_name(1), "h2:2");
     assert_eq!((config.get_user(), config.get_dbname()), (Some("u"), Some("d")));
@@ -211,7 +211,7 @@ fn the_environment_fills_in_what_the_url_leaves_out_as_with_libpq() {
     assert_eq!(address.connect_timeout(), Some(Duration::from_secs(3)));
     assert_eq!(config.get_ssl_mode(), SslMode::Disable);
     let address =
-        Address::parse_in("postgresql://v:w@h:9/e?connect_timeout=4&sslmode=require", variable).unwrap();
+        ServerConfig::parse_in("postgresql://v:w@h:9/e?connect_timeout=4&sslmode=require", variable).unwrap();
     let config = address.config_of(0, None);
     assert_eq!((address.host_name(0), config.get_user()), ("h:9".to_owned(), Some("v")));
     assert_eq!((config.get_dbname(), config.get_password()), (Some("e"), Some(&b"w"[..])));

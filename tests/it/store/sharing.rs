@@ -1,6 +1,6 @@
 //! Several stores on one file: threads, and processes that are this very binary started again.
 
-use super::fixture::{self, PROJECT, Stage, at, new_run, new_schedule, patch_command, text};
+use super::fixture::{self, Fixture, PROJECT, at, new_run, new_schedule, patch_command, text};
 use super::quick;
 use polos::model::{NewRun, RunId, ScheduleId};
 use polos::store::{
@@ -18,11 +18,11 @@ const PLACE: &str = "POLOS_TEST_PLACE";
 const NAME: &str = "POLOS_TEST_NAME";
 
 /// Starts this binary as another process with a role.
-fn start(role: &str, place: &Path, name: usize) -> process::Child {
+fn start(role: &str, permit: &Path, name: usize) -> process::Child {
     process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "store::sharing::another_process", "--ignored", "--nocapture"])
         .env(ROLE, role)
-        .env(PLACE, place)
+        .env(PLACE, permit)
         .env(NAME, name.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -47,16 +47,16 @@ fn say(what: &str) {
 #[ignore = "started by other tests as another process"]
 fn another_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let place = PathBuf::from(std::env::var(PLACE).unwrap());
+    let permit = PathBuf::from(std::env::var(PLACE).unwrap());
     let name: usize = std::env::var(NAME).unwrap().parse().unwrap();
     match role.as_str() {
         "count" => {
-            let store = SqliteStore::open(&place, quick()).unwrap();
+            let store = SqliteStore::open(&permit, quick()).unwrap();
             count_up(&store, name, COUNT);
             say("done");
         }
-        "write" => write_for_ever(&SqliteStore::open(&place, SqliteOptions::default()).unwrap(), name),
-        "fill" => fill(&SqliteStore::open(&place, quick()).unwrap()),
+        "write" => write_for_ever(&SqliteStore::open(&permit, SqliteOptions::default()).unwrap(), name),
+        "fill" => fill(&SqliteStore::open(&permit, quick()).unwrap()),
         other => panic!("there is no role `{other}`"),
     }
 }
@@ -69,7 +69,7 @@ fn counter() -> ScheduleId {
 
 /// Counts on one row by compare-and-set, and makes runs, some of which others make too.
 fn count_up(store: &dyn Store, name: usize, times: usize) {
-    Stage::on(store).put(at(0), new_schedule("counter", Some(at(60))));
+    Fixture::on(store).put(at(0), new_schedule("counter", Some(at(60))));
     for time in 0..times {
         loop {
             let seen = store.schedule(PROJECT, &counter()).unwrap().unwrap();
@@ -95,8 +95,8 @@ fn count_up(store: &dyn Store, name: usize, times: usize) {
     }
 }
 
-fn check_counts(place: &Path, counters: usize, times: usize) {
-    let store = SqliteStore::open(place, quick()).unwrap();
+fn check_counts(permit: &Path, counters: usize, times: usize) {
+    let store = SqliteStore::open(permit, quick()).unwrap();
     let counted = store.schedule(PROJECT, &counter()).unwrap().unwrap();
     assert_eq!(counted.note.as_deref(), Some((counters * times).to_string().as_str()), "no update is lost");
     let page = Page { limit: usize::MAX, after: None };
@@ -107,42 +107,42 @@ fn check_counts(place: &Path, counters: usize, times: usize) {
 #[test]
 fn eight_stores_open_and_share_one_new_file() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
+    let permit = folder.path().join("polos.db");
     let together = Barrier::new(8);
     std::thread::scope(|threads| {
         for name in 0..8 {
-            let (place, together) = (&place, &together);
+            let (permit, together) = (&permit, &together);
             threads.spawn(move || {
                 together.wait();
-                count_up(&SqliteStore::open(place, quick()).unwrap(), name, COUNT);
+                count_up(&SqliteStore::open(permit, quick()).unwrap(), name, COUNT);
             });
         }
     });
-    check_counts(&place, 8, COUNT);
+    check_counts(&permit, 8, COUNT);
 }
 
 #[test]
 fn processes_share_one_new_file() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
-    let mut children: Vec<_> = (0..4).map(|name| start("count", &place, name)).collect();
+    let permit = folder.path().join("polos.db");
+    let mut children: Vec<_> = (0..4).map(|name| start("count", &permit, name)).collect();
     for child in &mut children {
         assert_eq!(said(child).last().as_deref(), Some("done"));
         assert!(child.wait().unwrap().success());
     }
-    check_counts(&place, 4, COUNT);
+    check_counts(&permit, 4, COUNT);
 }
 
 #[test]
 fn a_commit_elsewhere_changes_the_mark() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
-    let [one, two] = [(); 2].map(|()| SqliteStore::open(&place, quick()).unwrap());
-    let stage = Stage::on(&one);
+    let permit = folder.path().join("polos.db");
+    let [one, two] = [(); 2].map(|()| SqliteStore::open(&permit, quick()).unwrap());
+    let fixture = Fixture::on(&one);
     let marks = || [one.change_mark().unwrap(), two.change_mark().unwrap()];
     let before = marks();
     assert_eq!(marks(), before);
-    stage.put(at(1), new_schedule("a", None));
+    fixture.put(at(1), new_schedule("a", None));
     let after = marks();
     assert_ne!(after[0], before[0], "its own");
     assert_ne!(after[1], before[1], "another's");
@@ -153,19 +153,19 @@ fn a_commit_elsewhere_changes_the_mark() {
 #[test]
 fn a_lock_that_is_held_too_long_is_passing_trouble() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
+    let permit = folder.path().join("polos.db");
     let options = SqliteOptions { busy_timeout: Duration::from_millis(50), ..quick() };
-    let store = SqliteStore::open(&place, options).unwrap();
-    let stage = Stage::on(&store);
-    let other = rusqlite::Connection::open(&place).unwrap();
+    let store = SqliteStore::open(&permit, options).unwrap();
+    let fixture = Fixture::on(&store);
+    let other = rusqlite::Connection::open(&permit).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let command = Command::PutSchedules(vec![new_schedule("a", None)]);
+    let command = Command::UpsertSchedules(vec![new_schedule("a", None)]);
     let error = store.commit(&[command], at(1)).unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)) && error.is_passing(), "{error}");
     assert!(error.to_string().contains("locked by another process"), "{error}");
-    assert!(stage.find_schedule(&new_schedule("a", None).id).is_none(), "reading goes on");
+    assert!(fixture.find_schedule(&new_schedule("a", None).id).is_none(), "reading goes on");
     other.execute_batch("ROLLBACK").unwrap();
-    stage.put(at(2), new_schedule("a", None));
+    fixture.put(at(2), new_schedule("a", None));
 }
 
 /// Commits runs one after another, come what may, and says which were answered.
@@ -185,11 +185,11 @@ fn write_for_ever(store: &dyn Store, round: usize) {
 #[test]
 fn what_was_answered_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
+    let permit = folder.path().join("polos.db");
     let mut dice = super::model::Dice(11);
     let mut answered = Vec::new();
     for round in 0..10 {
-        let mut child = start("write", &place, round);
+        let mut child = start("write", &permit, round);
         let heard = usize::try_from(1 + dice.below(60)).unwrap();
         let mut lines = said(&mut child);
         answered.extend(lines.by_ref().take(heard));
@@ -198,7 +198,7 @@ fn what_was_answered_survives_a_kill() {
         answered.extend(lines);
         child.wait().unwrap();
 
-        let store = SqliteStore::open(&place, quick()).unwrap();
+        let store = SqliteStore::open(&permit, quick()).unwrap();
         let has = |id: &str| store.run(PROJECT, &RunId::from(id)).unwrap().is_some();
         for id in &answered {
             assert!(has(id), "{id} was answered");
@@ -209,7 +209,7 @@ fn what_was_answered_survives_a_kill() {
             assert!(has(&format!("{}_b", run.id)), "a batch happens wholly or not at all");
         }
         drop(store);
-        let checked: String = rusqlite::Connection::open(&place)
+        let checked: String = rusqlite::Connection::open(&permit)
             .unwrap()
             .query_row("PRAGMA integrity_check", [], |row| row.get(0))
             .unwrap();
@@ -239,8 +239,8 @@ fn fill(store: &dyn Store) {
 #[test]
 fn a_full_disk_loses_nothing_that_was_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().join("polos.db");
-    drop(SqliteStore::open(&place, quick()).unwrap());
+    let permit = folder.path().join("polos.db");
+    drop(SqliteStore::open(&permit, quick()).unwrap());
     // A bound on the size of files, in blocks of 512 or 1024 bytes: what a quota does.
     let mut child = process::Command::new("sh")
         .arg("-c")
@@ -248,7 +248,7 @@ fn a_full_disk_loses_nothing_that_was_answered() {
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "store::sharing::another_process", "--ignored", "--nocapture"])
         .env(ROLE, "fill")
-        .env(PLACE, &place)
+        .env(PLACE, &permit)
         .env(NAME, "0")
         .stdout(Stdio::piped())
         .spawn()
@@ -258,11 +258,11 @@ fn a_full_disk_loses_nothing_that_was_answered() {
     assert_eq!(answered.pop().as_deref(), Some("full"));
     assert!(answered.len() > 10);
 
-    let store = SqliteStore::open(&place, quick()).unwrap();
+    let store = SqliteStore::open(&permit, quick()).unwrap();
     let page = Page { limit: usize::MAX, after: None };
     let runs = store.runs(PROJECT, &RunFilter::default(), &page).unwrap();
     assert_eq!(runs.len(), answered.len(), "neither lost nor half done");
-    Stage::on(&store).put(at(2), new_schedule("a", None));
+    Fixture::on(&store).put(at(2), new_schedule("a", None));
 }
 
 #[test]

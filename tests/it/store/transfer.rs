@@ -1,15 +1,15 @@
 //! From a `SQLite` file to PostgreSQL: all of it, once, whatever happens on the way.
 
-use super::fixture::{PROJECT, Stage, at, everything, new_run, new_schedule, new_worker, text};
+use super::fixture::{Fixture, PROJECT, at, everything, new_run, new_schedule, new_worker, text};
 use super::model::{PROJECTS, compare};
 use super::quick;
 use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{Admission, LedgerEntry, Run, RunState, Schedule, StepRecord, WorkflowEntry};
 use polos::store::{
-    Answer, Command, MoveError, MoveOptions, MoveProgress, MovedProject, Page, PostgresOptions,
-    PostgresStore, Rejection, RunFilter, ScheduleFilter, SqliteStore, Store, Suspects, abandon_move,
-    move_projects,
+    Answer, Command, Page, PostgresOptions, PostgresStore, Rejection, RunFilter, ScheduleFilter, SqliteStore,
+    Store, Suspects, TransferError, TransferOptions, TransferProgress, TransferredProject, abandon_transfer,
+    transfer_projects,
 };
 use std::path::PathBuf;
 
@@ -47,30 +47,30 @@ impl Road {
         self.to.rsplit_once("schema=").unwrap().1
     }
 
-    fn travel(&self, options: &MoveOptions) -> Result<Vec<MovedProject>, MoveError> {
-        move_projects(&self.from, &self.to, options, &mut |_| true)
+    fn travel(&self, options: &TransferOptions) -> Result<Vec<TransferredProject>, TransferError> {
+        transfer_projects(&self.from, &self.to, options, &mut |_| true)
     }
 
     /// Stops when `is_enough`.
-    fn stop_when(&self, options: &MoveOptions, is_enough: impl Fn(&MoveProgress<'_>) -> bool) {
-        let stopped = move_projects(&self.from, &self.to, options, &mut |progress| !is_enough(progress));
-        assert!(matches!(stopped, Err(MoveError::Stopped)), "{stopped:?}");
+    fn stop_when(&self, options: &TransferOptions, is_enough: impl Fn(&TransferProgress<'_>) -> bool) {
+        let stopped = transfer_projects(&self.from, &self.to, options, &mut |progress| !is_enough(progress));
+        assert!(matches!(stopped, Err(TransferError::Stopped)), "{stopped:?}");
     }
 }
 
 /// In small parts, and though workers of a story seem to live.
-fn by_force() -> MoveOptions {
-    MoveOptions { is_forced: true, batch: 3, ..politely() }
+fn by_force() -> TransferOptions {
+    TransferOptions { is_forced: true, batch: 3, ..politely() }
 }
 
-fn politely() -> MoveOptions {
+fn politely() -> TransferOptions {
     let host = polos::process::host_id();
-    MoveOptions { host, is_gone: polos::process::is_gone, ..MoveOptions::default() }
+    TransferOptions { host, is_gone: polos::process::is_gone, ..TransferOptions::default() }
 }
 
-fn refusal(result: Result<Vec<MovedProject>, MoveError>) -> String {
+fn refusal(result: Result<Vec<TransferredProject>, TransferError>) -> String {
     match result {
-        Err(MoveError::Refused(why)) => why,
+        Err(TransferError::Refused(why)) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -121,15 +121,15 @@ fn all_that_was_stored_is_answered_as_before() {
                 .iter()
                 .map(|run| (run.state == RunState::Running).then(|| run.id.clone()))
                 .collect();
-            for (place, id) in held.iter().enumerate() {
+            for (permit, id) in held.iter().enumerate() {
                 if id.is_some() {
-                    let run = &after.runs[place];
+                    let run = &after.runs[permit];
                     assert!(matches!(run.state, RunState::Queued | RunState::Cancelled), "{run:?}");
                     assert_eq!(
                         (run.attempt, run.token),
-                        (before.runs[place].attempt, before.runs[place].token)
+                        (before.runs[permit].attempt, before.runs[permit].token)
                     );
-                    after.runs[place] = before.runs[place].clone();
+                    after.runs[permit] = before.runs[permit].clone();
                 }
             }
             let is_free =
@@ -157,20 +157,20 @@ fn all_that_was_stored_is_answered_as_before() {
 
 /// A project with something of everything, and a worker that was killed holding a run.
 fn fill(store: &dyn Store) {
-    let stage = Stage::on(store);
+    let fixture = Fixture::on(store);
     for key in ["a", "b", "c", "d", "e"] {
-        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
-        let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-        let token = stage.run(&run).token;
-        stage.ok(
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+        let token = fixture.run(&run).token;
+        fixture.ok(
             at(61),
             Command::RecordStep { run: run.clone(), token, step: super::fixture::done_step("first") },
         );
         if key != "e" {
-            stage.end(at(62), &run, super::fixture::succeeded());
+            fixture.end(at(62), &run, super::fixture::succeeded());
         }
     }
-    stage.create(at(70), new_run("run_by_hand"));
+    fixture.create(at(70), new_run("run_by_hand"));
 }
 
 #[test]
@@ -183,12 +183,13 @@ fn it_goes_on_wherever_it_was_stopped() {
     while moved.is_none() {
         tries += 1;
         let mut calls = 0;
-        let done = move_projects(&road.from, &road.to, &MoveOptions { batch: 1, ..by_force() }, &mut |_| {
-            calls += 1;
-            calls <= tries
-        });
+        let done =
+            transfer_projects(&road.from, &road.to, &TransferOptions { batch: 1, ..by_force() }, &mut |_| {
+                calls += 1;
+                calls <= tries
+            });
         moved = match done {
-            Err(MoveError::Stopped) => None,
+            Err(TransferError::Stopped) => None,
             other => Some(other.unwrap()),
         };
     }
@@ -214,7 +215,7 @@ fn what_a_killed_worker_held_is_free_and_keeps_its_steps() {
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let queued = store.runs(PROJECT, &queued, &everything()).unwrap();
     assert_eq!(queued.len(), 2, "and the one that nobody had");
-    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_new")))], at(5_000_000_000)).unwrap();
+    store.commit(&[Command::RegisterWorker(Box::new(new_worker("wkr_new")))], at(5_000_000_000)).unwrap();
     let claim = Command::ClaimRuns {
         project: text(PROJECT),
         worker: "wkr_new".into(),
@@ -232,7 +233,7 @@ fn what_a_killed_worker_held_is_free_and_keeps_its_steps() {
 }
 
 fn enter(store: &dyn Store) -> Result<Answer, Rejection> {
-    store.commit(&[Command::EnterWorker(Box::new(new_worker("wkr_late")))], at(90)).unwrap().remove(0)
+    store.commit(&[Command::RegisterWorker(Box::new(new_worker("wkr_late")))], at(90)).unwrap().remove(0)
 }
 
 fn why_not(outcome: Result<Answer, Rejection>) -> String {
@@ -253,14 +254,14 @@ fn nobody_works_on_either_side_while_it_moves_and_only_on_the_new_one_afterwards
         Command::CreateRun(Box::new(polos::model::NewRun { project: text("other"), ..new_run("run_o") }));
     assert!(road.file().commit(std::slice::from_ref(&other), at(90)).unwrap()[0].is_ok());
     assert!(road.database().commit(&[other], at(90)).unwrap()[0].is_ok(), "other projects go on");
-    road.travel(&MoveOptions { projects: vec![PROJECT.to_owned()], ..by_force() }).unwrap();
+    road.travel(&TransferOptions { projects: vec![PROJECT.to_owned()], ..by_force() }).unwrap();
     let why = why_not(enter(&road.file()));
     assert!(why.contains("has moved to `postgresql://") && why.contains("POLOS_DATABASE_URL"), "{why}");
     assert!(matches!(enter(&road.database()), Ok(Answer::Reconciled(_))));
     let new = new_schedule("late", Some(at(200)));
-    let put = road.file().commit(&[Command::PutSchedules(vec![new.clone()])], at(90)).unwrap().remove(0);
+    let put = road.file().commit(&[Command::UpsertSchedules(vec![new.clone()])], at(90)).unwrap().remove(0);
     assert!(why_not(put).contains("has moved"), "no schedule is lost in a file that nobody reads");
-    assert!(road.database().commit(&[Command::PutSchedules(vec![new])], at(90)).unwrap()[0].is_ok());
+    assert!(road.database().commit(&[Command::UpsertSchedules(vec![new])], at(90)).unwrap()[0].is_ok());
 }
 
 #[test]
@@ -275,18 +276,18 @@ fn a_live_worker_is_not_robbed() {
         process_mark: polos::process::process_mark(i64::from(std::process::id())).into(),
         ..new_worker("wkr_live")
     };
-    store.commit(&[Command::LeaveWorker { worker: "wkr_1".into() }], at(80)).unwrap();
-    store.commit(&[Command::EnterWorker(Box::new(worker))], at(80)).unwrap();
+    store.commit(&[Command::DeregisterWorker { worker: "wkr_1".into() }], at(80)).unwrap();
+    store.commit(&[Command::RegisterWorker(Box::new(worker))], at(80)).unwrap();
     let why = refusal(road.travel(&politely()));
     assert!(why.contains("a worker of `web`") && why.contains("stop it first"), "{why}");
     assert_eq!(
-        store.commit(&[Command::Beat { worker: "wkr_live".into() }], at(81)).unwrap(),
+        store.commit(&[Command::Heartbeat { worker: "wkr_live".into() }], at(81)).unwrap(),
         [Ok(Answer::Done)]
     );
     assert!(
         road.database().schedules(PROJECT, &ScheduleFilter::default(), &everything()).unwrap().is_empty()
     );
-    store.commit(&[Command::LeaveWorker { worker: "wkr_live".into() }], at(82)).unwrap();
+    store.commit(&[Command::DeregisterWorker { worker: "wkr_live".into() }], at(82)).unwrap();
     road.travel(&politely()).unwrap();
 }
 
@@ -299,7 +300,7 @@ fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
     fill(&store);
     let long_ago = Timestamp::from_micros(1_000_000_000_000_000);
     let commit = |command| store.commit(&[command], long_ago).unwrap().remove(0).unwrap();
-    let leave = |worker: &str| _ = commit(Command::LeaveWorker { worker: worker.into() });
+    let leave = |worker: &str| _ = commit(Command::DeregisterWorker { worker: worker.into() });
     let enter = |host: &str, pid: i64, mark: String| {
         let entry = polos::model::WorkerEntry {
             app: text("web"),
@@ -308,7 +309,7 @@ fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
             process_mark: mark.into(),
             ..new_worker("wkr_idle")
         };
-        commit(Command::EnterWorker(Box::new(entry)));
+        commit(Command::RegisterWorker(Box::new(entry)));
     };
     leave("wkr_1");
     let (here, pid) = (polos::process::host_id(), i64::from(std::process::id()));
@@ -319,7 +320,7 @@ fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
 
     // Elsewhere, and just heard of.
     enter("another machine", pid, "1".to_owned());
-    store.commit(&[Command::Beat { worker: "wkr_idle".into() }], at(81)).unwrap().remove(0).unwrap();
+    store.commit(&[Command::Heartbeat { worker: "wkr_idle".into() }], at(81)).unwrap().remove(0).unwrap();
     let why = refusal(road.travel(&politely()));
     assert!(why.contains("a worker of `web`"), "{why}");
     leave("wkr_idle");
@@ -332,7 +333,7 @@ fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
         process_mark: text("1"),
         ..new_worker("wkr_ended")
     };
-    commit(Command::EnterWorker(Box::new(ended)));
+    commit(Command::RegisterWorker(Box::new(ended)));
     road.travel(&politely()).unwrap();
 }
 
@@ -340,7 +341,7 @@ fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
 fn what_is_there_is_not_mixed_with() {
     let road = Road::new();
     fill(&road.file());
-    Stage::on(&road.database()).put(at(0), new_schedule("mine", Some(at(60))));
+    Fixture::on(&road.database()).put(at(0), new_schedule("mine", Some(at(60))));
     let why = refusal(road.travel(&by_force()));
     assert!(why.contains("already") && why.contains("?schema="), "{why}");
     assert!(matches!(enter(&road.file()), Ok(Answer::Reconciled(_))), "nothing was touched");
@@ -349,7 +350,7 @@ fn what_is_there_is_not_mixed_with() {
     fill(&one.file());
     fill(&two.file());
     one.stop_when(&by_force(), |progress| progress.table == "run");
-    let mixed = move_projects(&two.from, &one.to, &by_force(), &mut |_| true);
+    let mixed = transfer_projects(&two.from, &one.to, &by_force(), &mut |_| true);
     assert!(refusal(mixed).contains("from another file"));
 }
 
@@ -373,13 +374,13 @@ fn a_planted_difference_is_found_and_an_abandoned_move_leaves_nothing() {
         let why = refusal(road.travel(&by_force()));
         assert!(why.contains(&format!("the table `{table}`")), "{plant}: {why}");
         assert!(why.contains("--abandon"), "{why}");
-        assert_eq!(abandon_move(&road.from, &road.to, &[]).unwrap(), [PROJECT]);
+        assert_eq!(abandon_transfer(&road.from, &road.to, &[]).unwrap(), [PROJECT]);
         let store = road.database();
         let left = ask(&store, PROJECT);
         assert_eq!((left.schedules.len(), left.runs.len(), left.workflows.len()), (0, 0, 0));
         let file = road.file();
         assert!(matches!(enter(&file), Ok(Answer::Reconciled(_))), "the file is open again");
-        file.commit(&[Command::LeaveWorker { worker: "wkr_late".into() }], at(91)).unwrap();
+        file.commit(&[Command::DeregisterWorker { worker: "wkr_late".into() }], at(91)).unwrap();
         drop(file);
         road.travel(&by_force()).unwrap();
     }
@@ -390,7 +391,7 @@ fn what_was_moved_is_not_abandoned() {
     let road = Road::new();
     fill(&road.file());
     road.travel(&by_force()).unwrap();
-    let refused = abandon_move(&road.from, &road.to, &[]).map(|_| Vec::new());
+    let refused = abandon_transfer(&road.from, &road.to, &[]).map(|_| Vec::new());
     assert!(refusal(refused).contains("has been moved"));
 }
 
@@ -398,7 +399,7 @@ fn what_was_moved_is_not_abandoned() {
 fn history_may_stay_behind() {
     let road = Road::new();
     fill(&road.file());
-    road.travel(&MoveOptions { with_history: false, ..by_force() }).unwrap();
+    road.travel(&TransferOptions { with_history: false, ..by_force() }).unwrap();
     let after = ask(&road.database(), PROJECT);
     let mut ids: Vec<_> = after.runs.iter().map(|run| (run.key.to_string(), run.state)).collect();
     ids.sort();
@@ -409,11 +410,11 @@ fn history_may_stay_behind() {
 #[test]
 fn a_wrong_name_is_answered() {
     let road = Road::new();
-    let missing = move_projects(&road.from, &road.to, &by_force(), &mut |_| true);
+    let missing = transfer_projects(&road.from, &road.to, &by_force(), &mut |_| true);
     assert!(missing.unwrap_err().to_string().contains("no such file"));
     assert!(!road.from.exists(), "none is made");
     fill(&road.file());
-    let unknown = road.travel(&MoveOptions { projects: vec!["nobody".to_owned()], ..by_force() });
+    let unknown = road.travel(&TransferOptions { projects: vec!["nobody".to_owned()], ..by_force() });
     assert!(refusal(unknown).contains("it has `default`"));
 }
 

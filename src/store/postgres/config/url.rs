@@ -2,7 +2,7 @@
 
 use super::super::parameters::Parameters;
 use super::super::tls::Protocols;
-use super::{Address, Place, Ssl};
+use super::{HostPort, ServerConfig, Ssl};
 use crate::store::StoreError;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(4);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVES_COUNT: u32 = 3;
 
-impl Address {
+impl ServerConfig {
     /// Reads a URL. What it says of the password is in no message.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -52,7 +52,7 @@ impl Address {
                 super::super::error::reason(&error)
             ))
         })?;
-        let mut address = Self {
+        let mut server = Self {
             config: Config::new(),
             hosts: Vec::new(),
             schema: DEFAULT_SCHEMA.to_owned(),
@@ -64,13 +64,13 @@ impl Address {
             known: Arc::default(),
             name: name.clone(),
         };
-        address.take_hosts(&given, &parameters, &variable).map_err(refused)?;
-        address.take_login(&given, &parameters, &variable);
-        address.take_parameters(&parameters).map_err(refused)?;
-        address.take_ssl(&parameters).map_err(refused)?;
+        server.take_hosts(&given, &parameters, &variable).map_err(refused)?;
+        server.take_login(&given, &parameters, &variable);
+        server.take_parameters(&parameters).map_err(refused)?;
+        server.take_ssl(&parameters).map_err(refused)?;
         // What TLS needs must be there before it is needed.
-        address.tls()?;
-        Ok(address)
+        server.tls()?;
+        Ok(server)
     }
 
     fn take_hosts(
@@ -119,7 +119,11 @@ impl Address {
         }
         for number in 0..count {
             let port = ports.get(number).or(ports.first()).copied().unwrap_or(5432);
-            self.hosts.push(Place { host: hosts.get(number).cloned(), ip: ips.get(number).copied(), port });
+            self.hosts.push(HostPort {
+                host: hosts.get(number).cloned(),
+                ip: ips.get(number).copied(),
+                port,
+            });
         }
         Ok(())
     }

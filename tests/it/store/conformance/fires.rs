@@ -1,6 +1,6 @@
 //! Committing decisions.
 
-use super::super::fixture::{PROJECT, Stage, at, minute_after, missed, new_run, new_schedule, text};
+use super::super::fixture::{Fixture, PROJECT, at, minute_after, missed, new_run, new_schedule, text};
 use super::cases;
 use polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, Origin, Run, RunId, RunState, Schedule, ScheduleStatus, Token,
@@ -33,18 +33,18 @@ cases! {
     creating_a_run_twice_is_once,
 }
 
-fn two(stage: &Stage<'_>) -> Schedule {
-    stage.put(at(0), NewSchedule { input: Some(text("7")), ..new_schedule("a", Some(at(60))) })
+fn two(fixture: &Fixture<'_>) -> Schedule {
+    fixture.put(at(0), NewSchedule { input: Some(text("7")), ..new_schedule("a", Some(at(60))) })
 }
 
-fn try_fire(stage: &Stage<'_>, plan: FirePlan) -> Result<Answer, Rejection> {
-    stage.try_one(at(60), Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) })
+fn try_fire(fixture: &Fixture<'_>, plan: FirePlan) -> Result<Answer, Rejection> {
+    fixture.try_one(at(60), Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) })
 }
 
-fn a_fire_creates_the_run_and_moves_on(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    let claimed = stage.commit_plan(at(61), plan);
+fn a_fire_creates_the_run_and_moves_on(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    let claimed = fixture.commit_plan(at(61), plan);
     assert_eq!(claimed.len(), 1);
     assert!(claimed[0].journal.is_empty());
     let expected = Run {
@@ -63,7 +63,7 @@ fn a_fire_creates_the_run_and_moves_on(stage: &Stage<'_>) {
         state: RunState::Running,
         attempt: 1,
         token: Token(1),
-        worker: Some(stage.worker.clone()),
+        worker: Some(fixture.worker.clone()),
         available_at: at(60),
         created_at: at(61),
         started_at: Some(at(61)),
@@ -79,64 +79,65 @@ fn a_fire_creates_the_run_and_moves_on(stage: &Stage<'_>) {
         refused_by: None,
     };
     assert_eq!(claimed[0].run, expected);
-    assert_eq!(stage.run(&expected.id), expected);
-    let moved = stage.schedule(&schedule.id);
+    assert_eq!(fixture.run(&expected.id), expected);
+    let moved = fixture.schedule(&schedule.id);
     let expected =
         Schedule { next_slot: Some(at(120)), last_slot: Some(at(60)), run_count: 1, revision: 2, ..schedule };
     assert_eq!(moved, expected, "a fire is not an edit");
 }
 
-fn a_run_knows_its_zone(stage: &Stage<'_>) {
+fn a_run_knows_its_zone(fixture: &Fixture<'_>) {
     for (key, spec, zone) in [("a", r#"{"cron":"* * * * *"}"#, "UTC"), ("b", "garbage", "UTC")] {
-        let schedule = stage.put(at(0), NewSchedule { spec: text(spec), ..new_schedule(key, Some(at(60))) });
-        let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-        assert_eq!(&*stage.run(&run).timezone, zone);
+        let schedule =
+            fixture.put(at(0), NewSchedule { spec: text(spec), ..new_schedule(key, Some(at(60))) });
+        let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+        assert_eq!(&*fixture.run(&run).timezone, zone);
     }
 }
 
-fn a_queued_slot_waits_for_whoever_has_room(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let mut plan = stage.plan(&schedule, &[(at(60), Admission::Queue)]);
+fn a_queued_slot_waits_for_whoever_has_room(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let mut plan = fixture.plan(&schedule, &[(at(60), Admission::Queue)]);
     plan.runs[0].available_at = at(75);
-    assert!(stage.commit_plan(at(60), plan).is_empty());
-    let run = stage.run(&RunId::of_slot(&schedule.id, at(60)));
+    assert!(fixture.commit_plan(at(60), plan).is_empty());
+    let run = fixture.run(&RunId::of_slot(&schedule.id, at(60)));
     assert_eq!((run.state, run.available_at, run.token), (RunState::Queued, at(75), Token::NONE));
     assert_eq!((run.worker, run.started_at), (None, None));
 }
 
-fn a_decision_from_an_older_state_is_stale(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    stage.put(at(1), NewSchedule { input: None, ..new_schedule("a", Some(at(60))) });
-    assert_eq!(try_fire(stage, plan), Err(Rejection::Stale));
-    assert_eq!(stage.history(&schedule.id), []);
-    let gone = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    stage.delete(at(2), &schedule.id);
-    assert_eq!(try_fire(stage, gone), Err(Rejection::Stale));
+fn a_decision_from_an_older_state_is_stale(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    fixture.put(at(1), NewSchedule { input: None, ..new_schedule("a", Some(at(60))) });
+    assert_eq!(try_fire(fixture, plan), Err(Rejection::Stale));
+    assert_eq!(fixture.history(&schedule.id), []);
+    let gone = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    fixture.delete(at(2), &schedule.id);
+    assert_eq!(try_fire(fixture, gone), Err(Rejection::Stale));
 }
 
-fn two_decisions_make_one_run(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    let fire = Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) };
-    let answers = stage.store.commit(&[fire.clone(), fire], at(60)).unwrap();
+fn two_decisions_make_one_run(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    let fire = Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) };
+    let answers = fixture.store.commit(&[fire.clone(), fire], at(60)).unwrap();
     assert!(answers[0].is_ok());
     assert_eq!(answers[1], Err(Rejection::Stale));
-    assert_eq!(stage.schedule(&schedule.id).run_count, 1);
+    assert_eq!(fixture.schedule(&schedule.id).run_count, 1);
 }
 
-fn a_schedule_that_is_not_active_does_not_fire(stage: &Stage<'_>) {
-    let schedule = two(stage);
+fn a_schedule_that_is_not_active_does_not_fire(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
     for status in [ScheduleStatus::Paused, ScheduleStatus::Retired, ScheduleStatus::Broken] {
         let status = Patch { status: Some(status), ..Patch::default() };
-        stage.patch(at(1), &schedule.id, status);
-        let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-        assert_eq!(try_fire(stage, plan), Err(Rejection::Stale));
+        fixture.patch(at(1), &schedule.id, status);
+        let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+        assert_eq!(try_fire(fixture, plan), Err(Rejection::Stale));
     }
 }
 
-fn a_run_that_exists_is_left_as_it_is(stage: &Stage<'_>) {
-    let schedule = two(stage);
+fn a_run_that_exists_is_left_as_it_is(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
     let slot = RunId::of_slot(&schedule.id, at(60));
     let backfill = NewRun {
         schedule_id: Some(schedule.id.clone()),
@@ -144,96 +145,96 @@ fn a_run_that_exists_is_left_as_it_is(stage: &Stage<'_>) {
         origin: Origin::Backfill,
         ..new_run(slot.as_str())
     };
-    stage.create(at(50), backfill);
-    let before = stage.run(&slot);
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim), (at(120), Admission::Claim)]);
-    let claimed = stage.commit_plan(at(120), plan);
+    fixture.create(at(50), backfill);
+    let before = fixture.run(&slot);
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim), (at(120), Admission::Claim)]);
+    let claimed = fixture.commit_plan(at(120), plan);
     assert_eq!(claimed.len(), 1);
     assert_eq!(claimed[0].run.slot, Some(at(120)));
-    assert_eq!(stage.run(&slot), before);
-    let moved = stage.schedule(&schedule.id);
+    assert_eq!(fixture.run(&slot), before);
+    let moved = fixture.schedule(&schedule.id);
     assert_eq!((moved.run_count, moved.last_slot), (1, Some(at(120))));
 }
 
-fn a_claim_for_nobody_is_rejected(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = Box::new(stage.plan(&schedule, &[(at(60), Admission::Claim)]));
+fn a_claim_for_nobody_is_rejected(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = Box::new(fixture.plan(&schedule, &[(at(60), Admission::Claim)]));
     let fire = Command::Fire { worker: WorkerId::from("wkr_none"), plan };
-    assert_eq!(stage.no(at(60), fire), Rejection::WorkerGone);
-    assert_eq!(stage.schedule(&schedule.id), schedule);
+    assert_eq!(fixture.no(at(60), fire), Rejection::WorkerGone);
+    assert_eq!(fixture.schedule(&schedule.id), schedule);
 }
 
-fn a_plan_that_claims_nothing_needs_no_worker(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = Box::new(stage.plan(&schedule, &[(at(60), Admission::Queue)]));
-    stage.ok(at(60), Command::Fire { worker: WorkerId::from("wkr_none"), plan });
-    assert_eq!(stage.schedule(&schedule.id).run_count, 1);
+fn a_plan_that_claims_nothing_needs_no_worker(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = Box::new(fixture.plan(&schedule, &[(at(60), Admission::Queue)]));
+    fixture.ok(at(60), Command::Fire { worker: WorkerId::from("wkr_none"), plan });
+    assert_eq!(fixture.schedule(&schedule.id).run_count, 1);
 }
 
-fn a_claim_is_a_sign_of_life(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let beat = stage.beat();
-    stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    assert_eq!(stage.beat(), beat + 1);
-    assert_eq!(stage.store.peers(PROJECT).unwrap()[0].beat_at, at(60));
-    assert_eq!(stage.store.peers(PROJECT).unwrap()[0].held_count, 1);
-    stage.fire(at(120), &schedule, at(120), Admission::Queue);
-    assert_eq!(stage.beat(), beat + 1, "nothing was claimed");
+fn a_claim_is_a_sign_of_life(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let heartbeat = fixture.heartbeat();
+    fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    assert_eq!(fixture.heartbeat(), heartbeat + 1);
+    assert_eq!(fixture.store.peers(PROJECT).unwrap()[0].beat_at, at(60));
+    assert_eq!(fixture.store.peers(PROJECT).unwrap()[0].held_count, 1);
+    fixture.fire(at(120), &schedule, at(120), Admission::Queue);
+    assert_eq!(fixture.heartbeat(), heartbeat + 1, "nothing was claimed");
 }
 
-fn behind_an_unfinished_run_it_waits(stage: &Stage<'_>) {
-    let schedule = two(stage);
+fn behind_an_unfinished_run_it_waits(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
     let slots = [(at(60), Admission::Claim), (at(120), Admission::Behind)];
-    let claimed = stage.commit_plan(at(120), stage.plan(&schedule, &slots));
+    let claimed = fixture.commit_plan(at(120), fixture.plan(&schedule, &slots));
     assert_eq!(claimed.len(), 1);
-    assert_eq!(stage.state(&RunId::of_slot(&schedule.id, at(120))), RunState::Buffered);
-    let due = stage.store.due(PROJECT, &[text("w")], at(180), 10).unwrap();
+    assert_eq!(fixture.state(&RunId::of_slot(&schedule.id, at(120))), RunState::Buffered);
+    let due = fixture.store.due(PROJECT, &[text("w")], at(180), 10).unwrap();
     assert_eq!((due[0].unfinished_count, due[0].buffered_count), (2, 1));
-    assert_eq!(stage.claim(at(500)), [], "a buffered run is nobody's yet");
+    assert_eq!(fixture.claim(at(500)), [], "a buffered run is nobody's yet");
 }
 
-fn behind_nothing_it_is_queued(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let run = stage.fire(at(60), &schedule, at(60), Admission::Behind);
-    assert_eq!(stage.state(&run), RunState::Queued, "nobody's end would ever release it");
+fn behind_nothing_it_is_queued(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let run = fixture.fire(at(60), &schedule, at(60), Admission::Behind);
+    assert_eq!(fixture.state(&run), RunState::Queued, "nobody's end would ever release it");
 }
 
-fn cancelling_first_stops_what_is_under_way(stage: &Stage<'_>) {
-    let schedule = two(stage);
+fn cancelling_first_stops_what_is_under_way(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
     let slots = [(at(60), Admission::Claim), (at(120), Admission::Behind), (at(180), Admission::Queue)];
-    stage.commit_plan(at(180), stage.plan(&schedule, &slots));
+    fixture.commit_plan(at(180), fixture.plan(&schedule, &slots));
     let child = NewRun { parent: Some(RunId::of_slot(&schedule.id, at(60))), ..new_run("run_child") };
-    let child = stage.create(at(200), child);
-    let mut plan = stage.plan(&schedule, &[(at(240), Admission::Behind)]);
+    let child = fixture.create(at(200), child);
+    let mut plan = fixture.plan(&schedule, &[(at(240), Admission::Behind)]);
     plan.cancel_unfinished = true;
-    stage.commit_plan(at(240), plan);
-    let run = |slot| stage.run(&RunId::of_slot(&schedule.id, slot));
+    fixture.commit_plan(at(240), plan);
+    let run = |slot| fixture.run(&RunId::of_slot(&schedule.id, slot));
     assert_eq!((run(at(60)).state, run(at(60)).cancel_requested), (RunState::Running, true));
     assert_eq!([run(at(120)).state, run(at(180)).state], [RunState::Cancelled, RunState::Cancelled]);
-    assert_eq!(stage.state(&child), RunState::Cancelled);
+    assert_eq!(fixture.state(&child), RunState::Cancelled);
     assert_eq!(run(at(240)).state, RunState::Buffered, "until the one that was asked has stopped");
 }
 
-fn slots_without_a_run_enter_the_ledger(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let mut plan = stage.plan(&schedule, &[]);
+fn slots_without_a_run_enter_the_ledger(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let mut plan = fixture.plan(&schedule, &[]);
     plan.ledger = vec![missed(at(60)), missed(at(120))];
     plan.next_slot = Some(at(180));
-    assert!(stage.commit_plan(at(170), plan).is_empty());
-    assert_eq!(stage.history(&schedule.id), [at(120), at(60)].map(|slot| (slot, "late".to_owned())));
-    let moved = stage.schedule(&schedule.id);
+    assert!(fixture.commit_plan(at(170), plan).is_empty());
+    assert_eq!(fixture.history(&schedule.id), [at(120), at(60)].map(|slot| (slot, "late".to_owned())));
+    let moved = fixture.schedule(&schedule.id);
     assert_eq!((moved.next_slot, moved.last_slot, moved.run_count), (Some(at(180)), None, 0));
 }
 
-fn the_last_slot_finishes_the_schedule(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let mut plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
+fn the_last_slot_finishes_the_schedule(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let mut plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
     plan.next_slot = None;
     plan.status = ScheduleStatus::Finished;
-    stage.commit_plan(at(60), plan);
-    let finished = stage.schedule(&schedule.id);
+    fixture.commit_plan(at(60), plan);
+    let finished = fixture.schedule(&schedule.id);
     assert_eq!((finished.status, finished.next_slot), (ScheduleStatus::Finished, None));
-    assert_eq!(stage.store.next_wake(PROJECT, &[text("w")]).unwrap().slot, None);
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().slot, None);
 }
 
 fn trigger(schedule: &Schedule, id: &str) -> NewRun {
@@ -245,67 +246,67 @@ fn trigger(schedule: &Schedule, id: &str) -> NewRun {
     }
 }
 
-fn a_new_run_makes_older_decisions_stale(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    let run = stage.create(at(30), trigger(&schedule, "run_1"));
-    assert_eq!(try_fire(stage, plan), Err(Rejection::Stale), "it did not count on the run");
-    stage.ok(at(31), Command::CancelRun { project: text(PROJECT), run: run.clone() });
-    let plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
-    stage.ok(at(32), Command::RetryRun { project: text(PROJECT), run });
-    assert_eq!(try_fire(stage, plan), Err(Rejection::Stale), "nor on its coming back");
+fn a_new_run_makes_older_decisions_stale(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    let run = fixture.create(at(30), trigger(&schedule, "run_1"));
+    assert_eq!(try_fire(fixture, plan), Err(Rejection::Stale), "it did not count on the run");
+    fixture.ok(at(31), Command::CancelRun { project: text(PROJECT), run: run.clone() });
+    let plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    fixture.ok(at(32), Command::RetryRun { project: text(PROJECT), run });
+    assert_eq!(try_fire(fixture, plan), Err(Rejection::Stale), "nor on its coming back");
 }
 
-fn a_trigger_of_a_deleted_schedule_is_rejected(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    stage.delete(at(1), &schedule.id);
-    let answer = stage.no(at(2), Command::CreateRun(Box::new(trigger(&schedule, "run_1"))));
+fn a_trigger_of_a_deleted_schedule_is_rejected(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    fixture.delete(at(1), &schedule.id);
+    let answer = fixture.no(at(2), Command::CreateRun(Box::new(trigger(&schedule, "run_1"))));
     assert_eq!(answer, Rejection::ScheduleNotFound(schedule.id));
-    assert_eq!(stage.find_run(&RunId::from("run_1")), None);
+    assert_eq!(fixture.find_run(&RunId::from("run_1")), None);
 }
 
-fn a_trigger_leaves_the_cadence_alone(stage: &Stage<'_>) {
-    let schedule = two(stage);
-    stage.create(at(30), trigger(&schedule, "run_1"));
-    assert_eq!(stage.schedule(&schedule.id), Schedule { revision: 2, ..schedule });
+fn a_trigger_leaves_the_cadence_alone(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
+    fixture.create(at(30), trigger(&schedule, "run_1"));
+    assert_eq!(fixture.schedule(&schedule.id), Schedule { revision: 2, ..schedule });
 }
 
-fn a_backfill_twice_adds_nothing(stage: &Stage<'_>) {
-    let schedule = two(stage);
+fn a_backfill_twice_adds_nothing(fixture: &Fixture<'_>) {
+    let schedule = two(fixture);
     let new = NewRun { origin: Origin::Backfill, ..trigger(&schedule, "run_1") };
     let created = |is_new| Answer::Created { run: RunId::from("run_1"), is_new, claimed: None };
-    assert_eq!(stage.ok(at(1), Command::CreateRun(Box::new(new.clone()))), created(true));
-    let before = stage.schedule(&schedule.id);
-    assert_eq!(stage.ok(at(2), Command::CreateRun(Box::new(new))), created(false));
-    assert_eq!(stage.schedule(&schedule.id), before);
+    assert_eq!(fixture.ok(at(1), Command::CreateRun(Box::new(new.clone()))), created(true));
+    let before = fixture.schedule(&schedule.id);
+    assert_eq!(fixture.ok(at(2), Command::CreateRun(Box::new(new))), created(false));
+    assert_eq!(fixture.schedule(&schedule.id), before);
 }
 
-fn an_idempotency_key_gives_the_first_run(stage: &Stage<'_>) {
+fn an_idempotency_key_gives_the_first_run(fixture: &Fixture<'_>) {
     let with_key = |id: &str, workflow: &str, project: &str| {
         let idempotency_key = Some(text("once"));
         let (workflow, project) = (text(workflow), text(project));
         Command::CreateRun(Box::new(NewRun { idempotency_key, workflow, project, ..new_run(id) }))
     };
     let created = |id: &str, is_new| Answer::Created { run: RunId::from(id), is_new, claimed: None };
-    assert_eq!(stage.ok(at(1), with_key("run_1", "w", PROJECT)), created("run_1", true));
-    assert_eq!(stage.ok(at(2), with_key("run_2", "w", PROJECT)), created("run_1", false));
-    assert_eq!(stage.find_run(&RunId::from("run_2")), None);
-    assert_eq!(stage.ok(at(3), with_key("run_3", "v", PROJECT)), created("run_3", true));
-    assert_eq!(stage.ok(at(4), with_key("run_4", "w", "other")), created("run_4", true));
+    assert_eq!(fixture.ok(at(1), with_key("run_1", "w", PROJECT)), created("run_1", true));
+    assert_eq!(fixture.ok(at(2), with_key("run_2", "w", PROJECT)), created("run_1", false));
+    assert_eq!(fixture.find_run(&RunId::from("run_2")), None);
+    assert_eq!(fixture.ok(at(3), with_key("run_3", "v", PROJECT)), created("run_3", true));
+    assert_eq!(fixture.ok(at(4), with_key("run_4", "w", "other")), created("run_4", true));
 }
 
-fn creating_a_run_twice_is_once(stage: &Stage<'_>) {
-    stage.create(at(1), new_run("run_1"));
-    let before = stage.run(&RunId::from("run_1"));
+fn creating_a_run_twice_is_once(fixture: &Fixture<'_>) {
+    fixture.create(at(1), new_run("run_1"));
+    let before = fixture.run(&RunId::from("run_1"));
     let again = NewRun { payload: Some(text("other")), ..new_run("run_1") };
-    let answer = stage.ok(at(2), Command::CreateRun(Box::new(again)));
+    let answer = fixture.ok(at(2), Command::CreateRun(Box::new(again)));
     assert_eq!(answer, Answer::Created { run: RunId::from("run_1"), is_new: false, claimed: None });
-    assert_eq!(stage.run(&before.id), before);
+    assert_eq!(fixture.run(&before.id), before);
     assert_eq!(minute_after(at(0)), at(60));
 }
 
-fn a_run_that_is_claimed_ahead_has_started_at_its_slot(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let early = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    assert_eq!(stage.run(&early).started_at, Some(at(60)), "not when its worker took it");
+fn a_run_that_is_claimed_ahead_has_started_at_its_slot(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let early = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    assert_eq!(fixture.run(&early).started_at, Some(at(60)), "not when its worker took it");
 }

@@ -1,15 +1,15 @@
 //! Every slot has one outcome, whatever is edited, and whatever state its schedule is in.
 
-use super::super::fixture::{PROJECT, Stage, at, everything, new_run, succeeded, text};
+use super::super::fixture::{Fixture, PROJECT, at, everything, new_run, succeeded, text};
 use super::cases;
 use polos::calendar::Timestamp;
-use polos::model::spec::Cadence;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
-    Fate, LedgerEntry, LedgerLine, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
-    ScheduleSpec, ScheduleStatus,
+    LedgerEntry, LedgerLine, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
+    ScheduleSpec, ScheduleStatus, SlotOutcome,
 };
 use polos::plan::{Situation, plan_fire};
-use polos::store::{Answer, Command, Patch, Share};
+use polos::store::{Answer, Command, Patch, Shard};
 use std::sync::Arc;
 
 cases! {
@@ -34,11 +34,11 @@ enum State {
 
 const STATES: [State; 5] = [State::Skipped, State::Due, State::Paused, State::Buffered, State::Backfilled];
 
-fn checked(spec: &str) -> (Arc<str>, Arc<str>, Cadence) {
+fn checked(spec: &str) -> (Arc<str>, Arc<str>, CompiledSpec) {
     let spec: ScheduleSpec = serde_json::from_str(spec).expect("a specification");
-    let cadence = Cadence::new(spec.clone()).expect("a cadence");
+    let compiled_spec = CompiledSpec::new(spec.clone()).expect("a cadence");
     let json = serde_json::to_string(&spec).expect("JSON");
-    (json.into(), spec.cadence_text().into(), cadence)
+    (json.into(), spec.trigger_key().into(), compiled_spec)
 }
 
 /// Specifications that differ from [`SPEC`] in a field each.
@@ -68,9 +68,9 @@ fn edits() -> Vec<String> {
     ]
 }
 
-fn put(stage: &Stage<'_>, now: Timestamp, key: &str, spec: &str) -> Schedule {
-    let (spec, cadence_text, cadence) = checked(spec);
-    stage.put(
+fn put(fixture: &Fixture<'_>, now: Timestamp, key: &str, spec: &str) -> Schedule {
+    let (spec, trigger_key, compiled_spec) = checked(spec);
+    fixture.put(
         now,
         NewSchedule {
             id: ScheduleId::from(format!("sch_{key}")),
@@ -79,26 +79,27 @@ fn put(stage: &Stage<'_>, now: Timestamp, key: &str, spec: &str) -> Schedule {
             key: text(key),
             owner: None,
             spec,
-            cadence: cadence_text,
+            compiled_spec: trigger_key,
             version: None,
             input: None,
-            next_slot: cadence.first(now),
+            next_slot: compiled_spec.first(now),
         },
     )
 }
 
-fn update(stage: &Stage<'_>, now: Timestamp, id: &ScheduleId, spec: &str) -> Schedule {
-    let (spec, cadence_text, cadence) = checked(spec);
-    let patch = Patch { spec: Some((spec, cadence_text, cadence.first(now))), ..Patch::default() };
-    stage.patch(now, id, patch)
+fn update(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId, spec: &str) -> Schedule {
+    let (spec, trigger_key, compiled_spec) = checked(spec);
+    let patch = Patch { spec: Some((spec, trigger_key, compiled_spec.first(now))), ..Patch::default() };
+    fixture.patch(now, id, patch)
 }
 
-fn skip(stage: &Stage<'_>, now: Timestamp, id: &ScheduleId) {
-    let schedule = stage.schedule(id);
+fn skip(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId) {
+    let schedule = fixture.schedule(id);
     let slot = schedule.next_slot.expect("a slot is to come");
-    let next_slot = Cadence::of(&schedule).expect("a cadence").next(slot);
-    let line = LedgerLine { from: slot, until: slot, count: 1, fate: Fate::Skipped, reason: text("skip") };
-    stage.patch(
+    let next_slot = CompiledSpec::of(&schedule).expect("a cadence").next(slot);
+    let line =
+        LedgerLine { from: slot, until: slot, count: 1, outcome: SlotOutcome::Skipped, reason: text("skip") };
+    fixture.patch(
         now,
         id,
         Patch {
@@ -110,10 +111,10 @@ fn skip(stage: &Stage<'_>, now: Timestamp, id: &ScheduleId) {
     );
 }
 
-fn backfill(stage: &Stage<'_>, now: Timestamp, id: &ScheduleId, slots: &[Timestamp]) {
-    stage.patch(now, id, Patch { settled: slots.to_vec(), ..Patch::default() });
+fn backfill(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId, slots: &[Timestamp]) {
+    fixture.patch(now, id, Patch { settled: slots.to_vec(), ..Patch::default() });
     for slot in slots {
-        stage.create(
+        fixture.create(
             now,
             NewRun {
                 schedule_id: Some(id.clone()),
@@ -126,68 +127,68 @@ fn backfill(stage: &Stage<'_>, now: Timestamp, id: &ScheduleId, slots: &[Timesta
 }
 
 /// Decides what is due at `now`, as an engine does that has been watching since the beginning.
-fn decide(stage: &Stage<'_>, now: Timestamp) {
-    let due = stage.store.due_in_share(PROJECT, &[text("w")], now, Share::WHOLE, 1_000);
+fn decide(fixture: &Fixture<'_>, now: Timestamp) {
+    let due = fixture.store.due_in_shard(PROJECT, &[text("w")], now, Shard::WHOLE, 1_000);
     for due in due.expect("the store works") {
-        let cadence = Cadence::of(&due.schedule).expect("a cadence");
+        let compiled_spec = CompiledSpec::of(&due.schedule).expect("a cadence");
         let situation = Situation {
             now,
             horizon: now,
-            attentive_from: at(0),
+            watching_since: at(0),
             unfinished_count: due.unfinished_count,
             buffered_count: due.buffered_count,
         };
-        if let Some(plan) = plan_fire(&due.schedule, &cadence, &situation) {
-            stage.ok(now, Command::Fire { worker: stage.worker.clone(), plan: Box::new(plan) });
+        if let Some(plan) = plan_fire(&due.schedule, &compiled_spec, &situation) {
+            fixture.ok(now, Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) });
         }
     }
 }
 
 /// Brings a new schedule of one minute into the state; gives when the edit comes.
-fn bring(stage: &Stage<'_>, state: State, id: &ScheduleId) -> Timestamp {
+fn bring(fixture: &Fixture<'_>, state: State, id: &ScheduleId) -> Timestamp {
     let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
     match state {
         State::Skipped => {
-            skip(stage, at(20), id);
+            skip(fixture, at(20), id);
             at(30)
         }
         State::Due => at(200),
         State::Paused => {
-            stage.patch(at(30), id, pause);
+            fixture.patch(at(30), id, pause);
             at(200)
         }
         State::Buffered => {
-            decide(stage, at(60));
-            decide(stage, at(120));
+            decide(fixture, at(60));
+            decide(fixture, at(120));
             at(130)
         }
         State::Backfilled => {
-            backfill(stage, at(190), id, &[at(60), at(120)]);
+            backfill(fixture, at(190), id, &[at(60), at(120)]);
             at(200)
         }
     }
 }
 
-fn history(stage: &Stage<'_>, id: &ScheduleId) -> Vec<LedgerEntry> {
-    let mut entries = stage.store.history(PROJECT, id, &everything()).expect("the store works");
+fn history(fixture: &Fixture<'_>, id: &ScheduleId) -> Vec<LedgerEntry> {
+    let mut entries = fixture.store.history(PROJECT, id, &everything()).expect("the store works");
     let entries = entries.as_mut().expect("the schedule exists");
     entries.reverse();
     std::mem::take(entries)
 }
 
-/// Slots of `cadence` in `(after, until]`.
-fn slots_of(cadence: &Cadence, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
+/// Slots of `compiled_spec` in `(after, until]`.
+fn slots_of(compiled_spec: &CompiledSpec, after: Timestamp, until: Timestamp) -> Vec<Timestamp> {
     let mut slots = Vec::new();
-    let mut slot = cadence.next(after);
+    let mut slot = compiled_spec.next(after);
     while let Some(at) = slot.filter(|slot| *slot <= until) {
         slots.push(at);
-        slot = cadence.next(at);
+        slot = compiled_spec.next(at);
     }
     slots
 }
 
-fn check(stage: &Stage<'_>, what: &str, id: &ScheduleId, phases: &[(&str, Timestamp, Timestamp)]) {
-    let lines = history(stage, id);
+fn check(fixture: &Fixture<'_>, what: &str, id: &ScheduleId, phases: &[(&str, Timestamp, Timestamp)]) {
+    let lines = history(fixture, id);
     for pair in lines.windows(2) {
         assert!(pair[0].until < pair[1].from, "{what}: two outcomes: {pair:#?}");
     }
@@ -199,7 +200,7 @@ fn check(stage: &Stage<'_>, what: &str, id: &ScheduleId, phases: &[(&str, Timest
     }
 }
 
-fn every_slot_has_one_outcome_after_every_edit(stage: &Stage<'_>) {
+fn every_slot_has_one_outcome_after_every_edit(fixture: &Fixture<'_>) {
     for (number, edited) in edits().iter().enumerate() {
         for state in STATES {
             for way in ["update", "create", "update and back"] {
@@ -210,93 +211,93 @@ fn every_slot_has_one_outcome_after_every_edit(stage: &Stage<'_>) {
                     continue;
                 }
                 let key = format!("{number}-{state:?}-{}", way.replace(' ', "-"));
-                let id = put(stage, at(0), &key, SPEC).id;
-                let changed_at = bring(stage, state, &id);
+                let id = put(fixture, at(0), &key, SPEC).id;
+                let changed_at = bring(fixture, state, &id);
                 let mut spec = edited.as_str();
                 if way == "create" {
-                    put(stage, changed_at, &key, edited);
+                    put(fixture, changed_at, &key, edited);
                 } else {
-                    update(stage, changed_at, &id, edited);
+                    update(fixture, changed_at, &id, edited);
                 }
                 if way == "update and back" {
-                    update(stage, changed_at, &id, SPEC);
+                    update(fixture, changed_at, &id, SPEC);
                     spec = SPEC;
                 }
                 if state == State::Paused {
-                    let status = stage
+                    let status = fixture
                         .schedule(&id)
                         .next_slot
                         .map_or(ScheduleStatus::Finished, |_| ScheduleStatus::Active);
-                    stage.patch(at(210), &id, Patch { status: Some(status), ..Patch::default() });
+                    fixture.patch(at(210), &id, Patch { status: Some(status), ..Patch::default() });
                 }
                 for seconds in (210..=600).step_by(30) {
-                    decide(stage, at(seconds));
+                    decide(fixture, at(seconds));
                 }
                 if state == State::Skipped {
-                    let run = stage.find_run(&RunId::of_slot(&id, at(60)));
+                    let run = fixture.find_run(&RunId::of_slot(&id, at(60)));
                     assert_eq!(run, None, "{what}: what was skipped has run");
                 }
-                let schedule = stage.schedule(&id);
+                let schedule = fixture.schedule(&id);
                 let end =
                     schedule.next_slot.map_or(at(600), |next| Timestamp::from_micros(next.as_micros() - 1));
                 // A schedule that has made all its runs has no more slots.
                 let is_used_up = schedule.next_slot.is_none() && spec.contains("max_runs");
                 let end = end.min(at(600));
                 let phases = [(SPEC, at(0), changed_at), (spec, changed_at, end)];
-                check(stage, &what, &id, if is_used_up { &[] } else { &phases });
-                stage.delete(at(601), &id);
+                check(fixture, &what, &id, if is_used_up { &[] } else { &phases });
+                fixture.delete(at(601), &id);
             }
         }
     }
 }
 
-fn a_skip_of_the_last_slot_survives_an_extension(stage: &Stage<'_>) {
+fn a_skip_of_the_last_slot_survives_an_extension(fixture: &Fixture<'_>) {
     let end = |seconds: i64| {
         format!(r#"{{"cron":"* * * * *","timezone":"UTC","end_at_us":{}}}"#, at(seconds).as_micros())
     };
-    let id = put(stage, at(0), "a", &end(90)).id;
-    skip(stage, at(30), &id);
-    assert_eq!(stage.schedule(&id).status, ScheduleStatus::Finished);
-    let extended = update(stage, at(40), &id, &end(HOUR));
+    let id = put(fixture, at(0), "a", &end(90)).id;
+    skip(fixture, at(30), &id);
+    assert_eq!(fixture.schedule(&id).status, ScheduleStatus::Finished);
+    let extended = update(fixture, at(40), &id, &end(HOUR));
     assert_eq!((extended.status, extended.next_slot), (ScheduleStatus::Active, Some(at(120))));
-    let put_again = put(stage, at(41), "a", SPEC);
+    let put_again = put(fixture, at(41), "a", SPEC);
     assert_eq!((put_again.status, put_again.next_slot), (ScheduleStatus::Active, Some(at(120))));
 }
 
-fn an_extension_keeps_due_slots_due(stage: &Stage<'_>) {
+fn an_extension_keeps_due_slots_due(fixture: &Fixture<'_>) {
     let end = |seconds: i64| {
         format!(r#"{{"cron":"* * * * *","timezone":"UTC","end_at_us":{}}}"#, at(seconds).as_micros())
     };
-    let id = put(stage, at(0), "a", &end(150)).id;
-    let extended = update(stage, at(140), &id, &end(HOUR));
+    let id = put(fixture, at(0), "a", &end(150)).id;
+    let extended = update(fixture, at(140), &id, &end(HOUR));
     assert_eq!((extended.next_slot, extended.attended_from), (Some(at(60)), at(0)));
-    assert_eq!(history(stage, &id), [], "what is due is not missed");
-    let shortened = update(stage, at(140), &id, &end(100));
+    assert_eq!(history(fixture, &id), [], "what is due is not missed");
+    let shortened = update(fixture, at(140), &id, &end(100));
     assert_eq!((shortened.status, shortened.next_slot), (ScheduleStatus::Finished, None));
-    let lines: Vec<_> = history(stage, &id).iter().map(|line| (line.from, line.until)).collect();
+    let lines: Vec<_> = history(fixture, &id).iter().map(|line| (line.from, line.until)).collect();
     assert_eq!(lines, [(at(60), at(120))], "an end that leaves out a due slot forgets what is due");
 }
 
-fn a_one_off_in_the_past_is_due_once(stage: &Stage<'_>) {
+fn a_one_off_in_the_past_is_due_once(fixture: &Fixture<'_>) {
     let one_off = |seconds: i64, more: &str| {
         format!(r#"{{"at_us":{},"timezone":"UTC"{more}}}"#, at(seconds).as_micros())
     };
-    let new = put(stage, at(100), "a", &one_off(60, ""));
+    let new = put(fixture, at(100), "a", &one_off(60, ""));
     assert_eq!((new.status, new.next_slot), (ScheduleStatus::Active, Some(at(60))));
-    decide(stage, at(101));
+    decide(fixture, at(101));
     let run = RunId::of_slot(&new.id, at(60));
-    assert_eq!(stage.end(at(102), &run, succeeded()).0, RunState::Succeeded);
-    assert_eq!(stage.schedule(&new.id).status, ScheduleStatus::Finished);
+    assert_eq!(fixture.end(at(102), &run, succeeded()).0, RunState::Succeeded);
+    assert_eq!(fixture.schedule(&new.id).status, ScheduleStatus::Finished);
     for more in [r#","overlap":"skip""#, &format!(r#","end_at_us":{}"#, at(HOUR).as_micros())] {
-        let again = put(stage, at(110), "a", &one_off(60, more));
+        let again = put(fixture, at(110), "a", &one_off(60, more));
         assert_eq!(again.status, ScheduleStatus::Finished, "a slot that has run doesn't run again");
     }
-    let missed = put(stage, at(100), "b", &one_off(60, r#","catch_up":"none""#));
-    decide(stage, at(101));
-    assert_eq!(stage.find_run(&RunId::of_slot(&missed.id, at(60))), None);
-    assert_eq!(history(stage, &missed.id).len(), 1, "it is on record as missed");
-    let moved = update(stage, at(120), &new.id, &one_off(90, ""));
+    let missed = put(fixture, at(100), "b", &one_off(60, r#","catch_up":"none""#));
+    decide(fixture, at(101));
+    assert_eq!(fixture.find_run(&RunId::of_slot(&missed.id, at(60))), None);
+    assert_eq!(history(fixture, &missed.id).len(), 1, "it is on record as missed");
+    let moved = update(fixture, at(120), &new.id, &one_off(90, ""));
     assert_eq!((moved.status, moved.next_slot), (ScheduleStatus::Active, Some(at(90))));
-    let answer = stage.ok(at(121), Command::DeleteSchedule { project: text(PROJECT), id: missed.id });
+    let answer = fixture.ok(at(121), Command::DeleteSchedule { project: text(PROJECT), id: missed.id });
     assert_eq!(answer, Answer::Done);
 }

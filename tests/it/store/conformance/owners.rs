@@ -1,6 +1,6 @@
 //! Which declared schedules are retired, with several workers and owners.
 
-use super::super::fixture::{PROJECT, Stage, at, new_schedule, new_worker, text};
+use super::super::fixture::{Fixture, PROJECT, at, new_schedule, new_worker, text};
 use super::cases;
 use polos::model::{
     NewSchedule, Reconciliation, Schedule, ScheduleLabel, ScheduleStatus, WorkerEntry, WorkerId,
@@ -43,8 +43,8 @@ pub fn worker(id: &str, keys: &[&str]) -> WorkerEntry {
     }
 }
 
-pub fn enter(stage: &Stage<'_>, now: i64, entry: WorkerEntry) -> Reconciliation {
-    report(stage.ok(at(now), Command::EnterWorker(Box::new(entry))))
+pub fn enter(fixture: &Fixture<'_>, now: i64, entry: WorkerEntry) -> Reconciliation {
+    report(fixture.ok(at(now), Command::RegisterWorker(Box::new(entry))))
 }
 
 pub fn report(answer: Answer) -> Reconciliation {
@@ -54,126 +54,136 @@ pub fn report(answer: Answer) -> Reconciliation {
     }
 }
 
-pub fn leave(stage: &Stage<'_>, now: i64, id: &str) {
-    stage.ok(at(now), Command::LeaveWorker { worker: WorkerId::from(id) });
+pub fn leave(fixture: &Fixture<'_>, now: i64, id: &str) {
+    fixture.ok(at(now), Command::DeregisterWorker { worker: WorkerId::from(id) });
 }
 
-pub fn found(stage: &Stage<'_>, key: &str) -> Schedule {
-    stage.schedule(&new_schedule(key, None).id)
+pub fn found(fixture: &Fixture<'_>, key: &str) -> Schedule {
+    fixture.schedule(&new_schedule(key, None).id)
 }
 
-fn status(stage: &Stage<'_>, key: &str) -> ScheduleStatus {
-    found(stage, key).status
+fn status(fixture: &Fixture<'_>, key: &str) -> ScheduleStatus {
+    found(fixture, key).status
 }
 
-fn labels(stage: &Stage<'_>, keys: &[&str]) -> Vec<ScheduleLabel> {
-    keys.iter().map(|key| ScheduleLabel::of(&found(stage, key))).collect()
+fn labels(fixture: &Fixture<'_>, keys: &[&str]) -> Vec<ScheduleLabel> {
+    keys.iter().map(|key| ScheduleLabel::of(&found(fixture, key))).collect()
 }
 
-pub fn retired(stage: &Stage<'_>, keys: &[&str]) -> Reconciliation {
-    Reconciliation { retired: labels(stage, keys), ..Reconciliation::default() }
+pub fn retired(fixture: &Fixture<'_>, keys: &[&str]) -> Reconciliation {
+    Reconciliation { retired: labels(fixture, keys), ..Reconciliation::default() }
 }
 
-pub fn protected(stage: &Stage<'_>, keys: &[&str]) -> Reconciliation {
-    Reconciliation { protected: labels(stage, keys), ..Reconciliation::default() }
+pub fn protected(fixture: &Fixture<'_>, keys: &[&str]) -> Reconciliation {
+    Reconciliation { protected: labels(fixture, keys), ..Reconciliation::default() }
 }
 
-fn what_nobody_declares_any_more_is_retired(stage: &Stage<'_>) {
-    assert_eq!(enter(stage, 1, worker("old", &["a", "b"])), Reconciliation::default());
-    leave(stage, 2, "old");
-    assert_eq!(enter(stage, 3, worker("new", &["a"])), retired(stage, &["b"]));
-    assert_eq!((status(stage, "a"), status(stage, "b")), (ScheduleStatus::Active, ScheduleStatus::Retired));
-    assert_eq!(enter(stage, 4, worker("next", &["a"])), Reconciliation::default(), "once is enough");
+fn what_nobody_declares_any_more_is_retired(fixture: &Fixture<'_>) {
+    assert_eq!(enter(fixture, 1, worker("old", &["a", "b"])), Reconciliation::default());
+    leave(fixture, 2, "old");
+    assert_eq!(enter(fixture, 3, worker("new", &["a"])), retired(fixture, &["b"]));
+    assert_eq!(
+        (status(fixture, "a"), status(fixture, "b")),
+        (ScheduleStatus::Active, ScheduleStatus::Retired)
+    );
+    assert_eq!(enter(fixture, 4, worker("next", &["a"])), Reconciliation::default(), "once is enough");
 }
 
-fn what_a_live_worker_declares_is_never_retired(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a", "b"]));
-    let before = found(stage, "b");
-    assert_eq!(enter(stage, 2, worker("new", &["a"])), protected(stage, &["b"]));
-    assert_eq!(found(stage, "b"), before);
+fn what_a_live_worker_declares_is_never_retired(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a", "b"]));
+    let before = found(fixture, "b");
+    assert_eq!(enter(fixture, 2, worker("new", &["a"])), protected(fixture, &["b"]));
+    assert_eq!(found(fixture, "b"), before);
 }
 
-fn a_live_worker_of_another_application_protects_too(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a"]));
-    leave(stage, 2, "old");
+fn a_live_worker_of_another_application_protects_too(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
+    leave(fixture, 2, "old");
     // A third program imports the same module; the owner is who declared it last.
     let web = WorkerEntry { app: text("web/app.py"), declared: vec![schedule("a")], ..new_worker("web") };
-    enter(stage, 3, web);
-    assert_eq!(enter(stage, 4, worker("new", &[])), protected(stage, &["a"]));
-    assert_eq!(status(stage, "a"), ScheduleStatus::Active);
+    enter(fixture, 3, web);
+    assert_eq!(enter(fixture, 4, worker("new", &[])), protected(fixture, &["a"]));
+    assert_eq!(status(fixture, "a"), ScheduleStatus::Active);
 }
 
-fn what_has_left_or_expired_protects_nothing(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a"]));
-    let beat =
-        stage.store.peers(PROJECT).unwrap().iter().find(|peer| peer.id.as_str() == "old").unwrap().beat;
-    stage.ok(at(2), Command::BuryWorker { worker: WorkerId::from("old"), beat, shares_process: false });
-    assert_eq!(enter(stage, 3, worker("new", &[])), retired(stage, &["a"]));
+fn what_has_left_or_expired_protects_nothing(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
+    let heartbeat = fixture
+        .store
+        .peers(PROJECT)
+        .unwrap()
+        .iter()
+        .find(|peer| peer.id.as_str() == "old")
+        .unwrap()
+        .heartbeat;
+    fixture
+        .ok(at(2), Command::ExpireWorker { worker: WorkerId::from("old"), heartbeat, shares_process: false });
+    assert_eq!(enter(fixture, 3, worker("new", &[])), retired(fixture, &["a"]));
 }
 
-fn a_worker_with_a_selection_of_workflows_retires_nothing(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a", "b"]));
-    leave(stage, 2, "old");
+fn a_worker_with_a_selection_of_workflows_retires_nothing(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a", "b"]));
+    leave(fixture, 2, "old");
     let part = WorkerEntry { is_whole: false, ..worker("part", &["a"]) };
-    assert_eq!(enter(stage, 3, part), Reconciliation::default());
-    assert_eq!(status(stage, "b"), ScheduleStatus::Active);
+    assert_eq!(enter(fixture, 3, part), Reconciliation::default());
+    assert_eq!(status(fixture, "b"), ScheduleStatus::Active);
 }
 
-fn another_applications_schedules_are_left_alone(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a"]));
-    leave(stage, 2, "old");
+fn another_applications_schedules_are_left_alone(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
+    leave(fixture, 2, "old");
     let other = WorkerEntry { app: text("shop/main.py"), ..new_worker("other") };
-    assert_eq!(enter(stage, 3, other), Reconciliation::default());
-    assert_eq!(status(stage, "a"), ScheduleStatus::Active);
+    assert_eq!(enter(fixture, 3, other), Reconciliation::default());
+    assert_eq!(status(fixture, "a"), ScheduleStatus::Active);
 }
 
-fn schedules_declared_under_an_alias_are_the_applications(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a", "b"]));
-    leave(stage, 2, "old");
+fn schedules_declared_under_an_alias_are_the_applications(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a", "b"]));
+    leave(fixture, 2, "old");
     let renamed = || WorkerEntry {
         app: text("billing/jobs.py"),
         aliases: vec![text(OWNER)],
         declared: vec![NewSchedule { owner: Some(text("billing/jobs.py")), ..schedule("a") }],
         ..new_worker("new")
     };
-    assert_eq!(enter(stage, 3, renamed()), retired(stage, &["b"]));
-    assert_eq!(found(stage, "a").owner.as_deref(), Some("billing/jobs.py"));
+    assert_eq!(enter(fixture, 3, renamed()), retired(fixture, &["b"]));
+    assert_eq!(found(fixture, "a").owner.as_deref(), Some("billing/jobs.py"));
 }
 
-fn reconciling_retires_what_has_lost_its_protection(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a", "b"]));
-    enter(stage, 2, worker("new", &["a"]));
+fn reconciling_retires_what_has_lost_its_protection(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a", "b"]));
+    enter(fixture, 2, worker("new", &["a"]));
     let reconcile = || Command::Reconcile { entry: Box::new(worker("new", &["a"])), silent: Vec::new() };
-    assert_eq!(report(stage.ok(at(3), reconcile())), protected(stage, &["b"]));
-    leave(stage, 4, "old");
-    assert_eq!(report(stage.ok(at(5), reconcile())), retired(stage, &["b"]));
-    assert_eq!(status(stage, "b"), ScheduleStatus::Retired);
-    assert_eq!(report(stage.ok(at(6), reconcile())), Reconciliation::default());
+    assert_eq!(report(fixture.ok(at(3), reconcile())), protected(fixture, &["b"]));
+    leave(fixture, 4, "old");
+    assert_eq!(report(fixture.ok(at(5), reconcile())), retired(fixture, &["b"]));
+    assert_eq!(status(fixture, "b"), ScheduleStatus::Retired);
+    assert_eq!(report(fixture.ok(at(6), reconcile())), Reconciliation::default());
 }
 
-fn reconciling_needs_a_registered_worker(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a"]));
+fn reconciling_needs_a_registered_worker(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
     let reconcile = Command::Reconcile { entry: Box::new(worker("nobody", &[])), silent: Vec::new() };
-    assert_eq!(stage.no(at(2), reconcile), Rejection::WorkerGone);
-    assert_eq!(status(stage, "a"), ScheduleStatus::Active);
+    assert_eq!(fixture.no(at(2), reconcile), Rejection::WorkerGone);
+    assert_eq!(status(fixture, "a"), ScheduleStatus::Active);
 }
 
-fn a_silent_worker_protects_nothing_unless_it_beats_again(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a"]));
-    enter(stage, 2, worker("new", &[]));
+fn a_silent_worker_protects_nothing_unless_it_beats_again(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
+    enter(fixture, 2, worker("new", &[]));
     let silent = vec![(WorkerId::from("old"), 1)];
     let reconcile = || Command::Reconcile { entry: Box::new(worker("new", &[])), silent: silent.clone() };
-    stage.ok(at(3), Command::Beat { worker: WorkerId::from("old") });
-    assert_eq!(report(stage.ok(at(4), reconcile())), protected(stage, &["a"]), "it has beaten since");
+    fixture.ok(at(3), Command::Heartbeat { worker: WorkerId::from("old") });
+    assert_eq!(report(fixture.ok(at(4), reconcile())), protected(fixture, &["a"]), "it has beaten since");
     let silent = vec![(WorkerId::from("old"), 2)];
     let reconcile = Command::Reconcile { entry: Box::new(worker("new", &[])), silent };
-    assert_eq!(report(stage.ok(at(5), reconcile)), retired(stage, &["a"]));
+    assert_eq!(report(fixture.ok(at(5), reconcile)), retired(fixture, &["a"]));
 }
 
 /// First slot, last slot, how many, and why, newest first.
-fn lines(stage: &Stage<'_>, key: &str) -> Vec<(i64, i64, u64, String)> {
+fn lines(fixture: &Fixture<'_>, key: &str) -> Vec<(i64, i64, u64, String)> {
     let id = new_schedule(key, None).id;
-    let entries = stage.store.history(PROJECT, &id, &super::super::fixture::everything()).unwrap();
+    let entries = fixture.store.history(PROJECT, &id, &super::super::fixture::everything()).unwrap();
     let seconds = |time: polos::calendar::Timestamp| (time.as_micros() - at(0).as_micros()) / 1_000_000;
     entries
         .unwrap_or_default()
@@ -182,68 +192,69 @@ fn lines(stage: &Stage<'_>, key: &str) -> Vec<(i64, i64, u64, String)> {
         .collect()
 }
 
-fn retire(stage: &Stage<'_>, declared_at: i64, retired_at: i64) {
-    enter(stage, declared_at, worker("old", &["a"]));
-    leave(stage, declared_at, "old");
-    assert_eq!(enter(stage, retired_at, worker("new", &[])), retired(stage, &["a"]));
+fn retire(fixture: &Fixture<'_>, declared_at: i64, retired_at: i64) {
+    enter(fixture, declared_at, worker("old", &["a"]));
+    leave(fixture, declared_at, "old");
+    assert_eq!(enter(fixture, retired_at, worker("new", &[])), retired(fixture, &["a"]));
 }
 
 const RETIRED_LINE: &str = "retired: `billing/main.py` no longer declares it";
 
-fn a_retirement_is_in_the_history_even_without_a_due_slot(stage: &Stage<'_>) {
-    retire(stage, 1, 30);
-    assert_eq!(lines(stage, "a"), [(30, 30, 0, RETIRED_LINE.to_owned())]);
-    assert_eq!(found(stage, "a").note.as_deref(), Some("`billing/main.py` no longer declares it"));
+fn a_retirement_is_in_the_history_even_without_a_due_slot(fixture: &Fixture<'_>) {
+    retire(fixture, 1, 30);
+    assert_eq!(lines(fixture, "a"), [(30, 30, 0, RETIRED_LINE.to_owned())]);
+    assert_eq!(found(fixture, "a").note.as_deref(), Some("`billing/main.py` no longer declares it"));
 }
 
-fn a_retirement_does_not_overlap_the_slots_that_it_forgets(stage: &Stage<'_>) {
-    retire(stage, 1, 120);
-    let entries = stage.store.history(PROJECT, &found(stage, "a").id, &super::super::fixture::everything());
+fn a_retirement_does_not_overlap_the_slots_that_it_forgets(fixture: &Fixture<'_>) {
+    retire(fixture, 1, 120);
+    let entries =
+        fixture.store.history(PROJECT, &found(fixture, "a").id, &super::super::fixture::everything());
     let entries = entries.unwrap().unwrap();
     assert_eq!((entries[1].from, entries[1].until, entries[1].count), (at(60), at(120), 2));
     assert_eq!(entries[0].count, 0);
     assert!(entries[0].from > entries[1].until, "{entries:?}");
 }
 
-fn slots_of_a_retired_time_are_skipped(stage: &Stage<'_>) {
-    retire(stage, 1, 30);
+fn slots_of_a_retired_time_are_skipped(fixture: &Fixture<'_>) {
+    retire(fixture, 1, 30);
     let back = NewSchedule { next_slot: Some(at(240)), ..schedule("a") };
-    enter(stage, 200, WorkerEntry { declared: vec![back], ..worker("back", &[]) });
+    enter(fixture, 200, WorkerEntry { declared: vec![back], ..worker("back", &[]) });
     let expected =
         [(60, 180, 3, "the schedule was retired".to_owned()), (30, 30, 0, RETIRED_LINE.to_owned())];
-    assert_eq!(lines(stage, "a"), expected);
-    let back = found(stage, "a");
+    assert_eq!(lines(fixture, "a"), expected);
+    let back = found(fixture, "a");
     assert_eq!((back.status, back.next_slot), (ScheduleStatus::Active, Some(at(240))));
 }
 
-fn a_pause_and_its_note_survive_a_retirement(stage: &Stage<'_>) {
-    enter(stage, 1, worker("old", &["a", "b"]));
+fn a_pause_and_its_note_survive_a_retirement(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a", "b"]));
     let pause = Patch {
         status: Some(ScheduleStatus::Paused),
         note: Some(Some(text("the bank is down"))),
         ..Patch::default()
     };
-    stage.patch(at(2), &found(stage, "a").id, pause);
-    leave(stage, 3, "old");
-    assert_eq!(enter(stage, 4, worker("new", &[])), retired(stage, &["a", "b"]));
-    leave(stage, 5, "new");
-    enter(stage, 6, worker("back", &["a", "b"]));
-    let (paused, active) = (found(stage, "a"), found(stage, "b"));
+    fixture.patch(at(2), &found(fixture, "a").id, pause);
+    leave(fixture, 3, "old");
+    assert_eq!(enter(fixture, 4, worker("new", &[])), retired(fixture, &["a", "b"]));
+    leave(fixture, 5, "new");
+    enter(fixture, 6, worker("back", &["a", "b"]));
+    let (paused, active) = (found(fixture, "a"), found(fixture, "b"));
     assert_eq!((paused.status, paused.note.as_deref()), (ScheduleStatus::Paused, Some("the bank is down")));
     assert_eq!((active.status, active.note), (ScheduleStatus::Active, None));
     // The next retirement has nothing to remember.
-    stage.patch(at(7), &paused.id, Patch { status: Some(ScheduleStatus::Active), ..Patch::default() });
-    leave(stage, 8, "back");
-    enter(stage, 9, worker("new", &[]));
-    leave(stage, 10, "new");
-    enter(stage, 11, worker("back", &["a"]));
-    assert_eq!(status(stage, "a"), ScheduleStatus::Active);
+    fixture.patch(at(7), &paused.id, Patch { status: Some(ScheduleStatus::Active), ..Patch::default() });
+    leave(fixture, 8, "back");
+    enter(fixture, 9, worker("new", &[]));
+    leave(fixture, 10, "new");
+    enter(fixture, 11, worker("back", &["a"]));
+    assert_eq!(status(fixture, "a"), ScheduleStatus::Active);
 }
 
 fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
     let new = NewSchedule {
         spec: super::super::fixture::spec(cron),
-        cadence: text(cron),
+        compiled_spec: text(cron),
         version: version.map(text),
         ..schedule("a")
     };
@@ -254,72 +265,72 @@ fn is_overridden(schedule: &Schedule) -> bool {
     polos::model::Declaration::parse(schedule.declaration.as_deref()).unwrap().is_overridden
 }
 
-fn a_change_through_the_api_stays_until_the_declaration_changes(stage: &Stage<'_>) {
-    enter(stage, 1, with_cron("w1", "* * * * *", None));
+fn a_change_through_the_api_stays_until_the_declaration_changes(fixture: &Fixture<'_>) {
+    enter(fixture, 1, with_cron("w1", "* * * * *", None));
     let ours = NewSchedule {
         owner: None,
         spec: super::super::fixture::spec("0 9 * * *"),
-        cadence: text("0 9 * * *"),
+        compiled_spec: text("0 9 * * *"),
         ..schedule("a")
     };
-    let changed = stage.put(at(2), ours.clone());
+    let changed = fixture.put(at(2), ours.clone());
     assert!(is_overridden(&changed));
     assert_eq!(changed.owner.as_deref(), Some(OWNER));
     for now in 3..6 {
-        let report = enter(stage, now, with_cron(&format!("w{now}"), "* * * * *", None));
-        assert_eq!(report.overridden, labels(stage, &["a"]));
-        assert_eq!(found(stage, "a").spec, ours.spec);
+        let report = enter(fixture, now, with_cron(&format!("w{now}"), "* * * * *", None));
+        assert_eq!(report.overridden, labels(fixture, &["a"]));
+        assert_eq!(found(fixture, "a").spec, ours.spec);
     }
-    enter(stage, 7, with_cron("w7", "0 10 * * *", None));
-    assert!(!is_overridden(&found(stage, "a")));
-    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("0 10 * * *"));
+    enter(fixture, 7, with_cron("w7", "0 10 * * *", None));
+    assert!(!is_overridden(&found(fixture, "a")));
+    assert_eq!(found(fixture, "a").spec, super::super::fixture::spec("0 10 * * *"));
     // What it declares anyway is no override.
     let same = NewSchedule { owner: None, ..with_cron("w8", "0 10 * * *", None).declared.remove(0) };
-    assert!(!is_overridden(&stage.put(at(8), same)));
+    assert!(!is_overridden(&fixture.put(at(8), same)));
 }
 
-fn what_code_declares_is_not_deleted(stage: &Stage<'_>) {
-    enter(stage, 1, worker("w1", &["a"]));
-    let id = found(stage, "a").id;
+fn what_code_declares_is_not_deleted(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("w1", &["a"]));
+    let id = found(fixture, "a").id;
     let delete = || Command::DeleteSchedule { project: text(PROJECT), id: id.clone() };
-    let refused = stage.no(at(2), delete()).to_string();
+    let refused = fixture.no(at(2), delete()).to_string();
     assert!(refused.contains(OWNER) && refused.contains("pause"), "{refused}");
-    leave(stage, 3, "w1");
-    enter(stage, 4, worker("w2", &[]));
-    stage.ok(at(5), delete());
+    leave(fixture, 3, "w1");
+    enter(fixture, 4, worker("w2", &[]));
+    fixture.ok(at(5), delete());
 }
 
-fn an_old_process_among_new_ones_does_not_restore_its_declaration(stage: &Stage<'_>) {
+fn an_old_process_among_new_ones_does_not_restore_its_declaration(fixture: &Fixture<'_>) {
     let (old, new) = ("* * * * *", "0 9 * * *");
-    enter(stage, 1, with_cron("old0", old, None));
-    enter(stage, 2, with_cron("new", new, None));
-    let current = found(stage, "a");
+    enter(fixture, 1, with_cron("old0", old, None));
+    enter(fixture, 2, with_cron("new", new, None));
+    let current = found(fixture, "a");
     assert_eq!(current.spec, super::super::fixture::spec(new));
     for round in 1..=5 {
-        leave(stage, 2 + round, &format!("old{}", round - 1));
-        let report = enter(stage, 2 + round, with_cron(&format!("old{round}"), old, None));
-        assert_eq!(report.outdated, labels(stage, &["a"]));
-        assert_eq!(found(stage, "a"), current, "nothing of it is touched");
+        leave(fixture, 2 + round, &format!("old{}", round - 1));
+        let report = enter(fixture, 2 + round, with_cron(&format!("old{round}"), old, None));
+        assert_eq!(report.outdated, labels(fixture, &["a"]));
+        assert_eq!(found(fixture, "a"), current, "nothing of it is touched");
     }
-    assert_eq!(stage.history(&current.id), []);
+    assert_eq!(fixture.history(&current.id), []);
 }
 
-fn the_version_decides_which_declaration_is_newer(stage: &Stage<'_>) {
-    enter(stage, 1, with_cron("new", "0 9 * * *", Some("1.10")));
-    let report = enter(stage, 2, with_cron("old", "* * * * *", Some("1.9")));
-    assert_eq!(report.outdated, labels(stage, &["a"]), "although it was seen later");
-    enter(stage, 3, with_cron("newest", "0 10 * * *", Some("1.11")));
-    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("0 10 * * *"));
+fn the_version_decides_which_declaration_is_newer(fixture: &Fixture<'_>) {
+    enter(fixture, 1, with_cron("new", "0 9 * * *", Some("1.10")));
+    let report = enter(fixture, 2, with_cron("old", "* * * * *", Some("1.9")));
+    assert_eq!(report.outdated, labels(fixture, &["a"]), "although it was seen later");
+    enter(fixture, 3, with_cron("newest", "0 10 * * *", Some("1.11")));
+    assert_eq!(found(fixture, "a").spec, super::super::fixture::spec("0 10 * * *"));
 }
 
-fn when_all_newer_workers_have_left_the_older_declaration_counts(stage: &Stage<'_>) {
-    enter(stage, 1, with_cron("old", "* * * * *", None));
-    enter(stage, 2, with_cron("new", "0 9 * * *", None));
-    leave(stage, 3, "old");
-    assert_eq!(enter(stage, 4, with_cron("back", "* * * * *", None)).outdated.len(), 1);
-    leave(stage, 5, "new");
+fn when_all_newer_workers_have_left_the_older_declaration_counts(fixture: &Fixture<'_>) {
+    enter(fixture, 1, with_cron("old", "* * * * *", None));
+    enter(fixture, 2, with_cron("new", "0 9 * * *", None));
+    leave(fixture, 3, "old");
+    assert_eq!(enter(fixture, 4, with_cron("back", "* * * * *", None)).outdated.len(), 1);
+    leave(fixture, 5, "new");
     let entry = Box::new(with_cron("back", "* * * * *", None));
-    let rolled_back = report(stage.ok(at(6), Command::Reconcile { entry, silent: Vec::new() }));
+    let rolled_back = report(fixture.ok(at(6), Command::Reconcile { entry, silent: Vec::new() }));
     assert_eq!(rolled_back, Reconciliation::default());
-    assert_eq!(found(stage, "a").spec, super::super::fixture::spec("* * * * *"));
+    assert_eq!(found(fixture, "a").spec, super::super::fixture::spec("* * * * *"));
 }

@@ -1,14 +1,15 @@
 //! Questions.
 
 use super::super::fixture::{
-    PROJECT, Stage, at, everything, failed, missed, new_run, new_schedule, succeeded, text,
+    Fixture, PROJECT, at, everything, failed, missed, new_run, new_schedule, succeeded, text,
 };
 use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, Ending, Fate, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleId, ScheduleStatus,
+    Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleId, ScheduleStatus,
+    SlotOutcome,
 };
-use polos::store::{Command, Page, Patch, RunFilter, ScheduleFilter, Share, Wake};
+use polos::store::{Command, NextWork, Page, Patch, RunFilter, ScheduleFilter, Shard};
 
 cases! {
     due_ones_come_earliest_first,
@@ -40,12 +41,12 @@ cases! {
     the_mark_changes_with_every_commit,
 }
 
-fn due_ones_come_earliest_first(stage: &Stage<'_>) {
+fn due_ones_come_earliest_first(fixture: &Fixture<'_>) {
     for (key, slot) in [("d", 2), ("c", 1), ("b", 2), ("a", 3), ("e", 4)] {
-        stage.put(at(0), new_schedule(key, Some(at(slot))));
+        fixture.put(at(0), new_schedule(key, Some(at(slot))));
     }
     let due = |limit| -> Vec<String> {
-        let due = stage.store.due(PROJECT, &[text("w"), text("w")], at(3), limit).unwrap();
+        let due = fixture.store.due(PROJECT, &[text("w"), text("w")], at(3), limit).unwrap();
         due.into_iter().map(|due| due.schedule.key.to_string()).collect()
     };
     assert_eq!(due(10), ["c", "b", "d", "a"]);
@@ -53,23 +54,23 @@ fn due_ones_come_earliest_first(stage: &Stage<'_>) {
     assert_eq!(due(0), Vec::<String>::new());
 }
 
-fn what_is_due_comes_in_shares_that_nobody_else_gets(stage: &Stage<'_>) {
+fn what_is_due_comes_in_shares_that_nobody_else_gets(fixture: &Fixture<'_>) {
     let keys: Vec<String> = (0..40).map(|number| format!("key-{number:02}-é{number}")).collect();
     for (key, slot) in keys.iter().zip(1..) {
-        stage.put(at(0), new_schedule(key, Some(at(slot))));
+        fixture.put(at(0), new_schedule(key, Some(at(slot))));
     }
     let due = |share, limit| -> Vec<String> {
-        let due = stage.store.due_in_share(PROJECT, &[text("w")], at(99), share, limit).unwrap();
+        let due = fixture.store.due_in_shard(PROJECT, &[text("w")], at(99), share, limit).unwrap();
         assert!(due.iter().all(|due| share.holds(&due.schedule.id)));
         due.into_iter().map(|due| due.schedule.key.to_string()).collect()
     };
-    assert_eq!(due(Share::WHOLE, 100), keys);
+    assert_eq!(due(Shard::WHOLE, 100), keys);
     for of in [2, 3, 8] {
         let mut all = Vec::new();
         for part in 0..of {
-            let found = due(Share { part, of }, 100);
+            let found = due(Shard { part, of }, 100);
             assert!(found.is_sorted(), "earliest first: {found:?}");
-            let fewer = due(Share { part, of }, 2);
+            let fewer = due(Shard { part, of }, 2);
             assert!(found.starts_with(&fewer), "{fewer:?}, and {found:?}");
             all.extend(found);
         }
@@ -78,54 +79,55 @@ fn what_is_due_comes_in_shares_that_nobody_else_gets(stage: &Stage<'_>) {
     }
 }
 
-fn only_active_ones_of_these_workflows_are_due(stage: &Stage<'_>) {
-    stage.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("v", Some(at(1))) });
-    let paused = stage.put(at(0), new_schedule("paused", Some(at(1))));
-    stage.patch(at(0), &paused.id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
-    stage.put(at(0), new_schedule("none", None));
+fn only_active_ones_of_these_workflows_are_due(fixture: &Fixture<'_>) {
+    fixture.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("v", Some(at(1))) });
+    let paused = fixture.put(at(0), new_schedule("paused", Some(at(1))));
+    fixture.patch(at(0), &paused.id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+    fixture.put(at(0), new_schedule("none", None));
     let due = |workflows: &[&str]| {
         let workflows: Vec<_> = workflows.iter().map(|id| text(id)).collect();
-        stage.store.due(PROJECT, &workflows, at(9), 10).unwrap().len()
+        fixture.store.due(PROJECT, &workflows, at(9), 10).unwrap().len()
     };
     assert_eq!((due(&["w"]), due(&["w", "v"]), due(&["x"]), due(&[])), (0, 1, 0, 0));
 }
 
-fn the_next_wake_is_the_earliest_of_these_workflows(stage: &Stage<'_>) {
+fn the_next_wake_is_the_earliest_of_these_workflows(fixture: &Fixture<'_>) {
     for (workflow, slot) in [("w", 30), ("v", 20), ("x", 10)] {
         let key = format!("key-{workflow}");
-        stage.put(at(0), NewSchedule { workflow: text(workflow), ..new_schedule(&key, Some(at(slot))) });
+        fixture.put(at(0), NewSchedule { workflow: text(workflow), ..new_schedule(&key, Some(at(slot))) });
         let id = format!("run_{workflow}");
-        stage.create(at(0), NewRun { workflow: text(workflow), available_at: at(slot + 1), ..new_run(&id) });
+        fixture
+            .create(at(0), NewRun { workflow: text(workflow), available_at: at(slot + 1), ..new_run(&id) });
     }
-    let wake = stage.store.next_wake(PROJECT, &[text("w"), text("v")]).unwrap();
-    assert_eq!(wake, Wake { slot: Some(at(20)), run: Some(at(21)), suspect: None, has_held: false });
+    let wake = fixture.store.next_work(PROJECT, &[text("w"), text("v")]).unwrap();
+    assert_eq!(wake, NextWork { slot: Some(at(20)), run: Some(at(21)), suspect: None, has_held: false });
 }
 
-fn nothing_to_do_is_no_wake(stage: &Stage<'_>) {
-    assert_eq!(stage.store.next_wake(PROJECT, &[text("w")]).unwrap(), Wake::default());
-    stage.running(at(0), "run_1");
-    assert_eq!(stage.store.next_wake(PROJECT, &[text("w")]).unwrap(), Wake::default());
-    assert_eq!(stage.store.next_wake(PROJECT, &[]).unwrap(), Wake::default());
+fn nothing_to_do_is_no_wake(fixture: &Fixture<'_>) {
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap(), NextWork::default());
+    fixture.running(at(0), "run_1");
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work(PROJECT, &[]).unwrap(), NextWork::default());
 }
 
-fn schedules_are_listed_by_id_page_by_page(stage: &Stage<'_>) {
+fn schedules_are_listed_by_id_page_by_page(fixture: &Fixture<'_>) {
     for key in ["c", "a", "e", "b", "d"] {
-        stage.put(at(0), new_schedule(key, None));
+        fixture.put(at(0), new_schedule(key, None));
     }
     let mut page = Page { limit: 2, after: None };
     let mut pages = Vec::new();
     loop {
-        let keys = stage.store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
+        let keys = fixture.store.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
         let Some(last) = keys.last() else { break };
         page.after = Some(last.id.to_string());
         assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(keys.iter().map(|schedule| schedule.key.to_string()).collect::<String>());
     }
     assert_eq!(pages, ["ab", "cd", "e"]);
-    assert!(stage.store.schedules("other", &ScheduleFilter::default(), &everything()).unwrap().is_empty());
+    assert!(fixture.store.schedules("other", &ScheduleFilter::default(), &everything()).unwrap().is_empty());
 }
 
-fn filtered_schedules_come_page_by_page(stage: &Stage<'_>) {
+fn filtered_schedules_come_page_by_page(fixture: &Fixture<'_>) {
     let owner = Some(text("app.py"));
     for number in 1..=5 {
         let id = ScheduleId::from(format!("sch_{number}"));
@@ -134,14 +136,14 @@ fn filtered_schedules_come_page_by_page(stage: &Stage<'_>) {
             id: ScheduleId::from(format!("{id}_{part}")),
             ..new_schedule(&format!("{part}{number}"), None)
         };
-        stage.put(at(0), NewSchedule { owner: owner.clone(), ..new("owner") });
-        stage.put(at(0), NewSchedule { workflow: text("v"), next_slot: Some(at(60)), ..new("workflow") });
+        fixture.put(at(0), NewSchedule { owner: owner.clone(), ..new("owner") });
+        fixture.put(at(0), NewSchedule { workflow: text("v"), next_slot: Some(at(60)), ..new("workflow") });
         let workflow = text(&format!("w{number}"));
-        stage.put(at(0), NewSchedule { key: text("key"), workflow, next_slot: Some(at(60)), ..new("key") });
+        fixture.put(at(0), NewSchedule { key: text("key"), workflow, next_slot: Some(at(60)), ..new("key") });
         let paused = NewSchedule { workflow: text("u"), next_slot: Some(at(60)), ..new("paused") };
-        let paused = stage.put(at(0), paused);
+        let paused = fixture.put(at(0), paused);
         let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-        stage.patch(at(0), &paused.id, pause);
+        fixture.patch(at(0), &paused.id, pause);
     }
     let filters = [
         ("owner", ScheduleFilter { owner, ..Default::default() }),
@@ -153,7 +155,7 @@ fn filtered_schedules_come_page_by_page(stage: &Stage<'_>) {
         let mut page = Page { limit: 2, after: None };
         let mut found = Vec::new();
         loop {
-            let schedules = stage.store.schedules(PROJECT, &filter, &page).unwrap();
+            let schedules = fixture.store.schedules(PROJECT, &filter, &page).unwrap();
             let Some(last) = schedules.last() else { break };
             page.after = Some(last.id.to_string());
             found.extend(schedules.iter().map(|schedule| schedule.id.to_string()));
@@ -164,11 +166,11 @@ fn filtered_schedules_come_page_by_page(stage: &Stage<'_>) {
     }
 }
 
-fn schedules_are_filtered(stage: &Stage<'_>) {
+fn schedules_are_filtered(fixture: &Fixture<'_>) {
     let owned = |key: &str| NewSchedule { owner: Some(text("app.py")), ..new_schedule(key, Some(at(9))) };
-    stage.put(at(0), owned("a"));
-    stage.put(at(0), NewSchedule { workflow: text("v"), ..owned("b") });
-    stage.put(at(0), new_schedule("c", None));
+    fixture.put(at(0), owned("a"));
+    fixture.put(at(0), NewSchedule { workflow: text("v"), ..owned("b") });
+    fixture.put(at(0), new_schedule("c", None));
     let filters: [(ScheduleFilter, &str); 7] = [
         (ScheduleFilter { workflow: Some(text("w")), ..Default::default() }, "ac"),
         (ScheduleFilter { key: Some(text("b")), ..Default::default() }, "b"),
@@ -182,67 +184,67 @@ fn schedules_are_filtered(stage: &Stage<'_>) {
         ),
     ];
     for (filter, expected) in filters {
-        let found = stage.store.schedules(PROJECT, &filter, &everything()).unwrap();
+        let found = fixture.store.schedules(PROJECT, &filter, &everything()).unwrap();
         let keys: String = found.iter().map(|schedule| &*schedule.key).collect();
         assert_eq!(keys, expected, "{filter:?}");
     }
 }
 
-fn keys(stage: &Stage<'_>, filter: &ScheduleFilter, page: &Page) -> Vec<String> {
-    let found = stage.store.schedules(PROJECT, filter, page).unwrap();
+fn keys(fixture: &Fixture<'_>, filter: &ScheduleFilter, page: &Page) -> Vec<String> {
+    let found = fixture.store.schedules(PROJECT, filter, page).unwrap();
     found.into_iter().map(|schedule| format!("{}/{}", schedule.key, schedule.workflow)).collect()
 }
 
-fn schedules_are_found_by_the_beginning_of_their_keys(stage: &Stage<'_>) {
+fn schedules_are_found_by_the_beginning_of_their_keys(fixture: &Fixture<'_>) {
     for key in ["user-2", "user-10", "user-", "users", "user", "other", "user-1"] {
-        stage.put(at(0), new_schedule(key, Some(at(60))));
+        fixture.put(at(0), new_schedule(key, Some(at(60))));
     }
     for (workflow, key, owner) in [("v", "user-1", None), ("v", "user-3", Some(text("app.py")))] {
         let new = new_schedule(&format!("{workflow}{key}"), Some(at(60)));
-        stage.put(at(0), NewSchedule { workflow: text(workflow), key: text(key), owner, ..new });
+        fixture.put(at(0), NewSchedule { workflow: text(workflow), key: text(key), owner, ..new });
     }
     let by = |prefix| ScheduleFilter { key_prefix: Some(text(prefix)), ..Default::default() };
     let mut page = Page { limit: 3, after: None };
     let mut pages: Vec<Vec<String>> = Vec::new();
     loop {
-        let found = stage.store.schedules(PROJECT, &by("user-"), &page).unwrap();
+        let found = fixture.store.schedules(PROJECT, &by("user-"), &page).unwrap();
         let Some(last) = found.last() else { break };
-        page.after = Some(ScheduleFilter::place(&last.key, &last.workflow));
+        page.after = Some(ScheduleFilter::cursor(&last.key, &last.workflow));
         assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(found.iter().map(|each| format!("{}/{}", each.key, each.workflow)).collect());
     }
     let expected: [Vec<&str>; 2] =
         [vec!["user-/w", "user-1/v", "user-1/w"], vec!["user-10/w", "user-2/w", "user-3/v"]];
     assert_eq!(pages, expected, "by key and workflow");
-    assert_eq!(keys(stage, &by("user-1"), &everything()), ["user-1/v", "user-1/w", "user-10/w"]);
-    assert_eq!(keys(stage, &by(""), &everything()).len(), 9, "every key begins with nothing");
-    assert_eq!(keys(stage, &by("z"), &everything()), Vec::<String>::new());
+    assert_eq!(keys(fixture, &by("user-1"), &everything()), ["user-1/v", "user-1/w", "user-10/w"]);
+    assert_eq!(keys(fixture, &by(""), &everything()).len(), 9, "every key begins with nothing");
+    assert_eq!(keys(fixture, &by("z"), &everything()), Vec::<String>::new());
     let of = ScheduleFilter { workflow: Some(text("v")), ..by("user-") };
-    assert_eq!(keys(stage, &of, &everything()), ["user-1/v", "user-3/v"]);
+    assert_eq!(keys(fixture, &of, &everything()), ["user-1/v", "user-3/v"]);
     let of = ScheduleFilter { owner: Some(text("app.py")), ..by("user-") };
-    assert_eq!(keys(stage, &of, &everything()), ["user-3/v"]);
+    assert_eq!(keys(fixture, &of, &everything()), ["user-3/v"]);
     let of = ScheduleFilter { key: Some(text("user-2")), ..by("user-") };
-    assert_eq!(keys(stage, &of, &everything()), ["user-2/w"]);
+    assert_eq!(keys(fixture, &of, &everything()), ["user-2/w"]);
     let of = ScheduleFilter { status: Some(ScheduleStatus::Paused), ..by("user-") };
-    assert_eq!(keys(stage, &of, &everything()), Vec::<String>::new());
-    assert!(stage.store.schedules("other", &by("user-"), &everything()).unwrap().is_empty());
+    assert_eq!(keys(fixture, &of, &everything()), Vec::<String>::new());
+    assert!(fixture.store.schedules("other", &by("user-"), &everything()).unwrap().is_empty());
 }
 
-fn a_page_of_keys_goes_on_behind_one_that_is_gone(stage: &Stage<'_>) {
+fn a_page_of_keys_goes_on_behind_one_that_is_gone(fixture: &Fixture<'_>) {
     for key in ["a1", "a3"] {
-        stage.put(at(0), new_schedule(key, None));
+        fixture.put(at(0), new_schedule(key, None));
     }
     let filter = ScheduleFilter { key_prefix: Some(text("a")), ..Default::default() };
-    let page = Page { limit: 9, after: Some(ScheduleFilter::place("a2", "w")) };
-    assert_eq!(keys(stage, &filter, &page), ["a3/w"]);
+    let page = Page { limit: 9, after: Some(ScheduleFilter::cursor("a2", "w")) };
+    assert_eq!(keys(fixture, &filter, &page), ["a3/w"]);
 }
 
-fn the_beginning_of_a_key_is_taken_literally(stage: &Stage<'_>) {
+fn the_beginning_of_a_key_is_taken_literally(fixture: &Fixture<'_>) {
     let last = "\u{10ffff}";
     let odd = ["a%", "a_", "ab", "A", "a", "é", "e", last, "\u{d7ff}x", "\u{e000}", "\\", "a\u{7f}"];
     for (number, key) in odd.iter().enumerate() {
         let new = new_schedule(&number.to_string(), None);
-        stage.put(at(0), NewSchedule { key: text(key), ..new });
+        fixture.put(at(0), NewSchedule { key: text(key), ..new });
     }
     let mut long: Vec<String> = odd.iter().map(|key| (*key).to_owned()).collect();
     long.extend([format!("{last}{last}"), format!("a{last}"), format!("a{last}b"), "b".to_owned()]);
@@ -252,36 +254,36 @@ fn the_beginning_of_a_key_is_taken_literally(stage: &Stage<'_>) {
         expected.sort_unstable();
         let expected: Vec<String> = expected.iter().map(|key| format!("{key}/w")).collect();
         let filter = ScheduleFilter { key_prefix: Some(text(&prefix)), ..Default::default() };
-        assert_eq!(keys(stage, &filter, &everything()), expected, "{prefix:?}");
+        assert_eq!(keys(fixture, &filter, &everything()), expected, "{prefix:?}");
     }
 }
 
-fn what_comes_next_is_earliest_first_whatever_the_workflow(stage: &Stage<'_>) {
+fn what_comes_next_is_earliest_first_whatever_the_workflow(fixture: &Fixture<'_>) {
     for (key, workflow, slot) in
         [("d", "v", 20), ("a", "w", 30), ("c", "w", 10), ("b", "x", 20), ("e", "w", 40), ("f", "y", 41)]
     {
         let new = new_schedule(key, Some(at(slot)));
-        stage.put(at(0), NewSchedule { workflow: text(workflow), ..new });
+        fixture.put(at(0), NewSchedule { workflow: text(workflow), ..new });
     }
-    let paused = stage.put(at(0), new_schedule("paused", Some(at(1))));
-    stage.patch(at(0), &paused.id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
-    stage.put(at(0), new_schedule("over", None));
+    let paused = fixture.put(at(0), new_schedule("paused", Some(at(1))));
+    fixture.patch(at(0), &paused.id, Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+    fixture.put(at(0), new_schedule("over", None));
     let coming = |until, limit| -> String {
-        let found = stage.store.coming(PROJECT, at(until), limit).unwrap();
+        let found = fixture.store.coming(PROJECT, at(until), limit).unwrap();
         found.iter().map(|schedule| &*schedule.key).collect()
     };
     assert_eq!(coming(40, 100), "cbdae");
     assert_eq!(coming(40, 3), "cbd");
     assert_eq!((coming(9, 100), coming(40, 0)), (String::new(), String::new()));
-    assert!(stage.store.coming("other", at(40), 100).unwrap().is_empty());
+    assert!(fixture.store.coming("other", at(40), 100).unwrap().is_empty());
 }
 
 /// What was counted, as text, without what there is none of.
-fn census(stage: &Stage<'_>, due_before: i64, count_to: usize) -> (String, String) {
-    let census = stage.store.census(PROJECT, at(due_before), count_to).unwrap();
-    assert_eq!((census.schedules.len(), census.runs.len()), (5, 4), "each is named");
-    let schedules = census.schedules.iter().filter(|(_, count)| *count > 0);
-    let runs = census.runs.iter().filter(|(_, count)| *count > 0);
+fn project_stats(fixture: &Fixture<'_>, due_before: i64, count_to: usize) -> (String, String) {
+    let project_stats = fixture.store.project_stats(PROJECT, at(due_before), count_to).unwrap();
+    assert_eq!((project_stats.schedules.len(), project_stats.runs.len()), (5, 4), "each is named");
+    let schedules = project_stats.schedules.iter().filter(|(_, count)| *count > 0);
+    let runs = project_stats.runs.iter().filter(|(_, count)| *count > 0);
     let text = |what: String, count: &usize| format!("{count} {what}");
     (
         schedules.map(|(status, count)| text(format!("{status:?}"), count)).collect::<Vec<_>>().join(", "),
@@ -289,63 +291,63 @@ fn census(stage: &Stage<'_>, due_before: i64, count_to: usize) -> (String, Strin
     )
 }
 
-fn the_census_counts_what_there_is(stage: &Stage<'_>) {
-    assert_eq!(census(stage, 0, 10), (String::new(), String::new()));
-    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("b", Some(at(60))) });
+fn the_census_counts_what_there_is(fixture: &Fixture<'_>) {
+    assert_eq!(project_stats(fixture, 0, 10), (String::new(), String::new()));
+    let first = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    fixture.put(at(0), NewSchedule { workflow: text("v"), ..new_schedule("b", Some(at(60))) });
     for status in [ScheduleStatus::Paused, ScheduleStatus::Retired, ScheduleStatus::Broken] {
-        let schedule = stage.put(at(0), new_schedule(&format!("{status:?}"), Some(at(60))));
-        stage.patch(at(0), &schedule.id, Patch { status: Some(status), ..Patch::default() });
+        let schedule = fixture.put(at(0), new_schedule(&format!("{status:?}"), Some(at(60))));
+        fixture.patch(at(0), &schedule.id, Patch { status: Some(status), ..Patch::default() });
     }
-    stage.put(at(0), new_schedule("over", None));
-    let mut plan = stage.plan(&first, &[(at(60), Admission::Claim), (at(120), Admission::Behind)]);
+    fixture.put(at(0), new_schedule("over", None));
+    let mut plan = fixture.plan(&first, &[(at(60), Admission::Claim), (at(120), Admission::Behind)]);
     plan.next_slot = Some(at(180));
-    stage.commit_plan(at(120), plan);
+    fixture.commit_plan(at(120), plan);
     for (id, ending) in [
         ("run_1", succeeded()),
         ("run_2", failed()),
-        ("run_3", polos::model::Ending::Parked { wakes_at: at(900) }),
-        ("run_4", polos::model::Ending::Cancelled { error: None }),
+        ("run_3", polos::model::Completion::Parked { wakes_at: at(900) }),
+        ("run_4", polos::model::Completion::Cancelled { error: None }),
     ] {
-        let run = stage.running(at(130), id);
-        stage.end(at(140), &run.id, ending);
+        let run = fixture.running(at(130), id);
+        fixture.end(at(140), &run.id, ending);
     }
-    stage.create(at(200), new_run("run_5"));
-    stage.create(at(200), NewRun { workflow: text("v"), ..new_run("run_6") });
-    stage.create(at(200), NewRun { project: text("other"), ..new_run("run_7") });
-    let (schedules, runs) = census(stage, 0, 10);
+    fixture.create(at(200), new_run("run_5"));
+    fixture.create(at(200), NewRun { workflow: text("v"), ..new_run("run_6") });
+    fixture.create(at(200), NewRun { project: text("other"), ..new_run("run_7") });
+    let (schedules, runs) = project_stats(fixture, 0, 10);
     assert_eq!(schedules, "2 Active, 1 Paused, 1 Retired, 1 Finished, 1 Broken");
     assert_eq!(runs, "1 Buffered, 2 Queued, 1 Running, 1 Waiting");
 }
 
-fn the_census_counts_up_to_a_bound(stage: &Stage<'_>) {
+fn the_census_counts_up_to_a_bound(fixture: &Fixture<'_>) {
     for key in ["a", "b", "c", "d"] {
-        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
-        stage.fire(at(60), &schedule, at(60), Admission::Claim);
-        stage.create(at(60), new_run(&format!("run_{key}")));
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+        fixture.create(at(60), new_run(&format!("run_{key}")));
     }
-    let (schedules, runs) = census(stage, 0, 3);
+    let (schedules, runs) = project_stats(fixture, 0, 3);
     assert_eq!(schedules, "3 Active");
     assert_eq!(runs, "3 Queued, 3 Running");
-    assert_eq!(stage.store.census(PROJECT, at(1_000), 3).unwrap().overdue, 3);
+    assert_eq!(fixture.store.project_stats(PROJECT, at(1_000), 3).unwrap().overdue, 3);
 }
 
-fn schedules_are_behind_from_an_instant_on(stage: &Stage<'_>) {
+fn schedules_are_behind_from_an_instant_on(fixture: &Fixture<'_>) {
     for (key, workflow, slot) in [("a", "w", 30), ("b", "v", 20), ("c", "w", 40)] {
         let new = new_schedule(key, Some(at(slot)));
-        stage.put(at(0), NewSchedule { workflow: text(workflow), ..new });
+        fixture.put(at(0), NewSchedule { workflow: text(workflow), ..new });
     }
     let late = |before| {
-        let census = stage.store.census(PROJECT, at(before), 10).unwrap();
-        (census.overdue, census.oldest_due)
+        let project_stats = fixture.store.project_stats(PROJECT, at(before), 10).unwrap();
+        (project_stats.overdue, project_stats.oldest_due)
     };
     assert_eq!(late(20), (0, None), "due at this instant is not before it");
     assert_eq!(late(21), (1, Some(at(20))));
     assert_eq!(late(40), (2, Some(at(20))));
-    assert_eq!(stage.store.census("other", at(40), 10).unwrap().overdue, 0);
+    assert_eq!(fixture.store.project_stats("other", at(40), 10).unwrap().overdue, 0);
 }
 
-fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
+fn rare_states_are_listed_newest_first_page_by_page(fixture: &Fixture<'_>) {
     for (id, created, workflow, is_failed) in [
         ("run_a", 1, "w", true),
         ("run_b", 2, "w", false),
@@ -355,10 +357,10 @@ fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
         ("run_f", 5, "x", false),
     ] {
         let new = NewRun { workflow: text(workflow), available_at: at(created), ..new_run(id) };
-        stage.create(at(created), new);
+        fixture.create(at(created), new);
         if workflow == "w" {
-            let run = stage.claim(at(created)).pop().unwrap().run;
-            stage.end(at(created), &run.id, if is_failed { failed() } else { succeeded() });
+            let run = fixture.claim(at(created)).pop().unwrap().run;
+            fixture.end(at(created), &run.id, if is_failed { failed() } else { succeeded() });
         }
     }
     let listed = |states: &[RunState], since: Option<i64>| {
@@ -366,7 +368,7 @@ fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
         let mut page = Page { limit: 2, after: None };
         let mut all = Vec::new();
         loop {
-            let ids = runs(stage, &filter, &page);
+            let ids = runs(fixture, &filter, &page);
             let Some(last) = ids.last() else { break all };
             page.after = Some(last.clone());
             assert!(all.len() < 99, "pages without end: {all:?}");
@@ -382,35 +384,35 @@ fn rare_states_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
     assert_eq!(listed(&[RunState::Running, RunState::Cancelled], None), Vec::<String>::new());
 }
 
-fn runs(stage: &Stage<'_>, filter: &RunFilter, page: &Page) -> Vec<String> {
-    let runs = stage.store.runs(PROJECT, filter, page).unwrap();
+fn runs(fixture: &Fixture<'_>, filter: &RunFilter, page: &Page) -> Vec<String> {
+    let runs = fixture.store.runs(PROJECT, filter, page).unwrap();
     runs.into_iter().map(|run| run.id.to_string()).collect()
 }
 
-fn runs_are_listed_newest_first_page_by_page(stage: &Stage<'_>) {
+fn runs_are_listed_newest_first_page_by_page(fixture: &Fixture<'_>) {
     for (id, created, workflow) in
         [("run_a", 1, "w"), ("run_b", 3, "v"), ("run_d", 2, "w"), ("run_c", 2, "v"), ("run_e", 0, "x")]
     {
-        stage.create(at(created), NewRun { workflow: text(workflow), ..new_run(id) });
+        fixture.create(at(created), NewRun { workflow: text(workflow), ..new_run(id) });
     }
     let mut page = Page { limit: 2, after: None };
     let mut pages = Vec::new();
     loop {
-        let ids = runs(stage, &RunFilter::default(), &page);
+        let ids = runs(fixture, &RunFilter::default(), &page);
         let Some(last) = ids.last() else { break };
         page.after = Some(last.clone());
         assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(ids);
     }
     assert_eq!(pages, [vec!["run_b", "run_d"], vec!["run_c", "run_a"], vec!["run_e"]]);
-    assert!(stage.store.runs("other", &RunFilter::default(), &everything()).unwrap().is_empty());
+    assert!(fixture.store.runs("other", &RunFilter::default(), &everything()).unwrap().is_empty());
 }
 
-fn runs_are_filtered(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let slot = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    stage.create(at(70), new_run("run_1"));
-    stage.create(at(80), NewRun { workflow: text("v"), key: text("k"), ..new_run("run_2") });
+fn runs_are_filtered(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let slot = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    fixture.create(at(70), new_run("run_1"));
+    fixture.create(at(80), NewRun { workflow: text("v"), key: text("k"), ..new_run("run_2") });
     let slot = slot.as_str();
     let filters: [(RunFilter, &[&str]); 8] = [
         (RunFilter { workflow: Some(text("w")), ..Default::default() }, &["run_1", slot]),
@@ -426,13 +428,13 @@ fn runs_are_filtered(stage: &Stage<'_>) {
         (RunFilter { since: Some(at(70)), workflow: Some(text("w")), ..Default::default() }, &["run_1"]),
     ];
     for (filter, expected) in filters {
-        assert_eq!(runs(stage, &filter, &everything()), expected, "{filter:?}");
+        assert_eq!(runs(fixture, &filter, &everything()), expected, "{filter:?}");
     }
 }
 
-fn runs_are_filtered_by_the_class_of_their_error(stage: &Stage<'_>) {
+fn runs_are_filtered_by_the_class_of_their_error(fixture: &Fixture<'_>) {
     let error = |class: &str| text(&format!("{{\"type\": \"{class}\", \"message\": \"shop:Sold\"}}"));
-    let failed = |class: &str| Ending::Failed { error: error(class), retry_at: None };
+    let failed = |class: &str| Completion::Failed { error: error(class), retry_at: None };
     for (id, workflow, key, ending) in [
         ("run_a", "w", "global", failed("shop:Sold")),
         ("run_b", "w", "k", failed("shop:Sold")),
@@ -441,14 +443,14 @@ fn runs_are_filtered_by_the_class_of_their_error(stage: &Stage<'_>) {
         ("run_e", "v", "global", failed("shop.stock:Sold")),
         ("run_f", "w", "global", failed("shop:Unsold")),
         ("run_g", "w", "global", failed("shop:B\\u00fcro.Closed")),
-        ("run_h", "w", "global", Ending::Cancelled { error: Some(error("shop:Sold")) }),
-        ("run_i", "w", "global", Ending::Failed { error: error("shop:Sold"), retry_at: Some(at(900)) }),
-        ("run_j", "w", "global", Ending::Failed { error: text("{}"), retry_at: None }),
+        ("run_h", "w", "global", Completion::Cancelled { error: Some(error("shop:Sold")) }),
+        ("run_i", "w", "global", Completion::Failed { error: error("shop:Sold"), retry_at: Some(at(900)) }),
+        ("run_j", "w", "global", Completion::Failed { error: text("{}"), retry_at: None }),
     ] {
-        let claim_for = Some(stage.worker.clone());
+        let claim_for = Some(fixture.worker.clone());
         let new = NewRun { workflow: text(workflow), key: text(key), claim_for, ..new_run(id) };
-        let run = stage.create(at(5), new);
-        stage.end(at(6), &run, ending);
+        let run = fixture.create(at(5), new);
+        fixture.end(at(6), &run, ending);
     }
     let with = |name: &str| RunFilter { error: Some(text(name)), ..Default::default() };
     let filters: [(RunFilter, &[&str]); 14] = [
@@ -468,61 +470,62 @@ fn runs_are_filtered_by_the_class_of_their_error(stage: &Stage<'_>) {
         (RunFilter { since: Some(at(6)), ..with("Sold") }, &[]),
     ];
     for (filter, expected) in filters {
-        assert_eq!(runs(stage, &filter, &everything()), expected, "{filter:?}");
+        assert_eq!(runs(fixture, &filter, &everything()), expected, "{filter:?}");
     }
     let page = Page { limit: 1, after: Some("run_e".to_owned()) };
-    assert_eq!(runs(stage, &with("Sold"), &page), ["run_b"]);
+    assert_eq!(runs(fixture, &with("Sold"), &page), ["run_b"]);
 }
 
-fn a_page_behind_a_forgotten_run_is_empty(stage: &Stage<'_>) {
-    stage.create(at(0), new_run("run_1"));
+fn a_page_behind_a_forgotten_run_is_empty(fixture: &Fixture<'_>) {
+    fixture.create(at(0), new_run("run_1"));
     let page = Page { limit: 9, after: Some("run_none".to_owned()) };
-    assert_eq!(runs(stage, &RunFilter::default(), &page), Vec::<String>::new());
+    assert_eq!(runs(fixture, &RunFilter::default(), &page), Vec::<String>::new());
 }
 
-fn history_merges_runs_and_ledger(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn history_merges_runs_and_ledger(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let slots = [(at(60), Admission::Claim), (at(180), Admission::Behind)];
-    let mut plan = stage.plan(&schedule, &slots);
+    let mut plan = fixture.plan(&schedule, &slots);
     plan.ledger = vec![missed(at(120))];
-    stage.commit_plan(at(180), plan);
+    fixture.commit_plan(at(180), plan);
     let id = RunId::of_slot(&schedule.id, at(30));
     let backfill = |origin, id: &str, slot| {
         let schedule_id = Some(schedule.id.clone());
-        stage.create(at(190), NewRun { schedule_id, slot: Some(at(slot)), origin, ..new_run(id) })
+        fixture.create(at(190), NewRun { schedule_id, slot: Some(at(slot)), origin, ..new_run(id) })
     };
     backfill(Origin::Backfill, id.as_str(), 30);
     backfill(Origin::Trigger, "run_by_hand", 45);
-    stage.end(at(200), &RunId::of_slot(&schedule.id, at(60)), failed());
+    fixture.end(at(200), &RunId::of_slot(&schedule.id, at(60)), failed());
     let expected = [(180, "queued"), (120, "late"), (60, "failed"), (30, "queued")];
     let expected = expected.map(|(slot, reason)| (at(slot), reason.to_owned()));
-    assert_eq!(stage.history(&schedule.id), expected, "a trigger is no slot");
-    let entries = stage.store.history(PROJECT, &schedule.id, &everything()).unwrap().unwrap();
-    assert_eq!((entries[1].fate, entries[1].count, &entries[1].run), (Fate::Missed, 1, &None));
-    assert_eq!(entries[2].fate, Fate::Ran);
+    assert_eq!(fixture.history(&schedule.id), expected, "a trigger is no slot");
+    let entries = fixture.store.history(PROJECT, &schedule.id, &everything()).unwrap().unwrap();
+    assert_eq!((entries[1].outcome, entries[1].count, &entries[1].run), (SlotOutcome::Missed, 1, &None));
+    assert_eq!(entries[2].outcome, SlotOutcome::Ran);
 }
 
-fn history_shows_who_ran_late(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(75), &schedule, at(60), Admission::Claim);
-    let entry = stage.store.history(PROJECT, &schedule.id, &everything()).unwrap().unwrap().remove(0);
+fn history_shows_who_ran_late(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(75), &schedule, at(60), Admission::Claim);
+    let entry = fixture.store.history(PROJECT, &schedule.id, &everything()).unwrap().unwrap().remove(0);
     assert_eq!((entry.from, entry.until, entry.count), (at(60), at(60), 1));
     assert_eq!(
         (entry.run, entry.started_at, entry.worker),
-        (Some(run), Some(at(75)), Some(stage.worker.clone()))
+        (Some(run), Some(at(75)), Some(fixture.worker.clone()))
     );
 }
 
-fn history_comes_page_by_page(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn history_comes_page_by_page(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let slots = [(at(60), Admission::Claim), (at(180), Admission::Queue), (at(300), Admission::Behind)];
-    let mut plan = stage.plan(&schedule, &slots);
+    let mut plan = fixture.plan(&schedule, &slots);
     plan.ledger = vec![missed(at(120)), missed(at(240))];
-    stage.commit_plan(at(300), plan);
+    fixture.commit_plan(at(300), plan);
     let mut page = Page { limit: 2, after: None };
     let mut pages: Vec<Vec<Timestamp>> = Vec::new();
     loop {
-        let entries = stage.store.history(PROJECT, &schedule.id, &page).unwrap().expect("there is a history");
+        let entries =
+            fixture.store.history(PROJECT, &schedule.id, &page).unwrap().expect("there is a history");
         let Some(last) = entries.last() else { break };
         page.after = Some(last.from.as_micros().to_string());
         assert!(pages.len() < 9, "pages without end: {pages:?}");
@@ -531,14 +534,14 @@ fn history_comes_page_by_page(stage: &Stage<'_>) {
     assert_eq!(pages, [vec![at(300), at(240)], vec![at(180), at(120)], vec![at(60)]]);
 }
 
-fn equal_slots_stay_on_one_page(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let mut plan = stage.plan(&schedule, &[]);
+fn equal_slots_stay_on_one_page(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let mut plan = fixture.plan(&schedule, &[]);
     plan.ledger = vec![missed(at(60)), missed(at(120)), missed(at(120)), missed(at(180))];
-    stage.commit_plan(at(300), plan);
+    fixture.commit_plan(at(300), plan);
     let page = |limit, after: Option<i64>| -> Vec<Timestamp> {
         let after = after.map(|after| at(after).as_micros().to_string());
-        let entries = stage.store.history(PROJECT, &schedule.id, &Page { limit, after }).unwrap().unwrap();
+        let entries = fixture.store.history(PROJECT, &schedule.id, &Page { limit, after }).unwrap().unwrap();
         entries.iter().map(|entry| entry.from).collect()
     };
     assert_eq!(page(2, None), [at(180)], "the page ends before them");
@@ -546,43 +549,43 @@ fn equal_slots_stay_on_one_page(stage: &Stage<'_>) {
     assert_eq!(page(1, Some(120)), [at(60)]);
 }
 
-fn what_never_was_has_no_history(stage: &Stage<'_>) {
+fn what_never_was_has_no_history(fixture: &Fixture<'_>) {
     let id = new_schedule("a", None).id;
-    assert_eq!(stage.store.history(PROJECT, &id, &everything()).unwrap(), None);
-    stage.put(at(0), new_schedule("a", None));
-    assert_eq!(stage.store.history(PROJECT, &id, &everything()).unwrap(), Some(Vec::new()));
-    assert_eq!(stage.store.history("other", &id, &everything()).unwrap(), None);
+    assert_eq!(fixture.store.history(PROJECT, &id, &everything()).unwrap(), None);
+    fixture.put(at(0), new_schedule("a", None));
+    assert_eq!(fixture.store.history(PROJECT, &id, &everything()).unwrap(), Some(Vec::new()));
+    assert_eq!(fixture.store.history("other", &id, &everything()).unwrap(), None);
 }
 
-fn the_previous_result_is_of_the_run_before(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn the_previous_result_is_of_the_run_before(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let run = |slot: i64, ending| {
-        let run = stage.fire(at(slot), &schedule, at(slot), Admission::Claim);
-        stage.end(at(slot + 10), &run, ending);
+        let run = fixture.fire(at(slot), &schedule, at(slot), Admission::Claim);
+        fixture.end(at(slot + 10), &run, ending);
         run
     };
     let first = run(60, succeeded());
     let second = run(120, failed());
     let third = run(180, succeeded());
     let previous = |before: &RunId| {
-        let found = stage.store.previous_result(&schedule.id, before).unwrap();
+        let found = fixture.store.previous_result(&schedule.id, before).unwrap();
         found.map(|run| run.id)
     };
     assert_eq!(previous(&first), None);
     assert_eq!(previous(&second), Some(first.clone()));
     assert_eq!(previous(&third), Some(first), "the second failed");
     assert_eq!(previous(&RunId::from("run_none")), None);
-    let fourth = stage.fire(at(185), &schedule, at(240), Admission::Claim);
+    let fourth = fixture.fire(at(185), &schedule, at(240), Admission::Claim);
     assert_ne!(previous(&fourth), Some(third), "it had not finished by then");
 }
 
-fn the_mark_changes_with_every_commit(stage: &Stage<'_>) {
-    let mark = || stage.store.change_mark().unwrap();
+fn the_mark_changes_with_every_commit(fixture: &Fixture<'_>) {
+    let mark = || fixture.store.change_mark().unwrap();
     let before = mark();
     assert_eq!(mark(), before, "not by itself");
-    stage.ok(at(1), Command::Beat { worker: stage.worker.clone() });
+    fixture.ok(at(1), Command::Heartbeat { worker: fixture.worker.clone() });
     let after = mark();
     assert_ne!(after, before);
-    stage.no(at(2), Command::CancelRun { project: text(PROJECT), run: RunId::from("run_none") });
+    fixture.no(at(2), Command::CancelRun { project: text(PROJECT), run: RunId::from("run_none") });
     assert_eq!(mark(), after, "nothing was written");
 }

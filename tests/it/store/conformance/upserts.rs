@@ -1,13 +1,13 @@
 //! Creating, editing and deleting schedules.
 
 use super::super::fixture::{
-    PROJECT, Stage, at, everything, missed, new_run, new_schedule, new_worker, patch_command, spec, text,
+    Fixture, PROJECT, at, everything, missed, new_run, new_schedule, new_worker, patch_command, spec, text,
 };
 use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, Ending, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    WorkerEntry,
+    Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
+    ScheduleStatus, WorkerEntry,
 };
 use polos::store::{Answer, Command, Patch, Rejection};
 
@@ -68,7 +68,7 @@ fn id(key: &str) -> ScheduleId {
     new_schedule(key, None).id
 }
 
-fn a_new_schedule_is_active(stage: &Stage<'_>) {
+fn a_new_schedule_is_active(fixture: &Fixture<'_>) {
     let new = NewSchedule { input: Some(text("{}")), ..new_schedule("a", Some(at(60))) };
     let expected = Schedule {
         id: new.id.clone(),
@@ -91,273 +91,273 @@ fn a_new_schedule_is_active(stage: &Stage<'_>) {
         declaration: None,
         settled: None,
     };
-    assert_eq!(stage.put(at(3), new), expected);
+    assert_eq!(fixture.put(at(3), new), expected);
 }
 
-fn a_new_schedule_without_a_slot_is_finished(stage: &Stage<'_>) {
-    assert_eq!(stage.put(at(0), new_schedule("a", None)).status, ScheduleStatus::Finished);
+fn a_new_schedule_without_a_slot_is_finished(fixture: &Fixture<'_>) {
+    assert_eq!(fixture.put(at(0), new_schedule("a", None)).status, ScheduleStatus::Finished);
 }
 
-fn the_same_key_is_the_same_schedule(stage: &Stage<'_>) {
-    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn the_same_key_is_the_same_schedule(fixture: &Fixture<'_>) {
+    let first = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let second = NewSchedule { id: ScheduleId::from("sch_other"), ..new_schedule("a", Some(at(60))) };
-    assert_eq!(stage.put(at(1), second).id, first.id);
-    assert_eq!(stage.find_schedule(&ScheduleId::from("sch_other")), None);
+    assert_eq!(fixture.put(at(1), second).id, first.id);
+    assert_eq!(fixture.find_schedule(&ScheduleId::from("sch_other")), None);
 }
 
-fn many_are_put_in_order_all_or_none(stage: &Stage<'_>) {
+fn many_are_put_in_order_all_or_none(fixture: &Fixture<'_>) {
     let new = vec![new_schedule("b", None), new_schedule("a", None)];
-    let answer = stage.ok(at(0), Command::PutSchedules(new));
+    let answer = fixture.ok(at(0), Command::UpsertSchedules(new));
     assert_eq!(answer, Answer::Schedules(vec![id("b"), id("a")]));
     let bad = NewSchedule { id: id("a"), ..new_schedule("d", None) };
-    let before = stage.store.change_mark().unwrap();
-    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("c", None), bad]));
+    let before = fixture.store.change_mark().unwrap();
+    let answer = fixture.no(at(1), Command::UpsertSchedules(vec![new_schedule("c", None), bad]));
     assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
-    assert_eq!(stage.find_schedule(&id("c")), None);
-    assert_eq!(stage.store.change_mark().unwrap(), before);
+    assert_eq!(fixture.find_schedule(&id("c")), None);
+    assert_eq!(fixture.store.change_mark().unwrap(), before);
 }
 
-fn hundreds_are_answered_in_order(stage: &Stage<'_>) {
+fn hundreds_are_answered_in_order(fixture: &Fixture<'_>) {
     let numbers: Vec<u32> = (0..300).map(|number| number * 7919 % 300).collect();
     let mut new: Vec<_> = numbers.iter().map(|number| new_schedule(&format!("{number:03}"), None)).collect();
     let ids: Vec<_> = new.iter().map(|new| new.id.clone()).collect();
     for round in 0..2 {
-        let answer = stage.ok(at(round), Command::PutSchedules(new.clone()));
+        let answer = fixture.ok(at(round), Command::UpsertSchedules(new.clone()));
         assert_eq!(answer, Answer::Schedules(ids.clone()), "the second time they exist");
     }
-    assert_eq!(stage.schedule(&ids[299]).updated_at, at(0));
+    assert_eq!(fixture.schedule(&ids[299]).updated_at, at(0));
     new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
-    stage.ok(at(2), Command::PutSchedules(new));
-    assert_eq!(stage.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
+    fixture.ok(at(2), Command::UpsertSchedules(new));
+    assert_eq!(fixture.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
 }
 
-fn the_same_key_twice_in_one_command_is_one_schedule(stage: &Stage<'_>) {
+fn the_same_key_twice_in_one_command_is_one_schedule(fixture: &Fixture<'_>) {
     let again = NewSchedule { id: id("b"), input: Some(text("1")), ..new_schedule("a", None) };
-    let answer = stage.ok(at(0), Command::PutSchedules(vec![new_schedule("a", None), again]));
+    let answer = fixture.ok(at(0), Command::UpsertSchedules(vec![new_schedule("a", None), again]));
     assert_eq!(answer, Answer::Schedules(vec![id("a"), id("a")]));
-    assert_eq!(stage.schedule(&id("a")).input, Some(text("1")));
+    assert_eq!(fixture.schedule(&id("a")).input, Some(text("1")));
 }
 
-fn of_two_with_one_key_the_last_counts_however_many_there_are(stage: &Stage<'_>) {
+fn of_two_with_one_key_the_last_counts_however_many_there_are(fixture: &Fixture<'_>) {
     let mut new: Vec<_> = (0..40).map(|number| new_schedule(&format!("{number:02}"), None)).collect();
     // Its id sorts before that of the one which it replaces.
     let last = NewSchedule { id: id("0"), input: Some(text("1")), ..new_schedule("20", None) };
     new.push(last);
-    stage.ok(at(0), Command::PutSchedules(new));
-    let stored = stage.schedule(&id("20"));
+    fixture.ok(at(0), Command::UpsertSchedules(new));
+    let stored = fixture.schedule(&id("20"));
     assert_eq!(stored.input, Some(text("1")));
-    assert_eq!(stage.find_schedule(&id("0")), None, "the first one gave it its id");
+    assert_eq!(fixture.find_schedule(&id("0")), None, "the first one gave it its id");
 }
 
-fn two_new_ones_with_one_id_are_refused(stage: &Stage<'_>) {
+fn two_new_ones_with_one_id_are_refused(fixture: &Fixture<'_>) {
     let twin = NewSchedule { key: text("b"), ..new_schedule("a", None) };
-    let answer = stage.no(at(1), Command::PutSchedules(vec![new_schedule("a", None), twin]));
+    let answer = fixture.no(at(1), Command::UpsertSchedules(vec![new_schedule("a", None), twin]));
     assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
-    assert_eq!(stage.find_schedule(&id("a")), None);
+    assert_eq!(fixture.find_schedule(&id("a")), None);
 }
 
-fn an_unchanged_schedule_is_not_touched(stage: &Stage<'_>) {
-    let first = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &first, at(60), Admission::Claim);
-    let fired = stage.schedule(&first.id);
-    let mark = stage.store.change_mark().unwrap();
-    assert_eq!(stage.put(at(59), new_schedule("a", Some(at(600)))), fired);
-    assert_eq!(stage.store.change_mark().unwrap(), mark, "nothing at all is written");
-    assert_eq!(stage.state(&run), RunState::Running);
+fn an_unchanged_schedule_is_not_touched(fixture: &Fixture<'_>) {
+    let first = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &first, at(60), Admission::Claim);
+    let fired = fixture.schedule(&first.id);
+    let mark = fixture.store.change_mark().unwrap();
+    assert_eq!(fixture.put(at(59), new_schedule("a", Some(at(600)))), fired);
+    assert_eq!(fixture.store.change_mark().unwrap(), mark, "nothing at all is written");
+    assert_eq!(fixture.state(&run), RunState::Running);
 }
 
-fn the_owner_stays_when_none_is_given(stage: &Stage<'_>) {
+fn the_owner_stays_when_none_is_given(fixture: &Fixture<'_>) {
     let owned = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
-    stage.put(at(0), owned.clone());
-    let put = stage.put(at(1), NewSchedule { owner: None, input: Some(text("1")), ..owned.clone() });
+    fixture.put(at(0), owned.clone());
+    let put = fixture.put(at(1), NewSchedule { owner: None, input: Some(text("1")), ..owned.clone() });
     assert_eq!(put.owner.as_deref(), Some("app.py"));
-    let put = stage.put(at(2), NewSchedule { owner: Some(text("web")), ..owned });
+    let put = fixture.put(at(2), NewSchedule { owner: Some(text("web")), ..owned });
     assert_eq!(put.owner.as_deref(), Some("web"));
 }
 
-fn a_changed_policy_keeps_the_next_slot(stage: &Stage<'_>) {
-    stage.put(at(0), new_schedule("a", Some(at(60))));
+fn a_changed_policy_keeps_the_next_slot(fixture: &Fixture<'_>) {
+    fixture.put(at(0), new_schedule("a", Some(at(60))));
     let changed = NewSchedule { spec: text("{}"), ..new_schedule("a", Some(at(600))) };
-    let put = stage.put(at(100), changed);
+    let put = fixture.put(at(100), changed);
     assert_eq!((put.next_slot, put.attended_from), (Some(at(60)), at(0)), "it is due, and not lost");
     assert_eq!((put.updated_at, put.revision), (at(100), 2));
-    assert_eq!(stage.history(&put.id), []);
+    assert_eq!(fixture.history(&put.id), []);
 }
 
 fn other_cadence(next: Option<Timestamp>) -> NewSchedule {
-    NewSchedule { spec: spec("0 9 * * *"), cadence: text("0 9 * * *|UTC"), ..new_schedule("a", next) }
+    NewSchedule { spec: spec("0 9 * * *"), compiled_spec: text("0 9 * * *|UTC"), ..new_schedule("a", next) }
 }
 
-fn a_changed_cadence_starts_from_now(stage: &Stage<'_>) {
-    stage.put(at(0), new_schedule("a", Some(at(60))));
-    let put = stage.put(at(30), other_cadence(Some(at(600))));
+fn a_changed_cadence_starts_from_now(fixture: &Fixture<'_>) {
+    fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let put = fixture.put(at(30), other_cadence(Some(at(600))));
     assert_eq!((put.next_slot, put.attended_from), (Some(at(600)), at(30)));
-    assert_eq!(stage.history(&put.id), [], "the old slot was not due");
+    assert_eq!(fixture.history(&put.id), [], "the old slot was not due");
 }
 
-fn a_changed_cadence_without_a_slot_finishes(stage: &Stage<'_>) {
-    stage.put(at(0), new_schedule("a", Some(at(60))));
-    assert_eq!(stage.put(at(30), other_cadence(None)).status, ScheduleStatus::Finished);
+fn a_changed_cadence_without_a_slot_finishes(fixture: &Fixture<'_>) {
+    fixture.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(fixture.put(at(30), other_cadence(None)).status, ScheduleStatus::Finished);
 }
 
 /// First slot, last slot, how many and why, newest first.
-fn lines(stage: &Stage<'_>, id: &ScheduleId) -> Vec<(Timestamp, Timestamp, u64, String)> {
-    let history = stage.store.history(PROJECT, id, &everything()).unwrap().unwrap_or_default();
+fn lines(fixture: &Fixture<'_>, id: &ScheduleId) -> Vec<(Timestamp, Timestamp, u64, String)> {
+    let history = fixture.store.history(PROJECT, id, &everything()).unwrap().unwrap_or_default();
     history.into_iter().map(|line| (line.from, line.until, line.count, line.reason.to_string())).collect()
 }
 
-fn every_slot_that_was_due_when_the_cadence_changed_is_missed(stage: &Stage<'_>) {
+fn every_slot_that_was_due_when_the_cadence_changed_is_missed(fixture: &Fixture<'_>) {
     let why = "the schedule was changed".to_owned();
     for (key, now, expected) in [
         ("a", 59, vec![]),
         ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
         ("c", 260, vec![(at(60), at(240), 4, why.clone())]),
     ] {
-        stage.put(at(0), new_schedule(key, Some(at(60))));
-        let put = stage.put(at(now), NewSchedule { key: text(key), ..other_cadence(Some(at(600))) });
-        assert_eq!(lines(stage, &put.id), expected);
-        let put = stage.put(at(601), NewSchedule { key: text(key), ..new_schedule(key, Some(at(660))) });
+        fixture.put(at(0), new_schedule(key, Some(at(60))));
+        let put = fixture.put(at(now), NewSchedule { key: text(key), ..other_cadence(Some(at(600))) });
+        assert_eq!(lines(fixture, &put.id), expected);
+        let put = fixture.put(at(601), NewSchedule { key: text(key), ..new_schedule(key, Some(at(660))) });
         assert_eq!(
-            lines(stage, &put.id).len(),
+            lines(fixture, &put.id).len(),
             expected.len() + 1,
             "a slot that its cadence no longer knows"
         );
     }
     // Those of a paused schedule would have been decided when it was resumed.
-    let paused = paused(stage, "d");
-    stage.put(at(125), NewSchedule { key: text("d"), ..other_cadence(Some(at(600))) });
-    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
+    let paused = paused(fixture, "d");
+    fixture.put(at(125), NewSchedule { key: text("d"), ..other_cadence(Some(at(600))) });
+    assert_eq!(lines(fixture, &paused.id), [(at(60), at(120), 2, why)]);
 }
 
-fn slots_on_excluded_dates_are_forgotten_as_skipped(stage: &Stage<'_>) {
+fn slots_on_excluded_dates_are_forgotten_as_skipped(fixture: &Fixture<'_>) {
     // The test's time begins at nine on the 15th.
     let daily = r#"{"cron":"0 9 * * *","timezone":"Europe/Berlin","skip_dates":["2027-01-17"]}"#;
     let day = |number: i64| at(number * 86_400);
-    let schedule = stage.put(day(0), NewSchedule { spec: text(daily), ..new_schedule("a", Some(day(1))) });
-    stage.delete(day(4), &schedule.id);
+    let schedule = fixture.put(day(0), NewSchedule { spec: text(daily), ..new_schedule("a", Some(day(1))) });
+    fixture.delete(day(4), &schedule.id);
     let why = "the schedule was deleted".to_owned();
     let excluded = "2027-01-17 is excluded".to_owned();
     let expected =
         [(day(3), day(4), 2, why.clone()), (day(2), day(2), 1, excluded), (day(1), day(1), 1, why)];
-    assert_eq!(lines(stage, &schedule.id), expected);
+    assert_eq!(lines(fixture, &schedule.id), expected);
 }
 
-fn a_retirement_leaves_no_due_slot_without_a_fate(stage: &Stage<'_>) {
+fn a_retirement_leaves_no_due_slot_without_a_fate(fixture: &Fixture<'_>) {
     let declared = NewSchedule { owner: Some(text("app.py")), ..new_schedule("a", Some(at(60))) };
-    let schedule = stage.put(at(0), declared.clone());
-    stage.ok(at(130), Command::EnterWorker(Box::new(new_worker("wkr_2"))));
-    let retired = stage.schedule(&schedule.id);
+    let schedule = fixture.put(at(0), declared.clone());
+    fixture.ok(at(130), Command::RegisterWorker(Box::new(new_worker("wkr_2"))));
+    let retired = fixture.schedule(&schedule.id);
     assert_eq!((retired.status, retired.next_slot), (ScheduleStatus::Retired, Some(at(180))));
     let noted = (at(130), at(130), 0, "retired: `app.py` no longer declares it".to_owned());
     let expected = [noted, (at(60), at(120), 2, "the schedule was retired".to_owned())];
-    assert_eq!(lines(stage, &schedule.id), expected);
+    assert_eq!(lines(fixture, &schedule.id), expected);
     let declared = NewSchedule { next_slot: Some(at(360)), ..declared };
     let back = WorkerEntry { declared: vec![declared], ..new_worker("wkr_3") };
-    stage.ok(at(300), Command::EnterWorker(Box::new(back)));
-    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Active);
+    fixture.ok(at(300), Command::RegisterWorker(Box::new(back)));
+    assert_eq!(fixture.schedule(&schedule.id).status, ScheduleStatus::Active);
     let skipped = (at(180), at(300), 3, "the schedule was retired".to_owned());
-    assert_eq!(lines(stage, &schedule.id)[0], skipped, "what nobody wanted meanwhile");
-    assert_eq!(lines(stage, &schedule.id)[1..], expected, "once");
+    assert_eq!(lines(fixture, &schedule.id)[0], skipped, "what nobody wanted meanwhile");
+    assert_eq!(lines(fixture, &schedule.id)[1..], expected, "once");
 }
 
-fn what_a_broken_schedule_left_lying_is_missed(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn what_a_broken_schedule_left_lying_is_missed(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch { status: Some(ScheduleStatus::Broken), ..Patch::default() };
-    stage.patch(at(61), &schedule.id, patch);
-    stage.put(at(130), new_schedule("a", Some(at(180))));
-    assert_eq!(lines(stage, &schedule.id), [(at(60), at(120), 2, "the schedule was changed".to_owned())]);
+    fixture.patch(at(61), &schedule.id, patch);
+    fixture.put(at(130), new_schedule("a", Some(at(180))));
+    assert_eq!(lines(fixture, &schedule.id), [(at(60), at(120), 2, "the schedule was changed".to_owned())]);
     // One that nobody can read.
     let spec = text("{");
-    let unread = stage.put(at(0), NewSchedule { spec, ..new_schedule("b", Some(at(60))) });
-    stage.delete(at(130), &unread.id);
-    assert_eq!(lines(stage, &unread.id), [(at(60), at(60), 1, "the schedule was deleted".to_owned())]);
+    let unread = fixture.put(at(0), NewSchedule { spec, ..new_schedule("b", Some(at(60))) });
+    fixture.delete(at(130), &unread.id);
+    assert_eq!(lines(fixture, &unread.id), [(at(60), at(60), 1, "the schedule was deleted".to_owned())]);
 }
 
-fn paused(stage: &Stage<'_>, key: &str) -> Schedule {
-    stage.put(at(0), new_schedule(key, Some(at(60))));
+fn paused(fixture: &Fixture<'_>, key: &str) -> Schedule {
+    fixture.put(at(0), new_schedule(key, Some(at(60))));
     let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-    stage.patch(at(1), &id(key), patch)
+    fixture.patch(at(1), &id(key), patch)
 }
 
-fn a_paused_schedule_stays_paused(stage: &Stage<'_>) {
-    paused(stage, "a");
-    let put = stage.put(at(100), other_cadence(Some(at(600))));
+fn a_paused_schedule_stays_paused(fixture: &Fixture<'_>) {
+    paused(fixture, "a");
+    let put = fixture.put(at(100), other_cadence(Some(at(600))));
     assert_eq!((put.status, put.next_slot), (ScheduleStatus::Paused, Some(at(600))));
 }
 
-fn comes_back(stage: &Stage<'_>, status: ScheduleStatus) {
-    stage.put(at(0), new_schedule("a", Some(at(60))));
+fn comes_back(fixture: &Fixture<'_>, status: ScheduleStatus) {
+    fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch { status: Some(status), note: Some(Some(text("why"))), ..Patch::default() };
-    stage.patch(at(1), &id("a"), patch);
-    let put = stage.put(at(100), new_schedule("a", Some(at(120))));
+    fixture.patch(at(1), &id("a"), patch);
+    let put = fixture.put(at(100), new_schedule("a", Some(at(120))));
     assert_eq!(
         (put.status, put.next_slot, put.attended_from),
         (ScheduleStatus::Active, Some(at(120)), at(100))
     );
     assert_eq!((put.note, put.failure_count), (None, 0));
     let patch = Patch { status: Some(status), ..Patch::default() };
-    stage.patch(at(101), &id("a"), patch);
-    assert_eq!(stage.put(at(102), new_schedule("a", None)).status, ScheduleStatus::Finished);
+    fixture.patch(at(101), &id("a"), patch);
+    assert_eq!(fixture.put(at(102), new_schedule("a", None)).status, ScheduleStatus::Finished);
 }
 
-fn a_retired_schedule_comes_back(stage: &Stage<'_>) {
-    comes_back(stage, ScheduleStatus::Retired);
+fn a_retired_schedule_comes_back(fixture: &Fixture<'_>) {
+    comes_back(fixture, ScheduleStatus::Retired);
     let skipped = [(at(60), "the schedule was retired".to_owned())];
-    assert_eq!(stage.history(&id("a")), skipped, "nobody wanted its slots");
+    assert_eq!(fixture.history(&id("a")), skipped, "nobody wanted its slots");
 }
 
-fn a_broken_schedule_comes_back(stage: &Stage<'_>) {
-    comes_back(stage, ScheduleStatus::Broken);
+fn a_broken_schedule_comes_back(fixture: &Fixture<'_>) {
+    comes_back(fixture, ScheduleStatus::Broken);
 }
 
-fn a_finished_schedule_with_the_same_spec_stays_finished(stage: &Stage<'_>) {
-    let finished = stage.put(at(0), new_schedule("a", None));
-    assert_eq!(stage.put(at(1), new_schedule("a", Some(at(60)))), finished);
-    let put = stage.put(at(2), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+fn a_finished_schedule_with_the_same_spec_stays_finished(fixture: &Fixture<'_>) {
+    let finished = fixture.put(at(0), new_schedule("a", None));
+    assert_eq!(fixture.put(at(1), new_schedule("a", Some(at(60)))), finished);
+    let put = fixture.put(at(2), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
     assert_eq!((put.status, put.next_slot), (ScheduleStatus::Finished, None));
     assert_eq!(put.input, Some(text("1")));
 }
 
-fn a_finished_schedule_with_another_spec_comes_back(stage: &Stage<'_>) {
-    stage.put(at(0), new_schedule("a", None));
-    let put = stage.put(at(5), other_cadence(Some(at(60))));
+fn a_finished_schedule_with_another_spec_comes_back(fixture: &Fixture<'_>) {
+    fixture.put(at(0), new_schedule("a", None));
+    let put = fixture.put(at(5), other_cadence(Some(at(60))));
     assert_eq!((put.status, put.next_slot, put.attended_from), (ScheduleStatus::Active, Some(at(60)), at(5)));
 }
 
-fn a_change_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
-    assert_eq!(stage.find_run(&run), None);
+fn a_change_takes_back_what_was_claimed_ahead(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let put = fixture.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(fixture.find_run(&run), None);
     assert_eq!((put.next_slot, put.last_slot, put.run_count), (Some(at(60)), None, 0));
     let claim = (run.clone(), polos::model::Token(1));
-    assert_eq!(stage.store.claims_stand(&[claim]).unwrap(), [false]);
-    stage.fire(at(60), &put, at(60), Admission::Claim);
-    assert_eq!(stage.run(&run).input, Some(text("1")));
+    assert_eq!(fixture.store.claims_stand(&[claim]).unwrap(), [false]);
+    fixture.fire(at(60), &put, at(60), Admission::Claim);
+    assert_eq!(fixture.run(&run).input, Some(text("1")));
     // Whoever lost the claim still has its token.
-    assert_eq!(stage.store.claims_stand(&[(run, polos::model::Token(1))]).unwrap(), [false]);
+    assert_eq!(fixture.store.claims_stand(&[(run, polos::model::Token(1))]).unwrap(), [false]);
 }
 
-fn a_slot_taken_back_and_backfilled_has_other_tokens(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let given_out = stage.run(&run).token;
-    stage.put(at(59), other_cadence(Some(at(600))));
+fn a_slot_taken_back_and_backfilled_has_other_tokens(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let given_out = fixture.run(&run).token;
+    fixture.put(at(59), other_cadence(Some(at(600))));
     // Its worker sleeps; meanwhile the slot passes, and somebody wants it after all.
-    stage.create(at(70), backfill(&schedule, at(60)));
-    stage.claim(at(70));
-    assert_eq!(stage.state(&run), RunState::Running);
-    assert_eq!(stage.store.claims_stand(&[(run, given_out)]).unwrap(), [false]);
+    fixture.create(at(70), backfill(&schedule, at(60)));
+    fixture.claim(at(70));
+    assert_eq!(fixture.state(&run), RunState::Running);
+    assert_eq!(fixture.store.claims_stand(&[(run, given_out)]).unwrap(), [false]);
 }
 
-fn a_change_leaves_a_run_that_recorded_a_step(stage: &Stage<'_>) {
+fn a_change_leaves_a_run_that_recorded_a_step(fixture: &Fixture<'_>) {
     // By the clock of its worker it has started; ours is behind.
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    stage.ok(at(59), record(&run, "early"));
-    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
-    assert_eq!(stage.run(&run).state, RunState::Running);
-    assert_eq!((stage.steps(&run).len(), put.last_slot, put.run_count), (1, Some(at(60)), 1));
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    fixture.ok(at(59), record(&run, "early"));
+    let put = fixture.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(fixture.run(&run).state, RunState::Running);
+    assert_eq!((fixture.steps(&run).len(), put.last_slot, put.run_count), (1, Some(at(60)), 1));
 }
 
 fn record(run: &RunId, name: &str) -> Command {
@@ -365,61 +365,61 @@ fn record(run: &RunId, name: &str) -> Command {
     Command::RecordStep { run: run.clone(), token: polos::model::Token(1), step }
 }
 
-fn taking_back_undoes_the_last_of_several_slots_first(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(10))));
+fn taking_back_undoes_the_last_of_several_slots_first(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(10))));
     let slots = [at(10), at(20), at(30)].map(|slot| (slot, Admission::Claim));
-    stage.commit_plan(at(15), stage.plan(&schedule, &slots));
-    let put = stage.put(at(15), other_cadence(Some(at(600))));
+    fixture.commit_plan(at(15), fixture.plan(&schedule, &slots));
+    let put = fixture.put(at(15), other_cadence(Some(at(600))));
     assert_eq!((put.last_slot, put.run_count), (Some(at(10)), 1));
-    let history: Vec<_> = stage.history(&put.id).into_iter().map(|(slot, _)| slot).collect();
+    let history: Vec<_> = fixture.history(&put.id).into_iter().map(|(slot, _)| slot).collect();
     assert_eq!(history, [at(10)]);
     assert_eq!(put.next_slot, Some(at(600)), "the cadence is another");
 }
 
-fn taking_back_revives_what_the_claim_had_finished(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let mut plan = stage.plan(&schedule, &[(at(60), Admission::Claim)]);
+fn taking_back_revives_what_the_claim_had_finished(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let mut plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
     plan.next_slot = None;
     plan.status = ScheduleStatus::Finished;
-    stage.commit_plan(at(59), plan);
-    assert_eq!(stage.schedule(&schedule.id).status, ScheduleStatus::Finished);
-    let put = stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    fixture.commit_plan(at(59), plan);
+    assert_eq!(fixture.schedule(&schedule.id).status, ScheduleStatus::Finished);
+    let put = fixture.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
     assert_eq!((put.status, put.next_slot), (ScheduleStatus::Active, Some(at(60))));
 }
 
-fn taking_back_lets_the_next_in_line_run(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let behind = stage.create(at(59), backfill(&schedule, at(30)));
-    assert_eq!(stage.state(&behind), RunState::Buffered);
-    stage.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
-    assert_eq!(stage.state(&behind), RunState::Queued);
+fn taking_back_lets_the_next_in_line_run(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = fixture.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(fixture.state(&behind), RunState::Buffered);
+    fixture.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
+    assert_eq!(fixture.state(&behind), RunState::Queued);
 }
 
-fn an_edit_lets_the_next_in_line_run(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let behind = stage.create(at(59), backfill(&schedule, at(30)));
-    stage.patch(at(59), &schedule.id, Patch { input: Some(Some(text("1"))), ..Patch::default() });
-    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
+fn an_edit_lets_the_next_in_line_run(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = fixture.create(at(59), backfill(&schedule, at(30)));
+    fixture.patch(at(59), &schedule.id, Patch { input: Some(Some(text("1"))), ..Patch::default() });
+    assert_eq!(fixture.state(&behind), RunState::Queued, "nothing is left that it could wait for");
 }
 
-fn a_retirement_lets_the_next_in_line_run(stage: &Stage<'_>) {
+fn a_retirement_lets_the_next_in_line_run(fixture: &Fixture<'_>) {
     let owner = Some(text("app.py"));
     let declared = NewSchedule { owner, ..new_schedule("a", Some(at(60))) };
     let id = declared.id.clone();
     let enter = |worker: &str, declared: Vec<NewSchedule>| {
-        stage.ok(at(59), Command::EnterWorker(Box::new(WorkerEntry { declared, ..new_worker(worker) })));
+        fixture.ok(at(59), Command::RegisterWorker(Box::new(WorkerEntry { declared, ..new_worker(worker) })));
     };
     enter("wkr_2", vec![declared]);
-    let schedule = stage.schedule(&id);
-    stage.fire(at(59), &schedule, at(60), Admission::Claim);
-    let behind = stage.create(at(59), backfill(&schedule, at(30)));
-    assert_eq!(stage.state(&behind), RunState::Buffered);
-    stage.ok(at(59), Command::LeaveWorker { worker: "wkr_2".into() });
+    let schedule = fixture.schedule(&id);
+    fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let behind = fixture.create(at(59), backfill(&schedule, at(30)));
+    assert_eq!(fixture.state(&behind), RunState::Buffered);
+    fixture.ok(at(59), Command::DeregisterWorker { worker: "wkr_2".into() });
     enter("wkr_3", Vec::new());
-    assert_eq!(stage.schedule(&id).status, ScheduleStatus::Retired);
-    assert_eq!(stage.state(&behind), RunState::Queued, "nothing is left that it could wait for");
+    assert_eq!(fixture.schedule(&id).status, ScheduleStatus::Retired);
+    assert_eq!(fixture.state(&behind), RunState::Queued, "nothing is left that it could wait for");
 }
 
 fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
@@ -433,86 +433,86 @@ fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
     }
 }
 
-fn a_run_that_is_added_by_hand_takes_back_what_was_claimed_early(stage: &Stage<'_>) {
+fn a_run_that_is_added_by_hand_takes_back_what_was_claimed_early(fixture: &Fixture<'_>) {
     for (key, behind) in [("a", false), ("b", true)] {
-        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
-        let early = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        let early = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
         let by_hand = backfill(&schedule, at(30));
-        let by_hand = stage.create(at(59), NewRun { behind, takes_back: true, ..by_hand });
-        assert_eq!(stage.find_run(&early), None, "its slot is decided again, with the new run in view");
-        assert_eq!(stage.state(&by_hand), RunState::Queued);
-        assert_eq!(stage.schedule(&schedule.id).next_slot, Some(at(60)));
+        let by_hand = fixture.create(at(59), NewRun { behind, takes_back: true, ..by_hand });
+        assert_eq!(fixture.find_run(&early), None, "its slot is decided again, with the new run in view");
+        assert_eq!(fixture.state(&by_hand), RunState::Queued);
+        assert_eq!(fixture.schedule(&schedule.id).next_slot, Some(at(60)));
     }
 }
 
-fn a_run_is_not_added_to_a_schedule_that_has_moved(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn a_run_is_not_added_to_a_schedule_that_has_moved(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let guarded = |slot, revision| NewRun { revision: Some(revision), ..backfill(&schedule, at(slot)) };
-    stage.create(at(1), guarded(10, schedule.revision));
+    fixture.create(at(1), guarded(10, schedule.revision));
     let late = Command::CreateRun(Box::new(guarded(20, schedule.revision)));
-    assert_eq!(stage.no(at(1), late), Rejection::Stale);
-    assert_eq!(stage.find_run(&guarded(20, 0).id), None);
+    assert_eq!(fixture.no(at(1), late), Rejection::Stale);
+    assert_eq!(fixture.find_run(&guarded(20, 0).id), None);
 }
 
-fn what_is_not_ahead_is_not_taken_back(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
+fn what_is_not_ahead_is_not_taken_back(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
     let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(99)) };
-    let by_hand = stage.create(at(60), by_hand);
-    stage.claim(at(60));
-    stage.put(at(60), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
-    assert_eq!((stage.state(&run), stage.state(&by_hand)), (RunState::Running, RunState::Running));
+    let by_hand = fixture.create(at(60), by_hand);
+    fixture.claim(at(60));
+    fixture.put(at(60), NewSchedule { input: Some(text("1")), ..new_schedule("a", None) });
+    assert_eq!((fixture.state(&run), fixture.state(&by_hand)), (RunState::Running, RunState::Running));
 }
 
-fn what_was_queued_ahead_is_taken_back_too(stage: &Stage<'_>) {
+fn what_was_queued_ahead_is_taken_back_too(fixture: &Fixture<'_>) {
     let paused = || Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
     for (key, admission) in [("a", Admission::Queue), ("b", Admission::Behind)] {
-        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
-        let before = stage.create(at(59), backfill(&schedule, at(30)));
-        let run = stage.fire(at(59), &schedule, at(60), admission);
-        let patched = stage.patch(at(59), &schedule.id, paused());
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        let before = fixture.create(at(59), backfill(&schedule, at(30)));
+        let run = fixture.fire(at(59), &schedule, at(60), admission);
+        let patched = fixture.patch(at(59), &schedule.id, paused());
         assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
-        assert_eq!(stage.find_run(&run), None, "a paused schedule starts nothing");
-        assert_eq!(stage.state(&before), RunState::Queued);
+        assert_eq!(fixture.find_run(&run), None, "a paused schedule starts nothing");
+        assert_eq!(fixture.state(&before), RunState::Queued);
     }
-    let schedule = stage.put(at(0), new_schedule("c", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Queue);
-    stage.patch(at(60), &schedule.id, paused());
-    assert_eq!(stage.state(&run), RunState::Queued, "its slot has come");
+    let schedule = fixture.put(at(0), new_schedule("c", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Queue);
+    fixture.patch(at(60), &schedule.id, paused());
+    assert_eq!(fixture.state(&run), RunState::Queued, "its slot has come");
 }
 
-fn what_was_tried_again_is_not_taken_back(stage: &Stage<'_>) {
+fn what_was_tried_again_is_not_taken_back(fixture: &Fixture<'_>) {
     // By a clock that was a minute faster than that of the edit.
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    stage.end(at(61), &run, Ending::Failed { error: text("{}"), retry_at: Some(at(70)) });
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    fixture.end(at(61), &run, Completion::Failed { error: text("{}"), retry_at: Some(at(70)) });
     let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-    stage.patch(at(10), &schedule.id, patch);
-    assert_eq!(stage.state(&run), RunState::Queued);
+    fixture.patch(at(10), &schedule.id, patch);
+    assert_eq!(fixture.state(&run), RunState::Queued);
 }
 
-fn a_pause_after_failures_takes_back_too(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let failing = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    let ahead = stage.fire(at(119), &schedule, at(120), Admission::Claim);
-    let token = stage.run(&failing).token;
-    let ending = Command::EndRun {
+fn a_pause_after_failures_takes_back_too(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let failing = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    let ahead = fixture.fire(at(119), &schedule, at(120), Admission::Claim);
+    let token = fixture.run(&failing).token;
+    let ending = Command::CompleteRun {
         run: failing.clone(),
         token,
         ending: Box::new(super::super::fixture::failed()),
         pause_after_failures: Some(1),
         stands_alone: false,
     };
-    stage.ok(at(119), ending);
-    let schedule = stage.schedule(&schedule.id);
+    fixture.ok(at(119), ending);
+    let schedule = fixture.schedule(&schedule.id);
     assert_eq!((schedule.status, schedule.next_slot), (ScheduleStatus::Paused, Some(at(120))));
     assert_eq!((schedule.run_count, schedule.last_slot), (1, Some(at(60))));
-    assert_eq!(stage.find_run(&ahead), None, "it would start in a paused schedule");
-    assert_eq!(stage.state(&failing), RunState::Failed);
+    assert_eq!(fixture.find_run(&ahead), None, "it would start in a paused schedule");
+    assert_eq!(fixture.state(&failing), RunState::Failed);
 }
 
-fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn a_patch_changes_what_it_names(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch {
         spec: Some((text("{}"), text("* * * * *|UTC"), Some(at(600)))),
         input: Some(Some(text("1"))),
@@ -520,7 +520,7 @@ fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
         note: Some(Some(text("why"))),
         ..Patch::default()
     };
-    let patched = stage.patch(at(5), &schedule.id, patch);
+    let patched = fixture.patch(at(5), &schedule.id, patch);
     let expected = Schedule {
         spec: text("{}"),
         input: Some(text("1")),
@@ -531,139 +531,139 @@ fn a_patch_changes_what_it_names(stage: &Stage<'_>) {
         ..schedule
     };
     assert_eq!(patched, expected);
-    assert_eq!(stage.schedule(&expected.id), expected);
+    assert_eq!(fixture.schedule(&expected.id), expected);
 }
 
-fn a_patch_of_another_revision_is_stale(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn a_patch_of_another_revision_is_stale(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch { note: Some(Some(text("why"))), ..Patch::default() };
-    let answer = stage.no(at(1), patch_command(&schedule.id, Some(2), patch.clone()));
+    let answer = fixture.no(at(1), patch_command(&schedule.id, Some(2), patch.clone()));
     assert_eq!(answer, Rejection::Stale);
-    assert_eq!(stage.schedule(&schedule.id), schedule);
-    stage.ok(at(1), patch_command(&schedule.id, Some(1), patch.clone()));
-    let answer = stage.no(at(2), patch_command(&schedule.id, Some(1), patch));
+    assert_eq!(fixture.schedule(&schedule.id), schedule);
+    fixture.ok(at(1), patch_command(&schedule.id, Some(1), patch.clone()));
+    let answer = fixture.no(at(2), patch_command(&schedule.id, Some(1), patch));
     assert_eq!(answer, Rejection::Stale, "it has moved since");
 }
 
-fn a_patch_of_nothing_touches_nothing(stage: &Stage<'_>) {
-    let paused = paused(stage, "a");
-    let mark = stage.store.change_mark().unwrap();
+fn a_patch_of_nothing_touches_nothing(fixture: &Fixture<'_>) {
+    let paused = paused(fixture, "a");
+    let mark = fixture.store.change_mark().unwrap();
     let again = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-    assert_eq!(stage.patch(at(50), &paused.id, again), paused);
-    assert_eq!(stage.store.change_mark().unwrap(), mark);
+    assert_eq!(fixture.patch(at(50), &paused.id, again), paused);
+    assert_eq!(fixture.store.change_mark().unwrap(), mark);
 }
 
-fn a_patch_of_what_is_not_there_is_rejected(stage: &Stage<'_>) {
-    let answer = stage.no(at(0), patch_command(&id("a"), None, Patch::default()));
+fn a_patch_of_what_is_not_there_is_rejected(fixture: &Fixture<'_>) {
+    let answer = fixture.no(at(0), patch_command(&id("a"), None, Patch::default()));
     assert_eq!(answer, Rejection::ScheduleNotFound(id("a")));
 }
 
-fn resuming_attends_from_now(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    stage.end(at(61), &run, super::super::fixture::failed());
+fn resuming_attends_from_now(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    fixture.end(at(61), &run, super::super::fixture::failed());
     let status = |status| Patch { status: Some(status), ..Patch::default() };
-    let patched = stage.patch(at(70), &schedule.id, status(ScheduleStatus::Paused));
+    let patched = fixture.patch(at(70), &schedule.id, status(ScheduleStatus::Paused));
     assert_eq!((patched.attended_from, patched.failure_count), (at(0), 1));
-    let patched = stage.patch(at(500), &schedule.id, status(ScheduleStatus::Active));
+    let patched = fixture.patch(at(500), &schedule.id, status(ScheduleStatus::Active));
     assert_eq!((patched.attended_from, patched.failure_count), (at(500), 0));
     assert_eq!(patched.next_slot, Some(at(120)), "its slots waited");
 }
 
-fn a_patched_cadence_starts_from_now(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
+fn a_patched_cadence_starts_from_now(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch { spec: Some((text("{}"), text("other"), Some(at(600)))), ..Patch::default() };
-    let patched = stage.patch(at(61), &schedule.id, patch);
+    let patched = fixture.patch(at(61), &schedule.id, patch);
     assert_eq!((patched.next_slot, patched.attended_from), (Some(at(600)), at(61)));
-    assert_eq!(stage.history(&schedule.id), [(at(60), "the schedule was changed".to_owned())]);
+    assert_eq!(fixture.history(&schedule.id), [(at(60), "the schedule was changed".to_owned())]);
 }
 
-fn a_skip_writes_the_ledger_and_leaves_claims_alone(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+fn a_skip_writes_the_ledger_and_leaves_claims_alone(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
     let patch = Patch { next_slot: Some(Some(at(180))), ledger: vec![missed(at(120))], ..Patch::default() };
-    let patched = stage.patch(at(59), &schedule.id, patch);
+    let patched = fixture.patch(at(59), &schedule.id, patch);
     assert_eq!(patched.next_slot, Some(at(180)));
-    assert_eq!(stage.state(&run), RunState::Running, "no slot between the two is lost");
-    let history: Vec<_> = stage.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(fixture.state(&run), RunState::Running, "no slot between the two is lost");
+    let history: Vec<_> = fixture.history(&schedule.id).into_iter().map(|(slot, _)| slot).collect();
     assert_eq!(history, [at(120), at(60)]);
 }
 
-fn a_pause_takes_back_what_was_claimed_ahead(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let run = stage.fire(at(59), &schedule, at(60), Admission::Claim);
+fn a_pause_takes_back_what_was_claimed_ahead(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
     let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
-    let patched = stage.patch(at(59), &schedule.id, patch);
+    let patched = fixture.patch(at(59), &schedule.id, patch);
     assert_eq!((patched.next_slot, patched.run_count), (Some(at(60)), 0));
-    assert_eq!(stage.find_run(&run), None);
+    assert_eq!(fixture.find_run(&run), None);
 }
 
-fn deleting_cancels_what_waits(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    let running = stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    let queued = stage.fire(at(120), &schedule, at(120), Admission::Queue);
-    let buffered = stage.create(at(120), backfill(&schedule, at(30)));
+fn deleting_cancels_what_waits(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let running = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    let queued = fixture.fire(at(120), &schedule, at(120), Admission::Queue);
+    let buffered = fixture.create(at(120), backfill(&schedule, at(30)));
     let by_hand = NewRun { origin: Origin::Trigger, behind: false, ..backfill(&schedule, at(121)) };
-    let by_hand = stage.create(at(121), by_hand);
-    stage.delete(at(122), &schedule.id);
-    let states = [&running, &queued, &buffered, &by_hand].map(|run| stage.state(run));
+    let by_hand = fixture.create(at(121), by_hand);
+    fixture.delete(at(122), &schedule.id);
+    let states = [&running, &queued, &buffered, &by_hand].map(|run| fixture.state(run));
     let cancelled = RunState::Cancelled;
     assert_eq!(states, [RunState::Running, cancelled, cancelled, RunState::Queued]);
-    assert_eq!(stage.run(&queued).finished_at, Some(at(122)));
-    assert_eq!(stage.find_schedule(&schedule.id), None);
-    assert_eq!(stage.end(at(130), &running, super::super::fixture::succeeded()).0, RunState::Succeeded);
+    assert_eq!(fixture.run(&queued).finished_at, Some(at(122)));
+    assert_eq!(fixture.find_schedule(&schedule.id), None);
+    assert_eq!(fixture.end(at(130), &running, super::super::fixture::succeeded()).0, RunState::Succeeded);
 }
 
-fn deleting_keeps_history(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    stage.fire(at(60), &schedule, at(60), Admission::Claim);
-    stage.delete(at(61), &schedule.id);
-    assert_eq!(stage.history(&schedule.id), [(at(60), "running".to_owned())]);
+fn deleting_keeps_history(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    fixture.delete(at(61), &schedule.id);
+    assert_eq!(fixture.history(&schedule.id), [(at(60), "running".to_owned())]);
     let again = NewSchedule { id: ScheduleId::from("sch_again"), ..new_schedule("a", Some(at(120))) };
-    assert_eq!(stage.put(at(62), again).id, ScheduleId::from("sch_again"), "the key is free");
+    assert_eq!(fixture.put(at(62), again).id, ScheduleId::from("sch_again"), "the key is free");
 }
 
-fn every_due_slot_of_a_deleted_schedule_is_missed(stage: &Stage<'_>) {
+fn every_due_slot_of_a_deleted_schedule_is_missed(fixture: &Fixture<'_>) {
     let why = "the schedule was deleted".to_owned();
     for (key, now, expected) in [
         ("a", 59, vec![]),
         ("b", 60, vec![(at(60), at(60), 1, why.clone())]),
         ("c", 3_659, vec![(at(60), at(3_600), 60, why.clone())]),
     ] {
-        let schedule = stage.put(at(0), new_schedule(key, Some(at(60))));
-        stage.delete(at(now), &schedule.id);
-        assert_eq!(lines(stage, &schedule.id), expected);
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        fixture.delete(at(now), &schedule.id);
+        assert_eq!(lines(fixture, &schedule.id), expected);
     }
-    let paused = paused(stage, "d");
-    stage.delete(at(120), &paused.id);
-    assert_eq!(lines(stage, &paused.id), [(at(60), at(120), 2, why)]);
+    let paused = paused(fixture, "d");
+    fixture.delete(at(120), &paused.id);
+    assert_eq!(lines(fixture, &paused.id), [(at(60), at(120), 2, why)]);
 }
 
-fn deleting_what_is_not_there_is_rejected(stage: &Stage<'_>) {
+fn deleting_what_is_not_there_is_rejected(fixture: &Fixture<'_>) {
     let delete = Command::DeleteSchedule { project: text(PROJECT), id: id("a") };
-    assert_eq!(stage.no(at(0), delete), Rejection::ScheduleNotFound(id("a")));
+    assert_eq!(fixture.no(at(0), delete), Rejection::ScheduleNotFound(id("a")));
 }
 
-fn another_project_sees_nothing(stage: &Stage<'_>) {
-    let schedule = stage.put(at(0), new_schedule("a", Some(at(60))));
-    assert_eq!(stage.store.schedule("other", &schedule.id).unwrap(), None);
+fn another_project_sees_nothing(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    assert_eq!(fixture.store.schedule("other", &schedule.id).unwrap(), None);
     let patch = Command::PatchSchedule {
         project: text("other"),
         id: schedule.id.clone(),
         revision: None,
         patch: Box::default(),
     };
-    assert!(matches!(stage.no(at(1), patch), Rejection::ScheduleNotFound(_)));
+    assert!(matches!(fixture.no(at(1), patch), Rejection::ScheduleNotFound(_)));
     let delete = Command::DeleteSchedule { project: text("other"), id: schedule.id.clone() };
-    assert!(matches!(stage.no(at(1), delete), Rejection::ScheduleNotFound(_)));
-    assert_eq!(stage.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
-    assert_eq!(stage.store.next_wake("other", &[text("w")]).unwrap().slot, None);
+    assert!(matches!(fixture.no(at(1), delete), Rejection::ScheduleNotFound(_)));
+    assert_eq!(fixture.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
+    assert_eq!(fixture.store.next_work("other", &[text("w")]).unwrap().slot, None);
     let same_key = NewSchedule { id: id("b"), project: text("other"), ..new_schedule("a", Some(at(60))) };
-    let answer = stage.ok(at(2), Command::PutSchedules(vec![same_key]));
+    let answer = fixture.ok(at(2), Command::UpsertSchedules(vec![same_key]));
     assert_eq!(answer, Answer::Schedules(vec![id("b")]));
 }
 
-fn names_are_taken_literally(stage: &Stage<'_>) {
+fn names_are_taken_literally(fixture: &Fixture<'_>) {
     let long = "x".repeat(10_000);
     let names = [
         "",
@@ -686,15 +686,15 @@ fn names_are_taken_literally(stage: &Stage<'_>) {
             input: Some(text(name)),
             ..new_schedule("a", Some(at(60)))
         };
-        let put = stage.put(at(0), new.clone());
+        let put = fixture.put(at(0), new.clone());
         assert_eq!(
             (put.id, put.workflow, put.key, put.input),
             (new.id, text(name), text(name), Some(text(name)))
         );
-        let due = stage.store.due(PROJECT, &[text(name)], at(60), 10).unwrap();
+        let due = fixture.store.due(PROJECT, &[text(name)], at(60), 10).unwrap();
         assert_eq!(due.len(), 1, "{name:?}");
     }
-    let all = stage.store.schedules(
+    let all = fixture.store.schedules(
         PROJECT,
         &polos::store::ScheduleFilter::default(),
         &super::super::fixture::everything(),
