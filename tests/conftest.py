@@ -29,7 +29,7 @@ PYTHON = ROOT / "python"
 
 # How long anything that must happen may take on a machine that is busy with other things. Nothing
 # waits this long unless it fails.
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 # The same examples in every run, however slow the machine. `--hypothesis-profile random` with
 # `--hypothesis-seed N` tries others.
@@ -113,7 +113,7 @@ def postgres() -> Iterator[str]:
         yield url
         assert server.stdin is not None
         server.stdin.close()
-        server.wait(PATIENCE)
+        server.wait(TIMEOUT)
 
 
 @pytest.fixture(scope="session")
@@ -204,7 +204,7 @@ class Program:
 
     def hears(self, expected: str) -> str:
         """Wait for a line that begins with ``expected``; gives what follows it."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 line = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -229,15 +229,15 @@ class Program:
     def kill(self) -> None:
         """``kill -9``, and wait until it is gone."""
         self._process.kill()
-        self._process.wait(PATIENCE)
+        self._process.wait(TIMEOUT)
 
     def ends(self) -> int:
         """Its return code, when it has ended by itself."""
         try:
-            code = self._process.wait(PATIENCE)
+            code = self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it doesn't end; {self._story()}") from None
-        self._reader.join(PATIENCE)
+        self._reader.join(TIMEOUT)
         while not self._heard.empty():
             line = self._heard.get()
             if line is not None:
@@ -254,7 +254,7 @@ class Program:
     def close(self) -> None:
         if self._process.poll() is None:
             self.kill()
-        self._reader.join(PATIENCE)
+        self._reader.join(TIMEOUT)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
             with suppress(BrokenPipeError):  # it died with something unread
@@ -313,7 +313,7 @@ def eventually() -> Eventually:
     """``await eventually(condition)``: until it is true; for what another process does."""
 
     async def wait(condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             value = condition()
             if isawaitable(value):

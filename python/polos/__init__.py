@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
 from polos import runs, schedules, workers
-from polos._backoff import Backoff
-from polos._known_classes import register_types
+from polos._codec.known_classes import register_types
+from polos._codec.unknown_classes import StoredValue
 from polos._overview import overview
 from polos._polos import __version__
-from polos._stored import StoredValue
+from polos._runtime.backoff import Backoff
 from polos._ui import ui
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext

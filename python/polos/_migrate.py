@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from polos import _polos
-from polos._location import locate
-from polos.cli._interrupts import with_care
-from polos.cli._place import Json, missing
-from polos.cli._say import NOT_FOUND, TYPED_WRONG, fail, out, out_json, say
+from polos._core.location import locate
+from polos.cli.ui.console import NOT_FOUND, TYPED_WRONG, fail, out, out_json, say
+from polos.cli.ui.interrupts import with_care
+from polos.cli.ui.options import Json, missing
 from polos.client import PolosClient
 
 __all__ = ["migrate"]
@@ -67,7 +67,7 @@ def migrate(
             return
         with _shown(as_json) as tell:
             moved = json.loads(
-                _polos.move_projects(path, url, projects, not no_history, force, _BATCH, tell)
+                _polos.transfer_projects(path, url, projects, not no_history, force, _BATCH, tell)
             )
     _report(moved, path, url, as_json)
 
@@ -91,7 +91,7 @@ def _places(source: str, target: str) -> tuple[str, str]:
 
 
 def _abandon(path: str, url: str, projects: list[str], as_json: bool) -> None:
-    names = _polos.abandon_move(path, url, projects)
+    names = _polos.abandon_transfer(path, url, projects)
     if as_json:
         out_json({"abandoned": names})
     elif names:

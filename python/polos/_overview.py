@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polos._arguments import count_of
-from polos._blocking import blocking
+from polos._core.blocking import blocking
+from polos._validate.arguments import count_of
 from polos.client import checked_client
 
 if TYPE_CHECKING:

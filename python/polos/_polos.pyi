@@ -9,19 +9,19 @@ __all__ = [
     "ExitGuard",
     "WorkerCore",
     "__version__",
-    "abandon_move",
+    "abandon_transfer",
     "check_spec",
     "configure_tzdb",
     "explain",
-    "move_projects",
     "next_slots",
     "spec_slots",
+    "transfer_projects",
     "tzdb_version",
 ]
 
 __version__: Final[str]
 
-def move_projects(
+def transfer_projects(
     source: str | PathLike[str],
     target: str,
     projects: Sequence[str],
@@ -30,7 +30,7 @@ def move_projects(
     batch: int,
     tell: Callable[[str, bool, str, int, int], object],
 ) -> str: ...
-def abandon_move(
+def abandon_transfer(
     source: str | PathLike[str], target: str, projects: Sequence[str]
 ) -> list[str]: ...
 
@@ -39,7 +39,7 @@ class Bridge:
     def __new__(cls, ring: Callable[[], object] | None = None) -> Bridge: ...
     def fileno(self) -> int: ...
     def drain(self, into: deque[tuple[Any, ...]]) -> None: ...
-    def ring_again(self) -> None: ...
+    def wake_again(self) -> None: ...
 
 @final
 class Core:
@@ -83,7 +83,7 @@ class WorkerCore:
         wakes_at: int | None,
         started_at: int,
     ) -> None: ...
-    def end_run(
+    def complete_run(
         self,
         run: str,
         token: int,
@@ -100,9 +100,9 @@ class WorkerCore:
     def is_trusted(self) -> bool: ...
     def set_timer(self, id: int, delay: int) -> None: ...
     def drain(self) -> None: ...
-    def leave(self, limit: int) -> bool: ...
+    def deregister(self, limit: int) -> bool: ...
     def abandon(self) -> None: ...
-    def turn(self) -> tuple[int | None, int, bool] | None: ...
+    def tick(self) -> tuple[int | None, int, bool] | None: ...
 
 def check_spec(spec: str) -> bool: ...
 def configure_tzdb(dirs: Sequence[str | PathLike[str]]) -> None: ...

@@ -15,17 +15,17 @@ from typing import Any
 
 from typing_extensions import Self
 
-from polos import _forks as forks
-from polos._blocking import is_blocking
-from polos._bridge import ask
-from polos._current import current_run
-from polos._declaration import check_identifier
-from polos._describe import shown
-from polos._location import DatabaseLocation, locate
-from polos._logging import quiet_logger
-from polos._own_thread import in_own_thread
+from polos._core import fork_safety as forks
+from polos._core.blocking import is_blocking
+from polos._core.bridge import ask
+from polos._core.location import DatabaseLocation, locate
+from polos._core.own_thread import in_own_thread
+from polos._core.safe_logging import quiet_logger
 from polos._polos import Core
-from polos._threads import blocked_thread
+from polos._runtime.current_run import current_run
+from polos._runtime.threads import blocked_thread
+from polos._validate.formatting import shown
+from polos._validate.schedule_options import check_identifier
 from polos.exceptions import InvalidArgumentError, ShutdownError
 
 __all__ = ["PolosClient", "checked_client"]
@@ -60,7 +60,7 @@ _REPEATABLE = frozenset(
 )
 
 # How long a fork waits for requests in progress, in seconds.
-_FORK_PATIENCE = 1.0
+_FORK_TIMEOUT = 1.0
 
 
 class PolosClient:
@@ -246,7 +246,7 @@ class PolosClient:
             return
         # New callers block on the lock; in-flight requests finish.
         self._core = None
-        deadline = time.monotonic() + _FORK_PATIENCE
+        deadline = time.monotonic() + _FORK_TIMEOUT
         while self._users and not self._workers and time.monotonic() < deadline:
             time.sleep(0.001)
         if self._users or self._workers:

@@ -12,18 +12,18 @@ from datetime import timedelta
 from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from polos._backoff import Backoff, duration
-from polos._codec import decode, encode
-from polos._declaration import check_identifier
-from polos._describe import shown
-from polos._errors import error_from_record, error_record
-from polos._handlers import location, result_hint_of
-from polos._known_classes import register_function, undeclared_types
-from polos._logging import quiet_logger
-from polos._observe import around_step, note_child
-from polos._real_datetime import datetime
-from polos._step_functions import check_step_function, warn_of_shadowed_options
-from polos._time import aware, from_micros, micros_of
+from polos._codec.codec import decode, encode
+from polos._codec.exceptions import error_from_record, error_record
+from polos._codec.known_classes import register_function, undeclared_types
+from polos._core.instants import aware, from_micros, micros_of
+from polos._core.real_datetime import datetime
+from polos._core.safe_logging import quiet_logger
+from polos._runtime.backoff import Backoff, duration
+from polos._runtime.instrumentation import around_step, note_child
+from polos._validate.formatting import shown
+from polos._validate.schedule_options import check_identifier
+from polos._validate.signature import location, result_hint_of
+from polos._validate.step_functions import check_step_function, warn_of_shadowed_options
 from polos.exceptions import (
     DuplicateStepError,
     InvalidArgumentError,
@@ -38,7 +38,7 @@ from polos.exceptions import (
 if TYPE_CHECKING:
     import uuid
 
-    from polos._worker import ActiveRun
+    from polos._runtime.executor import ActiveRun
     from polos.workflow import Workflow
 
 __all__ = ["Steps", "SyncSteps", "SyncWorkflowContext", "WorkflowContext"]

@@ -53,7 +53,7 @@ USERS = {
 LEASE = timedelta(seconds=2)
 
 # What a scene may take on a slow machine before it counts as not having happened.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 # Kept back for stopping and for the tables at the end.
 CURTAIN = 5.0
@@ -119,9 +119,9 @@ class Stage:
         """Return the fires of a workflow."""
         return [fire for fire in self.fires if fire.workflow == workflow_id]
 
-    async def until(self, is_true: Callable[[], bool], patience: float = PATIENCE) -> bool:
-        """Wait until ``is_true()``, at most ``patience`` seconds; return whether it is."""
-        deadline = time.monotonic() + patience
+    async def until(self, is_true: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
+        """Wait until ``is_true()``, at most ``timeout`` seconds; return whether it is."""
+        deadline = time.monotonic() + timeout
         while not is_true():
             self._changed.clear()
             try:
@@ -286,14 +286,14 @@ def _cron(slot: datetime) -> str:
 
 async def _by_hand(client: PolosClient) -> tuple[bool, str]:
     stage.head("A run that is invoked: started durably, awaited, with a typed result")
-    result = await greet.run(client, "world", timeout=PATIENCE)
+    result = await greet.run(client, "world", timeout=TIMEOUT)
     stage.say("greet", f"{result!r}")
     return result.text == "hello, world", "an invoked run returned its result with its type"
 
 
 async def _retried(client: PolosClient) -> tuple[bool, str]:
     stage.head("A step that fails and is retried after at most half a second")
-    calls = await prices.run(client, timeout=PATIENCE)
+    calls = await prices.run(client, timeout=TIMEOUT)
     return calls == 2, "a step that failed once was retried, and its run succeeded"
 
 
@@ -325,7 +325,7 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
             stage.say("order", f"process {number} executes step {step}")
             if step == "ship":
                 break
-        result = await handle.result(timeout=PATIENCE)
+        result = await handle.result(timeout=TIMEOUT)
     charged, packed, shipped = (_times(executed.count(step)) for step in ("charge", "pack", "ship"))
     stage.say(
         "order",
@@ -365,7 +365,7 @@ def _import_path() -> str:
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    while line := await asyncio.wait_for(stream.readline(), PATIENCE):
+    while line := await asyncio.wait_for(stream.readline(), TIMEOUT):
         yield line.decode().strip()
 
 

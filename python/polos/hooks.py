@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from polos._real_datetime import datetime
+from polos._core.real_datetime import datetime
 
 __all__ = ["MissedSlots", "RunFailure"]
 

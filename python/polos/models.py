@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 from typing_extensions import Self
 
-from polos._codec import decode_for_display
-from polos._notebook import Shown
-from polos._real_datetime import date, datetime
+from polos._codec.codec import decode_for_display
+from polos._core.real_datetime import date, datetime
+from polos._display.notebook import Shown
 
 __all__ = [
     "CatchUp",

@@ -21,9 +21,9 @@ from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from polos import _polos
-from polos._observe import observe, unobserve
-from polos._real_datetime import datetime
-from polos._time import from_micros
+from polos._core.instants import from_micros
+from polos._core.real_datetime import datetime
+from polos._runtime.instrumentation import observe, unobserve
 
 try:
     from opentelemetry import metrics, trace
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-    from polos._worker import ActiveRun
+    from polos._runtime.executor import ActiveRun
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -108,7 +108,7 @@ class _Telemetry:
 
     @contextmanager
     def run(self, active: ActiveRun) -> Iterator[None]:
-        """See :class:`polos._observe.Observer`."""
+        """See :class:`polos._runtime.instrumentation.Observer`."""
         about = {"polos.workflow": active.workflow.id}
         late = _lateness(active)
         if late is not None and _is_begun_here(active):
@@ -135,7 +135,7 @@ class _Telemetry:
 
     @contextmanager
     def step(self, active: ActiveRun, name: str, attempt: int) -> Iterator[None]:
-        """See :class:`polos._observe.Observer`."""
+        """See :class:`polos._runtime.instrumentation.Observer`."""
         about: dict[str, str | int] = {
             "polos.step": name,
             "polos.step.attempt": attempt,
@@ -153,7 +153,7 @@ class _Telemetry:
             self._step_duration.record(time.perf_counter() - begun, measured)
 
     def invoked(self, active: ActiveRun, name: str, child: str) -> None:
-        """See :class:`polos._observe.Observer`."""
+        """See :class:`polos._runtime.instrumentation.Observer`."""
         about = {"polos.step": name, "polos.run_id": active.run_id, "polos.child_run_id": child}
         link = trace.Link(self._roots.of(child))
         self._tracer.start_span(f"invoke {name}", attributes=about, links=[link]).end()

@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from polos._arguments import count_of, one_of
-from polos._blocking import blocking, run_blocking
-from polos._codec import decode, encode
-from polos._current import current_run
-from polos._declaration import check_identifier
-from polos._describe import shown
-from polos._errors import error_from_record
-from polos._notebook import Listed
-from polos._payload_rules import check_given
-from polos._real_datetime import datetime
-from polos._time import aware
-from polos._waiting import warning_without_worker
+from polos._codec.codec import decode, encode
+from polos._codec.exceptions import error_from_record
+from polos._core.blocking import blocking, run_blocking
+from polos._core.instants import aware
+from polos._core.real_datetime import datetime
+from polos._display.notebook import Listed
+from polos._runtime.current_run import current_run
+from polos._runtime.waiting_notice import warning_without_worker
+from polos._validate.arguments import count_of, one_of
+from polos._validate.formatting import shown
+from polos._validate.payloads import check_given
+from polos._validate.schedule_options import check_identifier
 from polos.client import checked_client
 from polos.exceptions import (
     InvalidArgumentError,

@@ -19,15 +19,15 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 
 from polos import _polos
-from polos._arguments import count_of, one_of
-from polos._blocking import blocking
-from polos._declaration import check_identifier, core_spec, normalise_schedule
-from polos._describe import shown
-from polos._drafts import Drafts
-from polos._notebook import Listed
-from polos._payload_rules import check_schedulable
-from polos._real_datetime import datetime
-from polos._time import aware, from_micros, to_micros
+from polos._core.blocking import blocking
+from polos._core.drafts import Drafts
+from polos._core.instants import aware, from_micros, to_micros
+from polos._core.real_datetime import datetime
+from polos._display.notebook import Listed
+from polos._validate.arguments import count_of, one_of
+from polos._validate.formatting import shown
+from polos._validate.payloads import check_schedulable
+from polos._validate.schedule_options import check_identifier, core_spec, normalise_schedule
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.runs import RunHandle

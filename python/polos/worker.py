@@ -16,16 +16,16 @@ from typing import Any, TypedDict, TypeVar, overload
 from typing_extensions import Self, Unpack
 
 from polos import _polos
-from polos._backoff import Backoff, duration
-from polos._declaration import check_identifier
-from polos._describe import shown
-from polos._logging import quiet_logger
-from polos._own_thread import in_own_thread
-from polos._owner import CodeFile, Owner, calling_file, owner_of
-from polos._runner import run_to_end
-from polos._signals import Signals
-from polos._time import micros_of
-from polos._worker import Executor
+from polos._core.instants import micros_of
+from polos._core.own_thread import in_own_thread
+from polos._core.safe_logging import quiet_logger
+from polos._runtime.asyncio_run import run_to_end
+from polos._runtime.backoff import Backoff, duration
+from polos._runtime.executor import Executor
+from polos._runtime.owner import CodeFile, Owner, calling_file, owner_of
+from polos._runtime.signals import Signals
+from polos._validate.formatting import shown
+from polos._validate.schedule_options import check_identifier
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
@@ -37,14 +37,14 @@ _log = quiet_logger("polos.worker")
 
 # How long `start` waits for the registration, in seconds. After that it returns anyway: the
 # database fails, which has been logged, and the worker registers when it can.
-_ENTER_PATIENCE = 10.0
+_REGISTER_TIMEOUT = 10.0
 
 # In virtual time no other process shares the database, so there is nothing to poll for and no peer
 # that needs a heartbeat. Each of these would be a tick, and make a year of weekly slots slow.
 _NEVER = micros_of(timedelta(days=36_525))
 
 # Interval of an idle worker's heartbeats, if there are other workers.
-_IDLE_BEAT = micros_of(timedelta(minutes=1))
+_IDLE_HEARTBEAT = micros_of(timedelta(minutes=1))
 
 # Time limits in seconds when the worker closes: for cancelled handlers, and then for hooks.
 _STOPPING = 1.0
@@ -197,7 +197,7 @@ class Worker:
         executor.core = self._core = core
         self._executor = executor
         if not self.client._is_virtual():
-            await asyncio.wait({executor.entered, executor.over}, timeout=_ENTER_PATIENCE,
+            await asyncio.wait({executor.registered, executor.over}, timeout=_REGISTER_TIMEOUT,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         self._announce(f"worker of `{self.app}` started: {self._described(workflows)}")
 
@@ -233,7 +233,7 @@ class Worker:
             core = opened.start_worker(setup, executor.bridge.core)
             with lock:
                 if is_abandoned:
-                    core.leave(0)
+                    core.deregister(0)
             return core
 
         try:
@@ -279,7 +279,7 @@ class Worker:
             end = min(deadline, loop.time() + _CLOSING_FORCED) if forced.is_set() else deadline
             return max(0.0, min(most, end - loop.time()))
 
-        executor.is_leaving = True
+        executor.is_deregistering = True
         self._release_all()
         held_count = len(executor.active)
         stopping = _STOPPING_FORCED if forced.is_set() else _STOPPING
@@ -288,7 +288,7 @@ class Worker:
             await executor.finish_hooks(timedelta(seconds=left(_HOOKS)))
         self._executor = self._core = None
         limit = left(_CLOSING)
-        if not await in_own_thread(core.leave, int(limit * 1_000_000)):
+        if not await in_own_thread(core.deregister, int(limit * 1_000_000)):
             self.client._is_unresponsive = True
             _log.error(
                 "the worker could not deregister: the database `%s` did not answer within %.1f s. "
@@ -400,7 +400,7 @@ class Worker:
     def _setup(self, workflows: dict[str, Workflow[Any, Any]]) -> str:
         import platform
 
-        from polos._fingerprint import fingerprint
+        from polos._runtime.code_fingerprint import fingerprint
 
         virtual = self.client._is_virtual()
         return json.dumps(
@@ -431,7 +431,7 @@ class Worker:
                 "declared": declared(workflows),
                 "concurrency": self._concurrency,
                 "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
-                "idle_beat": _NEVER if virtual else _IDLE_BEAT,
+                "idle_heartbeat": _NEVER if virtual else _IDLE_HEARTBEAT,
                 "lead": 0 if virtual else 50_000,
                 "lead_per_slot": 0 if virtual else 50,
                 "lead_max": 0 if virtual else 1_000_000,

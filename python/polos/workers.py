@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polos._blocking import blocking
+from polos._core.blocking import blocking
 from polos.client import checked_client
 
 if TYPE_CHECKING:

@@ -16,13 +16,17 @@ from datetime import timedelta
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from polos._arguments import one_of, payload_for
-from polos._backoff import Backoff, duration
-from polos._classes import main_module_name
-from polos._declaration import ScheduleDeclaration, check_identifier, normalise_schedule
-from polos._describe import shown, type_name
-from polos._handlers import Handler, defining_frame, innermost, location
-from polos._known_classes import register_workflow
+from polos._codec.class_refs import main_module_name
+from polos._codec.known_classes import register_workflow
+from polos._runtime.backoff import Backoff, duration
+from polos._validate.arguments import one_of, payload_for
+from polos._validate.formatting import shown, type_name
+from polos._validate.schedule_options import (
+    ScheduleDeclaration,
+    check_identifier,
+    normalise_schedule,
+)
+from polos._validate.signature import Handler, defining_frame, innermost, location
 from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
 
 if TYPE_CHECKING:
@@ -134,7 +138,7 @@ class Workflow(Generic[PayloadT, ResultT]):
         self.on_missed = _hook(self.id, "on_missed", on_missed)
         self.schedule = _declared(self.id, schedule)
         if self.schedule is not None and handler.has_own_payload():
-            from polos._payload_rules import check_schedulable  # loads pydantic
+            from polos._validate.payloads import check_schedulable  # loads pydantic
 
             # Not cached: a name that cannot be resolved yet may resolve at a later check.
             check_schedulable(self, handler.payload_hint())

@@ -59,8 +59,8 @@ def polos_clock(
     The marker ``polos_clock`` says when the clock begins.
     """
     from polos.testing._blocking import BlockingVirtualTime
-    from polos.testing._story import ended
-    from polos.testing._time import VirtualTime, parsed
+    from polos.testing._failure_report import ended
+    from polos.testing._virtual_time import VirtualTime, parsed
 
     node = request.node
     start, options = _asked_for(node)

@@ -11,6 +11,7 @@ pub mod spec;
 pub mod step;
 pub(crate) mod text;
 pub(crate) mod text;
+pub(crate) mod text;
 pub mod worker;
 
 pub use fire::{Admission, FirePlan, PlannedRun};

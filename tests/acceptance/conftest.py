@@ -57,7 +57,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """``on_terminal(80)``: as if stdout were a terminal of so many columns."""
 
     def act(columns: int) -> None:
-        monkeypatch.setattr("polos.cli._say.is_terminal", lambda: True)
+        monkeypatch.setattr("polos.cli.ui.console.is_terminal", lambda: True)
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)

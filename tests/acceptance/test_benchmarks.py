@@ -21,8 +21,8 @@ ONE_RUN = {"runs": 2, "steps": 3, "batches": 2}
 
 # All programs run before the first test is over. How long one may take on a machine that is busy
 # with other things; none waits that long.
-PATIENCE = 120
-pytestmark = [pytest.mark.timeout(4 * PATIENCE), pytest.mark.xdist_group("benchmarks")]
+TIMEOUT = 120
+pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.xdist_group("benchmarks")]
 
 # Seconds from the start until a herd is due. A program that isn't prepared by then says so, and is
 # started again with the next one.
@@ -70,7 +70,7 @@ def launch(program: str, place: Path) -> dict[str, Any]:
         paths = os.pathsep.join([str(BENCHES / "common"), str(ROOT / "python")])
         env = {**os.environ, "PYTHONPATH": paths, "BENCH_STARTED": repr(time.time())}
         done = subprocess.run(
-            command, env=env, cwd=folder, capture_output=True, text=True, timeout=PATIENCE
+            command, env=env, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT
         )
         if lead == leads[-1] or TOO_LATE not in done.stderr:
             break

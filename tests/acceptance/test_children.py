@@ -21,7 +21,7 @@ from polos import (
     runs,
     workflow,
 )
-from polos._worker import Executor
+from polos._runtime.executor import Executor
 
 START = "2026-01-01T00:30+00:00"
 

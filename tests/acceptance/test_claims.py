@@ -70,7 +70,7 @@ async def turned(worker: Worker) -> None:
     executor = worker._executor
     assert executor is not None
     assert executor.core is not None
-    executor.core.turn()
+    executor.core.tick()
     for _ in range(20):
         executor.bridge.drain()
         await asyncio.sleep(0)

@@ -501,7 +501,7 @@ class Heard(logging.Handler):
 async def test_waiting_for_a_run_without_a_worker_is_warned_of(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polos._waiting._SECONDS", 0.0)
+    monkeypatch.setattr("polos._runtime.waiting_notice._SECONDS", 0.0)
     heard = Heard("is awaited, but no live worker has registered that workflow")
     logging.getLogger("polos.run").addHandler(heard)
     try:

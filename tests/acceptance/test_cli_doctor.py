@@ -17,7 +17,7 @@ import pytest
 
 import polos
 from polos import PolosClient, Worker, runs, schedules, workflow
-from polos.cli import _moments as moments
+from polos.cli.ui import times as moments
 
 Command = Callable[..., Any]
 
@@ -142,7 +142,7 @@ async def test_slots_that_a_stopped_worker_leaves_lying(
 async def test_runs_that_wait_for_room(
     command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polos.cli._doctor._LONG_QUEUED", timedelta(0))
+    monkeypatch.setattr("polos.cli.commands.doctor._LONG_QUEUED", timedelta(0))
 
     @workflow(id="wait")
     async def wait(ctx):
@@ -361,7 +361,7 @@ def test_a_machine_whose_clock_differs_from_that_of_the_database(
     command: Command, ada: str, monkeypatch: pytest.MonkeyPatch, off: int, which: str
 ) -> None:
     real = moments.now
-    monkeypatch.setattr("polos.cli._doctor.now", lambda: real() + timedelta(seconds=off))
+    monkeypatch.setattr("polos.cli.commands.doctor.now", lambda: real() + timedelta(seconds=off))
     (clock,) = checks(command("doctor", "--json"))["clock"]
     assert clock["level"] == "warning"
     assert re.match(rf"this machine is (29|30)\.\d s {which} the database's clock", clock["text"])

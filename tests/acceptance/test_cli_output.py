@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from polos import PolosClient, schedules, workflow
-from polos.cli._interrupts import with_care
-from polos.cli._place import opened
-from polos.cli._progress import advancing
-from polos.cli._table import cell_width
+from polos.cli.ui.interrupts import with_care
+from polos.cli.ui.options import opened
+from polos.cli.ui.progress import advancing
+from polos.cli.ui.table import cell_width
 
 Command = Callable[..., Any]
 

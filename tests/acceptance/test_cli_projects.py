@@ -203,7 +203,7 @@ def test_the_dashboard_says_what_it_needs(
 
 
 def test_the_dashboards_port_is_the_same_wherever_it_is_started() -> None:
-    from polos.cli._dev import PORT
+    from polos.cli.commands.dev import PORT
     from polos.dashboard.server import PORT as DASHBOARD
 
     assert PORT == DASHBOARD

@@ -17,9 +17,10 @@ from dashboard_forms import NAVIGATION
 
 import polos
 from polos import InvalidArgumentError, PolosClient, WorkerError, schedules, workflow
-from polos.dashboard import live, serve
+from polos.dashboard import serve
+from polos.dashboard import sse as live
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @asynccontextmanager
@@ -35,7 +36,7 @@ async def served(client: PolosClient, **options: Any) -> AsyncIterator[str]:
         yield await ready
     finally:
         task.cancel()
-        await asyncio.wait({task}, timeout=PATIENCE)
+        await asyncio.wait({task}, timeout=TIMEOUT)
         assert task.done(), "the server doesn't stop"
 
 
@@ -48,7 +49,7 @@ class Stream:
 
     async def event(self) -> dict[str, str]:
         """The next one that says something."""
-        return await asyncio.wait_for(self._next(), PATIENCE)
+        return await asyncio.wait_for(self._next(), TIMEOUT)
 
     async def _next(self) -> dict[str, str]:
         async for line in self._lines:
@@ -64,14 +65,14 @@ class Stream:
             async for _ in self._lines:
                 pass
 
-        await asyncio.wait_for(rest(), PATIENCE)
+        await asyncio.wait_for(rest(), TIMEOUT)
 
 
 @asynccontextmanager
 async def listening(base: str, path: str, seen: str = "0") -> AsyncIterator[Stream]:
     sign = "&" if "?" in path else "?"
     async with (
-        httpx.AsyncClient(base_url=base, timeout=PATIENCE) as browser,
+        httpx.AsyncClient(base_url=base, timeout=TIMEOUT) as browser,
         browser.stream("GET", f"{path}{sign}live={seen}") as answer,
     ):
         yield Stream(answer)

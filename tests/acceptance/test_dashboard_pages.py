@@ -21,8 +21,8 @@ from starlette.routing import Mount
 import polos
 import polos.testing
 from polos import PolosClient, Worker, WorkflowContext, runs, schedules, workflow
-from polos.dashboard.pages import Colleague
-from polos.dashboard.words import day_and_time
+from polos.dashboard.filters import day_and_time
+from polos.dashboard.views import Colleague
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dashboard.md"
 START = "2026-03-06T05:00:00+00:00"

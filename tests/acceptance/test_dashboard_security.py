@@ -19,7 +19,7 @@ from starlette.routing import Mount
 import polos
 import polos.dashboard
 from polos import InvalidArgumentError, PolosClient, schedules, workflow
-from polos.dashboard import guard
+from polos.dashboard import auth as guard
 
 TOKEN = "correct-horse-battery-staple"
 PAGES = ["/", "/schedules", "/runs", "/workers", "/metrics"]

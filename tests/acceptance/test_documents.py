@@ -24,7 +24,7 @@ import typer
 
 import polos.testing
 from polos import PolosClient, Worker, schedules
-from polos.cli._app import app as cli_app
+from polos.cli.typer_app import app as cli_app
 from polos.workflow import registry
 
 ROOT = Path(__file__).parents[2]

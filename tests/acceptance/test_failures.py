@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import polos._worker
+import polos._runtime.executor
 import polos.testing
 from polos import (
     Backoff,
@@ -184,7 +184,7 @@ async def test_a_failure_that_there_is_no_memory_to_describe_is_a_failure(
     def describe(error: BaseException) -> dict[str, Any]:
         raise MemoryError
 
-    monkeypatch.setattr(polos._worker, "error_record", describe)
+    monkeypatch.setattr(polos._runtime.executor, "error_record", describe)
     async with worker_that_lives_on(client):
         handle = await failing.invoke(client)
         with pytest.raises(RunFailedError, match="no memory to record how the run failed"):
@@ -419,7 +419,7 @@ def test_a_loop_that_ends_under_a_handler_leaves_the_run_to_other_workers(
     gc.collect()
     core = workers.pop()._core
     assert core is not None
-    core.leave(5_000_000)  # as its process would, at its end
+    core.deregister(5_000_000)  # as its process would, at its end
 
     async def finish() -> str:
         async with Worker(client):

@@ -21,7 +21,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
-from polos import SyncWorkflowContext, WorkflowContext, _observe, otel, workflow
+from polos import SyncWorkflowContext, WorkflowContext, otel, workflow
+from polos._runtime import instrumentation as _observe
 from polos.testing import VirtualTime
 
 PYTHON = Path(__file__).parents[2] / "python"

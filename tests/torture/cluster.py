@@ -318,7 +318,7 @@ class Watch:
 
     EVERY = 0.5
     # One that is killed leaves its server process behind, as long as that waits for a standby.
-    PATIENCE = 30.0
+    TIMEOUT = 30.0
     MOST = 6
 
     def __init__(self, cluster: Cluster) -> None:
@@ -338,7 +338,7 @@ class Watch:
                 self._asking[self._ask()] = begun
             for process, since in list(self._asking.items()):
                 if process.poll() is None:
-                    if time.monotonic() - since > self.PATIENCE:
+                    if time.monotonic() - since > self.TIMEOUT:
                         process.kill()
                     continue
                 del self._asking[process]

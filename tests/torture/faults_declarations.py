@@ -73,11 +73,11 @@ class Program:
             for one, period in zip(found, periods, strict=True)
         )
 
-    def changes(self, periods: Sequence[int], change: Callable[[], None], patience: float) -> None:
+    def changes(self, periods: Sequence[int], change: Callable[[], None], timeout: float) -> None:
         """Do something after which other periods count."""
         end = now()
         change()
-        is_changed = until(lambda: self.declares(periods), patience)
+        is_changed = until(lambda: self.declares(periods), timeout)
         text = f"{self.service.name}: the periods {periods} don't come into effect"
         self.bench.verdict.expect("I12", is_changed, text)
         self.note_phase(end)

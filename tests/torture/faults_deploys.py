@@ -10,7 +10,7 @@ from programs import Program
 from harness import Bench, until
 from polos import runs
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 # Workers that one poison run may cost.
 DEATHS_MAX = 6
@@ -33,7 +33,7 @@ def f51(bench: Bench) -> None:
 
     deaths = 0
     for _ in range(DEATHS_MAX + 1):
-        until(functools.partial(is_over_or_dead, worker), PATIENCE)
+        until(functools.partial(is_over_or_dead, worker), TIMEOUT)
         if is_over():
             break
         deaths += 1
@@ -63,7 +63,7 @@ def f52(bench: Bench) -> None:
         ended.update(tally.count("old"), tally.count("new"))
         return wanted <= ended
 
-    until(is_over, PATIENCE)
+    until(is_over, TIMEOUT)
     verdict = bench.verdict
     old, new = tally.count("old"), tally.count("new")
     for id in sorted(wanted):

@@ -65,7 +65,7 @@ def playing(
 def undisturbed(bench: Bench) -> tuple[int, int, int]:
     """How many points, syncs and writes there are in one."""
     with playing(bench, "undisturbed", lambda shim: None) as play:
-        play.life.ends(0, patience=90)
+        play.life.ends(0, timeout=90)
         judge(play.bench, play.told(), "undisturbed")
         control = play.shim.control
         return control.points, control.syncs, control.writes
@@ -122,7 +122,7 @@ def f2(bench: Bench) -> None:
 
         with playing(bench, f"kill-{number}", prepare) as play:
             # How much there is to write depends a little on what comes together.
-            code = play.life.ends(0, -signal.SIGKILL, patience=90)
+            code = play.life.ends(0, -signal.SIGKILL, timeout=90)
             judge(play.bench, play.told(), f"killed at point {number}")
             play.bench.finish(2.0)
             bench.injections += code == -signal.SIGKILL
@@ -139,7 +139,7 @@ def f3(bench: Bench) -> None:
     ):
         options = "--durability", durability, "--filler", size
         with playing(bench, f"power-{number}", lambda shim: None, *options, log=True) as play:
-            play.life.ends(0, patience=90)
+            play.life.ends(0, timeout=90)
             record = list(changes(play.shim.log))
             places = bench.random.choices(range(1, len(record) + 1), k=max(1, total // 4))
             for cut, left in power.cuts(record, sorted(places), bench.random):
@@ -198,7 +198,7 @@ def fail_at_each(
 
         what = f"{name} {number}, {in_a_row} in a row"
         with playing(bench, f"{name}-{number}", prepare) as play:
-            play.life.ends(0, patience=90)
+            play.life.ends(0, timeout=90)
             told = play.told()
             bench.verdict.expect("I7", told.ended, f"{what}: it didn't come to the end")
             said = told.refusals or play.life.errors.read_text()

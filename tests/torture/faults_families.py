@@ -17,7 +17,7 @@ AT_ONCE = 60
 # Every so many parents, one is cancelled while it may wait.
 CANCELLED_EVERY = 10
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 def f50(bench: Bench) -> None:
@@ -38,8 +38,8 @@ def f50(bench: Bench) -> None:
             runs.sync.cancel(bench.client, id)
             cancelled.add(id)
             wanted.discard(id)
-        until(lambda: len(wanted - tally.count("parent").keys()) < AT_ONCE, PATIENCE)
-    until(lambda: wanted <= tally.count("parent").keys(), PATIENCE)
+        until(lambda: len(wanted - tally.count("parent").keys()) < AT_ONCE, TIMEOUT)
+    until(lambda: wanted <= tally.count("parent").keys(), TIMEOUT)
     ended, children = tally.count("parent"), tally.count("child")
     for id in sorted(wanted):
         told = f"{id} waits: its children returned {children[id]} times, and it got no result"

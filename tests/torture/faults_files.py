@@ -325,7 +325,7 @@ def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
         vanish(place.file)
         since = time.time()
         there = contents(place.file)
-        life.ends(1, patience=20)
+        life.ends(1, timeout=20)
         said = life.errors.read_text()
         text = f"{vanish.__name__}: it said {said[-300:]!r}"
         verdict.expect("I12", "was deleted, moved or replaced" in said, text)

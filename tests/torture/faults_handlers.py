@@ -32,9 +32,9 @@ def odd_worker(bench: Bench, *options: object) -> Program:
     return Program(bench, "odd_worker.py", bench.database, bench.oracle, *options).ready()
 
 
-def ended(bench: Bench, id: str, patience: float = 60.0) -> Run:
+def ended(bench: Bench, id: str, timeout: float = 60.0) -> Run:
     """The run when it has ended; I4: that it does."""
-    until(lambda: bench.status(id) in ENDED, patience)
+    until(lambda: bench.status(id) in ENDED, timeout)
     run = runs.sync.get(bench.client, id)
     bench.verdict.expect("I4", run.status in ENDED, f"{run.workflow} {run.id} is {run.status}")
     return run

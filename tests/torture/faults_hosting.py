@@ -19,7 +19,7 @@ from checker import Testimony, check_file, history
 from faults_handlers import check_alive, close, ended, odd_worker
 from programs import Command, Program
 
-from harness import HERE, PATIENCE, SECOND, Bench, NotRunError, now, until
+from harness import HERE, SECOND, TIMEOUT, Bench, NotRunError, now, until
 from polos import PolosClient, runs, schedules
 
 
@@ -105,11 +105,11 @@ def f39b(bench: Bench) -> None:
     for version in range(1, bench.times(50, 4) + 1):
         if version > 1:
             web_app(bench, version)
-        is_new = until(partial(has_version, bench, f"{version}"), PATIENCE)
+        is_new = until(partial(has_version, bench, f"{version}"), TIMEOUT)
         verdict.expect("I7", is_new, f"version {version} doesn't run: {life.said[-1000:]}")
         bench.injections += 1
     life.signal(signal.SIGINT)
-    life.ends(0, patience=30)
+    life.ends(0, timeout=30)
     verdict.expect("I7", "Traceback" not in life.said, life.said[-2000:])
     check_one_run_each(bench)
 
@@ -143,7 +143,7 @@ def _many(bench: Bench, *command: str) -> None:
         pids.update(pid for _, pid, _ in versions(bench))
         return len(versions(bench)) >= count
 
-    verdict.expect("I7", until(lambda: has_run(3), PATIENCE), f"silent: {life.said[-1000:]}")
+    verdict.expect("I7", until(lambda: has_run(3), TIMEOUT), f"silent: {life.said[-1000:]}")
     for _ in range(bench.times(50, 3)):
         # Between two slots: what is executing would be executed again, which is as it should be.
         victim = versions(bench)[-1][1]
@@ -157,7 +157,7 @@ def _many(bench: Bench, *command: str) -> None:
         goes_on = until(partial(has_run, count + 2), 30)
         verdict.expect("I7", goes_on, f"without {victim} it is silent: {life.said[-1000:]}")
     life.signal(signal.SIGTERM)
-    life.ends(0, -signal.SIGTERM, patience=30)
+    life.ends(0, -signal.SIGTERM, timeout=30)
     verdict.expect("I7", len(pids) > 1, f"all was executed by {pids}")
     verdict.expect("I7", "Traceback" not in life.said, life.said[-2000:])
     verdict.expect("I7", not [pid for pid in pids if alive(pid)], "a process is left")
@@ -334,7 +334,7 @@ def check_start(bench: Bench, limit: str, what: str) -> None:
     script = HERE / "tight.py"
     command = f'{limit} && exec "{sys.executable}" -W ignore "{script}" tight-{bench.injections}.db'
     done = Command(bench, "sh", "-c", command, env={"RUST_BACKTRACE": "0"})
-    code = done.ends(0, 1, 2, patience=30)
+    code = done.ends(0, 1, 2, timeout=30)
     said = done.said
     bench.verdict.expect("I7", code != -signal.SIGSEGV, f"{what}: {said[-500:]}")
     is_clear = code == 0 or "Error" in said or "rror" in said or "memory" in said

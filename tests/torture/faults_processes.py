@@ -195,7 +195,7 @@ def f7(bench: Bench) -> None:
         other = bench.start("--lease", lease).ready()
         stopped = time.time()
         life.signal(signal.SIGSTOP)
-        if not bench.sql("SELECT 1", patience=lease):
+        if not bench.sql("SELECT 1", timeout=lease):
             # Stopped in the middle of a commit: it holds SQLite's lock, and everybody has to wait
             # until it is back. Nobody can have taken over, so the run ends where it began.
             time.sleep(2 * lease)
@@ -242,7 +242,7 @@ def f7b(bench: Bench) -> None:
         other = bench.start("--lease", lease).ready()
         bench.verdict.expect("I4", bench.hears("ack", job, "b"), f"{job}: step b isn't recorded")
         life.stands_still()
-        if bench.sql("SELECT 1", patience=lease):
+        if bench.sql("SELECT 1", timeout=lease):
             bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: not taken over")
         else:
             # Another thread of it was in the middle of a commit, and holds SQLite's lock.
@@ -353,7 +353,7 @@ def f40(bench: Bench) -> None:
         bench.hears("before", job, "b", 10)
         begun = time.monotonic()
         life.tell()
-        life.ends(EXITS[name], patience=20)
+        life.ends(EXITS[name], timeout=20)
         took = time.monotonic() - begun
         bench.verdict.expect("I11", took < 5, f"{name} {is_sync}: it took {took:.1f} s to end")
         bench.injections += 1

@@ -135,7 +135,7 @@ def f70(bench: Bench) -> None:
         found.workflow
         for found in schedules.sync.list(bench.client, status="active")
         if found.id not in bench.excluded
-        and not bench.comes_due(found.id, now() - SECOND, patience=BACK)
+        and not bench.comes_due(found.id, now() - SECOND, timeout=BACK)
     ]
     bench.verdict.expect("I7", not silent, f"silent: {silent}")
     bench.finish(LEASE, helper=False)

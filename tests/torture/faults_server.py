@@ -44,9 +44,9 @@ def on(bench: Bench, url: str) -> Iterator[Bench]:
 class Asker:
     """A client that asks again until it is answered, and then must have been counted once."""
 
-    def __init__(self, bench: Bench, patience: float = BACK) -> None:
+    def __init__(self, bench: Bench, timeout: float = BACK) -> None:
         self.bench = bench
-        self.patience = patience
+        self.timeout = timeout
         self.asked: dict[str, str] = {}
         self.refusal_count = 0
 
@@ -61,7 +61,7 @@ class Asker:
                 self.refusal_count += 1
                 return None
 
-        id = until(asked, self.patience)
+        id = until(asked, self.timeout)
         if id is not None:
             self.asked[key] = id
             self.bench.jobs.add(id)
@@ -73,10 +73,10 @@ class Asker:
         for life in workers:
             verdict.expect("I7", life.is_alive(), f"a worker has ended: {life.errors.read_text()}")
         id = self.invoke()
-        verdict.expect("I7", id, f"the client is not served within {self.patience:.0f} s")
+        verdict.expect("I7", id, f"the client is not served within {self.timeout:.0f} s")
         if id is not None:
             verdict.expect(
-                "I4", until(lambda: self.is_done(id), self.patience), f"{id} isn't executed"
+                "I4", until(lambda: self.is_done(id), self.timeout), f"{id} isn't executed"
             )
         silent = [id for id in sorted(self.bench.digests) if not self.goes_on(id)]
         verdict.expect("I7", not silent, f"silent: {silent}")
@@ -97,7 +97,7 @@ class Asker:
                 return last is not None and last.timestamp() > since - 1
             return False
 
-        return bool(until(is_newer, self.patience))
+        return bool(until(is_newer, self.timeout))
 
     def check(self) -> None:
         """I1: what was asked for several times is there once."""

@@ -30,7 +30,7 @@ PYTHON = HERE.parents[1] / "python"
 # Python ends with 120 when what it has buffered for a broken output can't be written at its end.
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 KEYS = 4
 SECOND = timedelta(seconds=1)
 
@@ -38,9 +38,9 @@ SECOND = timedelta(seconds=1)
 LATE = timedelta(seconds=3)
 
 
-def until(condition: Callable[[], Any], patience: float = PATIENCE) -> Any:
+def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
     """Ask until it is true, for what another process does; the last answer."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         answer = condition()
         if answer or time.monotonic() > deadline:
@@ -118,7 +118,7 @@ class Life:
     def ready(self) -> Life:
         """Wait until it works."""
         assert self._process.stdout is not None
-        heard, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
+        heard, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
         self.is_ready = bool(heard) and self._process.stdout.readline() == b"ready\n"
         if not self.is_ready:
             raise AssertionError(f"a worker doesn't start: {self.errors.read_text()[-2000:]}")
@@ -142,18 +142,18 @@ class Life:
         self.signal(signal.SIGKILL)
         self.ends(-signal.SIGKILL)
 
-    def term(self, patience: float = 20.0) -> float:
+    def term(self, timeout: float = 20.0) -> float:
         """SIGTERM; how long it took to end, with 0."""
         start = time.monotonic()
         self.signal(signal.SIGTERM)
-        self.ends(0, patience=patience)
+        self.ends(0, timeout=timeout)
         return time.monotonic() - start
 
-    def ends(self, *codes: int, patience: float = 20.0) -> int | None:
+    def ends(self, *codes: int, timeout: float = 20.0) -> int | None:
         """I11: it ends in time, with one of ``codes``; I7: and no panic was heard."""
         verdict = self._bench.verdict
         try:
-            code: int | None = self._process.wait(patience)
+            code: int | None = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             code = None
             self._process.kill()
@@ -305,7 +305,7 @@ class Bench:
         self.digests.update(made)
         return made
 
-    def sql(self, statement: str, *values: str, patience: float = 30.0) -> bool:
+    def sql(self, statement: str, *values: str, timeout: float = 30.0) -> bool:
         """Write to the database by hand; whether the lock for it was free in time.
 
         Of SQLite; nothing there is held by one for all on PostgreSQL, where it is always free.
@@ -325,7 +325,7 @@ class Bench:
             "file.execute('COMMIT')\n"
         )
         # Not as arguments: those are short, and end at a NUL.
-        asked = json.dumps([str(self.database), patience, statement, values])
+        asked = json.dumps([str(self.database), timeout, statement, values])
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, input=asked, capture_output=True, text=True)
         if done.returncode and "database is locked" not in done.stderr:
@@ -342,16 +342,16 @@ class Bench:
         """All that was testified."""
         return Testimony(self.oracle).read()
 
-    def hears(self, kind: str, run: str, step: str, patience: float = PATIENCE) -> bool:
+    def hears(self, kind: str, run: str, step: str, timeout: float = TIMEOUT) -> bool:
         """Wait for a testimony; whether it came."""
-        return bool(until(lambda: self.lines(kind, run, step), patience))
+        return bool(until(lambda: self.lines(kind, run, step), timeout))
 
     def status(self, run: str) -> str:
         return runs.sync.get(self.client, run).status
 
-    def succeeds(self, run: str, patience: float = PATIENCE) -> bool:
+    def succeeds(self, run: str, timeout: float = TIMEOUT) -> bool:
         """Wait for the run; whether it succeeded in time."""
-        return bool(until(lambda: self.status(run) == "succeeded", patience))
+        return bool(until(lambda: self.status(run) == "succeeded", timeout))
 
     def finish(
         self, lease: float = 15.0, *, helper: bool = True, testimony: bool = True
@@ -420,9 +420,9 @@ class Bench:
         newest = schedules.sync.history(self.client, schedule, limit=1)
         return newest[0].until if newest else None
 
-    def comes_due(self, schedule: str, after: datetime, patience: float = 10.0) -> bool:
+    def comes_due(self, schedule: str, after: datetime, timeout: float = 10.0) -> bool:
         """Wait for a slot of it that is later; whether it was settled in time."""
-        return bool(until(lambda: (self.last_slot(schedule) or after) > after, patience))
+        return bool(until(lambda: (self.last_slot(schedule) or after) > after, timeout))
 
 
 def held(bench: Bench, *options: object) -> tuple[Life, str]:

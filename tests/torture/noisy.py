@@ -9,7 +9,7 @@ import threading
 from datetime import timedelta
 
 from polos import PolosClient, Worker, schedules, workflow
-from polos._runner import run_to_end
+from polos._runtime.asyncio_run import run_to_end
 
 DATABASE, HOW, KEY = sys.argv[1:]
 

@@ -16,7 +16,7 @@ import odd_acts
 from oracle import Oracle
 
 from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
-from polos._runner import run_to_end
+from polos._runtime.asyncio_run import run_to_end
 from polos.workflow import registry
 
 

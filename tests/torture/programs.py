@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import HERE, PATIENCE, PYTHON, UNBUFFERED, Bench, Life
+from harness import HERE, PYTHON, TIMEOUT, UNBUFFERED, Bench, Life
 
 
 class Program(Life):
@@ -48,11 +48,11 @@ class Program(Life):
         self.pid = self._process.pid
         self.is_ready = False
 
-    def line(self, patience: float = PATIENCE) -> str:
+    def line(self, timeout: float = TIMEOUT) -> str:
         """The next line that it says, or an ``AssertionError``; it has to flush them."""
         assert self._process.stdout is not None
         said = b""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         # Byte by byte: what a buffer holds back, `select` doesn't see.
         descriptor = self._process.stdout.fileno()
         while not said.endswith(b"\n"):

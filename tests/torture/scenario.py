@@ -20,7 +20,7 @@ from polos import PolosClient, RunHandle, Schedule, StoreUnavailableError, Worke
 
 CRONS = ("0 0 1 1 *", "30 12 24 12 *")
 PERIOD = timedelta(seconds=1)
-PATIENCE = 40.0
+TIMEOUT = 40.0
 
 State = dict[str, tuple[str, Any, str]]
 
@@ -38,7 +38,7 @@ class Diary:
     async def change(self, states: State, action: Callable[[], Awaitable[Any]]) -> Any:
         """Do it, and again while the store is in trouble; ``states`` is what it makes of them."""
         self.note(say="intend", states=states)
-        end = asyncio.get_running_loop().time() + PATIENCE
+        end = asyncio.get_running_loop().time() + TIMEOUT
         while True:
             try:
                 result = await action()
@@ -181,7 +181,7 @@ async def between_slots() -> None:
 
 async def asked(question: Callable[[], Awaitable[bool]]) -> None:
     """Ask until it is true, whatever trouble the store is in meanwhile."""
-    end = asyncio.get_running_loop().time() + PATIENCE
+    end = asyncio.get_running_loop().time() + TIMEOUT
     while asyncio.get_running_loop().time() < end:
         try:
             if await question():

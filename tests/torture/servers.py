@@ -17,7 +17,7 @@ from types import ModuleType, TracebackType
 
 from network import Host
 
-from harness import HERE, PATIENCE, NotRunError, until
+from harness import HERE, TIMEOUT, NotRunError, until
 
 READY = re.compile(rb"ready to accept (read-only )?connections")
 FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
@@ -184,12 +184,12 @@ class Server:
             return
         with suppress(ProcessLookupError):
             self.process.send_signal(how)
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
         self.process = None
 
     def promote(self) -> None:
         """Have a standby take writes."""
-        self.place.run("pg_ctl", "promote", "-D", str(self.data), "-w", "-t", str(int(PATIENCE)))
+        self.place.run("pg_ctl", "promote", "-D", str(self.data), "-w", "-t", str(int(TIMEOUT)))
 
     def psql(self, user: str) -> list[str]:
         """The command that speaks with it."""
@@ -208,9 +208,9 @@ class Server:
             raise AssertionError(f"psql: {done.stderr}")
         return [line.split("|") for line in done.stdout.splitlines()]
 
-    def waits_until(self, sql: str, patience: float = PATIENCE) -> bool:
+    def waits_until(self, sql: str, timeout: float = TIMEOUT) -> bool:
         """Ask until the answer is ``t``; whether it became so."""
-        return bool(until(lambda: self.ask(sql) == [["t"]], patience))
+        return bool(until(lambda: self.ask(sql) == [["t"]], timeout))
 
     def backends(self) -> list[int]:
         """Processes of the server that serve us."""

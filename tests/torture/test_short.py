@@ -14,11 +14,11 @@ RUN = Path(__file__).with_name("run.py")
 NOT_RUN = 3
 
 # Each takes some 5 s, and many times that on a machine that is busy with other things.
-PATIENCE = 180
+TIMEOUT = 180
 
 
 @pytest.mark.files  # each names its store itself
-@pytest.mark.timeout(PATIENCE + 10)
+@pytest.mark.timeout(TIMEOUT + 10)
 @pytest.mark.parametrize(
     "options",
     # Without schedules beside it, F7 has nothing that chance decides.
@@ -61,7 +61,7 @@ def test_a_fault_violates_nothing(options: tuple[str, ...], tmp_path: Path) -> N
     small = "--scale", "0.01", "--keep", str(tmp_path)
     store = () if "--store" in others else ("--store", "sqlite")
     command = [sys.executable, str(RUN), faults, *small, *store, *others]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode == NOT_RUN:
         pytest.skip(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr

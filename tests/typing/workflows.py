@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from typing_extensions import assert_type
 
 from polos import SyncWorkflowContext, WorkflowContext
-from polos._backoff import Backoff
+from polos._runtime.backoff import Backoff
 from polos.models import LedgerEntry, Run, Schedule
 from polos.payload import SchedulePayload
 from polos.workflow import Workflow, registry, workflow

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polos._backoff import Backoff
+from polos._runtime.backoff import Backoff
 from polos.exceptions import InvalidArgumentError
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from polos import PolosClient, RunHandle, RunTimeoutError, Worker, runs, schedules, workflow
-from polos._bridge import LoopBridge
+from polos._core.bridge import LoopBridge
 
 
 @pytest.fixture

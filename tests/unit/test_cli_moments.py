@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from polos.cli._moments import duration, instant, seconds, spoken, took, until, when
-from polos.cli._table import cell_width, cut, cut_inside
+from polos.cli.ui.table import cell_width, cut, cut_inside
+from polos.cli.ui.times import duration, instant, seconds, spoken, took, until, when
 from polos.exceptions import InvalidArgumentError
 
 BASE = datetime(2026, 3, 7, 12, tzinfo=timezone.utc)

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, SecretBytes, TypeAdapter
 
-from polos._codec import decode, encode, to_jsonable
+from polos._codec.codec import decode, encode, to_jsonable
 from polos.exceptions import PayloadTooLargeError
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -17,8 +17,8 @@ import sample_types as t
 from pydantic import BaseModel, field_validator
 
 from polos import StoredValue
-from polos._classes import find_class
-from polos._codec import decode, encode
+from polos._codec.class_refs import find_class
+from polos._codec.codec import decode, encode
 from polos.exceptions import SerializationError
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import BaseModel, field_validator
 from polos import StoredValue
-from polos._codec import decode, encode
+from polos._codec.codec import decode, encode
 
 T = TypeVar("T")
 

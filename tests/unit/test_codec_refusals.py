@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import polos
-from polos._codec import SIZE_MAX, decode, encode
+from polos._codec.codec import SIZE_MAX, decode, encode
 from polos.exceptions import PayloadTooLargeError, SerializationError
 
 
@@ -355,7 +355,7 @@ def test_what_newer_pythons_parse_at_any_depth_is_too_deep(monkeypatch: pytest.M
     for _ in range(3_000):
         deep = [deep] if len(deep) % 2 else {"a": deep}
     # As Python 3.14 does it; older ones raise RecursionError.
-    monkeypatch.setattr("polos._codec.json.loads", lambda data: deep)
+    monkeypatch.setattr("polos._codec.codec.json.loads", lambda data: deep)
     with pytest.raises(SerializationError, match="nested too deeply"):
         decode(b"[" * 100_000 + b"]" * 100_000)
 

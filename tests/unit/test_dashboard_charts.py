@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from polos import _polos
-from polos._time import to_micros
-from polos.dashboard import charts, reading
+from polos._core.instants import to_micros
+from polos.dashboard import charts
+from polos.dashboard import queries as reading
 from polos.dashboard.charts import Due
-from polos.dashboard.values import TEXT_MAX, as_text
-from polos.dashboard.words import duration, english, period
+from polos.dashboard.filters import duration, english, period
+from polos.dashboard.safe_repr import TEXT_MAX, as_text
 from polos.models import Run, Schedule, StepInfo
 
 NOW = datetime(2026, 3, 2, 9, 7, tzinfo=timezone.utc)

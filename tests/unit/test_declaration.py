@@ -12,8 +12,8 @@ from counting import lines_executed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polos._codec import decode
-from polos._declaration import ScheduleDeclaration, normalise_schedule
+from polos._codec.codec import decode
+from polos._validate.schedule_options import ScheduleDeclaration, normalise_schedule
 from polos.exceptions import (
     InvalidCronError,
     InvalidScheduleError,

@@ -14,12 +14,12 @@ from hypothesis import given
 from pydantic import BaseModel, Field, SecretBytes, SecretStr, field_serializer
 
 from polos import StoredValue
-from polos._codec import decode_for_display, encode
-from polos._display import as_json_types, has_objects, readable
-from polos._notebook import Listed
-from polos.cli._shapes import run_json
-from polos.cli._words import value_text
-from polos.dashboard.values import as_objects, as_text
+from polos._codec.codec import decode_for_display, encode
+from polos._display.notebook import Listed
+from polos._display.values import as_json_types, has_objects, readable
+from polos.cli.ui.json import run_json
+from polos.cli.ui.words import value_text
+from polos.dashboard.safe_repr import as_objects, as_text
 from polos.models import Run
 
 from .test_codec import ANYTHING

@@ -14,8 +14,8 @@ import sample_types as t
 from counting import lines_executed
 
 from polos import exceptions
-from polos._codec import encode
-from polos._errors import error_from_record, error_record
+from polos._codec.codec import encode
+from polos._codec.exceptions import error_from_record, error_record
 from polos.exceptions import (
     PayloadTooLargeError,
     PolosError,

@@ -16,7 +16,7 @@ import asyncio
 of_asyncio = set(sys.modules)
 import polos
 assert "pydantic" in sys.modules
-later = {"pydantic.main", "polos.models", "polos.hooks", "polos._encoding"}
+later = {"pydantic.main", "polos.models", "polos.hooks", "polos._codec.encoder"}
 later |= {"hashlib", "html", "pathlib", "platform", "sqlite3", "uuid"}
 early = sorted((later & sys.modules.keys()) - of_asyncio)
 assert not early, early

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polos._fingerprint import fingerprint
+from polos._runtime.code_fingerprint import fingerprint
 
 
 def handler(body: str) -> Callable[..., Any]:

@@ -55,11 +55,11 @@ PROGRAM = '''
 
     freeze()
     import importlib, pkgutil
-    import polos, polos.testing, polos._codec
+    import polos, polos.testing, polos._codec.codec
     for found in pkgutil.walk_packages(polos.__path__, "polos."):
         if not found.name.startswith(("polos.cli", "polos.__main__", "polos.demo")):
             importlib.import_module(found.name)
-    from polos._codec import decode, encode
+    from polos._codec.codec import decode, encode
     value = [datetime.datetime.now(), datetime.date.today(), datetime.datetime(2026, 1, 1)]
     decode(encode(value))
     assert polos.schedules.preview("0 9 * * *", count=1)[0].year == 2030
@@ -107,7 +107,9 @@ PROGRAM = '''
 '''
 
 
-@pytest.mark.parametrize("before", ["", "import polos", "import polos._codec, polos._encoding"])
+@pytest.mark.parametrize(
+    "before", ["", "import polos", "import polos._codec.codec, polos._codec.encoder"]
+)
 def test_nothing_of_frozen_time_is_left_in_polos(before: str) -> None:
     program = textwrap.dedent(PROGRAM).replace("BEFORE", before)
     done = subprocess.run(

@@ -22,8 +22,8 @@ from pydantic import BaseModel, HttpUrl, PostgresDsn, SecretStr
 
 import polos
 from polos import StoredValue
-from polos._codec import decode, encode
-from polos._errors import error_from_record, error_record
+from polos._codec.codec import decode, encode
+from polos._codec.exceptions import error_from_record, error_record
 from polos.exceptions import InvalidArgumentError, SerializationError
 from polos.workflow import isolated_registry
 
@@ -132,7 +132,7 @@ def imported() -> Iterator[Any]:
 
 
 def shapes_of(cls: type) -> list[str]:
-    from polos._shapes import fingerprint
+    from polos._codec.class_shapes import fingerprint
 
     try:
         return ["", fingerprint(cls)]
@@ -244,7 +244,7 @@ class Holder(BaseModel):
 
 def row(cls: type, **fields: Any) -> Any:
     """What another process stores for an object of ``cls``; this one has stored none."""
-    from polos._shapes import fingerprint
+    from polos._codec.class_shapes import fingerprint
 
     kind = "model" if issubclass(cls, BaseModel) else "dataclass"
     tag = f"{__name__}:{cls.__qualname__}"
@@ -436,7 +436,7 @@ def test_a_process_that_has_stored_a_class_rebuilds_it(tmp_path: Path) -> None:
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    a: int\n"
     )
     program = (
-        "import models, sys\nfrom polos._codec import decode, encode\n"
+        "import models, sys\nfrom polos._codec.codec import decode, encode\n"
         "data = sys.argv[1]\nprint(type(decode(data)).__name__)\n"
         "encode(models.A(5))\nprint(type(decode(data)).__name__)\n"
     )

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polos import PolosClient, Worker, schedules
-from polos._describe import may_hold_password
-from polos._location import _PARAMETERS, DatabaseLocation, locate
+from polos._core.location import _PARAMETERS, DatabaseLocation, locate
+from polos._validate.formatting import may_hold_password
 from polos.exceptions import InvalidArgumentError
 
 # --- paths -----------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 import sample_types as t
 
 from polos import StoredValue
-from polos._codec import encode
-from polos._errors import error_record
+from polos._codec.codec import encode
+from polos._codec.exceptions import error_record
 from polos.models import ErrorInfo, LedgerEntry, Run, Schedule, StepInfo
 
 AT = 1_767_225_600_000_000  # 2026-01-01 00:00 UTC

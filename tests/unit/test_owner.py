@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from polos import PolosClient, Worker, workflow
-from polos._owner import CodeFile, owner_of
+from polos._runtime.owner import CodeFile, owner_of
 
 PYTHON = Path(__file__).resolve().parents[2] / "python"
 

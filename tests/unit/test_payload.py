@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from polos._codec import decode, encode
+from polos._codec.codec import decode, encode
 from polos.payload import SchedulePayload
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

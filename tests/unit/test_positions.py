@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from polos import StoredValue
-from polos._codec import decode
-from polos._positions import misplaced
+from polos._codec.codec import decode
+from polos._codec.required_types import misplaced
 
 ROW = b'{"$polos":"dataclass","type":"gone:Order","shape":"0","v":{"id":17}}'
 

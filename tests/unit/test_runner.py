@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from polos._runner import run_to_end
+from polos._runtime.asyncio_run import run_to_end
 
 
 @pytest.fixture(autouse=True)
 def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("polos._runner._PATIENCE_REST", 0.01)
+    monkeypatch.setattr("polos._runtime.asyncio_run._CLEANUP_TIMEOUT", 0.01)
 
 
 def test_what_a_task_raises_while_the_loop_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -38,7 +38,7 @@ def test_what_a_task_raises_while_the_loop_ends_is_told(caplog: pytest.LogCaptur
 def test_a_task_that_ignores_its_cancellation_is_abandoned(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polos._runner._PATIENCE", 0.01)
+    monkeypatch.setattr("polos._runtime.asyncio_run._TIMEOUT", 0.01)
     tasks: list[Any] = []
 
     async def stubborn() -> None:

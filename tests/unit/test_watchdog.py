@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polos._watchdog import Watchdog
+from polos._runtime.watchdog import Watchdog
 
 
 def noticed(caplog: pytest.LogCaptureFixture) -> threading.Event:
@@ -29,7 +29,7 @@ def noticed(caplog: pytest.LogCaptureFixture) -> threading.Event:
 async def test_who_found_no_thread_tries_again_with_the_next_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", patience=0.01)
+    watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", timeout=0.01)
 
     def refuse(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         raise RuntimeError("can't start new thread")
@@ -52,7 +52,7 @@ async def test_the_loop_does_not_wait_for_a_thread_that_never_begins(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on Python 3.13 and newer, when the new thread finds no memory."""
-    watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", patience=0.01)
+    watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", timeout=0.01)
     lost: list[object] = []
 
     def lose(function: Callable[..., Any], *arguments: Any, **options: Any) -> int:

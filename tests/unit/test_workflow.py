@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import pytest
 import sample_types as t
 
-from polos._backoff import Backoff
+from polos._runtime.backoff import Backoff
 from polos.exceptions import (
     DuplicateWorkflowError,
     InvalidArgumentError,

@@ -6,8 +6,8 @@ import signal
 import sys
 from typing import NoReturn
 
-from polos._describe import printable, shown
-from polos.cli._say import NOT_FOUND, TYPED_WRONG, abandon, close_pipe, fail, finish, prepare
+from polos._validate.formatting import printable, shown
+from polos.cli.ui.console import NOT_FOUND, TYPED_WRONG, abandon, close_pipe, fail, finish, prepare
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, PolosError
 
 __all__ = ["main"]
@@ -39,10 +39,10 @@ def _command() -> int:
         if printable(argument) != argument:
             fail(f"{shown(argument)} isn't text in the encoding of this system", TYPED_WRONG)
     if sys.argv[1:] == ["--version"]:  # fast for scripts: needs no typer
-        from polos.cli._version import version
+        from polos.cli.commands.version import version
 
         version()
         return 0
-    from polos.cli._app import call
+    from polos.cli.typer_app import call
 
     return call()

@@ -12,18 +12,18 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from polos._describe import shown
-from polos._logging import quiet_logger
+from polos._core.safe_logging import quiet_logger
+from polos._validate.formatting import shown
 from polos.client import PolosClient, checked_client
-from polos.dashboard import guard
+from polos.dashboard import auth as guard
 from polos.dashboard.actions import ACTIONS, DONE, Action
-from polos.dashboard.drawing import Artist, static_file
-from polos.dashboard.guard import Door, Guard, Refused
-from polos.dashboard.live import Fragment, Live
+from polos.dashboard.auth import Door, Guard, Refused
 from polos.dashboard.metrics import metrics
-from polos.dashboard.pages import PAGES, Ask, PageMaker, Redirect
 from polos.dashboard.proxy import Front
-from polos.dashboard.reading import Reader
+from polos.dashboard.queries import Reader
+from polos.dashboard.sse import Fragment, Live
+from polos.dashboard.templating import Artist, static_file
+from polos.dashboard.views import PAGES, Ask, PageMaker, Redirect
 from polos.exceptions import (
     InvalidArgumentError,
     InvalidStateError,

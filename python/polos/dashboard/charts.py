@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, timezone
 
-from polos._real_datetime import datetime
-from polos.dashboard.words import duration
+from polos._core.real_datetime import datetime
+from polos.dashboard.filters import duration
 from polos.models import Run, StepInfo
 
 __all__ = [

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from polos.dashboard.charts import LATENESS_BOUNDS
-from polos.dashboard.reading import Reader
+from polos.dashboard.queries import Reader
 from polos.models import WorkerInfo
 
 __all__ = ["metrics"]

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from polos._describe import shown
+from polos._validate.formatting import shown
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["Front", "InvalidHeader"]

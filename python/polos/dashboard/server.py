@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from polos._describe import shown
-from polos._logging import quiet_logger
+from polos._core.safe_logging import quiet_logger
+from polos._validate.formatting import shown
 from polos.client import PolosClient
 from polos.dashboard.app import Dashboard
-from polos.dashboard.guard import is_loopback
+from polos.dashboard.auth import is_loopback
 from polos.exceptions import InvalidArgumentError, MissingExtraError, WorkerError
 
 __all__ = ["PORT", "serve"]
@@ -28,7 +28,7 @@ _log = quiet_logger("polos.dashboard")
 PORT = 4747
 
 # How long responses in progress may take during shutdown.
-_PATIENCE = 3
+_TIMEOUT = 3
 
 
 async def serve(
@@ -103,7 +103,7 @@ async def serve(
             # A proxy's word about who asks is not taken: see `guard` and `proxy`.
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=_PATIENCE,
+            timeout_graceful_shutdown=_TIMEOUT,
         )
     )
 

@@ -16,7 +16,7 @@ plugin provides the same as the fixture ``polos_clock``.
 from polos.testing._blocking import BlockingVirtualTime
 from polos.testing._clock import Clock, clock
 from polos.testing._faults import Fault, Moment
-from polos.testing._time import VirtualTime
+from polos.testing._virtual_time import VirtualTime
 from polos.workflow import isolated_registry
 
 __all__ = [

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from typing_extensions import Unpack
 
-from polos._real_datetime import datetime
+from polos._core.real_datetime import datetime
 from polos.exceptions import InvalidStateError
 from polos.models import LedgerEntry, Run, Schedule, StepInfo
 from polos.runs import RunHandle
 from polos.testing._client import VirtualClient
+from polos.testing._failure_report import ended
 from polos.testing._faults import Fault, Moment
-from polos.testing._story import ended
-from polos.testing._time import AnyWorkflow, VirtualTime
+from polos.testing._virtual_time import AnyWorkflow, VirtualTime
 from polos.worker import Worker, WorkerOptions
 
 __all__ = ["BlockingVirtualTime"]

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from polos._blocking import is_blocking
-from polos._current import current_run
-from polos._location import DatabaseLocation
-from polos._real_datetime import datetime
-from polos._time import to_micros
+from polos._core.blocking import is_blocking
+from polos._core.instants import to_micros
+from polos._core.location import DatabaseLocation
+from polos._core.real_datetime import datetime
+from polos._runtime.current_run import current_run
 from polos.client import PolosClient
 from polos.exceptions import StoreUnavailableError
 from polos.testing._faults import Faults

@@ -8,11 +8,11 @@ from types import TracebackType
 
 from typing_extensions import Unpack
 
-from polos._real_datetime import datetime
+from polos._core.real_datetime import datetime
 from polos.exceptions import InvalidStateError
 from polos.testing._blocking import BlockingVirtualTime
-from polos.testing._story import ended
-from polos.testing._time import VirtualTime, parsed
+from polos.testing._failure_report import ended
+from polos.testing._virtual_time import VirtualTime, parsed
 from polos.worker import WorkerOptions
 
 __all__ = ["Clock", "clock"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
-from polos._describe import shown
+from polos._validate.formatting import shown
 from polos.exceptions import InvalidArgumentError
 from polos.workflow import Workflow
 

@@ -1,0 +1,1 @@
+"""Values as JSON that remembers their types, and back."""

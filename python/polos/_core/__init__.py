@@ -1,0 +1,1 @@
+"""What stands between the Python package and the Rust core."""

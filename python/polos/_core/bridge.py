@@ -1,0 +1,165 @@
+"""Deliver items from the core's threads to an event loop: one socket, one wake-up per batch.
+
+The core never waits for Python's global interpreter lock. It puts items into a queue and writes one
+byte; the loop's own thread then takes everything that has gathered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from polos._core.safe_logging import quiet_logger
+from polos._polos import Bridge, Core
+
+__all__ = ["LoopBridge", "ask", "bridge_of"]
+
+_log = quiet_logger("polos.worker")
+
+
+class LoopBridge:
+    """A bridge that one loop watches. ``handle`` gets every item that is not the answer to a
+    request.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: Callable[[tuple[Any, ...]], None] | None = None,
+    ) -> None:
+        # Weak, since the table of bridges must not keep loops alive that are long over.
+        self._loop = weakref.ref(loop)
+        self._handle = handle
+        # Requests that wait for the end of a run, by their number in the core.
+        self.waits: dict[int, Core] = {}
+        self._items: deque[tuple[Any, ...]] = deque()
+        try:
+            self.core = Bridge()
+            loop.add_reader(self.core.fileno(), self._listen)
+            self._watched: int | None = self.core.fileno()
+        except (NotImplementedError, OSError):
+            # A loop that can't watch a socket (Windows' default one): it has to be called.
+            self.core = Bridge(self._ring)
+            self._watched = None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._handle = None
+        loop = self._loop()
+        if self._watched is not None and loop is not None and not loop.is_closed():
+            loop.remove_reader(self._watched)
+        self._watched = None
+
+    def withdraw_waits(self) -> None:
+        """Withdraw requests whose callers no longer exist."""
+        while self.waits:
+            wait, core = self.waits.popitem()
+            core.withdraw(wait)
+
+    def _ring(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            loop.call_soon_threadsafe(self._listen)
+
+    def drain(self) -> bool:
+        """Handle all items that have arrived; return whether there were any."""
+        self.core.drain(self._items)
+        has_news = bool(self._items)
+        while self._items:
+            self._take()
+        return has_news
+
+    def _listen(self) -> None:
+        """Handle the items that have arrived. In a burst of runs, runs that have started continue
+        before the next ones start, so that the first does not wait for the last.
+        """
+        try:
+            self.core.drain(self._items)
+            while self._items:
+                if self._take() and self._items:
+                    loop = self._loop()
+                    if loop is not None and not loop.is_closed():
+                        loop.call_soon(self._listen)
+                    return
+        except MemoryError:
+            # What is not done yet stays where it is, in its order, until there is memory.
+            self.core.wake_again()
+
+    def _take(self) -> bool:
+        """Handle one item; return whether it has started runs. If memory is short, the item stays
+        in the queue and can be taken again.
+        """
+        item = self._items[0]
+        kind = item[0]
+        is_start: bool = False
+        if kind == "recorded" or kind == "answer":
+            if not item[1].done():
+                item[1].set_result(item[2])
+        elif kind == "failed":
+            if not item[1].done():
+                item[1].set_exception(item[2])
+        elif self._handle is not None:
+            is_start = kind == "start"
+            try:
+                self._handle(item)
+            except MemoryError:
+                raise
+            except Exception:
+                # The items behind it are other runs, which must not be lost with it.
+                _log.exception("an event of the core could not be handled")
+        self._items.popleft()
+        return is_start
+
+
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
+    """Return the bridge for requests made on ``loop``; create it on first use."""
+    with _lock:
+        bridge = _bridges.get(loop)
+        if bridge is None:
+            _forget_closed_loops()
+            bridge = _bridges[loop] = LoopBridge(loop)
+        return bridge
+
+
+def _forget_closed_loops() -> None:
+    """Release what loops left behind that were closed while tasks were still waiting.
+
+    Such a task never resumes, so it cannot withdraw its request itself. The core would keep the
+    request, the loop, and the loop's descriptors until the run completes.
+    """
+    for loop, bridge in list(_bridges.items()):
+        if loop.is_closed():
+            bridge.withdraw_waits()
+            bridge.close()
+            del _bridges[loop]
+
+
+async def ask(core: Core, request: str) -> str:
+    """Send a request to ``core`` and await the answer.
+
+    If the caller is cancelled or times out, a request that waits for the end of a run is withdrawn.
+    """
+    loop = asyncio.get_running_loop()
+    bridge = bridge_of(loop)
+    answer: asyncio.Future[str] = loop.create_future()
+    wait = core.submit(request, bridge.core, answer)
+    if wait is None:
+        return await answer
+    bridge.waits[wait] = core
+    try:
+        return await answer
+    except BaseException:
+        core.withdraw(wait)
+        raise
+    finally:
+        bridge.waits.pop(wait, None)

@@ -1,0 +1,87 @@
+"""Schedules to create, collected for one request to the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from polos._validate.schedule_options import check_input, check_key, core_spec, normalise_schedule
+from polos.exceptions import InvalidScheduleError
+
+__all__ = ["Drafts"]
+
+# What differs from one schedule to the next where there are many.
+_OWN = frozenset(("key", "input"))
+
+
+class Drafts:
+    """The schedules of one ``create`` request. A million users have few distinct specifications:
+    each is checked and sent once.
+    """
+
+    def __init__(self) -> None:
+        self._specs: list[dict[str, Any]] = []
+        self._schedules: list[tuple[str, str, int, str | None, bool | None]] = []
+        self._places: dict[tuple[Any, ...], int] = {}
+
+    def __len__(self) -> int:
+        return len(self._schedules)
+
+    def add(
+        self,
+        workflow: str,
+        is_schedulable: bool | None,
+        options: Mapping[str, Any],
+        check: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """Add a schedule with ``options`` as ``schedules.create`` takes them.
+
+        ``is_schedulable`` is ``None`` if this process has not registered the workflow. Raises what
+        ``normalise_schedule`` raises, and what ``check`` raises, which is called with each new
+        specification.
+        """
+        # With types, since `True` equals 1, and only one of them is a number of runs.
+        shared: tuple[Any, ...] | None = tuple(
+            [(name, type(value), value) for name, value in options.items() if name not in _OWN]
+        )
+        try:
+            place = self._places.get(shared)  # type: ignore[arg-type]
+        except TypeError:  # a list of dates, for example
+            place, shared = None, None
+        if place is None:
+            spec = normalise_schedule(options)
+            key, data = spec.pop("key"), spec.pop("input")
+            if spec.pop("skip_calendar", None) is not None:
+                raise InvalidScheduleError(
+                    "skip: a calendar of the application can't be stored with a schedule; give a "
+                    "list of dates here, or the calendar in the decorator"
+                )
+            check(spec)
+            place = self._put(core_spec(spec))
+            if shared is not None:
+                self._places[shared] = place
+        else:
+            key = check_key("key", options["key"]) if "key" in options else "global"
+            data = options.get("input")
+            if data is not None:
+                data = check_input("input", data)
+        self._schedules.append((workflow, key, place, data, is_schedulable))
+
+    def declare(self, workflow: str, spec: Mapping[str, Any], *, has_calendar: bool) -> None:
+        """Add a schedule that a decorator declares and has already checked."""
+        stored = core_spec(spec)
+        if has_calendar:
+            stored["skip_calendar"] = True
+        self._schedules.append((workflow, spec["key"], self._put(stored), spec["input"], True))
+
+    def _put(self, spec: dict[str, Any]) -> int:
+        self._specs.append(spec)
+        return len(self._specs) - 1
+
+    def for_core(self) -> dict[str, Any]:
+        """Return the drafts in the core's form, ready for JSON."""
+        return {"specs": self._specs, "schedules": self._schedules}
+
+    def has_unknown_workflows(self) -> bool:
+        """Whether a draft names a workflow that this process has not registered."""
+        return any(schedule[4] is None for schedule in self._schedules)

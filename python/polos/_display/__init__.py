@@ -1,0 +1,1 @@
+"""Values and models as people read them."""

@@ -1,0 +1,1 @@
+"""Executing runs: handlers, steps, threads, signals."""

@@ -1,0 +1,23 @@
+"""The run that executes in the current context. Separate from the executor because the client uses
+it too.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polos._runtime.executor import ActiveRun
+
+__all__ = ["current_run", "running"]
+
+running: ContextVar[ActiveRun | None] = ContextVar("polos_run", default=None)
+"""Set in the task or thread of a handler, and in what that starts."""
+
+
+def current_run() -> ActiveRun | None:
+    """Return the run that executes here: in its handler, or in a task or thread that the handler
+    started.
+    """
+    return running.get()

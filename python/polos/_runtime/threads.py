@@ -1,0 +1,246 @@
+"""Daemon threads for blocking functions: a function that never returns must not keep the process
+alive.
+
+A thread that waits for something that may itself need a thread of its pool announces that
+(:func:`blocked_thread`, :meth:`ThreadPool.grow`), and the pool may start another thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+__all__ = ["DaemonExecutor", "ThreadPool", "blocked_thread", "pool_of_thread"]
+
+T = TypeVar("T")
+
+_TIMEOUT = 0.1
+"""Seconds until what the system had no means for is tried again."""
+
+
+_thread = threading.local()
+
+
+def pool_of_thread() -> ThreadPool | None:
+    """Return the pool of the calling thread, or ``None``."""
+    pool: ThreadPool | None = getattr(_thread, "pool", None)
+    return pool
+
+
+@contextmanager
+def blocked_thread() -> Iterator[None]:
+    """Mark the calling thread as waiting inside the block; its pool may start another one
+    meanwhile.
+    """
+    pool = pool_of_thread()
+    if pool is None:
+        yield
+        return
+    pool.grow(1)
+    try:
+        yield
+    finally:
+        pool.grow(-1)
+
+
+class ThreadPool:
+    """Runs functions in at most ``size`` threads, which are started on demand.
+
+    Threads that wait do not count: :meth:`grow`.
+    """
+
+    def __init__(self, size: int, name: str) -> None:
+        self._size = size
+        self._name = name
+        self._condition = threading.Condition()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._idle = 0
+        self._started = 0
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+        """Call ``function`` in a thread with the caller's context variables, and return its result.
+
+        A caller that is cancelled continues at once, and the function's result is ignored, because
+        a thread cannot be stopped.
+        """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def deliver(value: Any, error: BaseException | None) -> None:
+            if answer.done():
+                return
+            if error is None:
+                answer.set_result(value)
+            elif issubclass(type(error), StopIteration):
+                # A future refuses it, since it would end the generator that awaits.
+                told = RuntimeError("the function raised StopIteration")
+                told.__cause__ = error
+                answer.set_exception(told)
+            else:
+                answer.set_exception(error)
+
+        def job() -> None:
+            value, failure = None, None
+            try:
+                value = context.run(function, *args, **kwargs)
+            except BaseException as error:  # SystemExit too: it ends the call, not the thread
+                failure = error
+            _persist(lambda: _call_on(loop, deliver, value, failure))
+
+        self._put(job, loop)
+        return await answer
+
+    def grow(self, change: int) -> None:
+        """Allow one more thread (1) because one of them waits, or one less again (-1).
+
+        The thread that has waited continues at once; the next one that finishes ends instead of
+        taking another job.
+        """
+        with self._condition:
+            self._size += change
+            if self._started > self._size:
+                self._condition.notify_all()
+        if change > 0:
+            try:
+                self._staff()
+            except (RuntimeError, MemoryError):
+                loop = self._loop
+                if loop is not None:
+                    _call_on(loop, self._staff_later, loop)
+
+    def close(self) -> None:
+        """End idle threads; busy ones end after their current function."""
+        with self._condition:
+            self._is_closed = True
+            self._condition.notify_all()
+
+    def _put(self, job: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        with self._condition:
+            self._jobs.append(job)
+        try:
+            self._staff()
+        except (RuntimeError, MemoryError):  # the system has no more threads
+            with self._condition:
+                if job not in self._jobs:
+                    return
+                if self._started == 0:
+                    self._jobs.remove(job)
+                    raise
+            # The others may be busy for ever: it is tried again.
+            self._staff_later(loop)
+
+    def _staff_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop is closed: no caller is left
+            loop.call_later(_TIMEOUT, self._staff_again, loop)
+
+    def _staff_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._staff()
+        except (RuntimeError, MemoryError):
+            self._staff_later(loop)
+
+    def _staff(self) -> None:
+        """Make sure that a thread takes the newest job: wake a thread, or start one."""
+        with self._condition:
+            if not self._jobs:
+                return
+            if self._idle >= len(self._jobs):
+                self._condition.notify()
+                return
+            if self._started >= self._size:
+                return
+            self._started += 1
+            name = f"{self._name}-{self._started}"
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except BaseException:
+            with self._condition:
+                self._started -= 1
+            raise
+
+    def _work(self) -> None:
+        _thread.pool = self
+        while (job := _persist(self._next)) is not None:
+            job()
+            del job
+
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for the next job and return it; ``None`` when the pool is closed."""
+        with self._condition:
+            self._idle += 1
+            try:
+                while not self._jobs or self._started > self._size:
+                    if self._is_closed or self._started > self._size:
+                        self._started -= 1
+                        self._condition.notify()  # a job that it was woken for is for another one
+                        return None
+                    self._condition.wait()
+                return self._jobs.popleft()
+            finally:
+                self._idle -= 1
+
+
+class DaemonExecutor(ThreadPoolExecutor):
+    """An executor for ``asyncio.to_thread`` whose threads do not keep the process alive."""
+
+    def __init__(self, size: int, timeout: float) -> None:
+        super().__init__(1)
+        self._pool = ThreadPool(size, "asyncio")
+        self._timeout = timeout
+        self._pending = 0
+        self._changed = threading.Condition()
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call ``fn`` in a thread."""
+        future: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(fn(*args, **kwargs))
+                    except BaseException as error:
+                        future.set_exception(error)
+            finally:
+                with self._changed:
+                    self._pending -= 1
+                    self._changed.notify_all()
+
+        with self._changed:
+            self._pending += 1
+        self._pool._put(job, asyncio.get_running_loop())
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Accept no more calls; wait briefly for those in progress."""
+        if wait:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending == 0, self._timeout)
+        self._pool.close()
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: Any) -> None:
+    with suppress(RuntimeError):  # the loop is closed: no caller is left
+        loop.call_soon_threadsafe(function, *args)
+
+
+def _persist(action: Callable[[], T]) -> T:
+    """Return the result of ``action``, repeated until there is memory for it. A thread that ended
+    instead would leave its caller waiting forever.
+    """
+    while True:
+        try:
+            return action()
+        except MemoryError:
+            time.sleep(_TIMEOUT)
