@@ -10,8 +10,6 @@ pub mod schedule;
 pub mod spec;
 pub mod step;
 pub(crate) mod text;
-pub(crate) mod text;
-pub(crate) mod text;
 pub mod worker;
 
 pub use fire::{Admission, FirePlan, PlannedRun};

@@ -78,8 +78,8 @@ impl Listener {
             is_pooler_reported: AtomicBool::new(false),
             is_connecting: AtomicBool::new(false),
         });
-        let attentive = Arc::clone(&shared);
-        let thread = Thread::spawn("polos-listener", move || attentive.listen())
+        let listening = Arc::clone(&shared);
+        let thread = Thread::spawn("polos-listener", move || listening.listen())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { shared, thread: Some(thread) })
     }

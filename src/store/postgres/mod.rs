@@ -26,6 +26,7 @@ mod prune;
 mod read;
 mod read_set;
 mod rows;
+mod run_pages;
 mod schema;
 mod tls;
 #[cfg(feature = "sqlite")]

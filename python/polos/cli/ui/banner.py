@@ -26,6 +26,7 @@ class TalkingWorker(Worker):
         self._timeout = options["drain"]
 
     async def start(self) -> None:
+        """Start, and list the workflows with their next slots."""
         await super().start()
         if self.was_stopped:
             return
@@ -38,6 +39,7 @@ class TalkingWorker(Worker):
         say("running; stop with Ctrl-C or SIGTERM")
 
     def stop(self) -> None:
+        """Stop, and say what is still in progress."""
         count = 0 if self._executor is None else len(self._executor.active)
         runs = "1 run" if count == 1 else f"{count} runs"
         if self.was_stopped:

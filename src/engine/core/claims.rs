@@ -1,0 +1,396 @@
+//! Runs: claiming, tracking, starting, and stopping them.
+
+use super::{Engine, Phase};
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
+use crate::engine::due_queue::DueQueue;
+use crate::engine::permits::{Permit, Permits};
+use crate::engine::suspects::SuspectWatch;
+use crate::model::{ClaimedRun, Completion, Run, RunId, RunState, Token};
+use crate::store::{Answer, Codes, Command, Page, Rejection, RunFilter, Store, StoreError, Suspects};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs that are handed to the application at a time: the first of a crowd begin while the last are still on the way.
+pub(super) const START_MAX: usize = 128;
+
+/// How often held runs are looked for while other things change. The first look comes at once.
+pub(super) const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The runs that this worker has claimed, and its permits.
+pub(super) struct Claims {
+    pub(super) tracked: BTreeMap<RunId, Tracked>,
+    /// Claimed before their time.
+    pub(super) early: DueQueue<Timestamp, ClaimedRun>,
+    /// Ends of attempts.
+    pub(super) timeouts: DueQueue<Duration, (RunId, Token)>,
+    /// Some permits are lent to callers that create runs in this process.
+    pub(super) permits: Arc<Permits>,
+    pub(super) suspects: SuspectWatch,
+    pub(super) codes: Arc<Codes>,
+    /// Look for held runs: this worker has just registered, or something changed since the last
+    /// look.
+    pub(super) must_look_for_held: bool,
+    /// Not before.
+    pub(super) next_look_for_held: Duration,
+    /// Claims that others may have counted as interrupted, although this process lives.
+    pub(super) outlived: Vec<(RunId, Token)>,
+    /// Runs that somebody asked to stop before this worker tracked them.
+    pub(super) unacknowledged_stops: BTreeSet<RunId>,
+    /// A commit that would have claimed runs failed, and may have happened all the same.
+    pub(super) has_unknown: bool,
+}
+
+impl Claims {
+    /// No run is claimed.
+    pub(super) fn new(permits: Arc<Permits>, codes: Codes) -> Self {
+        Self {
+            tracked: BTreeMap::new(),
+            early: DueQueue::new(),
+            timeouts: DueQueue::new(),
+            permits,
+            suspects: SuspectWatch::default(),
+            codes: Arc::new(codes),
+            must_look_for_held: false,
+            next_look_for_held: Duration::ZERO,
+            outlived: Vec::new(),
+            unacknowledged_stops: BTreeSet::new(),
+            has_unknown: false,
+        }
+    }
+}
+
+/// A run under way here.
+#[derive(Debug)]
+pub(super) struct Tracked {
+    pub(super) token: Token,
+    /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
+    pub(super) holds_permit: bool,
+    /// Its handler waits for another run, or for a long time: its permit is free meanwhile.
+    pub(super) is_blocked: bool,
+    /// Its handler knows that somebody asked it to stop.
+    pub(super) is_stop_sent: bool,
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    /// Whether to look for held runs that the code of this worker can continue.
+    pub(super) fn looks_for_held(&self, mono: Duration) -> bool {
+        self.scheduling.next_work.has_held
+            && self.claims.must_look_for_held
+            && mono >= self.claims.next_look_for_held
+    }
+
+    /// Whether it holds no run, and none is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.claims.tracked.is_empty() && !self.claims.permits.is_in_use()
+    }
+
+    pub(super) fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
+        self.refresh_next_work()?;
+        let horizon = now.wall.saturating_add(self.config.lead);
+        if self.claims.suspects.is_isolating(now.mono) {
+            return Ok(false);
+        }
+        let times = (now.wall, horizon, now.mono);
+        let suspects = self.claims.suspects.wanted(self.is_idle(), self.scheduling.next_work.suspect, times);
+        let codes = self.looks_for_held(now.mono).then(|| Arc::clone(&self.claims.codes));
+        if suspects == Suspects::Never
+            && codes.is_none()
+            && self.scheduling.next_work.run.is_none_or(|at| at > horizon)
+        {
+            return Ok(false);
+        }
+        let permits = self.claims.permits.reserve_up_to(self.config.batch_max);
+        let limit = permits.count();
+        if limit == 0 {
+            return Ok(false);
+        }
+        self.scheduling.is_next_work_stale = true;
+        let command = Command::ClaimRuns {
+            project: Arc::clone(&self.config.project),
+            worker: self.membership.worker.clone(),
+            workflows: self.workflow_ids.clone(),
+            limit,
+            until: horizon,
+            suspects,
+            codes: codes.clone(),
+        };
+        self.claims.has_unknown = true;
+        let outcome = self.commit_one(command, now)?;
+        self.claims.has_unknown = false;
+        match outcome {
+            Ok(Answer::Claimed(runs)) => {
+                let is_full = runs.len() == limit;
+                if codes.is_some() {
+                    self.claims.must_look_for_held = is_full;
+                    self.claims.next_look_for_held = now.mono + HELD_LOOK_INTERVAL;
+                }
+                if suspects != Suspects::Never && !runs.iter().any(|claimed| claimed.run.is_suspect()) {
+                    self.claims.suspects.found_none(now.mono);
+                }
+                self.accept_claims(runs, now);
+                Ok(is_full)
+            }
+            Err(Rejection::WorkerGone) => {
+                self.lose_everything();
+                Ok(true)
+            }
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
+    pub(super) fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        // What is on its way to us must not be found here as well.
+        if !self.claims.has_unknown || !self.claims.permits.close() {
+            return Ok(());
+        }
+        let filter = RunFilter { states: vec![RunState::Running], ..RunFilter::default() };
+        let mut page = Page { limit: self.config.batch_max.max(1), after: None };
+        let mut found = Vec::new();
+        loop {
+            let runs = self.store.runs(&self.config.project, &filter, &page)?;
+            page.after = runs.last().map(|run| run.id.to_string());
+            let is_last = runs.len() < page.limit;
+            for run in runs {
+                let is_held =
+                    self.claims.tracked.get(&run.id).is_some_and(|tracked| tracked.token == run.token);
+                if run.worker.as_ref() == Some(&self.membership.worker) && !is_held {
+                    let journal = self.store.steps(&run.id)?;
+                    found.push(ClaimedRun { run, journal });
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        if !found.is_empty() {
+            // A primary that stops shows for a moment what its synchronous standby never received. A
+            // commit that is acknowledged after the read proves that what was read is kept.
+            match self.commit_one(Command::Heartbeat { worker: self.membership.worker.clone() }, now)? {
+                Err(Rejection::WorkerGone) => {
+                    self.lose_everything();
+                    return Ok(());
+                }
+                Ok(_) | Err(_) => self.note_alive(now.mono),
+            }
+        }
+        self.claims.has_unknown = false;
+        // As they would have been claimed, in the order of slots.
+        found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
+        self.accept_claims(found, now);
+        Ok(())
+    }
+
+    /// New claims: those whose time has come start now, the others wait for it.
+    pub(super) fn accept_claims(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        if runs.is_empty() {
+            return;
+        }
+        // The claim counted as a sign of life.
+        self.note_alive(now.mono);
+        self.track(runs, now, now.mono);
+    }
+
+    /// Takes in a run that was claimed as it was created.
+    pub(super) fn accept_created(&mut self, claimed: ClaimedRun, permit: Permit, now: Now) {
+        if *permit.worker() == self.membership.worker && self.phase != Phase::Over {
+            // Asked to stop before we heard of it: the next look tells it so.
+            self.peers.must_refresh |= self.claims.unacknowledged_stops.contains(&claimed.run.id);
+            // It was committed later than the place was taken; how much later, and whether we slept since, nobody knows.
+            self.note_alive(permit.asked_at());
+            self.track(vec![claimed], now, permit.asked_at());
+        }
+        permit.settle();
+    }
+
+    /// Holds runs that were claimed at `claimed_at` of the steady clock or later.
+    pub(super) fn track(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
+        let may_be_lost = now.mono.saturating_sub(claimed_at) >= self.config.lease;
+        let mut ready = Vec::with_capacity(runs.len());
+        for claimed in runs {
+            let run = &claimed.run;
+            let tracked =
+                Tracked { token: run.token, holds_permit: true, is_blocked: false, is_stop_sent: false };
+            // What we claimed ahead may have been taken back and be ours again under another token.
+            let former = self.claims.tracked.insert(run.id.clone(), tracked);
+            if former.is_none_or(|former| !former.holds_permit) {
+                self.claims.permits.take();
+            }
+            if self.claims.suspects.track(run, self.claims.tracked.len() == 1, now.mono) {
+                self.note_suspect(run, now);
+            }
+            // Who drains starts nothing more: what turns up now is given back. What waits is asked about before it starts.
+            if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
+                self.claims.early.insert(run.available_at, claimed);
+            } else {
+                ready.push(claimed);
+            }
+        }
+        self.start(ready, now);
+    }
+
+    pub(super) fn note_suspect(&self, run: &Run, now: Now) {
+        let is_alone = self.claims.suspects.is_isolating(now.mono);
+        if is_alone {
+            self.claims.permits.set_open(false);
+        }
+        self.dispatcher.emit(Notice::Suspect {
+            run: run.id.clone(),
+            workflow: Arc::clone(&run.workflow),
+            interruptions: run.interruptions,
+            is_alone,
+        });
+    }
+
+    /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
+    pub(super) fn start_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.claims.early.next_deadline().is_none_or(|at| at > now.wall) {
+            return Ok(());
+        }
+        // An edit that was decided before this instant may be on its way to the disk, and take claims back. Later ones don't.
+        self.store.barrier()?;
+        // In parts, so that the first start before the last have been asked about.
+        while self.claims.early.next_deadline().is_some_and(|at| at <= now.wall) {
+            self.start_due_claims(now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_due_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        let due: Vec<ClaimedRun> =
+            std::iter::from_fn(|| self.claims.early.pop_due(now.wall)).take(START_MAX).collect();
+        let claims: Vec<(RunId, Token)> =
+            due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
+        match self.store.claims_stand(&claims) {
+            Ok(standing) => {
+                let mut ready = Vec::with_capacity(due.len());
+                for (claimed, stands) in due.into_iter().zip(standing) {
+                    if stands {
+                        ready.push(claimed);
+                    } else {
+                        self.untrack(&claimed.run.id, claimed.run.token);
+                    }
+                }
+                self.start(ready, now);
+                Ok(())
+            }
+            Err(error) => {
+                // Not knowing is no reason to start: a deleted schedule must stay silent.
+                for claimed in due {
+                    self.claims.early.insert(claimed.run.available_at, claimed);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives back what was claimed ahead: it is to start on time, elsewhere.
+    pub(super) fn release_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.claims.early.is_empty() {
+            return Ok(());
+        }
+        let release = |claimed: &ClaimedRun| Command::CompleteRun {
+            run: claimed.run.id.clone(),
+            token: claimed.run.token,
+            ending: Box::new(Completion::Released),
+            pause_after_failures: None,
+            stands_alone: false,
+        };
+        let commands: Vec<Command> = self.claims.early.iter().map(release).collect();
+        // One that is refused was taken back meanwhile.
+        let _ = self.store.commit(&commands, now.wall)?;
+        while let Some(claimed) = self.claims.early.pop_due(Timestamp::MAX) {
+            self.untrack(&claimed.run.id, claimed.run.token);
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+        if runs.is_empty() {
+            return;
+        }
+        for claimed in &runs {
+            let run = &claimed.run;
+            if let Some(timeout) = self.config.workflows.get(&run.workflow).and_then(|config| config.timeout)
+            {
+                self.claims.timeouts.insert(now.mono + timeout, (run.id.clone(), run.token));
+            }
+        }
+        let mut rest = runs;
+        while !rest.is_empty() {
+            let later = rest.split_off(rest.len().min(START_MAX));
+            self.dispatcher.start(rest);
+            rest = later;
+        }
+    }
+
+    pub(super) fn stop_overdue(&mut self, now: Now) {
+        let mut stops = Vec::new();
+        while let Some((run, token)) = self.claims.timeouts.pop_due(now.mono) {
+            let is_executed = |tracked: &Tracked| tracked.holds_permit || tracked.is_blocked;
+            if self
+                .claims
+                .tracked
+                .get(&run)
+                .is_some_and(|tracked| tracked.token == token && is_executed(tracked))
+            {
+                stops.push(Stop { run, token, reason: StopReason::TimedOut });
+            }
+        }
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+    }
+
+    pub(super) fn free_permit(&mut self, run: &RunId, token: Token) {
+        let Some(tracked) = self.claims.tracked.get_mut(run).filter(|tracked| tracked.token == token) else {
+            return;
+        };
+        tracked.is_blocked = false;
+        if std::mem::take(&mut tracked.holds_permit) {
+            self.claims.permits.give_back(1);
+        }
+    }
+
+    /// A handler that waits must not keep the permit that the awaited run may need.
+    pub(super) fn block(&mut self, run: &RunId, token: Token) {
+        if let Some(tracked) =
+            self.claims.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.holds_permit)
+        {
+            tracked.holds_permit = false;
+            tracked.is_blocked = true;
+            self.claims.permits.give_back(1);
+        }
+    }
+
+    /// Takes the permit back at once: a handler that had to wait for a free one could wait for a run that waits for it.
+    pub(super) fn unblock(&mut self, run: &RunId, token: Token) {
+        if let Some(tracked) =
+            self.claims.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.is_blocked)
+        {
+            tracked.holds_permit = true;
+            tracked.is_blocked = false;
+            self.claims.permits.take();
+        }
+    }
+
+    pub(super) fn untrack(&mut self, run: &RunId, token: Token) {
+        self.free_permit(run, token);
+        if self.claims.tracked.get(run).is_some_and(|tracked| tracked.token == token) {
+            self.claims.tracked.remove(run);
+        }
+        self.scheduling.is_next_work_stale |= self.claims.suspects.release(run, token);
+    }
+
+    /// Whether those who create runs may take places: not ahead of what waits already.
+    pub(super) fn has_permit_to_lend(&self, now: Now) -> bool {
+        self.phase == Phase::Working
+            && self.membership.is_registered
+            && !self.claims.has_unknown
+            && !self.claims.suspects.is_isolating(now.mono)
+            && self.scheduling.next_work.run.is_none_or(|at| at > now.wall)
+    }
+}

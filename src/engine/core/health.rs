@@ -1,0 +1,80 @@
+//! Noticing that nobody watched for a while, and that the store fails.
+
+use super::maintenance::Recomputation;
+use super::{AWAY_MIN, Engine, Phase};
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, Notice};
+use crate::engine::outage::OutageLog;
+use crate::plan::Backoff;
+use crate::store::{Store, StoreError};
+use std::time::Duration;
+
+/// Whether this worker watches without gaps, and whether its store works.
+#[derive(Default)]
+pub(super) struct Health {
+    /// When slots were looked at last.
+    pub(super) last_look: Option<Now>,
+    /// How much of the time since then went by inside ticks.
+    pub(super) spent_since_look: Duration,
+    /// End of the last tick in which the store did all that was asked.
+    pub(super) last_full_tick: Option<Duration>,
+    pub(super) retry: Option<RetryState>,
+    /// What was logged about the store, and what is still to be logged.
+    pub(super) outage: OutageLog,
+    /// The store can't be used any more.
+    pub(super) is_lost: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct RetryState {
+    pub(super) retry_at: Duration,
+    pub(super) failure_count: u32,
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    /// A machine that slept, a process that was stopped, a store that could not be read: slots of that time had
+    /// nobody to run them, and the catch-up policy decides.
+    pub(super) fn notice_absence(&mut self, now: Now) {
+        let Some(last) = self.health.last_look else { return };
+        let planned = self.config.poll_interval;
+        let away = Duration::from_micros(
+            u64::try_from(now.wall.as_micros().saturating_sub(last.wall.as_micros())).unwrap_or(0),
+        );
+        // By as much as the wall went on beyond the steady clock it was set forward, or the machine slept.
+        let jumped = away.saturating_sub(now.mono.saturating_sub(last.mono));
+        if away > planned + AWAY_MIN || jumped > AWAY_MIN {
+            self.scheduling.watching_since = now.wall;
+            // Said in its place, where the store was in trouble: that it works again.
+            if self.health.spent_since_look >= away / 2 {
+                self.dispatcher.emit(Notice::StoreStalled(away));
+            } else if self.health.retry.is_none() {
+                self.dispatcher.emit(Notice::WasAway(away));
+            }
+        } else if now.wall < last.wall {
+            // The clock was set back; we have been watching since before this time, whatever it says.
+            self.scheduling.watching_since = self.scheduling.watching_since.min(now.wall);
+            self.maintenance.recomputation = Some(Recomputation::default());
+        }
+    }
+
+    pub(super) fn note_failure_of_store(&mut self, error: &StoreError, now: Now) {
+        let failure_count = self.health.retry.as_ref().map_or(1, |retry| retry.failure_count + 1);
+        let backoff = Backoff { initial_us: 50_000, factor: 2.0, maximum_us: 2_000_000, jitter: 0.5 };
+        let wait = backoff
+            .retry_at(self.membership.worker.as_str(), failure_count, Timestamp::from_micros(0))
+            .as_micros();
+        let retry_at = now.mono + Duration::from_micros(u64::try_from(wait).unwrap_or(0));
+        if let Some(notice) = self.health.outage.note_failure(error, now.mono) {
+            self.dispatcher.emit(notice);
+        }
+        if !error.is_passing() && !self.health.is_lost {
+            self.health.is_lost = true;
+            self.dispatcher.emit(Notice::StoreLost(error.to_string()));
+            self.phase = Phase::Over;
+        }
+        self.scheduling.is_next_work_stale = true;
+        self.peers.must_refresh = true;
+        self.health.retry = Some(RetryState { retry_at, failure_count });
+    }
+}

@@ -1,0 +1,127 @@
+//! Work with low priority: recomputing next slots, pruning, waking stuck parents.
+
+use super::Engine;
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, Notice};
+use crate::engine::stuck_parents::StuckParents;
+use crate::plan::recomputed;
+use crate::store::{Answer, Command, Page, Patch, ScheduleFilter, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
+/// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
+pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Schedules that are looked over at once when slots may be wrong; beyond, a batch at a time, with a pause. A million must
+/// not keep a core busy at every start.
+pub(super) const RECOMPUTE_BURST: usize = 5_000;
+
+/// See [`RECOMPUTE_BURST`].
+pub(super) const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far the work with low priority has come.
+#[derive(Default)]
+pub(super) struct Maintenance {
+    /// When to prune next; the first tick sets it.
+    pub(super) next_prune: Option<Duration>,
+    pub(super) has_ended_runs: bool,
+    /// Whether stored next slots are being recomputed, and how far that has come.
+    pub(super) recomputation: Option<Recomputation>,
+    pub(super) stuck_parents: StuckParents,
+}
+
+/// A walk over all schedules.
+#[derive(Debug, Default)]
+pub(super) struct Recomputation {
+    /// The last one looked at.
+    pub(super) after: Option<String>,
+    pub(super) seen_count: usize,
+    pub(super) changed_count: u64,
+    /// Not before.
+    pub(super) next: Duration,
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    /// Throws out what is older than the retention, a small batch at a time. Whether there is more.
+    pub(super) fn prune(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(retention) = self.config.retention else { return Ok(false) };
+        let due = *self.maintenance.next_prune.get_or_insert(now.mono + PRUNE_INTERVAL);
+        if now.mono < due || !self.maintenance.has_ended_runs {
+            return Ok(false);
+        }
+        let age_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let command = Command::Prune {
+            project: Arc::clone(&self.config.project),
+            before: Timestamp::from_micros(now.wall.as_micros().saturating_sub(age_us)),
+            keep: self.config.retention_keep,
+            limit: self.config.batch_max,
+        };
+        let pruned = self.commit_one(command, now)?;
+        if matches!(pruned, Ok(Answer::Count(count)) if count >= self.config.batch_max as u64) {
+            return Ok(true);
+        }
+        self.maintenance.next_prune = Some(now.mono + PRUNE_INTERVAL);
+        self.maintenance.has_ended_runs = false;
+        Ok(false)
+    }
+
+    /// Wakes parents whose child has ended and did not wake them. Whether any can be claimed now.
+    pub(super) fn wake_stuck_parents(&mut self, now: Now) -> Result<bool, StoreError> {
+        let limit = self.config.batch_max;
+        let woken = self.maintenance.stuck_parents.look(&self.store, &self.config.project, limit, now)?;
+        self.scheduling.is_next_work_stale |= woken.on_page > 0;
+        if let Some(count) = woken.in_all {
+            self.dispatcher.emit(Notice::WokeParents(count));
+        }
+        Ok(woken.on_page > 0)
+    }
+
+    /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
+    /// Whether there is more.
+    pub(super) fn recompute(&mut self, now: Now) -> Result<bool, StoreError> {
+        let Some(Recomputation { after, seen_count, changed_count, next }) = &self.maintenance.recomputation
+        else {
+            return Ok(false);
+        };
+        if now.mono < *next {
+            return Ok(false);
+        }
+        let (mut seen_count, mut changed_count) = (*seen_count, *changed_count);
+        let page = Page { limit: self.config.batch_max.max(1), after: after.clone() };
+        let schedules = self.store.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
+        let mut commands = Vec::new();
+        for schedule in &schedules {
+            // What can't be read is set aside when it is due.
+            let Ok(compiled_spec) = self.cadence_of(schedule) else { continue };
+            if let Some(slot) = recomputed(schedule, &compiled_spec, now.wall) {
+                commands.push(Command::PatchSchedule {
+                    project: Arc::clone(&self.config.project),
+                    id: schedule.id.clone(),
+                    revision: Some(schedule.revision),
+                    patch: Box::new(Patch { next_slot: Some(Some(slot)), ..Patch::default() }),
+                });
+            }
+        }
+        if !commands.is_empty() {
+            // One that is refused was changed by somebody else meanwhile, who knows the time as well.
+            let outcomes = self.store.commit(&commands, now.wall)?;
+            changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+            self.scheduling.is_next_work_stale = true;
+        }
+        if schedules.len() == page.limit {
+            let after = schedules.last().map(|schedule| schedule.id.to_string());
+            seen_count += schedules.len();
+            let is_paced = seen_count >= RECOMPUTE_BURST;
+            let next = if is_paced { now.mono + RECOMPUTE_PAUSE } else { now.mono };
+            self.maintenance.recomputation = Some(Recomputation { after, seen_count, changed_count, next });
+            return Ok(!is_paced);
+        }
+        self.maintenance.recomputation = None;
+        if changed_count > 0 {
+            self.dispatcher.emit(Notice::Recomputed(changed_count));
+        }
+        Ok(!commands.is_empty())
+    }
+}

@@ -1,0 +1,234 @@
+//! Being a worker: registering, heartbeats, deregistering, and losing the lease.
+
+use super::maintenance::Recomputation;
+use super::{Engine, Phase};
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
+use crate::model::{WorkerEntry, WorkerId};
+use crate::store::{Answer, Command, Rejection, Store, StoreError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A worker without runs counts as dead when it has been still for so many of its beats. Its row is removed then; not much
+/// later, since no one may live long enough to see that where workers come and go quickly.
+pub(super) const IDLE_HEARTBEATS: u32 = 3;
+
+/// How long after a worker has left others decide again about the schedules that it declared: it may only be
+/// restarting.
+pub(super) const RECONCILE_DELAY: Duration = Duration::from_secs(15);
+
+/// Under which id this worker is registered, and until when that is good.
+pub(super) struct Membership {
+    /// Gives a fresh id whenever the worker registers anew.
+    pub(super) new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
+    pub(super) worker: WorkerId,
+    pub(super) is_registered: bool,
+    pub(super) last_heartbeat: Duration,
+    /// The same in microseconds, shared with those who are about to execute something.
+    pub(super) last_alive: Arc<AtomicU64>,
+    pub(super) deregistering_since: Option<Duration>,
+    /// The workers that were live at the last decision about declared schedules, where that
+    /// decision depends on them.
+    pub(super) declarations_depend_on: Option<BTreeSet<WorkerId>>,
+    /// When to decide again.
+    pub(super) reconcile_at: Option<Duration>,
+}
+
+impl Membership {
+    /// Not registered yet.
+    pub(super) fn new(worker: WorkerId, new_worker_id: Box<dyn FnMut() -> WorkerId + Send>) -> Self {
+        Self {
+            new_worker_id,
+            worker,
+            is_registered: false,
+            last_heartbeat: Duration::ZERO,
+            last_alive: Arc::default(),
+            deregistering_since: None,
+            declarations_depend_on: None,
+            reconcile_at: None,
+        }
+    }
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    pub(super) fn register(&mut self, now: Now) -> Result<(), StoreError> {
+        let entry = self.entry(now);
+        let answer = self.commit_one(Command::RegisterWorker(entry), now)?.map_err(|rejection| {
+            // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
+            StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
+        })?;
+        self.membership.is_registered = true;
+        self.note_reconciled(answer, now);
+        self.claims.must_look_for_held = true;
+        self.dispatcher.emit(Notice::Registered(self.membership.worker.clone()));
+        self.note_alive(now.mono);
+        self.maintenance.recomputation = Some(Recomputation::default());
+        self.maintenance.stuck_parents.restart();
+        self.scheduling.watching_since = self.scheduling.watching_since.min(now.wall);
+        self.scheduling.is_next_work_stale = true;
+        self.peers.must_refresh = true;
+        Ok(())
+    }
+
+    /// How it registers.
+    pub(super) fn entry(&mut self, now: Now) -> Box<WorkerEntry> {
+        let mut entry = Box::new(self.config.entry(&self.membership.worker));
+        for declared in &mut entry.declared {
+            // Worked out when the program started; since then a store may have been away, or we buried.
+            if let Ok(compiled_spec) = self.compiled_spec(&declared.spec) {
+                declared.next_slot = compiled_spec.first(now.wall);
+            }
+        }
+        entry
+    }
+
+    /// Decides again about declared schedules, where that depends on other workers and they are no longer the same.
+    pub(super) fn reconcile(&mut self, now: Now) -> Result<(), StoreError> {
+        let Some(depends_on) = &self.membership.declarations_depend_on else { return Ok(()) };
+        let limit = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS);
+        if self.membership.reconcile_at.is_none() && self.peers.watch.live(limit, now.mono) != *depends_on {
+            self.membership.reconcile_at = Some(now.mono + RECONCILE_DELAY.min(self.config.lease));
+        }
+        if self.membership.reconcile_at.is_none_or(|at| now.mono < at) {
+            return Ok(());
+        }
+        let (entry, silent) = (self.entry(now), self.peers.watch.still(limit, now.mono));
+        match self.commit_one(Command::Reconcile { entry, silent }, now)? {
+            Ok(answer) => self.note_reconciled(answer, now),
+            Err(Rejection::WorkerGone) => self.lose_everything(),
+            Err(rejection) => {
+                self.membership.reconcile_at = None;
+                self.membership.declarations_depend_on = None;
+                self.dispatcher.emit(Notice::Advice(format!(
+                    "the declared schedules could not be compared with the stored ones: {rejection}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_reconciled(&mut self, answer: Answer, now: Now) {
+        let Answer::Reconciled(report) = answer else {
+            unreachable!("a registration is answered with what was decided, not {answer:?}")
+        };
+        self.membership.reconcile_at = None;
+        let limit = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS);
+        let is_known = self.membership.declarations_depend_on.is_some();
+        self.membership.declarations_depend_on =
+            report.depends_on_peers().then(|| self.peers.watch.live(limit, now.mono));
+        if !report.retired.is_empty() {
+            self.scheduling.is_next_work_stale = true;
+        }
+        let app = || Arc::clone(&self.config.app);
+        if !report.retired.is_empty() {
+            self.dispatcher.emit(Notice::Retired { app: app(), schedules: report.retired });
+        }
+        if !report.adopted.is_empty() {
+            self.dispatcher.emit(Notice::Adopted { app: app(), schedules: report.adopted });
+        }
+        // Said once, not whenever one of the others comes or goes.
+        if !report.overridden.is_empty() && !is_known {
+            self.dispatcher.emit(Notice::Overridden { app: app(), schedules: report.overridden });
+        }
+        if !report.outdated.is_empty() && !is_known {
+            self.dispatcher.emit(Notice::Outdated { app: app(), schedules: report.outdated });
+        }
+        if !report.protected.is_empty() && !is_known {
+            self.dispatcher.emit(Notice::Protected { app: app(), schedules: report.protected });
+        }
+    }
+
+    pub(super) fn deregister(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.membership.is_registered {
+            // Refused or not, we are out.
+            let _ =
+                self.commit_one(Command::DeregisterWorker { worker: self.membership.worker.clone() }, now)?;
+        }
+        self.claims.tracked.clear();
+        self.claims.early.clear();
+        self.phase = Phase::Over;
+        Ok(())
+    }
+
+    /// Says of claims that were lost that this process did not die with them.
+    pub(super) fn uncount_interruptions(&mut self, now: Now) -> Result<(), StoreError> {
+        if !self.claims.outlived.is_empty() {
+            let command = Command::UncountInterruptions { claims: self.claims.outlived.clone() };
+            let _ = self.commit_one(command, now)?;
+            self.claims.outlived.clear();
+        }
+        Ok(())
+    }
+
+    /// Heartbeat: within the lease while it holds runs; else rarely, and only where others may look for it.
+    pub(super) fn heartbeat(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.next_heartbeat().is_none_or(|at| now.mono < at) {
+            return Ok(());
+        }
+        match self.commit_one(Command::Heartbeat { worker: self.membership.worker.clone() }, now)? {
+            Err(Rejection::WorkerGone) => self.lose_everything(),
+            Ok(_) | Err(_) => self.note_alive(now.mono),
+        }
+        Ok(())
+    }
+
+    /// It lived at `mono`.
+    pub(super) fn note_alive(&mut self, mono: Duration) {
+        self.membership.last_heartbeat = self.membership.last_heartbeat.max(mono);
+        let micros = u64::try_from(self.membership.last_heartbeat.as_micros()).unwrap_or(u64::MAX);
+        self.membership.last_alive.store(micros, Ordering::Release);
+    }
+
+    pub(super) fn next_heartbeat(&self) -> Option<Duration> {
+        let interval = match (self.claims.tracked.is_empty(), self.peers.watch.has_peers()) {
+            (false, _) => self.config.lease / 3,
+            (true, true) => self.config.idle_heartbeat,
+            (true, false) => return None,
+        };
+        Some(self.membership.last_heartbeat.saturating_add(interval))
+    }
+
+    /// Somebody took us for dead. All claims are void; we go on as a new worker.
+    pub(super) fn lose_everything(&mut self) {
+        self.claims
+            .outlived
+            .extend(self.claims.tracked.iter().map(|(run, tracked)| (run.clone(), tracked.token)));
+        let held_count = self.untrack_everything();
+        self.dispatcher.emit(Notice::LeaseLost { held_count });
+    }
+
+    /// Stops all that it holds, and is to sign in under another id; how many runs it held.
+    pub(super) fn untrack_everything(&mut self) -> usize {
+        let stops: Vec<Stop> = self
+            .claims
+            .tracked
+            .iter()
+            .map(|(run, tracked)| Stop {
+                run: run.clone(),
+                token: tracked.token,
+                reason: StopReason::LeaseLost,
+            })
+            .collect();
+        let held_count = stops.len();
+        self.claims
+            .permits
+            .give_back(self.claims.tracked.values().filter(|tracked| tracked.holds_permit).count());
+        self.claims.tracked.clear();
+        self.claims.suspects.clear();
+        self.claims.early.clear();
+        self.claims.unacknowledged_stops.clear();
+        self.claims.has_unknown = false;
+        self.membership.is_registered = false;
+        self.membership.declarations_depend_on = None;
+        self.membership.reconcile_at = None;
+        self.membership.worker = (self.membership.new_worker_id)();
+        self.claims.permits.close_for(self.membership.worker.clone());
+        self.peers.must_refresh = true;
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+        held_count
+    }
+}

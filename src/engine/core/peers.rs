@@ -1,0 +1,143 @@
+//! What other workers and clients did: changes, cancellations, and peers that went silent.
+
+use super::Engine;
+use super::membership::IDLE_HEARTBEATS;
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
+use crate::engine::peers::{Limits, PeerWatch};
+use crate::model::{Peer, WorkerId};
+use crate::store::{Answer, Command, Shard, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is known of other workers, and how recent it is.
+pub(super) struct Peers {
+    pub(super) watch: PeerWatch,
+    pub(super) must_refresh: bool,
+    pub(super) change_mark: Option<u64>,
+    pub(super) last_poll: Option<Duration>,
+}
+
+impl Peers {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self { watch: PeerWatch::default(), must_refresh: true, change_mark: None, last_poll: None }
+    }
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    pub(super) fn poll(&mut self, now: Now) -> Result<(), StoreError> {
+        if self.peers.last_poll.is_none_or(|last| now.mono >= last + self.config.poll_interval) {
+            self.peers.last_poll = Some(now.mono);
+            let mark = self.store.change_mark()?;
+            if self.peers.change_mark != Some(mark) {
+                self.claims.must_look_for_held = true;
+                self.peers.change_mark = Some(mark);
+                self.scheduling.burst = None;
+                self.scheduling.is_next_work_stale = true;
+                self.peers.must_refresh = true;
+            }
+        }
+        if self.peers.must_refresh {
+            let peers = self.store.peers(&self.config.project)?;
+            self.peers.watch.observe(&self.membership.worker, &peers, now.mono);
+            self.scheduling.shard = shard_of(&self.membership.worker, &peers, &self.workflow_ids);
+            if !self.claims.tracked.is_empty() || self.claims.permits.is_in_use() {
+                self.pass_on_cancellations()?;
+            }
+            self.peers.must_refresh = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
+        let mut stops = Vec::new();
+        self.claims.unacknowledged_stops.clear();
+        for run in self.store.cancel_requests(&self.membership.worker)? {
+            match self.claims.tracked.get_mut(&run) {
+                Some(tracked) if tracked.is_stop_sent => {}
+                Some(tracked) => {
+                    tracked.is_stop_sent = true;
+                    stops.push(Stop { run, token: tracked.token, reason: StopReason::Cancelled });
+                }
+                None => _ = self.claims.unacknowledged_stops.insert(run),
+            }
+        }
+        if !stops.is_empty() {
+            self.dispatcher.stop(stops);
+        }
+        Ok(())
+    }
+
+    pub(super) fn expire_silent_peers(&mut self, now: Now) -> Result<(), StoreError> {
+        for silent in self.peers.watch.silent(self.config.lease, now.mono) {
+            let command = Command::ExpireWorker {
+                worker: silent.worker.clone(),
+                heartbeat: silent.heartbeat,
+                shares_process: silent.shares_process,
+            };
+            let outcome = self.commit_one(command, now)?;
+            self.peers.watch.forget(&silent.worker);
+            self.peers.must_refresh = true;
+            if let Ok(Answer::Count(run_count)) = outcome {
+                self.scheduling.is_next_work_stale = true;
+                self.dispatcher.emit(Notice::TookOver { worker: silent.name, run_count });
+            }
+        }
+        self.expire_idle(now)
+    }
+
+    /// Removes the rows of workers that died without runs. A worker that is alive after all registers again.
+    pub(super) fn expire_idle(&mut self, now: Now) -> Result<(), StoreError> {
+        let silent = self.peers.watch.silent_idle(self.expiry_limits().idle, now.mono);
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let expire = |(worker, heartbeat): &(WorkerId, i64)| Command::ExpireWorker {
+            worker: worker.clone(),
+            heartbeat: *heartbeat,
+            shares_process: false,
+        };
+        let commands: Vec<Command> = silent.iter().map(expire).collect();
+        for outcome in self.store.commit(&commands, now.wall)? {
+            // It has shown that it lives, or claimed a run.
+            self.peers.must_refresh |= outcome.is_err();
+        }
+        for (worker, _) in &silent {
+            self.peers.watch.forget(worker);
+        }
+        Ok(())
+    }
+
+    pub(super) fn expiry_limits(&self) -> Limits {
+        // What is seen of a beat is as old as the last poll, and the other one finds its peers by polling, too.
+        let unseen = self.config.poll_interval.saturating_mul(2);
+        let idle = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS).saturating_add(unseen);
+        Limits { lease: self.config.lease, idle }
+    }
+
+    pub(super) fn refresh_next_work(&mut self) -> Result<(), StoreError> {
+        if self.scheduling.is_next_work_stale {
+            self.scheduling.next_work = self.store.next_work(&self.config.project, &self.workflow_ids)?;
+            self.scheduling.is_next_work_stale = false;
+        }
+        Ok(())
+    }
+}
+
+/// The part of the schedules that a worker looks at first, among those that execute some of the same workflows. Who is gone and
+/// was not noticed yet has a part as well, which all others look at a little later.
+pub(super) fn shard_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Shard {
+    let mut alike: Vec<&WorkerId> = peers
+        .iter()
+        .filter(|peer| peer.id == *own || peer.workflows.iter().any(|id| workflows.contains(id)))
+        .map(|peer| &peer.id)
+        .collect();
+    alike.sort();
+    match alike.iter().position(|id| *id == own) {
+        Some(permit) => {
+            Shard { part: u32::try_from(permit).unwrap_or(0), of: u32::try_from(alike.len()).unwrap_or(1) }
+        }
+        None => Shard::WHOLE,
+    }
+}

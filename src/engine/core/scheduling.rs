@@ -1,0 +1,331 @@
+//! Slots: how early to decide them, the decisions, and their commits.
+
+use super::{Engine, Phase};
+use crate::calendar::Timestamp;
+use crate::clock::Now;
+use crate::engine::dispatcher::{Dispatcher, MissedSlots, Notice};
+use crate::engine::permits::Reserved;
+use crate::model::spec::{CompiledSpec, SpecError};
+use crate::model::{Admission, FirePlan, Json, Schedule, ScheduleStatus, SlotOutcome};
+use crate::plan::{Situation, plan_fire};
+use crate::store::{
+    Answer, Command, DueSchedule, NextWork, Page, Patch, Rejection, Shard, Store, StoreError,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most slots that are counted to size up a crowd.
+pub(super) const BURST_MAX: usize = 100_000;
+
+/// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
+pub(super) const COMPILED_SPECS_MAX: usize = 20_000;
+
+/// Which slots come next, and which of them this worker decides first.
+pub(super) struct Scheduling {
+    pub(super) next_work: NextWork,
+    pub(super) is_next_work_stale: bool,
+    pub(super) burst: Option<Burst>,
+    /// The schedules that this worker looks at first when others run the same workflows.
+    pub(super) shard: Shard,
+    /// Its own shard is done, and those of others are not.
+    pub(super) is_helping: bool,
+    pub(super) compiled_specs: HashMap<Json, Arc<CompiledSpec>>,
+    /// Slots before this instant had nobody to run them: the catch-up policy decides.
+    pub(super) watching_since: Timestamp,
+}
+
+impl Scheduling {
+    /// Nothing has been read yet.
+    pub(super) fn new() -> Self {
+        Self {
+            next_work: NextWork::default(),
+            is_next_work_stale: true,
+            burst: None,
+            shard: Shard::WHOLE,
+            is_helping: false,
+            compiled_specs: HashMap::new(),
+            watching_since: Timestamp::MAX,
+        }
+    }
+}
+
+/// The next slot, and how far ahead of it those that come due then must be claimed.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Burst {
+    pub(super) slot: Timestamp,
+    pub(super) lead: Duration,
+}
+
+/// Decisions about a batch of due schedules.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    pub(super) commands: Vec<Command>,
+    /// Those that they are about, in order.
+    pub(super) schedules: Vec<Schedule>,
+    /// Places for the runs that they claim.
+    pub(super) permits: Option<Reserved>,
+    /// There may be more that is due.
+    pub(super) is_full: bool,
+}
+
+impl<S: Store, D: Dispatcher> Engine<S, D> {
+    /// Finds out how many slots come next at once: a crowd has to be claimed earlier than the usual lead if the last
+    /// is to start when it is due. Whether it is time for that already.
+    pub(super) fn estimate_burst(&mut self, now: Now) -> Result<bool, StoreError> {
+        let (lead, lead_max) = (self.config.lead, self.config.lead_max);
+        let Some(slot) = self.scheduling.next_work.slot.filter(|_| self.phase == Phase::Working) else {
+            return Ok(false);
+        };
+        let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
+        if !is_near || self.scheduling.burst.is_some_and(|burst| burst.slot == slot) {
+            return Ok(false);
+        }
+        let count = self.store.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
+        let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
+        self.scheduling.burst = Some(burst);
+        Ok(slot <= now.wall.saturating_add(burst.lead))
+    }
+
+    /// Whether held runs are due before another batch would be committed: they must not wait for it.
+    pub(super) fn is_about_to_start(&self, now: Timestamp) -> bool {
+        let batch_max = u32::try_from(self.config.batch_max).unwrap_or(u32::MAX);
+        let batch = self.config.lead_per_slot.saturating_mul(batch_max).min(self.config.lead);
+        self.claims.early.next_deadline().is_some_and(|at| at <= now.saturating_add(batch))
+    }
+
+    /// Up to when slots are decided at `now`.
+    pub(super) fn horizon(&self, now: Timestamp) -> Timestamp {
+        self.horizon_with_lead(now, |lead| lead)
+    }
+
+    pub(super) fn horizon_with_lead(&self, now: Timestamp, part: impl Fn(Duration) -> Duration) -> Timestamp {
+        let usual = now.saturating_add(part(self.config.lead));
+        match self.scheduling.burst {
+            Some(burst) if burst.slot <= now.saturating_add(part(burst.lead)) => usual.max(burst.slot),
+            _ => usual,
+        }
+    }
+
+    /// Decides about one batch of due schedules. Whether there may be more.
+    pub(super) fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
+        if self.is_about_to_start(now.wall) {
+            return Ok(false);
+        }
+        let horizon = self.horizon(now.wall);
+        if !self.scheduling.is_next_work_stale
+            && self.scheduling.next_work.slot.is_none_or(|slot| slot > horizon)
+        {
+            return Ok(false);
+        }
+        // The places are free for others when the runs that were claimed have taken theirs.
+        let Decided { commands, schedules, permits: _places, is_full } = self.decide_batch(now, horizon)?;
+        // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
+        self.scheduling.is_next_work_stale = true;
+        if commands.is_empty() {
+            return Ok(false);
+        }
+        self.claims.has_unknown = true;
+        let outcomes = self.store.commit(&commands, now.wall)?;
+        self.claims.has_unknown = false;
+        let mut has_stale = false;
+        let mut has_cancelled = false;
+        let mut claimed = Vec::with_capacity(commands.len());
+        let mut missed = Vec::new();
+        for ((command, schedule), outcome) in commands.iter().zip(&schedules).zip(outcomes) {
+            match outcome {
+                Ok(Answer::Claimed(mut runs)) => {
+                    claimed.append(&mut runs);
+                    if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
+                        // What it cancels may run here: the next turn, which is now, tells it so.
+                        self.peers.must_refresh = true;
+                        has_cancelled = true;
+                    }
+                    missed.extend(missed_by(command, schedule));
+                }
+                Ok(_) => {}
+                Err(Rejection::WorkerGone) => {
+                    self.lose_everything();
+                    return Ok(true);
+                }
+                Err(Rejection::Stale) => has_stale = true,
+                Err(rejection) => self.set_aside(command, &rejection, now)?,
+            }
+        }
+        self.accept_claims(claimed, now);
+        if !missed.is_empty() {
+            self.dispatcher.emit(Notice::Missed(missed));
+        }
+        Ok(is_full || has_stale || has_cancelled)
+    }
+
+    /// Decides about a batch of due schedules: of our share, or else of all. What others should have decided is left to
+    /// them for half of the time that there is; then they are gone, or slow.
+    pub(super) fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
+        if self.scheduling.shard == Shard::WHOLE {
+            return self.decide_shard(Shard::WHOLE, now, horizon);
+        }
+        if !self.scheduling.is_helping {
+            let own = self.decide_shard(self.scheduling.shard, now, horizon)?;
+            if !own.commands.is_empty() {
+                return Ok(own);
+            }
+        }
+        let early = self.horizon_with_lead(now.wall, |lead| lead / 2);
+        let others = self.decide_shard(Shard::WHOLE, now, early)?;
+        self.scheduling.is_helping = others.is_full;
+        Ok(others)
+    }
+
+    pub(super) fn decide_shard(
+        &mut self,
+        shard: Shard,
+        now: Now,
+        horizon: Timestamp,
+    ) -> Result<Decided, StoreError> {
+        let limit = self.config.batch_max;
+        let is_isolating = self.claims.suspects.is_isolating(now.mono);
+        let due = self.store.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
+        let mut permits = self.claims.permits.reserve_up_to(0);
+        let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
+        for due in due {
+            if let Some(command) = self.decide(&due, now.wall, horizon, &mut permits, is_isolating)? {
+                decided.commands.push(command);
+                decided.schedules.push(due.schedule);
+            }
+        }
+        decided.permits = Some(permits);
+        Ok(decided)
+    }
+
+    pub(super) fn decide(
+        &mut self,
+        due: &DueSchedule,
+        now: Timestamp,
+        horizon: Timestamp,
+        permits: &mut Reserved,
+        is_isolating: bool,
+    ) -> Result<Option<Command>, StoreError> {
+        let schedule = &due.schedule;
+        let compiled_spec = match self.cadence_of(schedule) {
+            Ok(compiled_spec) => compiled_spec,
+            Err(error) => {
+                let reason = error.to_string();
+                self.dispatcher.emit(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
+                return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
+            }
+        };
+        let situation = Situation {
+            now,
+            horizon,
+            watching_since: self.scheduling.watching_since,
+            unfinished_count: due.unfinished_count,
+            buffered_count: due.buffered_count,
+        };
+        let Some(mut plan) = plan_fire(schedule, &compiled_spec, &situation) else { return Ok(None) };
+        if let Some(slot) = late_one_off(schedule, &compiled_spec, now) {
+            if self.has_outcome(schedule, slot)? {
+                plan.runs.clear();
+                plan.ledger.clear();
+                plan.cancel_unfinished = false;
+            }
+            self.dispatcher.emit(Notice::Advice(describe_late_one_off(schedule, slot, &plan)));
+        }
+        for run in &mut plan.runs {
+            if run.admission == Admission::Claim && (is_isolating || !permits.add()) {
+                run.admission = Admission::Queue;
+            }
+        }
+        Ok(Some(Command::Fire { worker: self.membership.worker.clone(), plan: Box::new(plan) }))
+    }
+
+    /// Whether the ledger has the slot already.
+    pub(super) fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
+        let page = Page { limit: 1, after: Some((slot.as_micros() + 1).to_string()) };
+        let newest = self.store.history(&self.config.project, &schedule.id, &page)?;
+        Ok(newest.unwrap_or_default().iter().any(|entry| entry.count > 0 && entry.until >= slot))
+    }
+
+    pub(super) fn breaking(
+        &self,
+        id: crate::model::ScheduleId,
+        revision: Option<i64>,
+        reason: String,
+    ) -> Command {
+        let patch = Patch {
+            status: Some(ScheduleStatus::Broken),
+            note: Some(Some(reason.into())),
+            ..Patch::default()
+        };
+        Command::PatchSchedule {
+            project: Arc::clone(&self.config.project),
+            id,
+            revision,
+            patch: Box::new(patch),
+        }
+    }
+
+    /// The store refused a decision for good: the schedule must not come due again and again.
+    pub(super) fn set_aside(
+        &mut self,
+        command: &Command,
+        rejection: &Rejection,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        if let Command::Fire { plan, .. } = command {
+            let reason = rejection.to_string();
+            self.dispatcher.emit(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
+            let breaking = self.breaking(plan.schedule.clone(), None, reason);
+            // If even this is refused, the schedule is gone, which serves as well.
+            let _ = self.commit_one(breaking, now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn compiled_spec(&mut self, spec: &Json) -> Result<Arc<CompiledSpec>, SpecError> {
+        if let Some(compiled_spec) = self.scheduling.compiled_specs.get(spec) {
+            return Ok(Arc::clone(compiled_spec));
+        }
+        let compiled_spec = Arc::new(CompiledSpec::parse(spec)?);
+        if self.scheduling.compiled_specs.len() >= COMPILED_SPECS_MAX {
+            self.scheduling.compiled_specs.clear();
+        }
+        self.scheduling.compiled_specs.insert(Arc::clone(spec), Arc::clone(&compiled_spec));
+        Ok(compiled_spec)
+    }
+}
+
+/// The slot of a schedule that fires once, where it had passed when the schedule was made or changed.
+pub(super) fn late_one_off(
+    schedule: &Schedule,
+    compiled_spec: &CompiledSpec,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let slot = schedule.next_slot.filter(|slot| *slot <= now && *slot < schedule.attended_from)?;
+    compiled_spec.is_one_off().then_some(slot)
+}
+
+pub(super) fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) -> String {
+    let (workflow, key) = (&schedule.workflow, &schedule.key);
+    let outcome = match (plan.runs.is_empty(), plan.ledger.first()) {
+        (false, _) => "it runs once, late".to_owned(),
+        (true, Some(line)) => format!("it does not run: {}", line.reason),
+        (true, None) => "it does not run again: this slot is in the history already".to_owned(),
+    };
+    format!("`at` of the schedule of `{workflow}` (key `{key}`) is {slot}, which has passed; {outcome}")
+}
+
+/// What a decision lets nobody run.
+pub(super) fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
+    let Command::Fire { plan, .. } = command else { return Vec::new() };
+    let missed = plan.ledger.iter().filter(|line| line.outcome == SlotOutcome::Missed);
+    missed
+        .map(|line| MissedSlots {
+            schedule: schedule.id.clone(),
+            workflow: Arc::clone(&schedule.workflow),
+            key: Arc::clone(&schedule.key),
+            line: line.clone(),
+        })
+        .collect()
+}
