@@ -146,6 +146,8 @@ def test_the_environment_names_the_database_and_an_argument_goes_first(
 
 @pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+# A fork beside threads is deprecated since Python 3.12; applications do it all the same.
+@pytest.mark.filterwarnings("ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
 @pytest.mark.parametrize("given", [None, "app.db", "sqlite:///app.db", "from-environment"])
 def test_a_forked_process_in_another_folder_uses_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: Any, given: str | None
