@@ -1,4 +1,5 @@
-//! The only file that asks the machine what time it is. Everything else is told.
+//! Sources of time. The only file that reads the machine's clocks; everything else takes time as an
+//! argument.
 
 use crate::calendar::Timestamp;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// One reading of both clocks.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Now {
-    /// What the wall says; may jump. Slots are due by it.
+    /// Wall-clock time; may jump. Decides when slots are due.
     pub wall: Timestamp,
-    /// Since some moment in the past; never jumps. Leases, timeouts and waits go by it.
+    /// Monotonic time since an arbitrary moment; never jumps. Measures leases, timeouts, and waits.
     pub mono: Duration,
 }
 
@@ -27,7 +28,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Counts monotonic time from now on.
+    /// Starts monotonic time at zero.
     #[expect(clippy::disallowed_methods, reason = "this is the door")]
     pub fn new() -> Self {
         Self { origin: Instant::now() }
@@ -51,17 +52,19 @@ impl Clock for SystemClock {
     }
 }
 
-/// Longest time between two looks at the clock that is followed.
+/// Longest time between two readings of the followed clock.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A difference of the machine's two clocks that changes by more than this was set, or the machine slept.
+/// A change of more than this between the machine's two clocks means that the wall clock was set or
+/// the machine slept.
 const JUMP_US: i64 = 100_000;
 
-/// Looks at a time: the quickest answer is the truest.
+/// Readings per synchronization: the fastest response is the most accurate.
 const LOOKS: u32 = 3;
 
-/// Shows the time of another clock, such as that of a database which many machines share. Between two looks at it, time
-/// goes on by the steady clock: so the machine's own wall clock may be wrong, or be set, without effect. Clones share it.
+/// Follows another clock, such as that of a database that many machines share. Between two readings
+/// of it, time continues by the machine's monotonic clock, so the machine's wall clock may be
+/// wrong, or be set, without effect. Clones share state.
 #[derive(Clone, Debug)]
 pub struct SharedClock {
     machine: SystemClock,
@@ -71,16 +74,16 @@ pub struct SharedClock {
 /// In microseconds.
 #[derive(Debug)]
 struct SharedState {
-    /// What the other clock is ahead of our steady one.
+    /// How far the followed clock is ahead of the monotonic one.
     lead: AtomicI64,
-    /// The steady time of the last look.
+    /// Monotonic time of the last reading.
     last_look: AtomicI64,
-    /// What the machine's wall clock was ahead of the steady one, then.
+    /// How far the machine's wall clock was ahead of the monotonic one at the last reading.
     wall_lead_at_look: AtomicI64,
 }
 
 impl SharedClock {
-    /// Shows what `ask` gives.
+    /// Follows the clock that `ask` reads.
     pub fn new<E>(ask: impl Fn() -> Result<Timestamp, E>) -> Result<Self, E> {
         let state = SharedState {
             lead: AtomicI64::new(0),
@@ -92,7 +95,7 @@ impl SharedClock {
         Ok(clock)
     }
 
-    /// Whether it is time for another look.
+    /// Whether the followed clock should be read again.
     pub fn is_look_due(&self) -> bool {
         let now = self.machine.now();
         let since = micros(now.mono) - self.state.last_look.load(Ordering::SeqCst);
@@ -100,7 +103,8 @@ impl SharedClock {
         since >= i64::try_from(LOOK_INTERVAL.as_micros()).unwrap_or(i64::MAX) || jump.abs() > JUMP_US
     }
 
-    /// Looks at the other clock. An answer is as old as it took, so what is shown is never ahead of it.
+    /// Reads the followed clock. A response is as old as it took, so the time shown is never ahead
+    /// of that clock.
     pub fn look<E>(&self, ask: impl Fn() -> Result<Timestamp, E>) -> Result<(), E> {
         let mut lead = i64::MIN;
         for _ in 0..LOOKS {
@@ -131,7 +135,7 @@ fn wall_lead(now: Now) -> i64 {
     now.wall.as_micros() - micros(now.mono)
 }
 
-/// A clock that somebody turns by hand; both readings move together. Clones share it.
+/// A clock that moves only when told to; both readings move together. Clones share state.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     wall_us: Arc<AtomicI64>,
@@ -139,12 +143,12 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// Stands at `wall`.
+    /// Starts at `wall`.
     pub fn new(wall: Timestamp) -> Self {
         Self { wall_us: Arc::new(AtomicI64::new(wall.as_micros())), mono_us: Arc::new(AtomicI64::new(0)) }
     }
 
-    /// Time goes on until the wall says `wall`; not backwards.
+    /// Advances both clocks until the wall clock shows `wall`; never backwards.
     pub fn advance_to(&self, wall: Timestamp) {
         let step = wall.as_micros() - self.wall_us.load(Ordering::SeqCst);
         if step > 0 {
@@ -153,7 +157,7 @@ impl ManualClock {
         }
     }
 
-    /// Somebody sets the wall clock; monotonic time does not move.
+    /// Sets the wall clock; monotonic time does not move.
     pub fn set_wall(&self, wall: Timestamp) {
         self.wall_us.store(wall.as_micros(), Ordering::SeqCst);
     }

@@ -1,23 +1,23 @@
-//! What the application's side is told when a request can't be met.
+//! Errors that requests return to the application.
 
 use crate::calendar::ZoneError;
 use crate::cron::CronError;
 use crate::model::spec::SpecError;
 use crate::store::{Rejection, StoreError};
 
-/// A request that failed. Every message says what was given, what is allowed and what to do.
+/// A request that failed. Every message says what was given, what is allowed, and what to do.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum Error {
-    /// A cron expression.
+    /// An invalid cron expression.
     #[error(transparent)]
     Cron(#[from] CronError),
-    /// A time zone.
+    /// An invalid time zone.
     #[error(transparent)]
     Zone(#[from] ZoneError),
-    /// Another part of a schedule.
+    /// Another invalid part of a schedule.
     #[error("{0}")]
     Schedule(String),
-    /// Another argument.
+    /// Another invalid argument.
     #[error("{0}")]
     Argument(String),
     /// No process has ever registered the workflow.
@@ -32,10 +32,10 @@ pub enum Error {
     /// No such run in the project.
     #[error("there is no run `{0}` in this project; `runs.list` shows those there are")]
     RunNotFound(String),
-    /// The run or schedule is in a state in which that can't be done.
+    /// The state of the run or schedule does not allow the operation.
     #[error("{0}")]
     State(String),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -1,20 +1,20 @@
-//! The engine of polos: time, storage, and claims behind a Python package.
+//! The core of polos, a durable scheduler: time, storage, and claims behind a Python package.
 //!
-//! Read, decide, commit: the engine reads what is due, decides with pure functions, and commits the
+//! The engine follows one cycle: it reads what is due, decides with pure functions, and commits the
 //! decision with one conditional write.
 //!
-//! Layers, lowest first. A layer may use only the layers before it in this list; `plan` and `store` do
-//! not use each other. `tests/it/tidy.rs` checks this.
+//! Layers, lowest first. A layer may use only the layers before it in this list; `plan` and `store`
+//! do not use each other. `tests/it/tidy.rs` checks this.
 //!
 //! 1. `cron`
 //! 2. `calendar`
 //! 3. `model`
 //! 4. `plan`, `store`
 //! 5. `engine`
-//! 6. `api`
+//! 6. `service`
 //! 7. `bindings`
 //!
-//! `clock`, `error`, `host`, `sync`, and `thread` are helpers outside of this order.
+//! `clock`, `error`, `process`, `sync`, and `thread` are helpers outside of this order.
 
 pub mod calendar;
 pub mod clock;

@@ -1,6 +1,7 @@
-//! The machine and the processes on it: who we are, and whether another is still there.
+//! Identifies the machine and its processes, and tells whether another process is still running.
 
-/// Identifies the machine, its boot and the process namespace, so that process ids compare only inside one.
+/// Identifies the machine, its boot, and the process namespace: process ids compare only within
+/// one.
 pub fn host_id() -> String {
     let machine = read_line("/etc/machine-id").or_else(|| read_line("/proc/sys/kernel/hostname"));
     let boot = read_line("/proc/sys/kernel/random/boot_id");
@@ -9,13 +10,13 @@ pub fn host_id() -> String {
     [machine, boot, namespace].into_iter().flatten().collect::<Vec<_>>().join("/")
 }
 
-/// Tells a process from a later one with the same id: its start time, in clock ticks since boot. Empty where the
-/// system does not say.
+/// Distinguishes a process from a later one with the same id: its start time, in clock ticks since
+/// boot. Empty if the system does not report it.
 pub fn process_mark(pid: i64) -> String {
     start_ticks(pid).unwrap_or_default()
 }
 
-/// Whether a process of this host is certainly gone. "No" also means "can't tell".
+/// Whether a process of this host is certainly gone. False also means "unknown".
 pub fn is_gone(host: &str, pid: i64, mark: &str) -> bool {
     if host.is_empty() || mark.is_empty() || host != host_id() {
         return false;
@@ -30,7 +31,7 @@ fn start_ticks(pid: i64) -> Option<String> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     if state == "Z" || state == "X" {
-        // Dead, only not yet collected by its parent.
+        // A zombie: dead, but not yet reaped by its parent.
         return None;
     }
     fields.nth(18).map(str::to_owned)

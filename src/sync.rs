@@ -1,35 +1,36 @@
-//! Locks without poison, over those of the standard library.
+//! Locks without poisoning, on top of those of the standard library.
 //!
-//! Not `parking_lot`: it keeps one table of all waiting threads of the process, which a forked child inherits with
-//! the threads that are not there any more, and crashes on. Here each lock stands for itself, so locks that the child makes anew are sound.
+//! Not `parking_lot`: it keeps one table of all waiting threads of the process. A forked child
+//! inherits that table with threads that no longer exist, and crashes on it. Here each lock is
+//! independent, so locks that the child creates anew are sound.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
-/// A lock; one whose holder panicked is as good as any other.
+/// A mutex that stays usable after its holder panics.
 #[derive(Debug, Default)]
 pub struct Mutex<T: ?Sized>(std::sync::Mutex<T>);
 
-/// While it lives, the lock is held.
+/// Holds the lock until it is dropped.
 pub struct MutexGuard<'a, T: ?Sized>(Option<std::sync::MutexGuard<'a, T>>);
 
 const HELD: &str = "a guard holds its lock, except inside a wait";
 
 impl<T> Mutex<T> {
-    /// Open.
+    /// An unlocked mutex.
     pub const fn new(value: T) -> Self {
         Self(std::sync::Mutex::new(value))
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits for the lock.
+    /// Blocks until the lock is free.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Takes the lock if nobody holds it.
+    /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(MutexGuard(Some(guard))),
@@ -52,33 +53,34 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// Where threads wait for a change of what a lock protects.
+/// A condition variable for [`Mutex`].
 #[derive(Debug, Default)]
 pub struct Condvar(std::sync::Condvar);
 
-/// How a wait with a limit ended.
+/// The result of a wait with a limit.
 #[derive(Copy, Clone, Debug)]
 pub struct Waited(bool);
 
 impl Waited {
-    /// Whether the time ran out first.
+    /// Whether the limit passed first.
     pub fn timed_out(self) -> bool {
         self.0
     }
 }
 
 impl Condvar {
-    /// With nobody waiting.
+    /// A condition variable that no thread waits on.
     pub const fn new() -> Self {
         Self(std::sync::Condvar::new())
     }
 
-    /// Lets go of the lock, waits to be notified (or for no reason), and takes the lock again.
+    /// Releases the lock, waits for a notification (wake-ups may be spurious), and takes the lock
+    /// again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
         guard.0 = guard.0.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The same, for `limit` at most.
+    /// Like [`Self::wait`], for at most `limit`.
     pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, limit: Duration) -> Waited {
         let Some(held) = guard.0.take() else { return Waited(false) };
         let (held, result) = self.0.wait_timeout(held, limit).unwrap_or_else(PoisonError::into_inner);
@@ -86,33 +88,33 @@ impl Condvar {
         Waited(result.timed_out())
     }
 
-    /// Wakes one that waits.
+    /// Wakes one waiting thread.
     pub fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    /// Wakes all that wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
 }
 
-/// A lock that many may hold to read.
+/// A reader-writer lock that stays usable after its holder panics.
 #[derive(Debug, Default)]
 pub struct RwLock<T>(std::sync::RwLock<T>);
 
 impl<T> RwLock<T> {
-    /// Open.
+    /// An unlocked reader-writer lock.
     pub const fn new(value: T) -> Self {
         Self(std::sync::RwLock::new(value))
     }
 
-    /// Waits to read.
+    /// Blocks until the lock can be read.
     pub fn read(&self) -> std::sync::RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits to write.
+    /// Blocks until the lock can be written.
     pub fn write(&self) -> std::sync::RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }

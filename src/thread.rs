@@ -1,5 +1,5 @@
-//! Threads that can be waited for with a limit: a thread that hangs in a call to the database must not keep the
-//! process from ending.
+//! Threads that can be joined with a limit, so that a thread that hangs in a database call does not
+//! keep the process from ending.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use std::thread::{JoinHandle, ThreadId};
@@ -14,7 +14,7 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Starts a thread that does `work`.
+    /// Starts a thread that runs `work`.
     pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
         let (alive, ended) = crossbeam_channel::bounded(0);
         let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -31,12 +31,12 @@ impl Thread {
 
     /// Waits until the thread ends.
     pub fn join(self) {
-        // The panic hook has reported a panic; there is nothing to add here.
+        // The panic hook has already reported a panic.
         let _ = self.handle.join();
     }
 
-    /// Waits until the thread ends, for `limit` at most. Returns whether it has ended; otherwise the thread is left
-    /// alone and ends, unobserved, when its call returns.
+    /// Waits until the thread ends, for at most `limit`. Returns whether it has ended; otherwise
+    /// the thread is abandoned and ends, unobserved, when its call returns.
     pub fn join_for(self, limit: Duration) -> bool {
         let has_ended = self.ended.recv_timeout(limit) != Err(RecvTimeoutError::Timeout);
         if has_ended {

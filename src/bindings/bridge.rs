@@ -1,5 +1,6 @@
-//! From our threads to one event loop: a queue and a bell. Our threads never wait for the interpreter's lock; they
-//! put items into the queue and ring once per batch, and the loop's own thread fetches them.
+//! Hands events from the core's threads to one event loop: a queue and a socket. The core's threads
+//! never wait for the interpreter's lock; they push items and write one byte per batch, and the
+//! loop's own thread drains the queue.
 
 use super::errors::to_exception;
 use polos::engine::wake_queue::WakeQueue;
@@ -15,25 +16,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Something for the loop.
+/// An event for the loop.
 pub enum Item {
     /// Runs to start.
     Start(Vec<ClaimedRun>),
     /// Runs to stop.
     Stop(Vec<Stop>),
-    /// Timers that ran out.
+    /// Timers that expired.
     Timers(Vec<u64>),
-    /// Something to log.
+    /// A notice to log.
     Notice(Notice),
-    /// A request of this loop was answered.
+    /// The response to a request of this loop.
     Answer(Py<PyAny>, Result<String, Error>),
-    /// A step or an ending is durable (true), or its claim is lost (false).
+    /// A step or a completion is durable (true), or its claim is lost (false).
     Recorded(Py<PyAny>, Result<bool, Error>),
-    /// The engine is over.
-    Over,
+    /// The engine has stopped.
+    Stopped,
 }
 
-/// What the queue shares between threads.
+/// The part of the queue that threads share.
 pub struct Line {
     queue: WakeQueue<Item>,
     wake_signal: WakeSignal,
@@ -42,7 +43,7 @@ pub struct Line {
 enum WakeSignal {
     #[cfg(unix)]
     Socket(std::os::unix::net::UnixStream),
-    /// For loops that can't watch a socket: a thread that asks the interpreter to call.
+    /// For loops that can't watch a socket: a thread that calls into the interpreter.
     Thread(crossbeam_channel::Sender<()>),
 }
 
@@ -51,7 +52,8 @@ impl WakeSignal {
         match self {
             #[cfg(unix)]
             Self::Socket(stream) => {
-                // A full buffer has rung already; a closed one has nobody left to hear.
+                // A full buffer already holds a byte that wakes the loop; a closed socket has no
+                // reader.
                 let _ = std::io::Write::write(&mut &*stream, &[1]);
             }
             Self::Thread(sender) => {
@@ -62,18 +64,18 @@ impl WakeSignal {
 }
 
 impl Line {
-    /// Adds an item and rings, unless it has rung and nobody has come yet.
+    /// Adds an item and wakes the loop, unless a wake-up is pending.
     pub fn push(&self, item: Item) {
         self.queue.push(item, || self.wake_signal.wake());
     }
 }
 
-/// The door to handlers, seen from the engine.
+/// The engine's dispatcher: sends runs to the event loop.
 pub struct BridgeDispatcher(pub Arc<Line>);
 
 impl Dispatcher for BridgeDispatcher {
     fn warm_up(&self) {
-        // None yet: the loop comes to, and goes the way that it will have to go.
+        // An empty batch: wakes the loop and warms up the path that starts runs.
         self.0.push(Item::Start(Vec::new()));
     }
     fn start(&self, runs: Vec<ClaimedRun>) {
@@ -90,12 +92,12 @@ impl Dispatcher for BridgeDispatcher {
     }
 }
 
-/// One event loop's end of the queue.
+/// The receiving end of the queue, for one event loop.
 #[pyclass(frozen, module = "polos._polos")]
 pub struct Bridge {
     line: Arc<Line>,
-    /// What has been fetched and is not with the loop: Python had no memory for it.
-    kept: Mutex<VecDeque<Item>>,
+    /// Items that were fetched but not delivered: Python had no memory for them.
+    undelivered: Mutex<VecDeque<Item>>,
     #[cfg(unix)]
     wake_socket: Option<std::os::unix::net::UnixStream>,
 }
@@ -108,7 +110,8 @@ impl Bridge {
 
 #[pymethods]
 impl Bridge {
-    /// Without `wake`, the loop watches `fileno()`; with it, `wake()` is called from a thread for every batch.
+    /// Without `wake`, the loop watches `fileno()`; with `wake`, a thread calls `wake()` for every
+    /// batch.
     #[new]
     #[pyo3(signature = (wake=None))]
     fn new(wake: Option<Py<PyAny>>) -> PyResult<Self> {
@@ -117,7 +120,7 @@ impl Bridge {
             let (sender, receiver) = crossbeam_channel::unbounded();
             std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
                 for () in &receiver {
-                    // A loop that is closed refuses the call, and nobody is left to be woken.
+                    // A closed loop refuses the call, and there is nothing left to wake.
                     while Python::try_attach(|py| lacks_memory(py, &wake)) == Some(true) {
                         pause();
                     }
@@ -125,7 +128,7 @@ impl Bridge {
             })?;
             return Ok(Self {
                 line: make(WakeSignal::Thread(sender)),
-                kept: Mutex::default(),
+                undelivered: Mutex::default(),
                 #[cfg(unix)]
                 wake_socket: None,
             });
@@ -137,7 +140,7 @@ impl Bridge {
             wake_socket.set_nonblocking(true)?;
             Ok(Self {
                 line: make(WakeSignal::Socket(wake_signal)),
-                kept: Mutex::default(),
+                undelivered: Mutex::default(),
                 wake_socket: Some(wake_socket),
             })
         }
@@ -154,8 +157,8 @@ impl Bridge {
         Err(PyOSError::new_err("this bridge calls its `ring`; it has no file descriptor"))
     }
 
-    /// Appends everything that has arrived, in order, as `(kind, ...)` tuples. What Python has no memory for is kept
-    /// for the next time, which is rung for.
+    /// Appends everything that has arrived, in order, as `(kind, ...)` tuples. Items that Python
+    /// has no memory for are kept for the next call, and the loop is woken for it.
     fn drain(&self, py: Python<'_>, into: &Bound<'_, PyAny>) {
         let arrived = self.line.queue.drain(|| {
             #[cfg(unix)]
@@ -166,39 +169,39 @@ impl Bridge {
                 }
             }
         });
-        // Not under the lock: what is called there may give the interpreter to another thread.
-        let mut items = std::mem::take(&mut *self.kept.lock());
+        // Outside of the lock: calls into Python may switch to another thread of the interpreter.
+        let mut items = std::mem::take(&mut *self.undelivered.lock());
         items.extend(arrived);
-        while items.front().is_some_and(|item| hand_over(py, item, into)) {
+        while items.front().is_some_and(|item| deliver(py, item, into)) {
             items.pop_front();
         }
         if !items.is_empty() {
-            *self.kept.lock() = items;
+            *self.undelivered.lock() = items;
             self.wake_again(py);
         }
     }
 
-    /// Rings once more, soon, for what the loop had no memory to handle.
+    /// Wakes the loop once more, soon, for items it had no memory to handle.
     fn wake_again(&self, py: Python<'_>) {
         py.detach(pause);
         self.line.wake_signal.wake();
     }
 }
 
-/// Until what Python had no memory for is tried again.
+/// Delay before retrying items that Python had no memory for.
 #[expect(clippy::disallowed_methods, reason = "nobody tells when there is memory again")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
-/// Calls, and tells whether that failed for want of memory.
+/// Calls `wake`; returns whether that failed for lack of memory.
 fn lacks_memory(py: Python<'_>, wake: &Py<PyAny>) -> bool {
     wake.call0(py).is_err_and(|error| error.is_instance_of::<PyMemoryError>(py))
 }
 
-/// Whether the loop has it now. Nothing can be wrong with an item; only memory may be lacking, which some of the
-/// interpreter's functions report as an error, and others by a panic.
-fn hand_over(py: Python<'_>, item: &Item, into: &Bound<'_, PyAny>) -> bool {
+/// Returns whether the loop has the item now. Items are always valid, so only lack of memory can
+/// prevent it; some functions of the interpreter report that as an error, others by a panic.
+fn deliver(py: Python<'_>, item: &Item, into: &Bound<'_, PyAny>) -> bool {
     catch_unwind(AssertUnwindSafe(|| {
         into.call_method1(pyo3::intern!(py, "append"), (convert(py, item)?,)).map(drop)
     }))
@@ -257,16 +260,16 @@ fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple>> {
         Item::Answer(future, Err(error)) | Item::Recorded(future, Err(error)) => {
             ("failed", future, to_exception(error).into_value(py)).into_pyobject(py)
         }
-        Item::Over => ("over",).into_pyobject(py),
+        Item::Stopped => ("over",).into_pyobject(py),
     }
 }
 
-/// A text of any length, for which memory may be lacking.
+/// A text of any length; may fail for lack of memory.
 fn text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyString>> {
     PyString::from_bytes(py, text.as_bytes())
 }
 
-/// Strings that repeat from run to run of a batch are made once.
+/// Caches strings that repeat within a batch of runs.
 #[derive(Default)]
 struct Interned<'py> {
     workflow: Option<(Arc<str>, Bound<'py, PyString>)>,
@@ -503,7 +506,7 @@ fn describe(notice: &Notice) -> (&'static str, String) {
     }
 }
 
-/// Schedules in a message: the first few by name.
+/// Formats schedules for a message: the first few by name.
 fn listed(schedules: &[ScheduleLabel]) -> String {
     const NAMED_MAX: usize = 10;
     let names: Vec<_> = schedules

@@ -1,4 +1,4 @@
-//! One open database, seen from Python.
+//! One open database, as seen from Python.
 
 use super::bridge::{Bridge, Item};
 use super::errors::to_exception;
@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An open database with its threads. In a process that was forked from the opener's, it must not be used, and it
-/// takes care not to close what belongs to the parent.
+/// An open database with its threads. After a fork, the child must not use it; its drop there
+/// leaves alone what belongs to the parent.
 #[pyclass(frozen, module = "polos._polos")]
 pub struct Core {
     inner: Mutex<Option<Arc<Inner>>>,
@@ -32,46 +32,46 @@ pub(super) struct Inner {
     pub store: GroupCommit,
     pub project: Arc<str>,
     pub clock: Arc<dyn Clock>,
-    /// Where time is turned by hand.
+    /// Present if the clock is manual (tests).
     pub manual: Option<ManualClock>,
-    /// What the store hears of its own accord.
+    /// Notifications from the store.
     pub hints: Arc<Hints>,
-    /// Where there are connections to close.
+    /// Present for PostgreSQL: its connections have to be closed.
     server: Option<Arc<PostgresStore>>,
-    /// Where runs that are created here may start at once.
+    /// The workers' permits: a run created here may start at once.
     pub permit_pools: Arc<PermitPools>,
     service: Service,
 }
 
-/// What the store hears of its own accord, for those who want to know.
+/// Distributes notifications from the store to the workers.
 #[derive(Default)]
 pub(super) struct Hints {
     handlers: Mutex<Vec<CoreHandler>>,
-    /// What was said so far.
-    said: Mutex<Vec<String>>,
+    /// Advice so far, for handlers that are added later.
+    advice_so_far: Mutex<Vec<String>>,
 }
 
-/// Who hears.
+/// The callbacks of one worker.
 pub(super) struct CoreHandler {
-    /// Another process committed something.
-    pub changed: Box<dyn Fn() + Send>,
-    /// The database has become an older one.
-    pub set_back: Box<dyn Fn() + Send>,
-    /// Something that a person should know.
+    /// Another process committed.
+    pub on_change: Box<dyn Fn() + Send>,
+    /// Rollback detected: the database was restored to an earlier state.
+    pub on_rollback: Box<dyn Fn() + Send>,
+    /// Advice for a person.
     pub on_advice: Box<dyn Fn(&str) + Send>,
 }
 
 impl Hints {
-    /// Lets somebody hear, also of what was said before.
+    /// Adds a handler, and gives it the advice so far.
     pub fn add(&self, handler: CoreHandler) {
-        for what in self.said.lock().iter() {
+        for what in self.advice_so_far.lock().iter() {
             (handler.on_advice)(what);
         }
         self.handlers.lock().push(handler);
     }
 }
 
-/// Hears for all who use the store.
+/// Receives notifications for all users of the store.
 struct CoreObserver {
     hints: Arc<Hints>,
     clock: SharedClock,
@@ -80,18 +80,18 @@ struct CoreObserver {
 impl ChangeObserver for CoreObserver {
     fn on_change(&self) {
         for handler in self.hints.handlers.lock().iter() {
-            (handler.changed)();
+            (handler.on_change)();
         }
     }
 
     fn on_rollback(&self) {
         for handler in self.hints.handlers.lock().iter() {
-            (handler.set_back)();
+            (handler.on_rollback)();
         }
     }
 
     fn on_advice(&self, what: &str) {
-        self.hints.said.lock().push(what.to_owned());
+        self.hints.advice_so_far.lock().push(what.to_owned());
         for handler in self.hints.handlers.lock().iter() {
             (handler.on_advice)(what);
         }
@@ -99,23 +99,24 @@ impl ChangeObserver for CoreObserver {
 
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
         if self.clock.is_look_due() {
-            // Where the database doesn't answer, time goes on by the machine's steady clock.
+            // While the database doesn't answer, time continues by the machine's monotonic clock.
             let _ = self.clock.look(ask);
         }
     }
 }
 
-/// How to open.
+/// How to open a database.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 struct Options {
     project: Arc<str>,
     /// URL of a PostgreSQL database.
     url: Option<String>,
-    /// Whether such a database is only looked at, so that nothing may be created in it.
+    /// Opens the PostgreSQL database for reading only: nothing may be created in it.
     #[serde(default)]
     must_exist: bool,
-    /// Path of the database file; without either, it is in memory and time is turned by hand from `start`.
+    /// Path of the database file. Without `url` and `path`, the database is in memory and its
+    /// manual clock begins at `start`.
     path: Option<PathBuf>,
     #[serde(default)]
     synchronous: Durability,
@@ -167,14 +168,14 @@ fn open(options: Options) -> Result<Inner, Error> {
     Ok(Inner { store, project: options.project, clock, manual, hints, server, permit_pools, service })
 }
 
-/// How long closing waits for a database that doesn't answer, unless the caller says otherwise.
+/// How long closing waits for a database that doesn't answer, unless the caller sets a limit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Inner {
-    /// Writes what is in line and closes, within `limit`. Returns whether all threads have ended; otherwise they hang in
-    /// the database and are left alone.
+    /// Writes queued commands and closes, within `limit`. Returns whether all threads have ended;
+    /// otherwise they hang in the database and are abandoned.
     fn close_within(&self, limit: Duration) -> bool {
-        // By the machine's clock: the one of this database may be turned by hand.
+        // The machine's clock: this database's clock may be manual.
         let clock = SystemClock::new();
         let began = clock.now().mono;
         let rest = || limit.saturating_sub(clock.now().mono.saturating_sub(began));
@@ -195,7 +196,7 @@ impl Core {
 
 #[pymethods]
 impl Core {
-    /// Opens the database that `options` (JSON) describe, creating it where it does not exist.
+    /// Opens the database that `options` (JSON) describe; creates it if it does not exist.
     #[new]
     fn new(py: Python<'_>, options: &str) -> PyResult<Self> {
         let options: Options = serde_json::from_str(options)
@@ -204,7 +205,8 @@ impl Core {
         Ok(Self { inner: Mutex::new(Some(Arc::new(inner))), opener_pid: std::process::id() })
     }
 
-    /// Answers a request (JSON in, JSON out) on the calling thread; `None` when `timeout` microseconds pass first.
+    /// Answers a request (JSON in, JSON out) on the calling thread; `None` if `timeout`
+    /// microseconds pass first.
     #[pyo3(signature = (request, timeout=None))]
     fn call(&self, py: Python<'_>, request: &str, timeout: Option<u64>) -> PyResult<Option<String>> {
         let inner = self.inner()?;
@@ -213,8 +215,8 @@ impl Core {
             .map_err(|error| to_exception(&error))
     }
 
-    /// Answers a request (JSON in, JSON out) within `limit` microseconds, whatever the database does; `None` when there
-    /// is no answer by then.
+    /// Answers a request (JSON in, JSON out) within `limit` microseconds, even if the database
+    /// hangs; `None` if there is no answer by then.
     fn call_within(&self, py: Python<'_>, request: &str, limit: u64) -> PyResult<Option<String>> {
         let inner = self.inner()?;
         let request = parse(request)?;
@@ -222,15 +224,16 @@ impl Core {
             .map_err(|error| to_exception(&error))
     }
 
-    /// Answers a request through the bridge, as `("answer", future, json)` or `("failed", future, exception)`. For
-    /// one that waits for the end of a run, returns a number for `withdraw`.
+    /// Answers a request through the bridge, as `("answer", future, json)` or `("failed", future,
+    /// exception)`. For a request that waits for a run to finish, returns a number for `withdraw`.
     fn submit(&self, request: &str, bridge: &Bridge, future: Py<PyAny>) -> PyResult<Option<u64>> {
         let line = bridge.line();
         let done = Box::new(move |reply| line.push(Item::Answer(future, reply)));
         Ok(self.inner()?.service.submit(parse(request)?, done).map(|wait| wait.0))
     }
 
-    /// Forgets a request whose caller has given up. Does nothing where it was answered or the database is closed.
+    /// Forgets a request whose caller has given up. Does nothing if it was answered or the database
+    /// is closed.
     fn withdraw(&self, wait: u64) {
         let inner = self.inner.lock().clone();
         if let Some(inner) = inner {
@@ -238,22 +241,22 @@ impl Core {
         }
     }
 
-    /// How many requests wait for the end of a run.
+    /// Number of requests that wait for a run to finish.
     fn wait_count(&self) -> PyResult<usize> {
         Ok(self.inner()?.service.wait_count())
     }
 
-    /// Starts a worker as `config` (JSON) says; its events arrive through the bridge.
+    /// Starts a worker from `config` (JSON); its events arrive through the bridge.
     fn start_worker(&self, py: Python<'_>, config: &str, bridge: &Bridge) -> PyResult<WorkerCore> {
         WorkerCore::start(py, self.inner()?, config, bridge)
     }
 
-    /// What the clock of this database says, in microseconds since the epoch.
+    /// The time of this database's clock, in microseconds since the epoch.
     fn now(&self) -> PyResult<i64> {
         Ok(self.inner()?.clock.now().wall.as_micros())
     }
 
-    /// Turns a clock that is turned by hand; not backwards.
+    /// Advances a manual clock; never backwards.
     fn advance_to(&self, wall: i64) -> PyResult<()> {
         if let Some(manual) = &self.inner()?.manual {
             manual.advance_to(Timestamp::from_micros(wall));
@@ -261,7 +264,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sets a clock that is turned by hand to another wall time, as an administrator would; no time passes.
+    /// Sets the wall time of a manual clock, as an administrator would; no monotonic time passes.
     fn set_wall(&self, wall: i64) -> PyResult<()> {
         if let Some(manual) = &self.inner()?.manual {
             manual.set_wall(Timestamp::from_micros(wall));
@@ -269,8 +272,8 @@ impl Core {
         Ok(())
     }
 
-    /// Writes what is in line and closes, within `limit` microseconds. Returns whether that was possible: not where the
-    /// database doesn't answer. A second time does nothing.
+    /// Writes queued commands and closes, within `limit` microseconds. Returns false if the
+    /// database doesn't answer in time. A second call does nothing.
     #[pyo3(signature = (limit=None))]
     fn close(&self, py: Python<'_>, limit: Option<u64>) -> bool {
         let inner = self.inner.lock().take();
@@ -285,7 +288,8 @@ impl Drop for Core {
             if std::process::id() == self.opener_pid {
                 inner.close_within(CLOSE_TIMEOUT);
             } else {
-                // A forked child: the threads live in the parent, and closing the files would let go of its locks.
+                // A forked child: the threads live in the parent, and closing the files would
+                // release its locks.
                 std::mem::forget(inner);
             }
         }

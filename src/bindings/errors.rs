@@ -1,4 +1,4 @@
-//! The one table from our errors to the package's exceptions.
+//! The one table from the core's errors to the package's exceptions.
 
 use polos::error::Error;
 use polos::store::StoreError;
@@ -18,7 +18,7 @@ pyo3::import_exception!(polos.exceptions, StoreVersionError);
 pyo3::import_exception!(polos.exceptions, WorkflowNotFoundError);
 pyo3::import_exception!(polos.exceptions, WorkflowNotSchedulableError);
 
-/// The exception for an error, its message unchanged.
+/// The exception for an error, with its message unchanged.
 pub fn to_exception(error: &Error) -> PyErr {
     let text = error.to_string();
     match error {
@@ -42,7 +42,7 @@ pub fn to_exception(error: &Error) -> PyErr {
     }
 }
 
-/// The exception for what must not be done in this state.
+/// The exception for a call that is not allowed in the current state.
 pub fn refused(text: &str) -> PyErr {
     InvalidStateError::new_err(text.to_owned())
 }

@@ -1,5 +1,5 @@
-//! Ends the process when an orderly end takes too long. Works while the interpreter is stuck: its thread needs neither
-//! the interpreter's lock nor the event loop.
+//! Ends the process when an orderly shutdown takes too long. Works while the interpreter is stuck:
+//! its thread needs neither the interpreter's lock nor the event loop.
 
 use polos::clock::{Clock, SystemClock};
 use polos::sync::Mutex;
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 /// Counts signals and ends the process after a deadline.
 ///
-/// `signal.set_wakeup_fd(fileno())` lets the guard see each signal at the moment it arrives. The guard repeats the
-/// byte on `echo_fileno()`, where the event loop can read it.
+/// `signal.set_wakeup_fd(fileno())` lets the guard see each signal at the moment it arrives. The
+/// guard repeats the byte on `echo_fileno()`, where the event loop can read it.
 #[pyclass(frozen, module = "polos._polos")]
 pub struct ExitGuard {
-    /// Written by Python's signal handler in C, and to wake the thread.
+    /// Written by Python's C signal handler, and to wake the thread.
     input: UnixStream,
     echo: UnixStream,
     shared: Arc<Shared>,
@@ -27,9 +27,9 @@ pub struct ExitGuard {
 struct Shared {
     clock: SystemClock,
     signals: Vec<u8>,
-    /// The same signal again within this time counts once.
+    /// A repeat of the same signal within this time is not counted.
     echo_time: Duration,
-    /// Until the process ends: after the first signal, and after the second.
+    /// Time until the process is ended: after the first signal, and after the second.
     limits: (Duration, Duration),
     state: Mutex<State>,
 }
@@ -43,7 +43,7 @@ struct State {
 }
 
 impl Shared {
-    /// Returns how long to wait for the next byte; `None` when the guard is over.
+    /// Returns how long to wait for the next byte; `None` when the guard is done.
     fn wait(&self) -> Option<Option<Duration>> {
         let state = self.state.lock();
         if state.is_over {
@@ -53,7 +53,7 @@ impl Shared {
         let rest = deadline.saturating_sub(self.clock.now().mono);
         if rest.is_zero() {
             let how = if state.count > 1 { "at once, as it was told twice" } else { "now, its time is up" };
-            // What logging could do is stuck.
+            // Written directly to stderr: logging may be stuck.
             let _ = writeln!(
                 std::io::stderr(),
                 "polos: the worker hangs while it stops; the process ends {how}. Runs that were not given back \
@@ -113,8 +113,9 @@ fn guard(shared: &Shared, mut input: UnixStream, echo: &UnixStream) {
 
 #[pymethods]
 impl ExitGuard {
-    /// Counts `signals`. The process ends `after_first` microseconds after the first of them, and `after_second`
-    /// microseconds after the second; one that repeats within `echo_time` microseconds counts once.
+    /// Counts `signals`. The process ends `after_first` microseconds after the first, and
+    /// `after_second` microseconds after the second; a repeat within `echo_time` microseconds is
+    /// not counted.
     #[new]
     fn new(signals: Vec<u8>, after_first: u64, after_second: u64, echo_time: u64) -> PyResult<Self> {
         let failed = |error: std::io::Error| PyOSError::new_err(error.to_string());
@@ -150,15 +151,16 @@ impl ExitGuard {
         self.shared.state.lock().deadline.is_some()
     }
 
-    /// Ends the process in `within` microseconds with exit code `code`, or earlier if that was said before.
+    /// Ends the process in `within` microseconds with exit code `code`, unless an earlier deadline
+    /// is set.
     fn arm(&self, within: u64, code: i32) {
         let deadline = self.shared.clock.now().mono + Duration::from_micros(within);
         self.shared.state.lock().bring_forward(deadline, code);
-        // A byte that is no signal: only wakes the thread.
+        // A byte that is no signal: it only wakes the thread.
         let _ = (&self.input).write(&[0]);
     }
 
-    /// Lets the process live on.
+    /// Clears the deadline.
     fn disarm(&self) {
         self.shared.state.lock().is_over = true;
         let _ = (&self.input).write(&[0]);

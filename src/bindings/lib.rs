@@ -1,4 +1,5 @@
-//! The extension module: converts, calls, converts. The only place that names the interpreter.
+//! The extension module: converts arguments, calls the core, converts results. The only part that
+//! depends on the interpreter.
 
 mod bridge;
 mod core;
@@ -11,7 +12,7 @@ mod worker;
 
 use pyo3::prelude::*;
 
-/// The engine of polos. Private: everything public is in the package around it.
+/// The engine of polos. Private: the public API is the package around it.
 #[pymodule]
 mod _polos {
     #[pymodule_export]

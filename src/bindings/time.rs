@@ -1,4 +1,4 @@
-//! Cron and zones without a client.
+//! Cron expressions and time zones, without a client.
 
 use super::errors::to_exception;
 use polos::calendar::{self, Timestamp, Zone};
@@ -9,13 +9,13 @@ use polos::model::spec::CompiledSpec;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-/// Tells where time-zone data is: folders in the order in which they are searched.
+/// Sets the folders with time-zone data, in search order.
 #[pyfunction]
 pub fn configure_tzdb(dirs: Vec<std::path::PathBuf>) {
     calendar::configure_tzdb(dirs);
 }
 
-/// The version of the zone data in use, `unknown` where it does not say.
+/// The version of the zone data in use; `unknown` if the data does not state it.
 #[pyfunction]
 pub fn tzdb_version() -> String {
     calendar::tzdb_version()
@@ -61,7 +61,7 @@ pub fn explain(
     Ok((explanation.english, slots, explanation.notes))
 }
 
-/// Checks a specification (JSON); whether it fires more often than every five minutes.
+/// Checks a specification (JSON); returns whether it fires more often than every five minutes.
 #[pyfunction]
 pub fn check_spec(spec: &str) -> PyResult<bool> {
     let spec: ScheduleSpec =
@@ -71,8 +71,8 @@ pub fn check_spec(spec: &str) -> PyResult<bool> {
     Ok(compiled_spec.cron().is_some_and(calendar::is_too_frequent) && period_us.is_none())
 }
 
-/// The next slots of a specification (JSON) after an instant, in microseconds since the epoch; its own excluded dates are
-/// left out.
+/// The next slots of a specification (JSON) after an instant, in microseconds since the epoch,
+/// without its excluded dates.
 #[pyfunction]
 pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
     let spec: ScheduleSpec =

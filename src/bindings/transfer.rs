@@ -1,4 +1,4 @@
-//! Moves projects from a file to a server.
+//! Transfers projects from a file to a server.
 
 use super::errors::{refused, to_exception};
 use polos::error::Error;
@@ -16,7 +16,8 @@ fn told(error: TransferError, raised: Option<PyErr>) -> PyErr {
     }
 }
 
-/// Moves what `store::transfer_projects` says; `tell(project, is_comparing, table, done, total)` stops it by raising. Gives JSON.
+/// Transfers projects with `store::transfer_projects`; returns JSON. `tell(project, is_comparing,
+/// table, done, total)` reports progress and stops the transfer by raising.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "what Python hands over")]
 pub fn transfer_projects(
@@ -66,7 +67,7 @@ fn shown(moved: &TransferredProject) -> serde_json::Value {
     json!({"project": moved.project, "tables": tables, "freed": moved.freed})
 }
 
-/// Takes back what was begun; gives the projects.
+/// Rolls back an unfinished transfer; returns its projects.
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "what Python hands over")]
 pub fn abandon_transfer(

@@ -1,4 +1,4 @@
-//! One worker, seen from Python.
+//! One worker, as seen from Python.
 
 use super::bridge::{Bridge, BridgeDispatcher, Item, Line};
 use super::core::{CoreHandler, Inner};
@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Newest runs of each schedule that are kept whatever their age.
+/// Newest runs of each schedule that pruning keeps whatever their age.
 const RETENTION_KEEP: u32 = 10;
 
-/// How a worker is set up; durations in microseconds.
+/// A worker's configuration; durations in microseconds.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Setup {
@@ -71,8 +71,8 @@ pub struct WorkerCore {
     permits: Arc<Permits>,
     has_suspect: Arc<AtomicBool>,
     lease: Duration,
-    /// Reads what a failure needs before it can be written, away from the application's threads. Made when it is first
-    /// needed.
+    /// A thread that reads what a failure needs before it can be written, so that the application's
+    /// threads don't wait for the database. Started on first use.
     failures: Mutex<Option<(Sender<Work>, Thread)>>,
     starter_pid: u32,
 }
@@ -139,7 +139,8 @@ impl WorkerCore {
         };
         let lease = config.lease;
         expire_dead_peers(&inner, now)?;
-        // Weak: the core outlives its workers, and must not keep the socket of one that is gone.
+        // Weak: the core outlives its workers, and must not keep the socket of a worker that is
+        // gone.
         let (over, line_of_handler) = (Arc::clone(&line), Arc::downgrade(&line));
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
@@ -151,7 +152,7 @@ impl WorkerCore {
             engine.tick(inner.clock.now());
             (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
         } else {
-            let on_end = Box::new(move || over.push(Item::Over));
+            let on_end = Box::new(move || over.push(Item::Stopped));
             let driver = Driver::start(engine, Arc::clone(&inner.clock), on_end)
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
@@ -159,8 +160,8 @@ impl WorkerCore {
         inner.permit_pools.add(&permits, sender.clone());
         let (changes, rollbacks) = (sender.clone(), sender.clone());
         inner.hints.add(CoreHandler {
-            changed: Box::new(move || _ = changes.send(Message::Changed)),
-            set_back: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
+            on_change: Box::new(move || _ = changes.send(Message::Changed)),
+            on_rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
             on_advice: Box::new(move |what| {
                 if let Some(line) = line_of_handler.upgrade() {
                     BridgeDispatcher(line).emit(Notice::Advice(what.to_owned()));
@@ -173,7 +174,7 @@ impl WorkerCore {
             for (command, outcome) in commands.iter().zip(outcomes) {
                 match Message::news_of(command, outcome) {
                     Some(Message::Added) => has_added = true,
-                    // Says all; an engine that is over needs no messages.
+                    // This message covers everything; an engine that has stopped needs none.
                     Some(news) => return drop(changes.send(news)),
                     None => {}
                 }
@@ -200,8 +201,9 @@ impl WorkerCore {
         commit(&self.inner.store, command, done);
     }
 
-    /// Does `work`, which waits for the database, on a thread of its own; at once where time is turned by hand.
-    fn do_elsewhere(&self, py: Python<'_>, work: Work) {
+    /// Runs `work`, which waits for the database, on a separate thread; with a manual clock, on the
+    /// calling one.
+    fn run_on_thread(&self, py: Python<'_>, work: Work) {
         if matches!(self.drive, Drive::Hand(..)) {
             return py.detach(work);
         }
@@ -216,7 +218,7 @@ impl WorkerCore {
             None => Some(work),
         };
         drop(failures);
-        // Without a thread to be had, the caller waits.
+        // If no thread can be started, the caller waits.
         if let Some(work) = refused {
             py.detach(work);
         }
@@ -227,8 +229,9 @@ fn commit(store: &GroupCommit, command: Command, done: impl FnOnce(Report) + Sen
     store.submit(Job { commands: vec![command], retries_when_busy: true, done: Box::new(done) });
 }
 
-/// After how many failures in a row the schedule of `run` is paused: as it stands now, for it may have been changed
-/// since the run was claimed. Where it can't be read, this failure doesn't pause it; the next one will.
+/// Returns after how many consecutive failures the schedule of `run` pauses. Reads the schedule as
+/// it is now, because it may have changed since the claim. If it can't be read, this failure
+/// doesn't pause the schedule; the next one will.
 fn pause_after_failures(inner: &Inner, run: &RunId) -> Option<u32> {
     let (store, project) = (&inner.store, &inner.project);
     let id = store.run(project, run).ok()??.schedule_id?;
@@ -237,7 +240,8 @@ fn pause_after_failures(inner: &Inner, run: &RunId) -> Option<u32> {
     spec.pause_after_failures
 }
 
-/// Workers of this machine whose process has ended need no waiting for their lease: their runs go on at once.
+/// Expires workers of this machine whose process has ended, so that their runs continue now instead
+/// of after their lease.
 fn expire_dead_peers(inner: &Inner, now: Timestamp) -> Result<(), Error> {
     let peers = inner.store.peers(&inner.project)?;
     let busy = BusyProcesses::of(&peers);
@@ -251,13 +255,13 @@ fn expire_dead_peers(inner: &Inner, now: Timestamp) -> Result<(), Error> {
         })
         .collect();
     if !dead.is_empty() {
-        // One that is refused was buried by somebody else meanwhile.
+        // A rejection means that another worker expired this one first.
         let _ = inner.store.commit(&dead, now)?;
     }
     Ok(())
 }
 
-/// Whether the claim was valid.
+/// Returns whether the claim was still valid.
 fn was_valid(report: Report) -> Result<bool, Error> {
     match report?.remove(0) {
         Ok(_) => Ok(true),
@@ -268,8 +272,8 @@ fn was_valid(report: Report) -> Result<bool, Error> {
 
 #[pymethods]
 impl WorkerCore {
-    /// Records a step: `("recorded", future, is_valid)` when it is durable. `state` is `done`, `failed`, `retrying` or
-    /// `sleeping`.
+    /// Records a step; answers `("recorded", future, is_valid)` when it is durable. `state` is
+    /// `done`, `failed`, `retrying`, or `sleeping`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments: a step costs microseconds")]
     fn record_step(
         &self,
@@ -319,8 +323,10 @@ impl WorkerCore {
         Ok(())
     }
 
-    /// Ends a claim; `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `held`, `released` or `skipped`, `data` its
-    /// result or error (JSON), or why it is skipped or held; a run that `stands_alone` has neither schedule nor parent. A failure is tried again as the workflow's policy says, unless `is_final`.
+    /// Completes a claim. `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `held`,
+    /// `released`, or `skipped`; `data` is its result or error (JSON), or why it is skipped or
+    /// held. A run that `stands_alone` has neither schedule nor parent. A failure is retried by the
+    /// workflow's policy, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false))]
     fn complete_run(
@@ -359,7 +365,7 @@ impl WorkerCore {
         let (run_id, run, token) = (run, RunId::from(run), Token(token));
         let sender = self.sender.clone();
         if self.permits.is_short() {
-            // An engine that is over needs no messages.
+            // An engine that has stopped needs no messages.
             let _ = sender.send(Message::Returned { run: run.clone(), token });
         }
         let may_pause = !stands_alone && matches!(ending, Completion::Failed { retry_at: None, .. });
@@ -384,42 +390,44 @@ impl WorkerCore {
         };
         if may_pause {
             let (inner, run) = (Arc::clone(&self.inner), RunId::from(run_id));
-            self.do_elsewhere(py, Box::new(move || write(pause_after_failures(&inner, &run))));
+            self.run_on_thread(py, Box::new(move || write(pause_after_failures(&inner, &run))));
         } else {
             write(None);
         }
         Ok(())
     }
 
-    /// The handler of a run waits for another run, or for a long time: its permit is free meanwhile.
+    /// The run's handler waits for another run, or for a long time: releases its permit for the
+    /// meantime.
     fn block(&self, run: &str, token: i64) {
         let _ = self.sender.send(Message::Blocked { run: run.into(), token: Token(token) });
     }
 
-    /// The handler continues; it takes its permit back.
+    /// The handler continues: takes its permit back.
     fn unblock(&self, run: &str, token: i64) {
         let _ = self.sender.send(Message::Unblocked { run: run.into(), token: Token(token) });
     }
 
-    /// Whether this worker has shown that it lives within the lease, so that nobody can have taken its runs. If not
-    /// (the process was stopped, the machine slept), a claim has to be confirmed before anything is executed under it.
+    /// Whether this worker has sent a heartbeat within the lease, so that no other worker can have
+    /// claimed its runs. If not (the process was stopped, the machine slept), a claim has to be
+    /// confirmed before anything is executed under it.
     fn is_trusted(&self) -> bool {
         let seen = Duration::from_micros(self.last_alive.load(Ordering::Acquire));
         self.inner.clock.now().mono.saturating_sub(seen) < self.lease
     }
 
-    /// Rings timer `id` after `delay` microseconds: `("ring", [id, ...])`.
+    /// Fires timer `id` after `delay` microseconds, as `("ring", [id, ...])` through the bridge.
     fn set_timer(&self, id: u64, delay: u64) {
         let _ = self.sender.send(Message::SetTimer { id, delay: Duration::from_micros(delay) });
     }
 
-    /// Takes no more work.
+    /// Stops claiming runs.
     fn drain(&self) {
         let _ = self.sender.send(Message::Drain);
     }
 
-    /// Gives back what is still held and signs out; the calling thread waits for it, for `limit` microseconds at most.
-    /// Returns whether that was possible: not where the database doesn't answer.
+    /// Gives back held runs and deregisters; blocks for at most `limit` microseconds. Returns false
+    /// if the database doesn't answer in time.
     fn deregister(&self, py: Python<'_>, limit: u64) -> bool {
         let failures = self.failures.lock().take();
         match &self.drive {
@@ -427,7 +435,7 @@ impl WorkerCore {
                 let driver = driver.lock().take();
                 let limit = Duration::from_micros(limit);
                 py.detach(|| {
-                    // First the failures that are still being written: leaving gives their runs back.
+                    // First write the pending failures: deregistering gives their runs back.
                     let is_done = failures.is_none_or(|(sender, thread)| {
                         drop(sender);
                         thread.join_for(limit)
@@ -445,13 +453,13 @@ impl WorkerCore {
         }
     }
 
-    /// For tests: the process of this worker is gone, so no run that is created from now on may be claimed for it.
+    /// For tests: treats this worker's process as gone, so no new run may be claimed for it.
     fn abandon(&self) {
         self.permits.close();
     }
 
-    /// Where time is turned by hand: one turn of the engine. `(next instant or None, next in so many microseconds,
-    /// is_over)`.
+    /// With a manual clock: one tick of the engine. Returns `(next instant or None, microseconds
+    /// until the next tick, is_over)`.
     fn tick(&self) -> Option<(Option<i64>, u64, bool)> {
         let Drive::Hand(engine, receiver) = &self.drive else { return None };
         let mut engine = engine.lock();

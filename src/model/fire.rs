@@ -1,52 +1,53 @@
-//! A decision about the due slots of one schedule, ready to be committed.
+//! A decision about the due slots of one schedule, ready to commit.
 
 use super::{LedgerLine, RunId, ScheduleId, ScheduleStatus};
 use crate::calendar::Timestamp;
 
-/// How a planned run enters the store.
+/// The state in which a planned run is created.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Admission {
     /// Running, claimed by the worker that commits.
     Claim,
-    /// Queued for whoever has room, from `available_at` on.
+    /// Queued for any worker with a free permit, from `available_at` on.
     Queue,
-    /// Behind the unfinished runs of the schedule. The store looks again while it commits: where none is left by
-    /// then, the run is queued, since nobody's end would ever release it.
+    /// Buffered behind the schedule's unfinished runs. The store checks again while it commits: if
+    /// none is left by then, the run is queued, because no completion would ever release it.
     Behind,
 }
 
-/// One run that a slot makes.
+/// A run to create for a slot.
 #[derive(Clone, PartialEq, Debug)]
 pub struct PlannedRun {
     /// [`RunId::of_slot`].
     pub id: RunId,
-    /// The slot.
+    /// The slot that it is for.
     pub slot: Timestamp,
-    /// Slot of the run before.
+    /// Slot of the schedule's previous run.
     pub last_slot: Option<Timestamp>,
-    /// The slot that comes next; `None` after the last one.
+    /// The next slot; `None` after the last one.
     pub upcoming: Option<Timestamp>,
     /// The slot plus its jitter.
     pub available_at: Timestamp,
-    /// How it enters the store.
+    /// The state in which it is created.
     pub admission: Admission,
 }
 
-/// What shall happen to the due slots of one schedule. Commits as a whole, on `revision` only.
+/// The plan for the due slots of one schedule. Commits as a whole, and only if the schedule is
+/// still at `revision`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct FirePlan {
-    /// The schedule.
+    /// The schedule to change.
     pub schedule: ScheduleId,
     /// The revision that the decision was made from.
     pub revision: i64,
-    /// Its coming slot from now on.
+    /// The schedule's next slot after the commit.
     pub next_slot: Option<Timestamp>,
-    /// Its status from now on: active, or finished where no slot is left.
+    /// The schedule's status after the commit: active, or finished if no slot is left.
     pub status: ScheduleStatus,
     /// Runs to create, oldest slot first.
     pub runs: Vec<PlannedRun>,
-    /// Slots that make no run.
+    /// Slots that get no run.
     pub ledger: Vec<LedgerLine>,
-    /// First cancel the unfinished runs of the schedule.
+    /// Whether to cancel the schedule's unfinished runs first.
     pub cancel_unfinished: bool,
 }

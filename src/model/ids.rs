@@ -1,4 +1,4 @@
-//! Identifiers. Distinct types, so that a run's id can't be handed where a schedule's is meant.
+//! Identifiers. Each kind has its own type, so that a run id can't be passed as a schedule id.
 
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,25 +37,28 @@ macro_rules! text_id {
 }
 
 text_id!(
-    /// A schedule: `sch_`, when it was made, and a random part. The same `(workflow, key)` keeps it for life.
+    /// A schedule: `sch_`, its creation time, and a random part. The same `(workflow, key)` keeps
+    /// its id for life.
     ScheduleId
 );
 text_id!(
-    /// A run. That of a slot is made from `(schedule, slot)`, so that two workers can only ever make the same one.
+    /// A run. A slot's run id derives from `(schedule, slot)`, so two workers can only create the
+    /// same run.
     RunId
 );
 text_id!(
-    /// A worker process, new at every start: a restarted process is another worker.
+    /// A worker process, new at every start: a restarted process is a different worker.
     WorkerId
 );
 
-/// The alphabet of generated parts, in the order of its codes: no vowels (no words), nothing that reads like another sign.
+/// The alphabet of generated parts, in order of value: no vowels (no words), no look-alike
+/// characters.
 const ALPHABET: &[u8; 30] = b"0123456789bcdfghjkmnpqrstvwxyz";
 
-/// As many signs as hold [`dated`].
+/// Characters needed for [`dated`].
 const DATED_LENGTH: usize = 20;
 
-/// The most significant sign first: texts are in the order of their numbers.
+/// Encodes with the most significant character first, so texts sort like their numbers.
 fn spell(mut bits: u128, length: usize) -> String {
     let mut signs = vec![ALPHABET[0]; length];
     for sign in signs.iter_mut().rev() {
@@ -65,15 +68,16 @@ fn spell(mut bits: u128, length: usize) -> String {
     signs.into_iter().map(char::from).collect()
 }
 
-/// The millisecond (42 bits, until the year 2109), and 56 random bits. What is made at about the same time is stored side by
-/// side then: a database that gets a hundred thousand at once writes them one after the other, instead of one into each page.
+/// The millisecond (42 bits, until the year 2109) and 56 random bits. Ids created at about the same
+/// time sort together, so a database that inserts a hundred thousand at once writes adjacent index
+/// pages instead of a random one for each.
 fn dated(at: Timestamp, random: u64) -> u128 {
     let millis = at.as_micros().div_euclid(1_000).cast_unsigned() & ((1 << 42) - 1);
     u128::from(millis) << 56 | u128::from(random & ((1 << 56) - 1))
 }
 
 impl ScheduleId {
-    /// Made at `at`, with 56 random bits.
+    /// An id for creation time `at`, with 56 random bits.
     pub fn new(at: Timestamp, random: u64) -> Self {
         Self(format!("sch_{}", spell(dated(at, random), DATED_LENGTH)).into())
     }
@@ -87,28 +91,30 @@ impl WorkerId {
 }
 
 impl RunId {
-    /// A run that no slot asked for, made at `at`, with 56 random bits.
+    /// An id for a run that no slot created, with creation time `at` and 56 random bits.
     pub fn new(at: Timestamp, random: u64) -> Self {
         Self(format!("run_{}", spell(dated(at, random), DATED_LENGTH)).into())
     }
 
-    /// The one run of `slot` of `schedule`: the schedule's part, then the slot in microseconds since the epoch.
+    /// The id of the one run of `slot` of `schedule`: the schedule's part, then the slot in
+    /// microseconds since the epoch.
     pub fn of_slot(schedule: &ScheduleId, slot: Timestamp) -> Self {
         let body = schedule.0.strip_prefix("sch_").unwrap_or(&schedule.0);
         Self(format!("run_{body}_{}", slot.as_micros()).into())
     }
 }
 
-/// Fencing number of a claim: grows with every claim of a run; a write that carries an older one changes nothing.
+/// The fencing token of a claim. Grows with every claim of a run; a write that carries an older
+/// token changes nothing.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(pub i64);
 
 impl Token {
-    /// Of a run that was never claimed.
+    /// The token of a run that was never claimed.
     pub const NONE: Token = Token(0);
 
-    /// That of the next claim.
+    /// The token of the next claim.
     #[must_use]
     pub fn next(self) -> Token {
         Token(self.0 + 1)

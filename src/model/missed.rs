@@ -1,11 +1,12 @@
-//! What becomes of slots that make no run: the lines that the ledger gets for a stretch of time.
+//! Ledger lines for slots that get no run.
 
 use super::spec::CompiledSpec;
 use super::{LedgerLine, SlotOutcome};
 use crate::calendar::Timestamp;
 
-/// The slots of a schedule: those of its cadence, and its coming one. That one was promised, so it counts even where
-/// the cadence no longer knows it (zone data changed under it).
+/// The slots of a schedule: those of its specification, plus its stored next slot. The stored slot
+/// was promised, so it counts even if the specification no longer yields it (after a change of zone
+/// data).
 #[derive(Copy, Clone, Debug)]
 pub struct MissedSpan<'a> {
     compiled_spec: &'a CompiledSpec,
@@ -13,12 +14,13 @@ pub struct MissedSpan<'a> {
 }
 
 impl<'a> MissedSpan<'a> {
-    /// Of a schedule whose next slot is `promised`.
+    /// `promised` is the schedule's stored next slot.
     pub fn new(compiled_spec: &'a CompiledSpec, promised: Option<Timestamp>) -> Self {
         Self { compiled_spec, promised }
     }
 
-    /// One line for the slots of `[from, until]`, missed for this reason; those on excluded dates get lines of their own.
+    /// One line for the slots of `[from, until]`, missed for `reason`; slots on excluded dates get
+    /// their own lines.
     pub fn missed(&self, from: Timestamp, until: Timestamp, reason: &str) -> Vec<LedgerLine> {
         let mut lines = Vec::new();
         // No line covers a slot that has an outcome already.
@@ -50,7 +52,7 @@ impl<'a> MissedSpan<'a> {
         lines
     }
 
-    /// How many slots lie in `[from, until]`.
+    /// Number of slots in `[from, until]`.
     fn count(&self, from: Timestamp, until: Timestamp) -> u64 {
         if until < from {
             return 0;

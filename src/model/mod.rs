@@ -1,4 +1,5 @@
-//! The nouns: plain data, and what is always true of it. Knows calendars; no clock, no store, no policy at work.
+//! The domain types: plain data and its invariants. Depends on `calendar`; no clock, no store, no
+//! decisions.
 
 pub mod fire;
 pub mod ids;
@@ -23,5 +24,5 @@ pub use worker::{
     BusyProcesses, DeclaredKey, Peer, Reconciliation, ScheduleLabel, WorkerEntry, WorkflowEntry,
 };
 
-/// JSON text that the engine carries but never looks into.
+/// JSON text that the engine passes through without parsing.
 pub type Json = std::sync::Arc<str>;

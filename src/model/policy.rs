@@ -1,8 +1,8 @@
-//! Policies as values. What they do is decided in `plan`.
+//! Policies as values. `plan` implements them.
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to a slot that comes due while an earlier run of the same schedule is unfinished.
+/// How to treat a slot that comes due while an earlier run of the same schedule is unfinished.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
@@ -11,22 +11,22 @@ pub enum Overlap {
     BufferOne,
     /// The slot is skipped.
     Skip,
-    /// Every slot waits its turn.
+    /// Every slot is buffered, and runs in order.
     BufferAll,
     /// The unfinished run is cancelled, then the slot runs.
     CancelRunning,
-    /// Runs go side by side.
+    /// Runs execute concurrently.
     Allow,
 }
 
-/// What happens to slots that nobody could run on time.
+/// How to treat slots that no worker could run on time.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {
-    /// One run, for the newest; the others are missed.
+    /// One run, for the newest slot; the others are missed.
     #[default]
     Latest,
-    /// The newest `max_catch_up` of them, oldest first; the others are missed.
+    /// The newest `max_catch_up` slots run, oldest first; the others are missed.
     All,
     /// All are missed.
     None,

@@ -1,15 +1,16 @@
-//! A schedule: what the user declared, and where it stands.
+//! A schedule: what the user declared, and its current state.
 
 use super::{CatchUp, Json, Overlap, ScheduleId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What the user declared. Stored as JSON text; schedules with equal text share one compiled copy in memory.
+/// What the user declared. Stored as JSON text; schedules with equal text share one compiled copy
+/// in memory.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
-    /// Cron expression; exactly one of this, `every_us` and `at_us` is given.
+    /// Cron expression. Exactly one of this, `every_us`, and `at_us` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
     /// Period in microseconds, from 1,000,000.
@@ -21,37 +22,37 @@ pub struct ScheduleSpec {
     /// IANA name.
     #[serde(default = "utc")]
     pub timezone: String,
-    /// Scope: this schedule alone.
+    /// Applies within this schedule only.
     #[serde(default)]
     pub overlap: Overlap,
-    /// For slots that nobody could run on time.
+    /// Applies to slots that no worker could run on time.
     #[serde(default)]
     pub catch_up: CatchUp,
-    /// Most runs that one catching-up makes, for [`CatchUp::All`].
+    /// Limit of runs per catch-up, for [`CatchUp::All`].
     #[serde(default = "hundred")]
     pub max_catch_up: u32,
-    /// Slots older than this are missed whatever the policy.
+    /// Slots older than this are missed, whatever the policy.
     #[serde(default = "one_day_us")]
     pub catch_up_window_us: i64,
-    /// Longest delay added to a start; the delay of a slot never changes.
+    /// Longest delay added to a start. The delay of a slot is deterministic.
     #[serde(default)]
     pub jitter_us: i64,
-    /// No slot before.
+    /// No slot is before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_at_us: Option<Timestamp>,
-    /// No slot at or after.
+    /// No slot is at or after this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_at_us: Option<Timestamp>,
-    /// The schedule is finished after so many runs.
+    /// The schedule is finished after this many runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runs: Option<u64>,
     /// Local dates (`2026-12-25`) whose slots are skipped, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skip_dates: Vec<String>,
-    /// The application holds a calendar to ask when a slot comes due.
+    /// Whether the application has a calendar that must be asked when a slot comes due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_calendar: bool,
-    /// Failed runs in a row after which the schedule pauses itself.
+    /// Consecutive failed runs after which the schedule pauses itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_after_failures: Option<u32>,
 }
@@ -66,7 +67,7 @@ fn one_day_us() -> i64 {
     86_400_000_000
 }
 
-/// Which of the three triggers a specification has.
+/// The trigger of a specification, one of three.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Trigger<'a> {
     /// A cron expression, not yet parsed.
@@ -78,7 +79,7 @@ pub enum Trigger<'a> {
 }
 
 impl ScheduleSpec {
-    /// The trigger, or `None` where not exactly one is given.
+    /// The trigger; `None` unless exactly one is given.
     pub fn trigger(&self) -> Option<Trigger<'_>> {
         match (&self.cron, self.every_us, self.at_us) {
             (Some(cron), None, None) => Some(Trigger::Cron(cron)),
@@ -88,8 +89,8 @@ impl ScheduleSpec {
         }
     }
 
-    /// The part that decides when slots are. Two specifications with equal text have the same slots, so an update
-    /// that leaves it alone keeps the next one.
+    /// Text of the fields that determine the slots. Specifications with equal text have the same
+    /// slots, so an update that does not change it keeps the next slot.
     pub fn trigger_key(&self) -> String {
         let at = |t: Option<Timestamp>| t.map_or(String::new(), |t| t.as_micros().to_string());
         format!(
@@ -104,24 +105,25 @@ impl ScheduleSpec {
     }
 }
 
-/// Where a schedule stands.
+/// The state of a schedule.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleStatus {
     /// Fires.
     Active,
-    /// Stopped by somebody, or by its own failures; slots wait for the resumption and then follow the catch-up policy.
+    /// Paused by a user, or by its own failures. Slots are decided after the resumption, by the
+    /// catch-up policy.
     Paused,
-    /// The application that declared it no longer does.
+    /// The application that declared it no longer declares it.
     Retired,
     /// No slot is left.
     Finished,
-    /// Its stored row can't be understood; `note` says why.
+    /// Its stored row can't be parsed; `note` says why.
     Broken,
 }
 
 impl ScheduleStatus {
-    /// Every one.
+    /// Every status.
     pub const ALL: [Self; 5] = [Self::Active, Self::Paused, Self::Retired, Self::Finished, Self::Broken];
 }
 
@@ -136,36 +138,39 @@ pub struct Schedule {
     pub workflow: Arc<str>,
     /// The user's key; unique with `project` and `workflow`.
     pub key: Arc<str>,
-    /// Application that declared it in code; `None` for one made through the API.
+    /// The application that declared it in code; `None` for a schedule made through the API.
     pub owner: Option<Arc<str>>,
     /// JSON text of its [`ScheduleSpec`].
     pub spec: Json,
     /// Data given to every run.
     pub input: Option<Json>,
-    /// Where it stands.
+    /// Whether it fires.
     pub status: ScheduleStatus,
-    /// Why it stands there, for people.
+    /// The reason for the status, for people.
     pub note: Option<Arc<str>>,
-    /// The coming slot; `None` when none is left.
+    /// The next slot; `None` if none is left.
     pub next_slot: Option<Timestamp>,
     /// Slot of the newest run.
     pub last_slot: Option<Timestamp>,
-    /// Runs that its slots made so far.
+    /// Number of runs that its slots have created.
     pub run_count: u64,
-    /// Failed runs in a row.
+    /// Consecutive failed runs.
     pub failure_count: u32,
-    /// Since when somebody has wanted its slots: creation, change of cadence, resumption. A slot before that is late by wish.
+    /// Since when its slots are wanted: creation, change of trigger, or resumption. Earlier slots
+    /// are late on purpose.
     pub attended_from: Timestamp,
-    /// Creation.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// Last edit by a person or a program (not by a fire).
+    /// Last edit by a user or a program (not by a fire).
     pub updated_at: Timestamp,
-    /// Grows with every fire and every edit; a decision commits only on the revision that it was made from.
+    /// Bumped by every fire and every edit; a decision commits only at the revision it was made
+    /// from.
     pub revision: i64,
-    /// JSON text of its [`Declaration`]; `None` where code has not declared it since releases record this.
+    /// JSON text of its [`Declaration`]; `None` if no code has declared it since releases record
+    /// this.
     pub declaration: Option<Json>,
     /// Slots that have an outcome although `next_slot` may come before them: skipped on request, or
-    /// backfilled while they were due. JSON array of microseconds; see [`Schedule::settled_slots`].
+    /// backfilled while due. JSON array of microseconds; see [`Schedule::settled_slots`].
     pub settled: Option<Json>,
 }
 
@@ -179,7 +184,8 @@ impl Schedule {
         slots
     }
 
-    /// [`Self::settled`] with these slots added. Slots that the schedule can't return to are dropped.
+    /// [`Self::settled`] with these slots added. Slots that the schedule can't return to are
+    /// dropped.
     pub fn settled_with(&self, added: &[Timestamp], now: Timestamp) -> Option<Json> {
         let oldest = self.next_slot.map_or(now, |next| next.min(now));
         let mut slots = self.settled_slots();
@@ -192,7 +198,7 @@ impl Schedule {
     }
 }
 
-/// What is known of the code's declaration of a schedule.
+/// What is known about the code's declaration of a schedule.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Declaration {
     /// Specification that the code declares.
@@ -203,32 +209,33 @@ pub struct Declaration {
     /// [`super::WorkerEntry::version`] of the worker that declared it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// When each declaration was seen first, by fingerprint, in microseconds.
+    /// When each declaration was first seen, by fingerprint, in microseconds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen: Vec<(String, i64)>,
-    /// Whether somebody changed the schedule through the API, so that it differs from what the code declares.
+    /// Whether the schedule was changed through the API, so that it differs from the code's
+    /// declaration.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_overridden: bool,
-    /// It was paused when it was retired: it comes back paused, with this note.
+    /// Set if the schedule was paused when it was retired: it comes back paused, with this note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedState>,
 }
 
-/// The state that a paused schedule had when it was retired.
+/// The state of a paused schedule when it was retired.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PausedState {
-    /// Its note.
+    /// The note it was paused with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 impl Declaration {
-    /// The stored one; `None` where there is none, or it can't be read.
+    /// Parses the stored text; `None` if there is none or it can't be parsed.
     pub fn parse(text: Option<&str>) -> Option<Self> {
         serde_json::from_str(text?).ok()
     }
 
-    /// Of this specification and input, first seen at `now`.
+    /// A declaration of this specification and input, first seen at `now`.
     pub fn new(spec: &str, input: Option<&str>, now: Timestamp) -> Self {
         let input = input.map(str::to_owned);
         let mut declaration = Self { spec: spec.to_owned(), input, ..Self::default() };
@@ -236,22 +243,22 @@ impl Declaration {
         declaration
     }
 
-    /// Its fingerprint.
+    /// Fingerprint of the declaration.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.spec, self.input.as_deref())
     }
 
-    /// Whether it is what `new` declares.
+    /// Whether `new` declares the same.
     pub fn is_same(&self, new: &NewSchedule) -> bool {
         self.spec == *new.spec && self.input.as_deref() == new.input.as_deref()
     }
 
-    /// When the declaration with this fingerprint was seen first.
+    /// When the declaration with this fingerprint was first seen.
     pub fn first_seen(&self, fingerprint: &str) -> Option<i64> {
         self.seen.iter().find(|(known, _)| known == fingerprint).map(|(_, at)| *at)
     }
 
-    /// Records that the current declaration was seen. The oldest are forgotten.
+    /// Records that the current declaration was seen. The oldest records are dropped.
     pub fn note_seen(&mut self, now: Timestamp) {
         const KEPT: usize = 32;
         let current = self.fingerprint();
@@ -262,7 +269,7 @@ impl Declaration {
         self.seen.drain(..excess);
     }
 
-    /// As it is stored.
+    /// As stored.
     pub fn to_json(&self) -> Json {
         serde_json::to_string(self).unwrap_or_default().into()
     }
@@ -278,10 +285,10 @@ pub fn fingerprint(spec: &str, input: Option<&str>) -> String {
     format!("{hash:016x}")
 }
 
-/// A schedule to create, or to bring up to date where `(project, workflow, key)` exists.
+/// A schedule to create, or to update if `(project, workflow, key)` exists.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewSchedule {
-    /// Used where the schedule is new.
+    /// Used if the schedule is new.
     pub id: ScheduleId,
     /// Namespace.
     pub project: Arc<str>,
@@ -289,7 +296,7 @@ pub struct NewSchedule {
     pub workflow: Arc<str>,
     /// The user's key.
     pub key: Arc<str>,
-    /// Application that declares it in code.
+    /// The application that declares it in code.
     pub owner: Option<Arc<str>>,
     /// JSON text of its [`ScheduleSpec`], canonical: equal specifications have equal text.
     pub spec: Json,
@@ -299,12 +306,13 @@ pub struct NewSchedule {
     pub input: Option<Json>,
     /// [`super::WorkerEntry::version`] of the worker that declares it.
     pub version: Option<Arc<str>>,
-    /// The first slot from now on; used where the schedule is new, its cadence changed, or it comes back.
+    /// The first slot from now on. Used if the schedule is new, its trigger changed, or it comes
+    /// back.
     pub next_slot: Option<Timestamp>,
 }
 
 impl NewSchedule {
-    /// Tells declarations apart: equal for equal ones.
+    /// Fingerprint of the declaration: equal for equal declarations.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.spec, self.input.as_deref())
     }

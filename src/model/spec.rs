@@ -1,4 +1,4 @@
-//! A specification made ready for use: parsed once, shared by every schedule with the same text.
+//! Compiled specifications: parsed once, shared by all schedules with the same text.
 
 use super::schedule::{Schedule, ScheduleSpec, Trigger};
 use crate::calendar::{self, Timestamp, Zone, ZoneError};
@@ -13,7 +13,7 @@ const DAY_US: i64 = 24 * HOUR_US;
 /// No zone is further than this from UTC.
 const OFFSET_MAX_US: i64 = 26 * HOUR_US;
 
-/// Why a specification is refused.
+/// Why a specification is invalid.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum SpecError {
     /// The cron expression.
@@ -22,7 +22,7 @@ pub enum SpecError {
     /// The time zone.
     #[error(transparent)]
     Zone(#[from] ZoneError),
-    /// Anything else.
+    /// Another invalid field.
     #[error("{0}")]
     Invalid(String),
 }
@@ -34,7 +34,7 @@ pub struct CompiledSpec {
     zone: Zone,
     kind: Kind,
     skip_dates: Vec<Date>,
-    /// Slots that have an outcome already, in order: they count as none.
+    /// Slots that already have an outcome, in order; they are left out.
     settled: Vec<Timestamp>,
 }
 
@@ -46,13 +46,13 @@ enum Kind {
 }
 
 impl CompiledSpec {
-    /// From the stored JSON text.
+    /// Parses and checks the stored JSON text.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         let spec = serde_json::from_str(text).map_err(|e| SpecError::Invalid(e.to_string()))?;
         Self::new(spec)
     }
 
-    /// Checks every field; the message of a refusal names the field, what was given and what is allowed.
+    /// Checks every field. The error message names the field, what was given, and what is allowed.
     pub fn new(spec: ScheduleSpec) -> Result<Self, SpecError> {
         let invalid = |text: String| Err(SpecError::Invalid(text));
         let zone = Zone::get(&spec.timezone)?;
@@ -99,19 +99,19 @@ impl CompiledSpec {
         Ok(Self { spec, zone, kind, skip_dates, settled: Vec::new() })
     }
 
-    /// The same without slots that have an outcome already.
+    /// The same specification without slots that already have an outcome.
     #[must_use]
     pub fn without(mut self, settled: Vec<Timestamp>) -> Self {
         self.settled = settled;
         self
     }
 
-    /// The remaining slots of a stored schedule: without those that have an outcome already.
+    /// The remaining slots of a stored schedule, without those that already have an outcome.
     pub fn of(schedule: &Schedule) -> Result<Self, SpecError> {
         Ok(Self::parse(&schedule.spec)?.without(schedule.settled_slots()))
     }
 
-    /// Slots that have an outcome already, in order.
+    /// Slots that already have an outcome, in order.
     pub fn settled(&self) -> &[Timestamp] {
         &self.settled
     }
@@ -121,7 +121,7 @@ impl CompiledSpec {
         matches!(self.kind, Kind::At(_))
     }
 
-    /// Whether both have the same slots wherever the bounds of both allow one.
+    /// Whether both have the same slots within the bounds of both.
     pub fn has_same_grid(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (Kind::Cron(_), Kind::Cron(_)) => {
@@ -139,18 +139,18 @@ impl CompiledSpec {
         }
     }
 
-    /// What it was made from.
+    /// The specification that was compiled.
     pub fn spec(&self) -> &ScheduleSpec {
         &self.spec
     }
 
-    /// Its zone.
+    /// The time zone of its local times.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
 
-    /// The first slot of a schedule that begins at `now`: the instant of a schedule that fires once,
-    /// even where it has passed, else the first slot after `now`.
+    /// The first slot of a schedule that begins at `now`: for a one-off schedule its instant, even
+    /// if it has passed; otherwise the first slot after `now`.
     pub fn first(&self, now: Timestamp) -> Option<Timestamp> {
         match &self.kind {
             Kind::At(at) => self.next(before(*at)),
@@ -203,7 +203,7 @@ impl CompiledSpec {
         self.spec.start_at_us.is_none_or(|start| slot >= start).then_some(slot)
     }
 
-    /// How many slots lie in `(after, until]`.
+    /// Number of slots in `(after, until]`.
     pub fn count(&self, after: Timestamp, until: Timestamp) -> u64 {
         let is_in_range = |slot: &&Timestamp| **slot > after && **slot <= until;
         let settled = self.settled.iter().filter(is_in_range);
@@ -240,7 +240,7 @@ impl CompiledSpec {
     pub fn upcoming(&self, after: Timestamp) -> Option<Timestamp> {
         let mut slot = self.next(after)?;
         while let Some(date) = self.excluded_on(slot) {
-            // A date at a time: one may exclude a slot every second.
+            // Steps by whole dates: one date may exclude a slot every second.
             let stretches = self.stretches_of(date);
             let end = stretches.into_iter().find(|(from, until)| (*from..=*until).contains(&slot));
             slot = self.next(end.map_or(slot, |(_, until)| until))?;
@@ -250,7 +250,8 @@ impl CompiledSpec {
 
     /// The stretches of `[from, until]` on excluded dates, first and last instant of each, in order.
     pub fn excluded_stretches(&self, from: Timestamp, until: Timestamp) -> Vec<(Date, Timestamp, Timestamp)> {
-        // A date more on either side: where the clock is set back over midnight, dates don't come in order.
+        // One more date on either side: where the clock is set back over midnight, dates don't come
+        // in order.
         let first = self.zone.local_date(Timestamp::from_micros(from.as_micros() - DAY_US));
         let last = self.zone.local_date(Timestamp::from_micros(until.as_micros().saturating_add(DAY_US)));
         let stretches =
@@ -268,8 +269,8 @@ impl CompiledSpec {
         found
     }
 
-    /// When the calendar on the wall shows `date`: first and last instant. More than one stretch only where the clock is set
-    /// back over midnight.
+    /// First and last instant at which the local calendar shows `date`. More than one stretch only
+    /// where the clock is set back over midnight.
     fn stretches_of(&self, date: Date) -> Vec<(Timestamp, Timestamp)> {
         let Ok(midnight) =
             jiff::tz::Offset::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight()))

@@ -5,26 +5,28 @@ use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
     /// Finished; never executed again.
     Done,
-    /// Failed for good in this attempt of the run; replayed as it was, executed again by a new attempt.
+    /// Failed for good in this attempt of the run. A replay returns the failure; a new attempt
+    /// executes the step again.
     Failed,
-    /// Failed, to be tried again at `wakes_at`.
+    /// Failed, to be retried at `wakes_at`.
     Retrying,
     /// A durable sleep until `wakes_at`.
     Sleeping,
 }
 
-/// A step as recorded. Its key is `(run, name)`; recording again replaces, except that a done step never changes.
+/// A step as recorded. Its key is `(run, name)`; a later record replaces it, except that a done
+/// step never changes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Identifies the step inside its run.
     pub name: Arc<str>,
-    /// Where it stands.
+    /// Current state.
     pub state: StepState,
     /// Executions so far.
     pub attempt: u32,
@@ -34,7 +36,7 @@ pub struct StepRecord {
     pub result: Option<Json>,
     /// Record of the newest error.
     pub error: Option<Json>,
-    /// When a retrying or sleeping step goes on.
+    /// When a retrying or sleeping step continues.
     pub wakes_at: Option<Timestamp>,
     /// Start of its first execution in this attempt of the run; a later record does not change it.
     pub started_at: Timestamp,

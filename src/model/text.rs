@@ -1,11 +1,11 @@
-//! How states and the like are spelled in a database: the words that people see.
+//! Spelling of enums in the database: the words that users see.
 
 use super::{Origin, RunState, ScheduleStatus, SlotOutcome, StepState};
 use std::sync::Arc;
 
 macro_rules! spelled {
     ($name:ident, $kind:ident, { $($variant:ident => $text:literal),+ $(,)? }) => {
-        /// The word for it.
+        /// The word for a value.
         pub(crate) fn $name(value: $kind) -> &'static str {
             match value { $($kind::$variant => $text),+ }
         }
@@ -18,7 +18,7 @@ macro_rules! spelled {
     };
 }
 
-/// What can be read back from its word.
+/// Enums that can be parsed from their word.
 pub(crate) trait TextEnum: Sized {
     /// `None` for a word that this release doesn't know.
     fn from_word(word: &str) -> Option<Self>;
@@ -39,12 +39,13 @@ spelled!(step_word, StepState, {
 });
 spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
-/// The state as people see it.
+/// The state as shown to users.
 pub(crate) fn shown_state(state: RunState) -> &'static str {
     state_word(state.shown())
 }
 
-/// What history says of a slot's run: its state, and that interruptions are why it failed, where they are.
+/// The reason that history gives for a slot's run: its state, plus interruptions if they caused the
+/// failure.
 pub(crate) fn run_reason(state: RunState, interruptions: u32) -> Arc<str> {
     match (state, interruptions) {
         (RunState::Failed, 1) => "failed after 1 interruption".into(),

@@ -1,4 +1,4 @@
-//! A worker, as it signs in and as others see it.
+//! A worker, as it registers and as other workers see it.
 
 use super::{NewSchedule, Schedule, ScheduleId, WorkerId};
 use serde::{Deserialize, Serialize};
@@ -8,59 +8,62 @@ use std::sync::Arc;
 /// A workflow that a worker executes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WorkflowEntry {
-    /// Its id.
+    /// Identifier.
     pub id: Arc<str>,
     /// Whether schedules may be created for it.
     pub schedulable: bool,
 }
 
-/// A worker signing in.
+/// A worker at registration.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WorkerEntry {
     /// New at every start.
     pub id: WorkerId,
     /// Namespace.
     pub project: Arc<str>,
-    /// Application whose code it runs; the owner of the schedules in `declared`.
+    /// The application whose code it runs; owns the schedules in `declared`.
     pub app: Arc<str>,
-    /// Other identities of the same code: what they declared earlier belongs to `app`.
+    /// Other identities of the same code: schedules that they declared belong to `app`.
     pub aliases: Vec<Arc<str>>,
-    /// Names that this code was known by, and other programs may have been, too: those that older releases computed.
-    /// Schedules of these owners are renamed where this worker executes their workflow.
+    /// Ambiguous former names of this code, which other programs may also have had: those that
+    /// older releases computed. Schedules of these owners are renamed if this worker executes their
+    /// workflow.
     pub former: Vec<Arc<str>>,
-    /// Version of the code, where it was given: of two declarations of a schedule, the one of the newer version counts.
+    /// Version of the code, if given: of two declarations of a schedule, the newer version wins.
     pub version: Option<Arc<str>>,
-    /// Whether it executes every workflow of its application. One that executes a chosen part retires nothing.
+    /// Whether it executes every workflow of its application. A worker that executes only some
+    /// retires no schedules.
     pub is_whole: bool,
-    /// Identifies the machine, its boot and its process namespace: process ids compare only inside one.
+    /// Identifies the machine, its boot, and its process namespace: process ids compare only within
+    /// one.
     pub host: Arc<str>,
     /// Process id.
     pub pid: i64,
     /// Distinguishes the process from a later one with the same id.
     pub process_mark: Arc<str>,
-    /// Versions and the like for people, as JSON.
+    /// Versions and similar facts for people, as JSON.
     pub about: Arc<str>,
     /// All workflows that it executes.
     pub workflows: Vec<WorkflowEntry>,
-    /// Schedules declared by the application's code. Others that the same `app` declared earlier are retired, unless
-    /// a live worker declares them.
+    /// Schedules declared by the application's code. Other schedules that the same `app` declared
+    /// earlier are retired, unless a live worker declares them.
     pub declared: Vec<NewSchedule>,
 }
 
 impl WorkerEntry {
-    /// Every name whose schedules it decides about.
+    /// All owner names whose schedules this worker decides about.
     pub fn owners(&self) -> impl Iterator<Item = &Arc<str>> {
         std::iter::once(&self.app).chain(&self.aliases).chain(&self.former)
     }
 
-    /// The schedules that it declares, as JSON text for [`Peer::declares`].
+    /// The declared schedules, as JSON text for [`Peer::declares`].
     pub fn declares(&self) -> Arc<str> {
         let keys: Vec<_> = self.declared.iter().map(DeclaredKey::of).collect();
         serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned()).into()
     }
 }
 
-/// A schedule that a live worker declares: workflow, key, and a fingerprint of the declaration.
+/// A schedule that a live worker declares: workflow, key, and fingerprint of the declaration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeclaredKey(pub Arc<str>, pub Arc<str>, pub Arc<str>);
 
@@ -70,19 +73,19 @@ impl DeclaredKey {
     }
 }
 
-/// A schedule, for messages about it.
+/// A schedule, as named in messages.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScheduleLabel {
-    /// Its id.
+    /// Identifier.
     pub id: ScheduleId,
-    /// Its workflow.
+    /// Workflow id.
     pub workflow: Arc<str>,
-    /// Its key.
+    /// The user's key.
     pub key: Arc<str>,
 }
 
 impl ScheduleLabel {
-    /// Of this schedule.
+    /// The label of `schedule`.
     pub fn of(schedule: &Schedule) -> Self {
         Self {
             id: schedule.id.clone(),
@@ -92,34 +95,37 @@ impl ScheduleLabel {
     }
 }
 
-/// How a worker's declarations compare with what is stored: what was decided where they differ.
+/// How a worker's declarations differ from what is stored, and what was decided for each
+/// difference.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reconciliation {
-    /// Schedules that the worker's application declared earlier, and nobody declares any more: retired.
+    /// Retired: the worker's application declared them earlier, and no live worker declares them
+    /// any more.
     pub retired: Vec<ScheduleLabel>,
-    /// The same, except that another live worker still declares them: left alone.
+    /// Left alone: dropped by the worker, but another live worker still declares them.
     pub protected: Vec<ScheduleLabel>,
-    /// Schedules of an older release that the worker does not declare: renamed, and kept until its next start.
+    /// Renamed, and kept until the worker's next start: schedules of an older release that the
+    /// worker does not declare.
     pub adopted: Vec<ScheduleLabel>,
-    /// Schedules that the worker declares otherwise than a live worker with newer code: the newer declaration stays.
+    /// The stored declaration stays: a live worker with newer code declares them differently.
     pub outdated: Vec<ScheduleLabel>,
-    /// Schedules that the worker declares and that somebody changed through the API: the change stays.
+    /// The change stays: they were changed through the API.
     pub overridden: Vec<ScheduleLabel>,
 }
 
 impl Reconciliation {
-    /// Whether the decision may be another one when the set of live workers changes.
+    /// Whether the decision may change when the set of live workers changes.
     pub fn depends_on_peers(&self) -> bool {
         !self.protected.is_empty() || !self.outdated.is_empty()
     }
 }
 
-/// A worker as the others see it.
+/// A worker as other workers see it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Peer {
-    /// Its id.
+    /// Identifier.
     pub id: WorkerId,
-    /// Its application.
+    /// Application whose code it runs.
     pub app: Arc<str>,
     /// See [`WorkerEntry::host`].
     pub host: Arc<str>,
@@ -129,17 +135,17 @@ pub struct Peer {
     pub process_mark: Arc<str>,
     /// See [`WorkerEntry::about`].
     pub about: Arc<str>,
-    /// Changes with every sign of life and every claim.
+    /// Changes with every heartbeat and every claim.
     pub heartbeat: i64,
-    /// Runs that it holds.
+    /// Number of runs that it holds.
     pub held_count: u64,
     /// Workflows that it executes.
     pub workflows: Vec<Arc<str>>,
-    /// When it signed in.
+    /// When it registered.
     pub entered_at: crate::calendar::Timestamp,
-    /// Its last sign of life, by its own clock; for people, not for decisions.
+    /// Time of its last heartbeat, by its own clock; for people, not for decisions.
     pub beat_at: crate::calendar::Timestamp,
-    /// [`WorkerEntry::declares`]; `None` for a worker of a release that did not register it.
+    /// [`WorkerEntry::declares`]; `None` for a worker of a release that did not store it.
     pub declares: Option<Arc<str>>,
 }
 
@@ -150,7 +156,7 @@ pub struct BusyProcesses<'a> {
 }
 
 impl<'a> BusyProcesses<'a> {
-    /// Those of `peers`.
+    /// Counts the processes of `peers`.
     pub fn of(peers: &'a [Peer]) -> Self {
         let mut workers = BTreeMap::new();
         for peer in peers.iter().filter(|peer| peer.held_count > 0) {
@@ -159,7 +165,8 @@ impl<'a> BusyProcesses<'a> {
         Self { workers }
     }
 
-    /// Whether a worker other than `peer` holds runs in the process of `peer`, which is one of the peers.
+    /// Whether another worker than `peer` holds runs in the process of `peer`, which must be one of
+    /// the peers.
     pub fn has_another(&self, peer: &Peer) -> bool {
         let own = u64::from(peer.held_count > 0);
         self.workers.get(&peer.process()).is_some_and(|count| *count > own)

@@ -1,4 +1,5 @@
-//! Which slots of a due schedule run, wait, are skipped or were missed. Knows policies; no clock, no store.
+//! Decides which slots of a due schedule run, wait, are skipped, or were missed. Applies policies;
+//! no clock, no store.
 
 use super::jitter;
 use crate::calendar::Timestamp;
@@ -9,25 +10,26 @@ use crate::model::{
     SlotOutcome,
 };
 
-/// What the decision is made from, besides the schedule itself.
+/// Input of the decision, besides the schedule itself.
 #[derive(Copy, Clone, Debug)]
 pub struct Situation {
-    /// Now.
+    /// The current time.
     pub now: Timestamp,
-    /// Slots up to here may be claimed ahead of their time.
+    /// Slots up to here may be claimed early.
     pub horizon: Timestamp,
-    /// Since when this worker has been watching without a gap. A slot before that came due with nobody looking.
+    /// Since when this worker has been watching without a gap. An earlier slot came due while no
+    /// worker watched.
     pub watching_since: Timestamp,
     /// Unfinished runs of the schedule, buffered ones included.
     pub unfinished_count: u32,
-    /// Buffered ones.
+    /// Of these, the buffered runs.
     pub buffered_count: u32,
 }
 
-/// Decides about the due slots of `schedule`; `None` when there is nothing to decide yet.
+/// Decides about the due slots of `schedule`; `None` if there is nothing to decide yet.
 ///
-/// A slot in the future (up to the horizon) is planned only where nothing can change the decision before it comes:
-/// no run of the schedule is unfinished, or overlap is allowed.
+/// A slot in the future (up to the horizon) is planned only if nothing can change the decision
+/// before it comes: no run of the schedule is unfinished, or overlap is allowed.
 pub fn plan_fire(
     schedule: &Schedule,
     compiled_spec: &CompiledSpec,
@@ -60,13 +62,14 @@ pub fn plan_fire(
             Chosen::OnTime(slot) => draft.on_time(slot),
         }
     }
-    // The last of `max_runs` finishes the schedule: slots behind it are nobody's, so nobody missed them.
+    // The last of `max_runs` finishes the schedule. Later slots no longer belong to it, so they are
+    // not missed.
     let newest = draft.runs.last().filter(|_| draft.is_used_up()).map_or(newest, |run| run.slot);
     draft.account_for_the_rest(first, newest);
     Some(draft.finish(newest))
 }
 
-/// A slot that policy lets through, before overlap has its say.
+/// A slot that the catch-up policy admits, before the overlap policy applies.
 #[derive(Copy, Clone)]
 enum Chosen {
     Late(Timestamp),
@@ -100,7 +103,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Slots of `[first, newest]` that the catch-up policy lets through, oldest first.
+    /// Slots of `[first, newest]` that the catch-up policy admits, oldest first.
     fn chosen(&self, first: Timestamp, newest: Timestamp) -> Vec<Chosen> {
         let attended_from = self.situation.watching_since.max(self.schedule.attended_from);
         let spec = self.compiled_spec.spec();
@@ -115,7 +118,7 @@ impl<'a> Draft<'a> {
         let mut late_count = 0;
         let mut slot = Some(newest);
         while let Some(candidate) = slot {
-            // Only what is late is caught up, so only that can be too old for it.
+            // Only late slots are caught up, so only they can be older than the window.
             let is_late = candidate < attended_from;
             if is_late && (late_count >= late_max || candidate < window_start) {
                 break;
@@ -124,7 +127,8 @@ impl<'a> Draft<'a> {
                 excluded.pop();
             }
             if let Some((_, from, _)) = excluded.last().filter(|(.., until)| *until >= candidate) {
-                // An excluded slot uses up nobody's turn; it is entered into the ledger by `account_for_the_rest`.
+                // An excluded slot does not count against the limit; `account_for_the_rest` enters
+                // it into the ledger.
                 slot = self.slot_before(*from, first);
                 continue;
             }
@@ -140,8 +144,8 @@ impl<'a> Draft<'a> {
         chosen
     }
 
-    /// The slot before `at`, down to `first`: that one was promised, so it counts even where the cadence no longer
-    /// knows it (zone data changed under it).
+    /// The slot before `at`, down to `first`: `first` was promised, so it counts even if the
+    /// specification no longer yields it (after a change of zone data).
     fn slot_before(&self, at: Timestamp, first: Timestamp) -> Option<Timestamp> {
         if at <= first {
             return None;
@@ -150,7 +154,7 @@ impl<'a> Draft<'a> {
         Some(before.map_or(first, |slot| slot.max(first)))
     }
 
-    /// Whether the runs so far are all that the schedule may make.
+    /// Whether the runs so far reach the schedule's `max_runs`.
     fn is_used_up(&self) -> bool {
         let run_count = self.schedule.run_count + self.runs.len() as u64;
         self.compiled_spec.spec().max_runs.is_some_and(|max| run_count >= max)
@@ -175,7 +179,8 @@ impl<'a> Draft<'a> {
             Overlap::Skip => self.skip(slot, "overlap: an earlier run is unfinished".to_owned()),
             Overlap::CancelRunning => {
                 self.cancel_unfinished = true;
-                // Of several such slots in one decision only the newest survives; the earlier ones never start.
+                // Of several such slots in one decision, only the newest runs; the earlier ones
+                // never start.
                 for run in std::mem::take(&mut self.runs) {
                     self.skip(run.slot, "overlap: a newer slot cancelled it before it started".to_owned());
                 }
@@ -185,14 +190,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Whoever asked for all of them gets all of them: they wait their turn where slots on time would be skipped.
-    /// Not where each run is to cancel the one before: then what is left of them is the newest.
+    /// Plans the run of a late slot. `CatchUp::All` promises every slot, so they are buffered even
+    /// where an on-time slot would be skipped. Except if each run cancels the one before: then only
+    /// the newest is left.
     fn caught_up(&mut self, slot: Timestamp) {
-        let waits_its_turn = match self.compiled_spec.spec().overlap {
+        let is_buffered = match self.compiled_spec.spec().overlap {
             Overlap::BufferOne | Overlap::Skip | Overlap::BufferAll => self.unfinished_count > 0,
             Overlap::CancelRunning | Overlap::Allow => false,
         };
-        if waits_its_turn && self.compiled_spec.spec().catch_up == CatchUp::All {
+        if is_buffered && self.compiled_spec.spec().catch_up == CatchUp::All {
             self.run(slot, Admission::Behind);
         } else {
             self.on_time(slot);
@@ -206,7 +212,7 @@ impl<'a> Draft<'a> {
             self.compiled_spec.spec().jitter_us,
         );
         let available_at = Timestamp::from_micros(slot.as_micros().saturating_add(delay));
-        // A delayed start is nobody's to hold meanwhile.
+        // A jittered start beyond the horizon is queued rather than held by this worker.
         let admission = match admission {
             Admission::Claim if available_at > self.situation.horizon => Admission::Queue,
             other => other,
@@ -241,7 +247,8 @@ impl<'a> Draft<'a> {
         Timestamp::from_micros(self.situation.now.as_micros().saturating_sub(window))
     }
 
-    /// Enters every slot of `[first, newest]` that neither runs nor was skipped above.
+    /// Enters every slot of `[first, newest]` into the ledger that neither runs nor was skipped
+    /// above.
     fn account_for_the_rest(&mut self, first: Timestamp, newest: Timestamp) {
         let mut settled: Vec<Timestamp> =
             self.runs.iter().map(|run| run.slot).chain(self.ledger.iter().map(|line| line.from)).collect();
@@ -250,7 +257,7 @@ impl<'a> Draft<'a> {
         let account = MissedSpan::new(self.compiled_spec, self.schedule.next_slot);
         let mut from = first;
         for end in settled.into_iter().map(Some).chain([None]) {
-            // Slots in [from, end), the last stretch up to and with `newest`.
+            // Slots in [from, end); the last stretch includes `newest`.
             let until = end.map_or(newest, |slot| Timestamp::from_micros(slot.as_micros() - 1));
             let too_old = until.min(Timestamp::from_micros(window_start.as_micros() - 1));
             self.ledger.extend(account.missed(from, too_old, "older than the catch-up window"));
@@ -266,7 +273,7 @@ impl<'a> Draft<'a> {
         self.ledger.sort_by_key(|line| line.from);
     }
 
-    /// The plan, when all slots up to `settled_until` are decided.
+    /// Completes the plan, once all slots up to `settled_until` are decided.
     fn finish(mut self, settled_until: Timestamp) -> FirePlan {
         let is_used_up = self.is_used_up();
         let after = settled_until.max(self.situation.now);

@@ -1,9 +1,9 @@
-//! Dice that fall the same way every time: the delay of a slot is part of the slot, on whichever worker.
+//! Deterministic jitter: a delay is a function of the event's name and number, on every worker.
 
-/// A number from 0 (included) to 1 (excluded), from what names the event.
+/// A number in [0, 1), derived from the name and salt of an event.
 pub fn fraction_of(name: &str, salt: i64) -> f64 {
-    // FNV-1a over the name, then splitmix64's finisher: stable across releases, machines and processes, which the
-    // standard library's hasher does not promise.
+    // FNV-1a over the name, then splitmix64's finisher: stable across releases, machines, and
+    // processes, which the standard library's hasher does not promise.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in name.as_bytes().iter().chain(&salt.to_le_bytes()) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -16,7 +16,7 @@ pub fn fraction_of(name: &str, salt: i64) -> f64 {
     fraction
 }
 
-/// A whole number of microseconds from 0 (included) to `limit_us` (excluded); 0 for a limit of 0.
+/// A whole number of microseconds in `[0, limit_us)`; 0 for a limit of 0.
 pub fn delay_us(name: &str, salt: i64, limit_us: i64) -> i64 {
     #[expect(
         clippy::cast_precision_loss,

@@ -1,4 +1,4 @@
-//! Decisions: what stands and what time it is in, what to do out. Knows neither clocks nor stores.
+//! Pure decisions: (state, now) -> plan. No clocks, no stores.
 
 pub mod fire;
 pub mod jitter;

@@ -1,16 +1,16 @@
-//! When a failed run is tried again.
+//! Computes when a failed run or step is retried.
 
 use super::jitter;
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Waiting time between attempts: `initial`, growing by `factor`, at most `maximum`; then shortened by up to the
-/// `jitter` part of itself.
+/// Exponential backoff: `initial`, growing by `factor`, at most `maximum`; then shortened by up to
+/// the `jitter` fraction.
 #[derive(Copy, Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Backoff {
-    /// Before the second attempt, in microseconds.
+    /// Wait before the second attempt, in microseconds.
     pub initial_us: i64,
-    /// Growth from one wait to the next, from 1.
+    /// Growth from one wait to the next, at least 1.
     pub factor: f64,
     /// Longest wait, in microseconds.
     pub maximum_us: i64,
@@ -25,7 +25,8 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// When attempt `failed + 1` of the run or step called `name` starts, after attempt `failed` ended at `now`.
+    /// When attempt `failed + 1` of the run or step `name` starts, after attempt `failed` ended at
+    /// `now`.
     pub fn retry_at(&self, name: &str, failed: u32, now: Timestamp) -> Timestamp {
         let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         #[expect(clippy::cast_precision_loss, reason = "a wait needs no such precision")]

@@ -1,29 +1,30 @@
-//! The moves of a run, as a table. Stores make these moves and no others: the simulation checks every change against it.
+//! The state transitions of a run, as a table. Stores make only these transitions; the simulation
+//! checks every change against it.
 
 use crate::model::RunState;
 
-/// What can happen to a run.
+/// An event that can change a run's state.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// The unfinished run ahead of it ended.
+    /// The unfinished run that it waited for finished.
     Released,
     /// A worker claimed it.
     Claimed,
     /// Its handler sleeps durably or waits for a child.
     Parked,
-    /// Its worker died, left, or gave it back; or it is to be tried again.
+    /// Its worker died, deregistered, or gave it back; or it is to be retried.
     Requeued,
     /// The handler returned.
     Returned,
     /// The handler raised, no retry left.
     Raised,
-    /// It was stopped on request.
+    /// It was cancelled on request.
     Stopped,
-    /// Somebody wants it tried again.
+    /// A user asked for a retry.
     RetriedByHand,
 }
 
-/// The state after `event`, or `None` where that can't happen in `state`.
+/// The state after `event`; `None` if `event` can't happen in `state`.
 pub fn next_state(state: RunState, event: Event) -> Option<RunState> {
     use Event as E;
     use RunState as S;

@@ -1,4 +1,4 @@
-//! Takes requests and sees to it that each is answered once.
+//! Runs requests and answers each exactly once.
 
 use super::request::Request;
 use super::run_waiters::{RunWaiters, WaitId};
@@ -15,23 +15,23 @@ use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An answer: JSON text.
+/// A response: JSON text.
 pub type Reply = Result<String, Error>;
 
-/// Called once with the answer, on a thread of ours: it must not block.
+/// Called once with the response, on a thread of the service: it must not block.
 pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
-/// How a request goes on after its first part (checks and reads).
+/// What a request needs after its checks and reads.
 pub(super) enum NextStep {
-    /// It is answered.
+    /// Nothing: this is the response.
     Answered(String),
-    /// Commit these, then make the answer from the outcomes.
+    /// Commit the commands, then make the response from the outcomes.
     Commit(Vec<Command>, Box<dyn FnOnce(Vec<Outcome>) -> Reply + Send>),
-    /// Answer when this run has ended.
+    /// Respond when this run has finished.
     AwaitRun(crate::model::RunId),
 }
 
-/// Everything that answering needs.
+/// What the handlers of requests share.
 pub(super) struct RequestContext {
     pub store: GroupCommit,
     pub project: Arc<str>,
@@ -100,17 +100,17 @@ impl RequestContext {
     }
 }
 
-/// The place where requests are handed in.
+/// Accepts the requests of one project.
 pub struct Service {
     context: Arc<RequestContext>,
     waiters: Arc<RunWaiters>,
-    /// None once closed.
-    line: Mutex<Option<Sender<(Request, Done)>>>,
+    /// `None` once closed.
+    queue: Mutex<Option<Sender<(Request, Done)>>>,
     thread: Mutex<Option<Thread>>,
 }
 
 impl Service {
-    /// A desk of one project, with a thread that does the reading for callers who don't wait.
+    /// Starts a thread that runs the reads of callers that don't block.
     pub fn open(
         store: GroupCommit,
         project: Arc<str>,
@@ -118,21 +118,22 @@ impl Service {
     ) -> std::io::Result<Self> {
         let waiters = RunWaiters::start(store.clone(), Arc::clone(&project))?;
         let context = Arc::new(RequestContext { store, project, permit_pools });
-        let (line, requests) = crossbeam_channel::unbounded();
+        let (queue, requests) = crossbeam_channel::unbounded();
         let (thread_context, thread_waiters) = (Arc::clone(&context), Arc::clone(&waiters));
-        let thread = Thread::spawn("polos-desk", move || serve(&thread_context, &thread_waiters, &requests))?;
-        Ok(Self { context, waiters, line: Mutex::new(Some(line)), thread: Mutex::new(Some(thread)) })
+        let thread =
+            Thread::spawn("polos-service", move || serve(&thread_context, &thread_waiters, &requests))?;
+        Ok(Self { context, waiters, queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Answers later, from another thread. A request that waits for the end of a run may stay unanswered for as long as
-    /// the run takes; its id is returned for [`Self::withdraw`].
+    /// Answers later, from another thread. A request that waits for a run to finish may stay
+    /// unanswered for as long as the run takes; its id is returned for [`Self::withdraw`].
     pub fn submit(&self, request: Request, done: Done) -> Option<WaitId> {
-        let line = self.line.lock().clone();
-        let refused = match line {
+        let queue = self.queue.lock().clone();
+        let refused = match queue {
             Some(_) if reads_nothing(&request) => {
-                return take(&self.context, &self.waiters, request, done);
+                return handle(&self.context, &self.waiters, request, done);
             }
-            Some(line) => line.send((request, done)).err().map(|refused| refused.into_inner().1),
+            Some(queue) => queue.send((request, done)).err().map(|refused| refused.into_inner().1),
             None => Some(done),
         };
         if let Some(done) = refused {
@@ -146,23 +147,24 @@ impl Service {
         self.waiters.withdraw(wait);
     }
 
-    /// How many callers wait for the end of a run.
+    /// Number of callers that wait for a run to finish.
     pub fn wait_count(&self) -> usize {
         self.waiters.count()
     }
 
-    /// Answers now; the calling thread waits. `timeout` bounds only the waiting for a run's end.
+    /// Answers on the calling thread, which blocks. `timeout` bounds only the wait for a run to
+    /// finish.
     pub fn call(&self, request: Request, timeout: Option<Duration>) -> Result<Option<String>, Error> {
         let (done, answer) = answer_channel();
-        let wait = take(&self.context, &self.waiters, request, done);
+        let wait = handle(&self.context, &self.waiters, request, done);
         match timeout {
             None => answer.recv().unwrap_or(Err(StoreError::Closed.into())).map(Some),
             Some(timeout) => self.received_within(&answer, timeout, wait),
         }
     }
 
-    /// Answers within `limit`, whatever the database does: `None` when there is no answer by then. Another thread asks
-    /// the database.
+    /// Answers within `limit` even if the database hangs, because another thread reads it. `None`
+    /// if there is no answer by then.
     pub fn call_within(&self, request: Request, limit: Duration) -> Result<Option<String>, Error> {
         let (done, answer) = answer_channel();
         let wait = self.submit(request, done);
@@ -187,13 +189,14 @@ impl Service {
         }
     }
 
-    /// Ends the threads, so that nothing of ours keeps the store open; whoever still waits is told that the client is
-    /// closed. A thread that hangs in the database is left alone after `limit`. Returns whether all have ended.
+    /// Ends the threads, so that they no longer keep the store open; open waits fail with `Closed`.
+    /// A thread that hangs in the database is abandoned after `limit`. Returns whether all threads
+    /// have ended.
     pub fn close_within(&self, limit: Duration) -> bool {
-        drop(self.line.lock().take());
+        drop(self.queue.lock().take());
         let has_watcher_ended = self.waiters.close_within(limit);
         let thread = self.thread.lock().take();
-        // Both hang in the same database: a second wait of full length would be in vain.
+        // Both threads hang in the same database: a second full wait would be in vain.
         let rest = if has_watcher_ended { limit } else { Duration::ZERO };
         thread.is_none_or(|thread| thread.join_for(rest)) && has_watcher_ended
     }
@@ -210,11 +213,12 @@ fn answer_channel() -> (Done, Receiver<Reply>) {
 
 fn serve(context: &RequestContext, waiters: &RunWaiters, requests: &Receiver<(Request, Done)>) {
     for (request, done) in requests {
-        take(context, waiters, request, done);
+        handle(context, waiters, request, done);
     }
 }
 
-/// Whether to begin it takes a few microseconds and no look into the database: the trip to the desk's thread would take longer.
+/// Whether starting the request takes a few microseconds and no read: handing it to the service's
+/// thread would take longer.
 fn reads_nothing(request: &Request) -> bool {
     match request {
         Request::Create { drafts, .. } => {
@@ -226,7 +230,7 @@ fn reads_nothing(request: &Request) -> bool {
     }
 }
 
-fn take(context: &RequestContext, waiters: &RunWaiters, request: Request, done: Done) -> Option<WaitId> {
+fn handle(context: &RequestContext, waiters: &RunWaiters, request: Request, done: Done) -> Option<WaitId> {
     match context.begin(request) {
         Err(error) => done(Err(error)),
         Ok(NextStep::Answered(answer)) => done(Ok(answer)),

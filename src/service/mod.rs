@@ -1,5 +1,5 @@
-//! What a client can ask for: schedules and runs, created, read and changed. One mechanism for callers that wait and
-//! callers that are called back.
+//! Requests of clients: creates, reads, and changes schedules and runs. Blocking callers and
+//! callers with a callback share one mechanism.
 
 mod context;
 mod overview;

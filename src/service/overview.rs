@@ -1,4 +1,4 @@
-//! Requests about the whole project: who works, how much there is, what is late.
+//! Requests about the whole project: workers, counts, and late slots.
 
 use super::context::{NextStep, RequestContext};
 use super::response::{OverviewResponse, WorkerResponse, to_json};
@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::process;
 use crate::store::{Page, Store};
 
-/// A slot that has been due for less is on its way.
+/// A slot that has been due for less than this is not reported as late.
 const LATE_AFTER_US: i64 = 5_000_000;
 
 pub(super) fn workers(context: &RequestContext) -> Result<NextStep, Error> {
@@ -26,7 +26,7 @@ pub(super) fn overview(context: &RequestContext, count_to: usize) -> Result<Next
     Ok(NextStep::Answered(to_json(&OverviewResponse::new(now, &project_stats, count_to))))
 }
 
-/// Runs that nothing will ever wake.
+/// Lists parent runs that nothing will wake: their child has finished.
 pub(super) fn stuck_parents(context: &RequestContext, look_at: usize) -> Result<NextStep, Error> {
     let page = Page { limit: look_at, after: None };
     let parents = context.store.waiting_parents(&context.project, &page)?;

@@ -1,4 +1,4 @@
-//! Requests as they arrive: a JSON object with one member, named after the operation.
+//! Requests: a JSON object with one member, named after the operation.
 
 use crate::calendar::Timestamp;
 use crate::model::{Json, RunState, ScheduleSpec, ScheduleStatus};
@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// Rows of a page when the caller does not say.
-fn hundred() -> usize {
+/// The default page size.
+fn default_limit() -> usize {
     100
 }
 
@@ -30,28 +30,29 @@ pub enum Request {
         status: Option<ScheduleStatus>,
         owner: Option<Arc<str>>,
         key_prefix: Option<Arc<str>>,
-        #[serde(default = "hundred")]
+        #[serde(default = "default_limit")]
         limit: usize,
         after: Option<String>,
-        /// Key and workflow of the last one seen, in place of `after`, for a list by `key_prefix`.
+        /// Key and workflow of the last row of the previous page. Replaces `after` in a list by
+        /// `key_prefix`.
         after_key: Option<(String, String)>,
     },
-    /// Active schedules by their next slot.
+    /// Lists active schedules by their next slot.
     Coming {
         until: Timestamp,
-        #[serde(default = "hundred")]
+        #[serde(default = "default_limit")]
         limit: usize,
     },
     History {
         id: String,
-        #[serde(default = "hundred")]
+        #[serde(default = "default_limit")]
         limit: usize,
         after: Option<i64>,
     },
     Update {
         id: String,
         changes: serde_json::Map<String, serde_json::Value>,
-        /// Replaces the input where present; `null` removes it.
+        /// Replaces the input if present; `null` removes it.
         #[serde(default)]
         input: Option<Box<RawValue>>,
         #[serde(default)]
@@ -70,12 +71,13 @@ pub enum Request {
     Delete {
         id: String,
     },
-    /// Back to what the code declares.
+    /// Restores what the code declares.
     Reset {
         id: String,
     },
     Trigger {
-        /// Whether the schedule's overlap policy applies; otherwise it starts beside whatever runs.
+        /// Whether to apply the schedule's overlap policy. Otherwise the run starts beside any
+        /// other.
         #[serde(default)]
         applies_overlap: bool,
         id: String,
@@ -91,7 +93,7 @@ pub enum Request {
         workflow: String,
         payload: Option<Box<RawValue>>,
         idempotency_key: Option<String>,
-        /// The run whose step invokes it.
+        /// The run whose step invokes this one.
         parent: Option<String>,
         /// Whether this process has registered the workflow.
         is_local: bool,
@@ -109,16 +111,16 @@ pub enum Request {
         states: Vec<RunState>,
         since: Option<Timestamp>,
         error: Option<Arc<str>>,
-        #[serde(default = "hundred")]
+        #[serde(default = "default_limit")]
         limit: usize,
         after: Option<String>,
-        /// Without results and tracebacks.
+        /// Omits results and tracebacks.
         #[serde(default)]
         brief: bool,
     },
-    /// Unfinished runs that interrupted their workers, or that wait with a note.
+    /// Lists unfinished runs that interrupted their workers, or that wait with a note.
     RemarkableRuns {
-        #[serde(default = "hundred")]
+        #[serde(default = "default_limit")]
         limit: usize,
     },
     CancelRun {
@@ -127,16 +129,17 @@ pub enum Request {
     RetryRun {
         id: String,
     },
-    /// Answered when the run has ended: how it stands, or, where it has succeeded, only that and its result.
+    /// Answered when the run has finished: with the whole run, or, if it succeeded, only with its
+    /// status and result.
     AwaitRun {
         id: String,
     },
-    /// Whether a claim is still valid.
+    /// Tells whether a claim is still valid.
     ClaimStands {
         run: String,
         token: i64,
     },
-    /// Whether somebody has asked for the cancellation of a run.
+    /// Tells whether cancellation of the run was requested.
     CancelRequested {
         id: String,
     },
@@ -145,39 +148,41 @@ pub enum Request {
         before: String,
     },
     Workers {},
-    /// Runs that wait for a child run that has ended, of the first `look_at` runs that wait for a child.
+    /// Lists runs that still wait for a child run that has finished. Looks only at the first
+    /// `look_at` runs that wait for a child.
     StuckParents {
         look_at: usize,
     },
-    /// How many there are of what, each counted to `count_to` at most.
+    /// Counts what the project holds, each count limited to `count_to`.
     Overview {
         count_to: usize,
     },
 }
 
-/// Schedules to create or bring up to date. A million users have few distinct specifications: each is said, and checked,
-/// once.
+/// Schedules to create or update. Many schedules share few distinct specifications, so each
+/// specification is sent and checked once.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Drafts {
-    /// What decides when and how they fire.
+    /// The distinct specifications.
     pub specs: Vec<ScheduleSpec>,
-    /// The schedules, in the order of the answer.
+    /// The schedules; the response has the same order.
     pub schedules: Vec<Draft>,
 }
 
-/// One of [`Drafts`].
+/// One schedule of [`Drafts`].
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Draft {
-    /// Id of its workflow.
+    /// Id of the schedule's workflow.
     pub workflow: Arc<str>,
     /// The user's key.
     pub key: Arc<str>,
-    /// Its place in [`Drafts::specs`].
+    /// Index into [`Drafts::specs`].
     pub spec: usize,
     /// Data for the handler, as JSON text.
     pub input: Option<Json>,
-    /// What this process has registered under the workflow's id: nothing, or whether it may be scheduled.
+    /// `None` if this process has not registered the workflow; otherwise whether the workflow is
+    /// schedulable.
     pub local: Option<bool>,
 }

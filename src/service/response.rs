@@ -1,5 +1,5 @@
-//! Answers as they leave: JSON objects. Instants and durations are whole microseconds; data of the application
-//! (`input`, `result`) stays the text that it is.
+//! Responses: JSON objects. Instants and durations are whole microseconds; the application's data
+//! (`input`, `result`) passes through as unparsed text.
 
 use crate::calendar::Timestamp;
 use crate::model::spec::CompiledSpec;
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// A schedule as users see it.
+/// A schedule as shown to users.
 #[derive(Serialize)]
 pub struct ScheduleResponse<'a> {
     id: &'a str,
@@ -46,7 +46,8 @@ pub struct ScheduleResponse<'a> {
     updated_at: Timestamp,
 }
 
-/// A specification for rows that can't be understood: they are listed all the same, with their status saying so.
+/// A blank specification if the stored one can't be parsed: such rows are still listed, and their
+/// status says that they are broken.
 pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
     serde_json::from_str(&schedule.spec).unwrap_or_else(|_| ScheduleSpec {
         cron: None,
@@ -68,7 +69,7 @@ pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
 }
 
 impl<'a> ScheduleResponse<'a> {
-    /// `worker_available`: whether a live worker registers its workflow.
+    /// `worker_available`: whether a live worker registers the schedule's workflow.
     pub fn new(schedule: &'a Schedule, spec: &'a ScheduleSpec, worker_available: bool) -> Self {
         Self {
             id: schedule.id.as_str(),
@@ -103,7 +104,7 @@ impl<'a> ScheduleResponse<'a> {
     }
 }
 
-/// The slot that will in fact come next: excluded dates passed over. One that isn't active has none.
+/// The next slot that will fire: excluded dates are skipped. `None` unless the schedule is active.
 fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if schedule.status != ScheduleStatus::Active {
         return None;
@@ -116,7 +117,7 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
 }
 
-/// A run as users see it.
+/// A run as shown to users.
 #[derive(Serialize)]
 pub struct RunResponse<'a> {
     id: &'a str,
@@ -141,16 +142,16 @@ pub struct RunResponse<'a> {
     circumstances: Option<Circumstances<'a>>,
 }
 
-/// As much of the view of a run that has succeeded as those need who waited for it.
+/// A run that has succeeded, with only the fields that a caller waiting for it needs.
 #[derive(Serialize)]
 pub struct Success<'a> {
-    /// That it has.
+    /// Always `succeeded`.
     pub status: RunState,
-    /// What the handler returned, encoded.
+    /// The handler's encoded return value.
     pub result: Option<&'a str>,
 }
 
-/// What one run was started with. Not in lists: it may be megabytes.
+/// The inputs of one run. Not in lists, because they may be megabytes.
 #[derive(Serialize)]
 struct Circumstances<'a> {
     payload: Option<&'a str>,
@@ -161,7 +162,7 @@ struct Circumstances<'a> {
 }
 
 impl<'a> RunResponse<'a> {
-    /// With all that was recorded.
+    /// With everything that was recorded.
     pub fn whole(run: &'a Run, steps: &'a [StepRecord]) -> Self {
         let circumstances = Circumstances {
             payload: run.payload.as_deref(),
@@ -173,13 +174,13 @@ impl<'a> RunResponse<'a> {
         Self { circumstances: Some(circumstances), ..Self::new(run, steps) }
     }
 
-    /// Without what may be large: its result, and of its error all but what a line of a list says.
+    /// Without the large parts: no result, and of the error only what a list shows.
     pub fn brief(run: &'a Run) -> Self {
         let error = run.error.as_deref().and_then(headline).map(Cow::Owned);
         Self { result: None, error, ..Self::new(run, &[]) }
     }
 
-    /// With `steps` where they were asked for.
+    /// `steps` may be empty if they were not requested.
     pub fn new(run: &'a Run, steps: &'a [StepRecord]) -> Self {
         Self {
             id: run.id.as_str(),
@@ -188,7 +189,7 @@ impl<'a> RunResponse<'a> {
             schedule_id: run.schedule_id.as_ref().map(crate::model::ScheduleId::as_str),
             timestamp: run.slot,
             timezone: &run.timezone,
-            // Which run it waits for is the engine's business; to a user it is in line.
+            // Buffered runs are shown as queued: the run that one waits for is internal.
             status: run.state.shown(),
             origin: run.origin,
             attempt: run.attempt,
@@ -206,7 +207,7 @@ impl<'a> RunResponse<'a> {
     }
 }
 
-/// A step as users see it.
+/// A step as shown to users.
 #[derive(Serialize)]
 struct StepResponse<'a> {
     name: &'a str,
@@ -223,7 +224,7 @@ impl<'a> StepResponse<'a> {
     fn new(step: &'a StepRecord) -> Self {
         Self {
             name: &step.name,
-            // Users know steps by the words they know runs by.
+            // Steps use the same status words as runs.
             status: match step.state {
                 StepState::Done => "succeeded",
                 StepState::Failed => "failed",
@@ -239,7 +240,7 @@ impl<'a> StepResponse<'a> {
     }
 }
 
-/// A line of history as users see it.
+/// A line of history as shown to users.
 #[derive(Serialize)]
 pub struct LedgerResponse<'a> {
     timezone: &'a str,
@@ -254,7 +255,8 @@ pub struct LedgerResponse<'a> {
 }
 
 impl<'a> LedgerResponse<'a> {
-    /// `late_by` from the slot to the first claim; never negative, since a slot is claimed shortly ahead of its start.
+    /// `late_by` is the time from the slot to the first claim. Never negative, although an early
+    /// claim precedes its slot.
     pub fn new(entry: &'a LedgerEntry, timezone: &'a str) -> Self {
         Self {
             timezone,
@@ -270,7 +272,7 @@ impl<'a> LedgerResponse<'a> {
     }
 }
 
-/// A worker as users see it.
+/// A worker as shown to users.
 #[derive(Serialize)]
 pub struct WorkerResponse<'a> {
     id: &'a str,
@@ -286,7 +288,7 @@ pub struct WorkerResponse<'a> {
 }
 
 impl<'a> WorkerResponse<'a> {
-    /// `is_gone`: its process is known to have ended.
+    /// `is_gone`: the worker's process is known to have ended.
     pub fn new(peer: &'a Peer, is_gone: bool) -> Self {
         Self {
             id: peer.id.as_str(),
@@ -303,7 +305,7 @@ impl<'a> WorkerResponse<'a> {
     }
 }
 
-/// How much there is, as users see it.
+/// Counts for the whole project, as shown to users.
 #[derive(Serialize)]
 pub struct OverviewResponse {
     now: Timestamp,
@@ -315,7 +317,7 @@ pub struct OverviewResponse {
 }
 
 impl OverviewResponse {
-    /// As counted at `now`.
+    /// The counts as of `now`.
     pub fn new(now: Timestamp, project_stats: &ProjectStats, counted_to: usize) -> Self {
         let mut runs = BTreeMap::new();
         for (state, count) in &project_stats.runs {
@@ -337,12 +339,12 @@ impl OverviewResponse {
     }
 }
 
-/// Stored JSON as it is; `None` where somebody put something else there by hand.
+/// Stored JSON, unparsed; `None` if the text is not valid JSON (edited by hand in the database).
 fn raw(text: &str) -> Option<&RawValue> {
     serde_json::from_str(text).ok()
 }
 
-/// Type and message of a recorded error.
+/// The type and message of a recorded error.
 fn headline(record: &str) -> Option<Box<RawValue>> {
     #[derive(Deserialize, Serialize)]
     struct Headline {
@@ -353,7 +355,7 @@ fn headline(record: &str) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(&headline).ok()
 }
 
-/// Any answer as JSON text.
+/// Serializes a response to JSON text.
 pub fn to_json<T: Serialize + ?Sized>(view: &T) -> String {
     serde_json::to_string(view).expect("answers have string keys and no failing parts")
 }

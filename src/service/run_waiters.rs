@@ -1,5 +1,6 @@
-//! Those who wait for a run to end. A run that ends in this process is noticed at its commit; one that ends in
-//! another, by looking whether the store has changed.
+//! Answers callers that wait for a run to finish. A run that finishes in this process is noticed
+//! when its completion commits; one that finishes in another process, by polling the store's change
+//! mark.
 
 use super::context::{Done, Reply};
 use super::response::{RunResponse, Success, to_json};
@@ -13,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// How often the store is asked while somebody waits for a run of another process.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Polling interval while a caller waits for a run that another process executes.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The waiting room.
+/// The callers that wait for a run to finish, and the thread that polls for them.
 pub(super) struct RunWaiters {
     store: GroupCommit,
     project: Arc<str>,
@@ -25,34 +26,36 @@ pub(super) struct RunWaiters {
     thread: Mutex<Option<Thread>>,
 }
 
-/// Names one wait, so that a caller who gives up can withdraw it.
+/// Identifies one wait, so that a caller that gives up can withdraw it.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct WaitId(pub u64);
 
 #[derive(Default)]
 struct State {
     waiting: BTreeMap<RunId, Vec<(WaitId, Done)>>,
-    /// The run of each wait: a wait is withdrawn by its id alone.
+    /// A wait is withdrawn by its id alone, so its run has to be found from the id.
     run_of_wait: BTreeMap<WaitId, RunId>,
     last_wait: u64,
-    /// Runs to look at: new arrivals, and those whose end was just committed here.
+    /// Runs to read: those of new waits, and those whose completion was just committed here.
     to_check: BTreeSet<RunId>,
-    /// Runs that were claimed here as they were created, and whose claim has not ended here: they need no look at arrival.
-    under_way: BTreeSet<RunId>,
-    /// The thread waits until it is woken, however long that takes.
+    /// Runs claimed here at creation whose claim is still open here: a new wait on one need not
+    /// read the store.
+    claimed_here: BTreeSet<RunId>,
+    /// The thread waits without a timeout until it is notified.
     is_asleep: bool,
     is_closed: bool,
 }
 
-/// Of runs whose claim ends elsewhere nobody hears here; past so many, all are forgotten, and looked at when somebody waits for them.
-const UNDER_WAY_MAX: usize = 100_000;
+/// Bounds `claimed_here`: a claim that ends in another process is never reported here. Past this many,
+/// all entries are dropped, and such a run is read when a caller waits for it.
+const CLAIMED_HERE_MAX: usize = 100_000;
 
 impl State {
     fn note_claim(&mut self, run: &RunId) {
-        if self.under_way.len() >= UNDER_WAY_MAX {
-            self.under_way.clear();
+        if self.claimed_here.len() >= CLAIMED_HERE_MAX {
+            self.claimed_here.clear();
         }
-        self.under_way.insert(run.clone());
+        self.claimed_here.insert(run.clone());
     }
 
     fn add(&mut self, run: RunId, done: Done) -> WaitId {
@@ -63,7 +66,7 @@ impl State {
         wait
     }
 
-    /// Removes and returns the callbacks of everyone who waits for `run`.
+    /// Removes and returns the callbacks of all callers that wait for `run`.
     fn take(&mut self, run: &RunId) -> Vec<Done> {
         let waits = self.waiting.remove(run).unwrap_or_default();
         waits
@@ -75,12 +78,12 @@ impl State {
             .collect()
     }
 
-    /// Removes one wait. The caller drops its callback after the lock is released.
+    /// Removes one wait. The caller must drop its callback after releasing the lock.
     fn withdraw(&mut self, wait: WaitId) -> Option<Done> {
         let run = self.run_of_wait.remove(&wait)?;
         let waits = self.waiting.get_mut(&run)?;
-        let place = waits.iter().position(|(id, _)| *id == wait)?;
-        let (_, done) = waits.swap_remove(place);
+        let position = waits.iter().position(|(id, _)| *id == wait)?;
+        let (_, done) = waits.swap_remove(position);
         if waits.is_empty() {
             self.waiting.remove(&run);
             self.to_check.remove(&run);
@@ -96,7 +99,7 @@ impl RunWaiters {
         let observed = Arc::downgrade(&this);
         this.store.observe(Box::new(move |commands, outcomes| {
             if let Some(this) = Weak::upgrade(&observed) {
-                this.note_ends(commands, outcomes);
+                this.on_commit(commands, outcomes);
             }
         }));
         let watcher = Arc::clone(&this);
@@ -105,7 +108,8 @@ impl RunWaiters {
         Ok(this)
     }
 
-    /// Calls `done` when `run` has ended. The id is for [`Self::withdraw`]; `None` where the answer was given at once.
+    /// Calls `done` when `run` has finished. The id is for [`Self::withdraw`]; `None` if the answer
+    /// was given at once.
     pub fn add(&self, run: RunId, done: Done) -> Option<WaitId> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -114,30 +118,31 @@ impl RunWaiters {
             return None;
         }
         let wait = state.add(run.clone(), done);
-        let must_look = !state.under_way.contains(&run);
-        if must_look {
+        let must_check = !state.claimed_here.contains(&run);
+        if must_check {
             state.to_check.insert(run);
         }
-        if must_look || state.is_asleep {
+        if must_check || state.is_asleep {
             self.wake.notify_one();
         }
         Some(wait)
     }
 
-    /// Forgets a wait whose caller has given up: neither its callback nor what that holds (an event loop, its
-    /// descriptors) may stay until the run ends. Does nothing where the answer was given already.
+    /// Forgets a wait whose caller has given up, so that its callback and whatever that holds (an
+    /// event loop, its descriptors) don't stay until the run finishes. Does nothing if the wait was
+    /// answered already.
     pub fn withdraw(&self, wait: WaitId) {
         let withdrawn = self.state.lock().withdraw(wait);
         // Outside of the lock: dropping the callback may run code of the interpreter.
         drop(withdrawn);
     }
 
-    /// How many waits are open.
+    /// Number of open waits.
     pub fn count(&self) -> usize {
         self.state.lock().run_of_wait.len()
     }
 
-    /// Tells all who wait that the client is closed. Returns whether the thread has ended within `limit`.
+    /// Fails all open waits with `Closed`. Returns whether the thread has ended within `limit`.
     pub fn close_within(&self, limit: Duration) -> bool {
         let waiting = {
             let mut state = self.state.lock();
@@ -153,10 +158,10 @@ impl RunWaiters {
         thread.is_none_or(|thread| thread.join_for(limit))
     }
 
-    fn note_ends(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
+    fn on_commit(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
         let mut state = self.state.lock();
         let mut answered = Vec::new();
-        let mut must_look = false;
+        let mut must_check = false;
         for (command, outcome) in commands.iter().zip(outcomes) {
             if let Ok(Answer::Created { claimed: Some(run), .. }) = outcome {
                 state.note_claim(&run.id);
@@ -164,15 +169,15 @@ impl RunWaiters {
             let (Command::CompleteRun { run, .. } | Command::CancelRun { run, .. }) = command else {
                 continue;
             };
-            state.under_way.remove(run);
+            state.claimed_here.remove(run);
             if let Some(reply) = success(command, outcome) {
                 answered.extend(state.take(run).into_iter().map(|done| (done, reply.clone())));
             } else if outcome.is_ok() && state.waiting.contains_key(run) {
                 state.to_check.insert(run.clone());
-                must_look = true;
+                must_check = true;
             }
         }
-        if must_look {
+        if must_check {
             self.wake.notify_one();
         }
         drop(state);
@@ -191,7 +196,7 @@ impl RunWaiters {
                         state.is_asleep = true;
                         self.wake.wait(&mut state);
                         state.is_asleep = false;
-                    } else if self.wake.wait_for(&mut state, LOOK_INTERVAL).timed_out() {
+                    } else if self.wake.wait_for(&mut state, POLL_INTERVAL).timed_out() {
                         break;
                     }
                 }
@@ -201,7 +206,7 @@ impl RunWaiters {
                 std::mem::take(&mut state.to_check)
             };
             if to_check.is_empty() {
-                self.look_if_changed(&mut seen_mark);
+                self.poll_if_changed(&mut seen_mark);
             }
             for run in to_check {
                 if !self.check(&run) {
@@ -211,22 +216,24 @@ impl RunWaiters {
         }
     }
 
-    fn look_if_changed(&self, seen_mark: &mut Option<u64>) {
-        // While the store is in trouble nobody's wait ends; it goes on when the store does.
+    fn poll_if_changed(&self, seen_mark: &mut Option<u64>) {
+        // While the store fails, no wait can be answered; polling resumes when the store recovers.
         let Ok(mark) = self.store.change_mark() else { return };
         if *seen_mark == Some(mark) {
             return;
         }
         let waiting: Vec<RunId> = self.state.lock().waiting.keys().cloned().collect();
-        let mut has_seen_all = true;
+        let mut has_read_all = true;
         for run in waiting {
-            has_seen_all &= self.check(&run);
+            has_read_all &= self.check(&run);
         }
-        // A run that could not be read may have ended: look again, even if nothing changes any more.
-        *seen_mark = has_seen_all.then_some(mark);
+        // A run that could not be read may have finished: read again even if nothing changes any
+        // more.
+        *seen_mark = has_read_all.then_some(mark);
     }
 
-    /// Answers those who wait for `run` if it has ended. Returns whether the store could be read.
+    /// Answers the callers that wait for `run` if it has finished. Returns whether the store could
+    /// be read.
     fn check(&self, run: &RunId) -> bool {
         if !self.state.lock().waiting.contains_key(run) {
             return true;
@@ -246,7 +253,7 @@ impl RunWaiters {
     }
 }
 
-/// What is said of a run that has succeeded by this command: nobody needs to look it up.
+/// The answer for a run that this command completes with success; it needs no read of the store.
 fn success(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<String> {
     let Command::CompleteRun { ending, .. } = command else { return None };
     match (&**ending, outcome) {

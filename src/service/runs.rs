@@ -16,19 +16,19 @@ use std::sync::Arc;
 ///
 /// # Panics
 ///
-/// On a system without a source of random numbers, where nothing could be told apart.
+/// On a system without a source of random numbers: ids could not be told apart.
 pub fn random_bits() -> u128 {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).expect("the system gives random numbers");
     u128::from_le_bytes(bytes)
 }
 
-/// As [`random_bits`], half of them.
+/// Like [`random_bits`], but 64 bits.
 pub(super) fn random_number() -> u64 {
     getrandom::u64().expect("the system gives random numbers")
 }
 
-/// The run that a caller of `invoke`, or a step of another run, asks for.
+/// Builds the run that a caller of `invoke`, or a step of another run, asks for.
 pub(super) fn invoked(
     context: &RequestContext,
     workflow: &str,
@@ -83,12 +83,13 @@ pub(super) fn invoke(
         }
     };
     new.claim_for = Some(permit.worker().clone());
-    // Where the commit fails, the place goes with this, and the worker looks what became of the run.
+    // If the commit fails, dropping this returns the permit, and the worker looks up what became of
+    // the run.
     let finish = move |outcomes: Vec<Outcome>| {
         match outcomes.first() {
             Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
-                // A worker that is over has given back what it held.
+                // A worker that has ended has given back its claims.
                 let _ = worker.send(Message::Claimed { run, permit });
             }
             _ => permit.settle(),
@@ -98,7 +99,7 @@ pub(super) fn invoke(
     Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
 }
 
-/// The answer to one created run.
+/// The response to a request that creates one run.
 pub(super) fn created(outcomes: Vec<Outcome>) -> Result<String, Error> {
     match only(outcomes)? {
         Answer::Created { run, is_new, .. } => {
@@ -108,7 +109,7 @@ pub(super) fn created(outcomes: Vec<Outcome>) -> Result<String, Error> {
     }
 }
 
-/// The answer of the only command of a request.
+/// The outcome of a request with a single command.
 pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
     assert_eq!(outcomes.len(), 1, "a store answers every command");
     outcomes.remove(0).map_err(Error::from)
@@ -124,7 +125,7 @@ fn find(context: &RequestContext, id: &str) -> Result<Run, Error> {
     context.store.run(&context.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
 }
 
-/// Ids in messages are what somebody typed: no more of it than a line holds.
+/// Shortens an id for a message: the text is user input and may have any length.
 pub(super) fn shortened(id: &str) -> String {
     if id.chars().count() <= 100 { id.to_owned() } else { id.chars().take(97).chain("...".chars()).collect() }
 }
@@ -136,7 +137,7 @@ pub(super) fn list(
     after: Option<String>,
     brief: bool,
 ) -> Result<NextStep, Error> {
-    // To users a buffered run is queued.
+    // A buffered run is shown as queued, so a filter by `queued` includes it.
     if filter.states.contains(&RunState::Queued) {
         filter.states.push(RunState::Buffered);
     }

@@ -17,23 +17,23 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// Most rows of one answer.
+/// Row limit of one response.
 const PAGE_MAX: usize = 10_000;
 
-/// So many schedules are looked through in a few milliseconds.
-const FEW: usize = 500;
+/// Schedules that can be filtered in memory within a few milliseconds.
+const FILTERED_IN_MEMORY_MAX: usize = 500;
 
-/// Most slots of one backfill: a year of a schedule that fires every five minutes.
+/// Slot limit of one backfill: a year of a schedule that fires every five minutes.
 const BACKFILL_MAX: usize = 105_408;
 
-/// How often an edit is decided anew because the schedule fired or was edited meanwhile.
+/// How often an edit is retried because the schedule fired or was edited concurrently.
 const EDIT_TRIES_MAX: usize = 50;
 
 pub(super) fn page(limit: usize, after: Option<String>) -> Page {
     Page { limit: limit.min(PAGE_MAX), after }
 }
 
-/// A specification that was checked.
+/// A specification that passed the checks.
 struct Checked {
     spec: Json,
     compiled_spec: Json,
@@ -53,7 +53,8 @@ impl Checked {
     }
 }
 
-/// Checks schedules and finds their first slots: for the API, and for what an application's code declares.
+/// Checks schedules and finds their first slots. Used for the API and for the schedules that an
+/// application declares in code.
 pub fn new_schedules(
     project: &Arc<str>,
     owner: Option<&Arc<str>>,
@@ -65,7 +66,7 @@ pub fn new_schedules(
         .into_iter()
         .map(|spec| Checked::new(spec, now))
         .collect::<Result<Vec<Checked>, Error>>()?;
-    // In a row, so that they are stored in this order.
+    // Consecutive ids keep the given order in the store.
     let mut random = random_number();
     drafts
         .schedules
@@ -124,12 +125,12 @@ pub(super) fn create(
         vec![Command::UpsertSchedules(schedules)],
         Box::new(|outcomes| match only(outcomes)? {
             Answer::Schedules(ids) => Ok(to_json(&ids)),
-            other => unreachable!("putting schedules is answered with their ids, not {other:?}"),
+            other => unreachable!("an upsert is answered with their ids, not {other:?}"),
         }),
     ))
 }
 
-/// No process has registered `id`: says which similar one there is.
+/// The error for a workflow that no process has registered: suggests a similar one.
 pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[String]) -> Error {
     let names = known.iter().map(|entry| &*entry.id).chain(local.iter().map(String::as_str));
     let nearest = names
@@ -198,15 +199,16 @@ pub(super) fn list(
         (None, after) => after,
     };
     let page = page(limit, after);
-    let schedules = match few(context, filter, &page)? {
+    let schedules = match filtered_in_memory(context, filter, &page)? {
         Some(found) => found,
         None => context.store.schedules(&context.project, filter, &page)?,
     };
     Ok(NextStep::Answered(format!("[{}]", show(context, &schedules)?.join(","))))
 }
 
-/// By the beginning of the key, where another filter leaves few: those are looked through, instead of all keys that begin so.
-fn few(
+/// Lists by key prefix if another filter leaves few schedules: filters those in memory instead of
+/// scanning all keys with the prefix. `None` if there are too many.
+fn filtered_in_memory(
     context: &RequestContext,
     filter: &ScheduleFilter,
     page: &Page,
@@ -217,9 +219,12 @@ fn few(
         return Ok(None);
     }
     let others = ScheduleFilter { key_prefix: None, ..filter.clone() };
-    let mut found =
-        context.store.schedules(&context.project, &others, &Page { limit: FEW + 1, after: None })?;
-    if found.len() > FEW {
+    let mut found = context.store.schedules(
+        &context.project,
+        &others,
+        &Page { limit: FILTERED_IN_MEMORY_MAX + 1, after: None },
+    )?;
+    if found.len() > FILTERED_IN_MEMORY_MAX {
         return Ok(None);
     }
     let after = page.after.as_deref().and_then(ScheduleFilter::parse_cursor);
@@ -253,7 +258,7 @@ pub(super) fn history(
     Ok(NextStep::Answered(to_json(&views)))
 }
 
-/// Reads, decides, commits; decides anew when the schedule has moved meanwhile.
+/// Reads, decides, and commits; decides anew if the schedule changed concurrently.
 fn edit(
     context: &RequestContext,
     id: &str,
@@ -357,7 +362,7 @@ pub(super) fn skip(context: &RequestContext, id: &str) -> Result<NextStep, Error
             return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
         };
         if slot <= now {
-            // A worker may be starting it this very moment.
+            // A worker may be starting it at this moment.
             return Err(Error::State(format!(
                 "the slot {slot} of the schedule `{}` is due already; cancel its run instead",
                 schedule.id
@@ -380,7 +385,7 @@ pub(super) fn skip(context: &RequestContext, id: &str) -> Result<NextStep, Error
     })
 }
 
-/// Takes back what was changed through the API on a schedule that code declares.
+/// Discards changes made through the API to a schedule that code declares.
 pub(super) fn reset(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
     edit(context, id, |schedule, now| {
         let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else {
@@ -448,7 +453,7 @@ pub(super) fn trigger(context: &RequestContext, id: &str, applies_overlap: bool)
         let now = context.now();
         let run_id = RunId::new(now, random_number());
         let mut new = run_of(context, schedule, zone, run_id, Origin::Trigger, now);
-        // A slot that was claimed early was decided without this run.
+        // Slots that were claimed early were decided without this run.
         new.takes_back = overlap != Overlap::Allow;
         new
     };
@@ -462,7 +467,8 @@ pub(super) fn trigger(context: &RequestContext, id: &str, applies_overlap: bool)
         let schedule = find(context, id)?;
         let spec = spec_or_blank(&schedule);
         let mut new = new_trigger(&schedule, spec.overlap, &spec.timezone);
-        // Fires, triggers, and backfills raise it: no run is added between this look and the commit.
+        // Fires, triggers, and backfills bump the revision: no run is added between this read and
+        // the commit.
         new.revision = Some(schedule.revision);
         let stops = apply_overlap(context, &schedule, spec.overlap, &mut new)?;
         let mut commands = vec![Command::CreateRun(Box::new(new))];
@@ -476,7 +482,8 @@ pub(super) fn trigger(context: &RequestContext, id: &str, applies_overlap: bool)
     Err(Error::State(format!("the schedule `{}` changes too fast to be triggered; try again", shortened(id))))
 }
 
-/// Applies the overlap policy to a run that is triggered by hand. Returns the commands that stop the runs before it.
+/// Applies the overlap policy to a manually triggered run. Returns the commands that cancel earlier
+/// runs.
 fn apply_overlap(
     context: &RequestContext,
     schedule: &Schedule,
@@ -569,17 +576,17 @@ pub(super) fn backfill(
     }
     let zone = compiled_spec.spec().timezone.clone();
     let is_behind = compiled_spec.spec().overlap != Overlap::Allow;
-    let commands = slots.iter().enumerate().map(|(place, slot)| {
+    let commands = slots.iter().enumerate().map(|(index, slot)| {
         let run_id = RunId::of_slot(&schedule.id, *slot);
         let mut new = run_of(context, &schedule, &zone, run_id, Origin::Backfill, *slot);
         new.behind = is_behind;
-        // Once is enough: all of them are created by one commit.
-        new.takes_back = is_behind && place == 0;
+        // Once is enough: one commit creates all of them.
+        new.takes_back = is_behind && index == 0;
         new.last_slot = compiled_spec.prev(Timestamp::from_micros(slot.as_micros() - 1));
         new.upcoming = compiled_spec.upcoming(*slot);
         Command::CreateRun(Box::new(new))
     });
-    // Slots that are due and not decided have their outcome now: the catch-up leaves them out.
+    // Slots that are due and undecided get their outcome here, so catch-up skips them.
     let is_due = |slot: &&Timestamp| schedule.next_slot.is_some_and(|next| **slot >= next);
     let settled: Vec<Timestamp> = slots.iter().filter(is_due).copied().collect();
     let settle = (!settled.is_empty()).then(|| Command::PatchSchedule {
