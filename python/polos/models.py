@@ -7,7 +7,7 @@ this machine does not know). Otherwise one row would hide all others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone, tzinfo
 from typing import Any, Generic, Literal, TypeVar
@@ -353,6 +353,10 @@ class LedgerEntry(Shown):
         )
 
 
+# Workers expire an idle one after three of its heartbeats, which are a minute apart.
+_IDLE_SILENCE = timedelta(minutes=4)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
     """A registered worker: neither deregistered nor expired."""
@@ -380,6 +384,21 @@ class WorkerInfo:
 
     about: Mapping[str, Any] = field(hash=False)
     """Versions and the host name: ``polos``, ``python``, ``tzdata``, ``host``."""
+
+    def _silent_for(
+        self, now: datetime, workers: Sequence[WorkerInfo], limit: timedelta
+    ) -> timedelta | None:
+        """Return how long it has sent no heartbeat, where it should have: for more than ``limit``.
+
+        A worker that holds runs sends heartbeats within its lease. An idle one sends one a minute
+        while others are registered, and none while it is alone.
+        """
+        if not self.held:
+            if len(workers) < 2:
+                return None
+            limit = max(limit, _IDLE_SILENCE)
+        silence = now - self.seen_at
+        return silence if silence > limit else None
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
@@ -287,7 +287,11 @@ async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, 
         [worker] = await polos.workers.list(client)
         assert "Silent" not in words_of((await browser.get("/workers")).text)
         later = worker.seen_at + timedelta(minutes=10)
-        assert Colleague.of(worker, later).silent_for == timedelta(minutes=10)
+        busy = replace(worker, held=1)
+        assert Colleague.of(busy, [busy], later).silent_for == timedelta(minutes=10)
+        assert Colleague.of(worker, [worker], later).silent_for is None, (
+            "idle and alone, it sends none"
+        )
     browser = await visit(polos.ui(client))  # the other one keeps what it read for a moment
     assert "No worker is registered" in words_of((await browser.get("/workers")).text)
 

@@ -145,7 +145,7 @@ async def overview(ask: Ask) -> Page:
             "running": running,
             "failed": failed,
             "stuck": await reader.stuck_parents(),
-            "workers": [Colleague.of(worker, now) for worker in workers],
+            "workers": [Colleague.of(worker, workers, now) for worker in workers],
             "is_fresh": not any(state.schedules.values()) and not any(state.runs.values()),
         },
     )
@@ -293,7 +293,7 @@ async def worker_list(ask: Ask) -> Page:
     return Page(
         "workers.html",
         "Workers",
-        {"now": now, "workers": [Colleague.of(worker, now) for worker in workers]},
+        {"now": now, "workers": [Colleague.of(worker, workers, now) for worker in workers]},
     )
 
 
@@ -344,12 +344,11 @@ class Colleague:
     """How long it has shown no sign of life, if that is too long."""
 
     @classmethod
-    def of(cls, worker: WorkerInfo, now: datetime) -> Colleague:
-        """Compute the display values at ``now``."""
-        silence = now - worker.seen_at
+    def of(cls, worker: WorkerInfo, workers: Sequence[WorkerInfo], now: datetime) -> Colleague:
+        """Compute the display values of one of ``workers`` at ``now``."""
         # What tells machines apart for sure is long, and says nothing to people.
         host = str(worker.about.get("host") or worker.host.partition("/")[0])
-        return cls(worker, host, silence if silence > SILENT_AFTER else None)
+        return cls(worker, host, worker._silent_for(now, workers, SILENT_AFTER))
 
 
 def _took(found: Run, now: datetime) -> timedelta | None:

@@ -34,6 +34,8 @@ pub struct Interruptions {
     counts: BTreeMap<RunId, Count>,
     /// Which worker has recorded steps of which run.
     progress: BTreeMap<RunId, BTreeSet<WorkerId>>,
+    /// What was counted before an interruption that the store may have counted or not.
+    before: BTreeMap<RunId, Count>,
 }
 
 impl Interruptions {
@@ -73,10 +75,11 @@ impl Interruptions {
                     if of_run.is_some_and(|workers| workers.contains(worker)) {
                         continue;
                     }
+                    let count = self.counts.entry(run.id.clone()).or_default();
                     if of_run.is_some() {
                         unclear.push(run.id.clone());
+                        self.before.insert(run.id.clone(), *count);
                     }
-                    let count = self.counts.entry(run.id.clone()).or_default();
                     count.interruptions += 1;
                     (count.was_alone, count.token) = (was_alone, Some(run.token));
                 }
@@ -101,10 +104,11 @@ impl Interruptions {
         self.progress.entry(run.clone()).or_default().extend(worker.cloned());
     }
 
-    /// Takes over what the store has counted, where that is not clear.
+    /// Takes over what the store did, where that is not clear: it counted, or left all as it was.
     pub fn adopt(&mut self, run: &Run) {
-        let token = self.of(&run.id).token;
-        let count = Count { interruptions: run.interruptions, was_alone: run.interrupted_alone, token };
-        self.counts.insert(run.id.clone(), count);
+        let before = self.before.remove(&run.id).unwrap_or_default();
+        if run.interruptions != self.of(&run.id).interruptions {
+            self.counts.insert(run.id.clone(), before);
+        }
     }
 }

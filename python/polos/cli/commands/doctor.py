@@ -301,7 +301,7 @@ def _workers(alive: list[WorkerInfo], view: Overview) -> Iterator[Finding]:
         else:
             yield Finding("workers", "none")
         return
-    silent = [worker for worker in alive if view.now - worker.seen_at > _SILENT]
+    silent = [worker for worker in alive if worker._silent_for(view.now, alive, _SILENT)]
     held = sum(worker.held for worker in alive)
     text = f"{counted(len(alive), 'worker')}, with {counted(held, 'run')} in progress"
     yield Finding("workers", text)
