@@ -1,4 +1,4 @@
-//! What somebody meant who typed a time zone that doesn't exist.
+//! Suggestions for a time zone name that does not exist.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::zone::ZoneError;
 
 /// How many names to offer.
 const OFFERED_MAX: usize = 3;
-/// Longer texts get no guess.
+/// Longer texts get no suggestion.
 const GUESSED_CHARS_MAX: usize = 40;
 
 /// Abbreviations that people take for zone names, and places that use them.
@@ -143,7 +143,7 @@ fn nearest(typed: &str, names: &[Arc<str>]) -> Vec<String> {
         .collect();
     scored.sort_unstable();
     let best = scored.first().map_or(0, |first| first.0);
-    // A better one needs no company.
+    // Offer only the candidates with the best score.
     scored.retain(|(score, ..)| *score == best);
     scored.truncate(OFFERED_MAX);
     scored.into_iter().map(|(.., name)| name.to_owned()).collect()

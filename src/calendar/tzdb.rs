@@ -138,7 +138,7 @@ impl Database {
             let data = fs::read(path).unwrap_or_default();
             name.bytes().chain(data).collect::<Vec<u8>>()
         });
-        // FNV-1a: has to be the same in every process and release, not to resist anybody.
+        // FNV-1a: must be the same in every process and release; need not resist attacks.
         let print = contents.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         });

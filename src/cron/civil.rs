@@ -1,4 +1,4 @@
-//! Civil time as numbers: days and minutes counted from 1970-01-01 00:00 on nobody's clock in particular.
+//! Civil time as numbers: days and minutes counted from 1970-01-01 00:00, without a time zone.
 
 /// Minutes in a day.
 pub(crate) const DAY: i64 = 1440;

@@ -1,6 +1,6 @@
 //! An expression as an English phrase.
 //!
-//! Speaks of what the expression matches, not of how it is spelt: `0,15,30,45 * * * *` is "Every 15 minutes", too. The
+//! Describes what the expression matches, not of how it is spelt: `0,15,30,45 * * * *` is "Every 15 minutes", too. The
 //! one exception is `*/6` in the hour field, which people mean as a pace.
 
 use super::CronExpr;

@@ -1,4 +1,4 @@
-//! What is wrong with a text that the parser refused, and what its author probably meant.
+//! Diagnoses a text that the parser rejected: what is wrong, and what its author probably meant.
 //!
 //! Runs only once parsing has failed, so it may take its time and look at the text again.
 
@@ -52,7 +52,7 @@ pub(crate) fn explain(text: &str, field: Field, fault: Fault) -> CronError {
     }
     let at = |start, end, what: &str| CronError::at(text, Some(field), start, end, what);
     match fault {
-        // The number of fields is right, or `whole_text` would have spoken.
+        // The number of fields is right, or `whole_text` would have reported it.
         Fault::FieldCount => field_count(text, text.split_ascii_whitespace().count()),
         Fault::Syntax { start, end } => {
             let (start, end, what) = syntax(text, field, start, end);

@@ -1,4 +1,4 @@
-//! Why a text is not a cron expression, said so that its author can mend it.
+//! Why a text is not a valid cron expression, in words that help its author fix it.
 
 use super::field::Field;
 
@@ -7,7 +7,7 @@ const QUOTED_CHARS_MAX: usize = 80;
 /// Longest offending text that a message repeats in full.
 const OFFENDING_CHARS_MAX: usize = 40;
 
-/// A text that is not an acceptable cron expression.
+/// A text that is not a valid cron expression.
 ///
 /// `Display` gives one line that names the expression, the field, the offending text and what is allowed there:
 ///

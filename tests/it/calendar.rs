@@ -1,4 +1,4 @@
-//! Fires in zones: the rules for changes of the clocks.
+//! Fires in time zones: the rules for clock changes.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 mod explained;

@@ -1,4 +1,4 @@
-//! A clock that several processes share.
+//! `SharedClock`: a clock that several processes follow.
 
 use polos::calendar::Timestamp;
 use polos::clock::{Clock, ManualClock, SharedClock, SystemClock};
@@ -25,7 +25,7 @@ fn a_shared_clock_shows_the_other_ones_time_and_never_more() {
 #[test]
 fn what_is_asked_late_is_not_taken_for_early() {
     let machine = SystemClock::new();
-    // The other clock is the steady one of this machine: we must not be ahead of it.
+    // The followed clock is this machine's monotonic one: ours must never be ahead of it.
     let clock = SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(mono_us(&machine)))).unwrap();
     let shown = clock.now().wall.as_micros();
     assert!(shown <= mono_us(&machine));

@@ -1,4 +1,4 @@
-//! The edges of a specification: where its slots begin and end, and what is refused.
+//! The edges of a specification: where its slots begin and end, and what is rejected.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use polos::calendar::Timestamp;

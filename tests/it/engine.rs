@@ -1,5 +1,5 @@
-//! The engine turned by hand: real decisions and a real store, a clock that stands still until told, handlers that
-//! do what the test says.
+//! The engine driven by hand: real decisions and a real store, a manual clock, and handlers that do
+//! what the test says.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::{Fault, FaultyStore, Sent, SentLog};
@@ -78,12 +78,12 @@ pub(crate) fn config(name: &str) -> EngineConfig {
     }
 }
 
-/// With room for whatever comes.
+/// A configuration with more permits than any test needs.
 fn roomy(name: &str) -> EngineConfig {
     EngineConfig { concurrency: 1_000, ..config(name) }
 }
 
-/// A worker with a clock of its own.
+/// A worker with its own clock.
 struct Worker {
     engine: Engine<FaultyStore, SentLog>,
     clock: ManualClock,
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// Turns it until it wants to wait.
+    /// Ticks until the engine wants to wait.
     fn tick(&mut self) -> &mut Self {
         let now = self.clock.now();
         for _ in 0..50 {
@@ -149,7 +149,7 @@ impl Worker {
         self.clock.now().wall
     }
 
-    /// Time goes on, with every turn that it asks for.
+    /// Advances time, with every tick that the engine asks for.
     fn run_until(&mut self, wall: Timestamp) -> &mut Self {
         while self.tick().now() < wall && !self.next.is_over {
             let now = self.clock.now();
@@ -168,7 +168,7 @@ impl Worker {
         self.run_until(self.now().saturating_add(duration))
     }
 
-    /// Time goes on and the worker doesn't notice: SIGSTOP, a starved machine.
+    /// Time passes without the worker noticing: SIGSTOP, a starved machine.
     fn pause(&mut self, duration: Duration) -> &mut Self {
         self.clock.advance_to(self.now().saturating_add(duration));
         self
@@ -179,7 +179,7 @@ impl Worker {
         self
     }
 
-    /// The handler of the run ends and its ending is durable.
+    /// The run's handler ends and its completion is durable.
     fn end(&mut self, run: &Run, ending: Completion) -> Result<Answer, Rejection> {
         let (id, token) = (run.id.clone(), run.token);
         self.hear(Message::Returned { run: id.clone(), token });
@@ -212,7 +212,7 @@ impl Worker {
     }
 }
 
-/// Time goes on for all of them, a tenth of a second at a time.
+/// Advances time for all of them, a tenth of a second at a time.
 fn together(workers: &mut [&mut Worker], time: &str) {
     let mut now = workers[0].now();
     while now < at(time) {
@@ -285,7 +285,7 @@ fn every_minute() -> Value {
     json!({"cron": "* * * * *"})
 }
 
-// ---- signing in and idling -------------------------------------------------------------------------------------------
+// ---- registering and idling ------------------------------------------------------------------
 
 #[test]
 fn a_worker_signs_in_once_and_then_writes_nothing() {
@@ -311,7 +311,7 @@ fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
 #[test]
 fn schedules_of_the_code_start_when_the_worker_signs_in() {
     let store = MemoryStore::new();
-    // The store was away for an hour before the worker could sign in.
+    // The store was unavailable for an hour before the worker could register.
     let stale = declared("code", &every_minute(), at("09:00:00"));
     let config = EngineConfig { declared: vec![stale], ..config("a") };
     let mut worker = Worker::with(&store, config, "10:00:30");
@@ -320,7 +320,7 @@ fn schedules_of_the_code_start_when_the_worker_signs_in() {
     assert_eq!(worker.slots_started(), Vec::<String>::new(), "no slot from before it existed");
 }
 
-// ---- claiming and starting -------------------------------------------------------------------------------------------
+// ---- claiming and starting -------------------------------------------------------------------
 
 #[test]
 fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
@@ -458,7 +458,7 @@ fn a_slot_that_was_claimed_early_waits_for_a_run_that_was_triggered_meanwhile() 
     assert!(slots.contains(&"11:00:00".to_owned()), "buffer_one runs it after the triggered one");
 }
 
-/// An edit that moves no slot: what was claimed ahead is taken back all the same.
+/// An edit that moves no slot: early claims are revoked all the same.
 fn edit_input(store: &MemoryStore, id: &ScheduleId, time: &str) {
     let patch = Box::new(Patch { input: Some(Some("1".into())), ..Patch::default() });
     let command = Command::PatchSchedule { project: PROJECT.into(), id: id.clone(), revision: None, patch };
@@ -517,7 +517,7 @@ fn a_change_that_it_is_told_of_is_seen_at_once() {
     assert_eq!(worker.slots_started(), ["10:00:32"]);
 }
 
-// ---- room ------------------------------------------------------------------------------------------------------------
+// ---- permits ---------------------------------------------------------------------------------
 
 #[test]
 fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
@@ -546,7 +546,7 @@ fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
     }
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("a") }, "10:00:30");
     worker.until("10:01:09");
-    // The place becomes free in the very moment in which the third slot is due.
+    // The permit becomes free at the very moment when the third slot is due.
     let run = worker.started[0].run.clone();
     worker.pause(Duration::from_secs(1)).succeed(&run);
     worker.tick();
@@ -565,7 +565,7 @@ fn another_worker_takes_what_the_first_has_no_room_for() {
     assert_eq!((full.started.len(), free.started.len()), (1, 1));
 }
 
-// ---- stopping --------------------------------------------------------------------------------------------------------
+// ---- stopping --------------------------------------------------------------------------------
 
 #[test]
 fn a_run_that_takes_too_long_is_stopped_once() {
@@ -626,7 +626,7 @@ fn timers_ring_once_and_on_the_steady_clock() {
     assert_eq!(worker.rung, [7]);
 }
 
-// ---- leases ----------------------------------------------------------------------------------------------------------
+// ---- leases ----------------------------------------------------------------------------------
 
 #[test]
 fn only_who_holds_runs_shows_that_he_lives() {
@@ -666,7 +666,7 @@ fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
     together(&mut [&mut dead, &mut heir], "10:01:00");
     heir.until("10:01:14");
     assert!(heir.started.is_empty());
-    // Its last sign of life may have been seen as late as one poll after it was given.
+    // Its last heartbeat may have been seen as late as one poll after it was sent.
     heir.until("10:01:21");
     let taken = &heir.started[0].run;
     assert_eq!(
@@ -698,7 +698,8 @@ fn a_clock_that_jumps_buries_nobody() {
 
 #[test]
 fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
-    // All were suspended together (a container paused): whoever wakes first must not bury the others.
+    // All were suspended together (a container paused): the first to resume must not expire the
+    // others.
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
@@ -770,7 +771,8 @@ fn a_worker_whose_store_has_become_an_older_one_gives_up_what_it_holds_and_signs
     );
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::LeaseLost { .. })), 0);
     assert_eq!(worker.engine.worker().as_str(), "w2");
-    // Its former self is silent, so the run is free again after the lease, under another token.
+    // Its former registration is silent, so the run is free again after the lease, under another
+    // token.
     worker.until("10:02:00");
     let again = &worker.started.last().unwrap().run;
     assert_eq!(again.id, held.id);
@@ -790,7 +792,7 @@ fn a_refused_step_stops_that_run_alone() {
     assert_eq!(worker.engine.held_count(), (1, 0));
 }
 
-/// Decisions that were sent to the store so far.
+/// Number of decisions that were sent to the store so far.
 fn decisions(worker: &Worker) -> usize {
     let trouble = worker.store.trouble.lock();
     let sent = trouble.commands.as_ref().unwrap();
@@ -827,7 +829,7 @@ fn what_one_that_is_gone_should_have_decided_starts_in_time_all_the_same() {
     assert!(late.is_none(), "{late:?}");
 }
 
-// ---- trouble with the store ------------------------------------------------------------------------------------------
+// ---- outages of the store --------------------------------------------------------------------
 
 #[test]
 fn trouble_is_said_once_and_so_is_its_end() {
@@ -883,7 +885,7 @@ fn a_store_that_fails_and_works_in_turns_is_one_outage() {
     create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
     worker.until("10:00:10");
-    // Seven times in some seconds, as a table does whose columns are altered under us.
+    // Seven times in a few seconds, like a table whose columns are altered concurrently.
     for _ in 0..7 {
         worker.store.trouble.lock().scripted.push_back(Some(Fault::Before));
         let failures = worker.store.trouble.lock().failure_count;
@@ -919,7 +921,7 @@ fn slots_of_an_outage_follow_the_catch_up_policy() {
 fn a_claim_whose_reply_was_lost_is_found_again() {
     for schedule in [
         json!({"at_us": at("10:01:00").as_micros()}),
-        // Queued first, so that it is claimed by the other way.
+        // Queued first, so that the other query claims it.
         json!({"at_us": at("10:01:00").as_micros(), "jitter_us": 1_000_000}),
     ] {
         let store = MemoryStore::new();
@@ -949,7 +951,7 @@ fn a_lost_claim_is_found_while_other_runs_are_held() {
     assert_eq!(worker.started.len(), 2, "what was held is not started again");
 }
 
-// ---- being away ------------------------------------------------------------------------------------------------------
+// ---- absence ---------------------------------------------------------------------------------
 
 #[test]
 fn after_a_suspension_the_catch_up_policy_decides() {
@@ -984,7 +986,7 @@ fn a_store_that_does_not_answer_is_not_called_a_suspension() {
     assert!(worker.notices.contains(&Notice::WasAway(Duration::from_secs(15))), "{:?}", worker.notices);
 }
 
-/// Hands on what the engine tells.
+/// Forwards the engine's notices.
 #[derive(Clone)]
 struct Told(crossbeam_channel::Sender<Notice>);
 
@@ -993,7 +995,7 @@ impl Dispatcher for Told {
     fn stop(&self, _: Vec<Stop>) {}
     fn fire_timers(&self, _: Vec<u64>) {}
     fn emit(&self, notice: Notice) {
-        // The test has heard enough when it no longer listens.
+        // The send fails once the test no longer listens.
         let _ = self.0.send(notice);
     }
 }
@@ -1013,7 +1015,7 @@ fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
     let new_id = Box::new(|| WorkerId::from("w"));
     let engine = Engine::new(faulty.clone(), Told(sender), config("a"), new_id);
     let mut driver = Driver::start(engine, Arc::new(clock.clone()), Box::new(|| {})).unwrap();
-    // Nothing but that one question moves the clock, so nothing else can be told of an absence.
+    // Only this one read moves the clock, so nothing else can report an absence.
     let told = loop {
         driver.send(Message::Changed);
         if let Ok(notice @ (Notice::StoreStalled(_) | Notice::WasAway(_))) =
@@ -1091,7 +1093,7 @@ fn a_worker_that_booted_in_the_wrong_century_goes_on_when_the_clock_is_right() {
     }
 }
 
-// ---- what can't be understood ----------------------------------------------------------------------------------------
+// ---- broken schedules ------------------------------------------------------------------------
 
 #[test]
 fn a_broken_schedule_is_set_aside_once_and_the_others_run() {
@@ -1109,7 +1111,7 @@ fn a_broken_schedule_is_set_aside_once_and_the_others_run() {
     assert_eq!(worker.slots_started(), ["10:01:00"]);
 }
 
-// ---- going -----------------------------------------------------------------------------------------------------------
+// ---- draining and deregistering --------------------------------------------------------------
 
 #[test]
 fn a_draining_worker_claims_nothing_more() {

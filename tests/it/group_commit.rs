@@ -1,5 +1,5 @@
-//! The writing thread under load: many submitters, a store that fails before and after it did its work, somebody who
-//! closes it in the middle. What every job is told is compared with what is in the store.
+//! Group commit under load: many submitters, a store that fails before and after it did its work,
+//! and a close in the middle. Every job's report is compared with the contents of the store.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::FaultyStore;
@@ -17,7 +17,7 @@ use std::time::Duration;
 const PROJECT: &str = "default";
 const SUBMITTERS: usize = 6;
 const JOBS_EACH: usize = 120;
-/// More than go into one transaction.
+/// More commands than fit into one transaction.
 const LARGE: usize = 2_100;
 const BATCH_MAX: usize = 2_000;
 /// Long enough for anything that happens at all.
@@ -36,7 +36,7 @@ fn retries_when_busy(number: usize) -> bool {
     !number.is_multiple_of(4)
 }
 
-/// What a job was told.
+/// The report that a job received.
 struct Told {
     submitter: usize,
     number: usize,
@@ -76,7 +76,7 @@ fn every_job_is_told_the_truth_once_and_in_order() {
                 }
             }));
         }
-        // Half of the stories are closed when a third of the jobs has been answered.
+        // Half of the runs close the store after a third of the jobs were answered.
         let closes_early = seed % 2 == 1;
         let is_closing = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = mpsc::channel::<Told>();
@@ -112,7 +112,7 @@ fn every_job_is_told_the_truth_once_and_in_order() {
             told.extend(receiver.iter().take(until));
             is_closing.store(true, Ordering::SeqCst);
             group.close();
-            // Ends when every job has been told: nobody holds a sender any more.
+            // Ends when every job was reported: no sender is left.
             told.extend(receiver.iter());
         });
         check(&told, &inner, seed);
@@ -174,7 +174,7 @@ fn a_writing_thread_that_dies_leaves_nobody_waiting() {
     group.close();
 }
 
-/// A store that fails, and a job that was submitted to it: what the job is told.
+/// Submits a job to a failing store, and returns the channel of its report.
 fn told_by_failing_store(retries_when_busy: bool, is_closed: bool) -> (GroupCommit, mpsc::Receiver<Report>) {
     let store = FaultyStore::new(MemoryStore::new());
     let (hit, was_hit) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! A store that hangs, or fails for a while, and those who wait for it: none waits longer than it has to.
+//! A store that hangs, or fails for a while: no caller waits longer than necessary.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::sim::faults::FaultyStore;
@@ -20,14 +20,14 @@ use std::time::Duration;
 const PROJECT: &str = "default";
 /// Long enough for anything that happens at all.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Long enough to tell a wait from none.
+/// Long enough to distinguish waiting from not waiting.
 const SHORT: Duration = Duration::from_millis(20);
 
-/// Does it on another thread, and fails where it takes forever.
+/// Runs `work` on another thread; fails the test if it never ends.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, done) = crossbeam_channel::bounded(1);
     std::thread::spawn(move || sender.send(work()));
-    // Longer than any limit that the work waits for.
+    // Longer than any timeout inside `work`.
     done.recv_timeout(BUSY_TIMEOUT * 2).expect("it takes forever")
 }
 
@@ -44,7 +44,7 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(Timestamp::from_micros(0)))
 }
 
-/// A store whose commits hang until the gate is dropped; and what tells that one hangs.
+/// A store whose commits hang until the gate is dropped, and a channel that reports when one hangs.
 fn hanging() -> (FaultyStore, Sender<()>, Receiver<()>) {
     let store = FaultyStore::new(MemoryStore::new());
     let (gate, opened) = crossbeam_channel::bounded::<()>(0);
@@ -120,7 +120,7 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
         let id = format!("run_{number}");
         let mut new = new_run(&id);
         new.project = PROJECT.into();
-        // Created and ended by somebody else, so that only reading tells.
+        // Created and completed by another process, so that only a read can notice it.
         let now = Timestamp::from_micros(number);
         inner.commit(&[Command::CreateRun(Box::new(new))], now).unwrap().remove(0).unwrap();
         let (sender, answer) = crossbeam_channel::bounded(1);

@@ -1,7 +1,8 @@
-//! Decisions about slots: a table for every policy, then what must hold for any schedule at any time.
+//! Decisions about slots: a table for every policy, then properties that hold for any schedule at
+//! any time.
 //!
-//! Tables are on Monday 2026-03-02, UTC. A decision is written as one line per run or ledger line, in the order of
-//! slots: `10:15 claim`, `10:15-10:45 missed 3`.
+//! Tables are on Monday 2026-03-02, UTC. A decision is written as one line per run or ledger line,
+//! in the order of slots: `10:15 claim`, `10:15-10:45 missed 3`.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use polos::calendar::{Timestamp, Zone};
@@ -30,7 +31,8 @@ const DAY: i64 = 24 * HOUR;
 
 // ---- writing cases ---------------------------------------------------------------------------------------------------
 
-/// `10:15` and `10:15:30` are on the day of the tables, `03-05T10:15` in its year, the rest is RFC 3339.
+/// `10:15` and `10:15:30` are on the day of the tables, `03-05T10:15` in its year; anything else is
+/// RFC 3339.
 fn at(text: &str) -> Timestamp {
     let full = match text.len() {
         5 => format!("2026-03-02T{text}:00Z"),
@@ -60,14 +62,15 @@ fn compiled_spec(fields: &Value) -> CompiledSpec {
     CompiledSpec::new(spec(fields)).unwrap()
 }
 
-/// One decision in the making. Unless told otherwise, the worker has watched all along and nothing is unfinished.
+/// The input of one decision. By default, the worker has watched all along and no run is
+/// unfinished.
 struct Case {
     compiled_spec: CompiledSpec,
     schedule: Schedule,
     situation: Situation,
 }
 
-/// A schedule with these fields whose next slot is `next`, looked at when it is `now`.
+/// A schedule with these fields and next slot `next`, decided at `now`.
 fn when(fields: &Value, next: &str, now: &str) -> Case {
     let compiled_spec = compiled_spec(fields);
     let schedule = schedule(Some(at(next)));
@@ -106,7 +109,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
 }
 
 impl Case {
-    /// Nobody watched until now.
+    /// No worker watched until now.
     fn asleep(self) -> Self {
         let now = written_full(self.situation.now);
         self.watched_from(&now)
@@ -353,7 +356,7 @@ fn of_all_that_cancel_each_other_the_newest_is_caught_up() {
     let late = ["10:15 skipped 1", "10:30 skipped 1", "10:45 behind"];
     let plan = when(&fields, "10:15", "10:50").asleep().gives(&late);
     assert_eq!(&*plan.ledger[0].reason, "overlap: a newer slot cancelled it before it started");
-    // One that was under way when everybody fell asleep is cancelled as well.
+    // A run that was running when the outage began is cancelled, too.
     assert!(when(&fields, "10:15", "10:50").asleep().unfinished(1).gives(&late).cancel_unfinished);
     when(&fields, "10:15", "10:20").asleep().gives(&["10:15 claim"]);
 }
@@ -454,7 +457,7 @@ fn the_last_of_max_runs_finishes_the_schedule() {
 
 #[test]
 fn slots_after_the_last_of_max_runs_are_nobodys() {
-    // The schedule was finished by then: there is nothing that it missed.
+    // The schedule was finished by then, so it missed nothing.
     let fields = quarterly(&json!({"max_runs": 2, "overlap": "buffer_all"}));
     let plan = when(&fields, "10:15", "11:00").gives(&["10:15 claim", "10:30 behind"]);
     assert_eq!((plan.next_slot, plan.status), (None, ScheduleStatus::Finished));
@@ -668,7 +671,7 @@ fn upcoming_is_the_slot_that_comes_for_a_thousand_fires() {
 
 // ---- what must hold for any decision ---------------------------------------------------------------------------------
 
-/// Every slot from the old next one up to now has exactly one fate, and the plan fits together.
+/// Every slot from the old next slot up to now has exactly one outcome, and the plan is consistent.
 fn check_rules(case: &Case, plan: &FirePlan) {
     let Case { compiled_spec, schedule, situation } = case;
     let first = schedule.next_slot.unwrap();
@@ -684,7 +687,7 @@ fn check_rules(case: &Case, plan: &FirePlan) {
         compiled_spec.prev(situation.now).map_or(first, |slot| slot.max(first))
     };
 
-    // Exactly one fate.
+    // Exactly one outcome.
     let mut covers: Vec<(Timestamp, Timestamp, u64)> =
         plan.runs.iter().map(|run| (run.slot, run.slot, 1)).collect();
     covers.extend(plan.ledger.iter().map(|line| (line.from, line.until, line.count)));
@@ -724,13 +727,13 @@ fn check_rules(case: &Case, plan: &FirePlan) {
     }
     assert!(max_runs.is_none_or(|max| plan.runs.is_empty() || run_count <= max));
 
-    // What comes next.
+    // The next slot.
     assert_eq!(plan.next_slot, if is_used_up { None } else { compiled_spec.next(after) });
     assert!(plan.next_slot.is_none_or(|slot| slot > situation.now && is_slot(slot)));
     assert_eq!(plan.status == ScheduleStatus::Finished, plan.next_slot.is_none());
     assert_eq!(plan.revision, schedule.revision);
 
-    // Overlap: what may start at once.
+    // Overlap: which runs may start at once.
     let at_once = plan.runs.iter().filter(|run| run.admission != Admission::Behind).count();
     if compiled_spec.spec().overlap != Overlap::Allow {
         assert!(at_once <= usize::from(situation.unfinished_count == 0), "{:?}", lines(plan));
@@ -901,7 +904,7 @@ prop_compose! {
     }
 }
 
-/// Slots due, capped: bounds what a test walks.
+/// Caps the slots that are due, to limit the work of a test.
 fn due_count(case: &Case) -> u64 {
     case.compiled_spec.count(plus(case.schedule.next_slot.unwrap(), -1), case.situation.now)
 }
@@ -919,7 +922,8 @@ proptest! {
     #[test]
     fn every_slot_has_exactly_one_fate(case in any_case()) {
         let Some(case) = case else { return Ok(()) };
-        // Attentive and with minutes between slots, a decision has as many lines as slots: keep those few.
+        // While watching with minutes between slots, a decision has as many lines as slots:
+        // limit them.
         let on_time = case.compiled_spec.count(case.situation.watching_since, case.situation.now);
         prop_assume!(on_time < 20_000);
         let first = case.schedule.next_slot.unwrap();

@@ -1,4 +1,4 @@
-//! Processes of this machine.
+//! Identification of processes on this machine.
 
 use polos::process::{host_id, is_gone, process_mark};
 

@@ -1,11 +1,11 @@
-//! How property tests are configured.
+//! Configuration of property tests.
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// Used unless `PROPTEST_RNG_SEED` names another seed, so that a run of the tests is repeatable.
+/// The default seed, so that test runs are repeatable; `PROPTEST_RNG_SEED` overrides it.
 const SEED: u64 = 20_260_101;
 
-/// A configuration with so many cases, the same ones in every run.
+/// A configuration with `cases` cases, the same ones in every test run.
 pub fn config(cases: u32) -> Config {
     let given = Config::default();
     let rng_seed = match given.rng_seed {

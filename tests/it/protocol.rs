@@ -1,18 +1,22 @@
-//! The protocol of claims, leases and fences as a model of two workers, checked in every state that they can reach.
+//! The protocol of claims, leases, and fencing tokens as a model of two workers, checked in every
+//! reachable state.
 //!
-//! The checker is our own, a breadth-first search of seventy lines: the model needs properties of a *change* ("what is
-//! finished stays so") and of the whole graph ("from every state, work can be completed without another fault"),
-//! which `stateright` does not offer for graphs with cycles, and that crate brings a web server along.
+//! The checker is our own, a breadth-first search of seventy lines. The model needs properties of a
+//! *change* ("what is finished stays finished") and of the whole graph ("from every state, work can
+//! be completed without another fault"); `stateright` does not offer those for graphs with cycles,
+//! and depends on a web server.
 //!
-//! What is abstract, and why that errs on the safe side:
+//! Abstractions, and why they err on the safe side:
 //!
-//! - A pause (a suspended process) is a worker that does not take a step. Any worker may take any number of steps
-//!   between two steps of the other, so everything that it knows may be old when it goes on.
-//! - Time does not exist: a lease may run out as soon as a beat was seen. What holds here holds whatever clocks do.
-//! - A handler never hears that it should stop: it goes on until the store refuses it.
+//! - A pause (a suspended process) is a worker that does not take a step. Any worker may take any
+//!   number of steps between two steps of the other, so everything it knows may be stale when it
+//!   continues.
+//! - Time does not exist: a lease may expire as soon as a heartbeat was seen. What holds here holds
+//!   whatever clocks do.
+//! - A handler never receives a request to stop: it continues until the store rejects it.
 //!
-//! The rows and rules of [`Store`] are those of `store::command`; [`Rules`] has a switch for each of them that is said
-//! to be needed, and the tests below show what goes wrong without it.
+//! The rows and rules of [`Store`] are those of `store::command`; [`Rules`] has a switch for each
+//! rule that is claimed to be necessary, and the tests below show what breaks without it.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::collections::HashMap;
@@ -20,23 +24,23 @@ use std::collections::hash_map::Entry;
 
 const SLOTS: u8 = 2;
 
-/// The parts of the protocol that can be left out.
+/// The parts of the protocol that can be switched off.
 #[derive(Copy, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 struct Rules {
-    /// A write of a handler is refused unless its token is the run's.
+    /// A handler's write is rejected unless its token is the run's.
     is_fenced: bool,
     /// A claim raises the token.
     raises_token: bool,
-    /// A decision is refused when the schedule has changed since it was read.
+    /// A decision is rejected if the schedule has changed since it was read.
     checks_revision: bool,
-    /// A slot's run has an id that follows from the slot, so that it can't be there twice.
+    /// A slot's run id derives from the slot, so that the run can't exist twice.
     has_slot_ids: bool,
-    /// A burial is refused when the buried has beaten since.
+    /// Expiring a worker is rejected if it has sent a heartbeat since.
     checks_beat: bool,
-    /// A claim brings the steps that are recorded.
+    /// A claim returns the recorded steps.
     brings_journal: bool,
-    /// A worker that lost the reply to a claim looks for what it holds.
+    /// A worker that lost the reply to a claim looks up what it holds.
     adopts: bool,
 }
 
@@ -65,9 +69,9 @@ struct Run {
     slot: u8,
     state: RunState,
     token: u8,
-    /// The claim that recorded its one step.
+    /// The claim that recorded the run's one step.
     step: Option<u8>,
-    /// The claim whose ending was recorded last.
+    /// The claim whose completion was recorded last.
     ended: Option<u8>,
 }
 
@@ -76,7 +80,7 @@ struct Store {
     revision: u8,
     next_slot: u8,
     runs: Vec<Run>,
-    /// `(id, heartbeat)` of those signed in.
+    /// `(id, heartbeat)` of the registered workers.
     workers: Vec<(u8, u8)>,
 }
 
@@ -173,13 +177,13 @@ struct Decision {
 
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Fixture {
-    /// Before the step, which the journal does not have.
+    /// Before the step, which the journal does not contain.
     Ready,
     /// The step has had its effect, and is being recorded.
     Executed,
-    /// The step is known to be recorded; the run is being finished.
+    /// The step is known to be recorded; the run is being completed.
     Recorded,
-    /// The attempt has failed, and the run is being given back for another.
+    /// The attempt has failed, and the run is being given back for another attempt.
     Failed,
 }
 
@@ -196,30 +200,30 @@ struct Worker {
     decision: Option<Decision>,
     handlers: Vec<Handler>,
     has_unknown_claims: bool,
-    /// A peer and the beat that it was seen with.
+    /// A peer and the heartbeat that was seen last.
     seen: Option<(u8, u8)>,
 }
 
-/// How often something may go wrong, in any combination: a crash, a lost reply, a burial of a worker that is only
-/// slow, a failed attempt.
+/// How many faults may happen, in any combination: crashes, lost replies, expiry of a worker that
+/// is only slow, failed attempts.
 const FAULTS: u8 = 2;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct State {
     store: Store,
     workers: [Worker; 2],
-    /// That may still happen.
+    /// Faults that may still happen.
     faults: u8,
     next_id: u8,
 }
 
-/// One change, and what it says to whoever reads the trace.
+/// One change, with its description for the trace.
 struct Change {
     label: String,
     to: State,
-    /// Nothing that completion may count on.
+    /// A fault: progress must not depend on it.
     is_fault: bool,
-    /// What it broke by happening at all.
+    /// The property that the change itself breaks.
     broke: Option<&'static str>,
 }
 
@@ -235,10 +239,10 @@ impl State {
         }
     }
 
-    /// The same without history that nothing depends on, so that equal futures are one state: of a beat, only whether
-    /// it is the one that was seen; of ids, only whose they are; of sightings of the living
-    /// when no burial of them is left to happen, nothing; of a
-    /// handler that will be refused whatever it sends, only that it will send something.
+    /// The same state without history that nothing depends on, so that equal futures are one state.
+    /// Of a heartbeat, it keeps only whether it is the one that was seen; of ids, only their owner;
+    /// of sightings of live workers, nothing once no expiry of them can happen; of a handler that
+    /// will be rejected whatever it sends, only that it will send something.
     fn canonical(mut self, rules: Rules) -> Self {
         let rows = std::mem::take(&mut self.store.workers);
         let mut names: Vec<u8> = self.workers.iter().map(|worker| worker.id).collect();
@@ -277,7 +281,7 @@ impl State {
         self.store.next_slot == SLOTS && self.store.runs.iter().all(|run| run.state == RunState::Finished)
     }
 
-    /// The worker goes on under a new id. Its handlers may not have heard.
+    /// The worker continues under a new id. Its handlers may not have noticed.
     fn enter(&mut self, who: usize) {
         let id = self.next_id;
         self.next_id += 1;
@@ -305,7 +309,8 @@ impl State {
         changes
     }
 
-    /// Adds a change, and the same with its reply lost where `unknowing` says what the worker does then.
+    /// Adds a change, and the same change with its reply lost if `unknowing` says what the worker
+    /// does then.
     fn commit(
         &self,
         label: String,
@@ -396,8 +401,9 @@ impl State {
                 Fixture::Ready => {
                     let mut to = self.clone();
                     goes_to(&mut to, Fixture::Executed);
-                    // A handler that was overtaken may have the effect once more, which nobody could prevent. One
-                    // whose claim came after the record knows it and must not.
+                    // A handler that lost its claim may repeat the effect, which nothing could
+                    // prevent. A handler whose claim came after the record knows the step and must
+                    // not.
                     let is_known = self.store.runs[run].step.is_some_and(|recorded| recorded <= token);
                     let broke = is_known.then_some("a recorded step was executed again");
                     changes.push(Change { label: format!("{name} executes"), to, is_fault: false, broke });
@@ -408,7 +414,7 @@ impl State {
                         Ok(()) => goes_to(to, Fixture::Recorded),
                         Err(_) => is_over(to),
                     },
-                    // Sent again until there is an answer.
+                    // Sent again until there is a reply.
                     |to| {
                         let _ = to.store.record(run, token, rules);
                     },
@@ -420,7 +426,7 @@ impl State {
                     self.commit(
                         format!("{name} ends {state:?}"),
                         |to| {
-                            // Answered or refused, there is nothing left to do.
+                            // Accepted or rejected, there is nothing left to do.
                             let _ = to.store.end(run, token, state, rules);
                             is_over(to);
                         },
@@ -492,7 +498,7 @@ impl State {
 
 // ---- what must hold ----------------------------------------------------------------------------------------------
 
-/// What the change from one state to the next breaks.
+/// The property that the change from one state to the next breaks.
 fn broken(from: &State, to: &State, rules: Rules) -> Option<&'static str> {
     let runs = &to.store.runs;
     if (0..SLOTS).any(|slot| runs.iter().filter(|run| run.slot == slot).count() > 1) {
@@ -534,16 +540,16 @@ struct Proof {
 #[derive(Debug)]
 struct Counterexample {
     what: &'static str,
-    /// The shortest way there.
+    /// The shortest path there.
     trace: Vec<String>,
 }
 
-/// Visits every state; gives the shortest way to one that is wrong.
+/// Visits every state; returns the shortest path to a wrong one.
 fn check(rules: Rules) -> Result<Proof, Counterexample> {
     let mut numbers = HashMap::from([(State::first(), 0_usize)]);
     let mut states = vec![State::first()];
     let mut came_from = vec![(0, String::new())];
-    // Changes that are no faults, backwards.
+    // Changes that are not faults, reversed.
     let mut back: Vec<Vec<usize>> = vec![vec![]];
     let mut change_count = 0;
     let mut at = 0;
@@ -626,7 +632,7 @@ fn without_revisions_an_old_decision_turns_the_schedule_back() {
     assert_breaks(Rules { checks_revision: false, ..PROTOCOL }, "a decided slot is to come again");
 }
 
-/// The id that follows from the slot is a second lock on the same door.
+/// The derived id is a second safeguard for the same property.
 #[test]
 fn without_revisions_and_ids_of_slots_a_slot_runs_twice() {
     let rules = Rules { checks_revision: false, has_slot_ids: false, ..PROTOCOL };

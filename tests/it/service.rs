@@ -1,4 +1,4 @@
-//! Requests as clients make them, answered from a store in memory at a time that stands still.
+//! Requests of clients, answered from an in-memory store with a clock that stands still.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use crate::store::fixture::{new_schedule, new_worker};
@@ -31,7 +31,7 @@ fn micros(time: &str) -> i64 {
     at(time).as_micros()
 }
 
-/// A project at noon, in which a worker has registered the workflow `wf`.
+/// A project at noon, with a worker that has registered the workflow `wf`.
 struct Project {
     store: MemoryStore,
     clock: Arc<ManualClock>,
@@ -80,7 +80,7 @@ impl Project {
         self.try_ask(request).unwrap_err().to_string()
     }
 
-    /// Creates a schedule of `wf`; its id.
+    /// Creates a schedule of `wf`; returns its id.
     fn create(&self, key: &str, spec: &Value) -> String {
         let draft = json!({"workflow": "wf", "key": key, "spec": 0, "local": true});
         let ids = self.ask(json!({"create": {"drafts": {"specs": [spec], "schedules": [draft]}}}));
@@ -214,7 +214,7 @@ fn a_worker_whose_process_has_ended_serves_nothing() {
     let workers = project.ask(json!({"workers": {}}));
     assert_eq!(workers[0]["is_gone"], json!(true));
 
-    // Another process of this machine, which is there: ours.
+    // Another live process of this machine: this test itself.
     let pid = i64::from(std::process::id());
     project.register(WorkerEntry {
         host: process::host_id().into(),

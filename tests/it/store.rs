@@ -1,4 +1,4 @@
-//! Every store does the same: one suite for all, then what only one of them can get wrong.
+//! The store conformance suite, run against every store; then the tests of each single store.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -54,7 +54,7 @@ mod statements;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
 
-/// Without waiting for the disk, which decides nothing here.
+/// Without syncing to disk, which makes no difference here.
 #[cfg(feature = "sqlite")]
 fn quick() -> polos::store::SqliteOptions {
     polos::store::SqliteOptions { synchronous: polos::store::Synchronous::Normal, ..Default::default() }

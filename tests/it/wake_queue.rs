@@ -1,7 +1,9 @@
-//! The queue between the engine's threads and an event loop, in every interleaving of two producers and one consumer.
+//! The queue between the engine's threads and an event loop, in every interleaving of two producers
+//! and one consumer.
 //!
-//! `loom` and not `shuttle`, since it visits all of them (bounded by the number of preemptions) and not a sample. The
-//! source is compiled a second time, with loom's lock and flag in place of the real ones.
+//! `loom` rather than `shuttle`, because it visits all interleavings (bounded by the number of
+//! preemptions) instead of a sample. The source is compiled a second time, with loom's lock and
+//! flag in place of the real ones.
 
 use loom::sync::Notify;
 use loom::thread;
@@ -11,12 +13,12 @@ use std::sync::Arc;
 #[path = "../../src/engine/wake_queue.rs"]
 mod queue;
 
-/// What the queue finds beside it.
+/// The modules that the queue's source imports.
 mod sync {
     pub use loom::sync::MutexGuard;
     pub use loom::sync::atomic::{AtomicBool, Ordering};
 
-    /// Without poison, as the real one.
+    /// Without poisoning, like the real one.
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {
@@ -35,7 +37,8 @@ type Item = (u8, u8);
 
 const SENT: [(u8, u8); 2] = [(0, 2), (1, 1)];
 
-/// A consumer that sleeps while an item waits, and is never rung for, is a deadlock; loom panics on it.
+/// If an item waits and the consumer sleeps without ever being woken, that is a deadlock; loom
+/// panics on it.
 fn explore<Q: Send + Sync + 'static>(
     new: fn() -> Q,
     push: fn(&Q, Item, &Notify),
@@ -44,7 +47,7 @@ fn explore<Q: Send + Sync + 'static>(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        // A ring stays until it is heard, as a byte in a socket does.
+        // A wake-up stays pending until it is received, like a byte in a socket.
         let line = Arc::new((new(), Notify::new()));
         for (producer, count) in SENT {
             let line = Arc::clone(&line);
@@ -72,12 +75,12 @@ fn every_item_arrives_once_in_order_and_wakes_the_sleeper() {
     explore(
         WakeQueue::new,
         |queue, item, bell| queue.push(item, || bell.notify()),
-        // Waking has silenced the bell.
+        // Receiving the wake-up has cleared it.
         |queue| queue.drain(|| ()),
     );
 }
 
-/// The same with two lines of `drain` the other way round.
+/// The same with two lines of `drain` swapped.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn a_flag_cleared_after_the_items_loses_a_wake_up() {

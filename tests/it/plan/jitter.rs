@@ -1,4 +1,4 @@
-//! Delays that depend on names only.
+//! Deterministic delays.
 
 use polos::plan::jitter::delay_us;
 

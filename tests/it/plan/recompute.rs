@@ -1,4 +1,4 @@
-//! Next slots after new time zone data and after a clock that was ahead.
+//! Next slots after new time-zone data and after a clock that was ahead.
 
 use polos::calendar::Timestamp;
 use polos::model::spec::CompiledSpec;
@@ -49,7 +49,7 @@ fn a_next_slot_that_is_still_one_stays() {
     let daily = compiled_spec("0 9 * * *");
     let next = NOW + 9 * HOUR;
     assert_eq!(recomputed(&schedule(next, None, NOW), &daily, at(NOW)), None);
-    // The coming slot was skipped on request.
+    // The next slot was skipped on request.
     assert_eq!(recomputed(&schedule(next + DAY, None, NOW), &daily, at(NOW)), None);
     // It is due, and was promised.
     assert_eq!(recomputed(&schedule(NOW - HOUR, None, NOW), &daily, at(NOW)), None);
@@ -67,7 +67,8 @@ fn a_wall_time_that_has_moved_is_followed() {
 #[test]
 fn a_wall_time_that_has_run_does_not_run_again_when_it_moves() {
     let daily = compiled_spec("0 9 * * *");
-    // It ran at 08:00, which was 09:00 by the old data; it is 08:30, and 09:00 is still to come.
+    // It ran at 08:00, which was 09:00 by the old data. Now it is 08:30, and 09:00 is still to
+    // come.
     let ran = NOW + 8 * HOUR;
     let stored = schedule(ran + DAY, Some(ran), NOW - DAY);
     let now = at(ran + HOUR / 2);
@@ -77,7 +78,8 @@ fn a_wall_time_that_has_run_does_not_run_again_when_it_moves() {
 #[test]
 fn a_wall_time_that_ran_late_by_the_data_of_today_leaves_the_slot_of_tomorrow() {
     let daily = compiled_spec("0 9 * * *");
-    // It ran at 10:00, which was 09:00 by the old data; by today's it should have run an hour before.
+    // It ran at 10:00, which was 09:00 by the old data; by the new data it should have run an hour
+    // earlier.
     let ran = NOW + 10 * HOUR;
     let stored = schedule(ran + DAY, Some(ran), NOW - DAY);
     assert_eq!(recomputed(&stored, &daily, at(ran + HOUR / 2)), Some(at(NOW + 9 * HOUR + DAY)));
@@ -99,7 +101,7 @@ fn a_schedule_that_a_fast_clock_has_moved_far_ahead_comes_back() {
     assert_eq!(recomputed(&ran, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
     let made = schedule(then + 9 * HOUR, None, then);
     assert_eq!(recomputed(&made, &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
-    // A clock that was an hour ahead has fired what it has fired.
+    // Fires of a clock that was only an hour ahead stay.
     let hour = schedule(NOW + 9 * HOUR + DAY, Some(NOW + 9 * HOUR), NOW - DAY);
     assert_eq!(recomputed(&hour, &daily, at(NOW + 8 * HOUR)), None);
 }

@@ -1,4 +1,4 @@
-//! How long a failed attempt waits.
+//! The wait after a failed attempt.
 
 use polos::calendar::Timestamp;
 use polos::plan::Backoff;

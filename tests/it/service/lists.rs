@@ -1,8 +1,9 @@
-//! Lists, page by page.
+//! Lists and their pages.
 
 use super::*;
 
-/// `k1` to `k5`, created in the opposite order, so that the order of ids is not that of keys; and others.
+/// `k1` to `k5`, created in reverse, so that the order of ids differs from that of keys; and
+/// others.
 fn with_keys(status: &str) -> Project {
     let project = Project::new();
     for key in ["other", "k5", "k4", "k3", "k2", "k1", "a"] {
@@ -18,7 +19,7 @@ fn keys(answer: &Value) -> Vec<&str> {
     answer.as_array().unwrap().iter().map(|schedule| schedule["key"].as_str().unwrap()).collect()
 }
 
-/// The pages of two that `filter` gives, the next one found by what `next` takes from the last schedule.
+/// Lists `filter` in pages of two; `next` makes the cursor from the last schedule of a page.
 fn pages(project: &Project, filter: &Value, next: fn(&Value) -> (&'static str, Value)) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut request = filter.clone();

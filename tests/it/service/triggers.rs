@@ -1,9 +1,9 @@
-//! Triggers, and what the overlap policy makes of them.
+//! Manual triggers, and the effect of the overlap policy on them.
 
 use super::*;
 use polos::model::{Admission, FirePlan, PlannedRun, RunId, ScheduleId, ScheduleStatus};
 
-/// A second later, so that runs have an order.
+/// Triggers one second later, so that runs have an order.
 fn trigger(project: &Project, id: &str) -> Result<Value, Error> {
     project.clock.advance_to(project.now().saturating_add(Duration::from_secs(1)));
     project.try_ask(json!({"trigger": {"id": id, "applies_overlap": true}}))
@@ -61,7 +61,7 @@ fn without_the_policy_it_starts_beside_whatever_runs() {
     assert_eq!(project.states(), [RunState::Queued, RunState::Queued]);
 }
 
-/// A worker has claimed the slot of 13:00 when somebody triggers a run.
+/// A worker has claimed the slot of 13:00 when a run is triggered manually.
 #[test]
 fn a_slot_that_was_claimed_early_is_given_back() {
     let (project, id) = with_overlap("buffer_one");

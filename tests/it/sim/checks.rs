@@ -1,4 +1,5 @@
-//! What must hold, seen from beside the store: every command is compared with a shadow of all rows as it takes effect.
+//! Invariants, checked independently of the store: every command is compared with a shadow copy of
+//! all rows as it takes effect.
 
 use super::faults::Witness;
 use super::interruptions::{Count, Interruptions};
@@ -31,19 +32,20 @@ const EVENTS: [Event; 8] = [
     Event::RetriedByHand,
 ];
 
-/// How a worker is doing, as only the world knows.
+/// A worker's health, which only the simulation knows.
 #[derive(Copy, Clone, Debug)]
 pub struct Health {
-    /// Up, not stopped, its store answering and its clocks untouched, since then.
+    /// Since when it has been up and not suspended, with a store that answers and clocks that were
+    /// not set.
     pub well_since: Option<i64>,
-    /// Its last sign of life.
+    /// Its last heartbeat.
     pub beat_at: i64,
 }
 
-/// A schedule beside the store.
+/// The shadow of a schedule.
 struct Known {
     row: Schedule,
-    /// The slot that it began with, while all its slots belong to one cadence.
+    /// Its first slot, as long as all its slots belong to one trigger.
     first_slot: Option<Timestamp>,
     /// When something other than a fire changed it.
     touched_at: i64,
@@ -67,32 +69,33 @@ pub struct Checks {
     unfinished: BTreeSet<RunId>,
     retried_by_hand: BTreeSet<RunId>,
     slots: BTreeSet<(ScheduleId, Timestamp)>,
-    /// Schedules that allow, or once allowed, runs side by side.
+    /// Schedules that allow concurrent runs, or once allowed them.
     allowed: BTreeSet<ScheduleId>,
     done: BTreeMap<RunId, BTreeSet<Arc<str>>>,
     /// Runs that have recorded anything.
     touched: BTreeSet<RunId>,
-    /// Runs that a decision made, and not a backfill.
+    /// Runs created by a decision, not by a backfill.
     fired: BTreeSet<RunId>,
-    /// Schedules whose next slot was moved because a clock had been far ahead: what it had entered for slots that come
-    /// only now stays, and they get another line.
+    /// Schedules whose next slot was recomputed because a clock had been far ahead: the ledger
+    /// keeps its lines for slots that are due only now, and these slots get a second line.
     recomputed: BTreeSet<ScheduleId>,
-    /// Schedules of which a sweep has thrown something out.
+    /// Schedules that pruning removed something from.
     pruned: BTreeSet<ScheduleId>,
-    /// Rows that sweeps threw out.
+    /// Number of rows that were pruned.
     swept_count: u64,
     /// Claimed more than once.
     reclaimed: BTreeSet<RunId>,
-    /// Tokens that runs had when they were taken back.
+    /// Tokens of runs whose early claims were revoked.
     given_back: BTreeMap<RunId, Token>,
     ended: BTreeSet<(RunId, Token)>,
     compiled_specs: BTreeMap<Json, Arc<CompiledSpec>>,
     interruptions: Interruptions,
-    /// In stories about them: what declared schedules are to be.
+    /// In simulations of this theme: the expected state of declared schedules.
     pub overrides: Option<Overrides>,
-    /// Whether clocks agree well enough to say how often each run was interrupted.
+    /// Whether clocks agree well enough to predict how often each run was interrupted.
     pub counts_interruptions: bool,
-    /// The code that each machine runs since its last start, by the first two parts of its workers' ids.
+    /// The code that each machine runs since its last start, by the first two parts of its workers'
+    /// ids.
     pub codes: BTreeMap<String, Arc<str>>,
     recent: VecDeque<String>,
     hash: u64,
@@ -137,7 +140,7 @@ impl Checks {
         }
     }
 
-    /// Puts an event on record.
+    /// Records an event.
     pub fn note(&mut self, text: std::fmt::Arguments<'_>) {
         let mut line =
             if self.recent.len() >= keep_count() { self.recent.pop_front().unwrap() } else { String::new() };
@@ -149,7 +152,7 @@ impl Checks {
         self.recent.push_back(line);
     }
 
-    /// Stands for everything that happened.
+    /// A hash of everything that happened.
     pub fn trace_hash(&self) -> u64 {
         self.hash
     }
@@ -190,19 +193,20 @@ impl Checks {
         let Some(first) = before.next_slot else { self.fail(format_args!("fired without a slot: {plan:?}")) };
         let horizon = Timestamp::from_micros(now.as_micros() + self.lead_us);
 
-        // Each slot from the old next one to the new has one fate.
+        // Each slot from the old next slot to the new one has one outcome.
         let mut covers: Vec<_> = plan.runs.iter().map(|run| (run.slot, run.slot, 1)).collect();
         covers.extend(plan.ledger.iter().map(|line| (line.from, line.until, line.count)));
         covers.sort_unstable();
         let last = covers.last().map_or(first, |cover| cover.1);
         let end = plan.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
-        // An edit by a slow clock can give back a slot of the cadence before the last: it was promised, so it counts.
+        // An edit by a slow clock can restore a slot of the trigger before last: it was promised,
+        // so it counts.
         let is_stray = is_edited && compiled_spec.prev(first) != Some(first);
         let expected =
             compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
         let covered: u64 = covers.iter().map(|cover| cover.2).sum();
         let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        // A one-off whose slot is on record already gets no second outcome.
+        // A one-off whose slot is already recorded gets no second outcome.
         let is_on_record = covers.is_empty() && compiled_spec.is_one_off();
         let is_covered =
             covered == expected && is_apart && covers.first().is_some_and(|cover| cover.0 == first);
@@ -216,14 +220,15 @@ impl Checks {
             self.fail(format_args!("the next slot after {first} became {:?}", after.next_slot));
         }
 
-        // Each run belongs to a slot, and to one that had none.
+        // Each run belongs to a slot that had no outcome.
         let mut last_slot = before.last_slot;
         let has_unfinished = self.unfinished_of(&plan.schedule).next().is_some();
         for run in &plan.runs {
             if compiled_spec.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
                 self.fail(format_args!("{} was never a slot of {:?}", run.slot, compiled_spec.spec()));
             }
-            // An edit by a slow clock can bring back a slot that a fast one has fired; its run is then left alone.
+            // An edit by a slow clock can restore a slot that a fast clock has fired; its run is
+            // left alone.
             let is_new = self.slots.insert((plan.schedule.clone(), run.slot));
             if is_new == self.runs.contains_key(&run.id) {
                 self.fail(format_args!("slot {} of {} fired twice", run.slot, plan.schedule));
@@ -262,7 +267,8 @@ impl Checks {
         }
     }
 
-    /// The first ending of a claim needs the claim; its repetition is answered as the first time and changes nothing.
+    /// The first completion of a claim needs the claim; repeating it gives the same answer and
+    /// changes nothing.
     fn check_ending(&mut self, run: &RunId, token: Token, after: Option<&Run>) {
         if self.ended.insert((run.clone(), token)) {
             self.check_writer(run, token);
@@ -274,7 +280,7 @@ impl Checks {
         }
     }
 
-    /// Enough failures in a row have paused the schedule.
+    /// Checks that enough consecutive failures have paused the schedule.
     fn check_pause(&mut self, store: &dyn Store, run: &RunId, most: u32) {
         let schedule = self.runs.get(run).and_then(|run| run.schedule_id.clone());
         let Some(row) = schedule.and_then(|id| store.schedule(PROJECT, &id).unwrap()) else { return };
@@ -288,7 +294,8 @@ impl Checks {
 
     fn check_burial(&mut self, worker: &WorkerId, run_count: u64) {
         self.buried_count += 1;
-        // To bury one who holds nothing, because he has left or never claimed, is to do nothing.
+        // Expiring a worker that holds nothing, because it deregistered or never claimed, does
+        // nothing.
         let Some(health) = self.workers.get(worker).filter(|_| run_count > 0) else { return };
         if self.truth - health.beat_at < self.lease_us - self.lease_us / 1_000 {
             self.fail(format_args!("{worker} was buried {} us after a beat", self.truth - health.beat_at));
@@ -304,7 +311,7 @@ impl Checks {
             truth;
     }
 
-    /// Brings the shadow up to date and checks every move.
+    /// Updates the shadow and checks every transition.
     fn refresh(&mut self, store: &dyn Store, ids: Vec<RunId>, command: &Command, now: Timestamp) {
         for id in ids {
             let before = self.runs.get(&id).cloned();
@@ -357,7 +364,7 @@ impl Checks {
         }
     }
 
-    /// Nothing has become of it yet, its claim aside.
+    /// Whether nothing has happened to the run except its claim.
     fn is_as_made(&self, run: &Run) -> bool {
         matches!(run.state, RunState::Queued | RunState::Buffered | RunState::Running)
             && run.origin == Origin::Schedule
@@ -365,7 +372,7 @@ impl Checks {
             && !self.touched.contains(&run.id)
     }
 
-    /// The end of a child wakes the run that waits for it.
+    /// A child's completion wakes the run that waits for it.
     fn check_parent(&self, store: &dyn Store, child: &Run, now: Timestamp) {
         let Some(parent) = child.parent.as_ref().filter(|_| child.state.is_finished()) else { return };
         let parent = store.run(PROJECT, parent).unwrap();
@@ -374,14 +381,14 @@ impl Checks {
         }
     }
 
-    /// Which runs a command can have changed; all that are unfinished, where it is not obvious.
+    /// The runs that a command may have changed; all unfinished ones if that is not obvious.
     fn concerned(&self, command: &Command, answer: &Answer) -> Vec<RunId> {
         let mut ids: Vec<RunId> = match command {
             Command::Fire { plan, .. } if !plan.cancel_unfinished => {
                 plan.runs.iter().map(|run| run.id.clone()).collect()
             }
             Command::ClaimRuns { .. } => Vec::new(),
-            // Finished ones too.
+            // Includes finished ones.
             Command::UncountInterruptions { claims } => claims.iter().map(|(run, _)| run.clone()).collect(),
             Command::CreateRun(new) => {
                 let others = new.schedule_id.as_ref().filter(|_| new.takes_back);
@@ -410,7 +417,7 @@ impl Checks {
         ids
     }
 
-    /// Whether the run's parent waits, and was executed on another machine than the run.
+    /// Whether the run's parent waits, and was executed on a different machine from the run.
     fn is_away_from_parent(&self, run: &RunId) -> bool {
         let machine = |run: &Run| {
             let worker = run.worker.as_ref().map(|worker| worker.as_str().to_owned());
@@ -454,7 +461,7 @@ impl Checks {
         }
     }
 
-    /// How often the run was interrupted in a row is what the model counts.
+    /// The number of consecutive interruptions must match the model.
     fn check_interruptions(&mut self, before: &Run, after: &Run) {
         if after.attempt != before.attempt {
             self.interruptions.forget(&after.id);
@@ -466,7 +473,7 @@ impl Checks {
         }
     }
 
-    /// A recorded step ends a row of interruptions.
+    /// A recorded step resets the interruptions.
     fn note_progress(&mut self, store: &dyn Store, run: &RunId) {
         let Some(known) = self.runs.get(run) else { return };
         self.interruptions.note_step(run, known.worker.as_ref());
@@ -478,12 +485,12 @@ impl Checks {
         }
     }
 
-    /// What the model counts of a run.
+    /// The model's count for a run.
     pub fn interruptions_of(&self, run: &RunId) -> Count {
         self.interruptions.of(run)
     }
 
-    /// A held run goes on with code that has not refused it.
+    /// A held run continues only with code that has not refused it.
     fn check_resumption(&mut self, before: &Run, after: &Run) {
         let is_held = before.refused_by.is_some() && before.available_at.as_micros() > HELD_FROM;
         if !is_held || before.available_at == Timestamp::MAX || before.state != RunState::Waiting {
@@ -508,7 +515,7 @@ impl Checks {
         self.runs.insert(run.id.clone(), run);
     }
 
-    /// Never two running of one schedule, unless it allows that.
+    /// Two runs of one schedule never run concurrently, unless it allows that.
     fn check_overlap(&self) {
         let mut running: BTreeMap<&ScheduleId, &Run> = BTreeMap::new();
         for id in &self.unfinished {
@@ -540,7 +547,7 @@ impl Checks {
         }
     }
 
-    /// Each declared schedule is what the model says.
+    /// Each declared schedule matches the model.
     fn check_overrides(&self, command: &Command) {
         let Some(overrides) = &self.overrides else { return };
         let may_change = matches!(
@@ -605,7 +612,7 @@ impl Checks {
             return;
         };
         let before = known.row.clone();
-        // While it is retired it has no slots.
+        // A retired schedule has no slots.
         if before.spec != row.spec || row.status == ScheduleStatus::Retired {
             known.first_slot = None;
         }
@@ -621,18 +628,18 @@ impl Checks {
             && self.compiled_spec(&before.spec).spec().trigger_key() != compiled_spec.spec().trigger_key();
         let is_retired = before.status != row.status && row.status == ScheduleStatus::Retired;
         if is_new_cadence || is_retired {
-            // What is due by the new bounds as well stays due.
+            // Slots that are due under both old and new bounds stay due.
             let until =
                 row.next_slot.map_or(now, |next| now.min(Timestamp::from_micros(next.as_micros() - 1)));
             self.check_forgotten(store, &before, if is_retired { now } else { until });
         }
-        // A skip alone leaves a claim as it is: its slot comes before the one that is left out.
+        // A skip alone leaves an early claim as it is: its slot comes before the skipped one.
         if before.spec != row.spec || before.status != row.status {
             self.check_nothing_ahead(store, &row.id, now);
         }
     }
 
-    /// A change that forgets the slots that were due has entered all of them.
+    /// A change that discards due slots has entered all of them into the ledger.
     fn check_forgotten(&mut self, store: &dyn Store, before: &Schedule, now: Timestamp) {
         if !matches!(before.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
@@ -656,11 +663,11 @@ impl Checks {
         self.did(if due > 1 { "several due slots forgotten" } else { "a due slot forgotten" });
     }
 
-    /// After a change, no run of a slot that is still to come will start by the decision before it.
+    /// After a change, no run of a future slot starts because of an earlier decision.
     fn check_nothing_ahead(&mut self, store: &dyn Store, id: &ScheduleId, now: Timestamp) {
         let ahead = |run: &&Run| self.is_as_made(run) && run.slot.is_some_and(|slot| slot > now);
         let Some(run) = self.unfinished_of(id).find(ahead) else { return };
-        // Unless a later one has its fate already, by a faster clock.
+        // Unless a later slot already has its outcome, by a faster clock.
         let page = Page { limit: 1_000, after: None };
         let history = store.history(PROJECT, id, &page).unwrap().unwrap_or_default();
         let is_later =
@@ -670,9 +677,9 @@ impl Checks {
         }
     }
 
-    /// A sweep throws out nothing but what is finished, old enough, and not among the newest of its schedule.
+    /// Pruning removes only what is finished, old enough, and not among the newest of its schedule.
     fn check_sweep(&mut self, store: &dyn Store, before: Timestamp, keep: u32) {
-        // Of the others, the last audit sees whether they are all there.
+        // The final audit checks that all other rows are still there.
         let is_old = |run: &&Run| run.state.is_finished() && run.finished_at.is_some_and(|at| at < before);
         let is_gone = |run: &&Run| store.run(PROJECT, &run.id).unwrap().is_none();
         let gone: Vec<Run> = self.runs.values().filter(is_old).filter(is_gone).cloned().collect();
@@ -688,7 +695,7 @@ impl Checks {
             if let (Some(schedule), Some(slot)) = (run.schedule_id, run.slot) {
                 self.slots.remove(&(schedule.clone(), slot));
             }
-            // A backfill of its slot is another run.
+            // A backfill of its slot creates another run.
             self.runs.remove(&run.id);
             self.done.remove(&run.id);
             self.interruptions.remove(&run.id);
@@ -696,15 +703,15 @@ impl Checks {
             self.touched.remove(&run.id);
             self.did("swept");
         }
-        // Lines of the ledger went as well, or may have.
+        // Ledger lines were, or may have been, pruned as well.
         self.pruned.extend(self.schedules.keys().cloned());
     }
 
     // ---- what handlers see ---------------------------------------------------------------------------------------
 
-    /// A handler is entered at `wall` of its worker.
+    /// A handler starts at `wall` of its worker.
     pub fn check_start(&self, run: &Run, journal: &BTreeSet<Arc<str>>, wall: Timestamp) {
-        // Later claims need no regard for the slot, which may be in the future of a slow clock.
+        // Later claims are independent of the slot, which may be in the future of a slow clock.
         let is_first = run.attempt == 1 && !self.reclaimed.contains(&run.id);
         let is_early = |slot: Timestamp| wall < slot && is_first && run.origin == Origin::Schedule;
         if wall < run.available_at || run.slot.is_some_and(is_early) {
@@ -729,7 +736,7 @@ impl Checks {
         }
     }
 
-    /// What the handler's schedule says.
+    /// The limit of the run's schedule.
     pub fn pause_after_failures(&self, run: &Run) -> Option<u32> {
         let row = &self.schedules.get(run.schedule_id.as_ref()?)?.row;
         self.compiled_specs.get(&row.spec)?.spec().pause_after_failures
@@ -750,8 +757,8 @@ impl Checks {
 
     // ---- now and then --------------------------------------------------------------------------------------------
 
-    /// While somebody is well, no slot is left lying. `wall` is the clock of a worker that has been well for long enough.
-    /// It serves these workflows.
+    /// While a worker is healthy, every slot is decided. `wall` is the clock of a worker that has
+    /// been healthy for long enough and serves these workflows.
     pub fn check_on_time(&self, wall: Timestamp, workflows: &[&str]) {
         let busy_retry = self.poll_us + 1_000_000;
         for known in self.schedules.values() {
@@ -766,7 +773,7 @@ impl Checks {
         }
     }
 
-    /// A worker died holding runs at `died_at`, and somebody has been well ever since.
+    /// A worker died at `died_at` while holding runs, and some worker has been healthy ever since.
     pub fn check_takeover(&self, store: &dyn Store, worker: &WorkerId, died_at: i64) {
         let is_heir = |health: &Health| health.well_since.is_some_and(|since| since <= died_at);
         if !self.workers.values().any(is_heir) {
@@ -778,7 +785,7 @@ impl Checks {
         }
     }
 
-    /// Every row is as the shadow has it: nothing changed behind the witness's back, nothing finished has moved.
+    /// Every row matches the shadow: nothing changed unobserved, nothing finished has moved.
     pub fn audit(&mut self, store: &dyn Store) {
         let page = Page { limit: usize::MAX, after: None };
         let rows = store.runs(PROJECT, &RunFilter::default(), &page).unwrap();
@@ -814,7 +821,7 @@ impl Checks {
         }
     }
 
-    /// What the newest version declares stands, and what only older ones declared does not.
+    /// What the newest version declares is stored; what only older versions declared is not.
     pub fn check_deployment(&self, declared: &[NewSchedule]) {
         for known in self.schedules.values().filter(|known| known.row.owner.is_some()) {
             let row = &known.row;
@@ -841,7 +848,7 @@ impl Checks {
         }
     }
 
-    /// These workers live, and no others have a row.
+    /// These workers are alive, and no others have a row.
     pub fn check_worker_rows(&self, store: &dyn Store, live: &BTreeSet<WorkerId>) {
         let rows = store.peers(PROJECT).unwrap();
         let stored: BTreeSet<WorkerId> = rows.iter().map(|peer| peer.id.clone()).collect();
@@ -850,7 +857,7 @@ impl Checks {
         }
     }
 
-    /// Nothing is under way any more.
+    /// Whether no run can still change.
     pub fn is_settled(&self) -> bool {
         self.unfinished.is_empty()
     }
@@ -1024,7 +1031,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
     }
 }
 
-/// How many events a failure tells of.
+/// Number of events that a failure prints.
 fn keep_count() -> usize {
     std::env::var("POLOS_SIM_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in the world, and how all is well again.
+//! Faults of the simulated installation, and its recovery.
 
 use super::world::{Event, Genre, HOUR, LEASE, MINUTE, MS, Power, SECOND, World, set_faults};
 use polos::engine::Message;
@@ -16,7 +16,7 @@ impl World {
                 self.after(delay, Event::Start { machine });
             }
             3 => {
-                // Ends well: what it holds is free at once.
+                // An orderly exit: what it holds is free at once.
                 self.hear(machine, Message::Drain);
                 self.hear(machine, Message::Deregister);
                 let delay = self.rng.range(SECOND, MINUTE);
@@ -32,7 +32,7 @@ impl World {
                     let apart = self.rng.range(0, SECOND);
                     self.pause(machine, duration + apart);
                 }
-                // Everybody slept; the story goes on afterwards.
+                // The whole installation was suspended; the simulation continues afterwards.
                 self.chaos_ends += duration;
             }
             7..=8 if clocks => {
@@ -69,7 +69,7 @@ impl World {
         self.after(duration, Event::Reconnect { machine });
     }
 
-    /// A new version of the application, one machine after the other; meanwhile old and new work side by side.
+    /// Deploys a new version, one machine after the other; old and new versions run concurrently.
     fn deploy(&mut self) {
         self.version += 1;
         self.note(format_args!("version {} is deployed", self.version));
@@ -80,7 +80,8 @@ impl World {
         }
     }
 
-    /// Nothing goes wrong any more, everybody is there and up to date, and somebody serves each workflow.
+    /// Ends all faults: every worker is up and has the newest version, and every workflow is
+    /// served.
     pub fn calm_down(&mut self) {
         self.note(format_args!("calm"));
         self.is_calm = true;

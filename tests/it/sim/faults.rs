@@ -1,4 +1,5 @@
-//! What goes wrong: the die, a store that fails before or after it did its work, clocks that disagree.
+//! Sources of faults: random numbers, a store that fails before or after it did its work, clocks
+//! that disagree.
 
 use polos::calendar::Timestamp;
 use polos::clock::Now;
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The one source of chance: splitmix64.
+/// The only source of randomness: splitmix64.
 #[derive(Clone, Debug)]
 pub struct Rng(pub u64);
 
@@ -29,13 +30,13 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// From `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub fn range(&mut self, low: i64, high: i64) -> i64 {
         let width = u64::try_from(high - low).unwrap() + 1;
         low + i64::try_from(self.bits() % width).unwrap()
     }
 
-    /// True `per_mille` times in a thousand.
+    /// True with probability `per_mille` / 1000.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         self.bits() % 1_000 < u64::from(per_mille)
     }
@@ -45,40 +46,40 @@ impl Rng {
     }
 }
 
-/// What happens to a call of the store.
+/// The fault of a store call.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
     /// Nothing was done.
     Before,
-    /// It was done, and the reply was lost.
+    /// The work was done, and the reply was lost.
     After,
 }
 
-/// Told the number of a read before it happens.
+/// Called with the number of a read before it happens.
 pub type OnRead = Arc<Mutex<dyn FnMut(u64) + Send>>;
 
-/// How the store misbehaves, and what it was asked.
+/// How the store misbehaves, and what was requested of it.
 pub struct Trouble {
     pub rng: Rng,
-    /// Per mille of commits that fail before, of commits that fail after, of reads that fail.
+    /// Per mille of commits that fail before, of commits that fail after, and of reads that fail.
     pub before: u32,
     pub after: u32,
     pub reads: u32,
-    /// Nothing works.
+    /// Every call fails.
     pub is_down: bool,
-    /// What fails is refused until somebody acts.
+    /// Calls fail with an error that needs an operator.
     pub is_denying: bool,
-    /// What fails can't ever work again.
+    /// Calls fail with a permanent error.
     pub is_closed: bool,
-    /// Commands that are refused for good, as a constraint of a database does it.
+    /// Commands that are rejected for good, as by a database constraint.
     pub refuses: Option<fn(&Command) -> bool>,
-    /// The next commits, before chance has its say.
+    /// Faults of the next commits; take precedence over the random ones.
     pub scripted: VecDeque<Option<Fault>>,
     /// Calls that failed so far.
     pub failure_count: u64,
-    /// Commands asked for, those that failed too; kept only where a test wants them.
+    /// Commands that were requested, including those that failed; kept only if a test asks for it.
     pub commands: Option<Vec<Command>>,
-    /// Reads so far, and who wants to hear of each.
+    /// Number of reads so far, and a callback for each.
     pub read_count: u64,
     pub on_read: Option<OnRead>,
     /// Called before a commit.
@@ -118,7 +119,7 @@ impl Trouble {
     }
 }
 
-/// Sees every command take effect, also where its sender never hears of it.
+/// Observes every command that takes effect, including those whose reply is lost.
 pub trait Witness: Send {
     fn saw(
         &mut self,
@@ -129,7 +130,7 @@ pub trait Witness: Send {
     );
 }
 
-/// A store that fails on demand. Each worker has its own way to it, so that one can be cut off alone.
+/// A store that fails on demand. Each worker has its own, so that one worker can be cut off alone.
 #[derive(Clone)]
 pub struct FaultyStore {
     pub inner: Arc<dyn Store>,
@@ -346,7 +347,7 @@ impl Store for FaultyStore {
     }
 }
 
-/// What an engine sent through the door, in order.
+/// What an engine sent to its dispatcher, in order.
 #[derive(Clone, Debug)]
 pub enum Sent {
     Start(ClaimedRun),
@@ -355,7 +356,7 @@ pub enum Sent {
     Tell(Notice),
 }
 
-/// Notes what comes through; whoever plays the application takes it from here.
+/// Records what the engine sends; the test that plays the application takes it from here.
 #[derive(Clone, Default)]
 pub struct SentLog(Arc<Mutex<Vec<Sent>>>);
 
@@ -383,14 +384,14 @@ impl Dispatcher for SentLog {
     }
 }
 
-/// Behind the end of every story.
+/// Later than the end of every simulation.
 const NEVER: i64 = i64::MAX / 4;
 
-/// From here on, an instant stands for no time at all: a day before the last one that there is.
+/// From here on, an instant means "never": a day before the maximum.
 const NEVER_FROM: i64 = Timestamp::MAX.as_micros() - 86_400_000_000;
 
-/// A machine's clocks, as a function of true time (microseconds): the wall is wrong and may be set, the steady one is
-/// only a little fast or slow.
+/// A machine's clocks, as a function of true time (microseconds): the wall clock is wrong and may
+/// be set, the monotonic one only runs slightly fast or slow.
 #[derive(Copy, Clone, Debug)]
 pub struct SkewedClock {
     pub booted_at: i64,
@@ -412,7 +413,7 @@ impl SkewedClock {
         since + since * self.drift_ppm / 1_000_000
     }
 
-    /// The first true moment at which the steady clock shows `mono_us`.
+    /// The first true time at which the monotonic clock shows `mono_us`.
     pub fn truth_of_mono(&self, mono_us: i64) -> i64 {
         let mut truth = self.booted_at + mono_us - mono_us * self.drift_ppm / 1_000_000;
         while self.mono_us(truth) < mono_us {
@@ -421,10 +422,11 @@ impl SkewedClock {
         truth
     }
 
-    /// The first true moment at which the wall clock shows `wall`, if nobody sets it.
+    /// The first true time at which the wall clock shows `wall`, if it is not set meanwhile.
     pub fn truth_of_wall(&self, wall: Timestamp) -> i64 {
         if wall.as_micros() > NEVER_FROM {
-            // A run that waits for a child has no time of its own. An engine looks for it a little sooner.
+            // A run that waits for a child has no time of its own. An engine looks for it a little
+            // sooner.
             return NEVER;
         }
         self.truth_of_mono((wall.as_micros() - self.booted_at - self.wall_ahead_us).max(0))

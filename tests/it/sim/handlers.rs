@@ -1,4 +1,5 @@
-//! The application: handlers that are entered, record steps, sleep, wait for children, fail, hang and end.
+//! The application: handlers that start, record steps, sleep, wait for children, fail, hang, and
+//! complete.
 
 use super::checks::PROJECT;
 use super::faults::{FaultyStore, Rng, SentLog};
@@ -12,11 +13,11 @@ use polos::store::{Answer, Command, Rejection, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A handler under way.
+/// A running handler.
 pub struct Task {
     pub run: Run,
     pub doing: Doing,
-    /// Steps on record.
+    /// Recorded steps.
     pub steps: BTreeMap<Arc<str>, StepRecord>,
     pub kind: Kind,
     pub stop: Option<StopReason>,
@@ -35,18 +36,18 @@ impl Task {
 pub enum Doing {
     Deciding,
     Stepping(u32),
-    /// Writes something, and goes on when it is durable.
+    /// Writes, and continues when the write is durable.
     Recording(Box<Command>),
     Completion(Box<Command>),
     Hanging,
-    /// Ends its process.
+    /// Kills its process.
     Killing,
 }
 
-/// What a handler is like; always the same for one attempt of one run.
+/// The behavior of a handler, determined by run and attempt.
 #[derive(Copy, Clone, Debug)]
 pub enum Kind {
-    /// So many steps, each about so long.
+    /// This many steps, each of about this duration.
     Steps(u32, i64),
     /// A step, then an error.
     Failing,
@@ -54,13 +55,13 @@ pub enum Kind {
     Sleeping(i64),
     /// A step, then a run of another workflow, then another step.
     Invoking(&'static str),
-    /// Until it is stopped.
+    /// Runs until it is stopped.
     Hanging,
-    /// Ends its process: at once each time, if there are no steps, else whenever it has recorded one of so many.
+    /// Kills its process: without steps, at once each time; otherwise after each recorded step.
     Killing(u32),
-    /// Was interrupted too often: it is failed, and not entered.
+    /// Was interrupted too often: failed without starting its handler.
     TooOften,
-    /// A step, a durable sleep, and a step, all with the code that it was begun with.
+    /// A step, a durable sleep, and a step, all with the code that it started with.
     OfOneCode(i64),
 }
 
@@ -98,7 +99,8 @@ impl World {
                     wait = self.rng.range(20 * MS, SECOND);
                     Doing::Recording(command)
                 }
-                // The child that was created, now or when this was done before: which one is kept.
+                // The child that was created, now or by an earlier execution of this step: which
+                // one is recorded.
                 Some(Ok(Answer::Created { run, .. })) => {
                     record(&task, "child", StepState::Sleeping, Some(run.as_str()), wall)
                 }
@@ -151,7 +153,7 @@ impl World {
         self.machines[machine].tasks.insert(number, task);
     }
 
-    /// What the handler does next, and how long that takes.
+    /// Decides the handler's next action, and how long that takes.
     fn decide(&mut self, machine: usize, task: &Task, doing: &Doing, wall: Timestamp) -> (Doing, i64) {
         let is_waking = matches!(doing, Doing::Hanging);
         let must_stop = task.stop.is_some() && (!task.is_deaf || is_waking || self.rng.chance(300));
@@ -191,7 +193,7 @@ impl World {
                 _ => None,
             };
             if let Some(doing) = between {
-                // A question that the store did not answer is asked again.
+                // A read that failed is repeated.
                 return (doing.clone(), if matches!(doing, Doing::Deciding) { SECOND } else { 0 });
             }
         }
@@ -211,7 +213,7 @@ impl World {
     }
 
     fn sleep(&self, task: &Task, sleep: i64, wall: Timestamp) -> Doing {
-        // Asleep once, the run comes back when its time has come.
+        // Once it has slept, the run comes back when its sleep is over.
         let is_over = task.run.started_at.is_some_and(|at| at.as_micros() + sleep < wall.as_micros());
         if task.run.token.0 > 1 && is_over {
             return record(task, "sleep", StepState::Done, Some("1"), wall);
@@ -220,7 +222,7 @@ impl World {
         self.end(task, Completion::Parked { wakes_at })
     }
 
-    /// In a story of its own, some runs are of another kind.
+    /// In themed simulations, some runs have another kind.
     fn kind_in_theme(&self, run: &Run, kind: Kind) -> Kind {
         let mut rng = Rng(hash(0, run.id.as_str()));
         match self.theme {
@@ -236,7 +238,7 @@ impl World {
         }
     }
 
-    /// The process ends, by what this run did; somebody starts it again.
+    /// This run kills the process; the machine starts it again.
     fn kill(&mut self, machine: usize, run: &Run) {
         self.checks.lock().did("killed its worker");
         self.note(format_args!("{} kills machine {machine}", run.id));
@@ -245,7 +247,8 @@ impl World {
         self.after(delay, Event::Start { machine });
     }
 
-    /// What a handler that goes on only with the code that it was begun with does instead of going on.
+    /// What a handler does that continues only with the code it started with; `None` if this is
+    /// that code.
     fn begun_with(&self, machine: usize, task: &Task, wall: Timestamp) -> Option<Doing> {
         let code = &self.machines[machine].code;
         let own = format!("\"{code}\"");
@@ -257,7 +260,7 @@ impl World {
         (!is_own).then(|| self.end(task, Completion::Held { code: Arc::clone(code), note }))
     }
 
-    /// Starts a child once, notes which, and waits until it has ended.
+    /// Starts a child once, records which, and waits until it has finished.
     fn invoke(&mut self, machine: usize, task: &Task, workflow: &str, wall: Timestamp) -> Doing {
         let attempt = task.run.attempt;
         let record_of_child = task.steps.get("child");
@@ -283,9 +286,9 @@ impl World {
                 record(task, "child", StepState::Done, run.result.as_deref(), wall)
             }
             Ok(Some(run)) if run.state.is_finished() => record(task, "child", StepState::Failed, None, wall),
-            // Swept out: it ended a retention ago.
+            // Pruned: it finished longer than a retention ago.
             Ok(None) => record(task, "child", StepState::Failed, None, wall),
-            // Nothing but the end of the child wakes this run.
+            // Only the child's completion wakes this run.
             Ok(Some(_)) => {
                 let wakes_at = Timestamp::MAX;
                 self.end(task, Completion::Parked { wakes_at })
@@ -305,7 +308,8 @@ impl World {
         Doing::Completion(Box::new(command))
     }
 
-    /// As the writing thread does: `None` when the store was in trouble and it must be sent again.
+    /// Commits like group commit does: `None` if the store failed and the command must be sent
+    /// again.
     fn commit(&mut self, machine: usize, command: &Command) -> Option<Result<Answer, Rejection>> {
         let it = &self.machines[machine];
         let wall = it.clock.now(self.truth).wall;
@@ -317,7 +321,7 @@ impl World {
             Ok(_) | Err(Rejection::Fenced) => {}
             Err(rejection) => self.checks.lock().fail(format_args!("{command:?} was refused: {rejection}")),
         }
-        // The engine of this process hears of it.
+        // Informs the engine of this process.
         match (&outcome, reserved) {
             (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(permit))) => {
                 self.checks.lock().did("claimed as created");
@@ -336,7 +340,7 @@ impl World {
         Some(outcome)
     }
 
-    /// The application starts a run of a workflow of its own.
+    /// The application invokes a run of one of its workflows.
     pub fn invoke_by_hand(&mut self) {
         let up: Vec<usize> =
             (0..self.machines.len()).filter(|machine| self.machines[*machine].power == Power::Up).collect();
@@ -352,12 +356,12 @@ impl World {
             idempotency_key: None,
             ..any_run(RunId::new(wall, self.rng.bits()), workflow, wall)
         };
-        // Whoever is told that it failed lets it be.
+        // A caller whose call failed does not retry.
         let _ = self.commit(machine, &Command::CreateRun(Box::new(new)));
     }
 }
 
-/// A place for the run that the command creates, if it creates one and there is room.
+/// A permit for the run that the command creates, if it creates one and one is free.
 fn reserve(
     engine: &Engine<FaultyStore, SentLog>,
     command: &mut Command,
@@ -369,7 +373,7 @@ fn reserve(
     Some(reserved)
 }
 
-/// A run that another one starts.
+/// A run that another run invokes.
 fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
     NewRun {
         id,
@@ -394,17 +398,17 @@ fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
     }
 }
 
-/// What the handler of this attempt is like, and whether it is slow to hear that it should stop.
+/// The behavior of the handler in this attempt, and whether it reacts slowly to a request to stop.
 fn character(run: &Run) -> (Kind, bool) {
     let mut rng = Rng(hash(u64::from(run.attempt), run.id.as_str()));
     let kind = match rng.range(0, 99) {
         0..=36 => Kind::Steps(0, 0),
         37..=63 => Kind::Steps(u32::try_from(rng.range(1, 4)).unwrap(), rng.range(100 * MS, 6 * SECOND)),
-        // Outlives the lease.
+        // Outlasts the lease.
         64..=73 => Kind::Steps(u32::try_from(rng.range(1, 2)).unwrap(), rng.range(18 * SECOND, 50 * SECOND)),
         74..=82 => Kind::Failing,
         83..=88 => Kind::Sleeping(rng.range(SECOND, 40 * SECOND)),
-        // Children have none of their own, so that it ends.
+        // Children start no children, so that the recursion ends.
         89..=95 if run.parent.is_none() => {
             Kind::Invoking(WORKFLOWS[usize::try_from(rng.range(0, 2)).unwrap()])
         }

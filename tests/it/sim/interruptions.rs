@@ -1,34 +1,34 @@
-//! A model of interruptions: what every run's count must be, computed from the commands alone.
+//! A model of interruptions: the expected count of every run, computed from the commands alone.
 
 use polos::calendar::Timestamp;
 use polos::model::{Run, RunId, RunState, Token, WorkerId};
 use polos::store::{Answer, Command};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The limit that all workflows of these stories have, as `@workflow(max_interruptions=)`.
+/// The limit of all workflows of these simulations, as `@workflow(max_interruptions=)`.
 pub const INTERRUPTIONS_MAX: u32 = 3;
 
-/// A run that is never alone fails after so many times the limit.
+/// A run that is never alone fails after this many times the limit.
 const NEVER_ALONE_FACTOR: u32 = 4;
 
-/// What is counted of one run.
+/// The counts of one run.
 #[derive(Copy, Clone, Default, PartialEq, Eq, Debug)]
 pub struct Count {
     pub interruptions: u32,
     pub was_alone: bool,
-    /// The claim that raised it last.
+    /// The claim that was interrupted last.
     token: Option<Token>,
 }
 
 impl Count {
-    /// Whether the run is failed, and not entered, when it is claimed next.
+    /// Whether the next claim must fail the run instead of starting its handler.
     pub fn is_too_often(self) -> bool {
         let most = if self.was_alone { INTERRUPTIONS_MAX } else { NEVER_ALONE_FACTOR * INTERRUPTIONS_MAX };
         self.interruptions >= most
     }
 }
 
-/// What is counted of all runs.
+/// The counts of all runs.
 #[derive(Default)]
 pub struct Interruptions {
     counts: BTreeMap<RunId, Count>,
@@ -47,15 +47,15 @@ impl Interruptions {
         self.counts.remove(run);
     }
 
-    /// The run is gone.
+    /// Forgets a deleted run.
     pub fn remove(&mut self, run: &RunId) {
         self.counts.remove(run);
         self.progress.remove(run);
     }
 
-    /// What an accepted command does to the counts; `runs` are those before it. The runs for which the store may count or
-    /// not: another worker recorded a step of theirs, and when that was in relation to the worker's registration is not
-    /// known here.
+    /// Applies an accepted command to the counts; `runs` are the runs before it. Returns the runs
+    /// that the store may or may not count: another worker recorded a step of theirs, and whether
+    /// that was before or after the worker's registration is not known here.
     pub fn apply<'a>(
         &mut self,
         command: &Command,
@@ -98,13 +98,14 @@ impl Interruptions {
         unclear
     }
 
-    /// The worker has recorded a step.
+    /// Records that the worker has recorded a step.
     pub fn note_step(&mut self, run: &RunId, worker: Option<&WorkerId>) {
         self.counts.remove(run);
         self.progress.entry(run.clone()).or_default().extend(worker.cloned());
     }
 
-    /// Takes over what the store did, where that is not clear: it counted, or left all as it was.
+    /// Takes over what the store did where the model can't know it: it counted the interruption, or it
+    /// left the count unchanged.
     pub fn adopt(&mut self, run: &Run) {
         let before = self.before.remove(&run.id).unwrap_or_default();
         if run.interruptions != self.of(&run.id).interruptions {

@@ -1,8 +1,9 @@
-//! A seeded simulation of whole installations: real engines over a real store, in virtual time, with faults of every
-//! kind. One seed tells one story, the same each time; a story that breaks a promise prints its seed and its end.
+//! A seeded simulation of whole installations: real engines over a real store, in virtual time,
+//! with faults of every kind. A seed determines the whole simulation; one that breaks a promise
+//! prints its seed and its last events.
 //!
-//! `POLOS_SIM_SEEDS=n` tells `n` stories, `POLOS_SIM_SEED=seed` that one alone.
-//! `POLOS_SIM_FROM=n` begins with that seed.
+//! `POLOS_SIM_SEEDS=n` runs `n` seeds, `POLOS_SIM_SEED=seed` only that one. `POLOS_SIM_FROM=n`
+//! starts at that seed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::large_enum_variant, reason = "test helpers")]
 
 mod checks;
@@ -20,25 +21,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use world::Story;
 
-/// Stories told each day.
+/// Number of seeds in a daily run.
 const SEEDS: u64 = 40;
 
-/// The first of them: among those before are long ones.
+/// The first seed of the daily run; earlier ones include long simulations.
 const FROM: u64 = 10;
 
-/// In so many stories everything happens at least once.
+/// This many seeds cover every event at least once.
 const ALL_IN: u64 = 200;
 
-/// Of so many stories, one is told on SQLite, too; and three always.
+/// One of this many seeds also runs on SQLite; at least three do.
 const ON_SQLITE: u64 = 67;
 
-/// Stories that once broke a promise.
+/// Seeds that once broke a promise.
 const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
 
 /// Every pair of an overlap and a catch-up policy.
 const POLICY_PAIRS: usize = 15;
 
-/// What happens in the stories of each day at least: what stories of their own are about.
+/// Events that every daily run must cover, except those that only themed seeds cover.
 const DEEDS_OF_THEMES: [&str; 6] = [
     "failed after interruptions",
     "held for other code",
@@ -48,7 +49,7 @@ const DEEDS_OF_THEMES: [&str; 6] = [
     "resumed by other code",
 ];
 
-/// What happens in the stories, all of it.
+/// All events of the simulation.
 const DEEDS: [&str; 22] = [
     "a due slot forgotten",
     "a parent woken from another machine",
@@ -82,12 +83,12 @@ fn emit(seed: u64) -> Story {
     world::emit(seed, Arc::new(MemoryStore::new()))
 }
 
-/// The same, on a file.
+/// The same on a SQLite file.
 #[cfg(feature = "sqlite")]
 fn tell_on_sqlite(seed: u64) -> Story {
     use polos::store::{SqliteOptions, SqliteStore, Synchronous};
     let folder = tempfile::tempdir().unwrap();
-    // Nothing here is about power: the end of a story is the end of the file.
+    // Power loss is not tested here: the file is deleted at the end.
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path().join("polos.db"), options).unwrap());
     world::emit(seed, store)
@@ -139,7 +140,7 @@ fn stories_that_broke_a_promise_keep_it_now() {
     }
 }
 
-/// Tells these stories, in which all of this happens.
+/// Runs these seeds, and checks that each of these events happened.
 fn tell_of(seeds: [u64; 2], deeds: &[&str]) {
     let stories = seeds.map(|seed| emit(seed).deeds);
     for deed in deeds {
@@ -172,8 +173,8 @@ fn the_same_seed_tells_the_same_story() {
     assert_ne!(emit(1).trace_hash, emit(2).trace_hash);
 }
 
-/// A database of another machine answers everything in the same way, to the last event of a story. Fewer of them: each
-/// answer takes a trip.
+/// PostgreSQL gives the same answers to the last event. Fewer seeds: each answer takes a round
+/// trip.
 #[cfg(feature = "postgres")]
 #[test]
 fn a_story_is_the_same_on_postgres() {
@@ -184,11 +185,11 @@ fn a_story_is_the_same_on_postgres() {
     }
 }
 
-/// The two databases answer everything in the same way, to the last event of a story.
+/// SQLite gives the same answers to the last event.
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_story_is_the_same_on_sqlite() {
-    // Among the last three are one of each kind that has a story of its own.
+    // The last three include one seed of each theme.
     for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain(6..=8) {
         assert_eq!(tell_on_sqlite(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }

@@ -1,4 +1,5 @@
-//! A model of declared schedules: which of the declarations, and of the changes through the API, counts for each.
+//! A model of declared schedules: which declaration, or which change through the API, wins for
+//! each.
 
 use super::checks::PROJECT;
 use super::world::World;
@@ -11,7 +12,7 @@ use polos::store::{Command, Patch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a schedule is to be.
+/// The expected state of a schedule.
 #[derive(Clone, Debug)]
 struct Expected {
     declared: Json,
@@ -19,7 +20,7 @@ struct Expected {
     overridden: Option<Json>,
 }
 
-/// What each declared schedule is to be, computed from the commands alone.
+/// The expected state of each declared schedule, computed from the commands alone.
 #[derive(Default)]
 pub struct Overrides {
     expected: BTreeMap<ScheduleId, Expected>,
@@ -32,8 +33,8 @@ fn version_of(new: &NewSchedule) -> u64 {
 }
 
 impl Overrides {
-    /// What an accepted command changes; `rows` are the schedules before it, `silent` the workers that don't count.
-    /// What happened, for the record.
+    /// Applies an accepted command; `rows` are the schedules before it, `silent` the workers that
+    /// don't count. Returns what happened, for the record.
     #[expect(clippy::needless_pass_by_value, reason = "an iterator, cloned for every look")]
     pub fn apply<'a>(
         &mut self,
@@ -74,7 +75,8 @@ impl Overrides {
         deeds
     }
 
-    /// Code declares a schedule. Its own declaration counts, unless a live worker has newer code that declares another.
+    /// Code declares a schedule. Its declaration wins, unless a live worker has newer code that
+    /// declares it differently.
     fn declare(
         &mut self,
         id: &ScheduleId,
@@ -104,16 +106,16 @@ impl Overrides {
         had_override.then_some("replaced an override by a new declaration")
     }
 
-    /// Somebody creates a schedule that code declares.
+    /// A user creates a schedule that code declares.
     fn put(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
         if row.status == ScheduleStatus::Retired {
-            // From now on it is one of the API's, until code declares it again.
+            // From now on it belongs to the API, until code declares it again.
             self.expected.remove(&row.id);
         }
         self.change(row, spec)
     }
 
-    /// Somebody changes a declared schedule through the API.
+    /// A user changes a declared schedule through the API.
     fn change(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
         let known = self.expected.get_mut(&row.id).filter(|_| row.owner.is_some())?;
         if *spec == row.spec {
@@ -128,7 +130,7 @@ impl Overrides {
         }
     }
 
-    /// What is wrong with a stored schedule.
+    /// Describes what is wrong with a stored schedule.
     pub fn objection(&self, row: &Schedule) -> Option<String> {
         let expected = self.expected.get(&row.id)?;
         if row.owner.is_none() || matches!(row.status, ScheduleStatus::Retired | ScheduleStatus::Broken) {
@@ -143,7 +145,7 @@ impl Overrides {
 }
 
 impl World {
-    /// Takes back what was changed through the API, as `schedules.reset` does.
+    /// Discards changes made through the API, like `schedules.reset`.
     pub fn reset(&mut self, schedule: &Schedule) {
         let Some(declared) = Declaration::parse(schedule.declaration.as_deref()) else { return };
         if !declared.is_overridden {

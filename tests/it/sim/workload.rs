@@ -1,4 +1,5 @@
-//! People and programs that use the API while all this happens, and what the application's code declares.
+//! Users and programs that call the API during the simulation, and what the application's code
+//! declares.
 
 use super::checks::PROJECT;
 use super::faults::Rng;
@@ -27,11 +28,11 @@ const SLOW_CRONS: [&str; 7] = [
 ];
 const OVERLAPS: [&str; 5] = ["buffer_one", "skip", "buffer_all", "cancel_running", "allow"];
 const CATCH_UPS: [&str; 4] = ["latest", "latest", "all", "none"];
-/// Most slots in one backfill.
+/// Slot limit of one backfill.
 const BACKFILL_MAX: usize = 6;
 
 impl World {
-    /// Commits until it is known to have happened. The API's clock is right.
+    /// Commits until the result is known. The API's clock is right.
     pub fn ask(&mut self, command: Command) {
         self.ask_all(&[command]);
     }
@@ -55,7 +56,7 @@ impl World {
             return;
         }
         let schedule = self.rng.pick(&schedules).clone();
-        // What the code declares is changed by deploying other code.
+        // Declared schedules change only by deploying other code.
         let is_free = schedule.owner.is_none();
         if !is_free && self.theme == Theme::Overrides && self.rng.chance(600) {
             return self.override_declared(&schedule);
@@ -104,7 +105,7 @@ impl World {
         }
     }
 
-    /// Changes what code declares, or takes a change back.
+    /// Overrides what code declares, or discards an override.
     fn override_declared(&mut self, schedule: &Schedule) {
         match self.rng.range(0, 9) {
             0..=2 => {
@@ -130,7 +131,7 @@ impl World {
         self.patch(schedule, None, Patch { status: Some(status), ..Patch::default() });
     }
 
-    /// Another cadence through `schedules.update`, with the policies that it has.
+    /// Changes the trigger, as `schedules.update` does; the policies stay.
     fn update(&mut self, schedule: &Schedule) {
         let now = Timestamp::from_micros(self.truth);
         let mut fields: serde_json::Value = serde_json::from_str(&schedule.spec).unwrap();
@@ -148,7 +149,7 @@ impl World {
         self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
     }
 
-    /// Leaves out the coming slot.
+    /// Skips the next slot.
     fn skip(&mut self, schedule: &Schedule) {
         let Some(slot) = schedule.next_slot.filter(|slot| slot.as_micros() > self.truth) else { return };
         if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
@@ -171,7 +172,7 @@ impl World {
         self.patch(schedule, Some(schedule.revision), patch);
     }
 
-    /// Runs for slots that have passed.
+    /// Backfills past slots.
     fn backfill(&mut self, schedule: &Schedule) {
         let compiled_spec = CompiledSpec::parse(&schedule.spec).unwrap();
         let mut slots = Vec::new();
@@ -234,7 +235,7 @@ impl World {
         self.ask(Command::UpsertSchedules(vec![new]));
     }
 
-    /// Everybody goes home.
+    /// Pauses all schedules, so that the simulation can settle.
     pub fn pause_all(&mut self) {
         let schedules = self.checks.lock().live_schedules();
         for schedule in schedules.iter().filter(|schedule| schedule.status == ScheduleStatus::Active) {
@@ -265,14 +266,14 @@ fn new_schedule(
     }
 }
 
-/// What a version of the application declares: a few schedules, of which the next version changes some, drops some,
-/// and takes some up again.
+/// The schedules that a version of the application declares: the next version changes some, drops
+/// some, and declares some again.
 pub fn declared(seed: u64, version: u64, began: i64, pace: Pace) -> Vec<NewSchedule> {
     let mut declared = Vec::new();
     for (number, workflow) in (0_u64..).zip(WORKFLOWS) {
         let mut rng = Rng(seed.wrapping_mul(31) ^ (number << 8));
         let is_for_all = rng.chance(300);
-        // A new specification with every second version, and not always there.
+        // A new specification with every second version; some versions don't declare it.
         let mut rng = Rng(rng.bits() ^ if is_for_all { 0 } else { version / 2 });
         let spec = any_spec(&mut rng, began, pace);
         let mut rng = Rng(rng.bits() ^ version);

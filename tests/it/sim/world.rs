@@ -1,5 +1,5 @@
-//! A whole installation in virtual time: machines with clocks of their own, handlers, people who edit schedules, and
-//! everything that happens to them. One seed, one story.
+//! A whole installation in virtual time: machines with their own clocks, handlers, users who edit
+//! schedules, and all events of one seed.
 
 use super::checks::{Checks, Health, PROJECT};
 use super::faults::{FaultyStore, Rng, Sent, SentLog, SkewedClock, Trouble, Witness};
@@ -28,13 +28,13 @@ const LEAD_MAX: i64 = 4 * LEAD;
 pub const RETRY_MAX: u32 = 2;
 pub const WORKFLOWS: [&str; 3] = ["mail", "report", "sync"];
 
-/// In one of so many stories, each machine has one workflow.
+/// In one of this many simulations, each machine has one workflow.
 const APART_IN: u64 = 16;
 
 /// Which of them.
 const APART_AT: u64 = 5;
 
-/// What one of so many stories is about, beside what all are about.
+/// A theme that one of this many simulations has, in addition to everything else.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Theme {
     None,
@@ -42,7 +42,7 @@ pub enum Theme {
     Killers,
     /// Code of two kinds comes and goes, and holds runs that it can't continue.
     Holds,
-    /// People change what code declares, and old processes start again beside new ones.
+    /// Users override what code declares, and old processes start again beside new ones.
     Overrides,
 }
 
@@ -58,14 +58,14 @@ impl Theme {
 }
 pub const APP: &str = "app";
 
-/// More turns than this at one instant, and the engine is spinning.
+/// More ticks than this at one instant mean that the engine is spinning.
 const TURNS_AT_ONCE_MAX: usize = 60;
-/// How long the row of a worker that died idle is kept, apart from the time between two polls.
+/// How long the row of a worker that died idle is kept, in addition to the time between two polls.
 const IDLE_ROW_MAX: i64 = 4 * MINUTE;
-/// How long everything may take to settle when faults are over.
+/// Time for everything to settle after the faults are over.
 const SETTLING_MAX: i64 = 8 * HOUR;
 
-/// Around changes of the clocks in the zones of the schedules.
+/// Around clock changes in the zones of the schedules.
 const BEGINNINGS: [&str; 5] = [
     "2026-03-08T06:40:00Z",
     "2026-03-29T00:40:00Z",
@@ -74,19 +74,19 @@ const BEGINNINGS: [&str; 5] = [
     "2026-06-01T23:45:00Z",
 ];
 
-/// How fast things happen in a story.
+/// The time scale of a simulation.
 #[derive(Copy, Clone, Debug)]
 pub struct Pace {
-    /// Slots days apart, and not seconds.
+    /// Slots are days apart instead of seconds.
     pub is_slow: bool,
-    /// How long faults go on.
+    /// Duration of the faults.
     pub chaos: i64,
-    /// How often workers ask for changes.
+    /// Poll interval of the workers.
     pub poll: i64,
     /// Longest time between two uses of the API, and between two faults.
     pub use_every: i64,
     pub fault_every: i64,
-    /// A rolling deployment takes so long from one machine to the next.
+    /// Time that a rolling deployment takes from one machine to the next.
     pub roll: i64,
 }
 
@@ -107,21 +107,21 @@ const SLOW: Pace = Pace {
     roll: 10 * MINUTE,
 };
 
-/// How a story went.
+/// The result of a simulation.
 pub struct Story {
     pub trace_hash: u64,
-    /// True time that workers were up, all together.
+    /// Total true time that workers were up.
     pub worker_us: i64,
     pub fired_count: u64,
     pub buried_count: u64,
     pub fenced_count: u64,
     /// Pairs of overlap and catch-up that had something to decide.
     pub policies: BTreeSet<String>,
-    /// What was done, and how often.
+    /// What happened, and how often.
     pub deeds: BTreeMap<&'static str, u64>,
 }
 
-/// Tells the story of a seed on an empty store, and panics where it breaks a promise.
+/// Runs the simulation of a seed on an empty store; panics when it breaks a promise.
 pub fn emit(seed: u64, store: Arc<dyn Store>) -> Story {
     let mut world = World::new(seed, store);
     world.live();
@@ -139,27 +139,27 @@ pub fn emit(seed: u64, store: Arc<dyn Store>) -> Story {
 
 #[derive(Debug)]
 pub enum Event {
-    /// The machine turns its engine, if this is still what it waits for.
+    /// The machine's engine ticks, if this is still the event that it waits for.
     Turn {
         machine: usize,
         number: u64,
     },
-    /// A handler goes on.
+    /// A handler continues.
     Go {
         machine: usize,
         task: u64,
     },
-    /// The machine's engine gets what was put in its box.
+    /// The machine's engine receives its queued messages.
     Deliver {
         machine: usize,
         incarnation: u64,
     },
-    /// Somebody tells the machine that the store has changed.
+    /// The machine is notified that the store has changed.
     Hint {
         machine: usize,
         incarnation: u64,
     },
-    /// A machine is started, goes on, or has its store again.
+    /// A machine starts, continues, or has its store again.
     Start {
         machine: usize,
     },
@@ -169,7 +169,7 @@ pub enum Event {
     Reconnect {
         machine: usize,
     },
-    /// The machine gets the new version: it drains, leaves, and starts with it.
+    /// The machine gets the new version: it drains, deregisters, and starts again.
     Drain {
         machine: usize,
         version: u64,
@@ -178,11 +178,11 @@ pub enum Event {
         machine: usize,
         incarnation: u64,
     },
-    /// Somebody uses the API.
+    /// A user calls the API.
     Use,
-    /// Something goes wrong.
+    /// A fault happens.
     Fault,
-    /// Time to look.
+    /// Time for a check.
     Look,
     LookForHeirs {
         worker: WorkerId,
@@ -201,7 +201,7 @@ pub struct Machine {
     pub power: Power,
     pub clock: SkewedClock,
     pub incarnation: u64,
-    /// Of the application: the one that it started with, and the one that it gets at its next start.
+    /// Versions of the application: the current one, and the one that it gets at its next start.
     pub version: u64,
     pub target_version: u64,
     /// The fingerprint of its code.
@@ -218,22 +218,22 @@ pub struct Machine {
     pub known_as: Option<WorkerId>,
     pub turn_number: u64,
     pub tasks: BTreeMap<u64, Task>,
-    /// What came while it was paused.
+    /// Messages that arrived while it was paused.
     pub missed: Vec<Event>,
-    /// What its engine has not been told yet, since it was busy.
+    /// Messages that its engine has not received yet, because it was busy.
     pub inbox: Vec<Message>,
 }
 
-/// What goes wrong in this story.
+/// The faults of this simulation.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Genre {
-    /// Machines die, nothing else.
+    /// Only crashes.
     Crashes,
     /// The store fails.
     Store,
     /// Clocks jump, machines are suspended.
     Clocks,
-    /// All of it.
+    /// All of these.
     Everything,
 }
 
@@ -252,7 +252,7 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub queue: BTreeMap<(i64, u64), Event>,
     pub sequence: u64,
-    /// Of the application, as it is being deployed.
+    /// The version of the application that is being deployed.
     pub version: u64,
     seed: u64,
     /// How long finished runs are kept.
@@ -268,7 +268,7 @@ impl World {
         let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
         let pace = if rng.chance(80) { SLOW } else { FAST };
         let theme = Theme::of(seed);
-        // What is counted depends on the order of times that different machines wrote.
+        // The counts depend on the order of times that different machines wrote.
         let (genre, pace) = match (theme, genre) {
             (Theme::Killers, Genre::Clocks) => (Genre::Crashes, FAST),
             (Theme::Killers, Genre::Everything) => (Genre::Store, FAST),
@@ -367,7 +367,8 @@ impl World {
             self.step();
         }
         self.calm_down();
-        // As long as a dead worker without runs still counts as one that declares something, and a little longer.
+        // A dead worker without runs still counts as one that declares schedules for this long;
+        // then a little longer.
         let quiet_from = self.truth + 5 * MINUTE;
         while self.truth < quiet_from {
             self.step();
@@ -380,7 +381,7 @@ impl World {
             }
             self.step();
         }
-        // Whoever thinks that he still holds something hears of it soon.
+        // A worker that still believes it holds something finds out soon.
         let end = self.truth + MINUTE;
         while self.truth < end {
             self.step();
@@ -390,7 +391,8 @@ impl World {
         self.checks.lock().check_deployment(&declared(self.seed, self.version, self.began, self.pace));
         for machine in &self.machines {
             let held = machine.engine.as_ref().map(Engine::held_count);
-            // A claim that was taken back is noticed at its instant, which is far off once the clock was put right.
+            // A revoked claim is noticed at its instant, which is far off once the clock was set
+            // right.
             if held.is_none_or(|(all, ahead)| all != ahead) {
                 self.checks.lock().fail(format_args!("nothing is under way and a worker holds {held:?}"));
             }
@@ -400,7 +402,8 @@ impl World {
         }
     }
 
-    /// Rows of workers that died idle don't pile up: in the end there is one for each worker that lives.
+    /// Rows of workers that died idle don't accumulate: in the end, each live worker has one row
+    /// and no others exist.
     fn let_dead_rows_expire(&mut self) {
         let end = self.truth + IDLE_ROW_MAX + 4 * self.pace.poll;
         while self.truth < end {
@@ -479,7 +482,8 @@ impl World {
         }
     }
 
-    // ---- machines ------------------------------------------------------------------------------------------------
+    // ---- machines
+    // --------------------------------------------------------------------------------
 
     pub fn start(&mut self, machine: usize) {
         if self.machines[machine].power != Power::Down {
@@ -540,7 +544,8 @@ impl World {
         self.wake(machine, 0);
     }
 
-    /// The code that a machine runs: in stories of holding of two kinds, which the machines change with each version.
+    /// The code that a machine runs: with the theme of held runs, one of two kinds, which change
+    /// with each version.
     fn code_of(&self, machine: usize, version: u64) -> Arc<str> {
         match self.theme {
             Theme::Holds => format!("code{}", (machine as u64 + version) % 2).into(),
@@ -548,12 +553,13 @@ impl World {
         }
     }
 
-    /// The machines that execute everything when all is calm: one for each kind of code.
+    /// The number of machines that execute everything after the faults: one for each kind of code.
     pub fn whole_count(&self) -> usize {
         if self.theme == Theme::Holds { 2 } else { 1 }
     }
 
-    /// What a machine registers: all of them, or some. When all is calm everything must be served by somebody.
+    /// The workflows that a machine registers: all, or some. After the faults, every workflow must
+    /// be served.
     fn workflow_set(&mut self, machine: usize) -> Vec<&'static str> {
         let is_whole = self.is_calm && machine < self.whole_count();
         if self.seed % APART_IN == APART_AT && !is_whole {
@@ -575,7 +581,7 @@ impl World {
         }
     }
 
-    /// The worker is not well: since now at the earliest, or not at all.
+    /// The worker is unhealthy: healthy again from now at the earliest, or not at all.
     pub fn unwell(&mut self, machine: usize, is_up: bool) {
         self.machines[machine].well_since = self.truth;
         self.report_health(machine, is_up);
@@ -643,7 +649,7 @@ impl World {
         self.after(delay, Event::Turn { machine, number });
     }
 
-    /// Takes no more work, and ends when handlers had some time.
+    /// Drains, then exits after handlers had some time.
     fn drain(&mut self, machine: usize) {
         if self.machines[machine].power != Power::Up {
             return;
@@ -658,7 +664,7 @@ impl World {
         self.after(delay, Event::Start { machine });
     }
 
-    /// Tells the engine, whatever else is on its way.
+    /// Sends a message to the engine, whatever else is queued.
     fn emit(&mut self, machine: usize, message: Message) {
         let it = &mut self.machines[machine];
         let now = it.clock.now(self.truth);
@@ -668,16 +674,16 @@ impl World {
         }
     }
 
-    /// Tells the engine what the writing thread has to say.
+    /// Sends a message of group commit to the engine.
     pub fn hear(&mut self, machine: usize, message: Message) {
         self.machines[machine].inbox.push(message);
-        // Behind what is still on its way.
+        // After the messages that are still queued.
         if self.machines[machine].inbox.len() == 1 {
             self.deliver(machine);
         }
     }
 
-    /// The same, but it takes a while: not longer than a worker that is well lets pass between two signs of life.
+    /// Like `receive`, but delayed: not longer than a healthy worker waits between two heartbeats.
     pub fn hear_later(&mut self, machine: usize, message: Message) {
         self.machines[machine].inbox.push(message);
         let delay =
@@ -711,7 +717,8 @@ impl World {
                 self.note(format_args!("machine {machine} has left"));
                 self.crash(machine);
                 if self.is_calm {
-                    // Whenever it got that far: a start that was planned for an instant may have found it still there.
+                    // Whenever it got that far: a start that was planned for an instant may have
+                    // found it still there.
                     self.after(SECOND, Event::Start { machine });
                 }
                 return;
@@ -725,7 +732,7 @@ impl World {
                 self.wake(machine, at - self.truth + lateness);
                 return;
             }
-            // A sweep goes on, a batch a turn, until it is done.
+            // Pruning continues with one batch per tick until it is done.
             round += usize::from(self.checks.lock().swept_count() == swept_before);
             if round >= TURNS_AT_ONCE_MAX {
                 self.checks.lock().fail(format_args!("machine {machine} spins: {next:?} at {now:?}"));
@@ -740,7 +747,7 @@ impl World {
                 Sent::Start(claimed) => {
                     let it = &self.machines[machine];
                     if it.engine.as_ref().is_some_and(Engine::is_over) {
-                        // A worker that closes enters nothing more: its claims are given back.
+                        // A worker that closes starts no more handlers: its claims are given back.
                         continue;
                     }
                     if it.is_draining || !it.workflows.contains(&&*claimed.run.workflow) {
