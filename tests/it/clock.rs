@@ -9,7 +9,7 @@ fn mono_us(clock: &SystemClock) -> i64 {
 }
 
 #[test]
-fn a_shared_clock_shows_the_other_ones_time_and_never_more() {
+fn a_shared_clock_follows_the_other_clock_and_is_never_ahead() {
     let other = ManualClock::new(Timestamp::from_micros(1_000_000_000));
     let asked = || Ok::<_, Infallible>(other.now().wall);
     let clock = SharedClock::new(asked).unwrap();
@@ -23,7 +23,7 @@ fn a_shared_clock_shows_the_other_ones_time_and_never_more() {
 }
 
 #[test]
-fn what_is_asked_late_is_not_taken_for_early() {
+fn a_slow_reading_does_not_put_the_clock_ahead() {
     let machine = SystemClock::new();
     // The followed clock is this machine's monotonic one: ours must never be ahead of it.
     let clock = SharedClock::new(|| Ok::<_, Infallible>(Timestamp::from_micros(mono_us(&machine)))).unwrap();

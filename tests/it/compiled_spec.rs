@@ -35,7 +35,7 @@ fn each_trigger(fields: &[(&str, i64)]) -> Vec<CompiledSpec> {
 }
 
 #[test]
-fn a_slot_at_start_at_is_the_first() {
+fn start_at_is_inclusive() {
     for compiled_spec in each_trigger(&[("start_at_us", micros("06:00:00"))]) {
         assert_eq!(compiled_spec.next(at("01:00:00")), Some(at("06:00:00")));
         assert_eq!(compiled_spec.next(just_before("06:00:00")), Some(at("06:00:00")));
@@ -47,7 +47,7 @@ fn a_slot_at_start_at_is_the_first() {
 }
 
 #[test]
-fn a_slot_at_end_at_is_none() {
+fn end_at_is_exclusive() {
     for compiled_spec in each_trigger(&[("end_at_us", micros("09:00:00"))]) {
         assert_eq!(compiled_spec.next(at("07:30:00")), Some(at("08:00:00")));
         assert_eq!(compiled_spec.next(at("08:00:00")), None);
@@ -77,7 +77,7 @@ fn at_fires_once() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_the_message_names_it() {
+fn an_invalid_field_is_rejected_and_named_in_the_message() {
     let refused = [
         (json!({"every_us": 999_999}), "`every`"),
         (json!({}), "exactly one of"),

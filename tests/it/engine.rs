@@ -288,7 +288,7 @@ fn every_minute() -> Value {
 // ---- registering and idling ------------------------------------------------------------------
 
 #[test]
-fn a_worker_signs_in_once_and_then_writes_nothing() {
+fn a_worker_registers_once_and_then_writes_nothing() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.until("11:00:00");
@@ -299,7 +299,7 @@ fn a_worker_signs_in_once_and_then_writes_nothing() {
 }
 
 #[test]
-fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
+fn registration_is_retried_under_the_same_id_after_a_lost_reply() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
@@ -309,7 +309,7 @@ fn a_lost_reply_to_the_signing_in_is_asked_again_under_the_same_id() {
 }
 
 #[test]
-fn schedules_of_the_code_start_when_the_worker_signs_in() {
+fn declared_schedules_start_when_the_worker_registers() {
     let store = MemoryStore::new();
     // The store was unavailable for an hour before the worker could register.
     let stale = declared("code", &every_minute(), at("09:00:00"));
@@ -323,7 +323,7 @@ fn schedules_of_the_code_start_when_the_worker_signs_in() {
 // ---- claiming and starting -------------------------------------------------------------------
 
 #[test]
-fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
+fn a_slot_is_claimed_early_and_started_at_its_instant() {
     let store = MemoryStore::new();
     create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -339,7 +339,7 @@ fn a_slot_is_claimed_ahead_and_started_at_its_instant() {
 }
 
 #[test]
-fn a_start_that_is_rehearsed_starts_nothing_and_writes_nothing() {
+fn a_warm_up_starts_nothing_and_writes_nothing() {
     let store = MemoryStore::new();
     create(&store, "k", &every_minute(), "11:59:30");
     let mut worker = Worker::new(&store, "w", "11:59:30");
@@ -354,7 +354,7 @@ fn a_start_that_is_rehearsed_starts_nothing_and_writes_nothing() {
 }
 
 #[test]
-fn a_crowd_is_claimed_earlier_and_started_at_its_instant() {
+fn a_burst_is_claimed_earlier_and_started_at_its_instant() {
     let store = MemoryStore::default();
     for number in 0..40 {
         create(&store, &format!("key-{number}"), &every_minute(), "08:59:30");
@@ -371,7 +371,7 @@ fn a_crowd_is_claimed_earlier_and_started_at_its_instant() {
 }
 
 #[test]
-fn a_crowd_that_arrives_late_is_claimed_at_once() {
+fn a_burst_that_arrives_late_is_claimed_at_once() {
     let store = MemoryStore::default();
     create(&store, "first", &every_minute(), "08:59:30");
     let config = EngineConfig { concurrency: 100, ..config("w") };
@@ -405,7 +405,7 @@ fn slots_fire_one_after_the_other() {
 }
 
 #[test]
-fn a_schedule_deleted_between_claim_and_start_stays_silent() {
+fn a_schedule_deleted_between_claim_and_start_starts_nothing() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -466,7 +466,7 @@ fn edit_input(store: &MemoryStore, id: &ScheduleId, time: &str) {
 }
 
 #[test]
-fn a_slot_taken_back_and_claimed_again_starts_once() {
+fn a_slot_revoked_and_claimed_again_starts_once() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
@@ -480,7 +480,7 @@ fn a_slot_taken_back_and_claimed_again_starts_once() {
 }
 
 #[test]
-fn a_slot_that_the_same_worker_claims_again_starts_once_and_takes_one_place() {
+fn a_slot_claimed_again_by_the_same_worker_starts_once_with_one_permit() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("a") }, "10:00:30");
@@ -498,7 +498,7 @@ fn a_slot_that_the_same_worker_claims_again_starts_once_and_takes_one_place() {
 }
 
 #[test]
-fn a_change_that_nobody_tells_of_is_found_by_asking() {
+fn a_change_without_a_notification_is_found_by_polling() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.until("10:00:31");
@@ -508,7 +508,7 @@ fn a_change_that_nobody_tells_of_is_found_by_asking() {
 }
 
 #[test]
-fn a_change_that_it_is_told_of_is_seen_at_once() {
+fn a_change_with_a_notification_is_seen_at_once() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.until("10:00:31");
@@ -520,7 +520,7 @@ fn a_change_that_it_is_told_of_is_seen_at_once() {
 // ---- permits ---------------------------------------------------------------------------------
 
 #[test]
-fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
+fn runs_without_a_permit_are_queued_in_the_order_of_slots() {
     let store = MemoryStore::new();
     for (key, second) in [("c", 3), ("a", 1), ("d", 4), ("b", 2)] {
         create(&store, key, &json!({"at_us": at("10:01:00").as_micros() + second * 1_000_000}), "10:00:30");
@@ -539,7 +539,7 @@ fn what_there_is_no_room_for_waits_in_the_order_of_slots() {
 }
 
 #[test]
-fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
+fn a_slot_that_comes_due_does_not_overtake_a_queued_run() {
     let store = MemoryStore::new();
     for (key, second) in [("a", 1), ("b", 2), ("c", 10)] {
         create(&store, key, &json!({"at_us": at("10:01:00").as_micros() + second * 1_000_000}), "10:00:30");
@@ -554,7 +554,7 @@ fn a_slot_that_comes_due_does_not_push_ahead_of_one_that_waits() {
 }
 
 #[test]
-fn another_worker_takes_what_the_first_has_no_room_for() {
+fn another_worker_claims_what_the_first_has_no_permit_for() {
     let store = MemoryStore::new();
     for key in ["a", "b"] {
         create(&store, key, &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
@@ -596,7 +596,7 @@ fn the_timeout_of_a_run_that_ended_stops_nothing() {
 }
 
 #[test]
-fn a_request_to_stop_reaches_the_handler_once() {
+fn a_cancellation_request_reaches_the_handler_once() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     create(&store, "other", &json!({"every_us": 7_000_000}), "10:00:30");
@@ -614,7 +614,7 @@ fn a_request_to_stop_reaches_the_handler_once() {
 }
 
 #[test]
-fn timers_ring_once_and_on_the_steady_clock() {
+fn timers_fire_once_by_the_monotonic_clock() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.tick();
@@ -629,7 +629,7 @@ fn timers_ring_once_and_on_the_steady_clock() {
 // ---- leases ----------------------------------------------------------------------------------
 
 #[test]
-fn only_who_holds_runs_shows_that_he_lives() {
+fn only_a_worker_that_holds_runs_sends_heartbeats() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -646,7 +646,7 @@ fn only_who_holds_runs_shows_that_he_lives() {
 }
 
 #[test]
-fn a_worker_that_decides_often_but_claims_nothing_still_shows_that_it_lives() {
+fn a_worker_that_commits_without_claiming_still_sends_heartbeats() {
     let store = MemoryStore::new();
     create(&store, "long", &json!({"every_us": 2_000_000, "overlap": "skip"}), "10:00:00");
     let mut worker = Worker::new(&store, "a", "10:00:00");
@@ -658,7 +658,7 @@ fn a_worker_that_decides_often_but_claims_nothing_still_shows_that_it_lives() {
 }
 
 #[test]
-fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
+fn a_silent_worker_expires_after_the_lease_and_not_before() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let mut dead = Worker::new(&store, "dead", "10:00:30");
@@ -677,7 +677,7 @@ fn a_silent_worker_is_buried_after_the_lease_and_not_before() {
 }
 
 #[test]
-fn a_worker_whose_beat_moves_is_left_alone() {
+fn a_worker_with_heartbeats_does_not_expire() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
@@ -686,7 +686,7 @@ fn a_worker_whose_beat_moves_is_left_alone() {
 }
 
 #[test]
-fn a_clock_that_jumps_buries_nobody() {
+fn a_clock_jump_expires_no_worker() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
@@ -697,7 +697,7 @@ fn a_clock_that_jumps_buries_nobody() {
 }
 
 #[test]
-fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
+fn a_suspended_worker_gives_its_peers_a_full_lease_afterwards() {
     // All were suspended together (a container paused): the first to resume must not expire the
     // others.
     let store = MemoryStore::new();
@@ -713,7 +713,7 @@ fn a_worker_that_was_stopped_itself_gives_the_others_a_lease_of_time() {
 }
 
 #[test]
-fn an_outage_of_the_store_costs_nobody_his_runs() {
+fn an_outage_of_the_store_costs_no_worker_its_runs() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let (mut a, mut b) = (Worker::new(&store, "a", "10:00:30"), Worker::new(&store, "b", "10:00:30"));
@@ -730,7 +730,7 @@ fn an_outage_of_the_store_costs_nobody_his_runs() {
 }
 
 #[test]
-fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
+fn an_expired_worker_that_returns_stops_everything_and_registers_again() {
     let store = MemoryStore::new();
     for key in ["k", "l", "m", "n"] {
         create(&store, key, &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
@@ -754,7 +754,7 @@ fn a_buried_worker_that_comes_back_stops_everything_and_signs_in_anew() {
 }
 
 #[test]
-fn a_worker_whose_store_has_become_an_older_one_gives_up_what_it_holds_and_signs_in_anew() {
+fn after_a_rollback_a_worker_drops_its_claims_and_registers_again() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let mut worker = Worker::new(&store, "w", "10:00:30");
@@ -780,7 +780,7 @@ fn a_worker_whose_store_has_become_an_older_one_gives_up_what_it_holds_and_signs
 }
 
 #[test]
-fn a_refused_step_stops_that_run_alone() {
+fn a_fenced_step_stops_only_that_run() {
     let store = MemoryStore::new();
     create(&store, "a", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     create(&store, "b", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
@@ -800,7 +800,7 @@ fn decisions(worker: &Worker) -> usize {
 }
 
 #[test]
-fn workers_that_are_there_at_the_same_time_decide_about_different_slots() {
+fn concurrent_workers_decide_about_different_slots() {
     let store = MemoryStore::new();
     for number in 0..20 {
         let key = format!("{:02}", number * 7);
@@ -815,7 +815,7 @@ fn workers_that_are_there_at_the_same_time_decide_about_different_slots() {
 }
 
 #[test]
-fn what_one_that_is_gone_should_have_decided_starts_in_time_all_the_same() {
+fn slots_of_a_dead_worker_s_shard_start_in_time() {
     let store = MemoryStore::new();
     for number in 0..20 {
         create(&store, &number.to_string(), &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
@@ -832,7 +832,7 @@ fn what_one_that_is_gone_should_have_decided_starts_in_time_all_the_same() {
 // ---- outages of the store --------------------------------------------------------------------
 
 #[test]
-fn trouble_is_said_once_and_so_is_its_end() {
+fn an_outage_and_its_end_are_each_reported_once() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
@@ -853,7 +853,7 @@ fn trouble_is_said_once_and_so_is_its_end() {
 }
 
 #[test]
-fn a_store_that_refuses_is_waited_for_and_that_somebody_has_to_act_is_said_once() {
+fn a_store_that_needs_an_operator_is_retried_and_reported_once() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
@@ -880,7 +880,7 @@ fn a_store_that_refuses_is_waited_for_and_that_somebody_has_to_act_is_said_once(
 }
 
 #[test]
-fn a_store_that_fails_and_works_in_turns_is_one_outage() {
+fn an_intermittently_failing_store_is_one_outage() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"every_us": 1_000_000, "overlap": "allow"}), "10:00:00");
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1_000, ..config("a") }, "10:00:00");
@@ -918,7 +918,7 @@ fn slots_of_an_outage_follow_the_catch_up_policy() {
 }
 
 #[test]
-fn a_claim_whose_reply_was_lost_is_found_again() {
+fn a_claim_with_a_lost_reply_is_recovered() {
     for schedule in [
         json!({"at_us": at("10:01:00").as_micros()}),
         // Queued first, so that the other query claims it.
@@ -939,7 +939,7 @@ fn a_claim_whose_reply_was_lost_is_found_again() {
 }
 
 #[test]
-fn a_lost_claim_is_found_while_other_runs_are_held() {
+fn a_lost_claim_is_recovered_while_other_runs_are_held() {
     let store = MemoryStore::new();
     create(&store, "held", &json!({"at_us": at("10:00:40").as_micros()}), "10:00:30");
     create(&store, "lost", &json!({"at_us": at("10:01:02").as_micros()}), "10:00:30");
@@ -972,7 +972,7 @@ fn after_a_suspension_the_catch_up_policy_decides() {
 }
 
 #[test]
-fn a_store_that_does_not_answer_is_not_called_a_suspension() {
+fn a_slow_store_is_not_reported_as_a_suspension() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -1001,7 +1001,7 @@ impl Dispatcher for Told {
 }
 
 #[test]
-fn the_thread_of_a_worker_sees_that_the_store_did_not_answer() {
+fn the_worker_thread_tells_a_slow_store_from_a_suspension() {
     let store = MemoryStore::new();
     let clock = ManualClock::new(at("10:00:30"));
     let (sender, receiver) = crossbeam_channel::unbounded();
@@ -1062,7 +1062,7 @@ fn a_slot_that_a_clock_set_back_moved_away_is_not_started_early() {
 }
 
 #[test]
-fn a_clock_set_forward_by_ten_years_makes_one_run_and_a_handful_of_turns() {
+fn a_clock_set_forward_by_ten_years_makes_one_run_in_a_few_ticks() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &json!({"every_us": 1_000_000}), "10:00:30.5");
     let mut worker = Worker::new(&store, "a", "10:00:30.5");
@@ -1078,7 +1078,7 @@ fn a_clock_set_forward_by_ten_years_makes_one_run_and_a_handful_of_turns() {
 }
 
 #[test]
-fn a_worker_that_booted_in_the_wrong_century_goes_on_when_the_clock_is_right() {
+fn a_worker_started_in_the_wrong_century_recovers_when_the_clock_is_set() {
     for wrong in ["1970-01-01T00:00:10", "2099-01-01T00:00:00"] {
         let store = MemoryStore::new();
         create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:30");
@@ -1096,7 +1096,7 @@ fn a_worker_that_booted_in_the_wrong_century_goes_on_when_the_clock_is_right() {
 // ---- broken schedules ------------------------------------------------------------------------
 
 #[test]
-fn a_broken_schedule_is_set_aside_once_and_the_others_run() {
+fn a_broken_schedule_is_marked_once_and_the_others_run() {
     let store = MemoryStore::new();
     create(&store, "good", &every_minute(), "10:00:30");
     let mut broken = declared("broken", &every_minute(), at("10:00:30"));
@@ -1126,7 +1126,7 @@ fn a_draining_worker_claims_nothing_more() {
 }
 
 #[test]
-fn a_draining_worker_gives_back_what_it_claimed_ahead() {
+fn a_draining_worker_releases_early_claims() {
     for is_reply_lost in [false, true] {
         let store = MemoryStore::new();
         create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
@@ -1160,7 +1160,7 @@ fn a_draining_worker_without_a_store_starts_nothing_either() {
 }
 
 #[test]
-fn a_lost_claim_that_a_draining_worker_finds_is_given_back() {
+fn a_lost_claim_recovered_by_a_draining_worker_is_released() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -1173,7 +1173,7 @@ fn a_lost_claim_that_a_draining_worker_finds_is_given_back() {
 }
 
 #[test]
-fn a_leaving_worker_frees_its_runs_at_once() {
+fn deregistering_frees_runs_at_once() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
     create(&store, "soon", &json!({"at_us": at("10:01:00.4").as_micros()}), "10:00:30");
@@ -1189,7 +1189,7 @@ fn a_leaving_worker_frees_its_runs_at_once() {
 }
 
 #[test]
-fn leaving_is_tried_until_the_store_is_back() {
+fn deregistering_is_retried_until_the_store_recovers() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.tick();
@@ -1202,7 +1202,7 @@ fn leaving_is_tried_until_the_store_is_back() {
 }
 
 #[test]
-fn a_store_that_stays_away_does_not_keep_a_worker_from_ending() {
+fn a_lasting_outage_does_not_keep_a_worker_from_stopping() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:00");
     worker.tick();

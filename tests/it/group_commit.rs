@@ -51,7 +51,7 @@ fn writer(store: &FaultyStore) -> GroupCommit {
 }
 
 #[test]
-fn every_job_is_told_the_truth_once_and_in_order() {
+fn every_job_is_reported_once_correctly_and_in_order() {
     for seed in 0..4 {
         let inner = MemoryStore::new();
         let store = FaultyStore::new(inner.clone());
@@ -163,7 +163,7 @@ fn check(told: &[Told], store: &MemoryStore, seed: u64) {
 }
 
 #[test]
-fn a_writing_thread_that_dies_leaves_nobody_waiting() {
+fn a_panic_of_the_writing_thread_fails_waiting_jobs() {
     let store = FaultyStore::new(MemoryStore::new());
     store.trouble.lock().on_commit = Some(Box::new(|| panic!("for the test")));
     let group = writer(&store);
@@ -175,7 +175,10 @@ fn a_writing_thread_that_dies_leaves_nobody_waiting() {
 }
 
 /// Submits a job to a failing store, and returns the channel of its report.
-fn told_by_failing_store(retries_when_busy: bool, is_closed: bool) -> (GroupCommit, mpsc::Receiver<Report>) {
+fn report_of_failing_store(
+    retries_when_busy: bool,
+    is_closed: bool,
+) -> (GroupCommit, mpsc::Receiver<Report>) {
     let store = FaultyStore::new(MemoryStore::new());
     let (hit, was_hit) = mpsc::channel();
     {
@@ -192,22 +195,22 @@ fn told_by_failing_store(retries_when_busy: bool, is_closed: bool) -> (GroupComm
 }
 
 #[test]
-fn a_job_that_does_not_wait_is_told_of_trouble_at_once() {
-    let (group, told) = told_by_failing_store(false, false);
+fn a_job_without_busy_retry_fails_at_once() {
+    let (group, told) = report_of_failing_store(false, false);
     assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
     assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
-fn no_job_waits_for_a_store_that_can_never_work_again() {
-    let (group, told) = told_by_failing_store(true, true);
+fn no_job_retries_a_permanent_error() {
+    let (group, told) = report_of_failing_store(true, true);
     assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Closed))));
     assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
-fn closing_tells_patient_jobs_that_the_store_still_fails() {
-    let (group, told) = told_by_failing_store(true, false);
+fn closing_fails_jobs_that_are_still_retrying() {
+    let (group, told) = report_of_failing_store(true, false);
     assert!(group.close_within(BUSY_TIMEOUT), "it does not wait for the store");
     assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
 }

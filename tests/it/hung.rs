@@ -58,7 +58,7 @@ fn hanging() -> (FaultyStore, Sender<()>, Receiver<()>) {
 }
 
 #[test]
-fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
+fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
     let (store, gate, hangs) = hanging();
     let workflow = WorkflowConfig {
         is_schedulable: true,
@@ -81,7 +81,7 @@ fn an_engine_that_hangs_in_its_store_is_left_and_ends_when_it_can() {
 }
 
 #[test]
-fn a_commit_that_hangs_keeps_nobody_from_closing() {
+fn a_hung_commit_does_not_block_closing() {
     let (store, gate, hangs) = hanging();
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
     let (sender, told) = crossbeam_channel::unbounded();
@@ -109,7 +109,7 @@ fn request(value: serde_json::Value) -> Request {
 }
 
 #[test]
-fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
+fn a_waiter_is_answered_whichever_reads_failed() {
     let inner = MemoryStore::new();
     let store = FaultyStore::new(inner.clone());
     store.trouble.lock().reads = 500;
@@ -136,7 +136,7 @@ fn who_waits_for_a_run_hears_of_its_end_whichever_reads_failed() {
 }
 
 #[test]
-fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
+fn a_request_without_reads_does_not_wait_behind_a_hung_read() {
     let store = FaultyStore::new(MemoryStore::new());
     let (gate, opened) = crossbeam_channel::bounded::<()>(0);
     let (hangs, seen) = crossbeam_channel::unbounded();
@@ -161,7 +161,7 @@ fn what_reads_nothing_does_not_wait_behind_a_read_that_hangs() {
 }
 
 #[test]
-fn an_answer_that_does_not_come_in_time_is_none() {
+fn a_late_response_is_none() {
     let store = FaultyStore::new(MemoryStore::new());
     let (gate, opened) = crossbeam_channel::bounded::<()>(0);
     store.trouble.lock().on_read = Some(Arc::new(Mutex::new(move |_| {

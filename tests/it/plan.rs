@@ -217,7 +217,7 @@ fn a_schedule_without_a_next_slot_decides_nothing() {
 }
 
 #[test]
-fn a_slot_within_the_lead_is_planned_ahead() {
+fn a_slot_within_the_lead_is_planned_early() {
     let plan = when(&quarterly(&json!({})), "10:15", "10:14:59").ahead(SECOND).gives(&["10:15 claim"]);
     assert_eq!(plan.runs[0].available_at, at("10:15"), "planned ahead is not started ahead");
     assert_eq!(plan.next_slot, Some(at("10:30")));
@@ -225,7 +225,7 @@ fn a_slot_within_the_lead_is_planned_ahead() {
 }
 
 #[test]
-fn nothing_is_planned_ahead_while_a_run_might_still_end() {
+fn nothing_is_planned_early_while_a_run_is_unfinished() {
     for overlap in ["buffer_one", "skip", "buffer_all", "cancel_running"] {
         let fields = quarterly(&json!({"overlap": overlap}));
         when(&fields, "10:15", "10:14:59").ahead(SECOND).unfinished(1).gives_nothing_yet();
@@ -235,7 +235,7 @@ fn nothing_is_planned_ahead_while_a_run_might_still_end() {
 }
 
 #[test]
-fn an_excluded_slot_can_be_skipped_ahead() {
+fn an_excluded_slot_can_be_skipped_early() {
     let fields = quarterly(&json!({"skip_dates": ["2026-03-02"]}));
     let plan = when(&fields, "10:15", "10:14:59").ahead(SECOND).gives(&["10:15 skipped 1"]);
     assert_eq!(&*plan.ledger[0].reason, "2026-03-02 is excluded");
@@ -259,7 +259,7 @@ fn without_an_unfinished_run_every_overlap_policy_claims() {
 }
 
 #[test]
-fn buffer_one_lets_one_run_wait_and_skips_the_next() {
+fn buffer_one_buffers_one_run_and_skips_the_next() {
     let fields = quarterly(&json!({}));
     when(&fields, "10:15", "10:15").unfinished(1).gives(&["10:15 behind"]);
     let plan = when(&fields, "10:15", "10:15").unfinished(2).buffered(1).gives(&["10:15 skipped 1"]);
@@ -268,14 +268,14 @@ fn buffer_one_lets_one_run_wait_and_skips_the_next() {
 }
 
 #[test]
-fn skip_runs_nothing_beside_or_behind_an_unfinished_run() {
+fn skip_neither_runs_nor_buffers_beside_an_unfinished_run() {
     let fields = quarterly(&json!({"overlap": "skip"}));
     when(&fields, "10:15", "10:15").unfinished(1).gives(&["10:15 skipped 1"]);
     when(&fields, "10:15", "10:31").gives(&["10:15 claim", "10:30 skipped 1"]);
 }
 
 #[test]
-fn buffer_all_lets_every_slot_wait() {
+fn buffer_all_buffers_every_slot() {
     let fields = quarterly(&json!({"overlap": "buffer_all"}));
     when(&fields, "10:15", "10:46").unfinished(9).buffered(8).gives(&[
         "10:15 behind",
@@ -285,7 +285,7 @@ fn buffer_all_lets_every_slot_wait() {
 }
 
 #[test]
-fn allow_runs_all_side_by_side() {
+fn allow_runs_all_concurrently() {
     let fields = quarterly(&json!({"overlap": "allow"}));
     when(&fields, "10:15", "10:46").unfinished(9).gives(&["10:15 claim", "10:30 claim", "10:45 claim"]);
 }
@@ -298,7 +298,7 @@ fn cancel_running_cancels_and_waits_for_the_end() {
 }
 
 #[test]
-fn of_several_slots_that_cancel_each_other_the_newest_survives() {
+fn of_slots_that_cancel_each_other_the_newest_runs() {
     let fields = quarterly(&json!({"overlap": "cancel_running"}));
     let mut case = when(&fields, "10:15", "10:46").unfinished(1);
     case.schedule.last_slot = Some(at("10:00"));
@@ -310,7 +310,7 @@ fn of_several_slots_that_cancel_each_other_the_newest_survives() {
 // ---- catch-up --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_month_asleep_makes_one_run() {
+fn a_month_of_downtime_makes_one_run() {
     let case = when(&quarterly(&json!({})), "10:15", "04-02T10:20").asleep();
     let plan = case.gives(&[
         // Thirty days and a quarter of an hour before 10:20 on the 2nd of April.
@@ -341,7 +341,7 @@ fn slots_on_time_run_beside_the_one_caught_up() {
 }
 
 #[test]
-fn all_catches_up_oldest_first_and_lets_each_wait_for_the_one_before() {
+fn all_catches_up_oldest_first_one_after_the_other() {
     for overlap in ["buffer_one", "skip", "buffer_all"] {
         let fields = quarterly(&json!({"overlap": overlap, "catch_up": "all"}));
         let plan =
@@ -351,7 +351,7 @@ fn all_catches_up_oldest_first_and_lets_each_wait_for_the_one_before() {
 }
 
 #[test]
-fn of_all_that_cancel_each_other_the_newest_is_caught_up() {
+fn of_late_slots_that_cancel_each_other_the_newest_is_caught_up() {
     let fields = quarterly(&json!({"overlap": "cancel_running", "catch_up": "all"}));
     let late = ["10:15 skipped 1", "10:30 skipped 1", "10:45 behind"];
     let plan = when(&fields, "10:15", "10:50").asleep().gives(&late);
@@ -362,7 +362,7 @@ fn of_all_that_cancel_each_other_the_newest_is_caught_up() {
 }
 
 #[test]
-fn all_catches_up_side_by_side_where_overlap_is_allowed() {
+fn all_catches_up_concurrently_if_overlap_is_allowed() {
     let fields = quarterly(&json!({"overlap": "allow", "catch_up": "all"}));
     when(&fields, "10:15", "10:35").asleep().gives(&["10:15 claim", "10:30 claim"]);
 }
@@ -387,7 +387,7 @@ fn none_catches_up_nothing() {
 }
 
 #[test]
-fn what_is_older_than_the_window_is_missed_whatever_the_policy() {
+fn slots_older_than_the_window_are_missed_whatever_the_policy() {
     let fields = quarterly(&json!({"catch_up": "all", "catch_up_window_us": 30 * MINUTE}));
     let plan = when(&fields, "10:00", "10:59").asleep().gives(&[
         "10:00-10:15 missed 2",
@@ -406,7 +406,7 @@ fn the_edge_of_the_window_is_inside() {
 }
 
 #[test]
-fn a_window_of_nothing_still_lets_slots_on_time_run() {
+fn an_empty_window_still_runs_slots_on_time() {
     let fields = quarterly(&json!({"catch_up_window_us": 0, "overlap": "buffer_all"}));
     when(&fields, "10:15", "10:15:01").unfinished(1).gives(&["10:15 behind"]);
     when(&fields, "10:15", "10:15:01").asleep().gives(&["10:15 missed 1"]);
@@ -431,7 +431,7 @@ fn a_slot_at_the_moment_of_the_first_look_is_on_time() {
 }
 
 #[test]
-fn what_is_caught_up_obeys_overlap() {
+fn caught_up_runs_obey_overlap() {
     when(&quarterly(&json!({"overlap": "skip"})), "10:15", "10:20")
         .asleep()
         .unfinished(1)
@@ -456,7 +456,7 @@ fn the_last_of_max_runs_finishes_the_schedule() {
 }
 
 #[test]
-fn slots_after_the_last_of_max_runs_are_nobodys() {
+fn slots_after_the_last_of_max_runs_are_not_missed() {
     // The schedule was finished by then, so it missed nothing.
     let fields = quarterly(&json!({"max_runs": 2, "overlap": "buffer_all"}));
     let plan = when(&fields, "10:15", "11:00").gives(&["10:15 claim", "10:30 behind"]);
@@ -521,7 +521,7 @@ fn an_excluded_date_is_a_date_in_the_zone_of_the_schedule() {
 }
 
 #[test]
-fn excluded_slots_take_no_turn_of_the_catch_up() {
+fn excluded_slots_do_not_count_against_the_catch_up_limit() {
     let fields = json!({"cron": "0 9 * * *", "catch_up_window_us": 30 * DAY, "skip_dates": ["2026-03-04", "2026-03-05"]});
     when(&fields, "09:00", "03-05T12:00").asleep().gives(&[
         "09:00 missed 1",
@@ -593,7 +593,7 @@ fn a_delay_that_is_over_is_claimed_at_once() {
 }
 
 #[test]
-fn a_delayed_run_is_in_the_way_of_the_next_slot() {
+fn a_delayed_run_counts_as_unfinished_for_the_next_slot() {
     let fields = quarterly(&json!({"jitter_us": 40 * MINUTE, "overlap": "skip"}));
     when(&fields, "10:15", "10:15").gives(&["10:15 queue"]);
     when(&fields, "10:30", "10:30").unfinished(1).gives(&["10:30 skipped 1"]);
@@ -920,7 +920,7 @@ proptest! {
     #![proptest_config(config(2_000))]
 
     #[test]
-    fn every_slot_has_exactly_one_fate(case in any_case()) {
+    fn every_slot_has_exactly_one_outcome(case in any_case()) {
         let Some(case) = case else { return Ok(()) };
         // While watching with minutes between slots, a decision has as many lines as slots:
         // limit them.
@@ -1063,7 +1063,7 @@ const EVENTS: [Event; 8] = [
 ];
 
 #[test]
-fn only_a_running_run_ends_by_itself() {
+fn only_a_running_run_completes_by_itself() {
     for state in STATES {
         for event in [Event::Parked, Event::Requeued, Event::Returned, Event::Raised] {
             assert_eq!(next_state(state, event).is_some(), state == RunState::Running, "{state:?} {event:?}");

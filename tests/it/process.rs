@@ -4,7 +4,7 @@ use polos::process::{host_id, is_gone, process_mark};
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_process_is_told_from_a_later_one_with_its_id() {
+fn a_process_is_distinguished_from_a_later_one_with_its_id() {
     let (host, pid) = (host_id(), i64::from(std::process::id()));
     let mark = process_mark(pid);
     assert!(!mark.is_empty());

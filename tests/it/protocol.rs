@@ -304,7 +304,7 @@ impl State {
         for who in 0..self.workers.len() {
             self.claims(who, rules, &mut changes);
             self.handler_steps(who, rules, &mut changes);
-            self.signs_of_life(who, rules, &mut changes);
+            self.heartbeats(who, rules, &mut changes);
         }
         changes
     }
@@ -446,7 +446,7 @@ impl State {
         }
     }
 
-    fn signs_of_life(&self, who: usize, rules: Rules, changes: &mut Vec<Change>) {
+    fn heartbeats(&self, who: usize, rules: Rules, changes: &mut Vec<Change>) {
         let worker = &self.workers[who];
         let beat_of = |id| self.store.workers.iter().find(|row| row.0 == id).map(|row| row.1);
         let holds = |id| self.store.runs.iter().any(|run| run.state == RunState::Running(id));
@@ -618,17 +618,17 @@ fn assert_breaks(rules: Rules, what: &str) {
 }
 
 #[test]
-fn without_fences_an_overtaken_handler_writes() {
+fn without_fencing_an_overtaken_handler_writes() {
     assert_breaks(Rules { is_fenced: false, ..PROTOCOL }, "two handlers can write to one run");
 }
 
 #[test]
-fn a_fence_is_nothing_unless_a_claim_raises_it() {
+fn fencing_needs_claims_that_raise_the_token() {
     assert_breaks(Rules { raises_token: false, ..PROTOCOL }, "two handlers can write to one run");
 }
 
 #[test]
-fn without_revisions_an_old_decision_turns_the_schedule_back() {
+fn without_revisions_a_stale_decision_turns_the_schedule_back() {
     assert_breaks(Rules { checks_revision: false, ..PROTOCOL }, "a decided slot is to come again");
 }
 
@@ -641,7 +641,7 @@ fn without_revisions_and_ids_of_slots_a_slot_runs_twice() {
 }
 
 #[test]
-fn a_burial_that_ignores_the_beat_takes_from_the_living() {
+fn expiry_that_ignores_the_heartbeat_takes_runs_from_a_live_worker() {
     assert_breaks(Rules { checks_beat: false, ..PROTOCOL }, "a worker was buried that had beaten since");
 }
 
@@ -651,6 +651,6 @@ fn a_claim_without_the_journal_repeats_steps() {
 }
 
 #[test]
-fn a_claim_whose_reply_was_lost_must_be_looked_for() {
+fn a_claim_with_a_lost_reply_must_be_recovered() {
     assert_breaks(Rules { adopts: false, ..PROTOCOL }, "work is never completed");
 }

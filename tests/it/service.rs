@@ -138,7 +138,7 @@ fn a_slot_is_skipped_until_it_is_due_and_the_history_says_so() {
 }
 
 #[test]
-fn a_paused_schedule_whose_time_is_over_is_finished_when_it_is_resumed() {
+fn resuming_a_schedule_without_slots_finishes_it() {
     let project = Project::new();
     let id = project.create("k", &hourly());
     project.ask(json!({"pause": {"id": id}}));
@@ -147,7 +147,7 @@ fn a_paused_schedule_whose_time_is_over_is_finished_when_it_is_resumed() {
 }
 
 #[test]
-fn a_reset_brings_back_what_the_code_declares() {
+fn a_reset_restores_the_declaration_of_the_code() {
     let project = Project::new();
     let declared = NewSchedule {
         owner: Some("app.py".into()),
@@ -168,7 +168,7 @@ fn a_reset_brings_back_what_the_code_declares() {
 }
 
 #[test]
-fn an_unknown_workflow_is_refused_and_the_nearest_is_named() {
+fn an_unknown_workflow_is_rejected_with_the_nearest_name() {
     let project = Project::new();
     let invoke = |workflow| json!({"invoke": {"workflow": workflow, "payload": null, "is_local": false}});
     let refusal = project.refusal(invoke("wg"));
@@ -186,7 +186,7 @@ fn a_run_that_a_step_invokes_knows_its_parent() {
 }
 
 #[test]
-fn a_caller_that_gives_up_is_forgotten() {
+fn a_withdrawn_wait_is_removed() {
     let project = Project::new();
     let invoke = json!({"invoke": {"workflow": "wf", "payload": null, "is_local": true}});
     let run = project.ask(invoke)["run_id"].clone();
@@ -196,7 +196,7 @@ fn a_caller_that_gives_up_is_forgotten() {
 }
 
 #[test]
-fn a_worker_whose_process_has_ended_serves_nothing() {
+fn a_worker_whose_process_has_ended_serves_no_workflow() {
     let project = Project::new();
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = i64::from(child.id());

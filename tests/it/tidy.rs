@@ -121,7 +121,7 @@ fn layers_named(code: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn arrows_point_down() {
+fn layers_use_only_lower_layers() {
     let table: BTreeMap<&str, &[&str]> = LAYERS.iter().copied().collect();
     let mut wrong = Vec::new();
     for source in sources() {
@@ -146,7 +146,7 @@ fn arrows_point_down() {
 }
 
 #[test]
-fn the_table_of_layers_is_the_truth() {
+fn the_table_of_layers_is_complete() {
     let folders: BTreeSet<String> =
         sources().iter().map(|source| source.layer().to_owned()).filter(|layer| layer != "lib").collect();
     let table: BTreeSet<String> = LAYERS.iter().map(|(layer, _)| (*layer).to_owned()).collect();

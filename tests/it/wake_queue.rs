@@ -83,7 +83,7 @@ fn every_item_arrives_once_in_order_and_wakes_the_sleeper() {
 /// The same with two lines of `drain` swapped.
 #[test]
 #[should_panic(expected = "deadlock")]
-fn a_flag_cleared_after_the_items_loses_a_wake_up() {
+fn clearing_the_flag_after_the_items_loses_a_wake_up() {
     struct Swapped {
         items: sync::Mutex<Vec<Item>>,
         has_rung: sync::AtomicBool,

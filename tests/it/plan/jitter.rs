@@ -3,7 +3,7 @@
 use polos::plan::jitter::delay_us;
 
 #[test]
-fn the_same_event_always_falls_the_same_way() {
+fn the_same_event_always_has_the_same_delay() {
     assert_eq!(delay_us("sch_a", 60, 1_000_000), delay_us("sch_a", 60, 1_000_000));
     assert_ne!(delay_us("sch_a", 60, 1_000_000), delay_us("sch_b", 60, 1_000_000));
     assert_eq!(delay_us("sch_a", 60, 0), 0);

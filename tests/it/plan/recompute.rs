@@ -45,7 +45,7 @@ fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {
 }
 
 #[test]
-fn a_next_slot_that_is_still_one_stays() {
+fn a_next_slot_that_is_still_valid_stays() {
     let daily = compiled_spec("0 9 * * *");
     let next = NOW + 9 * HOUR;
     assert_eq!(recomputed(&schedule(next, None, NOW), &daily, at(NOW)), None);
@@ -86,7 +86,7 @@ fn a_wall_time_that_ran_late_by_the_data_of_today_leaves_the_slot_of_tomorrow() 
 }
 
 #[test]
-fn only_an_active_schedule_is_looked_at() {
+fn only_an_active_schedule_is_recomputed() {
     let daily = compiled_spec("0 9 * * *");
     let stored = schedule(NOW + 10 * HOUR, None, NOW - DAY);
     let paused = Schedule { status: ScheduleStatus::Paused, ..stored };
@@ -94,7 +94,7 @@ fn only_an_active_schedule_is_looked_at() {
 }
 
 #[test]
-fn a_schedule_that_a_fast_clock_has_moved_far_ahead_comes_back() {
+fn a_schedule_moved_far_ahead_by_a_fast_clock_is_recomputed() {
     let daily = compiled_spec("0 9 * * *");
     let then = NOW + 73 * 365 * DAY;
     let ran = schedule(then + 9 * HOUR, Some(then - 15 * HOUR), NOW - DAY);

@@ -12,7 +12,7 @@ fn waits_double_up_to_the_maximum() {
 }
 
 #[test]
-fn jitter_shortens_a_wait_by_up_to_its_part_of_it() {
+fn jitter_shortens_a_wait_by_up_to_its_fraction() {
     let backoff = Backoff { jitter: 0.5, initial_us: 1_000_000, factor: 1.0, maximum_us: 5_000_000 };
     let wait = |name: usize| backoff.retry_at(&format!("r{name}"), 1, Timestamp::from_micros(0)).as_micros();
     let waits: Vec<i64> = (0..1_000).map(wait).collect();

@@ -11,7 +11,7 @@ fn slots(answer: &Value) -> Vec<i64> {
 }
 
 #[test]
-fn it_covers_the_range_from_its_start_to_before_its_end() {
+fn the_start_is_inclusive_and_the_end_exclusive() {
     let project = Project::new();
     let id = project.create("k", &hourly());
     let made = project.ask(backfill(&id, "06:00:00", "09:00:00", false));
@@ -36,7 +36,7 @@ fn each_run_has_the_slots_around_its_own() {
 }
 
 #[test]
-fn a_slot_that_has_a_run_is_left_out_and_a_rehearsal_says_so() {
+fn a_slot_with_a_run_is_left_out_also_of_a_dry_run() {
     let project = Project::new();
     let id = project.create("k", &hourly());
     project.ask(backfill(&id, "06:00:00", "08:00:00", false));
@@ -69,7 +69,7 @@ fn excluded_dates_are_left_out() {
 }
 
 #[test]
-fn what_has_not_passed_is_refused_and_so_is_an_empty_range() {
+fn a_future_or_empty_range_is_rejected() {
     let project = Project::new();
     let id = project.create("k", &hourly());
     let refusal = project.refusal(backfill(&id, "06:00:00", "12:00:01", false));
@@ -80,7 +80,7 @@ fn what_has_not_passed_is_refused_and_so_is_an_empty_range() {
 }
 
 #[test]
-fn it_has_a_limit() {
+fn the_number_of_slots_is_limited() {
     let project = Project::new();
     let id = project.create("k", &json!({"every_us": 1_000_000}));
     let end = micros("2026-03-01T00:00:00");

@@ -54,7 +54,7 @@ fn schedules_by_prefix_come_in_the_order_of_keys_page_by_page() {
 }
 
 #[test]
-fn the_same_where_too_many_have_the_workflow_to_look_through_them() {
+fn many_schedules_of_a_workflow_are_listed_by_prefix_in_the_same_order() {
     let project = with_keys("active");
     for number in 0..600 {
         project.create(&format!("x{number}"), &hourly());

@@ -16,7 +16,7 @@ fn with_overlap(overlap: &str) -> (Project, String) {
 }
 
 #[test]
-fn skip_refuses_it_beside_any_unfinished_run() {
+fn skip_rejects_a_trigger_beside_an_unfinished_run() {
     let (project, id) = with_overlap("skip");
     trigger(&project, &id).unwrap();
     let refusal = trigger(&project, &id).unwrap_err().to_string();
@@ -25,7 +25,7 @@ fn skip_refuses_it_beside_any_unfinished_run() {
 }
 
 #[test]
-fn buffer_one_refuses_a_second_that_would_wait() {
+fn buffer_one_rejects_a_second_buffered_run() {
     let (project, id) = with_overlap("buffer_one");
     trigger(&project, &id).unwrap();
     trigger(&project, &id).unwrap();
@@ -35,7 +35,7 @@ fn buffer_one_refuses_a_second_that_would_wait() {
 }
 
 #[test]
-fn buffer_all_lets_each_wait_its_turn() {
+fn buffer_all_buffers_every_trigger() {
     let (project, id) = with_overlap("buffer_all");
     for _ in 0..3 {
         trigger(&project, &id).unwrap();
@@ -53,7 +53,7 @@ fn cancel_running_cancels_the_run_before() {
 }
 
 #[test]
-fn without_the_policy_it_starts_beside_whatever_runs() {
+fn without_the_policy_a_trigger_starts_beside_other_runs() {
     let (project, id) = with_overlap("skip");
     for _ in 0..2 {
         project.ask(json!({"trigger": {"id": id}}));
@@ -63,7 +63,7 @@ fn without_the_policy_it_starts_beside_whatever_runs() {
 
 /// A worker has claimed the slot of 13:00 when a run is triggered manually.
 #[test]
-fn a_slot_that_was_claimed_early_is_given_back() {
+fn a_trigger_revokes_an_early_claim() {
     let (project, id) = with_overlap("buffer_one");
     project.clock.advance_to(at("12:59:59"));
     let schedule = ScheduleId::from(id.as_str());

@@ -82,7 +82,7 @@ pub struct Checks {
     /// Schedules that pruning removed something from.
     pruned: BTreeSet<ScheduleId>,
     /// Number of rows that were pruned.
-    swept_count: u64,
+    pruned_count: u64,
     /// Claimed more than once.
     reclaimed: BTreeSet<RunId>,
     /// Tokens of runs whose early claims were revoked.
@@ -126,7 +126,7 @@ impl Checks {
             fired: BTreeSet::new(),
             recomputed: BTreeSet::new(),
             pruned: BTreeSet::new(),
-            swept_count: 0,
+            pruned_count: 0,
             reclaimed: BTreeSet::new(),
             given_back: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -292,7 +292,7 @@ impl Checks {
         }
     }
 
-    fn check_burial(&mut self, worker: &WorkerId, run_count: u64) {
+    fn check_expiry(&mut self, worker: &WorkerId, run_count: u64) {
         self.buried_count += 1;
         // Expiring a worker that holds nothing, because it deregistered or never claimed, does
         // nothing.
@@ -428,8 +428,8 @@ impl Checks {
         parent.is_some_and(|parent| parent.state == RunState::Waiting && machine(parent) != machine(child))
     }
 
-    pub fn swept_count(&self) -> u64 {
-        self.swept_count
+    pub fn pruned_count(&self) -> u64 {
+        self.pruned_count
     }
 
     pub fn did(&mut self, what: &'static str) {
@@ -678,7 +678,7 @@ impl Checks {
     }
 
     /// Pruning removes only what is finished, old enough, and not among the newest of its schedule.
-    fn check_sweep(&mut self, store: &dyn Store, before: Timestamp, keep: u32) {
+    fn check_prune(&mut self, store: &dyn Store, before: Timestamp, keep: u32) {
         // The final audit checks that all other rows are still there.
         let is_old = |run: &&Run| run.state.is_finished() && run.finished_at.is_some_and(|at| at < before);
         let is_gone = |run: &&Run| store.run(PROJECT, &run.id).unwrap().is_none();
@@ -930,7 +930,7 @@ impl Witness for Checks {
             }
             Command::ExpireWorker { worker, .. } => {
                 if let Answer::Count(run_count) = answer {
-                    self.check_burial(worker, *run_count);
+                    self.check_expiry(worker, *run_count);
                 }
             }
             Command::CreateRun(new) => {
@@ -952,9 +952,9 @@ impl Witness for Checks {
             Command::RegisterWorker(entry) => self.last_alive(&entry.id),
             Command::Prune { before, keep, .. } => {
                 if let Answer::Count(count) = answer {
-                    self.swept_count += count;
+                    self.pruned_count += count;
                 }
-                self.check_sweep(store, *before, *keep);
+                self.check_prune(store, *before, *keep);
             }
             Command::PatchSchedule { patch, .. } if patch.next_slot.is_some() => {
                 self.did("skipped on request");

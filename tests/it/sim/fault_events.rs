@@ -4,7 +4,7 @@ use super::world::{Event, Genre, HOUR, LEASE, MINUTE, MS, Power, SECOND, World, 
 use polos::engine::Message;
 
 impl World {
-    pub fn go_wrong(&mut self) {
+    pub fn inject_fault(&mut self) {
         let machine =
             usize::try_from(self.rng.range(0, i64::try_from(self.machines.len()).unwrap() - 1)).unwrap();
         let has = |genre| self.genre == genre || self.genre == Genre::Everything;
@@ -17,8 +17,8 @@ impl World {
             }
             3 => {
                 // An orderly exit: what it holds is free at once.
-                self.hear(machine, Message::Drain);
-                self.hear(machine, Message::Deregister);
+                self.receive(machine, Message::Drain);
+                self.receive(machine, Message::Deregister);
                 let delay = self.rng.range(SECOND, MINUTE);
                 self.after(delay, Event::Start { machine });
             }
@@ -40,7 +40,7 @@ impl World {
                 self.note(format_args!("the clock of machine {machine} jumps by {jump} us"));
                 self.machines[machine].clock.wall_ahead_us += jump;
                 let is_up = self.machines[machine].power == Power::Up;
-                self.unwell(machine, is_up);
+                self.mark_unhealthy(machine, is_up);
                 if is_up {
                     // The driver never waits longer than this.
                     let delay = self.rng.range(0, 200 * MS);
@@ -82,7 +82,7 @@ impl World {
 
     /// Ends all faults: every worker is up and has the newest version, and every workflow is
     /// served.
-    pub fn calm_down(&mut self) {
+    pub fn end_all_faults(&mut self) {
         self.note(format_args!("calm"));
         self.is_calm = true;
         set_faults(&self.api, 0, 0);
@@ -97,11 +97,11 @@ impl World {
             let wrong = it.clock.now(self.truth).wall.as_micros() - self.truth;
             it.clock.wall_ahead_us -= wrong;
             if it.power == Power::Up && (it.version != version || it.is_draining || is_whole) {
-                self.hear(machine, Message::Deregister);
+                self.receive(machine, Message::Deregister);
             } else {
                 self.start(machine);
             }
-            self.unwell(machine, true);
+            self.mark_unhealthy(machine, true);
             self.wake(machine, 0);
         }
     }

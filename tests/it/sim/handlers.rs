@@ -113,7 +113,10 @@ impl World {
                 }
                 Some(Err(_)) => {
                     is_over = true;
-                    self.hear(machine, Message::Fenced { run: task.run.id.clone(), token: task.run.token });
+                    self.receive(
+                        machine,
+                        Message::Fenced { run: task.run.id.clone(), token: task.run.token },
+                    );
                     Doing::Deciding
                 }
             },
@@ -129,7 +132,7 @@ impl World {
                         &*command,
                         Command::CompleteRun { ending, .. } if matches!(**ending, Completion::Skipped { .. })
                     );
-                    self.hear(machine, Message::settled(run, token, is_skipped, Some(&outcome)));
+                    self.receive(machine, Message::settled(run, token, is_skipped, Some(&outcome)));
                     Doing::Deciding
                 }
             },
@@ -139,7 +142,7 @@ impl World {
                 wait = delay;
                 if matches!(doing, Doing::Completion(_)) {
                     let (run, token) = (task.run.id.clone(), task.run.token);
-                    self.hear(machine, Message::Returned { run, token });
+                    self.receive(machine, Message::Returned { run, token });
                 }
                 doing
             }
@@ -326,14 +329,14 @@ impl World {
             (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(permit))) => {
                 self.checks.lock().did("claimed as created");
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
-                self.hear_later(machine, Message::Claimed { run, permit });
+                self.receive_later(machine, Message::Claimed { run, permit });
             }
             (_, reserved) => {
                 if let Some(Ok(permit)) = reserved {
                     permit.settle();
                 }
                 if let Some(news) = Message::news_of(&command, &outcome) {
-                    self.hear(machine, news);
+                    self.receive(machine, news);
                 }
             }
         }

@@ -85,7 +85,7 @@ fn emit(seed: u64) -> Story {
 
 /// The same on a SQLite file.
 #[cfg(feature = "sqlite")]
-fn tell_on_sqlite(seed: u64) -> Story {
+fn run_on_sqlite(seed: u64) -> Story {
     use polos::store::{SqliteOptions, SqliteStore, Synchronous};
     let folder = tempfile::tempdir().unwrap();
     // Power loss is not tested here: the file is deleted at the end.
@@ -96,7 +96,7 @@ fn tell_on_sqlite(seed: u64) -> Story {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "says how fast it was, and decides nothing by it")]
-fn promises_are_kept_in_every_story() {
+fn promises_hold_for_every_seed() {
     if let Some(seed) = setting("POLOS_SIM_SEED") {
         emit(seed);
         return;
@@ -134,14 +134,14 @@ fn promises_are_kept_in_every_story() {
 }
 
 #[test]
-fn stories_that_broke_a_promise_keep_it_now() {
+fn seeds_that_once_broke_a_promise_pass() {
     for seed in FOUND {
         emit(*seed);
     }
 }
 
 /// Runs these seeds, and checks that each of these events happened.
-fn tell_of(seeds: [u64; 2], deeds: &[&str]) {
+fn run_themed(seeds: [u64; 2], deeds: &[&str]) {
     let stories = seeds.map(|seed| emit(seed).deeds);
     for deed in deeds {
         assert!(stories.iter().any(|story| story.contains_key(deed)), "{deed}: {stories:?}");
@@ -149,24 +149,24 @@ fn tell_of(seeds: [u64; 2], deeds: &[&str]) {
 }
 
 #[test]
-fn runs_that_kill_their_workers_are_counted_as_the_model_counts() {
-    tell_of([6, 22], &["killed its worker", "failed after interruptions"]);
+fn interruption_counts_match_the_model() {
+    run_themed([6, 22], &["killed its worker", "failed after interruptions"]);
 }
 
 #[test]
-fn declared_schedules_are_what_the_model_says() {
+fn declared_schedules_match_the_model() {
     let deeds = ["overridden", "reset to its declaration", "kept an override at a start"];
-    tell_of([7, 39], &deeds);
-    tell_of([23, 39], &["left a newer declaration", "replaced an override by a new declaration"]);
+    run_themed([7, 39], &deeds);
+    run_themed([23, 39], &["left a newer declaration", "replaced an override by a new declaration"]);
 }
 
 #[test]
-fn held_runs_go_on_with_other_code_only() {
-    tell_of([8, 24], &["held for other code", "resumed by other code"]);
+fn held_runs_continue_only_with_other_code() {
+    run_themed([8, 24], &["held for other code", "resumed by other code"]);
 }
 
 #[test]
-fn the_same_seed_tells_the_same_story() {
+fn the_same_seed_gives_the_same_trace() {
     for seed in 0..8 {
         assert_eq!(emit(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }
@@ -177,7 +177,7 @@ fn the_same_seed_tells_the_same_story() {
 /// trip.
 #[cfg(feature = "postgres")]
 #[test]
-fn a_story_is_the_same_on_postgres() {
+fn a_seed_gives_the_same_trace_on_postgres() {
     let seeds = setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS);
     for seed in (0..seeds).step_by(usize::try_from(seeds / 2).unwrap().max(1)) {
         let store = Arc::new(crate::store::server::Server::shared().new_store());
@@ -188,9 +188,9 @@ fn a_story_is_the_same_on_postgres() {
 /// SQLite gives the same answers to the last event.
 #[cfg(feature = "sqlite")]
 #[test]
-fn a_story_is_the_same_on_sqlite() {
+fn a_seed_gives_the_same_trace_on_sqlite() {
     // The last three include one seed of each theme.
     for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain(6..=8) {
-        assert_eq!(tell_on_sqlite(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
+        assert_eq!(run_on_sqlite(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
     }
 }

@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    pub fn use_api(&mut self) {
+    pub fn call_api(&mut self) {
         let schedules = self.checks.lock().live_schedules();
         if schedules.len() < 2 || (schedules.len() < 8 && self.rng.chance(150)) {
             self.create_schedule();

@@ -281,7 +281,7 @@ impl World {
         checks.counts_interruptions = theme == Theme::Killers;
         checks.note(format_args!("a story of {genre:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
-        let api = door_to(&store, &checks, rng.bits());
+        let api = connect(&store, &checks, rng.bits());
         let retention = rng.chance(700).then(|| {
             let age = if pace.is_slow { rng.range(HOUR, 2 * DAY) } else { rng.range(10 * MINUTE, 2 * HOUR) };
             (Duration::from_micros(age.unsigned_abs()), u32::try_from(rng.range(0, 5)).unwrap())
@@ -329,7 +329,7 @@ impl World {
     }
 
     fn new_machine(&mut self) -> Machine {
-        let store = door_to(&self.store, &self.checks, self.rng.bits());
+        let store = connect(&self.store, &self.checks, self.rng.bits());
         Machine {
             power: Power::Down,
             clock: SkewedClock { booted_at: self.truth - MINUTE, wall_ahead_us: 0, drift_ppm: 0 },
@@ -366,7 +366,7 @@ impl World {
         while self.truth < self.chaos_ends {
             self.step();
         }
-        self.calm_down();
+        self.end_all_faults();
         // A dead worker without runs still counts as one that declares schedules for this long;
         // then a little longer.
         let quiet_from = self.truth + 5 * MINUTE;
@@ -386,7 +386,7 @@ impl World {
         while self.truth < end {
             self.step();
         }
-        self.let_dead_rows_expire();
+        self.expire_dead_rows();
         self.checks.lock().audit(&*self.store);
         self.checks.lock().check_deployment(&declared(self.seed, self.version, self.began, self.pace));
         for machine in &self.machines {
@@ -404,7 +404,7 @@ impl World {
 
     /// Rows of workers that died idle don't accumulate: in the end, each live worker has one row
     /// and no others exist.
-    fn let_dead_rows_expire(&mut self) {
+    fn expire_dead_rows(&mut self) {
         let end = self.truth + IDLE_ROW_MAX + 4 * self.pace.poll;
         while self.truth < end {
             self.step();
@@ -460,14 +460,14 @@ impl World {
             }
             Event::Use => {
                 if !self.is_calm {
-                    self.use_api();
+                    self.call_api();
                     let delay = self.rng.range(SECOND, self.pace.use_every);
                     self.after(delay, Event::Use);
                 }
             }
             Event::Fault => {
                 if !self.is_calm {
-                    self.go_wrong();
+                    self.inject_fault();
                     let delay = self.rng.range(5 * SECOND, self.pace.fault_every);
                     self.after(delay, Event::Fault);
                 }
@@ -582,7 +582,7 @@ impl World {
     }
 
     /// The worker is unhealthy: healthy again from now at the earliest, or not at all.
-    pub fn unwell(&mut self, machine: usize, is_up: bool) {
+    pub fn mark_unhealthy(&mut self, machine: usize, is_up: bool) {
         self.machines[machine].well_since = self.truth;
         self.report_health(machine, is_up);
     }
@@ -605,7 +605,7 @@ impl World {
             return;
         }
         self.count_time(machine);
-        self.unwell(machine, false);
+        self.mark_unhealthy(machine, false);
         let it = &mut self.machines[machine];
         let engine = it.engine.take();
         it.power = Power::Down;
@@ -626,7 +626,7 @@ impl World {
         }
         self.note(format_args!("machine {machine} is stopped for {duration} us"));
         self.machines[machine].power = Power::Paused;
-        self.unwell(machine, false);
+        self.mark_unhealthy(machine, false);
         self.after(duration, Event::Resume { machine });
     }
 
@@ -636,7 +636,7 @@ impl World {
         }
         self.note(format_args!("machine {machine} goes on"));
         self.machines[machine].power = Power::Up;
-        self.unwell(machine, true);
+        self.mark_unhealthy(machine, true);
         for event in std::mem::take(&mut self.machines[machine].missed) {
             let delay = self.rng.range(0, 20 * MS);
             self.after(delay, event);
@@ -675,7 +675,7 @@ impl World {
     }
 
     /// Sends a message of group commit to the engine.
-    pub fn hear(&mut self, machine: usize, message: Message) {
+    pub fn receive(&mut self, machine: usize, message: Message) {
         self.machines[machine].inbox.push(message);
         // After the messages that are still queued.
         if self.machines[machine].inbox.len() == 1 {
@@ -684,7 +684,7 @@ impl World {
     }
 
     /// Like `receive`, but delayed: not longer than a healthy worker waits between two heartbeats.
-    pub fn hear_later(&mut self, machine: usize, message: Message) {
+    pub fn receive_later(&mut self, machine: usize, message: Message) {
         self.machines[machine].inbox.push(message);
         let delay =
             if self.rng.chance(50) { self.rng.range(0, LEASE / 3) } else { self.rng.range(0, 20 * MS) };
@@ -701,7 +701,7 @@ impl World {
     fn tick(&mut self, machine: usize) {
         let mut round = 0;
         loop {
-            let swept_before = self.checks.lock().swept_count();
+            let swept_before = self.checks.lock().pruned_count();
             let it = &mut self.machines[machine];
             let now = it.clock.now(self.truth);
             let Some(engine) = &mut it.engine else { return };
@@ -712,7 +712,7 @@ impl World {
                 it.well_since = self.truth;
             }
             self.report_health(machine, true);
-            self.open_door(machine, now.wall);
+            self.deliver_to_application(machine, now.wall);
             if next.is_over {
                 self.note(format_args!("machine {machine} has left"));
                 self.crash(machine);
@@ -733,7 +733,7 @@ impl World {
                 return;
             }
             // Pruning continues with one batch per tick until it is done.
-            round += usize::from(self.checks.lock().swept_count() == swept_before);
+            round += usize::from(self.checks.lock().pruned_count() == swept_before);
             if round >= TURNS_AT_ONCE_MAX {
                 self.checks.lock().fail(format_args!("machine {machine} spins: {next:?} at {now:?}"));
             }
@@ -741,7 +741,7 @@ impl World {
     }
 
     /// Plays the application: takes what the engine sent.
-    fn open_door(&mut self, machine: usize, wall: Timestamp) {
+    fn deliver_to_application(&mut self, machine: usize, wall: Timestamp) {
         for sent in self.machines[machine].door.take() {
             match sent {
                 Sent::Start(claimed) => {
@@ -804,7 +804,7 @@ pub fn parse(text: &str) -> Timestamp {
     Timestamp::from_micros(text.parse::<jiff::Timestamp>().unwrap().as_microsecond())
 }
 
-fn door_to(store: &Arc<dyn Store>, checks: &Arc<Mutex<Checks>>, seed: u64) -> FaultyStore {
+fn connect(store: &Arc<dyn Store>, checks: &Arc<Mutex<Checks>>, seed: u64) -> FaultyStore {
     let mut door = FaultyStore::on(Arc::clone(store));
     let witness: Arc<Mutex<dyn Witness>> = Arc::clone(checks) as _;
     door.witness = Some(witness);
