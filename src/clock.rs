@@ -29,7 +29,7 @@ pub struct SystemClock {
 
 impl SystemClock {
     /// Starts monotonic time at zero.
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     pub fn new() -> Self {
         Self { origin: Instant::now() }
     }
@@ -42,7 +42,7 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the door")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that reads the clock")]
     fn now(&self) -> Now {
         let micros = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
@@ -53,14 +53,14 @@ impl Clock for SystemClock {
 }
 
 /// Longest time between two readings of the followed clock.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+const SYNC_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A change of more than this between the machine's two clocks means that the wall clock was set or
 /// the machine slept.
 const JUMP_US: i64 = 100_000;
 
 /// Readings per synchronization: the fastest response is the most accurate.
-const LOOKS: u32 = 3;
+const READINGS: u32 = 3;
 
 /// Follows another clock, such as that of a database that many machines share. Between two readings
 /// of it, time continues by the machine's monotonic clock, so the machine's wall clock may be
@@ -100,14 +100,14 @@ impl SharedClock {
         let now = self.machine.now();
         let since = micros(now.mono) - self.state.last_look.load(Ordering::SeqCst);
         let jump = wall_lead(now) - self.state.wall_lead_at_look.load(Ordering::SeqCst);
-        since >= i64::try_from(LOOK_INTERVAL.as_micros()).unwrap_or(i64::MAX) || jump.abs() > JUMP_US
+        since >= i64::try_from(SYNC_INTERVAL.as_micros()).unwrap_or(i64::MAX) || jump.abs() > JUMP_US
     }
 
     /// Reads the followed clock. A response is as old as it took, so the time shown is never ahead
     /// of that clock.
     pub fn look<E>(&self, ask: impl Fn() -> Result<Timestamp, E>) -> Result<(), E> {
         let mut lead = i64::MIN;
-        for _ in 0..LOOKS {
+        for _ in 0..READINGS {
             let answer = ask()?;
             lead = lead.max(answer.as_micros() - micros(self.machine.now().mono));
         }

@@ -118,7 +118,7 @@ impl Bridge {
         let make = |wake_signal| Arc::new(Line { queue: WakeQueue::new(), wake_signal });
         if let Some(wake) = wake {
             let (sender, receiver) = crossbeam_channel::unbounded();
-            std::thread::Builder::new().name("polos-bell".to_owned()).spawn(move || {
+            std::thread::Builder::new().name("polos-wake".to_owned()).spawn(move || {
                 for () in &receiver {
                     // A closed loop refuses the call, and there is nothing left to wake.
                     while Python::try_attach(|py| lacks_memory(py, &wake)) == Some(true) {
@@ -145,7 +145,7 @@ impl Bridge {
             })
         }
         #[cfg(not(unix))]
-        Err(PyOSError::new_err("this system needs a `ring` callable"))
+        Err(PyOSError::new_err("this system needs a `wake` callable"))
     }
 
     /// The file descriptor to watch for reading.
@@ -154,7 +154,7 @@ impl Bridge {
         if let Some(wake_socket) = &self.wake_socket {
             return Ok(std::os::fd::AsRawFd::as_raw_fd(wake_socket));
         }
-        Err(PyOSError::new_err("this bridge calls its `ring`; it has no file descriptor"))
+        Err(PyOSError::new_err("this bridge calls its `wake`; it has no file descriptor"))
     }
 
     /// Appends everything that has arrived, in order, as `(kind, ...)` tuples. Items that Python
@@ -189,7 +189,7 @@ impl Bridge {
 }
 
 /// Delay before retrying items that Python had no memory for.
-#[expect(clippy::disallowed_methods, reason = "nobody tells when there is memory again")]
+#[expect(clippy::disallowed_methods, reason = "no event reports that memory is free again")]
 fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }

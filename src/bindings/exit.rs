@@ -52,12 +52,13 @@ impl Shared {
         let Some((deadline, code)) = state.deadline else { return Some(None) };
         let rest = deadline.saturating_sub(self.clock.now().mono);
         if rest.is_zero() {
-            let how = if state.count > 1 { "at once, as it was told twice" } else { "now, its time is up" };
+            let how =
+                if state.count > 1 { "at once, after a repeated signal" } else { "now, after its timeout" };
             // Written directly to stderr: logging may be stuck.
             let _ = writeln!(
                 std::io::stderr(),
-                "polos: the worker hangs while it stops; the process ends {how}. Runs that were not given back \
-                 continue elsewhere when the lease has run out"
+                "polos: the worker hangs while it stops; the process ends {how}. Runs that were not released \
+                 continue on another worker when the lease has expired"
             );
             std::process::exit(code);
         }

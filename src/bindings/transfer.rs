@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use serde_json::json;
 use std::path::PathBuf;
 
-fn told(error: TransferError, raised: Option<PyErr>) -> PyErr {
+fn to_py_error(error: TransferError, raised: Option<PyErr>) -> PyErr {
     match error {
         TransferError::Store(error) => to_exception(&Error::Store(error)),
         stopped @ TransferError::Stopped => raised.unwrap_or_else(|| refused(&stopped.to_string())),
@@ -19,7 +19,11 @@ fn told(error: TransferError, raised: Option<PyErr>) -> PyErr {
 /// Transfers projects with `store::transfer_projects`; returns JSON. `tell(project, is_comparing,
 /// table, done, total)` reports progress and stops the transfer by raising.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, clippy::too_many_arguments, reason = "what Python hands over")]
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    reason = "flat arguments, as Python passes them"
+)]
 pub fn transfer_projects(
     py: Python<'_>,
     source: PathBuf,
@@ -40,18 +44,18 @@ pub fn transfer_projects(
     };
     let mut raised = None;
     let moved = py.detach(|| {
-        let mut hear = |progress: &TransferProgress<'_>| {
+        let mut on_progress = |progress: &TransferProgress<'_>| {
             let TransferProgress { project, is_comparing, table, done, total } = *progress;
-            let said = Python::attach(|py| {
+            let outcome = Python::attach(|py| {
                 py.check_signals()?;
                 tell.call1(py, (project, is_comparing, table, done, total)).map(drop)
             });
-            raised = said.err();
+            raised = outcome.err();
             raised.is_none()
         };
-        store::transfer_projects(&source, target, &options, &mut hear)
+        store::transfer_projects(&source, target, &options, &mut on_progress)
     });
-    let moved = moved.map_err(|error| told(error, raised))?;
+    let moved = moved.map_err(|error| to_py_error(error, raised))?;
     Ok(json!(moved.iter().map(shown).collect::<Vec<_>>()).to_string())
 }
 
@@ -69,12 +73,13 @@ fn shown(moved: &TransferredProject) -> serde_json::Value {
 
 /// Rolls back an unfinished transfer; returns its projects.
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "what Python hands over")]
+#[expect(clippy::needless_pass_by_value, reason = "flat arguments, as Python passes them")]
 pub fn abandon_transfer(
     py: Python<'_>,
     source: PathBuf,
     target: &str,
     projects: Vec<String>,
 ) -> PyResult<Vec<String>> {
-    py.detach(|| store::abandon_transfer(&source, target, &projects)).map_err(|error| told(error, None))
+    py.detach(|| store::abandon_transfer(&source, target, &projects))
+        .map_err(|error| to_py_error(error, None))
 }

@@ -60,12 +60,12 @@ const DATED_LENGTH: usize = 20;
 
 /// Encodes with the most significant character first, so texts sort like their numbers.
 fn spell(mut bits: u128, length: usize) -> String {
-    let mut signs = vec![ALPHABET[0]; length];
-    for sign in signs.iter_mut().rev() {
-        *sign = ALPHABET[(bits % 30) as usize];
+    let mut characters = vec![ALPHABET[0]; length];
+    for character in characters.iter_mut().rev() {
+        *character = ALPHABET[(bits % 30) as usize];
         bits /= 30;
     }
-    signs.into_iter().map(char::from).collect()
+    characters.into_iter().map(char::from).collect()
 }
 
 /// The millisecond (42 bits, until the year 2109) and 56 random bits. Ids created at about the same

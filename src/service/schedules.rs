@@ -292,7 +292,7 @@ pub(super) fn update(
     edit(context, id, |schedule, now| {
         let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
             .map_err(|error| {
-                Error::State(format!("the stored schedule can't be read ({error}); create it anew"))
+                Error::State(format!("the stored schedule can't be read ({error}); create it again"))
             })?;
         if ["cron", "every_us", "at_us"]
             .iter()

@@ -62,7 +62,7 @@ def test_the_first_signal_ends_the_process_in_its_time(start: Any) -> None:
     """,
     )
     assert program.code == 128 + 15
-    assert "its time is up" in program.errors
+    assert "after its timeout" in program.errors
 
 
 def test_the_second_signal_ends_it_sooner(start: Any) -> None:
@@ -77,7 +77,7 @@ def test_the_second_signal_ends_it_sooner(start: Any) -> None:
     """,
     )
     assert program.code == 128 + 2
-    assert "told twice" in program.errors
+    assert "after a repeated signal" in program.errors
 
 
 def test_the_same_signal_twice_at_once_is_one(start: Any) -> None:

@@ -60,10 +60,10 @@ pub struct Checks {
     pub poll_us: i64,
     pub workers: BTreeMap<WorkerId, Health>,
     pub fired_count: u64,
-    pub buried_count: u64,
+    pub expired_count: u64,
     pub fenced_count: u64,
     pub policies: BTreeSet<String>,
-    pub deeds: BTreeMap<&'static str, u64>,
+    pub event_counts: BTreeMap<&'static str, u64>,
     schedules: BTreeMap<ScheduleId, Known>,
     runs: BTreeMap<RunId, Run>,
     unfinished: BTreeSet<RunId>,
@@ -111,10 +111,10 @@ impl Checks {
             poll_us,
             workers: BTreeMap::new(),
             fired_count: 0,
-            buried_count: 0,
+            expired_count: 0,
             fenced_count: 0,
             policies: BTreeSet::new(),
-            deeds: BTreeMap::new(),
+            event_counts: BTreeMap::new(),
             schedules: BTreeMap::new(),
             runs: BTreeMap::new(),
             unfinished: BTreeSet::new(),
@@ -285,7 +285,7 @@ impl Checks {
         let schedule = self.runs.get(run).and_then(|run| run.schedule_id.clone());
         let Some(row) = schedule.and_then(|id| store.schedule(PROJECT, &id).unwrap()) else { return };
         if row.failure_count >= most {
-            self.did("paused after failures");
+            self.count_event("paused after failures");
             if row.status == ScheduleStatus::Active {
                 self.fail(format_args!("{row:?} goes on after so many failures"));
             }
@@ -293,15 +293,15 @@ impl Checks {
     }
 
     fn check_expiry(&mut self, worker: &WorkerId, run_count: u64) {
-        self.buried_count += 1;
+        self.expired_count += 1;
         // Expiring a worker that holds nothing, because it deregistered or never claimed, does
         // nothing.
         let Some(health) = self.workers.get(worker).filter(|_| run_count > 0) else { return };
         if self.truth - health.beat_at < self.lease_us - self.lease_us / 1_000 {
-            self.fail(format_args!("{worker} was buried {} us after a beat", self.truth - health.beat_at));
+            self.fail(format_args!("{worker} expired {} us after a heartbeat", self.truth - health.beat_at));
         }
         if run_count > 0 && health.well_since.is_some_and(|since| self.truth - since > self.lease_us) {
-            self.fail(format_args!("{worker} was buried with {run_count} runs although it is well"));
+            self.fail(format_args!("{worker} expired with {run_count} runs although it is healthy"));
         }
     }
 
@@ -339,7 +339,7 @@ impl Checks {
                         Command::CreateRun(new) => new.takes_back,
                         _ => false,
                     };
-                    self.did("taken back");
+                    self.count_event("early claim revoked");
                     if !is_ahead || !may_take_back {
                         self.fail(format_args!("{before:?} vanished"));
                     }
@@ -432,8 +432,8 @@ impl Checks {
         self.pruned_count
     }
 
-    pub fn did(&mut self, what: &'static str) {
-        *self.deeds.entry(what).or_default() += 1;
+    pub fn count_event(&mut self, what: &'static str) {
+        *self.event_counts.entry(what).or_default() += 1;
     }
 
     fn check_move(&mut self, before: &Run, after: &Run) {
@@ -502,7 +502,7 @@ impl Checks {
             if before.is_refused_by(&code) {
                 self.fail(format_args!("{worker} runs {code}, which has refused {before:?}"));
             }
-            self.did("resumed by other code");
+            self.count_event("resumed by other code");
         }
     }
 
@@ -542,8 +542,8 @@ impl Checks {
             _ => Vec::new(),
         };
         let rows = self.schedules.values().map(|known| &known.row);
-        for deed in overrides.apply(command, &silent, rows) {
-            self.did(deed);
+        for event in overrides.apply(command, &silent, rows) {
+            self.count_event(event);
         }
     }
 
@@ -660,7 +660,7 @@ impl Checks {
         if found < due {
             self.fail(format_args!("{found} of {due} due slots of {before:?} are on record: {history:?}"));
         }
-        self.did(if due > 1 { "several due slots forgotten" } else { "a due slot forgotten" });
+        self.count_event(if due > 1 { "several due slots discarded" } else { "a due slot discarded" });
     }
 
     /// After a change, no run of a future slot starts because of an earlier decision.
@@ -701,7 +701,7 @@ impl Checks {
             self.interruptions.remove(&run.id);
             self.ended.retain(|(id, _)| *id != run.id);
             self.touched.remove(&run.id);
-            self.did("swept");
+            self.count_event("pruned");
         }
         // Ledger lines were, or may have been, pruned as well.
         self.pruned.extend(self.schedules.keys().cloned());
@@ -781,7 +781,7 @@ impl Checks {
         }
         let peers = store.peers(PROJECT).unwrap();
         if let Some(peer) = peers.iter().find(|peer| peer.id == *worker && peer.held_count > 0) {
-            self.fail(format_args!("{peer:?} died {} us ago and is not buried", self.truth - died_at));
+            self.fail(format_args!("{peer:?} died {} us ago and has not expired", self.truth - died_at));
         }
     }
 
@@ -914,13 +914,13 @@ impl Witness for Checks {
             Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
                 if matches!(answer, Answer::Ended { released: true, .. }) && self.is_away_from_parent(run) {
-                    self.did("a parent woken from another machine");
+                    self.count_event("a parent woken from another machine");
                 }
                 if matches!(**ending, Completion::Held { .. }) {
-                    self.did("held for other code");
+                    self.count_event("held for other code");
                 }
                 if matches!(**ending, Completion::Released) {
-                    self.did("claimed ahead and given back");
+                    self.count_event("claimed early and released");
                 }
                 if let (Some(most), Answer::Ended { state: RunState::Failed, .. }) =
                     (pause_after_failures, answer)
@@ -939,10 +939,10 @@ impl Witness for Checks {
                 {
                     self.slots.insert((schedule.clone(), slot));
                 }
-                self.did(match new.origin {
+                self.count_event(match new.origin {
                     Origin::Backfill => "backfilled",
                     Origin::Child => "invoked",
-                    Origin::Invoke => "invoked by hand",
+                    Origin::Invoke => "invoked by the application",
                     _ => "triggered",
                 });
             }
@@ -957,7 +957,7 @@ impl Witness for Checks {
                 self.check_prune(store, *before, *keep);
             }
             Command::PatchSchedule { patch, .. } if patch.next_slot.is_some() => {
-                self.did("skipped on request");
+                self.count_event("skipped on request");
             }
             Command::Heartbeat { .. }
             | Command::UncountInterruptions { .. }
@@ -991,7 +991,9 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::Reconcile { entry, .. } => format!("{} reconciles", entry.id),
         Command::Heartbeat { worker } => format!("{worker} beats"),
         Command::DeregisterWorker { worker } => format!("{worker} leaves"),
-        Command::ExpireWorker { worker, heartbeat, .. } => format!("{worker} is buried at beat {heartbeat}"),
+        Command::ExpireWorker { worker, heartbeat, .. } => {
+            format!("{worker} expires at heartbeat {heartbeat}")
+        }
         Command::UncountInterruptions { claims } => format!("{claims:?} were outlived"),
         Command::UpsertSchedules(new) => {
             new.iter().map(|new| format!("put {} {}", new.id, new.spec)).collect::<Vec<_>>().join(", ")

@@ -230,7 +230,7 @@ impl World {
         let mut rng = Rng(hash(0, run.id.as_str()));
         match self.theme {
             Theme::Killers if self.checks.lock().interruptions_of(&run.id).is_too_often() => {
-                self.checks.lock().did("failed after interruptions");
+                self.checks.lock().count_event("failed after interruptions");
                 Kind::TooOften
             }
             Theme::Killers if rng.chance(40) => {
@@ -243,7 +243,7 @@ impl World {
 
     /// This run kills the process; the machine starts it again.
     fn kill(&mut self, machine: usize, run: &Run) {
-        self.checks.lock().did("killed its worker");
+        self.checks.lock().count_event("killed its worker");
         self.note(format_args!("{} kills machine {machine}", run.id));
         self.crash(machine);
         let delay = self.rng.range(SECOND, MINUTE / 2);
@@ -327,7 +327,7 @@ impl World {
         // Informs the engine of this process.
         match (&outcome, reserved) {
             (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(permit))) => {
-                self.checks.lock().did("claimed as created");
+                self.checks.lock().count_event("claimed as created");
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
                 self.receive_later(machine, Message::Claimed { run, permit });
             }

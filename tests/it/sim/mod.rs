@@ -19,7 +19,7 @@ use polos::store::{MemoryStore, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use world::Story;
+use world::SimResult;
 
 /// Number of seeds in a daily run.
 const SEEDS: u64 = 40;
@@ -39,8 +39,8 @@ const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
 /// Every pair of an overlap and a catch-up policy.
 const POLICY_PAIRS: usize = 15;
 
-/// Events that every daily run must cover, except those that only themed seeds cover.
-const DEEDS_OF_THEMES: [&str; 6] = [
+/// The events of the themes, which every daily run must cover.
+const THEME_EVENTS: [&str; 6] = [
     "failed after interruptions",
     "held for other code",
     "kept an override at a start",
@@ -49,29 +49,29 @@ const DEEDS_OF_THEMES: [&str; 6] = [
     "resumed by other code",
 ];
 
-/// All events of the simulation.
-const DEEDS: [&str; 22] = [
-    "a due slot forgotten",
+/// All events of the simulation, sorted.
+const ALL_EVENTS: [&str; 22] = [
+    "a due slot discarded",
     "a parent woken from another machine",
     "backfilled",
-    "claimed ahead and given back",
     "claimed as created",
+    "claimed early and released",
+    "early claim revoked",
     "failed after interruptions",
     "held for other code",
+    "invoked by the application",
     "invoked",
-    "invoked by hand",
     "kept an override at a start",
     "killed its worker",
     "left a newer declaration",
     "overridden",
     "paused after failures",
+    "pruned",
     "replaced an override by a new declaration",
     "reset to its declaration",
     "resumed by other code",
-    "several due slots forgotten",
+    "several due slots discarded",
     "skipped on request",
-    "swept",
-    "taken back",
     "triggered",
 ];
 
@@ -79,72 +79,73 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number of seeds"))
 }
 
-fn emit(seed: u64) -> Story {
-    world::emit(seed, Arc::new(MemoryStore::new()))
+fn run_seed(seed: u64) -> SimResult {
+    world::simulate(seed, Arc::new(MemoryStore::new()))
 }
 
 /// The same on a SQLite file.
 #[cfg(feature = "sqlite")]
-fn run_on_sqlite(seed: u64) -> Story {
+fn run_on_sqlite(seed: u64) -> SimResult {
     use polos::store::{SqliteOptions, SqliteStore, Synchronous};
     let folder = tempfile::tempdir().unwrap();
     // Power loss is not tested here: the file is deleted at the end.
     let options = SqliteOptions { synchronous: Synchronous::Normal, ..SqliteOptions::default() };
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path().join("polos.db"), options).unwrap());
-    world::emit(seed, store)
+    world::simulate(seed, store)
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "says how fast it was, and decides nothing by it")]
+#[expect(clippy::disallowed_methods, reason = "reports the speed, and decides nothing by it")]
 fn promises_hold_for_every_seed() {
     if let Some(seed) = setting("POLOS_SIM_SEED") {
-        emit(seed);
+        run_seed(seed);
         return;
     }
     let began = Instant::now();
     let (mut worker_us, mut fired, mut expired, mut fenced) = (0, 0, 0, 0);
     let mut policies = BTreeSet::new();
-    let mut deeds: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut event_counts: BTreeMap<&str, u64> = BTreeMap::new();
     let first = setting("POLOS_SIM_FROM").unwrap_or(FROM);
     for seed in first..first + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) {
-        let mut story = emit(seed);
-        worker_us += story.worker_us;
-        fired += story.fired_count;
-        expired += story.buried_count;
-        fenced += story.fenced_count;
-        policies.append(&mut story.policies);
-        for (deed, count) in story.deeds {
-            *deeds.entry(deed).or_default() += count;
+        let mut result = run_seed(seed);
+        worker_us += result.worker_us;
+        fired += result.fired_count;
+        expired += result.expired_count;
+        fenced += result.fenced_count;
+        policies.append(&mut result.policies);
+        for (event, count) in result.event_counts {
+            *event_counts.entry(event).or_default() += count;
         }
     }
     let days = Duration::from_micros(u64::try_from(worker_us).unwrap()).as_secs_f64() / 86_400.0;
     let per_minute = days / began.elapsed().as_secs_f64() * 60.0;
     println!(
-        "{days:.0} worker-days, {per_minute:.0} a minute; {fired} slots fired, {expired} burials, {fenced} writes refused; {deeds:?}"
+        "{days:.0} worker-days, {per_minute:.0} a minute; {fired} slots fired, {expired} workers expired, {fenced} writes fenced; {event_counts:?}"
     );
     if first == FROM && setting("POLOS_SIM_SEEDS").is_none_or(|seeds| seeds >= SEEDS) {
-        let missing: Vec<_> = DEEDS_OF_THEMES.iter().filter(|deed| !deeds.contains_key(*deed)).collect();
-        assert!(missing.is_empty(), "{missing:?} of {deeds:?}");
+        let missing: Vec<_> =
+            THEME_EVENTS.iter().filter(|event| !event_counts.contains_key(*event)).collect();
+        assert!(missing.is_empty(), "{missing:?} of {event_counts:?}");
     }
-    assert!(fired > 0 && expired > 0 && fenced > 0, "the stories are too tame to prove anything");
+    assert!(fired > 0 && expired > 0 && fenced > 0, "the simulations are too calm to prove anything");
     if setting("POLOS_SIM_SEEDS").is_some_and(|seeds| seeds >= ALL_IN) {
         assert_eq!(policies.len(), POLICY_PAIRS, "{policies:?}");
-        assert!(deeds.keys().eq(DEEDS.iter()), "{deeds:?}");
+        assert!(event_counts.keys().eq(ALL_EVENTS.iter()), "{event_counts:?}");
     }
 }
 
 #[test]
 fn seeds_that_once_broke_a_promise_pass() {
     for seed in FOUND {
-        emit(*seed);
+        run_seed(*seed);
     }
 }
 
 /// Runs these seeds, and checks that each of these events happened.
-fn run_themed(seeds: [u64; 2], deeds: &[&str]) {
-    let stories = seeds.map(|seed| emit(seed).deeds);
-    for deed in deeds {
-        assert!(stories.iter().any(|story| story.contains_key(deed)), "{deed}: {stories:?}");
+fn run_themed(seeds: [u64; 2], event_counts: &[&str]) {
+    let results = seeds.map(|seed| run_seed(seed).event_counts);
+    for event in event_counts {
+        assert!(results.iter().any(|result| result.contains_key(event)), "{event}: {results:?}");
     }
 }
 
@@ -155,8 +156,8 @@ fn interruption_counts_match_the_model() {
 
 #[test]
 fn declared_schedules_match_the_model() {
-    let deeds = ["overridden", "reset to its declaration", "kept an override at a start"];
-    run_themed([7, 39], &deeds);
+    let event_counts = ["overridden", "reset to its declaration", "kept an override at a start"];
+    run_themed([7, 39], &event_counts);
     run_themed([23, 39], &["left a newer declaration", "replaced an override by a new declaration"]);
 }
 
@@ -168,9 +169,9 @@ fn held_runs_continue_only_with_other_code() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..8 {
-        assert_eq!(emit(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
+        assert_eq!(run_seed(seed).trace_hash, run_seed(seed).trace_hash, "seed {seed}");
     }
-    assert_ne!(emit(1).trace_hash, emit(2).trace_hash);
+    assert_ne!(run_seed(1).trace_hash, run_seed(2).trace_hash);
 }
 
 /// PostgreSQL gives the same answers to the last event. Fewer seeds: each answer takes a round
@@ -181,7 +182,7 @@ fn a_seed_gives_the_same_trace_on_postgres() {
     let seeds = setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS);
     for seed in (0..seeds).step_by(usize::try_from(seeds / 2).unwrap().max(1)) {
         let store = Arc::new(crate::store::server::Server::shared().new_store());
-        assert_eq!(world::emit(seed, store).trace_hash, emit(seed).trace_hash, "seed {seed}");
+        assert_eq!(world::simulate(seed, store).trace_hash, run_seed(seed).trace_hash, "seed {seed}");
     }
 }
 
@@ -191,6 +192,6 @@ fn a_seed_gives_the_same_trace_on_postgres() {
 fn a_seed_gives_the_same_trace_on_sqlite() {
     // The last three include one seed of each theme.
     for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain(6..=8) {
-        assert_eq!(run_on_sqlite(seed).trace_hash, emit(seed).trace_hash, "seed {seed}");
+        assert_eq!(run_on_sqlite(seed).trace_hash, run_seed(seed).trace_hash, "seed {seed}");
     }
 }

@@ -42,14 +42,14 @@ impl Overrides {
         silent: &[WorkerId],
         rows: impl Iterator<Item = &'a Schedule> + Clone,
     ) -> Vec<&'static str> {
-        let mut deeds = Vec::new();
+        let mut events = Vec::new();
         match command {
             Command::RegisterWorker(entry) | Command::Reconcile { entry, .. } => {
                 for new in &entry.declared {
                     let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
                     let row = rows.clone().find(is_it);
                     let id = row.map_or(&new.id, |row| &row.id).clone();
-                    deeds.extend(self.declare(&id, new, &entry.id, silent));
+                    events.extend(self.declare(&id, new, &entry.id, silent));
                 }
                 self.live.insert(entry.id.clone(), entry.declared.clone());
             }
@@ -60,19 +60,19 @@ impl Overrides {
                 for new in new {
                     let is_it = |row: &&Schedule| (&row.workflow, &row.key) == (&new.workflow, &new.key);
                     if let Some(row) = rows.clone().find(is_it) {
-                        deeds.extend(self.put(row, &new.spec));
+                        events.extend(self.put(row, &new.spec));
                     }
                 }
             }
             Command::PatchSchedule { id, patch, .. } => {
                 let row = rows.clone().find(|row| row.id == *id);
                 if let (Some(row), Some((spec, ..))) = (row, &patch.spec) {
-                    deeds.extend(self.change(row, spec));
+                    events.extend(self.change(row, spec));
                 }
             }
             _ => {}
         }
-        deeds
+        events
     }
 
     /// Code declares a schedule. Its declaration wins, unless a live worker has newer code that

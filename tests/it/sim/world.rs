@@ -108,32 +108,32 @@ const SLOW: Pace = Pace {
 };
 
 /// The result of a simulation.
-pub struct Story {
+pub struct SimResult {
     pub trace_hash: u64,
     /// Total true time that workers were up.
     pub worker_us: i64,
     pub fired_count: u64,
-    pub buried_count: u64,
+    pub expired_count: u64,
     pub fenced_count: u64,
     /// Pairs of overlap and catch-up that had something to decide.
     pub policies: BTreeSet<String>,
     /// What happened, and how often.
-    pub deeds: BTreeMap<&'static str, u64>,
+    pub event_counts: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the simulation of a seed on an empty store; panics when it breaks a promise.
-pub fn emit(seed: u64, store: Arc<dyn Store>) -> Story {
+pub fn simulate(seed: u64, store: Arc<dyn Store>) -> SimResult {
     let mut world = World::new(seed, store);
     world.live();
     let mut checks = world.checks.lock();
-    Story {
+    SimResult {
         trace_hash: checks.trace_hash(),
         worker_us: world.worker_us,
         fired_count: checks.fired_count,
-        buried_count: checks.buried_count,
+        expired_count: checks.expired_count,
         fenced_count: checks.fenced_count,
         policies: std::mem::take(&mut checks.policies),
-        deeds: std::mem::take(&mut checks.deeds),
+        event_counts: std::mem::take(&mut checks.event_counts),
     }
 }
 
@@ -437,7 +437,7 @@ impl World {
             Event::Hint { machine, incarnation } => {
                 let it = &mut self.machines[machine];
                 if it.power == Power::Up && it.incarnation == incarnation {
-                    self.emit(machine, Message::Changed);
+                    self.send(machine, Message::Changed);
                 }
             }
             Event::Drain { machine, version } => {
@@ -449,7 +449,7 @@ impl World {
             }
             Event::Deregister { machine, incarnation } => {
                 if self.machines[machine].incarnation == incarnation {
-                    self.emit(machine, Message::Deregister);
+                    self.send(machine, Message::Deregister);
                 }
             }
             Event::Start { machine } => self.start(machine),
@@ -655,7 +655,7 @@ impl World {
             return;
         }
         self.note(format_args!("machine {machine} drains"));
-        self.emit(machine, Message::Drain);
+        self.send(machine, Message::Drain);
         self.machines[machine].is_draining = true;
         let incarnation = self.machines[machine].incarnation;
         let busy_retry = self.rng.range(0, 10 * SECOND);
@@ -665,7 +665,7 @@ impl World {
     }
 
     /// Sends a message to the engine, whatever else is queued.
-    fn emit(&mut self, machine: usize, message: Message) {
+    fn send(&mut self, machine: usize, message: Message) {
         let it = &mut self.machines[machine];
         let now = it.clock.now(self.truth);
         if let Some(engine) = &mut it.engine {
@@ -694,14 +694,14 @@ impl World {
 
     fn deliver(&mut self, machine: usize) {
         for message in std::mem::take(&mut self.machines[machine].inbox) {
-            self.emit(machine, message);
+            self.send(machine, message);
         }
     }
 
     fn tick(&mut self, machine: usize) {
         let mut round = 0;
         loop {
-            let swept_before = self.checks.lock().pruned_count();
+            let pruned_before = self.checks.lock().pruned_count();
             let it = &mut self.machines[machine];
             let now = it.clock.now(self.truth);
             let Some(engine) = &mut it.engine else { return };
@@ -733,7 +733,7 @@ impl World {
                 return;
             }
             // Pruning continues with one batch per tick until it is done.
-            round += usize::from(self.checks.lock().pruned_count() == swept_before);
+            round += usize::from(self.checks.lock().pruned_count() == pruned_before);
             if round >= TURNS_AT_ONCE_MAX {
                 self.checks.lock().fail(format_args!("machine {machine} spins: {next:?} at {now:?}"));
             }
