@@ -116,6 +116,7 @@ async def test_a_worker_that_was_killed(
     (worker,) = checks(said)["worker"]
     assert worker["level"] == "warning"
     assert "has died without deregistering and left 1 run unfinished" in worker["text"]
+    assert checks(said)["workers"][0]["text"].startswith("none;"), "the dead are not counted"
     assert "died" in command("top").out
     assert command("runs", "show", handle.id, "--json").objects[0]["status"] == "running"
 

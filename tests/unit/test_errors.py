@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
 import pickle
+import sqlite3
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sample_types as t
 from counting import lines_executed
 
-from polos import exceptions
+from polos import PolosClient, exceptions, schedules
 from polos._codec.codec import encode
 from polos._codec.exceptions import error_from_record, error_record
 from polos.exceptions import (
@@ -322,3 +325,13 @@ def test_hostile_records_give_nothing(record: Any) -> None:
 
 def test_a_record_is_json_that_the_codec_stores() -> None:
     encode(error_record(raised(Http(500, url="\ud800"))))
+
+
+def test_a_database_of_another_application_is_no_outage(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA application_id = 1")
+        other.execute("CREATE TABLE orders (id INTEGER)")
+        other.commit()
+    with PolosClient(path) as client, pytest.raises(exceptions.StoreCorruptError, match="polos"):
+        schedules.sync.list(client)
