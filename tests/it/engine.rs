@@ -638,7 +638,7 @@ fn only_a_worker_that_holds_runs_sends_heartbeats() {
     worker.until("10:02:00");
     let commands = worker.take_commands();
     assert!(commands.iter().all(is_beat));
-    assert!((10..=13).contains(&commands.len()), "{} beats in a minute", commands.len());
+    assert!((10..=13).contains(&commands.len()), "{} heartbeats in a minute", commands.len());
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     worker.until("10:10:00");
@@ -654,7 +654,7 @@ fn a_worker_that_commits_without_claiming_still_sends_heartbeats() {
     worker.take_commands();
     worker.until("10:01:30");
     let heartbeats = worker.take_commands().iter().filter(|command| is_beat(command)).count();
-    assert!(heartbeats >= 10, "{heartbeats} beats while slots were skipped for a minute");
+    assert!(heartbeats >= 10, "{heartbeats} heartbeats while slots were skipped for a minute");
 }
 
 #[test]
@@ -810,7 +810,7 @@ fn concurrent_workers_decide_about_different_slots() {
     let mut b = Worker::with(&store, roomy("b"), "10:00:30");
     together(&mut [&mut a, &mut b], "10:01:00");
     assert_eq!(a.started.len() + b.started.len(), 20);
-    assert_eq!(decisions(&a) + decisions(&b), 20, "nobody decides what the other has decided");
+    assert_eq!(decisions(&a) + decisions(&b), 20, "no slot is decided twice");
     assert!(decisions(&a) > 0 && decisions(&b) > 0);
 }
 
@@ -844,10 +844,11 @@ fn an_outage_and_its_end_are_each_reported_once() {
     assert!((20..=70).contains(&tries), "{tries} tries in a minute");
     worker.store.trouble.lock().is_down = false;
     worker.until("10:01:20");
-    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    let reported: Vec<_> =
+        worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
     assert!(
-        matches!(told[..], [Notice::Registered(_), Notice::StoreTrouble(_), Notice::StoreRecovered(_)]),
-        "{told:?}"
+        matches!(reported[..], [Notice::Registered(_), Notice::StoreTrouble(_), Notice::StoreRecovered(_)]),
+        "{reported:?}"
     );
     assert!(worker.started.last().unwrap().run.slot >= Some(at("10:01:19")), "{:?}", worker.slots_started());
 }
@@ -865,15 +866,16 @@ fn a_store_that_needs_an_operator_is_retried_and_reported_once() {
     worker.until("10:30:00");
     worker.store.trouble.lock().is_down = false;
     worker.until("10:30:20");
-    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    let reported: Vec<_> =
+        worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
     let [
         Notice::Registered(_),
         Notice::StoreTrouble(_),
         Notice::StoreDenied(_),
         Notice::StoreRecovered(after),
-    ] = told[..]
+    ] = reported[..]
     else {
-        panic!("{told:?}")
+        panic!("{reported:?}")
     };
     assert!((1_780..1_800).contains(&after.as_secs()), "{after:?}");
     assert!(worker.started.last().unwrap().run.slot >= Some(at("10:30:19")), "{:?}", worker.slots_started());
@@ -894,9 +896,10 @@ fn an_intermittently_failing_store_is_one_outage() {
         }
     }
     worker.until("10:01:00");
-    let told: Vec<_> = worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
-    assert!(told.len() <= 5, "{told:?}");
-    assert!(matches!(told.last(), Some(Notice::StoreRecovered(_))), "{told:?}");
+    let reported: Vec<_> =
+        worker.notices.iter().filter(|notice| !matches!(notice, Notice::Missed(_))).collect();
+    assert!(reported.len() <= 5, "{reported:?}");
+    assert!(matches!(reported.last(), Some(Notice::StoreRecovered(_))), "{reported:?}");
 }
 
 #[test]
@@ -988,9 +991,9 @@ fn a_slow_store_is_not_reported_as_a_suspension() {
 
 /// Forwards the engine's notices.
 #[derive(Clone)]
-struct Told(crossbeam_channel::Sender<Notice>);
+struct NoticeSender(crossbeam_channel::Sender<Notice>);
 
-impl Dispatcher for Told {
+impl Dispatcher for NoticeSender {
     fn start(&self, _: Vec<ClaimedRun>) {}
     fn stop(&self, _: Vec<Stop>) {}
     fn fire_timers(&self, _: Vec<u64>) {}
@@ -1013,10 +1016,10 @@ fn the_worker_thread_tells_a_slow_store_from_a_suspension() {
         }
     })));
     let new_id = Box::new(|| WorkerId::from("w"));
-    let engine = Engine::new(faulty.clone(), Told(sender), config("a"), new_id);
+    let engine = Engine::new(faulty.clone(), NoticeSender(sender), config("a"), new_id);
     let mut driver = Driver::start(engine, Arc::new(clock.clone()), Box::new(|| {})).unwrap();
     // Only this one read moves the clock, so nothing else can report an absence.
-    let told = loop {
+    let reported = loop {
         driver.send(Message::Changed);
         if let Ok(notice @ (Notice::StoreStalled(_) | Notice::WasAway(_))) =
             receiver.recv_timeout(Duration::from_millis(1))
@@ -1024,7 +1027,7 @@ fn the_worker_thread_tells_a_slow_store_from_a_suspension() {
             break notice;
         }
     };
-    assert_eq!(told, Notice::StoreStalled(Duration::from_secs(20)));
+    assert_eq!(reported, Notice::StoreStalled(Duration::from_secs(20)));
     driver.send(Message::Deregister);
     driver.join();
 }
@@ -1122,7 +1125,7 @@ fn a_draining_worker_claims_nothing_more() {
     worker.hear(Message::Drain).until("10:05:30");
     assert_eq!(worker.slots_started(), ["10:01:00"]);
     assert_eq!(runs(&store).len(), 1);
-    assert!(worker.take_commands().iter().any(is_beat), "what runs goes on, and is shown to");
+    assert!(worker.take_commands().iter().any(is_beat), "running handlers continue, with heartbeats");
 }
 
 #[test]
@@ -1184,7 +1187,7 @@ fn deregistering_frees_runs_at_once() {
     b.hear(Message::Changed).tick();
     assert_eq!(b.slots_started(), ["10:01:00"], "at once, not after the lease");
     b.until("10:01:01");
-    assert_eq!(b.slots_started(), ["10:01:00", "10:01:00.400000"], "what was claimed ahead keeps its time");
+    assert_eq!(b.slots_started(), ["10:01:00", "10:01:00.400000"], "early claims keep their start time");
     assert_eq!(b.started[0].run.attempt, 1);
 }
 

@@ -37,7 +37,7 @@ fn retries_when_busy(number: usize) -> bool {
 }
 
 /// The report that a job received.
-struct Told {
+struct JobReport {
     submitter: usize,
     number: usize,
     report: Report,
@@ -79,8 +79,8 @@ fn every_job_is_reported_once_correctly_and_in_order() {
         // Half of the runs close the store after a third of the jobs were answered.
         let closes_early = seed % 2 == 1;
         let is_closing = Arc::new(AtomicBool::new(false));
-        let (sender, receiver) = mpsc::channel::<Told>();
-        let mut told = Vec::new();
+        let (sender, receiver) = mpsc::channel::<JobReport>();
+        let mut reports = Vec::new();
         thread::scope(|scope| {
             for submitter in 0..SUBMITTERS {
                 let (group, sender, is_closing, observed) =
@@ -95,7 +95,7 @@ fn every_job_is_reported_once_correctly_and_in_order() {
                             let was_closing = is_closing.load(Ordering::SeqCst);
                             let was_observed = ids.iter().all(|id| observed.lock().unwrap().contains(id));
                             sender
-                                .send(Told { submitter, number, report, was_closing, was_observed })
+                                .send(JobReport { submitter, number, report, was_closing, was_observed })
                                 .unwrap();
                         };
                         group.submit(Job {
@@ -109,31 +109,31 @@ fn every_job_is_reported_once_correctly_and_in_order() {
             drop(sender);
             let all = SUBMITTERS * JOBS_EACH;
             let until = if closes_early { all / 3 } else { all };
-            told.extend(receiver.iter().take(until));
+            reports.extend(receiver.iter().take(until));
             is_closing.store(true, Ordering::SeqCst);
             group.close();
             // Ends when every job was reported: no sender is left.
-            told.extend(receiver.iter());
+            reports.extend(receiver.iter());
         });
-        check(&told, &inner, seed);
+        check(&reports, &inner, seed);
         assert!(largest.load(Ordering::Relaxed) <= BATCH_MAX, "seed {seed}");
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |report: Report| sender.send(report).unwrap());
         group.submit(Job { commands: vec![create("late")], retries_when_busy: true, done });
-        let told = receiver.recv_timeout(BUSY_TIMEOUT).expect("nobody waits for a writer that has ended");
-        assert!(matches!(told, Err(StoreError::Closed)));
+        let reports = receiver.recv_timeout(BUSY_TIMEOUT).expect("a writer that has ended answers no job");
+        assert!(matches!(reports, Err(StoreError::Closed)));
     }
 }
 
-fn check(told: &[Told], store: &MemoryStore, seed: u64) {
-    let each: BTreeSet<_> = told.iter().map(|told| (told.submitter, told.number)).collect();
+fn check(reports: &[JobReport], store: &MemoryStore, seed: u64) {
+    let each: BTreeSet<_> = reports.iter().map(|report| (report.submitter, report.number)).collect();
     assert_eq!(
-        (told.len(), each.len()),
+        (reports.len(), each.len()),
         (SUBMITTERS * JOBS_EACH, SUBMITTERS * JOBS_EACH),
         "seed {seed}: each once"
     );
     let mut newest = [None; SUBMITTERS];
-    for Told { submitter, number, report, was_closing, was_observed } in told {
+    for JobReport { submitter, number, report, was_closing, was_observed } in reports {
         let what = format!("seed {seed}, job {number} of {submitter}");
         match report {
             Ok(outcomes) => {
@@ -141,13 +141,13 @@ fn check(told: &[Told], store: &MemoryStore, seed: u64) {
                 assert_eq!(outcomes.len(), ids.len(), "{what}");
                 for (outcome, id) in outcomes.iter().zip(&ids) {
                     let is_its = matches!(outcome, Ok(Answer::Created { run, .. }) if run.as_str() == id);
-                    assert!(is_its, "{what}: told {outcome:?} of {id}");
+                    assert!(is_its, "{what}: reported {outcome:?} of {id}");
                     assert!(
                         store.run(PROJECT, &id.as_str().into()).unwrap().is_some(),
                         "{what} was not done"
                     );
                 }
-                assert!(was_observed, "{what}: its owner was told before the observers");
+                assert!(was_observed, "{what}: its owner was answered before the observers");
                 let former = newest[*submitter].replace(*number);
                 assert!(former < Some(*number), "{what} overtook {former:?}");
             }
@@ -155,7 +155,7 @@ fn check(told: &[Told], store: &MemoryStore, seed: u64) {
             Err(error) => {
                 assert!(
                     !retries_when_busy(*number) || *was_closing,
-                    "{what} was told {error}, and it had time"
+                    "{what} got {error}, although it had time"
                 );
             }
         }
@@ -187,30 +187,30 @@ fn report_of_failing_store(
         trouble.on_commit = Some(Box::new(move || _ = hit.send(())));
     }
     let group = writer(&store);
-    let (sender, told) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
     let done = Box::new(move |report: Report| _ = sender.send(report));
     group.submit(Job { commands: vec![create("run_a")], retries_when_busy, done });
     was_hit.recv_timeout(BUSY_TIMEOUT).expect("it is tried");
-    (group, told)
+    (group, reports)
 }
 
 #[test]
 fn a_job_without_busy_retry_fails_at_once() {
-    let (group, told) = report_of_failing_store(false, false);
-    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
+    let (group, reports) = report_of_failing_store(false, false);
+    assert!(matches!(reports.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
     assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
 fn no_job_retries_a_permanent_error() {
-    let (group, told) = report_of_failing_store(true, true);
-    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Closed))));
+    let (group, reports) = report_of_failing_store(true, true);
+    assert!(matches!(reports.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Closed))));
     assert!(group.close_within(BUSY_TIMEOUT));
 }
 
 #[test]
 fn closing_fails_jobs_that_are_still_retrying() {
-    let (group, told) = report_of_failing_store(true, false);
+    let (group, reports) = report_of_failing_store(true, false);
     assert!(group.close_within(BUSY_TIMEOUT), "it does not wait for the store");
-    assert!(matches!(told.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
+    assert!(matches!(reports.recv_timeout(BUSY_TIMEOUT), Ok(Err(StoreError::Unavailable(_)))));
 }

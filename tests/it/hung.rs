@@ -31,9 +31,9 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     done.recv_timeout(BUSY_TIMEOUT * 2).expect("it takes forever")
 }
 
-struct Nobody;
+struct NullDispatcher;
 
-impl Dispatcher for Nobody {
+impl Dispatcher for NullDispatcher {
     fn start(&self, _: Vec<ClaimedRun>) {}
     fn stop(&self, _: Vec<Stop>) {}
     fn fire_timers(&self, _: Vec<u64>) {}
@@ -68,7 +68,7 @@ fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
         code: "code".into(),
     };
     let config = EngineConfig { workflows: [("wf".into(), workflow)].into(), ..crate::engine::config("w") };
-    let engine = Engine::new(store, Nobody, config, Box::new(|| WorkerId::from("w")));
+    let engine = Engine::new(store, NullDispatcher, config, Box::new(|| WorkerId::from("w")));
     let (ended, end) = crossbeam_channel::bounded(1);
     let on_end = Box::new(move || ended.send(()).unwrap());
     let mut driver = Driver::start(engine, clock(), on_end).unwrap();
@@ -77,14 +77,14 @@ fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
     let (has_ended, _driver) = in_time(move || (driver.join_for(SHORT), driver));
     assert!(!has_ended, "it hangs");
     drop(gate);
-    end.recv_timeout(BUSY_TIMEOUT).expect("it signs out when its store answers");
+    end.recv_timeout(BUSY_TIMEOUT).expect("it deregisters when its store answers");
 }
 
 #[test]
 fn a_hung_commit_does_not_block_closing() {
     let (store, gate, hangs) = hanging();
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let (sender, told) = crossbeam_channel::unbounded();
+    let (sender, received) = crossbeam_channel::unbounded();
     let submit = |id: &str| {
         let (sender, name) = (sender.clone(), id.to_owned());
         group.submit(Job {
@@ -99,9 +99,17 @@ fn a_hung_commit_does_not_block_closing() {
     let closing = group.clone();
     assert!(!in_time(move || closing.close_within(SHORT)));
     let closed = Err(StoreError::Closed);
-    assert_eq!(told.recv_timeout(BUSY_TIMEOUT).unwrap(), ("run_2".to_owned(), closed), "nobody writes it");
+    assert_eq!(
+        received.recv_timeout(BUSY_TIMEOUT).unwrap(),
+        ("run_2".to_owned(), closed),
+        "it is never written"
+    );
     drop(gate);
-    assert_eq!(told.recv_timeout(BUSY_TIMEOUT).unwrap(), ("run_1".to_owned(), Ok(())), "the truth, late");
+    assert_eq!(
+        received.recv_timeout(BUSY_TIMEOUT).unwrap(),
+        ("run_1".to_owned(), Ok(())),
+        "the actual outcome, late"
+    );
 }
 
 fn request(value: serde_json::Value) -> Request {
@@ -114,7 +122,7 @@ fn a_waiter_is_answered_whichever_reads_failed() {
     let store = FaultyStore::new(inner.clone());
     store.trouble.lock().reads = 500;
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk =
+    let service =
         Arc::new(Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap());
     for number in 0..40 {
         let id = format!("run_{number}");
@@ -124,14 +132,14 @@ fn a_waiter_is_answered_whichever_reads_failed() {
         let now = Timestamp::from_micros(number);
         inner.commit(&[Command::CreateRun(Box::new(new))], now).unwrap().remove(0).unwrap();
         let (sender, answer) = crossbeam_channel::bounded(1);
-        let asking = Arc::clone(&desk);
+        let asking = Arc::clone(&service);
         let wanted = request(json!({"await_run": {"id": id}}));
         in_time(move || asking.submit(wanted, Box::new(move |reply| sender.send(reply).unwrap())));
         let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
         inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
         answer.recv_timeout(BUSY_TIMEOUT).expect("nothing changes any more, and it waits").unwrap();
     }
-    assert!(in_time(move || desk.close_within(BUSY_TIMEOUT)));
+    assert!(in_time(move || service.close_within(BUSY_TIMEOUT)));
     assert!(in_time(move || group.close_within(BUSY_TIMEOUT)));
 }
 
@@ -145,18 +153,18 @@ fn a_request_without_reads_does_not_wait_behind_a_hung_read() {
         let _ = opened.recv();
     })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk = Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
-    desk.submit(request(json!({"get_run": {"id": "run_1"}})), Box::new(|_| ()));
+    let service = Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
+    service.submit(request(json!({"get_run": {"id": "run_1"}})), Box::new(|_| ()));
     seen.recv_timeout(BUSY_TIMEOUT).unwrap();
     let (sender, answer) = crossbeam_channel::bounded(1);
-    desk.submit(
+    service.submit(
         request(json!({"invoke": {"workflow": "wf", "payload": null, "is_local": true}})),
         Box::new(move |reply| _ = sender.send(reply)),
     );
-    let told = answer.recv_timeout(BUSY_TIMEOUT);
+    let received = answer.recv_timeout(BUSY_TIMEOUT);
     drop(gate);
-    told.expect("it waits for a read that has nothing to do with it").unwrap();
-    assert!(desk.close_within(BUSY_TIMEOUT));
+    received.expect("it waits for an unrelated read").unwrap();
+    assert!(service.close_within(BUSY_TIMEOUT));
     assert!(group.close_within(BUSY_TIMEOUT));
 }
 
@@ -168,12 +176,12 @@ fn a_late_response_is_none() {
         let _ = opened.recv();
     })));
     let group = GroupCommit::start(Arc::new(store), clock()).unwrap();
-    let desk =
+    let service =
         Arc::new(Service::open(group.clone(), PROJECT.into(), Arc::new(PermitPools::default())).unwrap());
-    let asking = Arc::clone(&desk);
+    let asking = Arc::clone(&service);
     let asked = in_time(move || asking.call_within(request(json!({"get_run": {"id": "run_1"}})), SHORT));
     assert_eq!(asked, Ok(None));
-    assert!(!in_time(move || desk.close_within(SHORT)), "its thread hangs, and nobody waits for it");
+    assert!(!in_time(move || service.close_within(SHORT)), "its thread hangs and is abandoned");
     drop(gate);
     assert!(in_time(move || group.close_within(BUSY_TIMEOUT)));
 }

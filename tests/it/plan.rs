@@ -110,7 +110,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
 
 impl Case {
     /// No worker watched until now.
-    fn asleep(self) -> Self {
+    fn unwatched(self) -> Self {
         let now = written_full(self.situation.now);
         self.watched_from(&now)
     }
@@ -135,7 +135,7 @@ impl Case {
         self
     }
 
-    fn ahead(mut self, lead_us: i64) -> Self {
+    fn with_lead(mut self, lead_us: i64) -> Self {
         self.situation.horizon = plus(self.situation.now, lead_us);
         self
     }
@@ -218,26 +218,26 @@ fn a_schedule_without_a_next_slot_decides_nothing() {
 
 #[test]
 fn a_slot_within_the_lead_is_planned_early() {
-    let plan = when(&quarterly(&json!({})), "10:15", "10:14:59").ahead(SECOND).gives(&["10:15 claim"]);
-    assert_eq!(plan.runs[0].available_at, at("10:15"), "planned ahead is not started ahead");
+    let plan = when(&quarterly(&json!({})), "10:15", "10:14:59").with_lead(SECOND).gives(&["10:15 claim"]);
+    assert_eq!(plan.runs[0].available_at, at("10:15"), "planned early is not started early");
     assert_eq!(plan.next_slot, Some(at("10:30")));
-    when(&quarterly(&json!({})), "10:15", "10:14:58").ahead(SECOND).gives_nothing_yet();
+    when(&quarterly(&json!({})), "10:15", "10:14:58").with_lead(SECOND).gives_nothing_yet();
 }
 
 #[test]
 fn nothing_is_planned_early_while_a_run_is_unfinished() {
     for overlap in ["buffer_one", "skip", "buffer_all", "cancel_running"] {
         let fields = quarterly(&json!({"overlap": overlap}));
-        when(&fields, "10:15", "10:14:59").ahead(SECOND).unfinished(1).gives_nothing_yet();
+        when(&fields, "10:15", "10:14:59").with_lead(SECOND).unfinished(1).gives_nothing_yet();
     }
     let allow = quarterly(&json!({"overlap": "allow"}));
-    when(&allow, "10:15", "10:14:59").ahead(SECOND).unfinished(1).gives(&["10:15 claim"]);
+    when(&allow, "10:15", "10:14:59").with_lead(SECOND).unfinished(1).gives(&["10:15 claim"]);
 }
 
 #[test]
 fn an_excluded_slot_can_be_skipped_early() {
     let fields = quarterly(&json!({"skip_dates": ["2026-03-02"]}));
-    let plan = when(&fields, "10:15", "10:14:59").ahead(SECOND).gives(&["10:15 skipped 1"]);
+    let plan = when(&fields, "10:15", "10:14:59").with_lead(SECOND).gives(&["10:15 skipped 1"]);
     assert_eq!(&*plan.ledger[0].reason, "2026-03-02 is excluded");
 }
 
@@ -311,7 +311,7 @@ fn of_slots_that_cancel_each_other_the_newest_runs() {
 
 #[test]
 fn a_month_of_downtime_makes_one_run() {
-    let case = when(&quarterly(&json!({})), "10:15", "04-02T10:20").asleep();
+    let case = when(&quarterly(&json!({})), "10:15", "04-02T10:20").unwatched();
     let plan = case.gives(&[
         // Thirty days and a quarter of an hour before 10:20 on the 2nd of April.
         "10:15-04-01T10:15 missed 2881",
@@ -325,8 +325,10 @@ fn a_month_of_downtime_makes_one_run() {
 
 #[test]
 fn latest_prefers_the_newest_missed_slot() {
-    when(&quarterly(&json!({})), "10:15", "11:10").asleep().gives(&["10:15-10:45 missed 3", "11:00 claim"]);
-    when(&quarterly(&json!({})), "10:15", "10:20").asleep().gives(&["10:15 claim"]);
+    when(&quarterly(&json!({})), "10:15", "11:10")
+        .unwatched()
+        .gives(&["10:15-10:45 missed 3", "11:00 claim"]);
+    when(&quarterly(&json!({})), "10:15", "10:20").unwatched().gives(&["10:15 claim"]);
 }
 
 #[test]
@@ -344,8 +346,11 @@ fn slots_on_time_run_beside_the_one_caught_up() {
 fn all_catches_up_oldest_first_one_after_the_other() {
     for overlap in ["buffer_one", "skip", "buffer_all"] {
         let fields = quarterly(&json!({"overlap": overlap, "catch_up": "all"}));
-        let plan =
-            when(&fields, "10:15", "10:50").asleep().gives(&["10:15 claim", "10:30 behind", "10:45 behind"]);
+        let plan = when(&fields, "10:15", "10:50").unwatched().gives(&[
+            "10:15 claim",
+            "10:30 behind",
+            "10:45 behind",
+        ]);
         assert!(!plan.cancel_unfinished, "{overlap}");
     }
 }
@@ -354,23 +359,23 @@ fn all_catches_up_oldest_first_one_after_the_other() {
 fn of_late_slots_that_cancel_each_other_the_newest_is_caught_up() {
     let fields = quarterly(&json!({"overlap": "cancel_running", "catch_up": "all"}));
     let late = ["10:15 skipped 1", "10:30 skipped 1", "10:45 behind"];
-    let plan = when(&fields, "10:15", "10:50").asleep().gives(&late);
+    let plan = when(&fields, "10:15", "10:50").unwatched().gives(&late);
     assert_eq!(&*plan.ledger[0].reason, "overlap: a newer slot cancelled it before it started");
     // A run that was running when the outage began is cancelled, too.
-    assert!(when(&fields, "10:15", "10:50").asleep().unfinished(1).gives(&late).cancel_unfinished);
-    when(&fields, "10:15", "10:20").asleep().gives(&["10:15 claim"]);
+    assert!(when(&fields, "10:15", "10:50").unwatched().unfinished(1).gives(&late).cancel_unfinished);
+    when(&fields, "10:15", "10:20").unwatched().gives(&["10:15 claim"]);
 }
 
 #[test]
 fn all_catches_up_concurrently_if_overlap_is_allowed() {
     let fields = quarterly(&json!({"overlap": "allow", "catch_up": "all"}));
-    when(&fields, "10:15", "10:35").asleep().gives(&["10:15 claim", "10:30 claim"]);
+    when(&fields, "10:15", "10:35").unwatched().gives(&["10:15 claim", "10:30 claim"]);
 }
 
 #[test]
 fn all_catches_up_the_newest_of_too_many() {
     let fields = quarterly(&json!({"catch_up": "all", "max_catch_up": 2}));
-    let plan = when(&fields, "10:00", "10:50").asleep().gives(&[
+    let plan = when(&fields, "10:00", "10:50").unwatched().gives(&[
         "10:00-10:15 missed 2",
         "10:30 claim",
         "10:45 behind",
@@ -381,7 +386,7 @@ fn all_catches_up_the_newest_of_too_many() {
 #[test]
 fn none_catches_up_nothing() {
     let fields = quarterly(&json!({"catch_up": "none"}));
-    let plan = when(&fields, "10:15", "10:50").asleep().gives(&["10:15-10:45 missed 3"]);
+    let plan = when(&fields, "10:15", "10:50").unwatched().gives(&["10:15-10:45 missed 3"]);
     assert_eq!(plan.next_slot, Some(at("11:00")));
     when(&fields, "10:15", "10:50").watched_from("10:40").gives(&["10:15-10:30 missed 2", "10:45 claim"]);
 }
@@ -389,27 +394,27 @@ fn none_catches_up_nothing() {
 #[test]
 fn slots_older_than_the_window_are_missed_whatever_the_policy() {
     let fields = quarterly(&json!({"catch_up": "all", "catch_up_window_us": 30 * MINUTE}));
-    let plan = when(&fields, "10:00", "10:59").asleep().gives(&[
+    let plan = when(&fields, "10:00", "10:59").unwatched().gives(&[
         "10:00-10:15 missed 2",
         "10:30 claim",
         "10:45 behind",
     ]);
     assert_eq!(&*plan.ledger[0].reason, "older than the catch-up window");
     let latest = quarterly(&json!({"catch_up_window_us": 2 * MINUTE}));
-    when(&latest, "10:00", "10:20").asleep().gives(&["10:00-10:15 missed 2"]);
+    when(&latest, "10:00", "10:20").unwatched().gives(&["10:00-10:15 missed 2"]);
 }
 
 #[test]
 fn the_edge_of_the_window_is_inside() {
     let fields = quarterly(&json!({"catch_up": "all", "catch_up_window_us": 15 * MINUTE}));
-    when(&fields, "10:00", "10:15").asleep().gives(&["10:00 claim", "10:15 behind"]);
+    when(&fields, "10:00", "10:15").unwatched().gives(&["10:00 claim", "10:15 behind"]);
 }
 
 #[test]
 fn an_empty_window_still_runs_slots_on_time() {
     let fields = quarterly(&json!({"catch_up_window_us": 0, "overlap": "buffer_all"}));
     when(&fields, "10:15", "10:15:01").unfinished(1).gives(&["10:15 behind"]);
-    when(&fields, "10:15", "10:15:01").asleep().gives(&["10:15 missed 1"]);
+    when(&fields, "10:15", "10:15:01").unwatched().gives(&["10:15 missed 1"]);
 }
 
 #[test]
@@ -433,12 +438,12 @@ fn a_slot_at_the_moment_of_the_first_look_is_on_time() {
 #[test]
 fn caught_up_runs_obey_overlap() {
     when(&quarterly(&json!({"overlap": "skip"})), "10:15", "10:20")
-        .asleep()
+        .unwatched()
         .unfinished(1)
         .gives(&["10:15 skipped 1"]);
-    when(&quarterly(&json!({})), "10:15", "10:20").asleep().unfinished(1).gives(&["10:15 behind"]);
+    when(&quarterly(&json!({})), "10:15", "10:20").unwatched().unfinished(1).gives(&["10:15 behind"]);
     when(&quarterly(&json!({"catch_up": "all", "overlap": "skip"})), "10:15", "10:20")
-        .asleep()
+        .unwatched()
         .unfinished(1)
         .gives(&["10:15 behind"]);
 }
@@ -499,8 +504,8 @@ fn a_single_instant_fires_once() {
     let fields = json!({"at_us": at("10:15").as_micros()});
     let plan = when(&fields, "10:15", "10:16").gives(&["10:15 claim"]);
     assert_eq!((plan.next_slot, plan.status), (None, ScheduleStatus::Finished));
-    when(&fields, "10:15", "03-02T10:16").asleep().gives(&["10:15 claim"]);
-    when(&fields, "10:15", "03-04T10:16").asleep().gives(&["10:15 missed 1"]);
+    when(&fields, "10:15", "03-02T10:16").unwatched().gives(&["10:15 claim"]);
+    when(&fields, "10:15", "03-04T10:16").unwatched().gives(&["10:15 missed 1"]);
 }
 
 // ---- excluded dates --------------------------------------------------------------------------------------------------
@@ -523,7 +528,7 @@ fn an_excluded_date_is_a_date_in_the_zone_of_the_schedule() {
 #[test]
 fn excluded_slots_do_not_count_against_the_catch_up_limit() {
     let fields = json!({"cron": "0 9 * * *", "catch_up_window_us": 30 * DAY, "skip_dates": ["2026-03-04", "2026-03-05"]});
-    when(&fields, "09:00", "03-05T12:00").asleep().gives(&[
+    when(&fields, "09:00", "03-05T12:00").unwatched().gives(&[
         "09:00 missed 1",
         "03-03T09:00 claim",
         "03-04T09:00 skipped 1",
@@ -552,7 +557,7 @@ fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
     let fields = json!({"cron": "*/30 * * * *", "timezone": "America/St_Johns", "skip_dates": ["2010-11-06"],
         "catch_up_window_us": 30 * DAY});
     let (first, now) = ("2010-11-07T01:00:00Z", "2010-11-07T05:00:01Z");
-    let plan = when(&fields, first, now).asleep().plan().unwrap();
+    let plan = when(&fields, first, now).unwatched().plan().unwrap();
     let skipped = |line: &&polos::model::LedgerLine| line.outcome == SlotOutcome::Skipped;
     // 22:30 to 23:30, midnight itself is the 7th, then 23:30 once more.
     let slots: Vec<_> =
@@ -563,7 +568,7 @@ fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
 #[test]
 fn years_of_seconds_with_an_excluded_date_are_counted_quickly() {
     let fields = json!({"every_us": SECOND, "skip_dates": ["2026-03-04"], "catch_up_window_us": 4_000 * DAY});
-    let plan = when(&fields, "10:00", "2036-03-02T10:00:00Z").asleep().plan().unwrap();
+    let plan = when(&fields, "10:00", "2036-03-02T10:00:00Z").unwatched().plan().unwrap();
     let counts: Vec<(SlotOutcome, u64)> = plan.ledger.iter().map(|line| (line.outcome, line.count)).collect();
     assert_eq!(
         counts,
@@ -605,21 +610,23 @@ fn a_delayed_run_counts_as_unfinished_for_the_next_slot() {
 fn a_promised_slot_that_the_zone_no_longer_knows_is_kept() {
     when(&quarterly(&json!({})), "10:07", "10:10").gives(&["10:07 claim"]);
     let all = quarterly(&json!({"catch_up": "all"}));
-    when(&all, "10:07", "10:31").asleep().gives(&["10:07 claim", "10:15 behind", "10:30 behind"]);
-    when(&quarterly(&json!({})), "10:07", "10:31").asleep().gives(&["10:07-10:15 missed 2", "10:30 claim"]);
+    when(&all, "10:07", "10:31").unwatched().gives(&["10:07 claim", "10:15 behind", "10:30 behind"]);
+    when(&quarterly(&json!({})), "10:07", "10:31")
+        .unwatched()
+        .gives(&["10:07-10:15 missed 2", "10:30 claim"]);
 }
 
 #[test]
 fn a_promised_slot_enters_the_ledger_among_excluded_dates_too() {
     let fields = quarterly(&json!({"skip_dates": ["2026-12-25"]}));
-    when(&fields, "10:07", "10:31").asleep().gives(&["10:07-10:15 missed 2", "10:30 claim"]);
+    when(&fields, "10:07", "10:31").unwatched().gives(&["10:07-10:15 missed 2", "10:30 claim"]);
 }
 
 #[test]
 fn slots_across_a_change_of_the_clocks_are_those_of_the_calendar() {
     let fields = json!({"cron": "30 2 * * *", "timezone": "America/New_York", "catch_up": "all",
         "catch_up_window_us": 30 * DAY});
-    when(&fields, "03-07T07:30", "03-09T12:00").asleep().gives(&[
+    when(&fields, "03-07T07:30", "03-09T12:00").unwatched().gives(&[
         "03-07T07:30 claim",
         "03-08T07:00 behind",
         "03-09T06:30 behind",
@@ -876,7 +883,7 @@ prop_compose! {
         fields in any_spec(),
         from in any_instant(),
         is_stray in prop::bool::weighted(0.1),
-        asleep in prop_oneof![Just(0_i64), 0..10 * MINUTE, 0..5 * DAY, 0..400 * DAY, Just(9_000 * 365 * DAY)],
+        downtime in prop_oneof![Just(0_i64), 0..10 * MINUTE, 0..5 * DAY, 0..400 * DAY, Just(9_000 * 365 * DAY)],
         lead in select(&[0, SECOND, HOUR][..]),
         back in select(&[0, 0, 0, 1, HOUR][..]),
         attentive in prop_oneof![Just(0_i64), 0..HOUR, 0..30 * DAY],
@@ -888,7 +895,7 @@ prop_compose! {
     ) -> Option<Case> {
         let compiled_spec = compiled_spec(&fields);
         let first = if is_stray { from } else { compiled_spec.next(from)? };
-        let now = plus(plus(first, asleep), -back);
+        let now = plus(plus(first, downtime), -back);
         let mut schedule = schedule(Some(first));
         schedule.attended_from = plus(now, -resumed);
         schedule.last_slot = last_slot.map(|slot| slot.min(plus(first, -1)));
@@ -1034,7 +1041,7 @@ fn the_ends_of_the_calendar_are_decided_too() {
 fn a_decision_a_decade_late_is_made_quickly_and_small() {
     for catch_up in ["latest", "all", "none"] {
         let fields = json!({"cron": "* * * * *", "timezone": "Europe/Paris", "catch_up": catch_up});
-        let plan = when(&fields, "10:00", "2036-03-02T10:00:00Z").asleep().plan().unwrap();
+        let plan = when(&fields, "10:00", "2036-03-02T10:00:00Z").unwatched().plan().unwrap();
         assert!(plan.runs.len() <= 100 && plan.ledger.len() <= 3, "{catch_up}: {}", plan.ledger.len());
     }
 }

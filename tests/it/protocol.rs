@@ -37,7 +37,7 @@ struct Rules {
     /// A slot's run id derives from the slot, so that the run can't exist twice.
     has_slot_ids: bool,
     /// Expiring a worker is rejected if it has sent a heartbeat since.
-    checks_beat: bool,
+    checks_heartbeat: bool,
     /// A claim returns the recorded steps.
     brings_journal: bool,
     /// A worker that lost the reply to a claim looks up what it holds.
@@ -49,7 +49,7 @@ const PROTOCOL: Rules = Rules {
     raises_token: true,
     checks_revision: true,
     has_slot_ids: true,
-    checks_beat: true,
+    checks_heartbeat: true,
     brings_journal: true,
     adopts: true,
 };
@@ -155,7 +155,7 @@ impl Store {
     fn expire(&mut self, worker: u8, heartbeat: u8, rules: Rules) -> Result<(), Rejection> {
         if let Some((_, current)) = self.workers.iter().find(|(id, _)| *id == worker)
             && *current != heartbeat
-            && rules.checks_beat
+            && rules.checks_heartbeat
         {
             return Err(Rejection::Stale);
         }
@@ -282,7 +282,7 @@ impl State {
     }
 
     /// The worker continues under a new id. Its handlers may not have noticed.
-    fn enter(&mut self, who: usize) {
+    fn register(&mut self, who: usize) {
         let id = self.next_id;
         self.next_id += 1;
         self.store.workers.push((id, 0));
@@ -347,7 +347,7 @@ impl State {
         }
         let take = |to: &mut Self, outcome: Result<Option<usize>, Rejection>| match outcome {
             Ok(Some(run)) => to.hold(who, run, rules),
-            Err(Rejection::WorkerGone) => to.enter(who),
+            Err(Rejection::WorkerGone) => to.register(who),
             Ok(None) | Err(_) => {}
         };
         if let Some(decision) = worker.decision {
@@ -452,12 +452,17 @@ impl State {
         let holds = |id| self.store.runs.iter().any(|run| run.state == RunState::Running(id));
         if beat_of(worker.id).is_none() {
             let mut to = self.clone();
-            to.enter(who);
+            to.register(who);
             changes.push(Change { label: format!("{who} is gone"), to, is_fault: false, broke: None });
         } else if holds(worker.id) {
             let mut to = self.clone();
             let _ = to.store.bump_heartbeat(worker.id);
-            changes.push(Change { label: format!("{who} beats"), to, is_fault: false, broke: None });
+            changes.push(Change {
+                label: format!("{who} sends a heartbeat"),
+                to,
+                is_fault: false,
+                broke: None,
+            });
         }
         for row in self.store.workers.iter().filter(|row| row.0 != worker.id && holds(row.0)) {
             if worker.seen != Some(*row) {
@@ -480,8 +485,8 @@ impl State {
             if !is_false_alarm || self.faults > 0 {
                 to.faults -= u8::from(is_false_alarm);
                 let has_moved = beat_of(peer).is_some_and(|current| current != heartbeat);
-                let broke =
-                    (has_moved && outcome.is_ok()).then_some("a worker was buried that had beaten since");
+                let broke = (has_moved && outcome.is_ok())
+                    .then_some("a worker expired that had sent a heartbeat since");
                 let label = format!("{who} buries {peer} at {heartbeat}: {outcome:?}");
                 changes.push(Change { label, to, is_fault: is_false_alarm, broke });
             }
@@ -490,7 +495,7 @@ impl State {
             let mut to = self.clone();
             to.faults -= 1;
             to.workers[who].handlers.clear();
-            to.enter(who);
+            to.register(who);
             changes.push(Change { label: format!("{who} crashes"), to, is_fault: true, broke: None });
         }
     }
@@ -642,7 +647,10 @@ fn without_revisions_and_ids_of_slots_a_slot_runs_twice() {
 
 #[test]
 fn expiry_that_ignores_the_heartbeat_takes_runs_from_a_live_worker() {
-    assert_breaks(Rules { checks_beat: false, ..PROTOCOL }, "a worker was buried that had beaten since");
+    assert_breaks(
+        Rules { checks_heartbeat: false, ..PROTOCOL },
+        "a worker expired that had sent a heartbeat since",
+    );
 }
 
 #[test]

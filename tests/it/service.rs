@@ -35,7 +35,7 @@ fn micros(time: &str) -> i64 {
 struct Project {
     store: MemoryStore,
     clock: Arc<ManualClock>,
-    desk: Service,
+    service: Service,
 }
 
 impl Project {
@@ -43,8 +43,8 @@ impl Project {
         let store = MemoryStore::new();
         let clock = Arc::new(ManualClock::new(at("12:00:00")));
         let group = GroupCommit::inline(Arc::new(store.clone()), Arc::clone(&clock) as _);
-        let desk = Service::open(group, PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
-        let project = Self { store, clock, desk };
+        let service = Service::open(group, PROJECT.into(), Arc::new(PermitPools::default())).unwrap();
+        let project = Self { store, clock, service };
         project.register(WorkerEntry {
             workflows: vec![WorkflowEntry { id: "wf".into(), schedulable: true }],
             ..new_worker("wkr_1")
@@ -68,7 +68,7 @@ impl Project {
 
     fn try_ask(&self, request: Value) -> Result<Value, Error> {
         let request: Request = serde_json::from_value(request).unwrap();
-        let answer = self.desk.call(request, None)?.unwrap();
+        let answer = self.service.call(request, None)?.unwrap();
         Ok(serde_json::from_str(&answer).unwrap())
     }
 
@@ -191,8 +191,8 @@ fn a_withdrawn_wait_is_removed() {
     let invoke = json!({"invoke": {"workflow": "wf", "payload": null, "is_local": true}});
     let run = project.ask(invoke)["run_id"].clone();
     let wait = serde_json::from_value(json!({"await_run": {"id": run}})).unwrap();
-    assert_eq!(project.desk.call(wait, Some(Duration::from_millis(1))), Ok(None));
-    assert_eq!(project.desk.wait_count(), 0);
+    assert_eq!(project.service.call(wait, Some(Duration::from_millis(1))), Ok(None));
+    assert_eq!(project.service.wait_count(), 0);
 }
 
 #[test]

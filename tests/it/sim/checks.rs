@@ -158,12 +158,12 @@ impl Checks {
     }
 
     pub fn fail(&self, what: std::fmt::Arguments<'_>) -> ! {
-        let mut story = String::new();
+        let mut events = String::new();
         for line in &self.recent {
-            let _ = writeln!(story, "  {line}");
+            let _ = writeln!(events, "  {line}");
         }
         panic!(
-            "seed={} at {}: {what}\nthe last events:\n{story}",
+            "seed={} at {}: {what}\nthe last events:\n{events}",
             self.seed,
             Timestamp::from_micros(self.truth)
         );
@@ -287,7 +287,7 @@ impl Checks {
         if row.failure_count >= most {
             self.count_event("paused after failures");
             if row.status == ScheduleStatus::Active {
-                self.fail(format_args!("{row:?} goes on after so many failures"));
+                self.fail(format_args!("{row:?} is still active after so many failures"));
             }
         }
     }
@@ -688,7 +688,7 @@ impl Checks {
             let newer = self.runs.values().filter(of_schedule).count();
             let is_kept = run.schedule_id.is_some() && run.slot.is_some() && newer < keep as usize;
             if is_kept {
-                self.fail(format_args!("a sweep of all before {before} but {keep} threw out {run:?}"));
+                self.fail(format_args!("pruning before {before} with keep={keep} deleted {run:?}"));
             }
         }
         for run in gone {
@@ -723,7 +723,7 @@ impl Checks {
         }
         let done = self.done.get(&run.id).cloned().unwrap_or_default();
         if *journal != done {
-            self.fail(format_args!("{} was told of steps {journal:?} of {done:?}", run.id));
+            self.fail(format_args!("{} received the steps {journal:?} of {done:?}", run.id));
         }
     }
 
@@ -768,7 +768,7 @@ impl Checks {
             let is_served = workflows.contains(&&*row.workflow);
             let is_due = row.status == ScheduleStatus::Active && row.next_slot.is_some_and(is_late);
             if is_served && is_due && is_settled {
-                self.fail(format_args!("nobody fires {row:?} at {wall}"));
+                self.fail(format_args!("no worker fires {row:?} at {wall}"));
             }
         }
     }
@@ -809,7 +809,7 @@ impl Checks {
             history.retain(|line| line.run.as_ref().is_none_or(|run| self.fired.contains(run)));
             history.reverse();
             if let Some(pair) = history.windows(2).find(|pair| pair[0].until >= pair[1].from) {
-                self.fail(format_args!("slots of {row:?} with two fates: {pair:#?}"));
+                self.fail(format_args!("slots of {row:?} with two outcomes: {pair:#?}"));
             }
             let last = history.last().map_or(first, |line| line.until);
             let end = row.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
@@ -989,7 +989,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
     let what = match command {
         Command::RegisterWorker(entry) => format!("{} enters", entry.id),
         Command::Reconcile { entry, .. } => format!("{} reconciles", entry.id),
-        Command::Heartbeat { worker } => format!("{worker} beats"),
+        Command::Heartbeat { worker } => format!("{worker} sends a heartbeat"),
         Command::DeregisterWorker { worker } => format!("{worker} leaves"),
         Command::ExpireWorker { worker, heartbeat, .. } => {
             format!("{worker} expires at heartbeat {heartbeat}")
@@ -1020,7 +1020,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
         Command::WakeParents { runs, .. } => format!("wake {runs:?}"),
-        Command::Prune { .. } => "sweep".to_owned(),
+        Command::Prune { .. } => "prune".to_owned(),
     };
     match outcome {
         Ok(Answer::Claimed(runs)) => {

@@ -1,14 +1,14 @@
 //! Faults of the simulated installation, and its recovery.
 
-use super::world::{Event, Genre, HOUR, LEASE, MINUTE, MS, Power, SECOND, World, set_faults};
+use super::world::{Event, FaultKind, HOUR, LEASE, MINUTE, MS, Power, SECOND, World, set_faults};
 use polos::engine::Message;
 
 impl World {
     pub fn inject_fault(&mut self) {
         let machine =
             usize::try_from(self.rng.range(0, i64::try_from(self.machines.len()).unwrap() - 1)).unwrap();
-        let has = |genre| self.genre == genre || self.genre == Genre::Everything;
-        let (store, clocks) = (has(Genre::Store), has(Genre::Clocks));
+        let has = |fault_kind| self.fault_kind == fault_kind || self.fault_kind == FaultKind::Everything;
+        let (store, clocks) = (has(FaultKind::Store), has(FaultKind::Clocks));
         match self.rng.range(0, 12) {
             0..=2 => {
                 self.crash(machine);
@@ -52,7 +52,7 @@ impl World {
                 self.cut_off(machine, duration);
             }
             11 if store => {
-                self.note(format_args!("nobody has a store"));
+                self.note(format_args!("no machine has a store"));
                 let duration = self.rng.range(SECOND, 3 * LEASE);
                 for machine in 0..self.machines.len() {
                     self.cut_off(machine, duration);

@@ -84,7 +84,7 @@ impl World {
         let number = self.sequence;
         self.machines[machine].tasks.insert(number, task);
         let delay = self.rng.range(0, 5 * MS);
-        self.after(delay, Event::Go { machine, task: number });
+        self.after(delay, Event::Continue { machine, task: number });
     }
 
     pub fn go(&mut self, machine: usize, number: u64) {
@@ -151,7 +151,7 @@ impl World {
             return;
         }
         if !matches!(task.doing, Doing::Hanging) {
-            self.after(wait, Event::Go { machine, task: number });
+            self.after(wait, Event::Continue { machine, task: number });
         }
         self.machines[machine].tasks.insert(number, task);
     }

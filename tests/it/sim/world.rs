@@ -140,12 +140,12 @@ pub fn simulate(seed: u64, store: Arc<dyn Store>) -> SimResult {
 #[derive(Debug)]
 pub enum Event {
     /// The machine's engine ticks, if this is still the event that it waits for.
-    Turn {
+    Tick {
         machine: usize,
         number: u64,
     },
     /// A handler continues.
-    Go {
+    Continue {
         machine: usize,
         task: u64,
     },
@@ -179,12 +179,12 @@ pub enum Event {
         incarnation: u64,
     },
     /// A user calls the API.
-    Use,
+    CallApi,
     /// A fault happens.
     Fault,
     /// Time for a check.
-    Look,
-    LookForHeirs {
+    Check,
+    CheckTakeover {
         worker: WorkerId,
         died_at: i64,
     },
@@ -210,7 +210,7 @@ pub struct Machine {
     pub workflows: Vec<&'static str>,
     pub is_draining: bool,
     pub engine: Option<Engine<FaultyStore, SentLog>>,
-    pub door: SentLog,
+    pub sent_log: SentLog,
     pub store: FaultyStore,
     pub failures_seen: u64,
     pub well_since: i64,
@@ -226,7 +226,7 @@ pub struct Machine {
 
 /// The faults of this simulation.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Genre {
+pub enum FaultKind {
     /// Only crashes.
     Crashes,
     /// The store fails.
@@ -239,7 +239,7 @@ pub enum Genre {
 
 pub struct World {
     pub rng: Rng,
-    pub genre: Genre,
+    pub fault_kind: FaultKind,
     pub theme: Theme,
     pub pace: Pace,
     pub truth: i64,
@@ -265,21 +265,22 @@ impl World {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let beginning: &&str = rng.pick(&BEGINNINGS);
         let truth = parse(beginning).as_micros() + rng.range(0, 60 * SECOND);
-        let genre = *rng.pick(&[Genre::Crashes, Genre::Store, Genre::Clocks, Genre::Everything]);
+        let fault_kind =
+            *rng.pick(&[FaultKind::Crashes, FaultKind::Store, FaultKind::Clocks, FaultKind::Everything]);
         let pace = if rng.chance(80) { SLOW } else { FAST };
         let theme = Theme::of(seed);
         // The counts depend on the order of times that different machines wrote.
-        let (genre, pace) = match (theme, genre) {
-            (Theme::Killers, Genre::Clocks) => (Genre::Crashes, FAST),
-            (Theme::Killers, Genre::Everything) => (Genre::Store, FAST),
-            (Theme::Killers, _) => (genre, FAST),
-            _ => (genre, pace),
+        let (fault_kind, pace) = match (theme, fault_kind) {
+            (Theme::Killers, FaultKind::Clocks) => (FaultKind::Crashes, FAST),
+            (Theme::Killers, FaultKind::Everything) => (FaultKind::Store, FAST),
+            (Theme::Killers, _) => (fault_kind, FAST),
+            _ => (fault_kind, pace),
         };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
         checks.counts_interruptions = theme == Theme::Killers;
-        checks.note(format_args!("a story of {genre:?}, {pace:?}"));
+        checks.note(format_args!("a simulation of {fault_kind:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
         let api = connect(&store, &checks, rng.bits());
         let retention = rng.chance(700).then(|| {
@@ -288,7 +289,7 @@ impl World {
         });
         let mut world = Self {
             rng,
-            genre,
+            fault_kind,
             theme,
             pace,
             truth,
@@ -306,7 +307,7 @@ impl World {
             retention,
             worker_us: 0,
         };
-        if matches!(genre, Genre::Store | Genre::Everything) {
+        if matches!(fault_kind, FaultKind::Store | FaultKind::Everything) {
             let per_mille = u32::try_from(world.rng.range(1, 60)).unwrap();
             set_faults(&world.api, per_mille, 0);
         }
@@ -322,9 +323,9 @@ impl World {
             let delay = world.rng.range(0, 10 * SECOND);
             world.after(delay, Event::Start { machine });
         }
-        world.after(SECOND, Event::Use);
+        world.after(SECOND, Event::CallApi);
         world.after(20 * SECOND, Event::Fault);
-        world.after(10 * SECOND, Event::Look);
+        world.after(10 * SECOND, Event::Check);
         world
     }
 
@@ -340,7 +341,7 @@ impl World {
             workflows: Vec::new(),
             is_draining: false,
             engine: None,
-            door: SentLog::default(),
+            sent_log: SentLog::default(),
             store,
             failures_seen: 0,
             well_since: self.truth,
@@ -419,14 +420,14 @@ impl World {
         self.truth = at;
         self.checks.lock().truth = at;
         match event {
-            Event::Turn { machine, number } => match self.machines[machine].power {
+            Event::Tick { machine, number } => match self.machines[machine].power {
                 Power::Up if self.machines[machine].turn_number == number => self.tick(machine),
                 Power::Up | Power::Down => {}
-                Power::Paused => self.machines[machine].missed.push(Event::Turn { machine, number }),
+                Power::Paused => self.machines[machine].missed.push(Event::Tick { machine, number }),
             },
-            Event::Go { machine, task } => match self.machines[machine].power {
+            Event::Continue { machine, task } => match self.machines[machine].power {
                 Power::Up => self.go(machine, task),
-                Power::Paused => self.machines[machine].missed.push(Event::Go { machine, task }),
+                Power::Paused => self.machines[machine].missed.push(Event::Continue { machine, task }),
                 Power::Down => {}
             },
             Event::Deliver { machine, incarnation } => match self.machines[machine].power {
@@ -458,11 +459,11 @@ impl World {
                 self.machines[machine].store.trouble.lock().is_down = false;
                 self.note(format_args!("machine {machine} has its store again"));
             }
-            Event::Use => {
+            Event::CallApi => {
                 if !self.is_calm {
                     self.call_api();
                     let delay = self.rng.range(SECOND, self.pace.use_every);
-                    self.after(delay, Event::Use);
+                    self.after(delay, Event::CallApi);
                 }
             }
             Event::Fault => {
@@ -472,11 +473,11 @@ impl World {
                     self.after(delay, Event::Fault);
                 }
             }
-            Event::Look => {
-                self.look();
-                self.after(self.pace.poll * 2, Event::Look);
+            Event::Check => {
+                self.check_all();
+                self.after(self.pace.poll * 2, Event::Check);
             }
-            Event::LookForHeirs { worker, died_at } => {
+            Event::CheckTakeover { worker, died_at } => {
                 self.checks.lock().check_takeover(&*self.store, &worker, died_at);
             }
         }
@@ -489,16 +490,16 @@ impl World {
         if self.machines[machine].power != Power::Down {
             return;
         }
-        let (skews, drifts) = match self.genre {
-            Genre::Crashes | Genre::Store => (0, 50),
-            Genre::Clocks | Genre::Everything => (5 * MINUTE, 200),
+        let (skews, drifts) = match self.fault_kind {
+            FaultKind::Crashes | FaultKind::Store => (0, 50),
+            FaultKind::Clocks | FaultKind::Everything => (5 * MINUTE, 200),
         };
         let ahead = if self.is_calm { 0 } else { self.rng.range(-skews, skews) };
         let drift_ppm = self.rng.range(-drifts, drifts);
-        let faults = match self.genre {
-            Genre::Crashes | Genre::Clocks => 0,
-            Genre::Store | Genre::Everything if self.is_calm => 0,
-            Genre::Store | Genre::Everything => u32::try_from(self.rng.range(0, 80)).unwrap(),
+        let faults = match self.fault_kind {
+            FaultKind::Crashes | FaultKind::Clocks => 0,
+            FaultKind::Store | FaultKind::Everything if self.is_calm => 0,
+            FaultKind::Store | FaultKind::Everything => u32::try_from(self.rng.range(0, 80)).unwrap(),
         };
         let workflows = self.workflow_set(machine);
         let mut config = config(&mut self.rng, machine, &workflows, self.pace.poll);
@@ -535,8 +536,8 @@ impl World {
         it.version = version;
         it.code = code;
         it.is_draining = false;
-        it.door = SentLog::default();
-        it.engine = Some(Engine::new(it.store.clone(), it.door.clone(), config, Box::new(new_id)));
+        it.sent_log = SentLog::default();
+        it.engine = Some(Engine::new(it.store.clone(), it.sent_log.clone(), config, Box::new(new_id)));
         it.store.trouble.lock().is_down = false;
         set_faults(&it.store, faults, faults);
         (it.well_since, it.up_since) = (truth, truth);
@@ -615,7 +616,7 @@ impl World {
         let worker = engine.map(|engine| engine.worker().clone());
         self.note(format_args!("machine {machine} dies ({worker:?})"));
         if let Some(worker) = worker {
-            let event = Event::LookForHeirs { worker, died_at: self.truth };
+            let event = Event::CheckTakeover { worker, died_at: self.truth };
             self.after(LEASE + self.pace.poll + SECOND, event);
         }
     }
@@ -634,7 +635,7 @@ impl World {
         if self.machines[machine].power != Power::Paused {
             return;
         }
-        self.note(format_args!("machine {machine} goes on"));
+        self.note(format_args!("machine {machine} continues"));
         self.machines[machine].power = Power::Up;
         self.mark_unhealthy(machine, true);
         for event in std::mem::take(&mut self.machines[machine].missed) {
@@ -646,7 +647,7 @@ impl World {
     pub fn wake(&mut self, machine: usize, delay: i64) {
         self.machines[machine].turn_number += 1;
         let number = self.machines[machine].turn_number;
-        self.after(delay, Event::Turn { machine, number });
+        self.after(delay, Event::Tick { machine, number });
     }
 
     /// Drains, then exits after handlers had some time.
@@ -742,7 +743,7 @@ impl World {
 
     /// Plays the application: takes what the engine sent.
     fn deliver_to_application(&mut self, machine: usize, wall: Timestamp) {
-        for sent in self.machines[machine].door.take() {
+        for sent in self.machines[machine].sent_log.take() {
             match sent {
                 Sent::Start(claimed) => {
                     let it = &self.machines[machine];
@@ -765,7 +766,7 @@ impl World {
                         task.stop = task.stop.or(Some(stop.reason));
                         let delay = if task.is_deaf { 12 * SECOND } else { 30 * MS };
                         self.sequence += 1;
-                        let event = Event::Go { machine, task: *number };
+                        let event = Event::Continue { machine, task: *number };
                         if matches!(task.doing, Doing::Hanging) {
                             self.queue.insert((self.truth + delay, self.sequence), event);
                         }
@@ -784,7 +785,7 @@ impl World {
         }
     }
 
-    fn look(&mut self) {
+    fn check_all(&mut self) {
         let well_before = self.truth - self.pace.poll - 2 * SECOND;
         let checks = self.checks.lock();
         for machine in &self.machines {
@@ -805,11 +806,11 @@ pub fn parse(text: &str) -> Timestamp {
 }
 
 fn connect(store: &Arc<dyn Store>, checks: &Arc<Mutex<Checks>>, seed: u64) -> FaultyStore {
-    let mut door = FaultyStore::on(Arc::clone(store));
+    let mut faulty = FaultyStore::on(Arc::clone(store));
     let witness: Arc<Mutex<dyn Witness>> = Arc::clone(checks) as _;
-    door.witness = Some(witness);
-    *door.trouble.lock() = Trouble { rng: Rng(seed), ..Trouble::none() };
-    door
+    faulty.witness = Some(witness);
+    *faulty.trouble.lock() = Trouble { rng: Rng(seed), ..Trouble::none() };
+    faulty
 }
 
 pub fn set_faults(store: &FaultyStore, commits: u32, reads: u32) {
