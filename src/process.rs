@@ -26,8 +26,9 @@ pub fn is_gone(host: &str, pid: i64, mark: &str) -> bool {
 
 fn start_ticks(pid: i64) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the command in parentheses and may contain anything; the last parenthesis ends it.
-    // Of what follows, field 3 (state) is the first and field 22 (start time) the twentieth.
+    // The second field is the command in parentheses and may contain anything; the last parenthesis
+    // ends it. Of what follows, field 3 (state) is the first and field 22 (start time) the
+    // twentieth.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     if state == "Z" || state == "X" {

@@ -291,8 +291,8 @@ fn interned<'py>(
     Ok(made.into_any())
 }
 
-/// `(run_id, token, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, origin, attempt, payload, input,
-/// journal, interruptions, interrupted_alone)`; instants in microseconds.
+/// `(run_id, token, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, origin,
+/// attempt, payload, input, journal, interruptions, interrupted_alone)`; instants in microseconds.
 fn convert_run<'py>(
     py: Python<'py>,
     claimed: &ClaimedRun,

@@ -1,4 +1,5 @@
-//! An expression in words for its author: what it means, when it fires, and what a change of the clocks does to it.
+//! An expression in words for its author: what it means, when it fires, and what a change of the
+//! clocks does to it.
 
 use super::occurrences::next_fire;
 use super::offsets::{Period, THREE_HOURS};
@@ -14,12 +15,13 @@ const TIMES_NAMED_MAX: usize = 4;
 /// What an expression means in a zone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Explanation {
-    /// A phrase such as `At 17:00, Monday to Friday`, without a full stop. Times are those of the zone.
+    /// A phrase such as `At 17:00, Monday to Friday`, without a full stop. Times are those of the
+    /// zone.
     pub english: String,
     /// The next fires.
     pub upcoming: Vec<Timestamp>,
-    /// Things worth knowing: what happens when the clocks change, and spellings that may not mean what they seem to.
-    /// Each is one sentence without a full stop.
+    /// Things worth knowing: what happens when the clocks change, and spellings that may not mean
+    /// what they seem to. Each is one sentence without a full stop.
     pub notes: Vec<String>,
 }
 

@@ -1,6 +1,7 @@
 //! From civil time to instants and back: when, in a zone, does an expression fire?
 //!
-//! Knows time zones and their data. Does not know the present: every function takes the instants it is about.
+//! Knows time zones and their data. Does not know the present: every function takes the instants it
+//! is about.
 //!
 //! # The rules
 //!
@@ -18,11 +19,12 @@
 //!
 //! ## Whole minutes where the offset isn't
 //!
-//! Before about 1970 (and in Liberia until 1972) offsets had odd seconds: local mean time in New York is 4 h 56 min
-//! 2 s behind UTC. R1 and R5 together say what that means: walk the minutes of UTC and read the wall clock at each,
-//! as hours and minutes. So 09:00 is the first minute of UTC at which the clock shows 09:00, here 09:00:58 local
-//! time, and all of this module calculates with offsets and transitions taken to the minute ([`Zone`] still reports
-//! offsets to the second). Gaps and repeats are measured on the same clock.
+//! Before about 1970 (and in Liberia until 1972) offsets had odd seconds: local mean time in New
+//! York is 4 h 56 min 2 s behind UTC. R1 and R5 together say what that means: walk the minutes of
+//! UTC and read the wall clock at each, as hours and minutes. So 09:00 is the first minute of UTC
+//! at which the clock shows 09:00, here 09:00:58 local time, and all of this module calculates with
+//! offsets and transitions taken to the minute ([`Zone`] still reports offsets to the second). Gaps
+//! and repeats are measured on the same clock.
 //!
 //! [`CronExpr::is_wild`]: crate::cron::CronExpr::is_wild
 

@@ -1,7 +1,8 @@
 //! The fires of an expression in a zone: the next, the previous, how many.
 //!
-//! A fire is found in civil time, inside one [`Period`] of the zone after another. What a change of the clocks does
-//! to it is already in the table: [`Period::fixed_from`] and [`Period::utc`] are rules R1 to R4.
+//! A fire is found in civil time, inside one [`Period`] of the zone after another. What a change of
+//! the clocks does to it is already in the table: [`Period::fixed_from`] and [`Period::utc`] are
+//! rules R1 to R4.
 
 use super::offsets::{OffsetTable, Period};
 use super::timestamp::Timestamp;
@@ -75,8 +76,8 @@ pub fn prev_fire(expr: &CronExpr, zone: &Zone, at_or_before: Timestamp) -> Optio
 
 /// How many fires there are in `(after, until]`.
 ///
-/// Counts days by bit sets and whole days by multiplication, so ten years of a per-minute expression take a few
-/// microseconds.
+/// Counts days by bit sets and whole days by multiplication, so ten years of a per-minute
+/// expression take a few microseconds.
 pub fn count_fires(expr: &CronExpr, zone: &Zone, after: Timestamp, until: Timestamp) -> u64 {
     let periods = zone.periods();
     let (from, to) = (after.minute() + 1, until.minute());

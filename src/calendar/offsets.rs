@@ -1,14 +1,16 @@
 //! A zone as a table: the periods between its transitions, in minutes.
 //!
-//! Built once per zone from jiff's reading of the zone data, so that asking for an offset is a look-up without a
-//! lock. The table ends in the year 2500: from 2100 on, zone data is only a rule ("second Sunday in March"), the
-//! calendar repeats every 400 years, and so does everything built on these two.
+//! Built once per zone from jiff's reading of the zone data, so that asking for an offset is a
+//! look-up without a lock. The table ends in the year 2500: from 2100 on, zone data is only a rule
+//! ("second Sunday in March"), the calendar repeats every 400 years, and so does everything built
+//! on these two.
 
 use jiff::tz::TimeZone;
 
 /// Minutes in 400 years.
 const CYCLE: i64 = 146_097 * 1440;
-/// 2100-01-01T00:00Z. Time zone data lists transitions one by one up to 2037, for Morocco up to 2087.
+/// 2100-01-01T00:00Z. Time zone data lists transitions one by one up to 2037, for Morocco up to
+/// 2087.
 const CYCLE_START: i64 = 68_374_080;
 /// 1900-01-01T00:00Z, where the index starts.
 const INDEX_START: i64 = -36_816_480;
@@ -16,7 +18,8 @@ const INDEX_START: i64 = -36_816_480;
 const INDEX_SHIFT: u32 = 18;
 /// Earlier than any minute that is asked about, and far from overflow.
 const FAR: i64 = i64::MAX / 4;
-/// A gap this long or longer swallows the times in it (R4); a repeat longer than this is a new start (R3).
+/// A gap this long or longer swallows the times in it (R4); a repeat longer than this is a new
+/// start (R3).
 pub(super) const THREE_HOURS: i64 = 180;
 
 /// A period as it is stored.
@@ -34,7 +37,8 @@ pub struct Entry {
 #[derive(Debug)]
 pub(crate) struct OffsetTable {
     entries: Vec<Entry>,
-    /// Number of entries at the end that repeat every 400 years; 0 if the last entry lasts for ever.
+    /// Number of entries at the end that repeat every 400 years; 0 if the last entry lasts for
+    /// ever.
     cycle: usize,
     /// Element `n` is the entry at minute `INDEX_START + (n << INDEX_SHIFT)`.
     index: Vec<u16>,
@@ -51,8 +55,8 @@ pub(crate) struct Period {
     pub offset: i64,
     /// First local minute that fixed schedules have from this period.
     ///
-    /// After a short gap: the first one skipped (R2, they all fire at `start`). After a repeat: the first one that is
-    /// new (R3). Otherwise the local minute at `start` (R4).
+    /// After a short gap: the first one skipped (R2, they all fire at `start`). After a repeat: the
+    /// first one that is new (R3). Otherwise the local minute at `start` (R4).
     pub fixed_from: i64,
 }
 
@@ -122,7 +126,8 @@ impl OffsetTable {
         number
     }
 
-    /// The period of that number; numbers go on for ever in a zone that repeats, else stop at the last.
+    /// The period of that number; numbers go on for ever in a zone that repeats, else stop at the
+    /// last.
     pub fn get(&self, number: usize) -> Option<Period> {
         let (entry, shift) = self.entry(number)?;
         let end = self.entry(number + 1).map_or(FAR, |(next, shift)| next.start + shift);
@@ -166,9 +171,10 @@ pub fn push(spans: &mut Vec<(i64, i16)>, start: i64, offset: i16) {
 
 /// Works out where fixed schedules begin in each span.
 ///
-/// `seen` is the local minute up to which the clock has run since it was last set back by more than three hours. That
-/// is how Debian's cron sees it: a clock put back makes fixed times wait until it has caught up, a clock put
-/// forward makes up for what was skipped, and a larger change than three hours is a correction of the clock.
+/// `seen` is the local minute up to which the clock has run since it was last set back by more than
+/// three hours. That is how Debian's cron sees it: a clock put back makes fixed times wait until it
+/// has caught up, a clock put forward makes up for what was skipped, and a larger change than three
+/// hours is a correction of the clock.
 pub fn with_fixed_shifts(spans: &[(i64, i16)]) -> Vec<Entry> {
     let mut seen = -2 * FAR;
     let mut entries: Vec<Entry> = Vec::with_capacity(spans.len());

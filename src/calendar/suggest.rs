@@ -60,8 +60,8 @@ const ABBREVIATIONS: [(&str, &[&str]); 45] = [
     ("WIB", &["Asia/Jakarta"]),
 ];
 
-/// Abbreviations that are names of zones, but of zones without daylight saving time: an hour off all
-/// summer for whoever means the place.
+/// Abbreviations that are names of zones, but of zones without daylight saving time: an hour off
+/// all summer for whoever means the place.
 const FIXED: &[(&str, &[&str])] = &[
     ("EST", &["America/New_York"]),
     ("HST", &["Pacific/Honolulu"]),
@@ -133,7 +133,8 @@ fn nearest(typed: &str, names: &[Arc<str>]) -> Vec<String> {
         .filter_map(|name| {
             let known = normalise(name);
             let whole = strsim::osa_distance(typed, &known);
-            // `New_York`, `Europe/New_York`: the right city in the wrong place is a little further away.
+            // `New_York`, `Europe/New_York`: the right city in the wrong place is a little further
+            // away.
             let city = strsim::osa_distance(&last(typed), &last(&known));
             let by_city = (city <= allowed(last(typed).len()) && last(&known).len() > 3).then_some(city + 1);
             let by_whole = (whole <= allowed(typed.len())).then_some(whole);

@@ -12,8 +12,9 @@ const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
 
 /// An instant: microseconds since 1970-01-01T00:00:00Z, without leap seconds.
 ///
-/// Always in the years 1 to 9999 of UTC, which is what Python's `datetime` can hold; every way of making one moves
-/// a value outside to the nearer end. Stored and sent as the bare number of microseconds.
+/// Always in the years 1 to 9999 of UTC, which is what Python's `datetime` can hold; every way of
+/// making one moves a value outside to the nearer end. Stored and sent as the bare number of
+/// microseconds.
 ///
 /// ```
 /// use polos::calendar::Timestamp;

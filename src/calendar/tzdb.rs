@@ -1,8 +1,8 @@
 //! The time zone database on this machine: where it is, which names it has, which version it is.
 //!
-//! The same folders in the same order as Python's `zoneinfo`, so that a fire and the `datetime` shown to a handler
-//! come from one file. A name is looked up in a list of what was found in the folders; nothing that a user types is
-//! ever made into a path.
+//! The same folders in the same order as Python's `zoneinfo`, so that a fire and the `datetime`
+//! shown to a handler come from one file. A name is looked up in a list of what was found in the
+//! folders; nothing that a user types is ever made into a path.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -38,10 +38,11 @@ struct Database {
     version: OnceLock<String>,
 }
 
-/// Sets the folders to look for zones in, first match wins. Pass `zoneinfo.TZPATH` and, after it, the folder
-/// `zoneinfo` of the `tzdata` package.
+/// Sets the folders to look for zones in, first match wins. Pass `zoneinfo.TZPATH` and, after it,
+/// the folder `zoneinfo` of the `tzdata` package.
 ///
-/// Without this call the usual folders of the system are used. Zones that were handed out before keep their data.
+/// Without this call the usual folders of the system are used. Zones that were handed out before
+/// keep their data.
 pub fn configure_tzdb(dirs: Vec<PathBuf>) {
     let mut current = CURRENT.write();
     if current.dirs != dirs {
@@ -51,7 +52,8 @@ pub fn configure_tzdb(dirs: Vec<PathBuf>) {
 
 /// The version of the database in use, such as `2026a`.
 ///
-/// Where the folder doesn't say, `unversioned-` and a number that changes with the data; `unknown` if there is none.
+/// Where the folder doesn't say, `unversioned-` and a number that changes with the data; `unknown`
+/// if there is none.
 pub fn tzdb_version() -> String {
     let database = current();
     database.version.get_or_init(|| database.find_version()).clone()
@@ -59,9 +61,9 @@ pub fn tzdb_version() -> String {
 
 /// All names that [`Zone::get`] accepts, sorted.
 ///
-/// As `zoneinfo.available_timezones()`: everything in the folders that is a zone file, apart from the trees
-/// `posix/` and `right/` and the file `posixrules`. `localtime` is left out, too, since it means another zone on
-/// every machine.
+/// As `zoneinfo.available_timezones()`: everything in the folders that is a zone file, apart from
+/// the trees `posix/` and `right/` and the file `posixrules`. `localtime` is left out, too, since
+/// it means another zone on every machine.
 pub fn zone_names() -> Vec<Arc<str>> {
     current().names().to_vec()
 }
@@ -165,7 +167,8 @@ impl Database {
     }
 }
 
-/// Adds the zone files below `dir`, whose names start with `prefix`, unless an earlier folder had the name.
+/// Adds the zone files below `dir`, whose names start with `prefix`, unless an earlier folder had
+/// the name.
 fn walk(dir: &Path, prefix: &str, files: &mut BTreeMap<Arc<str>, PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else {
         return;

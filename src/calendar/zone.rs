@@ -58,8 +58,9 @@ pub enum ZoneError {
 impl Zone {
     /// The zone of that exact IANA name, such as `America/New_York`. Names are case-sensitive.
     ///
-    /// Neither abbreviations (`PST`) nor offsets nor paths are names, and the name is never used as a path: it is
-    /// looked up in [`zone_names`](super::zone_names). Zones are read once per process. `UTC` needs no data.
+    /// Neither abbreviations (`PST`) nor offsets nor paths are names, and the name is never used as
+    /// a path: it is looked up in [`zone_names`](super::zone_names). Zones are read once per
+    /// process. `UTC` needs no data.
     pub fn get(name: &str) -> Result<Zone, ZoneError> {
         tzdb::zone(name)
     }
@@ -105,7 +106,8 @@ impl Zone {
         self.0.rules.to_offset(at).seconds()
     }
 
-    /// Local time minus UTC at `at`, in whole minutes, rounded down: what cron expressions are matched by.
+    /// Local time minus UTC at `at`, in whole minutes, rounded down: what cron expressions are
+    /// matched by.
     pub fn offset_minutes(&self, at: Timestamp) -> i64 {
         self.0.periods.offset_at(at.minute())
     }

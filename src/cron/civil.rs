@@ -5,12 +5,13 @@ pub(crate) const DAY: i64 = 1440;
 
 /// A minute on a wall clock, counted from 1970-01-01 00:00, without a zone.
 ///
-/// Covers the years 1 to 9999 and two days either side, so that every instant of those years has a civil minute in
-/// every zone.
+/// Covers the years 1 to 9999 and two days either side, so that every instant of those years has a
+/// civil minute in every zone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CivilMinute(pub i64);
 
-/// First and last day that the searches look at: 0001-01-01 and 9999-12-31, two days more on either side.
+/// First and last day that the searches look at: 0001-01-01 and 9999-12-31, two days more on either
+/// side.
 pub(crate) const FIRST_DAY: i64 = -719_162 - 2;
 pub(crate) const LAST_DAY: i64 = 2_932_896 + 2;
 
@@ -26,7 +27,8 @@ pub struct CivilDate {
 }
 
 impl CivilMinute {
-    /// The minute `hour:minute` on `date`. Values are taken as they come: hour 24 is the next midnight.
+    /// The minute `hour:minute` on `date`. Values are taken as they come: hour 24 is the next
+    /// midnight.
     pub fn new(date: CivilDate, hour: u32, minute: u32) -> CivilMinute {
         CivilMinute(date.days() * DAY + i64::from(hour) * 60 + i64::from(minute))
     }
@@ -54,7 +56,8 @@ impl CivilDate {
         days_from_civil(self.year, self.month, self.day)
     }
 
-    /// The date `days` after 1970-01-01. `days` outside the supported range is moved to its nearest end.
+    /// The date `days` after 1970-01-01. `days` outside the supported range is moved to its nearest
+    /// end.
     pub fn from_days(days: i64) -> CivilDate {
         let (year, month, day) = civil_from_days(days.clamp(FIRST_DAY, LAST_DAY));
         CivilDate { year, month, day }
@@ -83,8 +86,8 @@ pub(crate) fn month_length(year: i32, month: u32) -> u32 {
 
 /// Year, month and day of the day `days` after 1970-01-01, which must lie in years 0 to 32,000.
 ///
-/// Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms" (2022): three
-/// multiplications in place of divisions, and no table.
+/// Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms"
+/// (2022): three multiplications in place of divisions, and no table.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

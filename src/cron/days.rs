@@ -1,4 +1,5 @@
-//! Which days an expression names: months, days of the month, days of the week, and how these combine.
+//! Which days an expression names: months, days of the month, days of the week, and how these
+//! combine.
 
 use std::ops::RangeInclusive;
 
@@ -16,7 +17,8 @@ const WEEKLY: u32 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28;
 /// 2000-02-29
 const LEAP_DAY_2000: i64 = 11_016;
 const FOUR_YEARS: i64 = 1461;
-/// 1904-02-29 to 2096-02-29: from any of these days the leap days before and after are four years apart.
+/// 1904-02-29 to 2096-02-29: from any of these days the leap days before and after are four years
+/// apart.
 const EVERY_FOURTH_YEAR: RangeInclusive<i64> = -24_048..=46_080;
 
 /// The day-of-month, month and day-of-week fields.
@@ -113,7 +115,8 @@ impl DayRule {
     fn dom_mask(&self, length: u32, first_weekday: u32) -> u32 {
         let mut mask = self.dom;
         if self.dom_from_last != 0 {
-            // Bit n of `dom_from_last` is day `length - n`. Days before the first fall off the end or on bit 0.
+            // Bit n of `dom_from_last` is day `length - n`. Days before the first fall off the end
+            // or on bit 0.
             mask |= (self.dom_from_last.reverse_bits() >> (31 - length)) & ALL_DAYS;
         }
         if self.dom_last_workday {
@@ -297,13 +300,15 @@ impl DayRule {
         false
     }
 
-    /// The week and the weekday of something like `1-7 * 1`, which reads like "the first Monday" but isn't.
+    /// The week and the weekday of something like `1-7 * 1`, which reads like "the first Monday"
+    /// but isn't.
     pub fn nth_weekday_lookalike(&self) -> Option<(u32, u32)> {
         let week = (1..=4).find(|week| self.dom == 0xfe << (7 * (week - 1)))?;
         (!self.both && self.dow.is_power_of_two()).then(|| (week, self.dow.ilog2()))
     }
 
-    /// The first of the days 29 to 31 that it names, if it names no other and some of its months end before.
+    /// The first of the days 29 to 31 that it names, if it names no other and some of its months
+    /// end before.
     pub fn missing_in_some_months(&self) -> Option<u32> {
         let first = self.dom.trailing_zeros();
         let shortest =

@@ -1,7 +1,7 @@
 //! An expression as an English phrase.
 //!
-//! Describes what the expression matches, not of how it is spelt: `0,15,30,45 * * * *` is "Every 15 minutes", too. The
-//! one exception is `*/6` in the hour field, which people mean as a pace.
+//! Describes what the expression matches, not of how it is spelt: `0,15,30,45 * * * *` is "Every 15
+//! minutes", too. The one exception is `*/6` in the hour field, which people mean as a pace.
 
 use super::CronExpr;
 use super::days::DayRule;
@@ -268,7 +268,8 @@ fn regular_step(minutes: u64) -> Option<u32> {
     (first < step && (0..count).all(|n| minutes >> (first + n * step) & 1 != 0)).then_some(step)
 }
 
-/// The step of days that are evenly spaced to the month's end, if there are enough to be worth saying so.
+/// The step of days that are evenly spaced to the month's end, if there are enough to be worth
+/// saying so.
 fn date_step(dates: u32) -> Option<u32> {
     if dates.count_ones() < 4 {
         return None;

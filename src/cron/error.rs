@@ -9,7 +9,8 @@ const OFFENDING_CHARS_MAX: usize = 40;
 
 /// A text that is not a valid cron expression.
 ///
-/// `Display` gives one line that names the expression, the field, the offending text and what is allowed there:
+/// `Display` gives one line that names the expression, the field, the offending text and what is
+/// allowed there:
 ///
 /// ```
 /// use polos::cron::CronExpr;
@@ -21,8 +22,8 @@ const OFFENDING_CHARS_MAX: usize = 40;
 /// );
 /// ```
 ///
-/// Control characters, marks that change the direction of writing and the like are shown escaped, and long texts
-/// are shortened, so the message is safe to print.
+/// Control characters, marks that change the direction of writing and the like are shown escaped,
+/// and long texts are shortened, so the message is safe to print.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}", .0.message)]
 pub struct CronError(Box<Details>);
@@ -51,7 +52,8 @@ impl CronError {
         self.0.position
     }
 
-    /// An error about one place: `start..end` are byte offsets in `text`, `what` follows the quoted place.
+    /// An error about one place: `start..end` are byte offsets in `text`, `what` follows the quoted
+    /// place.
     pub(crate) fn at(text: &str, field: Option<Field>, start: usize, end: usize, what: &str) -> CronError {
         let place = &text[start..end];
         let column = text[..start].chars().count() + 1;

@@ -1,13 +1,14 @@
 //! What a cron expression says about the calendar: which civil minutes it names.
 //!
-//! Knows years, months, weekdays and wall-clock minutes. Does not know time zones, instants or clocks; turning a
-//! civil minute into an instant, with all that daylight saving does to it, is the [`calendar`](crate::calendar)
-//! layer's business.
+//! Knows years, months, weekdays and wall-clock minutes. Does not know time zones, instants or
+//! clocks; turning a civil minute into an instant, with all that daylight saving does to it, is the
+//! [`calendar`](crate::calendar) layer's business.
 //!
-//! The grammar is closed: five fields, `minute hour day-of-month month day-of-week`, each a list of `*`, `a`,
-//! `a-b`, `*/n`, `a-b/n`, `a/n`; three-letter names for months and weekdays; `L`, `L-n`, `nW`, `LW` in the day of
-//! month and `nL`, `n#k` in the day of week; and the names `@hourly @daily @midnight @weekly @monthly @yearly
-//! @annually`. Everything else is refused with a [`CronError`] that says where and why.
+//! The grammar is closed: five fields, `minute hour day-of-month month day-of-week`, each a list of
+//! `*`, `a`, `a-b`, `*/n`, `a-b/n`, `a/n`; three-letter names for months and weekdays; `L`, `L-n`,
+//! `nW`, `LW` in the day of month and `nL`, `n#k` in the day of week; and the names `@hourly @daily
+//! @midnight @weekly @monthly @yearly @annually`. Everything else is refused with a [`CronError`]
+//! that says where and why.
 
 mod civil;
 mod days;
@@ -30,8 +31,8 @@ use days::DayRule;
 
 /// A valid cron expression, parsed.
 ///
-/// Two expressions are equal when their normalised texts are: `0 9 * * mon` equals `0  9 * * MON`, but not
-/// `0 9 * * 1`. Cloning is cheap (the text is shared).
+/// Two expressions are equal when their normalised texts are: `0 9 * * mon` equals `0  9 * * MON`,
+/// but not `0 9 * * 1`. Cloning is cheap (the text is shared).
 ///
 /// ```
 /// use polos::cron::CronExpr;
@@ -51,22 +52,23 @@ pub struct CronExpr {
 impl CronExpr {
     /// Parses `text`.
     ///
-    /// Refused, besides what is not in the grammar: expressions that name no day at all, such as `0 0 30 2 *`,
-    /// because a schedule that never fires is never what its author meant.
+    /// Refused, besides what is not in the grammar: expressions that name no day at all, such as `0
+    /// 0 30 2 *`, because a schedule that never fires is never what its author meant.
     pub fn parse(text: &str) -> Result<CronExpr, CronError> {
         parse::parse(text)
     }
 
-    /// The normalised text: single spaces, names in capitals, `@` names in lower case. Parsing it again gives an
-    /// equal expression.
+    /// The normalised text: single spaces, names in capitals, `@` names in lower case. Parsing it
+    /// again gives an equal expression.
     pub fn text(&self) -> &str {
         &self.text
     }
 
     /// Whether the minute or the hour field starts with `*`.
     ///
-    /// Such an expression means a pace ("every 15 minutes") and follows real time across a change of the clocks;
-    /// any other means times of day. This is the rule of Vixie's cron as Debian ships it.
+    /// Such an expression means a pace ("every 15 minutes") and follows real time across a change
+    /// of the clocks; any other means times of day. This is the rule of Vixie's cron as Debian
+    /// ships it.
     pub fn is_wild(&self) -> bool {
         self.wild
     }

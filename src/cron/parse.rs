@@ -1,6 +1,7 @@
 //! Text to fields, in one pass over the bytes.
 //!
-//! This pass only knows *that* something is wrong and roughly where; [`diagnose`](super::diagnose) finds the words.
+//! This pass only knows *that* something is wrong and roughly where; [`diagnose`](super::diagnose)
+//! finds the words.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use super::diagnose;
 use super::error::CronError;
 use super::field::Field;
 
-/// Longer texts are refused unread. Every minute, hour, day, month and weekday listed one by one takes 390.
+/// Longer texts are refused unread. Every minute, hour, day, month and weekday listed one by one
+/// takes 390.
 pub(crate) const BYTES_MAX: usize = 1024;
 
 /// The `@` names and what they stand for.

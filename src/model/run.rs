@@ -203,7 +203,8 @@ pub struct NewRun {
 pub struct ClaimedRun {
     /// The run, with state running and the token of the claim.
     pub run: Run,
-    /// Steps recorded by earlier claims, in the order of their first recording; empty for a fresh run.
+    /// Steps recorded by earlier claims, in the order of their first recording; empty for a fresh
+    /// run.
     pub journal: Vec<StepRecord>,
 }
 

@@ -248,7 +248,8 @@ impl CompiledSpec {
         Some(slot)
     }
 
-    /// The stretches of `[from, until]` on excluded dates, first and last instant of each, in order.
+    /// The stretches of `[from, until]` on excluded dates, first and last instant of each, in
+    /// order.
     pub fn excluded_stretches(&self, from: Timestamp, until: Timestamp) -> Vec<(Date, Timestamp, Timestamp)> {
         // One more date on either side: where the clock is set back over midnight, dates don't come
         // in order.
@@ -303,8 +304,8 @@ impl CompiledSpec {
         i64::from(self.zone.offset_seconds(Timestamp::from_micros(at_us))) * 1_000_000
     }
 
-    /// When the offset of `from` ends, or `limit` where it lasts until then. No zone has changed its clock twice
-    /// within an hour.
+    /// When the offset of `from` ends, or `limit` where it lasts until then. No zone has changed
+    /// its clock twice within an hour.
     fn next_offset_change(&self, from: i64, limit: i64) -> i64 {
         let offset = self.offset_us(from);
         let mut same = from;

@@ -46,8 +46,8 @@ struct State {
     is_closed: bool,
 }
 
-/// Bounds `claimed_here`: a claim that ends in another process is never reported here. Past this many,
-/// all entries are dropped, and such a run is read when a caller waits for it.
+/// Bounds `claimed_here`: a claim that ends in another process is never reported here. Past this
+/// many, all entries are dropped, and such a run is read when a caller waits for it.
 const CLAIMED_HERE_MAX: usize = 100_000;
 
 impl State {

@@ -1,4 +1,4 @@
-//! Expressions: what is accepted, what is refused and how, and which minutes are named.
+//! Cron expressions: what is accepted, what is rejected and how, and which minutes match.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 mod peers;
@@ -87,7 +87,8 @@ fn days_of_every_form() {
         ("L * *", "1-31 2-28 3-31 4-30"),
         ("L-3 * *", "1-28 2-25 3-28 4-27"),
         ("L-30 * *", "1-1 3-1 5-1"),
-        // Working days: 15 May is a Saturday, 15 August a Sunday, 1 May a Saturday, 31 January a Sunday.
+        // Working days: 15 May is a Saturday, 15 August a Sunday, 1 May a Saturday, 31 January a
+        // Sunday.
         ("15W 5,8 *", "5-14 8-16"),
         ("1W 5 *", "5-3"),
         ("31W * *", "1-29 3-31 5-31"),
@@ -408,7 +409,7 @@ fn hostile_texts_are_refused_quickly_and_quoted_safely() {
         };
         assert!(message.chars().all(is_safe), "{message:?}");
     }
-    // All of everything written out is long but honest.
+    // Everything written out in full is long but correct.
     let all = |range: std::ops::RangeInclusive<u32>| {
         range.map(|value| value.to_string()).collect::<Vec<_>>().join(",")
     };

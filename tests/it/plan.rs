@@ -553,7 +553,8 @@ fn upcoming_passes_over_a_date_full_of_slots() {
 
 #[test]
 fn a_date_that_the_clock_returns_to_is_excluded_both_times() {
-    // Until 2011 Newfoundland set its clocks back at one minute past midnight, into the evening before.
+    // Until 2011 Newfoundland set its clocks back at one minute past midnight, into the evening
+    // before.
     let fields = json!({"cron": "*/30 * * * *", "timezone": "America/St_Johns", "skip_dates": ["2010-11-06"],
         "catch_up_window_us": 30 * DAY});
     let (first, now) = ("2010-11-07T01:00:00Z", "2010-11-07T05:00:01Z");

@@ -1,11 +1,12 @@
-//! The shape of the source: which layer may use which, and what no file may contain.
+//! Checks the structure of the source: which layer may use which, and what no file may contain.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each layer may use besides itself. `error` is a leaf that folds the errors of the layers below it.
+/// The layers that each layer may use besides itself. `error` is a leaf that folds the errors of
+/// the layers below it.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("thread", &[]),
@@ -14,7 +15,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["calendar", "cron"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
-    // No `plan`: what a command means for a row is in `store::transitions`, what should be commanded is decided above.
+    // No `plan`: the effect of a command on a row is in `store::transitions`; which commands to
+    // send is decided above.
     ("store", &["model", "calendar", "sync", "thread"]),
     ("process", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
@@ -35,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// A longer file is about more than one thing.
+/// A longer file covers more than one topic.
 const LINES_MAX: usize = 700;
 
 /// Words that the glossary (`docs/glossary.md`) replaces, as parts of identifiers and file names.
@@ -72,7 +74,7 @@ impl Source {
         self.path.split(['/', '.']).next().unwrap()
     }
 
-    /// Without comments: code that a compiler sees, line by line.
+    /// Without comments: only the code that a compiler sees, line by line.
     fn code(&self) -> impl Iterator<Item = &str> {
         self.text.lines().map(|line| line.split("//").next().unwrap_or(line))
     }
@@ -135,7 +137,7 @@ fn layers_use_only_lower_layers() {
         };
         for (number, line) in source.code().enumerate() {
             for named in layers_named(line) {
-                // `crate::Something` is not a layer but an item of the root, of which there are none.
+                // `crate::Something` is not a layer but an item of the root, of which none exist.
                 if named != layer && !may_use.contains(&named.as_str()) {
                     wrong.push(format!("{}:{}: {layer} uses {named}", source.path, number + 1));
                 }
@@ -167,8 +169,8 @@ fn only_the_bindings_name_python() {
 }
 
 #[test]
-fn only_the_clock_asks_the_machine_for_the_time() {
-    // SQLite waits for locks by itself and must be told when to give up.
+fn only_the_clock_reads_the_machine_s_time() {
+    // SQLite waits for locks by itself and needs a timeout.
     const MAY_ASK: &[&str] = &["clock.rs", "store/sqlite/busy.rs"];
     for source in sources().iter().filter(|source| !MAY_ASK.contains(&source.path.as_str())) {
         for asking in ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now"] {
@@ -178,7 +180,7 @@ fn only_the_clock_asks_the_machine_for_the_time() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is_for() {
+fn every_file_opens_with_a_module_doc() {
     for source in sources() {
         assert!(source.text.starts_with("//! "), "{} does not open with `//!`", source.path);
     }
@@ -186,7 +188,7 @@ fn every_file_says_first_what_it_is_for() {
 
 #[test]
 fn tests_are_outside_of_the_library() {
-    // Inside it they would never run: `Cargo.toml` says `test = false`.
+    // Tests inside the library would never run: `Cargo.toml` says `test = false`.
     for source in sources() {
         assert!(source.code().all(|line| !line.contains("cfg(test)")), "{} has tests", source.path);
     }
@@ -202,14 +204,14 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
-fn no_file_grows_without_a_reason() {
+fn no_file_exceeds_the_length_limit() {
     for source in sources() {
         let count = source.text.lines().count();
         assert!(count <= LINES_MAX, "{} has {count} lines", source.path);
     }
 }
 
-/// `EndRun` as `_end_run_`: the words of an identifier, so that they can be looked for.
+/// `EndRun` as `_end_run_`: the words of an identifier, so that they can be searched.
 fn words(identifier: &str) -> String {
     let mut words = String::from("_");
     let mut was_lower = false;
@@ -224,7 +226,7 @@ fn words(identifier: &str) -> String {
     words
 }
 
-/// The identifiers of a line of code, without what stands in quotes.
+/// The identifiers of a line of code, without quoted text.
 fn identifiers(code: &str) -> impl Iterator<Item = &str> {
     let bare = code.split('"').step_by(2);
     bare.flat_map(|part| part.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'))

@@ -206,7 +206,8 @@ impl Store for FaultyStore {
                 outcomes.push(Err(Rejection::Invalid("a constraint failed".to_owned())));
                 continue;
             }
-            // One by one, so that the witness sees each by itself; no other call can come in between.
+            // One by one, so that the witness sees each by itself; no other call can come in
+            // between.
             let outcome = self.inner.commit(std::slice::from_ref(command), now)?.remove(0);
             if let Some(witness) = &self.witness {
                 witness.lock().saw(&*self.inner, command, &outcome, now);

@@ -104,8 +104,8 @@ impl Interruptions {
         self.progress.entry(run.clone()).or_default().extend(worker.cloned());
     }
 
-    /// Takes over what the store did where the model can't know it: it counted the interruption, or it
-    /// left the count unchanged.
+    /// Takes over what the store did where the model can't know it: it counted the interruption, or
+    /// it left the count unchanged.
     pub fn adopt(&mut self, run: &Run) {
         let before = self.before.remove(&run.id).unwrap_or_default();
         if run.interruptions != self.of(&run.id).interruptions {

@@ -564,7 +564,8 @@ impl World {
     fn workflow_set(&mut self, machine: usize) -> Vec<&'static str> {
         let is_whole = self.is_calm && machine < self.whole_count();
         if self.seed % APART_IN == APART_AT && !is_whole {
-            // Each workflow has machines of its own, so that a parent and its child are never on the same one.
+            // Each workflow has machines of its own, so that a parent and its child are never on
+            // the same one.
             return vec![WORKFLOWS[machine % WORKFLOWS.len()]];
         }
         let is_whole = self.rng.chance(500) || is_whole;
