@@ -1,4 +1,5 @@
-//! One turn of the engine: settle, beat, watch, decide, claim, start. Owns no thread and no clock.
+//! The engine of one worker: each tick settles claims, heartbeats, refreshes peers, decides slots,
+//! claims runs, and starts them. It owns no thread and no clock.
 
 mod claims;
 mod deadline;
@@ -28,21 +29,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-/// A longer gap than this between two looks at what is due, beyond the planned wait, means that nobody was watching.
+/// A gap between two checks of due slots that exceeds the planned wait by more than this means that
+/// this worker was not watching.
 const AWAY_MIN: Duration = Duration::from_secs(1);
 
-/// How long signing out is tried while the store fails. What is held then is free when the lease has run out; a process
-/// that is to end must not wait for a database that may never come back.
+/// Give up deregistering after this long while the store fails; the lease then frees our runs. A
+/// process that must exit cannot wait for a database that may never come back.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When the engine wants to be turned again. Whichever comes first; a message is a reason too.
+/// When to tick the engine again: at whichever instant comes first, or when a message arrives.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Deadline {
-    /// When the wall clock says so.
+    /// The deadline by the wall clock.
     pub wall: Option<Timestamp>,
-    /// When the steady clock says so.
+    /// The deadline by the steady clock.
     pub mono: Duration,
-    /// It has signed out: never again.
+    /// Whether the engine has deregistered and needs no further tick.
     pub is_over: bool,
 }
 
@@ -71,7 +73,8 @@ pub struct Engine<S, D> {
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
-    /// An engine that signs in at its first turn. `new_worker_id` gives a fresh id whenever it has to sign in.
+    /// Creates an engine that registers at its first tick. `new_worker_id` returns a fresh id for
+    /// each registration.
     pub fn new(
         store: S,
         dispatcher: D,
@@ -101,55 +104,57 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// The id that it is signed in with.
+    /// The id under which this worker is registered.
     pub fn worker(&self) -> &WorkerId {
         &self.membership.worker
     }
 
-    /// When it last showed that it lives, in microseconds of its steady clock; shared, and kept up to date.
+    /// The time of the last proof of life, in microseconds of the worker's steady clock; shared,
+    /// and kept up to date.
     pub fn last_alive(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.membership.last_alive)
     }
 
-    /// Whether it executes a suspect; shared, and kept up to date. Those who record steps then send
-    /// [`Message::Progressed`].
+    /// Whether this worker executes a suspect; shared, and kept up to date. While it is set,
+    /// whoever records steps sends [`Message::Progressed`].
     pub fn suspect_flag(&self) -> Arc<AtomicBool> {
         self.claims.suspects.flag()
     }
 
-    /// Its places, for those who create runs.
+    /// The worker's permits, for callers that create runs.
     pub fn permits(&self) -> Arc<Permits> {
         Arc::clone(&self.claims.permits)
     }
 
-    /// Whether it has signed in.
+    /// Whether this worker is registered.
     pub fn is_registered(&self) -> bool {
         self.membership.is_registered
     }
 
-    /// When the next of the runs that it holds is to start.
+    /// When the next held run is due to start.
     pub fn next_start(&self) -> Option<Timestamp> {
         self.claims.early.next_deadline()
     }
 
-    /// Goes through what the next start will need, without starting anything.
+    /// Exercises the code path of the next start without starting anything.
     pub fn warm_up_start(&self) {
         let Some(next) = self.claims.early.iter().next() else { return };
         self.dispatcher.warm_up();
         self.store.warm_up_start(&[(next.run.id.clone(), next.run.token)]);
     }
 
-    /// Whether it has deregistered, or given that up. What it had sent to be started by then is not to be started.
+    /// Whether the engine has deregistered, or given up trying. Runs that it had dispatched but
+    /// that have not started yet must not start.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// Runs that it holds, and those of them that wait for their instant.
+    /// The number of held runs, and how many of them wait for their start time.
     pub fn held_count(&self) -> (usize, usize) {
         (self.claims.tracked.len(), self.claims.early.len())
     }
 
-    /// Takes in a message; what follows from it happens in the next turn.
+    /// Accepts a message; the next tick acts on it.
     pub fn receive(&mut self, message: Message, now: Now) {
         match message {
             Message::Returned { run, token } => self.free_permit(&run, token),
@@ -179,7 +184,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 }
             }
             Message::Claimed { run, permit } => self.accept_created(*run, permit, now),
-            // No slot has moved: who comes due next need not be counted again.
+            // No slot has moved, so the burst at the next slot need not be counted again.
             Message::Added => self.scheduling.is_next_work_stale = true,
             Message::Changed => {
                 self.claims.must_look_for_held = true;
@@ -187,7 +192,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 self.scheduling.is_next_work_stale = true;
                 self.peers.must_refresh = true;
             }
-            // What we hold, and under which token, may be somebody else's in what the store is now.
+            // After a rollback, another worker may own our runs, under the same tokens.
             Message::RollbackDetected => {
                 let held_count = self.untrack_everything();
                 self.dispatcher.emit(Notice::RollbackDetected { held_count });
@@ -209,12 +214,14 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// Takes in how long the last turn was. Turns compute next to nothing: if one was long, the store did not answer.
+    /// Records how long the last tick took. Ticks compute next to nothing: a long one means that
+    /// the store did not answer.
     pub fn note_tick_took(&mut self, duration: Duration) {
         self.health.spent_since_look += duration;
     }
 
-    /// Does what is due at `now`. Bounded work: with more left to do, it asks to be turned again at once.
+    /// Does what is due at `now`. The work per tick is bounded: if more remains, the returned
+    /// deadline is immediate.
     pub fn tick(&mut self, now: Now) -> Deadline {
         self.fire_due_timers(now);
         self.stop_overdue(now);
@@ -258,7 +265,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn tick_with_store(&mut self, now: Now) -> Result<bool, StoreError> {
         let planned = self.config.poll_interval + AWAY_MIN;
         if self.health.last_full_tick.is_some_and(|last| now.mono > last + planned) {
-            // While we were stopped, or the store was away, nobody may have been able to beat.
+            // While we were stopped, or the store was unavailable, peers may have been unable to
+            // heartbeat.
             self.peers.watch.restart(now.mono);
         }
         if self.phase == Phase::Deregistering {
@@ -291,7 +299,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 return Ok(true);
             }
             self.notice_absence(now);
-            // First what has waited longest: a slot that comes due now must not take the place that became free.
+            // Claim queued runs first: a slot that comes due now must not take a permit that older
+            // work waits for.
             has_more |= self.claim_waiting(now)?;
             if !self.membership.is_registered {
                 return Ok(true);

@@ -13,18 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Runs that are handed to the application at a time: the first of a crowd begin while the last are still on the way.
+/// Most runs dispatched at a time, so that the first of a burst start while the rest are still
+/// being handed over.
 pub(super) const START_MAX: usize = 128;
 
-/// How often held runs are looked for while other things change. The first look comes at once.
+/// The shortest interval between searches for held runs while other things change. The first search
+/// runs at once.
 pub(super) const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The runs that this worker has claimed, and its permits.
 pub(super) struct Claims {
     pub(super) tracked: BTreeMap<RunId, Tracked>,
-    /// Claimed before their time.
+    /// Runs claimed early, by their start time.
     pub(super) early: DueQueue<Timestamp, ClaimedRun>,
-    /// Ends of attempts.
+    /// Deadlines of attempts.
     pub(super) timeouts: DueQueue<Duration, (RunId, Token)>,
     /// Some permits are lent to callers that create runs in this process.
     pub(super) permits: Arc<Permits>,
@@ -33,13 +35,13 @@ pub(super) struct Claims {
     /// Look for held runs: this worker has just registered, or something changed since the last
     /// look.
     pub(super) must_look_for_held: bool,
-    /// Not before.
+    /// Search no earlier than this.
     pub(super) next_look_for_held: Duration,
     /// Claims that others may have counted as interrupted, although this process lives.
     pub(super) outlived: Vec<(RunId, Token)>,
-    /// Runs that somebody asked to stop before this worker tracked them.
+    /// Runs with a requested cancellation that arrived before this worker tracked them.
     pub(super) unacknowledged_stops: BTreeSet<RunId>,
-    /// A commit that would have claimed runs failed, and may have happened all the same.
+    /// A commit that would have claimed runs failed, but may have been applied all the same.
     pub(super) has_unknown: bool,
 }
 
@@ -62,15 +64,16 @@ impl Claims {
     }
 }
 
-/// A run under way here.
+/// A run that this worker executes.
 #[derive(Debug)]
 pub(super) struct Tracked {
     pub(super) token: Token,
-    /// Whether it takes up one of the places; no longer when its handler has returned and only the write is missing.
+    /// Whether the run occupies a permit. It no longer does once its handler has returned and only
+    /// the write is missing.
     pub(super) holds_permit: bool,
     /// Its handler waits for another run, or for a long time: its permit is free meanwhile.
     pub(super) is_blocked: bool,
-    /// Its handler knows that somebody asked it to stop.
+    /// Whether the handler knows of the requested cancellation.
     pub(super) is_stop_sent: bool,
 }
 
@@ -82,7 +85,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             && mono >= self.claims.next_look_for_held
     }
 
-    /// Whether it holds no run, and none is on its way.
+    /// Whether this worker holds no run, and none is on its way.
     pub(super) fn is_idle(&self) -> bool {
         self.claims.tracked.is_empty() && !self.claims.permits.is_in_use()
     }
@@ -141,9 +144,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// Takes in the runs of a claim whose reply was lost. Nobody else would: they are ours as long as we beat.
+    /// Accepts the runs of a claim whose reply was lost. No other worker would: they are ours as
+    /// long as we heartbeat.
     pub(super) fn find_unknown_claims(&mut self, now: Now) -> Result<(), StoreError> {
-        // What is on its way to us must not be found here as well.
+        // Runs on their way to us must not be found here as well.
         if !self.claims.has_unknown || !self.claims.permits.close() {
             return Ok(());
         }
@@ -167,8 +171,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         if !found.is_empty() {
-            // A primary that stops shows for a moment what its synchronous standby never received. A
-            // commit that is acknowledged after the read proves that what was read is kept.
+            // A primary that is shutting down briefly shows commits that its synchronous standby
+            // never received. A commit that is acknowledged after the read proves that what was
+            // read is kept.
             match self.commit_one(Command::Heartbeat { worker: self.membership.worker.clone() }, now)? {
                 Err(Rejection::WorkerGone) => {
                     self.lose_everything();
@@ -178,35 +183,37 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         self.claims.has_unknown = false;
-        // As they would have been claimed, in the order of slots.
+        // In slot order, as they would have been claimed.
         found.sort_by_key(|claimed| (claimed.run.available_at, claimed.run.slot));
         self.accept_claims(found, now);
         Ok(())
     }
 
-    /// New claims: those whose time has come start now, the others wait for it.
+    /// Accepts new claims: runs that are due start now, the others wait for their start time.
     pub(super) fn accept_claims(&mut self, runs: Vec<ClaimedRun>, now: Now) {
         if runs.is_empty() {
             return;
         }
-        // The claim counted as a sign of life.
+        // The claim counted as a heartbeat.
         self.note_alive(now.mono);
         self.track(runs, now, now.mono);
     }
 
-    /// Takes in a run that was claimed as it was created.
+    /// Accepts a run that was claimed by the commit that created it.
     pub(super) fn accept_created(&mut self, claimed: ClaimedRun, permit: Permit, now: Now) {
         if *permit.worker() == self.membership.worker && self.phase != Phase::Over {
-            // Asked to stop before we heard of it: the next look tells it so.
+            // Cancellation was requested before we tracked the run: the next peer refresh delivers
+            // it.
             self.peers.must_refresh |= self.claims.unacknowledged_stops.contains(&claimed.run.id);
-            // It was committed later than the place was taken; how much later, and whether we slept since, nobody knows.
+            // The commit came later than the permit; how much later, and whether the machine slept
+            // in between, is unknown.
             self.note_alive(permit.asked_at());
             self.track(vec![claimed], now, permit.asked_at());
         }
         permit.settle();
     }
 
-    /// Holds runs that were claimed at `claimed_at` of the steady clock or later.
+    /// Tracks runs that were claimed at `claimed_at` of the steady clock or later.
     pub(super) fn track(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
         let may_be_lost = now.mono.saturating_sub(claimed_at) >= self.config.lease;
         let mut ready = Vec::with_capacity(runs.len());
@@ -214,7 +221,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let run = &claimed.run;
             let tracked =
                 Tracked { token: run.token, holds_permit: true, is_blocked: false, is_stop_sent: false };
-            // What we claimed ahead may have been taken back and be ours again under another token.
+            // An early claim of ours may have been taken back and be ours again under another
+            // token.
             let former = self.claims.tracked.insert(run.id.clone(), tracked);
             if former.is_none_or(|former| !former.holds_permit) {
                 self.claims.permits.take();
@@ -222,7 +230,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if self.claims.suspects.track(run, self.claims.tracked.len() == 1, now.mono) {
                 self.note_suspect(run, now);
             }
-            // Who drains starts nothing more: what turns up now is given back. What waits is asked about before it starts.
+            // A draining worker starts nothing more and gives back what arrives now. Early claims
+            // are verified before they start.
             if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
                 self.claims.early.insert(run.available_at, claimed);
             } else {
@@ -245,14 +254,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         });
     }
 
-    /// Starts what was claimed ahead and is due now, unless somebody took it back meanwhile.
+    /// Starts the early claims that are due now, unless they were taken back meanwhile.
     pub(super) fn start_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
         if self.claims.early.next_deadline().is_none_or(|at| at > now.wall) {
             return Ok(());
         }
-        // An edit that was decided before this instant may be on its way to the disk, and take claims back. Later ones don't.
+        // An edit decided before this instant may still be syncing to disk, and take claims back.
+        // Later edits do not.
         self.store.barrier()?;
-        // In parts, so that the first start before the last have been asked about.
+        // In parts, so that the first runs start before the last are verified.
         while self.claims.early.next_deadline().is_some_and(|at| at <= now.wall) {
             self.start_due_claims(now)?;
         }
@@ -278,7 +288,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Ok(())
             }
             Err(error) => {
-                // Not knowing is no reason to start: a deleted schedule must stay silent.
+                // If the store cannot confirm a claim, do not start it: a deleted schedule must not
+                // fire.
                 for claimed in due {
                     self.claims.early.insert(claimed.run.available_at, claimed);
                 }
@@ -287,7 +298,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// Gives back what was claimed ahead: it is to start on time, elsewhere.
+    /// Gives early claims back, so that they start on time elsewhere.
     pub(super) fn release_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
         if self.claims.early.is_empty() {
             return Ok(());
@@ -300,7 +311,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             stands_alone: false,
         };
         let commands: Vec<Command> = self.claims.early.iter().map(release).collect();
-        // One that is refused was taken back meanwhile.
+        // A rejected command means that the claim was taken back meanwhile.
         let _ = self.store.commit(&commands, now.wall)?;
         while let Some(claimed) = self.claims.early.pop_due(Timestamp::MAX) {
             self.untrack(&claimed.run.id, claimed.run.token);
@@ -355,7 +366,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// A handler that waits must not keep the permit that the awaited run may need.
+    /// Frees the permit of a waiting handler: the awaited run may need it.
     pub(super) fn block(&mut self, run: &RunId, token: Token) {
         if let Some(tracked) =
             self.claims.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.holds_permit)
@@ -366,7 +377,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// Takes the permit back at once: a handler that had to wait for a free one could wait for a run that waits for it.
+    /// Takes the permit back at once: a handler that waited for a free one could deadlock with a
+    /// run that waits for it.
     pub(super) fn unblock(&mut self, run: &RunId, token: Token) {
         if let Some(tracked) =
             self.claims.tracked.get_mut(run).filter(|tracked| tracked.token == token && tracked.is_blocked)
@@ -385,7 +397,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.scheduling.is_next_work_stale |= self.claims.suspects.release(run, token);
     }
 
-    /// Whether those who create runs may take places: not ahead of what waits already.
+    /// Whether callers that create runs may take permits: not ahead of runs that are already
+    /// queued.
     pub(super) fn has_permit_to_lend(&self, now: Now) -> bool {
         self.phase == Phase::Working
             && self.membership.is_registered

@@ -58,7 +58,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let slot = slot.filter(|_| self.is_working() && !self.is_about_to_start(now.wall));
         let wall = slot.map(|slot| {
             let burst = self.scheduling.burst.filter(|burst| burst.slot == slot);
-            // First to count them, then to claim them, at last for those that others left.
+            // First to count them, then to claim them, and finally to claim those that other
+            // workers left.
             let unknown = self.config.lead_max.max(self.config.lead);
             let lead = burst.map_or(unknown, |burst| burst.lead);
             let early = early_or_due(slot, lead, now.wall);
@@ -107,8 +108,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 /// A deadline by the wall clock, and one by the steady clock.
 type PartDeadline = (Option<Timestamp>, Option<Duration>);
 
-/// When to deal with `instant`: the lead before it. Where that moment has passed and it is still there, it could
-/// not be decided ahead of time, so its own time is next.
+/// When to handle `instant`: the lead before it. If that moment has passed and the work is still
+/// there, it could not be decided early, so its own time is next.
 pub(super) fn early_or_due(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
     let lead_us = i64::try_from(lead.as_micros()).unwrap_or(0);
     let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));

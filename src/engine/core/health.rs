@@ -1,4 +1,4 @@
-//! Noticing that nobody watched for a while, and that the store fails.
+//! Detects gaps in watching, and failures of the store.
 
 use super::maintenance::Recomputation;
 use super::{AWAY_MIN, Engine, Phase};
@@ -13,16 +13,16 @@ use std::time::Duration;
 /// Whether this worker watches without gaps, and whether its store works.
 #[derive(Default)]
 pub(super) struct Health {
-    /// When slots were looked at last.
+    /// When slots were last checked.
     pub(super) last_look: Option<Now>,
-    /// How much of the time since then went by inside ticks.
+    /// How much of the time since then was spent inside ticks.
     pub(super) spent_since_look: Duration,
-    /// End of the last tick in which the store did all that was asked.
+    /// When the last tick ended in which every request to the store succeeded.
     pub(super) last_full_tick: Option<Duration>,
     pub(super) retry: Option<RetryState>,
     /// What was logged about the store, and what is still to be logged.
     pub(super) outage: OutageLog,
-    /// The store can't be used any more.
+    /// The store is unusable for good.
     pub(super) is_lost: bool,
 }
 
@@ -33,26 +33,28 @@ pub(super) struct RetryState {
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
-    /// A machine that slept, a process that was stopped, a store that could not be read: slots of that time had
-    /// nobody to run them, and the catch-up policy decides.
+    /// Detects that the machine slept, the process was stopped, or the store could not be read. No
+    /// worker was watching then, so the catch-up policy decides about slots of that time.
     pub(super) fn notice_absence(&mut self, now: Now) {
         let Some(last) = self.health.last_look else { return };
         let planned = self.config.poll_interval;
         let away = Duration::from_micros(
             u64::try_from(now.wall.as_micros().saturating_sub(last.wall.as_micros())).unwrap_or(0),
         );
-        // By as much as the wall went on beyond the steady clock it was set forward, or the machine slept.
+        // Wall time beyond the steady clock's means that the wall clock was set forward, or the
+        // machine slept.
         let jumped = away.saturating_sub(now.mono.saturating_sub(last.mono));
         if away > planned + AWAY_MIN || jumped > AWAY_MIN {
             self.scheduling.watching_since = now.wall;
-            // Said in its place, where the store was in trouble: that it works again.
+            // After store trouble, the notice of recovery replaces this one.
             if self.health.spent_since_look >= away / 2 {
                 self.dispatcher.emit(Notice::StoreStalled(away));
             } else if self.health.retry.is_none() {
                 self.dispatcher.emit(Notice::WasAway(away));
             }
         } else if now.wall < last.wall {
-            // The clock was set back; we have been watching since before this time, whatever it says.
+            // The clock was set back; we have been watching since before this time, whatever it
+            // says.
             self.scheduling.watching_since = self.scheduling.watching_since.min(now.wall);
             self.maintenance.recomputation = Some(Recomputation::default());
         }

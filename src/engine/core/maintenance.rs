@@ -1,4 +1,4 @@
-//! Work with low priority: recomputing next slots, pruning, waking stuck parents.
+//! Low-priority work: recomputing next slots, pruning, waking stuck parents.
 
 use super::Engine;
 use crate::calendar::Timestamp;
@@ -10,18 +10,19 @@ use crate::store::{Answer, Command, Page, Patch, ScheduleFilter, Store, StoreErr
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often finished runs are swept out, where any has ended meanwhile. Not sooner after the start either: a machine
-/// that boots with a wrong clock has been put right by then, and nothing was thrown away for being "old".
+/// The interval between prunes, if any run has completed meanwhile. The first prune waits as long:
+/// by then, a machine that booted with a wrong clock has been corrected, and nothing was deleted
+/// for being "old".
 pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Schedules that are looked over at once when slots may be wrong; beyond, a batch at a time, with a pause. A million must
-/// not keep a core busy at every start.
+/// How many schedules to recompute at once when slots may be wrong; the rest follow in batches with
+/// pauses, so that a million schedules do not keep a core busy at every start.
 pub(super) const RECOMPUTE_BURST: usize = 5_000;
 
 /// See [`RECOMPUTE_BURST`].
 pub(super) const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How far the work with low priority has come.
+/// Progress of the low-priority work.
 #[derive(Default)]
 pub(super) struct Maintenance {
     /// When to prune next; the first tick sets it.
@@ -35,16 +36,16 @@ pub(super) struct Maintenance {
 /// A walk over all schedules.
 #[derive(Debug, Default)]
 pub(super) struct Recomputation {
-    /// The last one looked at.
+    /// The last schedule that was examined.
     pub(super) after: Option<String>,
     pub(super) seen_count: usize,
     pub(super) changed_count: u64,
-    /// Not before.
+    /// Continue no earlier than this.
     pub(super) next: Duration,
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
-    /// Throws out what is older than the retention, a small batch at a time. Whether there is more.
+    /// Prunes a small batch of what is older than the retention. Returns whether more remains.
     pub(super) fn prune(&mut self, now: Now) -> Result<bool, StoreError> {
         let Some(retention) = self.config.retention else { return Ok(false) };
         let due = *self.maintenance.next_prune.get_or_insert(now.mono + PRUNE_INTERVAL);
@@ -67,7 +68,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(false)
     }
 
-    /// Wakes parents whose child has ended and did not wake them. Whether any can be claimed now.
+    /// Wakes parents whose child completed without waking them. Returns whether any can be claimed
+    /// now.
     pub(super) fn wake_stuck_parents(&mut self, now: Now) -> Result<bool, StoreError> {
         let limit = self.config.batch_max;
         let woken = self.maintenance.stuck_parents.look(&self.store, &self.config.project, limit, now)?;
@@ -78,8 +80,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(woken.on_page > 0)
     }
 
-    /// Looks over a batch of schedules whose next slot may be wrong: at the start, and when the clock was set back.
-    /// Whether there is more.
+    /// Recomputes the next slots of a batch of schedules, at startup and after the clock was set
+    /// back. Returns whether more remains.
     pub(super) fn recompute(&mut self, now: Now) -> Result<bool, StoreError> {
         let Some(Recomputation { after, seen_count, changed_count, next }) = &self.maintenance.recomputation
         else {
@@ -93,7 +95,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let schedules = self.store.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
         let mut commands = Vec::new();
         for schedule in &schedules {
-            // What can't be read is set aside when it is due.
+            // A schedule that cannot be parsed is marked broken when it is due.
             let Ok(compiled_spec) = self.cadence_of(schedule) else { continue };
             if let Some(slot) = recomputed(schedule, &compiled_spec, now.wall) {
                 commands.push(Command::PatchSchedule {
@@ -105,7 +107,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         if !commands.is_empty() {
-            // One that is refused was changed by somebody else meanwhile, who knows the time as well.
+            // A rejection means that the schedule was changed meanwhile by a writer that knows the
+            // time as well.
             let outcomes = self.store.commit(&commands, now.wall)?;
             changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
             self.scheduling.is_next_work_stale = true;

@@ -11,22 +11,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A worker without runs counts as dead when it has been still for so many of its beats. Its row is removed then; not much
-/// later, since no one may live long enough to see that where workers come and go quickly.
+/// An idle worker expires after missing this many heartbeat intervals, and its row is removed. The
+/// number is small: where workers come and go quickly, few live long enough to expire others.
 pub(super) const IDLE_HEARTBEATS: u32 = 3;
 
-/// How long after a worker has left others decide again about the schedules that it declared: it may only be
-/// restarting.
+/// How long after a worker has left the others re-decide the schedules that it declared: it may
+/// only be restarting.
 pub(super) const RECONCILE_DELAY: Duration = Duration::from_secs(15);
 
-/// Under which id this worker is registered, and until when that is good.
+/// The id of this worker, whether it is registered, and how long that is valid.
 pub(super) struct Membership {
-    /// Gives a fresh id whenever the worker registers anew.
+    /// Returns a fresh id for each registration.
     pub(super) new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
     pub(super) worker: WorkerId,
     pub(super) is_registered: bool,
     pub(super) last_heartbeat: Duration,
-    /// The same in microseconds, shared with those who are about to execute something.
+    /// The same in microseconds, shared with threads that are about to execute something.
     pub(super) last_alive: Arc<AtomicU64>,
     pub(super) deregistering_since: Option<Duration>,
     /// The workers that were live at the last decision about declared schedules, where that
@@ -56,7 +56,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     pub(super) fn register(&mut self, now: Now) -> Result<(), StoreError> {
         let entry = self.entry(now);
         let answer = self.commit_one(Command::RegisterWorker(entry), now)?.map_err(|rejection| {
-            // Signing in asks for nothing that can be refused; if it is, no later try will fare better.
+            // Registration asks for nothing that can be rejected; if it is rejected, a retry would
+            // fare no better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
         })?;
         self.membership.is_registered = true;
@@ -72,11 +73,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    /// How it registers.
+    /// The registration command.
     pub(super) fn entry(&mut self, now: Now) -> Box<WorkerEntry> {
         let mut entry = Box::new(self.config.entry(&self.membership.worker));
         for declared in &mut entry.declared {
-            // Worked out when the program started; since then a store may have been away, or we buried.
+            // Declarations were computed at program start; since then the store may have been
+            // unavailable, or this worker expired.
             if let Ok(compiled_spec) = self.compiled_spec(&declared.spec) {
                 declared.next_slot = compiled_spec.first(now.wall);
             }
@@ -84,7 +86,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         entry
     }
 
-    /// Decides again about declared schedules, where that depends on other workers and they are no longer the same.
+    /// Re-decides declared schedules, if that depends on other workers and the set of workers has
+    /// changed.
     pub(super) fn reconcile(&mut self, now: Now) -> Result<(), StoreError> {
         let Some(depends_on) = &self.membership.declarations_depend_on else { return Ok(()) };
         let limit = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS);
@@ -128,7 +131,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !report.adopted.is_empty() {
             self.dispatcher.emit(Notice::Adopted { app: app(), schedules: report.adopted });
         }
-        // Said once, not whenever one of the others comes or goes.
+        // Report this once, not whenever another worker registers or deregisters.
         if !report.overridden.is_empty() && !is_known {
             self.dispatcher.emit(Notice::Overridden { app: app(), schedules: report.overridden });
         }
@@ -142,7 +145,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     pub(super) fn deregister(&mut self, now: Now) -> Result<(), StoreError> {
         if self.membership.is_registered {
-            // Refused or not, we are out.
+            // Rejected or not, this worker is deregistered.
             let _ =
                 self.commit_one(Command::DeregisterWorker { worker: self.membership.worker.clone() }, now)?;
         }
@@ -152,7 +155,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    /// Says of claims that were lost that this process did not die with them.
+    /// Reports that this process survived the loss of its claims.
     pub(super) fn uncount_interruptions(&mut self, now: Now) -> Result<(), StoreError> {
         if !self.claims.outlived.is_empty() {
             let command = Command::UncountInterruptions { claims: self.claims.outlived.clone() };
@@ -162,7 +165,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    /// Heartbeat: within the lease while it holds runs; else rarely, and only where others may look for it.
+    /// Heartbeats: within the lease while holding runs; otherwise rarely, and only where other
+    /// workers may look for it.
     pub(super) fn heartbeat(&mut self, now: Now) -> Result<(), StoreError> {
         if self.next_heartbeat().is_none_or(|at| now.mono < at) {
             return Ok(());
@@ -174,7 +178,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    /// It lived at `mono`.
+    /// Records that this worker was alive at `mono`.
     pub(super) fn note_alive(&mut self, mono: Duration) {
         self.membership.last_heartbeat = self.membership.last_heartbeat.max(mono);
         let micros = u64::try_from(self.membership.last_heartbeat.as_micros()).unwrap_or(u64::MAX);
@@ -190,7 +194,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Some(self.membership.last_heartbeat.saturating_add(interval))
     }
 
-    /// Somebody took us for dead. All claims are void; we go on as a new worker.
+    /// Another worker expired this one. All claims are void; it continues as a new worker.
     pub(super) fn lose_everything(&mut self) {
         self.claims
             .outlived
@@ -199,7 +203,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.dispatcher.emit(Notice::LeaseLost { held_count });
     }
 
-    /// Stops all that it holds, and is to sign in under another id; how many runs it held.
+    /// Stops all held runs and prepares to register under another id. Returns how many runs it
+    /// held.
     pub(super) fn untrack_everything(&mut self) -> usize {
         let stops: Vec<Stop> = self
             .claims

@@ -1,4 +1,4 @@
-//! What other workers and clients did: changes, cancellations, and peers that went silent.
+//! Tracks what other workers and clients did: changes, cancellations, and peers that went silent.
 
 use super::Engine;
 use super::membership::IDLE_HEARTBEATS;
@@ -10,7 +10,7 @@ use crate::store::{Answer, Command, Shard, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is known of other workers, and how recent it is.
+/// The known peers, and how recent that knowledge is.
 pub(super) struct Peers {
     pub(super) watch: PeerWatch,
     pub(super) must_refresh: bool,
@@ -87,7 +87,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.expire_idle(now)
     }
 
-    /// Removes the rows of workers that died without runs. A worker that is alive after all registers again.
+    /// Expires workers that died without runs. A worker that is alive after all registers again.
     pub(super) fn expire_idle(&mut self, now: Now) -> Result<(), StoreError> {
         let silent = self.peers.watch.silent_idle(self.expiry_limits().idle, now.mono);
         if silent.is_empty() {
@@ -100,7 +100,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         };
         let commands: Vec<Command> = silent.iter().map(expire).collect();
         for outcome in self.store.commit(&commands, now.wall)? {
-            // It has shown that it lives, or claimed a run.
+            // The peer sent a heartbeat, or claimed a run.
             self.peers.must_refresh |= outcome.is_err();
         }
         for (worker, _) in &silent {
@@ -110,7 +110,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     pub(super) fn expiry_limits(&self) -> Limits {
-        // What is seen of a beat is as old as the last poll, and the other one finds its peers by polling, too.
+        // An observed heartbeat is as old as the last poll, and the peer finds its own peers by
+        // polling, too.
         let unseen = self.config.poll_interval.saturating_mul(2);
         let idle = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS).saturating_add(unseen);
         Limits { lease: self.config.lease, idle }
@@ -125,8 +126,9 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 }
 
-/// The part of the schedules that a worker looks at first, among those that execute some of the same workflows. Who is gone and
-/// was not noticed yet has a part as well, which all others look at a little later.
+/// The shard of schedules that this worker decides first, among the workers that execute some of
+/// the same workflows. A dead worker that has not expired yet still has a shard; all others check
+/// it a little later.
 pub(super) fn shard_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Shard {
     let mut alike: Vec<&WorkerId> = peers
         .iter()

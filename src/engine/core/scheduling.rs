@@ -15,28 +15,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most slots that are counted to size up a crowd.
+/// Most slots that are counted to estimate a burst.
 pub(super) const BURST_MAX: usize = 100_000;
 
-/// Compiled specifications kept; past it all are dropped (a million users have few distinct specifications).
+/// Most compiled specifications in the cache; beyond it all are dropped (a million users have few
+/// distinct specifications).
 pub(super) const COMPILED_SPECS_MAX: usize = 20_000;
 
-/// Which slots come next, and which of them this worker decides first.
+/// The next slots, and which of them this worker decides first.
 pub(super) struct Scheduling {
     pub(super) next_work: NextWork,
     pub(super) is_next_work_stale: bool,
     pub(super) burst: Option<Burst>,
-    /// The schedules that this worker looks at first when others run the same workflows.
+    /// The schedules that this worker decides first when others run the same workflows.
     pub(super) shard: Shard,
-    /// Its own shard is done, and those of others are not.
+    /// Whether this worker's own shard is done while those of others are not.
     pub(super) is_helping: bool,
     pub(super) compiled_specs: HashMap<Json, Arc<CompiledSpec>>,
-    /// Slots before this instant had nobody to run them: the catch-up policy decides.
+    /// No worker was watching for slots before this instant: the catch-up policy decides about
+    /// them.
     pub(super) watching_since: Timestamp,
 }
 
 impl Scheduling {
-    /// Nothing has been read yet.
+    /// Starts with nothing read yet.
     pub(super) fn new() -> Self {
         Self {
             next_work: NextWork::default(),
@@ -50,7 +52,7 @@ impl Scheduling {
     }
 }
 
-/// The next slot, and how far ahead of it those that come due then must be claimed.
+/// The next slot, and how early the runs due then must be claimed.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Burst {
     pub(super) slot: Timestamp,
@@ -61,17 +63,17 @@ pub(super) struct Burst {
 #[derive(Debug, Default)]
 pub(super) struct Decided {
     pub(super) commands: Vec<Command>,
-    /// Those that they are about, in order.
+    /// The schedules of `commands`, in the same order.
     pub(super) schedules: Vec<Schedule>,
-    /// Places for the runs that they claim.
+    /// Permits for the runs that the commands claim.
     pub(super) permits: Option<Reserved>,
-    /// There may be more that is due.
+    /// Whether more may be due.
     pub(super) is_full: bool,
 }
 
 impl<S: Store, D: Dispatcher> Engine<S, D> {
-    /// Finds out how many slots come next at once: a crowd has to be claimed earlier than the usual lead if the last
-    /// is to start when it is due. Whether it is time for that already.
+    /// Estimates the burst at the next slot: a large one must be claimed earlier than the usual
+    /// lead for the last run to start on time. Returns whether that time has come already.
     pub(super) fn estimate_burst(&mut self, now: Now) -> Result<bool, StoreError> {
         let (lead, lead_max) = (self.config.lead, self.config.lead_max);
         let Some(slot) = self.scheduling.next_work.slot.filter(|_| self.phase == Phase::Working) else {
@@ -88,14 +90,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(slot <= now.wall.saturating_add(burst.lead))
     }
 
-    /// Whether held runs are due before another batch would be committed: they must not wait for it.
+    /// Whether held runs are due before another batch would be committed: they must not wait for
+    /// it.
     pub(super) fn is_about_to_start(&self, now: Timestamp) -> bool {
         let batch_max = u32::try_from(self.config.batch_max).unwrap_or(u32::MAX);
         let batch = self.config.lead_per_slot.saturating_mul(batch_max).min(self.config.lead);
         self.claims.early.next_deadline().is_some_and(|at| at <= now.saturating_add(batch))
     }
 
-    /// Up to when slots are decided at `now`.
+    /// Slots up to this instant are decided at `now`.
     pub(super) fn horizon(&self, now: Timestamp) -> Timestamp {
         self.horizon_with_lead(now, |lead| lead)
     }
@@ -108,7 +111,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// Decides about one batch of due schedules. Whether there may be more.
+    /// Decides one batch of due schedules. Returns whether there may be more.
     pub(super) fn fire_due(&mut self, now: Now) -> Result<bool, StoreError> {
         if self.is_about_to_start(now.wall) {
             return Ok(false);
@@ -119,9 +122,10 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         {
             return Ok(false);
         }
-        // The places are free for others when the runs that were claimed have taken theirs.
+        // The reservation ends after the claimed runs have taken their permits.
         let Decided { commands, schedules, permits: _places, is_full } = self.decide_batch(now, horizon)?;
-        // Whatever was due here a moment ago may have been decided elsewhere: what is known of the next slot is old.
+        // Another worker may have decided what was due here a moment ago: the known next slot is
+        // stale.
         self.scheduling.is_next_work_stale = true;
         if commands.is_empty() {
             return Ok(false);
@@ -138,7 +142,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                 Ok(Answer::Claimed(mut runs)) => {
                     claimed.append(&mut runs);
                     if matches!(command, Command::Fire { plan, .. } if plan.cancel_unfinished) {
-                        // What it cancels may run here: the next turn, which is now, tells it so.
+                        // The runs that it cancels may be executing here: the next tick, which is
+                        // immediate, stops them.
                         self.peers.must_refresh = true;
                         has_cancelled = true;
                     }
@@ -160,8 +165,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(is_full || has_stale || has_cancelled)
     }
 
-    /// Decides about a batch of due schedules: of our share, or else of all. What others should have decided is left to
-    /// them for half of the time that there is; then they are gone, or slow.
+    /// Decides a batch of due schedules, of our shard first, then of all. The shards of others are
+    /// left to them for half of the lead; after that, their workers are gone or slow.
     pub(super) fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         if self.scheduling.shard == Shard::WHOLE {
             return self.decide_shard(Shard::WHOLE, now, horizon);
@@ -240,7 +245,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(Some(Command::Fire { worker: self.membership.worker.clone(), plan: Box::new(plan) }))
     }
 
-    /// Whether the ledger has the slot already.
+    /// Whether the ledger already has an outcome for the slot.
     pub(super) fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
         let page = Page { limit: 1, after: Some((slot.as_micros() + 1).to_string()) };
         let newest = self.store.history(&self.config.project, &schedule.id, &page)?;
@@ -266,7 +271,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
     }
 
-    /// The store refused a decision for good: the schedule must not come due again and again.
+    /// Marks the schedule broken whose decision the store rejected for good: it must not come due
+    /// again and again.
     pub(super) fn set_aside(
         &mut self,
         command: &Command,
@@ -277,7 +283,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let reason = rejection.to_string();
             self.dispatcher.emit(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
             let breaking = self.breaking(plan.schedule.clone(), None, reason);
-            // If even this is refused, the schedule is gone, which serves as well.
+            // If even this is rejected, the schedule no longer exists, which serves as well.
             let _ = self.commit_one(breaking, now)?;
         }
         Ok(())
@@ -296,7 +302,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 }
 
-/// The slot of a schedule that fires once, where it had passed when the schedule was made or changed.
+/// The slot of a one-off schedule, if it had already passed when the schedule was created or
+/// changed.
 pub(super) fn late_one_off(
     schedule: &Schedule,
     compiled_spec: &CompiledSpec,
@@ -316,7 +323,7 @@ pub(super) fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: 
     format!("`at` of the schedule of `{workflow}` (key `{key}`) is {slot}, which has passed; {outcome}")
 }
 
-/// What a decision lets nobody run.
+/// The slots that a decision records as missed.
 pub(super) fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
     let Command::Fire { plan, .. } = command else { return Vec::new() };
     let missed = plan.ledger.iter().filter(|line| line.outcome == SlotOutcome::Missed);
