@@ -162,20 +162,20 @@ async def test_who_leaves_makes_room(
 
 async def test_a_page_is_rendered_once_for_all_who_look(client: PolosClient, schedule: str):
     made: list[str] = []
-    lights = live.Live()
+    streams = live.Live()
 
     async def render() -> live.Fragment:
         made.append("")
         return live.Fragment("t", "h")
 
-    bells = [asyncio.Event() for _ in range(5)]
-    channels = [lights.enter("/x", render, bell) for bell in bells]
+    events = [asyncio.Event() for _ in range(5)]
+    channels = [streams.subscribe("/x", render, event) for event in events]
     assert len({id(channel) for channel in channels}) == 1
-    await bells[0].wait()
+    await events[0].wait()
     assert len(made) == 1
-    for channel, bell in zip(channels, bells, strict=True):
-        lights.leave("/x", channel, bell)
-    assert not lights._channels
+    for channel, event in zip(channels, events, strict=True):
+        streams.unsubscribe("/x", channel, event)
+    assert not streams._channels
 
 
 async def test_streams_end_by_themselves_for_proxies_and_sessions_that_end(

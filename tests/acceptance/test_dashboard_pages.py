@@ -22,7 +22,7 @@ import polos
 import polos.testing
 from polos import PolosClient, Worker, WorkflowContext, runs, schedules, workflow
 from polos.dashboard.filters import day_and_time
-from polos.dashboard.views import Colleague
+from polos.dashboard.views import WorkerRow
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "dashboard.md"
 START = "2026-03-06T05:00:00+00:00"
@@ -288,8 +288,8 @@ async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, 
         assert "Silent" not in words_of((await browser.get("/workers")).text)
         later = worker.seen_at + timedelta(minutes=10)
         busy = replace(worker, held=1)
-        assert Colleague.of(busy, [busy], later).silent_for == timedelta(minutes=10)
-        assert Colleague.of(worker, [worker], later).silent_for is None, (
+        assert WorkerRow.of(busy, [busy], later).silent_for == timedelta(minutes=10)
+        assert WorkerRow.of(worker, [worker], later).silent_for is None, (
             "idle and alone, it sends none"
         )
     browser = await visit(polos.ui(client))  # the other one keeps what it read for a moment

@@ -338,9 +338,9 @@ async def test_programs_give_the_token_in_a_header(client: PolosClient, schedule
 async def test_sessions_cannot_be_made_up_kept_or_carried_over(
     client: PolosClient, schedule: str, visit: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    door = guard.Door(TOKEN)
-    session = door.new_session()
-    assert door.is_session(session)
+    rules = guard.AccessRules(TOKEN)
+    session = rules.new_session()
+    assert rules.is_session(session)
     until, nonce, signature = session.split(".")
     for forged in (
         f"{int(until) + 1}.{nonce}.{signature}",
@@ -350,13 +350,13 @@ async def test_sessions_cannot_be_made_up_kept_or_carried_over(
         "",
         "..",
         "é.é.é",
-        guard.Door(TOKEN + "2").new_session(),
+        guard.AccessRules(TOKEN + "2").new_session(),
     ):
-        assert not door.is_session(forged), forged
-    assert guard.Door(TOKEN).is_session(session)  # by another process of the same server
+        assert not rules.is_session(forged), forged
+    assert guard.AccessRules(TOKEN).is_session(session)  # by another process of the same server
     now = guard.time.time()
     monkeypatch.setattr(guard.time, "time", lambda: now + guard.SESSION_SECONDS + 1)
-    assert not door.is_session(session)
+    assert not rules.is_session(session)
 
 
 @pytest.mark.parametrize("token", ["", "short", 7, b"correct-horse-battery", "x" * 20 + "\n"])
@@ -523,14 +523,14 @@ def test_ended_sessions_are_forgotten_when_they_would_have_expired(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(guard, "_ended", {})
-    door = guard.Door(TOKEN)
+    rules = guard.AccessRules(TOKEN)
     now = guard.time.time()
     for _ in range(3):
-        door.end_session(door.new_session())
-        door.end_session("made up")
+        rules.end_session(rules.new_session())
+        rules.end_session("made up")
     assert len(guard._ended) == 3
     monkeypatch.setattr(guard.time, "time", lambda: now + guard.SESSION_SECONDS + 1)
-    door.end_session(door.new_session())
+    rules.end_session(rules.new_session())
     assert len(guard._ended) == 1
 
 

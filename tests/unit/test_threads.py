@@ -66,7 +66,7 @@ async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
 async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_others_stay_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("polos._runtime.threads._TIMEOUT", 0)
+    monkeypatch.setattr("polos._runtime.threads._RETRY_INTERVAL", 0)
     pool = ThreadPool(2, "tests")
     first, go_on = await hold_a_thread(pool)
     start = threading.Thread.start
@@ -88,7 +88,7 @@ async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_other
 async def test_a_thread_without_memory_for_waiting_or_answering_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("polos._runtime.threads._TIMEOUT", 0)
+    monkeypatch.setattr("polos._runtime.threads._RETRY_INTERVAL", 0)
     pool = ThreadPool(1, "tests")
     loop = asyncio.get_running_loop()
     wait, call = pool._condition.wait, loop.call_soon_threadsafe

@@ -31,7 +31,7 @@ class LoopBridge:
         loop: asyncio.AbstractEventLoop,
         handle: Callable[[tuple[Any, ...]], None] | None = None,
     ) -> None:
-        # Weak, since the table of bridges must not keep loops alive that are long over.
+        # Weak, because the table of bridges must not keep closed loops alive.
         self._loop = weakref.ref(loop)
         self._handle = handle
         # Requests that wait for the end of a run, by their number in the core.
@@ -42,7 +42,7 @@ class LoopBridge:
             loop.add_reader(self.core.fileno(), self._listen)
             self._watched: int | None = self.core.fileno()
         except (NotImplementedError, OSError):
-            # A loop that can't watch a socket (Windows' default one): it has to be called.
+            # The loop cannot watch a socket (such as Windows' default loop), so the core calls it.
             self.core = Bridge(self._ring)
             self._watched = None
 
@@ -86,7 +86,7 @@ class LoopBridge:
                         loop.call_soon(self._listen)
                     return
         except MemoryError:
-            # What is not done yet stays where it is, in its order, until there is memory.
+            # Unhandled items stay queued, in order, until there is memory.
             self.core.wake_again()
 
     def _take(self) -> bool:
@@ -109,7 +109,7 @@ class LoopBridge:
             except MemoryError:
                 raise
             except Exception:
-                # The items behind it are other runs, which must not be lost with it.
+                # The items after it belong to other runs and must not be lost.
                 _log.exception("an event of the core could not be handled")
         self._items.popleft()
         return is_start
@@ -132,7 +132,7 @@ def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
 
 
 def _forget_closed_loops() -> None:
-    """Release what loops left behind that were closed while tasks were still waiting.
+    """Release the requests of loops that were closed while tasks were still waiting.
 
     Such a task never resumes, so it cannot withdraw its request itself. The core would keep the
     request, the loop, and the loop's descriptors until the run completes.

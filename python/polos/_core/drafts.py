@@ -10,7 +10,7 @@ from polos.exceptions import InvalidScheduleError
 
 __all__ = ["Drafts"]
 
-# What differs from one schedule to the next where there are many.
+# Fields that usually differ between the schedules of a batch.
 _OWN = frozenset(("key", "input"))
 
 
@@ -40,7 +40,7 @@ class Drafts:
         ``normalise_schedule`` raises, and what ``check`` raises, which is called with each new
         specification.
         """
-        # With types, since `True` equals 1, and only one of them is a number of runs.
+        # Include the types: `True` equals 1, but only 1 is a valid number of runs.
         shared: tuple[Any, ...] | None = tuple(
             [(name, type(value), value) for name, value in options.items() if name not in _OWN]
         )

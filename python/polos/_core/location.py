@@ -27,8 +27,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Every keyword of libpq's connection URIs, `schema`, and what poolers and other drivers put into
-# their URLs. The core says which it supports.
+# Every keyword of libpq's connection URIs, `schema`, and those that poolers and other drivers add
+# to their URLs. The core reports those that it does not support.
 _PARAMETERS = _words(
     """
     application_name channel_binding client_encoding connect_timeout dbname
@@ -61,10 +61,10 @@ _NUMBERS = _words(
     keepalives_retries sslsni tcp_user_timeout
     """
 )
-# Files that each connection reads again.
+# Files that are read again for each connection.
 _FILES = _words("sslcert sslkey sslrootcert sslcrl sslcrldir passfile")
 
-# Schemes that a message may name: fixed words, never a part of what was given.
+# Schemes that a message may name: fixed words, never a part of the input.
 _OTHER_SERVERS = _words("mysql mariadb mssql oracle redis rediss mongodb mongodb+srv http https")
 
 _SCHEME_ANYWHERE = re.compile(r"\w\w[\w+.\-]*:/")
@@ -124,7 +124,7 @@ def locate(given: str | os.PathLike[str] | None, *, argument: str = "database") 
         return _parsed(given)
     except _RefusedError as error:
         reason = str(error)
-    # Not chained: no other exception's text may carry what was given.
+    # Not chained: another exception's text could contain the input, and so a password.
     raise InvalidArgumentError(f"{argument}: {reason}")
 
 
@@ -162,7 +162,7 @@ def _parsed(given: str | os.PathLike[str]) -> DatabaseLocation:
 def _file(path: str) -> DatabaseLocation:
     """Return the file at ``path``. Symbolic links stay, because their target may change."""
     try:
-        # Behind a link, `..` isn't the folder that the text suggests.
+        # After a symbolic link, `..` is not the folder that the text suggests.
         has_parents = ".." in path.split(os.sep)
         absolute = os.path.join(os.getcwd(), path) if has_parents else os.path.abspath(path)
     except OSError:

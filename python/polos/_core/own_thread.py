@@ -39,7 +39,7 @@ async def in_own_thread(work: Callable[..., T], *arguments: Any) -> T:
             value = work(*arguments)
         except BaseException as raised:
             error = raised
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
+        with suppress(RuntimeError):  # the loop was closed in the meantime
             loop.call_soon_threadsafe(settle, value, error)
 
     threading.Thread(target=execute, name="polos-blocking", daemon=True).start()

@@ -15,7 +15,7 @@ __all__ = ["date", "datetime"]
 
 
 def _real(cls: type) -> Any:
-    # A replacement derives from what it replaces.
+    # A replacement class derives from the class that it replaces.
     return next(base for base in cls.__mro__ if base.__module__ == "datetime")
 
 

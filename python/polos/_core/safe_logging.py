@@ -23,31 +23,31 @@ class QuietLogger:
 
     def debug(self, text: str, *args: Any) -> None:
         """Log details for debugging."""
-        self._say(logging.DEBUG, text, args)
+        self._emit(logging.DEBUG, text, args)
 
     def info(self, text: str, *args: Any) -> None:
         """Log normal operation."""
-        self._say(logging.INFO, text, args)
+        self._emit(logging.INFO, text, args)
 
     def warning(self, text: str, *args: Any, exc_info: Any = None) -> None:
         """Log something to look into; with ``exc_info``, the exception."""
-        self._say(logging.WARNING, text, args, exc_info)
+        self._emit(logging.WARNING, text, args, exc_info)
 
     def error(self, text: str, *args: Any, exc_info: Any = None) -> None:
         """Log a failure; with ``exc_info``, the exception."""
-        self._say(logging.ERROR, text, args, exc_info)
+        self._emit(logging.ERROR, text, args, exc_info)
 
     def exception(self, text: str, *args: Any) -> None:
         """Log a failure with the exception that is being handled."""
-        self._say(logging.ERROR, text, args, True)
+        self._emit(logging.ERROR, text, args, True)
 
-    def _say(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
-        # The third frame from here is who speaks.
+    def _emit(self, level: int, text: str, args: tuple[Any, ...], exc_info: Any = None) -> None:
+        # Attribute the record to the third frame from here: the caller of `info` and the like.
         try:
             self._logger.log(level, text, *args, exc_info=exc_info, stacklevel=3)
         except Exception:
             if exc_info is not None:
-                # It may have been the exception, or one that it was raised from.
+                # The exception, or one of its causes, may be what could not be logged.
                 with suppress(Exception):
                     self._logger.log(level, text, *args, stacklevel=3)
 

@@ -19,7 +19,7 @@ __all__ = ["run_to_end"]
 
 _log = quiet_logger("polos.worker")
 
-# How many seconds tasks that were cancelled, and then async generators and threads, may take.
+# Time limits in seconds at the end: for cancelled tasks, then for async generators and threads.
 _TIMEOUT = 1.0
 _CLEANUP_TIMEOUT = 1.0
 
@@ -31,10 +31,10 @@ def run_to_end(main: Coroutine[Any, Any, None]) -> None:
     loop = asyncio.new_event_loop()
     try:
         asyncio.set_event_loop(loop)
-        # As many threads as asyncio's own has.
+        # As many threads as asyncio's default executor has.
         threads = DaemonExecutor(min(32, (os.cpu_count() or 1) + 4), _CLEANUP_TIMEOUT)
         loop.set_default_executor(threads)
-        # As a task of its own: Ctrl-C before `main` has its handlers in place has to cancel it.
+        # In its own task, so that Ctrl-C can cancel `main` before it has installed its handlers.
         task = loop.create_task(main)
         try:
             loop.run_until_complete(task)
@@ -72,5 +72,5 @@ async def _cancel_the_rest() -> None:
             )
     for task in left:
         _log.warning("%s ignores its cancellation and is abandoned", task.get_name())
-        # Said once; asyncio would say it again when the object goes.
+        # Already logged; asyncio would log it again when the task is destroyed.
         task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -58,18 +58,18 @@ class Backoff:
 
     @classmethod
     def of(cls, value: float | timedelta | Backoff | None) -> Backoff:
-        """The backoff that an option stands for: a number of seconds or a ``timedelta`` is
-        ``initial``, ``None`` the default.
+        """Return the backoff for an option: a number of seconds or a ``timedelta`` is ``initial``,
+        and ``None`` is the default.
         """
         if isinstance(value, Backoff):
             return value
         return cls() if value is None else cls(value)
 
     def delay(self, attempt: int, fraction: float) -> timedelta:
-        """How long to wait after attempt number ``attempt`` (the first is 1) has failed.
+        """Return how long to wait after attempt number ``attempt`` (the first is 1) has failed.
 
-        ``fraction`` is the chance that jitter needs, from 0 to 1; it is an argument so that
-        the same attempt of the same run can wait equally long wherever it is computed.
+        ``fraction`` is the random number from 0 to 1 that jitter needs. It is an argument so that
+        the same attempt of the same run has the same delay wherever it is computed.
         """
         if attempt < 1:
             raise InvalidArgumentError(
@@ -85,7 +85,7 @@ class Backoff:
 
 
 def duration(name: str, value: Any, *, zero: bool = True) -> timedelta:
-    """A duration given as a number of seconds or as a ``timedelta``; ``name`` is for errors."""
+    """Return a duration given as seconds or as a ``timedelta``; ``name`` is for errors."""
     if isinstance(value, timedelta):
         given = value
     elif _is_number(value) and math.isfinite(value) and abs(value) <= _LONGEST.total_seconds():

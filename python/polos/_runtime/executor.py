@@ -80,7 +80,7 @@ _PARK_MIN_US = 5_000_000
 _ASK_AGAIN_MIN = 0.05
 _ASK_AGAIN_MAX = 1.0
 
-# How many seconds the event loop waits for `ctx.last_result`, which cannot be awaited.
+# How many seconds `ctx.last_result`, which cannot be awaited, may block the event loop.
 _READ_ON_LOOP = 1.0
 
 # The record of a failure if there is no memory to describe it.
@@ -110,7 +110,7 @@ class Executor:
         thread_count: int,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        # Import now what loads most of pydantic, so that the first run is not slow.
+        # Import most of pydantic now, so that the first run is not slow.
         from polos import hooks  # noqa: F401
         from polos._codec import decoder as _decoding  # noqa: F401
         from polos._codec import encoder as _encoding  # noqa: F401
@@ -128,9 +128,9 @@ class Executor:
         self.core: WorkerCore | None = None
         self.registered = loop.create_future()
         self.over = loop.create_future()
-        self.lost: str | None = None  # why it ended by itself
+        self.lost: str | None = None  # why the worker stopped on its own
         self.active: dict[tuple[str, int], ActiveRun] = {}
-        self._begun = 0  # how many of the current batch have been started
+        self._started_count = 0  # how many of the current batch have been started
         self.on_idle: Callable[[], None] = lambda: None
         self._hooks: set[asyncio.Task[None]] = set()
         self._timers: dict[int, asyncio.Future[None]] = {}
@@ -193,19 +193,19 @@ class Executor:
             if workflow is not None and workflow.on_missed is not None:
                 from polos.hooks import MissedSlots
 
-                told = MissedSlots(
+                event = MissedSlots(
                     workflow_id, schedule, key, from_micros(first), from_micros(last), count, reason
                 )
-                self.call_hook(workflow.on_missed, told, f"on_missed of workflow `{workflow_id}`")
+                self.call_hook(workflow.on_missed, event, f"on_missed of workflow `{workflow_id}`")
         for (workflow_id, reason), (schedules, slots) in totals.items():
             text = "%s of workflow `%s` missed (%s): %s"
             _log.warning(
                 text, _counted(slots, "slot"), workflow_id, _counted(schedules, "schedule"), reason
             )
 
-    def call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+    def call_hook(self, hook: Callable[..., Any], event: Any, what: str) -> None:
         """Call the application's ``hook`` in a separate task; its errors are logged."""
-        task = self.loop.create_task(self._call_hook(hook, told, what))
+        task = self.loop.create_task(self._call_hook(hook, event, what))
         self._hooks.add(task)
         task.add_done_callback(self._hooks.discard)
 
@@ -214,12 +214,12 @@ class Executor:
         if self._hooks:
             await asyncio.wait(self._hooks, timeout=timeout.total_seconds())
 
-    async def _call_hook(self, hook: Callable[..., Any], told: Any, what: str) -> None:
+    async def _call_hook(self, hook: Callable[..., Any], event: Any, what: str) -> None:
         try:
             if inspect.iscoroutinefunction(hook):
-                await hook(told)
+                await hook(event)
             else:
-                made = await self.step_threads.run(hook, told)
+                made = await self.step_threads.run(hook, event)
                 if asyncio.iscoroutine(made):
                     await made
         except asyncio.CancelledError:
@@ -231,17 +231,17 @@ class Executor:
         """Start runs, each once. If memory is short this ends early, and continues where it stopped
         when it is called again.
         """
-        while self._begun < len(runs):
-            following = self._begun + 1  # computed first: nothing may fail after the start
+        while self._started_count < len(runs):
+            following = self._started_count + 1  # computed first: nothing may fail after the start
             try:
-                self._start(runs[self._begun])
+                self._start(runs[self._started_count])
             except MemoryError:
                 raise
             except Exception:
                 # A failure of one run must not affect the others.
-                _log.exception("run %s could not be started", runs[self._begun][0])
-            self._begun = following
-        self._begun = 0
+                _log.exception("run %s could not be started", runs[self._started_count][0])
+            self._started_count = following
+        self._started_count = 0
 
     def _start(self, claimed: tuple[Any, ...]) -> None:
         if self.is_deregistering:
@@ -414,7 +414,7 @@ class ActiveRun:
     async def execute(self) -> None:
         """Call the handler and report its outcome. Raises nothing."""
         self._has_begun = True
-        # Here rather than in an inner coroutine, which a GeneratorExit reaches without its text.
+        # Not in an inner coroutine: a GeneratorExit would arrive there without its text.
         with around_run(self):
             try:
                 if self._is_left_out() or self._is_interrupted_too_often():
@@ -633,7 +633,7 @@ class ActiveRun:
         if self._reported:
             return
         self.failure = error
-        # First, before anything that can also fail.
+        # Must come first, before anything else that can fail.
         self._report("failed", json.dumps(error_record(error)), final=final)
         is_last = final or self.attempt > self.workflow.retries
         was_cancelled = issubclass(type(error), asyncio.CancelledError)
@@ -716,7 +716,7 @@ class ActiveRun:
         """
         core = self._executor.core
         assert core is not None
-        # Without an answer the run neither executes nor fails: it waits.
+        # Without an answer the run waits; it neither executes nor fails.
         if not core.is_trusted() and not await self._ask(
             "claim_stands", run=self.run_id, token=self.token
         ):
@@ -993,7 +993,7 @@ class ActiveRun:
             self.stop("cancelled")
             await asyncio.sleep(0)  # its task is cancelled here
 
-    # -- in an outage -------------------------------------------------------------------------
+    # -- outages ------------------------------------------------------------------------------
 
     @property
     def database(self) -> str:
@@ -1029,7 +1029,7 @@ class ActiveRun:
             self.check_alive()
             pause = min(pause * 2, _ASK_AGAIN_MAX)
 
-    def _give_way(self) -> NoReturn:
+    def _release(self) -> NoReturn:
         """Release the run, because the database is unavailable and the caller cannot wait.
 
         The run continues from its first unfinished step when the database is available.
@@ -1039,7 +1039,7 @@ class ActiveRun:
         self.stop("released")
         raise HandlerParked
 
-    # -- for the context ----------------------------------------------------------------------
+    # -- the context's API --------------------------------------------------------------------
 
     @property
     def input(self) -> Any:
@@ -1071,7 +1071,7 @@ class ActiveRun:
         except StoreUnavailableError:
             answer = None
         if answer is None:
-            self._give_way()
+            self._release()
         return json.loads(answer)
 
     def log(self) -> _RunLog:

@@ -36,7 +36,7 @@ class Observer(Protocol):
 _log = quiet_logger("polos.worker")
 
 _observers: tuple[Observer, ...] = ()
-_nobody: AbstractContextManager[None] = nullcontext()
+_no_observers: AbstractContextManager[None] = nullcontext()
 
 
 def observe(observer: Observer) -> None:
@@ -54,14 +54,14 @@ def unobserve(observer: Observer) -> None:
 def around_run(active: ActiveRun) -> AbstractContextManager[None]:
     """Return the context manager for one execution of a handler."""
     if not _observers:
-        return _nobody
+        return _no_observers
     return _all([partial(observer.run, active) for observer in _observers])
 
 
 def around_step(active: ActiveRun, name: str, attempt: int) -> AbstractContextManager[None]:
     """Return the context manager for one execution of a step's function."""
     if not _observers:
-        return _nobody
+        return _no_observers
     return _all([partial(observer.step, active, name, attempt) for observer in _observers])
 
 
@@ -78,11 +78,11 @@ def note_child(active: ActiveRun, name: str, child: str) -> None:
 def _all(make: list[Callable[[], AbstractContextManager[None]]]) -> Iterator[None]:
     with ExitStack() as stack:
         for context in make:
-            stack.enter_context(_Harmless(context))
+            stack.enter_context(_ErrorsLogged(context))
         yield
 
 
-class _Harmless:
+class _ErrorsLogged:
     """Enters and leaves the context manager that ``make`` returns; its own errors are logged and
     have no other effect.
     """

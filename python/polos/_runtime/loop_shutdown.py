@@ -38,7 +38,7 @@ class LoopWatch:
         # Cancelling the task cancels the future at once, before any other task is resumed.
         self._end: asyncio.Future[None] = self._loop.create_future()
         self._task = self._loop.create_task(self._wait(self._end))
-        # A loop that is closed without cancelling its tasks would complain about this one.
+        # Otherwise a loop that is closed without cancelling its tasks logs an error for this one.
         self._task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     async def _wait(self, end: asyncio.Future[None]) -> None:

@@ -20,7 +20,7 @@ __all__ = ["CodeFile", "Owner", "calling_file", "owner_of"]
 
 _UNKNOWN = "interactive"
 
-# What older releases took for the application where a server or a shell had started the process.
+# Names that older releases derived if a server or a shell had started the process.
 _OLD_LAUNCHERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "fastapi", _UNKNOWN)
 
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
@@ -98,7 +98,7 @@ def owner_of(
         name = identities[0] if identities else _UNKNOWN
         aliases = identities
     else:
-        # The name was chosen to tell it from other programs with the same code.
+        # The name was chosen to distinguish it from other programs with the same code.
         name, aliases, old = app, [], [*identities, *old]
     own = dict.fromkeys((name, *aliases))
     former = tuple(each for each in dict.fromkeys(map(_as_identifier, old)) if each not in own)

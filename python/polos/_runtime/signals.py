@@ -22,11 +22,11 @@ __all__ = ["Signals", "without_echoes"]
 
 # The same signal again within this time is an echo of one press of Ctrl-C: the terminal sends it to
 # the whole process group, and a parent that forwards signals (a shell script, a task runner) once
-# more. Nobody presses twice that fast.
+# more. A person cannot press twice that fast.
 _ECHO_SECONDS = 0.1
 
-# How long the process may live after the second signal. With a database that answers, runs are
-# given back within milliseconds.
+# How many seconds the process may run after the second signal. If the database answers, runs are
+# released within milliseconds.
 _AFTER_SECOND = 1.0
 
 
@@ -50,12 +50,12 @@ class Signals:
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
             names.append(signal.SIGHUP)
         self._watch([int(name) for name in names], seconds)
-        heard = without_echoes(lambda: self._on_loop(act))
+        handle = without_echoes(lambda: self._on_loop(act))
         for name in names:
-            self._previous[name] = signal.signal(name, lambda number, _: heard(number))
+            self._previous[name] = signal.signal(name, lambda number, _: handle(number))
 
     def _on_loop(self, act: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the loop is closed: the end is near
+        with suppress(RuntimeError):  # the loop is closed: the process is ending
             self._loop.call_soon_threadsafe(act)
 
     def _watch(self, numbers: list[int], seconds: float) -> None:
@@ -108,7 +108,7 @@ _active: list[Signals] = []
 
 
 def _after_fork_in_child() -> None:
-    # A child shares the socket: its signals would count as ours.
+    # A child process shares the socket, so its signals would reach this process.
     while _active:
         signals = _active.pop()
         signals._guard = None
@@ -127,13 +127,13 @@ def without_echoes(
     act: Callable[[], None], clock: Callable[[], float] = time.monotonic
 ) -> Callable[[int], None]:
     """Call ``act`` for each signal that does not repeat the previous one at once."""
-    heard_at: dict[int, float] = {}
+    last_at: dict[int, float] = {}
 
-    def hear(number: int) -> None:
+    def handle(number: int) -> None:
         now = clock()
-        is_echo = now - heard_at.get(number, float("-inf")) < _ECHO_SECONDS
-        heard_at[number] = now
+        is_echo = now - last_at.get(number, float("-inf")) < _ECHO_SECONDS
+        last_at[number] = now
         if not is_echo:
             act()
 
-    return hear
+    return handle

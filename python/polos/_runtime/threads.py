@@ -21,8 +21,8 @@ __all__ = ["DaemonExecutor", "ThreadPool", "blocked_thread", "pool_of_thread"]
 
 T = TypeVar("T")
 
-_TIMEOUT = 0.1
-"""Seconds until what the system had no means for is tried again."""
+_RETRY_INTERVAL = 0.1
+"""Seconds until a thread or an action that the system had no resources for is tried again."""
 
 
 _thread = threading.local()
@@ -82,10 +82,10 @@ class ThreadPool:
             if error is None:
                 answer.set_result(value)
             elif issubclass(type(error), StopIteration):
-                # A future refuses it, since it would end the generator that awaits.
-                told = RuntimeError("the function raised StopIteration")
-                told.__cause__ = error
-                answer.set_exception(told)
+                # A future rejects it, because it would end the awaiting generator.
+                wrapped = RuntimeError("the function raised StopIteration")
+                wrapped.__cause__ = error
+                answer.set_exception(wrapped)
             else:
                 answer.set_exception(error)
 
@@ -95,7 +95,7 @@ class ThreadPool:
                 value = context.run(function, *args, **kwargs)
             except BaseException as error:  # SystemExit too: it ends the call, not the thread
                 failure = error
-            _persist(lambda: _call_on(loop, deliver, value, failure))
+            _retry_without_memory(lambda: _call_on(loop, deliver, value, failure))
 
         self._put(job, loop)
         return await answer
@@ -112,11 +112,11 @@ class ThreadPool:
                 self._condition.notify_all()
         if change > 0:
             try:
-                self._staff()
+                self._ensure_thread()
             except (RuntimeError, MemoryError):
                 loop = self._loop
                 if loop is not None:
-                    _call_on(loop, self._staff_later, loop)
+                    _call_on(loop, self._ensure_thread_later, loop)
 
     def close(self) -> None:
         """End idle threads; busy ones end after their current function."""
@@ -129,7 +129,7 @@ class ThreadPool:
         with self._condition:
             self._jobs.append(job)
         try:
-            self._staff()
+            self._ensure_thread()
         except (RuntimeError, MemoryError):  # the system has no more threads
             with self._condition:
                 if job not in self._jobs:
@@ -137,20 +137,20 @@ class ThreadPool:
                 if self._started == 0:
                     self._jobs.remove(job)
                     raise
-            # The others may be busy for ever: it is tried again.
-            self._staff_later(loop)
+            # The other threads may stay busy forever, so try again later.
+            self._ensure_thread_later(loop)
 
-    def _staff_later(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _ensure_thread_later(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # the loop is closed: no caller is left
-            loop.call_later(_TIMEOUT, self._staff_again, loop)
+            loop.call_later(_RETRY_INTERVAL, self._retry_ensure_thread, loop)
 
-    def _staff_again(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _retry_ensure_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self._staff()
+            self._ensure_thread()
         except (RuntimeError, MemoryError):
-            self._staff_later(loop)
+            self._ensure_thread_later(loop)
 
-    def _staff(self) -> None:
+    def _ensure_thread(self) -> None:
         """Make sure that a thread takes the newest job: wake a thread, or start one."""
         with self._condition:
             if not self._jobs:
@@ -171,7 +171,7 @@ class ThreadPool:
 
     def _work(self) -> None:
         _thread.pool = self
-        while (job := _persist(self._next)) is not None:
+        while (job := _retry_without_memory(self._next)) is not None:
             job()
             del job
 
@@ -183,7 +183,7 @@ class ThreadPool:
                 while not self._jobs or self._started > self._size:
                     if self._is_closed or self._started > self._size:
                         self._started -= 1
-                        self._condition.notify()  # a job that it was woken for is for another one
+                        self._condition.notify()  # pass the wake-up on to another thread
                         return None
                     self._condition.wait()
                 return self._jobs.popleft()
@@ -235,7 +235,7 @@ def _call_on(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *ar
         loop.call_soon_threadsafe(function, *args)
 
 
-def _persist(action: Callable[[], T]) -> T:
+def _retry_without_memory(action: Callable[[], T]) -> T:
     """Return the result of ``action``, repeated until there is memory for it. A thread that ended
     instead would leave its caller waiting forever.
     """
@@ -243,4 +243,4 @@ def _persist(action: Callable[[], T]) -> T:
         try:
             return action()
         except MemoryError:
-            time.sleep(_TIMEOUT)
+            time.sleep(_RETRY_INTERVAL)

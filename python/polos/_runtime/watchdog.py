@@ -1,7 +1,7 @@
 """Notice when a handler blocks the event loop, and name it.
 
 A blocked loop affects only the handlers of its own worker (the core handles claims and heartbeats),
-but without a warning nobody would know why they all stall.
+but without a warning, the reason why they all stall would be hard to find.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Watchdog"]
 
 _log = quiet_logger("polos.worker")
 
-# How long the loop may be busy without a word.
+# How long the loop may be blocked before a warning is logged, in seconds.
 TIMEOUT = 2.0
 
 
@@ -38,11 +38,11 @@ class Watchdog:
         self._loop_thread = threading.get_ident()
         self._describe = describe
         self._timeout = timeout
-        # Plain locks: `threading.Condition` stays locked forever where the memory to leave it is
-        # lacking, and the loop must never wait here.
+        # Plain locks: a `threading.Condition` stays locked forever if there is no memory to release
+        # it, and the loop must never wait here.
         self._watching = _thread.allocate_lock()  # held by the thread that watches
-        self._bell = _thread.allocate_lock()  # released to wake that thread
-        self._is_idle = False  # whether it waits for work
+        self._wakeup = _thread.allocate_lock()  # released to wake that thread
+        self._is_idle = False  # whether the thread waits for work
         self._is_busy = False
         self._is_closed = False
 
@@ -54,7 +54,7 @@ class Watchdog:
             return
         self._is_busy = is_busy
         if not is_busy:
-            return  # it sees that by itself, and to wake it costs every run
+            return  # the thread checks this flag; waking it would make every run slower
         if not self._watching.locked():
             # Not `threading.Thread`, whose `start` waits for the new thread: on Python 3.13 and
             # newer that wait never ends if the new thread has no memory to begin.
@@ -69,32 +69,32 @@ class Watchdog:
         self._wake()
 
     def _wake(self) -> None:
-        with suppress(RuntimeError):  # it was released already
-            self._bell.release()
+        with suppress(RuntimeError):  # already released
+            self._wakeup.release()
 
     def _watch(self) -> None:
-        # Plainly, as entering a context manager takes memory. The next work gets another thread if
-        # this one ends for lack of it.
+        # No context managers: entering one needs memory. If this thread ends for lack of memory,
+        # the next run starts another one.
         try:
             if not self._watching.acquire(False):
-                return  # work came twice before the first thread began
+                return  # another thread was started and already watches
             try:
-                self._watch_on()
+                self._watch_until_closed()
             finally:
                 self._watching.release()
         except MemoryError:
             pass
 
-    def _watch_on(self) -> None:
+    def _watch_until_closed(self) -> None:
         while True:
             self._is_idle = True
             while not self._is_busy and not self._is_over():
-                self._bell.acquire()
+                self._wakeup.acquire()
             self._is_idle = False
-            # Work that comes and goes faster than this is not worth a question.
+            # Do not check the loop for work that ends sooner than this.
             end = time.monotonic() + self._timeout / 2
             while not self._is_over() and (left := end - time.monotonic()) > 0:
-                self._bell.acquire(timeout=left)
+                self._wakeup.acquire(timeout=left)
             if self._is_over():
                 return
             if self._is_busy:
@@ -113,15 +113,15 @@ class Watchdog:
             return
         if answered.wait(self._timeout):
             return
-        who = self._describe(asyncio.current_task(self._loop))
+        culprit = self._describe(asyncio.current_task(self._loop))
         frame = sys._current_frames().get(self._loop_thread)
         _log.warning(
             "%s has blocked the event loop for %.1f s, at %s; no other handler of this worker can "
             "run meanwhile. Make it a sync handler or step, which run in threads, or await "
             "something asynchronous",
-            who,
+            culprit,
             time.monotonic() - asked_at,
-            _place(frame),
+            _source_location(frame),
         )
         del frame
         while not answered.wait(self._timeout):
@@ -130,7 +130,7 @@ class Watchdog:
         _log.warning("the event loop runs again after %.1f s", time.monotonic() - asked_at)
 
 
-def _place(frame: FrameType | None) -> str:
+def _source_location(frame: FrameType | None) -> str:
     """Return the innermost line that is neither in the standard library nor in this package, if
     any.
     """

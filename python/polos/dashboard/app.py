@@ -17,12 +17,12 @@ from polos._validate.formatting import shown
 from polos.client import PolosClient, checked_client
 from polos.dashboard import auth as guard
 from polos.dashboard.actions import ACTIONS, DONE, Action
-from polos.dashboard.auth import Door, Guard, Refused
+from polos.dashboard.auth import AccessMiddleware, AccessRules, Refused
 from polos.dashboard.metrics import metrics
-from polos.dashboard.proxy import Front
+from polos.dashboard.proxy import ProxyConfig
 from polos.dashboard.queries import Reader
 from polos.dashboard.sse import Fragment, Live
-from polos.dashboard.templating import Artist, static_file
+from polos.dashboard.templating import Renderer, static_file
 from polos.dashboard.views import PAGES, Ask, PageMaker, Redirect
 from polos.exceptions import (
     InvalidArgumentError,
@@ -76,10 +76,10 @@ class Dashboard:
             raise InvalidArgumentError(
                 f"hide_payloads: {shown(hide_payloads)} given, expected `True` or `False`"
             )
-        self._door = Door.checked(token, allow_remote)
-        front = Front.checked(root_path, trusted_proxies)
+        self._rules = AccessRules.checked(token, allow_remote)
+        proxy = ProxyConfig.checked(root_path, trusted_proxies)
         self._reader = Reader(checked_client(client))
-        self._artist = Artist(client, hide_payloads=hide_payloads, has_token=token is not None)
+        self._renderer = Renderer(client, hide_payloads=hide_payloads, has_token=token is not None)
         self._live = Live()
         routes = [
             *(self._page_route(path, make) for path, make in PAGES.items()),
@@ -93,7 +93,7 @@ class Dashboard:
             routes=routes,
             exception_handlers={404: self._no_such_page, 405: self._no_such_method},
         )
-        self._app = Guard(application, self._door, front, self._refuse)
+        self._app = AccessMiddleware(application, self._rules, proxy, self._refuse)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection."""
@@ -130,7 +130,7 @@ class Dashboard:
 
         return self._route(path, respond, "POST")
 
-    # -- answers ------------------------------------------------------------------------------
+    # -- responses ----------------------------------------------------------------------------
 
     async def _page(self, request: Request, make: PageMaker) -> Response:
         params = dict(request.query_params)
@@ -147,7 +147,7 @@ class Dashboard:
                 return Fragment("", "", text)
             if isinstance(page, Redirect):
                 return Fragment("", "", "this page has moved; reload it")
-            return self._artist.fragment(page, root, path=path)
+            return self._renderer.fragment(page, root, path=path)
 
         if seen is not None:
             address = f"{root}{path}?{sorted(params.items())}"
@@ -161,7 +161,7 @@ class Dashboard:
         page = await make(ask)
         if isinstance(page, Redirect):
             return RedirectResponse(root + quote(page.path), status_code=303)
-        html = self._artist.page(
+        html = self._renderer.page(
             page,
             root,
             path=path,
@@ -188,25 +188,25 @@ class Dashboard:
     async def _sign_in(self, request: Request) -> Response:
         form = await _form(request)
         guard.check_form(request, form.get("secret", ""))
-        if not self._door.fits(form.get("token")):
+        if not self._rules.is_token(form.get("token")):
             raise Refused(
                 401, "this token is wrong; the dashboard printed the right one when it started"
             )
         response = RedirectResponse(f"{_root(request)}/", status_code=303)
-        guard.set_session(request, response, self._door)
+        guard.set_session(request, response, self._rules)
         return response
 
     async def _sign_out(self, request: Request) -> Response:
         form = await _form(request)
         guard.check_form(request, form.get("secret", ""))
-        self._door.end_session(request.cookies.get(self._door.session_cookie))
+        self._rules.end_session(request.cookies.get(self._rules.session_cookie))
         response = RedirectResponse(f"{_root(request)}/", status_code=303)
         response.headers.append(
-            "set-cookie", guard.cookie(request, self._door.session_cookie, "", 0)
+            "set-cookie", guard.cookie(request, self._rules.session_cookie, "", 0)
         )
         return response
 
-    # -- when it can't be ---------------------------------------------------------------------
+    # -- errors -------------------------------------------------------------------------------
 
     async def _answered(self, request: Request, respond: Respond) -> Response:
         try:
@@ -242,7 +242,7 @@ class Dashboard:
         headers = {"retry-after": str(retry)} if retry else {}
         if "text/html" not in request.headers.get("accept", ""):
             return PlainTextResponse(f"{text}\n", status_code=status, headers=headers)
-        html = self._artist.notice(
+        html = self._renderer.notice(
             status,
             _TITLES.get(status, "Something went wrong"),
             f"{text[:1].upper()}{text[1:]}.",
@@ -257,7 +257,7 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
     """Return the status, the seconds until a retry makes sense (or 0), and the sentence."""
     text = " ".join(str(error).split())
     if isinstance(error, (ScheduleNotFoundError, RunNotFoundError)):
-        # What follows in the message is for programs.
+        # The rest of the message is for programs.
         what = text.partition(";")[0]
         return 404, 0, f"{what}; it may have been deleted, or pruned because of its age"
     if isinstance(error, InvalidStateError):

@@ -1,20 +1,19 @@
-"""Who may look, and who may change something.
+"""Access control: which requests may read, and which may change something.
 
-A dashboard on the loopback address is within reach of every web page that its user visits. What
-stands against that:
+Every web page that a user visits can reach a dashboard on the loopback address. The defenses:
 
-- *Host*: without a token, only names of this machine are answered, so a foreign name that is
-  pointed at 127.0.0.1 (DNS rebinding) gets nothing.
-- *Origin*: a request that another site makes is refused, where the browser tells so (``Origin``,
-  ``Sec-Fetch-Site``), and may be a link to a page at most.
-- *A secret in each form* that another site can't read, compared with one in a cookie.
-- *A token*, where one is set: given once, in the address or a form, kept as a signed session in a
-  cookie that no script can read. Signing out ends the session, not only the cookie.
+- *Host*: without a token, only requests under this machine's own names are answered, so a foreign
+  name that resolves to 127.0.0.1 (DNS rebinding) is rejected.
+- *Origin*: requests from another site are rejected, as far as the browser reports it (``Origin``,
+  ``Sec-Fetch-Site``), except for followed links to a page.
+- *A secret in each form* that another site cannot read, compared with one in a cookie.
+- *A token*, if one is set: given once, in the URL or a form, and exchanged for a signed session in
+  a cookie that scripts cannot read. Signing out ends the session, not only the cookie.
 - *No inline script or style, nothing from elsewhere, no frames* (Content-Security-Policy).
 
-Several processes may serve one dashboard: all that they share is the token. Only ended sessions are
-remembered, by the process that ended them; a process that starts later accepts no session from
-before its start, so that an ended one doesn't come back.
+Several processes may serve one dashboard; they share only the token. A process remembers the
+sessions that it ended, and accepts no session from before its own start, so that an ended session
+is not valid again after a restart.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polos._validate.formatting import shown
-from polos.dashboard.proxy import Front, InvalidHeader
+from polos.dashboard.proxy import InvalidHeader, ProxyConfig
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["Door", "Guard", "Refused", "is_loopback"]
+__all__ = ["AccessMiddleware", "AccessRules", "Refused", "is_loopback"]
 
 TOKEN_LENGTH_MIN = 16
 SESSION_SECONDS = 12 * 3_600
@@ -50,7 +49,7 @@ _PROCESS_STARTED = int(time.time())
 _ended: dict[str, int] = {}  # sessions that were signed out, and when they expire anyway
 _ended_lock = threading.Lock()
 
-# RFC 9110 has a name or an address and a port here, nothing else; parsers of URLs take more.
+# RFC 9110 allows a name or an address and a port, nothing else; URL parsers accept more.
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{1,5})?")
 _ORIGIN = re.compile(r"(https?)://([^/?#@\s]+)")
 
@@ -85,14 +84,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AccessRules:
     """The access rules, and the secrets of signed-in browsers."""
 
     token: str | None = None
     allow_remote: bool = False
 
     @classmethod
-    def checked(cls, token: Any, allow_remote: Any) -> Door:
+    def checked(cls, token: Any, allow_remote: Any) -> AccessRules:
         """Build the rules from the arguments of :func:`polos.ui`."""
         if token is not None:
             if not isinstance(token, str) or not token.isascii() or not token.isprintable():
@@ -110,7 +109,7 @@ class Door:
 
     # -- tokens and sessions ------------------------------------------------------------------
 
-    def fits(self, given: str | None) -> bool:
+    def is_token(self, given: str | None) -> bool:
         """Whether this is the token."""
         if self.token is None or given is None:
             return False
@@ -158,13 +157,13 @@ class Door:
         if self.token is None:
             return True
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.fits(given.strip()):
+        if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
         return self.is_session(request.cookies.get(self.session_cookie))
 
-    # -- where a request comes from -----------------------------------------------------------
+    # -- the origin of a request --------------------------------------------------------------
 
-    def check_place(self, request: Request) -> None:
+    def check_host(self, request: Request) -> None:
         """Without a token, accept only requests from this machine, under one of its own names."""
         if self.token is not None or self.allow_remote:
             return
@@ -195,7 +194,7 @@ class Door:
         """Reject requests that another site made, except links that were followed."""
         headers = request.headers
         origin = headers.get("origin")
-        if origin is not None and not self._is_here(request, origin.lower()):
+        if origin is not None and not self._is_own_origin(request, origin.lower()):
             place = f"{request.url.scheme}://{headers.get('host', '')}"
             raise Refused(
                 403,
@@ -213,10 +212,10 @@ class Door:
             raise Refused(403, "this request was made by another site")
         if request.method not in _SAFE_METHODS and origin is None:
             referrer = headers.get("referer")
-            if referrer is not None and not self._is_here(request, _origin_of(referrer)):
+            if referrer is not None and not self._is_own_origin(request, _origin_of(referrer)):
                 raise Refused(403, "this request was made by another site")
 
-    def _is_here(self, request: Request, origin: str) -> bool:
+    def _is_own_origin(self, request: Request, origin: str) -> bool:
         """Whether this is the dashboard's own origin: scheme, name, and port."""
         scheme = request.url.scheme
         match = _ORIGIN.fullmatch(origin)
@@ -228,10 +227,10 @@ class Door:
             return False
         if match[1] == scheme:
             return True
-        # Where a proxy ends TLS and doesn't say so, the browser's own word has to do.
+        # If a proxy ends TLS and does not report it, rely on what the browser reports.
         is_open = self.token is not None or self.allow_remote
-        own_word = request.headers.get("sec-fetch-site") == "same-origin"
-        return is_open and own_word and (match[1], scheme) == ("https", "http")
+        browser_says_same_origin = request.headers.get("sec-fetch-site") == "same-origin"
+        return is_open and browser_says_same_origin and (match[1], scheme) == ("https", "http")
 
 
 def is_loopback(host: str) -> bool:
@@ -298,16 +297,18 @@ def check_form(request: Request, given: str) -> None:
         )
 
 
-# --- around the application ------------------------------------------------------------------
+# --- middleware ------------------------------------------------------------------------------
 
 
-class Guard:
+class AccessMiddleware:
     """Checks each request before the application sees it, and sets the headers of each response."""
 
-    def __init__(self, app: ASGIApp, door: Door, front: Front, refuse: Refusal) -> None:
+    def __init__(
+        self, app: ASGIApp, rules: AccessRules, proxy: ProxyConfig, refuse: Refusal
+    ) -> None:
         self._app = app
-        self._door = door
-        self._front = front
+        self._rules = rules
+        self._proxy = proxy
         self._refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -319,7 +320,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            scope, trouble = self._front.seen_from(scope), None
+            scope, trouble = self._proxy.seen_from(scope), None
         except InvalidHeader as error:
             trouble = Refused(400, str(error))
         request = Request(scope, receive)
@@ -339,22 +340,22 @@ class Guard:
 
     def _checked(self, request: Request) -> Response | None:
         """Return a response in place of the application's, or ``None``, or raise."""
-        door = self._door
-        door.check_place(request)
-        door.check_origin(request)
-        if door.token is None or is_public(request):
+        rules = self._rules
+        rules.check_host(request)
+        rules.check_origin(request)
+        if rules.token is None or is_public(request):
             return None
         given = request.query_params.get("token")
         if given is not None and request.method in _SAFE_METHODS:
-            if not door.fits(given):
+            if not rules.is_token(given):
                 raise Refused(
                     401, "this token is wrong; the dashboard printed the right one when it started"
                 )
-            # Out of the address bar, the history and what is copied from there.
+            # Remove the token from the address bar, the history, and copied links.
             response = RedirectResponse(_without_token(request), status_code=303)
-            set_session(request, response, door)
+            set_session(request, response, rules)
             return response
-        if not door.is_signed_in(request):
+        if not rules.is_signed_in(request):
             raise Refused(401, "this dashboard needs its token")
         return None
 
@@ -380,10 +381,10 @@ def own_path(scope: Scope) -> str:
     return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
-def set_session(request: Request, response: Response, door: Door) -> None:
+def set_session(request: Request, response: Response, rules: AccessRules) -> None:
     """Sign this browser in."""
     response.headers.append(
-        "set-cookie", cookie(request, door.session_cookie, door.new_session(), SESSION_SECONDS)
+        "set-cookie", cookie(request, rules.session_cookie, rules.new_session(), SESSION_SECONDS)
     )
 
 
@@ -403,6 +404,6 @@ def cookie(request: Request, name: str, value: str, seconds: int | None = None) 
 def _without_token(request: Request) -> str:
     root = request.scope.get("root_path", "").rstrip("/")
     rest = [(name, text) for name, text in request.query_params.multi_items() if name != "token"]
-    # One slash only: `//name` would be another host.
+    # A single slash: `//name` would be another host.
     path = f"{root}/{own_path(request.scope).lstrip('/')}"
     return f"{path}?{urlencode(rest)}" if rest else path

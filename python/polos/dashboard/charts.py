@@ -37,7 +37,7 @@ WIDTH = 100.0
 CELL = timedelta(minutes=15)
 HORIZON = timedelta(hours=24)
 LANES_MAX = 10
-BAR_MIN = 0.4  # what lasted no time at all is seen, too
+BAR_MIN = 0.4  # so that bars of no duration are visible
 
 LATENESS_BOUNDS: tuple[float, ...] = (
     0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3_600.0,
@@ -65,7 +65,7 @@ class Tick:
     at: datetime | None = None
 
 
-# --- what comes ------------------------------------------------------------------------------
+# --- next slots ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def agenda(slots: Iterable[Due], now: datetime, known_until: datetime | None = N
     for due in slots:
         workflow, slot = due.workflow, due.slot
         place = (slot - start) // CELL
-        # The picture ends up to a quarter of an hour before the day from now does; what is due
-        # then is counted, and not drawn.
+        # The chart may end up to 15 minutes before the 24 hours do; slots due after its end are
+        # counted but not drawn.
         if not 0 <= place <= HORIZON // CELL:
             continue
         cells.setdefault(workflow, Counter())[place] += due.count
@@ -154,7 +154,7 @@ def _lane(name: str, cells: Counter[int], first: datetime) -> Lane:
         if place >= HORIZON // CELL:
             continue
         number = cells[place]
-        # By its logarithm: one daily report is seen beside a heartbeat of every second.
+        # Logarithmic, so that one daily run is visible beside one every second.
         height = WIDTH * (0.35 + 0.65 * (math.log(number + 1) / math.log(most + 1)))
         label = f"{number:,} slot{'' if number == 1 else 's'}"
         bars.append(Bar(place * cell_width, cell_width, "slot", label, height))
@@ -179,7 +179,7 @@ def floor(instant: datetime, step: timedelta) -> datetime:
     return epoch + (instant - epoch) // step * step
 
 
-# --- how late the last ones were -------------------------------------------------------------
+# --- lateness of recent runs -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ def _class_name(place: int) -> str:
     if place == len(LATENESS_BOUNDS):
         return f"over {duration(timedelta(seconds=LATENESS_BOUNDS[-1]))}"
     bound = LATENESS_BOUNDS[place]
-    # Whole ones in full: `1 s`, not the `1.0 s` of what was measured.
+    # Whole numbers without decimals: `1 s`, not `1.0 s`.
     text = f"{bound:g} s" if 1 <= bound < 60 else duration(timedelta(seconds=bound))
     return f"≤ {text}"
 
@@ -252,7 +252,7 @@ def _quantile(ordered: Sequence[timedelta], part: float) -> timedelta:
     return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)]
 
 
-# --- what a run did --------------------------------------------------------------------------
+# --- timeline of a run -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

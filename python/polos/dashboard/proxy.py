@@ -19,7 +19,7 @@ from starlette.types import Scope
 from polos._validate.formatting import shown
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["Front", "InvalidHeader"]
+__all__ = ["InvalidHeader", "ProxyConfig"]
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 
@@ -31,14 +31,14 @@ class InvalidHeader(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """The path and the proxies in front of the dashboard."""
+class ProxyConfig:
+    """The path of the dashboard and the proxies in front of it."""
 
     root_path: str = ""
     trusted: tuple[Network, ...] = ()
 
     @classmethod
-    def checked(cls, root_path: Any, trusted_proxies: Any) -> Front:
+    def checked(cls, root_path: Any, trusted_proxies: Any) -> ProxyConfig:
         """Build it from the arguments of :func:`polos.ui`."""
         if not isinstance(root_path, str) or not _is_path(root_path.rstrip("/")):
             raise InvalidArgumentError(

@@ -161,7 +161,7 @@ def next_slots(schedule: Schedule, count: int) -> list[datetime]:
         return []
     try:
         later = _polos.spec_slots(_spec(schedule), count - 1, to_micros(first))
-    except PolosError:  # a zone that this machine doesn't know
+    except PolosError:  # a zone unknown to this machine
         return [first]
     return [first, *(from_micros(slot).astimezone(first.tzinfo) for slot in later)]
 
@@ -176,7 +176,7 @@ def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
         if schedule.upcoming is None:
             continue
         spec = _spec(schedule)
-        # Many users share few cron lines.
+        # Many schedules share few cron expressions.
         mark = (spec, schedule.upcoming)
         if mark not in known:
             known[mark] = _slots_until(schedule, spec, until)

@@ -27,7 +27,7 @@ TEXT_MAX = 20_000
 
 _DEPTH_MAX = 40
 _WIDTH = 88
-_ITEM_COST = 4  # a bracket, a comma, a line end, a blank: what an empty item takes at least
+_ITEM_COST = 4  # the least that an item takes: a bracket, a comma, a line end, a blank
 
 
 def as_objects(value: Any) -> str:
@@ -70,7 +70,7 @@ class _Plain:
         if isinstance(value, (SecretStr, SecretBytes)):
             return self._cut(str(value))
         if isinstance(value, BaseModel):
-            # Not `model_dump`: it fails as a whole for one field that JSON hasn't. Secrets are
+            # Not `model_dump`: it fails as a whole if JSON lacks one field's type. Secrets are
             # objects whose `repr` hides them.
             hidden = {name for name, field in type(value).model_fields.items() if not field.repr}
             return self._fields((pair for pair in value if pair[0] not in hidden), depth)

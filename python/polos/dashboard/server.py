@@ -98,9 +98,9 @@ async def serve(
             lifespan="off",
             log_config=None,  # the program configures logging
             log_level="warning",
-            access_log=False,  # it would hold the token
+            access_log=False,  # it would log the token
             ws="none",
-            # A proxy's word about who asks is not taken: see `guard` and `proxy`.
+            # uvicorn must not trust proxy headers: `auth` and `proxy` check them.
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=_TIMEOUT,
@@ -153,7 +153,7 @@ def _listen(host: Any, port: Any) -> socket.socket:
         ) from None
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would let two programs have one port
+        if sys.platform != "win32":  # on Windows, two programs could bind one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(place)
         listener.listen(128)
@@ -178,7 +178,7 @@ async def _either(begun: asyncio.Event, work: asyncio.Future[None]) -> None:
 
 def _address(listener: socket.socket, host: str, root_path: str, token: str | None) -> str:
     port = listener.getsockname()[1]
-    # What listens everywhere is reached here by this name.
+    # A wildcard address is reachable on this machine by this name.
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     query = f"?token={token}" if token is not None else ""
     return f"http://{name}:{port}{root_path.rstrip('/')}/{query}"
@@ -191,7 +191,7 @@ def _print(address: str) -> None:
 
 
 def _open(address: str) -> None:
-    with suppress(Exception):  # no browser here: the address has been said
+    with suppress(Exception):  # no browser; the URL was printed
         webbrowser.open(address)
 
 

@@ -28,11 +28,11 @@ _log = quiet_logger("polos.dashboard")
 
 STREAMS_MAX = 32
 INTERVAL = 1.0
-# The part of a processor that rendering one page again and again may take.
-SHARE = 0.05
+# Largest fraction of one processor that rendering a page repeatedly may use.
+CPU_SHARE_MAX = 0.05
 STREAM_SECONDS = 25.0
 HEARTBEAT = 10.0
-NAP = 0.25
+STOP_CHECK_INTERVAL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Fragment:
     title: str
     html: str
     trouble: str = ""
-    """Why it can't be rendered now; what was seen before stays."""
+    """Why it cannot be rendered now; the browser keeps the previous content."""
 
     @property
     def revision(self) -> str:
@@ -76,22 +76,22 @@ class Live:
         """End all streams, and open no more."""
         self.is_closed = True
         for channel in list(self._channels.values()):
-            channel.ring()
+            channel.notify()
 
-    def enter(self, address: str, render: Render, bell: asyncio.Event) -> _Channel:
+    def subscribe(self, address: str, render: Render, changed: asyncio.Event) -> _Channel:
         """Add a viewer of an address."""
         self._count += 1
         channel = self._channels.get(address)
         if channel is None or not channel.is_usable():
             channel = self._channels[address] = _Channel(self, render)
-        channel.bells.add(bell)
+        channel.viewers.add(changed)
         return channel
 
-    def leave(self, address: str, channel: _Channel, bell: asyncio.Event) -> None:
+    def unsubscribe(self, address: str, channel: _Channel, changed: asyncio.Event) -> None:
         """Remove a viewer; the last one stops the rendering."""
         self._count -= 1
-        channel.bells.discard(bell)
-        if not channel.bells:
+        channel.viewers.discard(changed)
+        if not channel.viewers:
             channel.stop()
             if self._channels.get(address) is channel:
                 del self._channels[address]
@@ -105,7 +105,7 @@ class _Channel:
         self._render = render
         self._loop = asyncio.get_running_loop()
         self._task = self._loop.create_task(self._work(), name="polos-dashboard-live")
-        self.bells: set[asyncio.Event] = set()
+        self.viewers: set[asyncio.Event] = set()
         self.latest: Fragment | None = None
 
     def is_usable(self) -> bool:
@@ -116,10 +116,10 @@ class _Channel:
         """Stop rendering."""
         self._task.cancel()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake all viewers."""
-        for bell in self.bells:
-            bell.set()
+        for changed in self.viewers:
+            changed.set()
 
     async def _work(self) -> None:
         while True:
@@ -127,15 +127,15 @@ class _Channel:
             try:
                 fragment = await self._render()
             except Exception:
-                # Rendering turns what is expected to go wrong into a page that says so.
+                # Expected errors are rendered as a page; this one is a defect.
                 _log.exception("a page of the dashboard can't be rendered")
                 fragment = Fragment("", "", "the dashboard has failed; see its log")
             if fragment != self.latest:
                 self.latest = fragment
-                self.ring()
-            until = self._loop.time() + max(INTERVAL, (self._loop.time() - begun) / SHARE)
+                self.notify()
+            until = self._loop.time() + max(INTERVAL, (self._loop.time() - begun) / CPU_SHARE_MAX)
             while self._loop.time() < until:
-                await asyncio.sleep(NAP)
+                await asyncio.sleep(STOP_CHECK_INTERVAL)
                 if server_is_stopping():
                     self._live.close()
                     return
@@ -158,43 +158,43 @@ class EventStream:
             (b"x-accel-buffering", b"no"),  # nginx would keep events until its buffer is full
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        bell = asyncio.Event()
-        channel = self._live.enter(self._address, self._render, bell)
+        changed = asyncio.Event()
+        channel = self._live.subscribe(self._address, self._render, changed)
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            await self._tell(channel, bell, gone, send)
+            await self._send_events(channel, changed, gone, send)
         finally:
-            self._live.leave(self._address, channel, bell)
+            self._live.unsubscribe(self._address, channel, changed)
             gone.cancel()
             with suppress(asyncio.CancelledError):
                 await gone
 
-    async def _tell(
-        self, channel: _Channel, bell: asyncio.Event, gone: asyncio.Future[None], send: Send
+    async def _send_events(
+        self, channel: _Channel, changed: asyncio.Event, gone: asyncio.Future[None], send: Send
     ) -> None:
-        async def say(text: str, *, more: bool = True) -> None:
+        async def send_text(text: str, *, more: bool = True) -> None:
             body = text.encode("utf-8", "replace")
             await send({"type": "http.response.body", "body": body, "more_body": more})
 
         loop = asyncio.get_running_loop()
         until = loop.time() + STREAM_SECONDS
-        await say("retry: 2000\n\n")
+        await send_text("retry: 2000\n\n")
         while not self._live.is_closed and loop.time() < until and not gone.done():
-            bell.clear()
+            changed.clear()
             fragment = channel.latest
             if fragment is not None and fragment.revision != self._seen:
                 self._seen = fragment.revision
                 data = json.dumps(dataclasses.asdict(fragment))
-                await say(f"id: {self._seen}\ndata: {data}\n\n")
-            ringing = asyncio.ensure_future(bell.wait())
-            either: set[asyncio.Future[Any]] = {gone, ringing}
+                await send_text(f"id: {self._seen}\ndata: {data}\n\n")
+            waiting = asyncio.ensure_future(changed.wait())
+            either: set[asyncio.Future[Any]] = {gone, waiting}
             await asyncio.wait(either, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
-            if not ringing.done():
-                ringing.cancel()
+            if not waiting.done():
+                waiting.cancel()
                 if not gone.done():
-                    await say(": still here\n\n")
+                    await send_text(": still here\n\n")
         if not gone.done():
-            await say("", more=False)
+            await send_text("", more=False)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -17,7 +17,7 @@ from polos.dashboard.safe_repr import as_objects, as_text, clipped
 from polos.dashboard.sse import Fragment
 from polos.dashboard.views import Page
 
-__all__ = ["STATIC", "Artist", "static_file"]
+__all__ = ["STATIC", "Renderer", "static_file"]
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -38,7 +38,7 @@ _files = {
 _version = hashlib.sha256(b"".join(_files.values())).hexdigest()[:10]
 
 
-class Artist:
+class Renderer:
     """Renders pages for one client."""
 
     def __init__(self, client: PolosClient, *, hide_payloads: bool, has_token: bool) -> None:

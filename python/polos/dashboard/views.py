@@ -145,7 +145,7 @@ async def overview(ask: Ask) -> Page:
             "running": running,
             "failed": failed,
             "stuck": await reader.stuck_parents(),
-            "workers": [Colleague.of(worker, workers, now) for worker in workers],
+            "workers": [WorkerRow.of(worker, workers, now) for worker in workers],
             "is_fresh": not any(state.schedules.values()) and not any(state.runs.values()),
         },
     )
@@ -293,7 +293,7 @@ async def worker_list(ask: Ask) -> Page:
     return Page(
         "workers.html",
         "Workers",
-        {"now": now, "workers": [Colleague.of(worker, workers, now) for worker in workers]},
+        {"now": now, "workers": [WorkerRow.of(worker, workers, now) for worker in workers]},
     )
 
 
@@ -307,7 +307,7 @@ PAGES: Mapping[str, PageMaker] = {
 }
 
 
-# --- what is worked out of what was read -----------------------------------------------------
+# --- derived values --------------------------------------------------------------------------
 
 
 def says(found: Schedule) -> str:
@@ -335,18 +335,18 @@ def _notes(found: Schedule, now: datetime) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Colleague:
+class WorkerRow:
     """A worker with its display values."""
 
     info: WorkerInfo
     host: str
     silent_for: timedelta | None
-    """How long it has shown no sign of life, if that is too long."""
+    """Time since its last heartbeat, if that is too long."""
 
     @classmethod
-    def of(cls, worker: WorkerInfo, workers: Sequence[WorkerInfo], now: datetime) -> Colleague:
+    def of(cls, worker: WorkerInfo, workers: Sequence[WorkerInfo], now: datetime) -> WorkerRow:
         """Compute the display values of one of ``workers`` at ``now``."""
-        # What tells machines apart for sure is long, and says nothing to people.
+        # The unique host id is long and means nothing to people, so show the name.
         host = str(worker.about.get("host") or worker.host.partition("/")[0])
         return cls(worker, host, worker._silent_for(now, workers, SILENT_AFTER))
 
