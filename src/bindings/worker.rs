@@ -141,7 +141,7 @@ impl WorkerCore {
         expire_dead_peers(&inner, now)?;
         // Weak: the core outlives its workers, and must not keep the socket of a worker that is
         // gone.
-        let (over, line_of_handler) = (Arc::clone(&line), Arc::downgrade(&line));
+        let (on_stop, line_of_handler) = (Arc::clone(&line), Arc::downgrade(&line));
         let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
         let mut engine = Engine::new(inner.store.clone(), BridgeDispatcher(line), config, new_worker_id);
         let last_alive = engine.last_alive();
@@ -152,7 +152,7 @@ impl WorkerCore {
             engine.tick(inner.clock.now());
             (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
         } else {
-            let on_end = Box::new(move || over.push(Item::Stopped));
+            let on_end = Box::new(move || on_stop.push(Item::Stopped));
             let driver = Driver::start(engine, Arc::clone(&inner.clock), on_end)
                 .map_err(|error| Error::State(error.to_string()))?;
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
@@ -175,7 +175,7 @@ impl WorkerCore {
                 match Message::news_of(command, outcome) {
                     Some(Message::Added) => has_added = true,
                     // This message covers everything; an engine that has stopped needs none.
-                    Some(news) => return drop(changes.send(news)),
+                    Some(message) => return drop(changes.send(message)),
                     None => {}
                 }
             }

@@ -74,7 +74,7 @@ fn explore<Q: Send + Sync + 'static>(
 fn every_item_arrives_once_in_order_and_wakes_the_sleeper() {
     explore(
         WakeQueue::new,
-        |queue, item, bell| queue.push(item, || bell.notify()),
+        |queue, item, wake_up| queue.push(item, || wake_up.notify()),
         // Receiving the wake-up has cleared it.
         |queue| queue.drain(|| ()),
     );
@@ -90,10 +90,10 @@ fn clearing_the_flag_after_the_items_loses_a_wake_up() {
     }
     explore(
         || Swapped { items: sync::Mutex::new(Vec::new()), has_rung: sync::AtomicBool::new(false) },
-        |queue, item, bell| {
+        |queue, item, wake_up| {
             queue.items.lock().push(item);
             if !queue.has_rung.swap(true, sync::Ordering::SeqCst) {
-                bell.notify();
+                wake_up.notify();
             }
         },
         |queue| {

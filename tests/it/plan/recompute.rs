@@ -17,7 +17,7 @@ fn at(micros: i64) -> Timestamp {
 fn compiled_spec(cron: &str) -> CompiledSpec {
     let spec = format!(r#"{{"cron":"{cron}","timezone":"UTC"}}"#);
     let spec: ScheduleSpec = serde_json::from_str(&spec).expect("a spec");
-    CompiledSpec::new(spec).expect("a cadence")
+    CompiledSpec::new(spec).expect("a valid specification")
 }
 
 fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {

@@ -175,7 +175,7 @@ impl Checks {
     }
 
     /// The slots of a schedule that have no outcome yet.
-    fn cadence_of(&mut self, row: &Schedule) -> CompiledSpec {
+    fn remaining_slots_of(&mut self, row: &Schedule) -> CompiledSpec {
         (*self.compiled_spec(&row.spec)).clone().without(row.settled_slots())
     }
 
@@ -186,7 +186,7 @@ impl Checks {
             self.fail(format_args!("fired an unknown schedule: {plan:?}"))
         };
         let (before, is_edited) = (known.row.clone(), known.first_slot.is_none());
-        let compiled_spec = self.cadence_of(&before);
+        let compiled_spec = self.remaining_slots_of(&before);
         if before.status != ScheduleStatus::Active || before.revision != plan.revision {
             self.fail(format_args!("a decision from {} took effect on {before:?}", plan.revision));
         }
@@ -624,10 +624,10 @@ impl Checks {
         if is_fire || before.updated_at == row.updated_at {
             return;
         }
-        let is_new_cadence = before.spec != row.spec
+        let is_new_trigger = before.spec != row.spec
             && self.compiled_spec(&before.spec).spec().trigger_key() != compiled_spec.spec().trigger_key();
         let is_retired = before.status != row.status && row.status == ScheduleStatus::Retired;
-        if is_new_cadence || is_retired {
+        if is_new_trigger || is_retired {
             // Slots that are due under both old and new bounds stay due.
             let until =
                 row.next_slot.map_or(now, |next| now.min(Timestamp::from_micros(next.as_micros() - 1)));
@@ -648,7 +648,7 @@ impl Checks {
             return;
         }
         let Some(first) = before.next_slot.filter(|slot| *slot <= now) else { return };
-        let compiled_spec = self.cadence_of(before);
+        let compiled_spec = self.remaining_slots_of(before);
         let is_stray = compiled_spec.prev(first) != Some(first);
         let due =
             compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), now) + u64::from(is_stray);
