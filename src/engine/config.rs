@@ -1,4 +1,4 @@
-//! What a worker is told once, when it starts.
+//! Configuration of a worker, fixed when it starts.
 
 use crate::model::{NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
 use crate::plan::Backoff;
@@ -6,25 +6,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How a workflow is executed.
+/// Configuration of one workflow.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WorkflowConfig {
     /// Whether schedules may be created for it.
     pub is_schedulable: bool,
-    /// How often a failed run is tried again.
+    /// Most retries of a failed run.
     pub retry_max: u32,
-    /// Waits between the tries.
+    /// Delays between attempts.
     pub backoff: Backoff,
-    /// Longest time of one attempt.
+    /// The time limit of one attempt.
     pub timeout: Option<Duration>,
-    /// Fingerprint of its code: without blanks, the same for workers that execute the same.
+    /// Fingerprint of its code: without blanks, and equal for workers that execute the same code.
     pub code: Arc<str>,
 }
 
-/// Settings of one engine.
+/// Configuration of one engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
-    /// Namespace.
+    /// The namespace of all schedules and runs.
     pub project: Arc<str>,
     /// Name of the application; owner of `declared`.
     pub app: Arc<str>,
@@ -44,35 +44,36 @@ pub struct EngineConfig {
     pub process_mark: Arc<str>,
     /// See [`WorkerEntry::about`].
     pub about: Arc<str>,
-    /// What it executes.
+    /// The workflows that the worker executes.
     pub workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     /// Schedules that the application's code declares.
     pub declared: Vec<NewSchedule>,
-    /// Most runs under way at once.
+    /// Most runs in progress at once.
     pub concurrency: usize,
     /// How long a silent worker keeps its runs.
     pub lease: Duration,
-    /// How often a worker without runs shows that it lives, where there are others. A worker without runs that has not
-    /// done so for three times as long no longer protects what it declares.
+    /// How often a worker without runs sends a heartbeat, if there are other workers. A worker
+    /// without runs that has not done so for three times as long no longer protects what it
+    /// declares.
     pub idle_heartbeat: Duration,
-    /// How far ahead of its time a slot is claimed, so that the commit is off the critical path.
+    /// How far ahead of its time a slot is claimed, to keep the commit off the critical path.
     pub lead: Duration,
-    /// How much further ahead for each of many slots that come due at once.
+    /// Additional lead for each of many slots that come due at once.
     pub lead_per_slot: Duration,
-    /// The most that this comes to.
+    /// The upper bound of the total lead.
     pub lead_max: Duration,
-    /// How often the store is asked whether anything changed.
+    /// How often the store is polled for changes.
     pub poll_interval: Duration,
-    /// How long finished runs and ledger lines are kept; `None` for ever.
+    /// How long completed runs and ledger lines are kept; `None` keeps them forever.
     pub retention: Option<Duration>,
-    /// Newest runs of each schedule that are kept whatever their age.
+    /// Newest runs of each schedule that are kept regardless of age.
     pub retention_keep: u32,
-    /// Most schedules or runs in one decision: the first of them start before the last are decided.
+    /// Most schedules or runs in one decision; the first of them start before the last are decided.
     pub batch_max: usize,
 }
 
 impl EngineConfig {
-    /// How this worker signs in under `id`.
+    /// The registration of this worker under `id`.
     pub fn entry(&self, id: &WorkerId) -> WorkerEntry {
         WorkerEntry {
             id: id.clone(),

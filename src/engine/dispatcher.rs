@@ -1,24 +1,25 @@
-//! The door behind which handlers live.
+//! The interface through which the engine reaches the application's handlers.
 
 use crate::model::{ClaimedRun, LedgerLine, RunId, ScheduleId, ScheduleLabel, Token, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where the engine sends what it decided. Calls return at once: an application that is busy must not stop the clock.
+/// Receives what the engine decided. Calls return at once: a busy application must not block the
+/// engine.
 pub trait Dispatcher: Send + 'static {
-    /// Runs will be started in a moment. Who sleeps until then may wake up already.
+    /// Runs will start in a moment: a sleeping dispatcher may wake up already.
     fn warm_up(&self) {}
-    /// Start these runs, all at once; one wake-up for the batch.
+    /// Start these runs, all at once, with one wake-up for the batch.
     fn start(&self, runs: Vec<ClaimedRun>);
     /// Stop these runs.
     fn stop(&self, stops: Vec<Stop>);
     /// These timers, set through [`super::Message::SetTimer`], have run out.
     fn fire_timers(&self, timers: Vec<u64>);
-    /// Something that a person may want to know.
+    /// Report something that an operator may want to know.
     fn emit(&self, notice: Notice);
 }
 
-/// An order to stop one run.
+/// A request to stop one run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stop {
     /// Which.
@@ -29,45 +30,45 @@ pub struct Stop {
     pub reason: StopReason,
 }
 
-/// Why a run is to stop.
+/// Why a run must stop.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum StopReason {
-    /// Somebody asked for it.
+    /// Cancellation was requested.
     Cancelled,
-    /// It took longer than its workflow allows.
+    /// The attempt exceeded its workflow's timeout.
     TimedOut,
-    /// Another worker may own it by now: whatever it does is recorded no more.
+    /// Another worker may own the run by now: nothing that this attempt does is recorded any more.
     LeaseLost,
 }
 
-/// What a person may want to know.
+/// An event that an operator may want to know about.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Notice {
-    /// The worker has signed in, under this id.
+    /// The worker has registered, under this id.
     Registered(WorkerId),
-    /// The store fails; said once, when trouble begins.
+    /// The store fails; reported once, when the outage begins.
     StoreTrouble(String),
-    /// The store refuses us until somebody acts; said once in an outage.
+    /// The store denies access until an operator acts; reported once per outage.
     StoreDenied(String),
-    /// The store works again, after so long.
+    /// The store works again, after an outage of this length.
     StoreRecovered(Duration),
-    /// The store can't be used any more; the engine has stopped.
+    /// The store is unusable for good; the engine has stopped.
     StoreLost(String),
-    /// A schedule was set aside.
+    /// A schedule was marked broken, for this reason.
     ScheduleBroken(ScheduleId, String),
-    /// This worker was taken for dead; it signs in anew.
+    /// Another worker expired this one; it registers anew.
     LeaseLost {
         /// Runs that it held.
         held_count: usize,
     },
-    /// The store has forgotten its newest commits; this worker signs in anew.
+    /// The store has lost its newest commits; this worker registers anew.
     RollbackDetected {
         /// Runs that it held.
         held_count: usize,
     },
-    /// Runs of a worker that went silent are free again.
+    /// Runs of a worker that went silent were released.
     TookOver {
-        /// Who went silent, for people.
+        /// Display name of the silent worker.
         worker: String,
         /// How many runs.
         run_count: u64,
@@ -78,21 +79,23 @@ pub enum Notice {
         run: RunId,
         /// Its workflow.
         workflow: Arc<str>,
-        /// How often in a row.
+        /// Interruptions in a row.
         interruptions: u32,
         /// Whether the worker takes no other run meanwhile.
         is_alone: bool,
     },
-    /// The store answered nothing for this long, and failed nothing either (somebody else held it): slots in between
-    /// follow the catch-up policy.
+    /// The store did not answer for this long, without failing (another process held it): slots in
+    /// between follow the catch-up policy.
     StoreStalled(Duration),
-    /// Nobody was watching for this long (suspended, starved): slots in between follow the catch-up policy.
+    /// This worker was not watching for this long (suspended, starved): slots in between follow the
+    /// catch-up policy.
     WasAway(Duration),
-    /// Something about the database that a person should know; said once.
+    /// Something about the database that an operator should know; reported once.
     Advice(String),
-    /// So many schedules come next at another time than was stored: new zone data, or a clock that was wrong.
+    /// The number of schedules whose stored next slot was wrong: new zone data, or a clock that was
+    /// wrong.
     Recomputed(u64),
-    /// So many runs waited for a child run that had ended already, and have been woken.
+    /// The number of runs that waited for a child run that had already completed, and were woken.
     WokeParents(u64),
     /// These schedules were retired: the application no longer declares them, nor does a live worker.
     Retired {
@@ -129,11 +132,11 @@ pub enum Notice {
         /// Which.
         schedules: Vec<ScheduleLabel>,
     },
-    /// Nobody could run these slots; what one decision found.
+    /// Slots of one decision that were missed because no worker was running.
     Missed(Vec<MissedSlots>),
 }
 
-/// Slots of one schedule that nobody could run.
+/// Slots of one schedule that were missed because no worker was running.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MissedSlots {
     /// Which schedule.
@@ -142,6 +145,6 @@ pub struct MissedSlots {
     pub workflow: Arc<str>,
     /// Its key.
     pub key: Arc<str>,
-    /// Which slots, and why.
+    /// The slots, and the reason.
     pub line: LedgerLine,
 }

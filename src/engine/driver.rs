@@ -1,4 +1,4 @@
-//! Turns an engine with the machine's clock, on an operating-system thread of its own.
+//! Ticks an engine with the machine's clock, on an operating-system thread of its own.
 
 use super::core::{Deadline, Engine};
 use super::dispatcher::Dispatcher;
@@ -11,15 +11,16 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest wait: the wall clock may jump while we wait by the steady one, and this bounds how late we notice.
+/// The longest wait. The wall clock may jump while we wait by the steady clock; this bounds how
+/// late we notice.
 const WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// How long before held runs are due the thread is awake: the system's timers are late by a twentieth of a millisecond and
-/// more. Meanwhile it gives way to whoever has something to do.
+/// How long before held runs are due the thread is awake: the system's timers are late by a
+/// twentieth of a millisecond and more. Meanwhile it yields to other threads.
 const SHARP: Duration = Duration::from_micros(150);
 
-/// How long before they are due it goes through their start where all has been quiet for [`QUIET`]: processors that slept, and
-/// what they have forgotten meanwhile, are slow at first.
+/// How long before held runs are due the thread exercises their start, after a wait of at least
+/// [`QUIET`]: processors that slept, with cold caches, are slow at first.
 const WARM_UP_LEAD: Duration = Duration::from_micros(700);
 
 /// See [`WARM_UP_LEAD`].
@@ -32,7 +33,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the thread; `on_end` is called on it when the engine is over.
+    /// Starts the thread, which calls `on_end` when the engine is over.
     pub fn start<S: Store, D: Dispatcher>(
         engine: Engine<S, D>,
         clock: Arc<dyn Clock>,
@@ -46,13 +47,13 @@ impl Driver {
         Ok(Self { sender, thread: Some(thread) })
     }
 
-    /// Tells the engine something.
+    /// Sends a message to the engine.
     pub fn send(&self, message: Message) {
-        // An engine that is over needs no messages.
+        // The send fails only if the engine is over and needs no messages.
         let _ = self.sender.send(message);
     }
 
-    /// Where others may send messages.
+    /// A channel for sending messages to the engine.
     pub fn sender(&self) -> Sender<Message> {
         self.sender.clone()
     }
@@ -64,8 +65,9 @@ impl Driver {
         }
     }
 
-    /// Waits until the engine is over, for `limit` at most. Returns whether it is. An engine that hangs in a call to
-    /// its store is left alone: it signs out by itself if the call ever returns.
+    /// Waits until the engine is over, for `limit` at most. Returns whether it is. An engine that
+    /// hangs in a call to its store is left alone: it deregisters by itself if the call ever
+    /// returns.
     pub fn join_for(&mut self, limit: Duration) -> bool {
         self.thread.take().is_none_or(|thread| thread.join_for(limit))
     }
@@ -112,12 +114,12 @@ fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, r
     }
 }
 
-/// Passes the last moment before `start`, or what is left of it; a message cuts it short.
+/// Stays awake until `start`, for [`SHARP`] at most. Returns early with a message that arrives.
 fn stay_awake(start: Timestamp, clock: &dyn Clock, receiver: &Receiver<Message>) -> Option<Message> {
     let began = clock.now().mono;
     loop {
         let now = clock.now();
-        // By the steady clock as well: the other one may be set back.
+        // Also check the steady clock: the wall clock may be set back.
         if now.wall >= start || now.mono > began + SHARP {
             return None;
         }

@@ -1,4 +1,4 @@
-//! A due queue: things with a deadline, handed out in order. Told the time, never asks.
+//! A queue of items ordered by deadline. The caller passes the time in.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -30,13 +30,13 @@ impl<K: Ord, T> PartialOrd for Entry<K, T> {
 }
 impl<K: Ord, T> Ord for Entry<K, T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Reversed: the heap hands out its greatest, we want the earliest.
+        // Reversed: the heap returns its greatest element, and we want the earliest.
         other.deadline.cmp(&self.deadline).then_with(|| other.sequence.cmp(&self.sequence))
     }
 }
 
 impl<K: Ord + Copy, T> DueQueue<K, T> {
-    /// Empty.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         Self { heap: BinaryHeap::new(), inserted_count: 0 }
     }
@@ -60,7 +60,7 @@ impl<K: Ord + Copy, T> DueQueue<K, T> {
         self.heap.pop().map(|entry| entry.item)
     }
 
-    /// All that waits, in no order.
+    /// All queued items, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.heap.iter().map(|entry| &entry.item)
     }
@@ -70,12 +70,12 @@ impl<K: Ord + Copy, T> DueQueue<K, T> {
         self.heap.clear();
     }
 
-    /// How many items wait.
+    /// The number of queued items.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Whether none waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }

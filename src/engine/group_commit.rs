@@ -1,8 +1,9 @@
-//! Group commit: whatever gathered while the last transaction synced goes into the next one.
+//! Group commit: jobs that arrive while one transaction syncs go into the next one.
 //!
-//! One thread owns all writing. Commands of claims under way (steps, ends) are patient: while the store is in
-//! trouble they wait and are sent again, since a handler must not be told that its step was recorded when it was not,
-//! nor fail because a disk was full for a minute. All others report the trouble to their caller.
+//! One thread does all the writing. Jobs of claims in progress (steps, completions) set
+//! `retries_when_busy`: while the store is in trouble they wait and are retried, since a handler
+//! must not be told that its step was recorded when it was not, nor fail because a disk was full
+//! for a minute. All other jobs report the trouble to their caller.
 
 use crate::calendar::Timestamp;
 use crate::clock::Clock;
@@ -19,27 +20,28 @@ use crate::thread::Thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most commands in one transaction: bounds how long the first of them waits for the last.
+/// Most commands in one transaction; bounds how long the first of them waits for the last.
 const BATCH_MAX: usize = 2_000;
 
-/// How long the thread looks for more work before it sleeps. A step that follows on a step arrives within this, and
-/// finding it awake saves both sides a trip through the operating system's scheduler.
+/// How many times the thread checks for more work before it sleeps. A step that follows a step
+/// arrives within this time, and finding the thread awake saves both sides a trip through the
+/// operating system's scheduler.
 const SPIN_ROUNDS: u32 = 60;
 
-/// What a job's owner is told: an outcome per command, or what is wrong with the store.
+/// The result of a job: an outcome per command, or the failure of the store.
 pub type Report = Result<Vec<Outcome>, StoreError>;
 
-/// Commands that belong to one caller. They go into one transaction, together with whatever else is waiting.
+/// Commands of one caller. They go into one transaction, together with other pending jobs.
 pub struct Job {
     /// What to commit.
     pub commands: Vec<Command>,
-    /// Wait out passing trouble of the store.
+    /// Whether to wait out passing trouble of the store and retry.
     pub retries_when_busy: bool,
-    /// Called once, on the writing thread, when the outcome is durable.
+    /// Called once, on the writing thread, when the outcome is durable or the job has failed.
     pub done: Box<dyn FnOnce(Report) + Send>,
 }
 
-/// A store whose writes are gathered. Reads go straight through. Clones share it.
+/// A store whose writes are batched into group commits. Reads go straight through. Clones share it.
 #[derive(Clone)]
 pub struct GroupCommit {
     shared: Arc<Shared>,
@@ -49,16 +51,16 @@ struct Shared {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     line: Line,
-    /// None where commits happen on the caller's thread.
+    /// `None` where commits happen on the caller's thread.
     thread: Mutex<Option<Thread>>,
     is_inline: bool,
     observers: Mutex<Vec<Observer>>,
 }
 
-/// Called after every batch with the commands that took part and their outcomes, before their owners are told.
+/// Called after every batch with its commands and their outcomes, before the jobs' `done`.
 pub type Observer = Box<dyn Fn(&[Command], &[Outcome]) + Send>;
 
-/// Where jobs wait.
+/// The queue of pending jobs.
 #[derive(Default)]
 struct Line {
     state: Mutex<LineState>,
@@ -82,7 +84,7 @@ impl GroupCommit {
         Ok(this)
     }
 
-    /// Commits each job on the thread that submits it: for a store in memory, under a clock turned by hand.
+    /// Commits each job on the thread that submits it: for a store in memory, under a manual clock.
     pub fn inline(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         Self::new(store, clock, true)
     }
@@ -92,7 +94,7 @@ impl GroupCommit {
         Self { shared: Arc::new(Shared { store, clock, line, thread, is_inline, observers }) }
     }
 
-    /// Has `observer` called after every batch from now on.
+    /// Calls `observer` after every batch from now on.
     pub fn observe(&self, observer: Observer) {
         self.shared.observers.lock().push(observer);
     }
@@ -102,7 +104,7 @@ impl GroupCommit {
         &self.shared.clock
     }
 
-    /// Puts a job in line. After [`Self::close`] it is answered [`StoreError::Closed`] at once.
+    /// Queues a job. After [`Self::close`], the job fails with [`StoreError::Closed`] at once.
     pub fn submit(&self, job: Job) {
         let refused = {
             let mut state = self.shared.line.state.lock();
@@ -126,13 +128,15 @@ impl GroupCommit {
         }
     }
 
-    /// Writes what is in line, then ends the thread. Patient jobs that still meet trouble are told so.
+    /// Writes the queued jobs, then ends the thread. Jobs that would retry fail if the store is
+    /// still in trouble.
     pub fn close(&self) {
         self.close_within(Duration::MAX);
     }
 
-    /// Like [`Self::close`], but waits for `limit` at most. Returns whether everything was written. Otherwise a commit
-    /// hangs in the store: whoever waits in line behind it is told that nobody writes any more.
+    /// Like [`Self::close`], but waits for `limit` at most. Returns whether everything was written.
+    /// If not, a commit hangs in the store, and the jobs queued behind it fail with
+    /// [`StoreError::Closed`].
     pub fn close_within(&self, limit: Duration) -> bool {
         self.shared.line.state.lock().is_closed = true;
         self.shared.line.arrived.notify_one();
@@ -153,7 +157,8 @@ impl GroupCommit {
     }
 }
 
-/// When the writing thread ends, also by a panic: whoever is in line, or comes, is told that nobody writes any more.
+/// Closes the queue when the writing thread ends, also by a panic: queued and later jobs fail with
+/// [`StoreError::Closed`].
 struct LastWord<'a>(&'a Shared);
 
 impl Drop for LastWord<'_> {
@@ -169,7 +174,7 @@ impl Drop for LastWord<'_> {
     }
 }
 
-/// The writing thread: until the line is closed and empty.
+/// The writing thread's loop: runs until the queue is closed and empty.
 fn write_all(shared: &Shared) {
     let _last_word = LastWord(shared);
     let mut waiting: Vec<Job> = Vec::new();
@@ -191,7 +196,8 @@ fn pause_after(failure_count: u32) -> Option<Duration> {
     })
 }
 
-/// Waits for jobs (for `pause` at most when some are `waiting` for the store to recover). `None` when all is done.
+/// Waits for jobs (for `pause` at most when some are `waiting` for the store to recover). Returns
+/// `None` when the queue is closed and empty.
 fn next_batch(line: &Line, mut waiting: Vec<Job>, pause: Option<Duration>) -> Option<Vec<Job>> {
     for _ in 0..SPIN_ROUNDS {
         if pause.is_some() || !line.state.lock().jobs.is_empty() {
@@ -222,13 +228,13 @@ fn next_batch(line: &Line, mut waiting: Vec<Job>, pause: Option<Duration>) -> Op
     });
     let taken_count = taken.count();
     let mut rest = waiting.split_off(taken_count);
-    // What did not fit keeps its place ahead of what arrives meanwhile.
+    // Jobs that did not fit stay ahead of later arrivals.
     rest.append(&mut state.jobs);
     state.jobs = rest;
     Some(waiting)
 }
 
-/// One transaction. Returns the patient jobs that must be tried again, and whether the store was in trouble.
+/// Commits one transaction. Returns the jobs to retry, and whether the store was in trouble.
 fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Job>, bool) {
     let counts: Vec<usize> = jobs.iter().map(|job| job.commands.len()).collect();
     let mut commands = Vec::with_capacity(counts.iter().sum());
@@ -262,7 +268,7 @@ fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Jo
     }
 }
 
-/// Commits through the line, so that the engine's writes share transactions with everybody else's.
+/// Commits through the queue, so that the engine's writes share transactions with all others.
 impl Store for GroupCommit {
     fn commit_when(
         &self,
@@ -274,7 +280,7 @@ impl Store for GroupCommit {
             commands: commands.to_vec(),
             retries_when_busy: false,
             done: Box::new(move |report| {
-                // The receiver waits below until we have spoken.
+                // The receiver waits below until this is sent.
                 let _ = sender.send(report);
             }),
         });

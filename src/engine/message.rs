@@ -1,32 +1,33 @@
-//! What an engine is told.
+//! Messages to an engine.
 
 use super::permits::Permit;
 use crate::model::{ClaimedRun, RunId, Token};
 use crate::store::{Answer, Command, Rejection};
 use std::time::Duration;
 
-/// What the application and the writing thread tell the engine.
+/// A message to the engine from the application or the writing thread.
 #[derive(Debug)]
 pub enum Message {
-    /// A handler has ended: its place is free, its ending is on the way to the store.
+    /// A handler has returned: its permit is free, and its completion is on the way to the store.
     Returned {
         /// Which run.
         run: RunId,
         /// Under which claim.
         token: Token,
     },
-    /// The ending of a run is durable, or was refused because the claim is lost.
+    /// The completion of a run is durable, or was rejected because the claim is lost.
     Settled {
         /// Which run.
         run: RunId,
         /// Under which claim.
         token: Token,
-        /// Whether the store knew the claim.
+        /// Whether the store accepted the claim's token.
         is_accepted: bool,
-        /// Whether there may be more to claim because of it: the run again, one behind it, its parent.
+        /// Whether this may leave more to claim: the run again, one queued behind it, or its
+        /// parent.
         leaves_work: bool,
     },
-    /// A step was refused because the claim is lost.
+    /// A step was rejected because the claim is lost.
     Fenced {
         /// Which run.
         run: RunId,
@@ -44,7 +45,7 @@ pub enum Message {
     Claimed {
         /// The run.
         run: Box<ClaimedRun>,
-        /// The place that was reserved for it.
+        /// The permit that was reserved for it.
         permit: Permit,
     },
     /// A handler waits for another run, or for a long time: its permit is free meanwhile.
@@ -65,24 +66,25 @@ pub enum Message {
     Added,
     /// Something else was changed in this process.
     Changed,
-    /// The store has forgotten what was committed last.
+    /// Rollback detected: the store has lost its newest commits.
     RollbackDetected,
-    /// Ring timer `id` after `delay`.
+    /// Fire timer `id` after `delay`.
     SetTimer {
         /// Chosen by the sender.
         id: u64,
         /// From now.
         delay: Duration,
     },
-    /// Take no more work; what runs goes on.
+    /// Take no more work; active runs continue.
     Drain,
-    /// Sign out, giving back whatever is held, and stop.
+    /// Deregister, giving back all held runs, and stop.
     Deregister,
 }
 
 impl Message {
-    /// Of a command that was committed in this process, if it may have changed what engines have to do next. What an
-    /// engine does itself, it knows; of a run that was claimed at its creation it hears by [`Self::Claimed`].
+    /// The message for a command that was committed in this process, if it may have changed what
+    /// engines have to do next. An engine knows its own commands, and learns of a run that was
+    /// claimed at its creation by [`Self::Claimed`].
     pub fn news_of(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<Self> {
         match command {
             Command::CreateRun(_) if matches!(outcome, Ok(Answer::Created { claimed: Some(_), .. })) => None,
@@ -108,7 +110,8 @@ impl Message {
         }
     }
 
-    /// Of what became of the end of a run; `outcome` is `None` where the store could not be asked.
+    /// The message for the completion of a run; `outcome` is `None` if the store could not be
+    /// asked.
     pub fn settled(
         run: RunId,
         token: Token,
@@ -117,7 +120,7 @@ impl Message {
     ) -> Self {
         match outcome {
             Some(Ok(Answer::Ended { state, released })) => {
-                // A slot that was skipped may give its schedule another one.
+                // A skipped slot may give its schedule another next slot.
                 let leaves_work = is_skipped || *released || !state.is_finished();
                 Self::Settled { run, token, is_accepted: true, leaves_work }
             }

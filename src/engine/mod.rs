@@ -1,8 +1,10 @@
-//! The engine of one worker: waits for slots, decides, commits, hands runs to the application.
+//! The engine of one worker: waits for slots, decides, commits, and dispatches runs to the
+//! application.
 //!
-//! [`Engine`] is the whole of its logic and owns no thread: told the time, it does what is due and answers when it
-//! wants to be told again. [`driver`] turns it with the machine's clock on a thread of its own; simulations and virtual time turn it
-//! by hand. What crosses to the application goes through [`Dispatcher`], what is durable through [`crate::store::Store`].
+//! [`Engine`] holds all of its logic and owns no thread: given the time, it does what is due and
+//! returns its next deadline. [`driver`] ticks it with the machine's clock on a thread of its own;
+//! simulations and virtual time tick it by hand. The application is reached through [`Dispatcher`],
+//! durable state through [`crate::store::Store`].
 
 pub mod config;
 mod core;

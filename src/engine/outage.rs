@@ -1,22 +1,22 @@
-//! What a worker logs about a store that fails: one line when an outage begins, one when it is over.
+//! Logs store outages: one line when an outage begins, one when it is over.
 //!
-//! A store that fails and works in turns several times a second is one outage: its end is logged
-//! only after the store has worked for a while. The work itself goes on at once.
+//! A store that alternates between failing and working several times a second is one outage: its
+//! end is logged only after the store has worked for a while. The work itself resumes at once.
 
 use super::dispatcher::Notice;
 use crate::store::StoreError;
 use std::time::Duration;
 
-/// How long the store must work before its recovery is logged.
+/// The minimum time that the store must work before its recovery is logged.
 pub const CALM_MIN: Duration = Duration::from_secs(1);
 
-/// The same, at most: it doubles while one outage follows on another.
+/// The maximum of that time, which doubles while one outage follows on another.
 const CALM_MAX: Duration = Duration::from_secs(30);
 
-/// An outage that begins within so many calm times of the one before follows on it.
+/// An outage follows on the last one if it begins within this many calm periods of its logged end.
 const FOLLOWS_ON: u32 = 3;
 
-/// Outages of one store, as they are logged. Instants are those of the worker's steady clock.
+/// The outage log of one store. Instants are those of the worker's steady clock.
 #[derive(Debug, Default)]
 pub struct OutageLog {
     outage: Option<Outage>,
@@ -34,7 +34,7 @@ struct Outage {
 }
 
 impl OutageLog {
-    /// The store failed at `mono`. What is to be logged about it.
+    /// Records a store failure at `mono`. Returns the notice to log.
     pub fn note_failure(&mut self, error: &StoreError, mono: Duration) -> Option<Notice> {
         let is_new = self.outage.is_none();
         let calm = self.calm_at(mono);
@@ -46,14 +46,15 @@ impl OutageLog {
         });
         outage.recovered_at = None;
         if matches!(error, StoreError::Denied(_)) {
-            // A restart may end in a rejected login: only now does anybody have to act.
+            // A restart may end in a rejected login: only then does an operator have to act.
             let is_logged = std::mem::replace(&mut outage.is_denial_logged, true);
             return (!is_logged).then(|| Notice::StoreDenied(error.to_string()));
         }
         is_new.then(|| Notice::StoreTrouble(error.to_string()))
     }
 
-    /// The store worked at `mono`; `is_last`: nobody will ask again. What is to be logged about it.
+    /// Records that the store worked at `mono`; `is_last` if this is the last call. Returns the
+    /// notice to log.
     pub fn note_success(&mut self, mono: Duration, is_last: bool) -> Option<Notice> {
         let outage = self.outage.as_mut()?;
         let recovered_at = *outage.recovered_at.get_or_insert(mono);

@@ -1,11 +1,12 @@
-//! Which peers have gone silent. Judged by our own steady clock alone: a peer is taken for dead when **we** have seen
-//! its beat stand still for the lease time. No wall clock of ours or theirs has a say, so none can jump and lie.
+//! Detects silent peers by our own steady clock alone: a peer is presumed dead when **we** have
+//! seen its heartbeat unchanged for the lease time. No wall clock is consulted, so a clock jump
+//! cannot cause a false verdict.
 
 use crate::model::{BusyProcesses, Peer, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What we saw of the peers.
+/// The peers as last observed.
 #[derive(Debug, Default)]
 pub struct PeerWatch {
     seen: BTreeMap<WorkerId, Sighting>,
@@ -15,7 +16,7 @@ pub struct PeerWatch {
 struct Sighting {
     heartbeat: i64,
     since: Duration,
-    /// Whether it holds runs, so that it has to beat within its lease.
+    /// Whether it holds runs, so that it must heartbeat within its lease.
     holds_runs: bool,
     name: String,
     /// Whether other workers of its process were seen to hold runs.
@@ -25,7 +26,7 @@ struct Sighting {
 /// How many dead workers without runs are expired in one commit.
 const EXPIRED_AT_ONCE_MAX: usize = 100;
 
-/// How long a beat stands still before its worker is expired.
+/// How long a heartbeat stays unchanged before its worker is expired.
 #[derive(Copy, Clone, Debug)]
 pub struct Limits {
     /// For a worker that holds runs.
@@ -43,18 +44,18 @@ impl Limits {
 /// A peer that has gone silent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Silent {
-    /// Which.
+    /// The silent worker.
     pub worker: WorkerId,
-    /// The beat that stood still.
+    /// Its last heartbeat.
     pub heartbeat: i64,
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
     /// Whether other workers of its process were seen to hold runs.
     pub shares_process: bool,
 }
 
 impl PeerWatch {
-    /// Records what the store says of the peers at `mono`.
+    /// Records the store's list of peers at `mono`.
     pub fn observe(&mut self, own: &WorkerId, peers: &[Peer], mono: Duration) {
         let present: BTreeSet<&WorkerId> = peers.iter().map(|peer| &peer.id).collect();
         self.seen.retain(|id, _| present.contains(id));
@@ -69,7 +70,7 @@ impl PeerWatch {
                 shares_process: false,
             });
             sighting.shares_process |= busy.has_another(peer);
-            // One that begins to hold runs has a whole lease from then on.
+            // A peer that begins to hold runs has a whole lease from then on.
             if sighting.heartbeat != peer.heartbeat || (holds_runs && !sighting.holds_runs) {
                 sighting.heartbeat = peer.heartbeat;
                 sighting.since = mono;
@@ -79,14 +80,14 @@ impl PeerWatch {
         }
     }
 
-    /// We were not looking until `mono`: silence counts from here.
+    /// Restarts all silence at `mono`: we were not watching before.
     pub fn restart(&mut self, mono: Duration) {
         for sighting in self.seen.values_mut() {
             sighting.since = mono;
         }
     }
 
-    /// The peers that hold runs and whose beat has stood still for the lease.
+    /// The peers that hold runs and whose heartbeat has been unchanged for the lease.
     pub fn silent(&self, lease: Duration, mono: Duration) -> Vec<Silent> {
         let of = |(id, sighting): (&WorkerId, &Sighting)| Silent {
             worker: id.clone(),
@@ -98,13 +99,14 @@ impl PeerWatch {
         silent.filter(|(_, seen)| seen.holds_runs && seen.is_still(lease, mono)).map(of).collect()
     }
 
-    /// The first of the peers without runs whose beat has stood still for `limit`, and at which beat.
+    /// The first peers without runs whose heartbeat has been unchanged for `limit`, with that
+    /// heartbeat.
     pub fn silent_idle(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
         let silent = self.seen.iter().filter(|(_, seen)| !seen.holds_runs && seen.is_still(limit, mono));
         silent.map(|(id, seen)| (id.clone(), seen.heartbeat)).take(EXPIRED_AT_ONCE_MAX).collect()
     }
 
-    /// When the next of the peers will have been silent for as long as its kind may be.
+    /// When the next peer will reach the limit for its kind.
     pub fn next_deadline(&self, limits: Limits) -> Option<Duration> {
         let deadline = |seen: &Sighting| seen.since.saturating_add(limits.of(seen.holds_runs));
         self.seen.values().map(deadline).min()
@@ -115,19 +117,19 @@ impl PeerWatch {
         !self.seen.is_empty()
     }
 
-    /// Whose beat has stood still for `limit`, and at which beat.
+    /// The peers whose heartbeat has been unchanged for `limit`, with that heartbeat.
     pub fn still(&self, limit: Duration, mono: Duration) -> Vec<(WorkerId, i64)> {
         let still = self.seen.iter().filter(|(_, sighting)| sighting.is_still(limit, mono));
         still.map(|(id, sighting)| (id.clone(), sighting.heartbeat)).collect()
     }
 
-    /// The peers whose beat has not stood still for `limit`.
+    /// The peers whose heartbeat has changed within `limit`.
     pub fn live(&self, limit: Duration, mono: Duration) -> BTreeSet<WorkerId> {
         let live = self.seen.iter().filter(|(_, sighting)| !sighting.is_still(limit, mono));
         live.map(|(id, _)| id.clone()).collect()
     }
 
-    /// Stops watching one: it was buried, or has moved.
+    /// Stops watching a peer: it was expired, or its heartbeat has changed.
     pub fn forget(&mut self, worker: &WorkerId) {
         self.seen.remove(worker);
     }

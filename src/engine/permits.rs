@@ -1,5 +1,5 @@
-//! Places of a worker, and the offer of them to those who create runs in its process: such a run is created and claimed by
-//! one commit, and starts without another one.
+//! Permits of a worker, lent to callers that create runs in its process: such a run is created and
+//! claimed by one commit, and starts without another one.
 
 use super::message::Message;
 use crate::model::WorkerId;
@@ -8,12 +8,12 @@ use crossbeam_channel::Sender;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// The places of one worker. Its engine takes them for what it claims; as long as nothing waits for one, whoever creates a run
-/// may take one ([`Self::reserve`]).
+/// The permits of one worker. Its engine takes them for the runs that it claims; while no run is
+/// queued for one, callers that create runs may take one ([`Self::reserve`]).
 #[derive(Debug)]
 pub struct Permits {
     project: Arc<str>,
-    /// What the worker executes, in order.
+    /// The workflows that the worker executes, in order.
     workflows: Vec<Arc<str>>,
     concurrency: usize,
     state: Mutex<State>,
@@ -24,18 +24,18 @@ struct State {
     worker: WorkerId,
     is_open: bool,
     taken: usize,
-    /// Of those, the ones whose owners wait for a commit, or have not been heard yet.
+    /// Taken permits whose callers wait for a commit, or whose outcome the engine has not received.
     awaited: usize,
-    /// Runs that are just being put in line.
+    /// Runs that are being queued right now.
     queueing: usize,
-    /// Runs that were, and for which the engine has not looked yet.
+    /// Queued runs that the engine has not looked for yet.
     queued: usize,
-    /// A commit that would have claimed runs failed, and may have happened all the same.
+    /// A commit that would have claimed runs failed, but may have been applied all the same.
     has_unknown_claims: bool,
 }
 
 impl Permits {
-    /// No place is taken, and none is offered yet.
+    /// Creates closed permits, with none taken.
     pub fn new(project: Arc<str>, workflows: Vec<Arc<str>>, concurrency: usize, worker: WorkerId) -> Self {
         let state = State {
             worker,
@@ -49,8 +49,9 @@ impl Permits {
         Self { project, workflows, concurrency, state: Mutex::new(state) }
     }
 
-    /// Takes a place for a run that is about to be created, at `now` of the steady clock. Where there is no room, or older runs wait for
-    /// it, the run has to be queued; `None` where the worker doesn't execute that workflow.
+    /// Takes a permit for a run that is about to be created, at `now` of the steady clock. If none
+    /// is free, or older runs are queued for it, the run has to be queued; `None` if the worker
+    /// does not execute that workflow.
     pub fn reserve(
         self: &Arc<Self>,
         project: &str,
@@ -74,23 +75,23 @@ impl Permits {
         Some(Ok(Permit { reserved, worker, asked_at: now, is_settled: false }))
     }
 
-    /// How many runs were put in line since this was last asked and followed by [`Self::forget_queued`].
+    /// How many runs were queued that [`Self::forget_queued`] has not subtracted yet.
     pub(super) fn queued(&self) -> usize {
         self.state.lock().queued
     }
 
-    /// So many of them were found by the engine, if they are there.
+    /// Subtracts `count` queued runs, which the engine has looked for.
     pub(super) fn forget_queued(&self, count: usize) {
         self.state.lock().queued -= count;
     }
 
-    /// Lets others take places, or no longer.
+    /// Allows or forbids callers to take permits.
     pub(super) fn set_open(&self, is_open: bool) {
         self.state.lock().is_open = is_open;
     }
 
-    /// The worker has signed in under another id, or is about to. Places that were reserved for the former one are given back as they
-    /// are settled.
+    /// Closes the permits and switches to a new worker id. Permits reserved for the former one are
+    /// given back as they are settled.
     pub(super) fn close_for(&self, worker: WorkerId) {
         let mut state = self.state.lock();
         state.is_open = false;
@@ -98,22 +99,22 @@ impl Permits {
         state.worker = worker;
     }
 
-    /// Places that are free.
+    /// The number of free permits.
     pub(super) fn room(&self) -> usize {
         self.concurrency.saturating_sub(self.state.lock().taken)
     }
 
-    /// Whether it matters that a place is free again before the end of its run is durable.
+    /// Whether permits are scarce enough to free one before the completion of its run is durable.
     pub fn is_short(&self) -> bool {
         self.room() <= self.concurrency / 2
     }
 
-    /// Whether any is taken.
+    /// Whether any permit is taken.
     pub(super) fn is_in_use(&self) -> bool {
         self.state.lock().taken > 0
     }
 
-    /// Takes as many as are free, at most `count`, for as long as the answer is kept.
+    /// Takes up to `count` free permits and holds them until the result is dropped.
     pub(super) fn reserve_up_to(self: &Arc<Self>, count: usize) -> Reserved {
         let mut state = self.state.lock();
         let count = count.min(self.concurrency.saturating_sub(state.taken));
@@ -121,24 +122,24 @@ impl Permits {
         Reserved { permits: Arc::clone(self), count }
     }
 
-    /// Takes one for a run that is held, free or not.
+    /// Takes a permit for a held run, even if none is free.
     pub(super) fn take(&self) {
         self.state.lock().taken += 1;
     }
 
-    /// Gives so many back.
+    /// Gives `count` permits back.
     pub(super) fn give_back(&self, count: usize) {
         let mut state = self.state.lock();
         debug_assert!(count <= state.taken, "only what was taken is given back");
         state.taken = state.taken.saturating_sub(count);
     }
 
-    /// Whether somebody who had a place does not know what became of the run. Answered once.
+    /// Whether a caller with a permit does not know the outcome of its commit. Resets on read.
     pub(super) fn take_unknown(&self) -> bool {
         std::mem::take(&mut self.state.lock().has_unknown_claims)
     }
 
-    /// Offers no more; whether what became of all runs for which places were reserved has been heard.
+    /// Lends no more permits. Returns whether all reserved ones have been settled.
     pub fn close(&self) -> bool {
         let mut state = self.state.lock();
         state.is_open = false;
@@ -146,7 +147,7 @@ impl Permits {
     }
 }
 
-/// Places that are kept free while it is decided which runs take them.
+/// Permits that are held while the engine decides which runs take them.
 #[derive(Debug)]
 pub(super) struct Reserved {
     permits: Arc<Permits>,
@@ -154,12 +155,12 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// How many.
+    /// The number of held permits.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// One more, if it is free.
+    /// Takes one more permit, if one is free.
     pub fn add(&mut self) -> bool {
         let mut one = self.permits.reserve_up_to(1);
         let has_room = one.count == 1;
@@ -174,7 +175,7 @@ impl Drop for Reserved {
     }
 }
 
-/// A place that is kept for a run which is being created, until it is known what became of it.
+/// A permit that is held for a run in creation, until the outcome of its commit is known.
 #[derive(Debug)]
 pub struct Permit {
     reserved: Reserved,
@@ -184,23 +185,23 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// For whom the run is to be claimed.
+    /// The worker that is to claim the run.
     pub fn worker(&self) -> &WorkerId {
         &self.worker
     }
 
-    /// When it was taken, by the steady clock: the worker lived then.
+    /// When the permit was taken, by the steady clock: the worker was alive then.
     pub(super) fn asked_at(&self) -> Duration {
         self.asked_at
     }
 
-    /// It is known what became of the run.
+    /// Records that the outcome of the commit is known.
     pub fn settle(mut self) {
         self.is_settled = true;
     }
 }
 
-/// One that is dropped unsettled belongs to a commit of which nobody knows whether it happened.
+/// A permit dropped unsettled belongs to a commit with unknown outcome.
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.reserved.permits.state.lock();
@@ -211,7 +212,8 @@ impl Drop for Permit {
     }
 }
 
-/// Kept while a run is put in line, until the engine has been told of it: nobody who comes later may take the place that it needs.
+/// Held while a run is being queued, until the engine has been notified: no later caller may take
+/// the permit that it needs.
 #[derive(Debug)]
 pub struct QueuedRequest {
     permits: Arc<Permits>,
@@ -225,21 +227,21 @@ impl Drop for QueuedRequest {
     }
 }
 
-/// The offers of the workers in this process, and how to tell each of them that somebody took one.
+/// The permits of all workers in this process, with the channel that notifies each of a claim.
 #[derive(Debug, Default)]
 pub struct PermitPools {
     all: Mutex<Vec<(Weak<Permits>, Sender<Message>)>>,
 }
 
 impl PermitPools {
-    /// One more worker, which hears of the runs that are claimed for it through `sender`.
+    /// Adds a worker; claims on its permits are sent through `sender`.
     pub fn add(&self, permits: &Arc<Permits>, sender: Sender<Message>) {
         let mut all = self.all.lock();
         all.retain(|(permits, _)| permits.strong_count() > 0);
         all.push((Arc::downgrade(permits), sender));
     }
 
-    /// See [`Permits::reserve`]; of the first that has a place, or of all.
+    /// Calls [`Permits::reserve`] on each worker until one has a free permit.
     pub fn reserve(
         &self,
         project: &str,

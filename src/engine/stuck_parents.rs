@@ -1,16 +1,16 @@
-//! Wakes runs that wait for a child run that has ended long ago.
+//! Wakes runs that wait for a child run that completed long ago.
 //!
-//! The end of a child wakes its parent, in the same transaction. A parent that was not woken then
-//! would wait forever: nothing else looks at it. Releases before this one left such parents in
-//! PostgreSQL databases, and a worker of such a release may still work on the same database. So
-//! each worker looks for them when it starts and now and then after that, a page at a time.
+//! The completion of a child wakes its parent, in the same transaction. A parent that was not woken
+//! then would wait forever: nothing else looks for it. Earlier releases left such parents in
+//! PostgreSQL databases, and a worker of such a release may still use the same database. So each
+//! worker searches for them when it starts and periodically after that, a page at a time.
 
 use crate::clock::Now;
 use crate::store::{Answer, Command, Page, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// From the end of one look at all of them to the next.
+/// From the end of one walk to the start of the next.
 const INTERVAL: Duration = Duration::from_secs(600);
 
 /// From one page to the next.
@@ -19,30 +19,30 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A repeated walk over all runs that wait for a child run.
 #[derive(Debug, Default)]
 pub(super) struct StuckParents {
-    /// The last run that this walk has looked at.
+    /// The last run that this walk has examined.
     after: Option<String>,
     /// Runs that this walk has woken.
     woken_count: u64,
-    /// When to look next, by the steady clock.
+    /// When to examine the next page, by the steady clock.
     next: Duration,
 }
 
-/// What looking at one page came to.
+/// The result of examining one page.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Woken {
     /// Runs of this page that can be claimed now.
     pub on_page: u64,
-    /// All that the walk has woken, where it has come to its end and has woken any.
+    /// The total that the walk has woken, if it is finished and has woken any.
     pub in_all: Option<u64>,
 }
 
 impl StuckParents {
-    /// Begins a new walk at once.
+    /// Starts a new walk at once.
     pub fn restart(&mut self) {
         *self = Self::default();
     }
 
-    /// Looks at the next page when it is time to.
+    /// Examines the next page, if it is time to.
     pub fn look(
         &mut self,
         store: &impl Store,

@@ -17,10 +17,10 @@ pub const ISOLATION_MAX: Duration = Duration::from_secs(60);
 /// How long a suspect waits for an idle worker before it is executed beside other runs.
 pub const IDLE_WORKER_WAIT: Duration = Duration::from_secs(30);
 
-/// How soon suspects that could not be claimed are looked for again.
+/// The delay before suspects that could not be claimed are requested again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The suspect of one worker.
+/// The suspect that one worker holds, if any.
 #[derive(Debug, Default)]
 pub(super) struct SuspectWatch {
     held: Option<(RunId, Token)>,
@@ -35,7 +35,8 @@ impl SuspectWatch {
         Arc::clone(&self.has_suspect)
     }
 
-    /// Notes a run that the worker holds from now on; `is_alone` where it is the only one. Whether it is a suspect.
+    /// Tracks a run that the worker now holds; `is_alone` if it is the only one. Returns whether it
+    /// is a suspect.
     pub fn track(&mut self, run: &Run, is_alone: bool, mono: Duration) -> bool {
         if !run.is_suspect() {
             return false;
@@ -46,7 +47,8 @@ impl SuspectWatch {
         true
     }
 
-    /// The run is held no more, or has recorded a step. Whether it was the suspect.
+    /// Releases a run that is no longer held, or has recorded a step. Returns whether it was the
+    /// suspect.
     pub fn release(&mut self, run: &RunId, token: Token) -> bool {
         let is_it = self.held.as_ref().is_some_and(|held| held.0 == *run && held.1 == token);
         if is_it {
@@ -55,18 +57,18 @@ impl SuspectWatch {
         is_it
     }
 
-    /// The worker holds nothing any more.
+    /// Releases the suspect: the worker holds nothing any more.
     pub fn clear(&mut self) {
         self.held = None;
         self.has_suspect.store(false, Ordering::Release);
     }
 
-    /// Whether other runs are kept out.
+    /// Whether other runs are kept out at `mono`.
     pub fn is_isolating(&self, mono: Duration) -> bool {
         self.held.is_some() && mono < self.isolated_until
     }
 
-    /// When they are let in again.
+    /// When the isolation ends.
     pub fn isolation_end(&self, mono: Duration) -> Option<Duration> {
         self.is_isolating(mono).then_some(self.isolated_until)
     }
@@ -89,7 +91,8 @@ impl SuspectWatch {
         if earliest <= since { Suspects::Since(since) } else { Suspects::Never }
     }
 
-    /// A claim that asked for suspects brought none: others were faster, or came first.
+    /// Records that a claim asked for suspects and got none: other workers were faster, or other
+    /// runs came first.
     pub fn found_none(&mut self, mono: Duration) {
         self.next_look = mono + LOOK_AGAIN;
     }

@@ -1,4 +1,4 @@
-//! The lock and the flag of [`super::wake_queue`]; the tests put those of a model checker in their place.
+//! The lock and the flag of [`super::wake_queue`]; the tests replace them with a model checker's.
 
 pub use crate::sync::Mutex;
 pub use std::sync::atomic::{AtomicBool, Ordering};

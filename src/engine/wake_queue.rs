@@ -1,20 +1,21 @@
-//! A queue with a bell, between threads that must not wait and one that sleeps until it is rung for.
+//! A queue from threads that must not block to one thread that sleeps until it is woken.
 
 use super::sync::{AtomicBool, Mutex, Ordering};
 
-/// Items on their way to the one that drains them. It is rung for once per batch, not once per item.
+/// Items for one consumer, which is woken once per batch, not once per item.
 pub struct WakeQueue<T> {
     items: Mutex<Vec<T>>,
     is_woken: AtomicBool,
 }
 
 impl<T> WakeQueue<T> {
-    /// Empty, and silent.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         Self { items: Mutex::new(Vec::new()), is_woken: AtomicBool::new(false) }
     }
 
-    /// Adds an item and rings, unless it has rung and nobody has come yet.
+    /// Adds an item and calls `wake`, unless the consumer was woken already and has not drained
+    /// yet.
     pub fn push(&self, item: T, wake: impl FnOnce()) {
         self.items.lock().push(item);
         if !self.is_woken.swap(true, Ordering::SeqCst) {
@@ -22,11 +23,13 @@ impl<T> WakeQueue<T> {
         }
     }
 
-    /// Takes what has arrived, in order; `acknowledge` silences the bell. First the bell, then the flag, then the items: so
-    /// an item that comes after we looked rings again.
+    /// Takes all items, in order; `acknowledge` clears the wake-up signal. The order is essential:
+    /// first the signal, then the flag, then the items, so that an item pushed after the items were
+    /// taken wakes the consumer again.
     pub fn drain(&self, acknowledge: impl FnOnce()) -> Vec<T> {
         acknowledge();
-        // A swap, not a store: with a store the model checker of the tests finds a sleeper that nobody wakes.
+        // A swap, not a store: with a store, the tests' model checker finds a consumer that is
+        // never woken.
         self.is_woken.swap(false, Ordering::SeqCst);
         std::mem::take(&mut *self.items.lock())
     }
