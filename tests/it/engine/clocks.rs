@@ -1,4 +1,4 @@
-//! Clocks that are set, forward and back, and slots around that.
+//! Clocks that are set forward or back, and the slots around the change.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn a_clock_set_back_by_two_days_leaves_the_slots_of_today_on_time() {
 }
 
 #[test]
-fn slots_that_a_clock_set_forward_has_passed_over_are_missed() {
+fn slots_skipped_by_a_clock_set_forward_are_missed() {
     let store = MemoryStore::new();
     let id = strict(&store);
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -49,12 +49,12 @@ fn slots_that_a_clock_set_forward_has_passed_over_are_missed() {
     assert_eq!(told.collect::<Vec<_>>(), [4]);
 }
 
-/// With a run under way, slots are decided when they have come, and not ahead.
+/// With a run in progress, slots are decided when they are due, not early.
 #[test]
 fn a_clock_set_back_makes_no_slot_late() {
     let store = MemoryStore::new();
     let spec = json!({"cron": "* * * * *", "overlap": "buffer_all", "catch_up": "none"});
-    // Attended since long before; nobody was there until now.
+    // Created long before; no worker was running until now.
     let id = create(&store, "k", &spec, "2026-02-27T10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:01:30");

@@ -1,10 +1,10 @@
-//! Workers that die while they hold no runs: nothing waits for them, and their rows must not pile up.
+//! Workers that die without runs: nothing waits for them, but their rows must not pile up.
 
 use super::*;
 use polos::model::{BusyProcesses, Peer};
 use std::collections::BTreeSet;
 
-/// How long an idle worker must be silent before the others remove it.
+/// How long an idle worker must be silent before its peers expire it.
 const SILENCE: Duration = Duration::from_secs(3 * 60);
 
 fn pair(store: &MemoryStore) -> (Worker, Worker) {
@@ -22,7 +22,7 @@ fn is_lease_lost(notice: &Notice) -> bool {
 }
 
 #[test]
-fn an_idle_worker_that_died_is_removed_after_its_silence_and_not_before() {
+fn a_dead_idle_worker_expires_after_the_limit_and_not_before() {
     let store = MemoryStore::new();
     let (_dead, mut live) = pair(&store);
     live.wait(SILENCE.saturating_sub(Duration::from_secs(30)));
@@ -36,7 +36,7 @@ fn an_idle_worker_that_died_is_removed_after_its_silence_and_not_before() {
 }
 
 #[test]
-fn idle_workers_that_live_stay() {
+fn live_idle_workers_do_not_expire() {
     let store = MemoryStore::new();
     let (mut a, mut b) = pair(&store);
     for _ in 0..240 {
@@ -47,7 +47,7 @@ fn idle_workers_that_live_stay() {
 }
 
 #[test]
-fn idle_workers_that_were_suspended_or_without_their_store_together_stay() {
+fn idle_workers_suspended_together_or_cut_off_together_do_not_expire() {
     let store = MemoryStore::new();
     let (mut a, mut b) = pair(&store);
     for worker in [&mut a, &mut b] {
@@ -69,7 +69,7 @@ fn idle_workers_that_were_suspended_or_without_their_store_together_stay() {
 }
 
 #[test]
-fn an_idle_worker_that_was_removed_while_it_slept_registers_again_and_works() {
+fn an_idle_worker_that_expired_while_suspended_registers_again_and_works() {
     let store = MemoryStore::new();
     let (mut sleeper, mut live) = pair(&store);
     live.wait(SILENCE * 2);
@@ -85,17 +85,17 @@ fn an_idle_worker_that_was_removed_while_it_slept_registers_again_and_works() {
 }
 
 #[test]
-fn a_sign_of_life_at_the_last_moment_saves_an_idle_worker() {
+fn a_heartbeat_at_the_last_moment_saves_an_idle_worker() {
     let store = MemoryStore::new();
     let mut a = Worker::new(&store, "a", "10:00:30");
     a.until("10:00:50");
     let mut live = Worker::new(&store, "b", "10:00:50");
     together(&mut [&mut a, &mut live], "10:01:40");
-    // The one's last beat was at 10:01:30; the other's own are at the 50th second of each minute.
+    // The first worker's last heartbeat was at 10:01:30; the second's are at second 50.
     live.until("10:04:39").take_commands();
     let (shared, id) = (store.clone(), a.engine.worker().clone());
     live.store.trouble.lock().on_commit = Some(Box::new(move || {
-        // Just before the other one's decision is committed, so that it could not see this.
+        // Just before the other worker's decision is committed, so that it could not see this.
         let heartbeat = Command::Heartbeat { worker: id.clone() };
         shared.commit(&[heartbeat], at("10:04:39")).unwrap().remove(0).unwrap();
     }));
@@ -111,7 +111,7 @@ fn a_sign_of_life_at_the_last_moment_saves_an_idle_worker() {
 }
 
 #[test]
-fn many_dead_workers_are_removed_in_bounded_commits() {
+fn many_dead_workers_expire_in_bounded_commits() {
     let store = MemoryStore::new();
     for number in 0..250 {
         Worker::new(&store, &format!("dead{number:03}-"), "10:00:30").tick();
@@ -151,7 +151,7 @@ fn peer(number: usize, pid: i64, held_count: u64) -> Peer {
 }
 
 #[test]
-fn a_process_is_shared_with_workers_that_hold_runs_and_never_with_oneself() {
+fn a_process_is_shared_with_peers_that_hold_runs_but_never_with_itself() {
     let peers: Vec<Peer> = (0..4_u64)
         .flat_map(|pid| (0..3_u64).map(move |permit| (pid, u64::from(permit < pid))))
         .enumerate()

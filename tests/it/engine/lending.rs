@@ -4,7 +4,7 @@ use super::*;
 use polos::engine::Permit;
 use polos::model::Token;
 
-/// A run that somebody in the worker's process is about to create, with the place that it gets.
+/// A run about to be created in the worker's process, with the permit that it gets.
 fn reserved(worker: &Worker, id: &str) -> (Command, Option<Permit>) {
     let now = worker.clock.now();
     let permit = worker.engine.permits().reserve(PROJECT, "wf", now.mono).expect("it executes that").ok();
@@ -14,7 +14,7 @@ fn reserved(worker: &Worker, id: &str) -> (Command, Option<Permit>) {
     (Command::CreateRun(Box::new(new)), permit)
 }
 
-/// Commits it, and gives what the worker is told.
+/// Commits it, and returns the message for the worker.
 fn commit(worker: &Worker, (command, permit): (Command, Option<Permit>)) -> Message {
     let outcome = worker.store.inner.commit(std::slice::from_ref(&command), worker.now()).unwrap().remove(0);
     match (outcome, permit) {
@@ -38,7 +38,7 @@ fn claims(worker: &Worker) -> usize {
 }
 
 #[test]
-fn a_run_that_is_created_here_starts_without_another_commit() {
+fn a_run_created_in_the_process_starts_without_another_commit() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -54,7 +54,7 @@ fn a_run_that_is_created_here_starts_without_another_commit() {
 }
 
 #[test]
-fn nobody_is_offered_a_place_before_the_worker_has_signed_in_and_after_it_drains() {
+fn no_permit_is_lent_before_registration_or_while_draining() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     assert!(reserved(&worker, "run_1").1.is_none());
@@ -70,7 +70,7 @@ fn nobody_is_offered_a_place_before_the_worker_has_signed_in_and_after_it_drains
 }
 
 #[test]
-fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
+fn lent_permits_count_towards_the_concurrency_limit() {
     let store = MemoryStore::new();
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 3, ..config("w") }, "11:59:30");
     for key in ["a", "b", "c"] {
@@ -79,7 +79,7 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
     worker.tick();
     let first = reserved(&worker, "run_1");
     let second = reserved(&worker, "run_2");
-    // Two places are on their way to somebody; one slot gets the third.
+    // Two permits are lent; one slot gets the third.
     worker.until("12:00:00");
     assert_eq!(worker.started.len(), 1);
     assert!(reserved(&worker, "run_3").1.is_none());
@@ -88,7 +88,7 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
         worker.hear(message).tick();
     }
     assert_eq!(worker.started.len(), 3);
-    // A place becomes free, and what waits is older than what comes now.
+    // A permit becomes free, and the queued run is older than the new one.
     let run = worker.started[1].run.clone();
     worker.succeed(&run);
     worker.tick();
@@ -97,7 +97,7 @@ fn no_more_runs_than_there_is_room_for_whoever_claims_them() {
 }
 
 #[test]
-fn what_waits_is_not_overtaken() {
+fn a_new_run_does_not_overtake_a_queued_one() {
     let store = MemoryStore::new();
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 1, ..config("w") }, "12:00:00");
     worker.tick();
@@ -105,7 +105,7 @@ fn what_waits_is_not_overtaken() {
     worker.tick();
     created(&mut worker, "run_2");
     worker.tick();
-    // Its place is free, and it has not been turned since: run_2 is older than whoever asks now.
+    // Its permit is free, and the engine has not ticked since: run_2 precedes new callers.
     let run = worker.started[0].run.clone();
     worker.succeed(&run);
     assert!(reserved(&worker, "run_3").1.is_none());
@@ -114,11 +114,11 @@ fn what_waits_is_not_overtaken() {
 }
 
 #[test]
-fn who_is_queued_gets_a_place_before_who_comes_later() {
+fn a_queued_run_gets_a_permit_before_a_later_one() {
     let store = MemoryStore::new();
     let mut worker = Worker::with(&store, EngineConfig { concurrency: 2, ..config("w") }, "12:00:00");
     let reserve = |worker: &Worker| worker.engine.permits().reserve(PROJECT, "wf", Duration::ZERO).unwrap();
-    // The worker has not signed in: two are put in line.
+    // The worker has not registered: two runs are queued.
     let lines = [reserve(&worker).expect_err("closed"), reserve(&worker).expect_err("closed")];
     worker.tick();
     assert!(reserve(&worker).is_err(), "their runs are being created, and there is room for two");
@@ -139,14 +139,14 @@ fn who_is_queued_gets_a_place_before_who_comes_later() {
 }
 
 #[test]
-fn a_lost_reply_is_found_by_looking_and_starts_the_run_once() {
+fn a_lent_claim_with_a_lost_reply_is_recovered_and_starts_once() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
     let heard = reserved(&worker, "run_heard");
     let (command, permit) = reserved(&worker, "run_lost");
     store.commit(&[command], worker.now()).unwrap().remove(0).unwrap();
-    // The connection was cut: nobody knows what became of it.
+    // The connection was cut: the outcome of the commit is unknown.
     drop(permit);
     let message = commit(&worker, heard);
     worker.tick();
@@ -160,7 +160,7 @@ fn a_lost_reply_is_found_by_looking_and_starts_the_run_once() {
 }
 
 #[test]
-fn one_that_failed_for_certain_makes_nobody_look() {
+fn a_definite_failure_triggers_no_search_for_claims() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -171,13 +171,13 @@ fn one_that_failed_for_certain_makes_nobody_look() {
 }
 
 #[test]
-fn a_claim_that_is_heard_of_too_late_is_asked_about() {
+fn a_claim_that_arrives_late_is_verified_before_it_starts() {
     let store = MemoryStore::new();
     let (mut worker, mut other) =
         (Worker::new(&store, "a", "12:00:00"), Worker::new(&store, "b", "12:00:00"));
     together(&mut [&mut worker, &mut other], "12:00:10");
     let message = commit(&worker, reserved(&worker, "run_1"));
-    // The machine sleeps; the other one takes it for dead.
+    // The machine sleeps; the other worker expires this one.
     worker.pause(LEASE * 2);
     other.until("12:00:40");
     assert_eq!(other.started.len(), 1);
@@ -189,7 +189,7 @@ fn a_claim_that_is_heard_of_too_late_is_asked_about() {
 }
 
 #[test]
-fn it_shows_life_when_the_place_was_taken_and_not_when_it_is_heard_of() {
+fn a_lent_claim_counts_as_a_heartbeat_from_when_its_permit_was_taken() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.until("12:00:20");
@@ -208,7 +208,7 @@ fn it_shows_life_when_the_place_was_taken_and_not_when_it_is_heard_of() {
 }
 
 #[test]
-fn a_claim_for_the_worker_that_it_was_before_is_not_its_own() {
+fn a_claim_under_the_former_worker_id_is_not_accepted() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -222,7 +222,7 @@ fn a_claim_for_the_worker_that_it_was_before_is_not_its_own() {
 }
 
 #[test]
-fn a_request_to_stop_that_comes_before_the_claim_is_heard_of_reaches_the_handler() {
+fn a_cancellation_that_arrives_before_the_claim_reaches_the_handler() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -237,7 +237,7 @@ fn a_request_to_stop_that_comes_before_the_claim_is_heard_of_reaches_the_handler
 }
 
 #[test]
-fn a_draining_worker_gives_back_what_was_claimed_for_it_meanwhile() {
+fn a_draining_worker_gives_back_lent_claims() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -248,7 +248,7 @@ fn a_draining_worker_gives_back_what_was_claimed_for_it_meanwhile() {
 }
 
 #[test]
-fn where_nobody_offers_a_place_the_run_is_claimed_as_ever() {
+fn without_a_lent_permit_the_run_is_claimed_from_the_queue() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();
@@ -262,7 +262,7 @@ fn where_nobody_offers_a_place_the_run_is_claimed_as_ever() {
     assert_eq!((worker.started.len(), claims(&worker)), (1, 1));
 }
 
-// ---- handlers that wait for other runs -------------------------------------------------------------------------------
+// ---- handlers that wait for other runs -------------------------------------------------------
 
 fn blocked(run: &Run) -> Message {
     Message::Blocked { run: run.id.clone(), token: run.token }
@@ -272,7 +272,7 @@ fn unblocked(run: &Run) -> Message {
     Message::Unblocked { run: run.id.clone(), token: run.token }
 }
 
-/// A worker with room for one run, which is under way, and another run in line.
+/// A worker with one permit, a run in progress that holds it, and another run in the queue.
 fn crowded(store: &MemoryStore, config: EngineConfig) -> (Worker, Run) {
     let mut worker = Worker::with(store, EngineConfig { concurrency: 1, ..config }, "12:00:00");
     worker.tick();
@@ -286,7 +286,7 @@ fn crowded(store: &MemoryStore, config: EngineConfig) -> (Worker, Run) {
 }
 
 #[test]
-fn a_handler_that_waits_leaves_its_permit_to_another_run() {
+fn a_waiting_handler_leaves_its_permit_to_another_run() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
     worker.hear(blocked(&first)).tick();
@@ -306,7 +306,7 @@ fn a_handler_that_waits_leaves_its_permit_to_another_run() {
 }
 
 #[test]
-fn a_run_that_ends_while_its_handler_waits_gives_its_permit_back_once() {
+fn a_run_that_completes_while_its_handler_waits_gives_its_permit_back_once() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
     worker.hear(blocked(&first)).tick();
@@ -322,7 +322,7 @@ fn a_run_that_ends_while_its_handler_waits_gives_its_permit_back_once() {
 }
 
 #[test]
-fn a_handler_that_waits_is_stopped_at_its_timeout() {
+fn a_waiting_handler_is_stopped_at_its_timeout() {
     let store = MemoryStore::new();
     let mut config = config("w");
     config.workflows.get_mut("wf").unwrap().timeout = Some(Duration::from_secs(60));
@@ -332,7 +332,7 @@ fn a_handler_that_waits_is_stopped_at_its_timeout() {
 }
 
 #[test]
-fn what_a_former_claim_says_does_not_count() {
+fn messages_of_a_former_claim_are_ignored() {
     let store = MemoryStore::new();
     let (mut worker, first) = crowded(&store, config("w"));
     let stale = Run { token: Token(first.token.0 + 1), ..first.clone() };

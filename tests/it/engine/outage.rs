@@ -30,7 +30,7 @@ fn flapping_is_one_outage() {
 }
 
 #[test]
-fn outages_that_follow_on_each_other_are_logged_less_and_less() {
+fn repeated_outages_are_logged_less_and_less_often() {
     let mut log = OutageLog::default();
     let mut count = 0;
     // It fails for a tenth of every three seconds, for ten minutes.
@@ -43,7 +43,7 @@ fn outages_that_follow_on_each_other_are_logged_less_and_less() {
         count += usize::from(logged.is_some());
     }
     assert!(count <= 6, "{count} lines");
-    // After a long time without one it is logged at once again, and so is its end.
+    // After a long time without outages, the next one and its end are logged at once again.
     let later = at(7_200_000);
     assert!(log.note_success(later, false).is_some());
     assert!(log.note_failure(&unavailable(), later * 2).is_some());
@@ -52,7 +52,7 @@ fn outages_that_follow_on_each_other_are_logged_less_and_less() {
 }
 
 #[test]
-fn a_denial_is_logged_once_also_in_an_outage_that_is_known() {
+fn a_denial_is_logged_once_even_during_a_known_outage() {
     let mut log = OutageLog::default();
     let denied = StoreError::Denied("login rejected".to_owned());
     assert!(matches!(log.note_failure(&unavailable(), at(0)), Some(Notice::StoreTrouble(_))));
@@ -66,7 +66,7 @@ fn a_denial_is_logged_once_also_in_an_outage_that_is_known() {
 }
 
 #[test]
-fn who_ends_says_at_once_that_it_works_again() {
+fn a_stopping_worker_logs_the_recovery_at_once() {
     let mut log = OutageLog::default();
     log.note_failure(&unavailable(), at(0));
     assert_eq!(log.note_success(at(30), true), Some(Notice::StoreRecovered(at(30))));

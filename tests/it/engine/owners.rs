@@ -1,4 +1,4 @@
-//! Retiring what code no longer declares, while workers come and go.
+//! Retiring schedules that code no longer declares, while workers register and deregister.
 
 use super::*;
 use polos::model::ScheduleLabel;
@@ -32,7 +32,7 @@ fn protected(worker: &Worker) -> usize {
     worker.count_notices(|notice| matches!(notice, Notice::Protected { .. }))
 }
 
-/// Ends what it has started, as handlers would, so that it is idle.
+/// Completes all started runs, as handlers would, so that the worker is idle.
 fn finish_all(worker: &mut Worker) {
     for claimed in std::mem::take(&mut worker.started) {
         worker.succeed(&claimed.run);
@@ -81,13 +81,13 @@ fn a_restart_of_the_old_worker_retires_nothing() {
 }
 
 #[test]
-fn a_dead_worker_without_runs_does_not_protect_for_ever() {
+fn a_dead_worker_without_runs_does_not_protect_forever() {
     let store = MemoryStore::new();
     let mut old = declaring(&store, "old", &["dropped"], "10:00:10");
     old.until("10:00:20");
     set_status(&store, &"sch_dropped".into(), ScheduleStatus::Paused, "10:00:20");
     let mut new = declaring(&store, "new", &[], "10:00:20");
-    // Both live: however long nothing happens, it is kept.
+    // Both are live: the schedule is kept, however long nothing happens.
     together(&mut [&mut old, &mut new], "10:20:00");
     assert_eq!(status(&store, "dropped"), ScheduleStatus::Paused);
     drop(old);
@@ -98,7 +98,7 @@ fn a_dead_worker_without_runs_does_not_protect_for_ever() {
 }
 
 #[test]
-fn a_dead_worker_with_runs_protects_until_its_lease_is_over() {
+fn a_dead_worker_with_runs_protects_until_its_lease_expires() {
     let store = MemoryStore::new();
     let mut old = declaring(&store, "old", &["dropped"], "10:00:10");
     old.until("10:01:01");
@@ -112,7 +112,7 @@ fn a_dead_worker_with_runs_protects_until_its_lease_is_over() {
 }
 
 #[test]
-fn workers_without_runs_beat_rarely_and_only_beside_others() {
+fn workers_without_runs_send_heartbeats_rarely_and_only_beside_others() {
     let store = MemoryStore::new();
     let mut one = Worker::new(&store, "one", "10:00:00");
     one.until("10:30:00");

@@ -1,10 +1,10 @@
-//! Workers that differ: what each executes, which process it is in, what it hears of the others.
+//! Workers that differ in their workflows and processes, and what each learns of the others.
 
 use super::*;
 use crate::store::fixture::new_worker;
 use polos::model::WorkerEntry;
 
-/// Executes other workflows than the others.
+/// Executes only this workflow.
 fn of_workflow(name: &str, workflow: &str) -> EngineConfig {
     let mut config = config(name);
     let (_, of_wf) = config.workflows.pop_first().unwrap();
@@ -13,7 +13,7 @@ fn of_workflow(name: &str, workflow: &str) -> EngineConfig {
 }
 
 #[test]
-fn a_run_that_cancels_the_one_before_stops_its_handler_at_once() {
+fn a_run_that_cancels_the_previous_one_stops_its_handler_at_once() {
     let store = MemoryStore::new();
     create(&store, "k", &json!({"cron": "* * * * *", "overlap": "cancel_running"}), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -49,7 +49,7 @@ fn a_run_that_was_interrupted_beside_others_of_its_process_was_not_alone() {
 }
 
 #[test]
-fn a_worker_whose_store_can_never_work_again_ends_and_says_so_once() {
+fn a_worker_with_an_unusable_store_stops_and_reports_it_once() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.tick();

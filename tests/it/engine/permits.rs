@@ -1,4 +1,4 @@
-//! What frees a permit, and what a worker finds to do with it.
+//! What frees a permit, and which run gets it next.
 
 use super::*;
 use polos::engine::PermitPools;
@@ -18,7 +18,7 @@ fn ids_started(worker: &Worker) -> Vec<&str> {
 }
 
 #[test]
-fn a_buffered_run_starts_at_once_when_the_one_before_it_ends() {
+fn a_buffered_run_starts_at_once_when_the_previous_one_completes() {
     let store = MemoryStore::new();
     create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");
@@ -58,12 +58,12 @@ fn a_step_of_an_older_claim_that_was_fenced_stops_nothing() {
 }
 
 #[test]
-fn lost_claims_are_found_on_all_pages_and_start_in_order_and_those_of_others_do_not() {
+fn lost_claims_on_all_pages_start_in_order_and_those_of_others_do_not() {
     let store = MemoryStore::new();
     let config = EngineConfig { batch_max: 3, ..config("a") };
     let mut worker = Worker::with(&store, config, "09:59:59");
     worker.tick();
-    // The order of ids is not that in which they have waited.
+    // The order of ids differs from the order in which they were queued.
     for (id, time) in [("run_3", "10:00:00"), ("run_2", "10:00:01"), ("run_1", "10:00:02")] {
         invoked(&store, id, time);
     }
@@ -83,7 +83,7 @@ fn lost_claims_are_found_on_all_pages_and_start_in_order_and_those_of_others_do_
 }
 
 #[test]
-fn a_second_worker_of_the_process_gives_the_permit_that_the_first_has_not() {
+fn a_second_worker_of_the_process_lends_a_permit_when_the_first_has_none() {
     let store = MemoryStore::new();
     let mut full = with_one_permit(&store);
     invoked(&store, "run_1", "10:00:00");
@@ -100,7 +100,7 @@ fn a_second_worker_of_the_process_gives_the_permit_that_the_first_has_not() {
 }
 
 #[test]
-fn a_schedule_that_the_store_refuses_for_good_is_set_aside_once() {
+fn a_schedule_that_the_store_rejects_for_good_is_marked_broken_once() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");
     let mut worker = Worker::new(&store, "a", "10:00:30");

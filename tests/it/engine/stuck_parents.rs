@@ -1,9 +1,9 @@
-//! Parents that the end of their child did not wake: an earlier release left them in the database.
+//! Parents that their child's completion did not wake: an earlier release left such rows.
 
 use super::*;
 use std::collections::BTreeSet;
 
-/// Runs that wait for a child, of which there is none that could wake them.
+/// Runs that wait for a child, with no child left that could wake them.
 fn stuck(store: &MemoryStore, ids: &[&str]) -> BTreeSet<RunId> {
     let time = at("11:00:00");
     let mut dead = Worker::new(store, "dead", "11:00:00");
@@ -28,7 +28,7 @@ fn is_notice(notice: &Notice) -> bool {
 }
 
 #[test]
-fn a_worker_wakes_stuck_parents_when_it_starts_and_says_so_once() {
+fn a_worker_wakes_stuck_parents_when_it_starts_and_reports_it_once() {
     let store = MemoryStore::new();
     let runs = stuck(&store, &["run_1", "run_2", "run_3"]);
     // In pages of two.
@@ -54,7 +54,7 @@ fn a_parent_that_gets_stuck_while_a_worker_runs_is_woken_within_minutes() {
 }
 
 #[test]
-fn a_worker_writes_nothing_where_no_parent_is_stuck() {
+fn a_worker_writes_nothing_when_no_parent_is_stuck() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");
     worker.tick();

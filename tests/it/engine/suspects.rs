@@ -1,4 +1,4 @@
-//! Runs that have interrupted their workers repeatedly, and runs beside them.
+//! Runs that have interrupted their workers repeatedly, and the runs beside them.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn created(store: &MemoryStore, id: &str, time: &str) -> RunId {
     RunId::from(id)
 }
 
-/// A worker dies with whatever it can claim.
+/// A worker claims all that it can, then dies.
 fn die_with_all(store: &MemoryStore, time: &str) {
     let mut worker = Worker::with(store, roomy("dead"), time);
     worker.tick();
@@ -55,7 +55,7 @@ fn suspects_are_executed_one_at_a_time_with_nothing_beside_them() {
 }
 
 #[test]
-fn a_suspect_that_goes_on_for_long_lets_others_in() {
+fn a_long_running_suspect_lets_other_runs_in() {
     let store = MemoryStore::new();
     let runs = suspects(&store, &["run_1", "run_2"], "10:00:00");
     created(&store, "run_3", "10:00:01");
@@ -70,7 +70,7 @@ fn a_suspect_that_goes_on_for_long_lets_others_in() {
 }
 
 #[test]
-fn a_suspect_that_records_a_step_is_one_no_longer() {
+fn a_suspect_that_records_a_step_is_no_longer_one() {
     let store = MemoryStore::new();
     suspects(&store, &["run_1", "run_2"], "10:00:00");
     created(&store, "run_3", "10:00:00");
@@ -116,7 +116,7 @@ fn slots_that_come_due_meanwhile_are_queued_for_others() {
 }
 
 #[test]
-fn a_worker_that_was_cut_off_takes_the_blame_from_its_runs() {
+fn a_worker_that_was_cut_off_clears_its_runs_of_the_interruption() {
     let store = MemoryStore::new();
     let id = created(&store, "run_1", "10:00:00");
     let mut cut_off = Worker::new(&store, "a", "10:00:00");
@@ -132,7 +132,7 @@ fn a_worker_that_was_cut_off_takes_the_blame_from_its_runs() {
 }
 
 #[test]
-fn a_worker_that_is_taken_for_dead_counts_its_runs_as_interrupted() {
+fn an_expired_worker_counts_its_runs_as_interrupted() {
     let store = MemoryStore::new();
     let ids = ["run_1", "run_2"].map(|id| created(&store, id, "10:00:00"));
     let mut dead = Worker::new(&store, "a", "10:00:00");

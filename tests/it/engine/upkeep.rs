@@ -1,8 +1,8 @@
-//! What a worker does besides running things: it recomputes next slots, and prunes.
+//! Low-priority work of a worker: recomputing next slots, and pruning.
 
 use super::*;
 
-/// Schedules whose stored next slots are wrong: those of other zone data.
+/// Schedules whose stored next slots are wrong, as after a change of zone data.
 fn misplaced(store: &MemoryStore, count: usize) -> Vec<ScheduleId> {
     let wrong = at("10:00:30");
     let permit = |number: usize| {
@@ -40,7 +40,7 @@ fn a_paused_schedule_keeps_its_next_slot() {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Runs that ended at noon on the day before.
+/// Runs that completed at noon on the day before.
 fn old_runs(store: &MemoryStore, count: usize) {
     let then = at("2026-03-01T12:00:00");
     for number in 0..count {
@@ -59,7 +59,7 @@ fn old_left(store: &MemoryStore) -> usize {
 fn pruner(store: &MemoryStore, retention: Option<Duration>) -> Worker {
     let config = EngineConfig { retention, batch_max: 2, ..config("a") };
     let mut worker = Worker::with(store, config, "12:30:00");
-    // A run ends, so that there is a reason to prune.
+    // A run completes, so that there is a reason to prune.
     let new = NewRun { available_at: at("12:30:00"), workflow: "wf".into(), ..new_run("run_1") };
     store.commit(&[Command::CreateRun(Box::new(new))], at("12:30:00")).unwrap().remove(0).unwrap();
     worker.hear(Message::Added).tick();
@@ -89,7 +89,7 @@ fn without_a_retention_nothing_is_pruned() {
 }
 
 #[test]
-fn without_an_ended_run_there_is_no_reason_to_prune() {
+fn without_a_completed_run_nothing_is_pruned() {
     let store = MemoryStore::new();
     old_runs(&store, 1);
     let config = EngineConfig { retention: Some(DAY), ..config("a") };
