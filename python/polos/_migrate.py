@@ -1,6 +1,6 @@
-"""``polos migrate``: from a SQLite file to PostgreSQL, with all that is stored.
+"""``polos migrate``: transfer all data of a SQLite file to PostgreSQL.
 
-The core moves; this says where from and where to, shows how far it is, and what came of it.
+The core transfers; this module checks the source and target, and shows progress and the result.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["migrate"]
 
 _BATCH = 2_000
 
-# How far it is: project, whether the two sides are being compared, table, rows done, of how many.
-_Tell = Callable[[str, bool, str, int, int], object]
+# A progress callback: project, whether both sides are being compared, table, rows done, total rows.
+_Report = Callable[[str, bool, str, int, int], object]
 
 
 def migrate(
@@ -65,15 +65,15 @@ def migrate(
         if abandon:
             _abandon(path, url, projects, as_json)
             return
-        with _shown(as_json) as tell:
+        with _shown(as_json) as report:
             moved = json.loads(
-                _polos.transfer_projects(path, url, projects, not no_history, force, _BATCH, tell)
+                _polos.transfer_projects(path, url, projects, not no_history, force, _BATCH, report)
             )
     _report(moved, path, url, as_json)
 
 
 def _places(source: str, target: str) -> tuple[str, str]:
-    """The file and the URL that are meant."""
+    """Return the path of the source file and the URL of the target."""
     there = locate(target, argument="--to")
     if there.url is None:
         fail(f"--to: `{there.name}` isn't the URL of a PostgreSQL database", TYPED_WRONG)
@@ -141,8 +141,8 @@ def _named(table: str, count: int) -> str:
 
 
 @contextmanager
-def _shown(as_json: bool) -> Iterator[_Tell]:
-    """A bar where a person looks at stderr; a line for each table where nobody does."""
+def _shown(as_json: bool) -> Iterator[_Report]:
+    """Show a progress bar if stderr is a terminal, and a line for each table otherwise."""
     is_seen = False
     with suppress(OSError, ValueError, AttributeError):
         is_seen = sys.stderr.isatty()
@@ -156,7 +156,7 @@ def _shown(as_json: bool) -> Iterator[_Tell]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[tuple[str, bool, str], Any] = {}
 
-        def tell(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
+        def report(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
             place = (project, is_comparing, table)
             if place not in tasks:
                 what = (
@@ -165,13 +165,13 @@ def _shown(as_json: bool) -> Iterator[_Tell]:
                 tasks[place] = bar.add_task(what, total=total)
             bar.update(tasks[place], completed=done, total=total)
 
-        yield tell
+        yield report
 
 
-def _lines(as_json: bool) -> _Tell:
+def _lines(as_json: bool) -> _Report:
     said: set[tuple[str, bool, str]] = set()
 
-    def tell(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
+    def report(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
         place = (project, is_comparing, table)
         if place in said or as_json:
             return
@@ -179,4 +179,4 @@ def _lines(as_json: bool) -> _Tell:
         what = "comparing" if is_comparing else "transferring"
         say(f"{project}: {what} {total:,} {_named(table, total)}")
 
-    return tell
+    return report

@@ -1,6 +1,6 @@
 """``polos demo``: demonstrates what the documentation promises, in less than a minute.
 
-A smoke test as well: whatever is shown is checked, and its exit code is 1 if it did not happen.
+A smoke test as well: everything shown is checked, and a failed check makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ USERS = {
     "carlos": ZoneInfo("America/Los_Angeles"),
 }
 
-# Should the death of a process go unnoticed, its silence won't: for as long as this.
+# If the end of a process is not detected at once, its lease expires after this time.
 LEASE = timedelta(seconds=2)
 
-# What a scene may take on a slow machine before it counts as not having happened.
+# How long a part of the demo may take on a slow machine before it counts as failed.
 TIMEOUT = 20.0
 
-# Kept back for stopping and for the tables at the end.
-CURTAIN = 5.0
+# Seconds reserved for stopping and for the tables at the end.
+SHUTDOWN_RESERVE = 5.0
 
 
 def main(seconds: int = 55) -> int:
     """Run the demo for at most about ``seconds``; return 0 if everything worked."""
     with tempfile.TemporaryDirectory(prefix="polos-demo-") as folder:
-        return asyncio.run(_play(Path(folder), time.monotonic() + seconds))
+        return asyncio.run(_demonstrate(Path(folder), time.monotonic() + seconds))
 
 
-# --- the stage -------------------------------------------------------------------------------
+# --- state -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Fire:
     is_live: bool
 
 
-class Stage:
+class DemoState:
     """What has happened so far, and the console that shows it."""
 
     def __init__(self) -> None:
@@ -131,7 +131,7 @@ class Stage:
         return True
 
 
-stage: Stage
+state: DemoState
 
 
 # --- the workflows ---------------------------------------------------------------------------
@@ -140,19 +140,19 @@ stage: Stage
 @workflow(id="heartbeat", schedule={"every": PERIOD})
 async def heartbeat(ctx: WorkflowContext, payload: SchedulePayload) -> None:
     """Fires throughout the demo."""
-    stage.fired(ctx, payload)
+    state.fired(ctx, payload)
 
 
 @workflow(id="digest", schedule=True)
 async def digest(ctx: WorkflowContext, payload: SchedulePayload) -> None:
     """Has a schedule for each user."""
-    stage.fired(ctx, payload)
+    state.fired(ctx, payload)
 
 
 @workflow(id="daily-report", schedule=True)
 async def daily_report(ctx: WorkflowContext, payload: SchedulePayload) -> None:
     """Has a cron schedule."""
-    stage.fired(ctx, payload)
+    state.fired(ctx, payload)
 
 
 class Greeting(BaseModel):
@@ -176,9 +176,9 @@ async def prices(ctx: WorkflowContext) -> int:
     def download() -> int:
         calls.append(1)
         if len(calls) == 1:
-            stage.say("prices", "step download: the server answers 503", "yellow")
+            state.say("prices", "step download: the server answers 503", "yellow")
             raise ConnectionError("503 from the price server")
-        stage.say("prices", "step download: retried, 1,200 prices")
+        state.say("prices", "step download: retried, 1,200 prices")
         return 1_200
 
     await ctx.step.run("download", download, retries=3, backoff=0.5)
@@ -188,30 +188,30 @@ async def prices(ctx: WorkflowContext) -> int:
 @workflow(id="order")
 async def order(ctx: WorkflowContext, payload: str) -> str:
     """Is executed by another process, which is killed in the middle of the run."""
-    await ctx.step.run("charge", _tell, "charge")
+    await ctx.step.run("charge", _print_step, "charge")
     await ctx.step.run("pack", _pack, payload)
-    await ctx.step.run("ship", _tell, "ship")
+    await ctx.step.run("ship", _print_step, "ship")
     return "shipped"
 
 
-def _tell(step: str) -> None:
+def _print_step(step: str) -> None:
     print(step, flush=True)  # noqa: T201 - the other end of the pipe counts these
 
 
 async def _pack(permission: str) -> None:
-    _tell("pack")
+    _print_step("pack")
     if not os.path.exists(permission):  # noqa: ASYNC240 - a lookup in a temporary folder
         await asyncio.Event().wait()
 
 
-# --- the play --------------------------------------------------------------------------------
+# --- the demo --------------------------------------------------------------------------------
 
 
-async def _play(folder: Path, end: float) -> int:
-    global stage
-    stage = Stage()
+async def _demonstrate(folder: Path, end: float) -> int:
+    global state
+    state = DemoState()
     begun = time.monotonic()
-    stage.console.print(
+    state.console.print(
         f"[bold]polos {__version__}[/], Python {platform.python_version()}; "
         f"everything below is stored in one SQLite file, {escape(str(folder / 'polos.db'))}, for "
         "now"
@@ -230,33 +230,33 @@ async def _play(folder: Path, end: float) -> int:
             ]
             await _between_heartbeats()
         checks.append(await _heartbeats(client))
-    stage.head("What happened")
+    state.head("What happened")
     _table()
     for has_happened, text in checks:
         mark = "[green]ok[/]    " if has_happened else "[bold red]FAILED[/]"
-        stage.console.print(f"  {mark}  {escape(text)}")
+        state.console.print(f"  {mark}  {escape(text)}")
     took = time.monotonic() - begun
     if not all(has_happened for has_happened, _ in checks):
-        stage.console.print(f"\n[bold red]Not everything worked[/] (in {took:.0f} s).")
+        state.console.print(f"\n[bold red]Not everything worked[/] (in {took:.0f} s).")
         return 1
     _try_next(took)
     return 0
 
 
 async def _seen(
-    scene: Callable[..., Coroutine[Any, Any, tuple[bool, str]]], *arguments: Any
+    part: Callable[..., Coroutine[Any, Any, tuple[bool, str]]], *arguments: Any
 ) -> tuple[bool, str]:
-    """What the scene says, also if it breaks off."""
+    """Return the result of a part; an exception counts as a failure."""
     try:
-        return await scene(*arguments)
+        return await part(*arguments)
     except (PolosError, TimeoutError, asyncio.TimeoutError) as error:
-        what = scene.__name__.strip("_").replace("_", " ")
+        what = part.__name__.strip("_").replace("_", " ")
         return False, f"{what}: {type(error).__name__}: {error}"
 
 
 async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
-    stage.head("Schedules")
-    stage.console.print(f"  heartbeat      every {PERIOD.seconds} s, by its decorator")
+    state.head("Schedules")
+    state.console.print(f"  heartbeat      every {PERIOD.seconds} s, by its decorator")
     now = datetime.now(timezone.utc)
     # A schedule that is created in its own slot would have to wait for the next one.
     report_at = (now + timedelta(seconds=61)).replace(second=0, microsecond=0)
@@ -265,7 +265,7 @@ async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
         client, workflow=daily_report, cron=cron, timezone=REPORT_ZONE.key
     )
     wait = (report_at - now).total_seconds()
-    stage.console.print(
+    state.console.print(
         f"  daily-report   cron {cron} in {REPORT_ZONE.key}: once a day, at the next full minute "
         f"here, in {wait:.0f} s"
     )
@@ -276,7 +276,7 @@ async def _schedule(client: PolosClient) -> tuple[str, datetime, list[str]]:
         ids.append(
             await schedules.create(client, workflow="digest", key=user, at=at, timezone=zone.key)
         )
-        stage.console.print(f"  digest         for {user}, once, at {at:%H:%M:%S} in {zone.key}")
+        state.console.print(f"  digest         for {user}, once, at {at:%H:%M:%S} in {zone.key}")
     return report_id, report_at, ids
 
 
@@ -285,20 +285,20 @@ def _cron(slot: datetime) -> str:
 
 
 async def _by_hand(client: PolosClient) -> tuple[bool, str]:
-    stage.head("A run that is invoked: started durably, awaited, with a typed result")
+    state.head("A run that is invoked: started durably, awaited, with a typed result")
     result = await greet.run(client, "world", timeout=TIMEOUT)
-    stage.say("greet", f"{result!r}")
+    state.say("greet", f"{result!r}")
     return result.text == "hello, world", "an invoked run returned its result with its type"
 
 
 async def _retried(client: PolosClient) -> tuple[bool, str]:
-    stage.head("A step that fails and is retried after at most half a second")
+    state.head("A step that fails and is retried after at most half a second")
     calls = await prices.run(client, timeout=TIMEOUT)
     return calls == 2, "a step that failed once was retried, and its run succeeded"
 
 
 async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
-    stage.head(
+    state.head(
         "A worker process that is killed (kill -9) in the middle of a run with three steps; its "
         "step `pack` hangs, so that there is time to kill it"
     )
@@ -308,26 +308,26 @@ async def _killed(client: PolosClient, folder: Path) -> tuple[bool, str]:
     async with _worker_process(folder) as (number, steps):
         async for step in steps:
             executed.append(step)
-            stage.say("order", f"process {number} executes step {step}")
+            state.say("order", f"process {number} executes step {step}")
             if step == "pack":
                 break
-    stage.say(
+    state.say(
         "order", f"process {number} is killed; the order is charged and not yet packed", "red"
     )
     permission.touch()
     dead = number
     async with _worker_process(folder) as (number, steps):
-        stage.say(
+        state.say(
             "order", f"process {number} starts, finds that {dead} is dead, and takes over the run"
         )
         async for step in steps:
             executed.append(step)
-            stage.say("order", f"process {number} executes step {step}")
+            state.say("order", f"process {number} executes step {step}")
             if step == "ship":
                 break
         result = await handle.result(timeout=TIMEOUT)
     charged, packed, shipped = (_times(executed.count(step)) for step in ("charge", "pack", "ship"))
-    stage.say(
+    state.say(
         "order",
         f"{result}: charged {charged}, packed {packed} (it was in progress), shipped {shipped}",
     )
@@ -343,7 +343,7 @@ def _times(count: int) -> str:
 
 @asynccontextmanager
 async def _worker_process(folder: Path) -> AsyncIterator[tuple[int, AsyncIterator[str]]]:
-    """Another worker; gives its process id and the steps that it executes. Killed at the end."""
+    """Start a worker process; yield its process id and its steps. Kill it at the end."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "polos.demo", str(folder / "polos.db")),
         cwd=folder,
@@ -360,7 +360,7 @@ async def _worker_process(folder: Path) -> AsyncIterator[tuple[int, AsyncIterato
 
 
 def _import_path() -> str:
-    """What a process finds that starts elsewhere and has to find what this one does."""
+    """Return a `PYTHONPATH` with which a process in another folder imports the same modules."""
     return os.pathsep.join(os.path.abspath(place) for place in sys.path if place)
 
 
@@ -369,14 +369,14 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
         yield line.decode().strip()
 
 
-def _work_for_another(database: str) -> None:
-    """What the process does that is killed."""
+def _run_order_worker(database: str) -> None:
+    """Execute orders, in the process that is killed."""
     asyncio.run(Worker(PolosClient(database), app="shop", workflows=[order], lease=LEASE).run())
 
 
 async def _users(ids: list[str]) -> tuple[bool, str]:
-    done = await stage.until(lambda: len(stage.of("digest")) >= len(ids))
-    fires = stage.of("digest")
+    done = await state.until(lambda: len(state.of("digest")) >= len(ids))
+    fires = state.of("digest")
     in_own_zone = all(fire.payload.timestamp.tzinfo == USERS[fire.key] for fire in fires)
     return (
         done and sorted(fire.key for fire in fires) == sorted(USERS) and in_own_zone,
@@ -386,21 +386,21 @@ async def _users(ids: list[str]) -> tuple[bool, str]:
 
 async def _report(client: PolosClient, id: str, at: datetime, end: float) -> tuple[bool, str]:
     wait = (at - datetime.now(timezone.utc)).total_seconds()
-    if time.monotonic() + wait < end - CURTAIN:
-        if not stage.of("daily-report"):
-            stage.head(f"The daily report, at the full minute, in {wait:.0f} s")
-        done = await stage.until(lambda: bool(stage.of("daily-report")), max(wait, 0) + 5)
-        slots = [fire.payload.timestamp for fire in stage.of("daily-report")]
+    if time.monotonic() + wait < end - SHUTDOWN_RESERVE:
+        if not state.of("daily-report"):
+            state.head(f"The daily report, at the full minute, in {wait:.0f} s")
+        done = await state.until(lambda: bool(state.of("daily-report")), max(wait, 0) + 5)
+        slots = [fire.payload.timestamp for fire in state.of("daily-report")]
         return done and slots == [at], "the cron schedule fired at its minute, once"
-    stage.head(
+    state.head(
         f"The daily report is due in {wait:.0f} s, after the end of this demo, so its last "
         f"three days are backfilled (schedules.backfill)"
     )
-    stage.is_backfilling = True
+    state.is_backfilling = True
     now = datetime.now(timezone.utc)
     slots = await schedules.backfill(client, id, start=now - timedelta(days=3), end=now)
-    done = await stage.until(lambda: len(stage.of("daily-report")) >= len(slots))
-    ran = [fire.payload.timestamp for fire in stage.of("daily-report")]
+    done = await state.until(lambda: len(state.of("daily-report")) >= len(slots))
+    ran = [fire.payload.timestamp for fire in state.of("daily-report")]
     again = await schedules.backfill(client, id, start=now - timedelta(days=3), end=now)
     return (
         done and ran == slots and len(slots) == 3 and not again,
@@ -409,27 +409,28 @@ async def _report(client: PolosClient, id: str, at: datetime, end: float) -> tup
 
 
 async def _between_heartbeats() -> None:
-    """Wait until one has just ended: a worker that stops as the next one comes would leave it."""
-    fires = stage.of("heartbeat")
+    """Wait until a run has just ended: a worker that stops as a slot comes due would miss it."""
+    fires = state.of("heartbeat")
     now = datetime.now(timezone.utc)
     if len(fires) < 3 or now - fires[-1].payload.timestamp > PERIOD / 3:
         wanted = max(3, len(fires) + 1)
-        await stage.until(lambda: len(stage.of("heartbeat")) >= wanted)
+        await state.until(lambda: len(state.of("heartbeat")) >= wanted)
 
 
 async def _heartbeats(client: PolosClient) -> tuple[bool, str]:
-    payloads = [fire.payload for fire in stage.of("heartbeat")]
+    payloads = [fire.payload for fire in state.of("heartbeat")]
     (schedule,) = await schedules.list(client, workflow=heartbeat)
     ledger = await schedules.history(client, schedule.id)
     ran = sum(entry.count for entry in ledger if entry.status == "ran")
     others = sum(entry.count for entry in ledger) - ran
     slots = (payloads[-1].timestamp - payloads[0].timestamp) // PERIOD + 1
     text = f"heartbeat: {slots} slots, {len(payloads)} runs, none twice, none lost"
-    if others:  # a machine that stood still for seconds: nothing is lost, the ledger has them
+    if others:  # the machine was suspended for seconds; the ledger records the missed slots
         is_whole = ran == len(payloads) and ran + others == slots
         return is_whole, f"{text}; {others} missed, as recorded"
-    knew = all(a.upcoming == b.timestamp for a, b in pairwise(payloads))
-    return knew and ran == len(payloads) == slots, f"{text}; and each knew the time of the next"
+    has_next = all(a.upcoming == b.timestamp for a, b in pairwise(payloads))
+    is_whole = has_next and ran == len(payloads) == slots
+    return is_whole, f"{text}; and each knew the time of the next"
 
 
 # --- the end ---------------------------------------------------------------------------------
@@ -440,23 +441,23 @@ def _table() -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name in ("heartbeat", "digest", "daily-report"):
-        late = [fire.late_ms for fire in stage.of(name) if fire.is_live]
+        late = [fire.late_ms for fire in state.of(name) if fire.is_live]
         if late:
             median = f"{statistics.median(late):.1f} ms"
             table.add_row(name, str(len(late)), median, f"{max(late):.1f} ms")
-    stage.console.print(table)
-    stage.console.print("  [dim](late: from the slot to the first line of the handler)[/]\n")
+    state.console.print(table)
+    state.console.print("  [dim](late: from the slot to the first line of the handler)[/]\n")
 
 
 def _try_next(took: float) -> None:
     command = "polos" if shutil.which("polos") else _nearby(sys.argv[0])
     example = Path("examples", "every_30_seconds.py")
-    stage.console.print(f"\n[bold]Done in {took:.0f} s. What to try next[/]")
-    stage.console.print(f"  [cyan]{escape(command)} explain '30 2 * * *' --tz America/New_York[/]")
+    state.console.print(f"\n[bold]Done in {took:.0f} s. What to try next[/]")
+    state.console.print(f"  [cyan]{escape(command)} explain '30 2 * * *' --tz America/New_York[/]")
     if example.exists():
-        stage.console.print(f"  [cyan]{escape(command)} run {example}[/]")
+        state.console.print(f"  [cyan]{escape(command)} run {example}[/]")
     else:
-        stage.console.print(f"  [cyan]{escape(command)} run[/] with a file that has a workflow")
+        state.console.print(f"  [cyan]{escape(command)} run[/] with a file that has a workflow")
 
 
 def _nearby(path: str) -> str:
@@ -465,4 +466,4 @@ def _nearby(path: str) -> str:
 
 
 if __name__ == "__main__":
-    _work_for_another(sys.argv[1])
+    _run_order_worker(sys.argv[1])

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 
 from polos._validate.formatting import is_class
 
@@ -39,8 +39,8 @@ _ANNOTATION_CLASSES_MAX = 2_000
 
 _NO_CLASSES: dict[str, type] = {}
 _seen: WeakValueDictionary[str, type] = WeakValueDictionary()
-# Names of classes that this process has stored and that a module has: few, and still right when
-# the module is reloaded.
+# Names of classes that this process has stored and that are found in a module. Names rather than
+# classes, because they remain correct when the module is reloaded.
 _stored_tags: set[str] = set()
 
 
@@ -110,7 +110,7 @@ def _find_in_modules(tag: str) -> type | None:
     module_name, _, qualname = tag.partition(":")
     for module in _modules(module_name):
         found = _look_up(module, qualname)
-        # A name may lead to another class by now, one that was imported under it: not ours.
+        # The name may refer to another class by now, one that was imported under it.
         if (
             found is not None
             and found.__qualname__ == qualname
@@ -131,7 +131,7 @@ def _modules(name: str) -> Iterator[Any]:
     if name in sys.modules:
         yield sys.modules[name]
         return
-    # `python pkg/app.py` stores as `app` what `polos run pkg.app` knows as `pkg.app`, ...
+    # `python pkg/app.py` stores the module as `app`, and `polos run pkg.app` as `pkg.app`, ...
     ending = "." + name
     alike = [module for other, module in list(sys.modules.items()) if other.endswith(ending)]
     if len(alike) == 1:
@@ -162,7 +162,7 @@ def _look_up(module: Any, qualname: str) -> type | None:
     found = module
     for part in qualname.split("."):
         try:
-            # Past any `__getattr__`, property or metaclass: nothing may run here.
+            # Bypass `__getattr__`, properties, and metaclasses: no application code may run here.
             names = (
                 type.__getattribute__(found, "__dict__")
                 if isinstance(found, type)
@@ -195,7 +195,7 @@ def mentioned_classes(annotation: Any) -> dict[str, type]:
     """Return what :func:`annotated_classes` returns, as far as names can be resolved by now."""
     by_name: dict[str, type] = {}
     seen: set[int] = set()
-    keep: list[Any] = []  # keeps what `seen` knows by id alive
+    keep: list[Any] = []  # keeps the objects alive whose ids are in `seen`
     todo = [annotation]
     while todo and len(seen) < _ANNOTATION_CLASSES_MAX:
         hint = todo.pop()
@@ -228,5 +228,5 @@ def _field_hints(cls: type) -> list[Any]:
         return []
     try:
         return list(typing.get_type_hints(cls, include_extras=True).values())
-    except Exception:  # unresolvable names; the hints only help, they aren't needed
+    except Exception:  # unresolvable names; the hints are optional
         return []

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 
 from polos._codec.class_refs import class_tag
 from polos._core.real_datetime import date, datetime

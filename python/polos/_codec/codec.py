@@ -77,7 +77,7 @@ def encode(
     if value is None:
         return b"null"
     try:
-        # Most results are plain: a look at each value is faster than building a second tree.
+        # Most results are plain: checking each value is faster than building a second tree.
         if _plain_size(value, 0, limit) >= 0:
             try:
                 data = to_json(value)
@@ -92,7 +92,7 @@ def encode(
     except RecursionError:
         raise SerializationError(f"`{name}` is nested too deeply to be stored") from None
     except Exception as error:
-        # A dict that changed while it was read, or a property of a foreign class that raises.
+        # A dict changed while it was read, or a property of an application's class raised.
         raise SerializationError(
             f"`{name}` can't be stored: reading it raised {type(error).__name__}"
         ) from error
@@ -136,7 +136,7 @@ def decode(
         except ValueError as error:
             if "recursion limit" not in str(error):
                 raise
-            # That parser stops at 200 levels of JSON, which tags reach in fewer of values.
+            # That parser supports 200 levels of JSON; with tags, fewer levels of values reach that.
             node = json.loads(data)
             if _is_deeper(node, _JSON_DEPTH_MAX):  # newer Pythons parse any depth
                 raise RecursionError from None
@@ -178,7 +178,7 @@ def decode_for_display(data: bytes | str, annotation: Any = None, *, name: str =
     try:
         node = from_json(data)
     except ValueError:
-        # A damaged text: it isn't known where a secret begins.
+        # Damaged text: it is unknown where a secret begins.
         return f"{len(data):,} bytes that can't be read" if "$polos" in str(data) else data
     try:
         from polos._codec.decoder import read_as_data
@@ -268,7 +268,7 @@ def _plain_size(value: Any, depth: int, limit: int) -> int:
     return size
 
 
-# Values that aren't plain bring in a part of the standard library that many programs do without.
+# Imported on demand: values that are not plain need modules that many programs never load.
 
 
 def _rich(value: Any, limit: int) -> bytes:

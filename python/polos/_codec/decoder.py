@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import Any, Union
 from zoneinfo import ZoneInfo
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 from pydantic_core import TzInfo
 
 from polos._codec.class_refs import class_tag, find_class
@@ -126,7 +126,7 @@ def restore(node: Any, reader: Reader = _ANYBODY) -> Any:
     except (SerializationError, RecursionError):
         raise
     except Exception as error:
-        # Whatever a constructor makes of damaged data; it only ever gets text and numbers.
+        # A constructor may raise anything for damaged data; it gets only text and numbers.
         raise SerializationError(
             f"stored data isn't a valid `{tag}` ({type(error).__name__}); it was written by a "
             f"newer version or is damaged"
@@ -253,7 +253,7 @@ def _clock(kind: type[datetime] | type[time]) -> Callable[[dict[str, Any], Any],
             zone = timezone(timedelta(microseconds=offset_us))
         if "zone" in node:
             key = _get(node, "zone", str)
-            # Without dots, so that no file besides those of the zones can be meant.
+            # Without dots, so that only zone files can be named.
             if zone is not None or not re.fullmatch(r"[A-Za-z0-9_+/-]{1,80}", key):
                 raise _Malformed
             try:
@@ -398,7 +398,7 @@ def _type_from(expression: Any, reader: Reader) -> Any:
         return None
     if pydantic.BaseModel not in origin.__mro__:
         raise _Malformed(name)
-    # Of pydantic: a class may have another one, which is no business of a stored name.
+    # Pydantic's own: a class may define another attribute of that name, which must not be used.
     subscript = vars(pydantic.BaseModel)["__class_getitem__"].__func__
     return subscript(origin, arguments)
 
@@ -450,7 +450,7 @@ def _flag(node: dict[str, Any], reader: Reader) -> Any:
     member = cls._value2member_map_.get(value)
     if member is not None:
         return member
-    # A combination: made by the standard library's method, past one of the class itself.
+    # A combination: made by the standard library's method, bypassing one that the class defines.
     base = next(b for b in cls.__mro__ if b.__module__ == "enum" and "_missing_" in vars(b))
     member = vars(base)["_missing_"].__func__(cls, value)
     if type(member) is not cls:
@@ -478,7 +478,7 @@ def _secret(node: dict[str, Any], reader: Reader) -> pydantic.SecretStr | pydant
 def _url(node: dict[str, Any], reader: Reader) -> Any:
     text = _get(node, "v", str)
     known = _class(node, reader, "a URL type of pydantic", is_url)
-    if known is None or not known.is_known:  # only its validator can make one
+    if known is None or not known.is_known:  # only its validator can create one
         return _stored(node, reader, str)
     return pydantic.TypeAdapter(known.cls).validate_python(text)
 
@@ -543,7 +543,7 @@ def _model(node: dict[str, Any], reader: Reader) -> Any:
     made: pydantic.BaseModel = object.__new__(cls)
     _set(made, "__dict__", fields)
     _set(made, "__pydantic_fields_set__", given)
-    if not cls.__pydantic_root_model__:  # which has no room for these
+    if not cls.__pydantic_root_model__:  # root models have neither
         _set(made, "__pydantic_extra__", extra)
         _set(made, "__pydantic_private__", private if cls.__private_attributes__ else None)
     return made
@@ -570,7 +570,7 @@ def _validated(cls: type, values: dict[str, Any], stored: dict[str, Any] | None 
             return pydantic.TypeAdapter(cls).validate_python(values)
         except pydantic.ValidationError as error:
             problem = validation_text(error)
-        except Exception as error:  # a validator's own trouble, or no schema for the class
+        except Exception as error:  # an error in a validator, or no schema for the class
             problem = f"{type(error).__name__}: {shown(str(error))}"
     raise SerializationError(
         f"stored data has the type `{class_tag(cls)}`, which has changed and doesn't take the "

@@ -31,7 +31,7 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 from pydantic_core import MultiHostUrl, TzInfo, Url
 
 from polos._codec.class_refs import class_tag, remember
@@ -45,7 +45,7 @@ __all__ = ["FACTORIES", "TEXT_TYPES", "tree"]
 
 _INF = float("inf")
 
-# Types whose text is their value, both ways.
+# Types that convert to text and back without loss.
 TEXT_TYPES: dict[str, type] = {
     "Decimal": Decimal,
     "UUID": UUID,
@@ -106,8 +106,8 @@ def _int(value: int, depth: int, budget: _Budget) -> Any:
     if -PLAIN_INT_MAX <= value <= PLAIN_INT_MAX:
         budget.take(1)
         return value
-    # Other readers of JSON round what doesn't fit 64 bits. Hexadecimal, since writing decimals
-    # takes quadratic time, which Python refuses for long ones.
+    # Other JSON parsers round integers beyond 64 bits. Hexadecimal, because conversion to decimal
+    # takes quadratic time, and Python rejects it for long integers.
     budget.take(value.bit_length() // 4)
     return {TAG: "int", "v": hex(value)}
 
@@ -124,7 +124,7 @@ def _str(value: str, depth: int, budget: _Budget) -> Any:
     try:
         value.encode()
     except UnicodeEncodeError:
-        # A lone surrogate is no Unicode text: databases and JSON parsers refuse it.
+        # A lone surrogate is not valid Unicode: databases and JSON parsers reject it.
         return {TAG: "str", "v": b64encode(value.encode("utf-8", "surrogatepass")).decode()}
     return value
 
@@ -288,13 +288,13 @@ def _clock(tag: str) -> _Encoder:
                     "has a ZoneInfo without a name (from_file), which no other process can "
                     "find; use ZoneInfo with an IANA name"
                 )
-            # The local time and the zone: an offset would be wrong after a change of tzdata.
+            # Store local time and zone: an offset would be wrong after a tzdata change.
             node["v"] = value.replace(tzinfo=None).isoformat()
             node["zone"] = key
         elif kind is timezone:
             offset = typing.cast("timezone", zone).utcoffset(None)
             if offset and abs(offset) < timedelta(seconds=1):
-                # `fromisoformat` takes such offsets for UTC.
+                # `fromisoformat` reads such offsets as UTC.
                 node["v"] = value.replace(tzinfo=None).isoformat()
                 node["offset"] = offset // timedelta(microseconds=1)
             else:
@@ -371,8 +371,8 @@ def _class_encoder(cls: type) -> _Encoder:
     """
     bases = cls.__mro__
     if cls.__module__ == "freezegun.api":
-        # The real types in disguise, for tests; a restart ends the disguise. (The names
-        # `datetime` and `date` are disguised as well, in this module too.)
+        # Replacements that tests install for the real types, such as freezegun's. A restarted
+        # process would not have them. (`datetime` and `date` in this module may be replaced, too.)
         return next(_EXACT[base] for base in bases if base in _EXACT)
     if isinstance(cls, enum.EnumMeta):
         return _flag if enum.Flag in bases else _enum
@@ -395,7 +395,7 @@ def _class_encoder(cls: type) -> _Encoder:
 
 
 def _has_builtin_state(cls: type) -> bool:
-    # Such as a dataclass that is an Exception or a dict as well: its fields aren't all of it.
+    # For example a dataclass that is also a dict: its fields are not its whole state.
     return any(base.__module__ == "builtins" and base is not object for base in cls.__mro__)
 
 
@@ -410,7 +410,7 @@ def _refuse(value: Any, depth: int, budget: _Budget) -> Any:
                 f"has type `{name}`, a subclass of `{base.__name__}` that would come back as a "
                 f"plain one; convert it with `{call}`"
             )
-    # By the class alone: what a strange object answers is not to be trusted.
+    # Check only the class: the attributes of an unknown object are not reliable.
     if cls is CoroutineType or any("__await__" in vars(base) for base in cls.__mro__):
         raise Refused(f"has type `{name}`; was an `await` forgotten?")
     raise Refused(
@@ -455,7 +455,7 @@ def is_url(cls: type) -> bool:
     """Whether this is one of pydantic's URL types, or derives from one."""
     from pydantic import networks
 
-    # Private, and missing in old versions, where all of its types were those of pydantic_core.
+    # Private, and missing in old versions, whose URL types were all pydantic_core's.
     bases = (getattr(networks, name, Url) for name in ("_BaseUrl", "_BaseMultiHostUrl"))
     return cls is Url or cls is MultiHostUrl or any(base in cls.__mro__ for base in bases)
 

@@ -101,13 +101,13 @@ def _message(exc: BaseException) -> str:
         if len(short) <= MESSAGE_MAX:
             return printable(short)
         return printable(short[:MESSAGE_MAX]) + f"… ({str.__len__(text):,} characters)"
-    except BaseException as error:  # a __str__ may raise anything; the worker must live on
+    except BaseException as error:  # a __str__ may raise anything; the worker must continue
         return f"<no message: __str__ raised {type(error).__name__}>"
 
 
 def _traceback(exc: BaseException) -> str:
     try:
-        # Without the exception itself, whose text may be endless, and its causes, which have
+        # Without the exception's text, which may be arbitrarily long, and its causes, which have
         # their own records. The innermost frames matter most.
         frames = traceback.extract_tb(_traceback_of(exc), limit=-_FRAMES_MAX)
         text = printable("".join(traceback.format_list(frames)))
@@ -146,13 +146,13 @@ def _state(exc: BaseException) -> tuple[str, str] | None:
 def _arguments(exc: BaseException) -> tuple[Any, ...]:
     """Return the arguments of its base class in C, without using attributes of the application."""
     if issubclass(type(exc), OSError):
-        # `args` is without the file names.
+        # `args` lacks the file names.
         return OSError.__reduce__(exc)[1]  # type: ignore[return-value]
     return _args(exc)  # type: ignore[no-any-return]
 
 
 def _is_group(exc: BaseException) -> bool:
-    # Of the type: `isinstance` may ask the exception itself, and get another one for an answer.
+    # Check the type: `isinstance` reads the exception's own `__class__`, which may be overridden.
     return _group is not None and issubclass(type(exc), _group)
 
 
@@ -190,8 +190,8 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
     if cls is None or Exception not in cls.__mro__:
         return None
     if any("__del__" in vars(base) for base in cls.__mro__):
-        return None  # it would run with whatever the record says
-    # The nearest class written in C is what keeps args and the like.
+        return None  # it would be called with whatever the record contains
+    # The nearest base class written in C stores `args` and similar state.
     base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     made: BaseException
     if _group is not None and _group in cls.__mro__:
@@ -203,7 +203,7 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
         arguments = decode(record["args"], is_strict=True)
         made = base.__new__(cls, *arguments)
         base.__init__(made, *arguments)
-        # An OSError becomes a subclass by its number, and others check their arguments.
+        # OSError chooses a subclass by its errno, and others check their arguments.
         if type(made) is not cls or _arguments(made) != tuple(arguments):
             return None
         attributes = decode(record["state"], is_strict=True)
@@ -221,7 +221,7 @@ def _rebuilt(record: Mapping[str, Any] | None, depth: int) -> BaseException | No
 def _rebuilt_or_none(record: Any, depth: int) -> BaseException | None:
     try:
         return _rebuilt(record, depth)
-    except Exception:  # as above: a damaged cause doesn't spoil the exception itself
+    except Exception:  # as above: a damaged cause must not affect the exception itself
         return None
 
 

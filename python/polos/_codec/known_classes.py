@@ -42,9 +42,9 @@ __all__ = [
     "undeclared_types",
 ]
 
-# Of our own payload, and of types that pydantic defines by text alone.
+# The modules of our own payload and of types that pydantic defines by their text alone.
 _SAFE_MODULES = ("polos.payload", "pydantic.networks", "pydantic_core._pydantic_core")
-# A class of these says nothing about what derives from it.
+# General base classes: being related to one of them does not make a class known.
 _GENERAL = ("builtins", "typing", "typing_extensions", "abc", "enum", "collections", "pydantic")
 _CODE_DEPTH_MAX = 5
 _TYPE_NAMES = re.compile(

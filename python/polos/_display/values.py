@@ -15,7 +15,7 @@ from datetime import time, timedelta
 from typing import Any
 from uuid import UUID
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 
 from polos._codec.class_shapes import is_named_tuple
 from polos._codec.unknown_classes import StoredValue

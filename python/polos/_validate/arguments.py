@@ -8,7 +8,7 @@ import typing
 from functools import lru_cache
 from typing import Any
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 import typing_extensions
 from pydantic_core import to_json
 
@@ -46,10 +46,10 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
     except pydantic.ValidationError as error:
         problem = error
     try:
-        # What only JSON may say, such as text for a datetime in a strict model.
+        # Values allowed only in JSON, such as text for a datetime in a strict model.
         return adapter.validate_json(to_json(data))
     except ValueError:
-        pass  # the first answer is about what was given
+        pass  # report the first error, which is about the original value
     from polos._codec.decoder import validation_text
 
     raise InvalidArgumentError(
@@ -112,7 +112,7 @@ def _with_readable_typed_dicts(annotation: Any) -> Any:
     return typing.Union[made] if is_union else origin[made]  # noqa: UP007
 
 
-# Bounded, since an application may make types as it goes.
+# Bounded, because an application may create types dynamically.
 _cached_adapter = lru_cache(maxsize=512)(_new_adapter)
 
 
@@ -123,13 +123,13 @@ def _is_object(data: Any) -> bool:
 
 
 def _takes_objects(annotation: Any) -> bool:
-    """Whether validation reads the attributes of a foreign object by itself, as models do."""
+    """Whether validation reads attributes of objects of other classes, as models can."""
     hints = [annotation, *typing.get_args(annotation)]
     return any(_is_class(hint) and issubclass(hint, pydantic.BaseModel) for hint in hints)
 
 
 def _instance(annotation: Any, data: Any, name: str) -> Any:
-    """A validator for classes that pydantic does not know: accepts instances only."""
+    """Return a validator for a class without a pydantic schema; it accepts only instances."""
     cls = dict if typing.is_typeddict(annotation) else typing.get_origin(annotation) or annotation
     if not isinstance(cls, type) or isinstance(data, cls):
         return data

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 __all__ = ["brief", "is_class", "may_hold_password", "nearest", "printable", "shown", "type_name"]
 
 _LONGEST = 80
-# So much is searched for a password: one that isn't found is cut off with the rest.
+# How many characters are searched for a password. Messages cut off longer texts before that.
 _SEARCHED = 4_096
 _PASSWORD = re.compile(r":/+[^@]*@|password\s*=", re.IGNORECASE)
 _HIDDEN = "not shown, it may hold a password"
@@ -21,7 +21,7 @@ def shown(value: Any) -> str:
     if text is None:
         return f"an object of type `{type_name(type(value))}`"
     if type(value) is str and len(text) > 2:
-        # The backticks are quotes enough; what repr escapes stays escaped.
+        # Backticks replace the quotes; what repr escapes stays escaped.
         text = text[1:-1] if text[-1] in "'\"" else text[1:]
     return f"`{text}`"
 
@@ -37,7 +37,7 @@ def brief(value: Any) -> str | None:
     try:
         # Sliced first: the repr of a megabyte would cost more than the check that failed.
         text = printable(repr(value[: _LONGEST + 1] if type(value) is str else value))
-    except BaseException:  # whatever a foreign __repr__ does, the message gets out
+    except BaseException:  # a __repr__ that fails must not suppress the message
         return None
     if may_hold_password(text):
         text = f"<{_HIDDEN}>"
@@ -51,7 +51,7 @@ def may_hold_password(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Return ``text`` as plain ``str`` for any log or JSON: lone surrogates are escaped."""
-    # A subclass may override anything; slicing through `str` gives a real one.
+    # A subclass may override anything; `str`'s own slicing returns a plain `str`.
     text = str.__getitem__(text, slice(None))
     try:
         text.encode()

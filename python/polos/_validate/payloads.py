@@ -12,7 +12,7 @@ import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
 
-import pydantic  # no names from it: it loads most of itself on the first access to a name
+import pydantic  # the module only: the first access to a name in it loads most of pydantic
 
 from polos._validate.formatting import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError, WorkflowNotSchedulableError
@@ -130,7 +130,7 @@ def _lacking(hint: Any) -> str | None:
         # `dict` and `object` take it; numbers, text and lists don't.
         return None if cls in (dict, object) else ""
     else:
-        return None  # protocols, mappings, classes that pydantic may know how to make
+        return None  # protocols, mappings, and classes for which pydantic may have a schema
     missing = sorted(required - set(SchedulePayload.model_fields))
     return f", which needs `{missing[0]}`" if missing else None
 

@@ -1,6 +1,6 @@
 """Check the options of a schedule, once, for the decorator and for the API.
 
-This module knows names, types, and ranges. It does not know cron syntax or which time zones exist:
+This module checks names, types, and ranges. It does not check cron syntax or time zones:
 the core checks those.
 """
 
@@ -108,7 +108,7 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
         else:
             spec[stored] = check(name, value)
     if triggers:
-        # Whatever the trigger was before, it is this one now.
+        # This trigger replaces the previous one, of whatever kind.
         spec |= {_FIELDS[name][0]: None for name in _TRIGGERS if name not in triggers}
     start, end = spec.get("start_at_us"), spec.get("end_at_us")
     if start is not None and end is not None and end <= start:
@@ -225,7 +225,7 @@ def _duration(least: timedelta, least_text: str) -> Callable[[str, Any], int]:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             try:
                 value = timedelta(seconds=value)
-            except (OverflowError, ValueError):  # beyond what a timedelta holds; not a number
+            except (OverflowError, ValueError):  # out of range for a timedelta, or not a number
                 raise InvalidScheduleError(
                     f"{name}: {shown(value)} seconds given, expected {least_text} and at most 100 "
                     f"years"
@@ -278,7 +278,7 @@ def _iso_date(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     try:
-        # Other ISO forms (`20261225`) are read by some versions of Python only.
+        # Only some versions of Python read other ISO forms (`20261225`).
         if isinstance(value, str) and date.fromisoformat(value).isoformat() == value:
             return value
     except ValueError:

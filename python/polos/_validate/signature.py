@@ -149,7 +149,7 @@ class Handler:
                 names[name] = cell.cell_contents
             except ValueError:  # assigned later in the enclosing function
                 continue
-        # Here, since it loads pydantic. Known, since the first example names it without an import.
+        # Imported here because it loads pydantic. Handlers may name it without importing it.
         from polos.payload import SchedulePayload
 
         known = {"SchedulePayload": SchedulePayload, **getattr(fn, "__globals__", {})}
@@ -160,7 +160,7 @@ class Handler:
         try:
             return typing.get_type_hints(probe, known, names, include_extras=True)["it"]
         except Exception:
-            # Names imported for type checkers only, or never: the handler works without.
+            # Names imported for type checkers only, or never; the handler works without them.
             return None
 
 
@@ -172,7 +172,7 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
             return inspect.signature(fn, annotation_format=Format.FORWARDREF)
         return inspect.signature(fn)
     except (TypeError, ValueError):
-        # Some callables that are written in C don't say; they are given everything.
+        # Some callables written in C have no signature; pass them every argument.
         parameters = [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY)
             for name in ("ctx", "payload")
@@ -228,5 +228,5 @@ def result_hint_of(fn: Callable[..., Any]) -> Any:
     try:
         return typing.get_type_hints(target, include_extras=True).get("return")
     except Exception:
-        # Names imported for type checkers only: the tag stored with the value has to do.
+        # Names imported for type checkers only; rely on the tag stored with the value.
         return None

@@ -26,7 +26,7 @@ def check_step_function(name: str, fn: Any) -> None:
     if inspect.isawaitable(fn):
         called = getattr(fn, "__name__", None) or "fetch"
         if inspect.iscoroutine(fn):
-            fn.close()  # nothing will await it, and Python would warn of that in another place
+            fn.close()  # it is never awaited; without this, Python warns about that elsewhere
         raise InvalidArgumentError(
             f"step `{name}`: a call of `{called}` was given, expected the function and its "
             f"arguments: `ctx.step.run({name!r}, {called}, ...)`; polos calls it, unless the step "
@@ -38,7 +38,7 @@ def check_step_function(name: str, fn: Any) -> None:
             f"step `{name}`: {shown(fn)}{hint} given, expected a function and its arguments: write "
             f"`ctx.step.run({name!r}, fn, 1)`, not `ctx.step.run({name!r}, fn(1))`"
         )
-    inner = underlying(fn)  # a decorator may well make a list of a generator
+    inner = underlying(fn)  # a decorator may turn a generator into a list
     if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
         raise InvalidArgumentError(
             f"step `{name}`: `{getattr(inner, '__name__', 'fn')}` is a generator function, and a "

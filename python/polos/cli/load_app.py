@@ -79,7 +79,7 @@ def _import_file(path: Path) -> None:
     assert spec.loader is not None, "the file ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
-    # As an import statement would: pickle, dataclasses and the codec look classes up there.
+    # As an import statement does: pickle, dataclasses, and the codec look up classes there.
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
 
@@ -99,10 +99,10 @@ class _RunCalledError(BaseException):
 def _theirs(target: str) -> Iterator[None]:
     """End the command if the import raises, and report the error as one of the imported code."""
 
-    def refuse(*args: Any, **options: Any) -> NoReturn:
+    def reject_run(*args: Any, **options: Any) -> NoReturn:
         raise _RunCalledError
 
-    original, polos.run = polos.run, refuse
+    original, polos.run = polos.run, reject_run
     try:
         yield
     except _RunCalledError:
@@ -129,7 +129,7 @@ def _print_traceback(error: Exception) -> None:
     """Print the traceback with only the user's frames."""
     report = traceback.TracebackException.from_exception(error)
     ours = [importlib.__file__, "<frozen importlib", os.path.dirname(__file__) + os.sep]
-    if isinstance(error, PolosError):  # raised on purpose: where it was caused is what counts
+    if isinstance(error, PolosError):  # raised on purpose: only the line that caused it matters
         ours.append(os.path.dirname(polos.__file__) + os.sep)
     frames = [frame for frame in report.stack if not frame.filename.startswith(tuple(ours))]
     report.stack = traceback.StackSummary.from_list(frames)

@@ -20,10 +20,10 @@ from polos.cli.ui.console import fail, say
 
 __all__ = ["Child", "die_with_supervisor", "supervise", "ui_command", "worker_command"]
 
-# How long handlers may continue after a change of the code; they start again at once.
+# How long handlers may continue after a code change; their runs are started again at once.
 _RELOAD_TIMEOUT = 2.0
 
-# How often it is looked whether a child has ended.
+# How often to check whether a child process has ended.
 _LOOK_MS = 200
 
 _LIFELINE = "POLOS_LIFELINE"
@@ -64,7 +64,7 @@ class Child:
     def start(self) -> None:
         """Start the process. It ends when this process ends, for any reason."""
         command = [sys.executable, "-m", "polos", *self._arguments]
-        if os.name == "nt":  # which can't hand down one descriptor
+        if os.name == "nt":  # Windows cannot pass down a single descriptor
             self._process = subprocess.Popen(command)
             return
         theirs, self._lifeline = os.pipe()
@@ -106,16 +106,16 @@ class Child:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self._let_go()
+        self._close_lifeline()
 
     def wait(self) -> int:
         """Wait until the process ends, and return its exit code."""
         assert self._process is not None, "it has been started"
         code = self._process.wait()
-        self._let_go()
+        self._close_lifeline()
         return code
 
-    def _let_go(self) -> None:
+    def _close_lifeline(self) -> None:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
@@ -129,7 +129,7 @@ def supervise(children: list[Child], target: str | None) -> None:
     asked = threading.Event()
     was_ended = False
 
-    def hear(number: int, frame: Any) -> None:
+    def forward(number: int, frame: Any) -> None:
         asked.set()
         for child in children:
             child.signal(number)
@@ -138,7 +138,7 @@ def supervise(children: list[Child], target: str | None) -> None:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         names.append(signal.SIGHUP)
     for name in names:
-        signal.signal(name, hear)
+        signal.signal(name, forward)
     for child in children:
         child.start()
     while not asked.is_set():

@@ -54,19 +54,19 @@ class VirtualClient(PolosClient):
             _is_looking.reset(token)
 
     async def _ask_once(self, request: str) -> Any:
-        with self._hindered(request):
+        with self._with_faults(request):
             return await super()._ask_once(request)
 
     def _call_within(self, request: str, seconds: float) -> str | None:
-        with self._hindered(request):
+        with self._with_faults(request):
             return super()._call_within(request, seconds)
 
     def _call(self, request: str, timeout: int | None = None) -> str | None:
-        with self._hindered(request):
+        with self._with_faults(request):
             return super()._call(request, timeout)
 
     @contextmanager
-    def _hindered(self, request: str) -> Iterator[None]:
+    def _with_faults(self, request: str) -> Iterator[None]:
         if _is_looking.get():
             yield
             return

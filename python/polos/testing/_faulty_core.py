@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from polos._polos import WorkerCore
     from polos._runtime.executor import ActiveRun, Executor
 
-__all__ = ["HinderedCore"]
+__all__ = ["FaultyCore"]
 
 
-class HinderedCore:
+class FaultyCore:
     """A worker's core that can be cut off (a dead process) or held up (a database outage)."""
 
     def __init__(
@@ -29,7 +29,7 @@ class HinderedCore:
         self._held: list[Callable[[], None]] | None = None
         self.waiting: set[ActiveRun] = set()
 
-    # -- what goes wrong ----------------------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------
 
     def cut(self) -> WorkerCore:
         """Block everything from now on, and return the core."""
@@ -41,7 +41,7 @@ class HinderedCore:
         """Make writes wait from now on."""
         self._held = []
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Execute the writes that have waited."""
         held, self._held = self._held or [], None
         self.waiting.clear()
@@ -55,9 +55,9 @@ class HinderedCore:
         is_final: bool,
         write: Callable[[], None],
     ) -> None:
-        self._check_is_there()
+        self._check_not_cut()
         if active is not None and is_final:
-            self._may_crash(active, step, "before_commit")
+            self._crash_if_requested(active, step, "before_commit")
         if self._held is not None:
             self._held.append(write)
             if active is not None and step is not None:
@@ -65,18 +65,18 @@ class HinderedCore:
             return
         write()
         if active is not None and is_final:
-            self._may_crash(active, step, "after_commit")
+            self._crash_if_requested(active, step, "after_commit")
 
-    def _may_crash(self, active: ActiveRun, step: str | None, moment: Moment) -> None:
+    def _crash_if_requested(self, active: ActiveRun, step: str | None, moment: Moment) -> None:
         if self._faults.take("crash", moment, active.workflow.id, step) is not None:
             self._crash()
-            self._check_is_there()
+            self._check_not_cut()
 
-    def _check_is_there(self) -> None:
+    def _check_not_cut(self) -> None:
         if self._is_cut:
             raise asyncio.CancelledError("the worker has crashed, as the test has it")
 
-    # -- as the core --------------------------------------------------------------------------
+    # -- the core's API ------------------------------------------------------------------------
 
     def record_step(self, *record: Any) -> None:
         """See the core."""

@@ -22,7 +22,7 @@ from polos.models import LedgerEntry, LedgerStatus, Run, Schedule, StepInfo, Ste
 from polos.runs import RunHandle
 from polos.testing._client import VirtualClient
 from polos.testing._faults import Fault, Moment, error_of, moment_of, workflow_id
-from polos.testing._faulty_core import HinderedCore
+from polos.testing._faulty_core import FaultyCore
 from polos.worker import Worker, WorkerOptions
 from polos.workflow import Workflow
 
@@ -67,7 +67,7 @@ class VirtualTime:
         self._zone: tzinfo | None = start.tzinfo
         self._faults = self._client.faults
         self._worker: Worker | None = None
-        self._core: HinderedCore | None = None
+        self._core: FaultyCore | None = None
         self._crashed_at: datetime | None = None
         self._dead: list[WorkerCore] = []
         self._dying: set[asyncio.Task[Any]] = set()
@@ -79,7 +79,7 @@ class VirtualTime:
         self._hanging: weakref.WeakSet[ActiveRun] = weakref.WeakSet()
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    # -- what there is ------------------------------------------------------------------------
+    # -- access ------------------------------------------------------------------------------
 
     @property
     def client(self) -> VirtualClient:
@@ -188,14 +188,14 @@ class VirtualTime:
         step = delta if delta is not None else timedelta(**parts)
         if step < timedelta(0):
             raise InvalidArgumentError(f"advance: {step} given, expected 0 or more")
-        async with self._turning():
-            await self._go_on_to(self._client._now() + micros_of(step))
+        async with self._exclusive():
+            await self._advance_to(self._client._now() + micros_of(step))
 
     async def advance_to(self, instant: datetime | str) -> None:
         """Advance time to ``instant``: an aware datetime, or its ISO text."""
         target = aware("instant", parsed("instant", instant))
-        async with self._turning():
-            await self._go_on_to(target)
+        async with self._exclusive():
+            await self._advance_to(target)
 
     async def set_to(self, instant: datetime | str) -> None:
         """Set the wall clock to ``instant`` (aware), forward or back, like a clock correction.
@@ -204,7 +204,7 @@ class VirtualTime:
         the clock is set forward, slots in between are late, and ``catch_up`` decides about them.
         """
         target = aware("instant", parsed("instant", instant))
-        async with self._turning():
+        async with self._exclusive():
             await self._settle()
             self._client._opened().set_wall(target)
             await self._settle()
@@ -230,7 +230,7 @@ class VirtualTime:
 
     async def stop(self) -> None:
         """Stop the worker as a deploy does: it releases its runs and deregisters."""
-        async with self._turning():
+        async with self._exclusive():
             await self._settle()
             await self._close_worker()
 
@@ -254,7 +254,7 @@ class VirtualTime:
             await self._start_worker({**self._options, **options})
             await self._settle()
 
-    # -- what goes wrong ----------------------------------------------------------------------
+    # -- faults -------------------------------------------------------------------------------
 
     def fail_step(
         self,
@@ -359,7 +359,7 @@ class VirtualTime:
         finally:
             self._client.is_away = False
             if self._core is not None:
-                self._core.let_go()
+                self._core.release()
 
     # -- for `clock`, the client and the plugin -----------------------------------------------
 
@@ -404,7 +404,7 @@ class VirtualTime:
         Returns ``None`` if virtual ``seconds`` pass first. Raises ``TimeoutError`` if nothing is
         due that could complete the run.
         """
-        async with self._turning():
+        async with self._exclusive():
             core, loop = self._client._opened(), asyncio.get_running_loop()
             begun = loop.time()
             last = None if seconds is None else core.now() + int(max(0.0, seconds) * 1e6)
@@ -418,7 +418,7 @@ class VirtualTime:
                     await self._settle()
                     run = cast("dict[str, Any]", await self._client._ask("get_run", id=id))
                     return run if run["status"] in _ENDED else None
-                self._check_goes_on(run, due, loop.time() - begun)
+                self._check_running(run, due, loop.time() - begun)
                 assert due is not None
                 core.advance_to(due)
 
@@ -432,7 +432,7 @@ class VirtualTime:
             )
         return loop.run_until_complete(self.until_ended(id, seconds))
 
-    def _check_goes_on(self, run: dict[str, Any], due: int | None, spent: float) -> None:
+    def _check_running(self, run: dict[str, Any], due: int | None, spent: float) -> None:
         what = f"run `{run['id']}` of workflow `{run['workflow']}` is {run['status']} at {self.now}"
         if self._worker is None:
             raise TimeoutError(f"{what}, and no worker runs: {self._why_no_worker()}")
@@ -454,10 +454,10 @@ class VirtualTime:
     def _at(self, micros: int) -> datetime:
         return from_micros(micros).astimezone(self._zone)
 
-    # -- how ----------------------------------------------------------------------------------
+    # -- parts --------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _turning(self) -> AsyncIterator[None]:
+    async def _exclusive(self) -> AsyncIterator[None]:
         """Prevent other tasks from advancing the clock inside the block."""
         self._refuse_handlers("time")
         await self._begin()
@@ -470,7 +470,7 @@ class VirtualTime:
                 f"{what}: only the test can control the clock; handlers wait with `ctx.step.sleep`"
             )
 
-    async def _go_on_to(self, target: int) -> None:
+    async def _advance_to(self, target: int) -> None:
         core = self._client._opened()
         while True:
             due = await self._settle()
@@ -498,7 +498,7 @@ class VirtualTime:
         executor = worker._executor
         assert executor is not None
         assert executor.core is not None
-        self._core = HinderedCore(executor.core, executor, self._faults, self._crash)
+        self._core = FaultyCore(executor.core, executor, self._faults, self._crash)
         if self._client.is_away:
             self._core.hold()
         executor.core = worker._core = cast("WorkerCore", self._core)
@@ -556,7 +556,7 @@ class VirtualTime:
     async def _settle(self) -> int | None:
         """Process everything that is due now.
 
-        Returns when something is due next, or ``None`` if nothing will become due by itself.
+        Returns when something is due next, or ``None`` if nothing will become due.
         """
         while True:
             await self._expire()
@@ -565,13 +565,13 @@ class VirtualTime:
                 return None
             if self._client.is_away:
                 executor.bridge.drain()
-                await self._rest(executor)
+                await self._wait_until_idle(executor)
                 if executor is self._executor:
                     return None
                 continue
             turned = worker_core.tick()
             executor.bridge.drain()
-            await self._rest(executor)
+            await self._wait_until_idle(executor)
             if executor is not self._executor:
                 continue
             if turned is None or turned[2]:
@@ -584,21 +584,21 @@ class VirtualTime:
             due = now + within if wall is None else min(wall, now + within)
             has_news = executor.bridge.drain()
             if due > now and not has_news and not self._busy(executor):
-                if not self._is_anybody_told(executor):
+                if not self._has_answer_coming(executor):
                     return due
                 # The answer arrives from another thread and belongs to this instant.
                 await asyncio.sleep(_LOOK / 5)
 
     def _busy(self, executor: Executor) -> list[ActiveRun]:
         """Return runs in progress that wait for something other than time and may continue."""
-        held_up = set() if self._core is None else self._core.waiting
+        waiting = set() if self._core is None else self._core.waiting
         return [
             active
             for active in executor.active.values()
-            if not active.waits_for_time() and active not in self._hanging and active not in held_up
+            if not active.waits_for_time() and active not in self._hanging and active not in waiting
         ]
 
-    def _is_anybody_told(self, executor: Executor) -> bool:
+    def _has_answer_coming(self, executor: Executor) -> bool:
         """Whether a handler waits for a run that has completed."""
         awaited = {id for active in executor.active.values() for id in active.awaited}
         core = self._client._opened()
@@ -608,12 +608,12 @@ class VirtualTime:
                 return True
         return False
 
-    async def _rest(self, executor: Executor) -> None:
+    async def _wait_until_idle(self, executor: Executor) -> None:
         """Wait until every handler in progress waits for time or seems to hang."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         if executor.nudge_count != self._nudges_seen:
-            # What seemed to hang may continue now, for example because of a timeout.
+            # Handlers that seemed to hang may continue now, for example because of a timeout.
             self._nudges_seen = executor.nudge_count
             self._hanging.clear()
         for _ in range(50):
@@ -623,7 +623,7 @@ class VirtualTime:
                 return
         while busy := self._busy(executor):
             timeout = _TIMEOUT if executor.has_timers() else _TIMEOUT_MAX
-            if not await self._stirs(executor, timeout) and executor.has_timers():
+            if not await self._changes_within(executor, timeout) and executor.has_timers():
                 # Time may end what they wait for; do not wait for them again.
                 self._hanging.update(busy)
                 return
@@ -636,7 +636,7 @@ class VirtualTime:
                     f"more than {_TIMEOUT_MAX:.0f} s"
                 )
 
-    async def _stirs(self, executor: Executor, timeout: float) -> bool:
+    async def _changes_within(self, executor: Executor, timeout: float) -> bool:
         """Whether anything happens within ``timeout``."""
         loop = asyncio.get_running_loop()
         before, end = executor.change_count, loop.time() + timeout

@@ -41,7 +41,7 @@ _LONG_QUEUED = timedelta(minutes=1)
 # Beyond this, slots are noticeably early or late.
 _SKEW = timedelta(seconds=1)
 
-# How long retirements are listed.
+# How long retirements stay in the report.
 _LATELY_RETIRED = timedelta(days=7)
 
 _ROOM = 200 * 1024 * 1024
@@ -58,7 +58,7 @@ class Finding:
     text: str
     advice: str | None = None
     level: str = "ok"
-    """`ok`, `warning` (will be trouble, or is for somebody) or `problem`."""
+    """`ok`, `warning` (a risk, or a problem of some users), or `problem`."""
 
 
 def warning(about: str, text: str, advice: str) -> Finding:
@@ -469,10 +469,12 @@ def _broken(client: PolosClient, view: Overview) -> Iterator[Finding]:
     if not count:
         return
     some = schedules.sync.list(client, status="broken", limit=3)
-    told = "; ".join(f"{called(s.workflow, s.key)}: {s.note or 'no reason recorded'}" for s in some)
+    notes = "; ".join(
+        f"{called(s.workflow, s.key)}: {s.note or 'no reason recorded'}" for s in some
+    )
     yield problem(
         "schedules",
-        f"{_some(count, view)} broken and not firing: {told}",
+        f"{_some(count, view)} broken and not firing: {notes}",
         "create them again with valid values (polos schedules create), or delete them: "
         "polos schedules delete --status broken",
     )

@@ -95,7 +95,7 @@ def _work(
     with client:
         worker = TalkingWorker(client, app=app_name, concurrency=concurrency, drain=drain)
         worker._main_file = file
-        worker._ends_process = True  # even if closing what comes after it hangs
+        worker._ends_process = True  # even if a later cleanup hangs
         run_to_end(worker.run())
     if not worker.was_stopped:
         fail("the worker ended on its own; see the log above")

@@ -55,7 +55,7 @@ StatusFilter = Annotated[
 # How often a watched run is read, in seconds.
 _LOOK = 0.25
 
-# Whatever machine they were recorded on.
+# Matches the paths of any machine on which a traceback was recorded.
 _OURS = re.compile(r'[/\\]polos[/\\](context|_worker|_threads|_handlers)\.py", line')
 
 _ENDS = ("succeeded", "failed", "cancelled")
@@ -100,7 +100,7 @@ def list_(
     base = now()
     with opened(database, project) as client:
         if after is not None:
-            runs.sync.get(client, after)  # behind one that isn't there would be nothing
+            runs.sync.get(client, after)  # raises if it does not exist; the page would be empty
         schedule_id = None if schedule is None else find_schedule(client, schedule).id
         listed(
             lambda count, last: runs.sync.list(
@@ -245,9 +245,9 @@ def _print_error(error: ErrorInfo) -> None:
         _print_error(error.cause)
         out("\nwhich led to\n")
     for line in frames(error.traceback):
-        out(_tame(line))
+        out(_escaped(line))
     for number, line in enumerate(error_text(error).splitlines() or [""]):
-        out(styled(_tame(line), "red") if number == 0 else _tame(line))
+        out(styled(_escaped(line), "red") if number == 0 else _escaped(line))
 
 
 def frames(traceback: str) -> list[str]:
@@ -262,7 +262,7 @@ def frames(traceback: str) -> list[str]:
     return kept
 
 
-def _tame(line: str) -> str:
+def _escaped(line: str) -> str:
     return line if line.isprintable() else "".join(
         c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line
     )  # fmt: skip
@@ -426,19 +426,19 @@ def watch(
 
 
 def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
     while True:
         for step in run.steps:
-            if told.get(step.name) != step.status:
-                told[step.name] = step.status
+            if printed.get(step.name) != step.status:
+                printed[step.name] = step.status
                 if not as_json:
-                    _tell_step(step)
-        if told.get("") != run.status:
-            told[""] = run.status
+                    _print_step(step)
+        if printed.get("") != run.status:
+            printed[""] = run.status
             if as_json:
                 out_json(run_json(run, is_whole=True))
             else:
-                _tell_run(run)
+                _print_run(run)
         if run.status in _ENDS:
             return run
         finish()
@@ -446,7 +446,7 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
         run = runs.sync.get(client, run.id)
 
 
-def _tell_step(step: StepInfo) -> None:
+def _print_step(step: StepInfo) -> None:
     moment = step.finished_at or step.started_at
     cells = _step_row(step)
     status = status_cell(step.status)
@@ -454,29 +454,29 @@ def _tell_step(step: StepInfo) -> None:
     out(f"{when(moment)}  step {step.name}  {styled(status.text, status.style)}  {said}".rstrip())
 
 
-def _tell_run(run: Run) -> None:
+def _print_run(run: Run) -> None:
     moment = run.finished_at or run.started_at or run.created_at
     status = status_cell(run.status)
     said = error_text(run.error) or value_text(run.result, 100)
     name = called(run.workflow, run.key)
     line = f"{when(moment)}  {run.id}  {name}  {styled(status.text, status.style)}  "
-    out(f"{line}{' '.join(_tame(said).split())}".rstrip())
+    out(f"{line}{' '.join(_escaped(said).split())}".rstrip())
 
 
 def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:
     """Print runs that start or finish from now on. Of more than a thousand at once, some are left
     out.
     """
-    told: dict[str, str] | None = None
+    printed: dict[str, str] | None = None
     while True:
         page = runs.sync.list(client, workflow=workflow, key=key, limit=1_000)
-        if told is None:
+        if printed is None:
             say("watching; Ctrl-C ends it")
-        if told is not None:
+        if printed is not None:
             for run in reversed(page):
-                if told.get(run.id) != run.status:
-                    out_json(run_json(run)) if as_json else _tell_run(run)
-        told = {run.id: run.status for run in page}
+                if printed.get(run.id) != run.status:
+                    out_json(run_json(run)) if as_json else _print_run(run)
+        printed = {run.id: run.status for run in page}
         finish()
         time.sleep(4 * _LOOK)
 

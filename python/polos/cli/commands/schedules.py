@@ -212,7 +212,7 @@ def _meaning(schedule: Schedule) -> str | None:
         return None
     try:
         return schedules.explain(schedule.cron, schedule.timezone, count=0).english
-    except PolosError:  # of a broken one: its note says why
+    except PolosError:  # a broken schedule; its note says why
         return None
 
 
@@ -321,7 +321,7 @@ def next_slots(schedule: Schedule, count: int) -> list[datetime]:
     first = to_micros(schedule.upcoming)
     try:
         later = _polos.spec_slots(json.dumps(_spec(schedule)), count - 1, first)
-    except PolosError:  # a broken one
+    except PolosError:  # a broken schedule
         later = []
     if schedule.max_runs is not None:
         later = later[: schedule.max_runs - 1]

@@ -1,1 +1,1 @@
-"""What the commands share: output, options, tables, times."""
+"""Shared by the commands: output, options, tables, and times."""

@@ -11,7 +11,7 @@ from polos.cli.ui.interrupts import with_care
 
 __all__ = ["advancing"]
 
-# Fewer items finish before a bar could be read.
+# Fewer items are done before anyone could read a bar.
 _FEW = 20
 
 

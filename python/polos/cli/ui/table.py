@@ -66,7 +66,7 @@ class Table:
             titles = [cell_width(column.title) for column in self._columns]
             self._widths = [max(pair) for pair in zip(self._widths, titles, strict=True)]
             if width() is not None:
-                # A person needs no column of nothing; a script needs the same ones each time.
+                # Hide empty columns from people; scripts need the same columns each time.
                 self._hidden = {
                     index
                     for index, column in enumerate(self._columns)

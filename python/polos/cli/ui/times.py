@@ -31,7 +31,7 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-# --- typed -----------------------------------------------------------------------------------
+# --- input -----------------------------------------------------------------------------------
 
 
 def duration(name: str, text: str) -> timedelta:
@@ -75,7 +75,7 @@ def instant(name: str, text: str, zone: tzinfo, *, base: datetime | None = None)
             return base + relative
         read = _read(words)
         moment = read if read.tzinfo is not None else read.replace(tzinfo=zone)
-        moment.astimezone(timezone.utc)  # the first and last days of all have no UTC
+        moment.astimezone(timezone.utc)  # raises near the first and last supported days
         return moment
     except (ValueError, OverflowError):
         raise InvalidArgumentError(
@@ -93,7 +93,7 @@ def _relative(words: str) -> timedelta | None:
 
 
 def _read(words: str) -> datetime:
-    # Before Python 3.11 `Z` isn't read.
+    # Python 3.10 does not parse `Z`.
     if words[-1:] in ("Z", "z"):
         words = words[:-1] + "+00:00"
     if len(words) == 10:
@@ -102,7 +102,7 @@ def _read(words: str) -> datetime:
     return datetime.fromisoformat(words)
 
 
-# --- shown -----------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------
 
 
 def when(moment: datetime | None) -> str:
