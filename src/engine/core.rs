@@ -318,7 +318,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// The remaining slots of a schedule.
-    fn cadence_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
+    fn compiled_spec_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
         let compiled_spec = self.compiled_spec(&schedule.spec)?;
         if schedule.settled.is_none() {
             return Ok(compiled_spec);

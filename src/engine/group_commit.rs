@@ -150,7 +150,7 @@ impl GroupCommit {
             Some(thread) => thread.join_for(limit),
         };
         if !has_ended {
-            drop(LastWord(&self.shared));
+            drop(CloseOnDrop(&self.shared));
         }
         self.shared.observers.lock().clear();
         has_ended
@@ -159,9 +159,9 @@ impl GroupCommit {
 
 /// Closes the queue when the writing thread ends, also by a panic: queued and later jobs fail with
 /// [`StoreError::Closed`].
-struct LastWord<'a>(&'a Shared);
+struct CloseOnDrop<'a>(&'a Shared);
 
-impl Drop for LastWord<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         let left = {
             let mut state = self.0.line.state.lock();
@@ -176,7 +176,7 @@ impl Drop for LastWord<'_> {
 
 /// The writing thread's loop: runs until the queue is closed and empty.
 fn write_all(shared: &Shared) {
-    let _last_word = LastWord(shared);
+    let _close_on_drop = CloseOnDrop(shared);
     let mut waiting: Vec<Job> = Vec::new();
     let mut failure_count = 0;
     while let Some(jobs) = next_batch(&shared.line, std::mem::take(&mut waiting), pause_after(failure_count))

@@ -96,7 +96,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut commands = Vec::new();
         for schedule in &schedules {
             // A schedule that cannot be parsed is marked broken when it is due.
-            let Ok(compiled_spec) = self.cadence_of(schedule) else { continue };
+            let Ok(compiled_spec) = self.compiled_spec_of(schedule) else { continue };
             if let Some(slot) = recomputed(schedule, &compiled_spec, now.wall) {
                 commands.push(Command::PatchSchedule {
                     project: Arc::clone(&self.config.project),

@@ -123,7 +123,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(false);
         }
         // The reservation ends after the claimed runs have taken their permits.
-        let Decided { commands, schedules, permits: _places, is_full } = self.decide_batch(now, horizon)?;
+        let Decided { commands, schedules, permits: _permits, is_full } = self.decide_batch(now, horizon)?;
         // Another worker may have decided what was due here a moment ago: the known next slot is
         // stale.
         self.scheduling.is_next_work_stale = true;
@@ -213,7 +213,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         is_isolating: bool,
     ) -> Result<Option<Command>, StoreError> {
         let schedule = &due.schedule;
-        let compiled_spec = match self.cadence_of(schedule) {
+        let compiled_spec = match self.compiled_spec_of(schedule) {
             Ok(compiled_spec) => compiled_spec,
             Err(error) => {
                 let reason = error.to_string();
