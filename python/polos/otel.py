@@ -6,7 +6,7 @@ Each run is a trace. Its first span is what started the run (a schedule: from th
 of the handler). Below it is one span for each execution of the handler, and below that one for each
 execution of a step's function. Spans that the application opens nest inside.
 
-The trace's id follows from the run's, so a run that is resumed in another process goes on in its
+The trace's id follows from the run's, so a run that is resumed in another process continues its
 trace, without anything being stored.
 """
 
@@ -148,7 +148,7 @@ class _Telemetry:
                 yield
             outcome = "succeeded"
         finally:
-            # Without its name: in a loop, steps are numbered, and each would be a series.
+            # Without the step's name: numbered steps in a loop would each be a series.
             measured = {"polos.workflow": active.workflow.id, "polos.outcome": outcome}
             self._step_duration.record(time.perf_counter() - begun, measured)
 
@@ -178,7 +178,7 @@ class _Roots:
                 now = time.time_ns()
                 self._tracer.start_span(
                     _started_by(active),
-                    context=Context(),  # whatever the event loop was started in
+                    context=Context(),  # not the context in which the event loop was started
                     kind=SpanKind.PRODUCER,
                     attributes=_attributes(active),
                     start_time=now - int(max(0.0, late) * 1e9),
@@ -225,7 +225,7 @@ class _GivenIds:
         return self._or(1, self._others.generate_span_id)
 
     def is_trace_id_random(self) -> bool:
-        # A digest is as evenly spread as a random number, which is what samplers rely on.
+        # A digest is distributed as evenly as a random number, on which samplers rely.
         return True
 
 

@@ -102,7 +102,7 @@ def polos_clock(
         yield given
     finally:
         node.obj = test
-        # Where the test itself was never called, since another fixture has failed.
+        # The test itself was not called, because another fixture failed.
         given._abandon()
 
 

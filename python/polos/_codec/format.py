@@ -1,4 +1,4 @@
-"""Constants that both directions of the codec share, and the errors of encoding."""
+"""Constants of the encoder and the decoder, and the errors of encoding."""
 
 from __future__ import annotations
 

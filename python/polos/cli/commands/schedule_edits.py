@@ -155,7 +155,7 @@ def _given(read: Callable[..., Any], name: str, text: str | None, *more: Any) ->
 
 
 def _zone(name: str) -> tzinfo:
-    # As the core says it: with the nearest name for one that isn't there.
+    # Let the core reject unknown names: its error suggests the most similar one.
     return schedules.preview("0 0 * * *", name, count=1)[0].tzinfo or timezone.utc
 
 
