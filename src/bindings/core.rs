@@ -54,18 +54,18 @@ pub(super) struct Hints {
 /// The callbacks of one worker.
 pub(super) struct CoreHandler {
     /// Another process committed.
-    pub on_change: Box<dyn Fn() + Send>,
+    pub change: Box<dyn Fn() + Send>,
     /// Rollback detected: the database was restored to an earlier state.
-    pub on_rollback: Box<dyn Fn() + Send>,
+    pub rollback: Box<dyn Fn() + Send>,
     /// Advice for a person.
-    pub on_advice: Box<dyn Fn(&str) + Send>,
+    pub advice: Box<dyn Fn(&str) + Send>,
 }
 
 impl Hints {
     /// Adds a handler, and gives it the advice so far.
     pub fn add(&self, handler: CoreHandler) {
         for what in self.advice_so_far.lock().iter() {
-            (handler.on_advice)(what);
+            (handler.advice)(what);
         }
         self.handlers.lock().push(handler);
     }
@@ -80,20 +80,20 @@ struct CoreObserver {
 impl ChangeObserver for CoreObserver {
     fn on_change(&self) {
         for handler in self.hints.handlers.lock().iter() {
-            (handler.on_change)();
+            (handler.change)();
         }
     }
 
     fn on_rollback(&self) {
         for handler in self.hints.handlers.lock().iter() {
-            (handler.on_rollback)();
+            (handler.rollback)();
         }
     }
 
     fn on_advice(&self, what: &str) {
         self.hints.advice_so_far.lock().push(what.to_owned());
         for handler in self.hints.handlers.lock().iter() {
-            (handler.on_advice)(what);
+            (handler.advice)(what);
         }
     }
 

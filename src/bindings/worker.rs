@@ -160,9 +160,9 @@ impl WorkerCore {
         inner.permit_pools.add(&permits, sender.clone());
         let (changes, rollbacks) = (sender.clone(), sender.clone());
         inner.hints.add(CoreHandler {
-            on_change: Box::new(move || _ = changes.send(Message::Changed)),
-            on_rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
-            on_advice: Box::new(move |what| {
+            change: Box::new(move || _ = changes.send(Message::Changed)),
+            rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
+            advice: Box::new(move |what| {
                 if let Some(line) = line_of_handler.upgrade() {
                     BridgeDispatcher(line).emit(Notice::Advice(what.to_owned()));
                 }
