@@ -1,4 +1,4 @@
-//! The changes that a store knows how to make.
+//! Commands: the changes that a store can make. Their documentation is the contract.
 
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -10,225 +10,309 @@ use std::sync::Arc;
 
 /// One change, all-or-nothing.
 ///
-/// **Taking back.** A worker decides slots shortly ahead of their time. A change to a schedule (`UpsertSchedules` that
-/// changes its row, `PatchSchedule`, `DeleteSchedule`, a pause after failures, a `CreateRun` with `takes_back`) first takes back what was decided ahead: a running, queued or
-/// buffered run with origin `schedule` and slot after `now`, in its first attempt and without a recorded step, is
-/// deleted, `next_slot` is its slot again, `last_slot` its `last_slot`, `run_count` one less.
-/// A worker that claimed it looks ([`super::Store::claims_stand`]) before it starts it.
+/// **Revoking early claims.** A worker decides slots shortly ahead of their time. A change to a
+/// schedule therefore first revokes what was decided ahead. Such changes are an `UpsertSchedules`
+/// that changes the schedule's row, `PatchSchedule`, `DeleteSchedule`, a pause after failures, and
+/// a `CreateRun` with `takes_back`.
 ///
-/// **Forgotten slots.** Where a change leaves slots of an active or paused schedule that are due at `now` and not decided (its cadence
-/// changes, it is deleted, it is retired), all of them that the new cadence doesn't have enter the ledger as missed, those on excluded dates as skipped.
+/// The runs affected have origin `schedule`, a slot after `now`, are running, queued or buffered,
+/// are in their first attempt, and have no recorded step. Each is deleted, `next_slot` becomes its
+/// slot again, `last_slot` becomes the run's `last_slot`, and `run_count` decreases by one.
+///
+/// A worker that claimed such a run checks the claim ([`super::Store::claims_stand`]) before it
+/// starts the run.
+///
+/// **Forgotten slots.** A change can leave slots of an active or paused schedule that are due at
+/// `now` and undecided: its cadence changes, it is deleted, or it is retired. All of these slots
+/// that the new cadence does not have enter the ledger: as skipped if they are on excluded dates,
+/// otherwise as missed.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Registers a worker with its workflows and its declarations, upserts its declared schedules (as
-    /// [`Command::UpsertSchedules`]), and decides about schedules, status active or paused, that its application owns
-    /// and it does not declare: one that no live worker declares is retired, if the worker runs all of its
-    /// application. One that only an older release recorded is renamed and kept.
-    /// Answer: [`Answer::Reconciled`].
+    /// Registers a worker with its workflows and declarations, and upserts its declared schedules
+    /// as [`Command::UpsertSchedules`] does. Answer: [`Answer::Reconciled`].
+    ///
+    /// It also decides about active and paused schedules that the worker's application owns but the
+    /// worker does not declare. Such a schedule is retired if no live worker declares it and this
+    /// worker runs all of its application.
+    ///
+    /// A schedule that only an older release recorded is renamed and kept.
     RegisterWorker(Box<WorkerEntry>),
-    /// Decides again about the declared schedules of a registered worker, as [`Command::RegisterWorker`] does: the set of
-    /// live workers has changed. Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Reconciled`].
+    /// Repeats the decision of [`Command::RegisterWorker`] about the declared schedules of a
+    /// registered worker, because the set of live workers has changed. Answer:
+    /// [`Answer::Reconciled`].
+    ///
+    /// Rejected as [`Rejection::WorkerGone`].
     Reconcile {
-        /// As the worker registered.
+        /// The entry with which the worker registered.
         entry: Box<WorkerEntry>,
-        /// Workers that count as dead while their beat is still the given one.
+        /// Workers that count as dead as long as their heartbeat still has the given value.
         silent: Vec<(WorkerId, i64)>,
     },
-    /// A sign of life. Rejected as [`Rejection::WorkerGone`] when the worker was buried or never signed in.
-    Heartbeat {
-        /// Who lives.
-        worker: WorkerId,
-    },
-    /// A worker signs out: its running runs become queued at `now` (attempt and token unchanged), its row goes.
-    /// Answer: [`Answer::Count`] of the runs freed. Nothing to do is not an error.
-    DeregisterWorker {
-        /// Who leaves.
-        worker: WorkerId,
-    },
-    /// Another worker is taken for dead: as [`Command::DeregisterWorker`], but only while its beat is still `heartbeat`.
-    /// Rejected as [`Rejection::Stale`] when it has beaten since.
+    /// Raises the worker's heartbeat.
     ///
-    /// Each of its runs whose time had come, and for which it has recorded no step since it signed in, counts the
-    /// execution as interrupted ([`Run::interruptions`]). A repetition finds no runs any more, and counts nothing.
-    ExpireWorker {
-        /// Who is taken for dead.
+    /// Rejected as [`Rejection::WorkerGone`] if the worker expired, deregistered, or never
+    /// registered.
+    Heartbeat {
+        /// The worker that is alive.
         worker: WorkerId,
-        /// The beat that has not moved for the lease time.
+    },
+    /// Deregisters a worker: its running runs become queued at `now` (attempt and token unchanged),
+    /// and its row is deleted. Answer: [`Answer::Count`] of the runs freed.
+    ///
+    /// Deregistering an unknown worker is not an error.
+    DeregisterWorker {
+        /// The worker to deregister.
+        worker: WorkerId,
+    },
+    /// Expires a worker that is presumed dead: like [`Command::DeregisterWorker`], but only while
+    /// its heartbeat is still `heartbeat`.
+    ///
+    /// Rejected as [`Rejection::Stale`] if the heartbeat has changed.
+    ///
+    /// An execution counts as interrupted ([`Run::interruptions`]) for each of its runs whose time
+    /// had come and for which it has recorded no step since it registered. A repetition finds no
+    /// runs, so it counts nothing.
+    ExpireWorker {
+        /// The worker that is presumed dead.
+        worker: WorkerId,
+        /// The heartbeat that has not changed for the lease time.
         heartbeat: i64,
-        /// Whether other workers of the same process held runs: then none of its runs was alone in the process.
+        /// Whether other workers of the same process held runs. If so, none of this worker's runs
+        /// was alone in the process.
         shares_process: bool,
     },
-    /// These claims were counted as interrupted, but the worker that held them lives: it was cut off from the database.
-    /// Each count that such a claim was the newest to raise is lowered again, once. Answer: [`Answer::Done`].
+    /// Undoes the counting of interruptions for claims whose worker turned out to be alive: it was
+    /// only cut off from the database. Answer: [`Answer::Done`].
+    ///
+    /// Each count that such a claim was the last to raise is lowered again, once.
     UncountInterruptions {
         /// The claims, as the worker held them.
         claims: Vec<(RunId, Token)>,
     },
-    /// Creates schedules, or brings those up to date that exist for `(project, workflow, key)`; all or none.
+    /// Creates schedules, or updates those that exist for `(project, workflow, key)`; all or none.
     /// Answer: [`Answer::Schedules`], the ids in order.
     ///
-    /// Existing: `spec`, `compiled_spec`, `input` are replaced; `owner` is replaced when one is given. Cadence unchanged
-    /// and status active or paused: `next_slot`, `attended_from` stay. Where only the
-    /// bounds changed, slots that are due and within them stay due. Another trigger or time zone: the first slot after
-    /// `now` without an outcome (or the given one, where the specification can't be read), `attended_from` is `now`, and
-    /// the old slots at or before `now` are forgotten ("the schedule was changed"). Paused stays paused; retired, broken, and finished with a changed `spec` become
-    /// active again from `now` (or finished where the given `next_slot` is none); finished with the same spec stays.
-    /// `failure_count` is reset when it comes back. One that was paused when it was retired comes back paused, with its
-    /// note; slots of the time in between enter the ledger as skipped. Nothing at all is written for a row that would not change.
+    /// An update replaces `spec`, `compiled_spec` and `input`. It replaces `owner` if one is given.
+    ///
+    /// Nothing is written for a row that would not change.
+    ///
+    /// Cadence unchanged, and status active or paused: `next_slot` and `attended_from` stay. Where
+    /// only the bounds changed, slots that are due and within the bounds stay due.
+    ///
+    /// Another trigger or time zone: `next_slot` is the first slot after `now` without an outcome
+    /// (or the given one, if the specification can't be read), and `attended_from` is `now`. The
+    /// old slots at or before `now` are forgotten ("the schedule was changed").
+    ///
+    /// Status: paused stays paused. Retired, broken, and finished with a changed `spec` become
+    /// active again from `now`, or finished if the given `next_slot` is none. Finished with the
+    /// same `spec` stays finished. A schedule that comes back has its `failure_count` reset.
+    ///
+    /// A schedule that was paused when it was retired comes back paused, with its note. The slots
+    /// of the time in between enter the ledger as skipped.
     UpsertSchedules(Vec<NewSchedule>),
-    /// Changes one schedule. Rejected as [`Rejection::ScheduleNotFound`], or [`Rejection::Stale`] when `revision` is
-    /// given and another. Answer: [`Answer::Schedule`], as it is now.
+    /// Changes one schedule. Answer: [`Answer::Schedule`], the schedule after the change.
+    ///
+    /// Rejected as [`Rejection::ScheduleNotFound`], or as [`Rejection::Stale`] if `revision` is
+    /// given and the schedule is at another one.
     PatchSchedule {
         /// Namespace.
         project: Arc<str>,
-        /// Which.
+        /// The schedule to change.
         id: ScheduleId,
-        /// Only while at this revision.
+        /// Applies the patch only at this revision.
         revision: Option<i64>,
-        /// What changes.
+        /// The edit.
         patch: Box<Patch>,
     },
-    /// Deletes a schedule, keeping its runs and ledger. Its buffered and queued runs (of origin schedule or
-    /// backfill) are cancelled; running and waiting ones go on. Slots that are due are
-    /// forgotten. Rejected as [`Rejection::ScheduleNotFound`], and as [`Rejection::DeclaredInCode`] while code declares
-    /// it. Answer: [`Answer::Done`].
+    /// Deletes a schedule, and keeps its runs and ledger. Answer: [`Answer::Done`].
+    ///
+    /// Its buffered and queued runs (of origin schedule or backfill) are cancelled. Running and
+    /// waiting ones continue. Slots that are due are forgotten.
+    ///
+    /// Rejected as [`Rejection::ScheduleNotFound`], or as [`Rejection::DeclaredInCode`] while code
+    /// declares it.
     DeleteSchedule {
         /// Namespace.
         project: Arc<str>,
-        /// Which.
+        /// The schedule to delete.
         id: ScheduleId,
     },
-    /// Commits a decision about due slots. Rejected as [`Rejection::Stale`] when the schedule is gone, not active, or
-    /// at another revision. A planned run that exists already is left as it is. Claimed runs get `token` 1,
-    /// `started_at` (now, or `available_at` if that is later) and `worker`; the worker's beat is bumped with them. `last_slot`, `run_count` move on by the runs created.
-    /// Rejected as [`Rejection::WorkerGone`] when it would claim for a worker that is not signed in.
-    /// Answer: [`Answer::Claimed`], the claimed runs.
+    /// Commits a decision about due slots. Answer: [`Answer::Claimed`], the claimed runs.
+    ///
+    /// A planned run that exists already stays as it is.
+    ///
+    /// Claimed runs get `token` 1, `worker`, and `started_at` (`now`, or `available_at` if that is
+    /// later). The worker's heartbeat is raised in the same commit.
+    ///
+    /// The schedule's `last_slot` and `run_count` advance by the runs created.
+    ///
+    /// Rejected as [`Rejection::Stale`] if the schedule is gone, not active, or at another
+    /// revision. Rejected as [`Rejection::WorkerGone`] if it would claim for a worker that is not
+    /// registered.
     Fire {
-        /// Who commits.
+        /// The worker that decided, and that the runs are claimed for.
         worker: WorkerId,
         /// The decision.
         plan: Box<FirePlan>,
     },
-    /// Claims queued and waiting runs of these workflows that are available at `until`, in the order of
-    /// `available_at`, then slot, then id. Token and beat are bumped; `started_at` is set once. Runs whose cancellation was requested are
-    /// never claimed. Suspects ([`Run::is_suspect`]) are claimed as `suspects` says.
-    /// Rejected as [`Rejection::WorkerGone`]. Answer: [`Answer::Claimed`].
+    /// Claims queued and waiting runs of these workflows that are available at `until`, ordered by
+    /// `available_at`, then slot, then id. Answer: [`Answer::Claimed`].
+    ///
+    /// Claiming raises each run's token and the worker's heartbeat. `started_at` is set only once.
+    ///
+    /// Runs whose cancellation was requested are never claimed. Suspects ([`Run::is_suspect`]) are
+    /// claimed as `suspects` says.
+    ///
+    /// Rejected as [`Rejection::WorkerGone`].
     ClaimRuns {
         /// Namespace.
         project: Arc<str>,
-        /// Who claims.
+        /// The worker that claims.
         worker: WorkerId,
-        /// What it can execute.
+        /// The workflows that the worker can execute.
         workflows: Vec<Arc<str>>,
-        /// Most runs.
+        /// Claims at most this many runs.
         limit: usize,
-        /// Runs available by then.
+        /// Claims runs that are available at this instant.
         until: Timestamp,
         /// Whether a suspect may be among them.
         suspects: Suspects,
-        /// The fingerprint of the code of each workflow, to claim held runs as well ([`Completion::Held`]): those that this
-        /// code has not refused. Without it, none is claimed.
+        /// The fingerprint of each workflow's code. With it, held runs ([`Completion::Held`]) that
+        /// this code has not refused are claimed as well. Without it, no held run is claimed.
         codes: Option<Arc<Codes>>,
     },
-    /// Creates a run that no slot asked for. The tokens of a backfilled slot's run begin where they do for a run that its schedule makes. Answer: [`Answer::Created`]. With an idempotency key in use, the answer is the run that has it.
-    /// With `takes_back`, the coming slots of its schedule that were claimed early are taken back first. Rejected as
-    /// [`Rejection::Stale`] when `revision` is given and another.
-    /// With a worker to claim it for that is signed in, and available at `now`, it is claimed as [`Command::Fire`] claims;
-    /// else it is queued.
+    /// Creates a run that no slot caused. Answer: [`Answer::Created`].
+    ///
+    /// If the idempotency key is in use, the answer is the run that has it.
+    ///
+    /// With `takes_back`, early claims of the schedule's coming slots are revoked first.
+    ///
+    /// If a worker to claim it for is given and registered, and the run is available at `now`, it
+    /// is claimed as [`Command::Fire`] claims. Otherwise it is queued.
+    ///
+    /// The tokens of a backfilled slot's run begin where those of a run created by its schedule
+    /// begin.
+    ///
+    /// Rejected as [`Rejection::Stale`] if `revision` is given and the schedule is at another one.
     CreateRun(Box<NewRun>),
-    /// Records a step of a running run, whose interruptions are then forgotten.
-    /// Rejected as [`Rejection::Fenced`] when the run is not running under `token`.
-    /// Recording a step that is done already changes nothing. Answer: [`Answer::Done`].
+    /// Records a step of a running run, and resets the run's interruptions. Answer:
+    /// [`Answer::Done`].
+    ///
+    /// Recording a step that is already done changes nothing.
+    ///
+    /// Rejected as [`Rejection::Fenced`] if the run is not running under `token`.
     RecordStep {
-        /// Its run.
+        /// The run that the step belongs to.
         run: RunId,
-        /// The claim that speaks.
+        /// The claim under which the step ran.
         token: Token,
-        /// What to record.
+        /// The step, with its result or error.
         step: StepRecord,
     },
-    /// Ends a claim. Rejected as [`Rejection::Fenced`] when the run is not running under `token`; a repetition of
-    /// the very ending that was recorded by this token (reply lost) is answered as the first time.
+    /// Completes a claim. Answer: [`Answer::Ended`].
     ///
-    /// A finished run releases the next buffered run of its schedule (smallest slot): it becomes queued, available from the later of `now` and
-    /// its own `available_at`. A run of a schedule that failed for good adds to `failure_count`, and pauses the
-    /// schedule when that reaches `pause_after_failures`; one that succeeded resets it. `Parked` on a run whose cancellation was requested is cancelled at once.
+    /// Rejected as [`Rejection::Fenced`] if the run is not running under `token`. Repeating exactly
+    /// the completion that this token recorded (lost reply) returns the first answer.
+    ///
+    /// A finished run releases the next buffered run of its schedule (smallest slot), which becomes
+    /// queued, available from the later of `now` and its own `available_at`.
+    ///
+    /// A run of a schedule that failed for good raises `failure_count`, and pauses the schedule
+    /// when the count reaches `pause_after_failures`. A run that succeeded resets the count.
+    ///
+    /// `Parked` on a run whose cancellation was requested is cancelled at once.
+    ///
     /// A finished child makes its waiting parent available at `now`.
-    /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and `run_count`; a run
-    /// that has recorded a step, or has no slot, is cancelled instead. Repeated, it is rejected as fenced: the run is gone.
-    /// Answer: [`Answer::Ended`].
+    ///
+    /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and
+    /// `run_count`. A run that has recorded a step, or that has no slot, is cancelled instead. A
+    /// repeated `Skipped` is rejected as fenced, because the run is gone.
     CompleteRun {
-        /// Which.
+        /// The run whose claim completes.
         run: RunId,
-        /// The claim that speaks.
+        /// The claim to complete.
         token: Token,
-        /// How it ends.
+        /// The completion.
         ending: Box<Completion>,
-        /// From the schedule's policy.
+        /// The limit in the schedule's policy.
         pause_after_failures: Option<u32>,
-        /// Said of a run that was seen to have neither a schedule nor a parent: a store may end it without a look
-        /// at what its end sets free. Where it is wrong, it costs time, nothing else.
+        /// Hint that the run was seen to have neither a schedule nor a parent. A store may then
+        /// complete it without checking what the completion releases. A wrong hint costs time,
+        /// nothing else.
         stands_alone: bool,
     },
-    /// Asks a run to stop: buffered, queued and waiting ones are cancelled at once (and release as an ending does), a
-    /// running one is marked for its worker; its unfinished children likewise. A finished one stays. Rejected as [`Rejection::RunNotFound`].
-    /// Answer: [`Answer::State`] after the change.
+    /// Asks a run to stop. Answer: [`Answer::State`] after the change.
+    ///
+    /// Buffered, queued and waiting runs are cancelled at once, and release as a completion does. A
+    /// running run is marked for its worker. Its unfinished children are treated likewise. A
+    /// finished run stays as it is.
+    ///
+    /// Rejected as [`Rejection::RunNotFound`].
     CancelRun {
         /// Namespace.
         project: Arc<str>,
-        /// Which.
+        /// The run to cancel.
         run: RunId,
     },
-    /// Starts a failed or cancelled run again from its first unfinished step: queued at `now`, attempt one higher, failed steps
-    /// forgotten, done steps kept. Rejected as [`Rejection::RunNotFound`], or [`Rejection::RunNotFinished`] when it has not failed and was not cancelled.
-    /// Answer: [`Answer::State`].
+    /// Restarts a failed or cancelled run from its first unfinished step. Answer:
+    /// [`Answer::State`].
+    ///
+    /// The run is queued at `now` with the next attempt number. Failed steps are deleted, and done
+    /// steps are kept.
+    ///
+    /// Rejected as [`Rejection::RunNotFound`], or as [`Rejection::RunNotFinished`] if the run has
+    /// neither failed nor been cancelled.
     RetryRun {
         /// Namespace.
         project: Arc<str>,
-        /// Which.
+        /// The run to retry.
         run: RunId,
     },
-    /// Makes runs available at `now` that wait for a child run and for nothing else; leaves all others as they are. A
-    /// run that is woken for nothing looks at its child and waits again. Answer: [`Answer::Count`] of those woken.
+    /// Makes those of the given runs available at `now` that wait for a child run and for nothing
+    /// else; the others stay as they are. Answer: [`Answer::Count`] of the runs woken.
+    ///
+    /// A run that is woken without need checks its child and waits again.
     WakeParents {
         /// Namespace.
         project: Arc<str>,
         /// Runs that [`super::Store::waiting_parents`] found to be stuck.
         runs: Vec<RunId>,
     },
-    /// Forgets finished runs (with their steps) and ledger lines older than `before`, but keeps the newest `keep`
-    /// runs of each schedule; at most `limit` rows a call. Answer: [`Answer::Count`] of what went.
+    /// Deletes finished runs (with their steps) and ledger lines older than `before`, but keeps the
+    /// newest `keep` runs of each schedule. Answer: [`Answer::Count`] of the rows deleted.
     Prune {
         /// Namespace.
         project: Arc<str>,
-        /// Only what finished before.
+        /// Deletes only what finished before this instant.
         before: Timestamp,
-        /// Runs kept per schedule whatever their age.
+        /// Number of runs kept per schedule, whatever their age.
         keep: u32,
-        /// Bound on the work.
+        /// Deletes at most this many rows in one call.
         limit: usize,
     },
 }
 
-/// Fingerprints of code by workflow.
+/// Fingerprint of the code of each workflow.
 pub type Codes = BTreeMap<Arc<str>, Arc<str>>;
 
-/// Which suspects ([`Run::is_suspect`]) a claim may take: one at most.
+/// Which suspects ([`Run::is_suspect`]) a claim may take: at most one.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Suspects {
-    /// None: the worker executes one already.
+    /// None, because the worker is already executing one.
     Never,
-    /// The first, if it comes before all other runs, and then nothing else: the worker has no other run.
+    /// The first suspect if it comes before all other runs, and then nothing else. The worker has
+    /// no other run.
     Alone,
-    /// The first, if it has been available since then, beside other runs: the worker is not free of them.
+    /// The first suspect if it has been available since this instant, together with other runs. The
+    /// worker is not free of other runs.
     Since(Timestamp),
 }
 
-/// An edit of a schedule. A field that is `None` stays as it is.
+/// An edit of a schedule. A field that is `None` leaves its value unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
-    /// New specification, its cadence text, and the next slot where the specification can't be read. A finished
-    /// schedule is active again if the new specification has a slot left.
+    /// New specification, its cadence text, and the next slot to use if the specification can't be
+    /// read. A finished schedule becomes active again if the new specification has a slot left.
     pub spec: Option<(Json, Json, Option<Timestamp>)>,
     /// New input (or none).
     pub input: Option<Option<Json>>,
@@ -236,22 +320,22 @@ pub struct Patch {
     pub status: Option<ScheduleStatus>,
     /// New note (or none).
     pub note: Option<Option<Arc<str>>>,
-    /// New next slot, for skipping the coming one.
+    /// New next slot, used to skip the coming one.
     pub next_slot: Option<Option<Timestamp>>,
-    /// A line for the ledger, with the skip. Its slot gets no other outcome.
+    /// Ledger lines that are written with a skip. Their slots get no other outcome.
     pub ledger: Vec<crate::model::LedgerLine>,
-    /// Slots that get their outcome elsewhere: no other one is to be decided for them.
+    /// Slots that get their outcome elsewhere, so no other outcome may be decided for them.
     pub settled: Vec<Timestamp>,
 }
 
-/// What a command answers.
+/// The result of a command that was applied.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
-    /// It happened.
+    /// Applied, with nothing to report.
     Done,
-    /// It happened to so many.
+    /// Number of runs or rows affected.
     Count(u64),
-    /// Ids of schedules that were put.
+    /// Ids of the upserted schedules.
     Schedules(Vec<ScheduleId>),
     /// The schedule after the change.
     Schedule(Box<Schedule>),
@@ -261,37 +345,37 @@ pub enum Answer {
     Created {
         /// Its id.
         run: RunId,
-        /// False when it existed.
+        /// False if the run existed before.
         is_new: bool,
-        /// The run, where it was claimed as it was created.
+        /// The run, if it was claimed as it was created.
         claimed: Option<Box<Run>>,
     },
-    /// The claim ended.
+    /// The claim completed.
     Ended {
-        /// The state of the run now.
+        /// State of the run afterward.
         state: RunState,
-        /// Whether another run became claimable by it.
+        /// Whether the completion made another run claimable.
         released: bool,
     },
-    /// The state of the run now.
+    /// State of the run afterward.
     State(RunState),
-    /// What was decided about declared schedules.
+    /// Decisions about declared schedules.
     Reconciled(Box<Reconciliation>),
 }
 
-/// How a command ended.
+/// The result of a command.
 pub type Outcome = Result<Answer, Rejection>;
 
-/// Why a command did not happen. Final: sending it again will not help.
+/// Why a command was not applied. Final: sending the same command again does not help.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Rejection {
-    /// The worker was buried, has left, or never signed in.
+    /// The worker expired, deregistered, or never registered.
     #[error("the worker is no longer signed in")]
     WorkerGone,
-    /// The decision was made from an older state.
+    /// The decision was based on an older state.
     #[error("the state has changed since the decision was made")]
     Stale,
-    /// Code declares the schedule: a deletion would not last.
+    /// Code declares the schedule, so a deletion would not last.
     #[error(
         "the schedule `{id}` is declared by the decorator of the workflow `{workflow}` in `{owner}`, which would bring it back \
          at its next start; pause it, or take `schedule=` out of the decorator"
@@ -304,7 +388,7 @@ pub enum Rejection {
         /// The application that declares it.
         owner: Arc<str>,
     },
-    /// The run is not running under this token: another claim owns it, or it has ended.
+    /// The run is not running under this token: another claim owns it, or it has completed.
     #[error("the claim on the run is no longer valid")]
     Fenced,
     /// No such schedule in this project.
@@ -313,10 +397,10 @@ pub enum Rejection {
     /// No such run in this project.
     #[error("there is no run `{0}`")]
     RunNotFound(RunId),
-    /// Only a failed or cancelled run can be tried again.
+    /// Only a failed or cancelled run can be retried.
     #[error("the run `{0}` is {1}; only a failed or cancelled run can be retried")]
     RunNotFinished(RunId, RunState),
-    /// The stored data refused it: a value out of range, a constraint.
+    /// The database refused the data: a value out of range, or a constraint.
     #[error("{0}")]
     Invalid(String),
 }

@@ -1,15 +1,18 @@
-//! What goes wrong with a database as a whole.
+//! Errors of a database as a whole.
 
 use std::path::PathBuf;
 
-/// The store could not do its work. Messages say what to do; none carries a password or a payload.
+/// The store could not do its work. Messages say what to do. No message contains a password or a
+/// payload.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Passing trouble: locked for too long, disk full, I/O error, connection lost. Worth trying again.
+    /// A temporary problem: locked for too long, disk full, I/O error, connection lost. A retry may
+    /// succeed.
     #[error("{0}")]
     Unavailable(String),
-    /// The database refuses us until somebody acts: login rejected, database or schema missing, rights revoked, disk
-    /// mounted read-only. Only said of a database that has worked before; a worker waits until it works again.
+    /// The database refuses access until somebody acts: login rejected, database or schema missing,
+    /// rights revoked, disk mounted read-only. Reported only for a database that has worked before;
+    /// a worker waits until it works again.
     #[error("{0}")]
     Denied(String),
     /// The file is damaged.
@@ -17,35 +20,35 @@ pub enum StoreError {
     Corrupt {
         /// Which file.
         path: PathBuf,
-        /// What was found.
+        /// The damage found.
         reason: String,
     },
-    /// Not a database of ours.
+    /// The file is not a polos database.
     #[error("`{}` is not a polos database: {reason}; choose another path, or move the file away", path.display())]
     Foreign {
         /// Which file.
         path: PathBuf,
-        /// What was found.
+        /// Why it is not one.
         reason: String,
     },
-    /// Written by a newer release.
+    /// A newer release wrote the file.
     #[error("the database `{}` has schema version {found}, and this release of polos knows up to {known}; upgrade polos", path.display())]
     Newer {
         /// Which file.
         path: PathBuf,
-        /// Its version.
+        /// The file's schema version.
         found: i64,
-        /// The newest that we know.
+        /// The newest schema version that this release knows.
         known: i64,
     },
-    /// Can't be opened, created or written.
+    /// The file can't be opened, created or written.
     #[error("the database `{}` can't be {action}: {reason}", path.display())]
     Unusable {
         /// Which file.
         path: PathBuf,
         /// `opened`, `created` or `written`.
         action: &'static str,
-        /// What the system said, and what to do.
+        /// The system's error, and what to do.
         reason: String,
     },
     /// The store was closed.
@@ -54,7 +57,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later, by itself or because somebody repairs the database.
+    /// Whether the same call may succeed later, by itself or after somebody repairs the database.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Denied(_) => true,
@@ -66,13 +69,13 @@ impl StoreError {
         }
     }
 
-    /// Whether it won't work again before somebody acts.
+    /// Whether the call keeps failing until somebody acts.
     pub fn needs_action(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
 
-    /// The same error of a database that has worked before. It must have been usable then, so what is wrong now can
-    /// be put right, and is worth waiting for.
+    /// Converts the error for a database that has worked before. It was usable then, so the problem
+    /// can be fixed, and waiting for that is worthwhile.
     #[must_use]
     pub fn after_success(self) -> Self {
         match self {

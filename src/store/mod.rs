@@ -1,8 +1,9 @@
-//! What is durable: commands that change it, queries that read it, and the trait that every database implements.
+//! Durable state: commands that change it, queries that read it, and the [`Store`] trait that every
+//! database implements.
 //!
-//! Commands are data, so that a store can commit a batch as one transaction, a test can fail one before or after it
-//! took effect, and a caller that never got the answer can send it again: each is written so that a second time
-//! changes nothing.
+//! Commands are data. A store can therefore commit a batch as one transaction, a test can make a
+//! command fail before or after it takes effect, and a caller whose reply was lost can send the
+//! command again: every command is idempotent.
 
 mod cadence_change;
 mod command;
@@ -37,7 +38,7 @@ pub use transfer::{
     transfer_projects,
 };
 
-/// What the tests examine on its own.
+/// Internals that the tests examine directly.
 #[doc(hidden)]
 pub mod internals {
     #[cfg(feature = "postgres")]
@@ -54,21 +55,28 @@ use std::sync::Arc;
 
 /// A database of schedules, runs and steps.
 ///
-/// Reads see every commit that was answered before the read began. All instants are the caller's.
+/// A read sees every commit that was answered before the read began. All instants come from the
+/// caller.
 pub trait Store: Send + Sync + 'static {
-    /// Applies the commands in order as **one** transaction and answers each in its place. Each is all-or-nothing by
-    /// itself: a rejected one leaves no trace and does not disturb the others. On return the whole is durable; on
-    /// `Err` none of it may be relied upon, though it may have happened (a lost reply).
+    /// Applies the commands in order as **one** transaction and returns one answer per command, in
+    /// the same order.
     ///
-    /// `now` is asked when nobody else can commit any more what this depends on: what is decided for an instant can't become
-    /// visible after a [`Self::barrier`] that was passed later than that instant.
+    /// Each command is all-or-nothing by itself: a rejected command leaves no trace and does not
+    /// affect the others.
+    ///
+    /// On return, the whole batch is durable. On `Err`, the caller must not rely on any of it,
+    /// although it may have been committed (a lost reply).
+    ///
+    /// `now` is called once no other process can commit anything that this batch depends on. A
+    /// decision made for an instant can therefore not become visible after a [`Self::barrier`] that
+    /// was passed later than that instant.
     fn commit_when(
         &self,
         commands: &[Command],
         now: &dyn Fn() -> Timestamp,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError>;
 
-    /// The same for an instant that is known.
+    /// Like [`Self::commit_when`], for an instant that is known in advance.
     fn commit(
         &self,
         commands: &[Command],
@@ -77,14 +85,16 @@ pub trait Store: Send + Sync + 'static {
         self.commit_when(commands, &|| now)
     }
 
-    /// Returns when every commit that was under way at the call has ended; reads see then what it did.
+    /// Returns when every commit that was in progress at the call has ended. Later reads see its
+    /// effects.
     fn barrier(&self) -> Result<(), StoreError>;
 
-    /// Goes through [`Self::barrier`] and [`Self::claims_stand`] where that takes less time than it saves: after a quiet second
-    /// the real ones would find everything cold.
+    /// Runs [`Self::barrier`] and [`Self::claims_stand`] ahead of time, where that costs less than
+    /// it saves: after an idle second, the real calls would find cold caches.
     fn warm_up_start(&self, _claims: &[(RunId, Token)]) {}
 
-    /// Active schedules of these workflows whose next slot is at or before `until`, earliest slot first (then by id).
+    /// Active schedules of these workflows whose next slot is at or before `until`, ordered by next
+    /// slot, then by id.
     fn due(
         &self,
         project: &str,
@@ -93,7 +103,10 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<DueSchedule>, StoreError>;
 
-    /// Of the same, some that are in the share, earliest slot first: none only if none of the earliest `limit` for each part is.
+    /// The schedules of [`Self::due`] that belong to the shard, earliest slot first.
+    ///
+    /// The result may be incomplete. It is empty only if none of the earliest `limit * shard.of`
+    /// due schedules belongs to the shard.
     fn due_in_shard(
         &self,
         project: &str,
@@ -109,7 +122,8 @@ pub trait Store: Send + Sync + 'static {
         Ok(due)
     }
 
-    /// How many active schedules of these workflows have their next slot at or before `until`; at most `limit`.
+    /// Number of active schedules of these workflows whose next slot is at or before `until`,
+    /// counted up to `limit`.
     fn due_count(
         &self,
         project: &str,
@@ -118,26 +132,29 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// When there is next something to do for a worker with these workflows.
+    /// When a worker with these workflows next has something to do.
     fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError>;
 
-    /// Of the runs that `worker` holds, those that somebody asked to stop.
+    /// Runs held by `worker` whose cancellation was requested.
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError>;
 
-    /// Which of these claims still stand (the run is running under the token), in order. Asked before a run that was claimed ahead of its
-    /// time is started, when anything has changed since.
+    /// Whether each claim is still valid (the run is running under the token), in the given order.
+    ///
+    /// A worker checks this before it starts a run that it claimed early, if anything has changed
+    /// since the claim.
     fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError>;
 
-    /// All workers of the project that have signed in and were neither signed out nor buried.
+    /// All registered workers of the project: those that neither deregistered nor expired.
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
 
-    /// All workflows that any worker of the project ever signed in with.
+    /// All workflows that any worker of the project has ever registered.
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError>;
 
     /// One schedule.
     fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError>;
 
-    /// Schedules by filter, ordered by id; with `key_prefix`, by key and workflow.
+    /// Schedules that match the filter, ordered by id. With `key_prefix`, ordered by key, then
+    /// workflow.
     fn schedules(
         &self,
         project: &str,
@@ -145,11 +162,12 @@ pub trait Store: Send + Sync + 'static {
         page: &Page,
     ) -> Result<Vec<Schedule>, StoreError>;
 
-    /// Active schedules of all workflows whose next slot is at or before `until`, earliest slot first (then by id).
+    /// Active schedules of all workflows whose next slot is at or before `until`, ordered by next
+    /// slot, then by id.
     fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError>;
 
-    /// How many schedules and unfinished runs there are, each kind counted to `count_to` at most, and how many schedules
-    /// are behind: active ones with a next slot before `due_before`.
+    /// Numbers of schedules, of unfinished runs, and of overdue schedules: active ones whose next
+    /// slot is before `due_before`. Each kind is counted up to `count_to`.
     fn project_stats(
         &self,
         project: &str,
@@ -157,8 +175,11 @@ pub trait Store: Send + Sync + 'static {
         count_to: usize,
     ) -> Result<ProjectStats, StoreError>;
 
-    /// History of a schedule, newest slot first: its slots' runs (origin schedule or backfill) and its ledger lines. `page.after` is the
-    /// `from` of the last entry seen, in microseconds. `None` where neither the schedule nor any history exists.
+    /// History of a schedule, newest slot first: the runs of its slots (origin schedule or
+    /// backfill) and its ledger lines.
+    ///
+    /// `page.after` is the `from` of the last entry seen, in microseconds. `None` if neither the
+    /// schedule nor any history exists.
     fn history(
         &self,
         project: &str,
@@ -169,24 +190,25 @@ pub trait Store: Send + Sync + 'static {
     /// One run.
     fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// Runs by filter, newest creation first (then by id, descending).
+    /// Runs that match the filter, ordered by creation, newest first, then by id, descending.
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
 
-    /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work, whatever the answer
-    /// says of each.
+    /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work,
+    /// whether or not the runs found are stuck.
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError>;
 
-    /// Unfinished runs whose executions were interrupted, or that wait with a note; newest creation first (then by id,
-    /// descending).
+    /// Unfinished runs whose executions were interrupted, or that wait with a note. Ordered by
+    /// creation, newest first, then by id, descending.
     fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError>;
 
-    /// Recorded steps of a run, in the order of their first recording.
+    /// Recorded steps of a run, in the order in which each was first recorded.
     fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError>;
 
-    /// The newest succeeded run of a schedule that finished before the run `before` was created.
+    /// The newest succeeded run of the schedule that finished before the run `before` was created.
     fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// A number that differs from an earlier answer whenever anything was committed in between, by whichever process.
-    /// Cheap enough to ask many times a second: no transaction, no page read.
+    /// A number that differs from an earlier answer whenever any process committed in between.
+    ///
+    /// Cheap enough to poll many times a second: it opens no transaction and reads no page.
     fn change_mark(&self) -> Result<u64, StoreError>;
 }

@@ -2,8 +2,10 @@
 
 use crate::model::LedgerEntry;
 
-/// Shortens entries, newest first, to a page. A page goes on behind the `from` of its last entry, so entries that
-/// share one stay together: they wait for the next page, or, where they alone are more than a page, make it longer.
+/// Truncates entries, newest first, to one page.
+///
+/// The next page continues after the `from` of the last entry, so entries with the same `from` stay
+/// together: they move to the next page, or, if they alone exceed a page, they make it longer.
 pub(super) fn cut_page(entries: &mut Vec<LedgerEntry>, limit: usize) {
     if limit == 0 || entries.len() <= limit {
         entries.truncate(limit);

@@ -1,43 +1,44 @@
-//! Shapes of questions and answers.
+//! Parameters and results of queries.
 
 use crate::calendar::Timestamp;
 use crate::model::{Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
 use std::sync::Arc;
 
-/// With fewer runs than these, all runs of a schedule or with a key are read and sorted; with more, an index that has
-/// them in order is walked until the page is full.
+/// With fewer runs than this, all runs of a schedule or key are read and sorted. With more, an
+/// index that has them in order is walked until the page is full.
 pub(super) const MANY_RUNS: usize = 250;
 
-/// Unfinished runs that are counted of each kind, waiting behind others or not: a decision asks for none, one, or more,
-/// and must not cost more where there are many.
+/// Limit up to which unfinished runs and buffered runs are counted. A decision distinguishes none,
+/// one, and more, and must not cost more when there are many.
 pub(super) const COUNTED_MAX: u32 = 2;
 
-/// A due schedule with what a decision needs.
+/// A due schedule, with the counts that a decision needs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DueSchedule {
     /// The schedule.
     pub schedule: Schedule,
-    /// Its unfinished runs, buffered ones included. Of each of the two kinds, no more than two are counted.
+    /// Number of its unfinished runs, buffered ones included. Buffered runs and the others are each
+    /// counted up to two.
     pub unfinished_count: u32,
-    /// Its buffered runs, two at most.
+    /// Number of its buffered runs, counted up to two.
     pub buffered_count: u32,
 }
 
-/// A part of all schedules, by their ids: workers that are there at the same time look at different ones first.
+/// A part of all schedules, chosen by id. Live workers each read a different shard first.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Shard {
-    /// Which part, from 0.
+    /// Number of this part, from 0.
     pub part: u32,
-    /// Of how many.
+    /// Number of parts.
     pub of: u32,
 }
 
 impl Shard {
-    /// All of them.
+    /// All schedules.
     pub const WHOLE: Self = Self { part: 0, of: 1 };
 
-    /// Whether the schedule is in it. Its last two characters decide, in new ids the most random ones. Databases that can
-    /// say so themselves must say the same.
+    /// Whether the schedule belongs to the shard. The last two characters of the id decide; in new
+    /// ids these are the most random ones. A database that computes this itself must agree.
     pub fn holds(self, id: &ScheduleId) -> bool {
         let mut last = id.as_str().chars().rev().map(u32::from);
         let (last, before) = (last.next().unwrap_or(0), last.next());
@@ -45,29 +46,29 @@ impl Shard {
     }
 }
 
-/// When there is next something to do.
+/// When a worker next has something to do.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct NextWork {
     /// The earliest next slot of an active schedule.
     pub slot: Option<Timestamp>,
-    /// The earliest `available_at` of a queued or waiting run that is no suspect.
+    /// The earliest `available_at` of a queued or waiting run that is not a suspect.
     pub run: Option<Timestamp>,
-    /// The same of the suspects ([`crate::model::Run::is_suspect`]).
+    /// The same for suspects ([`crate::model::Run::is_suspect`]).
     pub suspect: Option<Timestamp>,
     /// Whether any run of the project waits for a worker with other code ([`crate::model::Completion::Held`]).
     pub has_held: bool,
 }
 
-/// A run that waits for a child run and for nothing else: it has no time at which it resumes.
+/// A run that waits for a child run and for nothing else, so it has no time at which it resumes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WaitingParent {
     /// The run that waits.
     pub run: RunId,
-    /// None of its children is unfinished: nothing will ever wake it.
+    /// Whether it has no unfinished child, so that nothing will ever wake it.
     pub is_stuck: bool,
 }
 
-/// Which schedules.
+/// Selects schedules. A field that is `None` does not restrict.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleFilter {
     /// Of this workflow.
@@ -78,12 +79,14 @@ pub struct ScheduleFilter {
     pub status: Option<ScheduleStatus>,
     /// Declared by this application.
     pub owner: Option<Arc<str>>,
-    /// With a key that begins so. The answer is then ordered by key and workflow rather than by id.
+    /// With a key that starts with this. The result is then ordered by key and workflow instead of
+    /// id.
     pub key_prefix: Option<Arc<str>>,
 }
 
 impl ScheduleFilter {
-    /// The keys that begin so: from the first text to before the second, where there is such a text.
+    /// The range of keys that start with `prefix`: the inclusive lower bound, and the exclusive
+    /// upper bound if there is one.
     pub fn key_range(prefix: &str) -> (&str, Option<String>) {
         let mut behind: Vec<char> = prefix.chars().collect();
         while let Some(last) = behind.pop() {
@@ -96,7 +99,8 @@ impl ScheduleFilter {
         (prefix, None)
     }
 
-    /// For [`Page::after`] where there is a `key_prefix`: the place behind the schedule with this key and workflow.
+    /// [`Page::after`] for a query with a `key_prefix`: continues after the schedule with this key
+    /// and workflow.
     pub fn cursor(key: &str, workflow: &str) -> String {
         format!("{}:{key}{workflow}", key.len())
     }
@@ -108,20 +112,21 @@ impl ScheduleFilter {
     }
 }
 
-/// How many there are of what, each counted to a bound at most.
+/// Numbers of schedules and runs in a project, each counted up to a limit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProjectStats {
-    /// Schedules by status, every status once. An active one without a next slot, which there should not be, isn't counted.
+    /// Number of schedules in each status; lists every status once. An active schedule without a
+    /// next slot, which should not exist, is not counted.
     pub schedules: Vec<(ScheduleStatus, usize)>,
-    /// Runs that are not finished, by state, every such state once.
+    /// Number of unfinished runs in each state; lists every unfinished state once.
     pub runs: Vec<(RunState, usize)>,
-    /// Active schedules whose next slot has been due since before the instant that was asked about.
+    /// Active schedules whose next slot is before the `due_before` of the query.
     pub overdue: usize,
-    /// The earliest of these slots.
+    /// The earliest next slot among the overdue schedules.
     pub oldest_due: Option<Timestamp>,
 }
 
-/// Which runs.
+/// Selects runs. A field that is `None` does not restrict.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     /// Of this workflow.
@@ -130,22 +135,22 @@ pub struct RunFilter {
     pub key: Option<Arc<str>>,
     /// Of this schedule.
     pub schedule: Option<ScheduleId>,
-    /// In one of these states; empty means any.
+    /// In one of these states. Empty means any state.
     pub states: Vec<RunState>,
-    /// Created at or after.
+    /// Created at or after this instant.
     pub since: Option<Timestamp>,
     /// Failed with an error of this class, named with or without its module.
     pub error: Option<Arc<str>>,
 }
 
 impl RunFilter {
-    /// The filter for all failed runs among those that it asks for; `None` if it asks for no failed run.
+    /// The same filter for failed runs with any error. `None` if the filter excludes failed runs.
     pub(super) fn without_error(&self) -> Option<Self> {
         let has_failed = self.states.is_empty() || self.states.contains(&RunState::Failed);
         has_failed.then(|| Self { error: None, states: vec![RunState::Failed], ..self.clone() })
     }
 
-    /// Whether it asks for errors of this class, recorded as `module:Name`.
+    /// Whether the filter accepts errors of this class, which is recorded as `module:Name`.
     pub(super) fn wants_class(&self, class: &str) -> bool {
         self.error.as_deref().is_none_or(|name| {
             let dotted = class.replace(':', ".");
@@ -153,13 +158,14 @@ impl RunFilter {
         })
     }
 
-    /// As [`Self::wants_class`], of a class as it is spelled within a JSON text.
+    /// Like [`Self::wants_class`], for a class as it is escaped inside a JSON text.
     pub(super) fn wants_spelled_class(&self, spelled: &str) -> bool {
         let class: Option<String> = serde_json::from_str(&format!("\"{spelled}\"")).ok();
         class.is_some_and(|class| self.wants_class(&class))
     }
 
-    /// Whether the run has failed with an error that it asks for.
+    /// Whether the run failed with an error that the filter accepts. True if it filters by no
+    /// error.
     pub(super) fn wants_error_of(&self, run: &Run) -> bool {
         #[derive(serde::Deserialize)]
         struct Record {
@@ -170,18 +176,18 @@ impl RunFilter {
         self.error.is_none() || record.is_some_and(|record| self.wants_class(&record.r#type))
     }
 
-    /// Whether it asks only for states that few runs are in: nearly all have succeeded.
+    /// Whether the filter accepts only states that few runs have. Nearly all runs have succeeded.
     pub(super) fn is_for_rare_states(&self) -> bool {
         !self.states.is_empty() && !self.states.contains(&RunState::Succeeded)
     }
 }
 
-/// Which part of a long answer.
+/// Selects one page of a long result.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Most rows.
+    /// Maximum number of rows.
     pub limit: usize,
-    /// Go on behind this row: the id of the last one seen (for history its `from` in microseconds, as text; for
-    /// schedules by the beginning of their keys, its [`ScheduleFilter::cursor`]).
+    /// Continues after this row: the id of the last one seen. For history it is the entry's `from`
+    /// in microseconds, as text; for schedules by key prefix, the [`ScheduleFilter::cursor`].
     pub after: Option<String>,
 }
