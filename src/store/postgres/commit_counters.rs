@@ -1,10 +1,11 @@
-//! What was seen of the counters of commits, by which is noticed that the database has become an older one: a copy that
-//! lagged behind has taken its place, or a backup was restored. Counters only grow while it is the same.
+//! The highest values seen of the commit counters. They only grow, so a lower value shows that the
+//! database is an earlier state of itself: a lagging standby was promoted, or a backup restored.
 
 use crate::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Counters of commits: each process has one of them, so that processes rarely wait for each other there.
+/// The number of commit counters. Each process uses one of them, so that processes rarely wait for
+/// each other there.
 pub const COUNTERS: usize = 64;
 
 /// One value for each counter.
@@ -14,11 +15,12 @@ pub type Counts = [i64; COUNTERS];
 #[derive(Copy, Clone)]
 pub struct Seen {
     pub counts: Counts,
-    /// How often the database went back before: what was seen then says nothing about what it is now.
+    /// How many rollbacks there were before. Values seen before a rollback say nothing about later
+    /// ones.
     rollbacks: u32,
 }
 
-/// What was seen, and by whom it is shared.
+/// The counters, shared by the threads of a process.
 pub struct CommitCounters {
     seen: Mutex<Seen>,
     went_back: AtomicBool,
@@ -32,12 +34,12 @@ impl Default for CommitCounters {
 }
 
 impl CommitCounters {
-    /// What was seen by now: whoever asks from now on must find at least as much.
+    /// The values seen so far: a question asked from now on must find at least as much.
     pub fn seen(&self) -> Seen {
         *self.seen.lock()
     }
 
-    /// Takes in what a question found that was asked when so much had been seen.
+    /// Records the answer to a question that was asked when `before` had been seen.
     pub fn note(&self, before: &Seen, found: &Counts) {
         let mut seen = self.seen.lock();
         if before.rollbacks != seen.rollbacks {
@@ -52,14 +54,14 @@ impl CommitCounters {
         }
     }
 
-    /// Takes in the number of a commit of our own, made when so much had been seen.
+    /// Records the number of a commit of our own, made when `before` had been seen.
     pub fn note_own(&self, before: &Seen, slot: usize, number: i64) {
         let mut seen = self.seen.lock();
         if before.rollbacks != seen.rollbacks {
             return;
         }
         if number <= before.counts[slot] {
-            // How far it went back elsewhere, the next question finds.
+            // The next question finds how far the other counters went back.
             self.note_rollback(&mut seen, &[0; COUNTERS]);
         }
         seen.counts[slot] = seen.counts[slot].max(number);
@@ -70,7 +72,7 @@ impl CommitCounters {
         self.went_back.store(true, Ordering::Release);
     }
 
-    /// Whether it went back since this was last asked.
+    /// Whether a rollback was noticed since the last call.
     pub fn take_rollback(&self) -> bool {
         self.went_back.swap(false, Ordering::AcqRel)
     }

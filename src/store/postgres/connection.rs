@@ -1,4 +1,5 @@
-//! One connection, driven by whichever thread uses it: nobody else has to be woken for an answer.
+//! One connection. The thread that uses it drives it, so no other thread has to be woken for an
+//! answer.
 
 use super::config::ServerConfig;
 use super::connect::{NotificationHandler, answered, connect};
@@ -13,38 +14,40 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio_postgres::{Client, Row};
 
-/// How long a server may take to answer nothing, where it may be dead.
+/// How long a server that may be dead has to answer an empty request.
 const LIVES_MAX: Duration = Duration::from_millis(1_500);
 
-/// Longest wait for the answers of one trip. Locks are given up sooner, by the server.
+/// The longest wait for the answers of one round trip. The server gives up waiting for locks sooner.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The same for a migration, which rewrites tables and waits for other migrations.
 const LONG_ANSWER_MAX: Duration = Duration::from_secs(3_600);
 
-/// A setting that only a server keeps, not a pooler in between, which lends its connections to many.
+/// A setting that a server keeps and a pooler does not, since it lends its connections to many.
 const MARK: &str = "polos.session";
 
-/// A plan is kept while the tables grow: made for small ones, it would read them whole for ever. What we send looks rows
-/// up by indexes, one after another, and that is right for tables of any size: so a row that is looked at is made dear.
+/// The server keeps a plan while tables grow, so one made for small tables would scan large ones
+/// forever. Our statements look rows up by indexes, which is right for tables of any size, so the
+/// cost of reading a row is set high.
 const SETTINGS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
     SET plan_cache_mode = force_generic_plan; SET cpu_tuple_cost = 1; SET cpu_index_tuple_cost = 1";
 
-/// What a role or database may be set to, and must not be for us. A read is cut when we
-/// have given it up. Rows that row-level security hides must be an error, not missing.
+/// Settings of a role or database that must not apply to us. We give a read up before its
+/// `statement_timeout`. Rows that row-level security hides must be an error, not missing.
 const OWN_LIMITS: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
     SET row_security = off; SET statement_timeout = 40000; SET lock_timeout = 5000; \
     SELECT set_config('transaction_timeout', '0', false) \
     WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
-/// A connection that waits for notifications, or for the next request, is not to be cut. Servers before release 14
-/// don't know the setting.
+/// The server must not cut a connection that waits for notifications or for the next request.
+/// Servers before release 14 do not know the setting.
 pub(super) const NO_IDLE_LIMIT: &str = "SELECT set_config('idle_session_timeout', '0', false) \
     WHERE current_setting('idle_session_timeout', true) IS NOT NULL";
 
-/// Committed means on disk, whatever the database's default. A `statement_timeout` would make a server acknowledge what
-/// its synchronous standby does not have. A client that stops in the middle of a transaction (a
-/// process suspended, a machine gone) must not keep its locks: those who take its work over wait for them.
+/// Committed means on disk, whatever the database's default. A `statement_timeout` would make the
+/// server acknowledge what its synchronous standby does not have. A client that stops inside a
+/// transaction (a suspended process, a lost machine) must not keep its locks, because the workers
+/// that take over its runs wait for them.
 const TO_WRITE: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED READ WRITE; \
     SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 1000; SET lock_timeout = 5000; \
     SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' \
@@ -55,11 +58,11 @@ const TO_WRITE_ONCE: &str = "SET LOCAL idle_in_transaction_session_timeout = 100
     SET LOCAL statement_timeout = 0; SET LOCAL row_security = off; \
     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// For one question on a connection that others use in between; as [`OWN_LIMITS`].
+/// For one question on a connection that others use in between; see [`OWN_LIMITS`].
 const TO_READ_ONCE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = 40000; \
     SET LOCAL lock_timeout = 5000; SET LOCAL row_security = off";
 
-/// For one transaction that may take long, and wait long for another one's.
+/// For one transaction that may run long, and may wait long for another one.
 pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
     SET LOCAL idle_in_transaction_session_timeout = 60000; \
     SELECT set_config('transaction_timeout', '0', true) \
@@ -67,19 +70,19 @@ pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LO
 
 /// An open connection.
 pub(super) struct Connection {
-    /// There until it is dropped.
+    /// Present until the connection is dropped.
     runtime: Option<Runtime>,
     client: Client,
-    /// Where the server itself is at the other end.
+    /// Whether the other end is the server itself, not a pooler.
     prepared: Option<Prepared>,
     /// The schema, quoted, with its dot.
     prefix: String,
     server: ServerConfig,
     /// Which of the hosts is at the other end.
     host: usize,
-    /// Our session's number at the server, where it is known.
+    /// The number of our session at the server, if known.
     process: Option<i32>,
-    /// How many connections had turned out to be dead when this one was last known to live.
+    /// How many connections had been found dead when this one was last known to work.
     deaths: Cell<u64>,
 }
 
@@ -93,7 +96,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// A connection as it is. Its errors are those of a first one.
+    /// Opens a connection as it is. Its errors are those of a first connection.
     fn connect(server: &ServerConfig, handler: Option<NotificationHandler>) -> Result<Self, StoreError> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", server.name()))
@@ -122,8 +125,8 @@ impl Connection {
         }
     }
 
-    /// A connection, and whether the server itself is at the other end, rather than a pooler, which
-    /// lends its connections to many. `handler` is given to connections to the server only.
+    /// Opens a connection. Also returns whether the other end is the server itself rather than a
+    /// pooler, which lends its connections to many. Only connections to the server get `handler`.
     pub fn open(
         server: &ServerConfig,
         handler: impl Fn() -> Option<NotificationHandler>,
@@ -139,12 +142,12 @@ impl Connection {
             return Ok((Self::connect(server, None)?, false));
         }
         match Self::open_marked(server, handler()) {
-            // Either a pooler refuses the setting, or something else is wrong and will be so again.
+            // Either a pooler refuses the setting, or something else is wrong and will be again.
             Err(StoreError::Unusable { .. }) => {}
             done => return done,
         }
         let connection = Self::connect(server, None)?;
-        // What was wrong may have passed between the two; a pooler refuses the setting again.
+        // The cause may have gone between the two attempts; a pooler refuses the setting again.
         match Self::open_marked(server, handler()) {
             Err(StoreError::Unusable { .. }) => {
                 server.note_pooler();
@@ -154,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// A connection with a setting by which a server is told from a pooler.
+    /// Opens a connection with a setting that tells a server from a pooler.
     fn open_marked(
         server: &ServerConfig,
         handler: Option<NotificationHandler>,
@@ -168,8 +171,8 @@ impl Connection {
         Ok((connection, process.is_some()))
     }
 
-    /// A connection to read or write with: where the server itself is at the other end, what is sent
-    /// often is prepared there.
+    /// Opens a connection for reads or writes. If the other end is the server itself, frequent
+    /// statements are prepared there.
     pub fn open_to_work(server: &ServerConfig) -> Result<Self, StoreError> {
         let (mut connection, is_server) = Self::open(server, || None)?;
         if is_server {
@@ -180,7 +183,7 @@ impl Connection {
             connection.prepared = Some(Prepared::default());
         }
         if server.has_worked() {
-            // Somebody may have brought the tables to a version that this release must not use.
+            // The schema may have been migrated to a version that this release must not use.
             schema::check_again(&connection, server)?;
         }
         Ok(connection)
@@ -193,7 +196,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Has the server keep what transactions begin with, so that it needn't be said each time; a pooler would lend that to others.
+    /// Has the server keep the settings with which transactions begin, so that they need not be sent
+    /// each time. A pooler would pass them on to other clients.
     pub fn prepare_to_write(&self) -> Result<(), PgError> {
         if self.prepared.is_none() {
             return Ok(());
@@ -201,18 +205,19 @@ impl Connection {
         self.with(async |session| session.script(TO_WRITE).await)
     }
 
-    /// Our session's number at the server, where the server itself is at the other end.
+    /// The number of our session, if the other end is the server itself.
     pub fn process(&self) -> Option<i32> {
         self.process
     }
 
-    /// Whether the server has hung up, as far as was noticed.
+    /// Whether the server is known to have hung up.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// Whether it can be used. Where another connection has turned out to be dead since this one was used, the server
-    /// is asked: what killed that one may have killed this one too, and a request would find out late.
+    /// Whether the connection works. If another connection was found dead since this one was used,
+    /// the server is asked first: the same cause may have cut this one, and a request would notice
+    /// late.
     pub fn is_usable(&self, server: &ServerConfig) -> bool {
         if self.is_closed() {
             return false;
@@ -234,7 +239,7 @@ impl Connection {
         runtime.block_on(work)
     }
 
-    /// Works with the connection.
+    /// Runs `work` on the connection.
     pub fn with<T>(&self, work: impl AsyncFnOnce(Session<'_>) -> Result<T, PgError>) -> Result<T, PgError> {
         let session = Session { connection: self, is_slow: false, is_reading: false };
         let done = self.run(work(session));
@@ -244,20 +249,20 @@ impl Connection {
         done
     }
 
-    /// Lets the connection do what it has to do of its own accord, until somebody wakes it, or for so long.
+    /// Lets the connection process incoming messages until it is woken, or for `time`.
     pub fn wait_for(&self, wake: &Notify, time: Duration) {
-        // Which of the two it was does not matter.
+        // It does not matter which of the two it was.
         let _ = self.run(async { tokio::time::timeout(time, wake.notified()).await });
     }
 
-    /// Lets the connection do what it has to do of its own accord, for so long.
+    /// Lets the connection process incoming messages for `time`.
     pub fn idle(&self, time: Duration) {
         self.run(async { tokio::time::sleep(time).await });
     }
 }
 
-/// The number of our session at the server, if the server knows the setting that we connected with: a pooler would give
-/// us another session with the next request.
+/// The number of our session, if the server knows the setting with which we connected. A pooler would
+/// give the next request another session.
 async fn session_number(session: Session<'_>) -> Result<Option<i32>, PgError> {
     let sql =
         format!("SELECT pg_backend_pid() WHERE current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
@@ -269,9 +274,9 @@ async fn session_number(session: Session<'_>) -> Result<Option<i32>, PgError> {
 #[derive(Copy, Clone)]
 pub(super) struct Session<'l> {
     connection: &'l Connection,
-    /// Answers may take as long as those of a migration.
+    /// Whether answers may take as long as those of a migration.
     is_slow: bool,
-    /// Each question is a transaction of its own.
+    /// Whether each question is a transaction of its own.
     is_reading: bool,
 }
 
@@ -294,7 +299,7 @@ impl Session<'_> {
         format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
     }
 
-    /// Sends statements in one go; the rows of each.
+    /// Sends statements in one round trip; returns the rows of each.
     pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, PgError> {
         for statement in &mut statements {
             let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
@@ -306,7 +311,7 @@ impl Session<'_> {
         answered(sent, (&connection.server, connection.host, connection.process), time).await
     }
 
-    /// Commits one statement, in one trip; its rows.
+    /// Commits one statement in one round trip; returns its rows.
     pub async fn commit(&self, statement: Statement<'_>) -> Result<Vec<Row>, PgError> {
         if self.connection.prepared.is_some() {
             // A transaction of its own, as the settings of the session say.

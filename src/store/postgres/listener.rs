@@ -1,8 +1,8 @@
-//! Hearing of other processes' commits sooner than by asking, and telling them of ours.
+//! LISTEN/NOTIFY: wakes workers when another process commits.
 //!
-//! A hint and nothing more: who hears nothing finds everything by asking ([`crate::store::Store::change_mark`]). So
-//! notifications are sent behind the commits, gathered, by a connection of their own: inside of a commit they would make
-//! all commits of the server wait for each other.
+//! Best effort: polling [`crate::store::Store::change_mark`] finds everything anyway. Notifications
+//! are sent after the commits, gathered, on a connection of their own. Inside of a commit they would
+//! make all commits of the server wait for each other.
 
 use super::commit_counters::CommitCounters;
 use super::config::ServerConfig;
@@ -20,28 +20,29 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 
-/// What is committed within this time is told with one notification.
+/// Commits within this time share one notification.
 const GATHERING: Duration = Duration::from_millis(10);
 
-/// How often somebody looks whether the clock is to be set.
+/// How often to check whether the clock has to be set.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long closing waits for the thread, which may hang in a server that doesn't answer.
+/// How long closing waits for the thread, which may hang in a server that does not answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Who hears, on a thread of the store's own.
+/// Receives what the listener notices, on a thread of the store.
 pub trait ChangeObserver: Send + Sync + 'static {
-    /// Somebody else committed something. It may come late, twice, or not at all.
+    /// Another process committed something. The call may come late, twice, or not at all.
     fn on_change(&self);
-    /// The database has become an older one: what was committed last is gone. Told once for each time.
+    /// The database was restored to an earlier state: its last commits are gone. Called once each
+    /// time.
     fn on_rollback(&self);
-    /// Something that a person should know.
+    /// Something that an operator should know.
     fn on_advice(&self, what: &str);
-    /// Every second: `ask` gives the time by the database's clock.
+    /// Called every second; `ask` returns the time by the database's clock.
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>);
 }
 
-/// The thread that hears.
+/// The thread that listens.
 pub(super) struct Listener {
     shared: Arc<Shared>,
     thread: Option<Thread>,
@@ -55,9 +56,10 @@ struct Shared {
     wake: Notify,
     is_closed: Mutex<bool>,
     closing: Condvar,
-    /// A pooler is in between, and that was said.
+    /// Whether it was reported that a pooler is in between.
     is_pooler_reported: AtomicBool,
-    /// Nobody waits for what may take as long as the network likes.
+    /// Set while it connects, which may take as long as the network likes: closing does not wait for
+    /// it.
     is_connecting: AtomicBool,
 }
 
@@ -84,7 +86,7 @@ impl Listener {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Others shall hear of it, if there is something in it for them.
+    /// Notifies other processes of these commands, if the commands concern them.
     pub fn notify_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
         let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| is_news(command, outcome));
         if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
@@ -92,7 +94,7 @@ impl Listener {
         }
     }
 
-    /// Says that the database went back, if it did: whoever finds out says so at once.
+    /// Reports a rollback of the database, if there was one: whoever notices it first.
     pub fn emit_rollback(&self) {
         self.shared.emit_rollback();
     }
@@ -118,7 +120,7 @@ impl Shared {
 
     fn listen(&self) {
         while !self.is_closed() {
-            // What is wrong is said by those who want something of the database; here it is only tried again.
+            // Requests report what is wrong with the database. Here it is only tried again.
             let _ = self.attend();
             let mut is_closed = self.is_closed.lock();
             if !*is_closed {
@@ -127,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// Until it is closed, or the connection is cut.
+    /// Listens until it is closed or the connection is cut.
     fn attend(&self) -> Result<(), PgError> {
         self.is_connecting.store(true, Ordering::Release);
         let connected = self.connect();
@@ -136,7 +138,7 @@ impl Shared {
         if self.is_closed() {
             return Ok(());
         }
-        // Whatever happened while nobody listened.
+        // Commits may have happened while nothing listened.
         self.compare(&connection)?;
         self.listener.on_change();
         while !self.is_closed() && !connection.is_closed() {
@@ -154,7 +156,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A connection that was cut may lead to another server now.
+    /// After a cut, the connection may lead to another server.
     fn compare(&self, connection: &Connection) -> Result<(), PgError> {
         let before = self.counters.seen();
         let found = connection.with(async |session| session.commit_counts().await)?;
@@ -199,8 +201,8 @@ impl Shared {
     }
 }
 
-/// Whether other processes have something to do, or to see, because of it. What is recorded of runs under way concerns
-/// nobody else.
+/// Whether other processes have to act on a command or show it. Records of runs in progress concern
+/// no other process.
 fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
     let Ok(answer) = outcome else { return false };
     match command {
@@ -213,7 +215,7 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
         | Command::ExpireWorker { .. }
         | Command::DeregisterWorker { .. } => true,
         Command::CreateRun(_) => !matches!(answer, Answer::Created { claimed: Some(_), .. }),
-        // What the worker had no room for is for others.
+        // Other workers take the runs for which this worker had no permit.
         Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
         Command::CompleteRun { .. } => {
             matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
@@ -228,7 +230,8 @@ fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
     }
 }
 
-/// One for each schema: notifications go to all of a database. Names are cut at 63 bytes, the same on both sides.
+/// The channel's name. Each schema has one, because notifications go to all of a database. The name
+/// is cut at 63 bytes, on both sides alike.
 fn channel(server: &ServerConfig) -> String {
     let mut name = format!("polos {}", server.schema());
     while name.len() > 63 {
