@@ -36,7 +36,7 @@ impl CronExpr {
     ///
     /// let either = CronExpr::parse("0 0 1 * 1").unwrap();
     /// assert_eq!(
-    ///     either.to_english(),
+    ///     either.describe(),
     ///     "At 00:00 on day 1 of the month or on Monday (either one matches)"
     /// );
     /// ```
