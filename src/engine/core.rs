@@ -16,8 +16,7 @@ use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::engine::due_queue::DueQueue;
 use crate::engine::message::Message;
 use crate::engine::permits::Permits;
-use crate::model::spec::{CompiledSpec, SpecError};
-use crate::model::{Schedule, WorkerId};
+use crate::model::WorkerId;
 use crate::store::{Answer, Command, Rejection, Store, StoreError};
 use claims::Claims;
 use health::Health;
@@ -315,15 +314,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.start_early_claims(now)?;
         self.refresh_next_work()?;
         Ok(has_more | self.estimate_burst(now)?)
-    }
-
-    /// The remaining slots of a schedule.
-    fn compiled_spec_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
-        let compiled_spec = self.compiled_spec(&schedule.spec)?;
-        if schedule.settled.is_none() {
-            return Ok(compiled_spec);
-        }
-        Ok(Arc::new((*compiled_spec).clone().without(schedule.settled_slots())))
     }
 
     fn fire_due_timers(&mut self, now: Now) {

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 /// Most runs dispatched at a time, so that the first of a burst start while the rest are still
 /// being handed over.
-pub(super) const START_MAX: usize = 128;
+const START_MAX: usize = 128;
 
 /// The shortest interval between searches for held runs while other things change. The first search
 /// runs at once.
-pub(super) const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const HELD_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The runs that this worker has claimed, and its permits.
 pub(super) struct Claims {
@@ -214,7 +214,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Tracks runs that were claimed at `claimed_at` of the steady clock or later.
-    pub(super) fn track(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
+    fn track(&mut self, runs: Vec<ClaimedRun>, now: Now, claimed_at: Duration) {
         let may_be_lost = now.mono.saturating_sub(claimed_at) >= self.config.lease;
         let mut ready = Vec::with_capacity(runs.len());
         for claimed in runs {
@@ -241,7 +241,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.start(ready, now);
     }
 
-    pub(super) fn note_suspect(&self, run: &Run, now: Now) {
+    fn note_suspect(&self, run: &Run, now: Now) {
         let is_alone = self.claims.suspects.is_isolating(now.mono);
         if is_alone {
             self.claims.permits.set_open(false);
@@ -269,7 +269,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    pub(super) fn start_due_claims(&mut self, now: Now) -> Result<(), StoreError> {
+    fn start_due_claims(&mut self, now: Now) -> Result<(), StoreError> {
         let due: Vec<ClaimedRun> =
             std::iter::from_fn(|| self.claims.early.pop_due(now.wall)).take(START_MAX).collect();
         let claims: Vec<(RunId, Token)> =

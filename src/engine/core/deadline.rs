@@ -110,7 +110,7 @@ type PartDeadline = (Option<Timestamp>, Option<Duration>);
 
 /// When to handle `instant`: the lead before it. If that moment has passed and the work is still
 /// there, it could not be decided early, so its own time is next.
-pub(super) fn early_or_due(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
+fn early_or_due(instant: Timestamp, lead: Duration, now: Timestamp) -> Timestamp {
     let lead_us = i64::try_from(lead.as_micros()).unwrap_or(0);
     let early = Timestamp::from_micros(instant.as_micros().saturating_sub(lead_us));
     if early > now { early } else { instant }

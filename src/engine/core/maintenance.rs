@@ -13,14 +13,14 @@ use std::time::Duration;
 /// The interval between prunes, if any run has completed meanwhile. The first prune waits as long:
 /// by then, a machine that booted with a wrong clock has been corrected, and nothing was deleted
 /// for being "old".
-pub(super) const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How many schedules to recompute at once when slots may be wrong; the rest follow in batches with
 /// pauses, so that a million schedules do not keep a core busy at every start.
-pub(super) const RECOMPUTE_BURST: usize = 5_000;
+const RECOMPUTE_BURST: usize = 5_000;
 
 /// See [`RECOMPUTE_BURST`].
-pub(super) const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
+const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Progress of the low-priority work.
 #[derive(Default)]

@@ -17,7 +17,7 @@ pub(super) const IDLE_HEARTBEATS: u32 = 3;
 
 /// How long after a worker has left the others re-decide the schedules that it declared: it may
 /// only be restarting.
-pub(super) const RECONCILE_DELAY: Duration = Duration::from_secs(15);
+const RECONCILE_DELAY: Duration = Duration::from_secs(15);
 
 /// The id of this worker, whether it is registered, and how long that is valid.
 pub(super) struct Membership {
@@ -112,7 +112,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    pub(super) fn note_reconciled(&mut self, answer: Answer, now: Now) {
+    fn note_reconciled(&mut self, answer: Answer, now: Now) {
         let Answer::Reconciled(report) = answer else {
             unreachable!("a registration is answered with what was decided, not {answer:?}")
         };

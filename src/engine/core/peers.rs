@@ -50,7 +50,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(())
     }
 
-    pub(super) fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
+    fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
         let mut stops = Vec::new();
         self.claims.unacknowledged_stops.clear();
         for run in self.store.cancel_requests(&self.membership.worker)? {
@@ -88,7 +88,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Expires workers that died without runs. A worker that is alive after all registers again.
-    pub(super) fn expire_idle(&mut self, now: Now) -> Result<(), StoreError> {
+    fn expire_idle(&mut self, now: Now) -> Result<(), StoreError> {
         let silent = self.peers.watch.silent_idle(self.expiry_limits().idle, now.mono);
         if silent.is_empty() {
             return Ok(());
@@ -129,7 +129,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 /// The shard of schedules that this worker decides first, among the workers that execute some of
 /// the same workflows. A dead worker that has not expired yet still has a shard; all others check
 /// it a little later.
-pub(super) fn shard_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Shard {
+fn shard_of(own: &WorkerId, peers: &[Peer], workflows: &[Arc<str>]) -> Shard {
     let mut alike: Vec<&WorkerId> = peers
         .iter()
         .filter(|peer| peer.id == *own || peer.workflows.iter().any(|id| workflows.contains(id)))

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Most slots that are counted to estimate a burst.
-pub(super) const BURST_MAX: usize = 100_000;
+const BURST_MAX: usize = 100_000;
 
 /// Most compiled specifications in the cache; beyond it all are dropped (a million users have few
 /// distinct specifications).
-pub(super) const COMPILED_SPECS_MAX: usize = 20_000;
+const COMPILED_SPECS_MAX: usize = 20_000;
 
 /// The next slots, and which of them this worker decides first.
 pub(super) struct Scheduling {
@@ -103,7 +103,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         self.horizon_with_lead(now, |lead| lead)
     }
 
-    pub(super) fn horizon_with_lead(&self, now: Timestamp, part: impl Fn(Duration) -> Duration) -> Timestamp {
+    fn horizon_with_lead(&self, now: Timestamp, part: impl Fn(Duration) -> Duration) -> Timestamp {
         let usual = now.saturating_add(part(self.config.lead));
         match self.scheduling.burst {
             Some(burst) if burst.slot <= now.saturating_add(part(burst.lead)) => usual.max(burst.slot),
@@ -167,7 +167,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Decides a batch of due schedules, of our shard first, then of all. The shards of others are
     /// left to them for half of the lead; after that, their workers are gone or slow.
-    pub(super) fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
+    fn decide_batch(&mut self, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         if self.scheduling.shard == Shard::WHOLE {
             return self.decide_shard(Shard::WHOLE, now, horizon);
         }
@@ -183,12 +183,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         Ok(others)
     }
 
-    pub(super) fn decide_shard(
-        &mut self,
-        shard: Shard,
-        now: Now,
-        horizon: Timestamp,
-    ) -> Result<Decided, StoreError> {
+    fn decide_shard(&mut self, shard: Shard, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
         let is_isolating = self.claims.suspects.is_isolating(now.mono);
         let due = self.store.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
@@ -246,18 +241,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     /// Whether the ledger already has an outcome for the slot.
-    pub(super) fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
+    fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
         let page = Page { limit: 1, after: Some((slot.as_micros() + 1).to_string()) };
         let newest = self.store.history(&self.config.project, &schedule.id, &page)?;
         Ok(newest.unwrap_or_default().iter().any(|entry| entry.count > 0 && entry.until >= slot))
     }
 
-    pub(super) fn breaking(
-        &self,
-        id: crate::model::ScheduleId,
-        revision: Option<i64>,
-        reason: String,
-    ) -> Command {
+    fn breaking(&self, id: crate::model::ScheduleId, revision: Option<i64>, reason: String) -> Command {
         let patch = Patch {
             status: Some(ScheduleStatus::Broken),
             note: Some(Some(reason.into())),
@@ -273,12 +263,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     /// Marks the schedule broken whose decision the store rejected for good: it must not come due
     /// again and again.
-    pub(super) fn set_aside(
-        &mut self,
-        command: &Command,
-        rejection: &Rejection,
-        now: Now,
-    ) -> Result<(), StoreError> {
+    fn set_aside(&mut self, command: &Command, rejection: &Rejection, now: Now) -> Result<(), StoreError> {
         if let Command::Fire { plan, .. } = command {
             let reason = rejection.to_string();
             self.dispatcher.emit(Notice::ScheduleBroken(plan.schedule.clone(), reason.clone()));
@@ -287,6 +272,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let _ = self.commit_one(breaking, now)?;
         }
         Ok(())
+    }
+
+    /// The remaining slots of a schedule.
+    pub(super) fn compiled_spec_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
+        let compiled_spec = self.compiled_spec(&schedule.spec)?;
+        if schedule.settled.is_none() {
+            return Ok(compiled_spec);
+        }
+        Ok(Arc::new((*compiled_spec).clone().without(schedule.settled_slots())))
     }
 
     pub(super) fn compiled_spec(&mut self, spec: &Json) -> Result<Arc<CompiledSpec>, SpecError> {
@@ -304,16 +298,12 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
 /// The slot of a one-off schedule, if it had already passed when the schedule was created or
 /// changed.
-pub(super) fn late_one_off(
-    schedule: &Schedule,
-    compiled_spec: &CompiledSpec,
-    now: Timestamp,
-) -> Option<Timestamp> {
+fn late_one_off(schedule: &Schedule, compiled_spec: &CompiledSpec, now: Timestamp) -> Option<Timestamp> {
     let slot = schedule.next_slot.filter(|slot| *slot <= now && *slot < schedule.attended_from)?;
     compiled_spec.is_one_off().then_some(slot)
 }
 
-pub(super) fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) -> String {
+fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: &FirePlan) -> String {
     let (workflow, key) = (&schedule.workflow, &schedule.key);
     let outcome = match (plan.runs.is_empty(), plan.ledger.first()) {
         (false, _) => "it runs once, late".to_owned(),
@@ -324,7 +314,7 @@ pub(super) fn describe_late_one_off(schedule: &Schedule, slot: Timestamp, plan: 
 }
 
 /// The slots that a decision records as missed.
-pub(super) fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
+fn missed_by(command: &Command, schedule: &Schedule) -> Vec<MissedSlots> {
     let Command::Fire { plan, .. } = command else { return Vec::new() };
     let missed = plan.ledger.iter().filter(|line| line.outcome == SlotOutcome::Missed);
     missed
