@@ -1,11 +1,11 @@
 //! An expression in words for its author: what it means, when it fires, and what a change of the
 //! clocks does to it.
 
-use super::occurrences::next_fire;
 use super::offsets::{Period, THREE_HOURS};
 use super::timestamp::Timestamp;
+use super::union::next_of_union;
 use super::zone::Zone;
-use crate::cron::{CivilMinute, CronExpr};
+use crate::cron::{CivilMinute, CronExpr, CronUnion};
 
 /// How far ahead to look for a change of the clocks that matters, minutes: ten years.
 const AHEAD_MAX: i64 = 10 * 366 * 1440;
@@ -25,19 +25,27 @@ pub struct Explanation {
     pub notes: Vec<String>,
 }
 
-/// Explains `expr` in `zone`, with up to `count` fires after `after`.
-pub fn explain(expr: &CronExpr, zone: &Zone, after: Timestamp, count: usize) -> Explanation {
+/// Explains `union` in `zone`, with up to `count` fires after `after`.
+pub fn explain(union: &CronUnion, zone: &Zone, after: Timestamp, count: usize) -> Explanation {
     let mut upcoming = Vec::new();
     let mut last = after;
     while upcoming.len() < count
-        && let Some(fire) = next_fire(expr, zone, last)
+        && let Some(fire) = next_of_union(union, zone, last)
     {
         upcoming.push(fire);
         last = fire;
     }
-    let mut notes = expr.warnings();
-    notes.extend(clock_changes(expr, zone, after));
-    Explanation { english: expr.describe(), upcoming, notes }
+    Explanation { english: union.describe(), upcoming, notes: notes(union, zone, after) }
+}
+
+/// The notes of an explanation: on the expressions as such, and on the next changes of the clocks
+/// after `after`.
+pub fn notes(union: &CronUnion, zone: &Zone, after: Timestamp) -> Vec<String> {
+    let mut notes = union.warnings();
+    for expr in union.exprs() {
+        notes.extend(clock_changes(expr, zone, after).into_iter().map(|note| union.named(expr, note)));
+    }
+    notes
 }
 
 /// Notes on the next gap and the next repeat that touch a fire.

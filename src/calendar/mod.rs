@@ -34,12 +34,14 @@ mod offsets;
 mod suggest;
 mod timestamp;
 mod tzdb;
+mod union;
 mod zone;
 
-pub use explain::{Explanation, explain};
-pub use occurrences::{count_fires, is_too_frequent, next_fire, prev_fire};
+pub use explain::{Explanation, explain, notes};
+pub use occurrences::{count_fires, next_fire, prev_fire};
 pub use timestamp::Timestamp;
 pub use tzdb::{configure_tzdb, tzdb_version, zone_names};
+pub use union::{count_of_union, next_of_union, prev_of_union};
 pub use zone::{Zone, ZoneError};
 
 /// What the tests examine on its own.

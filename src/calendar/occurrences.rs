@@ -107,11 +107,6 @@ fn count_in_period(expr: &CronExpr, period: &Period, from: i64, to: i64) -> u64 
     regular + u64::from(made_up)
 }
 
-/// Whether the expression can fire more than once within five minutes.
-pub fn is_too_frequent(expr: &CronExpr) -> bool {
-    expr.is_too_frequent()
-}
-
 impl Zone {
     fn periods(&self) -> &OffsetTable {
         self.table()

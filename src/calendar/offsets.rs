@@ -104,6 +104,11 @@ impl OffsetTable {
         OffsetTable { entries, cycle, index }
     }
 
+    /// Whether the offset has always been 0.
+    pub fn is_utc(&self) -> bool {
+        matches!(self.entries.as_slice(), [only] if only.offset == 0)
+    }
+
     /// The number of the period that `minute` of UTC is in.
     pub fn find(&self, minute: i64) -> usize {
         if self.cycle > 0 && minute >= CYCLE_START + CYCLE {

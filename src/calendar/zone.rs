@@ -86,6 +86,11 @@ impl Zone {
         &self.0.name
     }
 
+    /// Whether it has always been UTC, under this or another name.
+    pub fn is_utc(&self) -> bool {
+        self.0.periods.is_utc()
+    }
+
     /// The date on the wall at `at`.
     pub fn local_date(&self, at: Timestamp) -> Date {
         let second = at.as_second() + i64::from(self.offset_seconds(at));

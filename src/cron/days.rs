@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::civil::{FIRST_DAY, LAST_DAY, civil_from_days, days_from_civil, month_length, weekday};
+use super::weeks::{WeekCycle, sunday};
 
 /// Bits 1 to 31.
 const ALL_DAYS: u32 = 0xffff_fffe;
@@ -42,6 +43,8 @@ pub(crate) struct DayRule {
     pub dow_nth: [u8; 5],
     /// Either field starts with `*`: both must match. Otherwise either may.
     pub both: bool,
+    /// The weeks that count; `None` for all.
+    pub weeks: Option<WeekCycle>,
     /// How much work a search is; derived from the rest by [`DayRule::finish`].
     pub kind: DayKind,
 }
@@ -146,11 +149,24 @@ impl DayRule {
     }
 
     fn has(&self, day: i64) -> bool {
-        self.next(day) == Some(day)
+        self.next_in_any_week(day) == Some(day)
     }
 
     /// First matching day at or after `day`.
     pub fn next(&self, day: i64) -> Option<i64> {
+        let Some(weeks) = self.weeks else { return self.next_in_any_week(day) };
+        let mut from = day;
+        loop {
+            let found = self.next_in_any_week(weeks.first_day_from(from))?;
+            if weeks.contains(found) {
+                return Some(found);
+            }
+            from = found;
+        }
+    }
+
+    /// [`DayRule::next`], whatever the week.
+    fn next_in_any_week(&self, day: i64) -> Option<i64> {
         let day = day.max(FIRST_DAY);
         match self.kind {
             DayKind::Every => Some(day),
@@ -199,6 +215,19 @@ impl DayRule {
 
     /// Last matching day at or before `day`.
     pub fn previous(&self, day: i64) -> Option<i64> {
+        let Some(weeks) = self.weeks else { return self.previous_in_any_week(day) };
+        let mut to = day;
+        loop {
+            let found = self.previous_in_any_week(weeks.last_day_until(to))?;
+            if weeks.contains(found) {
+                return Some(found);
+            }
+            to = found;
+        }
+    }
+
+    /// [`DayRule::previous`], whatever the week.
+    fn previous_in_any_week(&self, day: i64) -> Option<i64> {
         let day = day.min(LAST_DAY);
         match self.kind {
             DayKind::Every => Some(day),
@@ -249,6 +278,17 @@ impl DayRule {
     /// How many matching days there are in `from..=to`.
     pub fn count(&self, from: i64, to: i64) -> u64 {
         let (from, to) = (from.max(FIRST_DAY), to.min(LAST_DAY));
+        let Some(weeks) = self.weeks else { return self.count_in_any_week(from, to) };
+        let mut total = 0;
+        let mut first = weeks.first_day_from(from);
+        while first <= to {
+            total += self.count_in_any_week(first, sunday(first).min(to));
+            first = weeks.first_day_from(sunday(first) + 1);
+        }
+        total
+    }
+
+    fn count_in_any_week(&self, from: i64, to: i64) -> u64 {
         if from > to {
             return 0;
         }
@@ -319,11 +359,12 @@ impl DayRule {
 
     /// Whether `day` matches.
     pub fn contains(&self, day: i64) -> bool {
-        match self.kind {
-            DayKind::Every => true,
-            DayKind::Weekdays => self.dow >> weekday(day) & 1 != 0,
-            DayKind::Dates | DayKind::LeapDay | DayKind::General => self.has(day),
-        }
+        self.weeks.is_none_or(|weeks| weeks.contains(day))
+            && match self.kind {
+                DayKind::Every => true,
+                DayKind::Weekdays => self.dow >> weekday(day) & 1 != 0,
+                DayKind::Dates | DayKind::LeapDay | DayKind::General => self.has(day),
+            }
     }
 }
 

@@ -17,6 +17,14 @@ pub(crate) fn never_fires(text: &str) -> CronError {
     CronError::whole(text, "never fires: no month that it names has such a day")
 }
 
+pub(crate) fn never_on_both_days(text: &str) -> CronError {
+    CronError::whole(text, "never fires with `days=\"and\"`: no day matches both day fields")
+}
+
+pub(crate) fn never_in_these_weeks(text: &str) -> CronError {
+    CronError::whole(text, "never fires with these `weeks`: none of its days is in a week that counts")
+}
+
 /// An `@` name that isn't one of ours.
 pub(crate) fn unknown_name(text: &str) -> CronError {
     let name = text.trim_matches([' ', '\t']);
@@ -121,7 +129,8 @@ fn syntax(text: &str, field: Field, start: usize, end: usize) -> (usize, usize, 
     let upper = item.to_ascii_uppercase();
     let values = field.expected();
     let what = match (upper.as_str(), field) {
-        ("?", _) => "belongs to another dialect of cron, write `*`".to_owned(),
+        ("?", field) if field.is_of_days() => "stands alone in its field, where it means `*`".to_owned(),
+        ("?", _) => "may stand in the day fields only, where it means `*`; write `*` here".to_owned(),
         ("L", Field::DayOfWeek) => {
             "needs a weekday before it: `5L` is the last Friday of the month, `6` every Saturday".to_owned()
         }

@@ -48,6 +48,11 @@ impl Field {
         }
     }
 
+    /// Whether it is one of the two fields that name days of the month or of the week.
+    pub(crate) fn is_of_days(self) -> bool {
+        matches!(self, Field::DayOfMonth | Field::DayOfWeek)
+    }
+
     /// How many different values the field has: also the largest step.
     pub(crate) fn size(self) -> u32 {
         match self {

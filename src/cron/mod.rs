@@ -6,9 +6,9 @@
 //!
 //! The grammar is closed: five fields, `minute hour day-of-month month day-of-week`, each a list of
 //! `*`, `a`, `a-b`, `*/n`, `a-b/n`, `a/n`; three-letter names for months and weekdays; `L`, `L-n`,
-//! `nW`, `LW` in the day of month and `nL`, `n#k` in the day of week; and the names `@hourly @daily
-//! @midnight @weekly @monthly @yearly @annually`. Everything else is refused with a [`CronError`]
-//! that says where and why.
+//! `nW`, `LW` in the day of month and `nL`, `n#k` in the day of week; `?` for `*` in these two; and
+//! the names `@hourly @daily @midnight @weekly @monthly @yearly @annually`. Everything else is
+//! refused with a [`CronError`] that says where and why.
 
 mod civil;
 mod days;
@@ -18,7 +18,9 @@ mod error;
 mod field;
 mod parse;
 mod search;
+mod union;
 mod warnings;
+mod weeks;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,13 +28,15 @@ use std::sync::Arc;
 pub use civil::{CivilDate, CivilMinute};
 pub use error::CronError;
 pub use field::Field;
+pub use union::CronUnion;
+pub use weeks::WeekCycle;
 
 use days::DayRule;
 
 /// A valid cron expression, parsed.
 ///
-/// Two expressions are equal when their normalised texts are: `0 9 * * mon` equals `0  9 * * MON`,
-/// but not `0 9 * * 1`. Cloning is cheap (the text is shared).
+/// Two expressions are equal when their normalised texts are, and the weeks that count: `0 9 * *
+/// mon` equals `0  9 * * MON`, but not `0 9 * * 1`. Cloning is cheap (the text is shared).
 ///
 /// ```
 /// use polos::cron::CronExpr;
@@ -58,8 +62,26 @@ impl CronExpr {
         parse::parse(text)
     }
 
-    /// The normalised text: single spaces, names in capitals, `@` names in lower case. Parsing it
-    /// again gives an equal expression.
+    /// The same expression with days on which the day of the month and the day of the week both
+    /// match, also where either would do. Refused if there is no such day.
+    pub fn with_both_days(mut self) -> Result<CronExpr, CronError> {
+        self.days.both = true;
+        self.days.finish();
+        if self.days.is_possible() { Ok(self) } else { Err(diagnose::never_on_both_days(&self.text)) }
+    }
+
+    /// The same expression in the weeks that count. Refused if it names no day in them from `from`
+    /// on.
+    pub fn in_weeks(mut self, weeks: WeekCycle, from: CivilDate) -> Result<CronExpr, CronError> {
+        self.days.weeks = Some(weeks);
+        match self.days.next(from.days()) {
+            Some(_) => Ok(self),
+            None => Err(diagnose::never_in_these_weeks(&self.text)),
+        }
+    }
+
+    /// The normalised text: single spaces, names in capitals, `*` for `?`, `@` names in lower case.
+    /// Parsing it again gives an equal expression.
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -68,7 +68,7 @@ fn is_blank(char: char) -> bool {
 fn normalise(text: &str) -> Arc<str> {
     let bytes = text.as_bytes();
     let is_normal = |pair: &[u8]| pair != b"  ";
-    if bytes.iter().all(|byte| matches!(byte, b' '..=b'?' | b'A'..=b'Z'))
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'>' | b'A'..=b'Z'))
         && bytes.windows(2).all(is_normal)
         && !text.starts_with(' ')
         && !text.ends_with(' ')
@@ -80,7 +80,7 @@ fn normalise(text: &str) -> Arc<str> {
         if !normal.is_empty() {
             normal.push(' ');
         }
-        normal.push_str(word);
+        normal.push_str(if word == "?" { "*" } else { word });
     }
     if normal.starts_with('@') {
         normal.make_ascii_lowercase();
@@ -129,6 +129,11 @@ impl Parser<'_> {
         if self.at == self.bytes.len() {
             return Err((field, Fault::FieldCount));
         }
+        if field.is_of_days() && self.is_question_mark() {
+            self.at += 1;
+            let (least, most) = field.range();
+            return Ok(Values { bits: (2u64 << most) - (1 << least), star: true });
+        }
         let mut values = Values { bits: 0, star: self.bytes[self.at] == b'*' };
         loop {
             values.bits |= self.item(field, days).map_err(|fault| (field, fault))?;
@@ -137,6 +142,13 @@ impl Parser<'_> {
                 _ => return Ok(values),
             }
         }
+    }
+
+    /// Whether the whole field is `?`, which other dialects write for `*` where a day field says
+    /// nothing.
+    fn is_question_mark(&self) -> bool {
+        let after = self.bytes.get(self.at + 1);
+        self.bytes[self.at] == b'?' && matches!(after, None | Some(b' ' | b'\t'))
     }
 
     /// One item of a list; leaves `at` on the comma, blank or end behind it.

@@ -18,7 +18,10 @@ impl CronExpr {
         }
         warnings.extend(self.uneven_step(Field::Minute, 60, "hour", "minutes"));
         warnings.extend(self.uneven_step(Field::Hour, 24, "day", "hours"));
-        if self.days.both && self.is_restricted(Field::DayOfMonth) && self.is_restricted(Field::DayOfWeek) {
+        let day_fields = [Field::DayOfMonth, Field::DayOfWeek];
+        if day_fields.iter().any(|field| self.field_text(*field).starts_with('*'))
+            && day_fields.iter().all(|field| self.is_restricted(*field))
+        {
             warnings.push(
                 "a day field starts with `*`: the day of the month and the day of the week must both match"
                     .to_owned(),

@@ -1,7 +1,9 @@
 //! A decision about the due slots of one schedule, ready to commit.
 
+use super::spec::CompiledSpec;
 use super::{LedgerLine, RunId, ScheduleId, ScheduleStatus};
 use crate::calendar::Timestamp;
+use std::sync::Arc;
 
 /// The state in which a planned run is created.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -40,6 +42,9 @@ pub struct FirePlan {
     pub schedule: ScheduleId,
     /// The revision that the decision was made from.
     pub revision: i64,
+    /// The specification that the decision was made from, and that the runs take their time zone
+    /// and priority from.
+    pub spec: Arc<CompiledSpec>,
     /// The schedule's next slot after the commit.
     pub next_slot: Option<Timestamp>,
     /// The schedule's status after the commit: active, or finished if no slot is left.

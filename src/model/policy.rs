@@ -31,3 +31,21 @@ pub enum CatchUp {
     /// All are missed.
     None,
 }
+
+/// How the day of month and the day of week of a cron expression combine where both are restricted.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Days {
+    /// Either one matches, as in Vixie's cron.
+    #[default]
+    Or,
+    /// Both must match.
+    And,
+}
+
+impl Days {
+    /// Whether it is the default, which is not stored.
+    pub fn is_or(&self) -> bool {
+        *self == Self::Or
+    }
+}

@@ -4,6 +4,7 @@ use super::{Json, RunId, ScheduleId, StepRecord, Token, WorkerId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The state of a run. `plan::transition` defines the transitions.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -134,15 +135,33 @@ pub struct Run {
     pub interrupted_alone: bool,
     /// Why it waits, for people.
     pub note: Option<Arc<str>>,
+    /// What its handler last reported about its progress, as the Python side encodes it. Best
+    /// effort: reports may be lost.
+    pub progress: Option<Json>,
     /// Fingerprints of code that can't continue it, separated by spaces; see [`Completion::Held`].
     pub refused_by: Option<Arc<str>>,
+    /// The limit that it counts against while it is running.
+    pub limit: Option<Arc<str>>,
+    /// From 0 to 9: a higher one is claimed earlier; see [`Run::rank`].
+    pub priority: u8,
 }
 
 /// A run with this many interruptions is a suspect: workers execute it apart from other runs where
 /// they can, so that it interrupts no others and is not blamed for interruptions that they cause.
 pub const SUSPECT_FROM: u32 = 2;
 
+/// What one level of priority is worth: a run is claimed as if it had been available this much
+/// earlier for each level. A waiting run therefore overtakes every later one in the end.
+pub const PRIORITY_STEP: Duration = Duration::from_secs(60);
+
 impl Run {
+    /// The run's position in the order of claims.
+    pub fn rank(available_at: Timestamp, priority: u8) -> Timestamp {
+        let step = i64::try_from(PRIORITY_STEP.as_micros()).unwrap_or(i64::MAX);
+        let head_start = i64::from(priority).saturating_mul(step);
+        Timestamp::from_micros(available_at.as_micros().saturating_sub(head_start))
+    }
+
     /// Whether workers with this code must not continue it.
     pub fn is_refused_by(&self, code: &str) -> bool {
         self.refused_by.as_deref().is_some_and(|codes| codes.split(' ').any(|refused| refused == code))
@@ -187,15 +206,18 @@ pub struct NewRun {
     pub behind: bool,
     /// Whether to revoke early claims of the schedule's next slots, so that they are decided again
     /// with this run in view.
-    pub takes_back: bool,
+    pub revokes_claims: bool,
     /// If set, create the run only if the schedule is at this revision.
     pub revision: Option<i64>,
     /// The run whose step invokes it.
     pub parent: Option<RunId>,
     /// A repeated creation with the same key returns the first run.
     pub idempotency_key: Option<Arc<str>>,
-    /// The worker that claims the run at creation, if it is registered and the run need not wait.
+    /// The worker that claims the run at creation, if it is registered and the run need not wait. A
+    /// run that counts against a limit is queued instead.
     pub claim_for: Option<WorkerId>,
+    /// Its priority, from 0 to 9; that of the workflow if none is given.
+    pub priority: Option<u8>,
 }
 
 /// A run that this worker has just claimed, with what its replay needs.
@@ -206,6 +228,30 @@ pub struct ClaimedRun {
     /// Steps recorded by earlier claims, in the order of their first recording; empty for a fresh
     /// run.
     pub journal: Vec<StepRecord>,
+    /// Whether this is known to be its first claim.
+    pub is_first: bool,
+}
+
+/// Why a handler must not be entered for the first time under a claim.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryRefusal {
+    /// The claim is no longer valid.
+    ClaimLost,
+    /// The schedule of the run's slot was deleted, and nothing shows that the run was entered before.
+    ScheduleDeleted,
+}
+
+impl EntryRefusal {
+    /// What follows for a run that a store has found under the claim: whether it has a schedule, or
+    /// needs none.
+    pub fn of(found: Option<bool>) -> Result<(), Self> {
+        match found {
+            Some(true) => Ok(()),
+            Some(false) => Err(Self::ScheduleDeleted),
+            None => Err(Self::ClaimLost),
+        }
+    }
 }
 
 /// How a claim of a run ends.

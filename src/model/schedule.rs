@@ -1,6 +1,7 @@
 //! A schedule: what the user declared, and its current state.
 
-use super::{CatchUp, Json, Overlap, ScheduleId};
+use super::spec::{CompiledSpec, SpecError};
+use super::{CatchUp, CronTexts, Days, Json, Overlap, ScheduleId, StoredSpec};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -10,9 +11,9 @@ use std::sync::Arc;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSpec {
-    /// Cron expression. Exactly one of this, `every_us`, and `at_us` is given.
+    /// Cron expressions. Exactly one of this, `every_us`, and `at_us` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cron: Option<String>,
+    pub cron: Option<CronTexts>,
     /// Period in microseconds, from 1,000,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every_us: Option<i64>,
@@ -21,7 +22,7 @@ pub struct ScheduleSpec {
     pub at_us: Option<Timestamp>,
     /// IANA name.
     #[serde(default = "utc")]
-    pub timezone: String,
+    pub timezone: Arc<str>,
     /// Applies within this schedule only.
     #[serde(default)]
     pub overlap: Overlap,
@@ -55,10 +56,19 @@ pub struct ScheduleSpec {
     /// Consecutive failed runs after which the schedule pauses itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause_after_failures: Option<u32>,
+    /// Priority of its runs, from 0 to 9; that of the workflow if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// How the day fields of `cron` combine.
+    #[serde(default, skip_serializing_if = "Days::is_or")]
+    pub days: Days,
+    /// Only every so many weeks have slots of `cron`, counted from the week of `start_at_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weeks: Option<u32>,
 }
 
-fn utc() -> String {
-    "UTC".to_owned()
+fn utc() -> Arc<str> {
+    "UTC".into()
 }
 fn hundred() -> u32 {
     100
@@ -70,8 +80,8 @@ fn one_day_us() -> i64 {
 /// The trigger of a specification, one of three.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Trigger<'a> {
-    /// A cron expression, not yet parsed.
-    Cron(&'a str),
+    /// Cron expressions, not yet parsed.
+    Cron(&'a CronTexts),
     /// A period in microseconds.
     Every(i64),
     /// One instant.
@@ -93,15 +103,20 @@ impl ScheduleSpec {
     /// slots, so an update that does not change it keeps the next slot.
     pub fn trigger_key(&self) -> String {
         let at = |t: Option<Timestamp>| t.map_or(String::new(), |t| t.as_micros().to_string());
-        format!(
+        let mut key = format!(
             "{}|{}|{}|{}|{}|{}",
-            self.cron.as_deref().unwrap_or(""),
+            self.cron.as_ref().map_or_else(String::new, CronTexts::key),
             self.every_us.map_or(String::new(), |us| us.to_string()),
             at(self.at_us),
             self.timezone,
             at(self.start_at_us),
             at(self.end_at_us)
-        )
+        );
+        // Added only where they are given: most keys are as older releases wrote them.
+        let days = (!self.days.is_or()).then(|| "|days=and".to_owned());
+        let weeks = self.weeks.map(|weeks| format!("|weeks={weeks}"));
+        key.extend(days.into_iter().chain(weeks));
+        key
     }
 }
 
@@ -140,8 +155,8 @@ pub struct Schedule {
     pub key: Arc<str>,
     /// The application that declared it in code; `None` for a schedule made through the API.
     pub owner: Option<Arc<str>>,
-    /// JSON text of its [`ScheduleSpec`].
-    pub spec: Json,
+    /// Its [`ScheduleSpec`].
+    pub spec: StoredSpec,
     /// Data given to every run.
     pub input: Option<Json>,
     /// Whether it fires.
@@ -175,6 +190,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// What its specification compiles to, without slots that already have an outcome.
+    pub fn compiled_spec(&self) -> Result<Arc<CompiledSpec>, &SpecError> {
+        let compiled_spec = Arc::clone(self.spec.compiled()?);
+        if self.settled.is_none() {
+            return Ok(compiled_spec);
+        }
+        Ok(Arc::new((*compiled_spec).clone().without(self.settled_slots())))
+    }
+
     /// The slots that must not get a second outcome, in order.
     pub fn settled_slots(&self) -> Vec<Timestamp> {
         let Some(text) = &self.settled else { return Vec::new() };
@@ -250,7 +274,7 @@ impl Declaration {
 
     /// Whether `new` declares the same.
     pub fn is_same(&self, new: &NewSchedule) -> bool {
-        self.spec == *new.spec && self.input.as_deref() == new.input.as_deref()
+        self.spec == **new.spec.text() && self.input.as_deref() == new.input.as_deref()
     }
 
     /// When the declaration with this fingerprint was first seen.
@@ -298,8 +322,8 @@ pub struct NewSchedule {
     pub key: Arc<str>,
     /// The application that declares it in code.
     pub owner: Option<Arc<str>>,
-    /// JSON text of its [`ScheduleSpec`], canonical: equal specifications have equal text.
-    pub spec: Json,
+    /// Its [`ScheduleSpec`], as canonical text: equal specifications have equal texts.
+    pub spec: StoredSpec,
     /// [`ScheduleSpec::trigger_key`].
     pub compiled_spec: Json,
     /// Data given to every run.
@@ -314,6 +338,6 @@ pub struct NewSchedule {
 impl NewSchedule {
     /// Fingerprint of the declaration: equal for equal declarations.
     pub fn fingerprint(&self) -> String {
-        fingerprint(&self.spec, self.input.as_deref())
+        fingerprint(self.spec.text(), self.input.as_deref())
     }
 }

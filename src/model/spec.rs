@@ -1,9 +1,12 @@
 //! Compiled specifications: parsed once, shared by all schedules with the same text.
 
-use super::schedule::{Schedule, ScheduleSpec, Trigger};
+use super::schedule::{ScheduleSpec, Trigger};
+use super::{Json, cron_rules, whole_days};
 use crate::calendar::{self, Timestamp, Zone, ZoneError};
-use crate::cron::{CronError, CronExpr};
+use crate::cron::{CronError, CronUnion};
 use jiff::civil::Date;
+
+mod explained;
 
 /// Shortest period of `every`, in microseconds.
 pub const PERIOD_MIN_US: i64 = 1_000_000;
@@ -27,10 +30,12 @@ pub enum SpecError {
     Invalid(String),
 }
 
-/// The slots of a specification.
+/// The slots of a specification, and the rest of it.
 #[derive(Clone, Debug)]
 pub struct CompiledSpec {
     spec: ScheduleSpec,
+    text: Json,
+    trigger_key: Json,
     zone: Zone,
     kind: Kind,
     skip_dates: Vec<Date>,
@@ -40,7 +45,7 @@ pub struct CompiledSpec {
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Cron(CronExpr),
+    Cron(CronUnion),
     Every { period_us: i64, anchor_us: i64 },
     At(Timestamp),
 }
@@ -56,8 +61,11 @@ impl CompiledSpec {
     pub fn new(spec: ScheduleSpec) -> Result<Self, SpecError> {
         let invalid = |text: String| Err(SpecError::Invalid(text));
         let zone = Zone::get(&spec.timezone)?;
+        if let Some(trigger) = spec.trigger() {
+            cron_rules::check_other_trigger(&spec, &trigger)?;
+        }
         let kind = match spec.trigger() {
-            Some(Trigger::Cron(text)) => Kind::Cron(CronExpr::parse(text)?),
+            Some(Trigger::Cron(texts)) => Kind::Cron(cron_rules::compile(&spec, texts, &zone)?),
             Some(Trigger::Every(period_us)) if period_us < PERIOD_MIN_US => {
                 return invalid(format!(
                     "`every` is {period_us} microseconds; the shortest period is one second"
@@ -83,6 +91,9 @@ impl CompiledSpec {
         if spec.pause_after_failures == Some(0) {
             return invalid("`pause_after_failures` is 0; give 1 or more, or leave it out".to_owned());
         }
+        if spec.priority.is_some_and(|priority| priority > 9) {
+            return invalid("`priority` is above 9; give 0 to 9, or leave it out".to_owned());
+        }
         if spec.jitter_us < 0 || spec.catch_up_window_us < 0 {
             return invalid("`jitter` and `catch_up_window` can't be negative".to_owned());
         }
@@ -96,7 +107,19 @@ impl CompiledSpec {
             }
         }
         skip_dates.sort_unstable();
-        Ok(Self { spec, zone, kind, skip_dates, settled: Vec::new() })
+        let text = serde_json::to_string(&spec).map_err(|error| SpecError::Invalid(error.to_string()))?;
+        let (text, trigger_key) = (text.into(), spec.trigger_key().into());
+        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, settled: Vec::new() })
+    }
+
+    /// Checks what a new specification must meet besides. Those that an older release accepted go on
+    /// as they are.
+    pub fn check_new(&self) -> Result<(), SpecError> {
+        let Kind::Every { period_us, .. } = self.kind else { return Ok(()) };
+        match whole_days::objection(period_us, &self.zone, self.spec.start_at_us) {
+            Some(objection) => Err(SpecError::Invalid(objection)),
+            None => Ok(()),
+        }
     }
 
     /// The same specification without slots that already have an outcome.
@@ -104,11 +127,6 @@ impl CompiledSpec {
     pub fn without(mut self, settled: Vec<Timestamp>) -> Self {
         self.settled = settled;
         self
-    }
-
-    /// The remaining slots of a stored schedule, without those that already have an outcome.
-    pub fn of(schedule: &Schedule) -> Result<Self, SpecError> {
-        Ok(Self::parse(&schedule.spec)?.without(schedule.settled_slots()))
     }
 
     /// Slots that already have an outcome, in order.
@@ -124,9 +142,7 @@ impl CompiledSpec {
     /// Whether both have the same slots within the bounds of both.
     pub fn has_same_grid(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
-            (Kind::Cron(_), Kind::Cron(_)) => {
-                self.spec.cron == other.spec.cron && self.spec.timezone == other.spec.timezone
-            }
+            (Kind::Cron(union), Kind::Cron(other_union)) => union == other_union && self.zone == other.zone,
             (
                 Kind::Every { period_us, anchor_us },
                 Kind::Every { period_us: other_period, anchor_us: other_anchor },
@@ -142,6 +158,16 @@ impl CompiledSpec {
     /// The specification that was compiled.
     pub fn spec(&self) -> &ScheduleSpec {
         &self.spec
+    }
+
+    /// Its canonical JSON text: equal specifications have equal texts.
+    pub fn text(&self) -> &Json {
+        &self.text
+    }
+
+    /// See [`ScheduleSpec::trigger_key`].
+    pub fn trigger_key(&self) -> &Json {
+        &self.trigger_key
     }
 
     /// The time zone of its local times.
@@ -170,7 +196,7 @@ impl CompiledSpec {
     fn next_on_grid(&self, after: Timestamp) -> Option<Timestamp> {
         let floor = self.spec.start_at_us.map_or(after, |start| after.max(before(start)));
         let slot = match &self.kind {
-            Kind::Cron(expr) => calendar::next_fire(expr, &self.zone, floor),
+            Kind::Cron(union) => calendar::next_of_union(union, &self.zone, floor),
             Kind::Every { period_us, anchor_us } => {
                 let periods = floor.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us) + 1;
                 anchor_us.checked_add(periods.checked_mul(*period_us)?).map(Timestamp::from_micros)
@@ -192,7 +218,7 @@ impl CompiledSpec {
     fn prev_on_grid(&self, until: Timestamp) -> Option<Timestamp> {
         let until = until.min(before(self.end()));
         let slot = match &self.kind {
-            Kind::Cron(expr) => calendar::prev_fire(expr, &self.zone, until),
+            Kind::Cron(union) => calendar::prev_of_union(union, &self.zone, until),
             Kind::Every { period_us, anchor_us } => {
                 let periods = until.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us);
                 let slot = anchor_us.checked_add(periods.checked_mul(*period_us)?)?;
@@ -218,7 +244,7 @@ impl CompiledSpec {
             return 0;
         }
         match &self.kind {
-            Kind::Cron(expr) => calendar::count_fires(expr, &self.zone, after, until),
+            Kind::Cron(union) => calendar::count_of_union(union, &self.zone, after, until),
             Kind::Every { period_us, anchor_us } => {
                 let index = |t: Timestamp| t.as_micros().saturating_sub(*anchor_us).div_euclid(*period_us);
                 u64::try_from(index(until) - index(after)).unwrap_or(0)
@@ -246,6 +272,19 @@ impl CompiledSpec {
             slot = self.next(end.map_or(slot, |(_, until)| until))?;
         }
         Some(slot)
+    }
+
+    /// The first `count` slots after `after` that are not excluded.
+    pub fn upcoming_slots(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
+        let mut slots = Vec::with_capacity(count.min(1_000));
+        let mut last = after;
+        while slots.len() < count
+            && let Some(slot) = self.upcoming(last)
+        {
+            slots.push(slot);
+            last = slot;
+        }
+        slots
     }
 
     /// The stretches of `[from, until]` on excluded dates, first and last instant of each, in
@@ -324,16 +363,22 @@ impl CompiledSpec {
         limit
     }
 
-    /// The cron expression, where there is one.
-    pub fn cron(&self) -> Option<&CronExpr> {
+    /// The cron expressions, where there are any.
+    pub fn cron(&self) -> Option<&CronUnion> {
         match &self.kind {
-            Kind::Cron(expr) => Some(expr),
+            Kind::Cron(union) => Some(union),
             Kind::Every { .. } | Kind::At(_) => None,
         }
     }
 
     fn end(&self) -> Timestamp {
         self.spec.end_at_us.unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl PartialEq for CompiledSpec {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.settled == other.settled
     }
 }
 

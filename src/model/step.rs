@@ -18,6 +18,8 @@ pub enum StepState {
     Retrying,
     /// A durable sleep until `wakes_at`.
     Sleeping,
+    /// Waits for the event of the same name, until `wakes_at` if there is one.
+    Waiting,
 }
 
 /// A step as recorded. Its key is `(run, name)`; a later record replaces it, except that a done
@@ -32,11 +34,12 @@ pub struct StepRecord {
     pub attempt: u32,
     /// Attempt of the run in which this was recorded.
     pub run_attempt: u32,
-    /// Encoded result of a done step.
+    /// Encoded result of a done step: for a wait, what the event brought, or none if the deadline
+    /// passed.
     pub result: Option<Json>,
     /// Record of the newest error.
     pub error: Option<Json>,
-    /// When a retrying or sleeping step continues.
+    /// When a retrying or sleeping step continues. The deadline of a step that waits for an event.
     pub wakes_at: Option<Timestamp>,
     /// Start of its first execution in this attempt of the run; a later record does not change it.
     pub started_at: Timestamp,

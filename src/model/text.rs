@@ -36,6 +36,7 @@ spelled!(origin_word, Origin, {
 });
 spelled!(step_word, StepState, {
     Done => "done", Failed => "failed", Retrying => "retrying", Sleeping => "sleeping",
+    Waiting => "waiting",
 });
 spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
@@ -51,5 +52,24 @@ pub(crate) fn run_reason(state: RunState, interruptions: u32) -> Arc<str> {
         (RunState::Failed, 1) => "failed after 1 interruption".into(),
         (RunState::Failed, 2..) => format!("failed after {interruptions} interruptions").into(),
         _ => shown_state(state).into(),
+    }
+}
+
+impl Origin {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        origin_word(self)
+    }
+}
+
+impl StepState {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        step_word(self)
+    }
+
+    /// The state with this word, or `None` if there is none.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::from_word(word)
     }
 }

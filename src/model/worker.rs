@@ -1,8 +1,8 @@
 //! A worker, as it registers and as other workers see it.
 
-use super::{NewSchedule, Schedule, ScheduleId, WorkerId};
+use super::{ClaimRules, DeclaredLimit, NewSchedule, Schedule, ScheduleId, WorkerId, limit};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A workflow that a worker executes.
@@ -48,6 +48,11 @@ pub struct WorkerEntry {
     /// Schedules declared by the application's code. Other schedules that the same `app` declared
     /// earlier are retired, unless a live worker declares them.
     pub declared: Vec<NewSchedule>,
+    /// Limits declared by the application's code.
+    pub limits: Vec<DeclaredLimit>,
+    /// What the code declares about claiming runs, for each workflow that has a limit or a
+    /// priority.
+    pub rules: BTreeMap<Arc<str>, ClaimRules>,
 }
 
 impl WorkerEntry {
@@ -56,9 +61,24 @@ impl WorkerEntry {
         std::iter::once(&self.app).chain(&self.aliases).chain(&self.former)
     }
 
-    /// The declared schedules, as JSON text for [`Peer::declares`].
+    /// What the code declares about claiming the runs of a workflow.
+    pub fn rules_of(&self, workflow: &str) -> ClaimRules {
+        self.rules.get(workflow).cloned().unwrap_or_default()
+    }
+
+    /// The declared schedules, limits, and rules, as JSON text for [`Peer::declares`]. No workflow
+    /// has an empty id, so limits and rules cannot be mistaken for schedules.
     pub fn declares(&self) -> Arc<str> {
-        let keys: Vec<_> = self.declared.iter().map(DeclaredKey::of).collect();
+        let none: Arc<str> = Arc::default();
+        let limits = self.limits.iter().map(|limit| {
+            let print = limit::declared_fingerprint(&limit.spec.to_json());
+            DeclaredKey(Arc::clone(&none), limit::limit_label(&limit.name), print)
+        });
+        let rules = self.workflows.iter().map(|workflow| {
+            let print = limit::declared_fingerprint(&self.rules_of(&workflow.id).to_json());
+            DeclaredKey(Arc::clone(&none), limit::rules_label(&workflow.id), print)
+        });
+        let keys: Vec<_> = self.declared.iter().map(DeclaredKey::of).chain(limits).chain(rules).collect();
         serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned()).into()
     }
 }
@@ -111,12 +131,15 @@ pub struct Reconciliation {
     pub outdated: Vec<ScheduleLabel>,
     /// The change stays: they were changed through the API.
     pub overridden: Vec<ScheduleLabel>,
+    /// Limits of which the stored declaration stays, or of which a workflow stays under or outside:
+    /// a live worker with newer code declares them differently.
+    pub outdated_limits: BTreeSet<Arc<str>>,
 }
 
 impl Reconciliation {
     /// Whether the decision may change when the set of live workers changes.
     pub fn depends_on_peers(&self) -> bool {
-        !self.protected.is_empty() || !self.outdated.is_empty()
+        !self.protected.is_empty() || !self.outdated.is_empty() || !self.outdated_limits.is_empty()
     }
 }
 

@@ -9,6 +9,7 @@ use crate::model::{
     Admission, CatchUp, FirePlan, LedgerLine, Overlap, PlannedRun, RunId, Schedule, ScheduleStatus,
     SlotOutcome,
 };
+use std::sync::Arc;
 
 /// Input of the decision, besides the schedule itself.
 #[derive(Copy, Clone, Debug)]
@@ -32,7 +33,7 @@ pub struct Situation {
 /// before it comes: no run of the schedule is unfinished, or overlap is allowed.
 pub fn plan_fire(
     schedule: &Schedule,
-    compiled_spec: &CompiledSpec,
+    compiled_spec: &Arc<CompiledSpec>,
     situation: &Situation,
 ) -> Option<FirePlan> {
     let first = schedule.next_slot?;
@@ -78,7 +79,7 @@ enum Chosen {
 
 struct Draft<'a> {
     schedule: &'a Schedule,
-    compiled_spec: &'a CompiledSpec,
+    compiled_spec: &'a Arc<CompiledSpec>,
     situation: &'a Situation,
     unfinished_count: u32,
     buffered_count: u32,
@@ -89,7 +90,7 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(schedule: &'a Schedule, compiled_spec: &'a CompiledSpec, situation: &'a Situation) -> Self {
+    fn new(schedule: &'a Schedule, compiled_spec: &'a Arc<CompiledSpec>, situation: &'a Situation) -> Self {
         Self {
             schedule,
             compiled_spec,
@@ -286,6 +287,7 @@ impl<'a> Draft<'a> {
         FirePlan {
             schedule: self.schedule.id.clone(),
             revision: self.schedule.revision,
+            spec: Arc::clone(self.compiled_spec),
             next_slot,
             status: if next_slot.is_some() { ScheduleStatus::Active } else { ScheduleStatus::Finished },
             runs: self.runs,

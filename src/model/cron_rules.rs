@@ -1,0 +1,91 @@
+//! What a specification says about its cron expressions: the list, `days`, and `weeks`.
+
+use super::schedule::{ScheduleSpec, Trigger};
+use super::spec::SpecError;
+use super::{CronTexts, Days};
+use crate::calendar::{Timestamp, Zone};
+use crate::cron::{CivilDate, CronUnion, WeekCycle};
+
+/// Most cron expressions of a schedule.
+const EXPRESSIONS_MAX: usize = 32;
+/// Most `weeks`: ten years.
+const WEEKS_MAX: u32 = 520;
+
+/// The expressions of `spec`, which has cron expressions as its trigger.
+pub(super) fn compile(spec: &ScheduleSpec, texts: &CronTexts, zone: &Zone) -> Result<CronUnion, SpecError> {
+    let invalid = |text: String| Err(SpecError::Invalid(text));
+    let texts = texts.as_slice();
+    if texts.is_empty() {
+        return invalid("`cron` is an empty list; give at least one expression".to_owned());
+    }
+    if texts.len() > EXPRESSIONS_MAX {
+        return invalid(format!(
+            "`cron` has {} expressions; give at most {EXPRESSIONS_MAX}, or make several schedules with keys of \
+             their own",
+            texts.len()
+        ));
+    }
+    let mut union = CronUnion::parse(texts)?;
+    if spec.days == Days::And {
+        union = union.with_both_days()?;
+    }
+    match spec.weeks {
+        None | Some(1) => Ok(union),
+        Some(weeks) if !(1..=WEEKS_MAX).contains(&weeks) => {
+            invalid(format!("`weeks` is {weeks}; give 1 (every week) to {WEEKS_MAX}"))
+        }
+        Some(weeks) => {
+            let Some(start) = spec.start_at_us else {
+                return invalid(format!(
+                    "`weeks` is {weeks}, but nothing says which weeks; give `start_at`, a time in the first week \
+                     that counts"
+                ));
+            };
+            let anchor = local_date(zone, start);
+            Ok(union.in_weeks(WeekCycle::new(weeks, anchor), anchor)?)
+        }
+    }
+}
+
+/// Refuses what only cron expressions can have.
+pub(super) fn check_other_trigger(spec: &ScheduleSpec, trigger: &Trigger<'_>) -> Result<(), SpecError> {
+    let given = match trigger {
+        Trigger::Cron(_) => return Ok(()),
+        Trigger::Every(_) => "`every`",
+        Trigger::At(_) => "`at`",
+    };
+    let invalid = |text: String| Err(SpecError::Invalid(text));
+    if let Some(weeks) = spec.weeks {
+        return invalid(format!(
+            "`weeks` is {weeks} beside {given}, but belongs to `cron`; for elapsed time use \
+             `every=timedelta(weeks={weeks})`"
+        ));
+    }
+    if spec.days == Days::And {
+        return invalid(format!("`days` is `and` beside {given}, but belongs to `cron`; leave it out"));
+    }
+    Ok(())
+}
+
+/// Which weeks count, for the end of a description; empty if all do.
+pub(super) fn describe_weeks(spec: &ScheduleSpec, zone: &Zone) -> String {
+    let (Some(weeks @ 2..), Some(start)) = (spec.weeks, spec.start_at_us) else {
+        return String::new();
+    };
+    let date = local_date(zone, start);
+    let pace = if weeks == 2 { "second".to_owned() } else { format!("{weeks}th") };
+    let pace = if weeks == 3 { "third".to_owned() } else { pace };
+    format!(
+        "; only in every {pace} week, counted from that of {:04}-{:02}-{:02}",
+        date.year, date.month, date.day
+    )
+}
+
+fn local_date(zone: &Zone, at: Timestamp) -> CivilDate {
+    let date = zone.local_date(at);
+    CivilDate {
+        year: date.year().into(),
+        month: date.month().unsigned_abs().into(),
+        day: date.day().unsigned_abs().into(),
+    }
+}

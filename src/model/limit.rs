@@ -1,0 +1,191 @@
+//! Limits: how many runs of some workflows may be claimed at once, and how many may start in a
+//! period.
+
+use super::Json;
+use super::schedule::{Declaration, fingerprint};
+use crate::calendar::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The values of a limit. At least one of `max`, `per_key`, and `rate` is set.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// Most runs that may be claimed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u32>,
+    /// Most runs of one key that may be claimed at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_key: Option<u32>,
+    /// Most claims in any period of the length `per_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// The length of the period of `rate`, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_us: Option<i64>,
+}
+
+impl LimitSpec {
+    /// Parses the stored text; `None` if it can't be parsed.
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// As stored: equal values have equal text.
+    pub fn to_json(&self) -> Json {
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// A limit that the code of a worker declares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeclaredLimit {
+    /// Unique in the project.
+    pub name: Arc<str>,
+    /// The declared values.
+    pub spec: LimitSpec,
+}
+
+/// What the code of a worker declares about claiming the runs of one workflow.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ClaimRules {
+    /// The limit that its runs count against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Arc<str>>,
+    /// The priority of its runs, unless their creator gives another one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(priority: &u8) -> bool {
+    *priority == 0
+}
+
+impl ClaimRules {
+    /// As stored: equal rules have equal text.
+    pub fn to_json(&self) -> Json {
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// Identifies a declaration of a limit among the declarations of a live worker.
+pub fn limit_label(name: &str) -> Arc<str> {
+    format!("limit {name}").into()
+}
+
+/// Identifies the declared [`ClaimRules`] of a workflow among the declarations of a live worker.
+pub fn rules_label(workflow: &str) -> Arc<str> {
+    format!("workflow {workflow}").into()
+}
+
+/// Fingerprint of a declared limit or of declared rules.
+pub fn declared_fingerprint(json: &str) -> Arc<str> {
+    fingerprint(json, None).into()
+}
+
+/// A limit as stored.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Limit {
+    /// The declaration that counts, as [`Declaration`] stores it; its specification is a
+    /// [`LimitSpec`].
+    pub declaration: Json,
+    /// Values that an operator set. They win until they are reset.
+    pub set: Option<LimitSpec>,
+    /// The claims of the last period, for a limit with a rate.
+    pub taken: TakenTokens,
+    /// When the declaration or the operator's values last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Limit {
+    /// The values that the code declares.
+    pub fn declared(&self) -> LimitSpec {
+        let declaration = Declaration::parse(Some(&self.declaration));
+        declaration.and_then(|known| LimitSpec::parse(&known.spec)).unwrap_or_default()
+    }
+
+    /// The values in effect.
+    pub fn spec(&self) -> LimitSpec {
+        self.set.clone().unwrap_or_else(|| self.declared())
+    }
+}
+
+/// A limit and its use, for people.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LimitStatus {
+    /// Unique in the project.
+    pub name: Arc<str>,
+    /// The limit.
+    pub limit: Limit,
+    /// The workflows whose runs count against it, in order.
+    pub workflows: Vec<Arc<str>>,
+    /// Number of its runs that are claimed.
+    pub running: u64,
+    /// Number of its runs that are available and not claimed, counted up to a bound.
+    pub queued: u64,
+    /// Since when the first of these has been available.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The tokens of a rate limit that are out. A token returns one period after it was taken, so no
+/// period of that length, wherever it begins, holds more claims than there are tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TakenTokens(Vec<(i64, u32)>);
+
+/// About the most entries that are kept; claims closer together than the period divided by this
+/// share one.
+const ENTRIES: i64 = 64;
+
+impl TakenTokens {
+    /// Parses the stored text; no token is out if there is none.
+    pub fn parse(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// As stored; `None` if no token is out.
+    pub fn to_json(&self) -> Option<Json> {
+        (!self.0.is_empty()).then(|| serde_json::to_string(self).unwrap_or_default().into())
+    }
+
+    /// Number of tokens that are out at `now`.
+    fn out(&self, now: i64, per_us: i64) -> u32 {
+        self.0.iter().filter(|(at, _)| *at > now - per_us).fold(0, |sum, (_, count)| sum + count)
+    }
+
+    /// Number of tokens left at `now` out of `rate`.
+    pub fn left(&self, now: Timestamp, rate: u32, per_us: i64) -> u32 {
+        rate.saturating_sub(self.out(now.as_micros(), per_us))
+    }
+
+    /// When the next token can be taken: `now` if one is left.
+    pub fn next(&self, now: Timestamp, rate: u32, per_us: i64) -> Timestamp {
+        let mut out = self.out(now.as_micros(), per_us);
+        let mut at = now;
+        for (taken, count) in self.0.iter().filter(|(at, _)| *at > now.as_micros() - per_us) {
+            if out < rate {
+                break;
+            }
+            out -= count;
+            at = Timestamp::from_micros(taken + per_us);
+        }
+        if out < rate { at } else { Timestamp::MAX }
+    }
+
+    /// Takes `count` tokens for runs that start at `now`. A clock behind those of earlier claims
+    /// counts as theirs.
+    pub fn take(&mut self, now: Timestamp, count: u32, per_us: i64) {
+        if count == 0 {
+            return;
+        }
+        let now = self.0.last().map_or(now.as_micros(), |(last, _)| now.as_micros().max(*last));
+        self.0.retain(|(at, _)| *at > now - per_us);
+        // Entries lie on a grid, each at the end of the next cell. So its tokens return later by one
+        // to two cells, and clocks that differ by a cell do no harm.
+        let cell = (per_us / ENTRIES).max(1);
+        let at = now.div_euclid(cell) * cell + 2 * cell - 1;
+        match self.0.last_mut() {
+            Some((last, taken)) if *last >= at => *taken += count,
+            _ => self.0.push((at, count)),
+        }
+    }
+}
