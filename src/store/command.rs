@@ -2,8 +2,9 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimedRun, Completion, FirePlan, Json, NewRun, NewSchedule, Reconciliation, Run, RunId, RunState,
-    Schedule, ScheduleId, ScheduleStatus, StepRecord, Token, WorkerEntry, WorkerId,
+    ClaimedRun, Completion, Debounce, FirePlan, Json, LimitSpec, NewEvent, NewRun, NewSchedule,
+    Reconciliation, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StoredSpec,
+    Token, WorkerEntry, WorkerId,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use std::sync::Arc;
 /// **Revoking early claims.** A worker decides slots shortly ahead of their time. A change to a
 /// schedule therefore first revokes what was decided ahead. Such changes are an `UpsertSchedules`
 /// that changes the schedule's row, `PatchSchedule`, `DeleteSchedule`, a pause after failures, and
-/// a `CreateRun` with `takes_back`.
+/// a `CreateRun` with `revokes_claims`.
 ///
 /// The runs affected have origin `schedule`, a slot after `now`, are running, queued or buffered,
 /// are in their first attempt, and have no recorded step. Each is deleted, `next_slot` becomes its
 /// slot again, `last_slot` becomes the run's `last_slot`, and `run_count` decreases by one.
 ///
-/// A worker that claimed such a run checks the claim ([`super::Store::claims_stand`]) before it
+/// A worker that claimed such a run checks the claim ([`super::StoreReads::may_enter`]) before it
 /// starts the run.
 ///
 /// **Forgotten slots.** A change can leave slots of an active or paused schedule that are due at
@@ -28,14 +29,18 @@ use std::sync::Arc;
 /// otherwise as missed.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Registers a worker with its workflows and declarations, and upserts its declared schedules
-    /// as [`Command::UpsertSchedules`] does. Answer: [`Answer::Reconciled`].
+    /// Registers a worker with its workflows, limits, and declarations, and upserts its declared
+    /// schedules as [`Command::UpsertSchedules`] does. Answer: [`Answer::Reconciled`].
     ///
     /// It also decides about active and paused schedules that the worker's application owns but the
     /// worker does not declare. Such a schedule is retired if no live worker declares it and this
     /// worker runs all of its application.
     ///
     /// A schedule that only an older release recorded is renamed and kept.
+    ///
+    /// Of two declarations of a limit, or of a workflow's claim rules, the newer one counts, as for
+    /// schedules. Where the limit of a workflow changes, its unfinished runs count against the new
+    /// one from now on.
     RegisterWorker(Box<WorkerEntry>),
     /// Repeats the decision of [`Command::RegisterWorker`] about the declared schedules of a
     /// registered worker, because the set of live workers has changed. Answer:
@@ -144,6 +149,8 @@ pub enum Command {
     /// Claimed runs get `token` 1, `worker`, and `started_at` (`now`, or `available_at` if that is
     /// later). The worker's heartbeat is raised in the same commit.
     ///
+    /// A run of a workflow with a limit is queued instead: only [`Command::ClaimRuns`] keeps limits.
+    ///
     /// The schedule's `last_slot` and `run_count` advance by the runs created.
     ///
     /// Rejected as [`Rejection::Stale`] if the schedule is gone, not active, or at another
@@ -159,6 +166,10 @@ pub enum Command {
     /// `available_at`, then slot, then id. Answer: [`Answer::Claimed`].
     ///
     /// Claiming raises each run's token and the worker's heartbeat. `started_at` is set only once.
+    ///
+    /// A run of a workflow with a limit is claimed only while the limit has room: with this run, at
+    /// most `max` of its runs are running, at most `per_key` of them with the run's key, and at most
+    /// `rate` were claimed in the last period. Runs without room are passed over; they stay queued.
     ///
     /// Runs whose cancellation was requested are never claimed. Suspects ([`Run::is_suspect`]) are
     /// claimed as `suspects` says.
@@ -181,11 +192,25 @@ pub enum Command {
         /// this code has not refused are claimed as well. Without it, no held run is claimed.
         codes: Option<Arc<Codes>>,
     },
+    /// Sets the values of a limit in place of the declared ones, or goes back to those. Answer:
+    /// [`Answer::Done`].
+    ///
+    /// Cancels nothing: with a lower limit, runs are claimed again when fewer of them are running.
+    ///
+    /// Rejected as [`Rejection::LimitNotFound`].
+    SetLimit {
+        /// Namespace.
+        project: Arc<str>,
+        /// The limit to change.
+        name: Arc<str>,
+        /// The values; `None` for the declared ones.
+        values: Option<LimitSpec>,
+    },
     /// Creates a run that no slot caused. Answer: [`Answer::Created`].
     ///
     /// If the idempotency key is in use, the answer is the run that has it.
     ///
-    /// With `takes_back`, early claims of the schedule's coming slots are revoked first.
+    /// With `revokes_claims`, early claims of the schedule's coming slots are revoked first.
     ///
     /// If a worker to claim it for is given and registered, and the run is available at `now`, it
     /// is claimed as [`Command::Fire`] claims. Otherwise it is queued.
@@ -195,6 +220,22 @@ pub enum Command {
     ///
     /// Rejected as [`Rejection::Stale`] if `revision` is given and the schedule is at another one.
     CreateRun(Box<NewRun>),
+    /// Debounces: if a run of the same project, workflow, and debounce key waits and no worker has
+    /// claimed it ([`crate::model::is_replaceable`]), its payload is replaced and its start moved.
+    /// Otherwise the run is created, queued for its start. Answer: [`Answer::Created`].
+    ///
+    /// The run starts `delay` after `now`, but at most `at_most` after the call that created it.
+    ///
+    /// A repetition of a call (the same id of `new`) returns the run that it created or changed,
+    /// whatever became of that run, unless a newer call has changed the run since.
+    ///
+    /// `new` is a run without schedule, idempotency key, and worker to claim it for.
+    DebounceRun {
+        /// The run to create; of a run that waits, only its payload counts.
+        new: Box<NewRun>,
+        /// Which calls belong together, and when their run starts.
+        debounce: Debounce,
+    },
     /// Records a step of a running run, and resets the run's interruptions. Answer:
     /// [`Answer::Done`].
     ///
@@ -209,6 +250,48 @@ pub enum Command {
         /// The step, with its result or error.
         step: StepRecord,
     },
+    /// Replaces the progress of a running run. Answer: [`Answer::Done`].
+    ///
+    /// Rejected as [`Rejection::Fenced`] if the run is not running under `token`.
+    ReportProgress {
+        /// The run that reports.
+        run: RunId,
+        /// The claim under which it executes.
+        token: Token,
+        /// See [`Run::progress`].
+        progress: Json,
+    },
+    /// Makes a running run wait for the event named as the step, or decides the wait. Answer:
+    /// [`Answer::Wait`], the step as it stands afterward.
+    ///
+    /// The first of these that applies: a step that is done stays. An event that was received makes
+    /// the step done, with its payload. A deadline (`wakes_at`) that is at or before `now` makes it
+    /// done, without a result. Otherwise the step waits.
+    ///
+    /// The deadline is that of the first command for this step; a later one does not change it.
+    ///
+    /// Rejected as [`Rejection::Fenced`] if the run is not running under `token`.
+    AwaitEvent {
+        /// The run that waits.
+        run: RunId,
+        /// The claim under which it waits.
+        token: Token,
+        /// The wait, with the deadline to use if this is the first command for it.
+        step: StepRecord,
+    },
+    /// Sends an event to a run. Answer: [`Answer::Accepted`].
+    ///
+    /// An event is accepted, and recorded, if the run has no event and no step under its name, or
+    /// waits for it and `now` is before the deadline. Sending an accepted event again, with its
+    /// idempotency key, changes nothing and is answered alike. Any other event is not accepted.
+    ///
+    /// A run that waits for it becomes available at `now`, and its step is done with the payload,
+    /// in the same commit.
+    ///
+    /// Rejected as [`Rejection::RunNotFound`], as [`Rejection::RunFinished`], or as
+    /// [`Rejection::TooManyEvents`] if the run has [`crate::store::UNREAD_EVENTS_MAX`] events that
+    /// it has not waited for.
+    SendEvent(Box<NewEvent>),
     /// Completes a claim. Answer: [`Answer::Ended`].
     ///
     /// Rejected as [`Rejection::Fenced`] if the run is not running under `token`. Repeating exactly
@@ -218,11 +301,12 @@ pub enum Command {
     /// queued, available from the later of `now` and its own `available_at`.
     ///
     /// A run of a schedule that failed for good raises `failure_count`, and pauses the schedule
-    /// when the count reaches `pause_after_failures`. A run that succeeded resets the count.
+    /// when the count reaches the `pause_after_failures` of its specification. A run that succeeded resets the count.
     ///
     /// `Parked` on a run whose cancellation was requested is cancelled at once.
     ///
-    /// A finished child makes its waiting parent available at `now`.
+    /// A finished child makes its waiting parent available at `now`. So does `Parked` if an event
+    /// that the run waits for was sent during the claim.
     ///
     /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and
     /// `run_count`. A run that has recorded a step, or that has no slot, is cancelled instead. A
@@ -234,8 +318,6 @@ pub enum Command {
         token: Token,
         /// The completion.
         ending: Box<Completion>,
-        /// The limit in the schedule's policy.
-        pause_after_failures: Option<u32>,
         /// Hint that the run was seen to have neither a schedule nor a parent. A store may then
         /// complete it without checking what the completion releases. A wrong hint costs time,
         /// nothing else.
@@ -258,7 +340,7 @@ pub enum Command {
     /// [`Answer::State`].
     ///
     /// The run is queued at `now` with the next attempt number. Failed steps are deleted, and done
-    /// steps are kept.
+    /// steps are kept. Its progress is forgotten.
     ///
     /// Rejected as [`Rejection::RunNotFound`], or as [`Rejection::RunNotFinished`] if the run has
     /// neither failed nor been cancelled.
@@ -275,11 +357,15 @@ pub enum Command {
     WakeParents {
         /// Namespace.
         project: Arc<str>,
-        /// Runs that [`super::Store::waiting_parents`] found to be stuck.
+        /// Runs that [`super::StoreReads::waiting_parents`] found to be stuck.
         runs: Vec<RunId>,
     },
     /// Deletes finished runs (with their steps) and ledger lines older than `before`, but keeps the
     /// newest `keep` runs of each schedule. Answer: [`Answer::Count`] of the rows deleted.
+    ///
+    /// Also deletes finished one-off schedules that no code declares, with all of their runs and
+    /// their ledger, if the slot is older than `before` and no run finished later or is unfinished.
+    /// Such a schedule counts as one row.
     Prune {
         /// Namespace.
         project: Arc<str>,
@@ -311,9 +397,9 @@ pub enum Suspects {
 /// An edit of a schedule. A field that is `None` leaves its value unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct Patch {
-    /// New specification, its cadence text, and the next slot to use if the specification can't be
+    /// New specification, its trigger key, and the next slot to use if the specification can't be
     /// read. A finished schedule becomes active again if the new specification has a slot left.
-    pub spec: Option<(Json, Json, Option<Timestamp>)>,
+    pub spec: Option<(StoredSpec, Json, Option<Timestamp>)>,
     /// New input (or none).
     pub input: Option<Option<Json>>,
     /// New status. Resuming (paused to active) sets `attended_from` to `now` and resets `failure_count`.
@@ -339,6 +425,12 @@ pub enum Answer {
     Schedules(Vec<ScheduleId>),
     /// The schedule after the change.
     Schedule(Box<Schedule>),
+    /// The schedule is deleted.
+    Deleted {
+        /// Whether a run of one of its slots is claimed and has recorded nothing, so that a worker may
+        /// be about to enter it.
+        is_claimed: bool,
+    },
     /// Runs claimed for the worker.
     Claimed(Vec<ClaimedRun>),
     /// The run, and whether this command created it.
@@ -354,11 +446,21 @@ pub enum Answer {
     Ended {
         /// State of the run afterward.
         state: RunState,
-        /// Whether the completion made another run claimable.
+        /// Whether the completion made another run claimable: one that waited for this run, or one
+        /// that the run's limit held back.
         released: bool,
     },
     /// State of the run afterward.
     State(RunState),
+    /// The step of a wait as it stands.
+    Wait(Box<StepRecord>),
+    /// What became of an event that was sent.
+    Accepted {
+        /// Whether the run has it now.
+        is_accepted: bool,
+        /// Whether this made the run claimable.
+        woken: bool,
+    },
     /// Decisions about declared schedules.
     Reconciled(Box<Reconciliation>),
 }
@@ -397,9 +499,22 @@ pub enum Rejection {
     /// No such run in this project.
     #[error("there is no run `{0}`")]
     RunNotFound(RunId),
+    /// No such limit in this project.
+    #[error("there is no limit `{0}` in this project: no worker has declared it")]
+    LimitNotFound(Arc<str>),
     /// Only a failed or cancelled run can be retried.
     #[error("the run `{0}` is {1}; only a failed or cancelled run can be retried")]
     RunNotFinished(RunId, RunState),
+    /// A finished run takes no events.
+    #[error("the run `{0}` is {1} and takes no more events; it was sent `{2}`")]
+    RunFinished(RunId, RunState, Arc<str>),
+    /// The run has too many events that it has not waited for.
+    #[error(
+        "the run `{0}` has {limit} events that it has not waited for yet, the most that are kept; check the name \
+         of the event",
+        limit = crate::store::UNREAD_EVENTS_MAX
+    )]
+    TooManyEvents(RunId),
     /// The database refused the data: a value out of range, or a constraint.
     #[error("{0}")]
     Invalid(String),

@@ -1,14 +1,15 @@
-//! Durable state: commands that change it, queries that read it, and the [`Store`] trait that every
-//! database implements.
+//! Durable state: commands that change it ([`StoreWrites`]), and queries that read it
+//! ([`StoreReads`]). Every database implements both, and is then a [`Store`].
 //!
 //! Commands are data. A store can therefore commit a batch as one transaction, a test can make a
 //! command fail before or after it takes effect, and a caller whose reply was lost can send the
 //! command again: every command is idempotent.
 
-mod cadence_change;
 mod command;
-mod declarations;
+mod effects;
 mod error;
+mod events;
+mod limits;
 mod memory;
 mod pagination;
 #[cfg_attr(
@@ -18,14 +19,18 @@ mod pagination;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod query;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod row_reader;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod tables;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
-mod transitions;
 
 pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects};
+pub use effects::Effect;
 pub use error::StoreError;
+pub use events::UNREAD_EVENTS_MAX;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{ChangeObserver, PostgresOptions, PostgresStore};
@@ -49,15 +54,23 @@ pub mod internals {
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
+    WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
-/// A database of schedules, runs and steps.
+/// A database of schedules, runs, and steps.
 ///
-/// A read sees every commit that was answered before the read began. All instants come from the
-/// caller.
-pub trait Store: Send + Sync + 'static {
+/// Every type that has both halves is a store. Code that only reads takes [`StoreReads`], so that it
+/// cannot write.
+pub trait Store: StoreReads + StoreWrites {}
+
+impl<T: StoreReads + StoreWrites> Store for T {}
+
+/// What changes a database, and what orders reads after changes.
+///
+/// All instants come from the caller.
+pub trait StoreWrites: Send + Sync + 'static {
     /// Applies the commands in order as **one** transaction and returns one answer per command, in
     /// the same order.
     ///
@@ -89,10 +102,16 @@ pub trait Store: Send + Sync + 'static {
     /// effects.
     fn barrier(&self) -> Result<(), StoreError>;
 
-    /// Runs [`Self::barrier`] and [`Self::claims_stand`] ahead of time, where that costs less than
-    /// it saves: after an idle second, the real calls would find cold caches.
+    /// Runs [`Self::barrier`] and [`StoreReads::may_enter`] ahead of time, where that costs less
+    /// than it saves: after an idle second, the real calls would find cold caches.
     fn warm_up_start(&self, _claims: &[(RunId, Token)]) {}
+}
 
+/// The questions that a database answers.
+///
+/// A read sees every commit that was answered before the read began. All instants come from the
+/// caller.
+pub trait StoreReads: Send + Sync + 'static {
     /// Active schedules of these workflows whose next slot is at or before `until`, ordered by next
     /// slot, then by id.
     fn due(
@@ -132,20 +151,29 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<usize, StoreError>;
 
-    /// When a worker with these workflows next has something to do.
+    /// When a worker with these workflows next has something to do. Runs that a limit holds back
+    /// count as available when the limit may have room, or not at all if only the end of a run makes
+    /// room.
     fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError>;
 
     /// Runs held by `worker` whose cancellation was requested.
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError>;
 
     /// Whether each claim is still valid (the run is running under the token), in the given order.
-    ///
-    /// A worker checks this before it starts a run that it claimed early, if anything has changed
-    /// since the claim.
     fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError>;
+
+    /// Whether each claimed run may be entered, in the given order: its claim is still valid, and it
+    /// either has a schedule or needs none, because it belongs to no slot, or was entered before.
+    ///
+    /// A worker checks this before it starts a run that it claimed early, or too long ago.
+    fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError>;
 
     /// All registered workers of the project: those that neither deregistered nor expired.
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
+
+    /// All limits of the project, by name, with their use. The runs that wait for one are counted up
+    /// to `count_to`.
+    fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError>;
 
     /// All workflows that any worker of the project has ever registered.
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError>;

@@ -1,20 +1,22 @@
-//! A batch of commands as one transaction: read what they need, apply the rules in memory, write what changed. What needs nothing
-//! read is written at once.
+//! Commits a batch of commands as one transaction: reads the rows that they need, applies them in
+//! memory, and writes what changed. Commands that need no read take the fast path.
 
 use super::claim;
 use super::commit_counters::CommitCounters;
 use super::connection::Session;
 use super::error::{PgError, refusal};
+use super::expected_limits::ExpectedLimits;
 use super::fast_path::FastPath;
 use super::fetch::{Edits, Fetch, Part};
 use super::missing::Missing;
 use super::pipeline::Statement;
 use super::prune;
-use super::read_set::{Group, ReadSet, groups, may_edit};
-use super::rows::Args;
+use super::queries::{self, Sql};
+use super::rows::{Args, limit_to_sql};
 use super::write_back::changes;
 use crate::calendar::Timestamp;
 use crate::model::{RunState, Token};
+use crate::store::tables::read_set::{Group, ReadSet, groups};
 use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -24,34 +26,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How often the rows of one group are read before the store gives up.
 const LOADS_MAX: u32 = 5;
 
-/// How a batch is committed.
+/// How to commit a batch.
 #[derive(Copy, Clone)]
 pub(super) struct Terms<'t> {
-    /// Tells when its commands happen; asked when what they look at is locked, if they look at anything.
+    /// Returns when the commands happen. Called once the rows that they read are locked.
     pub now: &'t dyn Fn() -> Timestamp,
-    /// The lock that edits share and a barrier waits for.
+    /// The advisory lock that edits share and a barrier waits for.
     pub edits: i64,
-    /// Commit even where nothing is left to write: an earlier commit was left without an answer, and what
-    /// is found of it may be on a primary that is cut off from its synchronous standby.
+    /// Commit even if nothing is left to write: an earlier commit got no answer, and what is found
+    /// of it may exist only on a primary that is cut off from its synchronous standby.
     pub must_commit: bool,
-    /// Each by itself, so that the one whose data the database refuses is found.
+    /// Apply each command separately, to find the one whose data the database refuses.
     pub is_careful: bool,
-    /// The counter of commits to use.
+    /// The commit counter to use.
     pub slot: usize,
-    /// What was seen of all of them.
+    /// The values seen of all commit counters.
     pub counters: &'t CommitCounters,
     /// Counts reads that missed a row.
     pub misses: &'t AtomicU64,
+    /// What limits claims probably have to keep.
+    pub expected_limits: &'t ExpectedLimits,
 }
 
-/// Commands that are to be committed.
+/// Commands to commit, and the outcomes so far.
 pub(super) struct Work<'c> {
     commands: &'c [Command],
-    /// Of those that are committed.
+    /// `None` for commands that are not committed yet.
     outcomes: Vec<Option<Outcome>>,
-    /// Whether what needs no look was tried.
+    /// Whether the fast path was tried.
     is_tried: bool,
-    /// Whether that try was left without an answer: it may have happened.
+    /// Whether that try got no answer, so that it may have happened.
     is_unsure: bool,
 }
 
@@ -60,7 +64,7 @@ impl<'c> Work<'c> {
         Self { commands, outcomes: vec![None; commands.len()], is_tried: false, is_unsure: false }
     }
 
-    /// Whether some of it may have happened without an answer.
+    /// Whether some commands may have been committed without an answer.
     pub fn is_unsure(&self) -> bool {
         self.is_unsure
     }
@@ -69,7 +73,7 @@ impl<'c> Work<'c> {
         self.outcomes.iter().all(Option::is_some)
     }
 
-    /// What is still to be committed.
+    /// The commands that are not committed yet.
     fn rest(&self) -> Cow<'c, [Command]> {
         if self.outcomes.iter().all(Option::is_none) {
             return Cow::Borrowed(self.commands);
@@ -85,13 +89,13 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// How each command ended, when all are committed.
+    /// The outcome of each command, once all are committed.
     pub fn outcomes(self) -> Vec<Outcome> {
         self.outcomes.into_iter().flatten().collect()
     }
 }
 
-/// Commits what is still to be committed, or nothing of it.
+/// Commits all commands that are not committed yet, or none of them.
 pub(super) async fn commit(
     session: Session<'_>,
     work: &mut Work<'_>,
@@ -99,18 +103,18 @@ pub(super) async fn commit(
     end_was_asked: &Cell<bool>,
 ) -> Result<(), PgError> {
     if !std::mem::replace(&mut work.is_tried, true)
-        && let Some(direct) = FastPath::of(work.commands, terms.now)
+        && let Some(fast_path) = FastPath::of(work.commands, terms.now)
     {
         end_was_asked.set(true);
-        match at_once(session, direct, &terms).await {
+        match on_fast_path(session, fast_path, &terms).await {
             Ok(outcomes) => work.outcomes = outcomes,
             Err(error) if error.is_broken() => {
-                // Done again with a look, each of them is answered as if it had been done once.
+                // The general path answers repeated commands as if they had been executed once.
                 work.is_unsure = !error.was_rolled_back();
                 end_was_asked.set(false);
                 return Err(error);
             }
-            // Nothing of it happened, and those who look find out why, or meet the same again.
+            // Nothing happened. The general path finds out why, or fails alike.
             Err(_) => {}
         }
         end_was_asked.set(false);
@@ -119,34 +123,39 @@ pub(super) async fn commit(
         }
     }
     let commands = work.rest();
-    let mut outcomes = after_a_look(session, &commands, terms, end_was_asked).await?;
+    let mut outcomes = on_general_path(session, &commands, terms, end_was_asked).await?;
     if work.is_unsure {
         for (command, outcome) in commands.iter().zip(&mut outcomes) {
-            own_up(session, command, outcome).await?;
+            report_as_new(session, command, outcome).await?;
         }
     }
     work.settle(outcomes);
     Ok(())
 }
 
-/// Commits commands that need no look, as one statement; `None` for those that do after all.
-async fn at_once(
+/// Commits commands on the fast path, as one statement. `None` for those that need the general
+/// path.
+async fn on_fast_path(
     session: Session<'_>,
-    direct: FastPath<'_>,
+    fast_path: FastPath<'_>,
     terms: &Terms<'_>,
 ) -> Result<Vec<Option<Outcome>>, PgError> {
     let (slot, counters) = (terms.slot, terms.counters);
     let before = counters.seen();
-    let rows = session.commit(direct.statement(slot)).await?;
-    let (outcomes, number) = direct.outcomes(&rows)?;
+    let rows = session.commit(fast_path.statement(slot)).await?;
+    let (outcomes, number) = fast_path.outcomes(&rows)?;
     if let Some(number) = number {
         counters.note_own(&before, slot, number);
     }
     Ok(outcomes)
 }
 
-/// A run that is there since the try that was left without an answer: nobody else knows its id, nor of its claim.
-async fn own_up(session: Session<'_>, command: &Command, outcome: &mut Outcome) -> Result<(), PgError> {
+/// Reports a run as new if the try without an answer created it: only this process knows its id.
+async fn report_as_new(
+    session: Session<'_>,
+    command: &Command,
+    outcome: &mut Outcome,
+) -> Result<(), PgError> {
     if let (Command::CreateRun(new), Ok(Answer::Created { is_new, claimed, .. })) = (command, outcome)
         && !*is_new
         && let Some(run) = session.run(&new.project, &new.id).await?
@@ -158,7 +167,8 @@ async fn own_up(session: Session<'_>, command: &Command, outcome: &mut Outcome) 
     Ok(())
 }
 
-async fn after_a_look(
+/// Commits commands on the general path: read, apply, write.
+async fn on_general_path(
     session: Session<'_>,
     commands: &[Command],
     terms: Terms<'_>,
@@ -168,7 +178,7 @@ async fn after_a_look(
     let batch = Batch {
         session,
         terms,
-        has_edits: commands.iter().any(may_edit),
+        has_edits: commands.iter().any(Command::may_revoke_early_claims),
         is_begun: false,
         has_written: must_commit,
         is_last_group: false,
@@ -178,13 +188,13 @@ async fn after_a_look(
     if let Err(error) = &done
         && !error.is_broken()
     {
-        // The next transaction on this connection begins with a clean slate. Where even this fails, it is replaced.
+        // So that the next transaction can begin. If this fails too, the connection is replaced.
         session.script("ROLLBACK").await?;
     }
     done
 }
 
-/// A transaction under way.
+/// An open transaction.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one machine")]
 pub(super) struct Batch<'s> {
     pub session: Session<'s>,
@@ -193,13 +203,18 @@ pub(super) struct Batch<'s> {
     is_begun: bool,
     pub has_written: bool,
     is_last_group: bool,
-    /// From then on nobody but the database knows whether it happened.
+    /// Set once the commit is sent: from then on, only the database knows whether it happened.
     end_was_asked: &'s Cell<bool>,
 }
 
 impl Batch<'_> {
     pub fn now(&self) -> Timestamp {
         (self.terms.now)()
+    }
+
+    /// What limits claims probably have to keep.
+    pub fn expected_limits(&self) -> &ExpectedLimits {
+        self.terms.expected_limits
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
@@ -220,7 +235,7 @@ impl Batch<'_> {
         Ok(outcomes)
     }
 
-    /// Applies one command, or undoes what it did where the database refuses its data.
+    /// Applies one command, or undoes it if the database refuses its data.
     async fn guarded(&mut self, command: &Command) -> Result<Outcome, PgError> {
         self.send(vec![Statement::Script("SAVEPOINT command".to_owned())]).await?;
         let mut done = Err(PgError::Silence);
@@ -256,8 +271,8 @@ impl Batch<'_> {
         Ok(outcomes)
     }
 
-    /// The rows that the commands need, locked, and when they happen. Reads again where a row was
-    /// missed: see `missing.rs`.
+    /// Reads and locks the rows that the commands need; also returns when the commands happen.
+    /// Reads again if a row was missed, see `missing.rs`.
     pub async fn load(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
         for _ in 0..LOADS_MAX {
             let (part, now) = self.load_once(needs).await?;
@@ -274,8 +289,8 @@ impl Batch<'_> {
         )))
     }
 
-    /// One trip; two where stored schedules are edited, since an edit looks only at what lies ahead of
-    /// its instant, and the instant is known when the schedules are locked.
+    /// Takes one round trip, or two if stored schedules are edited: an edit reads only runs after
+    /// the time of the edit, which is known once the schedules are locked.
     async fn load_once(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
         let mut part = Part::default();
         let mut load = Fetch::first(needs);
@@ -299,7 +314,7 @@ impl Batch<'_> {
         Ok((part, now))
     }
 
-    /// Sends statements that read.
+    /// Sends statements. The first ones begin the transaction.
     pub async fn send(
         &mut self,
         mut statements: Vec<Statement<'_>>,
@@ -319,7 +334,7 @@ impl Batch<'_> {
         Ok(answers)
     }
 
-    /// Sends statements that write; the last ones with the commit behind them.
+    /// Sends statements that write. Those of the last group are followed by the commit.
     pub async fn save(&mut self, statements: Vec<Statement<'_>>) -> Result<(), PgError> {
         self.has_written |= !statements.is_empty();
         if self.is_last_group && self.has_written {
@@ -333,25 +348,26 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Ends the transaction, where the last group did not.
+    /// Ends the transaction, unless the last group has.
     async fn end(&mut self) -> Result<(), PgError> {
         if self.is_begun {
             self.end_was_asked.set(self.has_written);
             if self.has_written {
                 return self.commit(Vec::new()).await;
             }
-            // Nothing happened, so there is nothing to wait for the disk for.
+            // Nothing was written, so no commit has to reach the disk.
             self.session.script("ROLLBACK").await?;
         }
         Ok(())
     }
 
-    /// Sends the last statements and the commit. It is counted behind all else, so that others wait for the counter as
-    /// briefly as can be.
+    /// Sends the last statements and the commit. Counts the commit last, so that other transactions
+    /// wait for the counter as briefly as possible.
     async fn commit(&self, mut statements: Vec<Statement<'_>>) -> Result<(), PgError> {
         let (slot, counters) = (self.terms.slot, self.terms.counters);
-        let count = format!("UPDATE @commits SET no = no + 1 WHERE slot = {slot} RETURNING no");
-        statements.push(Statement::Query(count, Args::default()));
+        let mut args = Args::default();
+        args.int(limit_to_sql(slot));
+        statements.push(Statement::Query(queries::COUNT_COMMIT, args));
         statements.push(Statement::Script("COMMIT".to_owned()));
         let place = statements.len() - 2;
         let before = counters.seen();
@@ -362,13 +378,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// One statement.
-    pub async fn query(
-        &mut self,
-        sql: impl Into<String>,
-        args: Args<'_>,
-    ) -> Result<Vec<tokio_postgres::Row>, PgError> {
-        let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
+    /// Sends one statement; returns its rows.
+    pub async fn query(&mut self, sql: Sql, args: Args<'_>) -> Result<Vec<tokio_postgres::Row>, PgError> {
+        let mut answers = self.send(vec![Statement::Query(sql, args)]).await?;
         Ok(answers.pop().unwrap_or_default())
     }
 }

@@ -1,4 +1,5 @@
-//! Where the server is, and what is known of it: hosts, database, schema.
+//! The configuration of a server (hosts, database, schema, TLS) and what connections found out
+//! about it.
 
 mod url;
 
@@ -18,18 +19,18 @@ use tokio_postgres::config::{Host, SslMode};
 /// A server, a database and a schema.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// What the URL says, without hosts.
+    /// The client library's settings, without hosts.
     config: Config,
     hosts: Vec<HostPort>,
     schema: String,
-    /// For people: without the password.
+    /// The URL without the password, for messages.
     name: String,
     ssl: Ssl,
     wants_primary: bool,
     is_balanced: bool,
     connect_timeout: Option<Duration>,
     passfile: Option<PathBuf>,
-    /// Copies share it.
+    /// Shared by copies.
     known: Arc<Known>,
 }
 
@@ -41,19 +42,20 @@ struct HostPort {
     port: u16,
 }
 
-/// What the connections found out.
+/// What connections found out about the server.
 #[derive(Default)]
 struct Known {
     is_pooled: AtomicBool,
     has_worked: AtomicBool,
     has_schema: AtomicBool,
-    /// The host of the last connection: it takes writes, as far as is known.
+    is_transferring: AtomicBool,
+    /// The host of the last connection. It accepts writes, as far as we know.
     host: AtomicUsize,
-    /// How often a connection turned out to be dead.
+    /// How many connections were found dead.
     deaths: AtomicU64,
 }
 
-/// What the URL says about TLS.
+/// The TLS parameters of the URL.
 #[derive(Clone, Default)]
 struct Ssl {
     mode: Option<&'static str>,
@@ -69,12 +71,12 @@ struct Ssl {
 impl ServerConfig {
     // ---- hosts ---------------------------------------------------------------------------------
 
-    /// The hosts in the order in which they are tried: the last one that took writes first.
+    /// The hosts in the order in which to try them: the last one that accepted writes first.
     pub fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.hosts.len()).collect();
         if self.is_balanced {
             let mut bytes = [0];
-            // Without randomness they are tried as they stand.
+            // Without randomness, they are tried in the order of the URL.
             let _ = getrandom::fill(&mut bytes);
             let start = usize::from(bytes[0]) % order.len();
             order.rotate_left(start);
@@ -86,27 +88,27 @@ impl ServerConfig {
         order
     }
 
-    /// The server with this number accepts writes: it comes first from now on.
+    /// Records that this host accepts writes: it is tried first from now on.
     pub fn note_host(&self, host: usize) {
         self.known.host.store(host, Ordering::Release);
     }
 
-    /// Whether the address names more than one server.
+    /// Whether the URL names more than one host.
     pub fn has_several_hosts(&self) -> bool {
         self.hosts.len() > 1
     }
 
-    /// Whether only a server that accepts writes will do.
+    /// Whether a server that accepts no writes is to be passed over.
     pub fn wants_primary(&self) -> bool {
         self.wants_primary
     }
 
-    /// How long a host may take until it has let us in.
+    /// How long connecting to a host and logging in may take.
     pub fn connect_timeout(&self) -> Option<Duration> {
         self.connect_timeout
     }
 
-    /// The name that has to be looked up, and the port, where a host is given by name.
+    /// The name and port to resolve, if the host is given by name.
     pub fn to_resolve(&self, host: usize) -> Option<(String, u16)> {
         let endpoint = &self.hosts[host];
         match (&endpoint.ip, &endpoint.host) {
@@ -115,7 +117,7 @@ impl ServerConfig {
         }
     }
 
-    /// How to connect to one host, at this address of it.
+    /// The client library's settings for one host, at this address.
     pub fn config_of(&self, host: usize, ip: Option<IpAddr>) -> Config {
         let endpoint = &self.hosts[host];
         let mut config = self.config.clone();
@@ -148,7 +150,7 @@ impl ServerConfig {
         config
     }
 
-    /// One host, for people.
+    /// A host's name and port, for messages.
     pub fn host_name(&self, host: usize) -> String {
         let endpoint = &self.hosts[host];
         let name = match &endpoint.host {
@@ -160,7 +162,7 @@ impl ServerConfig {
         format!("{name}:{}", endpoint.port)
     }
 
-    /// How often a connection turned out to be dead: others that were made before may be as well.
+    /// How many connections were found dead. Those that were opened earlier may be dead too.
     pub fn deaths(&self) -> u64 {
         self.known.deaths.load(Ordering::Acquire)
     }
@@ -169,7 +171,7 @@ impl ServerConfig {
         self.known.deaths.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The same, with a setting of the session.
+    /// A copy that also sets a setting of the session.
     pub(super) fn with_setting(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();
         let own = self.config.get_options().map_or_else(String::new, |own| format!("{own} "));
@@ -177,9 +179,9 @@ impl ServerConfig {
         other
     }
 
-    // ---- what is known -------------------------------------------------------------------------
+    // ---- findings ------------------------------------------------------------------------------
 
-    /// Whether a pooler is in between, as far as is known.
+    /// Whether connections are known to go through a pooler.
     pub fn is_pooled(&self) -> bool {
         self.known.is_pooled.load(Ordering::Acquire)
     }
@@ -188,12 +190,22 @@ impl ServerConfig {
         self.known.is_pooled.store(true, Ordering::Release);
     }
 
-    /// Whether the store has been opened, so that what is wrong later can pass.
+    /// Whether transactions may write to projects that a transfer has closed: they are its own.
+    pub fn is_transferring(&self) -> bool {
+        self.known.is_transferring.load(Ordering::Acquire)
+    }
+
+    /// Lets all later transactions write to closed projects.
+    pub fn begin_transfer(&self) {
+        self.known.is_transferring.store(true, Ordering::Release);
+    }
+
+    /// Whether the store has been opened. Errors after that may be temporary.
     pub fn has_worked(&self) -> bool {
         self.known.has_worked.load(Ordering::Acquire)
     }
 
-    /// A connection has worked.
+    /// Records that a connection has worked.
     pub fn note_success(&self) {
         self.known.has_worked.store(true, Ordering::Release);
     }
@@ -207,33 +219,34 @@ impl ServerConfig {
         self.known.has_schema.store(exists, Ordering::Release);
     }
 
-    /// An error of a new connection: strict at the first one, patient afterwards.
+    /// The error to report for a new connection: after a first success, it counts as temporary.
     pub fn judged(&self, error: StoreError) -> StoreError {
         if self.has_worked() { error.after_success() } else { error }
     }
 
     // ---- names ---------------------------------------------------------------------------------
 
-    /// For people: without the password.
+    /// The URL without the password, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The role that we log in with.
+    /// The role to log in with.
     pub fn user(&self) -> &str {
         self.config.get_user().unwrap_or("<user>")
     }
 
-    pub(super) fn schema(&self) -> &str {
+    pub(in crate::store) fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// The schema as SQL has it, with its dot.
+    /// The schema as an SQL prefix: quoted, with its dot.
     pub fn prefix(&self) -> String {
         format!("{}.", quoted(&self.schema))
     }
 
-    /// The number of the lock that edits share: one for each schema, since such locks are a whole database's.
+    /// The advisory lock that edits share. It differs by schema, because advisory locks are those
+    /// of the whole database.
     pub fn edits(&self) -> i64 {
         let name = format!("polos edits {}", self.schema);
         name.bytes()
@@ -245,18 +258,18 @@ impl ServerConfig {
 
     // ---- TLS -----------------------------------------------------------------------------------
 
-    /// Whether TLS is only the second choice.
+    /// Whether to try a connection without TLS first.
     pub fn tries_plain_first(&self) -> bool {
         self.ssl.mode == Some("allow") && self.config.get_ssl_mode() == SslMode::Require
     }
 
-    /// How to speak TLS.
+    /// The TLS connector for this configuration.
     pub(super) fn tls(&self) -> Result<Tls, StoreError> {
         let ssl = &self.ssl;
         let verification = match ssl.mode {
             Some("verify-full") => Verification::Full,
             Some("verify-ca") => Verification::Chain,
-            // As libpq does, for the sake of old configurations.
+            // Like libpq, for compatibility with old configurations.
             Some("require") if ssl.root.is_some() => Verification::Chain,
             _ => Verification::None,
         };
@@ -286,7 +299,7 @@ impl ServerConfig {
     }
 }
 
-/// An identifier as SQL has it.
+/// An identifier quoted for SQL.
 pub(super) fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }

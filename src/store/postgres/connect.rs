@@ -1,8 +1,8 @@
-//! Making a connection: which of the hosts takes writes, and how long each may take to answer.
+//! Opens connections: finds the host that accepts writes, and limits the time each host gets.
 //!
-//! Hosts are tried in their order, the last one that took writes first. One that doesn't answer
-//! within a moment gets company: the next is tried beside it, and the first connection wins. So a
-//! host that swallows packets costs that moment, not its timeout.
+//! Hosts are tried in order, starting with the last one that accepted writes. If a host does not
+//! answer within [`NEXT_HOST_AFTER`], the next is tried in parallel, and the first connection wins.
+//! So a host that drops packets delays us by that second, not by its whole timeout.
 
 use super::config::ServerConfig;
 use super::error::{PgError, at_opening, verdict};
@@ -18,26 +18,27 @@ use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, SimpleQueryMessage};
 
-/// How long a host may take before the next one is tried beside it.
+/// How long to wait for a host before also trying the next one.
 const NEXT_HOST_AFTER: Duration = Duration::from_secs(1);
 
 /// The same for the addresses of one host.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
-/// Where there are several hosts, one that accepts no TCP connection within this time is dead. What it does then
-/// (TLS, login) may take as long as the URL says.
+/// If there are several hosts, one that accepts no TCP connection within this time is dead. TLS and
+/// login may then take as long as the URL says.
 const REACH_MAX: Duration = Duration::from_secs(3);
 
-/// How long a server may take to tell whether it is at work on a request of ours.
+/// How long a server may take to tell whether it still works on our request.
 const PROBE_MAX: Duration = Duration::from_secs(4);
 
-/// Hears what the server says of its own accord.
+/// Receives the messages that the server sends unasked.
 pub(super) type NotificationHandler = Box<dyn FnMut(AsyncMessage) + Send>;
 
-/// A place for the hearer of a connection: it is filled in once the connection is the chosen one.
+/// The handler of a connection. Set once the connection has won the race between hosts.
 type NotificationSlot = Arc<Mutex<Option<NotificationHandler>>>;
 
-/// Connects to the host that takes writes, or to any where that doesn't matter. Also which host it is.
+/// Connects to the host that accepts writes, or to any host if the URL does not ask for one that
+/// does. Returns the client and the number of the host.
 pub(super) async fn connect(
     server: &ServerConfig,
     handler: Option<NotificationHandler>,
@@ -54,21 +55,21 @@ pub(super) async fn connect(
     }
 }
 
-/// What a server says of a request of ours that it has not answered.
+/// What a server says about our unanswered request.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Diagnosis {
-    /// It is at work on it, or can't tell.
+    /// The server works on it or can't tell.
     Busy,
-    /// It knows of no such request, doesn't answer at all, or takes no writes any more.
+    /// The server has no such request, does not answer, or no longer accepts writes.
     Lost,
 }
 
-/// Asks the server at `host`, on a connection of its own, what it does for the session `process`.
+/// Asks the server at `host`, on a separate connection, what the session `process` is doing.
 pub(super) async fn diagnose(server: &ServerConfig, host: usize, process: Option<i32>) -> Diagnosis {
     let asked = async {
         let (client, _) = match reach(server.clone(), host).await {
             Ok(connected) => connected,
-            // It lives, whatever it has against a new connection.
+            // The server is alive, whatever its reason to reject a new connection.
             Err(Failure::Postgres(error)) if error.as_db_error().is_some() => return Diagnosis::Busy,
             Err(_) => return Diagnosis::Lost,
         };
@@ -83,26 +84,26 @@ pub(super) async fn diagnose(server: &ServerConfig, host: usize, process: Option
     timeout(PROBE_MAX, asked).await.unwrap_or(Diagnosis::Lost)
 }
 
-/// Why a host is of no use.
+/// Why a host can't be used.
 #[derive(Debug)]
 enum Failure {
-    /// It, or the way to it, says so.
+    /// An error of the server or the network.
     Postgres(Error),
-    /// It gave no answer in so many seconds.
+    /// No answer within this time.
     Slow(Duration),
-    /// It takes no writes.
+    /// The server accepts no writes.
     ReadOnly,
-    /// Its name leads nowhere.
+    /// The host's name could not be resolved.
     Unknown(std::io::Error),
-    /// Its certificate can't be judged.
+    /// TLS could not be set up, so the server's certificate can't be verified.
     Tls(StoreError),
 }
 
 type Connected = (Client, NotificationSlot);
 type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
-/// Starts the attempts one after another, each `next_after` the one before or as soon as that has failed; the first
-/// that succeeds wins, and the others end.
+/// Starts the attempts one after another, each `next_after` the one before or as soon as that one
+/// has failed. The first success wins, and the other attempts are dropped.
 async fn race<T: Send + 'static>(
     attempts: Vec<(usize, Attempt<T>)>,
     next_after: Duration,
@@ -129,7 +130,7 @@ async fn race<T: Send + 'static>(
         match ended {
             Some(Ok((key, Ok(made)))) => return Ok((key, made)),
             Some(Ok((key, Err(failure)))) => failures.push((key, failure)),
-            // A panic has been reported by its hook.
+            // The panic hook has reported it.
             Some(Err(_)) => {}
             None if has_more => {}
             None => return Err(failures),
@@ -137,7 +138,7 @@ async fn race<T: Send + 'static>(
     }
 }
 
-/// Connects to one host, whatever addresses it has.
+/// Connects to one host, at any of its addresses.
 fn reach(server: ServerConfig, host: usize) -> Attempt<Connected> {
     Box::pin(async move {
         let time = server.connect_timeout();
@@ -172,7 +173,8 @@ async fn reach_any(server: &ServerConfig, host: usize) -> Result<Connected, Fail
     }
 }
 
-/// Of the failures of one host's addresses, what its server says before what the network says.
+/// The most useful of the failures of one host's addresses: an error that the server reports says
+/// more than an error of the network.
 fn most_telling(failures: Vec<(usize, Failure)>) -> Failure {
     let mut best = Failure::Unknown(std::io::Error::other("it has no address"));
     let mut best_rank = 0;
@@ -190,7 +192,7 @@ fn most_telling(failures: Vec<(usize, Failure)>) -> Failure {
     best
 }
 
-/// Connects to one address of a host, with TLS as the URL says it.
+/// Connects to one address of a host, with TLS as the URL demands.
 async fn open(server: &ServerConfig, host: usize, ip: Option<IpAddr>) -> Result<Connected, Failure> {
     let mut config = server.config_of(host, ip);
     if server.has_several_hosts() {
@@ -225,14 +227,14 @@ async fn log_in(config: &Config, tls: Option<Tls>) -> Result<Connected, Error> {
     macro_rules! drive {
         ($connected:expr) => {{
             let (client, mut connection) = $connected?;
-            let heard = Arc::clone(&notification_slot);
-            // Driven whenever somebody works with the connection; ends with it.
+            let slot = Arc::clone(&notification_slot);
+            // Runs while a thread uses the connection, and ends with the connection.
             tokio::spawn(async move {
                 while let Some(Ok(message)) =
                     std::future::poll_fn(|context| connection.poll_message(context)).await
                 {
-                    if let Some(hear) = &mut *heard.lock() {
-                        hear(message);
+                    if let Some(handle) = &mut *slot.lock() {
+                        handle(message);
                     }
                 }
             });
@@ -255,8 +257,8 @@ async fn first_value(client: &Client, sql: &str) -> Result<Option<String>, Error
     }))
 }
 
-/// Why none of the hosts is of any use. What one of them has against us comes before what is wrong with the others:
-/// a standby takes no writes, and that isn't news.
+/// Why none of the hosts can be used. Failures that need action come first: that a standby accepts
+/// no writes is expected.
 fn summary(server: &ServerConfig, failures: &[(usize, Failure)]) -> StoreError {
     let name = server.name();
     if let [(_, failure)] = failures {
@@ -269,25 +271,25 @@ fn summary(server: &ServerConfig, failures: &[(usize, Failure)]) -> StoreError {
             )),
         };
     }
-    let mut into_store_error: Vec<(bool, String)> = failures
+    let mut reasons: Vec<(bool, String)> = failures
         .iter()
         .map(|(host, failure)| {
-            let (is_for_good, reason) = explained(server, failure);
-            (is_for_good, format!("`{}`: {reason}", server.host_name(*host)))
+            let (needs_action, reason) = explained(server, failure);
+            (needs_action, format!("`{}`: {reason}", server.host_name(*host)))
         })
         .collect();
-    into_store_error.sort_by_key(|(is_for_good, _)| !is_for_good);
-    let is_for_good = into_store_error.iter().any(|(is_for_good, _)| *is_for_good);
-    let reasons: Vec<String> = into_store_error.into_iter().map(|(_, reason)| reason).collect();
+    reasons.sort_by_key(|(needs_action, _)| !needs_action);
+    let needs_action = reasons.iter().any(|(needs_action, _)| *needs_action);
+    let reasons: Vec<String> = reasons.into_iter().map(|(_, reason)| reason).collect();
     let reason = format!("no host can be used: {}", reasons.join("; "));
-    if is_for_good {
+    if needs_action {
         StoreError::Unusable { path: name.into(), action: "opened", reason }
     } else {
         StoreError::Unavailable(format!("the database `{name}` can't be opened: {reason}"))
     }
 }
 
-/// Whether somebody has to act, and what is wrong.
+/// Whether an operator has to act, and what is wrong.
 fn explained(server: &ServerConfig, failure: &Failure) -> (bool, String) {
     match failure {
         Failure::Postgres(error) => verdict(server, error),
@@ -305,7 +307,7 @@ fn explained(server: &ServerConfig, failure: &Failure) -> (bool, String) {
     }
 }
 
-/// Whichever of the two ends first; the first one where both have.
+/// The result of whichever future finishes first; that of `one` if both have.
 pub(super) async fn first_of<A, B>(
     mut one: Pin<&mut impl Future<Output = A>>,
     other: impl Future<Output = B>,
@@ -320,8 +322,9 @@ pub(super) async fn first_of<A, B>(
     .await
 }
 
-/// Waits for the answer to a request as long as the server is at work on it, `time` at most. From time to time the
-/// server is asked, for its host may be dead, or the way to it cut: then nothing will come.
+/// Waits for the answer to a request while the server works on it, for at most `time`. Every
+/// [`ASK_AFTER`] it asks the server whether it still does: if the host is dead or the network is
+/// cut, no answer will come.
 pub(super) async fn answered<T>(
     request: impl Future<Output = Result<T, Error>>,
     (server, host, process): (&ServerConfig, usize, Option<i32>),
@@ -339,7 +342,7 @@ pub(super) async fn answered<T>(
             Ok(answer) => return Ok(answer?),
             Err(Diagnosis::Busy) => {}
             Err(Diagnosis::Lost) => {
-                // The answer may be on its way.
+                // The server may just have sent the answer.
                 if let Ok(answer) = timeout(GRACE, request.as_mut()).await {
                     return Ok(answer?);
                 }
@@ -350,8 +353,8 @@ pub(super) async fn answered<T>(
     Err(PgError::Silence)
 }
 
-/// How long a request may take before the server is asked about it.
+/// How long to wait for an answer before asking the server about the request.
 const ASK_AFTER: Duration = Duration::from_secs(6);
 
-/// How long an answer may take that the server has sent.
+/// How long to wait for an answer that the server has already sent.
 const GRACE: Duration = Duration::from_secs(1);

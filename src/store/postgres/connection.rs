@@ -4,7 +4,8 @@
 use super::config::ServerConfig;
 use super::connect::{NotificationHandler, answered, connect};
 use super::error::PgError;
-use super::pipeline::{self, Prepared, Statement};
+use super::pipeline::{self, Prepared, Sent, Statement};
+use super::queries::{self, Sql};
 use super::rows::Args;
 use super::schema;
 use crate::store::StoreError;
@@ -17,13 +18,15 @@ use tokio_postgres::{Client, Row};
 /// How long a server that may be dead has to answer an empty request.
 const LIVES_MAX: Duration = Duration::from_millis(1_500);
 
-/// The longest wait for the answers of one round trip. The server gives up waiting for locks sooner.
+/// The longest wait for the answers of one round trip. The server gives up waiting for locks
+/// sooner.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The same for a migration, which rewrites tables and waits for other migrations.
 const LONG_ANSWER_MAX: Duration = Duration::from_secs(3_600);
 
 /// A setting that a server keeps and a pooler does not, since it lends its connections to many.
+/// [`queries::SESSION_NUMBER`] asks for it.
 const MARK: &str = "polos.session";
 
 /// The server keeps a plan while tables grow, so one made for small tables would scan large ones
@@ -69,7 +72,7 @@ pub(super) const WITHOUT_LIMITS: &str = "SET LOCAL statement_timeout = 0; SET LO
     WHERE current_setting('transaction_timeout', true) IS NOT NULL";
 
 /// An open connection.
-pub(super) struct Connection {
+pub(in crate::store) struct Connection {
     /// Present until the connection is dropped.
     runtime: Option<Runtime>,
     client: Client,
@@ -196,8 +199,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Has the server keep the settings with which transactions begin, so that they need not be sent
-    /// each time. A pooler would pass them on to other clients.
+    /// Has the server keep the settings with which transactions begin, so that they need not be
+    /// sent each time. A pooler would pass them on to other clients.
     pub fn prepare_to_write(&self) -> Result<(), PgError> {
         if self.prepared.is_none() {
             return Ok(());
@@ -235,7 +238,7 @@ impl Connection {
     }
 
     fn run<T>(&self, work: impl Future<Output = T>) -> T {
-        let runtime = self.runtime.as_ref().expect("it is there until the link is dropped");
+        let runtime = self.runtime.as_ref().expect("it is there until the connection is dropped");
         runtime.block_on(work)
     }
 
@@ -261,27 +264,25 @@ impl Connection {
     }
 }
 
-/// The number of our session, if the server knows the setting with which we connected. A pooler would
-/// give the next request another session.
+/// The number of our session, if the server knows the setting with which we connected. A pooler
+/// would give the next request another session.
 async fn session_number(session: Session<'_>) -> Result<Option<i32>, PgError> {
-    let sql =
-        format!("SELECT pg_backend_pid() WHERE current_setting('{MARK}', true) IS NOT DISTINCT FROM '1'");
-    let rows = session.query(sql, Args::default()).await?;
+    let rows = session.query(queries::SESSION_NUMBER, Args::default()).await?;
     Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
 }
 
 /// A connection in use.
 #[derive(Copy, Clone)]
-pub(super) struct Session<'l> {
+pub(in crate::store) struct Session<'l> {
     connection: &'l Connection,
     /// Whether answers may take as long as those of a migration.
     is_slow: bool,
-    /// Whether each question is a transaction of its own.
+    /// Whether each statement is a transaction of its own.
     is_reading: bool,
 }
 
 impl Session<'_> {
-    /// The same, for questions outside of transactions.
+    /// The same, for reads outside of transactions.
     pub fn reading(self) -> Self {
         Self { is_reading: true, ..self }
     }
@@ -293,17 +294,25 @@ impl Session<'_> {
 
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
-        if self.connection.prepared.is_some() {
-            return "BEGIN".to_owned();
+        let begin = if self.connection.prepared.is_some() {
+            "BEGIN".to_owned()
+        } else {
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
+        };
+        if self.connection.server.is_transferring() {
+            return format!("{begin}; SET LOCAL polos.moving = '1'");
         }
-        format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {TO_WRITE_ONCE}")
+        begin
     }
 
     /// Sends statements in one round trip; returns the rows of each.
     pub async fn send(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, PgError> {
         for statement in &mut statements {
-            let (Statement::Query(sql, _) | Statement::Script(sql)) = statement;
-            *sql = sql.replace('@', &self.connection.prefix);
+            let prefix = &self.connection.prefix;
+            match statement {
+                Statement::Query(sql, _) => sql.text = sql.text.replace('@', prefix).into(),
+                Statement::Script(sql) => *sql = sql.replace('@', prefix),
+            }
         }
         let connection = self.connection;
         let sent = pipeline::send(&connection.client, connection.prepared.as_ref(), &statements);
@@ -326,16 +335,31 @@ impl Session<'_> {
         self.send(vec![Statement::Script(sql.to_owned())]).await.map(drop)
     }
 
-    /// One question.
-    pub async fn query(&self, sql: impl Into<String>, args: Args<'_>) -> Result<Vec<Row>, PgError> {
-        if self.is_reading && self.connection.prepared.is_none() {
-            // The session is a pooler's: what a role or database is set to must not cut the answer.
-            let (begin, end) =
-                (Statement::Script(TO_READ_ONCE.to_owned()), Statement::Script("COMMIT".to_owned()));
-            let sent = self.send(vec![begin, Statement::Query(sql.into(), args), end]).await;
-            return Ok(sent?.into_iter().nth(1).unwrap_or_default());
+    /// The statements that were sent on this connection, if it is to the server itself. For tests.
+    pub(super) fn sent(&self) -> Vec<(String, Sent)> {
+        self.connection.prepared.as_ref().map(Prepared::sent).unwrap_or_default()
+    }
+
+    /// Sends a constant statement; returns its rows.
+    pub async fn query(&self, sql: Sql, args: Args<'_>) -> Result<Vec<Row>, PgError> {
+        self.one(Statement::Query(sql, args)).await
+    }
+
+    /// Sends one statement; returns its rows.
+    pub async fn one(&self, statement: Statement<'_>) -> Result<Vec<Row>, PgError> {
+        Ok(self.all(vec![statement]).await?.pop().unwrap_or_default())
+    }
+
+    /// Sends several statements at once; returns the rows of each.
+    pub async fn all(&self, mut statements: Vec<Statement<'_>>) -> Result<Vec<Vec<Row>>, PgError> {
+        if !self.is_reading || self.connection.prepared.is_some() {
+            return self.send(statements).await;
         }
-        let mut answers = self.send(vec![Statement::Query(sql.into(), args)]).await?;
-        Ok(answers.pop().unwrap_or_default())
+        // The session is a pooler's: settings of a role or database must not cut the answers.
+        let count = statements.len();
+        statements.insert(0, Statement::Script(TO_READ_ONCE.to_owned()));
+        statements.push(Statement::Script("COMMIT".to_owned()));
+        let answers = self.send(statements).await?;
+        Ok(answers.into_iter().skip(1).take(count).collect())
     }
 }

@@ -1,11 +1,11 @@
-//! Binding a login to its TLS connection (`tls-server-end-point`, RFC 5929): both sides put a hash of
-//! the server's certificate into the proof of the password. Somebody in between, with another
-//! certificate, can't pass the proof on.
+//! Channel binding, `tls-server-end-point` of RFC 5929: ties a login to its TLS connection. Both
+//! sides include a hash of the server's certificate in the proof of the password, so a man in the
+//! middle, who has another certificate, can't relay the proof.
 
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 
-/// The hash of a certificate, by the function that its own signature uses. `None` where that names
-/// no function, or one that we don't have.
+/// The hash of a certificate, by the hash function of its own signature. `None` if the signature
+/// uses none, or one that is not supported.
 pub fn hash(certificate: &[u8]) -> Option<Vec<u8>> {
     let function = signature_hash(certificate)?;
     Some(digest(function, certificate).as_ref().to_vec())
@@ -21,14 +21,15 @@ const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04];
 fn signature_hash(certificate: &[u8]) -> Option<&'static Algorithm> {
     const SEQUENCE: u8 = 0x30;
     const OBJECT_IDENTIFIER: u8 = 0x06;
-    // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, ... }, signature }
+    // Certificate ::= SEQUENCE { tbsCertificate, signatureAlgorithm SEQUENCE { OID, ... },
+    // signature }
     let (body, _) = value(certificate, SEQUENCE)?;
     let (_, rest) = value(body, SEQUENCE)?;
     let (algorithm, _) = value(rest, SEQUENCE)?;
     let (identifier, _) = value(algorithm, OBJECT_IDENTIFIER)?;
     if let Some(kind) = identifier.strip_prefix(RSA) {
         return match kind {
-            // MD5 and SHA-1 are too weak: the RFC says SHA-256 instead.
+            // The RFC replaces MD5 and SHA-1, which are weak, by SHA-256.
             [4 | 5 | 11] => Some(&SHA256),
             [12] => Some(&SHA384),
             [13] => Some(&SHA512),
@@ -43,7 +44,7 @@ fn signature_hash(certificate: &[u8]) -> Option<&'static Algorithm> {
     }
 }
 
-/// The contents of the DER value that `bytes` begin with, and what follows it.
+/// Splits off the DER value at the start of `bytes`: its contents and the rest.
 fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (&[found, first], rest) = bytes.split_first_chunk::<2>()?;
     if found != tag {

@@ -9,10 +9,10 @@ use tokio_postgres::error::{Severity, SqlState};
 
 /// Why a request failed.
 #[derive(Debug)]
-pub(super) enum PgError {
-    /// The server or the connection says so.
+pub(in crate::store) enum PgError {
+    /// An error of the server or the connection.
     Postgres(Error),
-    /// No answer in time.
+    /// No answer within the time limit.
     Silence,
     /// There is no connection.
     Store(StoreError),
@@ -38,12 +38,12 @@ impl PgError {
         }
     }
 
-    /// Whether the connection is of no more use.
+    /// Whether the connection can't be used any more.
     pub fn is_broken(&self) -> bool {
         match self {
             Self::Postgres(error) => error.as_db_error().is_none_or(|said| {
                 matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-                    // The server has become a standby: the next connection finds the primary.
+                    // The server has become a standby. The next connection finds the primary.
                     || *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION
                     || is_stale(said.code())
             }),
@@ -51,7 +51,8 @@ impl PgError {
         }
     }
 
-    /// Whether nothing was heard from the other end: what else is connected to it may be dead too.
+    /// Whether the connection was cut or fell silent: other connections to the server may be dead
+    /// too.
     pub fn is_hangup(&self) -> bool {
         match self {
             Self::Postgres(error) => {
@@ -62,21 +63,23 @@ impl PgError {
         }
     }
 
-    /// Whether the server itself says that the transaction met another one, and is to be retried.
+    /// Whether the server rejected the transaction because of a concurrent one, so that it should
+    /// be retried.
     pub fn is_collision(&self) -> bool {
         self.code().is_some_and(|code| {
             [
                 SqlState::T_R_SERIALIZATION_FAILURE,
                 SqlState::T_R_DEADLOCK_DETECTED,
-                // Somebody created the same row at the same time: the next read finds it.
+                // Another transaction created the same row. The next read finds it.
                 SqlState::UNIQUE_VIOLATION,
             ]
             .contains(code)
         })
     }
 
-    /// Whether the transaction certainly did not happen, though the connection is of no more use: the server answered
-    /// with an error, which ends a transaction without a trace, or it ended an idle one.
+    /// Whether the transaction certainly did not happen, although the connection is broken: either
+    /// the server answered with an error, which rolls the transaction back, or it ended the session
+    /// because the transaction was idle.
     pub fn was_rolled_back(&self) -> bool {
         match self {
             Self::Postgres(error) => error.as_db_error().is_some_and(|said| {
@@ -107,8 +110,8 @@ impl PgError {
     }
 }
 
-/// Whether the session no longer knows what we prepared on it, or knows it in another form: a column's type was
-/// changed, `DEALLOCATE ALL`, a pooler that mixes sessions. A new connection prepares everything anew.
+/// Whether our prepared statements are lost or stale: a column's type changed, `DEALLOCATE ALL`, or
+/// a pooler mixed up sessions. A new connection prepares them again.
 fn is_stale(code: &SqlState) -> bool {
     [
         // "cached plan must not change result type".
@@ -123,21 +126,22 @@ fn is_stale(code: &SqlState) -> bool {
         || code.code().starts_with("XX")
 }
 
-/// Whether it stays so until somebody acts: login rejected (28), database (3D) or schema (3F) missing, rights
-/// revoked or tables missing (42).
+/// Whether the error stays until an operator acts: login rejected (28), database (3D) or schema
+/// (3F) missing, privileges revoked or tables missing (42).
 fn needs_action(code: &SqlState) -> bool {
     !is_stale(code) && ["28", "3D", "3F", "42"].iter().any(|class| code.code().starts_with(class))
 }
 
-/// Whether a column has a type that we don't read.
+/// Whether a column has a type that polos can't read.
 fn is_of_another_type(error: &Error) -> bool {
     error.code().is_none() && error.to_string().contains("deserializing column")
 }
 
-/// What the database says, where the error is one that only a command's data can have caused.
+/// The server's message, if only the data of a command can have caused the error.
 pub(super) fn refusal(error: &PgError) -> Option<String> {
     let code = error.code()?;
-    // Data exceptions, violated constraints, limits of the database (an index entry that is too long).
+    // Data exceptions, violated constraints, limits of the server (an index entry that is too
+    // long).
     let is_about_data = ["22", "23", "54"].iter().any(|class| code.code().starts_with(class));
     match error {
         PgError::Postgres(error) if is_about_data => Some(reason(error)),
@@ -145,7 +149,7 @@ pub(super) fn refusal(error: &PgError) -> Option<String> {
     }
 }
 
-/// Why a connection could not be made: a passing fault, or something that somebody has to put right.
+/// Why a connection could not be opened: a temporary fault, or one that an operator has to fix.
 pub(super) fn at_opening(server: &ServerConfig, error: &Error) -> StoreError {
     let name = server.name();
     match verdict(server, error) {
@@ -157,10 +161,10 @@ pub(super) fn at_opening(server: &ServerConfig, error: &Error) -> StoreError {
     }
 }
 
-/// Whether somebody has to act before a connection can be made, and what is wrong.
+/// Whether an operator has to act before a connection can be opened, and what is wrong.
 pub(super) fn verdict(server: &ServerConfig, error: &Error) -> (bool, String) {
     if let Some(code) = error.code() {
-        // 08P01 is what a pooler says to a setting that it doesn't know.
+        // A pooler answers 08P01 to a setting that it does not know.
         return (needs_action(code) || code.code() == "08P01", with_advice(error, server));
     }
     let advice = local_advice(error);
@@ -175,7 +179,7 @@ fn with_advice(error: &Error, server: &ServerConfig) -> String {
     }
 }
 
-/// What to do about an error of the client library, where it isn't about reaching the server.
+/// Advice on an error of the client library, unless the server could not be reached at all.
 fn local_advice(error: &Error) -> Option<&'static str> {
     let text = reason(error);
     let says = |part: &str| text.contains(part);
@@ -210,7 +214,7 @@ fn advice(error: &Error, server: &ServerConfig) -> Option<String> {
             "check user and password, whether the role may log in, and the server's pg_hba.conf"
         }
         "3D000" => "create it (`createdb`), or name another one",
-        "42501" => return Some(advice_on_rights(error, server)),
+        "42501" => return Some(advice_on_privileges(error, server)),
         "3F000" | "42P01" | "42703" | "42883" => {
             return Some(format!(
                 "the schema `{}` or some of its tables are missing or were altered: restore them from a \
@@ -229,10 +233,10 @@ fn advice(error: &Error, server: &ServerConfig) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// What gives the role the rights that it lacks.
-fn advice_on_rights(error: &Error, server: &ServerConfig) -> String {
+/// How to grant the privileges that the role lacks.
+fn advice_on_privileges(error: &Error, server: &ServerConfig) -> String {
     let (role, schema) = (server.user(), server.schema());
-    // The text may be in the server's language; where it isn't understood, the advice is general.
+    // The message may be in another language. If it is not recognized, the advice is general.
     let said = error.as_db_error().map_or("", |said| said.message());
     if said.contains("row-level security") || said.contains("row security") {
         format!(
@@ -240,7 +244,7 @@ fn advice_on_rights(error: &Error, server: &ServerConfig) -> String {
              BYPASSRLS`, or `ALTER TABLE ... DISABLE ROW LEVEL SECURITY` for the tables of schema `{schema}`"
         )
     } else if error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Fatal)) {
-        // At login; inside, rights concern schemas and tables.
+        // At login. Later, privileges concern schemas and tables.
         format!("let an administrator run `GRANT CONNECT ON DATABASE ... TO \"{role}\"`")
     } else if !server.has_schema() {
         format!(
@@ -257,7 +261,7 @@ fn advice_on_rights(error: &Error, server: &ServerConfig) -> String {
     }
 }
 
-/// What is said, without details.
+/// The message of the error, without the server's "detail".
 pub(super) fn reason(error: &Error) -> String {
     if let Some(said) = error.as_db_error() {
         return format!("{} (SQLSTATE {})", said.message(), said.code().code());

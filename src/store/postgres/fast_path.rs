@@ -1,28 +1,30 @@
-//! What can be written without a look at the rows first: steps, runs that stand alone, and their final ends. One statement checks
-//! what has to hold, writes, and counts the commit, so that one trip to the server is enough. What does not hold is left to those
-//! who look.
+//! The fast path: commits that need no read first. These are steps, standalone runs, and their
+//! final completions. One statement checks the conditions, writes, and counts the commit, so one
+//! round trip is enough. Commands whose conditions do not hold take the general path.
 
 use super::pipeline::Statement;
-use super::rows::{Args, Columns, STATE, limit_to_sql, parameters};
-use super::write_back::{NEW_COLUMNS, STEP_COLUMNS, new_run_args, step_args, step_sets};
+use super::queries::{FAST_PATH, NEW_RUN_COLUMNS, NEW_STEP_COLUMNS, STATE, STEP_REPLACEMENT};
+use super::rows::{Args, Columns, limit_to_sql, parameters};
+use super::write_back::{new_run_args, step_args};
 use crate::calendar::Timestamp;
 use crate::model::text::state_word;
-use crate::model::{NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
-use crate::store::transitions::{self, Ended};
+use crate::model::{ClaimRules, NewRun, Run, RunId, RunState, StepRecord, Token, WorkerId};
+use crate::store::row_reader::RowReader;
+use crate::store::tables::transitions::{self, Ended};
 use crate::store::{Answer, Command, Outcome};
 use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::{Error, Row};
 
-/// A step, and its place among the commands.
-struct Step<'c> {
+/// A step to record, and its place among the commands.
+struct Recording<'c> {
     place: usize,
     run: &'c RunId,
     token: Token,
-    record: &'c StepRecord,
+    step: &'c StepRecord,
 }
 
-/// The end of a run, and its place among the commands.
-struct End<'c> {
+/// A run to complete, and its place among the commands.
+struct Completed<'c> {
     place: usize,
     run: &'c RunId,
     token: Token,
@@ -30,36 +32,36 @@ struct End<'c> {
     ended: Ended,
 }
 
-/// A new run, and its place among the commands.
+/// A run to create, and its place among the commands.
 struct Creation {
     place: usize,
     run: Run,
 }
 
-/// Commands of which none needs a look.
+/// Commands that can take the fast path.
 pub(super) struct FastPath<'c> {
     count: usize,
     now: Timestamp,
-    steps: Vec<Step<'c>>,
-    ends: Vec<End<'c>>,
+    recordings: Vec<Recording<'c>>,
+    completed: Vec<Completed<'c>>,
     created: Vec<Creation>,
-    /// Each new run that is to be claimed as it is created, and by which worker.
-    claims: Vec<(&'c RunId, &'c WorkerId)>,
+    /// Each new run that is claimed when it is created, and the worker that claims it.
+    claims: Vec<(&'c NewRun, &'c WorkerId)>,
 }
 
 impl<'c> FastPath<'c> {
-    /// `None` where one of them needs a look, or depends on another. `now` is asked only if none is one of those that always
-    /// need a look: for them it has to be asked behind it.
+    /// `None` if a command needs a read or depends on another command. Calls `now` only if no
+    /// command is of a kind that always needs a read, since those need the time after the read.
     pub fn of(commands: &'c [Command], now: &dyn Fn() -> Timestamp) -> Option<Self> {
-        if commands.iter().any(needs_look) {
+        if commands.iter().any(needs_read) {
             return None;
         }
         let now = now();
-        let mut direct = Self {
+        let mut path = Self {
             count: commands.len(),
             now,
-            steps: Vec::new(),
-            ends: Vec::new(),
+            recordings: Vec::new(),
+            completed: Vec::new(),
             created: Vec::new(),
             claims: Vec::new(),
         };
@@ -68,17 +70,17 @@ impl<'c> FastPath<'c> {
         for (place, command) in commands.iter().enumerate() {
             let is_first = match command {
                 Command::RecordStep { run, token, step } => {
-                    direct.steps.push(Step { place, run, token: *token, record: step });
+                    path.recordings.push(Recording { place, run, token: *token, step });
                     steps.insert((run, &step.name))
                 }
                 Command::CompleteRun { run, token, ending, .. } => {
                     let (ended, print) =
                         (transitions::final_completion(ending, now)?, transitions::completion_print(ending));
-                    direct.ends.push(End { place, run, token: *token, print, ended });
+                    path.completed.push(Completed { place, run, token: *token, print, ended });
                     others.insert(run)
                 }
                 Command::CreateRun(new) => {
-                    direct.create(place, new);
+                    path.create(place, new);
                     others.insert(&new.id)
                 }
                 _ => return None,
@@ -90,23 +92,23 @@ impl<'c> FastPath<'c> {
         if steps.iter().any(|(run, _)| others.contains(run)) {
             return None;
         }
-        // Rows are locked in this order by everybody.
-        direct.ends.sort_by_key(|end| end.run);
-        Some(direct)
+        // Every commit locks rows in this order.
+        path.completed.sort_by_key(|completed| completed.run);
+        Some(path)
     }
 
     fn create(&mut self, place: usize, new: &'c NewRun) {
-        let mut run = transitions::new_run(new, self.now);
+        let mut run = transitions::new_run(new, &ClaimRules::default(), self.now);
         if let Some(worker) = &new.claim_for
             && transitions::is_claimable(&run, self.now)
         {
             transitions::claim(&mut run, worker, self.now);
-            self.claims.push((&new.id, worker));
+            self.claims.push((new, worker));
         }
         self.created.push(Creation { place, run });
     }
 
-    /// The statement that does it, and counts the commit in `slot` if there was anything to do.
+    /// The statement. Counts the commit with the counter `slot` if it wrote anything.
     pub fn statement(&self, slot: usize) -> Statement<'_> {
         let mut args = Args::default();
         let mut parts = Vec::new();
@@ -115,25 +117,26 @@ impl<'c> FastPath<'c> {
         if !self.claims.is_empty() {
             parts.push(self.heartbeats(&mut args));
         }
-        if !self.steps.is_empty() {
-            parts.extend(self.recordings(&mut args));
+        if !self.recordings.is_empty() {
+            parts.extend(self.record_steps(&mut args));
             writes.push("recorded");
             answers.push("SELECT place, NULL::text FROM held");
         }
-        if !self.ends.is_empty() {
-            parts.push(self.endings(&mut args));
-            writes.push("ended");
-            answers.push("SELECT place, NULL::text FROM ended");
+        if !self.completed.is_empty() {
+            parts.push(self.complete_runs(&mut args));
+            writes.push("completed");
+            answers.push("SELECT place, NULL::text FROM completed");
         }
         if !self.created.is_empty() {
-            parts.push(self.creations(&mut args));
+            parts.push(self.create_runs(&mut args));
             writes.push("created");
             answers.push("SELECT NULL::bigint AS place, id FROM created");
         }
-        // Behind all else, so that others wait for the counter as briefly as can be.
+        // Counted last, so that other transactions wait for the counter as briefly as possible.
         let writes: Vec<_> = writes.iter().map(|part| format!("(SELECT count(*) FROM {part})")).collect();
+        let slot = args.int(limit_to_sql(slot));
         parts.push(format!(
-            "counted AS (UPDATE @commits SET no = no + 1 WHERE slot = {slot} AND {} > 0 RETURNING no)",
+            "counted AS (UPDATE @commits SET no = no + 1 WHERE slot = ${slot} AND {} > 0 RETURNING no)",
             writes.join(" + ")
         ));
         let sql = format!(
@@ -141,92 +144,104 @@ impl<'c> FastPath<'c> {
             parts.join(", "),
             answers.join(" UNION ALL ")
         );
-        Statement::Query(sql, args)
+        Statement::Query(FAST_PATH.of(sql), args)
     }
 
-    /// One heartbeat of its worker for each run that is claimed. There is none for a run that exists already, since it
-    /// isn't claimed again, and none of a worker that isn't registered.
+    /// Adds one heartbeat to the worker of each run that is claimed. A run that exists already is
+    /// not claimed again and adds none, and neither does one that the general path creates. A worker
+    /// that is not registered gets none.
     fn heartbeats<'a>(&'a self, args: &mut Args<'a>) -> String {
-        let runs = args.texts(self.claims.iter().map(|(run, _)| run.as_str()));
-        let workers = args.texts(self.claims.iter().map(|(_, worker)| worker.as_str()));
+        let claimed = || self.claims.iter().map(|(run, _)| run);
+        let columns = [
+            args.texts(self.claims.iter().map(|(_, worker)| worker.as_str())),
+            args.texts(claimed().map(|run| run.id.as_str())),
+            args.texts(claimed().map(|run| &*run.project)),
+            args.texts(claimed().map(|run| &*run.workflow)),
+        ];
         let now = args.int(self.now.as_micros());
         format!(
-            "beaten AS (UPDATE @worker w SET beat = w.beat + b.count, beat_at = ${now} \
-             FROM (SELECT c.worker, count(*) FROM unnest(${runs}, ${workers}) AS c (run, worker) \
-             WHERE NOT EXISTS (SELECT FROM @run r WHERE r.id = c.run) GROUP BY c.worker) AS b (id, count) \
-             WHERE w.id = b.id RETURNING w.id)"
+            "alive AS (UPDATE @worker w SET beat = w.beat + b.count, beat_at = ${now} \
+             FROM (SELECT c.worker, count(*) FROM unnest({columns}) AS c (worker, run, project, workflow) \
+             WHERE NOT EXISTS (SELECT FROM @run r WHERE r.id = c.run) AND {without_rules} \
+             GROUP BY c.worker) AS b (id, count) \
+             WHERE w.id = b.id RETURNING w.id)",
+            columns = parameters(&columns),
+            without_rules = without_rules("c"),
         )
     }
 
-    /// Has a part carried out behind the signs of life: workers are locked before runs by everybody.
+    /// A condition that executes a part after the heartbeats: every commit locks workers before
+    /// runs.
     fn after_heartbeats(&self) -> &'static str {
-        if self.claims.is_empty() { "" } else { " AND (SELECT count(*) FROM beaten) >= 0" }
+        if self.claims.is_empty() { "" } else { " AND (SELECT count(*) FROM alive) >= 0" }
     }
 
-    fn recordings<'a>(&'a self, args: &mut Args<'a>) -> [String; 2] {
-        let steps: Vec<_> = self.steps.iter().map(|step| (step.run.as_str(), step.record)).collect();
+    fn record_steps<'a>(&'a self, args: &mut Args<'a>) -> [String; 2] {
+        let all = || self.recordings.iter();
+        let steps: Vec<_> = all().map(|recording| (recording.run.as_str(), recording.step)).collect();
         let mut numbers = step_args(&steps, args);
-        numbers.push(args.ints(self.steps.iter().map(|step| step.token.0)));
-        numbers.push(args.ints(self.steps.iter().map(|step| limit_to_sql(step.place))));
-        let columns = STEP_COLUMNS.join(", ");
-        let values: Vec<_> = STEP_COLUMNS.iter().map(|name| format!("w.{name}")).collect();
+        numbers.push(args.ints(all().map(|recording| recording.token.0)));
+        numbers.push(args.ints(all().map(|recording| limit_to_sql(recording.place))));
         [
             format!(
-                "held AS (SELECT r.no, {values}, w.place FROM unnest({numbers}) AS w (run, {columns}, token, place) \
+                "held AS (SELECT r.no, w.name, w.state, w.attempt, w.run_attempt, w.wakes_at, w.started_at, \
+                 w.finished_at, w.result, w.error, w.place \
+                 FROM unnest({numbers}) AS w (run, {NEW_STEP_COLUMNS}, token, place) \
                  JOIN @run r ON r.id = w.run WHERE {STATE} = 'running' AND r.token = w.token \
-                 AND r.interruptions = 0{behind} ORDER BY r.id FOR UPDATE OF r)",
-                values = values.join(", "),
+                 AND r.interruptions = 0{after} ORDER BY r.id FOR UPDATE OF r)",
                 numbers = parameters(&numbers),
-                behind = self.after_heartbeats(),
+                after = self.after_heartbeats(),
             ),
             format!(
-                "recorded AS (INSERT INTO @step AS t (run, {columns}) SELECT no, {columns} FROM held ORDER BY place \
-                 ON CONFLICT (run, name) DO UPDATE SET {sets} WHERE t.state <> 'done' RETURNING run)",
-                sets = step_sets(),
+                "recorded AS (INSERT INTO @step AS t (run, {NEW_STEP_COLUMNS}) \
+                 SELECT no, {NEW_STEP_COLUMNS} FROM held ORDER BY place \
+                 ON CONFLICT (run, name) DO UPDATE SET {STEP_REPLACEMENT} WHERE t.state <> 'done' RETURNING run)"
             ),
         ]
     }
 
-    fn endings<'a>(&'a self, args: &mut Args<'a>) -> String {
-        let ends = || self.ends.iter();
+    fn complete_runs<'a>(&'a self, args: &mut Args<'a>) -> String {
+        let all = || self.completed.iter();
         let numbers = [
-            args.texts(ends().map(|end| end.run.as_str())),
-            args.ints(ends().map(|end| end.token.0)),
-            args.texts(ends().map(|end| state_word(end.ended.state))),
-            args.optional_texts(ends().map(|end| end.ended.result.as_deref())),
-            args.optional_texts(ends().map(|end| end.ended.error.as_deref())),
-            args.ints(ends().map(|end| end.print)),
-            args.ints(ends().map(|end| limit_to_sql(end.place))),
+            args.texts(all().map(|completed| completed.run.as_str())),
+            args.ints(all().map(|completed| completed.token.0)),
+            args.texts(all().map(|completed| state_word(completed.ended.state))),
+            args.optional_texts(all().map(|completed| completed.ended.result.as_deref())),
+            args.optional_texts(all().map(|completed| completed.ended.error.as_deref())),
+            args.ints(all().map(|completed| completed.print)),
+            args.ints(all().map(|completed| limit_to_sql(completed.place))),
         ];
         let now = args.int(self.now.as_micros());
         format!(
-            "ended AS (UPDATE @run r SET state = w.state, finished_at = ${now}, result = w.result, error = w.error, \
+            "completed AS (UPDATE @run r SET state = w.state, finished_at = ${now}, result = w.result, error = w.error, \
              ended_token = w.token, ended_print = w.print, ended_state = w.state, ended_released = false, kept = 0 \
              FROM unnest({numbers}) AS w (run, token, state, result, error, print, place) \
              WHERE r.id = w.run AND {STATE} = 'running' AND r.token = w.token \
-             AND r.schedule_id IS NULL AND r.parent IS NULL{behind} RETURNING w.place)",
+             AND r.schedule_id IS NULL AND r.parent IS NULL AND r.limit_name IS NULL{after} RETURNING w.place)",
             numbers = parameters(&numbers),
-            behind = self.after_heartbeats(),
+            after = self.after_heartbeats(),
         )
     }
 
-    fn creations<'a>(&'a self, args: &mut Args<'a>) -> String {
+    fn create_runs<'a>(&'a self, args: &mut Args<'a>) -> String {
         let runs: Vec<_> = self.created.iter().map(|creation| &creation.run).collect();
         let numbers = new_run_args(&runs, args);
-        let names = NEW_COLUMNS.join(", ");
         let worker = if self.claims.is_empty() {
             ""
         } else {
-            "WHERE worker IS NULL OR worker IN (SELECT id FROM beaten) "
+            "AND (w.worker IS NULL OR w.worker IN (SELECT id FROM alive)) "
         };
         format!(
-            "created AS (INSERT INTO @run ({names}) SELECT {names} FROM unnest({numbers}) WITH ORDINALITY \
-             AS w ({names}, place) {worker}ORDER BY place ON CONFLICT (id) DO NOTHING RETURNING id)",
+            "created AS (INSERT INTO @run ({NEW_RUN_COLUMNS}) SELECT {NEW_RUN_COLUMNS} \
+             FROM unnest({numbers}) WITH ORDINALITY AS w ({NEW_RUN_COLUMNS}, place) \
+             WHERE {without_rules} {worker}ORDER BY place ON CONFLICT (id) DO NOTHING RETURNING id)",
             numbers = parameters(&numbers),
+            without_rules = without_rules("w"),
         )
     }
 
-    /// How the commands fared, `None` for those that need a look after all; and the number of the commit.
+    /// The outcomes of the commands, `None` for those that need the general path; and the number of
+    /// the commit.
     pub fn outcomes(self, rows: &[Row]) -> Result<(Vec<Option<Outcome>>, Option<i64>), Error> {
         let places: HashMap<&str, usize> =
             self.created.iter().map(|creation| (creation.run.id.as_str(), creation.place)).collect();
@@ -240,11 +255,12 @@ impl<'c> FastPath<'c> {
             number = columns.optional_int()?;
         }
         let mut outcomes = vec![None; self.count];
-        for step in self.steps {
-            // Of a run that was interrupted more is to be changed; of one that is held no more, the look finds that out.
-            outcomes[step.place] = happened.contains(&step.place).then_some(Ok(Answer::Done));
+        for Recording { place, .. } in self.recordings {
+            // If the run was interrupted, more has to change. If the claim is lost, the general
+            // path rejects the command.
+            outcomes[place] = happened.contains(&place).then_some(Ok(Answer::Done));
         }
-        for End { place, ended, .. } in self.ends {
+        for Completed { place, ended, .. } in self.completed {
             let answer = Answer::Ended { state: ended.state, released: false };
             outcomes[place] = happened.contains(&place).then_some(Ok(answer));
         }
@@ -258,8 +274,16 @@ impl<'c> FastPath<'c> {
     }
 }
 
-/// Whether more than one run is looked at, or changed.
-fn needs_look(command: &Command) -> bool {
+/// A condition: the workflow of `row` declares nothing that only the general path respects.
+fn without_rules(row: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT FROM @workflow f WHERE f.project = {row}.project AND f.id = {row}.workflow \
+         AND (f.limit_name IS NOT NULL OR f.priority > 0))"
+    )
+}
+
+/// Whether a command reads or changes more than one run.
+fn needs_read(command: &Command) -> bool {
     match command {
         Command::RecordStep { .. } => false,
         Command::CompleteRun { stands_alone, .. } => !stands_alone,

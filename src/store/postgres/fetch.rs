@@ -1,64 +1,74 @@
-//! Reads the rows that a group of commands needs, locked, in one trip.
+//! Reads and locks the rows that a group of commands needs, in one round trip.
 //!
-//! Locks are taken in one order, workers, schedules, runs, each by id, so that two batches rarely meet crosswise; where
-//! they do, one is told so by the server and is done again. Each statement sees what was committed when it began. So what
-//! is read after a schedule was locked is up to date: all who change which of its runs are unfinished lock it first.
+//! Locks are taken in one order (workers, schedules, runs; each by id), so that two batches rarely
+//! deadlock. If they do, the server rejects one, which is then repeated. Each statement sees what
+//! was committed when it began. So what is read after a schedule was locked is up to date, because
+//! every commit that changes which of its runs are unfinished locks it first.
 
+use super::events;
+use super::limits;
 use super::locked::locked;
 use super::pipeline::Statement;
-use super::read_set::{Key, ReadSet};
-use super::rows::{Args, Columns, LIGHT_RUN, RUN_ROW, SCHEDULE};
+use super::queries::{self, LIGHT_RUN_COLUMNS, RUN_ROW_COLUMNS, SCHEDULE_COLUMNS};
+use super::rows::{Args, Columns};
 use crate::calendar::Timestamp;
-use crate::model::{
-    LedgerLine, Peer, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState, WorkerId,
-};
-use crate::store::memory::{Tables, Touched, WorkerRow};
+use crate::model::{LedgerLine, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState};
+use crate::store::row_reader::RowReader;
+use crate::store::tables::read_set::{Key, ReadSet};
+use crate::store::tables::{Tables, Touched, WorkerRow};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::{Error, Row};
 
-/// Numbers of rows in memory start here: above all that a database hands out.
+/// The first number of rows that exist only in memory: above all numbers of the database.
 pub(super) const FIRST_NEW: u64 = 1 << 62;
 
-/// What a statement brings.
+/// What a statement returns.
 #[derive(Copy, Clone)]
 enum Includes {
     Workers,
     Peers,
+    Workflows,
+    Limits,
     Schedules,
     Runs,
     Steps,
+    Waits,
+    UnreadEvents,
+    Events,
     RunsWithSteps,
     NewestLines,
     NewestSteps,
 }
 
-/// The statements that bring what is needed.
+/// The statements that read what a group of commands needs.
 #[derive(Default)]
 pub(super) struct Fetch<'c> {
     pub statements: Vec<Statement<'c>>,
     includes: Vec<Includes>,
 }
 
-/// A part of the tables, and what of it is in the database.
+/// A part of the tables, and which of its rows are in the database.
 #[derive(Default)]
 pub(super) struct Part {
     pub tables: Tables,
-    /// Numbers of stored runs.
+    /// The numbers of the stored runs.
     pub stored_runs: HashMap<RunId, u64>,
     pub stored_schedules: HashSet<ScheduleId>,
-    /// Schedules of which the sweep has laid runs aside.
+    /// Schedules with runs that a prune has kept.
     pub with_kept_runs: HashSet<ScheduleId>,
 }
 
-/// The schedules that a group of commands edits, as they were found, and when it does so.
+/// The stored schedules that a group of commands edits, and when.
 pub(super) struct Edits {
     ids: Vec<ScheduleId>,
+    /// Whether a failed run may pause its schedule.
+    may_pause: bool,
     now: Timestamp,
 }
 
 impl Edits {
-    /// `None` where no stored schedule is edited.
+    /// `None` if no stored schedule is edited.
     pub fn of(needs: &ReadSet<'_>, part: &Part, now: Timestamp) -> Option<Self> {
         let is_edited = |schedule: &Schedule| {
             let key = (&*schedule.project, &*schedule.workflow, &*schedule.key);
@@ -69,24 +79,35 @@ impl Edits {
         };
         let schedules = part.tables.schedules.values().map(|row| &row.schedule);
         let ids: Vec<_> = schedules.filter(|row| is_edited(row)).map(|row| row.id.clone()).collect();
-        (!ids.is_empty() || !needs.pausing.is_empty()).then_some(Self { ids, now })
+        let pauses = |schedule: &Schedule| {
+            schedule.spec.fields().is_some_and(|fields| fields.pause_after_failures.is_some())
+        };
+        let mut schedules = part.tables.schedules.values().map(|row| &row.schedule);
+        let may_pause = !needs.pausing.is_empty() && schedules.any(pauses);
+        (!ids.is_empty() || may_pause).then_some(Self { ids, may_pause, now })
     }
 }
 
 impl<'c> Fetch<'c> {
-    /// Workers and schedules. Locked before everything else.
+    /// Workers and schedules, which are locked first.
     pub fn first(needs: &ReadSet<'c>) -> Self {
         let mut load = Self { statements: Vec::new(), includes: Vec::new() };
         load.add(Includes::Workers, workers(needs));
         load.add(Includes::Schedules, schedules(needs));
         load.add(Includes::Peers, peers(needs));
+        load.add(Includes::Workflows, limits::registered(needs));
+        load.add(Includes::Workflows, limits::with_rules(needs));
+        load.add(Includes::Limits, limits::limits(needs));
         load
     }
 
-    /// Adds runs and what belongs to them. An edit looks only at what lies ahead of its instant.
+    /// Adds runs and what belongs to them. An edit reads only runs after its time.
     pub fn add_runs(&mut self, needs: &ReadSet<'c>, edits: Option<&'c Edits>) {
         self.add(Includes::Runs, runs(needs, edits));
         self.add(Includes::Steps, steps(needs));
+        self.add(Includes::Waits, events::waits(needs));
+        self.add(Includes::UnreadEvents, events::unread_events(needs));
+        self.add(Includes::Events, events::named_events(needs));
         self.add(Includes::RunsWithSteps, runs_with_steps(needs, edits));
         self.add(Includes::NewestLines, newest_lines(needs, edits));
         self.add(Includes::NewestSteps, newest_steps(needs));
@@ -99,7 +120,12 @@ impl<'c> Fetch<'c> {
         }
     }
 
-    /// Takes what the statements brought into `part`.
+    /// Number of the statements.
+    pub fn len(&self) -> usize {
+        self.includes.len()
+    }
+
+    /// Adds the rows that the statements returned to `part`.
     pub fn take(&self, part: &mut Part, answers: &[Vec<Row>]) -> Result<(), Error> {
         part.tables.touched = None;
         for (includes, rows) in self.includes.iter().zip(answers) {
@@ -121,6 +147,8 @@ impl Part {
                 let row = worker(columns)?;
                 tables.workers.insert(row.peer.id.clone(), row);
             }
+            Includes::Workflows => limits::take_workflow(tables, columns)?,
+            Includes::Limits => limits::take_limit(tables, columns)?,
             Includes::Schedules => {
                 let row = columns.stored_schedule()?;
                 if columns.flag()? {
@@ -139,9 +167,12 @@ impl Part {
                 let (name, state) = (columns.text()?, columns.word()?.unwrap_or(StepState::Retrying));
                 add_step(tables, run, name, state);
             }
+            Includes::Waits => events::take_wait(tables, columns)?,
+            Includes::UnreadEvents => events::take_unread_event(tables, columns)?,
+            Includes::Events => events::take_event(tables, columns)?,
             Includes::RunsWithSteps => {
                 let run = columns.run_id()?;
-                // That there is one is all that is asked.
+                // Only whether there is a step matters.
                 if !tables.steps.contains_key(&run) {
                     add_step(tables, run, Arc::default(), StepState::Done);
                 }
@@ -164,7 +195,7 @@ impl Part {
     }
 }
 
-/// A step as far as its state goes: nothing else of it is looked at.
+/// Adds a step of which only the state is known and needed.
 fn add_step(tables: &mut Tables, run: RunId, name: Arc<str>, state: StepState) {
     let never = Timestamp::from_micros(0);
     let steps = tables.steps.entry(run).or_default();
@@ -183,58 +214,29 @@ fn add_step(tables: &mut Tables, run: RunId, name: Arc<str>, state: StepState) {
 }
 
 fn worker(columns: &mut Columns<'_>) -> Result<WorkerRow, Error> {
-    let id = columns.worker_id()?;
-    let project = columns.text()?;
-    let peer = peer(id, columns)?;
-    Ok(WorkerRow { project, peer })
+    let peer = columns.worker()?;
+    Ok(WorkerRow { peer, project: columns.text()? })
 }
-
-/// A worker as others see it, from the columns behind its id and project.
-pub(super) fn peer(id: WorkerId, columns: &mut Columns<'_>) -> Result<Peer, Error> {
-    Ok(Peer {
-        id,
-        app: columns.text()?,
-        host: columns.text()?,
-        pid: columns.int()?,
-        process_mark: columns.text()?,
-        about: columns.text()?,
-        heartbeat: columns.int()?,
-        entered_at: columns.time()?,
-        beat_at: columns.time()?,
-        workflows: columns.texts()?,
-        declares: columns.optional_text()?,
-        held_count: 0,
-    })
-}
-
-/// Columns of a worker behind its id.
-pub(super) const WORKER: &str = "w.project, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, w.workflows, \
-     w.declares";
 
 fn workers<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.workers.is_empty() {
         return None;
     }
     let mut args = Args::default();
-    let ids = args.texts(needs.workers.iter().copied());
-    let sql =
-        format!("SELECT w.id, {WORKER} FROM @worker w WHERE w.id = ANY(${ids}) ORDER BY w.id FOR UPDATE");
-    Some(Statement::Query(sql, args))
+    args.texts(needs.workers.iter().copied());
+    Some(Statement::Query(queries::LOCK_WORKERS, args))
 }
 
-/// The other workers of projects whose declared schedules are decided about. Read when these schedules are locked: who
-/// declares one of them at the same time has committed by then, or waits.
+/// The other workers of the projects whose declared schedules the commands change. Read after these
+/// schedules were locked: another transaction that declares one of them has committed or waits.
 fn peers<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.owners.is_empty() {
         return None;
     }
     let mut args = Args::default();
-    let projects = args.texts(needs.owners.iter().map(|(project, _)| *project));
-    let ids = args.texts(needs.workers.iter().copied());
-    let sql = format!(
-        "SELECT w.id, {WORKER} FROM @worker w WHERE w.project = ANY(${projects}) AND w.id <> ALL(${ids}) ORDER BY w.id"
-    );
-    Some(Statement::Query(sql, args))
+    args.texts(needs.owners.iter().map(|(project, _)| *project));
+    args.texts(needs.workers.iter().copied());
+    Some(Statement::Query(queries::OTHER_WORKERS, args))
 }
 
 fn schedules<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
@@ -256,9 +258,9 @@ fn schedules<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if ids.is_empty() {
         return None;
     }
-    let what = format!("{SCHEDULE}, s.cadence, s.has_kept_run FROM @schedule s");
+    let what = format!("{SCHEDULE_COLUMNS}, s.cadence, s.has_kept_run FROM @schedule s");
     let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "s.id", &ids));
-    Some(Statement::Query(sql, args))
+    Some(Statement::Query(queries::LOCK_SCHEDULES.of(sql), args))
 }
 
 fn add_ids<'c>(parts: &mut Vec<String>, ids: impl Iterator<Item = &'c str>, args: &mut Args<'c>) {
@@ -295,7 +297,7 @@ fn edited_by_owner<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<Strin
     })
 }
 
-/// Something of the runs that leaving workers hold.
+/// A column of the runs held by workers that deregister or expire.
 fn held<'c>(needs: &ReadSet<'c>, what: &str, args: &mut Args<'c>) -> Option<String> {
     (!needs.left.is_empty()).then(|| {
         let workers = args.texts(needs.left.iter().copied());
@@ -303,7 +305,7 @@ fn held<'c>(needs: &ReadSet<'c>, what: &str, args: &mut Args<'c>) -> Option<Stri
     })
 }
 
-/// Runs that are cancelled, and the unfinished ones below them.
+/// Runs that are cancelled, and their unfinished descendants.
 fn tree<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     let mut roots = Vec::new();
     if !needs.cancelled.is_empty() {
@@ -326,11 +328,11 @@ fn tree<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
     })
 }
 
-/// Queries of the schedules that are edited.
+/// Queries for the ids of the edited schedules.
 fn edited<'c>(needs: &ReadSet<'c>, edits: &'c Edits, args: &mut Args<'c>) -> Vec<String> {
     let mut ids = Vec::new();
     add_ids(&mut ids, edits.ids.iter().map(ScheduleId::as_str), args);
-    if !needs.pausing.is_empty() {
+    if edits.may_pause {
         let runs = args.texts(needs.pausing.iter().copied());
         ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${runs})"));
     }
@@ -357,9 +359,18 @@ fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'
             add_keys(&needs.idempotency_keys, &mut args)
         ));
     }
+    if !needs.debounced.is_empty() {
+        ids.push(format!(
+            "SELECT d.id FROM {} JOIN @run d ON d.project = w.project AND d.workflow = w.workflow \
+             AND d.debounce_key = w.key AND d.state = 'queued' AND d.started_at IS NULL AND d.attempt = 1",
+            add_keys(&needs.debounced, &mut args)
+        ));
+        let calls = args.texts(needs.debounce_calls.iter().copied());
+        ids.push(format!("SELECT c.id FROM @run c WHERE c.debounce_call = ANY(${calls})"));
+    }
     ids.extend(heads(needs, edits, tree.is_some(), &mut args));
     if !needs.deleted.is_empty() {
-        // Those that have not begun are cancelled, however many they are.
+        // All runs that have not started are cancelled.
         let mut deleted = Vec::new();
         add_ids(&mut deleted, needs.deleted.iter().copied(), &mut args);
         ids.push(in_both_phases(&deleted.join(" UNION ALL "), ""));
@@ -368,7 +379,7 @@ fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'
         let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
         let now = args.int(edits.now.as_micros());
         ids.push(in_both_phases(&schedules, &format!("AND r.slot > ${now}")));
-        // The newest slot of which it is decided what becomes of it: a run that lies ahead and has ended, or any before.
+        // The newest slot with an outcome: a finished run in the future, or any run in the past.
         let newest = |which: &str| {
             format!(
                 "(SELECT r.id FROM @run r WHERE r.schedule_id = s.id AND r.origin = 'schedule' AND {which} \
@@ -384,12 +395,9 @@ fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'
     if ids.is_empty() {
         return None;
     }
-    let sql = format!(
-        "{} {}",
-        tree.unwrap_or_default(),
-        locked(&format!("{RUN_ROW}, {LIGHT_RUN} FROM @run r"), "r.id", &ids)
-    );
-    Some(Statement::Query(sql, args))
+    let what = format!("{RUN_ROW_COLUMNS}, {LIGHT_RUN_COLUMNS} FROM @run r");
+    let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "r.id", &ids));
+    Some(Statement::Query(queries::LOCK_RUNS.of(sql), args))
 }
 
 fn parents_of_ended<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
@@ -399,7 +407,7 @@ fn parents_of_ended<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<Stri
     })
 }
 
-/// Unfinished runs of schedules for which a condition holds.
+/// Unfinished runs of schedules that fulfill a condition.
 fn in_both_phases(schedules: &str, condition: &str) -> String {
     let in_phase = |phase| {
         format!(
@@ -407,7 +415,7 @@ fn in_both_phases(schedules: &str, condition: &str) -> String {
              AND r.finished_at IS NULL {condition}"
         )
     };
-    // `OFFSET 0`, so that it is looked up for each schedule.
+    // `OFFSET 0` makes the server look up the runs of each schedule separately.
     format!(
         "SELECT u.id FROM ({schedules}) AS s (id) CROSS JOIN LATERAL ({} UNION ALL {} OFFSET 0) u",
         in_phase(1),
@@ -415,8 +423,9 @@ fn in_both_phases(schedules: &str, condition: &str) -> String {
     )
 }
 
-/// The first unfinished runs of schedules in which a run may have to wait, or be released: as many as the commands may end
-/// there and two more, whatever the number of all of them. Live ones are asked for only where another waits for them.
+/// The first unfinished runs of schedules in which a run may have to wait or be released: as many
+/// as the commands may complete there plus two, however many runs are unfinished. Runs that are not
+/// buffered are read only if another run waits for them.
 fn heads<'c>(
     needs: &ReadSet<'c>,
     edits: Option<&'c Edits>,
@@ -463,13 +472,9 @@ fn steps<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
         return None;
     }
     let mut args = Args::default();
-    let runs = args.texts(needs.steps.iter().map(|(run, _)| *run));
-    let names = args.texts(needs.steps.iter().map(|(_, name)| *name));
-    let sql = format!(
-        "SELECT DISTINCT r.id, t.name, t.state FROM unnest(${runs}, ${names}) AS w (run, name) \
-         JOIN @run r ON r.id = w.run JOIN @step t ON t.run = r.no AND t.name = w.name"
-    );
-    Some(Statement::Query(sql, args))
+    args.texts(needs.steps.iter().map(|(run, _)| *run));
+    args.texts(needs.steps.iter().map(|(_, name)| *name));
+    Some(Statement::Query(queries::STEPS_BY_NAME, args))
 }
 
 fn runs_with_steps<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
@@ -480,26 +485,29 @@ fn runs_with_steps<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<
         let runs = args.texts(needs.with_steps.iter().copied());
         parts.push(format!("SELECT r.id FROM @run r WHERE r.id = ANY(${runs}) AND {has_step}"));
     }
+    if !needs.deleted.is_empty() {
+        // The deletion tells whether a run may not have been entered yet.
+        let mut deleted = Vec::new();
+        add_ids(&mut deleted, needs.deleted.iter().copied(), &mut args);
+        parts.push(in_both_phases(&deleted.join(" UNION ALL "), &format!("AND {has_step}")));
+    }
     if let Some(edits) = edits {
         let schedules = edited(needs, edits, &mut args).join(" UNION ALL ");
         let now = args.int(edits.now.as_micros());
         parts.push(in_both_phases(&schedules, &format!("AND r.slot > ${now} AND {has_step}")));
     }
-    (!parts.is_empty()).then(|| Statement::Query(parts.join(" UNION "), args))
+    let sql = queries::RUNS_WITH_STEPS.of(parts.join(" UNION "));
+    (!parts.is_empty()).then(|| Statement::Query(sql, args))
 }
 
-/// When the runs of workers that died recorded their newest steps.
+/// When the runs of expired workers recorded their newest steps.
 fn newest_steps<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if needs.expired.is_empty() {
         return None;
     }
     let mut args = Args::default();
-    let workers = args.texts(needs.expired.iter().copied());
-    let sql = format!(
-        "SELECT r.id, max(t.finished_at) FROM @run r JOIN @step t ON t.run = r.no \
-         WHERE r.worker = ANY(${workers}) AND r.state = 'running' GROUP BY r.id"
-    );
-    Some(Statement::Query(sql, args))
+    args.texts(needs.expired.iter().copied());
+    Some(Statement::Query(queries::NEWEST_STEPS, args))
 }
 
 fn newest_lines<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
@@ -511,5 +519,5 @@ fn newest_lines<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Sta
          ORDER BY l.from_slot DESC, l.no DESC LIMIT 1) n",
         edited.join(" UNION ")
     );
-    Some(Statement::Query(sql, args))
+    Some(Statement::Query(queries::NEWEST_LINES.of(sql), args))
 }

@@ -1,8 +1,8 @@
 //! LISTEN/NOTIFY: wakes workers when another process commits.
 //!
-//! Best effort: polling [`crate::store::Store::change_mark`] finds everything anyway. Notifications
-//! are sent after the commits, gathered, on a connection of their own. Inside of a commit they would
-//! make all commits of the server wait for each other.
+//! Best effort: polling [`crate::store::StoreReads::change_mark`] finds everything anyway.
+//! Notifications are sent after the commits, gathered, on a connection of their own. Inside of a
+//! commit they would make all commits of the server wait for each other.
 
 use super::commit_counters::CommitCounters;
 use super::config::ServerConfig;
@@ -10,8 +10,7 @@ use super::connect::NotificationHandler;
 use super::connection::{Connection, NO_IDLE_LIMIT};
 use super::error::PgError;
 use crate::calendar::Timestamp;
-use crate::model::Admission;
-use crate::store::{Answer, Command, Rejection, StoreError};
+use crate::store::{Answer, Command, Effect, Rejection, StoreError};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
 use std::sync::Arc;
@@ -58,8 +57,8 @@ struct Shared {
     closing: Condvar,
     /// Whether it was reported that a pooler is in between.
     is_pooler_reported: AtomicBool,
-    /// Set while it connects, which may take as long as the network likes: closing does not wait for
-    /// it.
+    /// Set while it connects, which may take as long as the network likes: closing does not wait
+    /// for it.
     is_connecting: AtomicBool,
 }
 
@@ -88,13 +87,15 @@ impl Listener {
 
     /// Notifies other processes of these commands, if the commands concern them.
     pub fn notify_others_of(&self, commands: &[Command], outcomes: &[Result<Answer, Rejection>]) {
-        let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| is_news(command, outcome));
+        let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| {
+            outcome.as_ref().is_ok_and(|answer| command.effect(Some(answer)) != Effect::Nothing)
+        });
         if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
             self.shared.wake.notify_one();
         }
     }
 
-    /// Reports a rollback of the database, if there was one: whoever notices it first.
+    /// Reports a rollback of the database, unless another thread has reported it.
     pub fn emit_rollback(&self) {
         self.shared.emit_rollback();
     }
@@ -198,35 +199,6 @@ impl Shared {
             ));
         }
         Ok(connection)
-    }
-}
-
-/// Whether other processes have to act on a command or show it. Records of runs in progress concern
-/// no other process.
-fn is_news(command: &Command, outcome: &Result<Answer, Rejection>) -> bool {
-    let Ok(answer) = outcome else { return false };
-    match command {
-        Command::UpsertSchedules(_)
-        | Command::PatchSchedule { .. }
-        | Command::DeleteSchedule { .. }
-        | Command::CancelRun { .. }
-        | Command::RetryRun { .. }
-        | Command::WakeParents { .. }
-        | Command::ExpireWorker { .. }
-        | Command::DeregisterWorker { .. } => true,
-        Command::CreateRun(_) => !matches!(answer, Answer::Created { claimed: Some(_), .. }),
-        // Other workers take the runs for which this worker had no permit.
-        Command::Fire { plan, .. } => plan.runs.iter().any(|run| run.admission == Admission::Queue),
-        Command::CompleteRun { .. } => {
-            matches!(answer, Answer::Ended { state, released } if *released || !state.is_finished())
-        }
-        Command::RegisterWorker(_)
-        | Command::Reconcile { .. }
-        | Command::Heartbeat { .. }
-        | Command::UncountInterruptions { .. }
-        | Command::ClaimRuns { .. }
-        | Command::RecordStep { .. }
-        | Command::Prune { .. } => false,
     }
 }
 

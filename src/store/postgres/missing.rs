@@ -1,17 +1,18 @@
-//! Rows that a locking read should have returned and did not.
+//! Detects rows that a locking read should have returned but did not.
 //!
-//! A row that is not there any more is normal: a schedule was deleted, a worker has left. A row that
-//! is there and was not returned is a failure of the read, and must not be taken for the former: a
-//! parent would wait forever for a child that has succeeded. A second look tells them apart.
+//! It is normal that a row no longer exists: a schedule was deleted, a worker has deregistered. But
+//! a row that exists and was not returned is a failure of the read and must not count as gone, or a
+//! parent would wait forever for a child that has succeeded. A second query tells the two apart.
 
 use super::fetch::Part;
 use super::pipeline::Statement;
-use super::read_set::ReadSet;
+use super::queries;
 use super::rows::Args;
 use crate::model::{RunId, RunState, ScheduleId, WorkerId};
+use crate::store::tables::read_set::ReadSet;
 use std::collections::BTreeSet;
 
-/// Keys of rows that were expected.
+/// Keys of rows that were expected and not returned.
 #[derive(Default)]
 pub(super) struct Missing {
     workers: BTreeSet<String>,
@@ -20,8 +21,8 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    /// What the commands take for stored, and what belongs to the runs that end: their schedules and
-    /// their parents.
+    /// The rows that the commands assume to be stored, and the schedules and parents of the runs
+    /// that complete.
     pub fn of(needs: &ReadSet<'_>, part: &Part) -> Self {
         let tables = &part.tables;
         let mut missing = Self::default();
@@ -40,7 +41,7 @@ impl Missing {
                 missing.runs.insert((*id).to_owned());
             }
         }
-        for id in ending(needs, part) {
+        for id in completing(needs, part) {
             let Some(row) = tables.runs.get(&id) else { continue };
             if let Some(schedule) = &row.run.schedule_id
                 && !part.stored_schedules.contains(schedule)
@@ -60,7 +61,7 @@ impl Missing {
         self.workers.is_empty() && self.schedules.is_empty() && self.runs.is_empty()
     }
 
-    /// Asks which of them exist: each row of the answer is one that was missed.
+    /// Asks which of them exist: each row of the answer is one that the read missed.
     pub fn statement(&self) -> Statement<'_> {
         let mut args = Args::default();
         let mut parts = Vec::new();
@@ -70,12 +71,13 @@ impl Missing {
                 parts.push(format!("SELECT id FROM @{table} WHERE id = ANY(${ids})"));
             }
         }
-        Statement::Query(parts.join(" UNION ALL "), args)
+        Statement::Query(queries::MISSED_ROWS.of(parts.join(" UNION ALL ")), args)
     }
 }
 
-/// Runs that may end: those that the commands name, those below them, and those that are freed.
-fn ending(needs: &ReadSet<'_>, part: &Part) -> BTreeSet<RunId> {
+/// Runs that may complete: those that the commands name, their descendants, and those that are
+/// freed.
+fn completing(needs: &ReadSet<'_>, part: &Part) -> BTreeSet<RunId> {
     let tables = &part.tables;
     let mut found: BTreeSet<RunId> = needs.ended.iter().map(|id| RunId::from(*id)).collect();
     let mut open: Vec<RunId> = needs.cancelled.iter().map(|id| RunId::from(*id)).collect();

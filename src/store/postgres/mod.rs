@@ -1,51 +1,56 @@
-//! PostgreSQL: any number of workers on any number of machines.
+//! The store on PostgreSQL: any number of workers on any number of machines.
 //!
-//! A commit reads the rows that its commands need, locked, in one trip, applies the rules in memory (those of the store
-//! that is the reference for all), and writes what changed in a second one, whatever the number of commands. Why it is
-//! built so, and what it costs: `docs/decisions/0008-postgresql.md`.
+//! Whatever the number of commands, a commit takes two round trips: it reads and locks the rows
+//! that the commands need, applies the commands in memory by the same code as the in-memory store,
+//! and writes what changed. `docs/decisions/0008-postgresql.md` explains why, and what it costs.
 
 mod batch;
+mod candidates;
 mod claim;
 mod commit_counters;
 mod config;
 mod connect;
-mod connection;
+pub(super) mod connection;
 mod end_point;
-mod error;
+pub(super) mod error;
+mod events;
+mod expected_limits;
 mod failed_runs;
 mod fast_path;
 mod fetch;
+mod limits;
 mod listener;
 mod locked;
 mod missing;
 mod parameters;
 mod passfile;
-mod pipeline;
+pub(super) mod pipeline;
 mod pool;
 mod prune;
+pub(super) mod queries;
 mod read;
-mod read_set;
-mod rows;
+pub(super) mod rows;
 mod run_pages;
+mod schedule_pages;
 mod schema;
 mod tls;
-#[cfg(feature = "sqlite")]
-mod transfer_target;
 mod write_back;
 
 use super::{
     Answer, Command, DueSchedule, NextWork, Outcome, Page, ProjectStats, Rejection, RunFilter,
-    ScheduleFilter, Shard, Store, StoreError, WaitingParent,
+    ScheduleFilter, Shard, StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
+    WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
 use config::ServerConfig;
 use connection::Connection;
 use error::{PgError, refusal};
+use expected_limits::ExpectedLimits;
 pub use listener::ChangeObserver;
 use listener::Listener;
 use pool::Pool;
@@ -53,24 +58,23 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-#[cfg(feature = "sqlite")]
-pub(super) use transfer_target::TransferTarget;
 
-/// What the tests examine on its own.
+/// Items that tests use directly.
 pub mod internals {
     pub use super::commit_counters::CommitCounters;
     pub use super::config::{KEEPALIVES_IDLE, ServerConfig, TCP_USER_TIMEOUT};
     pub use super::end_point::hash as certificate_hash;
     pub use super::passfile::{Login, password_in};
+    pub use super::queries::plans::QueryPlan;
     pub use super::rows::{decoded, encoded};
 }
 
-/// How a database is used.
+/// How to use a database.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct PostgresOptions {
-    /// Most connections that answer questions at the same time.
+    /// The most connections for concurrent reads.
     pub readers: usize,
-    /// Refuse a database without tables of ours instead of creating them.
+    /// Refuse a database without our tables instead of creating them.
     pub must_exist: bool,
 }
 
@@ -80,29 +84,30 @@ impl Default for PostgresOptions {
     }
 }
 
-/// How often a transaction that met others is done again.
+/// How often to repeat a transaction that the server rejected because of concurrent ones.
 const COLLISIONS_MAX: u32 = 20;
 
-/// How often one whose connection was cut before its end is done again on another.
+/// How often to repeat a transaction on a new connection after its connection was cut.
 const CUTS_MAX: u32 = 3;
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    server: Arc<ServerConfig>,
+    pub(super) server: Arc<ServerConfig>,
     writer: Mutex<Option<Connection>>,
     readers: Pool,
-    ear: Mutex<Option<Listener>>,
-    /// Its place among the counters of commits.
+    listener: Mutex<Option<Listener>>,
+    /// The commit counter that this store uses.
     slot: usize,
     counters: Arc<CommitCounters>,
     /// Locking reads that missed a row and were repeated.
     misses: AtomicU64,
-    /// A commit was left without an answer, and none has been answered since.
+    /// A commit got no answer, and no commit has succeeded since.
     has_doubt: AtomicBool,
+    expected_limits: ExpectedLimits,
 }
 
 impl PostgresStore {
-    /// Opens the database at `url`, creating the tables where there are none.
+    /// Opens the database at `url`. Creates the tables if there are none.
     pub fn open(url: &str, options: PostgresOptions) -> Result<Self, StoreError> {
         let server = Arc::new(ServerConfig::parse(url)?);
         let connection = Connection::open_to_work(&server)?;
@@ -111,56 +116,56 @@ impl PostgresStore {
         server.note_success();
         let readers = Pool::new(Arc::clone(&server), options.readers);
         let mut slot = [0];
-        // Without randomness all take the first: they wait for each other now and then.
+        // Without randomness, all stores use the first counter and sometimes wait for each other.
         let _ = getrandom::fill(&mut slot);
         let slot = usize::from(slot[0]) % COUNTERS;
-        let (writer, ear) = (Mutex::new(Some(connection)), Mutex::new(None));
+        let (writer, listener) = (Mutex::new(Some(connection)), Mutex::new(None));
         let (counters, misses) = (Arc::default(), AtomicU64::new(0));
-        let has_doubt = AtomicBool::new(false);
-        Ok(Self { server, writer, readers, ear, slot, counters, misses, has_doubt })
+        let (has_doubt, expected_limits) = (AtomicBool::new(false), ExpectedLimits::default());
+        Ok(Self { server, writer, readers, listener, slot, counters, misses, has_doubt, expected_limits })
     }
 
-    /// Lets `listener` hear of other processes' commits, and others of ours. Once for a store.
-    pub fn listen(&self, listener: Arc<dyn ChangeObserver>) -> Result<(), StoreError> {
-        *self.ear.lock() =
-            Some(Listener::open(Arc::clone(&self.server), listener, Arc::clone(&self.counters))?);
+    /// Notifies `observer` of other processes' commits, and other processes of ours. Call it once.
+    pub fn listen(&self, observer: Arc<dyn ChangeObserver>) -> Result<(), StoreError> {
+        *self.listener.lock() =
+            Some(Listener::open(Arc::clone(&self.server), observer, Arc::clone(&self.counters))?);
         Ok(())
     }
 
-    /// Hears no more, and lets go of the connections that nobody uses, though others may still hold the store.
+    /// Stops listening, and closes idle connections. The store can still be used.
     pub fn close(&self) {
-        let ear = self.ear.lock().take();
-        drop(ear);
-        // A commit that hangs holds the lock; its connection goes with the process.
+        let listener = self.listener.lock().take();
+        drop(listener);
+        // A commit that hangs holds the lock. Its connection ends with the process.
         let connection = self.writer.try_lock().and_then(|mut writer| writer.take());
         drop(connection);
         self.readers.drop_idle();
     }
 
-    /// What the database's clock says.
+    /// The time by the database's clock.
     pub fn time(&self) -> Result<Timestamp, StoreError> {
         self.readers.read(async |session| session.time().await)
     }
 
-    /// The database for people: its URL without password and parameters.
+    /// The URL without password and parameters, for messages.
     pub fn name(&self) -> &str {
         self.server.name()
     }
 
-    /// Whether the server speaks TLS with us. For tests.
+    /// Whether connections are encrypted. For tests.
     #[doc(hidden)]
     pub fn is_encrypted(&self) -> Result<bool, StoreError> {
         self.readers.read(async |session| session.is_encrypted().await)
     }
 
-    /// How many locking reads have missed a row so far. For tests: it should stay 0.
+    /// How many locking reads have missed a row so far, which should stay 0. For tests.
     #[doc(hidden)]
     pub fn missed_reads(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Has the server count at once what the connections that read have read so far, where it is version 15 or newer.
-    /// For tests.
+    /// Has a server of release 15 or newer count at once what our reads have read so far. For
+    /// tests.
     #[doc(hidden)]
     pub fn settle_statistics(&self) -> Result<(), StoreError> {
         self.readers.read(async |session| {
@@ -169,75 +174,137 @@ impl PostgresStore {
         })
     }
 
+    /// The plans of all constant statements. For tests.
+    #[doc(hidden)]
+    pub fn query_plans(&self) -> Result<Vec<internals::QueryPlan>, StoreError> {
+        self.readers.read(async |session| queries::plans::of_all(session).await)
+    }
+
+    /// The plans of the statements that the writing connection and one idle reading connection have
+    /// sent. For tests.
+    #[doc(hidden)]
+    pub fn sent_plans(&self) -> Result<Vec<internals::QueryPlan>, StoreError> {
+        let mut plans = self.readers.read(async |session| queries::plans::of_sent(session).await)?;
+        if let Some(connection) = &*self.writer.lock() {
+            let sent = connection.with(async |session| queries::plans::of_sent(session).await);
+            plans.extend(sent.map_err(|error| error.into_store_error(&self.server))?);
+        }
+        Ok(plans)
+    }
+
     fn write(&self, commands: &[Command], now: &dyn Fn() -> Timestamp) -> Result<Vec<Outcome>, StoreError> {
-        let mut place = self.writer.lock();
+        let mut writer = self.writer.lock();
         let mut work = batch::Work::new(commands);
-        let (mut collisions, mut cuts) = (0, 0);
-        let mut is_careful = false;
+        let mut attempts = Attempts::default();
         loop {
-            let connection = match place.take().filter(|connection| connection.is_usable(&self.server)) {
+            let connection = match writer.take().filter(|connection| connection.is_usable(&self.server)) {
                 Some(connection) => connection,
                 None => Connection::open_to_write(&self.server)?,
             };
-            let is_ending = Cell::new(false);
+            let commit_sent = Cell::new(false);
             let done = connection.with(async |session| {
-                let edits = self.server.edits();
-                let (slot, counters) = (self.slot, &*self.counters);
-                let misses = &self.misses;
-                let must_commit = self.has_doubt.load(Ordering::Acquire);
-                let terms = batch::Terms { now, edits, must_commit, is_careful, slot, counters, misses };
-                batch::commit(session, &mut work, terms, &is_ending).await
+                let terms = self.terms(now, attempts.is_careful);
+                batch::commit(session, &mut work, terms, &commit_sent).await
             });
+            let commit_sent = commit_sent.get();
             let error = match done {
                 Ok(()) => {
-                    if is_ending.get() {
+                    if commit_sent {
                         self.has_doubt.store(false, Ordering::Release);
                     }
-                    *place = Some(connection);
-                    let answers = work.outcomes();
-                    if let Some(ear) = &*self.ear.lock() {
-                        ear.emit_rollback();
-                        ear.notify_others_of(commands, &answers);
-                    }
-                    return Ok(answers);
+                    *writer = Some(connection);
+                    let outcomes = work.outcomes();
+                    self.notify_of(commands, &outcomes);
+                    return Ok(outcomes);
                 }
                 Err(error) => error,
             };
-            if error.is_broken() {
-                // Where the end of the transaction was not even asked for, nothing has happened.
-                let did_nothing = !is_ending.get() || error.was_rolled_back();
-                if !did_nothing || work.is_unsure() {
-                    self.has_doubt.store(true, Ordering::Release);
-                }
-                if !did_nothing || cuts == CUTS_MAX || matches!(error, PgError::Store(_) | PgError::Silence) {
-                    return Err(error.into_store_error(&self.server));
-                }
-                cuts += 1;
-                continue;
+            // A transaction whose commit was not even sent has not happened.
+            let may_have_happened = error.is_broken() && commit_sent && !error.was_rolled_back();
+            if may_have_happened || error.is_broken() && work.is_unsure() {
+                self.has_doubt.store(true, Ordering::Release);
             }
-            if error.is_collision() && collisions < COLLISIONS_MAX {
-                collisions += 1;
-                connection.idle(pause_after(collisions));
-            } else if !is_careful && refusal(&error).is_some() {
-                is_careful = true;
-            } else {
-                *place = Some(connection);
+            let next = if may_have_happened { AfterFailure::Fail } else { attempts.after(&error) };
+            if let AfterFailure::RetryAfter(pause) = next {
+                connection.idle(pause);
+            }
+            if !error.is_broken() {
+                *writer = Some(connection);
+            }
+            if matches!(next, AfterFailure::Fail) {
                 return Err(error.into_store_error(&self.server));
             }
-            *place = Some(connection);
+        }
+    }
+
+    fn terms<'t>(&'t self, now: &'t dyn Fn() -> Timestamp, is_careful: bool) -> batch::Terms<'t> {
+        batch::Terms {
+            now,
+            edits: self.server.edits(),
+            must_commit: self.has_doubt.load(Ordering::Acquire),
+            is_careful,
+            slot: self.slot,
+            counters: &self.counters,
+            misses: &self.misses,
+            expected_limits: &self.expected_limits,
+        }
+    }
+
+    /// Notifies this process and others of a commit.
+    fn notify_of(&self, commands: &[Command], outcomes: &[Outcome]) {
+        if let Some(listener) = &*self.listener.lock() {
+            listener.emit_rollback();
+            listener.notify_others_of(commands, outcomes);
         }
     }
 }
 
-/// A random wait before the next try: those who met must not meet again.
-fn pause_after(collisions: u32) -> Duration {
-    let mut bytes = [0; 2];
-    // Without randomness it is the longest wait.
-    let shard = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
-    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(shard) / 65 + 100)
+/// The failed attempts to commit a batch.
+#[derive(Default)]
+struct Attempts {
+    collisions: u32,
+    cuts: u32,
+    /// Whether to apply each command separately, to find the one that the database refuses.
+    is_careful: bool,
 }
 
-impl Store for PostgresStore {
+/// What to do after a failed attempt.
+enum AfterFailure {
+    Retry,
+    RetryAfter(Duration),
+    Fail,
+}
+
+impl Attempts {
+    /// What to do after a transaction that did not happen because of this error.
+    fn after(&mut self, error: &PgError) -> AfterFailure {
+        if error.is_broken() {
+            if self.cuts == CUTS_MAX || matches!(error, PgError::Store(_) | PgError::Silence) {
+                return AfterFailure::Fail;
+            }
+            self.cuts += 1;
+            AfterFailure::Retry
+        } else if error.is_collision() && self.collisions < COLLISIONS_MAX {
+            self.collisions += 1;
+            AfterFailure::RetryAfter(pause_after(self.collisions))
+        } else if !self.is_careful && refusal(error).is_some() {
+            self.is_careful = true;
+            AfterFailure::Retry
+        } else {
+            AfterFailure::Fail
+        }
+    }
+}
+
+/// A random wait before the next attempt, so that transactions don't collide again.
+fn pause_after(collisions: u32) -> Duration {
+    let mut bytes = [0; 2];
+    // Without randomness, wait longest.
+    let random = getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_le_bytes(bytes));
+    Duration::from_micros(u64::from(collisions.min(8)) * 4 * u64::from(random) / 65 + 100)
+}
+
+impl StoreWrites for PostgresStore {
     fn commit_when(
         &self,
         commands: &[Command],
@@ -250,7 +317,7 @@ impl Store for PostgresStore {
     }
 
     fn barrier(&self) -> Result<(), StoreError> {
-        // What others must wait for is only what may take claims back: edits, which share this lock while they are under way.
+        // Only edits may revoke claims. They share this lock while they are in progress.
         let key = self.server.edits();
         self.readers.read(async |session| {
             let sql = format!(
@@ -258,13 +325,15 @@ impl Store for PostgresStore {
             );
             let done = session.script(&sql).await;
             if done.is_err() {
-                // Whoever uses the connection next must not find a transaction on it.
+                // End the transaction before another read uses the connection.
                 let _ = session.script("ROLLBACK").await;
             }
             done
         })
     }
+}
 
+impl StoreReads for PostgresStore {
     fn due(
         &self,
         project: &str,
@@ -297,7 +366,7 @@ impl Store for PostgresStore {
     }
 
     fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        self.readers.read(async |session| session.next_work(project, workflows).await)
+        self.readers.read(async |session| session.next_work(project, workflows, &self.expected_limits).await)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
@@ -308,8 +377,16 @@ impl Store for PostgresStore {
         self.readers.read(async |session| session.claims_stand(claims).await)
     }
 
+    fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError> {
+        self.readers.read(async |session| session.may_enter(claims).await)
+    }
+
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         self.readers.read(async |session| session.peers(project).await)
+    }
+
+    fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
+        self.readers.read(async |session| session.limits(project, count_to, now).await)
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
@@ -385,8 +462,8 @@ impl Store for PostgresStore {
         let before = self.counters.seen();
         let found = self.readers.read(async |session| session.commit_counts().await)?;
         self.counters.note(&before, &found);
-        if let Some(ear) = &*self.ear.lock() {
-            ear.emit_rollback();
+        if let Some(listener) = &*self.listener.lock() {
+            listener.emit_rollback();
         }
         Ok(found.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.cast_unsigned())))
     }

@@ -1,19 +1,19 @@
-//! The parameters of a connection URL: those of libpq (release 17 and what 18 adds), and what hosted
-//! services and other drivers write into URLs. Each is used, ignored because it changes nothing for
-//! us, or refused by name with the reason; none is silently something else.
+//! The parameters of a connection URL: those of libpq (release 17 and the new ones of 18), and
+//! those that hosted services and other drivers add. Each one is used, ignored because it has no
+//! effect on polos, or rejected by name with the reason. None is silently misread.
 
 use std::collections::BTreeMap;
 
-/// What is done with a parameter.
+/// How a parameter is handled.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Treatment {
-    /// It means what it means to libpq.
+    /// It has the same meaning as in libpq.
     Used,
-    /// Given to the client library as it is written.
+    /// Passed to the client library unchanged.
     PassedOn,
-    /// Harmless: it is about something that we don't have, or don't need to be told.
+    /// Harmless: it concerns a feature that polos does not have or detects itself.
     Ignored,
-    /// Refused unless its value is one of these, which are harmless.
+    /// Rejected, with this reason, unless its value is one of these harmless ones.
     Only(&'static [&'static str], &'static str),
 }
 
@@ -21,8 +21,8 @@ use Treatment::{Ignored, Only, PassedOn, Used};
 
 struct Parameter {
     name: &'static str,
-    /// The environment variable that stands in for it. Those of hosts and login stand in for what the
-    /// URL says before its `?` too, see `server.rs`.
+    /// The environment variable that replaces a missing parameter. Those of hosts and login, which
+    /// also replace what the URL has before its `?`, are in `config/url.rs`.
     variable: Option<&'static str>,
     treatment: Treatment,
 }
@@ -35,7 +35,7 @@ const NO_GSS: &str = "polos has no GSSAPI; use TLS (`sslmode=verify-full`)";
 const OFF: &[&str] = &["", "0", "off", "no", "false"];
 
 const PARAMETERS: &[Parameter] = &[
-    // Where.
+    // The server.
     parameter("host", None, Used),
     parameter("hostaddr", None, Used),
     parameter("port", None, Used),
@@ -48,7 +48,7 @@ const PARAMETERS: &[Parameter] = &[
         None,
         Only(&[""], "polos reads no service file; write its parameters into the URL"),
     ),
-    // Who.
+    // The login.
     parameter("user", None, PassedOn),
     parameter("password", None, PassedOn),
     parameter("passfile", Some("PGPASSFILE"), Used),
@@ -69,7 +69,10 @@ const PARAMETERS: &[Parameter] = &[
     parameter(
         "requirepeer",
         Some("PGREQUIREPEER"),
-        Only(&[""], "polos doesn't look who runs the server at a socket; see the rights of its folder"),
+        Only(
+            &[""],
+            "polos does not check which user runs the server at a socket; see the permissions of its directory",
+        ),
     ),
     parameter("scram_client_key", None, Only(&[""], "give the password instead")),
     parameter("scram_server_key", None, Only(&[""], "give the password instead")),
@@ -77,7 +80,7 @@ const PARAMETERS: &[Parameter] = &[
     parameter("oauth_client_id", None, Only(&[""], "polos logs in with a password or a certificate")),
     parameter("oauth_client_secret", None, Only(&[""], "polos logs in with a password or a certificate")),
     parameter("oauth_scope", None, Only(&[""], "polos logs in with a password or a certificate")),
-    // How.
+    // The connection.
     parameter("connect_timeout", Some("PGCONNECT_TIMEOUT"), Used),
     parameter("tcp_user_timeout", None, Used),
     parameter("keepalives", None, Used),
@@ -88,7 +91,7 @@ const PARAMETERS: &[Parameter] = &[
     parameter("options", None, PassedOn),
     parameter("application_name", None, PassedOn),
     parameter("fallback_application_name", None, Used),
-    // The protocol's texts are UTF-8, whatever the application would like.
+    // The client library always uses UTF-8.
     parameter("client_encoding", Some("PGCLIENTENCODING"), Ignored),
     parameter("min_protocol_version", None, Ignored),
     parameter("max_protocol_version", None, Ignored),
@@ -118,9 +121,9 @@ const PARAMETERS: &[Parameter] = &[
     parameter("ssl_min_protocol_version", Some("PGSSLMINPROTOCOLVERSION"), Used),
     parameter("ssl_max_protocol_version", Some("PGSSLMAXPROTOCOLVERSION"), Used),
     parameter("sslkeylogfile", None, Only(&[""], "polos writes no keys to files")),
-    // Ours.
+    // Our own.
     parameter("schema", None, Used),
-    // Of poolers, hosted services, and other drivers: how they are to be used, which is found out, or is not our way.
+    // Hints for other drivers, poolers, and hosted services. polos detects what it needs to know.
     parameter("pgbouncer", None, Ignored),
     parameter("supa", None, Ignored),
     parameter("uselibpqcompat", None, Ignored),
@@ -136,17 +139,17 @@ const PARAMETERS: &[Parameter] = &[
     ),
 ];
 
-/// What a URL says, with what the environment adds.
+/// The parameters of a URL, completed from the environment.
 #[derive(Default, Debug)]
 pub(super) struct Parameters {
     used: BTreeMap<&'static str, String>,
-    /// As they are written.
+    /// Unchanged, as `name=value`.
     passed_on: Vec<String>,
 }
 
 impl Parameters {
-    /// Reads what follows the `?` of a URL; the last of several is meant. The error names the parameter, and says
-    /// nothing of a value that may be secret.
+    /// Parses the part of a URL after its `?`. The last of several equal parameters wins. The error
+    /// names the parameter but not a value that may be secret.
     pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let mut found = Self::default();
         for part in text.split('&').filter(|part| !part.is_empty()) {
@@ -182,7 +185,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The value of a parameter that is used; none where it is empty, as libpq has it.
+    /// The value of a parameter that is used. Like libpq, takes an empty one for missing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.used.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -192,7 +195,7 @@ impl Parameters {
         self.used.contains_key(name)
     }
 
-    /// A whole number; libpq takes none and anything below zero for "as usual".
+    /// A whole number. Like libpq, takes a negative one for missing.
     pub fn number(&self, name: &str) -> Result<Option<u64>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.trim().parse::<i64>() {
@@ -201,7 +204,7 @@ impl Parameters {
         }
     }
 
-    /// One of several words.
+    /// One of `words`; anything else is an error.
     pub fn word<'w>(&self, name: &str, words: &[&'w str]) -> Result<Option<&'w str>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match words.iter().find(|word| **word == value) {
@@ -210,7 +213,7 @@ impl Parameters {
         }
     }
 
-    /// What the client library reads itself.
+    /// The parameters that the client library parses.
     pub fn passed_on(&self) -> String {
         self.passed_on.join("&")
     }
@@ -225,7 +228,7 @@ fn unknown(name: &str) -> String {
     )
 }
 
-/// What `%XX` stands for.
+/// The text with `%XX` decoded.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

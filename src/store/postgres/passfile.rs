@@ -1,11 +1,11 @@
-//! The password file of libpq: lines of `host:port:database:user:password`.
+//! libpq's password file: lines of `host:port:database:user:password`.
 
 use std::path::Path;
 
-/// What a password is looked up for.
+/// The login for which a password is looked up.
 #[derive(Copy, Clone, Debug)]
 pub struct Login<'l> {
-    /// The name of the server, as the address has it.
+    /// The server's name as in the URL.
     pub host: &'l str,
     /// Its port.
     pub port: u16,
@@ -15,8 +15,8 @@ pub struct Login<'l> {
     pub user: &'l str,
 }
 
-/// The password for this login, if the file has one. A file that others may read is not used, as
-/// with libpq.
+/// The password for this login, if the file has one. Like libpq, ignores a file that other users
+/// can read.
 pub(super) fn password(path: &Path, login: Login<'_>) -> Option<String> {
     #[cfg(unix)]
     {
@@ -42,7 +42,7 @@ pub fn password_in(text: &str, login: Login<'_>) -> Option<String> {
     })
 }
 
-/// The fields of a line; a backslash makes the next character an ordinary one.
+/// The fields of a line. A backslash escapes the next character.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut characters = line.trim_end_matches('\r').chars();

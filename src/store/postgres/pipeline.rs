@@ -1,64 +1,85 @@
-//! Statements that are sent one after another without waiting for each other's answers: one trip to the server.
+//! Sends statements without waiting for each other's answers: one round trip to the server.
 //!
-//! Where the connection is to the server itself, what is sent again and again is prepared there: to plan a statement anew
-//! takes longer than to carry it out.
+//! On a direct connection, statements that are sent repeatedly are prepared on the server, because
+//! planning a statement takes longer than executing it.
 
+use super::queries::Sql;
 use super::rows::Args;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
 /// One statement.
-pub(super) enum Statement<'a> {
-    /// With parameters, and rows or none.
-    Query(String, Args<'a>),
-    /// Without either; may be several.
+pub(in crate::store) enum Statement<'a> {
+    /// With parameters; may return rows.
+    Query(Sql, Args<'a>),
+    /// One or more statements without parameters, whose rows are ignored.
     Script(String),
 }
 
-/// Statements of one connection that are prepared on the server, by their text. `None`: seen once.
+/// The statements that one connection has sent, by their text.
 #[derive(Default)]
-pub(super) struct Prepared(RefCell<HashMap<String, Option<tokio_postgres::Statement>>>);
+pub(super) struct Prepared(RefCell<HashMap<String, Sent>>);
 
-/// Most of them; past it all are forgotten. What we send has few shapes.
+/// A statement that was sent.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub name: &'static str,
+    /// The types of its parameters.
+    pub kinds: Vec<Type>,
+    /// Its prepared form on the server; `None` if it was sent only once.
+    prepared: Option<tokio_postgres::Statement>,
+}
+
+/// The most statements to remember; beyond it, all are forgotten. We send few different ones.
 const PREPARED_MAX: usize = 200;
 
 impl Prepared {
-    /// Prepares those that come for the second time.
+    /// Prepares statements that are sent for the second time.
     async fn learn(&self, client: &Client, statements: &[Statement<'_>]) -> Result<(), Error> {
         for statement in statements {
             let Statement::Query(sql, args) = statement else { continue };
-            let known = self.0.borrow().get(sql).map(Option::is_some);
+            let text = &*sql.text;
+            let known = self.0.borrow().get(text).map(|sent| sent.prepared.is_some());
             match known {
                 Some(true) => {}
                 Some(false) => {
-                    let prepared = client.prepare_typed(sql, &args.kinds()).await?;
-                    self.0.borrow_mut().insert(sql.clone(), Some(prepared));
+                    let prepared = client.prepare_typed(text, &args.kinds()).await?;
+                    if let Some(sent) = self.0.borrow_mut().get_mut(text) {
+                        sent.prepared = Some(prepared);
+                    }
                 }
                 None => {
                     let mut all = self.0.borrow_mut();
                     if all.len() >= PREPARED_MAX {
                         all.clear();
                     }
-                    all.insert(sql.clone(), None);
+                    let sent = Sent { name: sql.name, kinds: args.kinds(), prepared: None };
+                    all.insert(text.to_owned(), sent);
                 }
             }
         }
         Ok(())
     }
 
-    fn find(&self, sql: &str) -> Option<tokio_postgres::Statement> {
-        self.0.borrow().get(sql).cloned().flatten()
+    fn find(&self, sql: &Sql) -> Option<tokio_postgres::Statement> {
+        self.0.borrow().get(&*sql.text)?.prepared.clone()
+    }
+
+    /// The statements that were sent, with their texts. For tests.
+    pub fn sent(&self) -> Vec<(String, Sent)> {
+        self.0.borrow().iter().map(|(text, sent)| (text.clone(), sent.clone())).collect()
     }
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + 'a>>;
 
-/// Sends all of them in their order, and waits for all answers. The error is that of the first that failed: inside a
-/// transaction, the others failed because of it.
+/// Sends all statements in order and waits for all answers. Returns the error of the first one that
+/// failed: inside a transaction, the others failed because of it.
 pub(super) async fn send(
     client: &Client,
     prepared: Option<&Prepared>,
@@ -71,7 +92,7 @@ pub(super) async fn send(
         statements.iter().map(|statement| Some(answer(client, prepared, statement))).collect();
     let mut done: Vec<Option<Result<Vec<Row>, Error>>> = statements.iter().map(|_| None).collect();
     poll_fn(|context| {
-        // A statement is sent when its future is polled for the first time: in order, therefore.
+        // The first poll of a future sends its statement, so this sends them in order.
         for (place, done) in open.iter_mut().zip(&mut done) {
             if let Some(future) = place
                 && let Poll::Ready(answer) = future.as_mut().poll(context)
@@ -93,7 +114,7 @@ fn answer<'a>(client: &'a Client, prepared: Option<&Prepared>, statement: &'a St
         }
         Statement::Query(sql, args) => match prepared.and_then(|prepared| prepared.find(sql)) {
             Some(prepared) => Box::pin(async move { client.query(&prepared, &args.values()).await }),
-            None => Box::pin(async move { client.query_typed(sql, &args.borrowed()).await }),
+            None => Box::pin(async move { client.query_typed(&sql.text, &args.borrowed()).await }),
         },
     }
 }

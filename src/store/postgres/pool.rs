@@ -1,4 +1,4 @@
-//! Connections, and what becomes of one that failed.
+//! The pool of connections for reads.
 
 use super::config::ServerConfig;
 use super::connection::{Connection, Session};
@@ -7,7 +7,7 @@ use crate::store::StoreError;
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
 
-/// Connections that answer questions.
+/// Connections for reads. A connection that failed is closed.
 pub(super) struct Pool {
     server: Arc<ServerConfig>,
     size: usize,
@@ -26,15 +26,12 @@ impl Pool {
         Self { server, size: size.max(1), state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// Answers a question; asked once more where the connection turns out to have been cut while it was idle.
-    #[expect(clippy::needless_pass_by_value, reason = "closures are given as they are")]
-    pub fn read<T>(
-        &self,
-        question: impl AsyncFn(Session<'_>) -> Result<T, PgError>,
-    ) -> Result<T, StoreError> {
+    /// Runs a read. Repeats it if the connection turns out to have been cut while it was idle.
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass closures by value")]
+    pub fn read<T>(&self, read: impl AsyncFn(Session<'_>) -> Result<T, PgError>) -> Result<T, StoreError> {
         loop {
             let (connection, is_fresh) = self.take()?;
-            match connection.with(async |session| question(session.reading()).await) {
+            match connection.with(async |session| read(session.reading()).await) {
                 Ok(answer) => {
                     self.put_back(Some(connection));
                     return Ok(answer);
@@ -45,14 +42,14 @@ impl Pool {
                     if !is_broken || is_fresh || matches!(error, PgError::Silence) {
                         return Err(error.into_store_error(&self.server));
                     }
-                    // What else is idle was probably cut by the same event; if it was, it will be noticed.
+                    // The same event has probably cut the other idle connections too.
                     self.drop_idle();
                 }
             }
         }
     }
 
-    /// Closes what nobody uses.
+    /// Closes idle connections.
     pub fn drop_idle(&self) {
         let mut state = self.state.lock();
         let dropped = std::mem::take(&mut state.idle);
@@ -66,7 +63,7 @@ impl Pool {
         let mut state = self.state.lock();
         loop {
             if let Some(connection) = state.idle.pop() {
-                // Not under the lock: it may have to be asked.
+                // Not under the lock: this may have to ask the server.
                 drop(state);
                 if connection.is_usable(&self.server) {
                     return Ok((connection, false));

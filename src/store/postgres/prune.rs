@@ -1,21 +1,23 @@
-//! Forgetting what is old.
+//! Prunes old runs and old lines of the ledger.
 //!
-//! A run is looked at once when it is old enough. One that is still among the newest of its schedule is laid aside
-//! (`kept`), so that the next sweep doesn't meet it again; a new run of the schedule, or a smaller `keep`, brings it
-//! back. The work of a sweep is therefore bounded by what has changed, not by what is kept.
+//! A prune looks at a run once when it is old enough. It marks a run that is still among the newest
+//! of its schedule (`kept`), so that later prunes skip it. A new run of the schedule, or a smaller
+//! `keep`, removes the mark. So the work of a prune depends on what has changed, not on what is
+//! kept.
 
 use super::batch::Batch;
 use super::error::PgError;
-use super::locked::one_of;
 use super::pipeline::Statement;
+use super::queries;
 use super::rows::{Args, Columns, limit_to_sql};
 use crate::calendar::Timestamp;
+use crate::store::row_reader::RowReader;
 use crate::store::{Answer, Command, Rejection};
 use std::sync::Arc;
 
-/// Runs looked at for each that may go.
+/// How many runs to look at for each run that may be deleted.
 const LOOKS_PER_RUN: usize = 8;
-/// Fewest runs looked at.
+/// The fewest runs to look at.
 const LOOKS_MIN: usize = 1000;
 
 pub(super) async fn prune(
@@ -26,58 +28,83 @@ pub(super) async fn prune(
     let looks = limit.saturating_mul(LOOKS_PER_RUN).max(LOOKS_MIN);
     reconsider(batch, project, *keep, looks).await?;
     let old = old_runs(batch, project, *before, *keep, looks).await?;
-    let mut gone = Vec::new();
+    let mut deleted = Vec::new();
     let mut kept = Vec::new();
     let mut of_schedules = Vec::new();
     for run in old {
-        if gone.len() == *limit {
+        if deleted.len() == *limit {
             break;
         }
         if run.is_kept {
             kept.push(run.no);
             of_schedules.extend(run.schedule);
         } else {
-            gone.push(run.no);
+            deleted.push(run.no);
         }
     }
-    let pruned = gone.len();
+    let pruned = deleted.len();
     let mut statements = Vec::new();
     if !kept.is_empty() {
-        statements.extend(lay_aside(kept, *keep, &of_schedules));
+        statements.extend(mark_kept(kept, *keep, &of_schedules));
     }
-    if !gone.is_empty() {
-        statements.extend(forget(gone));
+    if !deleted.is_empty() {
+        statements.extend(delete(deleted));
     }
     let place = statements.len();
-    statements.push(forget_lines(project, *before, limit - pruned));
+    statements.push(prune_ledger(project, *before, limit - pruned));
     let answers = batch.send(statements).await?;
     batch.has_written = true;
     let lines = answers.get(place).map_or(0, Vec::len);
-    batch.save(Vec::new()).await?;
-    Ok(Ok(Answer::Count((pruned + lines) as u64)))
+    let schedules = finished_once(batch, project, *before, limit - pruned - lines).await?;
+    let count = pruned + lines + schedules.len();
+    batch.save(if schedules.is_empty() { Vec::new() } else { delete_schedules(&schedules).into() }).await?;
+    Ok(Ok(Answer::Count(count as u64)))
 }
 
-/// An old run that was not laid aside.
+/// Finished one-off schedules whose runs are all old.
+async fn finished_once(
+    batch: &mut Batch<'_>,
+    project: &str,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<Arc<str>>, PgError> {
+    let mut args = Args::default();
+    args.text(project);
+    args.int(before.as_micros());
+    args.int(limit_to_sql(limit));
+    let rows = batch.query(queries::FINISHED_ONCE, args).await?;
+    rows.iter().map(|row| Ok(Columns::of(row).text()?)).collect()
+}
+
+/// Deletes schedules with their steps, runs, and ledger.
+fn delete_schedules(ids: &[Arc<str>]) -> [Statement<'_>; 4] {
+    [
+        queries::DELETE_STEPS_OF_SCHEDULES,
+        queries::DELETE_RUNS_OF_SCHEDULES,
+        queries::DELETE_LEDGER_OF_SCHEDULES,
+        queries::DELETE_SCHEDULES,
+    ]
+    .map(|statement| {
+        let mut args = Args::default();
+        args.texts(ids.iter().map(|id| &**id));
+        Statement::Query(statement, args)
+    })
+}
+
+/// An old run without the mark.
 struct OldRun {
     no: i64,
     schedule: Option<Arc<str>>,
     is_kept: bool,
 }
 
-/// Runs that were laid aside when more were kept.
+/// Removes the marks of runs that were kept while more were kept.
 async fn reconsider(batch: &mut Batch<'_>, project: &str, keep: u32, looks: usize) -> Result<(), PgError> {
     let mut args = Args::default();
-    let (project, keep) = (args.text(project), args.int(i64::from(keep)));
-    let looks = args.int(limit_to_sql(looks));
-    let runs = one_of(
-        "no",
-        &format!(
-            "SELECT no FROM @run WHERE project = ${project} AND kept > ${keep} AND finished_at IS NOT NULL \
-             LIMIT ${looks} FOR UPDATE SKIP LOCKED"
-        ),
-    );
-    let sql = format!("UPDATE @run SET kept = 0 WHERE {runs}");
-    batch.query(sql, args).await.map(drop)
+    args.text(project);
+    args.int(i64::from(keep));
+    args.int(limit_to_sql(looks));
+    batch.query(queries::RECONSIDER_FOR_FEWER, args).await.map(drop)
 }
 
 async fn old_runs(
@@ -88,17 +115,12 @@ async fn old_runs(
     looks: usize,
 ) -> Result<Vec<OldRun>, PgError> {
     let mut args = Args::default();
-    let (project, before) = (args.text(project), args.int(before.as_micros()));
-    let (keep, looks) = (args.int(i64::from(keep)), args.int(limit_to_sql(looks)));
-    let sql = format!(
-        "WITH o AS (SELECT no, schedule_id, slot, finished_at FROM @run WHERE project = ${project} AND kept = 0 \
-         AND finished_at < ${before} ORDER BY finished_at, no LIMIT ${looks} FOR UPDATE SKIP LOCKED) \
-         SELECT o.no, o.schedule_id, o.schedule_id IS NOT NULL AND o.slot IS NOT NULL AND (SELECT count(*) FROM \
-         (SELECT FROM @run n WHERE n.schedule_id = o.schedule_id AND (n.slot, n.no) > (o.slot, o.no) LIMIT ${keep}) x) \
-         < ${keep} FROM o ORDER BY o.finished_at, o.no"
-    );
+    args.text(project);
+    args.int(before.as_micros());
+    args.int(i64::from(keep));
+    args.int(limit_to_sql(looks));
     let mut runs = Vec::new();
-    for row in batch.query(sql, args).await? {
+    for row in batch.query(queries::OLD_RUNS, args).await? {
         let mut columns = Columns::of(&row);
         runs.push(OldRun {
             no: columns.int()?,
@@ -109,37 +131,29 @@ async fn old_runs(
     Ok(runs)
 }
 
-fn lay_aside(runs: Vec<i64>, keep: u32, schedules: &[Arc<str>]) -> [Statement<'_>; 2] {
+/// Marks runs as kept, and records that their schedules have such runs.
+fn mark_kept(runs: Vec<i64>, keep: u32, schedules: &[Arc<str>]) -> [Statement<'_>; 2] {
     let mut args = Args::default();
-    let (runs, keep) = (args.ints(runs), args.int(i64::from(keep)));
-    let kept = format!("UPDATE @run SET kept = ${keep} WHERE no = ANY(${runs})");
-    let mut note = Args::default();
-    let ids = note.texts(schedules.iter().map(|id| &**id));
-    let noted =
-        format!("UPDATE @schedule SET has_kept_run = true WHERE id = ANY(${ids}) AND NOT has_kept_run");
-    [Statement::Query(kept, args), Statement::Query(noted, note)]
+    args.ints(runs);
+    args.int(i64::from(keep));
+    let mut noted = Args::default();
+    noted.texts(schedules.iter().map(|id| &**id));
+    [Statement::Query(queries::KEEP_RUNS, args), Statement::Query(queries::NOTE_KEPT_RUNS, noted)]
 }
 
-fn forget<'a>(runs: Vec<i64>) -> [Statement<'a>; 2] {
+/// Deletes runs with their steps.
+fn delete<'a>(runs: Vec<i64>) -> [Statement<'a>; 2] {
     let mut of_steps = Args::default();
-    let all = of_steps.ints(runs.iter().copied());
-    let steps = format!("DELETE FROM @step WHERE run = ANY(${all})");
+    of_steps.ints(runs.iter().copied());
     let mut args = Args::default();
-    let all = args.ints(runs);
-    let runs = format!("DELETE FROM @run WHERE no = ANY(${all})");
-    [Statement::Query(steps, of_steps), Statement::Query(runs, args)]
+    args.ints(runs);
+    [Statement::Query(queries::DELETE_STEPS_OF_RUNS, of_steps), Statement::Query(queries::DELETE_RUNS, args)]
 }
 
-fn forget_lines(project: &str, before: Timestamp, limit: usize) -> Statement<'_> {
+fn prune_ledger(project: &str, before: Timestamp, limit: usize) -> Statement<'_> {
     let mut args = Args::default();
-    let (project, before) = (args.text(project), args.int(before.as_micros()));
-    let limit = args.int(limit_to_sql(limit));
-    let lines = one_of(
-        "no",
-        &format!(
-            "SELECT no FROM @ledger WHERE project = ${project} AND until_slot < ${before} \
-             ORDER BY until_slot, no LIMIT ${limit} FOR UPDATE SKIP LOCKED"
-        ),
-    );
-    Statement::Query(format!("DELETE FROM @ledger WHERE {lines} RETURNING no"), args)
+    args.text(project);
+    args.int(before.as_micros());
+    args.int(limit_to_sql(limit));
+    Statement::Query(queries::PRUNE_LEDGER, args)
 }

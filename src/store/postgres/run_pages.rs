@@ -1,10 +1,120 @@
-//! SQL for pages of runs: the newest that an index finds, of one workflow or of each.
+//! SQL for a page of runs: the newest runs that a filter selects.
 
+use super::pipeline::Statement;
+use super::queries::{ERROR_CLASS, RUN_COLUMNS, RUNS_PAGE, RUNS_WITH_ERROR};
+use super::rows::{Args, limit_to_sql};
 use crate::model::RunState;
 use crate::model::text::state_word;
+use crate::store::{Page, RunFilter};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// The newest runs in a state that few are in: what is `no`, `created_at` and `id` of each, in no order.
-pub(super) fn part_in_state(
+/// How to find the runs that a filter selects.
+pub(super) enum Way {
+    /// Read all runs of the schedule and sort them: they are few.
+    Schedule,
+    /// Read the newest runs with the key, of one workflow or of each.
+    Key(Arc<str>, Option<Arc<str>>),
+    /// Read the newest runs in the rare states that the filter asks for, or else the newest runs of
+    /// a workflow or of all.
+    Plain,
+}
+
+/// A page of the runs that a filter selects, newest first.
+pub(super) fn runs_page<'a>(
+    way: &'a Way,
+    project: &'a str,
+    filter: &'a RunFilter,
+    page: &'a Page,
+) -> Statement<'a> {
+    let is_rare = matches!(way, Way::Plain) && filter.is_for_rare_states();
+    let mut args = Args::default();
+    let project = args.text(project);
+    let (conditions, leading_order) = conditions(way, project, filter, page, &mut args);
+    let limit = args.int(limit_to_sql(page.limit));
+    let sql = if let Way::Key(key, workflow) = way {
+        let (key, workflow) = (args.text(key), workflow.as_ref().map(|workflow| args.text(workflow)));
+        format!(
+            "SELECT {RUN_COLUMNS} FROM {} h JOIN @run r ON r.no = h.no \
+             ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+            newest_with_key(&conditions, project, key, workflow, limit)
+        )
+    } else if is_rare {
+        let states: BTreeSet<_> = filter.states.iter().copied().collect();
+        let parts: Vec<_> = states
+            .into_iter()
+            .map(|state| newest_in_state(state, &conditions, project, limit, filter.workflow.is_some()))
+            .collect();
+        format!(
+            "SELECT {RUN_COLUMNS} FROM ({}) h JOIN @run r ON r.no = h.no \
+             ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+            parts.join(" UNION ALL ")
+        )
+    } else {
+        // A schedule has few runs: find them first, then sort.
+        let fence = if matches!(way, Way::Schedule) { "OFFSET 0" } else { "" };
+        format!(
+            "SELECT {RUN_COLUMNS} FROM (SELECT * FROM @run r WHERE {conditions} {fence}) r \
+             ORDER BY {leading_order}r.created_at DESC, r.id DESC LIMIT ${limit}"
+        )
+    };
+    Statement::Query(RUNS_PAGE.of(sql), args)
+}
+
+/// The conditions on the runs of a page, and the columns to order by before the time of creation.
+fn conditions<'a>(
+    way: &Way,
+    project: usize,
+    filter: &'a RunFilter,
+    page: &'a Page,
+    args: &mut Args<'a>,
+) -> (String, &'static str) {
+    let is_rare = matches!(way, Way::Plain) && filter.is_for_rare_states();
+    let RunFilter { workflow, key, schedule, states, since, .. } = filter;
+    let mut conditions = vec![format!("r.project = ${project}")];
+    // What to put before the columns that order the runs: the workflow, as a range, so that only
+    // the index of workflows has this order. Otherwise the planner might read the runs of all
+    // workflows in the hope to meet enough of this one soon.
+    let (mut lead, mut lead_value, mut leading_order) = ("", String::new(), "");
+    if let Some(workflow) = workflow {
+        let workflow = args.text(workflow);
+        if is_rare || !matches!(way, Way::Plain) {
+            conditions.push(format!("r.workflow = ${workflow}"));
+        } else {
+            (lead, lead_value, leading_order) =
+                ("r.workflow, ", format!("${workflow}, "), "r.workflow DESC, ");
+            conditions.push(format!("r.workflow >= ${workflow} AND r.workflow <= ${workflow}"));
+        }
+    }
+    if let Some(after) = &page.after {
+        let after = args.text(after);
+        conditions.push(format!(
+            "({lead}r.created_at, r.id) < (SELECT {lead_value}p.created_at, p.id FROM @run p \
+             WHERE p.id = ${after} AND p.project = ${project})"
+        ));
+    }
+    if let Some(key) = key {
+        conditions.push(format!("r.key = ${}", args.text(key)));
+    }
+    if let Some(schedule) = schedule {
+        // If the schedule has many runs, an expression keeps the planner from reading all of them
+        // by their index.
+        let column = if matches!(way, Way::Schedule) { "r.schedule_id" } else { "r.schedule_id || ''" };
+        conditions.push(format!("{column} = ${}", args.text(schedule.as_str())));
+    }
+    if !is_rare && !states.is_empty() {
+        let states = args.texts(states.iter().map(|state| state_word(*state)));
+        conditions.push(format!("r.state = ANY(${states})"));
+    }
+    if let Some(since) = since {
+        let since = args.int(since.as_micros());
+        conditions.push(format!("({lead}r.created_at) >= ({lead_value}${since})"));
+    }
+    (conditions.join(" AND "), leading_order)
+}
+
+/// The newest runs in a rare state, in no order: `no`, `created_at`, and `id` of each.
+fn newest_in_state(
     state: RunState,
     conditions: &str,
     project: usize,
@@ -32,18 +142,12 @@ pub(super) fn part_in_state(
             state_word(state)
         )
     };
-    format!(
-        "(WITH RECURSIVE w (id) AS (({}) UNION ALL SELECT ({}) FROM w WHERE w.id IS NOT NULL) \
-         SELECT h.* FROM w CROSS JOIN LATERAL ({}) h)",
-        next(""),
-        next("AND r.workflow > w.id"),
-        newest("AND r.workflow = w.id")
-    )
+    of_each_workflow(&next, &newest("AND r.workflow = w.id"))
 }
 
-/// The newest runs with a key, of one workflow or of each that has any: what is `no`, `created_at` and `id` of each, in no
-/// order.
-pub(super) fn part_with_key(
+/// The newest runs with a key, of one workflow or of each that has any, in no order: `no`,
+/// `created_at`, and `id` of each.
+fn newest_with_key(
     conditions: &str,
     project: usize,
     key: usize,
@@ -65,11 +169,55 @@ pub(super) fn part_with_key(
              ORDER BY r.workflow LIMIT 1"
         )
     };
+    of_each_workflow(&next, &newest("w.id"))
+}
+
+/// Runs a query for each workflow `w.id`. `next` selects the next workflow: skips from one to the
+/// next, however many runs each has.
+fn of_each_workflow(next: &dyn Fn(&str) -> String, query: &str) -> String {
     format!(
         "(WITH RECURSIVE w (id) AS (({}) UNION ALL SELECT ({}) FROM w WHERE w.id IS NOT NULL) \
-         SELECT h.* FROM w CROSS JOIN LATERAL ({}) h)",
+         SELECT h.* FROM w CROSS JOIN LATERAL ({query}) h)",
         next(""),
         next("AND r.workflow > w.id"),
-        newest("w.id")
     )
+}
+
+/// A page of the runs of some workflows that failed with errors of some classes, newest first.
+pub(super) fn runs_with_error_page<'a>(
+    sources: &'a [(String, String)],
+    project: &'a str,
+    filter: &'a RunFilter,
+    page: &'a Page,
+) -> Statement<'a> {
+    let mut args = Args::default();
+    let classes = args.texts(sources.iter().map(|(class, _)| &**class));
+    let workflows = args.texts(sources.iter().map(|(_, workflow)| &**workflow));
+    let (project, limit) = (args.text(project), args.int(limit_to_sql(page.limit)));
+    let mut conditions = vec![format!("r.project = ${project} AND r.state = 'failed'")];
+    if let Some(after) = &page.after {
+        let after = args.text(after);
+        conditions.push(format!(
+            "(r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
+             WHERE p.id = ${after} AND p.project = ${project})"
+        ));
+    }
+    if let Some(since) = filter.since {
+        conditions.push(format!("r.created_at >= ${}", args.int(since.as_micros())));
+    }
+    if let Some(key) = &filter.key {
+        conditions.push(format!("r.key = ${}", args.text(key)));
+    }
+    if let Some(schedule) = &filter.schedule {
+        conditions.push(format!("r.schedule_id || '' = ${}", args.text(schedule.as_str())));
+    }
+    let conditions = conditions.join(" AND ");
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM (SELECT h.* FROM unnest(${classes}, ${workflows}) AS w (class, workflow) \
+         CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} \
+         AND {ERROR_CLASS} = w.class AND r.workflow = w.workflow \
+         ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}) h) h JOIN @run r ON r.no = h.no \
+         ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}"
+    );
+    Statement::Query(RUNS_WITH_ERROR.of(sql), args)
 }

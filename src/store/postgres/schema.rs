@@ -1,14 +1,15 @@
-//! The tables, and how a database gets them.
+//! Migrations: creates the tables and brings them up to the newest version.
 
 use super::config::{ServerConfig, quoted};
 use super::connection::{Connection, Session, WITHOUT_LIMITS};
 use super::error::PgError;
+use super::queries;
 use super::rows::Args;
 use crate::store::StoreError;
 
-/// One script per version; each brings the version before up to its own. Workers of the release before go on while a
-/// script runs and after it: it adds, and neither renames nor removes what they use. Where that can't be, the script
-/// says so in `oldest`, and releases that are older refuse the database when they open it.
+/// One script per version. Workers of the previous release keep working during a script and after
+/// it: scripts only add, and neither rename nor remove anything that a released version uses. If
+/// that is impossible, `oldest` says so, and older releases refuse to open the database.
 const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0001_tables.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0002_runs_by_state.sql"), oldest: 1 },
@@ -18,38 +19,43 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0006_declarations.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0007_code_of_runs.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0008_runs_by_key.sql"), oldest: 1 },
-    // Again, for the columns that were added since: without statistics, the planner takes their indexes for no better than
-    // those of all queued runs.
+    // Again, for the columns added since: without statistics, the planner takes their indexes for
+    // no better than those of all queued runs.
     Migration { script: include_str!("migrations/0003_first_statistics.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0010_runs_by_error.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0011_settled_slots.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0012_debounced_runs.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0013_progress.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0014_events.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0015_limits.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0016_finished_once.sql"), oldest: 1 },
 ];
 
 struct Migration {
     script: &'static str,
-    /// The oldest version whose releases may go on working with the tables.
+    /// The oldest version whose releases may keep using the tables.
     oldest: i64,
 }
 
-/// The oldest release of the server that has all that is used.
+/// The oldest supported server version.
 const SERVER_MIN: i64 = 120_000;
 
-/// The newest version that this release knows.
+/// The schema version of this release.
 fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// What the database says of itself.
+/// The state of the schema in the database.
 #[derive(Copy, Clone, Debug)]
 struct Header {
     has_schema: bool,
     has_tables: bool,
-    /// Version, and the oldest that it goes with.
+    /// The version, and the oldest version that may use it.
     version: Option<(i64, i64)>,
 }
 
-/// Brings the tables up to the newest version, whoever else tries the same. With `must_exist`, it
-/// creates none where there are none.
+/// Brings the tables up to the newest version, even if other processes try the same. With
+/// `must_exist`, refuses a database without tables instead of creating them.
 pub(super) fn prepare(
     connection: &Connection,
     server: &ServerConfig,
@@ -72,7 +78,7 @@ pub(super) fn prepare(
     }
     let migrated = connection.with(async |session| migrate(session, server).await);
     if migrated.is_err() {
-        // The error says what happened; a rollback that fails leaves a connection that is thrown away.
+        // `migrated` has the error. If the rollback fails too, the connection is dropped anyway.
         let _ = connection.with(async |session| session.script("ROLLBACK").await);
     }
     migrated.map_err(into_store_error)?;
@@ -80,8 +86,8 @@ pub(super) fn prepare(
     Ok(())
 }
 
-/// Looks again at a database that was opened before: a newer release may have brought its tables to a version that
-/// this one must not use, or taken them away.
+/// Checks a database that was opened before: a newer release may have migrated its tables to a
+/// version that this one must not use.
 pub(super) fn check_again(connection: &Connection, server: &ServerConfig) -> Result<(), StoreError> {
     let found = connection
         .with(async |session| versions(session).await)
@@ -95,13 +101,13 @@ pub(super) fn check_again(connection: &Connection, server: &ServerConfig) -> Res
     }
 }
 
-/// Version, and the oldest that it goes with.
+/// The schema's version, and the oldest version that may use it.
 async fn versions(session: Session<'_>) -> Result<Option<(i64, i64)>, PgError> {
-    let rows = session.query("SELECT version, oldest FROM @version", Args::default()).await?;
+    let rows = session.query(queries::SCHEMA_VERSION, Args::default()).await?;
     rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
-/// At opening, what is forbidden or doesn't exist stays so until somebody puts it right.
+/// An error while opening: missing privileges or objects stay until an operator fixes them.
 fn into_store_error(error: PgError, server: &ServerConfig) -> StoreError {
     match error {
         PgError::Postgres(error) => super::error::at_opening(server, &error),
@@ -114,8 +120,7 @@ fn unusable(server: &ServerConfig, reason: String) -> StoreError {
 }
 
 async fn check_server(session: Session<'_>, server: &ServerConfig) -> Result<(), PgError> {
-    let sql = "SELECT current_setting('server_version_num'), current_setting('server_encoding')";
-    let rows = session.query(sql, Args::default()).await?;
+    let rows = session.query(queries::SERVER_VERSION, Args::default()).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (version, encoding): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
     if version.parse::<i64>().is_ok_and(|version| version < SERVER_MIN) {
@@ -134,13 +139,8 @@ async fn check_server(session: Session<'_>, server: &ServerConfig) -> Result<(),
 
 async fn header(session: Session<'_>, server: &ServerConfig) -> Result<Header, PgError> {
     let mut args = Args::default();
-    let schema = args.text(server.schema());
-    let sql = format!(
-        "SELECT count(DISTINCT n.oid), count(c.oid), count(c.oid) FILTER (WHERE c.relname = 'version') \
-         FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-         WHERE n.nspname = ${schema}"
-    );
-    let rows = session.query(sql, args).await?;
+    args.text(server.schema());
+    let rows = session.query(queries::SCHEMA_STATE, args).await?;
     let mut header = Header { has_schema: false, has_tables: false, version: None };
     if let Some(row) = rows.first() {
         let counts: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
@@ -154,7 +154,7 @@ async fn header(session: Session<'_>, server: &ServerConfig) -> Result<Header, P
     Ok(header)
 }
 
-/// Refuses a schema that is not ours to touch.
+/// Refuses a schema that is too new or belongs to something else.
 fn check(header: Header, server: &ServerConfig) -> Result<(), StoreError> {
     let known = newest_version();
     match header.version {
@@ -176,10 +176,9 @@ async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<(), PgEr
     let session = session.slow();
     session.script(&format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {WITHOUT_LIMITS}")).await?;
     let mut args = Args::default();
-    let name = args.text(server.schema());
-    let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('polos ' || ${name}, 0))");
-    session.query(lock, args).await?;
-    // Whoever comes second finds it done.
+    args.text(server.schema());
+    session.query(queries::LOCK_MIGRATION, args).await?;
+    // Another process may have finished the migration while this one waited for the lock.
     let header = header(session, server).await?;
     check(header, server)?;
     let done = header.version.map_or(0, |(version, _)| version);

@@ -1,4 +1,5 @@
-//! TLS as libpq's `sslmode` means it: from encryption alone up to a certificate that names the host.
+//! TLS with the meaning of libpq's `sslmode`: from encryption alone to a certificate that names the
+//! host.
 
 use super::end_point;
 use std::io;
@@ -23,23 +24,23 @@ use tokio_rustls::rustls::{
     SupportedProtocolVersion,
 };
 
-/// What is asked of the server's certificate.
+/// How the server's certificate is verified.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verification {
-    /// Nothing.
+    /// Not at all.
     None,
-    /// Somebody whom we trust has signed it.
+    /// A trusted authority must have signed it.
     Chain,
-    /// And it names the host.
+    /// As with `Chain`, and it must name the host.
     Full,
 }
 
-/// Makes connections encrypted.
+/// Encrypts connections.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ClientConfig>);
 
 impl Tls {
-    /// For connections that aren't to be encrypted at all, or whoever the server is.
+    /// For connections without encryption, or with encryption that accepts any server.
     pub fn unverified() -> Self {
         let provider = Arc::new(ring::default_provider());
         let verifier =
@@ -79,7 +80,7 @@ impl Tls {
     }
 }
 
-/// How to speak TLS.
+/// The TLS settings of a URL.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct TlsOptions<'o> {
     pub demands: Verification,
@@ -89,14 +90,14 @@ pub(super) struct TlsOptions<'o> {
     pub key: Option<&'o Path>,
     /// A file of revocation lists.
     pub revoked: Option<&'o Path>,
-    /// Whether the server is not told which host we mean.
+    /// Whether the host's name is left out of the handshake (no SNI).
     pub hides_name: bool,
     /// Whether the server expects TLS from the first byte.
     pub is_direct: bool,
     pub protocols: Protocols,
 }
 
-/// Which of the two versions of TLS that we speak may be used.
+/// Which of the supported TLS versions may be used.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Protocols {
     has_12: bool,
@@ -110,7 +111,7 @@ impl Default for Protocols {
 }
 
 impl Protocols {
-    /// As `ssl_min_protocol_version` and `ssl_max_protocol_version` say it.
+    /// Reads `ssl_min_protocol_version` and `ssl_max_protocol_version`.
     pub fn between(least: Option<&str>, most: Option<&str>) -> Result<Self, String> {
         let is_one = |version: &str, all: &[&str]| all.iter().any(|one| one.eq_ignore_ascii_case(version));
         let mut protocols = Self::default();
@@ -207,7 +208,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         if self.roots.iter().any(|root| root == certificate) {
-            // The very certificate that we are to trust, as servers with a self-signed one have it.
+            // The server's own certificate is the trusted one: it is self-signed.
             if self.demands == Verification::Full {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, host)?;
             }
@@ -246,7 +247,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Makes one connection encrypted.
+/// Encrypts one connection.
 pub(super) struct Connect {
     config: Arc<ClientConfig>,
     host: String,
@@ -275,7 +276,7 @@ where
 
     fn connect(self, stream: S) -> Self::Future {
         Box::pin(async move {
-            // Without a name there is none to verify, and something has to be said.
+            // Without a host name there is none to verify, but the handshake needs one.
             let host = if self.host.is_empty() { "localhost".to_owned() } else { self.host };
             let host = ServerName::try_from(host)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;

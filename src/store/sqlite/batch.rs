@@ -1,15 +1,16 @@
-//! A batch of commands inside one transaction.
+//! Applies a batch of commands in one transaction.
 
 use super::queries;
 use super::statements::Session;
 use crate::calendar::Timestamp;
-use crate::model::WorkerId;
+use crate::model::{ClaimRules, WorkerId};
 use crate::store::{Answer, Command, Rejection};
 use rusqlite::{Connection, ErrorCode, Params, Result, Row};
+use std::sync::Arc;
 
-/// Why a command did not get through.
+/// Why a command was not applied.
 pub(super) enum BatchError {
-    /// It was rejected.
+    /// The command was rejected.
     Rejected(Rejection),
     /// The database failed.
     Database(rusqlite::Error),
@@ -27,21 +28,26 @@ impl From<rusqlite::Error> for BatchError {
     }
 }
 
-/// The answer of a command.
+/// The result of a command.
 pub(super) type Applied<T = Answer> = std::result::Result<T, BatchError>;
 
-/// A worker whose claims are being committed.
+/// A worker for which runs are claimed in this transaction.
 struct Claimant {
     id: WorkerId,
-    is_in: bool,
+    is_registered: bool,
     bumps: i64,
 }
 
-/// A transaction that commands are applied in.
+/// A project and a workflow of it.
+pub(super) type ProjectWorkflow = (Arc<str>, Arc<str>);
+
+/// A transaction in which commands are applied.
 pub(super) struct Batch<'c> {
     pub(super) session: Session<'c>,
     now: Timestamp,
     claimants: Vec<Claimant>,
+    /// What workflows declare about claims, if it was read.
+    pub(super) rules: Option<Vec<(ProjectWorkflow, ClaimRules)>>,
 }
 
 /// Applies the commands as one transaction.
@@ -51,8 +57,8 @@ pub(super) fn commit(
     now: &dyn Fn() -> Timestamp,
 ) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
     match attempt(connection, commands, now, false) {
-        // A constraint refused what no check foresaw. Which command wrote what by then is unknown, so the whole is
-        // done again with a savepoint around each.
+        // A constraint refused what no check had foreseen. What each command has written by then is
+        // unknown, so the batch is repeated with a savepoint around each command.
         Err(error) if refusal(&error).is_some() => attempt(connection, commands, now, true),
         done => done,
     }
@@ -65,24 +71,25 @@ fn attempt(
     is_careful: bool,
 ) -> Result<Vec<std::result::Result<Answer, Rejection>>> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    // Not sooner: see `Store::commit_when`.
+    // Not sooner: see `StoreWrites::commit_when`.
     let now = now();
-    let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new() };
+    let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new(), rules: None };
     let answers = batch.all(commands, is_careful);
     drop(batch);
     let committed = answers.and_then(|answers| {
-        // Where nothing happened, what was written and undone need not be written out.
+        // If every command was rejected, nothing has to be written to disk.
         let end = if answers.iter().all(std::result::Result::is_err) { "ROLLBACK" } else { "COMMIT" };
         connection.execute_batch(end).map(|()| answers)
     });
     if committed.is_err() && !connection.is_autocommit() {
-        // SQLite may have rolled back by itself; a rollback that fails leaves a connection that is thrown away.
+        // SQLite may have rolled back by itself. A connection that fails to roll back is discarded.
         let _ = connection.execute_batch("ROLLBACK");
     }
     committed
 }
 
-/// What a constraint says, where the error is one that only this command's data can have caused.
+/// The text of a violated constraint, if the error is one that only this command's data can have
+/// caused.
 fn refusal(error: &rusqlite::Error) -> Option<String> {
     match error {
         rusqlite::Error::SqliteFailure(failure, text) => match failure.code {
@@ -133,14 +140,15 @@ impl Batch<'_> {
         }
     }
 
-    /// Does it, or undoes what it wrote.
+    /// Does the work, or undoes what it wrote.
     pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
-        // Beats of commands before this one must not be undone with it.
+        // The heartbeats of earlier commands must not be undone with it.
         self.write_heartbeats()?;
         self.run("SAVEPOINT command", [])?;
         let done = work(self);
         if done.is_err() {
             self.claimants.clear();
+            self.rules = None;
             self.run("ROLLBACK TO command", [])?;
         }
         self.run("RELEASE command", [])?;
@@ -167,11 +175,14 @@ impl Batch<'_> {
                 let held = codes.as_deref();
                 self.claim_runs(project, worker, workflows, (*limit, *until), *suspects, held)
             }
+            Command::SetLimit { project, name, values } => self.set_limit(project, name, values.as_ref()),
             Command::CreateRun(new) => self.create_run(new),
+            Command::DebounceRun { new, debounce } => self.debounce_run(new, debounce),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),
-            Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
-                self.complete_run(run, *token, ending, *pause_after_failures)
-            }
+            Command::ReportProgress { run, token, progress } => self.report_progress(run, *token, progress),
+            Command::AwaitEvent { run, token, step } => self.await_event(run, *token, step),
+            Command::SendEvent(new) => self.send_event(new),
+            Command::CompleteRun { run, token, ending, .. } => self.complete_run(run, *token, ending),
             Command::CancelRun { project, run } => self.cancel_run(project, run),
             Command::RetryRun { project, run } => self.retry_run(project, run),
             Command::WakeParents { project, runs } => self.wake_parents(project, runs),
@@ -179,7 +190,7 @@ impl Batch<'_> {
         }
     }
 
-    /// When the commands happen.
+    /// The instant of the commands.
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
@@ -225,17 +236,17 @@ impl Batch<'_> {
         self.session.all(sql, params, read)
     }
 
-    /// Whether the worker is signed in. Asked once for a batch of its claims.
+    /// Whether the worker is registered. Read once for a batch of its claims.
     pub(super) fn is_registered(&mut self, worker: &WorkerId) -> Result<bool> {
         if let Some(known) = self.claimants.iter().find(|known| known.id == *worker) {
-            return Ok(known.is_in);
+            return Ok(known.is_registered);
         }
-        let is_in = self.any(queries::BEAT, [worker])?;
-        self.claimants.push(Claimant { id: worker.clone(), is_in, bumps: 0 });
-        Ok(is_in)
+        let is_registered = self.any(queries::HEARTBEAT, [worker])?;
+        self.claimants.push(Claimant { id: worker.clone(), is_registered, bumps: 0 });
+        Ok(is_registered)
     }
 
-    /// Bumps the beat of a worker that is signed in. Written once for a batch of its claims.
+    /// Raises the heartbeat of a registered worker. Written once for a batch of its claims.
     pub(super) fn bump_heartbeat(&mut self, worker: &WorkerId) -> Result<()> {
         if self.is_registered(worker)?
             && let Some(known) = self.claimants.iter_mut().find(|known| known.id == *worker)
@@ -245,8 +256,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Writes the beats that are due, and forgets what is known of workers: before anything that reads or changes
-    /// them, and at the end.
+    /// Writes the heartbeats that are due, and forgets what is known about workers. Called at the
+    /// end, and before anything that reads or changes workers.
     pub(super) fn write_heartbeats(&mut self) -> Result<()> {
         for worker in std::mem::take(&mut self.claimants) {
             if worker.bumps > 0 {

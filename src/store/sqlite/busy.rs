@@ -1,14 +1,15 @@
-//! Waiting for another process to let go of the database.
+//! Waits for another process to release the database.
 
 use std::time::{Duration, Instant};
 
-/// Longest pause between two tries while the wait is young.
+/// The longest pause between two attempts at the beginning of a wait.
 const SHORT: Duration = Duration::from_millis(1);
-/// Longest pause once it is not.
+/// The longest pause between two attempts later on.
 const LONG: Duration = Duration::from_millis(8);
 
-/// A bounded wait in uneven steps. `SQLite`'s own waits grow to 100 ms: whoever came first then tries least often, and
-/// a busy neighbour starves it. Here everybody tries about equally often for as long as it takes.
+/// A bounded wait in uneven steps. `SQLite`'s own pauses grow to 100 ms, so the process that has
+/// waited longest tries least often and starves beside a busy neighbor. Here, all processes try
+/// about equally often for as long as they wait.
 #[derive(Debug)]
 pub(super) struct BusyRetry {
     limit: Duration,
@@ -23,19 +24,19 @@ impl BusyRetry {
         Self { limit, since: now, dice: seed | 1 }
     }
 
-    /// A new wait begins.
+    /// Starts a wait.
     #[expect(clippy::disallowed_methods, reason = "bounds how long a lock is waited for; decides nothing")]
     pub fn renew(&mut self) {
         self.since = Instant::now();
     }
 
-    /// Pauses and says true, or says false at once when the time is up.
+    /// Pauses and returns true, or returns false at once if the time is up.
     pub fn wait(&mut self) -> bool {
         let waited = self.since.elapsed();
         if waited >= self.limit {
             return false;
         }
-        // xorshift: only to keep processes from trying in step.
+        // xorshift: good enough to keep processes from trying in step.
         self.dice ^= self.dice << 13;
         self.dice ^= self.dice >> 7;
         self.dice ^= self.dice << 17;

@@ -1,4 +1,4 @@
-//! Commands about runs: ending, cancelling and retrying them, and what that sets free.
+//! Commands that complete, cancel, and retry runs, and what these release.
 
 use super::batch::{Applied, Batch};
 use super::queries;
@@ -6,13 +6,14 @@ use super::rows::Columns;
 use super::schedules::RunToChange;
 use crate::calendar::Timestamp;
 use crate::model::{Completion, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId};
-use crate::store::transitions::{self, BEHIND, Claim, LIVE};
+use crate::store::row_reader::RowReader;
+use crate::store::tables::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, Row, params};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// A claim, as far as its end goes.
+/// A claim, as far as its completion needs it.
 struct ClaimRow {
     no: i64,
     state: RunState,
@@ -25,6 +26,7 @@ struct ClaimRow {
     ended_state: RunState,
     ended_released: bool,
     refused_by: Option<Arc<str>>,
+    is_limited: bool,
 }
 
 impl ClaimRow {
@@ -47,6 +49,7 @@ impl ClaimRow {
             ended_state: columns.state()?,
             ended_released: columns.flag()?,
             refused_by: columns.optional_text()?,
+            is_limited: columns.optional_text()?.is_some(),
         })
     }
 }
@@ -66,13 +69,7 @@ impl RunToChange {
 }
 
 impl Batch<'_> {
-    pub(super) fn complete_run(
-        &mut self,
-        id: &RunId,
-        token: Token,
-        ending: &Completion,
-        pause_after_failures: Option<u32>,
-    ) -> Applied {
+    pub(super) fn complete_run(&mut self, id: &RunId, token: Token, ending: &Completion) -> Applied {
         let row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
         let print = transitions::completion_print(ending);
         if row.state != RunState::Running || row.token != token {
@@ -84,16 +81,19 @@ impl Batch<'_> {
         if let Completion::Skipped { reason } = ending
             && !self.any(queries::HAS_STEP, [row.no])?
             && let Some(schedule) = &row.schedule
-            && let Some(released) = self.leave_out(row.no, schedule, reason)?
+            && let Some(released) = self.skip_slot(row.no, schedule, reason)?
         {
+            let released = released || row.is_limited;
             return Ok(Answer::Ended { state: RunState::Cancelled, released });
         }
         let ended = transitions::end(&row.claim, ending, self.now());
         let state = ended.state;
         if let Some(schedule) = &row.schedule {
-            self.count_failures(schedule, row.no, state, pause_after_failures)?;
+            self.count_failures(schedule, row.no, state)?;
         }
-        let released = self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())?;
+        // A permit of its limit is free, whatever else is.
+        let released =
+            self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())? || row.is_limited;
         if ended.attempt != row.claim.attempt {
             self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
         }
@@ -122,9 +122,9 @@ impl Batch<'_> {
         Ok(Answer::Ended { state, released })
     }
 
-    /// Takes out the run of a slot that the application leaves out. Whether that released another run; `None` for a
-    /// run without a slot.
-    fn leave_out(&mut self, no: i64, schedule: &ScheduleId, reason: &Arc<str>) -> Result<Option<bool>> {
+    /// Deletes the run of a slot that the application skips. Returns whether that released another
+    /// run, or `None` for a run without a slot.
+    fn skip_slot(&mut self, no: i64, schedule: &ScheduleId, reason: &Arc<str>) -> Result<Option<bool>> {
         let found = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?;
         let Some((run, slot)) = found.and_then(|run| run.slot.map(|slot| (run, slot))) else {
             return Ok(None);
@@ -133,10 +133,10 @@ impl Batch<'_> {
         let stored =
             self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
         if let Some(mut stored) = stored {
-            transitions::leave_out(&mut stored.schedule, slot, run.last_slot);
+            transitions::skip_slot(&mut stored.schedule, slot, run.last_slot);
             self.update_schedule(&stored)?;
         }
-        self.add_ledger(&run.project, schedule, &[transitions::left_out_line(slot, reason)])?;
+        self.add_ledger(&run.project, schedule, &[transitions::skipped_line(slot, reason)])?;
         self.release(schedule, no).map(Some)
     }
 
@@ -144,13 +144,7 @@ impl Batch<'_> {
         state.is_finished().then_some(self.now())
     }
 
-    fn count_failures(
-        &mut self,
-        schedule: &ScheduleId,
-        ended: i64,
-        state: RunState,
-        pause_after_failures: Option<u32>,
-    ) -> Result<()> {
+    fn count_failures(&mut self, schedule: &ScheduleId, ended: i64, state: RunState) -> Result<()> {
         match state {
             RunState::Succeeded => {
                 self.run(queries::RESET_FAILURES, [schedule])?;
@@ -158,10 +152,10 @@ impl Batch<'_> {
             RunState::Failed => {
                 let counted = self.one(queries::COUNT_FAILURE, [schedule], |row| {
                     let mut columns = Columns::of(row);
-                    Ok((columns.small_count()?, columns.word::<ScheduleStatus>()?))
+                    Ok((columns.small_count()?, columns.word::<ScheduleStatus>()?, columns.text()?))
                 })?;
-                if let Some((failure_count, Some(ScheduleStatus::Active))) = counted
-                    && pause_after_failures.is_some_and(|most| failure_count >= most)
+                if let Some((failure_count, Some(status), spec)) = counted
+                    && transitions::pauses_after(&spec.into(), status, failure_count)
                 {
                     self.pause_itself(schedule, ended)?;
                 }
@@ -175,14 +169,15 @@ impl Batch<'_> {
         let stored =
             self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
         if let Some(mut stored) = stored {
-            self.take_back(&mut stored.schedule, ended)?;
+            self.revoke_early_claims(&mut stored.schedule, ended)?;
             transitions::pause_itself(&mut stored.schedule, self.now());
             self.update_schedule(&stored)?;
         }
         Ok(())
     }
 
-    /// What the end of a run sets free: the next run of its schedule, and its parent. Nothing where it goes on.
+    /// Releases what a finished run blocked: the next run of its schedule, and its parent. Returns
+    /// whether that made a run claimable.
     fn set_free(
         &mut self,
         no: i64,
@@ -204,7 +199,8 @@ impl Batch<'_> {
         Ok(released || woken)
     }
 
-    /// Queues the next buffered run of the schedule, unless another than `ended` is still to end.
+    /// Queues the next buffered run of the schedule, unless a run other than `ended` is still to
+    /// finish.
     pub(super) fn release(&mut self, schedule: &ScheduleId, ended: i64) -> Result<bool> {
         let Some(next) = self.one(queries::NEXT_BUFFERED, [schedule], |row| row.get::<_, i64>(0))? else {
             return Ok(false);
@@ -254,8 +250,8 @@ impl Batch<'_> {
         Ok(Answer::Done)
     }
 
-    /// Takes its runs from a worker. Where it died, that is counted; `death` says whether it shared its process with
-    /// others that held runs.
+    /// Takes its runs from a worker. If the worker died, the interruptions are counted; `death`
+    /// says whether it shared its process with others that held runs.
     pub(super) fn free_held_runs(&mut self, worker: &WorkerId, death: Option<bool>) -> Result<u64> {
         let held = self.all_rows(queries::HELD, [worker], ClaimRow::read)?;
         let entered_at = match death {
@@ -288,7 +284,7 @@ impl Batch<'_> {
         let mut unfinished = self.unfinished(schedule, BEHIND)?;
         unfinished.extend(self.unfinished(schedule, LIVE)?);
         for run in unfinished {
-            // The end of one before may have changed it.
+            // Cancelling an earlier run may have changed this one.
             if let Some(run) = self.run_by_id(&run.id)? {
                 self.cancel_tree(run)?;
             }
@@ -296,7 +292,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Cancels a run and the unfinished children below it, parents first. Gives the state of the first.
+    /// Cancels a run and the unfinished children below it, parents first. Returns the state of the
+    /// first run.
     fn cancel_tree(&mut self, root: RunToChange) -> Result<RunState> {
         let mut root_state = None;
         let mut seen = BTreeSet::from([root.no]);
@@ -336,7 +333,8 @@ impl Batch<'_> {
         run.ok_or_else(|| Rejection::RunNotFound(id.clone()).into())
     }
 
-    /// Makes decisions stale that did not count on a new unfinished run. Gives the revision before.
+    /// Makes decisions stale that did not count a new unfinished run. Returns the previous
+    /// revision.
     pub(super) fn bump_revision(&mut self, schedule: &ScheduleId) -> Result<Option<i64>> {
         self.one(queries::BUMP_REVISION, [schedule], |row| row.get(0))
     }
@@ -359,7 +357,7 @@ impl Batch<'_> {
         Ok(Answer::State(RunState::Queued))
     }
 
-    /// Forgets a run and its steps.
+    /// Deletes a run and its steps.
     pub(super) fn delete_run(&mut self, no: i64) -> Result<()> {
         self.run(queries::DELETE_STEPS, [no])?;
         self.run(queries::DELETE_RUN, [no])?;

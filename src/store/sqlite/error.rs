@@ -1,4 +1,4 @@
-//! What the database's errors mean for the caller, with advice.
+//! Translates the database's errors for the caller, with advice.
 
 use crate::store::StoreError;
 use rusqlite::ErrorCode;
@@ -12,8 +12,8 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether the connection is to be thrown away. After a failed write or sync nobody knows what the system's cache
-/// holds: only a fresh connection reads the truth from the file.
+/// Whether to discard the connection. After a failed write or sync, the contents of the system's
+/// cache are unknown, and only a fresh connection reads the truth from the file.
 pub(super) fn is_poison(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         None => false,
@@ -30,7 +30,7 @@ pub(super) fn is_poison(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// The error as callers see it, of a database that was opened before.
+/// The error for callers, of a database that was opened before.
 pub fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
     let shown = path.display();
     let reason = || reason(error);
@@ -44,7 +44,7 @@ pub fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
                  for instance a backup or an open transaction of the sqlite3 shell"
             ))
         }
-        // Whether anything tries again is for the caller to say: a worker that is starting does not.
+        // The caller decides whether to try again; a worker that is starting does not.
         ErrorCode::DiskFull => StoreError::Unavailable(format!(
             "the disk that holds the database `{shown}` is full; free some space"
         )),
@@ -64,13 +64,13 @@ pub fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             StoreError::Corrupt { path: path.into(), reason: reason() }
         }
-        // It was moved: what is written goes nowhere.
+        // The file was moved: what is written would be lost.
         ErrorCode::ReadOnly
             if error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_READONLY_DBMOVED) =>
         {
             unwritable(path, error)
         }
-        // It could be written before: the disk was mounted read-only, or rights were changed.
+        // It was writable before: the disk was mounted read-only, or permissions were changed.
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => unwritable(path, error).after_success(),
         ErrorCode::CannotOpen => StoreError::Unavailable(format!(
             "the files of the database `{shown}` can't be opened: {}; check the permissions of its folder and the \
@@ -84,7 +84,7 @@ pub fn in_use(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// The error as callers see it, of a database that is being opened.
+/// The error for callers, of a database that is being opened.
 pub fn at_opening(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => foreign(path, "it is not a SQLite file"),
@@ -109,12 +109,12 @@ fn unwritable(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// A file that is not ours.
+/// The error for a file of another program.
 pub(super) fn foreign(path: &Path, reason: &str) -> StoreError {
     StoreError::Foreign { path: path.into(), reason: reason.into() }
 }
 
-/// What `SQLite` says, without the statement: that may hold data.
+/// The message of `SQLite`, without the statement, which may contain data.
 pub(super) fn reason(error: &rusqlite::Error) -> String {
     match error {
         rusqlite::Error::SqliteFailure(failure, text) => {

@@ -1,19 +1,20 @@
-//! Runs that failed with errors of one class.
+//! Pages of runs that failed with errors of given classes.
 
 use super::k_merge::merge;
 use super::queries;
-use super::read::{View, Way};
+use super::read::View;
 use super::rows::{Columns, limit_to_sql};
+use super::run_pages::{AccessPath, run_head};
 use crate::calendar::Timestamp;
 use crate::model::Run;
 use crate::store::query::MANY_RUNS;
+use crate::store::row_reader::RowReader;
 use crate::store::{Page, RunFilter};
 use rusqlite::{Result, Row, params};
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 impl View<'_> {
-    /// Newest first, however many runs have failed with other errors.
+    /// A page, newest first. Runs that failed with other errors cost nothing.
     pub(super) fn runs_with_error(
         &mut self,
         project: &str,
@@ -21,15 +22,15 @@ impl View<'_> {
         page: &Page,
     ) -> Result<Vec<Run>> {
         let Some(failed) = filter.without_error() else { return Ok(Vec::new()) };
-        if matches!(self.way_to(project, &failed)?, Way::Key(..) | Way::Schedule) {
-            // Fewer than `MANY_RUNS` have this key or belong to this schedule.
+        if matches!(self.access_path(project, &failed)?, AccessPath::Key(..) | AccessPath::Schedule) {
+            // Fewer than `MANY_RUNS` runs have this key or belong to this schedule.
             let all = Page { limit: MANY_RUNS, after: page.after.clone() };
             let mut runs = self.runs(project, &failed, &all)?;
             runs.retain(|run| filter.wants_error_of(run));
             runs.truncate(page.limit);
             return Ok(runs);
         }
-        let Some((before, before_id)) = self.before(project, page)? else { return Ok(Vec::new()) };
+        let Some(before) = self.cursor(project, page)? else { return Ok(Vec::new()) };
         let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
         let sources = self.workflows_with_error(project, filter)?;
         let newest = merge(sources.len(), page.limit, |source, offset, count| {
@@ -40,25 +41,22 @@ impl View<'_> {
                     project,
                     class,
                     workflow,
-                    before,
-                    before_id,
+                    before.created_at,
+                    before.id,
                     since,
                     filter.key,
                     limit_to_sql(count),
                     limit_to_sql(offset),
                     filter.schedule
                 ],
-                |row| {
-                    let mut columns = Columns::of(row);
-                    let key = Reverse((columns.time()?, columns.run_id()?));
-                    Ok((key, columns.int()?))
-                },
+                run_head,
             )
         })?;
         self.runs_by_no(newest)
     }
 
-    /// The classes that the filter asks for, each with the workflows whose runs have failed with it.
+    /// The error classes that the filter wants, each with the workflows whose runs have failed with
+    /// it.
     fn workflows_with_error(
         &mut self,
         project: &str,

@@ -1,4 +1,4 @@
-//! The file on disk: making it, and noticing that it is no longer the one that was opened.
+//! The file on disk: creates it, and notices when it is no longer the one that was opened.
 
 use super::error::foreign;
 use crate::store::StoreError;
@@ -7,7 +7,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Tells files apart whatever their names.
+/// The identity of a file, whatever its name.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity(u64, u64);
 
@@ -18,7 +18,7 @@ impl Identity {
         Self(metadata.dev(), metadata.ino())
     }
 
-    /// Elsewhere an open file can't be removed or replaced.
+    /// On other systems, an open file can't be removed or replaced.
     #[cfg(not(unix))]
     fn of(_: &Metadata) -> Self {
         Self(0, 0)
@@ -27,14 +27,14 @@ impl Identity {
 
 /// A database file and its write-ahead log, as they were when they were opened.
 #[derive(Debug)]
-pub(super) struct DatabaseFile {
+pub(in crate::store) struct DatabaseFile {
     pub path: PathBuf,
     log: PathBuf,
     identities: [Identity; 2],
 }
 
 impl DatabaseFile {
-    /// Of a database that is open and in WAL mode.
+    /// Identifies the files of a database that is open and in WAL mode.
     pub fn opened(path: &Path) -> Result<Self, StoreError> {
         let log = beside(path, "-wal");
         let identity = |path: &Path| {
@@ -44,7 +44,8 @@ impl DatabaseFile {
         Ok(Self { path: path.into(), log, identities })
     }
 
-    /// Refuses to go on when somebody deleted, moved or replaced a file: what is written then goes nowhere.
+    /// Refuses to continue if a file was deleted, moved, or replaced: what is written would be
+    /// lost.
     pub fn check(&self) -> Result<(), StoreError> {
         for (path, identity) in [&self.path, &self.log].into_iter().zip(self.identities) {
             match fs::metadata(path) {
@@ -53,7 +54,8 @@ impl DatabaseFile {
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                     return Err(replaced(&self.path));
                 }
-                // Rights of a folder were changed, a network drive hangs: nobody knows yet.
+                // Permissions of a folder have changed, or a network drive hangs: the state is
+                // unknown.
                 Err(error) => {
                     return Err(StoreError::Denied(format!(
                         "the database `{}` can't be looked at: {error}; its folder must be readable",
@@ -82,18 +84,18 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether there is a log with something in it.
+/// Whether there is a log that is not empty.
 pub(super) fn has_log(path: &Path) -> bool {
     fs::metadata(beside(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// Whether an interrupted transaction of the time before the log waits to be undone.
+/// Whether an interrupted transaction from before the log has to be rolled back.
 pub(super) fn has_journal(path: &Path) -> bool {
     fs::metadata(beside(path, "-journal")).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-/// Whether the first page, as it is in the file, carries this application id. Only for a file that this process has
-/// not open: closing it here drops the locks there.
+/// Whether the first page of the file has this application id. Only for a file that this process
+/// has not opened: closing it here drops the process's locks on it.
 pub(super) fn is_marked(path: &Path, application_id: i64) -> bool {
     let mut header = [0; 72];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
@@ -102,8 +104,9 @@ pub(super) fn is_marked(path: &Path, application_id: i64) -> bool {
         && i64::from(u32::from_be_bytes([header[68], header[69], header[70], header[71]])) == application_id
 }
 
-/// Whether a creation was interrupted before the first page reached the file, though others did: its first bytes say
-/// nothing, and the journal beside it says that there was nothing before. The next use makes it empty again.
+/// Whether a creation was interrupted after other pages, but not the first, had reached the file.
+/// Its first bytes are empty, and the journal beside it says that there was nothing before. The
+/// next use makes it empty again.
 pub(super) fn is_creation_to_be_undone(path: &Path) -> bool {
     let mut header = [0; 100];
     let mut journal = [0; 20];
@@ -116,7 +119,7 @@ pub(super) fn is_creation_to_be_undone(path: &Path) -> bool {
         && page_count_before.iter().all(|byte| *byte == 0)
 }
 
-/// How a rollback journal of SQLite begins.
+/// The first bytes of a rollback journal of SQLite.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 /// Size of the log in bytes.
@@ -124,8 +127,9 @@ pub(super) fn log_size(file: &DatabaseFile) -> u64 {
     fs::metadata(&file.log).map_or(0, |metadata| metadata.len())
 }
 
-/// Makes sure that there is a file to open, empty where it is new, readable by its owner alone. Gives its size.
-/// `has_log` was found before: whoever creates a database starts its log only after the tables are in the file.
+/// Makes sure that there is a file to open: a new one is empty, and only its owner can read it.
+/// Returns its size. `has_log` was determined before, because a process that creates a database
+/// starts its log only after the tables are in the file.
 pub(super) fn prepare(path: &Path, has_log: bool) -> Result<u64, StoreError> {
     let size = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
@@ -148,7 +152,7 @@ pub(super) fn prepare(path: &Path, has_log: bool) -> Result<u64, StoreError> {
     if size == 0 && has_log {
         return Err(lost_database(path));
     }
-    // SQLite would take some for empty.
+    // SQLite would treat some of them as empty.
     if (1..SMALLEST).contains(&size) {
         return Err(foreign(path, "it is too short for a SQLite file"));
     }
@@ -197,7 +201,8 @@ fn create(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(unusable(path, "created", explain(&error))),
     }
-    // The name is to survive a loss of power, too. Where folders can't be synced, there is nothing to do about it.
+    // The name must survive a loss of power, too. Some systems can't sync folders, which is not an
+    // error.
     #[cfg(unix)]
     let _ = File::open(folder_of(path)).and_then(|folder| folder.sync_all());
     Ok(())
@@ -216,7 +221,7 @@ fn unusable(path: &Path, action: &'static str, reason: String) -> StoreError {
     StoreError::Unusable { path: path.into(), action, reason }
 }
 
-/// The path as a URI that reads the file as it is, without locks, journals or a log.
+/// The path as a URI that reads the file as it is, without locks, journal, or log.
 pub(super) fn immutable_uri(path: &Path) -> Result<String, StoreError> {
     let Some(text) = path.to_str() else {
         return Err(unusable(path, "opened", "its name is not valid Unicode".into()));

@@ -1,4 +1,4 @@
-//! The first rows of many ordered sources, reading each only as far as needed.
+//! Merges the first rows of many ordered sources, and reads each only as far as needed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -7,11 +7,12 @@ use std::collections::{BinaryHeap, VecDeque};
 struct Source<T> {
     rows: VecDeque<T>,
     fetched: usize,
-    /// Rows to fetch next; none when the source has ended.
+    /// How many rows to fetch next; 0 when the source has ended.
     next: usize,
 }
 
-/// Merges sources `0..sources`. `fetch(source, offset, count)` gives rows in order; fewer than `count` end a source.
+/// Merges the sources `0..sources`. `fetch(source, offset, count)` returns rows in order; fewer
+/// than `count` of them end the source.
 pub(super) fn merge<K: Ord, T, E>(
     sources: usize,
     limit: usize,
@@ -23,9 +24,9 @@ pub(super) fn merge<K: Ord, T, E>(
     if sources == 1 {
         return Ok(fetch(0, 0, limit)?.into_iter().map(|(_, row)| row).collect());
     }
-    let share = (limit / sources + 1).max(4).min(limit);
+    let first_count = (limit / sources + 1).max(4).min(limit);
     let mut open: Vec<Source<(K, T)>> =
-        (0..sources).map(|_| Source { rows: VecDeque::new(), fetched: 0, next: share }).collect();
+        (0..sources).map(|_| Source { rows: VecDeque::new(), fetched: 0, next: first_count }).collect();
     let mut heads = BinaryHeap::with_capacity(sources);
     let mut values: Vec<Option<T>> = (0..sources).map(|_| None).collect();
     let mut merged = Vec::new();

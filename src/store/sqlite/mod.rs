@@ -1,71 +1,72 @@
-//! One file, any number of processes on one machine.
+//! A store in one file, for any number of processes on one machine.
 //!
-//! Commits go through one connection, a batch as one transaction; reads go through a few others and never wait for
-//! a commit. Why it is built so, and what it costs: `docs/decisions/0003-sqlite.md`.
+//! Commits go through one connection, a batch as one transaction. Reads go through a few others and
+//! never wait for a commit. The reasons and the costs: `docs/decisions/0003-sqlite.md`.
 
 mod batch;
 mod busy;
+mod candidates;
+mod claim;
 mod completion;
-mod error;
+mod debounce;
+pub(super) mod error;
+mod events;
 mod failed_runs;
-mod file;
+pub(super) mod file;
 mod k_merge;
-mod open;
+mod limits;
+pub(super) mod open;
 mod pool;
 mod prune;
 mod queries;
 mod read;
 mod rows;
 mod run_id_range;
+mod run_pages;
 mod runs;
 mod schedules;
 mod schema;
 mod statements;
-#[cfg(feature = "postgres")]
-mod transfer_source;
 
 use super::{
-    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
-    StoreError, WaitingParent,
+    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter,
+    StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
+    WorkerId, WorkflowEntry,
 };
-#[cfg(feature = "postgres")]
-use file::DatabaseFile;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-#[cfg(feature = "postgres")]
-pub(super) use transfer_source::TransferSource;
 
-/// What the tests examine on its own.
+/// Internals that the tests examine directly.
 pub mod internals {
     pub use super::error::{at_opening as failed_at_opening, in_use as failed_in_use};
     pub use super::open::connect_raw;
 }
 
-/// What a commit has survived when it is answered.
+/// What a commit survives once it is answered.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum Synchronous {
     /// Loss of power.
     #[default]
     Full,
-    /// The end of the process. Loss of power may take the newest commits back, and nothing else.
+    /// The end of the process. Loss of power may undo the newest commits, but nothing else.
     Normal,
 }
 
-/// How a database is used.
+/// How to use a database.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct SqliteOptions {
     /// What a commit survives.
     pub synchronous: Synchronous,
-    /// How long another process may hold the file before a call gives up.
+    /// How long to wait while another process holds the file.
     pub busy_timeout: Duration,
-    /// Most connections that answer questions at the same time.
+    /// Most connections that read at the same time.
     pub readers: usize,
 }
 
@@ -79,15 +80,16 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     writer: Lane,
     readers: Pool,
-    /// Its connection does nothing else: a connection doesn't count its own commits as changes.
+    /// A connection of its own, because a connection doesn't count its own commits as changes.
     mark: Lane,
-    /// Waits for commits of others, and must not wait for its turn on the writer besides.
+    /// Waits for commits of other processes, without waiting for the writer of this one.
     guard: Lane,
     marks_renewed: AtomicU64,
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, creating the file where there is none (its folder must exist).
+    /// Opens the database at `path`, and creates the file if it doesn't exist (its folder must
+    /// exist).
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, StoreError> {
         // A later change of the current folder must not lead to another file.
         let path = std::path::absolute(path.as_ref()).map_err(|error| StoreError::Unusable {
@@ -108,7 +110,7 @@ impl SqliteStore {
         })
     }
 
-    /// Where the database is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.writer.file().path
     }
@@ -119,7 +121,7 @@ impl SqliteStore {
         statements::steps_taken()
     }
 
-    /// How SQLite would carry out each statement: its name, and the lines of its plan. For tests.
+    /// The query plan of each statement: its name, and the lines of its plan. For tests.
     #[doc(hidden)]
     pub fn query_plans(&self) -> Result<Vec<(&'static str, Vec<String>)>, StoreError> {
         self.writer.with(|connection| {
@@ -132,7 +134,7 @@ impl SqliteStore {
     }
 }
 
-impl Store for SqliteStore {
+impl StoreWrites for SqliteStore {
     fn commit_when(
         &self,
         commands: &[Command],
@@ -147,7 +149,7 @@ impl Store for SqliteStore {
     }
 
     fn barrier(&self) -> Result<(), StoreError> {
-        // Who has the lock for writing is alone, in this process and in all others.
+        // The holder of the write lock is alone, among all processes.
         self.guard.with(|connection| {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             connection.prepare_cached("ROLLBACK")?.execute([]).map(drop)
@@ -155,11 +157,13 @@ impl Store for SqliteStore {
     }
 
     fn warm_up_start(&self, claims: &[(RunId, Token)]) {
-        // What is wrong, the real ones will find.
+        // The real calls will report errors.
         let _ = self.barrier();
-        let _ = self.claims_stand(claims);
+        let _ = self.may_enter(claims);
     }
+}
 
+impl StoreReads for SqliteStore {
     fn due(
         &self,
         project: &str,
@@ -192,8 +196,16 @@ impl Store for SqliteStore {
         self.readers.read(|view| view.claims_stand(claims))
     }
 
+    fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError> {
+        self.readers.read(|view| view.may_enter(claims))
+    }
+
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         self.readers.read(|view| view.peers(project))
+    }
+
+    fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
+        self.readers.read(|view| view.limits(project, count_to, now))
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
@@ -263,7 +275,7 @@ impl Store for SqliteStore {
         let version: i64 = self.mark.with_renewals(&self.marks_renewed, |connection| {
             connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
         })?;
-        // A new connection counts from the beginning.
+        // A new connection starts to count again.
         let renewed = self.marks_renewed.load(Ordering::Acquire);
         Ok(renewed << 32 | (version.cast_unsigned() & 0xffff_ffff))
     }

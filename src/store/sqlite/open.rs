@@ -1,4 +1,4 @@
-//! Opening: nothing is changed before the file is known to be ours.
+//! Opens databases. Changes nothing before the file is known to be ours.
 
 use super::SqliteOptions;
 use super::Synchronous;
@@ -13,12 +13,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Result};
 use std::path::Path;
 use std::time::Duration;
 
-/// One opening at a time in this process. Closing any descriptor of a file drops all locks that the process has on
-/// it, so a file must not get into use while it is created or looked at by hand.
+/// One opening at a time in this process. Closing any descriptor of a file drops all locks that the
+/// process holds on it, so a file must not come into use while it is created or examined by hand.
 static OPENING: Mutex<()> = Mutex::new(());
 
-/// Opens the database, creating it where there is none. Gives the connection to write with.
-pub(super) fn open(
+/// Opens the database, and creates it if it doesn't exist. Returns the connection to write with.
+pub(in crate::store) fn open(
     path: &Path,
     options: &SqliteOptions,
 ) -> std::result::Result<(DatabaseFile, Connection), StoreError> {
@@ -35,24 +35,26 @@ pub(super) fn open(
         migrate(&connection, path)?;
     }
     use_log(&connection, path, options)?;
-    // The first read brings the log into being, and from then on the connection keeps others from removing it.
+    // The first read creates the log. From then on, the connection keeps other processes from
+    // removing it.
     with_busy_retry(options, || Header::read(&connection)).map_err(failed)?;
     let file = DatabaseFile::opened(path)?;
     with_busy_retry(options, || configure(&connection, Purpose::Write)).map_err(failed)?;
     Ok((file, connection))
 }
 
-/// Looks at a file without touching it or anything beside it, and refuses what is not ours.
+/// Examines a file without touching it or anything beside it, and refuses a file that is not ours.
 fn look(path: &Path, has_log: bool) -> std::result::Result<(), StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let looked = Connection::open_with_flags(file::immutable_uri(path)?, flags)
         .and_then(|connection| Header::read(&connection));
     match looked {
-        // Ours has its tables before it has a log.
+        // One of ours has its tables before it has a log.
         Ok(header) if header.is_blank && has_log => Err(other_application(path)),
         Ok(header) => header.check(path),
-        // While a log waits to be written back, or an interrupted creation to be undone, the file alone looks torn.
+        // While a log is to be written back, or an interrupted creation to be rolled back, the file
+        // alone looks damaged.
         Err(error)
             if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
                 && (file::has_log(path)
@@ -71,7 +73,7 @@ fn look(path: &Path, has_log: bool) -> std::result::Result<(), StoreError> {
     }
 }
 
-/// Switches the file to a write-ahead log, which it then keeps.
+/// Switches the file to a write-ahead log, which is permanent.
 fn use_log(
     connection: &Connection,
     path: &Path,
@@ -98,7 +100,7 @@ fn use_log(
     })
 }
 
-/// Tries again while others hold the database; not every lock asks the busy handler.
+/// Tries again while others hold the database. Not every lock calls the busy handler.
 pub(super) fn with_busy_retry<T>(options: &SqliteOptions, mut work: impl FnMut() -> Result<T>) -> Result<T> {
     let mut busy_retry = None;
     loop {
@@ -115,18 +117,18 @@ pub(super) fn with_busy_retry<T>(options: &SqliteOptions, mut work: impl FnMut()
     }
 }
 
-/// Another one in each process and thread.
+/// Differs in each process and thread.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
 }
 
-/// A connection to a file that exists.
+/// Opens a connection to a file that exists.
 pub fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
-    // Without CREATE: an empty database must never take the place of one that has vanished.
+    // Without CREATE: an empty database must never replace one that has vanished.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    // A file that this user may not write is opened for reading without a word.
+    // SQLite silently opens a file for reading if this user may not write it.
     if connection.is_readonly("main")? {
         let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
         return Err(rusqlite::Error::SqliteFailure(failure, None));
@@ -142,10 +144,11 @@ pub fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    // Plans don't depend on values. Otherwise SQLite prepares a statement anew whenever a value is bound that a partial
-    // index might be judged by, which costs more than most of our statements.
+    // Plans don't depend on values. Otherwise SQLite prepares a statement again whenever a value is
+    // bound that may decide about a partial index, which costs more than most of our statements.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // Whoever leaves last would otherwise write the log back, also into a file that was found not to be ours.
+    // Otherwise the last connection to close would write the log back, even into a file that is not
+    // ours.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(
         None,
@@ -158,18 +161,19 @@ pub fn connect_raw(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     Ok(connection)
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Purpose {
     /// Commits.
     Write,
-    /// Answers questions.
+    /// Reads.
     Read,
-    /// Waits for those that commit. It writes nothing, but takes the lock that only who may write can have.
+    /// Waits for commits of others. It writes nothing, but takes the write lock, for which it must
+    /// be allowed to write.
     Guard,
 }
 
-/// A further connection to a database that was opened and checked.
+/// Opens another connection to a database that was opened and checked.
 pub(super) fn connect(
     file: &DatabaseFile,
     options: &SqliteOptions,
@@ -182,7 +186,7 @@ pub(super) fn connect(
         Ok(connection)
     });
     let connection = connection.map_err(|error| at_opening(&file.path, &error).after_success())?;
-    // Replaced between the check and the opening?
+    // The file may have been replaced between the check and the opening.
     file.check()?;
     Ok(connection)
 }
@@ -206,9 +210,9 @@ fn configure(connection: &Connection, purpose: Purpose) -> Result<()> {
     Ok(())
 }
 
-/// Throws a connection away that failed. It writes nothing back, and leaves the log where it is.
+/// Discards a connection that failed. Writes nothing back, and leaves the log where it is.
 pub(super) fn abandon(connection: Connection) {
-    // Where even that fails, closing it is still right.
+    // Even if that fails, the connection has to be closed.
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     drop(connection);
 }
@@ -217,10 +221,11 @@ pub(super) fn abandon(connection: Connection) {
 const WRITE_CACHE_KIB: i64 = 16 * 1024;
 /// Page cache of a reading connection.
 const READ_CACHE_KIB: i64 = 1024;
-/// The log is written back after so many pages: 16 MB. More makes a checkpoint cheaper per commit, and longer.
+/// The log is written back after this many pages: 16 MB. More makes a checkpoint cheaper per
+/// commit, but longer.
 const PAGES_PER_CHECKPOINT: i64 = 4096;
-/// A longer log shrinks to this when it starts over.
+/// A longer log shrinks to this size when it starts over.
 const LOG_SIZE_KEPT: i64 = 64 * 1024 * 1024;
 
-/// Used where none is given.
+/// The default of `SqliteOptions::busy_timeout`.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);

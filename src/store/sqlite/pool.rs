@@ -1,4 +1,4 @@
-//! Connections, and what becomes of one that failed.
+//! Connections, and the replacement of one that failed.
 
 use super::SqliteOptions;
 use super::error::{in_use, is_poison};
@@ -12,10 +12,11 @@ use rusqlite::{Connection, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A log beyond this is written back at once, even if that holds up commits: 128 MB.
+/// A log longer than this is written back at once, even if that delays commits: 128 MB.
 const LOG_SIZE_MAX: u64 = 128 * 1024 * 1024;
 
-/// One connection that takes turns. A connection that failed is thrown away, and the next use opens another.
+/// A connection that callers use in turn. One that failed is discarded, and the next use opens
+/// another.
 pub(super) struct Lane {
     file: Arc<DatabaseFile>,
     options: SqliteOptions,
@@ -37,12 +38,12 @@ impl Lane {
         &self.file
     }
 
-    /// Works with the connection.
+    /// Runs `work` with the connection.
     pub fn with<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> std::result::Result<T, StoreError> {
         self.with_renewals(&AtomicU64::new(0), work)
     }
 
-    /// The same, counting how often the connection was opened.
+    /// Like [`Self::with`], and counts how often the connection was opened.
     pub fn with_renewals<T>(
         &self,
         renewals: &AtomicU64,
@@ -65,19 +66,19 @@ impl Lane {
         })
     }
 
-    /// Keeps the log from growing without end where checkpoints keep being cut short by readers.
+    /// Bounds the log if readers keep cutting checkpoints short.
     pub fn bound_log(&self) {
         if file::log_size(&self.file) <= LOG_SIZE_MAX {
             return;
         }
         if let Some(connection) = &*self.connection.lock() {
-            // What stays in the log is still safe there; the next commit tries again.
+            // What stays in the log is still safe there. The next commit tries again.
             let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         }
     }
 }
 
-/// Connections that answer questions.
+/// Connections for reading.
 pub(super) struct Pool {
     file: Arc<DatabaseFile>,
     options: SqliteOptions,
@@ -96,7 +97,7 @@ impl Pool {
         Self { file, options, state: Mutex::default(), returned: Condvar::new() }
     }
 
-    /// Answers a question from one snapshot.
+    /// Runs a query on one snapshot.
     pub fn read<T>(
         &self,
         question: impl Fn(&mut View<'_>) -> Result<T>,

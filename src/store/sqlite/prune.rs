@@ -1,8 +1,9 @@
-//! Forgetting what is old.
+//! Deletes what is old.
 //!
-//! A run is looked at once when it is old enough. One that is still among the newest of its schedule is laid aside
-//! (`kept`), so that the next sweep doesn't meet it again; a new run of the schedule, or a smaller `keep`, brings it
-//! back. The work of a sweep is therefore bounded by what has changed, not by what is kept.
+//! A run is examined once when it is old enough. If it is still one of the newest of its schedule,
+//! it is marked as kept (`kept`), so that the next prune doesn't meet it again. A new run of the
+//! schedule, or a smaller `keep`, removes the mark. So the work of a prune is bounded by what has
+//! changed, not by what is kept.
 
 use super::batch::{Applied, Batch};
 use super::queries;
@@ -11,11 +12,12 @@ use super::run_id_range::{ids, ids_from};
 use crate::calendar::Timestamp;
 use crate::model::ScheduleId;
 use crate::store::Answer;
+use crate::store::row_reader::RowReader;
 use rusqlite::{Result, Row, params};
 
-/// Runs looked at for each that may go.
+/// Runs to examine for each run that may be deleted.
 const LOOKS_PER_RUN: usize = 8;
-/// Fewest runs looked at.
+/// Fewest runs to examine.
 const LOOKS_MIN: usize = 1000;
 
 impl Batch<'_> {
@@ -49,10 +51,33 @@ impl Batch<'_> {
         }
         let lines =
             self.run(queries::PRUNE_LEDGER, params![project, before, limit_to_sql(limit - pruned)])?;
-        Ok(Answer::Count((pruned + lines) as u64))
+        let schedules = self.prune_finished_once(project, before, limit - pruned - lines)?;
+        Ok(Answer::Count((pruned + lines + schedules) as u64))
     }
 
-    /// Whether the run is among the newest of its schedule.
+    /// Deletes finished one-off schedules with their runs and their ledger, and returns how many.
+    fn prune_finished_once(&mut self, project: &str, before: Timestamp, limit: usize) -> Result<usize> {
+        let finished =
+            self.all_rows(queries::FINISHED_ONCE, params![project, before, limit_to_sql(limit)], |row| {
+                Columns::of(row).schedule_id()
+            })?;
+        let mut count = 0;
+        for id in finished {
+            let (first, behind) = ids(&id);
+            if self.any(queries::HAS_RUN_SINCE, params![id, before, first, behind])? {
+                continue;
+            }
+            let runs = self.all_rows(queries::RUN_NUMBERS, params![id, first, behind], |row| row.get(0))?;
+            for run in runs {
+                self.delete_run(run)?;
+            }
+            self.run(queries::DELETE_LEDGER, [&id])?;
+            count += self.run(queries::DELETE_SCHEDULE, [&id])?;
+        }
+        Ok(count)
+    }
+
+    /// Whether the run is one of the newest of its schedule.
     fn is_kept(&mut self, schedule: &ScheduleId, slot: Timestamp, no: i64, keep: u32) -> Result<bool> {
         let (first, behind) = ids_from(schedule, slot);
         let read = |row: &Row<'_>| Columns::of(row).small_count();
@@ -65,7 +90,7 @@ impl Batch<'_> {
         Ok(newer.unwrap_or(0) < keep)
     }
 
-    /// Brings back what was laid aside of a schedule.
+    /// Removes the marks of a schedule's kept runs.
     pub(super) fn reconsider_runs(&mut self, schedule: &ScheduleId) -> Result<()> {
         let (first, behind) = ids(schedule);
         self.run(queries::RECONSIDER_RUNS, params![schedule, first, behind])?;

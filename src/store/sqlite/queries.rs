@@ -1,21 +1,7 @@
-//! The statements. Above each: what it guarantees, and in brackets what serves it.
+//! The SQL statements. The comment of each says what it guarantees and, in parentheses, which index
+//! serves it.
 
-macro_rules! schedule_columns {
-    () => {
-        "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, s.next_slot, s.last_slot, \
-         s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, s.revision, \
-         s.declaration, s.settled"
-    };
-}
-
-macro_rules! run_columns {
-    () => {
-        "r.id, r.project, r.workflow, r.key, r.schedule_id, r.slot, r.last_slot, r.upcoming, r.timezone, r.origin, \
-         r.payload, r.input, r.state, r.attempt, r.token, r.worker, r.available_at, r.created_at, r.started_at, \
-         r.finished_at, r.cancel_requested, r.result, r.error, r.parent, r.idempotency_key, \
-         r.interruptions, r.interrupted_alone, r.note, r.refused_by"
-    };
-}
+use crate::store::row_reader::{event_columns, peer_columns, run_columns, schedule_columns, step_columns};
 
 macro_rules! error_class {
     () => {
@@ -28,21 +14,21 @@ macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $sql;)+
 
-        /// All of them by name, for a look at their plans.
+        /// All statements by name, so that tests can check their plans.
         pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name)),+];
     };
 }
 
 statements! {
-    // Schedules: to change them.
+    // Statements that change schedules.
 
-    /// The schedule that a decision was made for, if it still stands as it was then. (primary key)
-    DECIDED = "SELECT s.project, s.workflow, s.key, s.spec, s.input, s.last_slot, s.has_kept_run \
+    /// The schedule that a decision was made for, if it has not changed since. (primary key)
+    DECIDED = "SELECT s.project, s.workflow, s.key, s.input, s.last_slot, s.has_kept_run \
         FROM schedule s WHERE s.id = ?1 AND s.revision = ?2 AND s.status = 'active'";
-    /// Moves a schedule on whose decision was just checked, which stays active. (primary key)
+    /// Advances a schedule whose decision was just checked and that stays active. (primary key)
     MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1 WHERE id = ?1";
-    /// The same, with the status that it has from now on. (primary key)
+    /// The same, with a new status. (primary key)
     MOVE_ON_TO_STATUS = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1, status = ?5 WHERE id = ?1";
     /// A schedule with its cadence. (primary key)
@@ -50,34 +36,34 @@ statements! {
     /// The schedule with this key. (`schedule_by_key`)
     STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
-    /// A new schedule; nothing where its id or its key is in use.
+    /// Inserts a schedule, unless its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
         next_slot, attended_from, created_at, updated_at, revision, declaration) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12) ON CONFLICT DO NOTHING";
-    /// All that an edit may change. (primary key)
+    /// Writes everything that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
         updated_at = ?13, revision = ?14, declaration = ?15, settled = ?16 WHERE id = ?1";
-    /// Forgets a schedule. (primary key)
+    /// Deletes a schedule. (primary key)
     DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
     /// Live schedules that an application declared. (`schedule_by_owner`)
     OWNED = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?2 AND s.status IN ('active', 'paused') ORDER BY s.id");
-    /// Makes decisions stale that did not count on a new unfinished run. (primary key)
+    /// Makes decisions stale that did not count a new unfinished run. (primary key)
     BUMP_REVISION = "UPDATE schedule SET revision = revision + 1 WHERE id = ?1 RETURNING revision - 1";
     /// Whether the schedule exists in the project. (primary key)
     HAS_SCHEDULE = "SELECT 1 FROM schedule WHERE id = ?1 AND project = ?2";
-    /// A run succeeded; writes nothing where none had failed. (`schedule_failing`)
+    /// Resets the failures after a success; writes nothing if there were none. (`schedule_failing`)
     RESET_FAILURES = "UPDATE schedule INDEXED BY schedule_failing SET failure_count = 0 \
         WHERE id = ?1 AND failure_count > 0";
-    /// A run failed for good. (primary key)
+    /// Counts a run that failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
-        RETURNING failure_count, status";
-    /// A line of the ledger.
+        RETURNING failure_count, status, spec";
+    /// Inserts a ledger line.
     INSERT_LEDGER = "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-    // Schedules: to look at them.
+    // Statements that read schedules.
 
     /// The earliest active slots of one workflow. (`schedule_due`, covering)
     DUE_HEADS = "SELECT s.next_slot, s.id FROM schedule s WHERE s.project = ?1 AND s.workflow = ?2 \
@@ -139,22 +125,31 @@ statements! {
     COUNT_IN_STATUS = "SELECT count(*) FROM (SELECT 1 FROM schedule WHERE project = ?1 AND status <> 'active' \
         AND status = ?2 LIMIT ?3)";
 
-    // Runs: to change them.
+    // Statements that change runs.
 
-    /// A new run; one with this id that exists stays as it is.
+    /// Inserts a run, unless one with this id exists.
     INSERT_RUN = "INSERT INTO run (id, is_slot, project, workflow, key, schedule_id, slot, last_slot, upcoming, timezone, \
         origin, payload, input, state, attempt, token, worker, available_at, created_at, started_at, parent, \
-        idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-        ?19, ?20, ?21, ?22) ON CONFLICT (id) DO NOTHING";
+        idempotency_key, limit_name, priority) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, \
+        ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24) ON CONFLICT (id) DO NOTHING";
     /// Whether the run exists. (unique id)
     HAS_RUN = "SELECT 1 FROM run WHERE id = ?1";
     /// The run that has this key. (`run_by_idempotency_key`)
     RUN_BY_IDEMPOTENCY_KEY = "SELECT id FROM run WHERE project = ?1 AND workflow = ?2 AND idempotency_key = ?3";
+    /// The run that waits for further calls with a debounce key. (`run_debounced`)
+    DEBOUNCED = "SELECT no, debounce_until, id FROM run WHERE project = ?1 AND workflow = ?2 AND debounce_key = ?3 \
+        AND state = 'queued' AND started_at IS NULL AND attempt = 1";
+    /// The run that a debounced call created or changed last. (`run_by_debounce_call`)
+    RUN_BY_DEBOUNCE_CALL = "SELECT id FROM run WHERE debounce_call = ?1";
+    /// Replaces what a debounced run is to do, and moves its start. (primary key)
+    REPLACE_DEBOUNCED = "UPDATE run SET payload = ?2, available_at = ?3, debounce_call = ?4 WHERE no = ?1";
+    /// Notes that a debounced call created the run. (unique id)
+    NOTE_DEBOUNCED = "UPDATE run SET debounce_key = ?2, debounce_until = ?3, debounce_call = ?1 WHERE id = ?1";
     /// Whether a run of the schedule is queued, running or waiting, other than one. (`run_unfinished`)
     HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
     /// The next buffered run of the schedule. (`run_unfinished`)
     NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
-    /// Frees a buffered run. (primary key)
+    /// Queues a buffered run. (primary key)
     RELEASE_RUN = "UPDATE run SET state = 'queued', available_at = max(available_at, ?2) WHERE no = ?1";
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
@@ -164,9 +159,14 @@ statements! {
     MADE_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase IN (1, 2) \
         AND finished_at IS NULL AND slot > ?2 AND state IN ('queued', 'buffered', 'running') \
         AND origin = 'schedule' AND attempt = 1 AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no)";
-    /// Whether the run has recorded anything. (`step_by_name`)
+    /// Whether a run of a slot of the schedule is claimed and has recorded nothing.
+    /// (`run_unfinished`, `step_by_name`)
+    IS_CLAIMED = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL \
+        AND state = 'running' AND origin IN ('schedule', 'backfill') AND attempt = 1 \
+        AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no) LIMIT 1";
+    /// Whether the run has recorded a step. (`step_by_name`)
     HAS_STEP = "SELECT 1 FROM step WHERE run = ?1 LIMIT 1";
-    /// Whether the run has recorded anything since then. (`step_by_name`)
+    /// Whether the run has recorded a step since an instant. (`step_by_name`)
     HAS_STEP_SINCE = "SELECT 1 FROM step WHERE run = ?1 AND finished_at >= ?2 LIMIT 1";
     /// Its newest slots with runs. (unique id)
     NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
@@ -174,57 +174,64 @@ statements! {
     /// Its newest slot without a run. (`ledger_by_schedule`)
     NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
     /// The earliest claimable runs of one workflow that are no suspects. (`run_claimable`)
-    CLAIMABLE_HEADS = "SELECT available_at, slot, id, no FROM run WHERE project = ?1 AND workflow = ?2 \
+    CLAIMABLE_HEADS = "SELECT available_at, slot, id, no, key, priority FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?3 \
         ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
     /// Claimable suspects, earliest first. (`run_suspect`)
-    SUSPECTS = "SELECT available_at, slot, id, no, workflow FROM run WHERE project = ?1 AND interruptions >= 2 \
+    SUSPECTS = "SELECT available_at, slot, id, no, key, priority, workflow FROM run WHERE project = ?1 AND interruptions >= 2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND refused_by IS NULL ORDER BY available_at, slot, id";
-    /// Runs that some code can't continue and that no worker has. (`run_held_for_code`)
-    HELD_FOR_CODE = "SELECT id, no, workflow, refused_by FROM run WHERE project = ?1 AND refused_by IS NOT NULL \
+    /// Runs that some code can't continue and that no worker holds. (`run_held_for_code`)
+    HELD_FOR_CODE = "SELECT id, no, workflow, key, refused_by, available_at FROM run WHERE project = ?1 AND refused_by IS NOT NULL \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 ORDER BY id";
     /// One run by its number. (primary key)
     RUN_BY_NO = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no = ?1");
     /// Claims a run. (primary key)
     CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0, \
-        available_at = ?5, note = ?6 \
-        WHERE no = ?1";
-    /// What the end of a claim depends on. (unique id)
+        available_at = ?5, note = ?6, limit_name = ?7 WHERE no = ?1";
+    /// What the completion of a claim depends on. (unique id)
     CLAIM = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released, refused_by FROM run WHERE id = ?1";
+        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name FROM run WHERE id = ?1";
     /// The same for the runs that a worker holds. (`run_held`)
     HELD = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released, refused_by FROM run \
+        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name FROM run \
         WHERE worker = ?1 AND state = 'running' ORDER BY id";
     /// Whether the run is running under this token, and where its steps are. (unique id)
     STANDS = "SELECT no, interruptions FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
-    /// Ends a claim. (primary key)
+    /// Whether the run, which is running under this token, has a schedule or needs none.
+    /// (unique id, `step_by_name`)
+    MAY_ENTER = "SELECT origin NOT IN ('schedule', 'backfill') OR attempt > 1 \
+        OR EXISTS (SELECT 1 FROM schedule WHERE schedule.id = run.schedule_id) \
+        OR EXISTS (SELECT 1 FROM step WHERE step.run = run.no) \
+        FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
+    /// Completes a claim. (primary key)
     END_CLAIM = "UPDATE run SET state = ?2, attempt = ?3, available_at = ?4, result = ?5, \
         error = CASE WHEN ?6 THEN error ELSE ?7 END, finished_at = ?8, ended_token = ?9, ended_print = ?10, \
         ended_state = ?11, ended_released = ?12 WHERE no = ?1";
     /// Counts that the worker of a run has died while it executed it. (primary key)
     COUNT_INTERRUPTION = "UPDATE run SET interruptions = min(interruptions + 1, 4294967295), \
         interrupted_token = token, interrupted_alone = ?2 WHERE no = ?1";
-    /// Takes that back, if it is what was counted last. (unique id)
+    /// Undoes the count, if it was the last one. (unique id)
     UNCOUNT_INTERRUPTION = "UPDATE run SET interruptions = max(interruptions - 1, 0), interrupted_token = NULL, \
         interrupted_alone = 0 WHERE id = ?1 AND interrupted_token = ?2";
-    /// Forgets interruptions. (primary key)
+    /// Resets the interruptions. (primary key)
     FORGET_INTERRUPTIONS = "UPDATE run SET interruptions = 0, interrupted_token = NULL, interrupted_alone = 0 \
         WHERE no = ?1";
-    /// Notes the code that can't continue a run. (primary key)
+    /// Records the code that can't continue a run. (primary key)
     HOLD_RUN = "UPDATE run SET refused_by = ?2, note = ?3 WHERE no = ?1";
+    /// Notes the progress of a run. (primary key)
+    REPORT_PROGRESS = "UPDATE run SET progress = ?2 WHERE no = ?1";
     /// Takes a claim from its worker. (primary key)
     FREE_RUN = "UPDATE run SET state = ?2, available_at = ?3, finished_at = ?4 WHERE no = ?1";
-    /// A waiting parent whose child has finished; or a running one, which will look once more. (unique id)
+    /// The parent of a finished child, which is woken if it waits, or will check again. (unique id)
     PARENT = "SELECT no, state FROM run WHERE id = ?1";
     /// Wakes a waiting parent. (primary key)
     WAKE_PARENT = "UPDATE run SET available_at = min(available_at, ?2) WHERE no = ?1";
     /// The number of a run that waits for a child run and for nothing else. (unique id)
     WAITING_PARENT = "SELECT no FROM run WHERE id = ?1 AND project = ?2 AND state = 'waiting' \
         AND available_at >= 253402300799999999";
-    /// Notes that a child ended while its parent ran. (primary key)
+    /// Records that a child finished while its parent ran. (primary key)
     NOTE_CHILD = "UPDATE run SET child_ended = 1 WHERE no = ?1";
-    /// A run in its project, as far as cancelling and retrying go. (unique id)
+    /// A run of the project, as far as cancelling and retrying need it. (unique id)
     RUN_TO_CHANGE = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE id = ?1 AND project = ?2";
     /// The same in any project. (unique id)
     RUN_BY_ID = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE id = ?1";
@@ -237,9 +244,9 @@ statements! {
     REQUEST_CANCEL = "UPDATE run SET cancel_requested = 1 WHERE no = ?1";
     /// Starts a finished run again. (primary key)
     RETRY_RUN = "UPDATE run SET state = 'queued', available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
-        cancel_requested = 0, kept = 0, note = NULL, refused_by = NULL, interruptions = 0, interrupted_token = NULL, \
+        cancel_requested = 0, kept = 0, note = NULL, progress = NULL, refused_by = NULL, interruptions = 0, interrupted_token = NULL, \
         interrupted_alone = 0 WHERE no = ?1";
-    /// Forgets a run. (primary key)
+    /// Deletes a run. (primary key)
     DELETE_RUN = "DELETE FROM run WHERE no = ?1";
 
     // Steps.
@@ -252,17 +259,31 @@ statements! {
         finished_at = excluded.finished_at, result = excluded.result, error = excluded.error \
         WHERE step.state <> 'done'";
     /// Steps of a run in the order of their first recording. (`step_by_name`)
-    STEPS = "SELECT name, state, attempt, run_attempt, result, error, wakes_at, started_at, finished_at FROM step \
-        WHERE run = ?1 ORDER BY no";
+    STEPS = concat!("SELECT ", step_columns!(), " FROM step t WHERE t.run = ?1 ORDER BY t.no");
     /// The same, by the run's id. (unique id, `step_by_name`)
-    STEPS_OF_RUN = "SELECT name, state, attempt, run_attempt, result, error, wakes_at, started_at, finished_at \
-        FROM step WHERE run = (SELECT no FROM run WHERE id = ?1) ORDER BY no";
+    STEPS_OF_RUN = concat!("SELECT ", step_columns!(), " FROM step t \
+        WHERE t.run = (SELECT no FROM run WHERE id = ?1) ORDER BY t.no");
     /// A new attempt executes failed steps again. (`step_by_name`)
     FORGET_FAILED_STEPS = "DELETE FROM step WHERE run = ?1 AND state = 'failed'";
     /// Steps go with their run. (`step_by_name`)
     DELETE_STEPS = "DELETE FROM step WHERE run = ?1";
 
-    // Runs: to look at them.
+    // Events.
+
+    /// The run that an event is sent to. (unique id)
+    EVENT_RUN = "SELECT no, state FROM run WHERE id = ?1 AND project = ?2";
+    /// What was sent to a run under a name. (primary key)
+    EVENT = concat!("SELECT ", event_columns!(), " FROM event e WHERE e.run = ?1 AND e.name = ?2");
+    /// Records an event; the first one stays. (primary key)
+    ADD_EVENT = "INSERT INTO event (run, name, payload, idempotency_key, received_at) VALUES (?1, ?2, ?3, ?4, ?5) \
+        ON CONFLICT DO NOTHING";
+    /// How many events of a run have no step, up to a bound. (primary key, `step_by_name`)
+    UNREAD_EVENTS = "SELECT count(*) FROM (SELECT 1 FROM event WHERE run = ?1 AND NOT EXISTS \
+        (SELECT 1 FROM step WHERE step.run = event.run AND step.name = event.name) LIMIT ?2)";
+    /// One step. (`step_by_name`)
+    STEP_BY_NAME = concat!("SELECT ", step_columns!(), " FROM step t WHERE t.run = ?1 AND t.name = ?2");
+
+    // Statements that read runs.
 
     /// The earliest claimable run of one workflow that is no suspect. (`run_claimable`)
     NEXT_AVAILABLE = "SELECT available_at FROM run WHERE project = ?1 AND workflow = ?2 \
@@ -375,42 +396,95 @@ statements! {
         WHERE r.schedule_id = ?1 AND r.is_slot = 0 AND r.state = 'succeeded' AND r.finished_at < ?2 \
         ORDER BY r.slot DESC, r.no DESC LIMIT 1");
 
+    // Limits and priorities.
+
+    /// What workflows declare about claims, where they declare anything. (scan of the few that do)
+    RULES = "SELECT project, id, limit_name, priority FROM workflow WHERE limit_name IS NOT NULL OR priority > 0";
+    /// The limits of the project's workflows, with their values. (`workflow_with_rules`, primary key)
+    LIMITS_OF_WORKFLOWS = "SELECT f.id, l.name, l.declaration, l.set_values, l.taken, l.updated_at \
+        FROM workflow f INDEXED BY workflow_with_rules JOIN run_limit l ON l.project = f.project \
+        AND l.name = f.limit_name WHERE f.project = ?1 AND (f.limit_name IS NOT NULL OR f.priority > 0)";
+    /// How many runs of a limit are running, by key. (`run_under_limit`, covering)
+    CLAIMED_UNDER = "SELECT key, count(*) FROM run WHERE project = ?1 AND limit_name = ?2 AND state = 'running' \
+        GROUP BY key";
+    /// Whether any claimable run of the project has a priority. (`run_with_priority`, covering)
+    HAS_PRIORITY = "SELECT 1 FROM run WHERE project = ?1 AND priority > 0 AND state IN ('queued', 'waiting') \
+        AND cancel_requested = 0 LIMIT 1";
+    /// The earliest claimable runs of one workflow and priority that are no suspects. (`run_with_priority`)
+    PRIORITY_HEADS = "SELECT available_at, slot, id, no, key, priority FROM run INDEXED BY run_with_priority \
+        WHERE project = ?1 AND workflow = ?2 AND priority = ?6 AND priority > 0 \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?3 \
+        ORDER BY available_at, slot, id LIMIT ?4 OFFSET ?5";
+    /// The next key, by name, with a claimable run under a limit. (`run_queued_by_key`, covering)
+    NEXT_QUEUED_KEY = "SELECT key FROM run INDEXED BY run_queued_by_key WHERE project = ?1 AND workflow = ?2 \
+        AND limit_name IS NOT NULL AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND key > ?3 \
+        ORDER BY key LIMIT 1";
+    /// The earliest claimable runs of one workflow and key that are no suspects. (`run_queued_by_key`)
+    HEADS_OF_KEY = "SELECT available_at, slot, id, no, key, priority FROM run INDEXED BY run_queued_by_key \
+        WHERE project = ?1 AND workflow = ?2 AND key = ?3 AND limit_name IS NOT NULL \
+        AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?4 \
+        ORDER BY available_at, slot, id LIMIT ?5";
+    /// Notes the tokens of a rate that are out. (primary key)
+    TAKE_TOKENS = "UPDATE run_limit SET taken = ?3 WHERE project = ?1 AND name = ?2";
+    /// Sets the values of a limit, or takes them back. (primary key)
+    SET_LIMIT = "UPDATE run_limit SET set_values = ?3, updated_at = ?4 WHERE project = ?1 AND name = ?2";
+    /// One limit. (primary key)
+    LIMIT = "SELECT declaration, set_values, taken, updated_at FROM run_limit WHERE project = ?1 AND name = ?2";
+    /// All limits of the project. (primary key)
+    LIMITS = "SELECT name, declaration, set_values, taken, updated_at FROM run_limit WHERE project = ?1 ORDER BY name";
+    /// Declares a limit. (primary key)
+    DECLARE_LIMIT = "INSERT INTO run_limit (project, name, declaration, updated_at) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (project, name) DO UPDATE SET declaration = excluded.declaration, updated_at = excluded.updated_at";
+    /// What a workflow declares about claims, and how. (primary key)
+    WORKFLOW_RULES = "SELECT limit_name, priority, declaration FROM workflow WHERE project = ?1 AND id = ?2";
+    /// Declares that. (primary key)
+    DECLARE_RULES = "UPDATE workflow SET limit_name = ?3, priority = ?4, declaration = ?5 WHERE project = ?1 AND id = ?2";
+    /// Runs that are not claimed count against the new limit of their workflow. (`run_by_state`)
+    FOLLOW_LIMIT = "UPDATE run SET limit_name = ?4 WHERE project = ?1 AND workflow = ?2 AND state = ?3 \
+        AND state <> 'succeeded' AND state <> 'running' AND limit_name IS NOT ?4";
+    /// The same for those that a worker holds. (`run_held`)
+    FOLLOW_LIMIT_WHILE_HELD = "UPDATE run INDEXED BY run_held SET limit_name = ?4 WHERE worker = ?3 AND state = 'running' \
+        AND project = ?1 AND workflow = ?2 AND limit_name IS NOT ?4";
+    /// How many runs of a workflow are available, up to a bound, and since when. (`run_claimable`)
+    AVAILABLE_COUNT = "SELECT count(*), min(available_at) FROM (SELECT available_at FROM run WHERE project = ?1 \
+        AND workflow = ?2 AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 \
+        AND refused_by IS NULL AND available_at <= ?3 ORDER BY available_at LIMIT ?4)";
+
     // Workers.
 
-    /// Registers a worker; one that repeats itself keeps its beat. (primary key)
+    /// Registers a worker; a repetition keeps the heartbeat. (primary key)
     REGISTER_WORKER = "INSERT INTO worker (id, project, app, host, pid, process_mark, about, beat, entered_at, beat_at, \
         declares) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8, ?8, ?9) ON CONFLICT (id) DO UPDATE SET project = excluded.project, \
         app = excluded.app, host = excluded.host, pid = excluded.pid, process_mark = excluded.process_mark, \
         about = excluded.about, beat_at = excluded.beat_at, declares = excluded.declares";
-    /// Signs of life. (primary key)
+    /// Raises the heartbeat. (primary key)
     BUMP_HEARTBEAT = "UPDATE worker SET beat = beat + ?2, beat_at = ?3 WHERE id = ?1";
-    /// The beat of a worker that is signed in. (primary key)
-    BEAT = "SELECT beat FROM worker WHERE id = ?1";
-    /// When a worker signed in. (primary key)
+    /// The heartbeat of a registered worker. (primary key)
+    HEARTBEAT = "SELECT beat FROM worker WHERE id = ?1";
+    /// When a worker registered. (primary key)
     ENTERED_AT = "SELECT entered_at FROM worker WHERE id = ?1";
-    /// Forgets a worker. (primary key)
+    /// Deletes a worker. (primary key)
     DELETE_WORKER = "DELETE FROM worker WHERE id = ?1";
-    /// Forgets what it executes. (primary key)
+    /// Deletes the workflows of a worker. (primary key)
     DELETE_WORKER_WORKFLOWS = "DELETE FROM worker_workflow WHERE worker = ?1";
-    /// What it executes.
+    /// Inserts a workflow of a worker.
     INSERT_WORKER_WORKFLOW = "INSERT OR IGNORE INTO worker_workflow (worker, workflow) VALUES (?1, ?2)";
     /// A workflow of the project. (primary key)
     UPSERT_WORKFLOW = "INSERT INTO workflow (project, id, schedulable) VALUES (?1, ?2, ?3) \
         ON CONFLICT (project, id) DO UPDATE SET schedulable = excluded.schedulable";
     /// Workers of the project with the runs that they hold. (scan of the few workers; `run_held`)
-    PEERS = "SELECT w.id, w.app, w.host, w.pid, w.process_mark, w.about, w.beat, w.entered_at, w.beat_at, \
-        w.declares, (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
-        FROM worker w WHERE w.project = ?1 ORDER BY w.id";
+    PEERS = concat!("SELECT ", peer_columns!(), ", (SELECT count(*) FROM run r WHERE r.worker = w.id AND r.state = 'running') \
+        FROM worker w WHERE w.project = ?1 ORDER BY w.id");
     /// All workers. (scan of the few workers)
     WORKERS = "SELECT id FROM worker ORDER BY id";
-    /// What a worker executes. (primary key)
+    /// The workflows of a worker. (primary key)
     WORKER_WORKFLOWS = "SELECT workflow FROM worker_workflow WHERE worker = ?1 ORDER BY workflow";
     /// Workflows of the project. (primary key)
     WORKFLOWS = "SELECT id, schedulable FROM workflow WHERE project = ?1 ORDER BY id";
 
-    // Sweep.
+    // Prune.
 
-    /// Finished runs that the sweep has not looked at, oldest first. (`run_finished`)
+    /// Finished runs that no prune has examined, oldest first. (`run_finished`)
     OLD_RUNS = "SELECT no, schedule_id, slot FROM run WHERE project = ?1 AND kept = 0 AND finished_at < ?2 \
         AND finished_at IS NOT NULL ORDER BY finished_at, no LIMIT ?3";
     /// How many runs of the schedule are newer, up to a bound. (unique id)
@@ -419,23 +493,36 @@ statements! {
     /// The same for runs with another kind of id. (`run_off_slot`)
     NEWER_RUNS_OFF_SLOT = "SELECT count(*) FROM (SELECT 1 FROM run WHERE schedule_id = ?1 AND is_slot = 0 \
         AND (slot, no) > (?2, ?3) LIMIT ?4)";
-    /// Lays a run aside that is among the newest of its schedule. (primary key)
+    /// Marks a run as kept: it is one of the newest of its schedule. (primary key)
     KEEP_RUN = "UPDATE run SET kept = ?2 WHERE no = ?1";
-    /// Notes that. (primary key)
+    /// Records that the schedule may have kept runs. (primary key)
     NOTE_KEPT_RUN = "UPDATE schedule SET has_kept_run = 1 WHERE id = ?1 AND has_kept_run = 0";
-    /// The schedule has a new run: what was among the newest may be no longer. (unique id)
+    /// Removes the marks of kept runs after the schedule got a new run. (unique id)
     RECONSIDER_RUNS = "UPDATE run SET kept = 0 WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
         AND kept > 0";
     /// The same for runs with another kind of id. (`run_off_slot`)
     RECONSIDER_RUNS_OFF_SLOT = "UPDATE run SET kept = 0 WHERE schedule_id = ?1 AND is_slot = 0 AND kept > 0";
-    /// Notes that. (primary key)
+    /// Records that the schedule has no kept runs. (primary key)
     FORGET_KEPT_RUN = "UPDATE schedule SET has_kept_run = 0 WHERE id = ?1";
-    /// Whether runs may be laid aside. (primary key)
+    /// Whether the schedule may have kept runs. (primary key)
     HAS_KEPT_RUN = "SELECT has_kept_run FROM schedule WHERE id = ?1";
-    /// Runs that were laid aside when more were kept. (`run_finished`)
+    /// Runs that were kept when more runs were to be kept. (`run_finished`)
     RECONSIDER_FOR_FEWER = "UPDATE run SET kept = 0 WHERE no IN (SELECT no FROM run WHERE project = ?1 AND kept > ?2 \
         AND finished_at IS NOT NULL LIMIT ?3)";
-    /// Ledger lines that are old enough to go. (`ledger_by_age`)
+    /// Finished one-off schedules that no code declares, by their slot. (`schedule_finished_once`)
+    FINISHED_ONCE = "SELECT id FROM schedule WHERE project = ?1 AND CAST(substr(cadence, 3) AS INTEGER) < ?2 \
+        AND status = 'finished' AND owner IS NULL AND substr(cadence, 1, 2) = '||' AND substr(cadence, 3, 1) <> '|' \
+        ORDER BY CAST(substr(cadence, 3) AS INTEGER), id LIMIT ?3";
+    /// Whether a schedule has a run that has not finished before an instant. (unique id, `run_off_slot`)
+    HAS_RUN_SINCE = "SELECT 1 FROM run WHERE id >= ?3 AND id < ?4 AND schedule_id = ?1 AND is_slot = 1 \
+        AND (finished_at IS NULL OR finished_at >= ?2) UNION ALL SELECT 1 FROM run WHERE schedule_id = ?1 \
+        AND is_slot = 0 AND (finished_at IS NULL OR finished_at >= ?2) LIMIT 1";
+    /// All runs of a schedule. (unique id, `run_off_slot`)
+    RUN_NUMBERS = "SELECT no FROM run WHERE id >= ?2 AND id < ?3 AND schedule_id = ?1 AND is_slot = 1 \
+        UNION ALL SELECT no FROM run WHERE schedule_id = ?1 AND is_slot = 0";
+    /// Deletes the ledger of a schedule. (`ledger_by_schedule`)
+    DELETE_LEDGER = "DELETE FROM ledger WHERE schedule_id = ?1";
+    /// Ledger lines that are old enough to delete. (`ledger_by_age`)
     PRUNE_LEDGER = "DELETE FROM ledger WHERE no IN (SELECT no FROM ledger WHERE project = ?1 AND until_slot < ?2 \
         ORDER BY until_slot, no LIMIT ?3)";
 }

@@ -1,19 +1,22 @@
-//! Questions, each answered from one snapshot.
+//! Queries, each on one snapshot.
 
+use super::candidates;
 use super::k_merge::merge;
 use super::queries;
 use super::rows::{Columns, limit_to_sql};
 use super::run_id_range::ids;
 use super::statements::Session;
 use crate::calendar::Timestamp;
-use crate::model::text::{run_reason, state_word};
+use crate::model::text::run_reason;
 use crate::model::{
-    LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StepRecord,
-    Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
+use crate::store::limits::Room;
 use crate::store::pagination::cut_page;
-use crate::store::query::{COUNTED_MAX, MANY_RUNS};
-use crate::store::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent};
+use crate::store::query::COUNTED_MAX;
+use crate::store::row_reader::RowReader;
+use crate::store::{DueSchedule, NextWork, Page, ProjectStats, ScheduleFilter, WaitingParent};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -24,28 +27,8 @@ pub(super) struct View<'c> {
     pub session: Session<'c>,
 }
 
-/// A part of a list of runs, by itself in order.
-enum Part {
-    /// Those of a workflow in a state that few runs are in.
-    InState(RunState, Arc<str>),
-    /// Those that a worker holds.
-    HeldBy(Arc<str>),
-}
-
-/// How a list of runs is found.
-pub(super) enum Way {
-    /// All runs of the schedule are read and sorted: they are few.
-    Schedule,
-    /// Those with a key are walked, workflow by workflow.
-    Key(Arc<str>, Vec<Arc<str>>),
-    /// Those in states that few runs are in.
-    States,
-    /// Those of each workflow.
-    Workflows,
-}
-
-/// Behind every identifier: no UTF-8 text begins with this byte, and texts compare as bytes.
-const LAST: &[u8] = &[0xff];
+/// Sorts after every identifier: no UTF-8 text begins with this byte, and texts compare as bytes.
+pub(super) const LAST: &[u8] = &[0xff];
 
 impl View<'_> {
     pub fn due(
@@ -60,22 +43,13 @@ impl View<'_> {
         let due = self.due_ids(project, &workflows, until, limit)?;
         let mut schedules = Vec::with_capacity(due.len());
         for id in due {
-            schedules.extend(self.session.one(queries::DUE_SCHEDULE, params![id, COUNTED_MAX], |row| {
-                let mut columns = Columns::of(row);
-                let schedule = columns.schedule()?;
-                let live_count = columns.small_count()?;
-                let buffered_count = columns.small_count()?;
-                Ok(DueSchedule {
-                    schedule,
-                    unfinished_count: live_count.saturating_add(buffered_count),
-                    buffered_count,
-                })
-            })?);
+            let read = |row: &Row<'_>| Columns::of(row).due_schedule();
+            schedules.extend(self.session.one(queries::DUE_SCHEDULE, params![id, COUNTED_MAX], read)?);
         }
         Ok(schedules)
     }
 
-    /// Ids of those with the earliest slots. Each workflow is named once.
+    /// Ids of the schedules with the earliest slots. Each workflow must be named once.
     fn due_ids(
         &mut self,
         project: &str,
@@ -139,12 +113,12 @@ impl View<'_> {
         Ok(project_stats)
     }
 
-    fn count(&mut self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
+    pub(super) fn count(&mut self, sql: &'static str, params: impl rusqlite::Params) -> Result<usize> {
         let found = self.session.one(sql, params, |row| Columns::of(row).count())?;
         Ok(usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX))
     }
 
-    /// Runs that workers hold: whoever signs out or is buried lets go of his.
+    /// Number of runs that workers hold. A worker that deregisters or expires holds none.
     fn count_held(&mut self, project: &str, count_to: usize) -> Result<usize> {
         let mut total = 0;
         for worker in self.workers()? {
@@ -154,7 +128,7 @@ impl View<'_> {
         Ok(total)
     }
 
-    fn workers(&mut self) -> Result<Vec<Arc<str>>> {
+    pub(super) fn workers(&mut self) -> Result<Vec<Arc<str>>> {
         self.session.all(queries::WORKERS, [], |row| Columns::of(row).text())
     }
 
@@ -181,23 +155,33 @@ impl View<'_> {
         let mut wake = NextWork::default();
         let earlier =
             |known: Option<Timestamp>, found: Option<Timestamp>| known.into_iter().chain(found).min();
+        let epoch = Timestamp::from_micros(0);
+        let rooms = candidates::rooms(&mut self.session, project, |id| workflows.contains(id), epoch)?;
         for workflow in workflows {
             let mut head =
                 |sql| self.session.one(sql, params![project, workflow], |row| Columns::of(row).time());
             wake.slot = earlier(wake.slot, head(queries::NEXT_SLOT)?);
-            wake.run = earlier(wake.run, head(queries::NEXT_AVAILABLE)?);
+            if rooms.of(workflow).is_none() {
+                wake.run = earlier(wake.run, head(queries::NEXT_AVAILABLE)?);
+            }
+        }
+        for index in 0..rooms.rooms().len() {
+            let next = candidates::next_limited(&mut self.session, project, &rooms, index)?;
+            wake.run = earlier(wake.run, next);
         }
         let suspect = |row: &Row<'_>| {
             let mut columns = Columns::of(row);
-            let at = columns.time()?;
-            columns.optional_time()?;
-            columns.run_id()?;
-            columns.int()?;
-            Ok((at, columns.text()?))
+            let found = candidates::candidate(&mut columns, &Arc::default(), candidates::Order::Time)?;
+            Ok((found.at(), found.key, columns.text()?))
         };
-        let is_ours = |(_, workflow): &(_, Arc<str>)| workflows.contains(workflow);
+        let is_ours = |(_, key, workflow): &(_, Arc<str>, Arc<str>)| {
+            workflows.contains(workflow)
+                && rooms.of(workflow).is_none_or(|room| room.opens_at().is_some() && room.has_slot_for(key))
+        };
         wake.has_held = self.session.any(queries::HELD_FOR_CODE, [project])?;
-        wake.suspect = self.session.first(queries::SUSPECTS, [project], suspect, is_ours)?.map(|(at, _)| at);
+        let found = self.session.first(queries::SUSPECTS, [project], suspect, is_ours)?;
+        wake.suspect =
+            found.map(|(at, _, workflow)| at.max(rooms.of(&workflow).and_then(Room::opens_at).unwrap_or(at)));
         Ok(wake)
     }
 
@@ -209,15 +193,24 @@ impl View<'_> {
         claims.iter().map(|(run, token)| self.session.any(queries::STANDS, params![run, token])).collect()
     }
 
+    pub fn may_enter(
+        &mut self,
+        claims: &[(RunId, Token)],
+    ) -> Result<Vec<std::result::Result<(), EntryRefusal>>> {
+        let mut answers = Vec::with_capacity(claims.len());
+        for (run, token) in claims {
+            let found = self.session.one(queries::MAY_ENTER, params![run, token], |row| row.get(0))?;
+            answers.push(EntryRefusal::of(found));
+        }
+        Ok(answers)
+    }
+
     pub fn peers(&mut self, project: &str) -> Result<Vec<Peer>> {
         read_peers(&mut self.session, project)
     }
 
     pub fn workflows(&mut self, project: &str) -> Result<Vec<WorkflowEntry>> {
-        self.session.all(queries::WORKFLOWS, [project], |row| {
-            let mut columns = Columns::of(row);
-            Ok(WorkflowEntry { id: columns.text()?, schedulable: columns.flag()? })
-        })
+        self.session.all(queries::WORKFLOWS, [project], |row| Columns::of(row).workflow_entry())
     }
 
     pub fn schedule(&mut self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>> {
@@ -255,7 +248,7 @@ impl View<'_> {
         }
     }
 
-    /// A page by the beginning of the key.
+    /// A page of schedules whose key has a prefix.
     fn schedules_by_prefix(
         &mut self,
         project: &str,
@@ -282,7 +275,7 @@ impl View<'_> {
         )
     }
 
-    /// A page of a whole project: no index has them in this order, but each workflow's are.
+    /// A page of a whole project. No index has this order, but each workflow's schedules have it.
     fn all_schedules(
         &mut self,
         project: &str,
@@ -310,7 +303,7 @@ impl View<'_> {
         page: &Page,
     ) -> Result<Option<Vec<LedgerEntry>>> {
         let before = page.after.as_deref().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
-        // One more than asked for shows whether the page cuts through slots that are equal.
+        // One row more than requested shows whether the page cuts through equal slots.
         let count = page.limit.saturating_add(1);
         let mut entries = self.entries(project, id, i64::MIN..before, count)?;
         if let Some(newest) = entries.first().map(|entry| entry.from)
@@ -328,7 +321,7 @@ impl View<'_> {
         Ok(Some(entries))
     }
 
-    /// History in a range of slots, newest first, at least `count` where there are so many.
+    /// History in a range of slots, newest first: at least `count` entries if there are that many.
     fn entries(
         &mut self,
         project: &str,
@@ -396,213 +389,8 @@ impl View<'_> {
         self.session.one(queries::RUN, params![id, project], |row| Columns::of(row).run())
     }
 
-    #[expect(clippy::too_many_lines, reason = "one branch for each index that may serve the filter")]
-    pub fn runs(&mut self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>> {
-        if filter.error.is_some() {
-            return self.runs_with_error(project, filter, page);
-        }
-        let Some(before) = self.before(project, page)? else { return Ok(Vec::new()) };
-        let before_id = before.1;
-        let since = filter.since.map_or(i64::MIN, Timestamp::as_micros);
-        let states = spell(&filter.states);
-        let head = |row: &Row<'_>| {
-            let mut columns = Columns::of(row);
-            let key = Reverse((columns.time()?, columns.run_id()?));
-            Ok((key, columns.int()?))
-        };
-        let way = self.way_to(project, filter)?;
-        if let Way::Key(key, workflows) = &way {
-            let newest = merge(workflows.len(), page.limit, |source, offset, count| {
-                self.session.all(
-                    queries::RUN_HEADS_WITH_KEY,
-                    params![
-                        project,
-                        key,
-                        workflows[source],
-                        before.0,
-                        before_id,
-                        since,
-                        states,
-                        filter.schedule,
-                        limit_to_sql(count),
-                        limit_to_sql(offset)
-                    ],
-                    head,
-                )
-            })?;
-            return self.runs_by_no(newest);
-        }
-        if let (Way::Schedule, Some(schedule)) = (&way, &filter.schedule) {
-            let (first, behind) = ids(schedule);
-            return self.session.all(
-                queries::RUNS_OF_SCHEDULE,
-                params![
-                    project,
-                    schedule,
-                    before.0,
-                    before_id,
-                    since,
-                    filter.key,
-                    states,
-                    limit_to_sql(page.limit),
-                    filter.workflow,
-                    first,
-                    behind
-                ],
-                |row| Columns::of(row).run(),
-            );
-        }
-        if matches!(way, Way::States) {
-            let parts = self.parts(project, filter)?;
-            let newest = merge(parts.len(), page.limit, |source, offset, count| {
-                let (sql, place, workflow): (_, &dyn rusqlite::ToSql, _) = match &parts[source] {
-                    Part::InState(state, workflow) => (queries::RUN_HEADS_IN_STATE, state, Some(workflow)),
-                    Part::HeldBy(worker) => (queries::RUN_HEADS_HELD, worker, filter.workflow.as_ref()),
-                };
-                self.session.all(
-                    sql,
-                    params![
-                        project,
-                        place,
-                        workflow,
-                        before.0,
-                        before_id,
-                        since,
-                        filter.key,
-                        limit_to_sql(count),
-                        limit_to_sql(offset),
-                        filter.schedule
-                    ],
-                    head,
-                )
-            })?;
-            return self.runs_by_no(newest);
-        }
-        let workflows = match &filter.workflow {
-            Some(workflow) => vec![Arc::clone(workflow)],
-            None => self.skip_through(project, queries::FIRST_WORKFLOW, queries::NEXT_WORKFLOW)?,
-        };
-        let newest = merge(workflows.len(), page.limit, |source, offset, count| {
-            self.session.all(
-                queries::RUN_HEADS,
-                params![
-                    project,
-                    workflows[source],
-                    before.0,
-                    before_id,
-                    since,
-                    filter.key,
-                    states,
-                    limit_to_sql(count),
-                    limit_to_sql(offset)
-                ],
-                head,
-            )
-        })?;
-        self.runs_by_no(newest)
-    }
-
-    /// The place behind which a page of runs begins, as time and id; `None` if its run is forgotten.
-    pub(super) fn before<'p>(
-        &mut self,
-        project: &str,
-        page: &'p Page,
-    ) -> Result<Option<(i64, &'p dyn rusqlite::ToSql)>> {
-        let Some(after) = &page.after else { return Ok(Some((i64::MAX, &LAST))) };
-        let read = |row: &Row<'_>| row.get(0);
-        let place: Option<i64> = self.session.one(queries::PLACE_OF_RUN, params![after, project], read)?;
-        Ok(place.map(|created_at| (created_at, after as &dyn rusqlite::ToSql)))
-    }
-
-    /// How the runs that a filter asks for are found: by their key where there are few with it, or no rare states to look
-    /// for. The runs of a schedule have its key and its workflow, and are walked where they are many.
-    pub(super) fn way_to(&mut self, project: &str, filter: &RunFilter) -> Result<Way> {
-        let many = limit_to_sql(MANY_RUNS);
-        if let Some(id) = &filter.schedule {
-            let read = |row: &Row<'_>| {
-                let mut columns = Columns::of(row);
-                Ok((columns.count()?, columns.optional_text()?, columns.optional_text()?))
-            };
-            let (first, behind) = ids(id);
-            let slots =
-                self.session.one(queries::COUNT_OF_SCHEDULE, params![id, first, behind, many], read)?;
-            let others = self.session.one(queries::COUNT_OF_SCHEDULE_OFF_SLOT, params![id, many], read)?;
-            let mut count = 0;
-            let mut place = None;
-            for (counted, key, workflow) in slots.into_iter().chain(others) {
-                count += counted;
-                place = place.or(key.zip(workflow));
-            }
-            let is_burst = count >= MANY_RUNS as u64;
-            return Ok(match place {
-                Some((key, workflow)) if is_burst && !filter.is_for_rare_states() => {
-                    let is_alike = filter.key.as_ref().is_none_or(|wanted| *wanted == key)
-                        && filter.workflow.as_ref().is_none_or(|wanted| *wanted == workflow);
-                    // None of its runs has another key or another workflow.
-                    Way::Key(key, if is_alike { vec![workflow] } else { Vec::new() })
-                }
-                Some(_) if is_burst => Way::States,
-                _ => Way::Schedule,
-            });
-        }
-        let Some(key) = &filter.key else {
-            return Ok(if filter.is_for_rare_states() { Way::States } else { Way::Workflows });
-        };
-        if filter.is_for_rare_states()
-            && self.count(queries::COUNT_BY_KEY, params![project, key, many])? >= MANY_RUNS
-        {
-            return Ok(Way::States);
-        }
-        if let Some(workflow) = &filter.workflow {
-            return Ok(Way::Key(Arc::clone(key), vec![Arc::clone(workflow)]));
-        }
-        let read = |row: &Row<'_>| Columns::of(row).text();
-        let mut workflows: Vec<Arc<str>> = Vec::new();
-        let mut found = self.session.one(queries::FIRST_WITH_KEY, params![project, key], read)?;
-        while let Some(workflow) = found {
-            found = self.session.one(queries::NEXT_WITH_KEY, params![project, key, workflow], read)?;
-            workflows.push(workflow);
-        }
-        Ok(Way::Key(Arc::clone(key), workflows))
-    }
-
-    pub(super) fn runs_by_no(&mut self, numbers: Vec<i64>) -> Result<Vec<Run>> {
-        let mut runs = Vec::with_capacity(numbers.len());
-        for no in numbers {
-            runs.extend(self.session.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?);
-        }
-        Ok(runs)
-    }
-
-    /// Where runs in these states are, none of which is that of the many: succeeded.
-    fn parts(&mut self, project: &str, filter: &RunFilter) -> Result<Vec<Part>> {
-        let mut parts = Vec::new();
-        for state in filter.states.iter().copied().collect::<BTreeSet<_>>() {
-            if state == RunState::Running {
-                parts.extend(self.workers()?.into_iter().map(Part::HeldBy));
-            } else if let Some(workflow) = &filter.workflow {
-                parts.push(Part::InState(state, Arc::clone(workflow)));
-            } else {
-                let workflows = self.workflows_in_state(project, state)?;
-                parts.extend(workflows.into_iter().map(|workflow| Part::InState(state, workflow)));
-            }
-        }
-        Ok(parts)
-    }
-
-    fn workflows_in_state(&mut self, project: &str, state: RunState) -> Result<Vec<Arc<str>>> {
-        let mut workflows = Vec::new();
-        let read = |row: &Row<'_>| Columns::of(row).text();
-        let mut found = self.session.one(queries::FIRST_IN_STATE, params![project, state], read)?;
-        while let Some(workflow) = found {
-            found = self.session.one(queries::NEXT_IN_STATE, params![project, state, workflow], read)?;
-            workflows.push(workflow);
-        }
-        Ok(workflows)
-    }
-
-    /// Skips from one workflow to the next, whatever number of rows each has.
-    fn skip_through(
+    /// Skips from one workflow to the next, however many rows each has.
+    pub(super) fn skip_through(
         &mut self,
         project: &str,
         first: &'static str,
@@ -620,10 +408,7 @@ impl View<'_> {
     pub fn waiting_parents(&mut self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {
         let after = page.after.as_deref().unwrap_or("");
         let params = params![project, after, limit_to_sql(page.limit)];
-        self.session.all(queries::WAITING_PARENTS, params, |row| {
-            let mut columns = Columns::of(row);
-            Ok(WaitingParent { run: columns.run_id()?, is_stuck: columns.flag()? })
-        })
+        self.session.all(queries::WAITING_PARENTS, params, |row| Columns::of(row).waiting_parent())
     }
 
     pub fn steps(&mut self, id: &RunId) -> Result<Vec<StepRecord>> {
@@ -647,29 +432,12 @@ impl View<'_> {
     }
 }
 
-/// States in one text. No state's word is part of another's.
-fn spell(states: &[RunState]) -> String {
-    states.iter().map(|state| state_word(*state)).collect::<Vec<_>>().join(" ")
-}
-
-/// Workers of the project, with the runs that they hold.
+/// Workers of the project, with the number of runs that they hold.
 pub(super) fn read_peers(session: &mut Session<'_>, project: &str) -> Result<Vec<Peer>> {
     let mut peers = session.all(queries::PEERS, [project], |row| {
         let mut columns = Columns::of(row);
-        Ok(Peer {
-            id: WorkerId::from(&*columns.text()?),
-            app: columns.text()?,
-            host: columns.text()?,
-            pid: columns.int()?,
-            process_mark: columns.text()?,
-            about: columns.text()?,
-            heartbeat: columns.int()?,
-            entered_at: columns.time()?,
-            beat_at: columns.time()?,
-            declares: columns.optional_text()?,
-            held_count: columns.count()?,
-            workflows: Vec::new(),
-        })
+        let peer = columns.peer()?;
+        Ok(Peer { held_count: columns.count()?, ..peer })
     })?;
     for peer in &mut peers {
         peer.workflows = session.all(queries::WORKER_WORKFLOWS, [&peer.id], |row| Columns::of(row).text())?;

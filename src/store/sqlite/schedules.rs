@@ -10,8 +10,9 @@ use crate::model::{
     LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
     WorkerEntry, WorkerId,
 };
-use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::transitions::{self, BEHIND, LIVE, StoredSchedule, TakenBack};
+use crate::store::row_reader::RowReader;
+use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
+use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun, StoredSchedule};
 use crate::store::{Answer, Patch, Rejection};
 use rusqlite::{Result, params};
 use std::collections::{BTreeSet, HashSet};
@@ -52,11 +53,12 @@ impl Batch<'_> {
         self.guarded(|batch| batch.reconciled(entry, silent))
     }
 
-    /// Upserts what the worker declares, and decides about what it does not.
+    /// Upserts the schedules that the worker declares, and decides about those that it does not.
     fn reconciled(&mut self, entry: &WorkerEntry, silent: &[(WorkerId, i64)]) -> Applied {
         let peers = read_peers(&mut self.session, &entry.project)?;
         let live = LiveDeclarations::of(&peers, &entry.id, silent);
         let mut report = Reconciliation::default();
+        self.declare_limits(entry, &live, &mut report)?;
         let mut declared = BTreeSet::new();
         for new in &entry.declared {
             if let Some(row) = self.schedule_with_key(new)? {
@@ -90,11 +92,11 @@ impl Batch<'_> {
                     self.update_schedule(&row)?;
                 }
                 Undeclared::Retires => {
-                    self.take_back(&mut row.schedule, NOBODY)?;
+                    self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
                     let lines = transitions::retire(&mut row.schedule, &entry.app, self.now());
                     self.update_schedule(&row)?;
                     self.add_ledger(&entry.project, &row.schedule.id, &lines)?;
-                    self.release(&row.schedule.id, NOBODY)?;
+                    self.release(&row.schedule.id, NO_RUN)?;
                 }
             }
         }
@@ -114,7 +116,8 @@ impl Batch<'_> {
         self.remove_worker(worker, None)
     }
 
-    /// Removes a worker, which died where `death` says whether it shared its process with others that held runs.
+    /// Removes a worker. If it died, `death` says whether it shared its process with others that
+    /// held runs.
     fn remove_worker(&mut self, worker: &WorkerId, death: Option<bool>) -> Applied {
         let held = self.free_held_runs(worker, death)?;
         if self.run(queries::DELETE_WORKER, [worker])? > 0 {
@@ -130,7 +133,7 @@ impl Batch<'_> {
         shares_process: bool,
     ) -> Applied {
         self.write_heartbeats()?;
-        match self.one(queries::BEAT, [worker], |row| row.get::<_, i64>(0))? {
+        match self.one(queries::HEARTBEAT, [worker], |row| row.get::<_, i64>(0))? {
             Some(newest) if newest != heartbeat => Err(Rejection::Stale.into()),
             Some(_) | None => self.remove_worker(worker, Some(shares_process)),
         }
@@ -144,24 +147,24 @@ impl Batch<'_> {
             }
             Ok(ids.into_iter().flatten().collect())
         };
-        // A single one is refused before anything is written.
+        // A single schedule is rejected before anything is written.
         let ids = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
         Ok(Answer::Schedules(ids))
     }
 
     fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
-        // Most are new where there are many, and an insertion finds out by itself.
+        // If there are many, most are new, and an insertion finds out by itself.
         if self.insert_schedule(new)? {
             return Ok(new.id.clone());
         }
         let mut row = self.schedule_with_key(new)?.ok_or_else(|| transitions::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
         if transitions::upsert_changes(&row, new, self.now()) {
-            self.take_back(&mut row.schedule, NOBODY)?;
+            self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
             let missed = transitions::upsert(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, &missed)?;
-            self.release(&id, NOBODY)?;
+            self.release(&id, NO_RUN)?;
         }
         Ok(id)
     }
@@ -172,7 +175,7 @@ impl Batch<'_> {
         })
     }
 
-    /// Whether it was new.
+    /// Returns whether the schedule was new.
     fn insert_schedule(&mut self, new: &NewSchedule) -> Result<bool> {
         let StoredSchedule { schedule, compiled_spec } = transitions::create_schedule(new, self.now());
         let inserted = self.run(
@@ -183,7 +186,7 @@ impl Batch<'_> {
                 schedule.workflow,
                 schedule.key,
                 schedule.owner,
-                schedule.spec,
+                schedule.spec.text(),
                 compiled_spec,
                 schedule.input,
                 schedule.status,
@@ -202,7 +205,7 @@ impl Batch<'_> {
             params![
                 schedule.id,
                 schedule.owner,
-                schedule.spec,
+                schedule.spec.text(),
                 row.compiled_spec,
                 schedule.input,
                 schedule.status,
@@ -244,14 +247,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes the runs that were made ahead of their slots, and gives the slots back to the schedule. `ended`
-    /// is on its way out, and is left alone.
-    pub(super) fn take_back(&mut self, schedule: &mut Schedule, ended: i64) -> Result<()> {
+    /// Revokes early claims: deletes the runs that were created ahead of their slots, and gives the
+    /// slots back to the schedule. Ignores `ended`, which is being deleted.
+    pub(super) fn revoke_early_claims(&mut self, schedule: &mut Schedule, ended: i64) -> Result<()> {
         let ahead = self.all_rows(queries::MADE_AHEAD, params![schedule.id, self.now()], |row| {
             let mut columns = Columns::of(row);
             let no = columns.int()?;
             let (slot, last_slot) = (columns.time()?, columns.optional_time()?);
-            Ok((no, TakenBack { slot, last_slot, token: Token(columns.int()?) }))
+            Ok((no, RevokedRun { slot, last_slot, token: Token(columns.int()?) }))
         })?;
         let ahead: Vec<_> = ahead.into_iter().filter(|(no, _)| *no != ended).collect();
         if ahead.is_empty() {
@@ -260,18 +263,19 @@ impl Batch<'_> {
         let settled = self.newest_settled(&schedule.id, &ahead)?;
         let mut taken = Vec::with_capacity(ahead.len());
         for (no, run) in ahead {
-            // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+            // A slot before one that keeps its outcome is not given back, or the schedule would
+            // decide the later one a second time.
             if Some(run.slot) > settled {
                 self.delete_run(no)?;
                 taken.push(run);
             }
         }
-        transitions::take_back(schedule, &taken);
+        transitions::revoke_early_claims(schedule, &taken);
         Ok(())
     }
 
-    /// The newest slot whose fate is decided, `ahead` aside.
-    fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, TakenBack)]) -> Result<Option<Timestamp>> {
+    /// The newest slot that has an outcome, ignoring the runs `ahead`.
+    fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, RevokedRun)]) -> Result<Option<Timestamp>> {
         let mut settled = self.one(queries::NEWEST_LINE, [id], |row| Columns::of(row).time())?;
         let limit = i64::try_from(ahead.len() + 1).unwrap_or(i64::MAX);
         let (first, behind) = ids(id);
@@ -308,22 +312,24 @@ impl Batch<'_> {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
         let mut row = stored;
-        if transitions::patch_takes_back(patch) {
-            self.take_back(&mut row.schedule, NOBODY)?;
+        if transitions::patch_revokes_claims(patch) {
+            self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
         }
         let missed = transitions::patch(&mut row, patch, self.now());
         transitions::touch(&mut row.schedule, self.now());
         self.update_schedule(&row)?;
         self.add_ledger(project, id, &missed)?;
         self.add_ledger(project, id, &patch.ledger)?;
-        self.release(id, NOBODY)?;
+        self.release(id, NO_RUN)?;
         Ok(Answer::Schedule(Box::new(row.schedule)))
     }
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {
         let mut row = self.stored_schedule(project, id)?;
         declarations::check_deletion(&row.schedule)?;
-        self.take_back(&mut row.schedule, NOBODY)?;
+        // Also those that are revoked: a worker whose clock is ahead may be about to enter one.
+        let is_claimed = self.any(queries::IS_CLAIMED, [id])?;
+        self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
         let missed = transitions::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, &missed)?;
         self.run(queries::DELETE_SCHEDULE, [id])?;
@@ -336,15 +342,15 @@ impl Batch<'_> {
                 }
             }
         }
-        self.release(id, NOBODY)?;
-        Ok(Answer::Done)
+        self.release(id, NO_RUN)?;
+        Ok(Answer::Deleted { is_claimed })
     }
 }
 
-/// No run has this number.
-pub(super) const NOBODY: i64 = -1;
+/// A number that no run has.
+pub(super) const NO_RUN: i64 = -1;
 
-/// A run, as far as changing its state goes.
+/// A run, as far as a change of its state needs it.
 pub(super) struct RunToChange {
     pub no: i64,
     pub state: RunState,
@@ -354,11 +360,12 @@ pub(super) struct RunToChange {
     pub id: RunId,
 }
 
-/// Fewest for which an order pays.
+/// The smallest number of schedules for which sorting pays.
 const MANY: usize = 32;
 
-/// The order to put them in: that in which they are stored, so that each page is written once. As given where one
-/// key comes twice, since the second changes what the first makes.
+/// The order in which to upsert schedules: that in which they are stored, so that each page is
+/// written once. If a key occurs twice, the given order, because the second change depends on the
+/// first.
 fn in_order_of_ids(new: &[NewSchedule]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..new.len()).collect();
     if new.len() >= MANY {

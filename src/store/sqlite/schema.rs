@@ -8,7 +8,7 @@ use std::path::Path;
 /// Marks a file as ours: `polo` in ASCII.
 pub(super) const APPLICATION_ID: i64 = 0x706f_6c6f;
 
-/// One script per version; each brings the version before up to its own.
+/// One script per version; each updates the version before it.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_tables.sql"),
     include_str!("migrations/0002_runs_by_state.sql"),
@@ -19,6 +19,11 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_runs_by_key.sql"),
     include_str!("migrations/0008_runs_by_error.sql"),
     include_str!("migrations/0009_settled_slots.sql"),
+    include_str!("migrations/0010_debounced_runs.sql"),
+    include_str!("migrations/0011_progress.sql"),
+    include_str!("migrations/0012_events.sql"),
+    include_str!("migrations/0013_limits.sql"),
+    include_str!("migrations/0014_finished_once.sql"),
 ];
 
 /// The newest version that this release knows.
@@ -26,12 +31,12 @@ pub(super) fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// What a file says of itself.
+/// What a file says about itself.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Header {
     pub application_id: i64,
     pub version: i64,
-    /// Whether there is nothing in it yet.
+    /// Whether the file has no tables yet.
     pub is_blank: bool,
 }
 
@@ -44,7 +49,7 @@ impl Header {
         Ok(Self { application_id, version, is_blank: application_id == 0 && version == 0 && tables == 0 })
     }
 
-    /// Refuses a file that is not ours to touch.
+    /// Refuses a file that is not ours.
     pub fn check(self, path: &Path) -> std::result::Result<(), StoreError> {
         if self.is_blank {
             return Ok(());
@@ -63,12 +68,12 @@ impl Header {
     }
 }
 
-/// A `SQLite` file that is not ours.
+/// The error for a `SQLite` file that is not ours.
 pub(super) fn other_application(path: &Path) -> StoreError {
     foreign(path, "it is the SQLite database of another application")
 }
 
-/// Brings the file up to the newest version, whoever else tries the same.
+/// Updates the file to the newest version, even if other processes try the same.
 pub(super) fn migrate(connection: &Connection, path: &Path) -> std::result::Result<(), StoreError> {
     let failed = |error: rusqlite::Error| at_opening(path, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
@@ -76,7 +81,7 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> std::result::Resu
     match migrated {
         Ok(()) => connection.execute_batch("COMMIT").map_err(failed),
         Err(error) => {
-            // The error says what happened; a rollback that fails leaves a connection that is thrown away.
+            // The error says what happened. A connection that fails to roll back is discarded.
             let _ = connection.execute_batch("ROLLBACK");
             Err(error)
         }

@@ -1,5 +1,5 @@
-//! A connection in use, with the statements that it has at hand: one lookup per statement and transaction rather than
-//! per call.
+//! A connection in use, with its prepared statements: one lookup per statement and transaction
+//! instead of one per call.
 
 use rusqlite::{CachedStatement, Connection, Params, Result, Row, StatementStatus};
 use std::cell::Cell;
@@ -8,13 +8,13 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Steps of SQLite's virtual machine that statements of this thread have taken so far: a measure of the work that does
-/// not depend on the machine.
+/// Steps of SQLite's virtual machine that statements of this thread have taken so far: a measure of
+/// work that does not depend on the machine.
 pub(super) fn steps_taken() -> u64 {
     STEPS.get()
 }
 
-/// Statements of one connection.
+/// The prepared statements of one connection.
 pub(super) struct Session<'c> {
     connection: &'c Connection,
     statements: Vec<(&'static str, CachedStatement<'c>)>,
@@ -43,12 +43,12 @@ impl<'c> Session<'c> {
         Ok(&mut self.statements[place].1)
     }
 
-    /// Executes, giving the number of rows that changed.
+    /// Executes a statement, and returns the number of changed rows.
     pub fn run(&mut self, sql: &'static str, params: impl Params) -> Result<usize> {
         self.statement(sql)?.execute(params)
     }
 
-    /// The first row, if there is one.
+    /// The first row, if any.
     pub fn one<T>(
         &mut self,
         sql: &'static str,
@@ -62,7 +62,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// The first row that is wanted, if there is one.
+    /// The first wanted row, if any.
     pub fn first<T>(
         &mut self,
         sql: &'static str,

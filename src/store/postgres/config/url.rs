@@ -1,4 +1,4 @@
-//! Reading a URL: what libpq's URLs mean, and the schema.
+//! Parses a connection URL: libpq's syntax, plus the schema.
 
 use super::super::parameters::Parameters;
 use super::super::tls::Protocols;
@@ -11,32 +11,32 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 
-/// Where the tables are, unless the URL says otherwise.
+/// The default schema.
 const DEFAULT_SCHEMA: &str = "polos";
 
-/// How long a host may take until it has let us in, unless the URL says otherwise.
+/// The default limit for connecting to a host and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long what we sent may stay unacknowledged until the connection is given up, unless the URL says otherwise. It is
-/// the other machine that acknowledges, not the server: a slow query is not cut by it, a dead host is.
+/// The default time after which a connection with unacknowledged data is given up. The operating
+/// system of the other machine acknowledges, not the server, so this cuts no slow query but detects
+/// a dead host.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// A connection on which nothing was heard for so long is tested, unless the URL says otherwise.
+/// The default idle time after which TCP probes a connection.
 pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(4);
 
-/// How often, and how many times, it is tested until it is given up.
+/// The default interval and number of TCP probes before the connection is given up.
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVES_COUNT: u32 = 3;
 
 impl ServerConfig {
-    /// Reads a URL. What it says of the password is in no message.
+    /// Parses a URL. Error messages don't contain its password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self::parse_in(url, variable)
     }
 
     /// The same, with these environment variables.
-    /// The same with other environment variables.
     pub fn parse_in(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, StoreError> {
         let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
         let name = shown(base);
@@ -68,7 +68,7 @@ impl ServerConfig {
         server.take_login(&given, &parameters, &variable);
         server.take_parameters(&parameters).map_err(refused)?;
         server.take_ssl(&parameters).map_err(refused)?;
-        // What TLS needs must be there before it is needed.
+        // Report missing certificate files now rather than at the first connection.
         server.tls()?;
         Ok(server)
     }
@@ -79,7 +79,7 @@ impl ServerConfig {
         parameters: &Parameters,
         variable: &impl Fn(&str) -> Option<String>,
     ) -> Result<(), String> {
-        // A parameter is meant rather than what stands before the `?`.
+        // A parameter overrides the part before the `?`.
         let mut hosts = match parameters.get("host") {
             Some(names) => hosts_of(names),
             None => given.get_hosts().to_vec(),
@@ -178,7 +178,7 @@ impl ServerConfig {
             }
             _ => {}
         }
-        // Of several hosts, one that takes no writes is of no use.
+        // With several hosts, one that accepts no writes is passed over.
         self.wants_primary |= self.hosts.len() > 1;
         self.is_balanced = parameters.word("load_balance_hosts", &["disable", "random"])? == Some("random");
         if parameters.get("connect_timeout").is_some() {
@@ -188,7 +188,7 @@ impl ServerConfig {
         if let Some(time) = self.connect_timeout {
             self.config.connect_timeout(time);
         }
-        // Zero is the system's own value.
+        // Zero means the operating system's default.
         let seconds = |name: &str, usual: Duration| {
             Ok::<_, String>(match parameters.number(name)? {
                 Some(0) => None,
@@ -202,7 +202,7 @@ impl ServerConfig {
             }
         }
         self.config.keepalives(parameters.number("keepalives")? != Some(0));
-        // The client library knows no "system's own" for the first test: two hours, as systems have it.
+        // The client library has no such default for the first probe. Systems use two hours.
         let idle = seconds("keepalives_idle", KEEPALIVES_IDLE)?.unwrap_or(Duration::from_secs(7_200));
         self.config.keepalives_idle(idle);
         if let Some(interval) = seconds("keepalives_interval", KEEPALIVES_INTERVAL)? {
@@ -284,7 +284,7 @@ impl ServerConfig {
 }
 
 fn hosts_of(names: &str) -> Vec<Host> {
-    // The client library tells folders of sockets from names.
+    // The client library distinguishes socket directories from names.
     let mut config = Config::new();
     for name in names.split(',') {
         config.host(name);
@@ -297,7 +297,7 @@ fn ips_of(name: &str, list: Option<&str>) -> Result<Vec<IpAddr>, String> {
     each.map(|ip| ip.parse().map_err(|_| format!("`{name}`: `{ip}` is no IP address"))).collect()
 }
 
-/// An empty one is the usual one.
+/// Parses a list of ports. An empty one is the default port.
 fn ports_of(name: &str, list: &str) -> Result<Vec<u16>, String> {
     let number = |port: &str| match port {
         "" => Ok(5432),
@@ -309,7 +309,7 @@ fn ports_of(name: &str, list: &str) -> Result<Vec<u16>, String> {
 /// The URL without its password and parameters.
 fn shown(base: &str) -> String {
     let Some((scheme, rest)) = base.split_once("://") else { return "postgresql".to_owned() };
-    // The last `@` ends the user's part: a password that should have been spelled %40 must not be shown either.
+    // The last `@` ends the user info, so that a password with an unescaped `@` isn't shown either.
     let Some((user, place)) = rest.rsplit_once('@') else { return format!("{scheme}://{rest}") };
     let user = user.split(':').next().unwrap_or("");
     format!("{scheme}://{user}@{place}")

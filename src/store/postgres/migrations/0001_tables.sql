@@ -1,5 +1,5 @@
--- `@` stands for the schema. Instants are microseconds since the epoch, UTC. Texts are compared byte by byte, and hold
--- no NUL: it is spelled in two bytes that sort as it does (see `rows.rs`).
+-- `@` stands for the schema. Times are microseconds since the epoch, UTC. Texts are compared byte by
+-- byte. They contain no NUL, which is encoded in two characters that sort like it (see `rows.rs`).
 
 CREATE TABLE @schedule (
     id text COLLATE "C" PRIMARY KEY,
@@ -12,7 +12,7 @@ CREATE TABLE @schedule (
     attended_from bigint NOT NULL,
     created_at bigint NOT NULL,
     updated_at bigint NOT NULL,
-    -- Some of its runs have `kept` set: a new run makes the sweep look at them again.
+    -- Some of its runs have `kept` set: after a new run, a prune looks at them again.
     has_kept_run boolean NOT NULL DEFAULT false,
     project text COLLATE "C" NOT NULL,
     workflow text COLLATE "C" NOT NULL,
@@ -53,12 +53,12 @@ CREATE TABLE @run (
     slot bigint,
     last_slot bigint,
     upcoming bigint,
-    -- The newest ending of a claim, for its repetition.
+    -- The newest completion of a claim, to answer its repetition.
     ended_token bigint,
     ended_print bigint,
     ended_state text COLLATE "C",
     ended_released boolean,
-    -- The number of runs per schedule among which the sweep left it. 0: not looked at since.
+    -- The number of newest runs per schedule among which a prune kept it. 0: not kept.
     kept bigint NOT NULL DEFAULT 0,
     origin text COLLATE "C" NOT NULL,
     project text COLLATE "C" NOT NULL,
@@ -142,8 +142,8 @@ CREATE TABLE @workflow (
     PRIMARY KEY (project, id)
 );
 
--- How many commits there were, in parts: each process has a part, so that they don't wait for each other. Mostly empty
--- pages leave room for new versions of the rows.
+-- Commit counters. Each process uses one of them, so that processes rarely wait for each other.
+-- Mostly empty pages leave room for new versions of the rows.
 CREATE TABLE @commits (
     slot bigint PRIMARY KEY,
     no bigint NOT NULL

@@ -1,11 +1,12 @@
--- What a full database looks like, for the planner of an empty one. Without statistics it takes all indexes for equally
--- good, and a plan that was made then stays while the tables grow, until somebody counts: it would look a schedule up
--- among all of its project, a run among all that run. So it is shown rows of the usual kind, which are gone again at
--- once. Where there are rows already, they are counted.
+-- Gives the planner statistics of typical rows while the tables are empty. Without statistics, it
+-- takes all indexes for equally good, and the server keeps such a plan while the tables grow, until
+-- they are analyzed: it would look for one schedule among all of its project, or for one run among all
+-- running ones. So this script inserts typical rows, analyzes them, and removes them. If there are
+-- rows, it analyzes these.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM @schedule) AND NOT EXISTS (SELECT FROM @run) AND NOT EXISTS (SELECT FROM @worker) THEN
-        -- Whoever comes in now waits, and is not truncated.
+        -- Other writers wait, so that their rows are not truncated.
         LOCK TABLE @schedule, @run, @step, @ledger, @worker IN ACCESS EXCLUSIVE MODE;
     END IF;
     IF EXISTS (SELECT FROM @schedule) OR EXISTS (SELECT FROM @run) OR EXISTS (SELECT FROM @step)

@@ -1,2 +1,3 @@
--- Slots that have an outcome though the next slot may still come before them, as JSON; NULL where there are none.
+-- Slots that already have an outcome although the next slot may be earlier, as JSON. NULL if there
+-- are none.
 ALTER TABLE @schedule ADD COLUMN settled text;

@@ -1,15 +1,15 @@
-//! Questions.
+//! Queries.
 
-use super::tables::{Pairs, RunRow, Tables};
+use super::rows::{Pairs, RunRow, Tables};
 use crate::calendar::Timestamp;
 use crate::model::text::run_reason;
 use crate::model::{
-    LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome,
-    StepRecord, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    SlotOutcome, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
-use crate::store::transitions::{BEHIND, LIVE, waits_for_child};
+use crate::store::tables::transitions::{BEHIND, LIVE, waits_for_child};
 use crate::store::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent};
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -40,7 +40,7 @@ impl Tables {
             .collect()
     }
 
-    /// How many unfinished runs the schedule has in this phase, as far as they are counted.
+    /// Number of unfinished runs that the schedule has in this phase, counted up to a limit.
     fn counted(&self, schedule: &ScheduleId, phase: i64) -> u32 {
         count(self.unfinished_in_phase(schedule, phase).take(COUNTED_MAX as usize).count())
     }
@@ -68,8 +68,16 @@ impl Tables {
 
     pub fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> NextWork {
         let slots = workflows.iter().filter_map(|workflow| Some(self.due.get(project, workflow)?.first()?.0));
+        let rooms = self.rooms(project, workflows, Timestamp::from_micros(0));
         let first = |runs: &Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>| {
-            workflows.iter().filter_map(|workflow| Some(runs.get(project, workflow)?.first()?.0)).min()
+            let of = |workflow: &Arc<str>| {
+                let mut runs = runs.get(project, workflow)?.iter();
+                let Some(room) = rooms.of(workflow) else { return Some(runs.next()?.0) };
+                let opens_at = room.opens_at()?;
+                let found = runs.find(|(.., id)| room.has_slot_for(&self.runs[id].run.key))?;
+                Some(found.0.max(opens_at))
+            };
+            workflows.iter().filter_map(of).min()
         };
         let has_held = self.held_for_code.contains_key(project);
         NextWork { slot: slots.min(), run: first(&self.claimable), suspect: first(&self.suspects), has_held }
@@ -77,6 +85,22 @@ impl Tables {
 
     pub fn cancel_requests(&self, worker: &WorkerId) -> Vec<RunId> {
         self.asked_to_stop.get(worker).into_iter().flatten().cloned().collect()
+    }
+
+    pub fn may_enter(&self, id: &RunId, token: Token) -> Result<(), EntryRefusal> {
+        let run = &self.claimed_row(id, token).ok_or(EntryRefusal::ClaimLost)?.run;
+        let has_schedule = run.schedule_id.as_ref().is_some_and(|id| self.schedules.contains_key(id));
+        if !has_schedule && self.may_be_unentered(run) {
+            return Err(EntryRefusal::ScheduleDeleted);
+        }
+        Ok(())
+    }
+
+    /// Whether the run belongs to a slot, and nothing shows that its handler was entered.
+    pub fn may_be_unentered(&self, run: &Run) -> bool {
+        matches!(run.origin, Origin::Schedule | Origin::Backfill)
+            && run.attempt == 1
+            && !self.steps.contains_key(&run.id)
     }
 
     pub fn peers(&self, project: &str) -> Vec<Peer> {
@@ -91,7 +115,7 @@ impl Tables {
     pub fn workflows(&self, project: &str) -> Vec<WorkflowEntry> {
         self.workflows
             .of(project)
-            .map(|(id, schedulable)| WorkflowEntry { id: Arc::clone(id), schedulable: *schedulable })
+            .map(|(id, row)| WorkflowEntry { id: Arc::clone(id), schedulable: row.schedulable })
             .collect()
     }
 

@@ -1,26 +1,18 @@
-//! The store that forgets: the reference for what the others must do, and the simulator's database.
-//!
-//! Every map is ordered, so that equal commands give equal answers in equal order. A command looks before it writes,
-//! so that a rejected one leaves no trace.
+//! A store in memory: the reference state machine behind a lock. Tests, the simulator, and virtual
+//! time use it.
 
-mod apply;
-mod read;
-mod schedules;
-mod tables;
-
+use super::tables::Tables;
 use super::{
-    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
-    StoreError, WaitingParent,
+    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter,
+    StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
+    WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
-pub(super) use tables::Tables;
-#[cfg(feature = "postgres")]
-pub(super) use tables::{EndedClaim, RunRow, Steps, Touched, WorkerRow};
 
 /// A store in memory. Clones share it, as processes share a database.
 #[derive(Clone, Default)]
@@ -29,13 +21,13 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty one.
+    /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
-impl Store for MemoryStore {
+impl StoreWrites for MemoryStore {
     fn commit_when(
         &self,
         commands: &[Command],
@@ -52,7 +44,9 @@ impl Store for MemoryStore {
         drop(self.tables.lock());
         Ok(())
     }
+}
 
+impl StoreReads for MemoryStore {
     fn due(
         &self,
         project: &str,
@@ -86,8 +80,17 @@ impl Store for MemoryStore {
         Ok(claims.iter().map(|(run, token)| tables.claimed_row(run, *token).is_some()).collect())
     }
 
+    fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError> {
+        let tables = self.tables.lock();
+        Ok(claims.iter().map(|(run, token)| tables.may_enter(run, *token)).collect())
+    }
+
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         Ok(self.tables.lock().peers(project))
+    }
+
+    fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
+        Ok(self.tables.lock().limit_statuses(project, count_to, now))
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {

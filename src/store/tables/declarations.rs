@@ -1,35 +1,38 @@
-//! Which declared schedules are retired: pure rules about a worker's declarations and those of its live peers.
+//! Which declared schedules are retired: pure rules about the declarations of a worker and of its
+//! live peers.
 //!
-//! A schedule belongs to the application (the owner) whose code declared it last. A worker that runs all of its
-//! application retires what the application declared earlier and no live worker declares any more.
+//! A schedule belongs to the application (the owner) whose code declared it last. A worker that
+//! runs all of its application retires the schedules that the application declared earlier and that
+//! no live worker declares any more.
 
-use super::Rejection;
 use super::transitions::StoredSchedule;
 use crate::calendar::Timestamp;
-use crate::model::spec::CompiledSpec;
 use crate::model::{
     Declaration, DeclaredKey, Json, NewSchedule, Peer, Reconciliation, Schedule, ScheduleLabel,
-    ScheduleStatus, WorkerEntry, WorkerId,
+    ScheduleStatus, StoredSpec, WorkerEntry, WorkerId,
 };
+use crate::store::Rejection;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 type WorkflowAndKey = (Arc<str>, Arc<str>);
-/// Of declarations.
+/// Fingerprints of declarations.
 type Fingerprints = HashSet<Arc<str>>;
 
 /// What the other live workers declare.
 #[derive(Debug, Default)]
-pub(super) struct LiveDeclarations {
-    /// By workflow and key.
+pub(in crate::store) struct LiveDeclarations {
+    /// Fingerprints by workflow and key.
     keys: HashMap<WorkflowAndKey, Fingerprints>,
-    /// Workflows of workers whose release does not register what they declare: all their schedules count as declared.
+    /// Workflows of workers whose release does not register declarations. All their schedules count
+    /// as declared.
     workflows: HashSet<Arc<str>>,
 }
 
 impl LiveDeclarations {
-    /// Of these workers of one project, except `own` and those that are still at a beat in `silent`.
+    /// Collects the declarations of these workers of one project, except `own` and those whose
+    /// heartbeat still has the value in `silent`.
     pub fn of<'p>(
         peers: impl IntoIterator<Item = &'p Peer>,
         own: &WorkerId,
@@ -65,43 +68,88 @@ impl LiveDeclarations {
 
 /// Which of two declarations of a schedule counts.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Declared {
+pub(in crate::store) enum Declared {
     /// The worker's.
     Counts,
-    /// The worker's, but somebody changed the schedule through the API, and that stays.
+    /// The worker's, but the schedule was changed through the API, and that change stays.
     IsOverridden,
     /// The stored one: it is newer, and a live worker still declares it.
     IsOutdated,
 }
 
-/// Compares what a worker declares with what is stored.
-pub(super) fn declared(schedule: &Schedule, new: &NewSchedule, live: &LiveDeclarations) -> Declared {
+/// Compares a worker's declaration with the stored one.
+pub(in crate::store) fn declared(
+    schedule: &Schedule,
+    new: &NewSchedule,
+    live: &LiveDeclarations,
+) -> Declared {
     let Some(known) = Declaration::parse(schedule.declaration.as_deref()) else { return Declared::Counts };
     if known.is_same(new) {
         return if known.is_overridden { Declared::IsOverridden } else { Declared::Counts };
     }
-    let current = known.fingerprint();
     let key = (Arc::clone(&schedule.workflow), Arc::clone(&schedule.key));
-    if !live.keys.get(&key).is_some_and(|declared| declared.contains(&*current)) {
-        return Declared::Counts;
+    if is_outdated(&known, &new.fingerprint(), new.version.as_deref(), live.keys.get(&key)) {
+        Declared::IsOutdated
+    } else {
+        Declared::Counts
     }
-    let by_version = match (&new.version, &known.version) {
+}
+
+/// Whether the known declaration stays, because it is newer than the other one with this
+/// fingerprint and version, and a live worker declares it.
+fn is_outdated(
+    known: &Declaration,
+    fingerprint: &str,
+    version: Option<&str>,
+    live: Option<&Fingerprints>,
+) -> bool {
+    let current = known.fingerprint();
+    if !live.is_some_and(|declared| declared.contains(&*current)) {
+        return false;
+    }
+    let by_version = match (version, &known.version) {
         (Some(new), Some(known)) => compare_versions(new, known),
         _ => Ordering::Equal,
     };
-    let is_older = match by_version {
+    match by_version {
         Ordering::Less => true,
         Ordering::Greater => false,
-        Ordering::Equal => {
-            let first_seen = known.first_seen(&new.fingerprint());
-            first_seen.is_some_and(|at| known.first_seen(&current).is_some_and(|current| at < current))
-        }
-    };
-    if is_older { Declared::IsOutdated } else { Declared::Counts }
+        Ordering::Equal => known
+            .first_seen(fingerprint)
+            .is_some_and(|at| known.first_seen(&current).is_some_and(|current| at < current)),
+    }
 }
 
-/// Compares piece by piece, numbers as numbers: `1.10` is newer than `1.9`.
-pub(super) fn compare_versions(one: &str, other: &str) -> Ordering {
+/// The declaration to store of something that has no owner and no overrides: a limit, or the rules
+/// of a workflow. `None` if the known one stays as it is.
+pub(in crate::store) fn newer(
+    known: Option<Declaration>,
+    spec: &Json,
+    version: Option<&Arc<str>>,
+    (label, live): (Arc<str>, &LiveDeclarations),
+    now: Timestamp,
+) -> Option<Declaration> {
+    let version = version.map(ToString::to_string);
+    let Some(mut known) = known else {
+        return Some(Declaration { version, ..Declaration::new(spec, None, now) });
+    };
+    let is_same = known.spec == **spec;
+    if is_same && (version.is_none() || known.version == version) {
+        return None;
+    }
+    let print = crate::model::limit::declared_fingerprint(spec);
+    let live = live.keys.get(&(Arc::default(), label));
+    if !is_same && is_outdated(&known, &print, version.as_deref(), live) {
+        return None;
+    }
+    known.spec = spec.to_string();
+    known.version = version.or(known.version);
+    known.note_seen(now);
+    Some(known)
+}
+
+/// Compares versions piece by piece, and numbers as numbers: `1.10` is newer than `1.9`.
+pub(in crate::store) fn compare_versions(one: &str, other: &str) -> Ordering {
     fn pieces(version: &str) -> Vec<(u64, &str)> {
         let mut pieces = Vec::new();
         let mut rest = version;
@@ -118,9 +166,10 @@ pub(super) fn compare_versions(one: &str, other: &str) -> Ordering {
     pieces(one).cmp(&pieces(other))
 }
 
-/// Puts `new` into the row's terms: what the row's specification, input, and declaration are to be. Code that declares
-/// a schedule leaves a change that somebody made through the API; such a change is noted.
-pub(super) fn effective(
+/// Returns the specification, input, and declaration that the row gets when `new` is upserted. Code
+/// that declares a schedule keeps a change that was made through the API; such a change is recorded
+/// in the declaration.
+pub(in crate::store) fn effective(
     row: &StoredSchedule,
     new: &NewSchedule,
     now: Timestamp,
@@ -132,21 +181,19 @@ pub(super) fn effective(
         let is_same = known.as_ref().is_some_and(|known| known.is_same(new));
         let keeps_override = is_same && known.as_ref().is_some_and(|known| known.is_overridden);
         if keeps_override {
-            effective.spec = Arc::clone(&schedule.spec);
+            effective.spec.clone_from(&schedule.spec);
             effective.compiled_spec = Arc::clone(&row.compiled_spec);
             effective.input.clone_from(&schedule.input);
             effective.next_slot =
-                CompiledSpec::of(schedule).ok().and_then(|compiled_spec| compiled_spec.next(now));
+                schedule.compiled_spec().ok().and_then(|compiled_spec| compiled_spec.next(now));
         }
         let mut next = match known {
             Some(known) => known,
-            // What an older release stored for this code was there before.
-            None if schedule.owner.is_some() => {
-                Declaration::new(&schedule.spec, schedule.input.as_deref(), schedule.updated_at)
-            }
+            // An older release stored this code's specification without a declaration.
+            None if schedule.owner.is_some() => of_stored(schedule),
             None => Declaration::default(),
         };
-        next.spec = new.spec.to_string();
+        next.spec = new.spec.text().to_string();
         next.input = new.input.as_deref().map(str::to_owned);
         next.version = new.version.as_deref().map(str::to_owned).or(next.version);
         next.is_overridden = keeps_override;
@@ -155,7 +202,7 @@ pub(super) fn effective(
         return (effective, Some(next.to_json()));
     }
     if schedule.status == ScheduleStatus::Retired {
-        // The code no longer has it: from now on it is one of the API's.
+        // Code no longer declares it, so it becomes a schedule of the API.
         return (effective, None);
     }
     effective.owner.clone_from(&schedule.owner);
@@ -163,20 +210,30 @@ pub(super) fn effective(
     (effective, declaration)
 }
 
-/// The declaration of a schedule that gets this specification and input through the API.
-pub(super) fn overridden(schedule: &Schedule, spec: &Json, input: Option<&Json>) -> Option<Json> {
+/// The declaration of a schedule whose specification and input are set through the API.
+pub(in crate::store) fn overridden(
+    schedule: &Schedule,
+    spec: &StoredSpec,
+    input: Option<&Json>,
+) -> Option<Json> {
     schedule.owner.as_ref()?;
     if *spec == schedule.spec && input == schedule.input.as_ref() {
         return schedule.declaration.clone();
     }
-    let mut known = Declaration::parse(schedule.declaration.as_deref())
-        .unwrap_or_else(|| Declaration::new(&schedule.spec, schedule.input.as_deref(), schedule.updated_at));
-    known.is_overridden = known.spec != **spec || known.input.as_deref() != input.map(|input| &**input);
+    let mut known =
+        Declaration::parse(schedule.declaration.as_deref()).unwrap_or_else(|| of_stored(schedule));
+    known.is_overridden =
+        known.spec != **spec.text() || known.input.as_deref() != input.map(|input| &**input);
     Some(known.to_json())
 }
 
-/// Refuses to delete a schedule that code declares: it would be back at the next start.
-pub(super) fn check_deletion(schedule: &Schedule) -> Result<(), Rejection> {
+/// The declaration of a schedule that an older release stored without one.
+fn of_stored(schedule: &Schedule) -> Declaration {
+    Declaration::new(schedule.spec.text(), schedule.input.as_deref(), schedule.updated_at)
+}
+
+/// Refuses to delete a schedule that code declares: the next start would bring it back.
+pub(in crate::store) fn check_deletion(schedule: &Schedule) -> Result<(), Rejection> {
     match &schedule.owner {
         Some(owner) if schedule.declaration.is_some() && schedule.status != ScheduleStatus::Retired => {
             Err(Rejection::DeclaredInCode {
@@ -189,28 +246,34 @@ pub(super) fn check_deletion(schedule: &Schedule) -> Result<(), Rejection> {
     }
 }
 
-/// What becomes of a schedule that a worker's application owns, or owned under a former name, and that the worker
-/// does not declare.
+/// What happens to a schedule that belongs to a worker's application, under its name or a former
+/// one, and that the worker does not declare.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Undeclared {
+pub(in crate::store) enum Undeclared {
     /// Nothing.
     Stays,
     /// It is retired.
     Retires,
-    /// Another live worker declares it, so it stays.
+    /// It stays, because another live worker declares it.
     IsProtected,
-    /// An older release recorded it: it gets the owner's new name, and can be retired from the next start on.
+    /// An older release recorded it. It gets the owner's new name, and can be retired from the next
+    /// start on.
     IsAdopted,
 }
 
 /// Decides about one such schedule.
-pub(super) fn undeclared(schedule: &Schedule, entry: &WorkerEntry, live: &LiveDeclarations) -> Undeclared {
+pub(in crate::store) fn undeclared(
+    schedule: &Schedule,
+    entry: &WorkerEntry,
+    live: &LiveDeclarations,
+) -> Undeclared {
     let Some(owner) = &schedule.owner else { return Undeclared::Stays };
     if !entry.is_whole {
         return Undeclared::Stays;
     }
     if *owner != entry.app && !entry.aliases.contains(owner) {
-        // Another program may have had the same old name: only the workflow tells whose it is.
+        // Another program may have had the same old name. Only the workflow shows which program
+        // owns it.
         let is_ours = entry.former.contains(owner)
             && entry.workflows.iter().any(|workflow| workflow.id == schedule.workflow);
         return if is_ours { Undeclared::IsAdopted } else { Undeclared::Stays };
@@ -221,12 +284,11 @@ pub(super) fn undeclared(schedule: &Schedule, entry: &WorkerEntry, live: &LiveDe
     if live.declare(schedule) { Undeclared::IsProtected } else { Undeclared::Retires }
 }
 
-/// Gives a schedule of an older release to the application.
-pub(super) fn adopt(schedule: &mut Schedule, app: &Arc<str>) {
+/// Assigns a schedule of an older release to the application.
+pub(in crate::store) fn adopt(schedule: &mut Schedule, app: &Arc<str>) {
     schedule.owner = Some(Arc::clone(app));
     if schedule.declaration.is_none() {
-        let declaration = Declaration::new(&schedule.spec, schedule.input.as_deref(), schedule.updated_at);
-        schedule.declaration = Some(declaration.to_json());
+        schedule.declaration = Some(of_stored(schedule).to_json());
     }
 }
 

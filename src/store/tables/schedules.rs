@@ -1,13 +1,13 @@
 //! Commands about schedules and workers.
 
-use super::tables::{Tables, WorkerRow};
+use super::rows::{Tables, WorkerRow};
 use crate::calendar::Timestamp;
 use crate::model::{
     LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, WorkerEntry, WorkerId,
 };
-use crate::store::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::transitions::{self, BEHIND, LIVE, TakenBack};
+use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
+use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
 use crate::store::{Answer, Patch, Rejection};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Tables {
     ) -> Result<Answer, Rejection> {
         self.check_upsert(&entry.declared)?;
         for workflow in &entry.workflows {
-            *self.workflows.slot(&entry.project, &workflow.id) = workflow.schedulable;
+            self.workflows.slot(&entry.project, &workflow.id).schedulable = workflow.schedulable;
         }
         self.touch(|touched| {
             let workflows = entry.workflows.iter().map(|workflow| Arc::clone(&workflow.id));
@@ -63,7 +63,7 @@ impl Tables {
         Ok(Answer::Reconciled(Box::new(self.reconciled(entry, silent, now))))
     }
 
-    /// Upserts what the worker declares, and decides about what it does not.
+    /// Upserts the schedules that the worker declares, and decides about those that it does not.
     fn reconciled(
         &mut self,
         entry: &WorkerEntry,
@@ -73,6 +73,7 @@ impl Tables {
         let peers = self.workers.values().filter(|row| row.project == entry.project).map(|row| &row.peer);
         let live = LiveDeclarations::of(peers, &entry.id, silent);
         let mut report = Reconciliation::default();
+        self.declare_limits(entry, &live, &mut report, now);
         let mut declared = BTreeSet::new();
         for new in &entry.declared {
             if let Some(id) = self.schedule_with_key(new).cloned() {
@@ -107,7 +108,7 @@ impl Tables {
                     self.store_schedule(row);
                 }
                 Undeclared::Retires => {
-                    self.take_back(&mut row.schedule, now);
+                    self.revoke_early_claims(&mut row.schedule, now);
                     let lines = transitions::retire(&mut row.schedule, &entry.app, now);
                     self.store_schedule(row);
                     self.add_lines(&entry.project, &id, &lines);
@@ -118,7 +119,7 @@ impl Tables {
         report
     }
 
-    /// A sign of life, also that of a claim.
+    /// Raises the worker's heartbeat, also for a claim.
     pub(super) fn bump_heartbeat(&mut self, worker: &WorkerId, now: Timestamp) -> Result<Answer, Rejection> {
         let row = self.workers.get_mut(worker).ok_or(Rejection::WorkerGone)?;
         row.peer.heartbeat += 1;
@@ -179,7 +180,7 @@ impl Tables {
         self.schedule_by_key.get(&new.project, &new.workflow)?.get(&new.key)
     }
 
-    /// Whether all of these can be put: a new schedule's id must not be another's.
+    /// Checks that all of these can be upserted: the id of a new schedule must not be in use.
     fn check_upsert(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
         let mut taken: HashMap<&ScheduleId, (&str, &str, &str)> = HashMap::new();
         let mut created: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
@@ -203,7 +204,7 @@ impl Tables {
         };
         if transitions::upsert_changes(&self.schedules[&id], new, now) {
             let mut row = self.schedules[&id].clone();
-            self.take_back(&mut row.schedule, now);
+            self.revoke_early_claims(&mut row.schedule, now);
             let missed = transitions::upsert(&mut row, new, now);
             self.store_schedule(row);
             self.add_lines(&new.project, &id, &missed);
@@ -218,8 +219,9 @@ impl Tables {
         }
     }
 
-    /// Deletes the runs that were made ahead of their slots, and gives the slots back to the schedule.
-    pub(super) fn take_back(&mut self, row: &mut Schedule, now: Timestamp) {
+    /// Revokes early claims: deletes the runs that were created ahead of their slots, and gives the
+    /// slots back to the schedule.
+    pub(super) fn revoke_early_claims(&mut self, row: &mut Schedule, now: Timestamp) {
         let schedule = &row.id;
         let mut ahead: Vec<RunId> = [LIVE, BEHIND]
             .into_iter()
@@ -228,12 +230,14 @@ impl Tables {
                 let run = &self.runs[*id].run;
                 transitions::is_untouched(run)
                     && run.slot.is_some_and(|slot| slot > now)
-                    // By a faster clock than ours it has started, and what it recorded must not be done again.
+                    // A run with a recorded step was started by a faster clock, and its steps must
+                    // not be executed again.
                     && !self.steps.contains_key(*id)
             })
             .cloned()
             .collect();
-        // A slot before one whose fate stays is not given back: the schedule would decide that one a second time.
+        // A slot before one that keeps its outcome is not given back, or the schedule would decide
+        // the later one a second time.
         let newest_line = self.ledger.get(schedule).and_then(|lines| lines.values().next_back());
         let runs = self.by_slot.get(schedule).into_iter().flat_map(|runs| runs.values().rev());
         let newest_run = runs
@@ -247,10 +251,10 @@ impl Tables {
         for id in ahead {
             let run = &self.runs[&id].run;
             let (last_slot, of_claim) = (run.last_slot, run.token);
-            taken.extend(run.slot.map(|slot| TakenBack { slot, last_slot, token: of_claim }));
+            taken.extend(run.slot.map(|slot| RevokedRun { slot, last_slot, token: of_claim }));
             self.delete_run(&id);
         }
-        transitions::take_back(row, &taken);
+        transitions::revoke_early_claims(row, &taken);
     }
 
     pub(super) fn patch_schedule(
@@ -272,8 +276,8 @@ impl Tables {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
         let mut row = stored;
-        if transitions::patch_takes_back(patch) {
-            self.take_back(&mut row.schedule, now);
+        if transitions::patch_revokes_claims(patch) {
+            self.revoke_early_claims(&mut row.schedule, now);
         }
         let missed = transitions::patch(&mut row, patch, now);
         transitions::touch(&mut row.schedule, now);
@@ -294,7 +298,12 @@ impl Tables {
         let mut row =
             self.schedule(project, id).ok_or_else(|| Rejection::ScheduleNotFound(id.clone()))?.clone();
         declarations::check_deletion(&row.schedule)?;
-        self.take_back(&mut row.schedule, now);
+        // Also those that are revoked: a worker whose clock is ahead may be about to enter one.
+        let is_claimed = self.unfinished_in_phase(id, LIVE).any(|id| {
+            let run = &self.runs[id].run;
+            run.state == RunState::Running && self.may_be_unentered(run)
+        });
+        self.revoke_early_claims(&mut row.schedule, now);
         self.add_lines(project, id, &transitions::missed_by_deletion(&row.schedule, now));
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]
@@ -311,10 +320,10 @@ impl Tables {
             self.cancel_now(&run, now);
         }
         self.release(id, now);
-        Ok(Answer::Done)
+        Ok(Answer::Deleted { is_claimed })
     }
 
-    /// The schedule that a decision was made for, if it still stands as it was then.
+    /// The schedule that a decision was made for, if it has not changed since.
     pub(super) fn decided(&self, id: &ScheduleId, revision: i64) -> Result<&Schedule, Rejection> {
         let schedule = &self.schedules.get(id).ok_or(Rejection::Stale)?.schedule;
         if schedule.status != ScheduleStatus::Active || schedule.revision != revision {

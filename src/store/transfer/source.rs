@@ -1,41 +1,53 @@
-//! The file that a project moves out of.
+//! The source of a transfer: the file whose projects move.
 
-use super::open;
-use super::{DatabaseFile, SqliteOptions, error};
-use crate::calendar::Timestamp;
-use crate::store::StoreError;
-use crate::store::transfer::{
-    Batch, Cell, Kind, LEDGER, RUNS, Row, SCHEDULES, STEPS, Side, Table, TransferOptions, is_long_ago,
+use super::{
+    Batch, Cell, EVENTS, Kind, RUNS, Row, SCHEDULES, STEPS, Side, Table, TransferOptions, is_long_ago,
 };
+use crate::calendar::Timestamp;
+use crate::process;
+use crate::store::StoreError;
+use crate::store::sqlite::SqliteOptions;
+use crate::store::sqlite::error;
+use crate::store::sqlite::file::DatabaseFile;
+use crate::store::sqlite::open;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result, ToSql};
 use std::fmt::Write;
 use std::path::Path;
 
-/// A file, read in order.
-pub(in crate::store) struct TransferSource {
+/// A file that is read in order.
+pub(super) struct TransferSource {
     connection: Connection,
     file: DatabaseFile,
     name: String,
     with_history: bool,
 }
 
-/// What a file that is left takes no more of: a table, and what would be done to it.
-const CLOSED: [(&str, &str); 5] = [
+/// What a closed file refuses: a table, and the kind of change. A change that it accepted would be
+/// lost. A worker that was left behind may still go and prune.
+const CLOSED: [(&str, &str); 13] = [
     ("worker", "INSERT"),
+    ("event", "INSERT"),
+    ("step", "INSERT"),
+    ("step", "UPDATE"),
     ("run", "INSERT"),
     ("run", "UPDATE"),
     ("schedule", "INSERT"),
     ("schedule", "UPDATE"),
+    ("schedule", "DELETE"),
+    ("ledger", "INSERT"),
+    ("workflow", "INSERT"),
+    ("workflow", "UPDATE"),
+    ("run_limit", "UPDATE"),
 ];
 
-/// Runs that go along without the rest of history: unfinished ones, what they may still ask for, and keys that must not
-/// be used twice.
+/// Runs that are transferred without the rest of the history: unfinished runs, the children that
+/// these may still ask for, and runs with idempotency keys, which must not be used twice.
 const ALIVE: &str = "(r.finished_at IS NULL OR r.idempotency_key IS NOT NULL OR r.parent IN \
     (SELECT p.id FROM run p WHERE p.finished_at IS NULL AND p.project = r.project))";
 
 impl TransferSource {
-    /// Opens a file that exists, and brings it up to this release's tables as any opening does.
+    /// Opens an existing file, and updates its tables to this release as any opening does.
     pub fn open(path: &Path, with_history: bool) -> std::result::Result<Self, StoreError> {
         let unusable = |reason: String| StoreError::Unusable { path: path.into(), action: "opened", reason };
         let path = std::path::absolute(path).map_err(|error| unusable(error.to_string()))?;
@@ -47,16 +59,16 @@ impl TransferSource {
         Ok(Self { connection, file, name, with_history })
     }
 
-    /// Its path.
+    /// The path of the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    fn told<T>(&self, done: Result<T>) -> std::result::Result<T, StoreError> {
+    fn in_store_error<T>(&self, done: Result<T>) -> std::result::Result<T, StoreError> {
         done.map_err(|error| error::in_use(&self.file.path, &error))
     }
 
-    /// Projects that have anything, by name.
+    /// Names of the projects that have any rows.
     pub fn projects(&mut self) -> std::result::Result<Vec<String>, StoreError> {
         let list = || -> Result<Vec<String>> {
             let mut projects = Vec::new();
@@ -72,10 +84,10 @@ impl TransferSource {
             }
             Ok(projects)
         };
-        self.told(list())
+        self.in_store_error(list())
     }
 
-    /// A worker of the project that is, or may be, alive.
+    /// Describes a worker of the project that is or may be alive.
     pub fn live_worker(
         &mut self,
         project: &str,
@@ -90,7 +102,7 @@ impl TransferSource {
             while let Some(row) = rows.next()? {
                 let (app, host, pid): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let (mark, beat_at): (String, i64) = (row.get(3)?, row.get(4)?);
-                let is_dead = (options.is_gone)(&host, pid, &mark)
+                let is_dead = process::is_gone(&host, pid, &mark)
                     || host != options.host && is_long_ago(Timestamp::from_micros(beat_at), now);
                 if !is_dead {
                     return Ok(Some(format!("a worker of `{app}` (process {pid})")));
@@ -98,15 +110,19 @@ impl TransferSource {
             }
             Ok(None)
         };
-        self.told(look())
+        self.in_store_error(look())
     }
 
-    /// Lets nobody work on the project any more; whoever tries is told `why`.
+    /// Closes the project: whoever tries to change it gets the error `why`.
     pub fn close(&mut self, project: &str, why: &str) -> std::result::Result<(), StoreError> {
         let triggers = CLOSED.map(|(table, event)| {
-            let place = if event == "INSERT" { "NEW" } else { "OLD" };
+            let of_row = match (table, event) {
+                ("event" | "step", _) => "(SELECT r.project FROM run r WHERE r.no = NEW.run)",
+                (_, "INSERT") => "NEW.project",
+                _ => "OLD.project",
+            };
             format!(
-                "CREATE TRIGGER {} BEFORE {event} ON {table} WHEN {place}.project = {} \
+                "CREATE TRIGGER {} BEFORE {event} ON {table} WHEN {of_row} = {} \
                  BEGIN SELECT RAISE(ABORT, {}); END;",
                 trigger(project, table, event),
                 quoted(project),
@@ -117,7 +133,7 @@ impl TransferSource {
         self.change(&script)
     }
 
-    /// Lets work go on.
+    /// Opens the project again.
     pub fn reopen(&mut self, project: &str) -> std::result::Result<(), StoreError> {
         self.change(&dropped(project))
     }
@@ -128,27 +144,27 @@ impl TransferSource {
             // The error says what happened.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        self.told(done)
+        self.in_store_error(done)
     }
 
-    /// From now on all is read as it is now.
-    pub fn stand_still(&mut self) -> std::result::Result<(), StoreError> {
+    /// Begins a snapshot: everything is read as it is now.
+    pub fn begin_snapshot(&mut self) -> std::result::Result<(), StoreError> {
         let done = self.connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema");
-        self.told(done)
+        self.in_store_error(done)
     }
 
-    /// Ends what [`Self::stand_still`] began.
-    pub fn move_on(&mut self) -> std::result::Result<(), StoreError> {
+    /// Ends the snapshot.
+    pub fn end_snapshot(&mut self) -> std::result::Result<(), StoreError> {
         let done = self.connection.execute_batch("COMMIT");
-        self.told(done)
+        self.in_store_error(done)
     }
 
-    /// Rows that move.
+    /// Number of rows to transfer.
     pub fn count(&mut self, table: Table, project: &str) -> std::result::Result<u64, StoreError> {
         let chosen = self.chosen(table);
         let sql = format!("SELECT count(*) FROM {} r WHERE r.project = ?1 {chosen}", table.name);
         let count = self.connection.query_row(&sql, [project], |row| row.get::<_, i64>(0));
-        self.told(count).map(|count| u64::try_from(count).unwrap_or(0))
+        self.in_store_error(count).map(|count| u64::try_from(count).unwrap_or(0))
     }
 
     fn chosen(&self, table: Table) -> String {
@@ -174,12 +190,12 @@ impl TransferSource {
     fn page(&self, table: Table, project: &str, after: &str, limit: usize) -> Result<Batch> {
         let names: Vec<_> = table.columns.iter().map(|(name, _)| format!("r.{name}")).collect();
         let names = names.join(", ");
-        let by_number = [RUNS.name, LEDGER.name].contains(&table.name);
-        let place = if by_number { "no" } else { "id" };
+        let place = table.order();
+        let by_number = place == "no";
         let number: i64 = after.parse().unwrap_or(i64::MIN);
         let after: &dyn ToSql = if by_number { &number } else { &after };
         let chosen = self.chosen(table);
-        // Walks in the order of the table itself, whatever else it holds.
+        // Keeps the planner from other indexes, so that it walks the table in its own order.
         let project_column =
             if table.name == SCHEDULES.name || by_number { "+r.project" } else { "r.project" };
         let sql = format!(
@@ -191,29 +207,38 @@ impl TransferSource {
         let rows = self.rows(&sql, &[&project, after, &limit_to_sql], table)?;
         let is_last = rows.len() < limit;
         let last = rows.last().map(|(place, _)| place.clone());
-        let steps = match (table.name == RUNS.name, rows.first(), &last) {
-            (true, Some((Cell::Int(first), _)), Some(Cell::Int(last))) => {
-                self.steps(project, *first, *last)?
-            }
-            _ => Vec::new(),
+        let (steps, events) = match (table.name == RUNS.name, rows.first(), &last) {
+            (true, Some((Cell::Int(first), _)), Some(Cell::Int(last))) => (
+                self.with_runs(STEPS, "no", project, (*first, *last))?,
+                self.with_runs(EVENTS, "name", project, (*first, *last))?,
+            ),
+            _ => (Vec::new(), Vec::new()),
         };
         let after = match last {
             Some(Cell::Int(number)) if !is_last => Some(number.to_string()),
             Some(Cell::Text(id)) if !is_last => Some(id),
             _ => None,
         };
-        Ok(Batch { rows: rows.into_iter().map(|(_, row)| row).collect(), steps, after })
+        Ok(Batch { rows: rows.into_iter().map(|(_, row)| row).collect(), steps, events, after })
     }
 
-    fn steps(&self, project: &str, first: i64, last: i64) -> Result<Vec<Row>> {
-        let names: Vec<_> = STEPS.columns[1..].iter().map(|(name, _)| format!("s.{name}")).collect();
+    /// Rows of a table that move with their runs.
+    fn with_runs(
+        &self,
+        table: Table,
+        order: &str,
+        project: &str,
+        (first, last): (i64, i64),
+    ) -> Result<Vec<Row>> {
+        let names: Vec<_> = table.columns[1..].iter().map(|(name, _)| format!("s.{name}")).collect();
         let chosen = self.chosen(RUNS);
         let sql = format!(
-            "SELECT s.no, r.id, {} FROM run r JOIN step s ON s.run = r.no \
-             WHERE r.no >= ?2 AND r.no <= ?3 AND +r.project = ?1 {chosen} ORDER BY s.run, s.no",
-            names.join(", ")
+            "SELECT s.{order}, r.id, {} FROM run r JOIN {} s ON s.run = r.no \
+             WHERE r.no >= ?2 AND r.no <= ?3 AND +r.project = ?1 {chosen} ORDER BY s.run, s.{order}",
+            names.join(", "),
+            table.name
         );
-        let rows = self.rows(&sql, &[&project, &first, &last], STEPS)?;
+        let rows = self.rows(&sql, &[&project, &first, &last], table)?;
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 }
@@ -227,7 +252,7 @@ impl Side for TransferSource {
         limit: usize,
     ) -> std::result::Result<Batch, StoreError> {
         let page = self.page(table, project, after, limit);
-        self.told(page)
+        self.in_store_error(page)
     }
 }
 
@@ -253,11 +278,11 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Its name: of this project alone.
+/// The name of a trigger, unique per project.
 fn trigger(project: &str, table: &str, event: &str) -> String {
     let mut name = format!("moved_{table}_{event}_");
     for byte in project.bytes() {
-        // Writing to a text does not fail.
+        // Writing to a string does not fail.
         let _ = write!(name, "{byte:02x}");
     }
     name

@@ -1,18 +1,23 @@
-//! Moves projects from a `SQLite` file to PostgreSQL: row by row in the order of their creation, a batch and the mark of
-//! how far it went in one transaction, so that it can be killed at any moment and goes on from there.
+//! Transfers projects from a `SQLite` file (the source) to PostgreSQL (the target): row by row in
+//! the order of creation. Each transaction writes a batch and the mark that says how far the
+//! transfer is, so a killed transfer continues from its mark.
 //!
-//! Nobody works while it moves: as soon as it begins, neither side lets a worker sign in to the project, and the file takes
-//! no more changes of it; when it has ended, the database is open, and the file stays closed and says where the project
-//! went. So no slot runs on both. At the end each table is read again on both sides, and compared.
+//! No worker executes anything meanwhile. From the beginning, neither side lets a worker register
+//! in the project, and the file refuses changes of it. At the end, the database is open, and the
+//! file stays closed and says where the project is. So no slot runs on both sides. Finally, both
+//! sides are read again and compared, table by table.
+
+mod source;
+mod target;
 
 use super::StoreError;
-use super::postgres::TransferTarget;
-use super::sqlite::TransferSource;
 use crate::calendar::Timestamp;
+use source::TransferSource;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use target::TransferTarget;
 
-/// A value as both databases know it.
+/// A value as both databases represent it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Cell {
     Null,
@@ -20,22 +25,33 @@ pub(super) enum Cell {
     Text(String),
 }
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Int,
-    /// 0 and 1 in one database, a boolean in the other.
+    /// 0 and 1 in SQLite, a boolean in PostgreSQL.
     Flag,
     Text,
 }
 
 pub(super) type Row = Vec<Cell>;
 
-/// A table, as far as it moves.
+/// A table and the columns that are transferred.
 #[derive(Copy, Clone)]
 pub(super) struct Table {
     pub name: &'static str,
     pub columns: &'static [(&'static str, Kind)],
+}
+
+impl Table {
+    /// The column by which its rows are read in order.
+    pub fn order(self) -> &'static str {
+        match self.name {
+            "run" | "ledger" => "no",
+            "run_limit" => "name",
+            _ => "id",
+        }
+    }
 }
 
 macro_rules! table {
@@ -44,19 +60,29 @@ macro_rules! table {
     };
 }
 
-pub(super) const WORKFLOWS: Table = table!["workflow", id Text, schedulable Flag];
+pub(super) const WORKFLOWS: Table = table![
+    "workflow", id Text, schedulable Flag, limit_name Text, priority Int, declaration Text,
+];
+pub(super) const LIMITS: Table = table![
+    "run_limit", name Text, declaration Text, set_values Text, taken Text, updated_at Int,
+];
 pub(super) const RUNS: Table = table![
     "run", id Text, state Text, token Int, attempt Int, cancel_requested Flag, child_ended Flag,
     available_at Int, created_at Int, started_at Int, finished_at Int, slot Int, last_slot Int, upcoming Int,
     ended_token Int, ended_print Int, ended_state Text, ended_released Flag, kept Int, origin Text, workflow Text,
     key Text, schedule_id Text, worker Text, timezone Text, parent Text, idempotency_key Text, payload Text,
     input Text, result Text, error Text, interruptions Int, interrupted_token Int, interrupted_alone Flag, note Text,
-    refused_by Text,
+    refused_by Text, debounce_key Text, debounce_until Int, debounce_call Text,
+    progress Text, limit_name Text, priority Int,
 ];
-/// Their first column is the id of the run that they belong to.
+/// The first column is the id of the run that the step belongs to.
 pub(super) const STEPS: Table = table![
     "step", run Text, name Text, state Text, attempt Int, run_attempt Int, wakes_at Int, started_at Int,
     finished_at Int, result Text, error Text,
+];
+/// Their first column is the id of the run that they were sent to.
+pub(super) const EVENTS: Table = table![
+    "event", run Text, name Text, payload Text, idempotency_key Text, received_at Int,
 ];
 pub(super) const LEDGER: Table = table![
     "ledger", schedule_id Text, from_slot Int, until_slot Int, slot_count Int, fate Text, reason Text,
@@ -68,122 +94,121 @@ pub(super) const SCHEDULES: Table = table![
     settled Text,
 ];
 
-/// In this order: what could start something comes last. Steps move with their runs.
-const MOVED: [Table; 4] = [WORKFLOWS, RUNS, LEDGER, SCHEDULES];
-/// Behind the last table: everything is there.
+/// The tables in the order of their transfer: what could start something comes last. Steps and
+/// events are transferred with their runs.
+const MOVED: [Table; 5] = [LIMITS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
+/// A mark after the last table: all rows have been transferred.
 const ARRIVED: &str = "arrived";
-/// Behind that: and was compared.
+/// A mark after that: both sides have been compared.
 const COMPARED: &str = "compared";
 
-/// How to move.
+/// What to transfer, and how.
 #[derive(Clone, Debug)]
 pub struct TransferOptions {
-    /// These projects; all of the file where there are none.
+    /// The projects to transfer; all projects of the file if empty.
     pub projects: Vec<String>,
-    /// Finished runs move too.
+    /// Whether to transfer finished runs.
     pub with_history: bool,
-    /// Though workers seem to be at work.
+    /// Whether to transfer although workers seem to be active.
     pub is_forced: bool,
-    /// Rows that move in one transaction.
+    /// Rows per transaction.
     pub batch: usize,
-    /// Which machine this is; see [`crate::model::WorkerEntry::host`].
+    /// The identity of this machine; see [`crate::model::WorkerEntry::host`].
     pub host: String,
-    /// Whether a worker's process (host, id, mark) is known to have ended.
-    pub is_gone: fn(&str, i64, &str) -> bool,
 }
 
 impl Default for TransferOptions {
     fn default() -> Self {
-        Self {
-            projects: Vec::new(),
-            with_history: true,
-            is_forced: false,
-            batch: 2_000,
-            host: String::new(),
-            is_gone: |_, _, _| false,
-        }
+        Self { projects: Vec::new(), with_history: true, is_forced: false, batch: 2_000, host: String::new() }
     }
 }
 
-/// How far it is.
+/// The progress of a transfer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransferProgress<'a> {
-    /// The project that moves.
+    /// The project that is transferred.
     pub project: &'a str,
     /// Whether the two sides are being compared.
     pub is_comparing: bool,
-    /// The table that moves.
+    /// The current table.
     pub table: &'static str,
-    /// Rows of it that are done.
+    /// Rows of the table that are done.
     pub done: u64,
-    /// Of so many.
+    /// Number of rows of the table.
     pub total: u64,
 }
 
-/// What was moved and compared of one table.
+/// What was transferred and compared of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransferredTable {
-    /// Its name.
+    /// The name of the table.
     pub table: &'static str,
-    /// Rows.
+    /// Number of rows.
     pub count: u64,
-    /// The same number on both sides, made from every value of every row in order.
+    /// The checksum of all values of all rows in order, equal on both sides.
     pub checksum: u64,
 }
 
-/// What became of a project.
+/// The result for one project.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TransferredProject {
-    /// Which.
+    /// The name of the project.
     pub project: String,
-    /// Table by table; empty where it had been moved before.
+    /// Its tables; empty if it had been transferred before.
     pub tables: Vec<TransferredTable>,
-    /// Runs of workers that had been killed, free now for others.
+    /// Number of runs of killed workers that other workers can claim now.
     pub freed: u64,
 }
 
-/// Why nothing, or not everything, was moved.
+/// Why nothing, or not everything, was transferred.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// One of the databases could not do its work.
+    /// One of the databases failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Moving now would lose or double something.
+    /// The transfer would lose or duplicate something.
     #[error("{0}")]
     Refused(String),
-    /// Whoever was told of the progress wants no more. It can go on later.
-    #[error("stopped; start it again to go on")]
+    /// The observer of the progress stopped the transfer. It can continue later.
+    #[error("stopped; start it again to continue")]
     Stopped,
 }
 
-/// Hears of the progress; false stops it.
-pub type Tell<'a> = dyn FnMut(&TransferProgress<'_>) -> bool + 'a;
+/// Observes the progress; returns false to stop the transfer.
+pub type OnProgress<'a> = dyn FnMut(&TransferProgress<'_>) -> bool + 'a;
 
-/// Rows of one table on one side, in order.
+/// Rows of one table of one side, in order.
 pub(super) struct Batch {
     pub rows: Vec<Row>,
-    /// Steps of these runs.
+    /// The steps of these runs.
     pub steps: Vec<Row>,
-    /// Where the next one begins; `None` at the end.
+    /// The events of these runs.
+    pub events: Vec<Row>,
+    /// Where the next batch begins; `None` at the end.
     pub after: Option<String>,
 }
 
-/// Where rows are read.
+/// A side whose rows can be read.
 pub(super) trait Side {
-    /// The rows behind `after` (empty: from the beginning), at most `limit`.
+    /// Reads at most `limit` rows after `after` (from the first row if it is empty).
     fn read(&mut self, table: Table, project: &str, after: &str, limit: usize) -> Result<Batch, StoreError>;
 }
 
-/// Count and checksum of a table, and of the steps that are read with it.
+/// Count and checksum of the rows of a table, and of the steps and events that are read with it.
 #[derive(Default)]
 struct Digest {
     rows: (u64, DefaultHasher),
     steps: (u64, DefaultHasher),
+    events: (u64, DefaultHasher),
 }
 
 impl Digest {
     fn add(&mut self, batch: &Batch) {
-        for (rows, (count, hasher)) in [(&batch.rows, &mut self.rows), (&batch.steps, &mut self.steps)] {
+        for (rows, (count, hasher)) in [
+            (&batch.rows, &mut self.rows),
+            (&batch.steps, &mut self.steps),
+            (&batch.events, &mut self.events),
+        ] {
             *count += rows.len() as u64;
             for row in rows {
                 row.hash(hasher);
@@ -200,17 +225,19 @@ impl Digest {
         let mut tables = vec![of(table.name, &self.rows)];
         if table.name == RUNS.name {
             tables.push(of(STEPS.name, &self.steps));
+            tables.push(of(EVENTS.name, &self.events));
         }
         tables
     }
 }
 
-/// Moves projects from the file `from` to the database at `to`. What was begun goes on; what has been moved is left alone.
+/// Transfers projects from the file `from` to the database at `to`. An unfinished transfer
+/// continues; a finished one is not repeated.
 pub fn transfer_projects(
     from: &Path,
     to: &str,
     options: &TransferOptions,
-    tell: &mut Tell<'_>,
+    on_progress: &mut OnProgress<'_>,
 ) -> Result<Vec<TransferredProject>, TransferError> {
     let mut source = TransferSource::open(from, options.with_history)?;
     let target = TransferTarget::open(to)?;
@@ -220,13 +247,13 @@ pub fn transfer_projects(
     }
     let mut moved = Vec::new();
     for project in projects {
-        let mut journey = Transfer { source: &mut source, target: &target, project: &project, tell };
-        moved.push(journey.run(options)?);
+        let mut transfer = Transfer { source: &mut source, target: &target, project: &project, on_progress };
+        moved.push(transfer.run(options)?);
     }
     Ok(moved)
 }
 
-/// Forgets moves that were begun and have not ended: takes what arrived away again, and opens both sides.
+/// Rolls back unfinished transfers: deletes what was written to the target, and opens both sides.
 pub fn abandon_transfer(from: &Path, to: &str, projects: &[String]) -> Result<Vec<String>, TransferError> {
     let mut source = TransferSource::open(from, true)?;
     let target = TransferTarget::open(to)?;
@@ -248,7 +275,7 @@ pub fn abandon_transfer(from: &Path, to: &str, projects: &[String]) -> Result<Ve
                 source.reopen(&project)?;
                 abandoned.push(project);
             }
-            // Killed before it could leave a mark.
+            // The transfer was killed before it could write a mark.
             None => source.reopen(&project)?,
         }
     }
@@ -273,20 +300,20 @@ fn chosen(source: &mut TransferSource, asked: &[String]) -> Result<Vec<String>, 
 
 fn other_source(project: &str, source: &str) -> TransferError {
     TransferError::Refused(format!(
-        "the project `{project}` in the database was begun to be moved there from another file, `{source}`; go on from that \
+        "the project `{project}` in the database was begun to be moved there from another file, `{source}`; continue from that \
          one, or abandon it there with `--abandon`"
     ))
 }
 
 fn at_work(worker: &str, project: &str, source: &TransferSource) -> TransferError {
     TransferError::Refused(format!(
-        "{worker} works on the project `{project}` of `{}`; stop it first, what it runs goes on from its first unfinished \
+        "{worker} works on the project `{project}` of `{}`; stop it first, what it runs continues from its first unfinished \
          step after the move (or `--force`, if it is certainly dead)",
         source.name()
     ))
 }
 
-/// Refuses what would lose or double something, before anything is touched.
+/// Refuses a transfer that would lose or duplicate something, before anything is changed.
 fn check(
     source: &mut TransferSource,
     target: &TransferTarget,
@@ -314,12 +341,12 @@ fn check(
     Ok(())
 }
 
-/// One project on its way.
+/// The transfer of one project.
 struct Transfer<'m, 't> {
     source: &'m mut TransferSource,
     target: &'m TransferTarget,
     project: &'m str,
-    tell: &'m mut Tell<'t>,
+    on_progress: &'m mut OnProgress<'t>,
 }
 
 impl Transfer<'_, '_> {
@@ -333,7 +360,7 @@ impl Transfer<'_, '_> {
         }
         let is_new = self.target.mark(self.project)?.is_none();
         self.source.close(self.project, &transfer_text(self.project, &to))?;
-        // From here on nobody signs in; has somebody just done so?
+        // From here on, no worker can register. One may have done so just before.
         if is_new
             && !options.is_forced
             && let Some(worker) = self.source.live_worker(self.project, options, self.target.time()?)?
@@ -342,17 +369,17 @@ impl Transfer<'_, '_> {
             return Err(at_work(&worker, self.project, self.source));
         }
         self.target.close(self.project, self.source.name(), MOVED[0].name)?;
-        self.source.stand_still()?;
+        self.source.begin_snapshot()?;
         let compared = self.copy(batch)?;
         let tables = if compared { Vec::new() } else { self.compare(batch)? };
         let freed = self.target.free_runs(self.project)?;
         self.target.reopen(self.project)?;
-        self.source.move_on()?;
+        self.source.end_snapshot()?;
         self.source.close(self.project, &transferred_text(self.project, &to))?;
         Ok(TransferredProject { project: self.project.to_owned(), tables, freed })
     }
 
-    /// Goes on from the mark. Whether all was compared before.
+    /// Copies all rows, from the mark on. Returns whether both sides had been compared before.
     fn copy(&mut self, batch: usize) -> Result<bool, TransferError> {
         let mark = self.target.mark(self.project)?;
         let Some(mark) = mark else {
@@ -365,7 +392,7 @@ impl Transfer<'_, '_> {
         let (mut after, mut done) = (mark.after, mark.done);
         for (place, table) in MOVED.iter().enumerate().skip(first) {
             let total = self.source.count(*table, self.project)?;
-            self.say(*table, false, done, total)?;
+            self.report(*table, false, done, total)?;
             loop {
                 let rows = self.source.read(*table, self.project, &after, batch)?;
                 let count = done + rows.rows.len() as u64;
@@ -375,7 +402,7 @@ impl Transfer<'_, '_> {
                     None => (MOVED.get(place + 1).map_or(ARRIVED, |table| table.name), "", 0),
                 };
                 self.target.store(*table, self.project, &rows, before, next)?;
-                self.say(*table, false, count, total.max(count))?;
+                self.report(*table, false, count, total.max(count))?;
                 done = next.2;
                 next.1.clone_into(&mut after);
                 if rows.after.is_none() {
@@ -386,7 +413,7 @@ impl Transfer<'_, '_> {
         Ok(false)
     }
 
-    /// Reads both sides again.
+    /// Reads both sides again and compares them.
     fn compare(&mut self, batch: usize) -> Result<Vec<TransferredTable>, TransferError> {
         let mut all = Vec::new();
         let mut arrived = self.target.reader();
@@ -430,9 +457,9 @@ impl Transfer<'_, '_> {
                 self.source.read(table, self.project, &after, batch)?
             };
             digest.add(&rows);
-            // The two sides count as half each.
+            // Each side counts as half of the work.
             let done = digest.rows.0 / 2 + if has_arrived { 0 } else { total / 2 };
-            self.say(table, true, done.min(total), total)?;
+            self.report(table, true, done.min(total), total)?;
             match rows.after {
                 Some(next) => after = next,
                 None => return Ok(digest.tables(table)),
@@ -440,10 +467,16 @@ impl Transfer<'_, '_> {
         }
     }
 
-    fn say(&mut self, table: Table, is_comparing: bool, done: u64, total: u64) -> Result<(), TransferError> {
+    fn report(
+        &mut self,
+        table: Table,
+        is_comparing: bool,
+        done: u64,
+        total: u64,
+    ) -> Result<(), TransferError> {
         let progress =
             TransferProgress { project: self.project, is_comparing, table: table.name, done, total };
-        if (self.tell)(&progress) { Ok(()) } else { Err(TransferError::Stopped) }
+        if (self.on_progress)(&progress) { Ok(()) } else { Err(TransferError::Stopped) }
     }
 }
 
@@ -459,20 +492,21 @@ fn transferred_text(project: &str, to: &str) -> String {
     )
 }
 
-/// How far a move is, as its target says.
+/// How far a transfer is, as recorded in the target.
 pub(super) struct Mark {
-    /// Where it comes from.
+    /// The name of the source.
     pub source: String,
-    /// The table that moves, or [`COMPARED`].
+    /// The current table, or [`COMPARED`].
     pub table: String,
-    /// The last row of it that has arrived.
+    /// The last row of it that was transferred.
     pub after: String,
-    /// Rows of it that have arrived.
+    /// Number of its rows that were transferred.
     pub done: u64,
     pub is_done: bool,
 }
 
-/// A worker that has given no sign of life for so long is taken for dead, where its process can't be asked.
+/// Whether a worker counts as dead because of the age of its last heartbeat. Used where its process
+/// can't be checked.
 pub(super) fn is_long_ago(beat_at: Timestamp, now: Timestamp) -> bool {
     const SILENCE_US: i64 = 60_000_000;
     now.as_micros().saturating_sub(beat_at.as_micros()) > SILENCE_US

@@ -1,15 +1,17 @@
-//! The rows, and the indexes that go with them. Only this file changes an index.
+//! The rows and their indexes. Only this file changes an index.
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus, StepRecord, Token, WorkerId,
+    Debounced, EventRecord, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus,
+    StepRecord, Token, WorkerId, is_replaceable,
 };
 use crate::store::Answer;
-use crate::store::transitions::{StoredSchedule, phase};
+use crate::store::limits::WorkflowRow;
+use crate::store::tables::transitions::{StoredSchedule, phase};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// Something for each pair of texts, found without copying them.
+/// A map keyed by two texts. A lookup copies neither.
 pub(in crate::store) struct Pairs<T>(BTreeMap<Arc<str>, BTreeMap<Arc<str>, T>>);
 
 impl<T> Default for Pairs<T> {
@@ -39,7 +41,7 @@ impl<T: Default> Pairs<T> {
     }
 }
 
-/// How a claim ended, kept for the repetition of that ending.
+/// How a claim was completed, kept to answer a repetition.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct EndedClaim {
     pub token: Token,
@@ -47,65 +49,75 @@ pub(in crate::store) struct EndedClaim {
     pub answer: Answer,
 }
 
-/// A run with what only the database needs to know of it.
+/// A run and what only the store needs to know about it.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct RunRow {
     pub run: Run,
-    /// Order of creation.
+    /// The order of creation.
     pub no: u64,
-    /// A child finished while the newest claim ran.
+    /// Whether a child finished while the newest claim ran.
     pub child_ended: bool,
-    /// The newest ending.
+    /// The newest completion.
     pub ended: Option<EndedClaim>,
-    /// The claim that was last counted as interrupted.
+    /// The claim that was counted as interrupted last.
     pub interrupted_token: Option<Token>,
+    /// Of a run that a debounced call created.
+    pub debounced: Option<Debounced>,
 }
 
-/// A worker and its application.
+/// A worker and its project.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct WorkerRow {
     pub project: Arc<str>,
-    /// All but `held_count`.
+    /// Everything but `held_count`, which is counted.
     pub peer: Peer,
 }
 
-/// Steps of one run.
+/// The steps of one run.
 #[derive(Default)]
 pub(in crate::store) struct Steps {
     pub records: Vec<StepRecord>,
     pub by_name: HashMap<Arc<str>, usize>,
 }
 
-/// A place in an order, and the order of creation among equals.
+/// Runs by a key, and by the order of creation within it.
 type Ordered<K> = BTreeMap<(K, u64), RunId>;
 
-/// Lines of the ledger by first slot and creation, each with its project.
+/// Ledger lines by first slot and creation, each with its project.
 type Lines = BTreeMap<(Timestamp, u64), (Arc<str>, LedgerLine)>;
 
-/// Lines of the ledger by last slot and creation: where each is.
+/// Where each ledger line is, by last slot and creation.
 type LinesByAge = BTreeMap<(Timestamp, u64), (ScheduleId, Timestamp)>;
 
-/// What commands changed, for a database that applies them to the part of its rows that they need.
+/// What commands have changed, for a store that applies them to a part of its rows.
 #[derive(Default)]
 pub(in crate::store) struct Touched {
     pub schedules: BTreeSet<ScheduleId>,
     pub runs: BTreeSet<RunId>,
-    /// In the order of their recording, some of them several times.
+    /// In the order of recording; a step may occur several times.
     pub steps: Vec<(RunId, Arc<str>)>,
-    /// Runs whose failed steps are forgotten.
+    /// Events that were added.
+    pub events: Vec<(RunId, Arc<str>)>,
+    /// Runs whose failed steps were deleted.
     pub retried: BTreeSet<RunId>,
+    /// Runs whose payload a debounced call has replaced.
+    pub replaced: BTreeSet<RunId>,
     pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
     pub workers: BTreeSet<WorkerId>,
-    /// Those of them that signed in.
+    /// Those of `workers` that registered.
     pub registered: BTreeSet<WorkerId>,
     pub workflows: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Limits, by project and name.
+    pub limits: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Workflows, by project, whose limit has changed: their unfinished runs follow.
+    pub relimited: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
-/// Everything that is stored.
+/// All rows and their indexes.
 #[derive(Default)]
 pub(in crate::store) struct Tables {
     last_no: u64,
-    /// Kept only for a database that asks.
+    /// Recorded only for a store that asks for it.
     pub touched: Option<Touched>,
     changed: bool,
     commits: u64,
@@ -115,34 +127,47 @@ pub(in crate::store) struct Tables {
     pub schedules_of: BTreeMap<Arc<str>, BTreeSet<ScheduleId>>,
     pub owned: Pairs<BTreeSet<ScheduleId>>,
     pub due: Pairs<BTreeSet<(Timestamp, ScheduleId)>>,
+    /// See [`StoredSchedule::finished_once`].
+    pub finished_once: BTreeMap<Arc<str>, BTreeSet<(Timestamp, ScheduleId)>>,
 
     pub runs: BTreeMap<RunId, RunRow>,
-    /// Without suspects.
+    /// Claimable runs that are no suspects.
     pub claimable: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
-    /// Unfinished runs that are refused by some code and that no worker has.
+    /// Those of `claimable` that have a priority.
+    pub with_priority: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
+    /// Unfinished runs that some code has refused and no worker holds.
     pub held_for_code: BTreeMap<Arc<str>, BTreeSet<RunId>>,
     /// Claimable suspects.
     pub suspects: Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>,
-    /// Of a schedule, by phase and slot.
+    /// Unfinished runs of each schedule, by phase and slot.
     pub unfinished: BTreeMap<ScheduleId, Ordered<(i64, Option<Timestamp>)>>,
-    /// Of a schedule, by slot.
+    /// Runs of each schedule, by slot.
     pub by_slot: BTreeMap<ScheduleId, Ordered<Option<Timestamp>>>,
     pub held: BTreeMap<WorkerId, BTreeSet<RunId>>,
     pub asked_to_stop: BTreeMap<WorkerId, BTreeSet<RunId>>,
     pub children: BTreeMap<RunId, BTreeSet<RunId>>,
     pub by_idempotency_key: Pairs<BTreeMap<Arc<str>, RunId>>,
+    /// By debounce key: the run that waits for further calls.
+    pub debounced: Pairs<BTreeMap<Arc<str>, RunId>>,
+    /// By the newest debounced call.
+    pub by_debounce_call: BTreeMap<RunId, RunId>,
     pub created: BTreeMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
     pub finished: BTreeMap<Arc<str>, Ordered<Timestamp>>,
 
     pub steps: BTreeMap<RunId, Steps>,
+    /// Of a run, by name.
+    pub events: BTreeMap<RunId, BTreeMap<Arc<str>, EventRecord>>,
     pub ledger: BTreeMap<ScheduleId, Lines>,
     pub ledger_by_age: BTreeMap<Arc<str>, LinesByAge>,
 
     pub workers: BTreeMap<WorkerId, WorkerRow>,
-    pub workflows: Pairs<bool>,
+    pub workflows: Pairs<WorkflowRow>,
+    pub limits: Pairs<Option<Limit>>,
+    /// Numbers of running runs by limit, and then by key.
+    pub claimed_under: Pairs<BTreeMap<Arc<str>, u32>>,
 }
 
-/// Removes one entry of a map of sets, and the set with its last entry.
+/// Removes an entry of a map of sets, and the set when it becomes empty.
 macro_rules! drop_entry {
     ($map:expr, $key:expr, $entry:expr) => {
         if let Some(set) = $map.get_mut($key) {
@@ -155,7 +180,7 @@ macro_rules! drop_entry {
 }
 
 impl Tables {
-    /// Ends a commit.
+    /// Ends a commit: raises the change mark if anything changed.
     pub fn close_commit(&mut self) {
         if std::mem::take(&mut self.changed) {
             self.commits += 1;
@@ -166,7 +191,7 @@ impl Tables {
         self.commits
     }
 
-    /// Notes that something was written, and what.
+    /// Records that something was written, and what.
     pub fn touch(&mut self, note: impl FnOnce(&mut Touched)) {
         self.changed = true;
         if let Some(touched) = &mut self.touched {
@@ -174,7 +199,7 @@ impl Tables {
         }
     }
 
-    /// What is created from now on comes after what has this number.
+    /// Gives rows that are created from now on numbers above this one.
     #[cfg(feature = "postgres")]
     pub fn count_from(&mut self, no: u64) {
         self.last_no = no;
@@ -198,7 +223,7 @@ impl Tables {
         self.runs.get(id).filter(|row| row.run.state == RunState::Running && row.run.token == token)
     }
 
-    /// Stores a schedule in place of what was there.
+    /// Stores a schedule, replacing the row with its id.
     pub fn store_schedule(&mut self, row: StoredSchedule) {
         self.remove_schedule(&row.schedule.id.clone());
         let schedule = &row.schedule;
@@ -212,6 +237,9 @@ impl Tables {
         }
         if let (ScheduleStatus::Active, Some(slot)) = (schedule.status, schedule.next_slot) {
             self.due.slot(&schedule.project, &schedule.workflow).insert((slot, id.clone()));
+        }
+        if let Some(slot) = row.finished_once() {
+            self.finished_once.entry(Arc::clone(&schedule.project)).or_default().insert((slot, id.clone()));
         }
         self.touch(|touched| _ = touched.schedules.insert(id.clone()));
         self.schedules.insert(id, row);
@@ -228,17 +256,40 @@ impl Tables {
         if let Some(slot) = schedule.next_slot {
             self.due.slot(&schedule.project, &schedule.workflow).remove(&(slot, id.clone()));
         }
+        if let Some(slot) = row.finished_once() {
+            drop_entry!(self.finished_once, &schedule.project, &(slot, id.clone()));
+        }
         self.touch(|touched| _ = touched.schedules.insert(id.clone()));
         Some(row)
     }
 
-    /// Stores a run that is new.
+    /// Creates a run.
     pub fn create_run(&mut self, run: Run) {
         let no = self.next_no();
-        self.add_run(RunRow { run, no, child_ended: false, ended: None, interrupted_token: None });
+        self.add_run(RunRow {
+            run,
+            no,
+            child_ended: false,
+            ended: None,
+            interrupted_token: None,
+            debounced: None,
+        });
     }
 
-    /// Adds a row that isn't there.
+    /// Stores a run that a debounced call creates.
+    pub fn create_debounced_run(&mut self, run: Run, debounced: Debounced) {
+        let no = self.next_no();
+        self.add_run(RunRow {
+            run,
+            no,
+            child_ended: false,
+            ended: None,
+            interrupted_token: None,
+            debounced: Some(debounced),
+        });
+    }
+
+    /// Adds a run row that does not exist yet.
     pub fn add_run(&mut self, row: RunRow) {
         let run = &row.run;
         if let Some(schedule) = &run.schedule_id {
@@ -256,7 +307,7 @@ impl Tables {
         self.runs.insert(row.run.id.clone(), row);
     }
 
-    /// Changes a run.
+    /// Edits a run, and its index entries with it.
     pub fn edit_run<T>(&mut self, id: &RunId, edit: impl FnOnce(&mut RunRow) -> T) -> T {
         let mut row = self.runs.remove(id).expect("only runs that exist are edited");
         self.unindex_run(&row);
@@ -267,7 +318,7 @@ impl Tables {
         answer
     }
 
-    /// Forgets a run and its steps.
+    /// Deletes a run, its steps, and its events.
     pub fn delete_run(&mut self, id: &RunId) {
         let Some(row) = self.runs.remove(id) else { return };
         self.unindex_run(&row);
@@ -283,12 +334,20 @@ impl Tables {
         }
         drop_entry!(self.created, &run.project, &(run.created_at, id.clone()));
         self.steps.remove(id);
+        self.events.remove(id);
         self.touch(|touched| _ = touched.runs.insert(id.clone()));
     }
 
     fn index_run(&mut self, row: &RunRow) {
         let run = &row.run;
         let id = || run.id.clone();
+        if let Some(debounced) = &row.debounced {
+            self.by_debounce_call.insert(debounced.call.clone(), id());
+            if is_replaceable(run) {
+                let keys = self.debounced.slot(&run.project, &run.workflow);
+                keys.insert(Arc::clone(&debounced.key), id());
+            }
+        }
         match run.state {
             RunState::Queued | RunState::Waiting if !run.cancel_requested => {
                 if run.refused_by.is_some() {
@@ -297,10 +356,17 @@ impl Tables {
                 let entry = (run.available_at, run.slot, id());
                 let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
                 if run.refused_by.is_none() {
-                    set.slot(&run.project, &run.workflow).insert(entry);
+                    set.slot(&run.project, &run.workflow).insert(entry.clone());
+                    if run.priority > 0 && !run.is_suspect() {
+                        self.with_priority.slot(&run.project, &run.workflow).insert(entry);
+                    }
                 }
             }
             RunState::Running => {
+                if let Some(limit) = &run.limit {
+                    let by_key = self.claimed_under.slot(&run.project, limit);
+                    *by_key.entry(Arc::clone(&run.key)).or_default() += 1;
+                }
                 if let Some(worker) = &run.worker {
                     self.held.entry(worker.clone()).or_default().insert(id());
                     if run.cancel_requested {
@@ -322,14 +388,32 @@ impl Tables {
     fn unindex_run(&mut self, row: &RunRow) {
         let run = &row.run;
         let id = &run.id;
+        if let Some(debounced) = &row.debounced {
+            self.by_debounce_call.remove(&debounced.call);
+            if is_replaceable(run) {
+                self.debounced.slot(&run.project, &run.workflow).remove(&debounced.key);
+            }
+        }
         match run.state {
             RunState::Queued | RunState::Waiting => {
                 drop_entry!(self.held_for_code, &run.project, id);
                 let entry = (run.available_at, run.slot, id.clone());
                 let set = if run.is_suspect() { &mut self.suspects } else { &mut self.claimable };
                 set.slot(&run.project, &run.workflow).remove(&entry);
+                if run.priority > 0 {
+                    self.with_priority.slot(&run.project, &run.workflow).remove(&entry);
+                }
             }
             RunState::Running => {
+                if let Some(limit) = &run.limit {
+                    let by_key = self.claimed_under.slot(&run.project, limit);
+                    if let Some(count) = by_key.get_mut(&run.key) {
+                        *count -= 1;
+                        if *count == 0 {
+                            by_key.remove(&run.key);
+                        }
+                    }
+                }
                 if let Some(worker) = &run.worker {
                     drop_entry!(self.held, worker, id);
                     drop_entry!(self.asked_to_stop, worker, id);

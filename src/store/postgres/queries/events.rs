@@ -1,0 +1,29 @@
+//! Statements about events of runs, and about the steps that wait for them.
+
+use super::Sql;
+use crate::store::row_reader::{event_columns, step_columns};
+
+statements! {
+    /// Steps as they stand, by run and name. (`run_id_key`, `step_pkey`)
+    WAITING_STEPS = concat!(
+        "SELECT DISTINCT r.id, ", step_columns!(),
+        " FROM unnest($1::text[], $2::text[]) AS w (run, name) JOIN @run r ON r.id = w.run \
+         JOIN @step t ON t.run = r.no AND t.name = w.name"
+    );
+    /// Events, by run and name. (`run_id_key`, `event_pkey`)
+    EVENTS_BY_NAME = concat!(
+        "SELECT DISTINCT r.id, ", event_columns!(),
+        " FROM unnest($1::text[], $2::text[]) AS w (run, name) JOIN @run r ON r.id = w.run \
+         JOIN @event e ON e.run = r.no AND e.name = w.name"
+    );
+    /// The names of events for which runs have no step, up to a bound for each run. (`run_id_key`,
+    /// `event_pkey`, `step_pkey`)
+    UNREAD_EVENTS = "SELECT r.id, u.name FROM @run r CROSS JOIN LATERAL ( \
+        SELECT e.name FROM @event e WHERE e.run = r.no AND (SELECT true FROM @step t \
+        WHERE t.run = e.run AND t.name = e.name) IS NULL LIMIT $2) u WHERE r.id = ANY($1)";
+    /// Records events. (`run_id_key`)
+    ADD_EVENTS = "INSERT INTO @event (run, name, payload, idempotency_key, received_at) \
+        SELECT r.no, w.name, w.payload, w.idempotency_key, w.received_at \
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) \
+        AS w (run, name, payload, idempotency_key, received_at) JOIN @run r ON r.id = w.run";
+}

@@ -1,0 +1,70 @@
+//! Commands about events.
+
+use super::Tables;
+use crate::calendar::Timestamp;
+use crate::model::{EventRecord, NewEvent, RunId, RunState, StepRecord, Token};
+use crate::store::events::{self, Delivery, Known, UNREAD_EVENTS_MAX};
+use crate::store::{Answer, Rejection};
+use std::sync::Arc;
+
+impl Tables {
+    pub(super) fn await_event(
+        &mut self,
+        run: &RunId,
+        token: Token,
+        asked: &StepRecord,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        self.claimed_row(run, token).ok_or(Rejection::Fenced)?;
+        let (step, is_new) = events::settle(&self.known(run, &asked.name), asked, now);
+        if is_new {
+            self.store_step(run, step.clone());
+            self.note_progress(run);
+        }
+        Ok(Answer::Wait(Box::new(step)))
+    }
+
+    pub(super) fn send_event(&mut self, new: &NewEvent, now: Timestamp) -> Result<Answer, Rejection> {
+        let row = self.run(&new.project, &new.run).ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
+        let state = row.run.state;
+        let known = self.known(&new.run, &new.name);
+        let step = match events::deliver((&new.run, state), &known, new, now)? {
+            Delivery::Refused => return Ok(Answer::Accepted { is_accepted: false, woken: false }),
+            Delivery::Repeated => return Ok(Answer::Accepted { is_accepted: true, woken: false }),
+            Delivery::Accepted { step } => step,
+        };
+        if step.is_none() && self.unread_count(&new.run) >= UNREAD_EVENTS_MAX {
+            return Err(Rejection::TooManyEvents(new.run.clone()));
+        }
+        self.add_event(&new.run, events::record(new, now));
+        let Some(step) = step else { return Ok(Answer::Accepted { is_accepted: true, woken: false }) };
+        self.store_step(&new.run, *step);
+        self.edit_run(&new.run, |row| match state {
+            RunState::Waiting => row.run.available_at = row.run.available_at.min(now),
+            // Its handler may be about to park, without having seen the event.
+            RunState::Running => row.child_ended = true,
+            _ => {}
+        });
+        Ok(Answer::Accepted { is_accepted: true, woken: state == RunState::Waiting })
+    }
+
+    fn known(&self, run: &RunId, name: &str) -> Known<'_> {
+        let steps = self.steps.get(run);
+        let step = steps.and_then(|steps| Some(&steps.records[*steps.by_name.get(name)?]));
+        Known { event: self.events.get(run).and_then(|events| events.get(name)), step }
+    }
+
+    /// Number of events for which the run has no step.
+    fn unread_count(&self, run: &RunId) -> usize {
+        let steps = self.steps.get(run);
+        let is_unread = |name: &Arc<str>| steps.is_none_or(|steps| !steps.by_name.contains_key(name));
+        self.events.get(run).map_or(0, |events| events.keys().filter(|name| is_unread(name)).count())
+    }
+
+    /// Adds an event that isn't there.
+    pub fn add_event(&mut self, run: &RunId, event: EventRecord) {
+        let name = Arc::clone(&event.name);
+        self.events.entry(run.clone()).or_default().insert(Arc::clone(&name), event);
+        self.touch(|touched| touched.events.push((run.clone(), name)));
+    }
+}

@@ -1,0 +1,162 @@
+//! Limits: declaring, changing, and describing them.
+
+use super::rows::Tables;
+use crate::calendar::Timestamp;
+use crate::model::{
+    ClaimRules, Declaration, Limit, LimitSpec, LimitStatus, Reconciliation, RunId, WorkerEntry, limit,
+};
+use crate::store::limits::{Room, Rooms};
+use crate::store::tables::declarations::{self, LiveDeclarations};
+use crate::store::{Answer, Rejection};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Tables {
+    /// What the workflow declares about claims.
+    pub(super) fn rules_of(&self, project: &str, workflow: &str) -> ClaimRules {
+        self.workflows.get(project, workflow).map(|row| row.rules.clone()).unwrap_or_default()
+    }
+
+    /// The workflows of these that have a limit, by limit.
+    fn by_limit<'w>(
+        &self,
+        project: &str,
+        workflows: impl IntoIterator<Item = &'w Arc<str>>,
+    ) -> BTreeMap<Arc<str>, Vec<Arc<str>>> {
+        let mut by_limit: BTreeMap<Arc<str>, Vec<Arc<str>>> = BTreeMap::new();
+        for workflow in workflows {
+            let row = self.workflows.get(project, workflow);
+            if let Some(limit) = row.and_then(|row| row.rules.limit.as_ref()) {
+                by_limit.entry(Arc::clone(limit)).or_default().push(Arc::clone(workflow));
+            }
+        }
+        by_limit
+    }
+
+    fn room(&self, project: &str, name: &Arc<str>, limit: &Limit, now: Timestamp) -> Room {
+        let running = self.claimed_under.get(project, name).into_iter().flatten();
+        let running = running.map(|(key, count)| (Arc::clone(key), *count));
+        Room::new(Arc::clone(name), limit.spec(), limit.taken.clone(), running, now)
+    }
+
+    /// The limits of these workflows, with the room that they leave.
+    pub(in crate::store) fn rooms(&self, project: &str, workflows: &[Arc<str>], now: Timestamp) -> Rooms {
+        let mut rooms = Rooms::default();
+        for (name, workflows) in self.by_limit(project, workflows) {
+            if let Some(Some(limit)) = self.limits.get(project, &name) {
+                rooms.add(self.room(project, &name, limit, now), workflows);
+            }
+        }
+        rooms
+    }
+
+    /// Stores what the worker declares about limits, where it is not older than what is stored.
+    pub(super) fn declare_limits(
+        &mut self,
+        entry: &WorkerEntry,
+        live: &LiveDeclarations,
+        report: &mut Reconciliation,
+        now: Timestamp,
+    ) {
+        let (project, version) = (&entry.project, entry.version.as_ref());
+        for declared in &entry.limits {
+            let stored = self.limits.get(project, &declared.name).cloned().flatten();
+            let known = stored.as_ref().and_then(|limit| Declaration::parse(Some(&limit.declaration)));
+            let spec = declared.spec.to_json();
+            let labeled = (limit::limit_label(&declared.name), live);
+            if known.as_ref().is_none_or(|known| known.spec != *spec) {
+                report.outdated_limits.insert(Arc::clone(&declared.name));
+            }
+            if let Some(newer) = declarations::newer(known, &spec, version, labeled, now) {
+                report.outdated_limits.remove(&declared.name);
+                let (set, taken) = stored.map(|limit| (limit.set, limit.taken)).unwrap_or_default();
+                let limit = Limit { declaration: newer.to_json(), set, taken, updated_at: now };
+                *self.limits.slot(project, &declared.name) = Some(limit);
+                let name = (Arc::clone(project), Arc::clone(&declared.name));
+                self.touch(|touched| _ = touched.limits.insert(name));
+            }
+        }
+        for workflow in &entry.workflows {
+            let rules = entry.rules_of(&workflow.id);
+            let row = self.workflows.slot(project, &workflow.id);
+            let known = Declaration::parse(row.declaration.as_deref());
+            let labeled = (limit::rules_label(&workflow.id), live);
+            let Some(newer) = declarations::newer(known, &rules.to_json(), version, labeled, now) else {
+                if row.rules != rules {
+                    report.outdated_limits.extend(row.rules.limit.iter().chain(&rules.limit).cloned());
+                }
+                continue;
+            };
+            row.declaration = Some(newer.to_json());
+            let former = std::mem::replace(&mut row.rules, rules);
+            let name = (Arc::clone(project), Arc::clone(&workflow.id));
+            self.touch(|touched| _ = touched.workflows.insert(name));
+            self.follow_limit(entry, &workflow.id, &former);
+        }
+    }
+
+    /// The unfinished runs of a workflow count against its new limit.
+    fn follow_limit(&mut self, entry: &WorkerEntry, workflow: &Arc<str>, former: &ClaimRules) {
+        let limit = self.rules_of(&entry.project, workflow).limit;
+        if limit == former.limit {
+            return;
+        }
+        let is_affected = |run: &crate::model::Run| {
+            run.project == entry.project && run.workflow == *workflow && !run.state.is_finished()
+        };
+        let runs = self.runs.values().filter(|row| is_affected(&row.run));
+        let runs: Vec<RunId> = runs.map(|row| row.run.id.clone()).collect();
+        for id in runs {
+            self.edit_run(&id, |row| row.run.limit.clone_from(&limit));
+        }
+        let name = (Arc::clone(&entry.project), Arc::clone(workflow));
+        self.touch(|touched| _ = touched.relimited.insert(name));
+    }
+
+    /// Changes a stored limit.
+    pub(super) fn edit_limit(&mut self, project: &Arc<str>, name: &Arc<str>, edit: impl FnOnce(&mut Limit)) {
+        if let Some(limit) = self.limits.slot(project, name) {
+            edit(limit);
+        }
+        let entry = (Arc::clone(project), Arc::clone(name));
+        self.touch(|touched| _ = touched.limits.insert(entry));
+    }
+
+    pub(super) fn set_limit(
+        &mut self,
+        project: &Arc<str>,
+        name: &Arc<str>,
+        values: Option<&LimitSpec>,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        if self.limits.get(project, name).is_none_or(Option::is_none) {
+            return Err(Rejection::LimitNotFound(Arc::clone(name)));
+        }
+        self.edit_limit(project, name, |limit| {
+            limit.set = values.cloned();
+            limit.updated_at = now;
+        });
+        Ok(Answer::Done)
+    }
+
+    /// All limits with their use.
+    pub fn limit_statuses(&self, project: &str, count_to: usize, now: Timestamp) -> Vec<LimitStatus> {
+        let mut of = self.by_limit(project, self.workflows.of(project).map(|(id, _)| id));
+        let limits = self.limits.of(project).filter_map(|(name, limit)| Some((name, limit.as_ref()?)));
+        limits
+            .map(|(name, limit)| {
+                let workflows = of.remove(name).unwrap_or_default();
+                let sets = workflows.iter().filter_map(|workflow| self.claimable.get(project, workflow));
+                let available = sets.flatten().filter(|(at, ..)| *at <= now);
+                LimitStatus {
+                    name: Arc::clone(name),
+                    limit: limit.clone(),
+                    running: u64::from(self.room(project, name, limit, now).running),
+                    queued: available.clone().take(count_to).count() as u64,
+                    oldest: available.map(|(at, ..)| *at).min(),
+                    workflows,
+                }
+            })
+            .collect()
+    }
+}
