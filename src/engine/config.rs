@@ -1,6 +1,6 @@
 //! Configuration of a worker, fixed when it starts.
 
-use crate::model::{NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
+use crate::model::{ClaimRules, DeclaredLimit, NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
 use crate::plan::Backoff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct WorkflowConfig {
     pub backoff: Backoff,
     /// The time limit of one attempt.
     pub timeout: Option<Duration>,
+    /// What the code declares about claiming its runs.
+    pub rules: ClaimRules,
     /// Fingerprint of its code: without blanks, and equal for workers that execute the same code.
     pub code: Arc<str>,
 }
@@ -48,6 +50,8 @@ pub struct EngineConfig {
     pub workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     /// Schedules that the application's code declares.
     pub declared: Vec<NewSchedule>,
+    /// Limits that the application's code declares.
+    pub limits: Vec<DeclaredLimit>,
     /// Most runs in progress at once.
     pub concurrency: usize,
     /// How long a silent worker keeps its runs.
@@ -93,6 +97,13 @@ impl EngineConfig {
                 .map(|(id, config)| WorkflowEntry { id: Arc::clone(id), schedulable: config.is_schedulable })
                 .collect(),
             declared: self.declared.clone(),
+            limits: self.limits.clone(),
+            rules: self
+                .workflows
+                .iter()
+                .filter(|(_, config)| config.rules != ClaimRules::default())
+                .map(|(id, config)| (Arc::clone(id), config.rules.clone()))
+                .collect(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::due_queue::DueQueue;
 use crate::engine::message::Message;
 use crate::engine::permits::Permits;
 use crate::model::WorkerId;
-use crate::store::{Answer, Command, Rejection, Store, StoreError};
+use crate::store::{Answer, Command, Rejection, StoreError, StoreReads, StoreWrites};
 use claims::Claims;
 use health::Health;
 use maintenance::Maintenance;
@@ -56,8 +56,9 @@ enum Phase {
 }
 
 /// The logic of one worker.
-pub struct Engine<S, D> {
-    store: S,
+pub struct Engine<W, D> {
+    reads: Arc<dyn StoreReads>,
+    writes: W,
     dispatcher: D,
     config: EngineConfig,
     workflow_ids: Vec<Arc<str>>,
@@ -71,11 +72,12 @@ pub struct Engine<S, D> {
     health: Health,
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// Creates an engine that registers at its first tick. `new_worker_id` returns a fresh id for
     /// each registration.
     pub fn new(
-        store: S,
+        reads: Arc<dyn StoreReads>,
+        writes: W,
         dispatcher: D,
         config: EngineConfig,
         mut new_worker_id: Box<dyn FnMut() -> WorkerId + Send>,
@@ -88,7 +90,8 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let permits = Permits::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
         let permits = Arc::new(permits);
         Self {
-            store,
+            reads,
+            writes,
             dispatcher,
             config,
             workflow_ids,
@@ -139,7 +142,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     pub fn warm_up_start(&self) {
         let Some(next) = self.claims.early.iter().next() else { return };
         self.dispatcher.warm_up();
-        self.store.warm_up_start(&[(next.run.id.clone(), next.run.token)]);
+        self.writes.warm_up_start(&[(next.run.id.clone(), next.run.token)]);
     }
 
     /// Whether the engine has deregistered, or given up trying. Runs that it had dispatched but
@@ -169,7 +172,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
                     self.peers.must_refresh = true;
                     self.claims.outlived.push((run, token));
                 }
-                self.maintenance.has_ended_runs = true;
+                self.maintenance.note_end(now.mono);
                 self.scheduling.is_next_work_stale |= leaves_work;
             }
             Message::Progressed { run, token } => {
@@ -327,7 +330,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     }
 
     fn commit_one(&self, command: Command, now: Now) -> Result<Result<Answer, Rejection>, StoreError> {
-        let mut outcomes = self.store.commit(&[command], now.wall)?;
+        let mut outcomes = self.writes.commit(&[command], now.wall)?;
         outcomes.pop().ok_or_else(|| StoreError::Unavailable("the store gave no answer".to_owned()))
     }
 }

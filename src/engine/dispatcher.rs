@@ -9,8 +9,10 @@ use std::time::Duration;
 pub trait Dispatcher: Send + 'static {
     /// Runs will start in a moment: a sleeping dispatcher may wake up already.
     fn warm_up(&self) {}
-    /// Start these runs, all at once, with one wake-up for the batch.
-    fn start(&self, runs: Vec<ClaimedRun>);
+    /// Start these runs, all at once, with one wake-up for the batch. Their claims and schedules were
+    /// seen in the store at `confirmed_at` of the steady clock or later; `None` if they were not. See
+    /// [`super::entry`] for when a handler may be entered.
+    fn start(&self, runs: Vec<ClaimedRun>, confirmed_at: Option<Duration>);
     /// Stop these runs.
     fn stop(&self, stops: Vec<Stop>);
     /// These timers, set through [`super::Message::SetTimer`], have run out.

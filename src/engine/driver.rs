@@ -5,7 +5,7 @@ use super::dispatcher::Dispatcher;
 use super::message::Message;
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, Now};
-use crate::store::Store;
+use crate::store::StoreWrites;
 use crate::thread::Thread;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::Arc;
@@ -34,8 +34,8 @@ pub struct Driver {
 
 impl Driver {
     /// Starts the thread, which calls `on_end` when the engine is over.
-    pub fn start<S: Store, D: Dispatcher>(
-        engine: Engine<S, D>,
+    pub fn start<W: StoreWrites, D: Dispatcher>(
+        engine: Engine<W, D>,
         clock: Arc<dyn Clock>,
         on_end: Box<dyn FnOnce() + Send>,
     ) -> std::io::Result<Self> {
@@ -73,7 +73,11 @@ impl Driver {
     }
 }
 
-fn drive<S: Store, D: Dispatcher>(mut engine: Engine<S, D>, clock: &dyn Clock, receiver: &Receiver<Message>) {
+fn drive<W: StoreWrites, D: Dispatcher>(
+    mut engine: Engine<W, D>,
+    clock: &dyn Clock,
+    receiver: &Receiver<Message>,
+) {
     loop {
         let began = clock.now();
         let next = engine.tick(began);

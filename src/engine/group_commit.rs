@@ -7,14 +7,9 @@
 
 use crate::calendar::Timestamp;
 use crate::clock::Clock;
-use crate::model::{
-    LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
-};
+use crate::model::{RunId, Token};
 use crate::plan::Backoff;
-use crate::store::{
-    Command, DueSchedule, NextWork, Outcome, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, Store,
-    StoreError, WaitingParent,
-};
+use crate::store::{Command, Outcome, Store, StoreError, StoreReads, StoreWrites};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
 use std::sync::Arc;
@@ -41,7 +36,7 @@ pub struct Job {
     pub done: Box<dyn FnOnce(Report) + Send>,
 }
 
-/// A store whose writes are batched into group commits. Reads go straight through. Clones share it.
+/// The writes of a store, batched into group commits. Clones share it.
 #[derive(Clone)]
 pub struct GroupCommit {
     shared: Arc<Shared>,
@@ -97,6 +92,16 @@ impl GroupCommit {
     /// Calls `observer` after every batch from now on.
     pub fn observe(&self, observer: Observer) {
         self.shared.observers.lock().push(observer);
+    }
+
+    /// Whether each job is committed on the thread that submits it.
+    pub fn is_inline(&self) -> bool {
+        self.shared.is_inline
+    }
+
+    /// The store's reads, which need no queue.
+    pub fn reads(&self) -> Arc<dyn StoreReads> {
+        Arc::clone(&self.shared.store) as _
     }
 
     /// The clock that stamps the commits.
@@ -269,7 +274,7 @@ fn write_batch(shared: &Shared, mut jobs: Vec<Job>, is_closing: bool) -> (Vec<Jo
 }
 
 /// Commits through the queue, so that the engine's writes share transactions with all others.
-impl Store for GroupCommit {
+impl StoreWrites for GroupCommit {
     fn commit_when(
         &self,
         commands: &[Command],
@@ -293,119 +298,5 @@ impl Store for GroupCommit {
 
     fn warm_up_start(&self, claims: &[(RunId, Token)]) {
         self.shared.store.warm_up_start(claims);
-    }
-
-    fn due(
-        &self,
-        project: &str,
-        workflows: &[Arc<str>],
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.shared.store.due(project, workflows, until, limit)
-    }
-
-    fn due_in_shard(
-        &self,
-        project: &str,
-        workflows: &[Arc<str>],
-        until: Timestamp,
-        shard: Shard,
-        limit: usize,
-    ) -> Result<Vec<DueSchedule>, StoreError> {
-        self.shared.store.due_in_shard(project, workflows, until, shard, limit)
-    }
-
-    fn due_count(
-        &self,
-        project: &str,
-        workflows: &[Arc<str>],
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        self.shared.store.due_count(project, workflows, until, limit)
-    }
-
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        self.shared.store.next_work(project, workflows)
-    }
-
-    fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
-        self.shared.store.cancel_requests(worker)
-    }
-
-    fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
-        self.shared.store.claims_stand(claims)
-    }
-
-    fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
-        self.shared.store.peers(project)
-    }
-
-    fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
-        self.shared.store.workflows(project)
-    }
-
-    fn schedule(&self, project: &str, id: &ScheduleId) -> Result<Option<Schedule>, StoreError> {
-        self.shared.store.schedule(project, id)
-    }
-
-    fn schedules(
-        &self,
-        project: &str,
-        filter: &ScheduleFilter,
-        page: &Page,
-    ) -> Result<Vec<Schedule>, StoreError> {
-        self.shared.store.schedules(project, filter, page)
-    }
-
-    fn coming(&self, project: &str, until: Timestamp, limit: usize) -> Result<Vec<Schedule>, StoreError> {
-        self.shared.store.coming(project, until, limit)
-    }
-
-    fn project_stats(
-        &self,
-        project: &str,
-        due_before: Timestamp,
-        count_to: usize,
-    ) -> Result<ProjectStats, StoreError> {
-        self.shared.store.project_stats(project, due_before, count_to)
-    }
-
-    fn history(
-        &self,
-        project: &str,
-        id: &ScheduleId,
-        page: &Page,
-    ) -> Result<Option<Vec<LedgerEntry>>, StoreError> {
-        self.shared.store.history(project, id, page)
-    }
-
-    fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError> {
-        self.shared.store.run(project, id)
-    }
-
-    fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
-        self.shared.store.runs(project, filter, page)
-    }
-
-    fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
-        self.shared.store.waiting_parents(project, page)
-    }
-
-    fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError> {
-        self.shared.store.remarkable_runs(project, limit)
-    }
-
-    fn steps(&self, id: &RunId) -> Result<Vec<StepRecord>, StoreError> {
-        self.shared.store.steps(id)
-    }
-
-    fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
-        self.shared.store.previous_result(schedule, before)
-    }
-
-    fn change_mark(&self) -> Result<u64, StoreError> {
-        self.shared.store.change_mark()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::permits::Permit;
 use crate::model::{ClaimedRun, RunId, Token};
-use crate::store::{Answer, Command, Rejection};
+use crate::store::{Answer, Command, Effect, Rejection};
 use std::time::Duration;
 
 /// A message to the engine from the application or the writing thread.
@@ -86,27 +86,19 @@ impl Message {
     /// engines have to do next. An engine knows its own commands, and learns of a run that was
     /// claimed at its creation by [`Self::Claimed`].
     pub fn news_of(command: &Command, outcome: &Result<Answer, Rejection>) -> Option<Self> {
-        match command {
-            Command::CreateRun(_) if matches!(outcome, Ok(Answer::Created { claimed: Some(_), .. })) => None,
-            Command::CreateRun(new) if new.takes_back => Some(Self::Changed),
-            Command::CreateRun(_) | Command::RetryRun { .. } | Command::WakeParents { .. } => {
-                Some(Self::Added)
-            }
-            Command::UpsertSchedules(_)
-            | Command::PatchSchedule { .. }
-            | Command::DeleteSchedule { .. }
-            | Command::CancelRun { .. }
-            | Command::ExpireWorker { .. }
-            | Command::DeregisterWorker { .. } => Some(Self::Changed),
-            Command::RegisterWorker(_)
-            | Command::Reconcile { .. }
-            | Command::Heartbeat { .. }
-            | Command::UncountInterruptions { .. }
-            | Command::Fire { .. }
-            | Command::ClaimRuns { .. }
-            | Command::RecordStep { .. }
-            | Command::CompleteRun { .. }
-            | Command::Prune { .. } => None,
+        let is_own = match command {
+            Command::Fire { .. } => true,
+            // A free permit of a limit, or a run that was waiting, may be for another worker.
+            Command::CompleteRun { .. } => !matches!(outcome, Ok(Answer::Ended { released: true, .. })),
+            _ => false,
+        };
+        if is_own {
+            return None;
+        }
+        match command.effect(outcome.as_ref().ok()) {
+            Effect::Nothing => None,
+            Effect::AddsRuns => Some(Self::Added),
+            Effect::ChangesSchedules => Some(Self::Changed),
         }
     }
 

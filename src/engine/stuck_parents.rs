@@ -6,7 +6,7 @@
 //! worker searches for them when it starts and periodically after that, a page at a time.
 
 use crate::clock::Now;
-use crate::store::{Answer, Command, Page, Store, StoreError};
+use crate::store::{Answer, Command, Page, StoreError, StoreReads, StoreWrites};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ impl StuckParents {
     /// Examines the next page, if it is time to.
     pub fn look(
         &mut self,
-        store: &impl Store,
+        reads: &dyn StoreReads,
+        writes: &impl StoreWrites,
         project: &Arc<str>,
         limit: usize,
         now: Now,
@@ -54,7 +55,7 @@ impl StuckParents {
             return Ok(Woken::default());
         }
         let page = Page { limit: limit.max(1), after: self.after.clone() };
-        let parents = store.waiting_parents(project, &page)?;
+        let parents = reads.waiting_parents(project, &page)?;
         let last = parents.last().map(|parent| parent.run.to_string());
         let is_last_page = parents.len() < page.limit;
         let stuck: Vec<_> =
@@ -62,7 +63,7 @@ impl StuckParents {
         let mut woken = Woken::default();
         if !stuck.is_empty() {
             let command = Command::WakeParents { project: Arc::clone(project), runs: stuck };
-            let outcomes = store.commit(&[command], now.wall)?;
+            let outcomes = writes.commit(&[command], now.wall)?;
             if let Some(Ok(Answer::Count(count))) = outcomes.first() {
                 woken.on_page = *count;
                 self.woken_count += count;

@@ -5,10 +5,11 @@ use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::engine::due_queue::DueQueue;
+use crate::engine::entry::must_be_confirmed;
 use crate::engine::permits::{Permit, Permits};
 use crate::engine::suspects::SuspectWatch;
-use crate::model::{ClaimedRun, Completion, Run, RunId, RunState, Token};
-use crate::store::{Answer, Codes, Command, Page, Rejection, RunFilter, Store, StoreError, Suspects};
+use crate::model::{ClaimedRun, Completion, EntryRefusal, Run, RunId, RunState, Token};
+use crate::store::{Answer, Codes, Command, Page, Rejection, RunFilter, StoreError, StoreWrites, Suspects};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +78,7 @@ pub(super) struct Tracked {
     pub(super) is_stop_sent: bool,
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// Whether to look for held runs that the code of this worker can continue.
     pub(super) fn looks_for_held(&self, mono: Duration) -> bool {
         self.scheduling.next_work.has_held
@@ -155,15 +156,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut page = Page { limit: self.config.batch_max.max(1), after: None };
         let mut found = Vec::new();
         loop {
-            let runs = self.store.runs(&self.config.project, &filter, &page)?;
+            let runs = self.reads.runs(&self.config.project, &filter, &page)?;
             page.after = runs.last().map(|run| run.id.to_string());
             let is_last = runs.len() < page.limit;
             for run in runs {
                 let is_held =
                     self.claims.tracked.get(&run.id).is_some_and(|tracked| tracked.token == run.token);
                 if run.worker.as_ref() == Some(&self.membership.worker) && !is_held {
-                    let journal = self.store.steps(&run.id)?;
-                    found.push(ClaimedRun { run, journal });
+                    let journal = self.reads.steps(&run.id)?;
+                    found.push(ClaimedRun { run, journal, is_first: false });
                 }
             }
             if is_last {
@@ -227,18 +228,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             if former.is_none_or(|former| !former.holds_permit) {
                 self.claims.permits.take();
             }
+            let must_ask = may_be_lost || must_be_confirmed(&claimed);
             if self.claims.suspects.track(run, self.claims.tracked.len() == 1, now.mono) {
                 self.note_suspect(run, now);
             }
             // A draining worker starts nothing more and gives back what arrives now. Early claims
             // are verified before they start.
-            if run.available_at > now.wall || may_be_lost || self.phase != Phase::Working {
+            if run.available_at > now.wall || must_ask || self.phase != Phase::Working {
                 self.claims.early.insert(run.available_at, claimed);
             } else {
                 ready.push(claimed);
             }
         }
-        self.start(ready, now);
+        self.start(ready, Some(claimed_at), now);
     }
 
     fn note_suspect(&self, run: &Run, now: Now) {
@@ -261,7 +263,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         // An edit decided before this instant may still be syncing to disk, and take claims back.
         // Later edits do not.
-        self.store.barrier()?;
+        self.writes.barrier()?;
         // In parts, so that the first runs start before the last are verified.
         while self.claims.early.next_deadline().is_some_and(|at| at <= now.wall) {
             self.start_due_claims(now)?;
@@ -274,17 +276,20 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             std::iter::from_fn(|| self.claims.early.pop_due(now.wall)).take(START_MAX).collect();
         let claims: Vec<(RunId, Token)> =
             due.iter().map(|claimed| (claimed.run.id.clone(), claimed.run.token)).collect();
-        match self.store.claims_stand(&claims) {
-            Ok(standing) => {
+        match self.reads.may_enter(&claims) {
+            Ok(answers) => {
                 let mut ready = Vec::with_capacity(due.len());
-                for (claimed, stands) in due.into_iter().zip(standing) {
-                    if stands {
-                        ready.push(claimed);
-                    } else {
-                        self.untrack(&claimed.run.id, claimed.run.token);
+                let mut refused = Vec::new();
+                for (claimed, answer) in due.into_iter().zip(answers) {
+                    match answer {
+                        Ok(()) => ready.push(claimed),
+                        // The application asks again, and reports the refusal like any other.
+                        Err(EntryRefusal::ScheduleDeleted) => refused.push(claimed),
+                        Err(EntryRefusal::ClaimLost) => self.untrack(&claimed.run.id, claimed.run.token),
                     }
                 }
-                self.start(ready, now);
+                self.start(ready, Some(now.mono), now);
+                self.start(refused, None, now);
                 Ok(())
             }
             Err(error) => {
@@ -307,19 +312,19 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             run: claimed.run.id.clone(),
             token: claimed.run.token,
             ending: Box::new(Completion::Released),
-            pause_after_failures: None,
             stands_alone: false,
         };
         let commands: Vec<Command> = self.claims.early.iter().map(release).collect();
         // A rejected command means that the claim was taken back meanwhile.
-        let _ = self.store.commit(&commands, now.wall)?;
+        let _ = self.writes.commit(&commands, now.wall)?;
         while let Some(claimed) = self.claims.early.pop_due(Timestamp::MAX) {
             self.untrack(&claimed.run.id, claimed.run.token);
         }
         Ok(())
     }
 
-    pub(super) fn start(&mut self, runs: Vec<ClaimedRun>, now: Now) {
+    /// Starts runs whose claims and schedules were seen at `confirmed_at` or later, if ever.
+    fn start(&mut self, runs: Vec<ClaimedRun>, confirmed_at: Option<Duration>, now: Now) {
         if runs.is_empty() {
             return;
         }
@@ -333,7 +338,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         let mut rest = runs;
         while !rest.is_empty() {
             let later = rest.split_off(rest.len().min(START_MAX));
-            self.dispatcher.start(rest);
+            self.dispatcher.start(rest, confirmed_at);
             rest = later;
         }
     }

@@ -4,10 +4,10 @@ use super::{Deadline, Engine, Phase};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::dispatcher::Dispatcher;
-use crate::store::{Shard, Store};
+use crate::store::{Shard, StoreWrites};
 use std::time::Duration;
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// When to tick next; at once with `has_more` left to do.
     pub(super) fn next(&self, now: Now, has_more: bool) -> Deadline {
         if self.phase == Phase::Over {
@@ -99,7 +99,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !self.is_working() {
             return (None, None);
         }
-        let prune = self.maintenance.next_prune.filter(|_| self.maintenance.has_ended_runs);
+        let prune = self.maintenance.prune_due(self.config.retention);
         let recompute = self.maintenance.recomputation.as_ref().map(|walk| walk.next);
         (None, prune.into_iter().chain(recompute).min())
     }

@@ -7,7 +7,7 @@ use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice};
 use crate::engine::outage::OutageLog;
 use crate::plan::Backoff;
-use crate::store::{Store, StoreError};
+use crate::store::{StoreError, StoreWrites};
 use std::time::Duration;
 
 /// Whether this worker watches without gaps, and whether its store works.
@@ -32,7 +32,7 @@ pub(super) struct RetryState {
     pub(super) failure_count: u32,
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// Detects that the machine slept, the process was stopped, or the store could not be read. No
     /// worker was watching then, so the catch-up policy decides about slots of that time.
     pub(super) fn notice_absence(&mut self, now: Now) {

@@ -6,11 +6,12 @@ use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice};
 use crate::engine::stuck_parents::StuckParents;
 use crate::plan::recomputed;
-use crate::store::{Answer, Command, Page, Patch, ScheduleFilter, Store, StoreError};
+use crate::store::{Answer, Command, Page, Patch, ScheduleFilter, StoreError, StoreWrites};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The interval between prunes, if any run has completed meanwhile. The first prune waits as long:
+/// The interval between prunes, if any run has completed meanwhile. A last prune follows when those
+/// runs are old enough, though nothing else may happen until then. The first prune waits as long:
 /// by then, a machine that booted with a wrong clock has been corrected, and nothing was deleted
 /// for being "old".
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -26,11 +27,41 @@ const RECOMPUTE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Maintenance {
     /// When to prune next; the first tick sets it.
-    pub(super) next_prune: Option<Duration>,
-    pub(super) has_ended_runs: bool,
+    next_prune: Option<Duration>,
+    /// Whether runs have completed here since the last prune.
+    has_ended_runs: bool,
+    /// When a run last completed here, until a prune finds it old enough.
+    last_end: Option<Duration>,
     /// Whether stored next slots are being recomputed, and how far that has come.
     pub(super) recomputation: Option<Recomputation>,
     pub(super) stuck_parents: StuckParents,
+}
+
+impl Maintenance {
+    /// A run has completed here.
+    pub(super) fn note_end(&mut self, mono: Duration) {
+        self.has_ended_runs = true;
+        self.last_end = Some(mono);
+    }
+
+    /// When to prune next.
+    pub(super) fn prune_due(&self, retention: Option<Duration>) -> Option<Duration> {
+        let (next, old_at) = (self.next_prune?, self.old_at(retention?)?);
+        Some(if self.has_ended_runs { next } else { next.max(old_at) })
+    }
+
+    /// When all runs that completed here are older than the retention, by either clock.
+    fn old_at(&self, retention: Duration) -> Option<Duration> {
+        Some(self.last_end?.saturating_add(retention).saturating_add(PRUNE_INTERVAL))
+    }
+
+    fn note_prune(&mut self, mono: Duration, retention: Duration) {
+        if self.old_at(retention).is_some_and(|old_at| old_at <= mono) {
+            self.last_end = None;
+        }
+        self.has_ended_runs = false;
+        self.next_prune = Some(mono + PRUNE_INTERVAL);
+    }
 }
 
 /// A walk over all schedules.
@@ -44,12 +75,12 @@ pub(super) struct Recomputation {
     pub(super) next: Duration,
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// Prunes a small batch of what is older than the retention. Returns whether more remains.
     pub(super) fn prune(&mut self, now: Now) -> Result<bool, StoreError> {
         let Some(retention) = self.config.retention else { return Ok(false) };
-        let due = *self.maintenance.next_prune.get_or_insert(now.mono + PRUNE_INTERVAL);
-        if now.mono < due || !self.maintenance.has_ended_runs {
+        self.maintenance.next_prune.get_or_insert(now.mono + PRUNE_INTERVAL);
+        if self.maintenance.prune_due(Some(retention)).is_none_or(|due| now.mono < due) {
             return Ok(false);
         }
         let age_us = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
@@ -63,8 +94,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if matches!(pruned, Ok(Answer::Count(count)) if count >= self.config.batch_max as u64) {
             return Ok(true);
         }
-        self.maintenance.next_prune = Some(now.mono + PRUNE_INTERVAL);
-        self.maintenance.has_ended_runs = false;
+        self.maintenance.note_prune(now.mono, retention);
         Ok(false)
     }
 
@@ -72,7 +102,13 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// now.
     pub(super) fn wake_stuck_parents(&mut self, now: Now) -> Result<bool, StoreError> {
         let limit = self.config.batch_max;
-        let woken = self.maintenance.stuck_parents.look(&self.store, &self.config.project, limit, now)?;
+        let woken = self.maintenance.stuck_parents.look(
+            &*self.reads,
+            &self.writes,
+            &self.config.project,
+            limit,
+            now,
+        )?;
         self.scheduling.is_next_work_stale |= woken.on_page > 0;
         if let Some(count) = woken.in_all {
             self.dispatcher.emit(Notice::WokeParents(count));
@@ -92,11 +128,11 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         let (mut seen_count, mut changed_count) = (*seen_count, *changed_count);
         let page = Page { limit: self.config.batch_max.max(1), after: after.clone() };
-        let schedules = self.store.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
+        let schedules = self.reads.schedules(&self.config.project, &ScheduleFilter::default(), &page)?;
         let mut commands = Vec::new();
         for schedule in &schedules {
             // A schedule that cannot be parsed is marked broken when it is due.
-            let Ok(compiled_spec) = self.compiled_spec_of(schedule) else { continue };
+            let Ok(compiled_spec) = schedule.compiled_spec() else { continue };
             if let Some(slot) = recomputed(schedule, &compiled_spec, now.wall) {
                 commands.push(Command::PatchSchedule {
                     project: Arc::clone(&self.config.project),
@@ -109,7 +145,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !commands.is_empty() {
             // A rejection means that the schedule was changed meanwhile by a writer that knows the
             // time as well.
-            let outcomes = self.store.commit(&commands, now.wall)?;
+            let outcomes = self.writes.commit(&commands, now.wall)?;
             changed_count += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
             self.scheduling.is_next_work_stale = true;
         }

@@ -5,7 +5,7 @@ use super::{Engine, Phase};
 use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::model::{WorkerEntry, WorkerId};
-use crate::store::{Answer, Command, Rejection, Store, StoreError};
+use crate::store::{Answer, Command, Rejection, StoreError, StoreWrites};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ impl Membership {
     }
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     pub(super) fn register(&mut self, now: Now) -> Result<(), StoreError> {
         let entry = self.entry(now);
         let answer = self.commit_one(Command::RegisterWorker(entry), now)?.map_err(|rejection| {
@@ -79,7 +79,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         for declared in &mut entry.declared {
             // Declarations were computed at program start; since then the store may have been
             // unavailable, or this worker expired.
-            if let Ok(compiled_spec) = self.compiled_spec(&declared.spec) {
+            if let Ok(compiled_spec) = declared.spec.compiled() {
                 declared.next_slot = compiled_spec.first(now.wall);
             }
         }
@@ -137,6 +137,15 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         }
         if !report.outdated.is_empty() && !is_known {
             self.dispatcher.emit(Notice::Outdated { app: app(), schedules: report.outdated });
+        }
+        if !report.outdated_limits.is_empty() && !is_known {
+            let names: Vec<_> = report.outdated_limits.iter().map(|name| format!("`{name}`")).collect();
+            self.dispatcher.emit(Notice::Advice(format!(
+                "the declarations of limits in `{}` are older than those of other live workers, which stay: {}; \
+                 restart this worker with the newer code, or stop the others",
+                self.config.app,
+                names.join(", ")
+            )));
         }
         if !report.protected.is_empty() && !is_known {
             self.dispatcher.emit(Notice::Protected { app: app(), schedules: report.protected });

@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::engine::peers::{Limits, PeerWatch};
 use crate::model::{Peer, WorkerId};
-use crate::store::{Answer, Command, Shard, Store, StoreError};
+use crate::store::{Answer, Command, Shard, StoreError, StoreWrites};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ impl Peers {
     }
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     pub(super) fn poll(&mut self, now: Now) -> Result<(), StoreError> {
         if self.peers.last_poll.is_none_or(|last| now.mono >= last + self.config.poll_interval) {
             self.peers.last_poll = Some(now.mono);
-            let mark = self.store.change_mark()?;
+            let mark = self.reads.change_mark()?;
             if self.peers.change_mark != Some(mark) {
                 self.claims.must_look_for_held = true;
                 self.peers.change_mark = Some(mark);
@@ -39,7 +39,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             }
         }
         if self.peers.must_refresh {
-            let peers = self.store.peers(&self.config.project)?;
+            let peers = self.reads.peers(&self.config.project)?;
             self.peers.watch.observe(&self.membership.worker, &peers, now.mono);
             self.scheduling.shard = shard_of(&self.membership.worker, &peers, &self.workflow_ids);
             if !self.claims.tracked.is_empty() || self.claims.permits.is_in_use() {
@@ -53,7 +53,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
         let mut stops = Vec::new();
         self.claims.unacknowledged_stops.clear();
-        for run in self.store.cancel_requests(&self.membership.worker)? {
+        for run in self.reads.cancel_requests(&self.membership.worker)? {
             match self.claims.tracked.get_mut(&run) {
                 Some(tracked) if tracked.is_stop_sent => {}
                 Some(tracked) => {
@@ -99,7 +99,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             shares_process: false,
         };
         let commands: Vec<Command> = silent.iter().map(expire).collect();
-        for outcome in self.store.commit(&commands, now.wall)? {
+        for outcome in self.writes.commit(&commands, now.wall)? {
             // The peer sent a heartbeat, or claimed a run.
             self.peers.must_refresh |= outcome.is_err();
         }
@@ -119,7 +119,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
 
     pub(super) fn refresh_next_work(&mut self) -> Result<(), StoreError> {
         if self.scheduling.is_next_work_stale {
-            self.scheduling.next_work = self.store.next_work(&self.config.project, &self.workflow_ids)?;
+            self.scheduling.next_work = self.reads.next_work(&self.config.project, &self.workflow_ids)?;
             self.scheduling.is_next_work_stale = false;
         }
         Ok(())

@@ -5,22 +5,17 @@ use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, MissedSlots, Notice};
 use crate::engine::permits::Reserved;
-use crate::model::spec::{CompiledSpec, SpecError};
-use crate::model::{Admission, FirePlan, Json, Schedule, ScheduleStatus, SlotOutcome};
+use crate::model::spec::CompiledSpec;
+use crate::model::{Admission, FirePlan, Schedule, ScheduleStatus, SlotOutcome};
 use crate::plan::{Situation, plan_fire};
 use crate::store::{
-    Answer, Command, DueSchedule, NextWork, Page, Patch, Rejection, Shard, Store, StoreError,
+    Answer, Command, DueSchedule, NextWork, Page, Patch, Rejection, Shard, StoreError, StoreWrites,
 };
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Most slots that are counted to estimate a burst.
 const BURST_MAX: usize = 100_000;
-
-/// Most compiled specifications in the cache; beyond it all are dropped (a million users have few
-/// distinct specifications).
-const COMPILED_SPECS_MAX: usize = 20_000;
 
 /// The next slots, and which of them this worker decides first.
 pub(super) struct Scheduling {
@@ -31,7 +26,6 @@ pub(super) struct Scheduling {
     pub(super) shard: Shard,
     /// Whether this worker's own shard is done while those of others are not.
     pub(super) is_helping: bool,
-    pub(super) compiled_specs: HashMap<Json, Arc<CompiledSpec>>,
     /// No worker was watching for slots before this instant: the catch-up policy decides about
     /// them.
     pub(super) watching_since: Timestamp,
@@ -46,7 +40,6 @@ impl Scheduling {
             burst: None,
             shard: Shard::WHOLE,
             is_helping: false,
-            compiled_specs: HashMap::new(),
             watching_since: Timestamp::MAX,
         }
     }
@@ -71,7 +64,7 @@ pub(super) struct Decided {
     pub(super) is_full: bool,
 }
 
-impl<S: Store, D: Dispatcher> Engine<S, D> {
+impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// Estimates the burst at the next slot: a large one must be claimed earlier than the usual
     /// lead for the last run to start on time. Returns whether that time has come already.
     pub(super) fn estimate_burst(&mut self, now: Now) -> Result<bool, StoreError> {
@@ -83,7 +76,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         if !is_near || self.scheduling.burst.is_some_and(|burst| burst.slot == slot) {
             return Ok(false);
         }
-        let count = self.store.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
+        let count = self.reads.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
         self.scheduling.burst = Some(burst);
@@ -131,7 +124,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             return Ok(false);
         }
         self.claims.has_unknown = true;
-        let outcomes = self.store.commit(&commands, now.wall)?;
+        let outcomes = self.writes.commit(&commands, now.wall)?;
         self.claims.has_unknown = false;
         let mut has_stale = false;
         let mut has_cancelled = false;
@@ -186,7 +179,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     fn decide_shard(&mut self, shard: Shard, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
         let is_isolating = self.claims.suspects.is_isolating(now.mono);
-        let due = self.store.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
+        let due = self.reads.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
         let mut permits = self.claims.permits.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
         for due in due {
@@ -208,7 +201,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
         is_isolating: bool,
     ) -> Result<Option<Command>, StoreError> {
         let schedule = &due.schedule;
-        let compiled_spec = match self.compiled_spec_of(schedule) {
+        let compiled_spec = match schedule.compiled_spec() {
             Ok(compiled_spec) => compiled_spec,
             Err(error) => {
                 let reason = error.to_string();
@@ -243,7 +236,7 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
     /// Whether the ledger already has an outcome for the slot.
     fn has_outcome(&self, schedule: &Schedule, slot: Timestamp) -> Result<bool, StoreError> {
         let page = Page { limit: 1, after: Some((slot.as_micros() + 1).to_string()) };
-        let newest = self.store.history(&self.config.project, &schedule.id, &page)?;
+        let newest = self.reads.history(&self.config.project, &schedule.id, &page)?;
         Ok(newest.unwrap_or_default().iter().any(|entry| entry.count > 0 && entry.until >= slot))
     }
 
@@ -272,27 +265,6 @@ impl<S: Store, D: Dispatcher> Engine<S, D> {
             let _ = self.commit_one(breaking, now)?;
         }
         Ok(())
-    }
-
-    /// The remaining slots of a schedule.
-    pub(super) fn compiled_spec_of(&mut self, schedule: &Schedule) -> Result<Arc<CompiledSpec>, SpecError> {
-        let compiled_spec = self.compiled_spec(&schedule.spec)?;
-        if schedule.settled.is_none() {
-            return Ok(compiled_spec);
-        }
-        Ok(Arc::new((*compiled_spec).clone().without(schedule.settled_slots())))
-    }
-
-    pub(super) fn compiled_spec(&mut self, spec: &Json) -> Result<Arc<CompiledSpec>, SpecError> {
-        if let Some(compiled_spec) = self.scheduling.compiled_specs.get(spec) {
-            return Ok(Arc::clone(compiled_spec));
-        }
-        let compiled_spec = Arc::new(CompiledSpec::parse(spec)?);
-        if self.scheduling.compiled_specs.len() >= COMPILED_SPECS_MAX {
-            self.scheduling.compiled_specs.clear();
-        }
-        self.scheduling.compiled_specs.insert(Arc::clone(spec), Arc::clone(&compiled_spec));
-        Ok(compiled_spec)
     }
 }
 
