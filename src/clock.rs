@@ -62,6 +62,9 @@ const JUMP_US: i64 = 100_000;
 /// Readings per synchronization: the fastest response is the most accurate.
 const READINGS: u32 = 3;
 
+/// What rounds a time up to whole microseconds.
+const ROUND_UP: Duration = Duration::from_nanos(999);
+
 /// Follows another clock, such as that of a database that many machines share. Between two readings
 /// of it, time continues by the machine's monotonic clock, so the machine's wall clock may be
 /// wrong, or be set, without effect. Clones share state.
@@ -109,7 +112,9 @@ impl SharedClock {
         let mut lead = i64::MIN;
         for _ in 0..READINGS {
             let answer = ask()?;
-            lead = lead.max(answer.as_micros() - micros(self.machine.now().mono));
+            // Rounded up: the fraction that `micros` cuts off would put us ahead.
+            let asked_until = micros(self.machine.now().mono + ROUND_UP);
+            lead = lead.max(answer.as_micros() - asked_until);
         }
         let now = self.machine.now();
         self.state.lead.store(lead, Ordering::SeqCst);

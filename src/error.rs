@@ -32,6 +32,12 @@ pub enum Error {
     /// No such run in the project.
     #[error("there is no run `{0}` in this project; `runs.list` shows those there are")]
     RunNotFound(String),
+    /// No run fits what the request says about it.
+    #[error("{0}")]
+    NoFittingRun(String),
+    /// No such limit in the project.
+    #[error("there is no limit `{0}` in this project; `limits.list` shows those that workers declared")]
+    LimitNotFound(String),
     /// The state of the run or schedule does not allow the operation.
     #[error("{0}")]
     State(String),
@@ -57,9 +63,12 @@ impl From<Rejection> for Error {
             Rejection::RunNotFound(id) => Self::RunNotFound(id.to_string()),
             Rejection::DeclaredInCode { .. }
             | Rejection::RunNotFinished(..)
+            | Rejection::RunFinished(..)
+            | Rejection::TooManyEvents(_)
             | Rejection::WorkerGone
             | Rejection::Stale
             | Rejection::Fenced => Self::State(rejection.to_string()),
+            Rejection::LimitNotFound(name) => Self::LimitNotFound(name.to_string()),
             Rejection::Invalid(text) => Self::Argument(text),
         }
     }

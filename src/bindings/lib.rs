@@ -2,10 +2,15 @@
 //! depends on the interpreter.
 
 mod bridge;
+mod claimed_run;
+mod convert;
 mod core;
 mod errors;
 #[cfg(unix)]
 mod exit;
+#[cfg(unix)]
+mod lifeline;
+mod notices;
 mod time;
 mod transfer;
 mod worker;
@@ -18,12 +23,17 @@ mod _polos {
     #[pymodule_export]
     use super::bridge::Bridge;
     #[pymodule_export]
+    use super::claimed_run::ClaimedRun;
+    #[pymodule_export]
     use super::core::Core;
     #[cfg(unix)]
     #[pymodule_export]
     use super::exit::ExitGuard;
+    #[cfg(unix)]
     #[pymodule_export]
-    use super::time::{check_spec, configure_tzdb, explain, next_slots, spec_slots, tzdb_version};
+    use super::lifeline::end_with_stdin;
+    #[pymodule_export]
+    use super::time::{compile_spec, configure_tzdb, explain, spec_slots, tzdb_version};
     #[pymodule_export]
     use super::transfer::{abandon_transfer, transfer_projects};
     #[pymodule_export]

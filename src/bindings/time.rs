@@ -1,13 +1,15 @@
 //! Cron expressions and time zones, without a client.
 
 use super::errors::to_exception;
-use polos::calendar::{self, Timestamp, Zone};
-use polos::cron::CronExpr;
+use polos::calendar::{self, Timestamp};
+use polos::cron::CronUnion;
 use polos::error::Error;
-use polos::model::ScheduleSpec;
 use polos::model::spec::CompiledSpec;
+use polos::model::stored_spec;
+use polos::model::{CronTexts, ScheduleSpec};
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use std::sync::Arc;
 
 /// Sets the folders with time-zone data, in search order.
 #[pyfunction]
@@ -21,68 +23,83 @@ pub fn tzdb_version() -> String {
     calendar::tzdb_version()
 }
 
-fn parse(cron: &str, timezone: &str) -> PyResult<(CronExpr, Zone)> {
-    let expr = CronExpr::parse(cron).map_err(|error| to_exception(&error.into()))?;
-    let zone = Zone::get(timezone).map_err(|error| to_exception(&error.into()))?;
-    Ok((expr, zone))
+fn parse(spec: &str) -> PyResult<Arc<CompiledSpec>> {
+    stored_spec::compiled(spec).map_err(|error| to_exception(&error.into()))
 }
 
-/// The next `count` slots after `after`, in microseconds since the epoch.
+/// What a specification (JSON) means: `(english, slots, notes)`; slots after an instant, both in
+/// microseconds since the epoch, without its excluded dates.
 #[pyfunction]
-pub fn next_slots<'py>(
-    py: Python<'py>,
-    cron: &str,
-    timezone: &str,
-    count: usize,
-    after: i64,
-) -> PyResult<Bound<'py, PyList>> {
-    let (expr, zone) = parse(cron, timezone)?;
-    let slots = PyList::empty(py);
-    let mut after = Timestamp::from_micros(after);
-    for _ in 0..count {
-        let Some(slot) = calendar::next_fire(&expr, &zone, after) else { break };
-        slots.append(slot.as_micros())?;
-        after = slot;
-    }
-    Ok(slots)
-}
-
-/// `(english, slots, notes)`; slots in microseconds since the epoch.
-#[pyfunction]
-pub fn explain(
-    cron: &str,
-    timezone: &str,
-    count: usize,
-    after: i64,
-) -> PyResult<(String, Vec<i64>, Vec<String>)> {
-    let (expr, zone) = parse(cron, timezone)?;
-    let explanation = calendar::explain(&expr, &zone, Timestamp::from_micros(after), count);
+pub fn explain(spec: &str, count: usize, after: i64) -> PyResult<(String, Vec<i64>, Vec<String>)> {
+    let explanation = parse(spec)?.explain(Timestamp::from_micros(after), count);
     let slots = explanation.upcoming.iter().map(|slot| slot.as_micros()).collect();
     Ok((explanation.english, slots, explanation.notes))
 }
 
-/// Checks a specification (JSON); returns whether it fires more often than every five minutes.
+/// Compiles a new specification, and keeps it for requests that name its text. Returns its JSON text,
+/// and whether it fires more often than every five minutes.
 #[pyfunction]
-pub fn check_spec(spec: &str) -> PyResult<bool> {
-    let spec: ScheduleSpec =
-        serde_json::from_str(spec).map_err(|error| to_exception(&Error::Schedule(error.to_string())))?;
-    let period_us = spec.every_us;
+#[pyo3(signature = (*, timezone, overlap, catch_up, max_catch_up, catch_up_window_us, jitter_us, cron=None,
+                    every_us=None, at_us=None, start_at_us=None, end_at_us=None, max_runs=None,
+                    skip_dates=Vec::new(), skip_calendar=false, pause_after_failures=None, priority=None, days=None, weeks=None))]
+#[expect(clippy::too_many_arguments, reason = "the fields of a specification, by name")]
+pub fn compile_spec(
+    timezone: &str,
+    overlap: &str,
+    catch_up: &str,
+    max_catch_up: u32,
+    catch_up_window_us: i64,
+    jitter_us: i64,
+    cron: Option<Vec<String>>,
+    every_us: Option<i64>,
+    at_us: Option<i64>,
+    start_at_us: Option<i64>,
+    end_at_us: Option<i64>,
+    max_runs: Option<u64>,
+    skip_dates: Vec<String>,
+    skip_calendar: bool,
+    pause_after_failures: Option<u32>,
+    priority: Option<u8>,
+    days: Option<&str>,
+    weeks: Option<u32>,
+) -> PyResult<(String, bool)> {
+    let spec = ScheduleSpec {
+        cron: cron.map(CronTexts::from),
+        every_us,
+        at_us: at_us.map(Timestamp::from_micros),
+        timezone: timezone.into(),
+        overlap: word(overlap)?,
+        catch_up: word(catch_up)?,
+        max_catch_up,
+        catch_up_window_us,
+        jitter_us,
+        start_at_us: start_at_us.map(Timestamp::from_micros),
+        end_at_us: end_at_us.map(Timestamp::from_micros),
+        max_runs,
+        skip_dates,
+        skip_calendar,
+        pause_after_failures,
+        priority,
+        days: days.map(word).transpose()?.unwrap_or_default(),
+        weeks,
+    };
     let compiled_spec = CompiledSpec::new(spec).map_err(|error| to_exception(&error.into()))?;
-    Ok(compiled_spec.cron().is_some_and(calendar::is_too_frequent) && period_us.is_none())
+    compiled_spec.check_new().map_err(|error| to_exception(&error.into()))?;
+    let compiled_spec = stored_spec::keep_compiled(compiled_spec);
+    let is_frequent = compiled_spec.cron().is_some_and(CronUnion::is_too_frequent);
+    Ok((compiled_spec.text().to_string(), is_frequent))
+}
+
+/// The policy with this name.
+fn word<T: DeserializeOwned>(text: &str) -> PyResult<T> {
+    let found: Result<T, serde::de::value::Error> = T::deserialize(text.into_deserializer());
+    found.map_err(|error| to_exception(&Error::Schedule(error.to_string())))
 }
 
 /// The next slots of a specification (JSON) after an instant, in microseconds since the epoch,
 /// without its excluded dates.
 #[pyfunction]
 pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
-    let spec: ScheduleSpec =
-        serde_json::from_str(spec).map_err(|error| to_exception(&Error::Schedule(error.to_string())))?;
-    let compiled_spec = CompiledSpec::new(spec).map_err(|error| to_exception(&error.into()))?;
-    let mut slots = Vec::with_capacity(count);
-    let mut after = Timestamp::from_micros(after);
-    while let Some(slot) = compiled_spec.upcoming(after).filter(|_| slots.len() < count) {
-        slots.push(slot.as_micros());
-        after = slot;
-    }
-    Ok(slots)
+    let slots = parse(spec)?.upcoming_slots(Timestamp::from_micros(after), count);
+    Ok(slots.into_iter().map(Timestamp::as_micros).collect())
 }

@@ -34,14 +34,7 @@ pub fn transfer_projects(
     batch: usize,
     tell: Py<PyAny>,
 ) -> PyResult<String> {
-    let options = TransferOptions {
-        projects,
-        with_history,
-        is_forced,
-        batch,
-        host: process::host_id(),
-        is_gone: process::is_gone,
-    };
+    let options = TransferOptions { projects, with_history, is_forced, batch, host: process::host_id() };
     let mut raised = None;
     let moved = py.detach(|| {
         let mut on_progress = |progress: &TransferProgress<'_>| {

@@ -1,14 +1,17 @@
 //! Runs requests and answers each exactly once.
 
+use super::delayed::DelayedReplies;
+use super::events::{self, Receiver as EventReceiver};
 use super::request::Request;
-use super::run_waiters::{RunWaiters, WaitId};
-use super::{overview, runs, schedules};
+use super::run_waiters::{Awaited, RunWaiters, WaitId};
+use super::starts::Invocation;
+use super::{entry, limits, overview, runs, schedule_runs, schedules};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::PermitPools;
 use crate::engine::group_commit::{GroupCommit, Job};
 use crate::error::Error;
-use crate::store::{Command, Outcome, StoreError};
+use crate::store::{Command, Outcome, StoreError, StoreReads};
 use crate::sync::Mutex;
 use crate::thread::Thread;
 use crossbeam_channel::{Receiver, Sender};
@@ -21,21 +24,28 @@ pub type Reply = Result<String, Error>;
 /// Called once with the response, on a thread of the service: it must not block.
 pub type Done = Box<dyn FnOnce(Reply) + Send>;
 
+/// Makes the response from the outcomes of commands, and says how long it must wait.
+type DelayedFinish = Box<dyn FnOnce(Vec<Outcome>) -> Result<(String, Duration), Error> + Send>;
+
 /// What a request needs after its checks and reads.
 pub(super) enum NextStep {
     /// Nothing: this is the response.
     Answered(String),
     /// Commit the commands, then make the response from the outcomes.
     Commit(Vec<Command>, Box<dyn FnOnce(Vec<Outcome>) -> Reply + Send>),
-    /// Respond when this run has finished.
-    AwaitRun(crate::model::RunId),
+    /// Commit the commands, then respond after the time that follows from the outcomes.
+    CommitAndWait(Vec<Command>, DelayedFinish),
+    /// Respond when this has happened.
+    Await(Awaited),
 }
 
 /// What the handlers of requests share.
 pub(super) struct RequestContext {
-    pub store: GroupCommit,
+    pub reads: Arc<dyn StoreReads>,
+    pub writes: GroupCommit,
     pub project: Arc<str>,
     pub permit_pools: Arc<PermitPools>,
+    pub delayed: Arc<DelayedReplies>,
 }
 
 impl RequestContext {
@@ -44,7 +54,7 @@ impl RequestContext {
     }
 
     pub fn now_by_both_clocks(&self) -> Now {
-        self.store.clock().now()
+        self.writes.clock().now()
     }
 
     fn begin(&self, request: Request) -> Result<NextStep, Error> {
@@ -57,21 +67,36 @@ impl RequestContext {
             }
             Request::Coming { until, limit } => schedules::coming(self, until, limit),
             Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
-            Request::Update { id, changes, input, has_input } => {
-                schedules::update(self, &id, &changes, has_input.then_some(input.as_deref()))
+            Request::Upcoming { id, count } => schedules::upcoming(self, &id, count),
+            Request::Update { id, changes, input } => {
+                schedules::update(self, &id, &changes, input.as_ref().map(|input| input.set.as_deref()))
             }
             Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
             Request::Resume { id } => schedules::resume(self, &id),
             Request::Skip { id } => schedules::skip(self, &id),
             Request::Reset { id } => schedules::reset(self, &id),
-            Request::Delete { id } => Ok(schedules::delete(self, &id)),
-            Request::Trigger { id, applies_overlap } => schedules::trigger(self, &id, applies_overlap),
-            Request::Backfill { id, start, end, dry_run } => {
-                schedules::backfill(self, &id, start, end, dry_run)
+            Request::Delete { id } => Ok(entry::delete(self, &id)),
+            Request::Trigger { id, applies_overlap, input } => {
+                schedule_runs::trigger(self, &id, applies_overlap, input.as_ref())
             }
-            Request::Invoke { workflow, payload, idempotency_key, parent, is_local, local_workflows } => {
-                let new = runs::invoked(self, &workflow, payload, idempotency_key, parent);
-                runs::invoke(self, new, is_local, &local_workflows)
+            Request::Backfill { id, start, end, dry_run } => {
+                schedule_runs::backfill(self, &id, start, end, dry_run)
+            }
+            Request::Invoke {
+                workflow,
+                payload,
+                idempotency_key,
+                parent,
+                is_local,
+                local_workflows,
+                start,
+            } => {
+                let invocation = Invocation { payload, idempotency_key, start };
+                let (new, debounce) = runs::invoked(self, &workflow, invocation, parent);
+                runs::invoke(self, new, debounce, is_local, &local_workflows)
+            }
+            Request::InvokeMany { workflow, runs, is_local, local_workflows } => {
+                runs::invoke_many(self, &workflow, runs, is_local, &local_workflows)
             }
             Request::GetRun { id } => runs::get(self, &id),
             Request::ListRuns { workflow, key, schedule, states, since, error, limit, after, brief } => {
@@ -87,12 +112,20 @@ impl RequestContext {
             Request::RemarkableRuns { limit } => runs::remarkable(self, limit),
             Request::CancelRun { id } => Ok(runs::cancel(self, &id)),
             Request::RetryRun { id } => Ok(runs::retry(self, &id)),
-            Request::AwaitRun { id } => Ok(NextStep::AwaitRun(id.as_str().into())),
+            Request::AwaitRun { id } => Ok(NextStep::Await(Awaited::End(id.as_str().into()))),
+            Request::AwaitStep { run, name } => Ok(NextStep::Await(Awaited::Step(run.as_str().into(), name))),
+            Request::SendEvent { run, workflow, key, name, payload, idempotency_key } => {
+                let receiver = EventReceiver::of(run.as_deref(), workflow.as_ref(), key.as_ref())?;
+                events::send(self, &receiver, &name, &payload, idempotency_key)
+            }
             Request::ClaimStands { run, token } => runs::claim_stands(self, &run, token),
+            Request::MayEnter { claims } => entry::may_enter(self, claims),
             Request::CancelRequested { id } => runs::cancel_requested(self, &id),
             Request::PreviousResult { schedule_id, before } => {
                 runs::previous_result(self, &schedule_id, &before)
             }
+            Request::ListLimits { count_to } => limits::list(self, count_to),
+            Request::SetLimit { name, changes } => limits::set(self, &name, changes.as_ref()),
             Request::Workers {} => overview::workers(self),
             Request::StuckParents { look_at } => overview::stuck_parents(self, look_at),
             Request::Overview { count_to } => overview::overview(self, count_to),
@@ -112,12 +145,13 @@ pub struct Service {
 impl Service {
     /// Starts a thread that runs the reads of callers that don't block.
     pub fn open(
-        store: GroupCommit,
+        writes: GroupCommit,
         project: Arc<str>,
         permit_pools: Arc<PermitPools>,
     ) -> std::io::Result<Self> {
-        let waiters = RunWaiters::start(store.clone(), Arc::clone(&project))?;
-        let context = Arc::new(RequestContext { store, project, permit_pools });
+        let waiters = RunWaiters::start(&writes, Arc::clone(&project))?;
+        let (reads, delayed) = (writes.reads(), Arc::new(DelayedReplies::new(Arc::clone(writes.clock()))));
+        let context = Arc::new(RequestContext { reads, writes, project, permit_pools, delayed });
         let (queue, requests) = crossbeam_channel::unbounded();
         let (thread_context, thread_waiters) = (Arc::clone(&context), Arc::clone(&waiters));
         let thread =
@@ -198,7 +232,9 @@ impl Service {
         let thread = self.thread.lock().take();
         // Both threads hang in the same database: a second full wait would be in vain.
         let rest = if has_watcher_ended { limit } else { Duration::ZERO };
-        thread.is_none_or(|thread| thread.join_for(rest)) && has_watcher_ended
+        let has_ended = thread.is_none_or(|thread| thread.join_for(rest)) && has_watcher_ended;
+        self.context.delayed.close();
+        has_ended
     }
 }
 
@@ -225,7 +261,7 @@ fn reads_nothing(request: &Request) -> bool {
             drafts.schedules.len() <= 4 && drafts.schedules.iter().all(|draft| draft.local.is_some())
         }
         Request::Invoke { is_local, .. } => *is_local,
-        Request::AwaitRun { .. } => true,
+        Request::AwaitRun { .. } | Request::AwaitStep { .. } => true,
         _ => false,
     }
 }
@@ -234,12 +270,27 @@ fn handle(context: &RequestContext, waiters: &RunWaiters, request: Request, done
     match context.begin(request) {
         Err(error) => done(Err(error)),
         Ok(NextStep::Answered(answer)) => done(Ok(answer)),
-        Ok(NextStep::AwaitRun(run)) => return waiters.add(run, done),
-        Ok(NextStep::Commit(commands, finish)) => context.store.submit(Job {
+        Ok(NextStep::Await(awaited)) => return waiters.add(awaited, done),
+        Ok(NextStep::Commit(commands, finish)) => context.writes.submit(Job {
             commands,
             retries_when_busy: false,
             done: Box::new(move |report| done(report.map_err(Error::from).and_then(finish))),
         }),
+        Ok(NextStep::CommitAndWait(commands, finish)) => commit_and_wait(context, commands, finish, done),
     }
     None
+}
+
+fn commit_and_wait(context: &RequestContext, commands: Vec<Command>, finish: DelayedFinish, done: Done) {
+    let (delayed, clock) = (Arc::clone(&context.delayed), Arc::clone(context.writes.clock()));
+    context.writes.submit(Job {
+        commands,
+        retries_when_busy: false,
+        done: Box::new(move |report| match report.map_err(Error::from).and_then(finish) {
+            Ok((answer, wait)) if !wait.is_zero() => {
+                delayed.add(clock.now().mono + wait, Ok(answer), done);
+            }
+            reply => done(reply.map(|(answer, _)| answer)),
+        }),
+    });
 }

@@ -5,13 +5,13 @@ use super::response::{OverviewResponse, WorkerResponse, to_json};
 use crate::calendar::Timestamp;
 use crate::error::Error;
 use crate::process;
-use crate::store::{Page, Store};
+use crate::store::Page;
 
 /// A slot that has been due for less than this is not reported as late.
 const LATE_AFTER_US: i64 = 5_000_000;
 
 pub(super) fn workers(context: &RequestContext) -> Result<NextStep, Error> {
-    let peers = context.store.peers(&context.project)?;
+    let peers = context.reads.peers(&context.project)?;
     let views: Vec<_> = peers
         .iter()
         .map(|peer| WorkerResponse::new(peer, process::is_gone(&peer.host, peer.pid, &peer.process_mark)))
@@ -22,14 +22,14 @@ pub(super) fn workers(context: &RequestContext) -> Result<NextStep, Error> {
 pub(super) fn overview(context: &RequestContext, count_to: usize) -> Result<NextStep, Error> {
     let now = context.now();
     let due_before = Timestamp::from_micros(now.as_micros().saturating_sub(LATE_AFTER_US));
-    let project_stats = context.store.project_stats(&context.project, due_before, count_to)?;
+    let project_stats = context.reads.project_stats(&context.project, due_before, count_to)?;
     Ok(NextStep::Answered(to_json(&OverviewResponse::new(now, &project_stats, count_to))))
 }
 
 /// Lists parent runs that nothing will wake: their child has finished.
 pub(super) fn stuck_parents(context: &RequestContext, look_at: usize) -> Result<NextStep, Error> {
     let page = Page { limit: look_at, after: None };
-    let parents = context.store.waiting_parents(&context.project, &page)?;
+    let parents = context.reads.waiting_parents(&context.project, &page)?;
     let stuck: Vec<_> =
         parents.iter().filter(|parent| parent.is_stuck).map(|parent| parent.run.as_str()).collect();
     Ok(NextStep::Answered(to_json(&stuck)))

@@ -1,7 +1,8 @@
 //! Requests: a JSON object with one member, named after the operation.
 
+use super::starts::{Invocation, Start};
 use crate::calendar::Timestamp;
-use crate::model::{Json, RunState, ScheduleSpec, ScheduleStatus};
+use crate::model::{Json, LimitSpec, RunState, ScheduleStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -49,14 +50,15 @@ pub enum Request {
         limit: usize,
         after: Option<i64>,
     },
+    Upcoming {
+        id: String,
+        count: usize,
+    },
     Update {
         id: String,
         changes: serde_json::Map<String, serde_json::Value>,
-        /// Replaces the input if present; `null` removes it.
         #[serde(default)]
-        input: Option<Box<RawValue>>,
-        #[serde(default)]
-        has_input: bool,
+        input: Option<InputChange>,
     },
     Pause {
         id: String,
@@ -81,6 +83,9 @@ pub enum Request {
         #[serde(default)]
         applies_overlap: bool,
         id: String,
+        /// For this run only. `None` takes the schedule's.
+        #[serde(default)]
+        input: Option<InputChange>,
     },
     Backfill {
         id: String,
@@ -96,6 +101,16 @@ pub enum Request {
         /// The run whose step invokes this one.
         parent: Option<String>,
         /// Whether this process has registered the workflow.
+        is_local: bool,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+        #[serde(default)]
+        start: Start,
+    },
+    /// Starts several runs of one workflow in one transaction.
+    InvokeMany {
+        workflow: String,
+        runs: Vec<Invocation>,
         is_local: bool,
         #[serde(default)]
         local_workflows: Vec<String>,
@@ -134,10 +149,28 @@ pub enum Request {
     AwaitRun {
         id: String,
     },
+    /// Answered when this step of the run is done.
+    AwaitStep {
+        run: String,
+        name: Arc<str>,
+    },
+    /// Sends an event to a run, or to the only unfinished run of a workflow and key.
+    SendEvent {
+        run: Option<String>,
+        workflow: Option<Arc<str>>,
+        key: Option<Arc<str>>,
+        name: String,
+        payload: Box<RawValue>,
+        idempotency_key: Option<String>,
+    },
     /// Tells whether a claim is still valid.
     ClaimStands {
         run: String,
         token: i64,
+    },
+    /// Tells for each claim, a run and a token, whether the run may be entered for the first time.
+    MayEnter {
+        claims: Vec<(String, i64)>,
     },
     /// Tells whether cancellation of the run was requested.
     CancelRequested {
@@ -146,6 +179,15 @@ pub enum Request {
     PreviousResult {
         schedule_id: String,
         before: String,
+    },
+    /// Lists limits; counts the runs that wait for one up to `count_to`.
+    ListLimits {
+        count_to: usize,
+    },
+    /// Sets values of a limit; without `changes`, goes back to the declared ones.
+    SetLimit {
+        name: Arc<str>,
+        changes: Option<LimitSpec>,
     },
     Workers {},
     /// Lists runs that still wait for a child run that has finished. Looks only at the first
@@ -159,13 +201,21 @@ pub enum Request {
     },
 }
 
+/// A new input of a schedule, or of one run of it.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+pub struct InputChange {
+    /// Replaces the input; `null` removes it.
+    pub set: Option<Box<RawValue>>,
+}
+
 /// Schedules to create or update. Many schedules share few distinct specifications, so each
-/// specification is sent and checked once.
+/// specification is sent once.
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Drafts {
-    /// The distinct specifications.
-    pub specs: Vec<ScheduleSpec>,
+    /// JSON texts of the distinct specifications. Whoever sends one has compiled it.
+    pub specs: Vec<Json>,
     /// The schedules; the response has the same order.
     pub schedules: Vec<Draft>,
 }

@@ -2,11 +2,10 @@
 //! (`input`, `result`) passes through as unparsed text.
 
 use crate::calendar::Timestamp;
-use crate::model::spec::CompiledSpec;
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
-    CatchUp, Declaration, LedgerEntry, Origin, Overlap, Peer, Run, RunState, Schedule, ScheduleSpec,
-    ScheduleStatus, SlotOutcome, StepRecord, StepState,
+    CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Origin, Overlap, Peer, Run, RunState,
+    Schedule, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState,
 };
 use crate::store::ProjectStats;
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,9 @@ pub struct ScheduleResponse<'a> {
     id: &'a str,
     workflow: &'a str,
     key: &'a str,
-    cron: Option<&'a str>,
+    cron: Option<&'a CronTexts>,
+    days: Days,
+    weeks: Option<u32>,
     every: Option<i64>,
     at: Option<Timestamp>,
     timezone: &'a str,
@@ -38,6 +39,7 @@ pub struct ScheduleResponse<'a> {
     max_runs: Option<u64>,
     skip: &'a [String],
     pause_after_failures: Option<u32>,
+    priority: Option<u8>,
     input: Option<&'a str>,
     owner: Option<&'a str>,
     overridden: bool,
@@ -48,12 +50,16 @@ pub struct ScheduleResponse<'a> {
 
 /// A blank specification if the stored one can't be parsed: such rows are still listed, and their
 /// status says that they are broken.
-pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
-    serde_json::from_str(&schedule.spec).unwrap_or_else(|_| ScheduleSpec {
+pub fn spec_or_blank(schedule: &Schedule) -> Cow<'_, ScheduleSpec> {
+    schedule.spec.fields().unwrap_or_else(|| Cow::Owned(blank()))
+}
+
+fn blank() -> ScheduleSpec {
+    ScheduleSpec {
         cron: None,
         every_us: None,
         at_us: None,
-        timezone: "UTC".to_owned(),
+        timezone: "UTC".into(),
         overlap: Overlap::default(),
         catch_up: CatchUp::default(),
         max_catch_up: 100,
@@ -65,7 +71,10 @@ pub fn spec_or_blank(schedule: &Schedule) -> ScheduleSpec {
         skip_dates: Vec::new(),
         skip_calendar: false,
         pause_after_failures: None,
-    })
+        priority: None,
+        days: Days::Or,
+        weeks: None,
+    }
 }
 
 impl<'a> ScheduleResponse<'a> {
@@ -75,7 +84,9 @@ impl<'a> ScheduleResponse<'a> {
             id: schedule.id.as_str(),
             workflow: &schedule.workflow,
             key: &schedule.key,
-            cron: spec.cron.as_deref(),
+            cron: spec.cron.as_ref(),
+            days: spec.days,
+            weeks: spec.weeks,
             every: spec.every_us,
             at: spec.at_us,
             timezone: &spec.timezone,
@@ -93,6 +104,7 @@ impl<'a> ScheduleResponse<'a> {
             max_runs: spec.max_runs,
             skip: &spec.skip_dates,
             pause_after_failures: spec.pause_after_failures,
+            priority: spec.priority,
             input: schedule.input.as_deref(),
             owner: schedule.owner.as_deref(),
             overridden: Declaration::parse(schedule.declaration.as_deref())
@@ -113,7 +125,7 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if spec.skip_dates.is_empty() {
         return Some(slot);
     }
-    let compiled_spec = CompiledSpec::new(spec.clone()).ok()?;
+    let compiled_spec = schedule.spec.compiled().ok()?;
     if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
 }
 
@@ -131,8 +143,11 @@ pub struct RunResponse<'a> {
     attempt: u32,
     interruptions: u32,
     note: Option<&'a str>,
+    progress: Option<&'a RawValue>,
     worker: Option<&'a str>,
     created_at: Timestamp,
+    /// When a queued run may start.
+    due_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
     result: Option<&'a str>,
@@ -195,8 +210,10 @@ impl<'a> RunResponse<'a> {
             attempt: run.attempt,
             interruptions: run.interruptions,
             note: run.note.as_deref(),
+            progress: run.progress.as_deref().and_then(raw),
             worker: run.worker.as_ref().map(crate::model::WorkerId::as_str),
             created_at: run.created_at,
+            due_at: (run.state == RunState::Queued).then_some(run.available_at),
             started_at: run.started_at,
             finished_at: run.finished_at,
             result: run.result.as_deref(),
@@ -218,6 +235,10 @@ struct StepResponse<'a> {
     result: Option<&'a str>,
     error: Option<&'a RawValue>,
     wakes_at: Option<Timestamp>,
+    /// Whether it waits for an event.
+    awaits_event: bool,
+    /// Whether it waited for an event, which did not come in time.
+    timed_out: bool,
 }
 
 impl<'a> StepResponse<'a> {
@@ -228,7 +249,7 @@ impl<'a> StepResponse<'a> {
             status: match step.state {
                 StepState::Done => "succeeded",
                 StepState::Failed => "failed",
-                StepState::Retrying | StepState::Sleeping => "waiting",
+                StepState::Retrying | StepState::Sleeping | StepState::Waiting => "waiting",
             },
             attempt: step.attempt,
             started_at: step.started_at,
@@ -236,6 +257,9 @@ impl<'a> StepResponse<'a> {
             result: step.result.as_deref(),
             error: step.error.as_deref().and_then(raw),
             wakes_at: step.wakes_at,
+            awaits_event: step.state == StepState::Waiting,
+            // Of done steps, only waits for events keep a deadline or may lack a result.
+            timed_out: step.state == StepState::Done && step.wakes_at.is_some() && step.result.is_none(),
         }
     }
 }
@@ -358,4 +382,24 @@ fn headline(record: &str) -> Option<Box<RawValue>> {
 /// Serializes a response to JSON text.
 pub fn to_json<T: Serialize + ?Sized>(view: &T) -> String {
     serde_json::to_string(view).expect("answers have string keys and no failing parts")
+}
+
+/// A wait for an event: whether it is over, with which payload (as JSON text; `null` after its
+/// deadline), and until when to wait otherwise.
+#[derive(Serialize)]
+struct WaitResponse<'a> {
+    is_over: bool,
+    payload: Option<&'a str>,
+    wakes_at: Option<Timestamp>,
+    parks_until: Timestamp,
+}
+
+/// The step of a wait as it stands.
+pub fn wait_response(step: &StepRecord) -> String {
+    to_json(&WaitResponse {
+        is_over: step.state == StepState::Done,
+        payload: step.result.as_deref(),
+        wakes_at: step.wakes_at,
+        parks_until: step.wakes_at.unwrap_or(NO_DEADLINE),
+    })
 }

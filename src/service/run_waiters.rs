@@ -1,13 +1,13 @@
-//! Answers callers that wait for a run to finish. A run that finishes in this process is noticed
-//! when its completion commits; one that finishes in another process, by polling the store's change
-//! mark.
+//! Answers callers that wait for a run to finish, or for one of its steps. What happens in this
+//! process is noticed when it commits; what happens in another process, by polling the store's
+//! change mark.
 
 use super::context::{Done, Reply};
 use super::response::{RunResponse, Success, to_json};
 use crate::engine::group_commit::GroupCommit;
 use crate::error::Error;
-use crate::model::{Completion, RunId, RunState};
-use crate::store::{Answer, Command, Rejection, Store, StoreError};
+use crate::model::{Completion, RunId, RunState, StepState};
+use crate::store::{Answer, Command, Rejection, StoreError, StoreReads};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +17,18 @@ use std::time::Duration;
 /// Polling interval while a caller waits for a run that another process executes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What a caller waits for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Awaited {
+    /// The end of a run.
+    End(RunId),
+    /// That a step of a run is done.
+    Step(RunId, Arc<str>),
+}
+
 /// The callers that wait for a run to finish, and the thread that polls for them.
 pub(super) struct RunWaiters {
-    store: GroupCommit,
+    reads: Arc<dyn StoreReads>,
     project: Arc<str>,
     state: Mutex<State>,
     wake: Condvar,
@@ -32,12 +41,12 @@ pub struct WaitId(pub u64);
 
 #[derive(Default)]
 struct State {
-    waiting: BTreeMap<RunId, Vec<(WaitId, Done)>>,
-    /// A wait is withdrawn by its id alone, so its run has to be found from the id.
-    run_of_wait: BTreeMap<WaitId, RunId>,
+    waiting: BTreeMap<Awaited, Vec<(WaitId, Done)>>,
+    /// A wait is withdrawn by its id alone, so what it is for has to be found from the id.
+    awaited_by: BTreeMap<WaitId, Awaited>,
     last_wait: u64,
-    /// Runs to read: those of new waits, and those whose completion was just committed here.
-    to_check: BTreeSet<RunId>,
+    /// What to read: for new waits, and what was just committed here.
+    to_check: BTreeSet<Awaited>,
     /// Runs claimed here at creation whose claim is still open here: a new wait on one need not
     /// read the store.
     claimed_here: BTreeSet<RunId>,
@@ -58,21 +67,21 @@ impl State {
         self.claimed_here.insert(run.clone());
     }
 
-    fn add(&mut self, run: RunId, done: Done) -> WaitId {
+    fn add(&mut self, awaited: Awaited, done: Done) -> WaitId {
         self.last_wait += 1;
         let wait = WaitId(self.last_wait);
-        self.run_of_wait.insert(wait, run.clone());
-        self.waiting.entry(run).or_default().push((wait, done));
+        self.awaited_by.insert(wait, awaited.clone());
+        self.waiting.entry(awaited).or_default().push((wait, done));
         wait
     }
 
-    /// Removes and returns the callbacks of all callers that wait for `run`.
-    fn take(&mut self, run: &RunId) -> Vec<Done> {
-        let waits = self.waiting.remove(run).unwrap_or_default();
+    /// Removes and returns the callbacks of all callers that wait for this.
+    fn take(&mut self, awaited: &Awaited) -> Vec<Done> {
+        let waits = self.waiting.remove(awaited).unwrap_or_default();
         waits
             .into_iter()
             .map(|(wait, done)| {
-                self.run_of_wait.remove(&wait);
+                self.awaited_by.remove(&wait);
                 done
             })
             .collect()
@@ -80,24 +89,25 @@ impl State {
 
     /// Removes one wait. The caller must drop its callback after releasing the lock.
     fn withdraw(&mut self, wait: WaitId) -> Option<Done> {
-        let run = self.run_of_wait.remove(&wait)?;
-        let waits = self.waiting.get_mut(&run)?;
+        let awaited = self.awaited_by.remove(&wait)?;
+        let waits = self.waiting.get_mut(&awaited)?;
         let position = waits.iter().position(|(id, _)| *id == wait)?;
         let (_, done) = waits.swap_remove(position);
         if waits.is_empty() {
-            self.waiting.remove(&run);
-            self.to_check.remove(&run);
+            self.waiting.remove(&awaited);
+            self.to_check.remove(&awaited);
         }
         Some(done)
     }
 }
 
 impl RunWaiters {
-    pub fn start(store: GroupCommit, project: Arc<str>) -> std::io::Result<Arc<Self>> {
+    pub fn start(writes: &GroupCommit, project: Arc<str>) -> std::io::Result<Arc<Self>> {
+        let reads = writes.reads();
         let (state, wake, thread) = (Mutex::new(State::default()), Condvar::new(), Mutex::new(None));
-        let this = Arc::new(Self { store, project, state, wake, thread });
+        let this = Arc::new(Self { reads, project, state, wake, thread });
         let observed = Arc::downgrade(&this);
-        this.store.observe(Box::new(move |commands, outcomes| {
+        writes.observe(Box::new(move |commands, outcomes| {
             if let Some(this) = Weak::upgrade(&observed) {
                 this.on_commit(commands, outcomes);
             }
@@ -108,19 +118,22 @@ impl RunWaiters {
         Ok(this)
     }
 
-    /// Calls `done` when `run` has finished. The id is for [`Self::withdraw`]; `None` if the answer
-    /// was given at once.
-    pub fn add(&self, run: RunId, done: Done) -> Option<WaitId> {
+    /// Calls `done` when it has happened. The id is for [`Self::withdraw`]; `None` if the answer was
+    /// given at once.
+    pub fn add(&self, awaited: Awaited, done: Done) -> Option<WaitId> {
         let mut state = self.state.lock();
         if state.is_closed {
             drop(state);
             done(Err(StoreError::Closed.into()));
             return None;
         }
-        let wait = state.add(run.clone(), done);
-        let must_check = !state.claimed_here.contains(&run);
+        let wait = state.add(awaited.clone(), done);
+        let must_check = match &awaited {
+            Awaited::End(run) => !state.claimed_here.contains(run),
+            Awaited::Step(..) => true,
+        };
         if must_check {
-            state.to_check.insert(run);
+            state.to_check.insert(awaited);
         }
         if must_check || state.is_asleep {
             self.wake.notify_one();
@@ -139,7 +152,7 @@ impl RunWaiters {
 
     /// Number of open waits.
     pub fn count(&self) -> usize {
-        self.state.lock().run_of_wait.len()
+        self.state.lock().awaited_by.len()
     }
 
     /// Fails all open waits with `Closed`. Returns whether the thread has ended within `limit`.
@@ -147,7 +160,7 @@ impl RunWaiters {
         let waiting = {
             let mut state = self.state.lock();
             state.is_closed = true;
-            state.run_of_wait.clear();
+            state.awaited_by.clear();
             std::mem::take(&mut state.waiting)
         };
         self.wake.notify_one();
@@ -166,14 +179,18 @@ impl RunWaiters {
             if let Ok(Answer::Created { claimed: Some(run), .. }) = outcome {
                 state.note_claim(&run.id);
             }
-            let (Command::CompleteRun { run, .. } | Command::CancelRun { run, .. }) = command else {
-                continue;
+            let awaited = match command {
+                Command::CompleteRun { run, .. } | Command::CancelRun { run, .. } => {
+                    state.claimed_here.remove(run);
+                    Awaited::End(run.clone())
+                }
+                Command::SendEvent(new) => Awaited::Step(new.run.clone(), Arc::clone(&new.name)),
+                _ => continue,
             };
-            state.claimed_here.remove(run);
             if let Some(reply) = success(command, outcome) {
-                answered.extend(state.take(run).into_iter().map(|done| (done, reply.clone())));
-            } else if outcome.is_ok() && state.waiting.contains_key(run) {
-                state.to_check.insert(run.clone());
+                answered.extend(state.take(&awaited).into_iter().map(|done| (done, reply.clone())));
+            } else if outcome.is_ok() && state.waiting.contains_key(&awaited) {
+                state.to_check.insert(awaited);
                 must_check = true;
             }
         }
@@ -208,8 +225,8 @@ impl RunWaiters {
             if to_check.is_empty() {
                 self.poll_if_changed(&mut seen_mark);
             }
-            for run in to_check {
-                if !self.check(&run) {
+            for awaited in to_check {
+                if !self.check(&awaited) {
                     seen_mark = None;
                 }
             }
@@ -218,38 +235,57 @@ impl RunWaiters {
 
     fn poll_if_changed(&self, seen_mark: &mut Option<u64>) {
         // While the store fails, no wait can be answered; polling resumes when the store recovers.
-        let Ok(mark) = self.store.change_mark() else { return };
+        let Ok(mark) = self.reads.change_mark() else { return };
         if *seen_mark == Some(mark) {
             return;
         }
-        let waiting: Vec<RunId> = self.state.lock().waiting.keys().cloned().collect();
+        let waiting: Vec<Awaited> = self.state.lock().waiting.keys().cloned().collect();
         let mut has_read_all = true;
-        for run in waiting {
-            has_read_all &= self.check(&run);
+        for awaited in waiting {
+            has_read_all &= self.check(&awaited);
         }
         // A run that could not be read may have finished: read again even if nothing changes any
         // more.
         *seen_mark = has_read_all.then_some(mark);
     }
 
-    /// Answers the callers that wait for `run` if it has finished. Returns whether the store could
-    /// be read.
-    fn check(&self, run: &RunId) -> bool {
-        if !self.state.lock().waiting.contains_key(run) {
+    /// Answers the callers that wait for this if it has happened. Returns whether the store could be
+    /// read.
+    fn check(&self, awaited: &Awaited) -> bool {
+        if !self.state.lock().waiting.contains_key(awaited) {
             return true;
         }
-        let reply: Reply = match self.store.run(&self.project, run) {
+        let found = match awaited {
+            Awaited::End(run) => self.ended(run),
+            Awaited::Step(run, name) => self.done_step(run, name),
+        };
+        let reply: Reply = match found {
             Err(error) if error.is_passing() => return false,
             Err(error) => Err(error.into()),
-            Ok(None) => Err(Error::RunNotFound(run.to_string())),
-            Ok(Some(found)) if !found.state.is_finished() => return true,
-            Ok(Some(found)) => Ok(to_json(&RunResponse::new(&found, &[]))),
+            Ok(None) => return true,
+            Ok(Some(reply)) => reply,
         };
-        let waiting = self.state.lock().take(run);
+        let waiting = self.state.lock().take(awaited);
         for done in waiting {
             done(reply.clone());
         }
         true
+    }
+
+    /// The run, if it has finished.
+    fn ended(&self, run: &RunId) -> Result<Option<Reply>, StoreError> {
+        Ok(match self.reads.run(&self.project, run)? {
+            None => Some(Err(Error::RunNotFound(run.to_string()))),
+            Some(found) if !found.state.is_finished() => None,
+            Some(found) => Some(Ok(to_json(&RunResponse::new(&found, &[])))),
+        })
+    }
+
+    /// An empty answer, if the step is done.
+    fn done_step(&self, run: &RunId, name: &str) -> Result<Option<Reply>, StoreError> {
+        let steps = self.reads.steps(run)?;
+        let is_done = steps.iter().any(|step| &*step.name == name && step.state == StepState::Done);
+        Ok(is_done.then(|| Ok("null".to_owned())))
     }
 }
 

@@ -3,13 +3,12 @@
 use super::context::{NextStep, RequestContext};
 use super::response::{RunResponse, to_json};
 use super::schedules::{page, unknown_workflow};
+use super::starts::{DebounceOptions, Invocation};
 use crate::engine::Message;
 use crate::error::Error;
-use crate::model::{ClaimedRun, NewRun, Origin, Run, RunId, RunState, Token};
-use crate::store::Outcome;
-use crate::store::{Answer, Command, RunFilter, Store};
+use crate::model::{ClaimedRun, Debounce, NewRun, Origin, Run, RunId, RunState, Token};
+use crate::store::{Answer, Command, Outcome, RunFilter};
 use serde_json::json;
-use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// 128 random bits from the system.
@@ -32,15 +31,18 @@ pub(super) fn random_number() -> u64 {
 pub(super) fn invoked(
     context: &RequestContext,
     workflow: &str,
-    payload: Option<Box<RawValue>>,
-    idempotency_key: Option<String>,
+    invocation: Invocation,
     parent: Option<String>,
-) -> NewRun {
-    NewRun {
-        id: RunId::new(context.now(), random_number()),
+) -> (NewRun, Option<Debounce>) {
+    let Invocation { payload, idempotency_key, start } = invocation;
+    let now = context.now();
+    let new = NewRun {
+        id: RunId::new(now, random_number()),
         project: Arc::clone(&context.project),
         workflow: workflow.into(),
-        key: "global".into(),
+        available_at: start.instant(now),
+        priority: start.priority.map(|priority| priority.min(9)),
+        key: start.key.unwrap_or_else(|| "global".into()),
         schedule_id: None,
         slot: None,
         last_slot: None,
@@ -49,30 +51,38 @@ pub(super) fn invoked(
         origin: if parent.is_some() { Origin::Child } else { Origin::Invoke },
         payload: payload.map(|raw| raw.get().into()),
         input: None,
-        available_at: context.now(),
         behind: false,
-        takes_back: false,
+        revokes_claims: false,
         revision: None,
         parent: parent.map(RunId::from),
         idempotency_key: idempotency_key.map(Into::into),
         claim_for: None,
+    };
+    (new, start.debounce.map(DebounceOptions::debounce))
+}
+
+/// The command that starts a run without claiming it.
+fn starting((new, debounce): (NewRun, Option<Debounce>)) -> Command {
+    let new = Box::new(new);
+    match debounce {
+        Some(debounce) => Command::DebounceRun { new, debounce },
+        None => Command::CreateRun(new),
     }
 }
 
 pub(super) fn invoke(
     context: &RequestContext,
     mut new: NewRun,
+    debounce: Option<Debounce>,
     is_local: bool,
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
-    if !is_local {
-        let known = context.store.workflows(&context.project)?;
-        if !known.iter().any(|entry| entry.id == new.workflow) {
-            return Err(unknown_workflow(&new.workflow, &known, local_workflows));
-        }
+    check_workflow(context, &new.workflow, is_local, local_workflows)?;
+    let now = context.now_by_both_clocks();
+    if debounce.is_some() || new.available_at > now.wall {
+        return Ok(NextStep::Commit(vec![starting((new, debounce))], Box::new(created)));
     }
-    let now = context.now_by_both_clocks().mono;
-    let (permit, worker) = match context.permit_pools.reserve(&context.project, &new.workflow, now) {
+    let (permit, worker) = match context.permit_pools.reserve(&context.project, &new.workflow, now.mono) {
         Ok(reserved) => reserved,
         Err(lines) => {
             let finish = move |outcomes| {
@@ -88,7 +98,7 @@ pub(super) fn invoke(
     let finish = move |outcomes: Vec<Outcome>| {
         match outcomes.first() {
             Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
-                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
+                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new(), is_first: true });
                 // A worker that has ended has given back its claims.
                 let _ = worker.send(Message::Claimed { run, permit });
             }
@@ -97,6 +107,47 @@ pub(super) fn invoke(
         created(outcomes)
     };
     Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
+}
+
+/// Starts several runs in one transaction. Workers claim them as they have room.
+pub(super) fn invoke_many(
+    context: &RequestContext,
+    workflow: &str,
+    invocations: Vec<Invocation>,
+    is_local: bool,
+    local_workflows: &[String],
+) -> Result<NextStep, Error> {
+    check_workflow(context, workflow, is_local, local_workflows)?;
+    let command = |invocation| starting(invoked(context, workflow, invocation, None));
+    let commands = invocations.into_iter().map(command).collect();
+    let finish = |outcomes: Vec<Outcome>| {
+        let ids: Result<Vec<_>, Error> = outcomes
+            .into_iter()
+            .map(|outcome| match outcome? {
+                Answer::Created { run, .. } => Ok(run.as_str().to_owned()),
+                other => unreachable!("creating a run is answered with the run, not {other:?}"),
+            })
+            .collect();
+        Ok(to_json(&ids?))
+    };
+    Ok(NextStep::Commit(commands, Box::new(finish)))
+}
+
+/// Fails for a workflow that neither this process nor any worker has registered.
+fn check_workflow(
+    context: &RequestContext,
+    workflow: &str,
+    is_local: bool,
+    local_workflows: &[String],
+) -> Result<(), Error> {
+    if is_local {
+        return Ok(());
+    }
+    let known = context.reads.workflows(&context.project)?;
+    if known.iter().any(|entry| &*entry.id == workflow) {
+        return Ok(());
+    }
+    Err(unknown_workflow(workflow, &known, local_workflows))
 }
 
 /// The response to a request that creates one run.
@@ -117,12 +168,12 @@ pub(super) fn only(mut outcomes: Vec<Outcome>) -> Result<Answer, Error> {
 
 pub(super) fn get(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
     let run = find(context, id)?;
-    let steps = context.store.steps(&run.id)?;
+    let steps = context.reads.steps(&run.id)?;
     Ok(NextStep::Answered(to_json(&RunResponse::whole(&run, &steps))))
 }
 
 fn find(context: &RequestContext, id: &str) -> Result<Run, Error> {
-    context.store.run(&context.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
+    context.reads.run(&context.project, &id.into())?.ok_or_else(|| Error::RunNotFound(shortened(id)))
 }
 
 /// Shortens an id for a message: the text is user input and may have any length.
@@ -141,13 +192,13 @@ pub(super) fn list(
     if filter.states.contains(&RunState::Queued) {
         filter.states.push(RunState::Buffered);
     }
-    let runs = context.store.runs(&context.project, &filter, &page(limit, after))?;
+    let runs = context.reads.runs(&context.project, &filter, &page(limit, after))?;
     let view = |run| if brief { RunResponse::brief(run) } else { RunResponse::new(run, &[]) };
     Ok(NextStep::Answered(to_json(&runs.iter().map(view).collect::<Vec<_>>())))
 }
 
 pub(super) fn remarkable(context: &RequestContext, limit: usize) -> Result<NextStep, Error> {
-    let runs = context.store.remarkable_runs(&context.project, limit)?;
+    let runs = context.reads.remarkable_runs(&context.project, limit)?;
     Ok(NextStep::Answered(to_json(&runs.iter().map(RunResponse::brief).collect::<Vec<_>>())))
 }
 
@@ -170,7 +221,7 @@ fn state_change(command: Command) -> NextStep {
 }
 
 pub(super) fn claim_stands(context: &RequestContext, run: &str, token: i64) -> Result<NextStep, Error> {
-    let standing = context.store.claims_stand(&[(run.into(), Token(token))])?;
+    let standing = context.reads.claims_stand(&[(run.into(), Token(token))])?;
     Ok(NextStep::Answered(to_json(&standing.first())))
 }
 
@@ -183,6 +234,6 @@ pub(super) fn previous_result(
     schedule: &str,
     before: &str,
 ) -> Result<NextStep, Error> {
-    let run = context.store.previous_result(&schedule.into(), &before.into())?;
+    let run = context.reads.previous_result(&schedule.into(), &before.into())?;
     Ok(NextStep::Answered(to_json(&run.as_ref().map(|run| RunResponse::new(run, &[])))))
 }

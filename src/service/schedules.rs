@@ -3,54 +3,36 @@
 use super::context::{NextStep, RequestContext};
 use super::request::Drafts;
 use super::response::{LedgerResponse, ScheduleResponse, spec_or_blank, to_json};
-use super::runs::{created, only, random_number, shortened};
+use super::runs::{only, random_number, shortened};
 use crate::calendar::Timestamp;
 use crate::error::Error;
 use crate::model::spec::CompiledSpec;
+use crate::model::stored_spec;
 use crate::model::{
-    Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, Overlap, Run, RunId, RunState, Schedule,
-    ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, WorkflowEntry,
+    Declaration, LedgerLine, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome,
+    StoredSpec, WorkflowEntry,
 };
+use crate::plan;
 use crate::process;
-use crate::store::{Answer, Command, Page, Patch, Rejection, RunFilter, ScheduleFilter, Store};
+use crate::store::{Answer, Command, Page, Patch, Rejection, ScheduleFilter, StoreWrites};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// Row limit of one response.
-const PAGE_MAX: usize = 10_000;
+pub(super) const PAGE_MAX: usize = 10_000;
 
 /// Schedules that can be filtered in memory within a few milliseconds.
 const FILTERED_IN_MEMORY_MAX: usize = 500;
 
-/// Slot limit of one backfill: a year of a schedule that fires every five minutes.
-const BACKFILL_MAX: usize = 105_408;
-
 /// How often an edit is retried because the schedule fired or was edited concurrently.
-const EDIT_TRIES_MAX: usize = 50;
+pub(super) const EDIT_TRIES_MAX: usize = 50;
+
+/// Most slots of one answer.
+const UPCOMING_MAX: usize = 10_000;
 
 pub(super) fn page(limit: usize, after: Option<String>) -> Page {
     Page { limit: limit.min(PAGE_MAX), after }
-}
-
-/// A specification that passed the checks.
-struct Checked {
-    spec: Json,
-    compiled_spec: Json,
-    /// The first slot from now.
-    next_slot: Option<Timestamp>,
-}
-
-impl Checked {
-    fn new(spec: ScheduleSpec, now: Timestamp) -> Result<Self, Error> {
-        let text = to_json(&spec);
-        let compiled_spec = CompiledSpec::new(spec)?;
-        Ok(Self {
-            spec: text.into(),
-            compiled_spec: compiled_spec.spec().trigger_key().into(),
-            next_slot: compiled_spec.first(now),
-        })
-    }
 }
 
 /// Checks schedules and finds their first slots. Used for the API and for the schedules that an
@@ -61,18 +43,19 @@ pub fn new_schedules(
     drafts: Drafts,
     now: Timestamp,
 ) -> Result<Vec<NewSchedule>, Error> {
-    let specs = drafts
-        .specs
-        .into_iter()
-        .map(|spec| Checked::new(spec, now))
-        .collect::<Result<Vec<Checked>, Error>>()?;
+    let mut specs = Vec::with_capacity(drafts.specs.len());
+    for text in &drafts.specs {
+        let compiled_spec = stored_spec::compiled(text)?;
+        let first = compiled_spec.first(now);
+        specs.push((compiled_spec, first));
+    }
     // Consecutive ids keep the given order in the store.
     let mut random = random_number();
     drafts
         .schedules
         .into_iter()
         .map(|draft| {
-            let checked = specs.get(draft.spec).ok_or_else(|| {
+            let (compiled_spec, first) = specs.get(draft.spec).ok_or_else(|| {
                 Error::Argument(format!("there is no specification {} among {}", draft.spec, specs.len()))
             })?;
             random = random.wrapping_add(1);
@@ -82,11 +65,11 @@ pub fn new_schedules(
                 workflow: draft.workflow,
                 key: draft.key,
                 owner: owner.cloned(),
-                spec: Arc::clone(&checked.spec),
-                compiled_spec: Arc::clone(&checked.compiled_spec),
+                spec: Arc::clone(compiled_spec).into(),
+                compiled_spec: Arc::clone(compiled_spec.trigger_key()),
                 input: draft.input,
                 version: None,
-                next_slot: checked.next_slot,
+                next_slot: *first,
             })
         })
         .collect()
@@ -103,7 +86,7 @@ pub(super) fn create(
             is_schedulable
         } else {
             if known.is_none() {
-                known = Some(context.store.workflows(&context.project)?);
+                known = Some(context.reads.workflows(&context.project)?);
             }
             let entries = known.as_deref().unwrap_or_default();
             match entries.iter().find(|entry| *entry.id == *request.workflow) {
@@ -147,16 +130,16 @@ pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[Strin
     ))
 }
 
-fn find(context: &RequestContext, id: &str) -> Result<Schedule, Error> {
+pub(super) fn find(context: &RequestContext, id: &str) -> Result<Schedule, Error> {
     context
-        .store
+        .reads
         .schedule(&context.project, &id.into())?
         .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))
 }
 
 /// Ids of the workflows that a live worker registers.
 fn served_workflows(context: &RequestContext) -> Result<std::collections::HashSet<Arc<str>>, Error> {
-    let peers = context.store.peers(&context.project)?;
+    let peers = context.reads.peers(&context.project)?;
     Ok(peers
         .into_iter()
         .filter(|peer| !process::is_gone(&peer.host, peer.pid, &peer.process_mark))
@@ -201,7 +184,7 @@ pub(super) fn list(
     let page = page(limit, after);
     let schedules = match filtered_in_memory(context, filter, &page)? {
         Some(found) => found,
-        None => context.store.schedules(&context.project, filter, &page)?,
+        None => context.reads.schedules(&context.project, filter, &page)?,
     };
     Ok(NextStep::Answered(format!("[{}]", show(context, &schedules)?.join(","))))
 }
@@ -219,7 +202,7 @@ fn filtered_in_memory(
         return Ok(None);
     }
     let others = ScheduleFilter { key_prefix: None, ..filter.clone() };
-    let mut found = context.store.schedules(
+    let mut found = context.reads.schedules(
         &context.project,
         &others,
         &Page { limit: FILTERED_IN_MEMORY_MAX + 1, after: None },
@@ -237,8 +220,19 @@ fn filtered_in_memory(
 }
 
 pub(super) fn coming(context: &RequestContext, until: Timestamp, limit: usize) -> Result<NextStep, Error> {
-    let schedules = context.store.coming(&context.project, until, limit.min(PAGE_MAX))?;
+    let schedules = context.reads.coming(&context.project, until, limit.min(PAGE_MAX))?;
     Ok(NextStep::Answered(format!("[{}]", show(context, &schedules)?.join(","))))
+}
+
+pub(super) fn upcoming(context: &RequestContext, id: &str, count: usize) -> Result<NextStep, Error> {
+    let schedule = find(context, id)?;
+    if schedule.status != ScheduleStatus::Active {
+        return Ok(NextStep::Answered(json!({"slots": [], "timezone": "UTC"}).to_string()));
+    }
+    let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
+    let slots = plan::upcoming_slots(&schedule, &compiled_spec, count.min(UPCOMING_MAX));
+    let timezone = compiled_spec.zone().name();
+    Ok(NextStep::Answered(json!({"slots": slots, "timezone": timezone}).to_string()))
 }
 
 pub(super) fn history(
@@ -249,11 +243,12 @@ pub(super) fn history(
 ) -> Result<NextStep, Error> {
     let page = page(limit, after.map(|micros| micros.to_string()));
     let entries = context
-        .store
+        .reads
         .history(&context.project, &id.into(), &page)?
         .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
-    let schedule = context.store.schedule(&context.project, &id.into())?;
-    let timezone = schedule.map_or_else(|| "UTC".to_owned(), |schedule| spec_or_blank(&schedule).timezone);
+    let schedule = context.reads.schedule(&context.project, &id.into())?;
+    let timezone =
+        schedule.map_or_else(|| "UTC".into(), |schedule| Arc::clone(&spec_or_blank(&schedule).timezone));
     let views: Vec<_> = entries.iter().map(|entry| LedgerResponse::new(entry, &timezone)).collect();
     Ok(NextStep::Answered(to_json(&views)))
 }
@@ -273,7 +268,7 @@ fn edit(
             revision: Some(schedule.revision),
             patch: Box::new(decide(&schedule, now)?),
         };
-        match context.store.commit(&[command], now)?.remove(0) {
+        match context.writes.commit(&[command], now)?.remove(0) {
             Ok(Answer::Schedule(schedule)) => return show_one(context, &schedule),
             Ok(other) => unreachable!("an edit is answered with the schedule, not {other:?}"),
             Err(Rejection::Stale) => {}
@@ -290,7 +285,7 @@ pub(super) fn update(
     input: Option<Option<&RawValue>>,
 ) -> Result<NextStep, Error> {
     edit(context, id, |schedule, now| {
-        let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&schedule.spec)
+        let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(schedule.spec.text())
             .map_err(|error| {
                 Error::State(format!("the stored schedule can't be read ({error}); create it again"))
             })?;
@@ -311,9 +306,14 @@ pub(super) fn update(
         }
         let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
             .map_err(|error| Error::Schedule(error.to_string()))?;
-        let Checked { spec, compiled_spec, next_slot } = Checked::new(spec, now)?;
+        let compiled_spec = CompiledSpec::new(spec)?;
+        if ["every_us", "timezone"].iter().any(|name| changes.contains_key(*name)) {
+            compiled_spec.check_new()?;
+        }
+        let compiled_spec = stored_spec::keep_compiled(compiled_spec);
+        let (trigger_key, first) = (Arc::clone(compiled_spec.trigger_key()), compiled_spec.first(now));
         Ok(Patch {
-            spec: Some((spec, compiled_spec, next_slot)),
+            spec: Some((compiled_spec.into(), trigger_key, first)),
             input: input.map(|input| input.map(|raw| raw.get().into())),
             ..Patch::default()
         })
@@ -357,7 +357,7 @@ pub(super) fn resume(context: &RequestContext, id: &str) -> Result<NextStep, Err
 
 pub(super) fn skip(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
     edit(context, id, |schedule, now| {
-        let compiled_spec = CompiledSpec::of(schedule)?;
+        let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
         let Some(slot) = schedule.next_slot else {
             return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
         };
@@ -397,217 +397,13 @@ pub(super) fn reset(context: &RequestContext, id: &str) -> Result<NextStep, Erro
         if !declared.is_overridden {
             return Ok(Patch::default());
         }
-        let spec: ScheduleSpec =
-            serde_json::from_str(&declared.spec).map_err(|error| Error::Schedule(error.to_string()))?;
-        let compiled_spec = CompiledSpec::new(spec)?;
+        let spec = StoredSpec::from(declared.spec);
+        let compiled_spec = spec.compiled().map_err(Clone::clone)?;
+        let (trigger_key, next) = (Arc::clone(compiled_spec.trigger_key()), compiled_spec.next(now));
         Ok(Patch {
-            spec: Some((
-                declared.spec.into(),
-                compiled_spec.spec().trigger_key().into(),
-                compiled_spec.next(now),
-            )),
+            spec: Some((spec, trigger_key, next)),
             input: Some(declared.input.map(Into::into)),
             ..Patch::default()
         })
     })
-}
-
-pub(super) fn delete(context: &RequestContext, id: &str) -> NextStep {
-    let command = Command::DeleteSchedule { project: Arc::clone(&context.project), id: id.into() };
-    NextStep::Commit(vec![command], Box::new(|outcomes| only(outcomes).map(|_| "null".to_owned())))
-}
-
-fn run_of(
-    context: &RequestContext,
-    schedule: &Schedule,
-    zone: &str,
-    id: RunId,
-    origin: Origin,
-    slot: Timestamp,
-) -> NewRun {
-    NewRun {
-        id,
-        project: Arc::clone(&context.project),
-        workflow: Arc::clone(&schedule.workflow),
-        key: Arc::clone(&schedule.key),
-        schedule_id: Some(schedule.id.clone()),
-        slot: Some(slot),
-        last_slot: schedule.last_slot,
-        upcoming: schedule.next_slot,
-        timezone: zone.into(),
-        origin,
-        payload: None,
-        input: schedule.input.clone(),
-        available_at: context.now(),
-        behind: false,
-        takes_back: false,
-        revision: None,
-        parent: None,
-        idempotency_key: None,
-        claim_for: None,
-    }
-}
-
-pub(super) fn trigger(context: &RequestContext, id: &str, applies_overlap: bool) -> Result<NextStep, Error> {
-    let new_trigger = |schedule: &Schedule, overlap: Overlap, zone: &str| {
-        let now = context.now();
-        let run_id = RunId::new(now, random_number());
-        let mut new = run_of(context, schedule, zone, run_id, Origin::Trigger, now);
-        // Slots that were claimed early were decided without this run.
-        new.takes_back = overlap != Overlap::Allow;
-        new
-    };
-    if !applies_overlap {
-        let schedule = find(context, id)?;
-        let spec = spec_or_blank(&schedule);
-        let new = new_trigger(&schedule, spec.overlap, &spec.timezone);
-        return Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(created)));
-    }
-    for _ in 0..EDIT_TRIES_MAX {
-        let schedule = find(context, id)?;
-        let spec = spec_or_blank(&schedule);
-        let mut new = new_trigger(&schedule, spec.overlap, &spec.timezone);
-        // Fires, triggers, and backfills bump the revision: no run is added between this read and
-        // the commit.
-        new.revision = Some(schedule.revision);
-        let stops = apply_overlap(context, &schedule, spec.overlap, &mut new)?;
-        let mut commands = vec![Command::CreateRun(Box::new(new))];
-        commands.extend(stops);
-        let mut outcomes = context.store.commit(&commands, context.now())?;
-        match outcomes.remove(0) {
-            Err(Rejection::Stale) => {}
-            outcome => return created(vec![outcome]).map(NextStep::Answered),
-        }
-    }
-    Err(Error::State(format!("the schedule `{}` changes too fast to be triggered; try again", shortened(id))))
-}
-
-/// Applies the overlap policy to a manually triggered run. Returns the commands that cancel earlier
-/// runs.
-fn apply_overlap(
-    context: &RequestContext,
-    schedule: &Schedule,
-    overlap: Overlap,
-    new: &mut NewRun,
-) -> Result<Vec<Command>, Error> {
-    let unfinished = |states: &[RunState]| {
-        let filter = RunFilter {
-            schedule: Some(schedule.id.clone()),
-            states: states.to_vec(),
-            ..RunFilter::default()
-        };
-        context.store.runs(&context.project, &filter, &page(PAGE_MAX, None))
-    };
-    let refuse = |run: &Run, why: &str| {
-        let overlap = to_json(&overlap);
-        Error::State(format!(
-            "the run `{}` of the schedule `{}` is {}, {why} (overlap={overlap}); wait for it, cancel it, or \
-             trigger without `overlap=\"schedule\"` to start beside it",
-            run.id, schedule.id, run.state
-        ))
-    };
-    match overlap {
-        Overlap::Allow => {}
-        Overlap::BufferAll => new.behind = true,
-        Overlap::Skip => {
-            if let Some(run) = unfinished(&RunState::UNFINISHED)?.first() {
-                return Err(refuse(run, "and no other may start until it ends"));
-            }
-        }
-        Overlap::BufferOne => {
-            if let Some(run) = unfinished(&[RunState::Buffered])?.first() {
-                return Err(refuse(run, "and waits for an earlier run already"));
-            }
-            new.behind = true;
-        }
-        Overlap::CancelRunning => {
-            new.behind = true;
-            let project = &context.project;
-            let cancel = |run: Run| Command::CancelRun { project: Arc::clone(project), run: run.id };
-            return Ok(unfinished(&RunState::UNFINISHED)?.into_iter().map(cancel).collect());
-        }
-    }
-    Ok(Vec::new())
-}
-
-pub(super) fn backfill(
-    context: &RequestContext,
-    id: &str,
-    start: Timestamp,
-    end: Timestamp,
-    dry_run: bool,
-) -> Result<NextStep, Error> {
-    let schedule = find(context, id)?;
-    let now = context.now();
-    if end <= start {
-        return Err(Error::Argument(format!("`end` ({end}) must be later than `start` ({start})")));
-    }
-    if end > now {
-        return Err(Error::Argument(format!(
-            "`end` ({end}) is in the future; a backfill is for slots that have passed, the coming ones fire by themselves"
-        )));
-    }
-    let compiled_spec = CompiledSpec::parse(&schedule.spec)?;
-    let mut slots = Vec::new();
-    let mut slot = compiled_spec.next(Timestamp::from_micros(start.as_micros() - 1));
-    while let Some(at) = slot.filter(|at| *at < end) {
-        if compiled_spec.excluded_on(at).is_none() {
-            slots.push(at);
-        }
-        if slots.len() > BACKFILL_MAX {
-            return Err(Error::Argument(format!(
-                "the range has more than {BACKFILL_MAX} slots; backfill it in shorter parts"
-            )));
-        }
-        slot = compiled_spec.next(at);
-    }
-    let answer = |created: &[bool], slots: &[Timestamp]| {
-        let new: Vec<_> =
-            slots.iter().zip(created).filter(|(_, is_new)| **is_new).map(|(slot, _)| slot).collect();
-        json!({"slots": new}).to_string()
-    };
-    if dry_run {
-        let mut missing = Vec::with_capacity(slots.len());
-        for slot in &slots {
-            missing
-                .push(context.store.run(&context.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
-        }
-        return Ok(NextStep::Answered(answer(&missing, &slots)));
-    }
-    let zone = compiled_spec.spec().timezone.clone();
-    let is_behind = compiled_spec.spec().overlap != Overlap::Allow;
-    let commands = slots.iter().enumerate().map(|(index, slot)| {
-        let run_id = RunId::of_slot(&schedule.id, *slot);
-        let mut new = run_of(context, &schedule, &zone, run_id, Origin::Backfill, *slot);
-        new.behind = is_behind;
-        // Once is enough: one commit creates all of them.
-        new.takes_back = is_behind && index == 0;
-        new.last_slot = compiled_spec.prev(Timestamp::from_micros(slot.as_micros() - 1));
-        new.upcoming = compiled_spec.upcoming(*slot);
-        Command::CreateRun(Box::new(new))
-    });
-    // Slots that are due and undecided get their outcome here, so catch-up skips them.
-    let is_due = |slot: &&Timestamp| schedule.next_slot.is_some_and(|next| **slot >= next);
-    let settled: Vec<Timestamp> = slots.iter().filter(is_due).copied().collect();
-    let settle = (!settled.is_empty()).then(|| Command::PatchSchedule {
-        project: Arc::clone(&context.project),
-        id: schedule.id.clone(),
-        revision: None,
-        patch: Box::new(Patch { settled, ..Patch::default() }),
-    });
-    let settle_count = usize::from(settle.is_some());
-    let commands = settle.into_iter().chain(commands).collect();
-    Ok(NextStep::Commit(
-        commands,
-        Box::new(move |mut outcomes| {
-            for settled in outcomes.drain(..settle_count) {
-                settled?;
-            }
-            let mut created = Vec::with_capacity(outcomes.len());
-            for outcome in outcomes {
-                created.push(matches!(outcome?, Answer::Created { is_new: true, .. }));
-            }
-            Ok(answer(&created, &slots))
-        }),
-    ))
 }

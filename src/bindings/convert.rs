@@ -1,0 +1,62 @@
+//! Events for the loop as Python tuples, `(kind, ...)`. Items are always valid, so only lack of
+//! memory can prevent a conversion.
+
+use super::bridge::Item;
+use super::claimed_run::{claimed_runs, text};
+use super::errors::to_exception;
+use super::notices::describe;
+use polos::engine::{MissedSlots, Notice, Stop, StopReason};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// The tuple for an item.
+pub fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple>> {
+    match item {
+        Item::Start(runs, confirmed_at) => {
+            ("start", claimed_runs(py, runs, *confirmed_at)?).into_pyobject(py)
+        }
+        Item::Stop(stops) => {
+            let stops: Vec<_> = stops.iter().map(convert_stop).collect();
+            ("stop", stops).into_pyobject(py)
+        }
+        Item::Timers(timers) => ("ring", timers).into_pyobject(py),
+        Item::Notice(Notice::Missed(missed)) => {
+            let missed: Vec<_> = missed.iter().map(convert_missed).collect();
+            ("missed", missed).into_pyobject(py)
+        }
+        Item::Notice(notice) => {
+            let (kind, text) = describe(notice);
+            ("notice", kind, text).into_pyobject(py)
+        }
+        Item::Answer(future, Ok(answer)) => ("answer", future, text(py, answer)?).into_pyobject(py),
+        Item::Recorded(future, Ok(is_valid)) => ("recorded", future, *is_valid).into_pyobject(py),
+        Item::Answer(future, Err(error)) | Item::Recorded(future, Err(error)) => {
+            ("failed", future, to_exception(error).into_value(py)).into_pyobject(py)
+        }
+        Item::Stopped => ("over",).into_pyobject(py),
+    }
+}
+
+/// `(run_id, token, reason)`.
+fn convert_stop(stop: &Stop) -> (&str, i64, &'static str) {
+    let reason = match stop.reason {
+        StopReason::Cancelled => "cancelled",
+        StopReason::TimedOut => "timed_out",
+        StopReason::LeaseLost => "lease_lost",
+    };
+    (stop.run.as_str(), stop.token.0, reason)
+}
+
+/// `(schedule_id, workflow, key, first, last, count, reason)`; instants in microseconds.
+fn convert_missed(slots: &MissedSlots) -> (&str, &str, &str, i64, i64, u64, String) {
+    let line = &slots.line;
+    (
+        slots.schedule.as_str(),
+        &*slots.workflow,
+        &*slots.key,
+        line.from.as_micros(),
+        line.until.as_micros(),
+        line.count,
+        line.reason.to_string(),
+    )
+}

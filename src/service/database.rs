@@ -1,0 +1,117 @@
+//! One open database, with what its clients and workers share.
+
+use super::Service;
+use super::hints::{Hints, StoreObserver};
+use crate::calendar::Timestamp;
+use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
+use crate::engine::PermitPools;
+use crate::engine::group_commit::GroupCommit;
+use crate::error::Error;
+use crate::store::{
+    MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous,
+};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How to open a database.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct DatabaseOptions {
+    project: Arc<str>,
+    /// URL of a PostgreSQL database.
+    url: Option<String>,
+    /// Opens the PostgreSQL database for reading only: nothing may be created in it.
+    #[serde(default)]
+    must_exist: bool,
+    /// Path of the database file. Without `url` and `path`, the database is in memory and its
+    /// manual clock begins at `start`.
+    path: Option<PathBuf>,
+    #[serde(default)]
+    synchronous: Durability,
+    start: Option<Timestamp>,
+}
+
+#[derive(Copy, Clone, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Durability {
+    #[default]
+    Full,
+    Normal,
+}
+
+/// An open database with its threads.
+pub struct Database {
+    /// Reads, and writes in groups.
+    pub store: GroupCommit,
+    /// The namespace of all schedules and runs.
+    pub project: Arc<str>,
+    /// The database's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Present if the clock is manual (tests).
+    pub manual: Option<ManualClock>,
+    /// Answers requests.
+    pub service: Service,
+    /// Notifications from the store.
+    pub(super) hints: Arc<Hints>,
+    /// The workers' permits: a run created here may start at once.
+    pub(super) permit_pools: Arc<PermitPools>,
+    /// Present for PostgreSQL: its connections have to be closed.
+    server: Option<Arc<PostgresStore>>,
+}
+
+impl Database {
+    /// Opens the database; creates it if it doesn't exist.
+    pub fn open(options: DatabaseOptions) -> Result<Self, Error> {
+        let must_exist = options.must_exist;
+        let io_trouble = |error: std::io::Error| StoreError::Unavailable(error.to_string());
+        let hints = Arc::new(Hints::default());
+        let mut server = None;
+        let (store, clock, manual) = if let Some(url) = options.url {
+            let store = Arc::new(PostgresStore::open(
+                &url,
+                PostgresOptions { must_exist, ..PostgresOptions::default() },
+            )?);
+            server = Some(Arc::clone(&store));
+            let clock = SharedClock::new(|| store.time())?;
+            store.listen(Arc::new(StoreObserver { hints: Arc::clone(&hints), clock: clock.clone() }))?;
+            let clock: Arc<dyn Clock> = Arc::new(clock);
+            (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
+        } else if let Some(path) = options.path {
+            let sqlite_options = SqliteOptions {
+                synchronous: match options.synchronous {
+                    Durability::Full => Synchronous::Full,
+                    Durability::Normal => Synchronous::Normal,
+                },
+                ..SqliteOptions::default()
+            };
+            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, sqlite_options)?);
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
+        } else {
+            let manual = ManualClock::new(options.start.unwrap_or(Timestamp::from_micros(0)));
+            let clock: Arc<dyn Clock> = Arc::new(manual.clone());
+            (GroupCommit::inline(Arc::new(MemoryStore::new()), Arc::clone(&clock)), clock, Some(manual))
+        };
+        let permit_pools = Arc::new(PermitPools::default());
+        let service = Service::open(store.clone(), Arc::clone(&options.project), Arc::clone(&permit_pools))
+            .map_err(io_trouble)?;
+        Ok(Self { store, project: options.project, clock, manual, service, hints, permit_pools, server })
+    }
+
+    /// Writes queued commands and closes, within `limit`. Returns whether all threads have ended;
+    /// otherwise they hang in the database and are abandoned.
+    pub fn close_within(&self, limit: Duration) -> bool {
+        // The machine's clock: this database's clock may be manual.
+        let clock = SystemClock::new();
+        let began = clock.now().mono;
+        let rest = || limit.saturating_sub(clock.now().mono.saturating_sub(began));
+        let has_ended = self.service.close_within(rest());
+        let has_written = self.store.close_within(rest());
+        if let Some(server) = &self.server {
+            server.close();
+        }
+        has_written && has_ended
+    }
+}

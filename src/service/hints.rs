@@ -1,0 +1,69 @@
+//! Distributes notifications from a store to the workers that use it.
+
+use crate::calendar::Timestamp;
+use crate::clock::SharedClock;
+use crate::store::{ChangeObserver, StoreError};
+use crate::sync::Mutex;
+use std::sync::Arc;
+
+/// The callbacks of all workers of one open database.
+#[derive(Default)]
+pub(super) struct Hints {
+    handlers: Mutex<Vec<HintHandler>>,
+    /// Advice so far, for handlers that are added later.
+    advice_so_far: Mutex<Vec<String>>,
+}
+
+/// The callbacks of one worker.
+pub(super) struct HintHandler {
+    /// Another process committed.
+    pub change: Box<dyn Fn() + Send>,
+    /// Rollback detected: the database was restored to an earlier state.
+    pub rollback: Box<dyn Fn() + Send>,
+    /// Advice for a person.
+    pub advice: Box<dyn Fn(&str) + Send>,
+}
+
+impl Hints {
+    /// Adds a handler, and gives it the advice so far.
+    pub fn add(&self, handler: HintHandler) {
+        for what in self.advice_so_far.lock().iter() {
+            (handler.advice)(what);
+        }
+        self.handlers.lock().push(handler);
+    }
+}
+
+/// Receives notifications for all users of the store.
+pub(super) struct StoreObserver {
+    pub hints: Arc<Hints>,
+    pub clock: SharedClock,
+}
+
+impl ChangeObserver for StoreObserver {
+    fn on_change(&self) {
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.change)();
+        }
+    }
+
+    fn on_rollback(&self) {
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.rollback)();
+        }
+    }
+
+    fn on_advice(&self, what: &str) {
+        self.hints.advice_so_far.lock().push(what.to_owned());
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.advice)(what);
+        }
+    }
+
+    fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {
+        if self.clock.is_look_due() {
+            // While the database doesn't answer, time continues by the machine's monotonic clock.
+            let _ = self.clock.look(ask);
+        }
+    }
+}

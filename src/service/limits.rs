@@ -1,0 +1,128 @@
+//! Requests about limits.
+
+use super::context::{NextStep, RequestContext};
+use super::response::to_json;
+use super::runs::only;
+use crate::calendar::Timestamp;
+use crate::error::Error;
+use crate::model::{DeclaredKey, LimitSpec, LimitStatus, Peer, limit};
+use crate::store::{Answer, Command};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A limit as shown to users.
+#[derive(Serialize)]
+struct LimitResponse<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    values: Values,
+    declared: Values,
+    overridden: bool,
+    declared_differently: BTreeSet<Arc<str>>,
+    workflows: &'a [Arc<str>],
+    running: u64,
+    queued: u64,
+    queued_since: Option<Timestamp>,
+    updated_at: Timestamp,
+}
+
+/// The values of a limit; the period in microseconds.
+#[derive(Serialize)]
+struct Values {
+    max: Option<u32>,
+    per_key: Option<u32>,
+    rate: Option<u32>,
+    per: Option<i64>,
+}
+
+impl From<LimitSpec> for Values {
+    fn from(spec: LimitSpec) -> Self {
+        Self { max: spec.max, per_key: spec.per_key, rate: spec.rate, per: spec.per_us }
+    }
+}
+
+impl<'a> LimitResponse<'a> {
+    fn new(status: &'a LimitStatus, live: &[LiveDeclarations]) -> Self {
+        let limit = &status.limit;
+        Self {
+            name: &status.name,
+            values: limit.spec().into(),
+            declared: limit.declared().into(),
+            overridden: limit.set.is_some(),
+            declared_differently: declared_differently(status, live),
+            workflows: &status.workflows,
+            running: status.running,
+            queued: status.queued,
+            queued_since: status.oldest,
+            updated_at: limit.updated_at,
+        }
+    }
+}
+
+/// What the code of one live worker declares.
+struct LiveDeclarations {
+    app: Arc<str>,
+    declared: Vec<DeclaredKey>,
+}
+
+impl LiveDeclarations {
+    fn of(peer: &Peer) -> Self {
+        let declared = peer.declares.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        Self { app: Arc::clone(&peer.app), declared: declared.unwrap_or_default() }
+    }
+}
+
+/// The applications whose live workers declare other values of the limit, which don't count.
+fn declared_differently(status: &LimitStatus, live: &[LiveDeclarations]) -> BTreeSet<Arc<str>> {
+    let label = limit::limit_label(&status.name);
+    let current = limit::declared_fingerprint(&status.limit.declared().to_json());
+    let differs = |DeclaredKey(workflow, key, print): &DeclaredKey| {
+        workflow.is_empty() && *key == label && *print != current
+    };
+    let others = live.iter().filter(|worker| worker.declared.iter().any(differs));
+    others.map(|worker| Arc::clone(&worker.app)).collect()
+}
+
+/// Lists all limits with their use.
+pub(super) fn list(context: &RequestContext, count_to: usize) -> Result<NextStep, Error> {
+    let statuses = context.reads.limits(&context.project, count_to, context.now())?;
+    let live: Vec<_> = context.reads.peers(&context.project)?.iter().map(LiveDeclarations::of).collect();
+    let views: Vec<_> = statuses.iter().map(|status| LimitResponse::new(status, &live)).collect();
+    Ok(NextStep::Answered(to_json(&views)))
+}
+
+/// Sets the given values of a limit and keeps its others, or goes back to the declared ones.
+pub(super) fn set(
+    context: &RequestContext,
+    name: &Arc<str>,
+    changes: Option<&LimitSpec>,
+) -> Result<NextStep, Error> {
+    let statuses = context.reads.limits(&context.project, 0, context.now())?;
+    let found = statuses.into_iter().find(|status| status.name == *name);
+    let status = found.ok_or_else(|| Error::LimitNotFound(name.to_string()))?;
+    let values = changes.map(|changes| {
+        let known = status.limit.spec();
+        LimitSpec {
+            max: changes.max.or(known.max),
+            per_key: changes.per_key.or(known.per_key),
+            rate: changes.rate.or(known.rate),
+            per_us: changes.per_us.or(known.per_us),
+        }
+    });
+    if let Some(values) = &values
+        && values.rate.is_some() != values.per_us.is_some()
+    {
+        return Err(Error::Argument(format!(
+            "the limit `{name}` has no rate yet: give both `rate` and `per`, its period"
+        )));
+    }
+    let command = Command::SetLimit { project: Arc::clone(&context.project), name: Arc::clone(name), values };
+    Ok(NextStep::Commit(
+        vec![command],
+        Box::new(|outcomes| match only(outcomes)? {
+            Answer::Done => Ok("null".to_owned()),
+            other => unreachable!("setting a limit is answered with nothing, not {other:?}"),
+        }),
+    ))
+}

@@ -1,0 +1,315 @@
+//! One worker: an engine with its thread, and what its runs record.
+
+use super::hints::HintHandler;
+use super::worker_setup::WorkerSetup;
+use super::{Database, random_bits};
+use crate::calendar::Timestamp;
+use crate::engine::driver::Driver;
+use crate::engine::entry::is_confirmed;
+use crate::engine::group_commit::{GroupCommit, Job, Report};
+use crate::engine::{Deadline, Dispatcher, Engine, ExecutionOutcome, Message, Permits, WorkflowConfig};
+use crate::error::Error;
+use crate::model::{BusyProcesses, Completion, RunId, StepRecord, Token, WorkerId};
+use crate::process;
+use crate::store::{Answer, Command, Rejection, StoreWrites};
+use crate::sync::Mutex;
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a worker calls besides its dispatcher, on threads of the core.
+pub struct WorkerEvents {
+    /// Advice for a person.
+    pub on_advice: Box<dyn Fn(&str) + Send>,
+    /// The engine has stopped. Not called with a manual clock.
+    pub on_end: Box<dyn FnOnce() + Send>,
+}
+
+/// A claim, and what the store needs to know about its run.
+pub struct Claim<'a> {
+    /// The run.
+    pub run: &'a str,
+    /// The claim's token.
+    pub token: i64,
+    /// Id of the run's workflow.
+    pub workflow: &'a str,
+    /// The current attempt, starting at 1.
+    pub attempt: u32,
+    /// Whether the run has neither schedule nor parent.
+    pub stands_alone: bool,
+}
+
+/// A running engine. After a fork, the child must not use it; its drop there leaves alone what
+/// belongs to the parent.
+pub struct Worker<D: Dispatcher> {
+    database: Arc<Database>,
+    sender: Sender<Message>,
+    workflows: BTreeMap<Arc<str>, WorkflowConfig>,
+    drive: Drive<D>,
+    last_alive: Arc<AtomicU64>,
+    permits: Arc<Permits>,
+    has_suspect: Arc<AtomicBool>,
+    lease: Duration,
+    starter_pid: u32,
+}
+
+enum Drive<D: Dispatcher> {
+    Thread(Mutex<Option<Driver>>),
+    /// With a manual clock: ticked by hand.
+    Hand(Box<Mutex<Engine<GroupCommit, D>>>, Receiver<Message>),
+}
+
+impl<D: Dispatcher> Worker<D> {
+    /// Starts a worker. Workers of this machine whose process has ended are expired first.
+    pub fn start(
+        database: Arc<Database>,
+        setup: WorkerSetup,
+        dispatcher: D,
+        events: WorkerEvents,
+    ) -> Result<Self, Error> {
+        let now = database.clock.now().wall;
+        let config = setup.into_config(&database, now)?;
+        let (workflows, lease) = (config.workflows.clone(), config.lease);
+        expire_dead_peers(&database, now)?;
+        let new_worker_id = Box::new(|| WorkerId::from_random(random_bits()));
+        let (reads, writes) = (database.store.reads(), database.store.clone());
+        let mut engine = Engine::new(reads, writes, dispatcher, config, new_worker_id);
+        let (last_alive, permits, has_suspect) =
+            (engine.last_alive(), engine.permits(), engine.suspect_flag());
+        let (sender, drive) = if database.manual.is_some() {
+            let (sender, receiver) = crossbeam_channel::unbounded();
+            engine.tick(database.clock.now());
+            (sender, Drive::Hand(Box::new(Mutex::new(engine)), receiver))
+        } else {
+            let driver = Driver::start(engine, Arc::clone(&database.clock), events.on_end)
+                .map_err(|error| Error::State(error.to_string()))?;
+            (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
+        };
+        database.permit_pools.add(&permits, sender.clone());
+        subscribe(&database, &sender, events.on_advice);
+        let starter_pid = std::process::id();
+        Ok(Self { database, sender, workflows, drive, last_alive, permits, has_suspect, lease, starter_pid })
+    }
+
+    /// Records a step under a claim; calls `done` when it is durable, with whether the claim was
+    /// still valid.
+    pub fn record_step(
+        &self,
+        run: &str,
+        token: i64,
+        step: StepRecord,
+        done: impl FnOnce(Result<bool, Error>) + Send + 'static,
+    ) {
+        let (run, token) = (RunId::from(run), Token(token));
+        let sender = self.sender.clone();
+        let has_suspect = Arc::clone(&self.has_suspect);
+        let command = Command::RecordStep { run: run.clone(), token, step };
+        commit(&self.database.store, command, move |report| {
+            let outcome = was_valid(report);
+            if matches!(outcome, Ok(false)) {
+                let _ = sender.send(Message::Fenced { run, token });
+            } else if matches!(outcome, Ok(true)) && has_suspect.load(Ordering::Acquire) {
+                let _ = sender.send(Message::Progressed { run, token });
+            }
+            done(outcome);
+        });
+    }
+
+    /// Replaces the progress of a run; calls `done` when that is written, with whether the claim
+    /// was still valid. A later completion of the claim is written after it.
+    pub fn report_progress(
+        &self,
+        run: &str,
+        token: i64,
+        progress: &str,
+        done: impl FnOnce(Result<bool, Error>) + Send + 'static,
+    ) {
+        let command =
+            Command::ReportProgress { run: run.into(), token: Token(token), progress: progress.into() };
+        commit(&self.database.store, command, move |report| done(was_valid(report)));
+    }
+
+    /// Waits for an event under a claim; calls `done` with the step as it stands, or with `None` if
+    /// the claim is no longer valid. The deadline of `step` counts only if the run has not waited for
+    /// this event before.
+    pub fn await_event(
+        &self,
+        run: &str,
+        token: i64,
+        step: StepRecord,
+        done: impl FnOnce(Result<Option<StepRecord>, Error>) + Send + 'static,
+    ) {
+        let (run, token) = (RunId::from(run), Token(token));
+        let sender = self.sender.clone();
+        let command = Command::AwaitEvent { run: run.clone(), token, step };
+        commit(&self.database.store, command, move |report| {
+            done(match report.map(|mut outcomes| outcomes.remove(0)) {
+                Ok(Ok(Answer::Wait(step))) => Ok(Some(*step)),
+                Ok(Ok(other)) => unreachable!("a wait is answered with its step, not {other:?}"),
+                Ok(Err(Rejection::Fenced)) => {
+                    let _ = sender.send(Message::Fenced { run, token });
+                    Ok(None)
+                }
+                Ok(Err(rejection)) => Err(rejection.into()),
+                Err(error) => Err(error.into()),
+            });
+        });
+    }
+
+    /// Completes a claim. A failure is retried by the workflow's policy.
+    pub fn complete_run(&self, claim: &Claim<'_>, outcome: ExecutionOutcome) {
+        let (run, token) = (RunId::from(claim.run), Token(claim.token));
+        let workflow = self.workflows.get(claim.workflow);
+        let ending = outcome.completion(workflow, claim.run, claim.attempt, self.database.clock.now().wall);
+        let sender = self.sender.clone();
+        if self.permits.is_short() {
+            // An engine that has stopped needs no messages.
+            let _ = sender.send(Message::Returned { run: run.clone(), token });
+        }
+        let is_skipped = matches!(ending, Completion::Skipped { .. });
+        let (ending, stands_alone) = (Box::new(ending), claim.stands_alone);
+        let command = Command::CompleteRun { run: run.clone(), token, ending, stands_alone };
+        commit(&self.database.store, command, move |report| {
+            let report = report.ok();
+            let outcome = report.as_ref().and_then(|outcomes| outcomes.first());
+            let _ = sender.send(Message::settled(run, token, is_skipped, outcome));
+        });
+    }
+
+    /// Sends a message to the engine. An engine that has stopped ignores it.
+    pub fn send(&self, message: Message) {
+        let _ = self.sender.send(message);
+    }
+
+    /// Whether this worker has sent a heartbeat within the lease, so that no other worker can have
+    /// claimed its runs. If not (the process was stopped, the machine slept), a claim has to be
+    /// confirmed before anything is executed under it.
+    pub fn is_trusted(&self) -> bool {
+        let seen = Duration::from_micros(self.last_alive.load(Ordering::Acquire));
+        self.database.clock.now().mono.saturating_sub(seen) < self.lease
+    }
+
+    /// Whether the run may be entered without asking the store: its claim was confirmed at
+    /// `confirmed_at` of the steady clock, a moment ago. In virtual time, which stands still
+    /// meanwhile, asks the store in memory.
+    pub fn is_confirmed(&self, run: &str, token: i64, confirmed_at: Option<Duration>) -> bool {
+        if self.database.store.is_inline() {
+            let answers = self.database.store.reads().may_enter(&[(run.into(), Token(token))]);
+            return answers.is_ok_and(|answers| answers == [Ok(())]);
+        }
+        confirmed_at.is_some_and(|at| is_confirmed(at, self.steady_now()))
+    }
+
+    /// The time by the steady clock.
+    pub fn steady_now(&self) -> Duration {
+        self.database.clock.now().mono
+    }
+
+    /// Gives back held runs and deregisters; blocks for at most `limit`. Returns false if the
+    /// database doesn't answer in time.
+    pub fn deregister(&self, limit: Duration) -> bool {
+        match &self.drive {
+            Drive::Thread(driver) => {
+                let driver = driver.lock().take();
+                self.send(Message::Deregister);
+                driver.is_none_or(|mut driver| driver.join_for(limit))
+            }
+            Drive::Hand(..) => {
+                self.send(Message::Deregister);
+                self.tick();
+                true
+            }
+        }
+    }
+
+    /// For tests: treats this worker's process as gone, so no new run may be claimed for it.
+    pub fn abandon(&self) {
+        self.permits.close();
+    }
+
+    /// With a manual clock: one tick of the engine. Returns its deadline, and how long until then.
+    pub fn tick(&self) -> Option<(Deadline, Duration)> {
+        let Drive::Hand(engine, receiver) = &self.drive else { return None };
+        let mut engine = engine.lock();
+        let now = self.database.clock.now();
+        for message in receiver.try_iter() {
+            engine.receive(message, now);
+        }
+        let next = engine.tick(now);
+        let within = next.mono.saturating_sub(now.mono);
+        Some((next, within))
+    }
+}
+
+impl<D: Dispatcher> Drop for Worker<D> {
+    fn drop(&mut self) {
+        if std::process::id() != self.starter_pid
+            && let Drive::Thread(driver) = &self.drive
+            && let Some(driver) = driver.lock().take()
+        {
+            // A forked child: the thread lives in the parent.
+            std::mem::forget(driver);
+        }
+    }
+}
+
+/// Sends the engine what others commit: other processes, and other users of this database here.
+fn subscribe(database: &Database, sender: &Sender<Message>, on_advice: Box<dyn Fn(&str) + Send>) {
+    let (changes, rollbacks) = (sender.clone(), sender.clone());
+    database.hints.add(HintHandler {
+        change: Box::new(move || _ = changes.send(Message::Changed)),
+        rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
+        advice: on_advice,
+    });
+    let changes = sender.clone();
+    database.store.observe(Box::new(move |commands, outcomes| {
+        let mut has_added = false;
+        for (command, outcome) in commands.iter().zip(outcomes) {
+            match Message::news_of(command, outcome) {
+                Some(Message::Added) => has_added = true,
+                // This message covers everything; an engine that has stopped needs none.
+                Some(message) => return drop(changes.send(message)),
+                None => {}
+            }
+        }
+        if has_added {
+            let _ = changes.send(Message::Added);
+        }
+    }));
+}
+
+fn commit(store: &GroupCommit, command: Command, done: impl FnOnce(Report) + Send + 'static) {
+    store.submit(Job { commands: vec![command], retries_when_busy: true, done: Box::new(done) });
+}
+
+/// Expires workers of this machine whose process has ended, so that their runs continue now instead
+/// of after their lease.
+fn expire_dead_peers(database: &Database, now: Timestamp) -> Result<(), Error> {
+    let peers = database.store.reads().peers(&database.project)?;
+    let busy = BusyProcesses::of(&peers);
+    let dead: Vec<Command> = peers
+        .iter()
+        .filter(|peer| process::is_gone(&peer.host, peer.pid, &peer.process_mark))
+        .map(|peer| Command::ExpireWorker {
+            worker: peer.id.clone(),
+            heartbeat: peer.heartbeat,
+            shares_process: busy.has_another(peer),
+        })
+        .collect();
+    if !dead.is_empty() {
+        // A rejection means that another worker expired this one first.
+        let _ = database.store.commit(&dead, now)?;
+    }
+    Ok(())
+}
+
+/// Returns whether the claim was still valid.
+fn was_valid(report: Report) -> Result<bool, Error> {
+    match report?.remove(0) {
+        Ok(_) => Ok(true),
+        Err(Rejection::Fenced) => Ok(false),
+        Err(rejection) => Err(rejection.into()),
+    }
+}

@@ -1,0 +1,102 @@
+//! The configuration of a worker, as the application gives it.
+
+use super::{Database, Drafts, new_schedules};
+use crate::calendar::Timestamp;
+use crate::engine::{EngineConfig, WorkflowConfig};
+use crate::error::Error;
+use crate::model::{ClaimRules, DeclaredLimit, LimitSpec};
+use crate::plan::Backoff;
+use crate::process;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Newest runs of each schedule that pruning keeps whatever their age.
+const RETENTION_KEEP: u32 = 10;
+
+/// A worker's configuration; durations in microseconds. [`EngineConfig`] describes the fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerSetup {
+    app: Arc<str>,
+    aliases: Vec<Arc<str>>,
+    former: Vec<Arc<str>>,
+    version: Option<Arc<str>>,
+    is_whole: bool,
+    about: serde_json::Value,
+    workflows: BTreeMap<Arc<str>, WorkflowSetup>,
+    declared: Drafts,
+    limits: BTreeMap<Arc<str>, LimitSpec>,
+    concurrency: usize,
+    lease: u64,
+    idle_heartbeat: u64,
+    lead: u64,
+    lead_per_slot: u64,
+    lead_max: u64,
+    poll_interval: u64,
+    retention: Option<u64>,
+    batch_max: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkflowSetup {
+    is_schedulable: bool,
+    retry_max: u32,
+    backoff: Option<Backoff>,
+    timeout: Option<u64>,
+    code: Arc<str>,
+    limit: Option<Arc<str>>,
+    priority: u8,
+}
+
+impl WorkerSetup {
+    /// The configuration of an engine in this process. Checks the schedules that the application's
+    /// code declares.
+    pub(super) fn into_config(self, database: &Database, now: Timestamp) -> Result<EngineConfig, Error> {
+        let mut declared = new_schedules(&database.project, Some(&self.app), self.declared, now)?;
+        for new in &mut declared {
+            new.version.clone_from(&self.version);
+        }
+        let pid = i64::from(std::process::id());
+        Ok(EngineConfig {
+            project: Arc::clone(&database.project),
+            app: self.app,
+            aliases: self.aliases,
+            former: self.former,
+            version: self.version,
+            is_whole: self.is_whole,
+            host: process::host_id().into(),
+            pid,
+            process_mark: process::process_mark(pid).into(),
+            about: self.about.to_string().into(),
+            workflows: self.workflows.into_iter().map(|(id, setup)| (id, setup.into_config())).collect(),
+            declared,
+            limits: self.limits.into_iter().map(|(name, spec)| DeclaredLimit { name, spec }).collect(),
+            concurrency: self.concurrency,
+            lease: Duration::from_micros(self.lease),
+            idle_heartbeat: Duration::from_micros(self.idle_heartbeat),
+            lead: Duration::from_micros(self.lead),
+            lead_per_slot: Duration::from_micros(self.lead_per_slot),
+            lead_max: Duration::from_micros(self.lead_max),
+            poll_interval: Duration::from_micros(self.poll_interval),
+            retention: self.retention.map(Duration::from_micros),
+            retention_keep: RETENTION_KEEP,
+            batch_max: self.batch_max,
+        })
+    }
+}
+
+impl WorkflowSetup {
+    fn into_config(self) -> WorkflowConfig {
+        WorkflowConfig {
+            is_schedulable: self.is_schedulable,
+            retry_max: self.retry_max,
+            backoff: self.backoff.unwrap_or_default(),
+            timeout: self.timeout.map(Duration::from_micros),
+            rules: ClaimRules { limit: self.limit, priority: self.priority },
+            code: self.code,
+        }
+    }
+}
