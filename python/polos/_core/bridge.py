@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polos._core.safe_logging import quiet_logger
-from polos._polos import Bridge, Core
+from polos._polos import Bridge, ClaimedRun, Core
 
 __all__ = ["LoopBridge", "ask", "bridge_of"]
 
@@ -22,18 +22,21 @@ _log = quiet_logger("polos.worker")
 
 
 class LoopBridge:
-    """A bridge that one loop watches. ``handle`` gets every item that is not the answer to a
-    request.
+    """A bridge that one loop watches. ``start`` gets every run to start, and ``handle`` every other
+    item that is not the answer to a request.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         handle: Callable[[tuple[Any, ...]], None] | None = None,
+        start: Callable[[ClaimedRun], None] | None = None,
     ) -> None:
         # Weak, because the table of bridges must not keep closed loops alive.
         self._loop = weakref.ref(loop)
         self._handle = handle
+        self._start = start
+        self._started_count = 0  # how many runs of the first item have been started
         # Requests that wait for the end of a run, by their number in the core.
         self.waits: dict[int, Core] = {}
         self._items: deque[tuple[Any, ...]] = deque()
@@ -48,7 +51,7 @@ class LoopBridge:
 
     def close(self) -> None:
         """Stop watching."""
-        self._handle = None
+        self._handle = self._start = None
         loop = self._loop()
         if self._watched is not None and loop is not None and not loop.is_closed():
             loop.remove_reader(self._watched)
@@ -102,8 +105,10 @@ class LoopBridge:
         elif kind == "failed":
             if not item[1].done():
                 item[1].set_exception(item[2])
+        elif kind == "start":
+            is_start = self._start is not None
+            self._start_all(item[1])
         elif self._handle is not None:
-            is_start = kind == "start"
             try:
                 self._handle(item)
             except MemoryError:
@@ -113,6 +118,23 @@ class LoopBridge:
                 _log.exception("an event of the core could not be handled")
         self._items.popleft()
         return is_start
+
+    def _start_all(self, runs: list[ClaimedRun]) -> None:
+        """Start runs, each once. If memory is short this ends early, and continues where it stopped
+        when it is called again.
+        """
+        while self._start is not None and self._started_count < len(runs):
+            following = self._started_count + 1  # computed first: nothing may fail after the start
+            try:
+                self._start(runs[self._started_count])
+            except MemoryError:
+                raise
+            except Exception:
+                # A failure of one run must not affect the others.
+                run_id = runs[self._started_count].run_id
+                _log.exception("run %s could not be started", run_id)
+            self._started_count = following
+        self._started_count = 0
 
 
 _bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from polos._validate.schedule_options import check_input, check_key, core_spec, normalise_schedule
+from polos._core import requests
+from polos._core.specs import compile_spec
+from polos._validate.schedule_options import check_input, check_key, normalise_schedule
 from polos.exceptions import InvalidScheduleError
 
 __all__ = ["Drafts"]
@@ -16,11 +18,11 @@ _OWN = frozenset(("key", "input"))
 
 class Drafts:
     """The schedules of one ``create`` request. A million users have few distinct specifications:
-    each is checked and sent once.
+    each is compiled and sent once.
     """
 
     def __init__(self) -> None:
-        self._specs: list[dict[str, Any]] = []
+        self._specs: list[str] = []
         self._schedules: list[tuple[str, str, int, str | None, bool | None]] = []
         self._places: dict[tuple[Any, ...], int] = {}
 
@@ -32,13 +34,13 @@ class Drafts:
         workflow: str,
         is_schedulable: bool | None,
         options: Mapping[str, Any],
-        check: Callable[[Mapping[str, Any]], None],
+        compiled: Callable[[Mapping[str, Any]], str],
     ) -> None:
         """Add a schedule with ``options`` as ``schedules.create`` takes them.
 
         ``is_schedulable`` is ``None`` if this process has not registered the workflow. Raises what
-        ``normalise_schedule`` raises, and what ``check`` raises, which is called with each new
-        specification.
+        ``normalise_schedule`` raises, and what ``compiled`` raises, which returns the core's text
+        for a new specification.
         """
         # Include the types: `True` equals 1, but only 1 is a valid number of runs.
         shared: tuple[Any, ...] | None = tuple(
@@ -56,8 +58,7 @@ class Drafts:
                     "skip: a calendar of the application can't be stored with a schedule; give a "
                     "list of dates here, or the calendar in the decorator"
                 )
-            check(spec)
-            place = self._put(core_spec(spec))
+            place = self._put(compiled(spec))
             if shared is not None:
                 self._places[shared] = place
         else:
@@ -69,16 +70,14 @@ class Drafts:
 
     def declare(self, workflow: str, spec: Mapping[str, Any], *, has_calendar: bool) -> None:
         """Add a schedule that a decorator declares and has already checked."""
-        stored = core_spec(spec)
-        if has_calendar:
-            stored["skip_calendar"] = True
-        self._schedules.append((workflow, spec["key"], self._put(stored), spec["input"], True))
+        text, _ = compile_spec(spec, has_calendar=has_calendar)
+        self._schedules.append((workflow, spec["key"], self._put(text), spec["input"], True))
 
-    def _put(self, spec: dict[str, Any]) -> int:
+    def _put(self, spec: str) -> int:
         self._specs.append(spec)
         return len(self._specs) - 1
 
-    def for_core(self) -> dict[str, Any]:
+    def for_core(self) -> requests.Drafts:
         """Return the drafts in the core's form, ready for JSON."""
         return {"specs": self._specs, "schedules": self._schedules}
 

@@ -12,7 +12,7 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["QuietLogger", "quiet_logger"]
+__all__ = ["QuietLogger", "loggable", "quiet_logger"]
 
 
 class QuietLogger:
@@ -55,3 +55,13 @@ class QuietLogger:
 def quiet_logger(name: str) -> QuietLogger:
     """Return a logger of that name that never raises, whatever its handlers do."""
     return QuietLogger(name)
+
+
+def loggable(error: BaseException) -> BaseException | None:
+    """Return the exception for a log record, or ``None`` if it cannot be printed."""
+    try:
+        str(error)
+        error.__traceback__  # noqa: B018 -- what a log record looks at first
+    except BaseException:
+        return None
+    return error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from polos._core.safe_logging import quiet_logger
 
 if TYPE_CHECKING:
-    from polos._runtime.executor import ActiveRun
+    from polos._runtime.active_run import ActiveRun
 
 __all__ = ["Observer", "around_run", "around_step", "note_child", "observe", "unobserve"]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from polos._core import requests
 from polos._core.blocking import is_blocking
 from polos._core.safe_logging import quiet_logger
 from polos.exceptions import PolosError
@@ -55,7 +56,7 @@ async def _check(client: PolosClient, run_id: str) -> None:
     from polos import workers
 
     try:
-        run = await client._ask("get_run", id=run_id)
+        run = await client._ask(requests.get_run(run_id))
         if run["status"] != "queued":
             return
         found = await workers.list(client)

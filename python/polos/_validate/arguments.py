@@ -26,13 +26,13 @@ def payload_for(annotation: Any, data: Any, *, name: str = "payload") -> Any:
 
     ``data`` can be an instance already, JSON data that describes one (a ``dict`` for a model, ISO
     text for a datetime), or another object with the same fields: a :class:`SchedulePayload` becomes
-    an application's own model of it, or a ``dict``. Without an annotation (``None``, ``Any``, or a
-    text that cannot be resolved), ``data`` is returned unchanged.
+    an application's own model of it, or a ``dict``. If the annotation says nothing (``Any``,
+    ``object``, ``None``, a text that cannot be resolved), ``data`` is returned unchanged.
 
     Raises :class:`InvalidArgumentError` with the fields that do not fit and the reasons. It leaves
     out the values, because they may be secret.
     """
-    if annotation is None or annotation is Any or isinstance(annotation, str):
+    if annotation in (None, Any, object) or isinstance(annotation, str):
         return data
     if isinstance(annotation, type) and type(data) is annotation:
         return data

@@ -1,47 +1,64 @@
-"""Decide by annotations which workflows can be scheduled, and which payloads they take.
+"""Decide by annotations what the handler of a run gets, and whether a given payload is that.
 
-A scheduled run gets a :class:`SchedulePayload`. A handler that needs something else would fail at
-every slot, so it is rejected when it is scheduled. Whatever an annotation does not rule out is
-allowed.
+A scheduled run gets its slot (a :class:`SchedulePayload`) or, if its handler is annotated with a
+type of its own, the schedule's ``input``. Whatever an annotation does not rule out is allowed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
 
-import pydantic  # the module only: the first access to a name in it loads most of pydantic
-
+from polos._validate.arguments import payload_for
 from polos._validate.formatting import is_class, shown, type_name
-from polos.exceptions import InvalidArgumentError, WorkflowNotSchedulableError
+from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 
 if TYPE_CHECKING:
     from polos.workflow import Workflow
 
-__all__ = ["check_given", "check_schedulable"]
+__all__ = ["check_given", "scheduled_input", "takes_slot"]
 
 _ALIASES = ("__supertype__", "__value__")  # NewType; `type X = ...`
 
 
-def check_schedulable(workflow: Workflow[Any, Any], hint: Any) -> None:
-    """Raise :class:`WorkflowNotSchedulableError` if the handler cannot take a schedule's payload.
+def takes_slot(hint: Any) -> bool:
+    """Whether a scheduled run passes its slot, rather than the schedule's input, as the payload.
 
     ``hint`` is the payload's annotation; ``None`` if it is missing or cannot be resolved.
     """
-    if workflow.arity < 2:
-        return
-    if hint is None:
-        return
-    missing = _not_in_schedule_payload(hint)
-    if missing is None:
-        return
-    raise WorkflowNotSchedulableError(
-        f"workflow `{workflow.id}` can't be scheduled: its handler takes {_named(hint)}{missing}, "
-        f"but a scheduled run gets a `SchedulePayload`; annotate `payload: SchedulePayload` "
-        f"and take your data from `ctx.input` (`input=...` of the schedule), or schedule a "
-        f"workflow that invokes this one"
+    from polos.payload import SchedulePayload
+
+    return any(
+        part is None
+        or part is Any
+        or part is object
+        or isinstance(part, (str, typing.TypeVar, typing.ForwardRef))
+        or (is_class(part) and issubclass(part, SchedulePayload))
+        for part in _parts(hint)
+    )
+
+
+def scheduled_input(workflow: Workflow[Any, Any], hint: Any, value: Any) -> Any:
+    """Return a schedule's input as the payload that the handler takes, annotated with ``hint``.
+
+    Raises :class:`InvalidScheduleError` for an input that does not fit, or a missing one that the
+    handler needs.
+    """
+    if takes_slot(hint):
+        return value
+    if value is not None:
+        name = f"input of a schedule of workflow `{workflow.id}`"
+        try:
+            return payload_for(hint, value, name=name)
+        except InvalidArgumentError as error:
+            raise InvalidScheduleError(str(error)) from None
+    if workflow.payload_has_default or _takes_none(hint):
+        return None
+    raise InvalidScheduleError(
+        f"workflow `{workflow.id}` takes {_named(hint)}, which its scheduled runs get from the "
+        f"schedule's input, and none was given; pass `input={_shape(hint)}`, or annotate the "
+        f"payload with `SchedulePayload` to get the slot"
     )
 
 
@@ -61,7 +78,7 @@ def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
     if workflow.arity < 2 or workflow.payload_has_default or _takes_none(hint):
         return
     advice = f"pass one: `invoke(client, {_shape(hint)})`"
-    if workflow.takes_schedule_payload:
+    if workflow.takes_slot:
         advice = "its schedules provide one: `schedules.trigger(client, id)` starts a run of them"
     raise InvalidArgumentError(
         f"workflow `{workflow.id}` takes a payload, {_named(hint)}, and none was given; {advice}; "
@@ -90,63 +107,6 @@ def _takes_none(hint: Any) -> bool:
         or isinstance(part, (str, typing.TypeVar, typing.ForwardRef))
         for part in _parts(hint)
     )  # fmt: skip
-
-
-def _not_in_schedule_payload(hint: Any) -> str | None:
-    """Return why no member of a hint takes a :class:`SchedulePayload`; ``None`` if one does."""
-    reason = None
-    for part in _parts(hint):
-        if part is NoneType:
-            continue
-        reason = _lacking(part)
-        if reason is None:
-            return None
-    return reason
-
-
-def _lacking(hint: Any) -> str | None:
-    from polos.payload import SchedulePayload
-
-    cls = typing.get_origin(hint) or hint
-    if cls is typing.Literal:
-        return ""
-    if not is_class(cls):
-        return None
-    if typing.is_typeddict(cls):
-        required = set(getattr(cls, "__required_keys__", ()))
-    elif pydantic.BaseModel in cls.__mro__:
-        if issubclass(cls, pydantic.RootModel):
-            return None
-        required = _required_fields(cls)
-    elif dataclasses.is_dataclass(cls):
-        required = {
-            field.name
-            for field in dataclasses.fields(cls)
-            if field.init
-            and field.default is dataclasses.MISSING
-            and field.default_factory is dataclasses.MISSING
-        }
-    elif cls.__module__ == "builtins":
-        # `dict` and `object` take it; numbers, text and lists don't.
-        return None if cls in (dict, object) else ""
-    else:
-        return None  # protocols, mappings, and classes for which pydantic may have a schema
-    missing = sorted(required - set(SchedulePayload.model_fields))
-    return f", which needs `{missing[0]}`" if missing else None
-
-
-def _required_fields(cls: Any) -> set[str]:
-    required = set()
-    for name, field in cls.model_fields.items():
-        if field.is_required():
-            alias = field.validation_alias
-            required.add(alias if isinstance(alias, str) and not _takes_names(cls) else name)
-    return required
-
-
-def _takes_names(cls: Any) -> bool:
-    config = cls.model_config
-    return bool(config.get("populate_by_name") or config.get("validate_by_name"))
 
 
 def _named(hint: Any) -> str:

@@ -40,6 +40,7 @@ CATCH_UPS = ("latest", "all", "none")
 IDENTIFIER_LENGTH_MAX = 255
 _LONGEST = timedelta(days=36_525)
 _COUNT_MAX = 1_000_000_000
+_WEEKS_MAX = 520
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -66,10 +67,11 @@ class ScheduleDeclaration:
 def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> dict[str, Any]:
     """Check the options of a schedule and return them as plain JSON data for the core.
 
-    Takes exactly one of ``cron`` (text), ``every`` (seconds or ``timedelta``, at least 1 s), and
-    ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``, ``catch_up``,
-    ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``, ``max_runs``,
-    ``skip``, ``pause_after_failures``, and ``input``.
+    Takes exactly one of ``cron`` (text, or a list of texts), ``every`` (seconds or ``timedelta``,
+    at least 1 s), and ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``,
+    ``catch_up``, ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``,
+    ``max_runs``, ``skip``, ``pause_after_failures``, ``priority``, ``days``, ``weeks``, and
+    ``input``.
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
@@ -110,6 +112,8 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     if triggers:
         # This trigger replaces the previous one, of whatever kind.
         spec |= {_FIELDS[name][0]: None for name in _TRIGGERS if name not in triggers}
+        if triggers != ["cron"]:
+            spec |= {name: None for name in _OF_CRON if name not in options}
     start, end = spec.get("start_at_us"), spec.get("end_at_us")
     if start is not None and end is not None and end <= start:
         raise InvalidScheduleError(
@@ -169,11 +173,21 @@ def _allowed() -> str:
     return f"; expected one of {', '.join(f'`{name}`' for name in _FIELDS)}"
 
 
-def _cron(name: str, value: Any) -> str:
+def _cron(name: str, value: Any) -> str | list[str]:
+    """Return one expression, or several in their order, each once."""
+    if not isinstance(value, (list, tuple)):
+        return _expression(value)
+    if not value:
+        raise InvalidCronError("cron: an empty list given, expected at least one expression")
+    found = list(dict.fromkeys(map(_expression, value)))
+    return found[0] if len(found) == 1 else found
+
+
+def _expression(value: Any) -> str:
     if not isinstance(value, str):
         raise InvalidCronError(
             f"cron: {shown(value)} of type `{type_name(type(value))}` given, expected text "
-            f"of five fields such as `0 9 * * *`"
+            f"of five fields such as `0 9 * * *`, or a list of such texts"
         )
     if printable(value) != value:
         raise InvalidCronError(f"cron: {shown(value)} contains characters that aren't Unicode")
@@ -216,6 +230,23 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _COUNT_MAX:
         raise InvalidScheduleError(
             f"{name}: {shown(value)} given, expected a whole number of 1 or more"
+        )
+    return int(value)
+
+
+def _weeks(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _WEEKS_MAX:
+        raise InvalidScheduleError(
+            f"{name}: {shown(value)} given, expected a whole number from 1 (every week) to "
+            f"{_WEEKS_MAX}"
+        )
+    return int(value)
+
+
+def _priority(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 9:
+        raise InvalidScheduleError(
+            f"{name}: {shown(value)} given, expected a whole number from 0 to 9 (higher is earlier)"
         )
     return int(value)
 
@@ -295,6 +326,8 @@ def check_input(name: str, value: Any) -> str:
 
 _Check = Callable[[str, Any], Any]
 _TRIGGERS = ("cron", "every", "at")
+# What a specification can only say beside cron expressions.
+_OF_CRON = ("days", "weeks")
 _positive = _duration(timedelta(0), "0 or more")
 
 # name: (name for the core, default, check)
@@ -314,6 +347,9 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "max_runs": ("max_runs", None, _count),
     "skip": ("skip_dates", None, lambda name, value: value),
     "pause_after_failures": ("pause_after_failures", None, _count),
+    "priority": ("priority", None, _priority),
+    "days": ("days", None, _one_of("or", "and")),
+    "weeks": ("weeks", None, _weeks),
     "input": ("input", None, check_input),
 }
 

@@ -197,6 +197,13 @@ def underlying(fn: Any) -> Any:
     return fn
 
 
+def is_async_function(fn: Any) -> bool:
+    """Whether calling ``fn`` returns a coroutine, also if it is a partial or a callable object."""
+    return inspect.iscoroutinefunction(underlying(fn)) or inspect.iscoroutinefunction(
+        getattr(fn, "__call__", None)  # noqa: B004
+    )
+
+
 def innermost(fn: Any) -> Any:
     """Return the function that was written as the handler, inside decorators too."""
     return underlying(inspect.unwrap(underlying(fn)))

@@ -11,7 +11,7 @@ from polos._validate.formatting import shown
 from polos._validate.signature import location, underlying
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["check_step_function", "warn_of_shadowed_options"]
+__all__ = ["check_step_function", "checked_process_options", "warn_of_shadowed_options"]
 
 _log = quiet_logger("polos.run")
 
@@ -44,6 +44,27 @@ def check_step_function(name: str, fn: Any) -> None:
             f"step `{name}`: `{getattr(inner, '__name__', 'fn')}` is a generator function, and a "
             f"generator can't be stored; return a list, or make each item a step of its own"
         )
+
+
+def checked_process_options(name: str, process: Any, memory: Any) -> int | None:
+    """Return the memory limit of a step in bytes, or ``None``.
+
+    Raises :class:`InvalidArgumentError` for invalid values of ``process`` and ``memory``.
+    """
+    from polos._runtime.processes.memory import memory_size
+
+    if not isinstance(process, bool):
+        raise InvalidArgumentError(
+            f"step `{name}`, process: {shown(process)} given, expected True or False"
+        )
+    if memory is None:
+        return None
+    if not process:
+        raise InvalidArgumentError(
+            f"step `{name}`, memory: {shown(memory)} given, and only a process can be limited: "
+            f"pass `process=True`, too"
+        )
+    return memory_size(name, memory)
 
 
 def warn_of_shadowed_options(name: str, fn: Callable[..., Any], given: Iterable[str]) -> None:

@@ -1,0 +1,404 @@
+"""Every request to the core. Only this module names the core's operations and their fields.
+
+Instants and durations are whole microseconds. An answer is what the core's JSON contains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypedDict, TypeVar
+
+from pydantic_core import to_json
+
+__all__ = [
+    "Answer",
+    "BackoffSetup",
+    "CoreOptions",
+    "Drafts",
+    "Request",
+    "WorkerSetup",
+    "WorkflowSetup",
+]
+
+A = TypeVar("A")
+
+Answer = dict[str, Any]
+"""A schedule, a run, or another record, as the core describes it."""
+
+
+class Request(Generic[A]):
+    """One request. ``op`` is its operation and ``text`` its JSON.
+
+    ``is_repeatable`` says whether it is safe to send the request again when the outcome of the
+    first try is unknown: reads, and idempotent changes.
+    """
+
+    __slots__ = ("is_repeatable", "op", "text")
+
+    def __init__(self, op: str, text: str, is_repeatable: bool) -> None:
+        self.op = op
+        self.text = text
+        self.is_repeatable = is_repeatable
+
+    def answer_from(self, text: str | None) -> A:
+        """Return the answer that the core gave as JSON."""
+        answer: A = json.loads(text or "null")
+        return answer
+
+
+def _read(op: str, **fields: Any) -> Request[Any]:
+    return Request(op, json.dumps({op: fields}), True)
+
+
+# A change that has the same effect when it is repeated.
+_idempotent = _read
+
+
+def _change(op: str, **fields: Any) -> Request[Any]:
+    return Request(op, json.dumps({op: fields}), False)
+
+
+# --- schedules -------------------------------------------------------------------------------
+
+
+class Drafts(TypedDict):
+    """Schedules to create. Each refers to its specification, a JSON text, by position.
+
+    A schedule is (workflow, key, specification, input, whether the workflow is schedulable).
+    """
+
+    specs: Sequence[str]
+    schedules: Sequence[tuple[str, str, int, str | None, bool | None]]
+
+
+def create(drafts: Drafts, local_workflows: Sequence[str]) -> Request[list[str]]:
+    """Create or update schedules. The answer has their ids, in order."""
+    fields = {"create": {"drafts": drafts, "local_workflows": local_workflows}}
+    return Request("create", to_json(fields).decode(), True)
+
+
+def get_schedule(id: str) -> Request[Answer]:
+    """Read one schedule."""
+    return _read("get_schedule", id=id)
+
+
+def list_schedules(
+    *,
+    workflow: str | None,
+    key: str | None,
+    status: str | None,
+    owner: str | None,
+    key_prefix: str | None,
+    limit: int,
+    after: str | None,
+    after_key: tuple[str, str] | None,
+) -> Request[list[Answer]]:
+    """Read a page of schedules."""
+    return _read(
+        "list_schedules",
+        workflow=workflow,
+        key=key,
+        status=status,
+        owner=owner,
+        key_prefix=key_prefix,
+        limit=limit,
+        after=after,
+        after_key=after_key,
+    )
+
+
+def coming(until: int, limit: int) -> Request[list[Answer]]:
+    """Read active schedules by their next slot."""
+    return _read("coming", until=until, limit=limit)
+
+
+def history(id: str, limit: int, after: int | None) -> Request[list[Answer]]:
+    """Read the outcomes of a schedule's slots, newest first."""
+    return _read("history", id=id, limit=limit, after=after)
+
+
+def upcoming(id: str, count: int) -> Request[Answer]:
+    """Compute the next slots of a schedule."""
+    return _read("upcoming", id=id, count=count)
+
+
+class InputChange(TypedDict):
+    """A new input of a schedule, or of one run of it; ``None`` removes it."""
+
+    set: Any
+
+
+def update(id: str, changes: Mapping[str, Any], input: InputChange | None) -> Request[Answer]:
+    """Change a schedule. Without ``input``, it keeps its input."""
+    return _change("update", id=id, changes=changes, input=input)
+
+
+def reset(id: str) -> Request[Answer]:
+    """Restore what the code declares."""
+    return _change("reset", id=id)
+
+
+def pause(id: str, note: str | None) -> Request[Answer]:
+    """Pause a schedule."""
+    return _change("pause", id=id, note=note)
+
+
+def resume(id: str) -> Request[Answer]:
+    """Resume a schedule."""
+    return _change("resume", id=id)
+
+
+def skip(id: str) -> Request[Answer]:
+    """Skip a schedule's next slot."""
+    return _change("skip", id=id)
+
+
+def delete(id: str) -> Request[None]:
+    """Delete a schedule."""
+    return _change("delete", id=id)
+
+
+def trigger(id: str, *, applies_overlap: bool, input: InputChange | None) -> Request[Answer]:
+    """Start a run of a schedule now. Without ``input``, it gets the schedule's."""
+    return _change("trigger", id=id, applies_overlap=applies_overlap, input=input)
+
+
+def backfill(id: str, start: int, end: int, *, dry_run: bool) -> Request[Answer]:
+    """Run the slots of a range that have no run yet."""
+    return _idempotent("backfill", id=id, start=start, end=end, dry_run=dry_run)
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+def invoke(
+    workflow: str,
+    payload: Any,
+    *,
+    idempotency_key: str | None,
+    parent: str | None,
+    is_local: bool,
+    local_workflows: Sequence[str],
+    start: Mapping[str, Any] | None = None,
+) -> Request[Answer]:
+    """Start a run. A handler's request has an idempotency key, so that it can be repeated."""
+    return _idempotent(
+        "invoke",
+        workflow=workflow,
+        payload=payload,
+        idempotency_key=idempotency_key,
+        parent=parent,
+        is_local=is_local,
+        local_workflows=local_workflows,
+        **({} if start is None else {"start": start}),
+    )
+
+
+class Invocation(TypedDict, total=False):
+    """A run to start together with others."""
+
+    payload: Any
+    idempotency_key: str | None
+    start: Mapping[str, Any]
+
+
+def invoke_many(
+    workflow: str,
+    runs: Sequence[Invocation],
+    *,
+    is_local: bool,
+    local_workflows: Sequence[str],
+) -> Request[list[str]]:
+    """Start several runs in one transaction. The answer has their ids, in order."""
+    return _idempotent(
+        "invoke_many",
+        workflow=workflow,
+        runs=runs,
+        is_local=is_local,
+        local_workflows=local_workflows,
+    )
+
+
+def get_run(id: str) -> Request[Answer]:
+    """Read one run with its steps."""
+    return _read("get_run", id=id)
+
+
+def list_runs(
+    *,
+    workflow: str | None,
+    key: str | None,
+    schedule: str | None,
+    states: Sequence[str],
+    since: int | None,
+    error: str | None,
+    limit: int,
+    after: str | None,
+    brief: bool,
+) -> Request[list[Answer]]:
+    """Read a page of runs, newest first."""
+    return _read(
+        "list_runs",
+        workflow=workflow,
+        key=key,
+        schedule=schedule,
+        states=states,
+        since=since,
+        error=error,
+        limit=limit,
+        after=after,
+        **({"brief": True} if brief else {}),
+    )
+
+
+def remarkable_runs(limit: int) -> Request[list[Answer]]:
+    """Read unfinished runs that interrupted their workers, or that wait with a note."""
+    return _read("remarkable_runs", limit=limit)
+
+
+def cancel_run(id: str) -> Request[Any]:
+    """Cancel a run. The answer is its status."""
+    return _idempotent("cancel_run", id=id)
+
+
+def retry_run(id: str) -> Request[Any]:
+    """Retry a failed or cancelled run. The answer is its status."""
+    return _change("retry_run", id=id)
+
+
+def await_run(id: str) -> Request[Answer]:
+    """Wait until a run has completed. A successful run has only its status and its result."""
+    return _read("await_run", id=id)
+
+
+def await_step(run: str, name: str) -> Request[None]:
+    """Wait until a step of a run is done."""
+    return _read("await_step", run=run, name=name)
+
+
+def send_event(
+    *,
+    run: str | None,
+    workflow: str | None,
+    key: str | None,
+    name: str,
+    payload: Any,
+    idempotency_key: str | None,
+) -> Request[Answer]:
+    """Send an event. A handler's request has an idempotency key, so that it can be repeated."""
+    return _idempotent(
+        "send_event",
+        run=run,
+        workflow=workflow,
+        key=key,
+        name=name,
+        payload=payload,
+        idempotency_key=idempotency_key,
+    )
+
+
+def claim_stands(run: str, token: int) -> Request[bool]:
+    """Ask whether a claim is still valid."""
+    return _read("claim_stands", run=run, token=token)
+
+
+def may_enter(claims: list[tuple[str, int]]) -> Request[list[str | None]]:
+    """Ask of each claim whether its run may be entered for the first time: ``None``, or why not."""
+    return _read("may_enter", claims=claims)
+
+
+def cancel_requested(id: str) -> Request[bool]:
+    """Ask whether somebody has asked for the run's cancellation."""
+    return _read("cancel_requested", id=id)
+
+
+def previous_result(schedule_id: str, before: str) -> Request[Answer | None]:
+    """Read the schedule's last finished run before the run ``before``."""
+    return _read("previous_result", schedule_id=schedule_id, before=before)
+
+
+# --- the project -----------------------------------------------------------------------------
+
+
+def list_limits(count_to: int) -> Request[list[Answer]]:
+    """Read the limits; count the runs that wait for one up to ``count_to``."""
+    return _read("list_limits", count_to=count_to)
+
+
+def set_limit(name: str, changes: Mapping[str, Any] | None) -> Request[None]:
+    """Set values of a limit; without ``changes``, go back to the declared ones."""
+    return _idempotent("set_limit", name=name, changes=changes)
+
+
+def workers() -> Request[list[Answer]]:
+    """Read the registered workers."""
+    return _read("workers")
+
+
+def overview(count_to: int) -> Request[Answer]:
+    """Count what the project holds; each count stops at ``count_to``."""
+    return _read("overview", count_to=count_to)
+
+
+def stuck_parents(look_at: int) -> Request[list[str]]:
+    """Read runs that still wait for a child run that has finished."""
+    return _read("stuck_parents", look_at=look_at)
+
+
+# --- databases and workers -------------------------------------------------------------------
+
+
+class CoreOptions(TypedDict, total=False):
+    """How the core opens a database: a file, a server, or (``start``) memory in virtual time."""
+
+    project: str
+    synchronous: str
+    path: str
+    url: str
+    start: int
+    must_exist: bool
+
+
+class BackoffSetup(TypedDict):
+    """Delays between the attempts of a run."""
+
+    initial_us: int
+    factor: float
+    maximum_us: int
+    jitter: float
+
+
+class WorkflowSetup(TypedDict):
+    """A workflow that a worker executes."""
+
+    is_schedulable: bool
+    retry_max: int
+    backoff: BackoffSetup
+    timeout: int | None
+    code: str
+    limit: str | None
+    priority: int
+
+
+class WorkerSetup(TypedDict):
+    """A worker to start."""
+
+    app: str
+    aliases: Sequence[str]
+    former: Sequence[str]
+    version: str | None
+    is_whole: bool
+    about: Mapping[str, str]
+    workflows: Mapping[str, WorkflowSetup]
+    declared: Drafts
+    limits: Mapping[str, Mapping[str, int | None]]
+    concurrency: int
+    lease: int
+    idle_heartbeat: int
+    lead: int
+    lead_per_slot: int
+    lead_max: int
+    poll_interval: int
+    retention: int | None
+    batch_max: int

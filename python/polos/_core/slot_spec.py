@@ -1,0 +1,33 @@
+"""What decides the slots of a stored schedule, in the core's form."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from polos._core.instants import micros_of, to_micros
+
+if TYPE_CHECKING:
+    from polos.models import Schedule
+
+__all__ = ["slot_spec"]
+
+
+def slot_spec(schedule: Schedule) -> str:
+    """Return the specification (JSON text) of the slots of a schedule, without its policies."""
+    spec: dict[str, Any] = {"timezone": schedule.timezone}
+    for name in ("cron", "weeks"):
+        value = getattr(schedule, name)
+        if value is not None:
+            spec[name] = value
+    if schedule.days != "or":
+        spec["days"] = schedule.days
+    if schedule.every is not None:
+        spec["every_us"] = micros_of(schedule.every)
+    for name in ("at", "start_at", "end_at"):
+        instant = getattr(schedule, name)
+        if instant is not None:
+            spec[f"{name}_us"] = to_micros(instant)
+    if schedule.skip:
+        spec["skip_dates"] = [day.isoformat() for day in schedule.skip]
+    return json.dumps(spec)

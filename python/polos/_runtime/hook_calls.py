@@ -1,0 +1,102 @@
+"""Call the application's hooks: ``on_success``, ``on_failure``, and ``on_missed``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from polos._core.safe_logging import loggable, quiet_logger
+from polos._runtime.threads import ThreadPool
+from polos._validate.formatting import shown
+from polos._validate.signature import is_async_function
+from polos.exceptions import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from polos.workflow import Workflow
+
+__all__ = ["HOOKS", "Hook", "HookCalls", "HookName", "WorkerHooks"]
+
+_log = quiet_logger("polos.worker")
+
+HookName = Literal["on_success", "on_failure", "on_missed"]
+HOOKS: tuple[HookName, ...] = ("on_success", "on_failure", "on_missed")
+
+Hook = Callable[[Any], Any]
+"""A function of one argument, sync or async; its result is ignored."""
+
+
+class WorkerHooks:
+    """The hooks of a worker for all of its workflows, and those of its middleware.
+
+    Raises :class:`InvalidArgumentError` for a hook that cannot be called.
+    """
+
+    def __init__(self, middleware: Iterable[Any], **given: Hook | None) -> None:
+        self._hooks: dict[str, list[tuple[Hook, str]]] = {name: [] for name in HOOKS}
+        for name, hook in given.items():
+            if hook is None:
+                continue
+            if not callable(hook):
+                raise InvalidArgumentError(f"{name}: {shown(hook)} given, expected a function")
+            self._hooks[name].append((hook, f"{name} of the worker"))
+        for each in middleware:
+            for name in HOOKS:
+                hook = getattr(each, name, None)
+                if callable(hook):
+                    owner = f"middleware `{type(each).__name__}`"
+                    self._hooks[name].append((hook, f"{name} of {owner}"))
+
+    def of(self, name: HookName) -> list[tuple[Hook, str]]:
+        """Return the hooks of that name, the worker's own first, and what the log calls them."""
+        return self._hooks[name]
+
+
+class HookCalls:
+    """Calls hooks in separate tasks, sync ones in ``threads``; their errors are logged."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, threads: ThreadPool, for_all: WorkerHooks
+    ) -> None:
+        self._loop = loop
+        self._threads = threads
+        self._for_all = for_all
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def fire(self, name: HookName, workflow: Workflow[Any, Any], event: Callable[[], Any]) -> None:
+        """Call the workflow's hook of that name and those for all workflows with ``event()``."""
+        own: Hook | None = getattr(workflow, name)
+        for_all = self._for_all.of(name)
+        if own is None and not for_all:
+            return
+        made = event()
+        if own is not None:
+            self.call(own, made, f"{name} of workflow `{workflow.id}`")
+        for hook, what in for_all:
+            self.call(hook, made, what)
+
+    def call(self, hook: Hook, event: Any, what: str) -> asyncio.Task[None]:
+        """Call ``hook(event)``; ``what`` names it in the log."""
+        task = self._loop.create_task(self._call(hook, event, what))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def finish(self, timeout: timedelta) -> None:
+        """Wait for hooks that are in progress."""
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=timeout.total_seconds())
+
+    async def _call(self, hook: Hook, event: Any, what: str) -> None:
+        try:
+            if is_async_function(hook):
+                await hook(event)
+            else:
+                made = await self._threads.run(hook, event)
+                if asyncio.iscoroutine(made):
+                    await made
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            _log.error("%s failed", what, exc_info=loggable(error))
