@@ -22,7 +22,7 @@ from polos._validate.formatting import nearest
 from polos.cli.ui.console import TYPED_WRONG, fail, say
 from polos.exceptions import PolosError
 
-__all__ = ["check_target", "imported"]
+__all__ = ["check_target", "imported", "named"]
 
 _GUARD = 'put it under `if __name__ == "__main__":`'
 
@@ -42,6 +42,21 @@ def imported(target: str) -> CodeFile | None:
         module = importlib.import_module(target)
     file = getattr(module, "__file__", None)
     return CodeFile(file, target) if isinstance(file, str) else None
+
+
+def named(reference: str, option: str) -> Any:
+    """Return what ``MODULE:NAME`` refers to. The application has been imported before."""
+    module_name, colon, name = reference.partition(":")
+    if not colon or not all(part.isidentifier() for part in f"{module_name}.{name}".split(".")):
+        fail(f"{option}: `{reference}` given, expected `module:name`", TYPED_WRONG)
+    with _theirs(module_name):
+        found: Any = importlib.import_module(module_name)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            known = [key for key in dir(found) if not key.startswith("_")]
+            fail(f"{option}: `{module_name}` has no `{name}`{nearest(part, known)}", TYPED_WRONG)
+        found = getattr(found, part)
+    return found
 
 
 def check_target(target: str) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from polos._migrate import migrate
 from polos._validate.formatting import may_hold_password
+from polos.cli.commands import limits as _limits
 from polos.cli.commands import runs as _runs
 from polos.cli.commands import schedule_edits as _schedule_edits
 from polos.cli.commands.completion import completion
@@ -18,8 +19,10 @@ from polos.cli.commands.demo import demo
 from polos.cli.commands.dev import dev, ui
 from polos.cli.commands.doctor import doctor
 from polos.cli.commands.explain import explain
+from polos.cli.commands.importing import app as _import_app
 from polos.cli.commands.init import init
 from polos.cli.commands.run import run
+from polos.cli.commands.run_start import start
 from polos.cli.commands.top import top
 from polos.cli.commands.version import version
 from polos.cli.ui.console import say
@@ -31,7 +34,7 @@ class _MostUsedFirst(TyperGroup):
     """Lists the most used commands first; typer would list groups of commands last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ["run", "dev", "ui", "schedules", "runs", "top", "doctor", "explain"]
+        first = ["run", "dev", "ui", "schedules", "runs", "limits", "top", "doctor", "explain"]
         return first + [name for name in super().list_commands(ctx) if name not in first]
 
 
@@ -52,12 +55,15 @@ app.command()(run)
 app.command()(dev)
 app.command()(ui)
 app.add_typer(_schedule_edits.app, name="schedules")
+_runs.app.command()(start)
 app.add_typer(_runs.app, name="runs")
+app.add_typer(_limits.app, name="limits")
 app.command()(explain)
 app.command()(top)
 app.command()(doctor)
 app.command()(init)
 app.command()(migrate)
+app.add_typer(_import_app, name="import")
 app.command()(completion)
 app.command()(demo)
 app.command()(version)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polos.cli.commands.run import AppName, Concurrency, Drain, Target
+from polos.cli.commands.run import AppName, AppVersion, Concurrency, Drain, Middleware, Target
 from polos.cli.ui.console import fail
 from polos.cli.ui.interrupts import with_care
 from polos.cli.ui.options import Database, Project, opened
@@ -69,9 +69,9 @@ def ui(
 
     _check_dashboard("polos ui")
     dashboard: Any = importlib.import_module("polos.dashboard")
-    from polos.cli.reload import die_with_supervisor
+    from polos.cli.children import supervised
 
-    die_with_supervisor()
+    supervised()
     with opened(database, project) as client, with_care():
         try:
             asyncio.run(
@@ -108,17 +108,20 @@ def dev(
         bool, typer.Option("--no-reload", help="Do not reload when files change.")
     ] = False,
     app_name: AppName = None,
+    app_version: AppVersion = None,
     database: Database = None,
     project: Project = "default",
     concurrency: Concurrency = 1_000,
     drain: Drain = 10.0,
+    middleware: Middleware = None,
 ) -> None:
     """Run a worker and the dashboard, and reload on changes.
 
     Runs `polos run --reload` and `polos ui` in one terminal. Ctrl-C ends both.
     """
+    from polos.cli.children import Child, ui_command, worker_command
     from polos.cli.load_app import check_target
-    from polos.cli.reload import Child, supervise, ui_command, worker_command
+    from polos.cli.supervisor import supervise
     from polos.client import PolosClient
 
     if not no_ui:
@@ -126,10 +129,12 @@ def dev(
     check_target(target)
     with PolosClient(database, project_id=project) as client:
         client._opened()  # creates it, so that the dashboard finds it, and reports errors
-    command = worker_command(target, app_name, database, project, concurrency, drain)
+    command = worker_command(
+        target, app_name, app_version, database, project, concurrency, drain, middleware or []
+    )
     children = [Child(command, is_reloaded=True)]
     if not no_ui:
         options = [f"--port={port}", *(["--open"] if open_browser else [])]
         children.append(Child(ui_command(database, project, *options), is_reloaded=False))
     sys.stdout.flush()
-    supervise(children, None if no_reload else target)
+    supervise(children, None if no_reload else target, drain=drain)

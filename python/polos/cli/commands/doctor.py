@@ -14,8 +14,10 @@ from datetime import datetime, timedelta
 import typer
 
 import polos
-from polos import _polos, runs, schedules, workers
+from polos import _polos, limits, runs, schedules, workers
+from polos._display.limits import described_values
 from polos._overview import stuck_parents
+from polos._validate.limits import described
 from polos.cli.ui.console import out, out_json, plain, styled, width
 from polos.cli.ui.interrupts import at_once
 from polos.cli.ui.options import Database, Json, Project, missing
@@ -28,7 +30,7 @@ from polos.exceptions import (
     StoreUnavailableError,
     StoreVersionError,
 )
-from polos.models import Overview, Run, WorkerInfo
+from polos.models import LimitInfo, Overview, Run, WorkerInfo
 
 __all__ = ["doctor"]
 
@@ -347,10 +349,13 @@ def _differences(alive: list[WorkerInfo]) -> Iterator[Finding]:
 
 def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iterator[Finding]:
     served = {workflow for worker in alive for workflow in worker.workflows}
+    known = limits.sync.list(client)
+    yield from _limits(known, view)
+    limited = {workflow for limit in known for workflow in limit.workflows if limit.queued}
     trouble = [
         *_overdue(client, view),
         *_unserved(client, view, alive),
-        *_queued(client, view, served),
+        *_queued(client, view, served, limited),
         *_abandoned(client, view, alive),
         *_stuck_parents(client, view),
         *_broken(client, view),
@@ -405,7 +410,43 @@ def _unserved(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> I
         )
 
 
-def _queued(client: PolosClient, view: Overview, served: set[str]) -> Iterator[Finding]:
+def _limits(known: list[LimitInfo], view: Overview) -> Iterator[Finding]:
+    """Find limits that hold runs back, that an operator has set, and that programs declare with
+    different values.
+    """
+    for limit in known:
+        if limit.declared_differently:
+            others = _listed(list(limit.declared_differently))
+            yield warning(
+                "limit",
+                f"`{limit.name}`: live workers of {others} declare other values than "
+                f"{described(limit.declared.items())}, which count",
+                "declare the same values in all programs; during a deploy, wait until the workers "
+                "with older code are gone",
+            )
+        text = f"`{limit.name}` ({described_values(limit)}"
+        text += "; set by an operator)" if limit.overridden else ")"
+        waits = None if limit.queued_since is None else view.now - limit.queued_since
+        if waits is not None and waits > _LONG_QUEUED:
+            yield warning(
+                "limit",
+                f"{text} holds back {counted(limit.queued, 'run')}, the first since "
+                f"{until(limit.queued_since or view.now, view.now)}; "
+                f"{counted(limit.running, 'run')} in progress",
+                f"raise it with `polos limits set {limit.name} N`, or wait"
+                + (
+                    f"; `polos limits reset {limit.name}` ends the override"
+                    if limit.overridden
+                    else ""
+                ),
+            )
+        elif limit.overridden:
+            yield Finding("limit", f"{text}, declared: {described(limit.declared.items())}")
+
+
+def _queued(
+    client: PolosClient, view: Overview, served: set[str], limited: set[str]
+) -> Iterator[Finding]:
     if not view.runs.get("queued"):
         return
     queued = runs.sync.list(client, status="queued", limit=_SAMPLE)
@@ -419,7 +460,7 @@ def _queued(client: PolosClient, view: Overview, served: set[str]) -> Iterator[F
             "start the application that defines it, or cancel them: "
             f"polos runs list -s queued -w {orphans[0]}",
         )
-    waiting = [run for run in late if run.workflow in served]
+    waiting = [run for run in late if run.workflow in served - limited]
     if waiting:
         oldest = min(waiting, key=_due)
         yield warning(
@@ -432,7 +473,7 @@ def _queued(client: PolosClient, view: Overview, served: set[str]) -> Iterator[F
 
 
 def _due(run: Run) -> datetime:
-    return max(run.created_at, run.timestamp or run.created_at)
+    return max(run.created_at, run.timestamp or run.created_at, run.due_at or run.created_at)
 
 
 def _abandoned(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import typer
 from polos.cli.ui.console import fail, say
 from polos.cli.ui.options import Database, Project
 
-__all__ = ["AppName", "Concurrency", "Drain", "Target", "run"]
+__all__ = ["AppName", "AppVersion", "Concurrency", "Drain", "Middleware", "Target", "run"]
 
 Target = Annotated[
     str,
@@ -18,24 +18,54 @@ Target = Annotated[
         help="The code that defines the workflows: app.py or package.module.",
     ),
 ]
+_WORKERS_MAX = 256
+
 AppName = Annotated[
     str | None,
     typer.Option(
         "--app",
         metavar="NAME",
-        help="Owner of the schedules in the code.  [default: the file with its folder]",
+        envvar="POLOS_OWNER",
+        show_envvar=False,
+        help="Owner of the schedules in the code.  [default: $POLOS_OWNER, else the file with "
+        "its folder]",
+    ),
+]
+AppVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--app-version",
+        metavar="TEXT",
+        envvar="POLOS_VERSION",
+        show_envvar=False,
+        help="Version of the code; the newer one's schedules win.  [default: $POLOS_VERSION]",
     ),
 ]
 Concurrency = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, max=1_000_000, help="Maximum number of runs in progress at once."
+        metavar="N",
+        envvar="POLOS_CONCURRENCY",
+        min=1,
+        max=1_000_000,
+        help="Maximum number of runs in progress at once, per worker.",
     ),
 ]
 Drain = Annotated[
     float,
     typer.Option(
-        metavar="SECONDS", min=0, help="How long handlers may take to finish on shutdown."
+        metavar="SECONDS",
+        envvar="POLOS_DRAIN",
+        min=0,
+        help="How long handlers may take to finish on shutdown.",
+    ),
+]
+
+Middleware = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE:NAME",
+        help="A function around every entry of a handler; repeat it for more, outermost first.",
     ),
 ]
 
@@ -43,10 +73,22 @@ Drain = Annotated[
 def run(
     target: Target,
     app_name: AppName = None,
+    app_version: AppVersion = None,
     database: Database = None,
     project: Project = "default",
     concurrency: Concurrency = 1_000,
     drain: Drain = 10.0,
+    middleware: Middleware = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=_WORKERS_MAX,
+            help="Number of worker processes, to use several cores.",
+        ),
+    ] = 1,
     reload: Annotated[
         bool,
         typer.Option("--reload", help="Reload whenever a Python file here changes."),
@@ -58,45 +100,64 @@ def run(
     the wait. Unfinished runs continue at the next start, or in another worker, from their first
     unfinished step.
     """
-    if reload:
-        from polos.cli.load_app import check_target
-        from polos.cli.reload import Child, supervise, worker_command
-
-        check_target(target)
-        command = worker_command(target, app_name, database, project, concurrency, drain)
-        supervise([Child(command, is_reloaded=True)], target)
+    if not reload and workers == 1:
+        _work(
+            target, app_name, app_version, database, project, concurrency, drain, middleware or []
+        )
         return
-    _work(target, app_name, database, project, concurrency, drain)
+    from polos.cli.children import Child, worker_command
+    from polos.cli.load_app import check_target
+    from polos.cli.supervisor import supervise
+
+    check_target(target)
+    command = worker_command(
+        target, app_name, app_version, database, project, concurrency, drain, middleware or []
+    )
+    numbers = [None] if workers == 1 else range(1, workers + 1)
+    children = [Child(command, is_reloaded=reload, number=number) for number in numbers]
+    supervise(children, target if reload else None, drain=drain)
 
 
 def _work(
     target: str,
     app_name: str | None,
+    app_version: str | None,
     database: str | None,
     project: str,
     concurrency: int,
     drain: float,
+    middleware: list[str],
 ) -> None:
     from polos._runtime.asyncio_run import run_to_end
-    from polos.cli.load_app import imported
-    from polos.cli.reload import die_with_supervisor
+    from polos.cli.children import supervised
+    from polos.cli.load_app import imported, named
     from polos.cli.ui.banner import TalkingWorker
     from polos.cli.ui.logs import log_to_stderr
     from polos.client import PolosClient
     from polos.workflow import registry
 
-    die_with_supervisor()
+    supervisor = supervised()
     # First, so that errors in the arguments are reported before anything is imported.
     client = PolosClient(database, project_id=project)
+    supervisor.mark_logs()
     file = imported(target)
-    log_to_stderr()
+    around = [named(name, "--middleware") for name in middleware]
+    log_to_stderr(supervisor.prefix)
     if not registry():
         fail(f"no workflows found in `{target}`; decorate a function with `@polos.workflow`")
     with client:
-        worker = TalkingWorker(client, app=app_name, concurrency=concurrency, drain=drain)
+        worker = TalkingWorker(
+            client,
+            supervisor,
+            app=app_name,
+            version=app_version,
+            concurrency=concurrency,
+            drain=drain,
+            middleware=around,
+        )
         worker._main_file = file
         worker._ends_process = True  # even if a later cleanup hangs
         run_to_end(worker.run())
     if not worker.was_stopped:
         fail("the worker ended on its own; see the log above")
-    say("stopped")
+    say(f"{supervisor.prefix}stopped")

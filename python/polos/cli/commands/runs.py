@@ -1,4 +1,4 @@
-"""``polos runs``: list, show, cancel, retry, watch."""
+"""``polos runs``: list, show, cancel, retry, watch; see `run_start.py` and `run_events.py`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from polos import runs
-from polos._validate.formatting import nearest, shown
+from polos import limits, runs
+from polos._display.limits import limit_wait
+from polos.cli.commands.run_events import send
 from polos.cli.ui.confirm import Yes, confirmed
 from polos.cli.ui.console import TYPED_WRONG, fail, finish, out, out_json, say, styled
 from polos.cli.ui.interrupts import with_care
 from polos.cli.ui.json import run_json
 from polos.cli.ui.lookup import find_run, find_schedule, named
-from polos.cli.ui.options import Database, Json, Project, opened
+from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
 from polos.cli.ui.pager import After, All, Limit, listed
 from polos.cli.ui.table import Cell, Column, Row, Table, facts
 from polos.cli.ui.times import instant, now, took, until, when
+from polos.cli.ui.values import status_value
 from polos.cli.ui.words import called, counted, duration_of, error_text, status_cell, value_text
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, InvalidStateError, PolosError
+from polos.exceptions import InvalidStateError, PolosError
 from polos.models import ErrorInfo, Run, RunStatus, StepInfo
 
 __all__ = ["app", "end_of"]
 
-app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry, and watch runs.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Start, list, show, cancel, retry, and watch runs; send events.",
+)
 
 Name = Annotated[
     str,
@@ -38,10 +43,6 @@ Name = Annotated[
 Names = Annotated[
     list[str], typer.Argument(metavar="RUN", help="Ids, workflows...; - reads them from stdin.")
 ]
-WorkflowFilter = Annotated[
-    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
-]
-KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 StatusFilter = Annotated[
     list[str] | None,
     typer.Option(
@@ -56,7 +57,7 @@ StatusFilter = Annotated[
 _LOOK = 0.25
 
 # Matches the paths of any machine on which a traceback was recorded.
-_OURS = re.compile(r'[/\\]polos[/\\](context|_worker|_threads|_handlers)\.py", line')
+_OURS = re.compile(r'[/\\]polos[/\\](context|_core[/\\]\w+|_runtime[/\\][\w/\\]+)\.py", line')
 
 _ENDS = ("succeeded", "failed", "cancelled")
 
@@ -65,13 +66,7 @@ def statuses_of(given: Iterable[str] | None) -> list[RunStatus] | None:
     """Return valid statuses; they may be separated by commas."""
     known = get_args(RunStatus)
     names = [name.strip() for text in given or () for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            listed = ", ".join(f"`{status}`" for status in known)
-            raise InvalidArgumentError(
-                f"--status: {shown(name)} given, expected one of {listed}{nearest(name, known)}"
-            )
-    return cast("list[RunStatus]", names) or None
+    return cast("list[RunStatus]", [status_value(name, known) for name in names]) or None
 
 
 @app.command("list")
@@ -165,11 +160,12 @@ def show(
     """
     with opened(database, project) as client:
         run = find_run(client, name)
+        held = limits.sync.list(client) if run.status == "queued" and not as_json else []
     if as_json:
         out_json(run_json(run, is_whole=True))
         return
     out(styled(called(run.workflow, run.key), "bold"))
-    facts(_facts(run))
+    facts(_facts(run, limit_wait(run, held, now())))
     if run.steps:
         out(f"\n{styled('steps', 'bold')}")
         table = Table(
@@ -180,13 +176,13 @@ def show(
             Column("TOOK", is_number=True),
             Column("RESULT", least=10, rank=1),
         )
-        table.add(map(_step_row, run.steps))
+        table.add(_step_row(step, has_ended=run.status in _ENDS) for step in run.steps)
     if run.error is not None:
         out(f"\n{styled('error', 'bold')}")
         _print_error(run.error)
 
 
-def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
+def _facts(run: Run, waits_for: str | None) -> list[tuple[str, Cell | str | None]]:
     waits = [step.wakes_at for step in run.steps if step.status == "waiting" and step.wakes_at]
     return [
         ("id", run.id),
@@ -198,18 +194,38 @@ def _facts(run: Run) -> list[tuple[str, Cell | str | None]]:
         ("schedule", run.schedule_id),
         ("parent", run.parent),
         ("attempt", str(run.attempt) if run.attempt > 1 else None),
+        ("not retried", not_retried_text(run)),
         ("interrupted", interrupted_text(run)),
         ("note", run.note),
+        ("progress", progress_text(run)),
         ("created", when(run.created_at)),
+        ("due", when(run.due_at) if run.due_at and run.due_at > run.created_at else None),
         ("started", when(run.started_at)),
         ("finished", when(run.finished_at)),
         ("took", duration_of(run)),
+        ("waits for", waits_for or awaited_text(run)),
         ("continues", when(min(waits)) if waits and run.status not in _ENDS else None),
         ("worker", run.worker),
         ("payload", value_text(run.payload)),
         ("input", value_text(run.input)),
         ("result", value_text(run.result)),
     ]
+
+
+def progress_text(run: Run) -> str | None:
+    """Return what a run that has not succeeded last reported about its progress, and when."""
+    if run.progress is None or run.status == "succeeded":
+        return None
+    return f"{run.progress} ({when(run.progress.timestamp)})"
+
+
+def awaited_text(run: Run) -> str | None:
+    """Return the events that the run waits for, or ``None``."""
+    names = [step.name for step in run.steps if step.awaits_event]
+    if not names or run.status in _ENDS:
+        return None
+    noun = "event" if len(names) == 1 else "events"
+    return f"{noun} {', '.join(names)}: polos runs send {run.id} {names[0]}"
 
 
 def interrupted_text(run: Run) -> str | None:
@@ -220,13 +236,30 @@ def interrupted_text(run: Run) -> str | None:
     return f"{times}; its worker disappeared"
 
 
-def _step_row(step: StepInfo) -> Row:
+def not_retried_text(run: Run) -> str | None:
+    """Return why the run, or a step of it, was not retried although retries were left."""
+    if run.error is not None and run.error.not_retried is not None:
+        return run.error.not_retried
+    for step in run.steps:
+        if step.error is not None and step.error.not_retried is not None:
+            return f"step `{step.name}`: {step.error.not_retried}"
+    return None
+
+
+def _step_row(step: StepInfo, *, has_ended: bool = False) -> Row:
     lasted = None
     if step.started_at is not None and step.finished_at is not None:
         lasted = took(step.finished_at - step.started_at)
     said: Cell | str = value_text(step.result)
     if step.error is not None:
         said = Cell(error_text(step.error), "red")
+    elif step.awaits_event and has_ended:
+        said = "the run ended before this event came"
+    elif step.awaits_event:
+        limit = "" if step.wakes_at is None else f" until {when(step.wakes_at)}"
+        said = f"for this event{limit}"
+    elif step.timed_out:
+        said = "timed out: no event came"
     elif step.wakes_at is not None and step.status == "waiting":
         said = f"until {when(step.wakes_at)}"
     return [
@@ -389,6 +422,9 @@ def _each(
         raise typer.Exit(1)
 
 
+app.command()(send)
+
+
 # --- watch -----------------------------------------------------------------------------------
 
 
@@ -433,6 +469,12 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
                 printed[step.name] = step.status
                 if not as_json:
                     _print_step(step)
+        if run.progress is not None and printed.get("progress") != (said := str(run.progress)):
+            printed["progress"] = said
+            if as_json:
+                out_json(run_json(run, is_whole=True))
+            else:
+                out(f"{when(run.progress.timestamp)}  {run.id}  {_escaped(said)}")
         if printed.get("") != run.status:
             printed[""] = run.status
             if as_json:

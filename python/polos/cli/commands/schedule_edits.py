@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import json
-from collections.abc import Callable, Iterable
-from datetime import date, datetime, timezone, tzinfo
-from typing import Annotated, Any, Literal
+import functools
+from collections.abc import Callable
+from datetime import datetime, timezone, tzinfo
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -16,11 +14,9 @@ from polos import schedules
 from polos._validate.formatting import shown
 from polos.cli.commands.runs import end_of
 from polos.cli.commands.schedules import (
-    KeyFilter,
     Name,
     PrefixFilter,
     StatusFilter,
-    WorkflowFilter,
     app,
     status_of,
 )
@@ -28,29 +24,57 @@ from polos.cli.ui.confirm import Yes, confirmed
 from polos.cli.ui.console import TYPED_WRONG, fail, out, out_json, say
 from polos.cli.ui.json import schedule_json
 from polos.cli.ui.lookup import find_schedule, named
-from polos.cli.ui.options import Database, Json, Project, opened
+from polos.cli.ui.matching import (
+    DELETING,
+    PAUSING,
+    RESUMING,
+    change_matching,
+    change_pages,
+    filters_given,
+)
+from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
 from polos.cli.ui.progress import advancing
-from polos.cli.ui.times import duration, instant, iso, until, when
+from polos.cli.ui.schedule_options import (
+    At,
+    CatchUp,
+    CatchUpWindow,
+    Cron,
+    Days,
+    EndAt,
+    Every,
+    Input,
+    Jitter,
+    MaxCatchUp,
+    MaxRuns,
+    Overlap,
+    PauseAfterFailures,
+    Priority,
+    SkippedDates,
+    StartAt,
+    Unset,
+    Weeks,
+    removed_options,
+    schedule_options,
+)
+from polos.cli.ui.times import instant, iso, until, when
 from polos.cli.ui.times import now as clock
+from polos.cli.ui.values import json_value
 from polos.cli.ui.words import called, counted
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, PolosError, ScheduleNotFoundError
+from polos.exceptions import PolosError
 from polos.models import Schedule
 
 __all__ = ["app"]
 
-Names = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SCHEDULE", help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin."
-    ),
-]
+_NAMES = typer.Argument(
+    metavar="SCHEDULE", help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin."
+)
+Names = Annotated[list[str], _NAMES]
+# Of commands that also take filters.
+OptionalNames = Annotated[list[str] | None, _NAMES]
 
 # Slots per commit of a backfill, so that the bar moves and workers do not wait for long.
 _BACKFILL_CHUNK = 500
-
-_DELETE_PAGE = 500
-
 
 # --- create ----------------------------------------------------------------------------------
 
@@ -58,88 +82,62 @@ _DELETE_PAGE = 500
 @app.command()
 def create(
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="The workflow's id.")],
-    cron: Annotated[
-        str | None, typer.Option(metavar="CRON", help="Five fields in quotes: '0 9 * * *'.")
-    ] = None,
-    every: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="A period from 1s, such as 15m.")
-    ] = None,
-    at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Once, such as '2027-01-01 09:00'.")
-    ] = None,
+    cron: Cron = None,
+    every: Every = None,
+    at: At = None,
+    days: Days = None,
+    weeks: Weeks = None,
     zone: Annotated[
         str, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Europe/Paris.")
     ] = "UTC",
     key: Annotated[
         str, typer.Option("--key", "-k", metavar="KEY", help="One schedule per workflow and key.")
     ] = "global",
-    overlap: Annotated[
-        str | None,
-        typer.Option(
-            metavar="POLICY", help="buffer_one, skip, buffer_all, cancel_running, or allow."
-        ),
-    ] = None,
-    catch_up: Annotated[
-        str | None, typer.Option(metavar="POLICY", help="latest, all, or none.")
-    ] = None,
-    max_catch_up: Annotated[
-        int | None, typer.Option(metavar="N", help="Maximum number of slots to catch up.")
-    ] = None,
-    catch_up_window: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="Slots older than this are missed, such as 1d."),
-    ] = None,
-    jitter: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="The longest delay of a start.")
-    ] = None,
-    start_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="No slot before this.")
-    ] = None,
-    end_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="No slot at or after this.")
-    ] = None,
-    max_runs: Annotated[
-        int | None, typer.Option(metavar="N", help="Finish after this many runs.")
-    ] = None,
-    pause_after_failures: Annotated[
-        int | None, typer.Option(metavar="N", help="Pause after this many failures in a row.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
-    ] = None,
-    input: Annotated[
-        str | None, typer.Option(metavar="JSON", help="Data for the handler, ctx.input.")
-    ] = None,
+    overlap: Overlap = None,
+    catch_up: CatchUp = None,
+    max_catch_up: MaxCatchUp = None,
+    catch_up_window: CatchUpWindow = None,
+    jitter: Jitter = None,
+    start_at: StartAt = None,
+    end_at: EndAt = None,
+    max_runs: MaxRuns = None,
+    pause_after_failures: PauseAfterFailures = None,
+    priority: Priority = None,
+    skip: SkippedDates = None,
+    input: Input = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
     """Create or update a schedule.
 
-    A workflow and a key identify one schedule.
+    A workflow and a key identify one schedule. An existing one loses the options that are not
+    given; `polos schedules update` keeps them.
 
     Times without an offset are in the zone of --tz.
     """
-    place = _zone(zone)
-    options: dict[str, Any] = {
-        "cron": cron,
-        "every": _given(duration, "--every", every),
-        "at": _given(instant, "--at", at, place),
-        "timezone": zone,
-        "key": key,
-        "overlap": overlap,
-        "catch_up": catch_up,
-        "max_catch_up": max_catch_up,
-        "catch_up_window": _given(duration, "--catch-up-window", catch_up_window),
-        "jitter": _given(duration, "--jitter", jitter),
-        "start_at": _given(instant, "--start-at", start_at, place),
-        "end_at": _given(instant, "--end-at", end_at, place),
-        "max_runs": max_runs,
-        "pause_after_failures": pause_after_failures,
-        "skip": [_day(text) for text in skip] if skip else None,
-        "input": None if input is None else _data(input),
-    }
-    given = {name: value for name, value in options.items() if value is not None}
+    given = schedule_options(
+        _zone(zone),
+        cron=cron,
+        every=every,
+        at=at,
+        days=days,
+        weeks=weeks,
+        timezone=zone,
+        key=key,
+        overlap=overlap,
+        catch_up=catch_up,
+        max_catch_up=max_catch_up,
+        catch_up_window=catch_up_window,
+        jitter=jitter,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        pause_after_failures=pause_after_failures,
+        priority=priority,
+        skip=skip,
+        input=input,
+    )
     with opened(database, project) as client:
         id = schedules.sync.create(client, workflow, **given)
         made = schedules.sync.get(client, id)
@@ -150,35 +148,9 @@ def create(
     say(_coming(made))
 
 
-def _given(read: Callable[..., Any], name: str, text: str | None, *more: Any) -> Any:
-    return None if text is None else read(name, text, *more)
-
-
 def _zone(name: str) -> tzinfo:
     # Let the core reject unknown names: its error suggests the most similar one.
     return schedules.preview("0 0 * * *", name, count=1)[0].tzinfo or timezone.utc
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgumentError(
-            f"--skip: {shown(text)} isn't a date; expected one such as `2026-12-25`"
-        ) from None
-
-
-def _data(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except ValueError as error:
-        raise InvalidArgumentError(
-            f"--input: {shown(text)} isn't JSON ({error}); expected such as '{{\"user\": 7}}'"
-        ) from None
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _coming(schedule: Schedule) -> str:
@@ -198,16 +170,97 @@ def _coming(schedule: Schedule) -> str:
 
 
 @app.command()
-def pause(
+def update(
     names: Names,
-    note: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A note, shown in lists.")
+    cron: Cron = None,
+    every: Every = None,
+    at: At = None,
+    days: Days = None,
+    weeks: Weeks = None,
+    zone: Annotated[
+        str | None, typer.Option("--tz", metavar="ZONE", help="An IANA name, such as Asia/Tokyo.")
     ] = None,
+    overlap: Overlap = None,
+    catch_up: CatchUp = None,
+    max_catch_up: MaxCatchUp = None,
+    catch_up_window: CatchUpWindow = None,
+    jitter: Jitter = None,
+    start_at: StartAt = None,
+    end_at: EndAt = None,
+    max_runs: MaxRuns = None,
+    pause_after_failures: PauseAfterFailures = None,
+    priority: Priority = None,
+    skip: SkippedDates = None,
+    input: Input = None,
+    unset: Unset = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Pause schedules until they are resumed."""
+    """Change some options of schedules, and keep the rest.
+
+    A changed trigger or time zone counts from now. Times without an offset are in the zone of the
+    schedule, or of --tz.
+    """
+    removed = removed_options(unset or [])
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        changes = schedule_options(
+            _zone(zone or schedule.timezone),
+            cron=cron,
+            every=every,
+            at=at,
+            days=days,
+            weeks=weeks,
+            timezone=zone,
+            overlap=overlap,
+            catch_up=catch_up,
+            max_catch_up=max_catch_up,
+            catch_up_window=catch_up_window,
+            jitter=jitter,
+            start_at=start_at,
+            end_at=end_at,
+            max_runs=max_runs,
+            pause_after_failures=pause_after_failures,
+            priority=priority,
+            skip=skip,
+            input=input,
+        )
+        if both := sorted(changes.keys() & removed.keys()):
+            fail(f"--unset {both[0].replace('_', '-')}: it is also given a value", TYPED_WRONG)
+        if not changes and not removed:
+            fail("nothing to change; give an option, such as --cron '0 9 * * *'", TYPED_WRONG)
+        after = schedules.sync.update(client, schedule.id, **changes, **removed)
+        _tell(after, _coming(after), as_json)
+        if after.overridden:
+            say(
+                f"the code declares it otherwise; `polos schedules reset {schedule.id}` undoes this"
+            )
+
+    _each(names, database, project, act)
+
+
+@app.command()
+def pause(
+    names: OptionalNames = None,
+    note: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A note, shown in lists.")
+    ] = None,
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    key_prefix: PrefixFilter = None,
+    yes: Yes = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Pause schedules until they are resumed, by name or by filters."""
+    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix)
+    if not names:
+        pause_one = functools.partial(schedules.pause, note=note)
+        with opened(database, project) as client:
+            change_matching(client, {**filters, "status": "active"}, PAUSING, pause_one, yes)
+        return
 
     def act(client: PolosClient, schedule: Schedule) -> None:
         after = schedules.sync.pause(client, schedule.id, note)
@@ -218,12 +271,25 @@ def pause(
 
 @app.command()
 def resume(
-    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+    names: OptionalNames = None,
+    workflow: WorkflowFilter = None,
+    key: KeyFilter = None,
+    key_prefix: PrefixFilter = None,
+    yes: Yes = False,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
 ) -> None:
-    """Resume paused schedules.
+    """Resume paused schedules, by name or by filters.
 
     Slots from the pause follow the catch-up policy.
     """
+    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix)
+    if not names:
+        with opened(database, project) as client:
+            matching = {**filters, "status": "paused"}
+            change_matching(client, matching, RESUMING, schedules.resume, yes)
+        return
 
     def act(client: PolosClient, schedule: Schedule) -> None:
         after = schedules.sync.resume(client, schedule.id)
@@ -282,6 +348,10 @@ def trigger(
             help="Apply the schedule's overlap policy.  [default: run beside unfinished runs]",
         ),
     ] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Input of this run.  [default: the schedule's]"),
+    ] = None,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
@@ -293,10 +363,12 @@ def trigger(
     if overlap not in (None, "schedule"):
         fail(f"--overlap: {shown(overlap)} given, expected `schedule`", TYPED_WRONG)
     started: list[str] = []
+    # `null` is an input, too.
+    given = {} if input is None else {"input": json_value("--input", input, '{"user": 7}')}
 
     def act(client: PolosClient, schedule: Schedule) -> None:
         policy: Literal["schedule"] | None = "schedule" if overlap else None
-        id = schedules.sync.trigger(client, schedule.id, overlap=policy).id
+        id = schedules.sync.trigger(client, schedule.id, overlap=policy, **given).id
         started.append(id)
         out_json({"run_id": id, "schedule_id": schedule.id}) if as_json else out(id)
         if not schedule.worker_available:
@@ -353,13 +425,7 @@ def _tell(schedule: Schedule, text: str, as_json: bool) -> None:
 
 @app.command()
 def delete(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="SCHEDULE",
-            help="Ids, workflows, or WORKFLOW/KEY; - reads them from stdin.",
-        ),
-    ] = None,
+    names: OptionalNames = None,
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     key_prefix: PrefixFilter = None,
@@ -373,55 +439,16 @@ def delete(
     Running runs continue, waiting runs are cancelled, and the history stays.
     """
     wanted = status_of(status)
-    filters = {"workflow": workflow, "key": key, "key_prefix": key_prefix, "status": wanted}
-    filters = {name: value for name, value in filters.items() if value is not None}
-    if bool(names) == bool(filters):
-        fail("name the schedules or pass filters such as --workflow, not both", TYPED_WRONG)
+    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix, status=wanted)
     with opened(database, project) as client:
-        if names:
-            found = [find_schedule(client, name) for name in named(names)]
-            ids = list(dict.fromkeys(schedule.id for schedule in found))
-            question = called(found[0].workflow, found[0].key) if len(ids) == 1 else None
-            confirmed(f"Delete {question or counted(len(ids), 'schedule')}?", yes)
-            _delete(client, [ids], len(ids))
+        if not names:
+            change_matching(client, filters, DELETING, schedules.delete, yes)
             return
-        first = _page(client, filters)
-        if not first:
-            say("no schedules to delete")
-            return
-        is_all = len(first) < _DELETE_PAGE
-        many = counted(len(first), "schedule") if is_all else f"{len(first):,} schedules or more"
-        confirmed(f"Delete {many}?", yes)
-        # Always read the first page: deleted schedules are gone, so the first is the next.
-        pages = itertools.chain([first], iter(lambda: _page(client, filters), []))
-        _delete(client, pages, len(first) if is_all else None)
-
-
-def _page(client: PolosClient, filters: dict[str, Any]) -> list[str]:
-    found = schedules.sync.list(client, limit=_DELETE_PAGE, **filters)
-    return [schedule.id for schedule in found]
-
-
-def _delete(client: PolosClient, pages: Iterable[list[str]], total: int | None) -> None:
-    count = 0
-    with advancing("deleting", total) as advance:
-        for page in pages:
-            count += asyncio.run(_delete_all(client, page))
-            advance(len(page))
-    say(f"deleted {counted(count, 'schedule')}")
-
-
-async def _delete_all(client: PolosClient, ids: list[str]) -> int:
-    """Delete schedules concurrently, so that they share commits."""
-
-    async def one(id: str) -> bool:
-        try:
-            await schedules.delete(client, id)
-        except ScheduleNotFoundError:  # another process was faster
-            return False
-        return True
-
-    return sum(await asyncio.gather(*map(one, ids)))
+        found = [find_schedule(client, name) for name in named(names)]
+        ids = list(dict.fromkeys(schedule.id for schedule in found))
+        question = called(found[0].workflow, found[0].key) if len(ids) == 1 else None
+        confirmed(f"Delete {question or counted(len(ids), 'schedule')}?", yes)
+        change_pages(client, [ids], len(ids), DELETING, schedules.delete)
 
 
 # --- backfill --------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ them.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import datetime, timezone, tzinfo
 from typing import Annotated, Any, cast, get_args
@@ -13,19 +12,24 @@ from zoneinfo import ZoneInfo
 import typer
 
 from polos import _polos, schedules
-from polos._core.instants import from_micros, to_micros
-from polos._validate.formatting import nearest, shown
-from polos._validate.schedule_options import core_spec, normalise_schedule
+from polos._core.slot_spec import slot_spec
+from polos._validate.formatting import shown
 from polos.cli.ui.console import out, out_json, say, styled
 from polos.cli.ui.json import entry_json, schedule_json
 from polos.cli.ui.lookup import find_schedule
-from polos.cli.ui.options import Database, Json, Project, opened
+from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
 from polos.cli.ui.pager import After, All, Limit, listed
 from polos.cli.ui.table import Cell, Column, Row, Table, facts
 from polos.cli.ui.times import duration, instant, iso, now, spoken, took, until, when
+from polos.cli.ui.values import status_value
 from polos.cli.ui.words import cadence, called, note_of, status_cell, value_text
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError, PolosError, ScheduleNotFoundError
+from polos.exceptions import (
+    InvalidArgumentError,
+    InvalidScheduleError,
+    PolosError,
+    ScheduleNotFoundError,
+)
 from polos.models import LedgerEntry, Schedule, ScheduleStatus
 
 __all__ = ["Name", "app"]
@@ -36,10 +40,6 @@ Name = Annotated[
     str,
     typer.Argument(metavar="SCHEDULE", help="An id, a workflow, or WORKFLOW/KEY."),
 ]
-WorkflowFilter = Annotated[
-    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
-]
-KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 PrefixFilter = Annotated[
     str | None, typer.Option("--key-prefix", metavar="TEXT", help="Only keys with this prefix.")
 ]
@@ -57,12 +57,7 @@ OwnerFilter = Annotated[
 def status_of(given: str | None) -> ScheduleStatus | None:
     """Return a valid status."""
     known = get_args(ScheduleStatus)
-    if given is not None and given not in known:
-        listed = ", ".join(f"`{name}`" for name in known)
-        raise InvalidArgumentError(
-            f"--status: {shown(given)} given, expected one of {listed}{nearest(given, known)}"
-        )
-    return cast("ScheduleStatus | None", given)
+    return None if given is None else cast("ScheduleStatus", status_value(given, known))
 
 
 @app.command("list")
@@ -148,7 +143,7 @@ def show(
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
-        coming = next_slots(schedule, count)
+        coming = _next_slots(client, schedule, count)
         entries = schedules.sync.history(client, schedule.id, limit=count)
     if as_json:
         out_json(
@@ -194,6 +189,7 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("bounds", ", ".join(text for value, text in bounds if value is not None)),
         ("skips", ", ".join(day.isoformat() for day in schedule.skip or ())),
         ("pauses", f"after {failures} failures in a row" if failures else None),
+        ("priority", None if schedule.priority is None else str(schedule.priority)),
         ("input", value_text(schedule.input)),
         ("declared by", schedule.owner),
         (
@@ -211,7 +207,7 @@ def _meaning(schedule: Schedule) -> str | None:
     if schedule.cron is None:
         return None
     try:
-        return schedules.explain(schedule.cron, schedule.timezone, count=0).english
+        return _polos.explain(slot_spec(schedule), 0, 0)[0]
     except PolosError:  # a broken schedule; its note says why
         return None
 
@@ -248,7 +244,7 @@ def next_(
             _next_of_all(client, base, end, count, as_json)
             return
         schedule = find_schedule(client, name)
-    slots = [slot for slot in next_slots(schedule, count) if slot <= end]
+        slots = [slot for slot in _next_slots(client, schedule, count) if slot <= end]
     if as_json:
         for slot in slots:
             out_json(_slot_json(schedule, slot))
@@ -310,31 +306,12 @@ def _slot_json(schedule: Schedule, slot: datetime | None) -> dict[str, Any]:
     }
 
 
-def next_slots(schedule: Schedule, count: int) -> list[datetime]:
-    """Return the next slots, as far as the schedule alone decides them.
-
-    A paused schedule has none. Dates that the application's own calendar excludes are included.
-    """
-    if schedule.status != "active" or schedule.upcoming is None or not count:
-        return []
-    zone = schedule.upcoming.tzinfo
-    first = to_micros(schedule.upcoming)
+def _next_slots(client: PolosClient, schedule: Schedule, count: int) -> list[datetime]:
+    """Return the next slots; only the stored one of a schedule that cannot be computed here."""
     try:
-        later = _polos.spec_slots(json.dumps(_spec(schedule)), count - 1, first)
-    except PolosError:  # a broken schedule
-        later = []
-    if schedule.max_runs is not None:
-        later = later[: schedule.max_runs - 1]
-    return [schedule.upcoming, *(from_micros(slot).astimezone(zone) for slot in later)]
-
-
-def _spec(schedule: Schedule) -> dict[str, Any]:
-    options = {
-        name: getattr(schedule, name)
-        for name in ("cron", "every", "at", "timezone", "start_at", "end_at", "skip")
-        if getattr(schedule, name) is not None
-    }
-    return core_spec(normalise_schedule(options))
+        return schedules.sync.upcoming(client, schedule.id, count)
+    except InvalidScheduleError:  # an unknown zone, for example
+        return [] if schedule.upcoming is None else [schedule.upcoming][:count]
 
 
 def _print_slots(slots: list[datetime]) -> None:

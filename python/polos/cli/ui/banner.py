@@ -6,6 +6,8 @@ from typing import Any
 
 import polos
 from polos import schedules
+from polos._display.cron import cron_text
+from polos.cli.children import Supervised
 from polos.cli.ui.console import say
 from polos.cli.ui.times import spoken, when
 from polos.client import PolosClient
@@ -17,12 +19,16 @@ __all__ = ["TalkingWorker"]
 
 
 class TalkingWorker(Worker):
-    """A worker that prints what it executes, and confirms signals."""
+    """A worker that prints what it executes, and confirms signals.
 
-    def __init__(self, client: PolosClient, **options: Any) -> None:
+    Of several workers of one supervisor, only the first one prints what they execute.
+    """
+
+    def __init__(self, client: PolosClient, supervisor: Supervised, **options: Any) -> None:
         super().__init__(client, **options)
         self.was_stopped = False
         self._has_banner = True
+        self._supervisor = supervisor
         self._timeout = options["drain"]
 
     async def start(self) -> None:
@@ -30,27 +36,32 @@ class TalkingWorker(Worker):
         await super().start()
         if self.was_stopped:
             return
+        self._supervisor.ready()
+        if self._supervisor.number not in (None, 1):
+            return
         say(
             f"polos {polos.__version__}, app {self.app}, database {self.client.database}, "
             f"project {self.client.project_id}"
         )
         for line in await _listing(self.client, self.app):
             say(f"  {line}")
-        say("running; stop with Ctrl-C or SIGTERM")
+        if self._supervisor.number is None:
+            say("running; stop with Ctrl-C or SIGTERM")
 
     def stop(self) -> None:
         """Stop, and say what is still in progress."""
         count = 0 if self._executor is None else len(self._executor.active)
         runs = "1 run" if count == 1 else f"{count} runs"
+        prefix = self._supervisor.prefix
         if self.was_stopped:
-            say("stopping at once; unfinished runs continue at the next start")
+            say(f"{prefix}stopping at once; unfinished runs continue at the next start")
         elif count:
             say(
-                f"stopping: {runs} in progress, up to {self._timeout:g} s to finish; "
+                f"{prefix}stopping: {runs} in progress, up to {self._timeout:g} s to finish; "
                 f"signal again to stop at once"
             )
         else:
-            say("stopping: no run is in progress")
+            say(f"{prefix}stopping: no run is in progress")
         self.was_stopped = True
         super().stop()
 
@@ -89,7 +100,7 @@ async def _made_by_api(client: PolosClient, workflow: Workflow[Any, Any]) -> str
 
 def _cadence(schedule: Schedule) -> tuple[str, str]:
     if schedule.cron is not None:
-        cadence = f"{schedule.cron}  {schedule.timezone}"
+        cadence = f"{cron_text(schedule.cron)}  {schedule.timezone}"
     elif schedule.every is not None:
         cadence = f"every {spoken(schedule.every)}"
     else:

@@ -69,7 +69,9 @@ def prepare() -> None:
 def say(text: str) -> None:
     """Write to stderr; stdout is for results and handlers. A closed stderr is not an error."""
     with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        # The line with its end, at once: several processes may share the stream.
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def fail(reason: object, code: int = HAPPENED) -> NoReturn:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from polos.models import (
         ErrorInfo,
         LedgerEntry,
+        LimitInfo,
         Overview,
+        Progress,
         Run,
         Schedule,
         StepInfo,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "entry_json",
+    "limit_json",
     "overview_json",
     "run_json",
     "schedule_json",
@@ -42,7 +45,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "key": schedule.key,
         "status": schedule.status,
         "note": schedule.note,
-        "cron": schedule.cron,
+        "cron": list(schedule.cron) if isinstance(schedule.cron, tuple) else schedule.cron,
         "every": seconds(schedule.every),
         "at": iso(schedule.at),
         "timezone": schedule.timezone,
@@ -57,6 +60,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "end_at": iso(schedule.end_at),
         "max_runs": schedule.max_runs,
         "pause_after_failures": schedule.pause_after_failures,
+        "priority": schedule.priority,
         "skip": [day.isoformat() for day in schedule.skip or ()],
         "input": value_json(schedule.input),
         "owner": schedule.owner,
@@ -64,6 +68,27 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "worker_available": schedule.worker_available,
         "created_at": iso(schedule.created_at),
         "updated_at": iso(schedule.updated_at),
+        "days": schedule.days,
+        "weeks": schedule.weeks,
+    }
+
+
+def limit_json(limit: LimitInfo) -> dict[str, Any]:
+    """Return a limit and its use."""
+    return {
+        "name": limit.name,
+        "max": limit.max,
+        "per_key": limit.per_key,
+        "rate": limit.rate,
+        "per": seconds(limit.per),
+        "declared": {**limit.declared, "per": seconds(limit.declared["per"])},
+        "overridden": limit.overridden,
+        "declared_differently": list(limit.declared_differently),
+        "workflows": list(limit.workflows),
+        "running": limit.running,
+        "queued": limit.queued,
+        "queued_since": iso(limit.queued_since),
+        "updated_at": iso(limit.updated_at),
     }
 
 
@@ -79,9 +104,11 @@ def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
         "attempt": run.attempt,
         "interruptions": run.interruptions,
         "note": run.note,
+        "progress": _progress_json(run.progress),
         "origin": run.origin,
         "worker": run.worker,
         "created_at": iso(run.created_at),
+        "due_at": iso(run.due_at),
         "started_at": iso(run.started_at),
         "finished_at": iso(run.finished_at),
         "result": value_json(run.result),
@@ -97,6 +124,16 @@ def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
     return shape
 
 
+def _progress_json(progress: Progress | None) -> dict[str, Any] | None:
+    if progress is None:
+        return None
+    return {
+        "fraction": progress.fraction,
+        "message": progress.message,
+        "timestamp": iso(progress.timestamp),
+    }
+
+
 def _step_json(step: StepInfo) -> dict[str, Any]:
     return {
         "name": step.name,
@@ -105,6 +142,8 @@ def _step_json(step: StepInfo) -> dict[str, Any]:
         "started_at": iso(step.started_at),
         "finished_at": iso(step.finished_at),
         "wakes_at": iso(step.wakes_at),
+        "awaits_event": step.awaits_event,
+        "timed_out": step.timed_out,
         "result": value_json(step.result),
         "error": _error_json(step.error),
     }
@@ -118,6 +157,7 @@ def _error_json(error: ErrorInfo | None) -> dict[str, Any] | None:
         "message": error.message,
         "traceback": error.traceback,
         "cause": _error_json(error.cause),
+        "not_retried": error.not_retried,
     }
 
 

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import logging
+import os
 
-__all__ = ["log_to_stderr"]
+from polos._validate.formatting import shown
+from polos.cli.ui.console import TYPED_WRONG, fail
+
+__all__ = ["LEVEL_VARIABLE", "log_to_stderr"]
+
+LEVEL_VARIABLE = "POLOS_LOG_LEVEL"
+_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-def log_to_stderr() -> None:
-    """Log to stderr, unless the imported code has configured logging."""
+def log_to_stderr(prefix: str = "") -> None:
+    """Log to stderr, unless the imported code has configured logging.
+
+    The variable POLOS_LOG_LEVEL has the level. Exits if it is no level.
+
+    :param prefix: what the source of each line begins with, such as a worker's number.
+    """
+    name = os.environ.get(LEVEL_VARIABLE) or "info"
+    if name.lower() not in _LEVELS:
+        fail(
+            f"{LEVEL_VARIABLE}: {shown(name)} given, expected one of {', '.join(_LEVELS)}",
+            TYPED_WRONG,
+        )
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    handler.setFormatter(_Formatter(prefix))
+    logging.basicConfig(level=name.upper(), handlers=[handler])
 
 
 class _Formatter(logging.Formatter):
@@ -26,5 +44,6 @@ class _Formatter(logging.Formatter):
             record.who = f"{workflow}[{key}]"
         return super().format(record)
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03d %(levelname)-7s %(who)s: %(message)s", "%H:%M:%S")
+    def __init__(self, prefix: str = "") -> None:
+        layout = "%(asctime)s.%(msecs)03d %(levelname)-7s {prefix}%(who)s: %(message)s"
+        super().__init__(layout.format(prefix=prefix), "%H:%M:%S")

@@ -14,7 +14,7 @@ from polos.cli.ui.console import NOT_FOUND, fail
 from polos.cli.ui.interrupts import at_once
 from polos.client import PolosClient
 
-__all__ = ["Database", "Json", "Project", "missing", "opened"]
+__all__ = ["Database", "Json", "KeyFilter", "Project", "WorkflowFilter", "missing", "opened"]
 
 Database = Annotated[
     str | None,
@@ -26,10 +26,19 @@ Database = Annotated[
 ]
 
 Project = Annotated[
-    str, typer.Option("--project", metavar="ID", help="The namespace in the database.")
+    str,
+    typer.Option(
+        "--project", metavar="ID", envvar="POLOS_PROJECT", help="The namespace in the database."
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object per line.")]
+
+WorkflowFilter = Annotated[
+    str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
+]
+
+KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 
 
 @contextmanager

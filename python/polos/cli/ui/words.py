@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from polos._display.cron import cron_text
 from polos._display.values import has_objects, readable
 from polos.cli.ui.console import styled
 from polos.cli.ui.json import value_json
@@ -57,7 +58,7 @@ def called(workflow: str, key: str | None) -> str:
 def cadence(schedule: Schedule) -> str:
     """Return the trigger of a schedule."""
     if schedule.cron is not None:
-        return schedule.cron
+        return cron_text(schedule.cron)
     if schedule.every is not None:
         return f"every {spoken(schedule.every)}"
     return f"at {when(schedule.at)}"
