@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 
 from polos import runs, schedules
 from polos.client import PolosClient
-from polos.exceptions import InvalidArgumentError
+from polos.exceptions import InvalidArgumentError, InvalidStateError
 
 __all__ = ["ACTIONS", "DONE", "Action"]
 
@@ -21,6 +22,7 @@ DONE: Mapping[str, str] = {
     "skipped": "The next slot will be skipped.",
     "triggered": "Started. This is the new run.",
     "cancelled": "Cancellation requested.",
+    "sent": "Sent. The run has the event.",
     "retried": "Retrying from the first unfinished step.",
 }
 """What is said on the page that follows."""
@@ -67,6 +69,23 @@ async def retry(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
     return f"/runs/{id}?done=retried"
 
 
+async def send(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Send an event to a run. An empty payload is `null`."""
+    text = form.get("payload", "").strip()
+    try:
+        payload = json.loads(text or "null")
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f'payload: not JSON ({error}); expected such as {{"by": "ada"}}, or nothing'
+        ) from None
+    if not await runs.send(client, id, form.get("event", ""), payload):
+        raise InvalidStateError(
+            "the event was not accepted: the run has another one of this name, or no longer waits "
+            "for it"
+        )
+    return f"/runs/{id}?done=sent"
+
+
 ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/pause": pause,
     "/schedules/{id}/resume": resume,
@@ -74,4 +93,5 @@ ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/trigger": trigger,
     "/runs/{id}/cancel": cancel,
     "/runs/{id}/retry": retry,
+    "/runs/{id}/send": send,
 }

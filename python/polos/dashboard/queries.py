@@ -7,23 +7,22 @@ lookup is made once for all of them, and its result is kept for some seconds.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-import polos
-from polos import _polos, runs, schedules, workers
-from polos._core.instants import from_micros, micros_of, to_micros
+from polos import _polos, limits, runs, schedules, workers
+from polos._core.instants import from_micros, to_micros
 from polos._core.own_thread import in_own_thread
 from polos._core.real_datetime import datetime
-from polos._overview import _stuck_parents
+from polos._core.slot_spec import slot_spec
+from polos._overview import _stuck_parents, overview
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.exceptions import PolosError, StoreUnavailableError
-from polos.models import Overview, Run, Schedule, WorkerInfo
+from polos.models import LimitInfo, Overview, Run, Schedule, WorkerInfo
 
 __all__ = ["Reader", "next_slots"]
 
@@ -79,7 +78,11 @@ class Reader:
 
     async def overview(self) -> Overview:
         """Return counts that are at most a second old."""
-        return await self._shared("overview", 0.5, lambda: polos.overview(self.client))
+        return await self._shared("overview", 0.5, lambda: overview(self.client))
+
+    async def limits(self) -> list[LimitInfo]:
+        """Return the limits with their use."""
+        return await self._shared("limits", 0.5, lambda: limits.list(self.client))
 
     async def workers(self) -> list[WorkerInfo]:
         """Return the workers."""
@@ -160,7 +163,7 @@ def next_slots(schedule: Schedule, count: int) -> list[datetime]:
     if first is None:
         return []
     try:
-        later = _polos.spec_slots(_spec(schedule), count - 1, to_micros(first))
+        later = _polos.spec_slots(slot_spec(schedule), count - 1, to_micros(first))
     except PolosError:  # a zone unknown to this machine
         return [first]
     return [first, *(from_micros(slot).astimezone(first.tzinfo) for slot in later)]
@@ -175,7 +178,7 @@ def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
     for schedule in found:
         if schedule.upcoming is None:
             continue
-        spec = _spec(schedule)
+        spec = slot_spec(schedule)
         # Many schedules share few cron expressions.
         mark = (spec, schedule.upcoming)
         if mark not in known:
@@ -218,19 +221,3 @@ def _counted(
             counts.append((slot, number))
         slot += number * every
     return counts
-
-
-def _spec(schedule: Schedule) -> str:
-    """Return the part of a schedule that decides its slots, in the core's form."""
-    spec: dict[str, Any] = {"timezone": schedule.timezone}
-    if schedule.cron is not None:
-        spec["cron"] = schedule.cron
-    if schedule.every is not None:
-        spec["every_us"] = micros_of(schedule.every)
-    for name in ("at", "start_at", "end_at"):
-        instant = getattr(schedule, name)
-        if instant is not None:
-            spec[f"{name}_us"] = to_micros(instant)
-    if schedule.skip:
-        spec["skip_dates"] = [day.isoformat() for day in schedule.skip]
-    return json.dumps(spec)

@@ -10,7 +10,8 @@ from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-import polos
+from polos._display.cron import cron_text
+from polos._polos import __version__
 from polos.client import PolosClient
 from polos.dashboard import filters as words
 from polos.dashboard.safe_repr import as_objects, as_text, clipped
@@ -60,13 +61,14 @@ class Renderer:
             value=as_text,
             objects=as_objects,
             clipped=clipped,
+            cron_text=cron_text,
             fixed=lambda number: f"{number:.2f}",
             percent=lambda part: f"{part:.1%}",
         )
         self._environment.globals.update(
             count=words.count,
             origins=words.ORIGINS,
-            version=polos.__version__,
+            version=__version__,
             project=client.project_id,
             database=client.database,
             hide_payloads=hide_payloads,

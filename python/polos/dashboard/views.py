@@ -13,7 +13,11 @@ from typing import Any
 from polos import _polos, runs, schedules
 from polos._core.instants import to_micros
 from polos._core.real_datetime import datetime
+from polos._core.slot_spec import slot_spec
+from polos._display.cron import cron_text
+from polos._display.limits import described_values, limit_wait
 from polos._validate.formatting import shown
+from polos._validate.limits import described
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.dashboard import filters as words
@@ -24,7 +28,7 @@ from polos.exceptions import (
     RunNotFoundError,
     ScheduleNotFoundError,
 )
-from polos.models import ErrorInfo, Run, Schedule, StepInfo, WorkerInfo
+from polos.models import ErrorInfo, LimitInfo, Run, Schedule, StepInfo, WorkerInfo
 
 __all__ = ["PAGES", "Ask", "Page", "PageMaker", "Redirect"]
 
@@ -267,6 +271,7 @@ async def run(ask: Ask) -> Page:
     now = await ask.reader.now()
     first = ask.number("from")
     steps = found.steps[first : first + STEPS]
+    known = await ask.reader.limits() if found.status == "queued" else []
     return Page(
         "run.html",
         f"{found.status} · {found.workflow}",
@@ -276,6 +281,8 @@ async def run(ask: Ask) -> Page:
             "late_by": late_by(found),
             "took": _took(found, now),
             "steps": steps,
+            "awaited": [step for step in found.steps if step.awaits_event],
+            "limit": limit_wait(found, known, now),
             "first": first,
             "timeline": charts.timeline(found, now, steps),
             "children": {step.name: child for step in steps if (child := _child_of(step))},
@@ -284,6 +291,13 @@ async def run(ask: Ask) -> Page:
             "next": first + STEPS if len(found.steps) > first + STEPS else None,
         },
     )
+
+
+async def limit_list(ask: Ask) -> Page:
+    """All limits, with their use."""
+    now = await ask.reader.now()
+    found = await ask.reader.limits()
+    return Page("limits.html", "Limits", {"now": now, "limits": [LimitRow.of(it) for it in found]})
 
 
 async def worker_list(ask: Ask) -> Page:
@@ -304,6 +318,7 @@ PAGES: Mapping[str, PageMaker] = {
     "/runs": run_list,
     "/runs/{id}": run,
     "/workers": worker_list,
+    "/limits": limit_list,
 }
 
 
@@ -314,13 +329,13 @@ def says(found: Schedule) -> str:
     """Return the meaning of a schedule in English."""
     if found.cron is None:
         return words.english(found.every, found.at, found.start_at)
-    return _cron_in_english(found.cron, found.timezone)
+    return _cron_in_english(slot_spec(found), cron_text(found.cron), found.timezone)
 
 
 @functools.lru_cache(maxsize=4_000)
-def _cron_in_english(cron: str, timezone: str) -> str:
+def _cron_in_english(spec: str, cron: str, timezone: str) -> str:
     try:
-        return _polos.explain(cron, timezone, 1, 0)[0]
+        return _polos.explain(spec, 0, 0)[0]
     except PolosError:  # a zone that this machine doesn't know
         return f"{cron} in {timezone}"
 
@@ -329,9 +344,23 @@ def _notes(found: Schedule, now: datetime) -> list[str]:
     if found.cron is None or found.status != "active":
         return []
     try:
-        return _polos.explain(found.cron, found.timezone, 1, to_micros(now))[2]
+        return _polos.explain(slot_spec(found), 0, to_micros(now))[2]
     except PolosError as error:
         return [str(error)]
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRow:
+    """A limit in a table."""
+
+    info: LimitInfo
+    values: str
+    declared: str
+
+    @classmethod
+    def of(cls, limit: LimitInfo) -> LimitRow:
+        """Compute the display values."""
+        return cls(limit, described_values(limit), described(limit.declared.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,9 @@
       if (name !== "open" && name !== "class" && !fresh.hasAttribute(name)) old.removeAttribute(name);
     }
     for (const { name, value } of fresh.attributes) {
-      if (name === "open" || (name === "value" && old.nodeName === "INPUT")) continue;
+      // What somebody has typed stays. Nobody types into a hidden input.
+      const isTyped = name === "value" && old.nodeName === "INPUT" && old.type !== "hidden";
+      if (name === "open" || isTyped) continue;
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     if (!fresh.hasAttribute("class") && old.hasAttribute("class")) old.removeAttribute("class");
@@ -81,6 +83,11 @@
   }
 
   function mendChildren(old, fresh) {
+    // What is gone for good goes first, rather than that what stays moves past it.
+    const names = new Set([...fresh.children].map((child) => child.getAttribute("id")));
+    for (const child of [...old.children]) {
+      if (child.hasAttribute("id") && !names.has(child.getAttribute("id"))) child.remove();
+    }
     let at = old.firstChild;
     const drop = () => { const next = at.nextSibling; at.remove(); at = next; };
     for (const wanted of [...fresh.childNodes]) {
