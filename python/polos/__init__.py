@@ -7,13 +7,14 @@ crashes, deploys, sleeping laptops, and clock changes.
 from typing import TYPE_CHECKING, Any
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
-from polos import runs, schedules, workers
+from polos import limits, runs, schedules, workers
 from polos._codec.known_classes import register_types
 from polos._codec.unknown_classes import StoredValue
 from polos._overview import overview
 from polos._polos import __version__
 from polos._runtime.backoff import Backoff
 from polos._ui import ui
+from polos._validate.limits import Limit
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
@@ -28,8 +29,10 @@ from polos.exceptions import (
     InvalidStateError,
     InvalidTimezoneError,
     LeaseLostError,
+    LimitNotFoundError,
     MissingExtraError,
     PayloadTooLargeError,
+    PermanentError,
     PolosError,
     RecordedError,
     RunCancelledError,
@@ -40,6 +43,7 @@ from polos.exceptions import (
     ScheduleNotFoundError,
     SerializationError,
     ShutdownError,
+    StepCrashedError,
     StepError,
     StepSerializationError,
     StoreCorruptError,
@@ -51,12 +55,14 @@ from polos.exceptions import (
     WorkflowNotSchedulableError,
 )
 from polos.runs import RunHandle
+from polos.starts import Debounce, Invocation
 from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
 
 __all__ = [
     "Backoff",
     "CodeChangedError",
+    "Debounce",
     "DuplicateStepError",
     "DuplicateWorkflowError",
     "ErrorInfo",
@@ -67,14 +73,20 @@ __all__ = [
     "InvalidScheduleError",
     "InvalidStateError",
     "InvalidTimezoneError",
+    "Invocation",
     "LeaseLostError",
     "LedgerEntry",
+    "Limit",
+    "LimitInfo",
+    "LimitNotFoundError",
     "MissedSlots",
     "MissingExtraError",
     "Overview",
     "PayloadTooLargeError",
+    "PermanentError",
     "PolosClient",
     "PolosError",
+    "Progress",
     "RecordedError",
     "Run",
     "RunCancelledError",
@@ -82,6 +94,7 @@ __all__ = [
     "RunFailure",
     "RunHandle",
     "RunNotFoundError",
+    "RunSuccess",
     "RunTimeoutError",
     "Schedule",
     "ScheduleFrequencyWarning",
@@ -89,6 +102,7 @@ __all__ = [
     "SchedulePayload",
     "SerializationError",
     "ShutdownError",
+    "StepCrashedError",
     "StepError",
     "StepInfo",
     "StepSerializationError",
@@ -107,7 +121,9 @@ __all__ = [
     "WorkflowNotSchedulableError",
     "__version__",
     "lifespan",
+    "limits",
     "overview",
+    "ping",
     "register_types",
     "run",
     "runs",
@@ -118,26 +134,41 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from polos.hooks import MissedSlots, RunFailure
+    from polos.hooks import MissedSlots, RunFailure, RunSuccess
     from polos.models import (
         ErrorInfo,
         LedgerEntry,
+        LimitInfo,
         Overview,
+        Progress,
         Run,
         Schedule,
         StepInfo,
         WorkerInfo,
     )
     from polos.payload import SchedulePayload
+    from polos.pings import ping
 else:
     # Half of the import's time would be that of classes which many programs never meet, above all
     # pydantic's: it loads most of itself for the first model.
     _LATER = {
         "MissedSlots": "hooks",
         "RunFailure": "hooks",
+        "RunSuccess": "hooks",
         "SchedulePayload": "payload",
+        "ping": "pings",
         **dict.fromkeys(
-            ("ErrorInfo", "LedgerEntry", "Overview", "Run", "Schedule", "StepInfo", "WorkerInfo"),
+            (
+                "ErrorInfo",
+                "LedgerEntry",
+                "LimitInfo",
+                "Overview",
+                "Progress",
+                "Run",
+                "Schedule",
+                "StepInfo",
+                "WorkerInfo",
+            ),
             "models",
         ),
     }

@@ -116,8 +116,9 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
         counts = ", ".join(
             f"{table['count']:,} {_named(table['table'], table['count'])}"
             for table in item["tables"]
+            if table["count"]
         )
-        out(f"{item['project']}: {counts}; every row matches on both sides")
+        out(f"{item['project']}: {counts or 'no rows'}; every row matches on both sides")
         if item["freed"]:
             out(
                 f"  {item['freed']} of the runs had lost their worker and continue with the next "
@@ -127,9 +128,11 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
 
 
 _NAMES = {
+    "run_limit": ("limit", "limits"),
     "workflow": ("workflow", "workflows"),
     "run": ("run", "runs"),
     "step": ("step", "steps"),
+    "event": ("event", "events"),
     "ledger": ("history entry", "history entries"),
     "schedule": ("schedule", "schedules"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polos._core import requests
 from polos._core.blocking import blocking
 from polos._validate.arguments import count_of
 from polos.client import checked_client
@@ -22,7 +23,8 @@ async def _overview(client: PolosClient, *, count_to: int = 10_000) -> Overview:
     """
     from polos.models import Overview
 
-    answer = await checked_client(client)._ask("overview", count_to=count_of("count_to", count_to))
+    request = requests.overview(count_of("count_to", count_to))
+    answer = await checked_client(client)._ask(request)
     return Overview._from_core(answer)
 
 
@@ -31,8 +33,7 @@ async def _stuck_parents(client: PolosClient, *, look_at: int = 10_000) -> list[
 
     :param look_at: how many of the runs that wait for a child to check, at most.
     """
-    found: list[str] = await checked_client(client)._ask("stuck_parents", look_at=look_at)
-    return found
+    return await checked_client(client)._ask(requests.stuck_parents(look_at))
 
 
 stuck_parents = blocking(_stuck_parents)

@@ -11,15 +11,17 @@ import time
 import weakref
 from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from typing_extensions import Self
 
 from polos._core import fork_safety as forks
+from polos._core import requests
 from polos._core.blocking import is_blocking
 from polos._core.bridge import ask
 from polos._core.location import DatabaseLocation, locate
 from polos._core.own_thread import in_own_thread
+from polos._core.requests import Request
 from polos._core.safe_logging import quiet_logger
 from polos._polos import Core
 from polos._runtime.current_run import current_run
@@ -30,34 +32,13 @@ from polos.exceptions import InvalidArgumentError, ShutdownError
 
 __all__ = ["PolosClient", "checked_client"]
 
+A = TypeVar("A")
+
 _log = quiet_logger("polos.client")
 
 # Time limits for closing, in seconds: usually, and if the database is known not to answer.
 _CLOSE_TIMEOUT = 5.0
 _CLOSE_TIMEOUT_UNRESPONSIVE = 0.5
-
-# Operations that are safe to repeat when the outcome of the first try is unknown: reads, and
-# idempotent changes. (`invoke` has an idempotency key in this case.)
-_REPEATABLE = frozenset(
-    {
-        "await_run",
-        "backfill",
-        "cancel_requested",
-        "cancel_run",
-        "claim_stands",
-        "coming",
-        "create",
-        "get_run",
-        "get_schedule",
-        "history",
-        "invoke",
-        "list_runs",
-        "list_schedules",
-        "overview",
-        "previous_result",
-        "workers",
-    }
-)
 
 # How long a fork waits for requests in progress, in seconds.
 _FORK_TIMEOUT = 1.0
@@ -110,7 +91,7 @@ class PolosClient:
             raise InvalidArgumentError(
                 "durability: `normal` is for SQLite files; on PostgreSQL commits are always durable"
             )
-        self._options: dict[str, Any] = {
+        self._options: requests.CoreOptions = {
             "project": self.project_id,
             "synchronous": durability,
         }
@@ -154,23 +135,21 @@ class PolosClient:
     def _has_closed(self) -> bool:
         return self._is_closed
 
-    def _call(self, request: str, timeout: int | None = None) -> str | None:
-        """Send a request and block the calling thread until the answer arrives."""
+    def _call(self, request: Request[A], timeout: int | None = None) -> str | None:
+        """Send a request and block the calling thread until the answer (JSON) arrives, or until
+        ``timeout`` microseconds have passed (``None``).
+        """
         user = object()
         with self._lock:
             core = self._opened()
             self._users.add(user)
         try:
-            return core.call(request, timeout)
+            return core.call(request.text, timeout)
         finally:
             self._users.discard(user)
 
-    async def _ask(self, op: str, **fields: Any) -> Any:
-        """Send a request and return the answer as parsed JSON."""
-        return await self._ask_text(json.dumps({op: fields}))
-
-    async def _ask_text(self, request: str) -> Any:
-        """Do what :meth:`_ask` does, for a request that is already JSON.
+    async def _ask(self, request: Request[A]) -> A:
+        """Send a request and return the answer.
 
         A request from a handler or a step to its worker's database waits while the database is
         unavailable, as recording a step does: an outage fails no run. All other requests raise the
@@ -178,19 +157,17 @@ class PolosClient:
         """
         active = current_run()
         is_patient = (
-            active is not None
-            and active.database == self.database
-            and request[2 : request.index('"', 2)] in _REPEATABLE
+            active is not None and active.database == self.database and request.is_repeatable
         )
         if is_blocking():
             if active is not None and is_patient and not _is_on_loop():
-                return active.wait_here(self._ask_text(request))
-            return json.loads(self._call(request) or "null")
+                return active.waits.wait_here(self._ask(request))
+            return request.answer_from(self._call(request))
         if active is not None and is_patient:
-            return await active.through_outages(lambda: self._ask_once(request))
+            return await active.requests.through_outages(lambda: self._ask_once(request))
         return await self._ask_once(request)
 
-    async def _ask_once(self, request: str) -> Any:
+    async def _ask_once(self, request: Request[A]) -> A:
         """Send a request and return the answer; an outage raises an error."""
         user = object()
         try:
@@ -198,7 +175,7 @@ class PolosClient:
                 self._users.add(user)
                 core = self._core
                 if core is not None and self._opener_pid == os.getpid() and not self._is_closed:
-                    return json.loads(await ask(core, request))
+                    return request.answer_from(await ask(core, request.text))
                 # Opening reads the disk, so it must not block the loop.
                 self._users.discard(user)
                 await in_own_thread(self._opened)
@@ -215,25 +192,21 @@ class PolosClient:
         if active is None or (is_blocking() and _is_on_loop()):
             return await self._end_of_run(id, seconds)
         if is_blocking():
-            return active.wait_here(self._ended_run(id, seconds))
-        with active.waiting_for_run(id):
+            return active.waits.wait_here(self._ended_run(id, seconds))
+        with active.waits.waiting_for_run(id):
             return await self._end_of_run(id, seconds)
 
     async def _end_of_run(self, id: str, seconds: float | None) -> dict[str, Any] | None:
-        ended: dict[str, Any]
+        request = requests.await_run(id)
         if is_blocking():
             limit = None if seconds is None else max(0, int(seconds * 1_000_000))
             with blocked_thread():
-                answer = self._call(json.dumps({"await_run": {"id": id}}), limit)
-            if answer is None:
-                return None
-            ended = json.loads(answer)
-            return ended
+                answer = self._call(request, limit)
+            return None if answer is None else request.answer_from(answer)
         try:
-            ended = await asyncio.wait_for(self._ask("await_run", id=id), seconds)
+            return await asyncio.wait_for(self._ask(request), seconds)
         except (TimeoutError, asyncio.TimeoutError):
             return None
-        return ended
 
     def _before_fork(self) -> None:
         """Close the database, so that the child inherits no SQLite state.
@@ -254,9 +227,11 @@ class PolosClient:
         else:
             core.close()
 
-    def _call_within(self, request: str, seconds: float) -> str | None:
-        """Send a request and return the answer, or ``None`` after ``seconds`` in any case."""
-        return self._opened().call_within(request, int(seconds * 1_000_000))
+    def _call_within(self, request: Request[A], seconds: float) -> str | None:
+        """Send a request and return the answer (JSON), or ``None`` after ``seconds`` in any
+        case.
+        """
+        return self._opened().call_within(request.text, int(seconds * 1_000_000))
 
     def _after_fork_in_child(self) -> None:
         # The thread that held the lock in the parent may not exist here.

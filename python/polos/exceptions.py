@@ -23,8 +23,10 @@ __all__ = [
     "InvalidStateError",
     "InvalidTimezoneError",
     "LeaseLostError",
+    "LimitNotFoundError",
     "MissingExtraError",
     "PayloadTooLargeError",
+    "PermanentError",
     "PolosError",
     "RecordedError",
     "RunCancelledError",
@@ -35,6 +37,7 @@ __all__ = [
     "ScheduleNotFoundError",
     "SerializationError",
     "ShutdownError",
+    "StepCrashedError",
     "StepError",
     "StepSerializationError",
     "StoreCorruptError",
@@ -129,6 +132,10 @@ class RunNotFoundError(_LookupFailedError):
     """No run with this id exists in the project."""
 
 
+class LimitNotFoundError(_LookupFailedError):
+    """No limit with this name exists in the project: no worker has declared it."""
+
+
 class DuplicateStepError(PolosError, ValueError):
     """A step name was used twice in one run."""
 
@@ -202,6 +209,38 @@ class StepError(PolosError):
         )
         error.__cause__ = cause if cause is not None else RecordedError.from_record(record)
         return error
+
+
+class StepCrashedError(PolosError):
+    """The process of a step with ``process=True`` has ended before the step was done.
+
+    ``step`` is the step's name. ``signal`` is the number of the signal that has killed the process,
+    or ``None``; then ``exit_code`` is its exit code. ``peak_memory`` is the largest resident memory
+    of the process in bytes, or ``None`` if the system has not reported it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        step: str = "",
+        signal: int | None = None,
+        exit_code: int | None = None,
+        peak_memory: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.signal = signal
+        self.exit_code = exit_code
+        self.peak_memory = peak_memory
+
+
+class PermanentError(PolosError):
+    """A failure that a retry cannot cure. Raise it to end the retries of the step and of the run.
+
+    ``raise polos.PermanentError("the card was declined") from error`` keeps the original exception
+    as the cause. A subclass has the same effect.
+    """
 
 
 class RunFailedError(PolosError):

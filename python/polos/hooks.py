@@ -1,12 +1,13 @@
-"""The arguments of a workflow's hooks, ``on_failure`` and ``on_missed``."""
+"""The arguments of hooks: ``on_success``, ``on_failure``, and ``on_missed``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from polos._core.real_datetime import datetime
 
-__all__ = ["MissedSlots", "RunFailure"]
+__all__ = ["MissedSlots", "RunFailure", "RunSuccess"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,22 @@ class RunFailure:
     attempt: int
     error: BaseException = field(compare=False)
     """What the handler raised; :class:`RunTimeoutError` if it exceeded its timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSuccess:
+    """A run that has succeeded. The argument of ``on_success``."""
+
+    workflow_id: str
+    run_id: str
+    schedule_id: str | None
+    key: str
+    timestamp: datetime | None
+    """The slot; ``None`` for a run that no schedule started."""
+
+    attempt: int
+    result: Any = field(compare=False)
+    """What the handler returned."""
 
 
 @dataclass(frozen=True, slots=True)

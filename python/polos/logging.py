@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from polos._runtime.executor import current_run
+from polos._runtime.current_run import current_run
 
 __all__ = ["RunFilter", "add_run", "current", "install"]
 

@@ -21,12 +21,15 @@ from polos._display.notebook import Shown
 
 __all__ = [
     "CatchUp",
+    "Days",
     "ErrorInfo",
     "LedgerEntry",
     "LedgerStatus",
+    "LimitInfo",
     "Overlap",
     "Overview",
     "Page",
+    "Progress",
     "Run",
     "RunStatus",
     "Schedule",
@@ -42,6 +45,7 @@ StepStatus = Literal["running", "waiting", "succeeded", "failed", "cancelled"]
 LedgerStatus = Literal["ran", "skipped", "missed"]
 Overlap = Literal["buffer_one", "skip", "buffer_all", "cancel_running", "allow"]
 CatchUp = Literal["latest", "all", "none"]
+Days = Literal["or", "and"]
 
 ItemT = TypeVar("ItemT")
 
@@ -62,6 +66,10 @@ class ErrorInfo:
     cause: ErrorInfo | None = None
     """The exception that caused it: ``__cause__``, or the one being handled."""
 
+    not_retried: str | None = None
+    """Why it was not retried although retries were left: ``retry_on``, or a
+    :class:`PermanentError`."""
+
     record: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The complete record."""
 
@@ -79,6 +87,7 @@ class ErrorInfo:
             message=str(record.get("message") or ""),
             traceback=str(record.get("traceback") or ""),
             cause=cause,
+            not_retried=str(record["not_retried"]) if record.get("not_retried") else None,
             record=record,
         )
 
@@ -90,7 +99,9 @@ class Schedule(Shown):
     id: str
     workflow: str
     key: str
-    cron: str | None
+    cron: str | tuple[str, ...] | None
+    """The cron expression, or several of them."""
+
     every: timedelta | None
     at: datetime | None
     timezone: str
@@ -113,6 +124,9 @@ class Schedule(Shown):
     end_at: datetime | None
     max_runs: int | None
     pause_after_failures: int | None
+    priority: int | None
+    """The priority of its runs; ``None`` for that of the workflow."""
+
     skip: tuple[date, ...] | None
     """The stored dates to skip. A calendar in the application's code is not listed."""
 
@@ -130,6 +144,12 @@ class Schedule(Shown):
 
     created_at: datetime
     updated_at: datetime
+
+    days: Days = "or"
+    """Whether either day field of ``cron`` matches by itself, or both must."""
+
+    weeks: int | None = None
+    """Every how many weeks ``cron`` has slots; ``None`` for every week."""
 
     def _fields_shown(self) -> dict[str, Any]:
         return {
@@ -151,7 +171,7 @@ class Schedule(Shown):
             id=core["id"],
             workflow=core["workflow"],
             key=core["key"],
-            cron=core.get("cron"),
+            cron=_cron(core.get("cron")),
             every=_duration(core.get("every")),
             at=_instant(core.get("at"), zone),
             timezone=core.get("timezone") or "UTC",
@@ -168,6 +188,7 @@ class Schedule(Shown):
             end_at=_instant(core.get("end_at"), zone),
             max_runs=core.get("max_runs"),
             pause_after_failures=core.get("pause_after_failures"),
+            priority=core.get("priority"),
             skip=_dates(core.get("skip")),
             input=_value(core.get("input"), None, "input"),
             owner=core.get("owner"),
@@ -175,6 +196,8 @@ class Schedule(Shown):
             worker_available=bool(core.get("worker_available", False)),
             created_at=_known(core["created_at"], zone),
             updated_at=_known(core["updated_at"], zone),
+            days=core.get("days", "or"),
+            weeks=core.get("weeks"),
         )
 
 
@@ -192,7 +215,15 @@ class StepInfo:
 
     error: ErrorInfo | None = field(hash=False)
     wakes_at: datetime | None
-    """When a waiting step continues: the end of a sleep, or the next attempt."""
+    """When a waiting step continues: the end of a sleep, the next attempt, or the deadline of a
+    wait for an event.
+    """
+
+    awaits_event: bool = False
+    """Whether it waits for the event of its name (:func:`polos.runs.send`)."""
+
+    timed_out: bool = False
+    """Whether it waited for an event that did not come in time."""
 
     @classmethod
     def _from_core(cls, core: Mapping[str, Any], zone: tzinfo = timezone.utc) -> Self:
@@ -205,6 +236,35 @@ class StepInfo:
             result=_value(core.get("result"), None, "result"),
             error=ErrorInfo._from_core(core.get("error")),
             wakes_at=_instant(core.get("wakes_at"), zone),
+            awaits_event=core.get("awaits_event", False),
+            timed_out=core.get("timed_out", False),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a handler last reported with ``ctx.progress``."""
+
+    fraction: float | None
+    """From 0 to 1, or ``None`` if it is unknown."""
+
+    message: str | None
+    timestamp: datetime
+    """When it was reported."""
+
+    def __str__(self) -> str:
+        parts = [] if self.fraction is None else [f"{self.fraction:.0%}"]
+        return ", ".join([*parts, *([self.message] if self.message else [])])
+
+    @classmethod
+    def _from_core(cls, core: Any, zone: tzinfo) -> Self | None:
+        if not isinstance(core, Mapping) or not isinstance(core.get("at"), int):
+            return None
+        fraction, message = core.get("fraction"), core.get("message")
+        return cls(
+            fraction=float(fraction) if isinstance(fraction, (int, float)) else None,
+            message=message if isinstance(message, str) else None,
+            timestamp=_known(core["at"], zone),
         )
 
 
@@ -260,6 +320,12 @@ class Run(Shown):
     note: str | None = None
     """Why it waits, if known."""
 
+    due_at: datetime | None = None
+    """When it may start, while it is queued; later than ``created_at`` for a delayed run."""
+
+    progress: Progress | None = None
+    """What its handler last reported with ``ctx.progress``, if anything."""
+
     def _fields_shown(self) -> dict[str, Any]:
         steps = [f"{step.name}: {step.status}" for step in self.steps]
         return {
@@ -270,6 +336,8 @@ class Run(Shown):
             "attempt": self.attempt,
             "interruptions": self.interruptions or None,
             "note": self.note,
+            "due_at": self.due_at,
+            "progress": None if self.progress is None else str(self.progress),
             "started_at": self.started_at,
             "finished_at": self.finished_at,
             "result": self.result,
@@ -304,6 +372,8 @@ class Run(Shown):
             upcoming=_instant(core.get("upcoming"), zone),
             interruptions=core.get("interruptions", 0),
             note=core.get("note"),
+            due_at=_instant(core.get("due_at"), zone),
+            progress=Progress._from_core(core.get("progress"), zone),
         )
 
 
@@ -418,6 +488,73 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitInfo:
+    """A limit, and how much of it is in use."""
+
+    name: str
+    max: int | None
+    """Most runs in progress at once; ``None`` for any number. Like the next three, the value that
+    is in effect.
+    """
+
+    per_key: int | None
+    """Most runs in progress at once with the same key."""
+
+    rate: int | None
+    """Most runs that start or resume in any period of the length ``per``."""
+
+    per: timedelta | None
+    """The period of ``rate``."""
+
+    declared: Mapping[str, Any] = field(hash=False)
+    """The values that the code declares: ``max``, ``per_key``, ``rate``, ``per``."""
+
+    overridden: bool
+    """Whether an operator set the values in effect (``limits.set``)."""
+
+    declared_differently: tuple[str, ...]
+    """The applications whose live workers declare other values, which do not count."""
+
+    workflows: tuple[str, ...]
+    """The workflows whose runs count against it."""
+
+    running: int
+    """The number of its runs that are in progress."""
+
+    queued: int
+    """The number of its runs that are due and not in progress. Counting stops at 100,000."""
+
+    queued_since: datetime | None
+    """Since when the first of these has been due, in UTC."""
+
+    updated_at: datetime
+    """When the declaration or the operator's values last changed, in UTC."""
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        declared = _limit_values(core["declared"])
+        since = core["queued_since"]
+        return cls(
+            name=core["name"],
+            declared=declared,
+            overridden=core["overridden"],
+            declared_differently=tuple(core["declared_differently"]),
+            workflows=tuple(core["workflows"]),
+            running=core["running"],
+            queued=core["queued"],
+            queued_since=None if since is None else _known(since, timezone.utc),
+            updated_at=_known(core["updated_at"], timezone.utc),
+            **_limit_values(core),
+        )
+
+
+def _limit_values(core: Mapping[str, Any]) -> dict[str, Any]:
+    values = {name: core[name] for name in ("max", "per_key", "rate")}
+    per = core["per"]
+    return {**values, "per": None if per is None else timedelta(microseconds=per)}
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Counts of a project. Counting stops at ``counted_to``, so that millions take no longer."""
 
@@ -489,6 +626,10 @@ def _instant(micros: int | None, zone: tzinfo) -> datetime | None:
 
 def _duration(micros: int | None) -> timedelta | None:
     return None if micros is None else timedelta(microseconds=micros)
+
+
+def _cron(given: Any) -> str | tuple[str, ...] | None:
+    return tuple(given) if isinstance(given, (list, tuple)) else given
 
 
 def _dates(texts: Any) -> tuple[date, ...] | None:

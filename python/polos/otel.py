@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-    from polos._runtime.executor import ActiveRun
+    from polos._runtime.active_run import ActiveRun
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -252,7 +252,7 @@ def _lateness(active: ActiveRun) -> float | None:
     slot = active.slot
     if slot is None or active.origin != "schedule":
         return None
-    return (active.now() - slot[0]) / 1e6
+    return (active.now() - slot) / 1e6
 
 
 def _attributes(active: ActiveRun) -> dict[str, str | int]:
@@ -266,7 +266,7 @@ def _attributes(active: ActiveRun) -> dict[str, str | int]:
     if active.schedule_id is not None:
         found["polos.schedule_id"] = active.schedule_id
     if active.slot is not None:
-        found["polos.slot"] = _text(from_micros(active.slot[0]))
+        found["polos.slot"] = _text(from_micros(active.slot))
     return found
 
 

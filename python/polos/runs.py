@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from polos._codec.codec import decode, encode
 from polos._codec.exceptions import error_from_record
+from polos._core import requests
 from polos._core.blocking import blocking, run_blocking
 from polos._core.instants import aware
 from polos._core.real_datetime import datetime
 from polos._display.notebook import Listed
 from polos._runtime.current_run import current_run
+from polos._runtime.registry import RegisteredWorkflow, registry
 from polos._runtime.waiting_notice import warning_without_worker
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
 from polos._validate.payloads import check_given
+from polos._validate.run_starts import start_of
 from polos._validate.schedule_options import check_identifier
 from polos.client import checked_client
 from polos.exceptions import (
@@ -26,26 +29,46 @@ from polos.exceptions import (
     RunCancelledError,
     RunFailedError,
     RunTimeoutError,
+    SerializationError,
 )
-from polos.workflow import Workflow, registry
+from polos.starts import Debounce, Invocation
 
 if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
-    from polos.models import Run, RunStatus
+    from polos.models import Progress, Run, RunStatus
+    from polos.workflow import Workflow
 
-__all__ = ["RunHandle", "SyncRunHandle", "cancel", "get", "list", "retry", "sync"]
+__all__ = [
+    "RunHandle",
+    "SyncRunHandle",
+    "cancel",
+    "get",
+    "handle",
+    "invoke",
+    "invoke_many",
+    "list",
+    "retry",
+    "send",
+    "sync",
+]
 
 ResultT = TypeVar("ResultT", covariant=True)
 R = TypeVar("R")
+
+EVENT_SIZE_MAX = 1024 * 1024
+"""Bytes that the payload of an event may take as JSON (1 MiB)."""
 
 _PAGE = 1_000
 _STATES = ("queued", "running", "waiting", "succeeded", "failed", "cancelled")
 
 
 class RunHandle(Generic[ResultT]):
-    """A handle of a started run. ``id`` identifies the run in any process."""
+    """A handle of a started run. ``id`` identifies the run in any process.
+
+    ``await handle`` waits for the result, like :meth:`result` without a timeout.
+    """
 
     def __init__(self, client: PolosClient, id: str, result_type: Any = None) -> None:
         self.id = id
@@ -59,6 +82,9 @@ class RunHandle(Generic[ResultT]):
     def sync(self) -> SyncRunHandle[ResultT]:
         """The same handle for code without an event loop. Its methods block."""
         return SyncRunHandle(self)
+
+    def __await__(self) -> Generator[Any, None, ResultT]:
+        return self.result().__await__()
 
     async def result(self, timeout: float | timedelta | None = None) -> ResultT:
         """Wait until the run completes, and return what its handler returned.
@@ -101,9 +127,16 @@ class RunHandle(Generic[ResultT]):
 
     async def status(self) -> RunStatus:
         """Return its status. Raises :class:`RunNotFoundError` if the run has been pruned."""
-        run = await self._client._ask("get_run", id=self.id)
+        run = await self._client._ask(requests.get_run(self.id))
         status: RunStatus = run["status"]
         return status
+
+    async def progress(self) -> Progress | None:
+        """Return what the handler last reported with ``ctx.progress``; ``None`` before that.
+
+        Raises :class:`RunNotFoundError` if the run has been pruned.
+        """
+        return (await get(self._client, self.id)).progress
 
     async def cancel(self) -> RunStatus:
         """Cancel the run; see :func:`cancel`."""
@@ -128,6 +161,10 @@ class SyncRunHandle(Generic[ResultT]):
         """See :meth:`RunHandle.status`."""
         return run_blocking(self._handle.status())
 
+    def progress(self) -> Progress | None:
+        """See :meth:`RunHandle.progress`."""
+        return run_blocking(self._handle.progress())
+
     def cancel(self) -> RunStatus:
         """See :meth:`RunHandle.cancel`."""
         return run_blocking(self._handle.cancel())
@@ -145,44 +182,151 @@ async def invoke(
     payload: Any = None,
     *,
     idempotency_key: str | None = None,
+    key: str | None = None,
+    delay: float | timedelta | None = None,
+    at: datetime | None = None,
+    debounce: Debounce | None = None,
+    priority: int | None = None,
     _parent: str | None = None,
 ) -> RunHandle[R]:
     """Start ``workflow`` durably, by id or object, like ``Workflow.invoke``.
 
     Raises :class:`WorkflowNotFoundError`, :class:`InvalidArgumentError` for a payload that the
-    handler does not take, or :class:`SerializationError` for one that cannot be stored.
+    handler does not take or an option that is not valid, or :class:`SerializationError` for a
+    payload that cannot be stored.
     """
-    known = registry()
-    if isinstance(workflow, Workflow):
-        found: Workflow[Any, Any] | None = workflow
-        workflow_id = workflow.id
-    else:
-        workflow_id = check_identifier("workflow", workflow)
-        found = known.get(workflow_id)
-    if found is not None:
-        check_given(found, payload)
-        payload = None if payload is None else found.payload_from(payload)
-    data = encode(payload, found.payload_type if found else None, name="payload").decode()
-    if idempotency_key is not None:
-        check_identifier("idempotency_key", idempotency_key)
-    elif current_run() is not None:
-        # A handler repeats the request after an outage, and must not start a second run.
-        idempotency_key = f"auto:{os.urandom(16).hex()}"
-    answer = await checked_client(client)._ask(
-        "invoke",
-        workflow=workflow_id,
-        payload=None if payload is None else json.loads(data),
-        idempotency_key=idempotency_key,
+    started = _Started(workflow)
+    request = requests.invoke(
+        started.id,
+        started.encoded(payload),
+        idempotency_key=None if debounce is not None else _idempotency_key(idempotency_key),
         parent=_parent,
-        is_local=found is not None,
-        local_workflows=[] if found is not None else sorted(known),
+        is_local=started.is_local,
+        local_workflows=started.local_workflows,
+        start=start_of(
+            key=key,
+            delay=delay,
+            at=at,
+            debounce=debounce,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            default_priority=started.priority,
+        ),
     )
-    return RunHandle(client, answer["run_id"], found.result_type if found else None)
+    answer = await checked_client(client)._ask(request)
+    return RunHandle(client, answer["run_id"], started.result_type)
+
+
+async def invoke_many(
+    client: PolosClient,
+    workflow: Workflow[Any, R] | str,
+    payloads: Iterable[Any],
+) -> builtins.list[RunHandle[R]]:
+    """Start many runs of ``workflow`` in one transaction, like ``Workflow.invoke_many``.
+
+    Raises what :func:`invoke` raises, with the position of the payload; then no run is started.
+    """
+    checked_client(client)
+    started = _Started(workflow)
+    prepared: builtins.list[requests.Invocation] = []
+    for index, item in enumerate(payloads):
+        try:
+            prepared.append(_prepared(started, item))
+        except (InvalidArgumentError, SerializationError) as error:
+            error.args = (f"payloads[{index}]: {error}",)
+            raise
+    if not prepared:
+        return []
+    request = requests.invoke_many(
+        started.id,
+        prepared,
+        is_local=started.is_local,
+        local_workflows=started.local_workflows,
+    )
+    ids = await client._ask(request)
+    return [RunHandle(client, id, started.result_type) for id in ids]
+
+
+def _prepared(started: _Started, item: Any) -> requests.Invocation:
+    given = item if isinstance(item, Invocation) else Invocation(item)
+    prepared: requests.Invocation = {
+        "payload": started.encoded(given.payload),
+        "idempotency_key": _idempotency_key(given.idempotency_key),
+    }
+    start = start_of(
+        key=given.key,
+        delay=given.delay,
+        at=given.at,
+        priority=given.priority,
+        default_priority=started.priority,
+    )
+    if start is not None:
+        prepared["start"] = start
+    return prepared
+
+
+class _Started:
+    """The workflow that a caller starts, known to this process or only to workers."""
+
+    def __init__(self, workflow: Workflow[Any, Any] | str) -> None:
+        known = registry()
+        if isinstance(workflow, RegisteredWorkflow):
+            self._found: Workflow[Any, Any] | None = workflow
+            self.id = workflow.id
+        else:
+            self.id = check_identifier("workflow", workflow)
+            self._found = known.get(self.id)
+        self.is_local = self._found is not None
+        self.local_workflows = [] if self.is_local else sorted(known)
+        # For workers that have not registered the workflow yet.
+        self.priority = self._found.priority if self._found is not None else 0
+        self.result_type = self._found.result_type if self._found is not None else None
+
+    def encoded(self, payload: Any) -> Any:
+        """Return the payload as JSON data, checked against what the handler takes."""
+        found = self._found
+        if found is not None:
+            check_given(found, payload)
+            payload = None if payload is None else found.payload_from(payload)
+        if payload is None:
+            return None
+        return json.loads(encode(payload, found.payload_type if found else None, name="payload"))
+
+
+def _idempotency_key(given: str | None) -> str | None:
+    if given is not None:
+        return check_identifier("idempotency_key", given)
+    # A handler repeats the request after an outage, and must not start a second run.
+    return None if current_run() is None else f"auto:{os.urandom(16).hex()}"
+
+
+@overload
+def handle(client: PolosClient, id: str) -> RunHandle[Any]: ...
+@overload
+def handle(client: PolosClient, id: str, workflow: Workflow[Any, R]) -> RunHandle[R]: ...
+def handle(
+    client: PolosClient, id: str, workflow: Workflow[Any, Any] | None = None
+) -> RunHandle[Any]:
+    """Return a handle of a run that was started elsewhere, by its id.
+
+    It reads nothing: the handle's methods raise :class:`RunNotFoundError` if there is no such run.
+
+    :param workflow: the run's workflow, if its result should have the handler's type.
+
+    Raises :class:`InvalidArgumentError` for an id that is not text.
+    """
+    if workflow is not None and not isinstance(workflow, RegisteredWorkflow):
+        raise InvalidArgumentError(
+            f"workflow: {shown(workflow)} given, expected a function decorated with `@workflow`"
+        )
+    return RunHandle(
+        checked_client(client), _id(id), None if workflow is None else workflow.result_type
+    )
 
 
 async def get(client: PolosClient, id: str) -> Run:
     """Return a run with its steps. Raises :class:`RunNotFoundError`."""
-    return _run(await checked_client(client)._ask("get_run", id=_id(id)))
+    return _run(await checked_client(client)._ask(requests.get_run(_id(id))))
 
 
 async def list(
@@ -218,13 +362,11 @@ async def list(
                 f"an error, so leave status out or pass `failed`"
             )
         states = ["failed"]
-    more: dict[str, Any] = {"brief": True} if brief else {}
     found: Listed[Run] = Listed()
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        page = await checked_client(client)._ask(
-            "list_runs",
-            workflow=workflow.id if isinstance(workflow, Workflow) else workflow,
+        request = requests.list_runs(
+            workflow=workflow.id if isinstance(workflow, RegisteredWorkflow) else workflow,
             key=key,
             schedule=schedule,
             states=states,
@@ -232,8 +374,9 @@ async def list(
             error=error,
             limit=count,
             after=after,
-            **more,
+            brief=brief,
         )
+        page = await checked_client(client)._ask(request)
         found += [_run(item) for item in page]
         if len(page) < count:
             break
@@ -243,7 +386,7 @@ async def list(
 
 async def _remarkable(client: PolosClient, limit: int = 100) -> builtins.list[Run]:
     """Return unfinished runs that interrupted their workers or wait with a note, newest first."""
-    page = await checked_client(client)._ask("remarkable_runs", limit=limit)
+    page = await checked_client(client)._ask(requests.remarkable_runs(limit))
     return Listed(_run(item) for item in page)
 
 
@@ -253,7 +396,7 @@ async def cancel(client: PolosClient, id: str) -> RunStatus:
     A waiting run is cancelled at once. A running handler gets ``asyncio.CancelledError``. A
     finished run does not change. Raises :class:`RunNotFoundError`.
     """
-    status: RunStatus = await checked_client(client)._ask("cancel_run", id=_id(id))
+    status: RunStatus = await checked_client(client)._ask(requests.cancel_run(_id(id)))
     return status
 
 
@@ -263,8 +406,82 @@ async def retry(client: PolosClient, id: str) -> RunStatus:
     Raises :class:`RunNotFoundError`, and :class:`InvalidStateError` for a run that has neither
     failed nor been cancelled.
     """
-    status: RunStatus = await checked_client(client)._ask("retry_run", id=_id(id))
+    status: RunStatus = await checked_client(client)._ask(requests.retry_run(_id(id)))
     return status
+
+
+@overload
+async def send(
+    client: PolosClient,
+    id: str,
+    name: str,
+    payload: Any = None,
+    *,
+    idempotency_key: str | None = None,
+) -> bool: ...
+@overload
+async def send(
+    client: PolosClient,
+    *,
+    workflow: str | Workflow[Any, Any],
+    key: str,
+    name: str,
+    payload: Any = None,
+    idempotency_key: str | None = None,
+) -> bool: ...
+async def send(
+    client: PolosClient,
+    id: str | None = None,
+    name: str | None = None,
+    payload: Any = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    idempotency_key: str | None = None,
+) -> bool:
+    """Send an event to a run, which gets it with ``ctx.step.wait_event(name)``.
+
+    Returns whether the run has this event now. The first event of a name wins: another one is not
+    accepted, nor is one that comes after the deadline of the run's wait. An event for which the run
+    does not wait yet is kept.
+
+    :param id: the run's id. Without it, ``workflow`` and ``key`` name the run: the only unfinished
+        run of that workflow with that key.
+    :param name: the name of the event.
+    :param payload: anything that a step can return, of at most 1 MiB as JSON.
+    :param idempotency_key: sending the accepted event again, with its key, returns ``True``. Pass
+        one if you may have to send it again.
+
+    Raises :class:`RunNotFoundError`, :class:`InvalidStateError` for a finished run (and for several
+    unfinished ones of that workflow and key), :class:`SerializationError` for a payload that cannot
+    be stored, or :class:`PayloadTooLargeError`.
+    """
+    name = check_identifier("event name", name)
+    if (id is None) == (workflow is None) or (workflow is None) != (key is None):
+        raise InvalidArgumentError(
+            "runs.send: expected either a run's id, or `workflow=` and `key=`"
+        )
+    workflow_id = workflow.id if isinstance(workflow, RegisteredWorkflow) else workflow
+    if workflow_id is not None:
+        check_identifier("workflow", workflow_id)
+        check_identifier("key", key)
+    data = encode(payload, limit=EVENT_SIZE_MAX, name="payload").decode()
+    if idempotency_key is not None:
+        check_identifier("idempotency_key", idempotency_key)
+    elif current_run() is not None:
+        # A handler repeats the request after an outage, and the answer must stay the same.
+        idempotency_key = f"auto:{os.urandom(16).hex()}"
+    request = requests.send_event(
+        run=None if id is None else _id(id),
+        workflow=workflow_id,
+        key=key,
+        name=name,
+        payload=json.loads(data),
+        idempotency_key=idempotency_key,
+    )
+    answer = await checked_client(client)._ask(request)
+    is_accepted: bool = answer["is_accepted"]
+    return is_accepted
 
 
 def _run(core: dict[str, Any]) -> Run:
@@ -287,12 +504,48 @@ def _id(value: Any) -> str:
     return value
 
 
+def _sync_handle(
+    client: PolosClient, id: str, workflow: Workflow[Any, R] | None = None
+) -> SyncRunHandle[R]:
+    """Return a handle whose methods block; see :func:`polos.runs.handle`."""
+    found: RunHandle[Any] = handle(client, id) if workflow is None else handle(client, id, workflow)
+    return found.sync
+
+
 class sync:
     """The same functions for code without an event loop. They block the calling thread."""
 
     cancel = staticmethod(blocking(cancel))
     get = staticmethod(blocking(get))
+    handle = staticmethod(_sync_handle)
     invoke = staticmethod(blocking(invoke))
+    invoke_many = staticmethod(blocking(invoke_many))
     list = staticmethod(blocking(list))
     retry = staticmethod(blocking(retry))
     _remarkable = staticmethod(blocking(_remarkable))
+
+    @overload
+    @staticmethod
+    def send(
+        client: PolosClient,
+        id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> bool: ...
+    @overload
+    @staticmethod
+    def send(
+        client: PolosClient,
+        *,
+        workflow: str | Workflow[Any, Any],
+        key: str,
+        name: str,
+        payload: Any = None,
+        idempotency_key: str | None = None,
+    ) -> bool: ...
+    @staticmethod
+    def send(*args: Any, **kwargs: Any) -> bool:
+        """See :func:`send`."""
+        return run_blocking(send(*args, **kwargs))

@@ -5,29 +5,33 @@ Every function takes the client first. :data:`sync` has blocking versions of all
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import warnings
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic_core import to_json
-
 from polos import _polos
+from polos._codec.codec import decode
+from polos._core import requests
+from polos._core.addressing import schedule_id, workflow_id
 from polos._core.blocking import blocking
 from polos._core.drafts import Drafts
 from polos._core.instants import aware, from_micros, to_micros
 from polos._core.real_datetime import datetime
+from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
-from polos._validate.payloads import check_schedulable
-from polos._validate.schedule_options import check_identifier, core_spec, normalise_schedule
+from polos._validate.schedule_options import (
+    check_identifier,
+    check_input,
+    normalise_schedule,
+)
 from polos.client import checked_client
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
 from polos.runs import RunHandle
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
-    from polos.models import CatchUp, LedgerEntry, Overlap, Schedule, ScheduleStatus
+    from polos.models import CatchUp, Days, LedgerEntry, Overlap, Schedule, ScheduleStatus
 
 __all__ = [
     "Explanation",
@@ -57,6 +61,7 @@ __all__ = [
     "skip",
     "sync",
     "trigger",
+    "upcoming",
     "update",
 ]
 
@@ -70,12 +75,14 @@ _STATES = ("active", "paused", "retired", "finished", "broken")
 async def create(
     client: PolosClient,
     workflow: str | Workflow[Any, Any],
-    cron: str | None = None,
+    cron: str | Sequence[str] | None = None,
     timezone: str = "UTC",
     key: str = "global",
     *,
     every: float | timedelta | None = None,
     at: datetime | None = None,
+    days: Days | None = None,
+    weeks: int | None = None,
     overlap: Overlap = "buffer_one",
     catch_up: CatchUp = "latest",
     max_catch_up: int = 100,
@@ -85,6 +92,7 @@ async def create(
     end_at: datetime | None = None,
     max_runs: int | None = None,
     pause_after_failures: int | None = None,
+    priority: int | None = None,
     skip: Any = None,
     input: Any = None,
 ) -> str:
@@ -99,14 +107,21 @@ async def create(
     elapsed time instead.
 
     :param workflow: an id, or the decorated function.
-    :param cron: five fields. Pass exactly one of ``cron``, ``every``, and ``at``.
+    :param cron: five fields, or a list of such expressions: the schedule fires when any of them
+        does, once where several do at the same instant. Pass exactly one of ``cron``, ``every``,
+        and ``at``.
     :param timezone: an IANA name.
     :param key: distinguishes the schedules of one workflow: a user's id, for example.
     :param every: a period of at least one second, as ``timedelta`` or seconds. Slots are counted
-        from ``start_at``, or else from the Unix epoch, so they do not drift.
+        from ``start_at``, or else from the Unix epoch, so they do not drift. A period is elapsed
+        time, so whole days in a zone other than UTC are rejected.
     :param at: an aware datetime at which to fire once. If it has passed, it follows ``catch_up``:
         it runs once, late, if it is within ``catch_up_window``, or else it enters the history as
         missed. The worker logs which. A slot that is in the history does not run again.
+    :param days: ``"and"``: where a cron expression restricts both the day of the month and the day
+        of the week, both must match. By default (``"or"``) either one does.
+    :param weeks: only every so many weeks have slots of ``cron``, counted from the local week of
+        ``start_at``, which is then required. Weeks begin on Monday.
     :param overlap: what happens to a slot that comes due while a run of this schedule is
         unfinished: ``"buffer_one"`` (one waits, further ones are skipped), ``"skip"``,
         ``"buffer_all"``, ``"cancel_running"``, ``"allow"``.
@@ -122,8 +137,12 @@ async def create(
     :param start_at: no slot before this. :param end_at: no slot at or after this.
     :param max_runs: the schedule is finished after this many runs.
     :param pause_after_failures: the schedule pauses after this many failed runs in a row.
+    :param priority: from 0 to 9; a run with a higher one starts earlier where runs wait for a
+        worker or a limit. By default that of the workflow.
     :param skip: dates to leave out.
-    :param input: JSON-able data that the handler gets as ``ctx.input``.
+    :param input: the payload of its runs, if the handler's payload is annotated with a type of its
+        own: an object of that type, or data that describes one. Otherwise data that the handler
+        reads as ``ctx.input``.
 
     Raises :class:`InvalidScheduleError` (:class:`InvalidCronError`,
     :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id, or
@@ -135,6 +154,8 @@ async def create(
             "cron": cron,
             "every": every,
             "at": at,
+            "days": days,
+            "weeks": weeks,
             "timezone": timezone,
             "key": key,
             "overlap": overlap,
@@ -146,6 +167,7 @@ async def create(
             "end_at": end_at,
             "max_runs": max_runs,
             "pause_after_failures": pause_after_failures,
+            "priority": priority,
             "skip": skip,
             "input": input,
         }.items()
@@ -189,33 +211,34 @@ async def create_many(
 
 async def _put(client: PolosClient, drafts: Drafts) -> builtins.list[str]:
     local = sorted(registry()) if drafts.has_unknown_workflows() else []
-    request = {"create": {"drafts": drafts.for_core(), "local_workflows": local}}
-    ids: builtins.list[str] = await client._ask_text(to_json(request).decode())
-    return ids
+    return await client._ask(requests.create(drafts.for_core(), local))
 
 
 def _add(drafts: Drafts, workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> None:
-    if isinstance(workflow, Workflow):
-        check_schedulable(workflow, workflow.payload_type)
-        drafts.add(workflow.id, workflow.schedulable, options, check_declaration)
+    known = workflow if isinstance(workflow, Workflow) else None
+    if type(workflow) is str:
+        known = registered(workflow)
+    if known is None:
+        drafts.add(check_identifier("workflow", workflow), None, options, _compiled)
         return
-    known = registered(workflow) if type(workflow) is str else None
-    if known is not None:
-        check_schedulable(known, known.payload_type)
-        drafts.add(known.id, known.schedulable, options, check_declaration)
-    else:
-        drafts.add(check_identifier("workflow", workflow), None, options, check_declaration)
+    if not known.takes_slot:
+        options = {**options, "input": known.input_from(options.get("input"))}
+    drafts.add(known.id, known.schedulable, options, _compiled)
 
 
-def declared(workflows: Container[str]) -> dict[str, Any]:
+def declared(workflows: Container[str]) -> requests.Drafts:
     """Return what the decorators of this process declare for these workflows, for the core."""
     drafts = Drafts()
     for workflow in registry().values():
         schedule = workflow.schedule
         if workflow.id in workflows and schedule is not None and schedule is not True:
-            check_schedulable(workflow, workflow.payload_type)
-            calendar = schedule.skip_calendar
-            drafts.declare(workflow.id, schedule.spec, has_calendar=calendar is not None)
+            spec = schedule.spec
+            if not workflow.takes_slot:
+                # Its annotation may have named what the module defines after the decorator.
+                data = None if spec["input"] is None else decode(spec["input"], name="input")
+                data = workflow.input_from(data)
+                spec = {**spec, "input": None if data is None else check_input("input", data)}
+            drafts.declare(workflow.id, spec, has_calendar=schedule.skip_calendar is not None)
     return drafts.for_core()
 
 
@@ -227,22 +250,27 @@ def check_declaration(spec: Mapping[str, Any]) -> None:
 
     Also warns, once per schedule text, if a schedule fires too often.
     """
-    stored = core_spec(spec)
-    is_frequent = _is_frequent(json.dumps(stored))
-    mark = (str(stored.get("cron")), str(stored.get("timezone")))
+    _compiled(spec)
+
+
+def _compiled(spec: Mapping[str, Any]) -> str:
+    """Check like :func:`check_declaration`, and return the text by which the core knows it."""
+    text, is_frequent = compile_spec(spec)
+    mark = (str(spec["cron"]), str(spec["timezone"]))
     if is_frequent and mark not in _frequent_seen:
         _frequent_seen.add(mark)
         warnings.warn(
-            f"the schedule `{stored['cron']}` fires more than once in 5 minutes; for work that "
-            f"arrives, use a queue or an event, and for a steady pace use `every=`. "
+            f"the schedule {_cron_text(spec['cron'])} fires more than once in 5 minutes; for "
+            f"work that arrives, use a queue or an event, and for a steady pace use `every=`. "
             f"To silence this: warnings.simplefilter('ignore', polos.ScheduleFrequencyWarning)",
             ScheduleFrequencyWarning,
             stacklevel=_caller_depth(),
         )
+    return text
 
 
-# Many schedules, created one by one, share few specifications.
-_is_frequent = functools.lru_cache(maxsize=1_000)(_polos.check_spec)
+def _cron_text(cron: str | builtins.list[str]) -> str:
+    return " and ".join(f"`{text}`" for text in ((cron,) if isinstance(cron, str) else cron))
 
 
 def _caller_depth() -> int:
@@ -256,9 +284,23 @@ def _caller_depth() -> int:
 # --- read ------------------------------------------------------------------------------------
 
 
-async def get(client: PolosClient, id: str) -> Schedule:
-    """Return a schedule. Raises :class:`ScheduleNotFoundError`."""
-    return _schedule(await checked_client(client)._ask("get_schedule", id=_id(id)))
+async def get(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> Schedule:
+    """Return a schedule.
+
+    This and the functions that change a schedule take its id, a :class:`Schedule`, or its
+    ``workflow`` and ``key``. Without ``key`` they mean the key ``"global"``.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` if the schedule is
+    named in no way, or in two.
+    """
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.get_schedule(named)))
 
 
 async def list(
@@ -290,9 +332,8 @@ async def list(
     after_key: tuple[str, str] | None = None
     while limit is None or len(found) < limit:
         count = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        page = await checked_client(client)._ask(
-            "list_schedules",
-            workflow=_workflow_id(workflow),
+        request = requests.list_schedules(
+            workflow=workflow_id(workflow),
             key=key,
             status=status,
             owner=owner,
@@ -301,6 +342,7 @@ async def list(
             after=after,
             after_key=after_key,
         )
+        page = await checked_client(client)._ask(request)
         found += [_schedule(item) for item in page]
         if len(page) < count:
             break
@@ -317,31 +359,67 @@ async def coming(
 
     Earliest first, and at most ``limit``.
     """
-    found = await checked_client(client)._ask(
-        "coming", until=aware("until", until), limit=count_of("limit", limit, most=10_000)
-    )
+    request = requests.coming(aware("until", until), count_of("limit", limit, most=10_000))
+    found = await checked_client(client)._ask(request)
     return Listed(_schedule(item) for item in found)
 
 
 async def history(
-    client: PolosClient, id: str, *, limit: int = 100, before: datetime | None = None
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    limit: int = 100,
+    before: datetime | None = None,
 ) -> builtins.list[LedgerEntry]:
     """Return the outcomes of the schedule's slots, newest first.
 
     Returns at most ``limit`` entries, of slots before ``before``. A deleted schedule keeps its
-    history. Raises :class:`ScheduleNotFoundError`.
+    history, which only its id still names. Raises what :func:`get` raises.
     """
     after = None if before is None else aware("before", before)
-    entries = await checked_client(client)._ask(
-        "history", id=_id(id), limit=count_of("limit", limit), after=after
-    )
+    named = await schedule_id(client, id, workflow, key)
+    request = requests.history(named, count_of("limit", limit), after)
+    entries = await checked_client(client)._ask(request)
     return Listed(_ledger_entry(entry) for entry in entries)
+
+
+async def upcoming(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    n: int = 5,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> builtins.list[datetime]:
+    """Return the next ``n`` slots of a schedule, in its zone, without those that will be skipped.
+
+    Takes its state into account: ``max_runs`` counts the runs that there have been, and a slot that
+    was skipped by hand is left out. A schedule that is not active has none. Dates that the
+    application's own calendar excludes are included.
+
+    At most 10,000. Raises what :func:`get` raises, and :class:`InvalidScheduleError` for a schedule
+    that is broken.
+    """
+    named = await schedule_id(client, id, workflow, key)
+    answer = await checked_client(client)._ask(
+        requests.upcoming(named, count_of("n", n, most=10_000))
+    )
+    return _in_zone(answer["slots"], ZoneInfo(answer["timezone"]))
 
 
 # --- change ----------------------------------------------------------------------------------
 
 
-async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
+async def update(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    **changes: Any,
+) -> Schedule:
     """Change some of the options of :func:`create`, keep the rest, and return the schedule.
 
     A changed trigger or time zone counts from now. ``None`` removes an optional bound. For a
@@ -352,25 +430,32 @@ async def update(client: PolosClient, id: str, **changes: Any) -> Schedule:
     ``end_at`` changes, due slots within the new bounds stay due. A slot that was skipped, or has
     run, gets no second outcome. A finished schedule is active again if the change gives it a slot.
 
-    Raises what :func:`create` raises, and :class:`ScheduleNotFoundError`.
+    Raises what :func:`create` and :func:`get` raise.
     """
-    if "key" in changes:
+    if id is not None and key is not None:
         raise InvalidScheduleError(
             "key: a schedule's key cannot change; create one with the other key and delete this one"
         )
+    named = await schedule_id(client, id, workflow, key)
+    new_input = None
+    if "input" in changes:
+        known = registered((await get(client, named)).workflow)
+        new_input = _input_change(known, changes.pop("input"))
     spec = normalise_schedule(changes, partial=True)
-    fields: dict[str, Any] = {"has_input": "input" in spec}
-    data = spec.pop("input", None)
-    fields["input"] = None if data is None else json.loads(data)
     if spec.pop("skip_calendar", None) is not None:
         raise InvalidScheduleError(
             "skip: a calendar object cannot be stored with a schedule; pass a list of dates"
         )
-    answer = await checked_client(client)._ask("update", id=_id(id), changes=spec, **fields)
-    return _schedule(answer)
+    return _schedule(await checked_client(client)._ask(requests.update(named, spec, new_input)))
 
 
-async def reset(client: PolosClient, id: str) -> Schedule:
+async def reset(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> Schedule:
     """Undo what :func:`update` or :func:`create` changed on a schedule that a decorator declares.
 
     Restores what the code declares. Has no effect on a schedule that was not changed.
@@ -378,10 +463,18 @@ async def reset(client: PolosClient, id: str) -> Schedule:
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that no
     code declares.
     """
-    return _schedule(await checked_client(client)._ask("reset", id=_id(id)))
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.reset(named)))
 
 
-async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedule:
+async def pause(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    note: str | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> Schedule:
     """Pause a schedule until :func:`resume`.
 
     ``note`` is shown in lists. Pausing a paused schedule only updates its note.
@@ -389,40 +482,70 @@ async def pause(client: PolosClient, id: str, note: str | None = None) -> Schedu
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that is
     neither active nor paused.
     """
-    return _schedule(await checked_client(client)._ask("pause", id=_id(id), note=note))
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.pause(named, note)))
 
 
-async def resume(client: PolosClient, id: str) -> Schedule:
+async def resume(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> Schedule:
     """Resume a paused schedule. Slots from the pause follow the catch-up policy.
 
     Has no effect on an active schedule. Raises what :func:`pause` raises.
     """
-    return _schedule(await checked_client(client)._ask("resume", id=_id(id)))
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.resume(named)))
 
 
-async def skip(client: PolosClient, id: str) -> Schedule:
+async def skip(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> Schedule:
     """Skip the next slot only. The history records it as skipped.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no next slot,
     or if it is already due.
     """
-    return _schedule(await checked_client(client)._ask("skip", id=_id(id)))
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.skip(named)))
 
 
-async def delete(client: PolosClient, id: str) -> None:
+async def delete(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+) -> None:
     """Delete a schedule.
 
-    No run of it starts after this has returned. Running runs continue, waiting runs are cancelled,
-    and the history stays.
+    After this has returned, no run of its slots is entered for the first time, not even one that a
+    busy worker claimed before. Runs that have begun continue, waiting runs are cancelled, and the
+    history stays. While a run is in progress that has recorded no step, this takes a second: until
+    then, a worker may be about to enter it.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` for a schedule that a
     decorator declares, because it would return at the next start; :func:`pause` it instead.
     """
-    await checked_client(client)._ask("delete", id=_id(id))
+    named = await schedule_id(client, id, workflow, key)
+    await checked_client(client)._ask(requests.delete(named))
 
 
 async def trigger(
-    client: PolosClient, id: str, *, overlap: Literal["schedule"] | None = None
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    overlap: Literal["schedule"] | None = None,
+    input: Any = ...,
 ) -> RunHandle[Any]:
     """Start a run now, beside unfinished runs of the schedule, and return its handle.
 
@@ -434,23 +557,33 @@ async def trigger(
         raises if a run is already waiting), ``"buffer_all"`` runs after all of them,
         ``"cancel_running"`` cancels them, ``"allow"`` runs at once. By default the run starts at
         once, whatever the policy.
+    :param input: the input of this run instead of the schedule's; ``None`` for none. It is checked
+        as that of :func:`create` is.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for another
-    ``overlap``.
+    ``overlap`` or an ``input`` that does not fit.
     """
     if overlap not in (None, "schedule"):
         raise InvalidArgumentError(
             f"overlap: {shown(overlap)} given, expected `schedule` (apply the schedule's own "
             f"policy), or nothing (run at once)"
         )
-    answer = await checked_client(client)._ask(
-        "trigger", id=_id(id), applies_overlap=overlap is not None
-    )
+    named = await schedule_id(client, id, workflow, key)
+    new_input = None
+    if input is not ...:
+        new_input = _input_change(registered((await get(client, named)).workflow), input)
+    request = requests.trigger(named, applies_overlap=overlap is not None, input=new_input)
+    answer = await checked_client(client)._ask(request)
     return RunHandle(client, answer["run_id"])
 
 
 async def backfill(
-    client: PolosClient, id: str, start: datetime, end: datetime, *, dry_run: bool = False
+    client: PolosClient,
+    id: str | Schedule,
+    start: datetime,
+    end: datetime,
+    *,
+    dry_run: bool = False,
 ) -> builtins.list[datetime]:
     """Run the slots of ``[start, end)`` that have no run yet, oldest first, and return them.
 
@@ -461,13 +594,10 @@ async def backfill(
     is empty, too long, or reaches into the future.
     """
     schedule = await get(client, id)
-    answer = await checked_client(client)._ask(
-        "backfill",
-        id=_id(id),
-        start=aware("start", start),
-        end=aware("end", end),
-        dry_run=bool(dry_run),
+    request = requests.backfill(
+        schedule.id, aware("start", start), aware("end", end), dry_run=bool(dry_run)
     )
+    answer = await checked_client(client)._ask(request)
     zone = ZoneInfo(schedule.timezone)
     return [from_micros(slot).astimezone(zone) for slot in answer["slots"]]
 
@@ -477,7 +607,7 @@ async def backfill(
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The meaning of a cron expression."""
+    """The meaning of a schedule."""
 
     english: str
     """The meaning in English."""
@@ -496,17 +626,83 @@ class Explanation:
 
 
 def preview(
-    cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
+    cron: str | Sequence[str] | None = None,
+    timezone: str = "UTC",
+    count: int = 5,
+    after: datetime | None = None,
+    *,
+    every: float | timedelta | None = None,
+    at: datetime | None = None,
+    days: Days | None = None,
+    weeks: int | None = None,
+    start_at: datetime | None = None,
+    end_at: datetime | None = None,
+    max_runs: int | None = None,
+    skip: Any = None,
+    jitter: float | timedelta | None = None,
 ) -> builtins.list[datetime]:
     """Return the next ``count`` slots strictly after ``after`` (now by default), in the zone.
 
-    Returns fewer at the end of the year 9999. Raises :class:`InvalidCronError` and
-    :class:`InvalidTimezoneError`.
+    Takes what decides about slots as :func:`create` does, and raises the same errors. The slots are
+    those of a schedule without runs. ``jitter`` delays runs, so it changes no slot. A container of
+    dates, such as ``holidays.US()``, is asked about each slot. Returns fewer slots if there are no
+    more.
     """
-    spec = normalise_schedule({"cron": cron, "timezone": timezone})
+    explained = _explained(
+        cron=cron,
+        timezone=timezone,
+        every=every,
+        at=at,
+        days=days,
+        weeks=weeks,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        skip=skip,
+        jitter=jitter,
+        count=count,
+        after=after,
+    )
+    return [*explained.upcoming]
+
+
+def _explained(*, count: int, after: datetime | None, **options: Any) -> Explanation:
+    given = {name: value for name, value in options.items() if value is not None}
+    spec = normalise_schedule(given)
+    calendar: Container[Any] | None = spec.pop("skip_calendar", None)
+    text, _ = compile_spec(spec)
     start = _now_micros() if after is None else aware("after", after)
-    slots = _polos.next_slots(spec["cron"], spec["timezone"], count_of("count", count), start)
-    return _in_zone(slots, ZoneInfo(spec["timezone"]))
+    zone = ZoneInfo(spec["timezone"])
+    english, slots, notes = _polos.explain(text, count_of("count", count), start)
+    upcoming = _in_zone(slots, zone)
+    if calendar is not None:
+        most = min(count, spec["max_runs"] or count)
+        upcoming = _without_excluded(text, upcoming, most, calendar, zone)
+        notes.append("slots on the dates of the calendar are skipped")
+    return Explanation(english, tuple(upcoming), tuple(notes))
+
+
+# So many slots in a row may be excluded before the search ends.
+_EXCLUDED_MAX = 10_000
+
+
+def _without_excluded(
+    spec: str,
+    found: builtins.list[datetime],
+    count: int,
+    calendar: Container[Any],
+    zone: ZoneInfo,
+) -> builtins.list[datetime]:
+    """Return the first ``count`` slots whose dates are not in the calendar."""
+    kept: builtins.list[datetime] = []
+    seen = 0
+    while found and seen < _EXCLUDED_MAX:
+        kept += [slot for slot in found if slot.date() not in calendar]
+        if len(kept) >= count:
+            break
+        seen += len(found)
+        found = _in_zone(_polos.spec_slots(spec, count, to_micros(found[-1])), zone)
+    return kept[:count]
 
 
 def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
@@ -522,20 +718,41 @@ def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
 
 
 def explain(
-    cron: str, timezone: str = "UTC", count: int = 5, after: datetime | None = None
+    cron: str | Sequence[str] | None = None,
+    timezone: str = "UTC",
+    count: int = 5,
+    after: datetime | None = None,
+    *,
+    every: float | timedelta | None = None,
+    at: datetime | None = None,
+    days: Days | None = None,
+    weeks: int | None = None,
+    start_at: datetime | None = None,
+    end_at: datetime | None = None,
+    max_runs: int | None = None,
+    skip: Any = None,
+    jitter: float | timedelta | None = None,
 ) -> Explanation:
-    """Explain ``cron``: its meaning in English, its next slots, and notes on clock changes.
+    """Explain a schedule: its meaning in English, its next slots, and notes.
 
-    Raises :class:`InvalidCronError` and :class:`InvalidTimezoneError`.
+    The notes say what clock changes do, name bounds, skipped dates, and jitter, and point out
+    likely mistakes. Takes and raises the same as :func:`preview`.
     """
-    spec = normalise_schedule({"cron": cron, "timezone": timezone})
-    start = _now_micros() if after is None else aware("after", after)
-    english, slots, notes = _polos.explain(
-        spec["cron"], spec["timezone"], count_of("count", count), start
+    return _explained(
+        cron=cron,
+        timezone=timezone,
+        every=every,
+        at=at,
+        days=days,
+        weeks=weeks,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        skip=skip,
+        jitter=jitter,
+        count=count,
+        after=after,
     )
-    zone = ZoneInfo(spec["timezone"])
-    upcoming = tuple(_in_zone(slots, zone))
-    return Explanation(english, upcoming, tuple(notes))
 
 
 def _now_micros() -> int:
@@ -545,6 +762,13 @@ def _now_micros() -> int:
 
 
 # --- arguments -------------------------------------------------------------------------------
+
+
+def _input_change(known: Workflow[Any, Any] | None, value: Any) -> requests.InputChange:
+    """Check an input, by the payload's type if the workflow is known here."""
+    if known is not None:
+        value = known.input_from(value)
+    return {"set": None if value is None else json.loads(check_input("input", value))}
 
 
 def _schedule(core: Any) -> Schedule:
@@ -559,16 +783,6 @@ def _ledger_entry(core: Any) -> LedgerEntry:
     return LedgerEntry._from_core(core)
 
 
-def _id(value: Any) -> str:
-    if not isinstance(value, str):
-        raise InvalidArgumentError(f"id: {shown(value)} given, expected a schedule's id (text)")
-    return value
-
-
-def _workflow_id(value: str | Workflow[Any, Any] | None) -> str | None:
-    return value.id if isinstance(value, Workflow) else value
-
-
 class sync:
     """The same functions for code without an event loop. They block the calling thread.
 
@@ -581,6 +795,7 @@ class sync:
     list = staticmethod(blocking(list))
     coming = staticmethod(blocking(coming))
     history = staticmethod(blocking(history))
+    upcoming = staticmethod(blocking(upcoming))
     update = staticmethod(blocking(update))
     reset = staticmethod(blocking(reset))
     pause = staticmethod(blocking(pause))

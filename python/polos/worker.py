@@ -16,15 +16,20 @@ from typing import Any, TypedDict, TypeVar, overload
 from typing_extensions import Self, Unpack
 
 from polos import _polos
+from polos._core import requests
 from polos._core.instants import micros_of
 from polos._core.own_thread import in_own_thread
 from polos._core.safe_logging import quiet_logger
 from polos._runtime.asyncio_run import run_to_end
 from polos._runtime.backoff import Backoff, duration
 from polos._runtime.executor import Executor
+from polos._runtime.hook_calls import Hook, WorkerHooks
+from polos._runtime.middleware import Middleware, MiddlewareChain
 from polos._runtime.owner import CodeFile, Owner, calling_file, owner_of
+from polos._runtime.processes.pool import default_size
 from polos._runtime.signals import Signals
 from polos._validate.formatting import shown
+from polos._validate.limits import declared_limits
 from polos._validate.schedule_options import check_identifier
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
@@ -50,6 +55,8 @@ _IDLE_HEARTBEAT = micros_of(timedelta(minutes=1))
 _STOPPING = 1.0
 _STOPPING_FORCED = 0.2
 _HOOKS = 0.5
+# For processes of steps that have been killed, or that were idle and may clean up.
+_PROCESSES = 0.5
 
 # Time limits in seconds for closing as a whole: after the drain, and after a second signal. A
 # program needs some more for its tasks, its threads, and its client.
@@ -71,6 +78,11 @@ class WorkerOptions(TypedDict, total=False):
     lease: float | timedelta
     drain: float | timedelta
     threads: int
+    processes: int | None
+    middleware: Iterable[Middleware]
+    on_success: Hook | None
+    on_failure: Hook | None
+    on_missed: Hook | None
     retention: timedelta | None
 
 
@@ -101,8 +113,20 @@ class Worker:
         The whole shutdown takes at most 5 seconds more.
     :param threads: the maximum number of threads for sync handlers, and separately for sync steps.
         Threads that wait for another run do not count.
+    :param processes: the maximum number of processes for steps with ``process=True``; by default
+        the number of processors. They start when they are needed, and end when they are idle.
+    :param middleware: functions around every entry of a handler, the outermost first: ``async def
+        middleware(call_next, ctx)`` returns ``await call_next()``. One that is not async surrounds
+        sync handlers only, in their thread. A run that is resumed or retried is entered again. If
+        one is an object with methods ``on_success``, ``on_failure``, or ``on_missed``, these are
+        called as the next parameters are.
+    :param on_success: called as the ``on_success`` of :func:`workflow` is, for all workflows.
+    :param on_failure: the same for ``on_failure``.
+    :param on_missed: the same for ``on_missed``.
     :param retention: how long to keep finished runs, their steps, and the history of slots. The
-        last 10 runs of each schedule are kept forever. ``None`` keeps everything.
+        last 10 runs of each schedule are kept forever, except for one-off schedules (``at``) that
+        were created through the API: they are deleted with their runs and their history. ``None``
+        keeps everything.
     """
 
     def __init__(
@@ -116,6 +140,11 @@ class Worker:
         lease: float | timedelta = timedelta(seconds=15),
         drain: float | timedelta = timedelta(seconds=10),
         threads: int = 64,
+        processes: int | None = None,
+        middleware: Iterable[Middleware] = (),
+        on_success: Hook | None = None,
+        on_failure: Hook | None = None,
+        on_missed: Hook | None = None,
         retention: timedelta | None = timedelta(days=30),
     ) -> None:
         if not isinstance(client, PolosClient):
@@ -135,6 +164,16 @@ class Worker:
             raise InvalidArgumentError(f"lease: {lease} given, expected at least 0.1 seconds")
         self._drain = duration("drain", drain, zero=True)
         self._thread_count = _count("threads", threads)
+        self._process_count = (
+            default_size() if processes is None else _count("processes", processes)
+        )
+        self._middleware = MiddlewareChain(middleware)
+        self._hooks = WorkerHooks(
+            self._middleware.given,
+            on_success=on_success,
+            on_failure=on_failure,
+            on_missed=on_missed,
+        )
         self._retention = (
             None if retention is None else duration("retention", retention, zero=False)
         )
@@ -187,7 +226,15 @@ class Worker:
             self._forced = asyncio.Event()
         self._owner = self._find_owner()
         self.client._workers.add(self)
-        executor = Executor(self.client, dict(workflows), self._thread_count, loop)
+        executor = Executor(
+            self.client,
+            dict(workflows),
+            self._thread_count,
+            self._process_count,
+            self._middleware,
+            self._hooks,
+            loop,
+        )
         try:
             core = await self._start_core(opened, self._setup(workflows), executor)
         except BaseException:
@@ -280,12 +327,23 @@ class Worker:
             return max(0.0, min(most, end - loop.time()))
 
         executor.is_deregistering = True
+        # A run that the core has stopped already ends for that reason.
+        executor.bridge.drain()
         self._release_all()
         held_count = len(executor.active)
+        if forced.is_set():
+            executor.processes.close()
         stopping = _STOPPING_FORCED if forced.is_set() else _STOPPING
         await self._finish(executor, left(stopping), forced if not forced.is_set() else None)
+        # Before other workers get the runs: nothing of their steps may execute here any more.
+        executor.processes.close()
+        await executor.processes.ended(left(_PROCESSES))
+        # Deregistering releases what has not been reported, and these are to end.
+        for active in list(executor.active.values()):
+            if active.stop_reason == "timed_out" or active.stop_reason == "cancelled":
+                active.give_up()
         if not forced.is_set():
-            await executor.finish_hooks(timedelta(seconds=left(_HOOKS)))
+            await executor.hooks.finish(timedelta(seconds=left(_HOOKS)))
         self._executor = self._core = None
         limit = left(_CLOSING)
         if not await in_own_thread(core.deregister, int(limit * 1_000_000)):
@@ -400,46 +458,54 @@ class Worker:
     def _setup(self, workflows: dict[str, Workflow[Any, Any]]) -> str:
         import platform
 
-        from polos._runtime.code_fingerprint import fingerprint
-
         virtual = self.client._is_virtual()
-        return json.dumps(
-            {
-                "app": self.app,
-                "aliases": () if self._owner is None else self._owner.aliases,
-                "former": () if self._owner is None else self._owner.former,
-                "version": self._version,
-                "is_whole": self._workflows is None,
-                "about": {
-                    "polos": _polos.__version__,
-                    "python": platform.python_version(),
-                    "tzdata": _polos.tzdb_version(),
-                    "host": platform.node(),
-                },
-                "workflows": {
-                    id: {
-                        "is_schedulable": workflow.schedulable,
-                        "retry_max": workflow.retries,
-                        "backoff": _backoff(workflow.backoff),
-                        "timeout": None
-                        if workflow.timeout is None
-                        else micros_of(workflow.timeout),
-                        "code": fingerprint(workflow.fn, getattr(self, "_version", None)),
-                    }
-                    for id, workflow in workflows.items()
-                },
-                "declared": declared(workflows),
-                "concurrency": self._concurrency,
-                "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
-                "idle_heartbeat": _NEVER if virtual else _IDLE_HEARTBEAT,
-                "lead": 0 if virtual else 50_000,
-                "lead_per_slot": 0 if virtual else 50,
-                "lead_max": 0 if virtual else 1_000_000,
-                "poll_interval": _NEVER if virtual else 200_000,
-                "retention": None if self._retention is None else micros_of(self._retention),
-                "batch_max": 500,
-            }
-        )
+        owner = self._owner
+        limits, limit_of = declared_limits(workflows)
+        setup: requests.WorkerSetup = {
+            "app": self.app,
+            "aliases": () if owner is None else owner.aliases,
+            "former": () if owner is None else owner.former,
+            "version": self._version,
+            "is_whole": self._workflows is None,
+            "about": {
+                "polos": _polos.__version__,
+                "python": platform.python_version(),
+                "tzdata": _polos.tzdb_version(),
+                "host": platform.node(),
+            },
+            "workflows": {
+                id: _workflow_setup(workflow, self._version, limit_of.get(id))
+                for id, workflow in workflows.items()
+            },
+            "declared": declared(workflows),
+            "limits": limits,
+            "concurrency": self._concurrency,
+            "lease": _NEVER if virtual and not self._minds_lease else micros_of(self._lease),
+            "idle_heartbeat": _NEVER if virtual else _IDLE_HEARTBEAT,
+            "lead": 0 if virtual else 50_000,
+            "lead_per_slot": 0 if virtual else 50,
+            "lead_max": 0 if virtual else 1_000_000,
+            "poll_interval": _NEVER if virtual else 200_000,
+            "retention": None if self._retention is None else micros_of(self._retention),
+            "batch_max": 500,
+        }
+        return json.dumps(setup)
+
+
+def _workflow_setup(
+    workflow: Workflow[Any, Any], version: str | None, limit: str | None
+) -> requests.WorkflowSetup:
+    from polos._runtime.code_fingerprint import fingerprint
+
+    return {
+        "is_schedulable": workflow.schedulable,
+        "retry_max": workflow.retries,
+        "backoff": _backoff(workflow.backoff),
+        "timeout": None if workflow.timeout is None else micros_of(workflow.timeout),
+        "code": fingerprint(workflow.fn, version),
+        "limit": limit,
+        "priority": workflow.priority,
+    }
 
 
 def _chosen(workflows: Any) -> dict[str, Workflow[Any, Any]]:
@@ -464,7 +530,7 @@ def _chosen(workflows: Any) -> dict[str, Workflow[Any, Any]]:
     return chosen
 
 
-def _backoff(backoff: Backoff) -> dict[str, Any]:
+def _backoff(backoff: Backoff) -> requests.BackoffSetup:
     return {
         "initial_us": micros_of(backoff.initial),
         "factor": float(backoff.factor),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polos._core import requests
 from polos._core.blocking import blocking
 from polos.client import checked_client
 
@@ -24,7 +25,7 @@ async def list(client: PolosClient) -> builtins.list[WorkerInfo]:
     """
     from polos.models import WorkerInfo
 
-    found = await checked_client(client)._ask("workers")
+    found = await checked_client(client)._ask(requests.workers())
     return [WorkerInfo._from_core(item) for item in found]
 
 

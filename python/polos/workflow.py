@@ -1,4 +1,4 @@
-"""The ``@workflow`` decorator, the :class:`Workflow` that it creates, and the registry.
+"""The ``@workflow`` decorator, and the :class:`Workflow` that it creates.
 
 This module does not depend on clients, databases, or execution. All its checks run with the
 decorator, so that a mistake is an error at import.
@@ -9,30 +9,36 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, overload
 
-from polos._codec.class_refs import main_module_name
-from polos._codec.known_classes import register_workflow
 from polos._runtime.backoff import Backoff, duration
+from polos._runtime.registry import (
+    RegisteredWorkflow,
+    isolated_registry,
+    register,
+    registered,
+    registry,
+)
 from polos._validate.arguments import one_of, payload_for
 from polos._validate.formatting import shown, type_name
+from polos._validate.limits import Limit, checked_priority, limit_for
+from polos._validate.retry_on import RetryOn, checked_retry_on
 from polos._validate.schedule_options import (
     ScheduleDeclaration,
     check_identifier,
     normalise_schedule,
 )
-from polos._validate.signature import Handler, defining_frame, innermost, location
-from polos.exceptions import DuplicateWorkflowError, InvalidArgumentError, InvalidScheduleError
+from polos._validate.signature import Handler, location
+from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 
 if TYPE_CHECKING:
+    from polos._core.real_datetime import datetime
     from polos.client import PolosClient
     from polos.context import SyncWorkflowContext, WorkflowContext
     from polos.runs import RunHandle
+    from polos.starts import Debounce, Invocation
 
 __all__ = [
     "Backoff",
@@ -76,7 +82,7 @@ def set_trigger_check(check: Callable[[dict[str, Any]], None]) -> None:
     check_trigger = check
 
 
-class Workflow(Generic[PayloadT, ResultT]):
+class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
     """A registered workflow. Calling it calls the plain function.
 
     ``id`` is its name, ``fn`` the function, and ``schedule`` the declared schedule (``True`` if it
@@ -89,10 +95,14 @@ class Workflow(Generic[PayloadT, ResultT]):
     arity: int
     is_async: bool
     retries: int
+    retry_on: RetryOn | None
     backoff: Backoff
     timeout: timedelta | None
+    concurrency: Limit | None
+    priority: int
     max_interruptions: int | None
     on_code_change: Literal["fail", "hold"]
+    on_success: Callable[..., Any] | None
     on_failure: Callable[..., Any] | None
     on_missed: Callable[..., Any] | None
 
@@ -103,10 +113,14 @@ class Workflow(Generic[PayloadT, ResultT]):
         id: str | None = None,
         schedule: bool | str | Mapping[str, Any] | None = None,
         retries: int = 0,
+        retry_on: RetryOn | None = None,
         backoff: float | timedelta | Backoff | None = None,
         timeout: float | timedelta | None = None,
+        concurrency: int | Limit | None = None,
+        priority: int = 0,
         max_interruptions: int | None = 5,
         on_code_change: Literal["fail", "hold"] = "fail",
+        on_success: Callable[..., Any] | None = None,
         on_failure: Callable[..., Any] | None = None,
         on_missed: Callable[..., Any] | None = None,
     ) -> None:
@@ -126,22 +140,25 @@ class Workflow(Generic[PayloadT, ResultT]):
         self.arity = handler.arity
         self.is_async = handler.is_async
         self.retries = _retries(self.id, retries)
+        self.retry_on = (
+            None
+            if retry_on is None
+            else checked_retry_on(f"workflow `{self.id}`, retry_on", retry_on)
+        )
         self.backoff = Backoff.of(backoff)
         self.timeout = (
             None
             if timeout is None
             else duration(f"workflow `{self.id}`, timeout", timeout, zero=False)
         )
+        self.concurrency = limit_for(self.id, concurrency)
+        self.priority = checked_priority(f"workflow `{self.id}`, priority", priority)
         self.max_interruptions = _max_interruptions(self.id, max_interruptions)
         self.on_code_change = _on_code_change(self.id, on_code_change)
+        self.on_success = _hook(self.id, "on_success", on_success)
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
-        self.schedule = _declared(self.id, schedule)
-        if self.schedule is not None and handler.has_own_payload():
-            from polos._validate.payloads import check_schedulable  # loads pydantic
-
-            # Not cached: a name that cannot be resolved yet may resolve at a later check.
-            check_schedulable(self, handler.payload_hint())
+        self.schedule = self._declared(schedule)
         if self.is_async and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
 
@@ -202,24 +219,79 @@ class Workflow(Generic[PayloadT, ResultT]):
         payload: None = None,
         *,
         idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: Debounce | None = None,
+        priority: int | None = None,
     ) -> RunHandle[ResultT]: ...
     @overload
     async def invoke(
-        self, client: PolosClient, payload: PayloadT, *, idempotency_key: str | None = None
+        self,
+        client: PolosClient,
+        payload: PayloadT,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: Debounce | None = None,
+        priority: int | None = None,
     ) -> RunHandle[ResultT]: ...
     async def invoke(
-        self, client: PolosClient, payload: Any = None, *, idempotency_key: str | None = None
+        self,
+        client: PolosClient,
+        payload: Any = None,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: Debounce | None = None,
+        priority: int | None = None,
     ) -> RunHandle[ResultT]:
         """Start a run durably, on any worker that has registered this workflow.
 
         :param idempotency_key: a second call with the same key returns the run of the first.
+        :param key: the key of the run, ``ctx.key``, for filters and logs; by default ``global``.
+        :param delay: how long to wait before the start, in seconds or as ``timedelta``.
+        :param at: when to start, as an aware ``datetime``, instead of ``delay``. A time in the past
+            is now.
+        :param debounce: replace the payload of the run that waits with the same
+            :class:`Debounce` key, and move its start, instead of starting another run.
+        :param priority: from 0 to 9, as in the decorator; by default that of the workflow.
 
-        Raises :class:`InvalidArgumentError` for a payload that the handler does not take,
-        :class:`SerializationError` for one that cannot be stored, or :class:`StoreError`.
+        Raises :class:`InvalidArgumentError` for a payload that the handler does not take or an
+        option that is not valid, :class:`SerializationError` for a payload that cannot be stored,
+        or :class:`StoreError`.
         """
         from polos import runs
 
-        return await runs.invoke(client, self, payload, idempotency_key=idempotency_key)
+        return await runs.invoke(
+            client,
+            self,
+            payload,
+            idempotency_key=idempotency_key,
+            key=key,
+            delay=delay,
+            at=at,
+            debounce=debounce,
+            priority=priority,
+        )
+
+    async def invoke_many(
+        self, client: PolosClient, payloads: Iterable[PayloadT | Invocation[PayloadT]]
+    ) -> list[RunHandle[ResultT]]:
+        """Start many runs in one transaction: all or none. The handles have the same order.
+
+        :param payloads: the payload of each run, or an :class:`Invocation` for a run with a key, a
+            delay, or an idempotency key of its own.
+
+        Raises what :meth:`invoke` raises, with the position of the payload.
+        """
+        from polos import runs
+
+        return await runs.invoke_many(client, self, payloads)
 
     @overload
     async def run(
@@ -254,12 +326,44 @@ class Workflow(Generic[PayloadT, ResultT]):
         handle = await runs.invoke(client, self, payload)
         return await handle.result(timeout)
 
-    @property
-    def takes_schedule_payload(self) -> bool:
-        """Whether the handler gets a :class:`SchedulePayload` unchanged."""
-        from polos.payload import SchedulePayload
+    @functools.cached_property
+    def takes_slot(self) -> bool:
+        """Whether a scheduled run passes its slot (a :class:`SchedulePayload`) as the payload.
 
-        return self.payload_type in (None, Any, SchedulePayload)
+        Otherwise the payload has a type of its own and is the schedule's ``input``.
+        """
+        from polos._validate.payloads import takes_slot  # loads pydantic
+
+        return (
+            self.arity < 2 or not self._handler.has_own_payload() or takes_slot(self.payload_type)
+        )
+
+    def input_from(self, value: Any) -> Any:
+        """Convert the ``input`` of a schedule to the payload type that the handler expects.
+
+        Raises :class:`InvalidScheduleError` for one that does not fit, or is missing.
+        """
+        if self.takes_slot:
+            return value
+        from polos._validate.payloads import scheduled_input
+
+        return scheduled_input(self, self.payload_type, value)
+
+    def _declared(self, value: Any) -> ScheduleDeclaration | Literal[True] | None:
+        options = _schedule_options(self.id, value)
+        if not isinstance(options, Mapping):
+            return options
+        if self._handler.has_own_payload():
+            from polos._validate.payloads import scheduled_input
+
+            # Not cached: a name that cannot be resolved yet may resolve when a worker starts,
+            # which checks the input again.
+            hint = self._handler.payload_hint()
+            data = scheduled_input(self, hint, options.get("input"))
+            options = {**options, "input": data}
+        declaration = ScheduleDeclaration.of(options)
+        check_trigger(dict(declaration.spec))
+        return declaration
 
 
 class _Decorator(Protocol):
@@ -301,10 +405,14 @@ def workflow(
     id: str | None = None,
     schedule: bool | str | Mapping[str, Any] | None = None,
     retries: int = 0,
+    retry_on: RetryOn | None = None,
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
+    concurrency: int | Limit | None = None,
+    priority: int = 0,
     max_interruptions: int | None = 5,
     on_code_change: Literal["fail", "hold"] = "fail",
+    on_success: Callable[..., Any] | None = None,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> _Decorator: ...
@@ -315,10 +423,14 @@ def workflow(
     id: str | None = None,
     schedule: bool | str | Mapping[str, Any] | None = None,
     retries: int = 0,
+    retry_on: RetryOn | None = None,
     backoff: float | timedelta | Backoff | None = None,
     timeout: float | timedelta | None = None,
+    concurrency: int | Limit | None = None,
+    priority: int = 0,
     max_interruptions: int | None = 5,
     on_code_change: Literal["fail", "hold"] = "fail",
+    on_success: Callable[..., Any] | None = None,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
 ) -> Any:
@@ -328,14 +440,24 @@ def workflow(
     payload)``. Async functions run on the event loop, sync functions in a thread.
 
     :param id: names the workflow, also in the database. The default is the function's name.
-    :param schedule: a cron expression in UTC; a dict such as ``{"cron": "0 17 * * *", "timezone":
-        "America/New_York"}`` or ``{"every": timedelta(seconds=30), "overlap": "skip"}``; or
-        ``True`` to allow schedules through the API only. Without it, the workflow can be run and
-        invoked, but not scheduled.
+    :param schedule: a cron expression in UTC; a dict of what :func:`polos.schedules.create` takes,
+        such as ``{"cron": ["0 9 * * 1-5", "0 11 * * 6"], "timezone": "Europe/Paris"}`` or
+        ``{"every": timedelta(seconds=30), "overlap": "skip"}``; or ``True`` to allow schedules
+        through the API only. Without it, the workflow can be run and invoked, but not scheduled.
     :param retries: how many times a failed run is retried (0).
+    :param retry_on: which failures to retry: an exception class, a tuple of them, or a function
+        that takes the exception and returns whether to retry; every failure by default. A
+        :class:`StepError` is judged by its cause, an exception group by all of its members, and a
+        run that exceeded its ``timeout`` is a ``TimeoutError``. A function is called on the event
+        loop, and only with an ``Exception``. A :class:`PermanentError` is never retried.
     :param backoff: the delay before the first retry: seconds or ``timedelta``, doubled for each
         further retry, or a :class:`Backoff`.
     :param timeout: the time limit of one attempt: seconds or ``timedelta``; no limit by default.
+    :param concurrency: how many of its runs may be in progress at once, on all workers together: a
+        number, or a :class:`polos.Limit`, which several workflows can share. Runs without room stay
+        queued. No limit by default.
+    :param priority: from 0 (the default) to 9. Of the runs that wait, those with a higher priority
+        start first; each level is worth a minute of waiting, so that no run waits forever.
     :param max_interruptions: how many times in a row the worker may die while it executes a run
         (killed, out of memory, crashed) before the run fails with
         :class:`InterruptedTooOftenError` instead of being resumed; ``None`` for no limit. A newly
@@ -344,6 +466,8 @@ def workflow(
     :param on_code_change: what happens when a run is resumed with code that no longer reaches the
         steps it has recorded: ``"fail"`` (the run fails with :class:`CodeChangedError`), or
         ``"hold"`` (the run waits, with a note, until a worker with other code claims it).
+    :param on_success: called with a :class:`RunSuccess` when a run has succeeded, by the worker
+        that executed it. It is not called again if that worker dies meanwhile. Sync or async.
     :param on_failure: called with a :class:`RunFailure` when a run has failed and has no retries
         left, by the worker that executed it. It is not called again if that worker dies meanwhile.
         Sync or async.
@@ -355,17 +479,21 @@ def workflow(
     function again (a reloaded module, a notebook cell run twice) replaces the earlier one.
     """
 
-    def register(function: Any) -> Workflow[Any, Any]:
-        return _register(
+    def decorate(function: Any) -> Workflow[Any, Any]:
+        return register(
             Workflow(
                 function,
                 id=id,
                 schedule=schedule,
                 retries=retries,
+                retry_on=retry_on,
                 backoff=backoff,
                 timeout=timeout,
+                concurrency=concurrency,
+                priority=priority,
                 max_interruptions=max_interruptions,
                 on_code_change=on_code_change,
+                on_success=on_success,
                 on_failure=on_failure,
                 on_missed=on_missed,
             )
@@ -376,7 +504,7 @@ def workflow(
             f"workflow: {shown(fn)} given, expected a function; to set the id, write "
             f"`workflow(id={fn!r})`"
         )
-    return register if fn is None else register(fn)
+    return decorate if fn is None else decorate(fn)
 
 
 # --- checks ----------------------------------------------------------------------------------
@@ -424,13 +552,13 @@ def _hook(workflow_id: str, name: str, value: Any) -> Any:
     return value
 
 
-def _declared(workflow_id: str, value: Any) -> ScheduleDeclaration | Literal[True] | None:
+def _schedule_options(workflow_id: str, value: Any) -> Mapping[str, Any] | Literal[True] | None:
     if value is None or value is False:
         return None
     if value is True:
         return True
     if isinstance(value, str):
-        value = {"cron": value}
+        return {"cron": value}
     if not isinstance(value, Mapping):
         advice = '; for an interval, `{"every": ...}`' if isinstance(value, timedelta) else ""
         raise InvalidScheduleError(
@@ -438,111 +566,4 @@ def _declared(workflow_id: str, value: Any) -> ScheduleDeclaration | Literal[Tru
             f"`{type_name(type(value))}` given, expected a cron expression, a dict of options, or "
             f"`True`{advice}"
         )
-    declaration = ScheduleDeclaration.of(value)
-    check_trigger(dict(declaration.spec))
-    return declaration
-
-
-# --- registry --------------------------------------------------------------------------------
-
-_lock = threading.Lock()
-_workflows: dict[str, Workflow[Any, Any]] = {}
-
-
-def registry() -> dict[str, Workflow[Any, Any]]:
-    """Return all workflows that this process has registered, by id (a copy)."""
-    with _lock:
-        return dict(_workflows)
-
-
-def registered(id: str) -> Workflow[Any, Any] | None:
-    """Return the workflow that this process has registered under ``id``, or ``None``."""
-    return _workflows.get(id)
-
-
-@contextmanager
-def isolated_registry(*, keep: bool = False) -> Iterator[None]:
-    """Use an empty registry inside the block, for tests, and restore the old one afterward.
-
-    With ``keep``, start with a copy of the current registry. This affects the whole process,
-    including other threads.
-    """
-    global _workflows
-    with _lock:
-        outer, _workflows = _workflows, dict(_workflows) if keep else {}
-    try:
-        yield
-    finally:
-        with _lock:
-            _workflows = outer
-
-
-def _register(made: Workflow[Any, Any]) -> Workflow[Any, Any]:
-    with _lock:
-        known = _workflows.get(made.id)
-        if known is not None and not _is_same(known.fn, made.fn):
-            raise DuplicateWorkflowError(
-                f"workflow id `{made.id}` is used by two functions: "
-                f"`{_name(known.fn)}` at {location(known.fn)} and "
-                f"`{_name(made.fn)}` at {location(made.fn)}; change one of the ids"
-            )
-        _workflows[made.id] = made
-    register_workflow(made)
-    return made
-
-
-def _name(fn: Any) -> str:
-    return str(getattr(innermost(fn), "__qualname__", type(fn).__qualname__))
-
-
-def _is_same(old: Any, new: Any) -> bool:
-    """Whether ``new`` is the same function as ``old``, reloaded or imported under another name.
-
-    Two functions with the same name in one file are not the same, because the first would be lost.
-    Neither are two closures of one function.
-    """
-    if old is new:
-        return True
-    old_fn, new_fn = innermost(old), innermost(new)
-    old_code, new_code = getattr(old_fn, "__code__", None), getattr(new_fn, "__code__", None)
-    if old_code is None or new_code is None:
-        return False
-    if _name(old) != _name(new):
-        return False
-    if old_code.co_filename != new_code.co_filename and _module(old_fn) != _module(new_fn):
-        return False
-    if getattr(old_fn, "__globals__", None) is not getattr(new_fn, "__globals__", None):
-        return True
-    if old_code is new_code:
-        return _holds(old) == _holds(new)
-    return not _defined_together(old_code, new_code)
-
-
-def _module(fn: Any) -> str:
-    module = getattr(fn, "__module__", None) or ""
-    return main_module_name() if module in ("__main__", "__mp_main__") else module
-
-
-def _holds(fn: Any) -> list[int]:
-    """Return what distinguishes handlers with the same code: ids of all captured objects."""
-    if isinstance(fn, functools.partial):
-        return [*_holds(fn.func), *map(id, fn.args), *map(id, fn.keywords.values())]
-    if isinstance(fn, MethodType):
-        return [id(fn.__self__), *_holds(fn.__func__)]
-    if hasattr(fn, "__wrapped__"):
-        return _holds(fn.__wrapped__)
-    if not isinstance(fn, FunctionType):
-        return [id(fn)]
-    values = [*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()]
-    for cell in fn.__closure__ or ():
-        try:
-            values.append(cell.cell_contents)
-        except ValueError:  # not assigned yet
-            values.append(cell)
-    return [id(value) for value in values]
-
-
-def _defined_together(old_code: Any, new_code: Any) -> bool:
-    """Whether one module or function that is executing now contains both definitions."""
-    frame = defining_frame(new_code)
-    return frame is not None and any(code is old_code for code in frame.f_code.co_consts)
+    return value

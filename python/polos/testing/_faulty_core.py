@@ -10,7 +10,8 @@ from polos.testing._faults import Faults, Moment
 
 if TYPE_CHECKING:
     from polos._polos import WorkerCore
-    from polos._runtime.executor import ActiveRun, Executor
+    from polos._runtime.active_run import ActiveRun
+    from polos._runtime.executor import Executor
 
 __all__ = ["FaultyCore"]
 
@@ -85,6 +86,22 @@ class FaultyCore:
         is_final = state in ("done", "failed")
         self._write(active, name, is_final, lambda: self._core.record_step(*record))
 
+    def report_progress(self, *report: Any) -> None:
+        """See the core."""
+        _, written, *_ = report
+        try:
+            self._faults.fail("request", "before_commit", None, "report_progress")
+        except BaseException as error:
+            written.set_exception(error)
+            return
+        self._write(None, None, False, lambda: self._core.report_progress(*report))
+
+    def await_event(self, *wait: Any) -> None:
+        """See the core."""
+        _, _, run, token, name, *_ = wait
+        active = self._executor.active.get((run, token))
+        self._write(active, name, True, lambda: self._core.await_event(*wait))
+
     def complete_run(self, *ending: Any) -> None:
         """See the core."""
         run, token, _, _, kind, *_ = ending
@@ -95,6 +112,14 @@ class FaultyCore:
     def is_trusted(self) -> bool:
         """See the core."""
         return self._core.is_trusted()
+
+    def is_confirmed(self, run: str, token: int, confirmed_at: int | None) -> bool:
+        """See the core."""
+        return self._core.is_confirmed(run, token, confirmed_at)
+
+    def steady_now(self) -> int:
+        """See the core."""
+        return self._core.steady_now()
 
     def set_timer(self, id: int, delay: int) -> None:
         """See the core."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,9 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 from typing_extensions import Unpack
 
 from polos import runs, schedules
+from polos._core import requests
 from polos._core.instants import aware, from_micros, micros_of, to_micros
 from polos._core.real_datetime import datetime
-from polos._runtime.executor import ActiveRun, Executor, current_run
+from polos._runtime.active_run import ActiveRun
+from polos._runtime.current_run import current_run
+from polos._runtime.executor import Executor
 from polos._validate.formatting import shown
 from polos.exceptions import InvalidArgumentError, InvalidStateError, StoreUnavailableError
 from polos.models import LedgerEntry, LedgerStatus, Run, Schedule, StepInfo, StepStatus
@@ -410,13 +412,13 @@ class VirtualTime:
             last = None if seconds is None else core.now() + int(max(0.0, seconds) * 1e6)
             while True:
                 due = await self._settle()
-                run = cast("dict[str, Any]", await self._client._ask("get_run", id=id))
+                run = await self._client._ask(requests.get_run(id))
                 if run["status"] in _ENDED:
                     return run
                 if last is not None and (due is None or due > last):
                     core.advance_to(last)
                     await self._settle()
-                    run = cast("dict[str, Any]", await self._client._ask("get_run", id=id))
+                    run = await self._client._ask(requests.get_run(id))
                     return run if run["status"] in _ENDED else None
                 self._check_running(run, due, loop.time() - begun)
                 assert due is not None
@@ -537,9 +539,9 @@ class VirtualTime:
         self._dead.append(core.cut())
         for active in executor.active.values():
             active.stop_reason = "crashed"
-            active._reported = True
+            active.is_reported = True
         tasks = [active.task for active in executor.active.values() if active.task is not None]
-        self._dying.update(tasks, executor._hooks)
+        self._dying.update(tasks, executor.hooks.tasks)
         for task in self._dying:
             if task is not asyncio.current_task():
                 task.cancel()
@@ -595,16 +597,27 @@ class VirtualTime:
         return [
             active
             for active in executor.active.values()
-            if not active.waits_for_time() and active not in self._hanging and active not in waiting
+            if not active.waits.are_for_time()
+            and active not in self._hanging
+            and active not in waiting
         ]
 
     def _has_answer_coming(self, executor: Executor) -> bool:
-        """Whether a handler waits for a run that has completed."""
-        awaited = {id for active in executor.active.values() for id in active.awaited}
+        """Whether a handler waits for a run that has completed, or for an event that is there."""
+        awaited = {id for active in executor.active.values() for id in active.waits.awaited}
         core = self._client._opened()
         for id in awaited:
-            run = json.loads(core.call(json.dumps({"get_run": {"id": id}})) or "null")
+            request = requests.get_run(id)
+            run = request.answer_from(core.call(request.text))
             if run["status"] in _ENDED:
+                return True
+        for active in executor.active.values():
+            if not active.waits.awaited_events:
+                continue
+            request = requests.get_run(active.run_id)
+            run = request.answer_from(core.call(request.text))
+            done = {step["name"] for step in run["steps"] if step["status"] == "succeeded"}
+            if done.intersection(active.waits.awaited_events):
                 return True
         return False
 
@@ -623,6 +636,8 @@ class VirtualTime:
                 return
         while busy := self._busy(executor):
             timeout = _TIMEOUT if executor.has_timers() else _TIMEOUT_MAX
+            # Steps in processes take their real time, at most as long as their limits.
+            timeout = max(timeout, executor.processes.expected_seconds(loop.time()))
             if not await self._changes_within(executor, timeout) and executor.has_timers():
                 # Time may end what they wait for; do not wait for them again.
                 self._hanging.update(busy)
