@@ -3,6 +3,7 @@
 
 mod peers;
 pub mod properties;
+mod unions;
 
 use polos::cron::{CronExpr, Field};
 
@@ -242,8 +243,12 @@ fn errors_say_what_where_and_what_would_be_right() {
             "cron field `minute`: `,` has no value beside it: a list item is empty (in `1, * * * *`, column 2)",
         ),
         (
-            "0 0 ? * *",
-            "cron field `day-of-month`: `?` belongs to another dialect of cron, write `*` (in `0 0 ? * *`, column 5)",
+            "0 ? * * *",
+            "cron field `hour`: `?` may stand in the day fields only, where it means `*`; write `*` here (in `0 ? * * *`, column 3)",
+        ),
+        (
+            "0 0 ?,5 * *",
+            "cron field `day-of-month`: `?` stands alone in its field, where it means `*` (in `0 0 ?,5 * *`, column 5)",
         ),
         (
             "MON * * * *",
@@ -315,7 +320,7 @@ fn everything_else_is_refused() {
     }
     for field in [
         "0", "32", "0-5", "L-0", "L-31", "L-", "L3", "L/2", "L-3/2", "LL", "WL", "W", "W15", "0W", "32W",
-        "15W-16W", "15-16W", "15W/2", "15WL", "LW-1", "-L", "5L", "1#1", "MON", "?", "*/32", "L-L",
+        "15W-16W", "15-16W", "15W/2", "15WL", "LW-1", "-L", "5L", "1#1", "MON", "?/2", "??", "*/32", "L-L",
     ] {
         assert!(CronExpr::parse(&format!("0 0 {field} * *")).is_err(), "{field}");
     }
@@ -326,7 +331,7 @@ fn everything_else_is_refused() {
     }
     for field in [
         "8", "L", "5LL", "5L-6L", "1-5L", "8L", "1#0", "1#6", "1#", "#1", "1#1#1", "8#1", "1-5#1", "1#1-2",
-        "1#1/2", "5L/2", "MONDAY", "MO", "6-0", "SAT-SUN", "*/8", "JAN", "15W", "?", "5W", "1#L",
+        "1#1/2", "5L/2", "MONDAY", "MO", "6-0", "SAT-SUN", "*/8", "JAN", "15W", "?,1", "5W", "1#L",
     ] {
         assert!(CronExpr::parse(&format!("0 0 * * {field}")).is_err(), "{field}");
     }
@@ -496,5 +501,17 @@ fn remarks_on_what_may_not_be_meant() {
         "*/60 * * * *",
     ] {
         assert!(parse(text).warnings().is_empty(), "{text}: {:?}", parse(text).warnings());
+    }
+}
+
+#[test]
+fn a_question_mark_is_a_star_in_the_day_fields() {
+    for (given, same) in
+        [("0 9 ? * MON", "0 9 * * MON"), ("0 9 15 * ?", "0 9 15 * *"), ("*/5 9 ? * ?", "*/5 9 * * *")]
+    {
+        assert_eq!(parse(given), parse(same), "{given}");
+        assert_eq!(parse(given).text(), same);
+        assert_eq!(parse(given).describe(), parse(same).describe());
+        assert_eq!(parse(given).warnings(), parse(same).warnings());
     }
 }

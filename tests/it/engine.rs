@@ -16,13 +16,16 @@ use polos::model::{
     ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, WorkerId,
 };
 use polos::plan::Backoff;
-use polos::store::{Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, Store};
+use polos::store::{
+    Answer, Command, MemoryStore, Page, Patch, Rejection, RunFilter, StoreReads, StoreWrites,
+};
 use polos::sync::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod clocks;
+mod completion;
 mod due_queue;
 mod idle_workers;
 mod lending;
@@ -50,6 +53,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         retry_max: 0,
         backoff: Backoff::default(),
         timeout: None,
+        rules: polos::model::ClaimRules::default(),
         code: "code".into(),
     };
     EngineConfig {
@@ -65,6 +69,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         about: "{}".into(),
         workflows: [("wf".into(), workflow)].into(),
         declared: Vec::new(),
+        limits: Vec::new(),
         concurrency: 10,
         lease: LEASE,
         idle_heartbeat: Duration::from_secs(60),
@@ -91,6 +96,8 @@ struct Worker {
     door: SentLog,
     notices: Vec<Notice>,
     started: Vec<ClaimedRun>,
+    /// When the claim of each started run was confirmed.
+    confirmed: Vec<Option<Duration>>,
     stops: Vec<Stop>,
     rung: Vec<u64>,
     next: Deadline,
@@ -109,7 +116,8 @@ impl Worker {
             count += 1;
             WorkerId::from(format!("{name}{count}"))
         };
-        let engine = Engine::new(faulty.clone(), door.clone(), config, Box::new(new_id));
+        let reads = Arc::new(faulty.clone());
+        let engine = Engine::new(reads, faulty.clone(), door.clone(), config, Box::new(new_id));
         let next = Deadline { wall: None, mono: Duration::ZERO, is_over: false };
         Self {
             engine,
@@ -118,6 +126,7 @@ impl Worker {
             door,
             notices: Vec::new(),
             started: Vec::new(),
+            confirmed: Vec::new(),
             stops: Vec::new(),
             rung: Vec::new(),
             next,
@@ -133,7 +142,10 @@ impl Worker {
             if self.next.is_over || !is_due {
                 for sent in self.door.take() {
                     match sent {
-                        Sent::Start(run) => self.started.push(run),
+                        Sent::Start(run, confirmed_at) => {
+                            self.confirmed.push(confirmed_at);
+                            self.started.push(run);
+                        }
                         Sent::Stop(stop) => self.stops.push(stop),
                         Sent::Ring(timer) => self.rung.push(timer),
                         Sent::Tell(notice) => self.notices.push(notice),
@@ -183,13 +195,8 @@ impl Worker {
     fn end(&mut self, run: &Run, ending: Completion) -> Result<Answer, Rejection> {
         let (id, token) = (run.id.clone(), run.token);
         self.hear(Message::Returned { run: id.clone(), token });
-        let command = Command::CompleteRun {
-            run: id.clone(),
-            token,
-            ending: Box::new(ending),
-            pause_after_failures: None,
-            stands_alone: false,
-        };
+        let command =
+            Command::CompleteRun { run: id.clone(), token, ending: Box::new(ending), stands_alone: false };
         let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
         self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok(), leaves_work: true });
         outcome
@@ -417,6 +424,64 @@ fn a_schedule_deleted_between_claim_and_start_starts_nothing() {
     assert_eq!(worker.engine.held_count(), (0, 0));
 }
 
+fn delete(store: &MemoryStore, id: &ScheduleId, time: &str) {
+    let delete = Command::DeleteSchedule { project: PROJECT.into(), id: id.clone() };
+    store.commit(&[delete], at(time)).unwrap().remove(0).unwrap();
+}
+
+#[test]
+fn a_claim_is_confirmed_when_the_store_is_asked_and_not_later() {
+    let store = MemoryStore::new();
+    create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    let began = worker.clock.now();
+    worker.until("10:01:00.500");
+    let slot = began.mono + Duration::from_secs(30);
+    assert_eq!(worker.confirmed, [Some(slot)], "an early claim is confirmed at its slot");
+}
+
+#[test]
+fn a_due_run_of_a_deleted_schedule_is_started_unconfirmed() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:00:59.700");
+    // The slot has passed when the deletion is decided, so its run is not taken back.
+    delete(&store, &id, "10:01:00");
+    worker.until("10:01:00");
+    assert_eq!((worker.slots_started(), &*worker.confirmed), (vec!["10:01:00".to_owned()], &[None][..]));
+}
+
+#[test]
+fn a_run_of_a_deleted_schedule_that_is_claimed_again_is_started_unconfirmed() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &every_minute(), "10:00:30");
+    let mut a = Worker::new(&store, "a", "10:00:30");
+    a.until("10:01:00");
+    assert_eq!(a.started.len(), 1);
+    delete(&store, &id, "10:01:00");
+    // Nothing shows whether `a` has entered the run.
+    let run = a.started[0].run.clone();
+    a.end(&run, Completion::Released).unwrap();
+    let mut b = Worker::new(&store, "b", "10:01:01");
+    b.until("10:01:02");
+    assert_eq!((b.slots_started(), &*b.confirmed), (vec!["10:01:00".to_owned()], &[None][..]));
+}
+
+#[test]
+fn a_run_that_is_claimed_again_is_confirmed_by_the_store() {
+    let store = MemoryStore::new();
+    create(&store, "k", &every_minute(), "10:00:30");
+    let mut a = Worker::new(&store, "a", "10:00:30");
+    a.until("10:01:00");
+    let run = a.started[0].run.clone();
+    a.end(&run, Completion::Released).unwrap();
+    let mut b = Worker::new(&store, "b", "10:01:01");
+    b.until("10:01:02");
+    assert_eq!(b.slots_started(), ["10:01:00"]);
+    assert!(b.confirmed[0].is_some());
+}
+
 #[test]
 fn a_schedule_paused_between_claim_and_start_waits_for_its_resumption() {
     let store = MemoryStore::new();
@@ -443,7 +508,7 @@ fn a_slot_that_was_claimed_early_waits_for_a_run_that_was_triggered_meanwhile() 
         slot: Some(at("10:59:59.700")),
         origin: Origin::Trigger,
         available_at: at("10:59:59.700"),
-        takes_back: true,
+        revokes_claims: true,
         ..new_run("run_by_hand")
     };
     let trigger = Command::CreateRun(Box::new(new));
@@ -994,7 +1059,7 @@ fn a_slow_store_is_not_reported_as_a_suspension() {
 struct NoticeSender(crossbeam_channel::Sender<Notice>);
 
 impl Dispatcher for NoticeSender {
-    fn start(&self, _: Vec<ClaimedRun>) {}
+    fn start(&self, _: Vec<ClaimedRun>, _: Option<Duration>) {}
     fn stop(&self, _: Vec<Stop>) {}
     fn fire_timers(&self, _: Vec<u64>) {}
     fn emit(&self, notice: Notice) {
@@ -1016,7 +1081,8 @@ fn the_worker_thread_tells_a_slow_store_from_a_suspension() {
         }
     })));
     let new_id = Box::new(|| WorkerId::from("w"));
-    let engine = Engine::new(faulty.clone(), NoticeSender(sender), config("a"), new_id);
+    let reads = Arc::new(faulty.clone());
+    let engine = Engine::new(reads, faulty.clone(), NoticeSender(sender), config("a"), new_id);
     let mut driver = Driver::start(engine, Arc::new(clock.clone()), Box::new(|| {})).unwrap();
     // Only this one read moves the clock, so nothing else can report an absence.
     let reported = loop {

@@ -7,7 +7,7 @@ use crate::store::fixture::new_run;
 use polos::calendar::Timestamp;
 use polos::clock::ManualClock;
 use polos::engine::group_commit::{GroupCommit, Job, Report};
-use polos::store::{Answer, Command, MemoryStore, Store, StoreError};
+use polos::store::{Answer, Command, MemoryStore, StoreError, StoreReads, StoreWrites};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};

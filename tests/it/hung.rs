@@ -11,7 +11,7 @@ use polos::engine::group_commit::{GroupCommit, Job};
 use polos::engine::{Dispatcher, Engine, EngineConfig, Message, Notice, PermitPools, Stop, WorkflowConfig};
 use polos::model::{ClaimedRun, WorkerId};
 use polos::service::{Request, Service};
-use polos::store::{Command, MemoryStore, Store, StoreError};
+use polos::store::{Command, MemoryStore, StoreError, StoreWrites};
 use polos::sync::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 struct NullDispatcher;
 
 impl Dispatcher for NullDispatcher {
-    fn start(&self, _: Vec<ClaimedRun>) {}
+    fn start(&self, _: Vec<ClaimedRun>, _: Option<Duration>) {}
     fn stop(&self, _: Vec<Stop>) {}
     fn fire_timers(&self, _: Vec<u64>) {}
     fn emit(&self, _: Notice) {}
@@ -65,10 +65,12 @@ fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
         retry_max: 0,
         backoff: polos::plan::Backoff::default(),
         timeout: None,
+        rules: polos::model::ClaimRules::default(),
         code: "code".into(),
     };
     let config = EngineConfig { workflows: [("wf".into(), workflow)].into(), ..crate::engine::config("w") };
-    let engine = Engine::new(store, NullDispatcher, config, Box::new(|| WorkerId::from("w")));
+    let engine =
+        Engine::new(Arc::new(store.clone()), store, NullDispatcher, config, Box::new(|| WorkerId::from("w")));
     let (ended, end) = crossbeam_channel::bounded(1);
     let on_end = Box::new(move || ended.send(()).unwrap());
     let mut driver = Driver::start(engine, clock(), on_end).unwrap();

@@ -17,12 +17,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::property::config;
 
 mod jitter;
 mod recompute;
 mod retry;
+mod upcoming;
 
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -58,14 +60,14 @@ fn spec(fields: &Value) -> ScheduleSpec {
     serde_json::from_value(fields.clone()).unwrap()
 }
 
-fn compiled_spec(fields: &Value) -> CompiledSpec {
-    CompiledSpec::new(spec(fields)).unwrap()
+fn compiled_spec(fields: &Value) -> Arc<CompiledSpec> {
+    Arc::new(CompiledSpec::new(spec(fields)).unwrap())
 }
 
 /// The input of one decision. By default, the worker has watched all along and no run is
 /// unfinished.
 struct Case {
-    compiled_spec: CompiledSpec,
+    compiled_spec: Arc<CompiledSpec>,
     schedule: Schedule,
     situation: Situation,
 }

@@ -10,14 +10,16 @@ use polos::error::Error;
 use polos::model::{NewSchedule, RunState, WorkerEntry, WorkerId, WorkflowEntry};
 use polos::process;
 use polos::service::{Request, Service};
-use polos::store::{Command, MemoryStore, Page, RunFilter, Store};
+use polos::store::{Command, MemoryStore, Page, RunFilter, StoreReads, StoreWrites};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod backfills;
+mod deletions;
 mod lists;
 mod triggers;
+mod workers;
 
 const PROJECT: &str = "default";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -83,7 +85,8 @@ impl Project {
     /// Creates a schedule of `wf`; returns its id.
     fn create(&self, key: &str, spec: &Value) -> String {
         let draft = json!({"workflow": "wf", "key": key, "spec": 0, "local": true});
-        let ids = self.ask(json!({"create": {"drafts": {"specs": [spec], "schedules": [draft]}}}));
+        let ids =
+            self.ask(json!({"create": {"drafts": {"specs": [spec.to_string()], "schedules": [draft]}}}));
         ids[0].as_str().unwrap().to_owned()
     }
 
@@ -157,7 +160,7 @@ fn a_reset_restores_the_declaration_of_the_code() {
     let id = declared.id.as_str().to_owned();
     project.register(WorkerEntry { declared: vec![declared], ..new_worker("wkr_2") });
     let edit = json!({"jitter_us": 5_000_000});
-    project.ask(json!({"update": {"id": id, "changes": edit, "input": 2, "has_input": true}}));
+    project.ask(json!({"update": {"id": id, "changes": edit, "input": {"set": 2}}}));
     let changed = project.schedule(&id);
     let said = (&changed["input"], &changed["jitter"], &changed["overridden"]);
     assert_eq!(said, (&json!("2"), &json!(5_000_000), &json!(true)));

@@ -26,6 +26,8 @@ mod filters;
 pub mod fixture;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod leftovers;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod limited_claims;
 #[cfg(feature = "postgres")]
 mod locking;
 mod model;
@@ -39,6 +41,8 @@ mod outages;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod postgres_plans;
 #[cfg(feature = "sqlite")]
 mod probe;
 #[cfg(feature = "postgres")]

@@ -12,12 +12,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("thread", &[]),
     ("cron", &[]),
     ("calendar", &["cron", "sync"]),
-    ("model", &["calendar", "cron"]),
+    ("model", &["calendar", "cron", "sync"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
-    // No `plan`: the effect of a command on a row is in `store::transitions`; which commands to
+    // No `plan`: the effect of a command on a row is in `store::tables::transitions`; which commands to
     // send is decided above.
-    ("store", &["model", "calendar", "sync", "thread"]),
+    ("store", &["model", "calendar", "process", "sync", "thread"]),
     ("process", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
     ("engine", &["plan", "store", "model", "clock", "calendar", "sync", "thread"]),
@@ -55,12 +55,17 @@ const RETIRED: &[(&str, &str)] = &[
     ("in_line", "queued"),
     ("is_told", "on_advice"),
     ("let_go", "untrack"),
+    ("leave_out", "skip"),
+    ("left_out", "skipped"),
     ("look_around", "refresh peers"),
     ("patience", "timeout"),
     ("setback", "rollback"),
     ("sign_of_life", "last alive"),
     ("size_up", "estimate"),
+    ("take_back", "revoke"),
     ("take_in", "accept"),
+    ("takes_back", "revokes"),
+    ("taken_back", "revoked"),
 ];
 
 struct Source {

@@ -5,7 +5,7 @@ use polos::cron::CronExpr;
 
 fn notes(cron: &str, zone: &str) -> Vec<String> {
     let expr = CronExpr::parse(cron).unwrap();
-    explain(&expr, &Zone::get(zone).unwrap(), super::at("2026-11-22T00:00:00Z"), 0).notes
+    explain(&expr.into(), &Zone::get(zone).unwrap(), super::at("2026-11-22T00:00:00Z"), 0).notes
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn where_nothing_is_special_there_is_no_note() {
 fn a_day_that_is_left_out_has_no_run() {
     let expr = CronExpr::parse("0 9 * * *").unwrap();
     let zone = Zone::get("Pacific/Apia").unwrap();
-    let notes = explain(&expr, &zone, super::at("2011-12-01T00:00:00Z"), 0).notes;
+    let notes = explain(&expr.into(), &zone, super::at("2011-12-01T00:00:00Z"), 0).notes;
     assert_eq!(notes, ["09:00 does not exist on 2011-12-30 in Pacific/Apia: there is no run for it"]);
 }
 
@@ -79,7 +79,7 @@ fn a_day_that_is_left_out_has_no_run() {
 fn the_gap_before_midnight_leads_to_the_next_day() {
     let expr = CronExpr::parse("45 23 * * *").unwrap();
     let zone = Zone::get("Asia/Pyongyang").unwrap();
-    let notes = explain(&expr, &zone, super::at("2018-05-01T00:00:00Z"), 0).notes;
+    let notes = explain(&expr.into(), &zone, super::at("2018-05-01T00:00:00Z"), 0).notes;
     assert_eq!(
         notes,
         ["23:45 does not exist on 2018-05-04 in Asia/Pyongyang: the run is at 00:00 the day after"]
@@ -90,7 +90,7 @@ fn the_gap_before_midnight_leads_to_the_next_day() {
 fn the_next_runs_come_with_it() {
     let expr = CronExpr::parse("0 17 * * 1-5").unwrap();
     let zone = Zone::get("America/New_York").unwrap();
-    let explanation = explain(&expr, &zone, super::at("2026-11-20T00:00:00Z"), 3);
+    let explanation = explain(&expr.into(), &zone, super::at("2026-11-20T00:00:00Z"), 3);
     assert_eq!(explanation.english, "At 17:00, Monday to Friday");
     let upcoming: Vec<String> = explanation.upcoming.iter().map(ToString::to_string).collect();
     assert_eq!(upcoming, ["2026-11-20T22:00:00Z", "2026-11-23T22:00:00Z", "2026-11-24T22:00:00Z"]);

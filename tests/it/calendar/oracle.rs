@@ -16,6 +16,9 @@ pub struct Naive {
     dates: String,
     weekdays: String,
     wild: bool,
+    both: bool,
+    /// Only every so many weeks, counted from that of a day.
+    weeks: Option<(i32, Date)>,
 }
 
 impl Naive {
@@ -33,16 +36,34 @@ impl Naive {
             ),
             weekdays: fields[4].to_owned(),
             wild: fields[0].starts_with('*') || fields[1].starts_with('*'),
+            both: false,
+            weeks: None,
         }
+    }
+
+    /// Both day fields must match.
+    pub fn both(self) -> Naive {
+        Naive { both: true, ..self }
+    }
+
+    /// Only every `number`th week counts, from the one of `anchor`.
+    pub fn in_weeks(self, number: i32, anchor: Date) -> Naive {
+        Naive { weeks: Some((number, anchor)), ..self }
     }
 
     pub fn matches_day(&self, date: Date) -> bool {
         if !self.months.contains(&number(date.month())) {
             return false;
         }
+        if let Some((number, anchor)) = self.weeks {
+            let days = monday(anchor).until(monday(date)).unwrap().get_days();
+            if days % (7 * number) != 0 {
+                return false;
+            }
+        }
         let by_date = self.dates.split(',').any(|item| date_matches(item, date));
         let by_weekday = self.weekdays.split(',').any(|item| weekday_matches(item, date));
-        if self.dates.starts_with('*') || self.weekdays.starts_with('*') {
+        if self.both || self.dates.starts_with('*') || self.weekdays.starts_with('*') {
             by_date && by_weekday
         } else {
             by_date || by_weekday
@@ -181,6 +202,11 @@ fn weekday_matches(item: &str, date: Date) -> bool {
         return weekday(date) == value(day) && date.last_of_month().day() - date.day() < 7;
     }
     plain(item, 0, 7, &names).iter().any(|day| day % 7 == weekday(date))
+}
+
+/// The first day of the date's week.
+fn monday(date: Date) -> Date {
+    date.checked_sub(i64::from(date.weekday().to_monday_zero_offset()).days()).unwrap()
 }
 
 fn weekday(date: Date) -> u32 {

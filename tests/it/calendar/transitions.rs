@@ -1,9 +1,10 @@
 //! Around the changes of the clocks of all zones, every answer is compared with the oracle's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use polos::calendar::{Timestamp, Zone, count_fires, next_fire, prev_fire, zone_names};
-use polos::cron::CronExpr;
+use jiff::ToSpan;
+use polos::calendar::{Timestamp, Zone, count_of_union, next_of_union, prev_of_union, zone_names};
+use polos::cron::{CivilDate, CronUnion, WeekCycle};
 
 use super::oracle::{self, Naive};
 
@@ -85,12 +86,12 @@ fn expressions(zone: &Zone, at: i64) -> Vec<String> {
 }
 
 /// Compares all fires, and the answers for starts in between, from `from` to `to`.
-fn compare(text: &str, zone: &Zone, from: i64, to: i64, expected: &[i64]) {
-    let expr = CronExpr::parse(text).unwrap();
-    let context = || format!("`{text}` in {} from {} to {}", zone.name(), minute(from), minute(to));
+fn compare(union: &CronUnion, zone: &Zone, from: i64, to: i64, expected: &[i64]) {
+    let context =
+        || format!("{:?} in {} from {} to {}", union.exprs(), zone.name(), minute(from), minute(to));
     let mut forward = Vec::new();
     let mut last = minute(from - 1);
-    while let Some(fire) = next_fire(&expr, zone, last).filter(|fire| *fire <= minute(to)) {
+    while let Some(fire) = next_of_union(union, zone, last).filter(|fire| *fire <= minute(to)) {
         assert!(fire > last, "{}", context());
         forward.push(fire);
         last = fire;
@@ -100,7 +101,7 @@ fn compare(text: &str, zone: &Zone, from: i64, to: i64, expected: &[i64]) {
 
     let mut backward = Vec::new();
     let mut at = minute(to);
-    while let Some(fire) = prev_fire(&expr, zone, at).filter(|fire| *fire >= minute(from)) {
+    while let Some(fire) = prev_of_union(union, zone, at).filter(|fire| *fire >= minute(from)) {
         backward.push(fire);
         at = Timestamp::from_micros(fire.as_micros() - 1);
     }
@@ -108,23 +109,33 @@ fn compare(text: &str, zone: &Zone, from: i64, to: i64, expected: &[i64]) {
     assert_eq!(backward, expected, "previous, {}", context());
 
     let start = minute(from - 1);
-    assert_eq!(count_fires(&expr, zone, start, minute(to)), expected.len() as u64, "count, {}", context());
+    assert_eq!(count_of_union(union, zone, start, minute(to)), expected.len() as u64, "count, {}", context());
     for at in (from..to).step_by(97).chain(expected.iter().take(20).map(|fire| fire.as_micros() / 60_000_000))
     {
         let passed = expected.partition_point(|fire| *fire <= minute(at));
         assert_eq!(
-            count_fires(&expr, zone, start, minute(at)),
+            count_of_union(union, zone, start, minute(at)),
             passed as u64,
             "count to {at}, {}",
             context()
         );
         let left = (expected.len() - passed) as u64;
-        assert_eq!(count_fires(&expr, zone, minute(at), minute(to)), left, "count from {at}, {}", context());
+        assert_eq!(
+            count_of_union(union, zone, minute(at), minute(to)),
+            left,
+            "count from {at}, {}",
+            context()
+        );
         if let Some(next) = expected.get(passed) {
-            assert_eq!(next_fire(&expr, zone, minute(at)), Some(*next), "next after {at}, {}", context());
+            assert_eq!(next_of_union(union, zone, minute(at)), Some(*next), "next after {at}, {}", context());
         }
         if let Some(previous) = passed.checked_sub(1).map(|n| expected[n]) {
-            assert_eq!(prev_fire(&expr, zone, minute(at)), Some(previous), "previous to {at}, {}", context());
+            assert_eq!(
+                prev_of_union(union, zone, minute(at)),
+                Some(previous),
+                "previous to {at}, {}",
+                context()
+            );
         }
     }
 }
@@ -133,9 +144,44 @@ fn compare_around(zone: &Zone, at: i64) {
     let texts = expressions(zone, at);
     let naive: Vec<Naive> = texts.iter().map(|text| Naive::new(text)).collect();
     let (from, to) = (at - AROUND, at + AROUND);
-    for (text, expected) in texts.iter().zip(oracle::fires(&naive, zone, from, to)) {
-        compare(text, zone, from, to, &expected);
+    let expected = oracle::fires(&naive, zone, from, to);
+    for (text, expected) in texts.iter().zip(&expected) {
+        compare(&union(&[text]), zone, from, to, expected);
     }
+    // Fixed and wild ones together, those with few fires so that each is seen on its own, and those
+    // that meet at the end of a gap.
+    for members in [[2, 3, 4], [9, 11, 13], [6, 14, 15]] {
+        let named: Vec<&String> = members.iter().map(|number| &texts[*number]).collect();
+        let merged: BTreeSet<i64> = members.iter().flat_map(|number| &expected[*number]).copied().collect();
+        let merged: Vec<i64> = merged.into_iter().collect();
+        compare(&union(&named), zone, from, to, &merged);
+    }
+    compare_weeks(zone, at, &texts);
+}
+
+/// Every second week, counted from this one and from the one before, and both day fields at once.
+fn compare_weeks(zone: &Zone, at: i64, texts: &[String]) {
+    let (from, to) = (at - AROUND, at + AROUND);
+    let local = (at - 1) * 60 + i64::from(offset(zone, at - 1));
+    let this = jiff::Timestamp::from_second(local).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let members = [&texts[10], &texts[15]];
+    for anchor in [this, this.checked_sub(7.days()).unwrap()] {
+        let naive = members.map(|text| Naive::new(text).both().in_weeks(2, anchor));
+        let merged: BTreeSet<i64> = oracle::fires(&naive, zone, from, to).into_iter().flatten().collect();
+        let merged: Vec<i64> = merged.into_iter().collect();
+        let civil = CivilDate {
+            year: anchor.year().into(),
+            month: anchor.month().unsigned_abs().into(),
+            day: anchor.day().unsigned_abs().into(),
+        };
+        let union = union(&members).with_both_days().unwrap();
+        let union = union.in_weeks(WeekCycle::new(2, civil), civil).unwrap();
+        compare(&union, zone, from, to, &merged);
+    }
+}
+
+fn union<T: AsRef<str>>(texts: &[T]) -> CronUnion {
+    CronUnion::parse(texts).unwrap()
 }
 
 /// One zone of each history since `from`, with its transitions.
@@ -225,7 +271,7 @@ fn between_changes_of_the_clocks_too() {
         let zone = Zone::get(name).unwrap();
         let (from, to) = (29_000_000, 29_000_000 + 120 * 1440);
         for (text, expected) in texts.iter().zip(oracle::fires(&naive, &zone, from, to)) {
-            compare(text, &zone, from, to, &expected);
+            compare(&union(&[text]), &zone, from, to, &expected);
         }
     }
 }

@@ -18,9 +18,10 @@ fn reserved(worker: &Worker, id: &str) -> (Command, Option<Permit>) {
 fn commit(worker: &Worker, (command, permit): (Command, Option<Permit>)) -> Message {
     let outcome = worker.store.inner.commit(std::slice::from_ref(&command), worker.now()).unwrap().remove(0);
     match (outcome, permit) {
-        (Ok(Answer::Created { claimed: Some(run), .. }), Some(permit)) => {
-            Message::Claimed { run: Box::new(ClaimedRun { run: *run, journal: Vec::new() }), permit }
-        }
+        (Ok(Answer::Created { claimed: Some(run), .. }), Some(permit)) => Message::Claimed {
+            run: Box::new(ClaimedRun { run: *run, journal: Vec::new(), is_first: true }),
+            permit,
+        },
         (outcome, permit) => {
             permit.into_iter().for_each(Permit::settle);
             Message::news_of(&command, &outcome).expect("a queued run is news")

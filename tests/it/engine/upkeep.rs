@@ -89,6 +89,19 @@ fn without_a_retention_nothing_is_pruned() {
 }
 
 #[test]
+fn the_last_completed_run_is_pruned_once_it_is_old_enough_and_then_nothing_is_written() {
+    let store = MemoryStore::new();
+    let mut worker = pruner(&store, Some(DAY));
+    worker.wait(DAY);
+    assert!(store.run(PROJECT, &"run_1".into()).unwrap().is_some());
+    worker.wait(Duration::from_secs(7_200));
+    assert!(store.run(PROJECT, &"run_1".into()).unwrap().is_none());
+    worker.take_commands();
+    worker.wait(3 * DAY);
+    assert!(worker.take_commands().is_empty(), "there is no reason to prune again");
+}
+
+#[test]
 fn without_a_completed_run_nothing_is_pruned() {
     let store = MemoryStore::new();
     old_runs(&store, 1);

@@ -76,6 +76,19 @@ fn a_wall_time_that_has_run_does_not_run_again_when_it_moves() {
 }
 
 #[test]
+fn a_wall_time_that_was_skipped_stays_skipped_when_it_moves() {
+    let daily = compiled_spec("0 9 * * *");
+    // 08:00, which was 09:00 by the old data, was skipped on request before it came.
+    let skipped = NOW + 8 * HOUR;
+    let settled = Some(format!("[{skipped}]").into());
+    let stored = Schedule { settled, ..schedule(skipped + DAY, None, NOW - DAY) };
+    let daily = daily.without(stored.settled_slots());
+    for now in [NOW, skipped - HOUR, skipped + HOUR / 2] {
+        assert_eq!(recomputed(&stored, &daily, at(now)), Some(at(NOW + 9 * HOUR + DAY)));
+    }
+}
+
+#[test]
 fn a_wall_time_that_ran_late_by_the_data_of_today_leaves_the_slot_of_tomorrow() {
     let daily = compiled_spec("0 9 * * *");
     // It ran at 10:00, which was 09:00 by the old data; by the new data it should have run an hour

@@ -70,7 +70,7 @@ fn a_page_is_no_longer_than_ten_thousand() {
     let draft =
         |number: i32| json!({"workflow": "wf", "key": format!("k{number}"), "spec": 0, "local": true});
     let drafts: Vec<_> = (0..10_001).map(draft).collect();
-    project.ask(json!({"create": {"drafts": {"specs": [hourly()], "schedules": drafts}}}));
+    project.ask(json!({"create": {"drafts": {"specs": [hourly().to_string()], "schedules": drafts}}}));
     let listed = project.ask(json!({"list_schedules": {"limit": 1_000_000}}));
     assert_eq!(listed.as_array().unwrap().len(), 10_000);
 }

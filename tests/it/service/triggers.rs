@@ -76,9 +76,11 @@ fn a_trigger_revokes_an_early_claim() {
         available_at: slot,
         admission: Admission::Claim,
     };
+    let row = project.store.schedule(PROJECT, &schedule).unwrap().unwrap();
     let plan = FirePlan {
-        schedule: schedule.clone(),
-        revision: project.store.schedule(PROJECT, &schedule).unwrap().unwrap().revision,
+        schedule,
+        revision: row.revision,
+        spec: row.compiled_spec().unwrap(),
         next_slot: Some(slot.saturating_add(HOUR)),
         status: ScheduleStatus::Active,
         runs: vec![run],

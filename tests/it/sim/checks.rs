@@ -1,14 +1,18 @@
 //! Invariants, checked independently of the store: every command is compared with a shadow copy of
 //! all rows as it takes effect.
 
+use super::debounces::Debounces;
+use super::events::Events;
 use super::faults::Witness;
 use super::interruptions::{Count, Interruptions};
+use super::limits::Limits;
 use super::overrides::Overrides;
 use polos::calendar::Timestamp;
+use polos::engine::ENTRY_WINDOW;
 use polos::model::spec::CompiledSpec;
 use polos::model::{
     Admission, Completion, FirePlan, Json, LedgerEntry, NewSchedule, Origin, Overlap, Peer, Run, RunId,
-    RunState, Schedule, ScheduleId, ScheduleStatus, StepState, Token, WorkerId,
+    RunState, Schedule, ScheduleId, ScheduleStatus, StepState, StoredSpec, Token, WorkerId,
 };
 use polos::plan::transition::{Event, next_state};
 use polos::store::{Answer, Command, Page, Rejection, RunFilter, ScheduleFilter, Store};
@@ -79,6 +83,8 @@ pub struct Checks {
     /// Schedules whose next slot was recomputed because a clock had been far ahead: the ledger
     /// keeps its lines for slots that are due only now, and these slots get a second line.
     recomputed: BTreeSet<ScheduleId>,
+    /// Schedules that were deleted, and when the deletion returned.
+    deleted: BTreeMap<ScheduleId, i64>,
     /// Schedules that pruning removed something from.
     pruned: BTreeSet<ScheduleId>,
     /// Number of rows that were pruned.
@@ -90,8 +96,12 @@ pub struct Checks {
     ended: BTreeSet<(RunId, Token)>,
     compiled_specs: BTreeMap<Json, Arc<CompiledSpec>>,
     interruptions: Interruptions,
+    pub debounces: Debounces,
+    pub events: Events,
     /// In simulations of this theme: the expected state of declared schedules.
     pub overrides: Option<Overrides>,
+    /// In simulations of this theme: what must hold of limits.
+    pub limits: Option<Limits>,
     /// Whether clocks agree well enough to predict how often each run was interrupted.
     pub counts_interruptions: bool,
     /// The code that each machine runs since its last start, by the first two parts of its workers'
@@ -125,6 +135,7 @@ impl Checks {
             touched: BTreeSet::new(),
             fired: BTreeSet::new(),
             recomputed: BTreeSet::new(),
+            deleted: BTreeMap::new(),
             pruned: BTreeSet::new(),
             pruned_count: 0,
             reclaimed: BTreeSet::new(),
@@ -132,7 +143,10 @@ impl Checks {
             ended: BTreeSet::new(),
             compiled_specs: BTreeMap::new(),
             interruptions: Interruptions::default(),
+            debounces: Debounces::default(),
+            events: Events::default(),
             overrides: None,
+            limits: None,
             counts_interruptions: false,
             codes: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -157,6 +171,10 @@ impl Checks {
         self.hash
     }
 
+    pub fn take_last_events(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.recent).into()
+    }
+
     pub fn fail(&self, what: std::fmt::Arguments<'_>) -> ! {
         let mut events = String::new();
         for line in &self.recent {
@@ -169,9 +187,9 @@ impl Checks {
         );
     }
 
-    fn compiled_spec(&mut self, spec: &Json) -> Arc<CompiledSpec> {
-        let parse = || Arc::new(CompiledSpec::parse(spec).expect("the world makes valid schedules"));
-        Arc::clone(self.compiled_specs.entry(Arc::clone(spec)).or_insert_with(parse))
+    fn compiled_spec(&mut self, spec: &StoredSpec) -> Arc<CompiledSpec> {
+        let parse = || Arc::new(CompiledSpec::parse(spec.text()).expect("the world makes valid schedules"));
+        Arc::clone(self.compiled_specs.entry(Arc::clone(spec.text())).or_insert_with(parse))
     }
 
     /// The slots of a schedule that have no outcome yet.
@@ -329,28 +347,32 @@ impl Checks {
                 }
                 (Some(before), None) => {
                     let is_ahead = self.is_as_made(&before) && before.slot.is_some_and(|slot| slot > now);
-                    let may_take_back = match command {
+                    let may_revoke = match command {
                         Command::UpsertSchedules(_)
                         | Command::PatchSchedule { .. }
                         | Command::DeleteSchedule { .. }
                         | Command::RegisterWorker(_)
                         | Command::Reconcile { .. } => true,
-                        Command::CompleteRun { pause_after_failures, .. } => pause_after_failures.is_some(),
-                        Command::CreateRun(new) => new.takes_back,
+                        Command::CompleteRun { run, .. } => self.pause_after_failures(run).is_some(),
+                        Command::CreateRun(new) => new.revokes_claims,
                         _ => false,
                     };
+                    let is_refused = matches!(
+                        command,
+                        Command::CompleteRun { run, ending, .. }
+                            if *run == id && matches!(**ending, Completion::Skipped { .. })
+                    );
+                    if is_refused {
+                        self.check_refusal(&before);
+                        self.forget(&before);
+                        continue;
+                    }
                     self.count_event("early claim revoked");
-                    if !is_ahead || !may_take_back {
+                    if !is_ahead || !may_revoke {
                         self.fail(format_args!("{before:?} vanished"));
                     }
                     self.given_back.insert(id.clone(), before.token);
-                    self.interruptions.remove(&id);
-                    self.runs.remove(&id);
-                    self.unfinished.remove(&id);
-                    self.fired.remove(&id);
-                    if let (Some(schedule), Some(slot)) = (before.schedule_id, before.slot) {
-                        self.slots.remove(&(schedule, slot));
-                    }
+                    self.forget(&before);
                 }
                 (Some(before), Some(after)) => {
                     if before != after {
@@ -361,6 +383,25 @@ impl Checks {
                     }
                 }
             }
+        }
+    }
+
+    fn forget(&mut self, run: &Run) {
+        self.events.remove(&run.id);
+        self.interruptions.remove(&run.id);
+        self.runs.remove(&run.id);
+        self.unfinished.remove(&run.id);
+        self.fired.remove(&run.id);
+        if let (Some(schedule), Some(slot)) = (run.schedule_id.clone(), run.slot) {
+            self.slots.remove(&(schedule, slot));
+        }
+    }
+
+    /// Only a run of a deleted schedule that has recorded nothing is refused.
+    fn check_refusal(&self, run: &Run) {
+        let is_deleted = run.schedule_id.as_ref().is_some_and(|id| self.deleted.contains_key(id));
+        if !is_deleted || run.attempt != 1 || self.touched.contains(&run.id) {
+            self.fail(format_args!("{run:?} was refused before its entry"));
         }
     }
 
@@ -390,8 +431,10 @@ impl Checks {
             Command::ClaimRuns { .. } => Vec::new(),
             // Includes finished ones.
             Command::UncountInterruptions { claims } => claims.iter().map(|(run, _)| run.clone()).collect(),
+            Command::AwaitEvent { run, .. } => vec![run.clone()],
+            Command::SendEvent(new) => vec![new.run.clone()],
             Command::CreateRun(new) => {
-                let others = new.schedule_id.as_ref().filter(|_| new.takes_back);
+                let others = new.schedule_id.as_ref().filter(|_| new.revokes_claims);
                 let others = others.into_iter().flat_map(|schedule| self.unfinished_of(schedule));
                 others.map(|run| run.id.clone()).chain([new.id.clone()]).collect()
             }
@@ -408,7 +451,10 @@ impl Checks {
             (Command::Fire { plan, .. }, _) if plan.cancel_unfinished => {
                 ids.extend(plan.runs.iter().map(|run| run.id.clone()));
             }
-            (Command::RetryRun { run, .. }, _) => ids.push(run.clone()),
+            (Command::RetryRun { run, .. }, _)
+            | (Command::DebounceRun { .. }, Answer::Created { run, .. }) => {
+                ids.push(run.clone());
+            }
             (_, Answer::Claimed(claimed)) => ids.extend(claimed.iter().map(|claimed| claimed.run.id.clone())),
             _ => {}
         }
@@ -565,7 +611,10 @@ impl Checks {
 
     fn refresh_schedules(&mut self, store: &dyn Store, command: &Command, now: Timestamp) {
         let (one, is_fire) = match command {
-            Command::ClaimRuns { .. } | Command::Prune { .. } => return,
+            Command::ClaimRuns { .. }
+            | Command::Prune { .. }
+            | Command::AwaitEvent { .. }
+            | Command::SendEvent(_) => return,
             Command::Fire { plan, .. } => (Some(plan.schedule.clone()), true),
             Command::CompleteRun { run, .. } => match self.runs.get(run).map(|run| run.schedule_id.clone()) {
                 Some(None) => return,
@@ -683,7 +732,26 @@ impl Checks {
         let is_old = |run: &&Run| run.state.is_finished() && run.finished_at.is_some_and(|at| at < before);
         let is_gone = |run: &&Run| store.run(PROJECT, &run.id).unwrap().is_none();
         let gone: Vec<Run> = self.runs.values().filter(is_old).filter(is_gone).cloned().collect();
+        let vanished = |id: &&ScheduleId| store.schedule(PROJECT, id).unwrap().is_none();
+        let schedules: Vec<ScheduleId> = self.schedules.keys().filter(vanished).cloned().collect();
+        for id in &schedules {
+            let row = &self.schedules[id].row;
+            let slot = self.compiled_spec(&row.spec.clone()).spec().at_us;
+            let row = &self.schedules[id].row;
+            let is_over = row.status == ScheduleStatus::Finished && row.owner.is_none();
+            let runs = || self.runs.values().filter(|run| run.schedule_id.as_ref() == Some(id));
+            if !is_over || slot.is_none_or(|slot| slot >= before) || !runs().all(|run| is_old(&run)) {
+                self.fail(format_args!("pruning before {before} deleted {row:?}"));
+            }
+        }
+        for id in &schedules {
+            self.schedules.remove(id);
+            self.count_event("pruned a one-off schedule");
+        }
         for run in &gone {
+            if run.schedule_id.as_ref().is_some_and(|id| schedules.contains(id)) {
+                continue;
+            }
             let of_schedule = |other: &&Run| other.schedule_id == run.schedule_id && other.slot > run.slot;
             let newer = self.runs.values().filter(of_schedule).count();
             let is_kept = run.schedule_id.is_some() && run.slot.is_some() && newer < keep as usize;
@@ -699,6 +767,7 @@ impl Checks {
             self.runs.remove(&run.id);
             self.done.remove(&run.id);
             self.interruptions.remove(&run.id);
+            self.events.remove(&run.id);
             self.ended.retain(|(id, _)| *id != run.id);
             self.touched.remove(&run.id);
             self.count_event("pruned");
@@ -722,8 +791,18 @@ impl Checks {
             self.fail(format_args!("{} started under a claim that does not stand: {current:?}", run.id));
         }
         let done = self.done.get(&run.id).cloned().unwrap_or_default();
-        if *journal != done {
+        if !self.is_journal(&run.id, journal, &done) {
             self.fail(format_args!("{} received the steps {journal:?} of {done:?}", run.id));
+        }
+    }
+
+    /// A handler is entered for the first time: the deletion of its schedule has not returned.
+    pub fn check_entry(&self, run: &Run) {
+        // A declared one may have come back under its id.
+        let schedule = run.schedule_id.as_ref().filter(|id| !self.schedules.contains_key(*id));
+        if let Some(at) = schedule.and_then(|id| self.deleted.get(id)).filter(|at| **at < self.truth) {
+            let at = Timestamp::from_micros(*at);
+            self.fail(format_args!("{run:?} is entered after the deletion of its schedule returned at {at}"));
         }
     }
 
@@ -737,13 +816,33 @@ impl Checks {
     }
 
     /// The limit of the run's schedule.
-    pub fn pause_after_failures(&self, run: &Run) -> Option<u32> {
-        let row = &self.schedules.get(run.schedule_id.as_ref()?)?.row;
-        self.compiled_specs.get(&row.spec)?.spec().pause_after_failures
+    fn pause_after_failures(&self, run: &RunId) -> Option<u32> {
+        let row = &self.schedules.get(self.runs.get(run)?.schedule_id.as_ref()?)?.row;
+        row.spec.compiled().ok()?.spec().pause_after_failures
+    }
+
+    /// A run as it was before the command that is being checked.
+    pub fn run(&self, id: &RunId) -> Option<&Run> {
+        self.runs.get(id)
+    }
+
+    /// A step of a run is done.
+    pub fn note_done(&mut self, run: &RunId, step: &Arc<str>) {
+        self.done.entry(run.clone()).or_default().insert(Arc::clone(step));
     }
 
     pub fn unfinished_runs(&self) -> Vec<RunId> {
         self.unfinished.iter().cloned().collect()
+    }
+
+    /// All unfinished runs.
+    pub fn unfinished_rows(&self) -> impl Iterator<Item = &Run> {
+        self.unfinished.iter().map(|id| &self.runs[id])
+    }
+
+    /// A run that exists.
+    pub fn known_run(&self, id: &RunId) -> &Run {
+        &self.runs[id]
     }
 
     pub fn retryable_runs(&self) -> Vec<RunId> {
@@ -792,6 +891,7 @@ impl Checks {
         if rows.len() != self.runs.len() {
             self.fail(format_args!("{} runs are stored, {} known", rows.len(), self.runs.len()));
         }
+        self.audit_events(store);
         for row in &rows {
             if self.runs.get(&row.id) != Some(row) {
                 self.fail(format_args!("{row:?} is known as {:?}", self.runs.get(&row.id)));
@@ -808,6 +908,10 @@ impl Checks {
             let mut history = store.history(PROJECT, &row.id, &page).unwrap().unwrap_or_default();
             history.retain(|line| line.run.as_ref().is_none_or(|run| self.fired.contains(run)));
             history.reverse();
+            if self.deleted.contains_key(&row.id) {
+                // It has come back under its id. What it did before was checked then.
+                history.retain(|line| line.from >= first);
+            }
             if let Some(pair) = history.windows(2).find(|pair| pair[0].until >= pair[1].from) {
                 self.fail(format_args!("slots of {row:?} with two outcomes: {pair:#?}"));
             }
@@ -884,6 +988,9 @@ impl Witness for Checks {
             return;
         }
         self.note(format_args!("{}", brief(command, outcome)));
+        if let Command::SendEvent(new) = command {
+            self.check_send(store, new, outcome, now);
+        }
         let Ok(answer) = outcome else {
             self.fenced_count += u64::from(*outcome == Err(Rejection::Fenced));
             return;
@@ -897,7 +1004,14 @@ impl Witness for Checks {
                     self.last_alive(worker);
                 }
             }
+            Command::DeleteSchedule { id, .. } => {
+                let may_be_entered = matches!(answer, Answer::Deleted { is_claimed: true });
+                let wait = if may_be_entered { ENTRY_WINDOW.as_micros() } else { 0 };
+                self.deleted.insert(id.clone(), self.truth + i64::try_from(wait).unwrap());
+            }
             Command::ClaimRuns { worker, .. } => {
+                self.check_started(answer);
+                self.check_claim_order(command, answer);
                 if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
                     self.last_alive(worker);
                 }
@@ -907,14 +1021,26 @@ impl Witness for Checks {
                 self.touched.insert(run.clone());
                 self.note_progress(store, run);
                 if step.state == StepState::Done {
-                    self.done.entry(run.clone()).or_default().insert(Arc::clone(&step.name));
+                    self.note_done(run, &step.name);
                 }
                 return;
             }
-            Command::CompleteRun { run, token, ending, pause_after_failures, .. } => {
+            Command::ReportProgress { run, token, .. } => {
+                self.check_writer(run, *token);
+                return;
+            }
+            Command::AwaitEvent { run, token, step } => {
+                self.check_writer(run, *token);
+                self.touched.insert(run.clone());
+                self.check_wait(run, step, answer, now);
+            }
+            Command::CompleteRun { run, token, ending, .. } => {
                 self.check_ending(run, *token, store.run(PROJECT, run).unwrap().as_ref());
                 if matches!(answer, Answer::Ended { released: true, .. }) && self.is_away_from_parent(run) {
                     self.count_event("a parent woken from another machine");
+                }
+                if matches!(**ending, Completion::Parked { .. }) {
+                    self.check_parked(store, run, now);
                 }
                 if matches!(**ending, Completion::Held { .. }) {
                     self.count_event("held for other code");
@@ -923,9 +1049,9 @@ impl Witness for Checks {
                     self.count_event("claimed early and released");
                 }
                 if let (Some(most), Answer::Ended { state: RunState::Failed, .. }) =
-                    (pause_after_failures, answer)
+                    (self.pause_after_failures(run), answer)
                 {
-                    self.check_pause(store, run, *most);
+                    self.check_pause(store, run, most);
                 }
             }
             Command::ExpireWorker { worker, .. } => {
@@ -946,6 +1072,9 @@ impl Witness for Checks {
                     _ => "triggered",
                 });
             }
+            Command::DebounceRun { new, debounce } => {
+                self.check_debounce(store, (new, debounce), answer, now);
+            }
             Command::RetryRun { run, .. } => {
                 self.retried_by_hand.insert(run.clone());
             }
@@ -965,10 +1094,16 @@ impl Witness for Checks {
             | Command::DeregisterWorker { .. }
             | Command::UpsertSchedules(_)
             | Command::PatchSchedule { .. }
-            | Command::DeleteSchedule { .. }
+            | Command::SendEvent(_)
+            | Command::SetLimit { .. }
             | Command::CancelRun { .. } => {}
             Command::WakeParents { runs, .. } => {
                 self.fail(format_args!("the end of a child has not woken its parent: {runs:?}"));
+            }
+        }
+        if let Answer::Claimed(claimed) = answer {
+            for claimed in claimed {
+                self.note_claim(&claimed.run.id);
             }
         }
         let unclear = self.interruptions.apply(command, answer, self.runs.values(), now);
@@ -980,6 +1115,7 @@ impl Witness for Checks {
         self.refresh(store, concerned, command, now);
         self.refresh_schedules(store, command, now);
         self.check_overrides(command);
+        self.check_limits(store, command, answer, now);
         self.check_overlap();
     }
 }
@@ -996,7 +1132,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         }
         Command::UncountInterruptions { claims } => format!("{claims:?} were outlived"),
         Command::UpsertSchedules(new) => {
-            new.iter().map(|new| format!("put {} {}", new.id, new.spec)).collect::<Vec<_>>().join(", ")
+            new.iter().map(|new| format!("put {} {}", new.id, new.spec.text())).collect::<Vec<_>>().join(", ")
         }
         Command::PatchSchedule { id, patch, .. } => format!("patch {id} {:?}", patch.status),
         Command::DeleteSchedule { id, .. } => format!("delete {id}"),
@@ -1011,12 +1147,19 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         }
         Command::ClaimRuns { worker, limit, until, .. } => format!("{worker} claims {limit} until {until}"),
         Command::CreateRun(new) => format!("create {}", new.id),
+        Command::DebounceRun { new, debounce } => format!("debounce {} as {}", debounce.key, new.id),
         Command::RecordStep { run, token, step } => {
             format!("step {} of {run} under {} is {:?}", step.name, token.0, step.state)
         }
+        Command::ReportProgress { run, token, .. } => format!("progress of {run} under {}", token.0),
+        Command::AwaitEvent { run, token, step } => {
+            format!("{run} under {} waits for {}", token.0, step.name)
+        }
+        Command::SendEvent(new) => format!("send {} to {}", new.name, new.run),
         Command::CompleteRun { run, token, ending, .. } => {
             format!("{run} under {} ends: {ending:?}", token.0)
         }
+        Command::SetLimit { name, values, .. } => format!("set limit {name} to {values:?}"),
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
         Command::WakeParents { runs, .. } => format!("wake {runs:?}"),

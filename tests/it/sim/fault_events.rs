@@ -86,6 +86,7 @@ impl World {
         self.note(format_args!("calm"));
         self.is_calm = true;
         set_faults(&self.api, 0, 0);
+        self.reset_limits();
         for machine in 0..self.machines.len() {
             self.resume(machine);
             let version = self.version;

@@ -5,12 +5,12 @@ use polos::calendar::Timestamp;
 use polos::clock::Now;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::model::{
-    ClaimedRun, LedgerEntry, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token, WorkerId,
-    WorkflowEntry,
+    ClaimedRun, EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use polos::store::{
     Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
-    StoreError, WaitingParent,
+    StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -188,7 +188,7 @@ impl FaultyStore {
     }
 }
 
-impl Store for FaultyStore {
+impl StoreWrites for FaultyStore {
     fn commit_when(
         &self,
         commands: &[Command],
@@ -224,7 +224,9 @@ impl Store for FaultyStore {
         self.read()?;
         self.inner.barrier()
     }
+}
 
+impl StoreReads for FaultyStore {
     fn due(
         &self,
         project: &str,
@@ -262,9 +264,19 @@ impl Store for FaultyStore {
         self.inner.claims_stand(claims)
     }
 
+    fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError> {
+        self.read()?;
+        self.inner.may_enter(claims)
+    }
+
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         self.read()?;
         self.inner.peers(project)
+    }
+
+    fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
+        self.read()?;
+        self.inner.limits(project, count_to, now)
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {
@@ -351,7 +363,7 @@ impl Store for FaultyStore {
 /// What an engine sent to its dispatcher, in order.
 #[derive(Clone, Debug)]
 pub enum Sent {
-    Start(ClaimedRun),
+    Start(ClaimedRun, Option<Duration>),
     Stop(Stop),
     Ring(u64),
     Tell(Notice),
@@ -368,8 +380,8 @@ impl SentLog {
 }
 
 impl Dispatcher for SentLog {
-    fn start(&self, runs: Vec<ClaimedRun>) {
-        self.0.lock().extend(runs.into_iter().map(Sent::Start));
+    fn start(&self, runs: Vec<ClaimedRun>, confirmed_at: Option<Duration>) {
+        self.0.lock().extend(runs.into_iter().map(|run| Sent::Start(run, confirmed_at)));
     }
 
     fn stop(&self, stops: Vec<Stop>) {

@@ -6,12 +6,16 @@ use super::faults::{FaultyStore, Rng, SentLog};
 use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, Theme, WORKFLOWS, World};
 use polos::calendar::Timestamp;
 use polos::clock::Now;
+use polos::engine::entry::{is_confirmed, is_first_entry};
 use polos::engine::{Engine, Message, Permit, QueuedRequest, StopReason};
-use polos::model::{ClaimedRun, Completion, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState};
+use polos::model::{
+    ClaimedRun, Completion, EntryRefusal, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState,
+};
 use polos::plan::Backoff;
-use polos::store::{Answer, Command, Rejection, Store};
-use std::collections::BTreeMap;
+use polos::store::{Answer, Command, Rejection, StoreReads, StoreWrites};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A running handler.
 pub struct Task {
@@ -19,6 +23,8 @@ pub struct Task {
     pub doing: Doing,
     /// Recorded steps.
     pub steps: BTreeMap<Arc<str>, StepRecord>,
+    /// The waits that this execution has asked about.
+    pub asked: BTreeSet<Arc<str>>,
     pub kind: Kind,
     pub stop: Option<StopReason>,
     pub is_deaf: bool,
@@ -34,6 +40,8 @@ impl Task {
 
 #[derive(Clone, Debug)]
 pub enum Doing {
+    /// Its handler is to be entered; when its claim was confirmed.
+    Entering(Option<Duration>),
     Deciding,
     Stepping(u32),
     /// Writes, and continues when the write is durable.
@@ -63,11 +71,19 @@ pub enum Kind {
     TooOften,
     /// A step, a durable sleep, and a step, all with the code that it started with.
     OfOneCode(i64),
+    /// A step, waits for events with this timeout, together or one after the other, and a step.
+    Waiting(Option<i64>, bool),
 }
 
 impl World {
-    pub fn enter_handler(&mut self, machine: usize, claimed: ClaimedRun, wall: Timestamp) {
-        let ClaimedRun { run, journal } = claimed;
+    pub fn enter_handler(
+        &mut self,
+        machine: usize,
+        claimed: ClaimedRun,
+        confirmed_at: Option<Duration>,
+        wall: Timestamp,
+    ) {
+        let ClaimedRun { run, journal, .. } = claimed;
         let is_done = |step: &&StepRecord| step.state == StepState::Done;
         let done = journal.iter().filter(is_done).map(|step| Arc::clone(&step.name)).collect();
         {
@@ -78,12 +94,16 @@ impl World {
         let steps = journal.into_iter().map(|step| (Arc::clone(&step.name), step)).collect();
         let (kind, is_deaf) = character(&run);
         let kind = self.kind_in_theme(&run, kind);
-        let task =
-            Task { run, doing: Doing::Deciding, steps, kind, stop: None, is_deaf, has_recorded: false };
+        if matches!(kind, Kind::Waiting(..)) {
+            self.expect_events(&run.id);
+        }
+        let doing = Doing::Entering(confirmed_at);
+        let asked = BTreeSet::new();
+        let task = Task { run, doing, steps, asked, kind, stop: None, is_deaf, has_recorded: false };
         self.sequence += 1;
         let number = self.sequence;
+        let delay = self.rng.range(0, 5 * MS) + self.delay_of_entry(&task);
         self.machines[machine].tasks.insert(number, task);
-        let delay = self.rng.range(0, 5 * MS);
         self.after(delay, Event::Continue { machine, task: number });
     }
 
@@ -92,7 +112,10 @@ impl World {
         let wall = self.machines[machine].clock.now(self.truth).wall;
         let mut wait = 0;
         let mut is_over = false;
-        let doing = std::mem::replace(&mut task.doing, Doing::Deciding);
+        let doing = match std::mem::replace(&mut task.doing, Doing::Deciding) {
+            Doing::Entering(confirmed_at) => self.enter(machine, &task, confirmed_at),
+            doing => doing,
+        };
         task.doing = match doing {
             Doing::Recording(command) => match self.commit(machine, &command) {
                 None => {
@@ -103,6 +126,12 @@ impl World {
                 // one is recorded.
                 Some(Ok(Answer::Created { run, .. })) => {
                     record(&task, "child", StepState::Sleeping, Some(run.as_str()), wall)
+                }
+                Some(Ok(Answer::Wait(step))) => {
+                    self.send_at_the_deadline(&task.run.id, &step);
+                    task.asked.insert(Arc::clone(&step.name));
+                    task.steps.insert(Arc::clone(&step.name), *step);
+                    Doing::Deciding
                 }
                 Some(Ok(_)) => {
                     if let Command::RecordStep { step, .. } = *command {
@@ -137,6 +166,10 @@ impl World {
                 }
             },
             Doing::Killing => return self.kill(machine, &task.run),
+            Doing::Entering(_) => {
+                wait = SECOND / 2;
+                doing
+            }
             Doing::Deciding | Doing::Hanging | Doing::Stepping(_) => {
                 let (doing, delay) = self.decide(machine, &task, &doing, wall);
                 wait = delay;
@@ -156,6 +189,49 @@ impl World {
         self.machines[machine].tasks.insert(number, task);
     }
 
+    /// In some simulations, the application is busy when a run starts, and a user may delete its
+    /// schedule meanwhile.
+    fn delay_of_entry(&mut self, task: &Task) -> i64 {
+        let mut rng = Rng(hash(1, task.run.id.as_str()));
+        let is_first = is_first_entry(&task.run, &[]) && task.steps.is_empty();
+        if !self.has_late_entries() || !is_first || !rng.chance(300) {
+            return 0;
+        }
+        let delay = rng.range(0, 3 * SECOND);
+        if let Some(schedule) = task.run.schedule_id.clone().filter(|_| rng.chance(300)) {
+            let deletion = rng.range(0, delay);
+            self.after(deletion, Event::Delete { schedule });
+        }
+        delay
+    }
+
+    /// What a handler does that is to be entered, as the application decides it.
+    fn enter(&mut self, machine: usize, task: &Task, confirmed_at: Option<Duration>) -> Doing {
+        let it = &self.machines[machine];
+        let now = it.clock.now(self.truth);
+        if task.stop.is_some() || !is_first_entry(&task.run, &[]) || !task.steps.is_empty() {
+            return Doing::Deciding;
+        }
+        if confirmed_at.is_some_and(|at| is_confirmed(at, now.mono)) {
+            self.checks.lock().check_entry(&task.run);
+            return Doing::Deciding;
+        }
+        let claim = (task.run.id.clone(), task.run.token);
+        match it.store.may_enter(&[claim]).map(|answers| answers[0]) {
+            Ok(Ok(())) => {
+                self.checks.lock().check_entry(&task.run);
+                Doing::Deciding
+            }
+            Ok(Err(EntryRefusal::ScheduleDeleted)) => {
+                self.checks.lock().count_event("refused before its entry");
+                Self::end(task, Completion::Skipped { reason: "the schedule was deleted".into() })
+            }
+            Ok(Err(EntryRefusal::ClaimLost)) => Self::end(task, Completion::Released),
+            // A read that failed is repeated.
+            Err(_) => Doing::Entering(None),
+        }
+    }
+
     /// Decides the handler's next action, and how long that takes.
     fn decide(&mut self, machine: usize, task: &Task, doing: &Doing, wall: Timestamp) -> (Doing, i64) {
         let is_waking = matches!(doing, Doing::Hanging);
@@ -165,7 +241,7 @@ impl World {
                 Some(StopReason::TimedOut) => failure(task, wall),
                 _ => Completion::Cancelled { error: None },
             };
-            return (self.end(task, ending), self.rng.range(0, 2 * SECOND));
+            return (Self::end(task, ending), self.rng.range(0, 2 * SECOND));
         }
         if let Doing::Stepping(step) = doing {
             return (record(task, &format!("s{step}"), StepState::Done, Some("1"), wall), 0);
@@ -173,7 +249,7 @@ impl World {
         let (steps, length) = match task.kind {
             Kind::Killing(steps) if steps == 0 || task.has_recorded => return (Doing::Killing, 0),
             Kind::TooOften => {
-                return (self.end(task, Completion::Failed { error: "{}".into(), retry_at: None }), 0);
+                return (Self::end(task, Completion::Failed { error: "{}".into(), retry_at: None }), 0);
             }
             Kind::OfOneCode(_) => match self.begun_with(machine, task, wall) {
                 Some(doing) => return (doing, 0),
@@ -182,17 +258,18 @@ impl World {
             Kind::Killing(steps) => (steps, SECOND),
             Kind::Steps(steps, length) => (steps, length),
             Kind::Failing => (1, SECOND),
-            Kind::Sleeping(_) | Kind::Invoking(_) => (2, 500 * MS),
+            Kind::Sleeping(_) | Kind::Invoking(_) | Kind::Waiting(..) => (2, 500 * MS),
             Kind::Hanging => return (Doing::Hanging, 0),
         };
         if task.is_done("s0") {
             let between = match task.kind {
                 Kind::Sleeping(sleep) | Kind::OfOneCode(sleep) if !task.is_done("sleep") => {
-                    Some(self.sleep(task, sleep, wall))
+                    Some(Self::sleep(task, sleep, wall))
                 }
                 Kind::Invoking(workflow) if !task.is_done("child") => {
                     Some(self.invoke(machine, task, workflow, wall))
                 }
+                Kind::Waiting(timeout, together) => self.wait_for_events(task, (timeout, together), wall),
                 _ => None,
             };
             if let Some(doing) = between {
@@ -207,22 +284,22 @@ impl World {
                 let delay = self.rng.range(length / 2, length);
                 (Doing::Stepping(step), delay)
             }
-            None if matches!(task.kind, Kind::Failing) => (self.end(task, failure(task, wall)), 0),
+            None if matches!(task.kind, Kind::Failing) => (Self::end(task, failure(task, wall)), 0),
             None => {
                 let result = Some(format!("\"{}\"", task.run.id).as_str().into());
-                (self.end(task, Completion::Succeeded { result }), self.rng.range(0, 10 * MS))
+                (Self::end(task, Completion::Succeeded { result }), self.rng.range(0, 10 * MS))
             }
         }
     }
 
-    fn sleep(&self, task: &Task, sleep: i64, wall: Timestamp) -> Doing {
+    fn sleep(task: &Task, sleep: i64, wall: Timestamp) -> Doing {
         // Once it has slept, the run comes back when its sleep is over.
         let is_over = task.run.started_at.is_some_and(|at| at.as_micros() + sleep < wall.as_micros());
         if task.run.token.0 > 1 && is_over {
             return record(task, "sleep", StepState::Done, Some("1"), wall);
         }
         let wakes_at = Timestamp::from_micros(wall.as_micros() + sleep);
-        self.end(task, Completion::Parked { wakes_at })
+        Self::end(task, Completion::Parked { wakes_at })
     }
 
     /// In themed simulations, some runs have another kind.
@@ -237,7 +314,16 @@ impl World {
                 Kind::Killing(if rng.chance(600) { 0 } else { u32::try_from(rng.range(1, 6)).unwrap() })
             }
             Theme::Holds if rng.chance(300) => Kind::OfOneCode(rng.range(SECOND, 40 * SECOND)),
-            Theme::None | Theme::Overrides | Theme::Killers | Theme::Holds => kind,
+            Theme::Events if rng.chance(400) => {
+                let timeout = rng.chance(600).then(|| rng.range(0, 30) * SECOND);
+                Kind::Waiting(timeout, rng.chance(500))
+            }
+            Theme::None
+            | Theme::Overrides
+            | Theme::Limits
+            | Theme::Killers
+            | Theme::Holds
+            | Theme::Events => kind,
         }
     }
 
@@ -260,7 +346,7 @@ impl World {
         };
         let is_own = step.result.as_deref() == Some(&*own);
         let note = "begun with other code".into();
-        (!is_own).then(|| self.end(task, Completion::Held { code: Arc::clone(code), note }))
+        (!is_own).then(|| Self::end(task, Completion::Held { code: Arc::clone(code), note }))
     }
 
     /// Starts a child once, records which, and waits until it has finished.
@@ -270,7 +356,7 @@ impl World {
         let child = match record_of_child {
             Some(step) if step.state == StepState::Sleeping => step.result.as_deref(),
             Some(step) if step.state == StepState::Failed && step.run_attempt == attempt => {
-                return self.end(task, failure(task, wall));
+                return Self::end(task, failure(task, wall));
             }
             Some(_) | None => None,
         };
@@ -294,18 +380,17 @@ impl World {
             // Only the child's completion wakes this run.
             Ok(Some(_)) => {
                 let wakes_at = Timestamp::MAX;
-                self.end(task, Completion::Parked { wakes_at })
+                Self::end(task, Completion::Parked { wakes_at })
             }
             Err(_) => Doing::Deciding,
         }
     }
 
-    fn end(&self, task: &Task, ending: Completion) -> Doing {
+    pub(super) fn end(task: &Task, ending: Completion) -> Doing {
         let command = Command::CompleteRun {
             run: task.run.id.clone(),
             token: task.run.token,
             ending: Box::new(ending),
-            pause_after_failures: self.checks.lock().pause_after_failures(&task.run),
             stands_alone: task.run.schedule_id.is_none() && task.run.parent.is_none(),
         };
         Doing::Completion(Box::new(command))
@@ -328,7 +413,7 @@ impl World {
         match (&outcome, reserved) {
             (Ok(Answer::Created { claimed: Some(run), .. }), Some(Ok(permit))) => {
                 self.checks.lock().count_event("claimed as created");
-                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new() });
+                let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new(), is_first: true });
                 self.receive_later(machine, Message::Claimed { run, permit });
             }
             (_, reserved) => {
@@ -353,7 +438,12 @@ impl World {
         let machine = *self.rng.pick(&up);
         let workflow = *self.rng.pick(&self.machines[machine].workflows);
         let wall = self.machines[machine].clock.now(self.truth).wall;
+        let has_own = self.theme == Theme::Limits && self.rng.chance(500);
+        let priority = has_own.then(|| u8::try_from(self.rng.range(0, 9)).unwrap());
+        let key = if has_own { *self.rng.pick(&["u7", "u8", "u9"]) } else { "global" };
         let new = NewRun {
+            priority,
+            key: key.into(),
             origin: Origin::Invoke,
             parent: None,
             idempotency_key: None,
@@ -377,7 +467,7 @@ fn reserve(
 }
 
 /// A run that another run invokes.
-fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
+pub(super) fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
     NewRun {
         id,
         project: PROJECT.into(),
@@ -393,11 +483,12 @@ fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
         input: None,
         available_at: wall,
         behind: false,
-        takes_back: false,
+        revokes_claims: false,
         revision: None,
         parent: None,
         idempotency_key: None,
         claim_for: None,
+        priority: None,
     }
 }
 
@@ -432,7 +523,13 @@ fn failure(task: &Task, wall: Timestamp) -> Completion {
     Completion::Failed { error: "{}".into(), retry_at }
 }
 
-fn record(task: &Task, name: &str, state: StepState, result: Option<&str>, wall: Timestamp) -> Doing {
+pub(super) fn record(
+    task: &Task,
+    name: &str,
+    state: StepState,
+    result: Option<&str>,
+    wall: Timestamp,
+) -> Doing {
     let step = StepRecord {
         name: name.into(),
         state,

@@ -6,18 +6,17 @@ use super::world::World;
 use polos::calendar::Timestamp;
 use polos::model::spec::CompiledSpec;
 use polos::model::{
-    Declaration, Json, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, WorkerId,
+    Declaration, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, StoredSpec, WorkerId,
 };
 use polos::store::{Command, Patch};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// The expected state of a schedule.
 #[derive(Clone, Debug)]
 struct Expected {
-    declared: Json,
+    declared: StoredSpec,
     version: u64,
-    overridden: Option<Json>,
+    overridden: Option<StoredSpec>,
 }
 
 /// The expected state of each declared schedule, computed from the commands alone.
@@ -84,7 +83,7 @@ impl Overrides {
         worker: &WorkerId,
         silent: &[WorkerId],
     ) -> Option<&'static str> {
-        let first = Expected { declared: Arc::clone(&new.spec), version: version_of(new), overridden: None };
+        let first = Expected { declared: new.spec.clone(), version: version_of(new), overridden: None };
         let Some(known) = self.expected.get_mut(id) else {
             self.expected.insert(id.clone(), first);
             return None;
@@ -107,7 +106,7 @@ impl Overrides {
     }
 
     /// A user creates a schedule that code declares.
-    fn put(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
+    fn put(&mut self, row: &Schedule, spec: &StoredSpec) -> Option<&'static str> {
         if row.status == ScheduleStatus::Retired {
             // From now on it belongs to the API, until code declares it again.
             self.expected.remove(&row.id);
@@ -116,13 +115,13 @@ impl Overrides {
     }
 
     /// A user changes a declared schedule through the API.
-    fn change(&mut self, row: &Schedule, spec: &Json) -> Option<&'static str> {
+    fn change(&mut self, row: &Schedule, spec: &StoredSpec) -> Option<&'static str> {
         let known = self.expected.get_mut(&row.id).filter(|_| row.owner.is_some())?;
         if *spec == row.spec {
             return None;
         }
         let was_overridden = known.overridden.is_some();
-        known.overridden = (*spec != known.declared).then(|| Arc::clone(spec));
+        known.overridden = (*spec != known.declared).then(|| spec.clone());
         match (was_overridden, &known.overridden) {
             (_, Some(_)) => Some("overridden"),
             (true, None) => Some("reset to its declaration"),

@@ -10,7 +10,7 @@ use polos::model::{
     LedgerLine, NewRun, NewSchedule, Origin, Overlap, RunId, Schedule, ScheduleId, ScheduleSpec,
     ScheduleStatus, SlotOutcome,
 };
-use polos::store::{Command, Patch, Store};
+use polos::store::{Command, Patch, StoreWrites};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -40,6 +40,11 @@ impl World {
     fn ask_all(&mut self, commands: &[Command]) {
         let now = Timestamp::from_micros(self.truth);
         while self.api.commit(commands, now).is_err() {}
+        self.hint_machines();
+    }
+
+    /// Most machines hear that the store has changed.
+    pub fn hint_machines(&mut self) {
         for machine in 0..self.machines.len() {
             if self.rng.chance(700) {
                 let incarnation = self.machines[machine].incarnation;
@@ -50,6 +55,9 @@ impl World {
     }
 
     pub fn call_api(&mut self) {
+        if self.theme == Theme::Events && self.rng.chance(600) {
+            return if self.rng.chance(500) { self.debounce_in_a_row() } else { self.invoke_by_hand() };
+        }
         let schedules = self.checks.lock().live_schedules();
         if schedules.len() < 2 || (schedules.len() < 8 && self.rng.chance(150)) {
             self.create_schedule();
@@ -61,13 +69,16 @@ impl World {
         if !is_free && self.theme == Theme::Overrides && self.rng.chance(600) {
             return self.override_declared(&schedule);
         }
+        if self.theme == Theme::Limits && self.rng.chance(500) {
+            return if self.rng.chance(200) { self.set_limit() } else { self.invoke_by_hand() };
+        }
         match self.rng.range(0, 17) {
             0..=2 if is_free => {
                 let spec = any_spec(&mut self.rng, self.truth, self.pace);
                 self.put(&schedule.workflow, &schedule.key, &spec);
             }
             3 if is_free => {
-                let spec = serde_json::from_str(&schedule.spec).unwrap();
+                let spec = serde_json::from_str(schedule.spec.text()).unwrap();
                 self.put(&schedule.workflow, &schedule.key, &spec);
             }
             4 if is_free => self.update(&schedule),
@@ -100,6 +111,7 @@ impl World {
                     self.ask(Command::RetryRun { project: PROJECT.into(), run });
                 }
             }
+            17 if self.theme == Theme::None => self.debounce_by_hand(),
             16..=17 => self.invoke_by_hand(),
             _ => {}
         }
@@ -134,7 +146,7 @@ impl World {
     /// Changes the trigger, as `schedules.update` does; the policies stay.
     fn update(&mut self, schedule: &Schedule) {
         let now = Timestamp::from_micros(self.truth);
-        let mut fields: serde_json::Value = serde_json::from_str(&schedule.spec).unwrap();
+        let mut fields: serde_json::Value = serde_json::from_str(schedule.spec.text()).unwrap();
         let other = serde_json::to_value(any_spec(&mut self.rng, self.truth, self.pace)).unwrap();
         for trigger in ["cron", "every_us", "at_us"] {
             fields.as_object_mut().unwrap().remove(trigger);
@@ -144,8 +156,8 @@ impl World {
         }
         let spec: ScheduleSpec = serde_json::from_value(fields).unwrap();
         let Ok(compiled_spec) = CompiledSpec::new(spec.clone()) else { return };
-        let text = serde_json::to_string(&spec).unwrap().into();
-        let spec = Some((text, spec.trigger_key().into(), compiled_spec.next(now)));
+        let text = serde_json::to_string(&spec).unwrap();
+        let spec = Some((text.into(), spec.trigger_key().into(), compiled_spec.next(now)));
         self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
     }
 
@@ -155,7 +167,7 @@ impl World {
         if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
         }
-        let next_slot = CompiledSpec::of(schedule).unwrap().next(slot);
+        let next_slot = schedule.compiled_spec().unwrap().next(slot);
         let reason = "skipped on request".into();
         let patch = Patch {
             status: next_slot.is_none().then_some(ScheduleStatus::Finished),
@@ -174,7 +186,7 @@ impl World {
 
     /// Backfills past slots.
     fn backfill(&mut self, schedule: &Schedule) {
-        let compiled_spec = CompiledSpec::parse(&schedule.spec).unwrap();
+        let compiled_spec = schedule.spec.compiled().unwrap();
         let mut slots = Vec::new();
         let mut slot = compiled_spec.prev(Timestamp::from_micros(self.truth - self.rng.range(0, HOUR)));
         while let Some(at) = slot.filter(|_| slots.len() < BACKFILL_MAX) {
@@ -188,7 +200,7 @@ impl World {
             slot: Some(*slot),
             origin: Origin::Backfill,
             behind,
-            takes_back: behind,
+            revokes_claims: behind,
             ..base.clone()
         };
         let commands: Vec<Command> =
@@ -213,12 +225,15 @@ impl World {
             input: None,
             available_at: now,
             behind: false,
-            takes_back: CompiledSpec::parse(&schedule.spec)
+            revokes_claims: schedule
+                .spec
+                .compiled()
                 .is_ok_and(|compiled_spec| compiled_spec.spec().overlap != Overlap::Allow),
             revision: None,
             parent: None,
             idempotency_key: None,
             claim_for: None,
+            priority: None,
         }
     }
 
@@ -230,6 +245,11 @@ impl World {
     }
 
     fn put(&mut self, workflow: &Arc<str>, key: &str, spec: &ScheduleSpec) {
+        let mut spec = spec.clone();
+        if self.theme == Theme::Limits && self.rng.chance(500) {
+            spec.priority = Some(u8::try_from(self.rng.range(0, 9)).unwrap());
+        }
+        let spec = &spec;
         let id = ScheduleId::from(format!("sch_{workflow}{key}n{}", self.sequence));
         let new = new_schedule(id, workflow, key, spec, self.truth);
         self.ask(Command::UpsertSchedules(vec![new]));

@@ -4,13 +4,14 @@
 use super::checks::{Checks, Health, PROJECT};
 use super::faults::{FaultyStore, Rng, Sent, SentLog, SkewedClock, Trouble, Witness};
 use super::handlers::{Doing, Task};
+use super::limits::{CONCURRENCY, Limits, declared_limits};
 use super::overrides::Overrides;
 use super::workload::declared;
 use polos::calendar::Timestamp;
 use polos::engine::{Engine, EngineConfig, Message, Notice, WorkflowConfig};
-use polos::model::WorkerId;
+use polos::model::{DeclaredLimit, ScheduleId, WorkerId};
 use polos::plan::Backoff;
-use polos::store::Store;
+use polos::store::{Command, Store};
 use polos::sync::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,12 @@ const APART_IN: u64 = 16;
 /// Which of them.
 const APART_AT: u64 = 5;
 
+/// In one of this many simulations, the application is often busy when a run starts.
+const LATE_IN: u64 = 5;
+
+/// Which of them.
+const LATE_AT: u64 = 0;
+
 /// A theme that one of this many simulations has, in addition to everything else.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Theme {
@@ -44,11 +51,17 @@ pub enum Theme {
     Holds,
     /// Users override what code declares, and old processes start again beside new ones.
     Overrides,
+    /// Workflows have limits, rates, and priorities, and operators change limits.
+    Limits,
+    /// Runs wait for events, and many callers debounce.
+    Events,
 }
 
 impl Theme {
     fn of(seed: u64) -> Self {
         match seed % APART_IN {
+            1 => Self::Events,
+            3 => Self::Limits,
             6 => Self::Killers,
             7 => Self::Overrides,
             8 => Self::Holds,
@@ -119,6 +132,8 @@ pub struct SimResult {
     pub policies: BTreeSet<String>,
     /// What happened, and how often.
     pub event_counts: BTreeMap<&'static str, u64>,
+    /// The last events; `POLOS_SIM_EVENTS` says how many.
+    pub last_events: Vec<String>,
 }
 
 /// Runs the simulation of a seed on an empty store; panics when it breaks a promise.
@@ -134,6 +149,7 @@ pub fn simulate(seed: u64, store: Arc<dyn Store>) -> SimResult {
         fenced_count: checks.fenced_count,
         policies: std::mem::take(&mut checks.policies),
         event_counts: std::mem::take(&mut checks.event_counts),
+        last_events: checks.take_last_events(),
     }
 }
 
@@ -180,6 +196,14 @@ pub enum Event {
     },
     /// A user calls the API.
     CallApi,
+    /// A user deletes a schedule.
+    Delete {
+        schedule: ScheduleId,
+    },
+    /// A caller sends this, maybe again.
+    Call {
+        command: Box<Command>,
+    },
     /// A fault happens.
     Fault,
     /// Time for a check.
@@ -269,16 +293,20 @@ impl World {
             *rng.pick(&[FaultKind::Crashes, FaultKind::Store, FaultKind::Clocks, FaultKind::Everything]);
         let pace = if rng.chance(80) { SLOW } else { FAST };
         let theme = Theme::of(seed);
-        // The counts depend on the order of times that different machines wrote.
+        // The counts depend on the order of times that different machines wrote, and rates hold for
+        // clocks that agree.
         let (fault_kind, pace) = match (theme, fault_kind) {
-            (Theme::Killers, FaultKind::Clocks) => (FaultKind::Crashes, FAST),
-            (Theme::Killers, FaultKind::Everything) => (FaultKind::Store, FAST),
-            (Theme::Killers, _) => (fault_kind, FAST),
+            (Theme::Killers | Theme::Limits | Theme::Events, FaultKind::Clocks) => (FaultKind::Crashes, FAST),
+            (Theme::Killers | Theme::Limits | Theme::Events, FaultKind::Everything) => {
+                (FaultKind::Store, FAST)
+            }
+            (Theme::Killers | Theme::Limits | Theme::Events, _) => (fault_kind, FAST),
             _ => (fault_kind, pace),
         };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
+        checks.limits = (theme == Theme::Limits).then(Limits::default);
         checks.counts_interruptions = theme == Theme::Killers;
         checks.note(format_args!("a simulation of {fault_kind:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
@@ -459,6 +487,11 @@ impl World {
                 self.machines[machine].store.trouble.lock().is_down = false;
                 self.note(format_args!("machine {machine} has its store again"));
             }
+            Event::Delete { schedule } => {
+                if !self.is_calm {
+                    self.ask(Command::DeleteSchedule { project: PROJECT.into(), id: schedule });
+                }
+            }
             Event::CallApi => {
                 if !self.is_calm {
                     self.call_api();
@@ -466,6 +499,7 @@ impl World {
                     self.after(delay, Event::CallApi);
                 }
             }
+            Event::Call { command } => self.call(command),
             Event::Fault => {
                 if !self.is_calm {
                     self.inject_fault();
@@ -475,6 +509,10 @@ impl World {
             }
             Event::Check => {
                 self.check_all();
+                self.check_idle_permits();
+                if self.is_calm {
+                    self.send_what_is_awaited();
+                }
                 self.after(self.pace.poll * 2, Event::Check);
             }
             Event::CheckTakeover { worker, died_at } => {
@@ -515,6 +553,17 @@ impl World {
             }
             config.version = Some(version);
         }
+        if self.theme == Theme::Limits {
+            let (limits, rules) = declared_limits(self.seed, version);
+            for (id, workflow) in &mut config.workflows {
+                workflow.rules.clone_from(&rules[id]);
+            }
+            let is_used = |limit: &DeclaredLimit| {
+                config.workflows.values().any(|workflow| workflow.rules.limit.as_ref() == Some(&limit.name))
+            };
+            config.limits = limits.into_iter().filter(is_used).collect();
+            config.concurrency = CONCURRENCY;
+        }
         let incarnation = self.machines[machine].incarnation + 1;
         config.process_mark = format!("mark{incarnation}").into();
         let code = self.code_of(machine, version);
@@ -537,7 +586,8 @@ impl World {
         it.code = code;
         it.is_draining = false;
         it.sent_log = SentLog::default();
-        it.engine = Some(Engine::new(it.store.clone(), it.sent_log.clone(), config, Box::new(new_id)));
+        let (reads, sent_log) = (Arc::new(it.store.clone()), it.sent_log.clone());
+        it.engine = Some(Engine::new(reads, it.store.clone(), sent_log, config, Box::new(new_id)));
         it.store.trouble.lock().is_down = false;
         set_faults(&it.store, faults, faults);
         (it.well_since, it.up_since) = (truth, truth);
@@ -557,6 +607,11 @@ impl World {
     /// The number of machines that execute everything after the faults: one for each kind of code.
     pub fn whole_count(&self) -> usize {
         if self.theme == Theme::Holds { 2 } else { 1 }
+    }
+
+    /// Whether some runs are entered seconds after they were started, in this simulation.
+    pub fn has_late_entries(&self) -> bool {
+        self.seed % LATE_IN == LATE_AT
     }
 
     /// The workflows that a machine registers: all, or some. After the faults, every workflow must
@@ -746,7 +801,7 @@ impl World {
     fn deliver_to_application(&mut self, machine: usize, wall: Timestamp) {
         for sent in self.machines[machine].sent_log.take() {
             match sent {
-                Sent::Start(claimed) => {
+                Sent::Start(claimed, confirmed_at) => {
                     let it = &self.machines[machine];
                     if it.engine.as_ref().is_some_and(Engine::is_over) {
                         // A worker that closes starts no more handlers: its claims are given back.
@@ -756,7 +811,7 @@ impl World {
                         let what = format!("machine {machine} should not start {:?}", claimed.run);
                         self.checks.lock().fail(format_args!("{what}"));
                     }
-                    self.enter_handler(machine, claimed, wall);
+                    self.enter_handler(machine, claimed, confirmed_at, wall);
                 }
                 Sent::Stop(stop) => {
                     let it = &mut self.machines[machine];
@@ -830,6 +885,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
                 retry_max: RETRY_MAX,
                 backoff,
                 timeout,
+                rules: polos::model::ClaimRules::default(),
                 code: "code".into(),
             },
         )
@@ -847,6 +903,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
         about: "{}".into(),
         workflows: workflows.iter().map(workflow).collect(),
         declared: Vec::new(),
+        limits: Vec::new(),
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
         idle_heartbeat: Duration::from_secs(60),
         lease: Duration::from_micros(LEASE.unsigned_abs()),

@@ -52,21 +52,20 @@ fn first_run(schedule: &ScheduleId) -> RunId {
     RunId::of_slot(schedule, at(1))
 }
 
-fn end(fixture: &Fixture<'_>, run: RunId, ending: Completion, pause_after_failures: Option<u32>) {
+fn end(fixture: &Fixture<'_>, run: RunId, ending: Completion) {
     let token = fixture.run(&run).token;
     let ending = Box::new(ending);
-    let command = Command::CompleteRun { run, token, ending, pause_after_failures, stands_alone: false };
-    fixture.ok(now(), command);
+    fixture.ok(now(), Command::CompleteRun { run, token, ending, stands_alone: false });
 }
 
 fn fire(fixture: &Fixture<'_>, id: &ScheduleId, admission: Admission) {
     fixture.fire(now(), &fixture.schedule(id), at(NOW), admission);
 }
 
-fn trigger(fixture: &Fixture<'_>, id: &ScheduleId, takes_back: bool) {
+fn trigger(fixture: &Fixture<'_>, id: &ScheduleId, revokes_claims: bool) {
     let new = new_run(&format!("run_by_hand_{id}"));
     let (schedule_id, origin) = (Some(id.clone()), Origin::Trigger);
-    let new = NewRun { schedule_id, origin, behind: true, takes_back, ..new };
+    let new = NewRun { schedule_id, origin, behind: true, revokes_claims, ..new };
     fixture.create(now(), new);
 }
 
@@ -87,11 +86,9 @@ const WORKS: &[Work] = &[
     work("a fire that claims", Kind::Allow, |fixture, id| fire(fixture, id, Admission::Claim)),
     work("a fire that queues", Kind::Allow, |fixture, id| fire(fixture, id, Admission::Queue)),
     work("a fire behind others", Kind::Line, |fixture, id| fire(fixture, id, Admission::Behind)),
-    work("an end among many", Kind::Allow, |fixture, id| end(fixture, first_run(id), succeeded(), None)),
-    work("an end that releases", Kind::Line, |fixture, id| end(fixture, first_run(id), succeeded(), None)),
-    work("a failure that pauses", Kind::Allow, |fixture, id| {
-        end(fixture, first_run(id), failed(), Some(1));
-    }),
+    work("an end among many", Kind::Allow, |fixture, id| end(fixture, first_run(id), succeeded())),
+    work("an end that releases", Kind::Line, |fixture, id| end(fixture, first_run(id), succeeded())),
+    work("a failure that pauses", Kind::Allow, |fixture, id| end(fixture, first_run(id), failed())),
     work("a request to stop", Kind::Allow, |fixture, id| {
         fixture.ok(now(), Command::CancelRun { project: text(PROJECT), run: first_run(id) });
     }),
@@ -134,7 +131,7 @@ fn rows(is_sqlite: bool, count: i64) -> String {
             "INSERT INTO schedule (id, revision, status, next_slot, last_slot, attended_from, created_at, updated_at,
                  project, workflow, key, cadence, spec)
              VALUES ('sch_b{number}', 5, 'active', {due}, {last}, {zero}, {zero}, {zero},
-                 '{PROJECT}', 'w', 'b{number}', 'c', '{{\"cron\":\"* * * * *\"}}');
+                 '{PROJECT}', 'w', 'b{number}', 'c', '{{\"cron\":\"* * * * *\",\"pause_after_failures\":1}}');
              INSERT INTO run (id, state, token, attempt, available_at, created_at, slot, origin, project, workflow,
                  key, timezone, worker, schedule_id{column})
              WITH RECURSIVE g (n) AS (SELECT CAST(1 AS bigint) UNION ALL SELECT n + 1 FROM g WHERE n < {count})

@@ -5,12 +5,18 @@ use polos::store::{MemoryStore, Store};
 
 mod claims;
 mod completions;
+mod debounces;
+mod entries;
+mod events;
 mod families;
 mod fires;
 mod held;
 mod interruptions;
+mod limits;
+mod one_offs;
 mod outcomes;
 pub mod owners;
+mod progress;
 mod prunes;
 mod reads;
 mod upserts;
@@ -35,11 +41,17 @@ fn all() -> impl Iterator<Item = Case> {
         outcomes::CASES,
         fires::CASES,
         claims::CASES,
+        entries::CASES,
         completions::CASES,
+        debounces::CASES,
         interruptions::CASES,
         held::CASES,
+        limits::CASES,
         families::CASES,
+        progress::CASES,
+        events::CASES,
         prunes::CASES,
+        one_offs::CASES,
         reads::CASES,
     ];
     cases.into_iter().flatten().copied()

@@ -4,7 +4,7 @@
 use super::fixture::{PROJECT, at, new_run};
 use super::postgres::with_tls;
 use super::server::{Server, administer};
-use polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
+use polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, StoreError, StoreReads, StoreWrites};
 use std::io::Read;
 use std::net::TcpListener;
 use std::sync::Arc;

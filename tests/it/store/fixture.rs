@@ -1,12 +1,14 @@
 //! What the tests of stores share: short ways to say commands, and a way to open each store.
 
 use polos::calendar::Timestamp;
+use polos::model::spec::CompiledSpec;
 use polos::model::{
     Admission, ClaimedRun, Completion, FirePlan, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run,
-    RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, Token, WorkerEntry,
-    WorkerId, WorkflowEntry,
+    RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, StoredSpec, Token,
+    WorkerEntry, WorkerId, WorkflowEntry,
 };
 use polos::store::{Answer, Command, Page, Patch, Rejection, Store, Suspects};
+use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ pub fn everything() -> Page {
     Page { limit: 10_000, after: None }
 }
 
-pub fn spec(cron: &str) -> Arc<str> {
+pub fn spec(cron: &str) -> StoredSpec {
     format!(r#"{{"cron":"{cron}","timezone":"Europe/Berlin"}}"#).into()
 }
 
@@ -45,6 +47,12 @@ pub fn new_schedule(key: &str, next: Option<Timestamp>) -> NewSchedule {
     }
 }
 
+/// What a schedule's specification compiles to; if it can't be read, every minute of UTC.
+pub fn compiled_spec(schedule: &Schedule) -> Arc<CompiledSpec> {
+    let minutely = || Arc::new(CompiledSpec::parse(r#"{"cron":"* * * * *"}"#).expect("a specification"));
+    schedule.compiled_spec().unwrap_or_else(|_| minutely())
+}
+
 pub fn new_run(id: &str) -> NewRun {
     NewRun {
         id: RunId::from(id),
@@ -61,11 +69,12 @@ pub fn new_run(id: &str) -> NewRun {
         input: None,
         available_at: at(0),
         behind: false,
-        takes_back: false,
+        revokes_claims: false,
         revision: None,
         parent: None,
         idempotency_key: None,
         claim_for: None,
+        priority: None,
     }
 }
 
@@ -84,6 +93,8 @@ pub fn new_worker(id: &str) -> WorkerEntry {
         about: text("{}"),
         workflows: vec![WorkflowEntry { id: text("w"), schedulable: true }],
         declared: Vec::new(),
+        limits: Vec::new(),
+        rules: BTreeMap::new(),
     }
 }
 
@@ -192,6 +203,7 @@ impl<'a> Fixture<'a> {
         FirePlan {
             schedule: schedule.id.clone(),
             revision: schedule.revision,
+            spec: compiled_spec(&schedule),
             next_slot: slots.last().map_or(schedule.next_slot, |(slot, _)| Some(minute_after(*slot))),
             status: ScheduleStatus::Active,
             runs,
@@ -288,13 +300,7 @@ pub fn minute_after(slot: Timestamp) -> Timestamp {
 
 /// Said to stand alone, whether it does or not: where that is wrong, nothing may come of it.
 pub fn end(run: &RunId, token: Token, ending: Completion) -> Command {
-    Command::CompleteRun {
-        run: run.clone(),
-        token,
-        ending: Box::new(ending),
-        pause_after_failures: None,
-        stands_alone: true,
-    }
+    Command::CompleteRun { run: run.clone(), token, ending: Box::new(ending), stands_alone: true }
 }
 
 pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Command {

@@ -1,7 +1,7 @@
-//! Another transaction updates a row between the snapshot and the lock of a statement of ours.
+//! Another transaction updates a row between the snapshot and the lock of one of our statements.
 //!
-//! PostgreSQL checks such a row again (`EvalPlanQual`), and a careless statement loses it: the store
-//! would take a row that exists for one that is gone. Each statement that locks rows has a case here.
+//! PostgreSQL checks such a row again (`EvalPlanQual`). A statement of the wrong form loses the
+//! row, and the store takes it for deleted. Every statement that locks rows has a case here.
 
 use super::fixture::{
     Fixture, PROJECT, at, done_step, end, failed, minute_after, new_run, new_schedule, new_worker,
@@ -11,26 +11,27 @@ use super::rows_read::Administrator;
 use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
+    Admission, Completion, Debounce, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, Token, WorkerId,
 };
-use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, Store, Suspects};
+use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, StoreWrites, Suspects};
+use std::thread::ScopedJoinHandle;
 
-/// What another transaction updates, what we commit meanwhile, and what must come of it. Each takes a
-/// number, so that a case can be repeated with rows of its own.
-struct Case {
-    name: &'static str,
-    prepare: fn(&Fixture<'_>, i64),
-    /// A table and the id of a row of it.
+/// What another transaction updates, what we commit meanwhile, and what must result. Each function
+/// takes a number, so that a case can be repeated with other rows.
+pub(super) struct Case {
+    pub name: &'static str,
+    pub prepare: fn(&Fixture<'_>, i64),
+    /// The table and the id of the row that the other transaction updates.
     touched: fn(i64) -> (&'static str, String),
-    commands: fn(&Fixture<'_>, i64) -> Vec<Command>,
+    pub commands: fn(&Fixture<'_>, i64) -> Vec<Command>,
     check: fn(&Fixture<'_>, i64, &[Outcome]),
 }
 
-/// Each is tried so often: the third time, the statement is prepared on the server.
+/// How often to try each case: the third time, the statement is prepared on the server.
 const ROUNDS: i64 = 3;
 
-/// When the work of a round begins.
+/// The start of a round.
 fn start(n: i64) -> i64 {
     n * 10_000
 }
@@ -47,16 +48,19 @@ fn put(fixture: &Fixture<'_>, n: i64) -> Schedule {
     fixture.put(at(start(n)), new_schedule(&key(n), Some(at(start(n)))))
 }
 
-/// The run of a slot that is so many seconds after the start.
+/// The run of the slot this many seconds after the start.
 fn slot_run(n: i64, seconds: i64) -> RunId {
     RunId::of_slot(&schedule_id(n), at(start(n) + seconds))
 }
 
-/// Fires slots, each so many seconds after the start; at the instant of the first.
+/// Fires slots, each this many seconds after the start, at the time of the first.
 fn fire(fixture: &Fixture<'_>, n: i64, slots: &[(i64, Admission)]) {
-    let schedule = put(fixture, n);
+    fire_slots(fixture, n, &put(fixture, n), slots);
+}
+
+fn fire_slots(fixture: &Fixture<'_>, n: i64, schedule: &Schedule, slots: &[(i64, Admission)]) {
     let slots: Vec<_> = slots.iter().map(|(seconds, how)| (at(start(n) + seconds), *how)).collect();
-    fixture.commit_plan(slots[0].0, fixture.plan(&schedule, &slots));
+    fixture.commit_plan(slots[0].0, fixture.plan(schedule, &slots));
 }
 
 fn run(name: &str, n: i64) -> RunId {
@@ -74,7 +78,7 @@ fn running(fixture: &Fixture<'_>, name: &str, n: i64) {
     assert_eq!(fixture.state(&id), RunState::Running);
 }
 
-/// A parent that waits for a child, which runs.
+/// A parent that waits for a running child.
 fn family(fixture: &Fixture<'_>, n: i64) {
     running(fixture, "parent", n);
     let claim_for = Some(fixture.worker.clone());
@@ -99,7 +103,7 @@ fn pause(n: i64) -> Vec<Command> {
     vec![patch_command(&schedule_id(n), None, patch)]
 }
 
-/// Fires one slot behind the others.
+/// Fires one slot that waits for the others.
 fn fire_behind(fixture: &Fixture<'_>, n: i64, cancels: bool) -> Vec<Command> {
     let mut plan =
         fixture.plan(&fixture.schedule(&schedule_id(n)), &[(at(start(n) + 600), Admission::Behind)]);
@@ -107,17 +111,24 @@ fn fire_behind(fixture: &Fixture<'_>, n: i64, cancels: bool) -> Vec<Command> {
     vec![Command::Fire { worker: fixture.worker.clone(), plan: Box::new(plan) }]
 }
 
-fn leave() -> Vec<Command> {
+fn deregister() -> Vec<Command> {
     vec![Command::DeregisterWorker { worker: WorkerId::from("wkr_1") }]
 }
 
-fn enter_again(fixture: &Fixture<'_>) {
+pub(super) fn register_again(fixture: &Fixture<'_>) {
     fixture.ok(at(0), Command::RegisterWorker(Box::new(new_worker("wkr_1"))));
 }
 
 const NOW: fn(i64) -> Timestamp = |n| at(start(n) + 100);
 
-const CASES: &[Case] = &[
+/// A debounced call with a key of this round.
+fn debounce(name: &str, n: i64) -> Command {
+    let delay = std::time::Duration::from_secs(3_600);
+    let debounce = Debounce { key: text(&key(n)), delay, at_most: None };
+    Command::DebounceRun { new: Box::new(new_run(run(name, n).as_str())), debounce }
+}
+
+pub(super) const CASES: &[Case] = &[
     Case {
         name: "a heartbeat",
         prepare: |_, _| {},
@@ -181,7 +192,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "the schedule of a run that ends",
+        name: "the schedule of a run that completes",
         prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("schedule", schedule_id(n).to_string()),
         commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, failed())],
@@ -204,13 +215,13 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "the schedule of a run that a leaving worker holds",
+        name: "the schedule of a run of a worker that deregisters",
         prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("schedule", schedule_id(n).to_string()),
-        commands: |_, _| leave(),
+        commands: |_, _| deregister(),
         check: |fixture, _, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Count(1)));
-            enter_again(fixture);
+            register_again(fixture);
         },
     },
     Case {
@@ -248,6 +259,16 @@ const CASES: &[Case] = &[
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
+        name: "a run that reports its progress",
+        prepare: |fixture, n| running(fixture, "run", n),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| {
+            let progress = text(r#"{"fraction": 0.5}"#);
+            vec![Command::ReportProgress { run: run("run", n), token: Token(1), progress }]
+        },
+        check: |_, _, outcomes| is_ok(outcomes),
+    },
+    Case {
         name: "a run that records a step beside a heartbeat",
         prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
@@ -260,21 +281,21 @@ const CASES: &[Case] = &[
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
-        name: "a run that stands alone and ends",
+        name: "a standalone run that completes",
         prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
         commands: |_, n| vec![end(&run("run", n), Token(1), succeeded())],
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
-        name: "a run that ends",
+        name: "a run that completes",
         prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 0).to_string()),
         commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, succeeded())],
         check: |_, _, outcomes| is_ok(outcomes),
     },
     Case {
-        name: "the parent of a run that ends",
+        name: "the parent of a run that completes",
         prepare: family,
         touched: |n| ("run", run("parent", n).to_string()),
         commands: |_, n| vec![end(&run("child", n), Token(1), succeeded())],
@@ -324,29 +345,29 @@ const CASES: &[Case] = &[
         check: parent_is_awake,
     },
     Case {
-        name: "a run that a leaving worker holds",
+        name: "a run of a worker that deregisters",
         prepare: |fixture, n| running(fixture, "run", n),
         touched: |n| ("run", run("run", n).to_string()),
-        commands: |_, _| leave(),
+        commands: |_, _| deregister(),
         check: |fixture, n, outcomes| {
             assert_eq!(outcomes[0], Ok(Answer::Count(1)));
             assert_eq!(fixture.state(&run("run", n)), RunState::Queued);
             fixture.ok(at(0), cancel("run", n).remove(0));
-            enter_again(fixture);
+            register_again(fixture);
         },
     },
     Case {
-        name: "the parent of a run that a leaving worker holds",
+        name: "the parent of a run of a worker that deregisters",
         prepare: |fixture, n| {
             family(fixture, n);
             fixture.ok(at(start(n)), cancel("child", n).remove(0));
         },
         touched: |n| ("run", run("parent", n).to_string()),
-        commands: |_, _| leave(),
+        commands: |_, _| deregister(),
         check: |fixture, n, outcomes| {
             parent_is_awake(fixture, n, outcomes);
             fixture.ok(at(0), cancel("parent", n).remove(0));
-            enter_again(fixture);
+            register_again(fixture);
         },
     },
     Case {
@@ -367,7 +388,31 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "the run that waits behind one that ends",
+        name: "a run by its debounce key",
+        prepare: |fixture, n| _ = fixture.ok(at(0), debounce("run", n)),
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| vec![debounce("other", n)],
+        check: |_, n, outcomes| {
+            let run = run("run", n);
+            assert_eq!(outcomes[0], Ok(Answer::Created { run, is_new: false, claimed: None }));
+        },
+    },
+    Case {
+        name: "a run by its newest debounced call",
+        prepare: |fixture, n| {
+            fixture.ok(at(0), debounce("run", n));
+            fixture.ok(at(0), debounce("other", n));
+            fixture.ok(at(0), cancel("run", n).remove(0));
+        },
+        touched: |n| ("run", run("run", n).to_string()),
+        commands: |_, n| vec![debounce("other", n)],
+        check: |_, n, outcomes| {
+            let run = run("run", n);
+            assert_eq!(outcomes[0], Ok(Answer::Created { run, is_new: false, claimed: None }));
+        },
+    },
+    Case {
+        name: "the run that waits for one that completes",
         prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim), (60, Admission::Behind)]),
         touched: |n| ("run", slot_run(n, 60).to_string()),
         commands: |fixture, n| vec![end(&slot_run(n, 0), fixture.run(&slot_run(n, 0)).token, succeeded())],
@@ -377,7 +422,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a run that goes on while another ends",
+        name: "a run that continues while another completes",
         prepare: |fixture, n| {
             let slots = [(0, Admission::Claim), (60, Admission::Claim), (70, Admission::Behind)];
             fire(fixture, n, &slots);
@@ -420,7 +465,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a run that was claimed ahead and is taken back",
+        name: "a run whose early claim is revoked",
         prepare: |fixture, n| fire(fixture, n, &[(200, Admission::Claim)]),
         touched: |n| ("run", slot_run(n, 200).to_string()),
         commands: |_, n| pause(n),
@@ -430,15 +475,19 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a run that was claimed ahead of a pause after failures",
-        prepare: |fixture, n| fire(fixture, n, &[(0, Admission::Claim), (200, Admission::Claim)]),
+        name: "a run that was claimed early, before a pause after failures",
+        prepare: |fixture, n| {
+            let spec = r#"{"cron":"* * * * *","pause_after_failures":1}"#.into();
+            let new = NewSchedule { spec, ..new_schedule(&key(n), Some(at(start(n)))) };
+            let schedule = fixture.put(at(start(n)), new);
+            fire_slots(fixture, n, &schedule, &[(0, Admission::Claim), (200, Admission::Claim)]);
+        },
         touched: |n| ("run", slot_run(n, 200).to_string()),
         commands: |fixture, n| {
             vec![Command::CompleteRun {
                 run: slot_run(n, 0),
                 token: fixture.run(&slot_run(n, 0)).token,
                 ending: Box::new(failed()),
-                pause_after_failures: Some(1),
                 stands_alone: false,
             }]
         },
@@ -448,7 +497,7 @@ const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "a run that has ended ahead of the clock",
+        name: "a run that has completed before its slot",
         prepare: |fixture, n| {
             fire(fixture, n, &[(200, Admission::Claim), (260, Admission::Claim)]);
             fixture.end(at(start(n) + 261), &slot_run(n, 260), succeeded());
@@ -510,12 +559,14 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// Waits for a connection of this name to wait for a lock.
-fn until_it_waits(administrator: &Administrator, name: &str) {
+/// Waits for a connection of this name to wait for a lock. Panics if its commit ends before: then it
+/// has executed no statement that the test is about.
+fn until_it_waits<T>(administrator: &Administrator, name: &str, committed: &ScopedJoinHandle<'_, T>) {
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
     );
     while administrator.number(&waiting) == 0 {
+        assert!(!committed.is_finished(), "the commit of {name} waits for no lock");
         std::thread::yield_now();
     }
 }
@@ -537,7 +588,7 @@ fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
             administrator.execute(&format!("BEGIN; UPDATE {schema}.{table} SET id = id WHERE id = '{id}'"));
             let outcomes = std::thread::scope(|scope| {
                 let committed = scope.spawn(|| store.commit(&commands, NOW(n)).unwrap());
-                until_it_waits(&administrator, schema);
+                until_it_waits(&administrator, schema, &committed);
                 administrator.execute("COMMIT");
                 committed.join().unwrap()
             });
@@ -555,14 +606,14 @@ fn open(url: &str, name: &str) -> PostgresStore {
     PostgresStore::open(&format!("{url}&application_name={name}"), PostgresOptions::default()).unwrap()
 }
 
-/// A store one of whose tables is a view, which decides about each row whenever it is looked at.
-struct Policed {
+/// A store with a view in place of a table. A function decides about each row that is read.
+struct Filtered {
     administrator: Administrator,
     schema: String,
     store: PostgresStore,
 }
 
-impl Policed {
+impl Filtered {
     fn new() -> Self {
         let server = Server::shared();
         let url = server.new_schema();
@@ -571,8 +622,8 @@ impl Policed {
         Self { administrator: Administrator::new(&server.url), schema, store }
     }
 
-    /// Has the body of a function, which knows the row's key as `row_key`, decide about the rows.
-    fn police(&self, table: &str, key: &str, kind: &str, body: &str) {
+    /// Replaces a table. `body` is the body of the function; it has the row's key as `row_key`.
+    fn filter(&self, table: &str, key: &str, kind: &str, body: &str) {
         let schema = &self.schema;
         self.administrator.execute(&format!(
             "CREATE FUNCTION {schema}.sees(row_key {kind}) RETURNS boolean LANGUAGE plpgsql AS \
@@ -582,15 +633,15 @@ impl Policed {
         ));
     }
 
-    /// Commits, and updates all rows of the table when a statement like `pattern` has its snapshot.
+    /// Commits, and updates all rows of the table once a statement like `pattern` has its snapshot.
     fn commit_and_update(&self, table: &str, pattern: &str, command: Command) -> Answer {
         self.commit_and_set(table, pattern, command, "project = project")
     }
 
-    /// The same; what is updated is said.
+    /// The same, with the assignments of the update.
     fn commit_and_set(&self, table: &str, pattern: &str, command: Command, set: &str) -> Answer {
         let lock = format!("hashtext('{}')", self.schema);
-        self.police(
+        self.filter(
             table,
             "no",
             "bigint",
@@ -602,7 +653,7 @@ impl Policed {
         self.administrator.execute(&format!("SELECT pg_advisory_lock({lock})"));
         let outcome = std::thread::scope(|scope| {
             let committed = scope.spawn(|| self.store.commit(&[command], at(100)).unwrap().remove(0));
-            until_it_waits(&self.administrator, &self.schema);
+            until_it_waits(&self.administrator, &self.schema, &committed);
             let schema = &self.schema;
             self.administrator.execute(&format!("UPDATE {schema}.{table}_rows SET {set}"));
             self.administrator.execute(&format!("SELECT pg_advisory_unlock({lock})"));
@@ -612,7 +663,7 @@ impl Policed {
     }
 }
 
-/// Two runs of a schedule that have ended, the second of which is the newest.
+/// Two finished runs of a schedule. The second is the newest.
 fn two_ended(fixture: &Fixture<'_>) -> [RunId; 2] {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(0))));
     [0, 10].map(|slot| {
@@ -628,8 +679,8 @@ fn prune(keep: u32) -> Command {
 
 #[test]
 fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     for number in 0..3 {
         fixture.create(at(0), new_run(&format!("run_{number}")));
     }
@@ -642,14 +693,14 @@ fn runs_that_are_updated_while_they_are_claimed_are_claimed() {
         suspects: Suspects::Never,
         codes: None,
     };
-    let answer = policed.commit_and_update("run", "%SKIP LOCKED%", command);
+    let answer = filtered.commit_and_update("run", "%SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 3), "{answer:?}");
 }
 
 #[test]
 fn runs_that_are_cancelled_while_they_are_claimed_are_not_claimed() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     fixture.create(at(0), new_run("run_1"));
     let command = Command::ClaimRuns {
         project: text(PROJECT),
@@ -661,20 +712,20 @@ fn runs_that_are_cancelled_while_they_are_claimed_are_not_claimed() {
         codes: None,
     };
     let set = "state = 'cancelled', finished_at = available_at";
-    let answer = policed.commit_and_set("run", "%SKIP LOCKED%", command, set);
+    let answer = filtered.commit_and_set("run", "%SKIP LOCKED%", command, set);
     assert_eq!(answer, Answer::Claimed(Vec::new()));
 }
 
 #[test]
 fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     fixture.create(at(0), new_run("run_1"));
     for _ in 0..2 {
         fixture.claim(at(0));
         let (worker, heartbeat) = (fixture.worker.clone(), fixture.heartbeat());
         fixture.ok(at(0), Command::ExpireWorker { worker, heartbeat, shares_process: false });
-        enter_again(&fixture);
+        register_again(&fixture);
     }
     let command = Command::ClaimRuns {
         project: text(PROJECT),
@@ -685,42 +736,42 @@ fn a_suspect_that_is_updated_while_it_is_claimed_is_claimed() {
         suspects: Suspects::Alone,
         codes: None,
     };
-    let answer = policed.commit_and_update("run", "%LIMIT 1 FOR UPDATE SKIP LOCKED%", command);
+    let answer = filtered.commit_and_update("run", "%LIMIT 1 FOR UPDATE OF r SKIP LOCKED%", command);
     assert!(matches!(&answer, Answer::Claimed(runs) if runs.len() == 1), "{answer:?}");
 }
 
 #[test]
-fn old_runs_that_are_updated_while_they_are_looked_at_go() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn old_runs_that_are_updated_while_they_are_pruned_are_deleted() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     let [old, new] = two_ended(&fixture);
-    assert_eq!(policed.commit_and_update("run", "%WITH o AS%", prune(1)), Answer::Count(1));
+    assert_eq!(filtered.commit_and_update("run", "%WITH o AS%", prune(1)), Answer::Count(1));
     assert_eq!((fixture.find_run(&old), fixture.state(&new)), (None, RunState::Succeeded));
 }
 
 #[test]
-fn kept_runs_that_are_updated_while_they_are_looked_at_again_go() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn kept_runs_that_are_updated_while_they_are_reconsidered_are_deleted() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     let [old, _] = two_ended(&fixture);
     assert_eq!(fixture.ok(at(95), prune(2)), Answer::Count(0));
-    assert_eq!(policed.commit_and_update("run", "%kept >%", prune(1)), Answer::Count(1));
+    assert_eq!(filtered.commit_and_update("run", "%kept >%", prune(1)), Answer::Count(1));
     assert_eq!(fixture.find_run(&old), None);
 }
 
 #[test]
-fn old_lines_that_are_updated_while_they_are_looked_at_go() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn old_ledger_lines_that_are_updated_while_they_are_pruned_are_deleted() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(0))));
     let mut plan = fixture.plan(&schedule, &[]);
     plan.next_slot = Some(minute_after(at(0)));
     plan.ledger = vec![super::fixture::missed(at(0))];
     fixture.commit_plan(at(0), plan);
-    assert_eq!(policed.commit_and_update("ledger", "DELETE%", prune(1)), Answer::Count(1));
+    assert_eq!(filtered.commit_and_update("ledger", "DELETE%", prune(1)), Answer::Count(1));
 }
 
-/// Hides the row from the first look at it of a locking read, which is what a read that loses rows does.
+/// Hides a row from the first locking read, as a read that loses rows does.
 const HIDDEN_ONCE: &str = "IF row_key = 'KEY' AND current_query() LIKE '%STATEMENT%FOR UPDATE' \
     AND nextval('SCHEMA.looks') = 1 THEN RETURN false; END IF;";
 
@@ -737,21 +788,21 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
         ("run", "parent_1", runs, |_| end(&run("child", 1), Token(1), succeeded())),
     ];
     for (table, key, statement, command) in cases {
-        let policed = Policed::new();
-        let fixture = Fixture::on(&policed.store);
+        let filtered = Filtered::new();
+        let fixture = Fixture::on(&filtered.store);
         put(&fixture, 1);
         family(&fixture, 1);
         let body = HIDDEN_ONCE
             .replace("STATEMENT", statement)
             .replace("KEY", key)
-            .replace("SCHEMA", &policed.schema);
-        let schema = &policed.schema;
-        policed
+            .replace("SCHEMA", &filtered.schema);
+        let schema = &filtered.schema;
+        filtered
             .administrator
             .execute(&format!("CREATE SEQUENCE {schema}.looks; GRANT ALL ON {schema}.looks TO PUBLIC"));
-        policed.police(table, "id", "text", &body);
+        filtered.filter(table, "id", "text", &body);
         fixture.ok(NOW(1), command(&fixture));
-        assert_eq!(policed.store.missed_reads(), 1, "{table} {key}");
+        assert_eq!(filtered.store.missed_reads(), 1, "{table} {key}");
         if key == "parent_1" {
             assert_eq!(fixture.run(&run("parent", 1)).available_at, NOW(1));
         }
@@ -759,12 +810,12 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
 }
 
 #[test]
-fn what_is_gone_is_found_to_be_gone() {
+fn commands_for_rows_that_do_not_exist_are_rejected() {
     let store = Server::shared().new_store();
     let fixture = Fixture::on(&store);
-    let nobody = WorkerId::from("wkr_9");
+    let unknown = WorkerId::from("wkr_9");
     for command in [
-        Command::Heartbeat { worker: nobody },
+        Command::Heartbeat { worker: unknown },
         pause(1).remove(0),
         cancel("run", 1).remove(0),
         end(&run("run", 1), Token(1), succeeded()),
@@ -774,17 +825,17 @@ fn what_is_gone_is_found_to_be_gone() {
     assert_eq!(store.missed_reads(), 0);
 }
 
-/// Commits while somebody else has locked the run `run_1`. Nobody waits for whoever that is.
-fn commit_beside_a_lock(policed: &Policed, command: Command) -> Answer {
-    let schema = &policed.schema;
-    policed.administrator.execute("BEGIN");
-    policed.administrator.execute(&format!("SELECT no FROM {schema}.run WHERE id = 'run_1' FOR UPDATE"));
+/// Commits while another transaction has locked the run `run_1`. The commit must not wait for it.
+fn commit_beside_a_lock(filtered: &Filtered, command: Command) -> Answer {
+    let schema = &filtered.schema;
+    filtered.administrator.execute("BEGIN");
+    filtered.administrator.execute(&format!("SELECT no FROM {schema}.run WHERE id = 'run_1' FOR UPDATE"));
     let answer = std::thread::scope(|scope| {
         let (sender, answer) = std::sync::mpsc::channel();
-        scope.spawn(move || _ = sender.send(policed.store.commit(&[command], at(100)).unwrap().remove(0)));
+        scope.spawn(move || _ = sender.send(filtered.store.commit(&[command], at(100)).unwrap().remove(0)));
         let answer = answer.recv_timeout(std::time::Duration::from_secs(15));
-        policed.administrator.execute("ROLLBACK");
-        answer.expect("it waits for the lock")
+        filtered.administrator.execute("ROLLBACK");
+        answer.expect("the commit waits for the lock")
     });
     answer.unwrap()
 }
@@ -809,51 +860,51 @@ fn claimed(answer: &Answer) -> Vec<&str> {
 }
 
 #[test]
-fn a_claim_passes_over_what_somebody_else_has_locked() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn a_claim_passes_over_what_another_transaction_has_locked() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     for id in ["run_1", "run_2"] {
         fixture.create(at(0), new_run(id));
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Never, None));
+    let answer = commit_beside_a_lock(&filtered, claim_all(&fixture, Suspects::Never, None));
     assert_eq!(claimed(&answer), ["run_2"]);
 }
 
 #[test]
-fn a_claim_of_a_suspect_passes_over_what_somebody_else_has_locked() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn a_claim_of_a_suspect_passes_over_what_another_transaction_has_locked() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     fixture.create(at(0), new_run("run_1"));
     for _ in 0..2 {
         fixture.claim(at(0));
         let (worker, heartbeat) = (fixture.worker.clone(), fixture.heartbeat());
         fixture.ok(at(0), Command::ExpireWorker { worker, heartbeat, shares_process: false });
-        enter_again(&fixture);
+        register_again(&fixture);
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Alone, None));
+    let answer = commit_beside_a_lock(&filtered, claim_all(&fixture, Suspects::Alone, None));
     assert_eq!(claimed(&answer), [""; 0]);
 }
 
 #[test]
-fn a_claim_of_held_runs_passes_over_what_somebody_else_has_locked() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn a_claim_of_held_runs_passes_over_what_another_transaction_has_locked() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     for id in ["run_1", "run_2"] {
         let run = fixture.running(at(0), id);
         fixture.end(at(1), &run.id, Completion::Held { code: text("old"), note: text("held") });
     }
-    let answer = commit_beside_a_lock(&policed, claim_all(&fixture, Suspects::Never, Some("new")));
+    let answer = commit_beside_a_lock(&filtered, claim_all(&fixture, Suspects::Never, Some("new")));
     assert_eq!(claimed(&answer), ["run_2"]);
 }
 
 #[test]
-fn pruning_passes_over_what_somebody_else_has_locked() {
-    let policed = Policed::new();
-    let fixture = Fixture::on(&policed.store);
+fn pruning_passes_over_what_another_transaction_has_locked() {
+    let filtered = Filtered::new();
+    let fixture = Fixture::on(&filtered.store);
     for id in ["run_1", "run_2"] {
         let run = fixture.running(at(0), id);
         fixture.end(at(1), &run.id, succeeded());
     }
-    assert_eq!(commit_beside_a_lock(&policed, prune(0)), Answer::Count(1));
+    assert_eq!(commit_beside_a_lock(&filtered, prune(0)), Answer::Count(1));
     assert_eq!(fixture.find_run(&RunId::from("run_2")), None);
 }

@@ -1,10 +1,10 @@
 //! Random commands, applied to two stores: equal answers and equal reads, always. The store in memory is the model.
 
-use super::fixture::text;
+use super::fixture::{compiled_spec, text};
 use polos::calendar::Timestamp;
 use polos::model::*;
 use polos::store::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// splitmix64.
@@ -33,15 +33,17 @@ impl Dice {
 }
 
 /// Words for everything, some of them nasty.
+pub const LIMITS: [&str; 2] = ["openai", "w"];
 pub const PROJECTS: [&str; 2] = ["default", "other"];
 const WORKFLOWS: [&str; 4] = ["w", "v", "'; DROP TABLE run; --", "nul\0\u{202e}💥"];
 const KEYS: [&str; 3] = ["global", "user%_1", "\""];
 const APPS: [&str; 2] = ["app.py", "web"];
 pub const WORKERS: [&str; 3] = ["wkr_a", "wkr_b", "wkr_c"];
-const SPECS: [&str; 4] = [
+const SPECS: [&str; 5] = [
     r#"{"cron":"* * * * *","timezone":"Europe/Berlin"}"#,
     r#"{"cron":"* * * * *","overlap":"skip"}"#,
     r#"{"cron":"0 9 * * *"}"#,
+    r#"{"cron":"* * * * *","pause_after_failures":2}"#,
     "not json",
 ];
 
@@ -93,7 +95,7 @@ impl World<'_> {
             workflow: self.word(&WORKFLOWS),
             key: self.word(&KEYS),
             owner: if self.dice.one_in(2) { Some(self.word(&APPS)) } else { None },
-            spec,
+            spec: spec.into(),
             compiled_spec,
             input: self.json(),
             next_slot: self.maybe_near(),
@@ -153,6 +155,7 @@ impl World<'_> {
         Some(FirePlan {
             schedule: id,
             revision: found.revision - i64::from(self.dice.one_in(10)),
+            spec: compiled_spec(&found),
             next_slot: if is_last { None } else { Some(slot) },
             status: if is_last { ScheduleStatus::Finished } else { ScheduleStatus::Active },
             runs,
@@ -207,7 +210,7 @@ impl World<'_> {
         let mut patch = Patch::default();
         if self.dice.one_in(3) {
             let spec = self.word(&SPECS);
-            patch.spec = Some((Arc::clone(&spec), spec, self.maybe_near()));
+            patch.spec = Some((Arc::clone(&spec).into(), spec, self.maybe_near()));
         }
         if self.dice.one_in(4) {
             patch.input = Some(self.json());
@@ -255,7 +258,7 @@ impl World<'_> {
             input: self.json(),
             available_at: self.near(),
             behind: self.dice.one_in(2),
-            takes_back: self.dice.one_in(3),
+            revokes_claims: self.dice.one_in(3),
             revision: None,
             parent: if origin == Origin::Child {
                 self.dice.pick(&self.runs).map(|(_, id)| id.clone())
@@ -264,7 +267,33 @@ impl World<'_> {
             },
             idempotency_key: if self.dice.one_in(4) { Some(self.word(&["k1", "k2"])) } else { None },
             claim_for: if self.dice.one_in(3) { Some(self.worker()) } else { None },
+            priority: if self.dice.one_in(3) { Some(self.dice.below(10) as u8) } else { None },
         }
+    }
+
+    fn limit_spec(&mut self) -> LimitSpec {
+        let per_key = self.dice.one_in(2).then(|| 1 + self.dice.below(2) as u32);
+        let rate = self.dice.one_in(3).then(|| 1 + self.dice.below(3) as u32);
+        let max = self.dice.one_in(2).then(|| self.dice.below(4) as u32);
+        LimitSpec { max, per_key, rate, per_us: rate.map(|_| 5_000_000) }
+    }
+
+    fn limits(&mut self) -> Vec<DeclaredLimit> {
+        let names = LIMITS[..self.dice.below(3) as usize].iter();
+        names.map(|name| DeclaredLimit { name: text(name), spec: self.limit_spec() }).collect()
+    }
+
+    fn rules(&mut self) -> BTreeMap<Arc<str>, ClaimRules> {
+        let mut rules = BTreeMap::new();
+        for workflow in WORKFLOWS {
+            if self.dice.one_in(3) {
+                // Some without a declaration.
+                let limit = self.dice.one_in(2).then(|| self.word(&LIMITS));
+                let priority = self.dice.below(3) as u8 * 4;
+                rules.insert(text(workflow), ClaimRules { limit, priority });
+            }
+        }
+        rules
     }
 
     fn a_schedule(&mut self) -> (Arc<str>, ScheduleId) {
@@ -313,9 +342,16 @@ impl World<'_> {
                     about: text("{}"),
                     workflows,
                     declared,
+                    limits: self.limits(),
+                    rules: self.rules(),
                 }))
             }
-            5..8 => Command::Heartbeat { worker: self.worker() },
+            5..6 => Command::SetLimit {
+                project: self.word(&PROJECTS),
+                name: self.word(&LIMITS),
+                values: self.dice.one_in(2).then(|| self.limit_spec()),
+            },
+            6..8 => Command::Heartbeat { worker: self.worker() },
             8..9 => Command::UncountInterruptions { claims: vec![self.a_claim(), self.a_claim()] },
             9..11 => Command::DeregisterWorker { worker: self.worker() },
             11..13 => {
@@ -360,23 +396,42 @@ impl World<'_> {
                     Arc::new(WORKFLOWS.iter().map(|id| (Arc::from(*id), Arc::from(&*code))).collect())
                 }),
             },
-            57..64 => Command::CreateRun(Box::new(self.new_run())),
-            64..72 => {
+            57..63 => Command::CreateRun(Box::new(self.new_run())),
+            63..69 => {
                 let (run, token) = self.a_claim();
+                if self.dice.one_in(4) {
+                    let progress = format!("{{\"message\": \"page {}\"}}", self.dice.below(9)).into();
+                    return Command::ReportProgress { run, token, progress };
+                }
                 Command::RecordStep { run, token, step: self.step() }
             }
-            72..89 => {
+            69..71 => {
+                let (run, token) = self.a_claim();
+                let wakes_at = if self.dice.one_in(2) { Some(self.near()) } else { None };
+                let step = StepRecord { state: StepState::Waiting, result: None, wakes_at, ..self.step() };
+                Command::AwaitEvent { run, token, step }
+            }
+            71..73 => {
+                let (project, run) = self.a_run();
+                Command::SendEvent(Box::new(NewEvent {
+                    project,
+                    run,
+                    name: self.step().name,
+                    payload: text("7"),
+                    idempotency_key: if self.dice.one_in(2) { Some(self.word(&["k1", "k2"])) } else { None },
+                }))
+            }
+            73..89 => {
                 if self.dice.one_in(5)
                     && let Some(again) = self.dice.pick(&self.endings)
                 {
                     return again.clone();
                 }
                 let (run, token) = self.a_claim();
-                let pause_after_failures = if self.dice.one_in(2) { Some(2) } else { None };
                 let ending = Box::new(self.ending());
                 // Wrong now and then, which must not matter.
                 let stands_alone = self.dice.one_in(2);
-                let command = Command::CompleteRun { run, token, ending, pause_after_failures, stands_alone };
+                let command = Command::CompleteRun { run, token, ending, stands_alone };
                 self.endings.push(command.clone());
                 command
             }
@@ -463,6 +518,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         let page = Page { limit, after: None };
         assert_eq!(model.waiting_parents(project, &page), store.waiting_parents(project, &page));
         assert_eq!(model.coming(project, until, limit), store.coming(project, until, limit));
+        assert_eq!(model.limits(project, 1_000, world.now), store.limits(project, 1_000, world.now));
         let count_to = [0, 2, 1_000][world.dice.below(3) as usize];
         assert_eq!(
             model.project_stats(project, until, count_to),
@@ -520,6 +576,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         assert_eq!(model.cancel_requests(&worker), store.cancel_requests(&worker));
     }
     assert_eq!(model.claims_stand(&world.claims), store.claims_stand(&world.claims));
+    assert_eq!(model.may_enter(&world.claims), store.may_enter(&world.claims));
 
     let known: BTreeSet<_> = world.schedules.iter().rev().take(40).cloned().collect();
     for (project, id) in known {

@@ -5,7 +5,9 @@ use super::fixture::{Fixture, at, everything, new_run, new_schedule, succeeded, 
 use super::server::{Server, administer};
 use polos::calendar::Timestamp;
 use polos::model::{RunId, RunState, Token};
-use polos::store::{ChangeObserver, Command, PostgresOptions, PostgresStore, RunFilter, Store, StoreError};
+use polos::store::{
+    ChangeObserver, Command, PostgresOptions, PostgresStore, RunFilter, StoreError, StoreReads, StoreWrites,
+};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -220,7 +222,6 @@ fn a_life(fixture: &Fixture<'_>, name: &str) {
             run: run.clone(),
             token: Token(1),
             ending: Box::new(succeeded()),
-            pause_after_failures: None,
             stands_alone: false,
         },
     );

@@ -1,11 +1,12 @@
-//! No statement reads more rows than it answers with, and each is served by what its comment says.
+//! SQLite serves every statement by the indexes that the comment above it names, and reads no table
+//! from end to end. `postgres_plans.rs` checks PostgreSQL.
 
 use polos::store::SqliteStore;
 use std::collections::BTreeMap;
 
-/// Statements that sort what they found, and why that is little.
+/// Statements that sort the rows that they find, and why these are few.
 const SORTS: [&str; 7] = [
-    // What one worker holds.
+    // The runs that one worker holds.
     "RUN_HEADS_HELD",
     "HELD",
     "CANCEL_REQUESTS",
@@ -14,11 +15,11 @@ const SORTS: [&str; 7] = [
     "STEPS_OF_RUN",
     // One for each workflow.
     "SCHEDULES_BY_KEY",
-    // The runs of one schedule, of which a sweep leaves few.
+    // The runs of one schedule, of which a prune leaves few.
     "RUNS_OF_SCHEDULE",
 ];
 
-/// What serves each statement, as the comment above it says.
+/// What serves each statement, according to the comment above it.
 fn promises() -> BTreeMap<&'static str, &'static str> {
     let mut promises = BTreeMap::new();
     let mut comment = "";

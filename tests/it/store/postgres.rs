@@ -9,8 +9,8 @@ use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
 use polos::store::{
-    Answer, ChangeObserver, Command, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, Store,
-    StoreError, Suspects,
+    Answer, ChangeObserver, Command, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, StoreError,
+    StoreReads, StoreWrites, Suspects,
 };
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -288,10 +288,7 @@ fn what_was_committed_without_an_answer_is_done_once() {
     let finish = |name: &str| {
         let ending = Box::new(succeeded());
         let (run, token) = (RunId::from(name), Token(1));
-        fixture.ok(
-            at(1),
-            Command::CompleteRun { run, token, ending, pause_after_failures: None, stands_alone: true },
-        )
+        fixture.ok(at(1), Command::CompleteRun { run, token, ending, stands_alone: true })
     };
     // Statements are prepared at their second time: the answer to that is not the one that is to be lost.
     for name in ["a", "b", "c"] {
@@ -355,17 +352,23 @@ fn others_are_heard_of() {
 fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_on_them() {
     let url = Server::shared().new_schema();
     let schema = url.rsplit_once("schema=").unwrap().1;
-    let old = open(&url);
-    let fixture = Fixture::on(&old);
-    fixture.create(at(0), new_run("run_before"));
+    let tables = include_str!("../../../src/store/postgres/migrations/0001_tables.sql");
     administer(&format!(
-        "SET search_path = {schema}; DROP INDEX run_by_state; DROP INDEX run_suspect; DROP INDEX run_remarkable; \
-         ALTER TABLE run DROP COLUMN interruptions, DROP COLUMN interrupted_token, DROP COLUMN interrupted_alone, \
-         DROP COLUMN note, DROP COLUMN refused_by; ALTER TABLE schedule DROP COLUMN declaration; ALTER TABLE schedule DROP COLUMN settled; ALTER TABLE worker DROP COLUMN declares; \
-         UPDATE version SET version = 1, oldest = 1"
+        "CREATE SCHEMA {schema}; CREATE TABLE {schema}.version (version bigint NOT NULL, oldest bigint NOT NULL); \
+         INSERT INTO {schema}.version VALUES (1, 1); {}",
+        tables.replace('@', &format!("{schema}."))
     ));
+    // As that release inserts it.
+    let insert = |run: &str, at: i64| {
+        administer(&format!(
+            "INSERT INTO {schema}.run (id, state, token, attempt, available_at, created_at, origin, project, \
+             workflow, key, timezone) VALUES ('{run}', 'queued', 0, 1, {at}, {at}, 'invoke', '{PROJECT}', 'w', \
+             'global', 'UTC')"
+        ));
+    };
+    insert("run_before", 0);
     let new = open(&url);
-    fixture.create(at(1), new_run("run_after"));
+    insert("run_after", 1);
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let found = new.runs(PROJECT, &queued, &everything()).unwrap();
     assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_after", "run_before"]);

@@ -6,7 +6,7 @@ use super::fixture::{
 use polos::model::{
     Admission, FirePlan, NewRun, NewSchedule, PlannedRun, RunId, ScheduleId, ScheduleStatus, Token, WorkerId,
 };
-use polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
+use polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, StoreWrites, Suspects};
 use std::path::Path;
 use std::time::Instant;
 
@@ -97,6 +97,7 @@ fn herd(store: &dyn Store, path: Option<&Path>, now: i64, count: usize) -> Vec<(
             let plan = FirePlan {
                 schedule: due.schedule.id.clone(),
                 revision: due.schedule.revision,
+                spec: due.schedule.compiled_spec().unwrap(),
                 next_slot: Some(minute_after(slot)),
                 status: ScheduleStatus::Active,
                 runs: vec![PlannedRun {

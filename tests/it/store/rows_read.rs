@@ -1,5 +1,5 @@
-//! What PostgreSQL reads for an answer: about as many rows as it answers with, however many there are. SQLite's plans are
-//! looked at instead (`plans.rs`).
+//! PostgreSQL reads about as many rows as it returns, however many there are. `postgres_plans.rs`
+//! checks which indexes it uses for that.
 
 use super::fixture::{
     Fixture, PROJECT, at, done_step, new_run, new_schedule, patch_command, succeeded, text,
@@ -9,12 +9,12 @@ use polos::model::{Admission, NewRun, RunId, RunState, ScheduleId, ScheduleStatu
 use polos::store::{Command, Page, Patch, PostgresOptions, PostgresStore, RunFilter, ScheduleFilter, Store};
 use tokio_postgres::{Client, NoTls};
 
-/// Schedules and runs that are there.
+/// How many schedules and runs there are.
 const MANY: i64 = 20_000;
-/// Rows and entries of indexes that may be read for an answer of ten rows, catalogues left out.
+/// How many rows and index entries may be read to return ten rows, without catalogs.
 const FEW: i64 = 400;
 
-/// Somebody else on the same server.
+/// Another client of the same server.
 pub(super) struct Administrator {
     runtime: tokio::runtime::Runtime,
     client: Client,
@@ -39,7 +39,8 @@ impl Administrator {
         self.runtime.block_on(self.client.query_one(sql, &[])).unwrap().get(0)
     }
 
-    /// Rows and entries of indexes read so far in a schema, once a connection of this name has reported and gone.
+    /// The number of rows and index entries read in a schema, once the connections of this name
+    /// have ended and reported.
     pub fn read_by(&self, name: &str, schema: &str) -> i64 {
         let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
         while self.number(&gone) > 0 {
@@ -51,8 +52,9 @@ impl Administrator {
         ))
     }
 
-    /// One workflow has nearly everything; what is asked for is rare in it, or elsewhere.
-    fn fill(&self, schema: &str) {
+    /// Adds rows. One workflow has nearly all of them; what tests ask for is rare in it, or
+    /// elsewhere.
+    pub fn fill(&self, schema: &str) {
         self.execute(&format!(
             "SET search_path = {schema};
              INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
@@ -77,7 +79,7 @@ impl Administrator {
 }
 
 #[test]
-fn an_answer_costs_what_it_holds() {
+fn reads_read_about_as_many_rows_as_they_return() {
     type Ask = (&'static str, fn(&dyn Store) -> usize);
     fn listed(store: &dyn Store, filter: &ScheduleFilter) -> usize {
         store.schedules(PROJECT, filter, &Page { limit: 10, after: None }).unwrap().len()
@@ -117,7 +119,7 @@ fn an_answer_costs_what_it_holds() {
             store.schedules(PROJECT, &filter, &Page { limit: 10, after }).unwrap().len() / 10
         }),
         ("coming", |store| store.coming(PROJECT, at(i64::from(u16::MAX)), 10).unwrap().len() / 10),
-        ("census", |store| {
+        ("project stats", |store| {
             let project_stats = store.project_stats(PROJECT, at(10_000), 10).unwrap();
             assert_eq!(project_stats.schedules[0].1, 10);
             assert_eq!(project_stats.schedules[1].1, 4);
@@ -157,7 +159,7 @@ fn an_answer_costs_what_it_holds() {
     PostgresStore::open(&url, PostgresOptions::default()).unwrap().close();
     let administrator = Administrator::new(&server.url);
     administrator.fill(&schema);
-    let mut dear = Vec::new();
+    let mut excessive = Vec::new();
     for (number, (what, ask)) in asks.into_iter().enumerate() {
         let name = format!("{schema}_{number}");
         let before = administrator.read_by(&name, &schema);
@@ -167,16 +169,17 @@ fn an_answer_costs_what_it_holds() {
         assert_eq!(ask(&store), 1, "{what}");
         drop(store);
         let read = administrator.read_by(&name, &schema) - before;
-        assert!(read > 0, "{what}: what was read is counted");
+        assert!(read > 0, "{what}: the server counts what was read");
         if read > FEW {
-            dear.push(format!("{what}: {read}"));
+            excessive.push(format!("{what}: {read}"));
         }
     }
-    assert_eq!(dear, Vec::<String>::new(), "of {MANY}");
+    assert_eq!(excessive, Vec::<String>::new(), "of {MANY}");
 }
 
-/// Rows to work with: of four runs one is queued, one is of a schedule, and all but the queued one run at `wkr_1`.
-fn rows(from: i64, until: i64) -> String {
+/// SQL that adds schedules and runs. Of four runs, one is queued, one belongs to a schedule, and
+/// `wkr_1` runs all but the queued one.
+pub(super) fn rows(from: i64, until: i64) -> String {
     format!(
         "INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
              workflow, key, cadence, spec)
@@ -193,7 +196,7 @@ fn rows(from: i64, until: i64) -> String {
     )
 }
 
-/// Does its work to ten rows that come after a number.
+/// A name, and a function that works on ten rows after the row with this number.
 type Work = (&'static str, fn(&Fixture<'_>, i64));
 
 fn each(fixture: &Fixture<'_>, after: i64, kind: i64, command: impl Fn(i64) -> Command) {
@@ -210,13 +213,7 @@ fn run(number: i64) -> RunId {
 
 fn finish(number: i64, stands_alone: bool) -> Command {
     let ending = Box::new(succeeded());
-    Command::CompleteRun {
-        run: run(number),
-        token: Token(1),
-        ending,
-        pause_after_failures: None,
-        stands_alone,
-    }
+    Command::CompleteRun { run: run(number), token: Token(1), ending, stands_alone }
 }
 
 fn create(fixture: &Fixture<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
@@ -228,7 +225,7 @@ fn create(fixture: &Fixture<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {
     });
 }
 
-const WORKS: [Work; 18] = [
+const WORKS: [Work; 20] = [
     ("steps", |fixture, after| {
         each(fixture, after, 1, |number| Command::RecordStep {
             run: run(number),
@@ -236,13 +233,20 @@ const WORKS: [Work; 18] = [
             step: done_step("next"),
         });
     }),
-    ("ends of lone runs", |fixture, after| {
+    ("reports of progress", |fixture, after| {
+        each(fixture, after, 1, |number| Command::ReportProgress {
+            run: run(number),
+            token: Token(1),
+            progress: r#"{"fraction": 0.5}"#.into(),
+        });
+    }),
+    ("completions of standalone runs", |fixture, after| {
         each(fixture, after, 1, |number| finish(number, true));
     }),
-    ("ends of lone runs, with a look", |fixture, after| {
+    ("completions of standalone runs on the general path", |fixture, after| {
         each(fixture, after, 1, |number| finish(number, false));
     }),
-    ("ends of schedules' runs", |fixture, after| {
+    ("completions of schedules' runs", |fixture, after| {
         each(fixture, after, 2, |number| finish(number, false));
     }),
     ("runs", |fixture, after| create(fixture, after, |_, _| {})),
@@ -274,7 +278,7 @@ const WORKS: [Work; 18] = [
             Command::DeleteSchedule { project: text(PROJECT), id }
         });
     }),
-    ("schedules that are put again", |fixture, after| {
+    ("schedules that are upserted again", |fixture, after| {
         each(fixture, after, 1, |number| {
             Command::UpsertSchedules(vec![new_schedule(&format!("user-{number}"), Some(at(120)))])
         });
@@ -284,26 +288,30 @@ const WORKS: [Work; 18] = [
             Command::UpsertSchedules(vec![new_schedule(&format!("new-{number}"), Some(at(120)))])
         });
     }),
-    ("who is due", |fixture, _| {
+    ("due schedules", |fixture, _| {
         assert_eq!(fixture.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
     }),
-    ("when to wake", |fixture, _| {
+    ("next work", |fixture, _| {
         fixture.store.next_work(PROJECT, &[text("w")]).unwrap();
     }),
     ("whether claims stand", |fixture, after| {
         let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
         assert_eq!(fixture.store.claims_stand(&claims).unwrap().len(), 10);
     }),
-    ("whom to stop", |fixture, _| {
+    ("whether runs may be entered", |fixture, after| {
+        let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();
+        assert_eq!(fixture.store.may_enter(&claims).unwrap().len(), 10);
+    }),
+    ("cancel requests", |fixture, _| {
         assert_eq!(fixture.store.cancel_requests(&fixture.worker).unwrap().len(), 0);
     }),
 ];
 
 #[test]
-fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
+fn commands_read_few_rows_after_the_tables_have_grown() {
     let server = Server::shared();
     let administrator = Administrator::new(&server.url);
-    let mut dear = Vec::new();
+    let mut excessive = Vec::new();
     for (what, work) in WORKS {
         let url = server.new_schema();
         let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
@@ -312,11 +320,11 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
                 .unwrap();
         let fixture = Fixture::on(&store);
         for table in ["run", "schedule", "step", "worker"] {
-            // A plan stays until somebody looks how large the tables are.
+            // The server keeps a plan until it analyzes the tables again.
             administrator.execute(&format!("ALTER TABLE {schema}.{table} SET (autovacuum_enabled = false)"));
         }
         administrator.execute(&format!("SET search_path = {schema}; {}", rows(1, 200)));
-        // Prepared at the second time, and planned.
+        // The server prepares and plans a statement when it is sent for the second time.
         for after in [1, 50, 100] {
             work(&fixture, after);
         }
@@ -329,8 +337,8 @@ fn work_costs_what_it_concerns_also_where_the_tables_have_grown() {
         drop(store);
         let read = administrator.read_by(&schema, &schema) - before;
         if read > 2 * FEW {
-            dear.push(format!("{what}: {read}"));
+            excessive.push(format!("{what}: {read}"));
         }
     }
-    assert_eq!(dear, Vec::<String>::new(), "of {MANY}");
+    assert_eq!(excessive, Vec::<String>::new(), "of {MANY}");
 }

@@ -5,6 +5,7 @@ use super::quick;
 use polos::model::{NewRun, RunId, ScheduleId};
 use polos::store::{
     Answer, Command, Page, Patch, Rejection, RunFilter, SqliteOptions, SqliteStore, Store, StoreError,
+    StoreReads, StoreWrites,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -1,15 +1,18 @@
 //! From a `SQLite` file to PostgreSQL: all of it, once, whatever happens on the way.
 
-use super::fixture::{Fixture, PROJECT, at, everything, new_run, new_schedule, new_worker, text};
+use super::fixture::{Fixture, PROJECT, at, end, everything, new_run, new_schedule, new_worker, text};
 use super::model::{PROJECTS, compare};
 use super::quick;
 use super::server::Server;
 use polos::calendar::Timestamp;
-use polos::model::{Admission, LedgerEntry, Run, RunState, Schedule, StepRecord, WorkflowEntry};
+use polos::model::{
+    Admission, Debounce, DeclaredLimit, LedgerEntry, LimitSpec, NewEvent, Run, RunId, RunState, Schedule,
+    ScheduleStatus, StepRecord, StepState, WorkerEntry, WorkflowEntry,
+};
 use polos::store::{
-    Answer, Command, Page, PostgresOptions, PostgresStore, Rejection, RunFilter, ScheduleFilter, SqliteStore,
-    Store, Suspects, TransferError, TransferOptions, TransferProgress, TransferredProject, abandon_transfer,
-    transfer_projects,
+    Answer, Command, Page, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, ScheduleFilter,
+    SqliteStore, Store, StoreReads, StoreWrites, Suspects, TransferError, TransferOptions, TransferProgress,
+    TransferredProject, abandon_transfer, transfer_projects,
 };
 use std::path::PathBuf;
 
@@ -65,7 +68,7 @@ fn by_force() -> TransferOptions {
 
 fn politely() -> TransferOptions {
     let host = polos::process::host_id();
-    TransferOptions { host, is_gone: polos::process::is_gone, ..TransferOptions::default() }
+    TransferOptions { host, ..TransferOptions::default() }
 }
 
 fn refusal(result: Result<Vec<TransferredProject>, TransferError>) -> String {
@@ -102,6 +105,20 @@ fn ask(store: &dyn Store, project: &str) -> Answers {
         schedules,
         runs,
     }
+}
+
+#[test]
+fn a_slot_that_was_skipped_stays_skipped() {
+    let road = Road::new();
+    let file = road.file();
+    let fixture = Fixture::on(&file);
+    let skipped = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let patch = Patch { settled: vec![at(60), at(120)], ..Patch::default() };
+    fixture.patch(at(1), &skipped.id, patch);
+    drop(file);
+    road.travel(&by_force()).unwrap();
+    let moved = road.database().schedule(PROJECT, &skipped.id).unwrap().unwrap();
+    assert_eq!(moved.settled_slots(), [at(60), at(120)]);
 }
 
 #[test]
@@ -166,11 +183,44 @@ fn fill(store: &dyn Store) {
             at(61),
             Command::RecordStep { run: run.clone(), token, step: super::fixture::done_step("first") },
         );
+        let progress = r#"{"message": "halfway"}"#.into();
+        fixture.ok(at(61), Command::ReportProgress { run: run.clone(), token, progress });
         if key != "e" {
             fixture.end(at(62), &run, super::fixture::succeeded());
         }
     }
     fixture.create(at(70), new_run("run_by_hand"));
+    fixture.ok(at(71), an_event("payment", Some("key")));
+}
+
+/// An event for the run that nobody has claimed.
+fn an_event(name: &str, key: Option<&str>) -> Command {
+    Command::SendEvent(Box::new(NewEvent {
+        project: text(PROJECT),
+        run: "run_by_hand".into(),
+        name: text(name),
+        payload: text("1"),
+        idempotency_key: key.map(text),
+    }))
+}
+
+#[test]
+fn events_move_with_their_runs_and_the_file_takes_no_more() {
+    let road = Road::new();
+    fill(&road.file());
+    let moved = road.travel(&by_force()).unwrap();
+    let of_events = moved[0].tables.iter().find(|table| table.table == "event").unwrap();
+    assert_eq!(of_events.count, 1);
+    let (file, database) = (road.file(), road.database());
+    let send = |store: &dyn Store, name: &str, key: Option<&str>| {
+        store.commit(&[an_event(name, key)], at(90)).unwrap().remove(0)
+    };
+    let accepted = Answer::Accepted { is_accepted: true, woken: false };
+    assert_eq!(send(&database, "payment", Some("key")), Ok(accepted.clone()), "it is the same event");
+    let refused = Answer::Accepted { is_accepted: false, woken: false };
+    assert_eq!(send(&database, "payment", None), Ok(refused));
+    assert!(why_not(send(&file, "other", None)).contains("has moved to"));
+    assert_eq!(send(&database, "other", None), Ok(accepted));
 }
 
 #[test]
@@ -199,9 +249,20 @@ fn it_goes_on_wherever_it_was_stopped() {
     assert_eq!(before.histories.len(), after.histories.len());
     assert_eq!(before.steps, after.steps);
     let moved = moved.unwrap().remove(0);
-    assert_eq!((moved.freed, moved.tables.len()), (1, 5));
+    assert_eq!((moved.freed, moved.tables.len()), (1, 7));
     let counts: Vec<_> = moved.tables.iter().map(|table| (table.table, table.count)).collect();
-    assert_eq!(counts, [("workflow", 1), ("run", 6), ("step", 5), ("ledger", 0), ("schedule", 5)]);
+    assert_eq!(
+        counts,
+        [
+            ("run_limit", 0),
+            ("workflow", 1),
+            ("run", 6),
+            ("step", 5),
+            ("event", 1),
+            ("ledger", 0),
+            ("schedule", 5)
+        ]
+    );
     let again = road.travel(&politely()).unwrap();
     assert_eq!(again[0].tables, [], "a second time there is nothing to do");
 }
@@ -262,6 +323,89 @@ fn nobody_works_on_either_side_while_it_moves_and_only_on_the_new_one_afterwards
     let put = road.file().commit(&[Command::UpsertSchedules(vec![new.clone()])], at(90)).unwrap().remove(0);
     assert!(why_not(put).contains("has moved"), "no schedule is lost in a file that nobody reads");
     assert!(road.database().commit(&[Command::UpsertSchedules(vec![new])], at(90)).unwrap()[0].is_ok());
+}
+
+/// A wait of a running run, and the event for it.
+fn wait(run: &Run) -> Command {
+    let step = StepRecord {
+        state: StepState::Waiting,
+        wakes_at: Some(at(1_000)),
+        result: None,
+        ..super::fixture::done_step("approval")
+    };
+    Command::AwaitEvent { run: run.id.clone(), token: run.token, step }
+}
+
+fn debounced(id: &str, key: &str) -> Command {
+    let debounce = Debounce { key: text(key), delay: std::time::Duration::from_secs(500), at_most: None };
+    Command::DebounceRun { new: Box::new(new_run(id)), debounce }
+}
+
+fn approval(run: &Run) -> Command {
+    let Command::SendEvent(new) = an_event("approval", None) else { unreachable!("it is an event") };
+    Command::SendEvent(Box::new(NewEvent { run: run.id.clone(), ..*new }))
+}
+
+/// Everything that users and workers may want to change in a project.
+fn changes(held: &Run) -> Vec<Command> {
+    let (project, token) = (text(PROJECT), held.token);
+    let patch = Box::new(Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() });
+    vec![
+        an_event("other", None),
+        approval(held),
+        debounced("run_newest", "u7"),
+        debounced("run_more", "u8"),
+        Command::CreateRun(Box::new(new_run("run_more"))),
+        Command::CancelRun { project: text(PROJECT), run: "run_by_hand".into() },
+        Command::RetryRun { project: text(PROJECT), run: "run_cancelled".into() },
+        Command::UpsertSchedules(vec![new_schedule("late", Some(at(200)))]),
+        Command::PatchSchedule { project: text(PROJECT), id: "sch_b".into(), revision: None, patch },
+        Command::DeleteSchedule { project: text(PROJECT), id: "sch_a".into() },
+        Command::SetLimit {
+            project,
+            name: text("mails"),
+            values: Some(LimitSpec { max: Some(1), ..LimitSpec::default() }),
+        },
+        Command::RecordStep { run: held.id.clone(), token, step: super::fixture::done_step("more") },
+        Command::ReportProgress { run: held.id.clone(), token, progress: text("{}") },
+        end(&held.id, token, super::fixture::succeeded()),
+    ]
+}
+
+#[test]
+fn neither_side_accepts_a_change_while_it_moves() {
+    let road = Road::new();
+    let file = road.file();
+    fill(&file);
+    let fixture = Fixture::on(&file);
+    let held = fixture.run(&RunId::of_slot(&"sch_e".into(), at(60)));
+    fixture.ok(at(80), wait(&held));
+    fixture.ok(at(80), debounced("run_first", "u7"));
+    fixture.create(at(80), new_run("run_cancelled"));
+    fixture.ok(at(80), Command::CancelRun { project: text(PROJECT), run: "run_cancelled".into() });
+    let spec = LimitSpec { max: Some(3), ..LimitSpec::default() };
+    let limits = vec![DeclaredLimit { name: text("mails"), spec }];
+    fixture.ok(at(80), Command::RegisterWorker(Box::new(WorkerEntry { limits, ..new_worker("wkr_1") })));
+    road.stop_when(&by_force(), |progress| progress.is_comparing);
+    let database = road.database();
+    let tell = |store: &dyn Store, command: &Command| {
+        store.commit(std::slice::from_ref(command), at(90)).unwrap().remove(0)
+    };
+    for command in changes(&held) {
+        for (store, remedy) in [(&file as &dyn Store, "`--abandon`"), (&database, "polos migrate")] {
+            let outcome = tell(store, &command);
+            assert!(
+                matches!(&outcome, Err(Rejection::Invalid(why)) if why.contains(remedy)),
+                "{command:?}: {outcome:?}"
+            );
+        }
+    }
+    road.travel(&by_force()).unwrap();
+    for command in changes(&held) {
+        let outcome = tell(&database, &command);
+        let is_of_the_dead = outcome == Err(Rejection::Fenced);
+        assert!(outcome.is_ok() || is_of_the_dead, "{command:?}: {outcome:?}");
+    }
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn a_new_run_that_has_to_wait_is_not_claimed_yet(fixture: &Fixture<'_>) {
         slot: Some(slot),
         origin: Origin::Backfill,
         behind: true,
-        takes_back: false,
+        revokes_claims: false,
         revision: None,
         ..new_run(id)
     };

@@ -5,10 +5,11 @@ use super::super::fixture::{
 };
 use super::cases;
 use polos::model::{
-    Admission, Completion, NewRun, Origin, RunId, RunState, Schedule, ScheduleStatus, StepRecord, StepState,
-    Token,
+    Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleStatus,
+    StepRecord, StepState, Token,
 };
 use polos::store::{Answer, Command, Rejection};
+use serde_json::json;
 
 cases! {
     an_idempotency_key_stays_used_after_the_end_of_its_run,
@@ -253,20 +254,22 @@ fn a_released_run_keeps_its_own_time(fixture: &Fixture<'_>) {
     assert_eq!(fixture.run(&RunId::of_slot(&schedule.id, at(120))).available_at, at(500), "its jitter");
 }
 
+/// A schedule that pauses after so many failed runs in a row.
+fn pausing(key: &str, pause_after_failures: u32) -> NewSchedule {
+    let spec = json!({"cron": "* * * * *", "pause_after_failures": pause_after_failures});
+    NewSchedule { spec: spec.to_string().into(), ..new_schedule(key, Some(at(60))) }
+}
+
 fn fail(fixture: &Fixture<'_>, schedule: &Schedule, slot: i64, ending: Completion) -> Schedule {
     let run = fixture.fire(at(slot), schedule, at(slot), Admission::Claim);
-    let pause_after_failures = Some(2);
     let token = fixture.run(&run).token;
     let ending = Box::new(ending);
-    fixture.ok(
-        at(slot + 1),
-        Command::CompleteRun { run, token, ending, pause_after_failures, stands_alone: false },
-    );
+    fixture.ok(at(slot + 1), Command::CompleteRun { run, token, ending, stands_alone: false });
     fixture.schedule(&schedule.id)
 }
 
 fn failures_count_and_pause_the_schedule(fixture: &Fixture<'_>) {
-    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let schedule = fixture.put(at(0), pausing("a", 2));
     let after = fail(fixture, &schedule, 60, failed());
     assert_eq!((after.failure_count, after.status, after.revision), (1, ScheduleStatus::Active, 2));
     let after = fail(fixture, &schedule, 120, failed());
@@ -276,7 +279,7 @@ fn failures_count_and_pause_the_schedule(fixture: &Fixture<'_>) {
 }
 
 fn a_success_resets_the_failures(fixture: &Fixture<'_>) {
-    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let schedule = fixture.put(at(0), pausing("a", 2));
     fail(fixture, &schedule, 60, failed());
     assert_eq!(fail(fixture, &schedule, 120, Completion::Cancelled { error: None }).failure_count, 1);
     assert_eq!(fail(fixture, &schedule, 180, succeeded()).failure_count, 0);
@@ -285,12 +288,12 @@ fn a_success_resets_the_failures(fixture: &Fixture<'_>) {
 }
 
 fn a_failure_to_be_retried_does_not_count(fixture: &Fixture<'_>) {
-    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let schedule = fixture.put(at(0), pausing("a", 2));
     assert_eq!(fail(fixture, &schedule, 60, retry_at(100)).failure_count, 0);
 }
 
 fn a_paused_schedule_is_not_paused_again(fixture: &Fixture<'_>) {
-    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let schedule = fixture.put(at(0), pausing("a", 1));
     let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
     let patch = polos::store::Patch {
         status: Some(ScheduleStatus::Paused),
@@ -299,16 +302,7 @@ fn a_paused_schedule_is_not_paused_again(fixture: &Fixture<'_>) {
     };
     let paused = fixture.patch(at(61), &schedule.id, patch);
     let ending = Box::new(failed());
-    fixture.ok(
-        at(62),
-        Command::CompleteRun {
-            run,
-            token: Token(1),
-            ending,
-            pause_after_failures: Some(1),
-            stands_alone: false,
-        },
-    );
+    fixture.ok(at(62), Command::CompleteRun { run, token: Token(1), ending, stands_alone: false });
     assert_eq!(fixture.schedule(&schedule.id), Schedule { failure_count: 1, ..paused });
 }
 

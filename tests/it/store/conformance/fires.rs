@@ -76,7 +76,10 @@ fn a_fire_creates_the_run_and_moves_on(fixture: &Fixture<'_>) {
         interruptions: 0,
         interrupted_alone: false,
         note: None,
+        progress: None,
         refused_by: None,
+        limit: None,
+        priority: 0,
     };
     assert_eq!(claimed[0].run, expected);
     assert_eq!(fixture.run(&expected.id), expected);
@@ -87,9 +90,12 @@ fn a_fire_creates_the_run_and_moves_on(fixture: &Fixture<'_>) {
 }
 
 fn a_run_knows_its_zone(fixture: &Fixture<'_>) {
-    for (key, spec, zone) in [("a", r#"{"cron":"* * * * *"}"#, "UTC"), ("b", "garbage", "UTC")] {
+    let berlin = r#"{"cron":"* * * * *","timezone":"Europe/Berlin"}"#;
+    let cases =
+        [("a", r#"{"cron":"* * * * *"}"#, "UTC"), ("b", "garbage", "UTC"), ("c", berlin, "Europe/Berlin")];
+    for (key, spec, zone) in cases {
         let schedule =
-            fixture.put(at(0), NewSchedule { spec: text(spec), ..new_schedule(key, Some(at(60))) });
+            fixture.put(at(0), NewSchedule { spec: spec.into(), ..new_schedule(key, Some(at(60))) });
         let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
         assert_eq!(&*fixture.run(&run).timezone, zone);
     }

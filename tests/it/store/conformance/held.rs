@@ -3,7 +3,7 @@
 use super::super::fixture::{Fixture, PROJECT, at, done_step, failed, new_run, new_worker, text};
 use super::cases;
 use polos::calendar::Timestamp;
-use polos::model::{Completion, NewRun, RunId, RunState};
+use polos::model::{Completion, NO_DEADLINE, NewRun, RunId, RunState};
 use polos::store::{Answer, Codes, Command, NextWork, Page, Suspects};
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ cases! {
     a_run_that_was_to_stop_is_not_held,
     a_retry_forgets_who_refused_it,
     a_claimed_held_run_that_is_freed_stays_with_other_code,
+    a_run_that_was_held_once_is_not_claimed_before_it_is_due,
     holding_is_answered_again_the_same_way,
 }
 
@@ -135,6 +136,20 @@ fn a_claimed_held_run_that_is_freed_stays_with_other_code(fixture: &Fixture<'_>)
     assert_eq!(fixture.state(&id), RunState::Queued);
     assert_eq!(claim(fixture, at(5), Some(codes("old"))), nothing());
     assert_eq!(claim(fixture, at(5), Some(codes("new"))), [id.to_string()]);
+}
+
+fn a_run_that_was_held_once_is_not_claimed_before_it_is_due(fixture: &Fixture<'_>) {
+    let id = held(fixture, "old");
+    let again = Completion::Failed { error: text("{}"), retry_at: Some(at(200)) };
+    for (wakes_at, ending) in [(100, Completion::Parked { wakes_at: at(100) }), (200, again)] {
+        assert_eq!(claim(fixture, at(wakes_at - 50), Some(codes("new"))), [id.to_string()]);
+        fixture.end(at(wakes_at - 50), &id, ending);
+        assert_eq!(claim(fixture, at(wakes_at - 1), Some(codes("new"))), nothing());
+        assert_eq!(claim(fixture, at(wakes_at), Some(codes("old"))), nothing());
+    }
+    assert_eq!(claim(fixture, at(200), Some(codes("new"))), [id.to_string()]);
+    fixture.end(at(200), &id, Completion::Parked { wakes_at: NO_DEADLINE });
+    assert_eq!(claim(fixture, at(1_000_000), Some(codes("new"))), nothing(), "it waits for an event");
 }
 
 fn holding_is_answered_again_the_same_way(fixture: &Fixture<'_>) {

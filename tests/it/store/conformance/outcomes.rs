@@ -6,7 +6,7 @@ use polos::calendar::Timestamp;
 use polos::model::spec::CompiledSpec;
 use polos::model::{
     LedgerEntry, LedgerLine, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
-    ScheduleSpec, ScheduleStatus, SlotOutcome,
+    ScheduleSpec, ScheduleStatus, SlotOutcome, StoredSpec,
 };
 use polos::plan::{Situation, plan_fire};
 use polos::store::{Answer, Command, Patch, Shard};
@@ -34,7 +34,7 @@ enum State {
 
 const STATES: [State; 5] = [State::Skipped, State::Due, State::Paused, State::Buffered, State::Backfilled];
 
-fn checked(spec: &str) -> (Arc<str>, Arc<str>, CompiledSpec) {
+fn checked(spec: &str) -> (StoredSpec, Arc<str>, CompiledSpec) {
     let spec: ScheduleSpec = serde_json::from_str(spec).expect("a specification");
     let compiled_spec = CompiledSpec::new(spec.clone()).expect("a cadence");
     let json = serde_json::to_string(&spec).expect("JSON");
@@ -96,7 +96,7 @@ fn update(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId, spec: &str) ->
 fn skip(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId) {
     let schedule = fixture.schedule(id);
     let slot = schedule.next_slot.expect("a slot is to come");
-    let next_slot = CompiledSpec::of(&schedule).expect("a cadence").next(slot);
+    let next_slot = schedule.compiled_spec().expect("a cadence").next(slot);
     let line =
         LedgerLine { from: slot, until: slot, count: 1, outcome: SlotOutcome::Skipped, reason: text("skip") };
     fixture.patch(
@@ -130,7 +130,7 @@ fn backfill(fixture: &Fixture<'_>, now: Timestamp, id: &ScheduleId, slots: &[Tim
 fn decide(fixture: &Fixture<'_>, now: Timestamp) {
     let due = fixture.store.due_in_shard(PROJECT, &[text("w")], now, Shard::WHOLE, 1_000);
     for due in due.expect("the store works") {
-        let compiled_spec = CompiledSpec::of(&due.schedule).expect("a cadence");
+        let compiled_spec = due.schedule.compiled_spec().expect("a cadence");
         let situation = Situation {
             now,
             horizon: now,
@@ -299,5 +299,5 @@ fn a_one_off_in_the_past_is_due_once(fixture: &Fixture<'_>) {
     let moved = update(fixture, at(120), &new.id, &one_off(90, ""));
     assert_eq!((moved.status, moved.next_slot), (ScheduleStatus::Active, Some(at(90))));
     let answer = fixture.ok(at(121), Command::DeleteSchedule { project: text(PROJECT), id: missed.id });
-    assert_eq!(answer, Answer::Done);
+    assert_eq!(answer, Answer::Deleted { is_claimed: false });
 }

@@ -24,6 +24,8 @@ cases! {
     the_owner_stays_when_none_is_given,
     a_changed_policy_keeps_the_next_slot,
     a_changed_cadence_starts_from_now,
+    an_edited_list_fires_no_slot_again,
+    a_list_in_another_order_keeps_what_is_due,
     a_changed_cadence_without_a_slot_finishes,
     every_slot_that_was_due_when_the_cadence_changed_is_missed,
     slots_on_excluded_dates_are_forgotten_as_skipped,
@@ -34,7 +36,7 @@ cases! {
     a_broken_schedule_comes_back,
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
-    a_change_takes_back_what_was_claimed_ahead,
+    a_change_revokes_claims_what_was_claimed_ahead,
     a_slot_taken_back_and_backfilled_has_other_tokens,
     a_change_leaves_a_run_that_recorded_a_step,
     taking_back_undoes_the_last_of_several_slots_first,
@@ -42,12 +44,12 @@ cases! {
     taking_back_lets_the_next_in_line_run,
     an_edit_lets_the_next_in_line_run,
     a_retirement_lets_the_next_in_line_run,
-    a_run_that_is_added_by_hand_takes_back_what_was_claimed_early,
+    a_run_that_is_added_by_hand_revokes_claims_what_was_claimed_early,
     a_run_is_not_added_to_a_schedule_that_has_moved,
     what_is_not_ahead_is_not_taken_back,
     what_was_queued_ahead_is_taken_back_too,
     what_was_tried_again_is_not_taken_back,
-    a_pause_after_failures_takes_back_too,
+    a_pause_after_failures_revokes_claims_too,
     a_patch_changes_what_it_names,
     a_patch_of_another_revision_is_stale,
     a_patch_of_nothing_touches_nothing,
@@ -55,7 +57,7 @@ cases! {
     resuming_attends_from_now,
     a_patched_cadence_starts_from_now,
     a_skip_writes_the_ledger_and_leaves_claims_alone,
-    a_pause_takes_back_what_was_claimed_ahead,
+    a_pause_revokes_claims_what_was_claimed_ahead,
     deleting_cancels_what_waits,
     deleting_keeps_history,
     every_due_slot_of_a_deleted_schedule_is_missed,
@@ -177,7 +179,7 @@ fn the_owner_stays_when_none_is_given(fixture: &Fixture<'_>) {
 
 fn a_changed_policy_keeps_the_next_slot(fixture: &Fixture<'_>) {
     fixture.put(at(0), new_schedule("a", Some(at(60))));
-    let changed = NewSchedule { spec: text("{}"), ..new_schedule("a", Some(at(600))) };
+    let changed = NewSchedule { spec: "{}".into(), ..new_schedule("a", Some(at(600))) };
     let put = fixture.put(at(100), changed);
     assert_eq!((put.next_slot, put.attended_from), (Some(at(60)), at(0)), "it is due, and not lost");
     assert_eq!((put.updated_at, put.revision), (at(100), 2));
@@ -193,6 +195,33 @@ fn a_changed_cadence_starts_from_now(fixture: &Fixture<'_>) {
     let put = fixture.put(at(30), other_cadence(Some(at(600))));
     assert_eq!((put.next_slot, put.attended_from), (Some(at(600)), at(30)));
     assert_eq!(fixture.history(&put.id), [], "the old slot was not due");
+}
+
+/// A schedule with a list of expressions, and what a client computes as its first slot.
+fn list(expressions: &str, next: Option<Timestamp>) -> NewSchedule {
+    let spec = format!(r#"{{"cron":{expressions}}}"#);
+    NewSchedule { spec: spec.into(), compiled_spec: text(expressions), ..new_schedule("a", next) }
+}
+
+fn an_edited_list_fires_no_slot_again(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), list(r#"["* * * * *","*/2 * * * *"]"#, Some(at(60))));
+    fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    // The new lists have the slot that ran, and the client computed its first slot before that.
+    for edited in [r#"["* * * * *","*/3 * * * *"]"#, r#"["* * * * *"]"#] {
+        let put = fixture.put(at(61), list(edited, Some(at(60))));
+        assert_eq!(put.next_slot, Some(at(120)), "{edited}");
+    }
+    assert_eq!(lines(fixture, &schedule.id).len(), 1, "the run");
+}
+
+fn a_list_in_another_order_keeps_what_is_due(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), list(r#"["* * * * *","*/2 * * * *"]"#, Some(at(60))));
+    let put = fixture.put(at(61), list(r#"["*/2 * * * *","* * * * *"]"#, Some(at(120))));
+    assert_eq!(put.next_slot, Some(at(60)), "still due");
+    let put = fixture.put(at(61), list(r#"["*/2 * * * *"]"#, Some(at(120))));
+    assert_eq!(put.next_slot, Some(at(120)));
+    let changed = "the schedule was changed".to_owned();
+    assert_eq!(lines(fixture, &schedule.id), [(at(60), at(60), 1, changed)]);
 }
 
 fn a_changed_cadence_without_a_slot_finishes(fixture: &Fixture<'_>) {
@@ -233,7 +262,7 @@ fn slots_on_excluded_dates_are_forgotten_as_skipped(fixture: &Fixture<'_>) {
     // The test's time begins at nine on the 15th.
     let daily = r#"{"cron":"0 9 * * *","timezone":"Europe/Berlin","skip_dates":["2027-01-17"]}"#;
     let day = |number: i64| at(number * 86_400);
-    let schedule = fixture.put(day(0), NewSchedule { spec: text(daily), ..new_schedule("a", Some(day(1))) });
+    let schedule = fixture.put(day(0), NewSchedule { spec: daily.into(), ..new_schedule("a", Some(day(1))) });
     fixture.delete(day(4), &schedule.id);
     let why = "the schedule was deleted".to_owned();
     let excluded = "2027-01-17 is excluded".to_owned();
@@ -267,7 +296,7 @@ fn what_a_broken_schedule_left_lying_is_missed(fixture: &Fixture<'_>) {
     fixture.put(at(130), new_schedule("a", Some(at(180))));
     assert_eq!(lines(fixture, &schedule.id), [(at(60), at(120), 2, "the schedule was changed".to_owned())]);
     // One that nobody can read.
-    let spec = text("{");
+    let spec = "{".into();
     let unread = fixture.put(at(0), NewSchedule { spec, ..new_schedule("b", Some(at(60))) });
     fixture.delete(at(130), &unread.id);
     assert_eq!(lines(fixture, &unread.id), [(at(60), at(60), 1, "the schedule was deleted".to_owned())]);
@@ -324,7 +353,7 @@ fn a_finished_schedule_with_another_spec_comes_back(fixture: &Fixture<'_>) {
     assert_eq!((put.status, put.next_slot, put.attended_from), (ScheduleStatus::Active, Some(at(60)), at(5)));
 }
 
-fn a_change_takes_back_what_was_claimed_ahead(fixture: &Fixture<'_>) {
+fn a_change_revokes_claims_what_was_claimed_ahead(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
     let put = fixture.put(at(59), NewSchedule { input: Some(text("1")), ..new_schedule("a", Some(at(60))) });
@@ -433,12 +462,12 @@ fn backfill(schedule: &Schedule, slot: Timestamp) -> NewRun {
     }
 }
 
-fn a_run_that_is_added_by_hand_takes_back_what_was_claimed_early(fixture: &Fixture<'_>) {
+fn a_run_that_is_added_by_hand_revokes_claims_what_was_claimed_early(fixture: &Fixture<'_>) {
     for (key, behind) in [("a", false), ("b", true)] {
         let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
         let early = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
         let by_hand = backfill(&schedule, at(30));
-        let by_hand = fixture.create(at(59), NewRun { behind, takes_back: true, ..by_hand });
+        let by_hand = fixture.create(at(59), NewRun { behind, revokes_claims: true, ..by_hand });
         assert_eq!(fixture.find_run(&early), None, "its slot is decided again, with the new run in view");
         assert_eq!(fixture.state(&by_hand), RunState::Queued);
         assert_eq!(fixture.schedule(&schedule.id).next_slot, Some(at(60)));
@@ -491,8 +520,9 @@ fn what_was_tried_again_is_not_taken_back(fixture: &Fixture<'_>) {
     assert_eq!(fixture.state(&run), RunState::Queued);
 }
 
-fn a_pause_after_failures_takes_back_too(fixture: &Fixture<'_>) {
-    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+fn a_pause_after_failures_revokes_claims_too(fixture: &Fixture<'_>) {
+    let spec = r#"{"cron":"* * * * *","pause_after_failures":1}"#.into();
+    let schedule = fixture.put(at(0), NewSchedule { spec, ..new_schedule("a", Some(at(60))) });
     let failing = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
     let ahead = fixture.fire(at(119), &schedule, at(120), Admission::Claim);
     let token = fixture.run(&failing).token;
@@ -500,7 +530,6 @@ fn a_pause_after_failures_takes_back_too(fixture: &Fixture<'_>) {
         run: failing.clone(),
         token,
         ending: Box::new(super::super::fixture::failed()),
-        pause_after_failures: Some(1),
         stands_alone: false,
     };
     fixture.ok(at(119), ending);
@@ -514,7 +543,7 @@ fn a_pause_after_failures_takes_back_too(fixture: &Fixture<'_>) {
 fn a_patch_changes_what_it_names(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let patch = Patch {
-        spec: Some((text("{}"), text("* * * * *|UTC"), Some(at(600)))),
+        spec: Some(("{}".into(), text("* * * * *|UTC"), Some(at(600)))),
         input: Some(Some(text("1"))),
         status: Some(ScheduleStatus::Broken),
         note: Some(Some(text("why"))),
@@ -522,7 +551,7 @@ fn a_patch_changes_what_it_names(fixture: &Fixture<'_>) {
     };
     let patched = fixture.patch(at(5), &schedule.id, patch);
     let expected = Schedule {
-        spec: text("{}"),
+        spec: "{}".into(),
         input: Some(text("1")),
         status: ScheduleStatus::Broken,
         note: Some(text("why")),
@@ -572,7 +601,7 @@ fn resuming_attends_from_now(fixture: &Fixture<'_>) {
 
 fn a_patched_cadence_starts_from_now(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
-    let patch = Patch { spec: Some((text("{}"), text("other"), Some(at(600)))), ..Patch::default() };
+    let patch = Patch { spec: Some(("{}".into(), text("other"), Some(at(600)))), ..Patch::default() };
     let patched = fixture.patch(at(61), &schedule.id, patch);
     assert_eq!((patched.next_slot, patched.attended_from), (Some(at(600)), at(61)));
     assert_eq!(fixture.history(&schedule.id), [(at(60), "the schedule was changed".to_owned())]);
@@ -589,7 +618,7 @@ fn a_skip_writes_the_ledger_and_leaves_claims_alone(fixture: &Fixture<'_>) {
     assert_eq!(history, [at(120), at(60)]);
 }
 
-fn a_pause_takes_back_what_was_claimed_ahead(fixture: &Fixture<'_>) {
+fn a_pause_revokes_claims_what_was_claimed_ahead(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
     let patch = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
