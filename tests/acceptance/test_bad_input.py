@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
     "reboot": ({"cron": "@reboot"}, InvalidCronError, ["@reboot"]),
     "letters": ({"cron": "a b c d e"}, InvalidCronError, ["`a`"]),
     "empty-list-item": ({"cron": "1,,2 * * * *"}, InvalidCronError, ["1,,2"]),
-    "question-mark": ({"cron": "0 0 ? * 1"}, InvalidCronError, ["?"]),
+    "question-mark": ({"cron": "0 ? * * 1"}, InvalidCronError, ["?", "day fields"]),
     "wide-digits": ({"cron": "0 ９ * * *"}, InvalidCronError, ["９"]),
     "nul-in-cron": ({"cron": "0 9 * * *\0"}, InvalidCronError, []),
     "cron-of-10-kB": ({"cron": "0," * 5_000 + "0 9 * * x"}, InvalidCronError, []),

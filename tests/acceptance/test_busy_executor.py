@@ -12,6 +12,7 @@ import pytest
 
 import polos
 from polos import PolosClient, Worker, workflow
+from polos._core import requests
 
 
 @pytest.fixture
@@ -51,4 +52,4 @@ async def test_a_client_and_a_worker_open_work_and_close_beside_it(
 async def test_what_fails_there_is_raised_here(tmp_path: Any) -> None:
     client = PolosClient(tmp_path)  # a folder is no database
     with pytest.raises(polos.StoreError):
-        await client._ask("overview")
+        await client._ask(requests.overview(100))

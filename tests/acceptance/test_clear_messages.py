@@ -10,12 +10,11 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 import polos
 import polos.testing
@@ -27,7 +26,6 @@ from polos import (
     Worker,
     WorkerError,
     WorkflowContext,
-    WorkflowNotSchedulableError,
     runs,
     schedules,
     workflow,
@@ -205,71 +203,11 @@ class Order(BaseModel):
     id: int
 
 
-class WithDefaults(BaseModel):
-    id: int = 1
-
-
-class OwnSlot(BaseModel):
-    when: datetime = Field(validation_alias="timestamp")
-    key: str
-
-
-@dataclass
-class Point:
-    x: int
-    y: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Named:
-    key: str
-    note: str = ""
-
-
-class Typed(TypedDict):
-    amount: int
-
-
-UNSCHEDULABLE = [Order, Point, Typed, int, str, list[int], Order | None, Order | int, Literal["a"]]
-SCHEDULABLE = [
-    SchedulePayload, SchedulePayload | None, Order | SchedulePayload, WithDefaults, OwnSlot, Named,
-    dict, dict[str, Any], Any, object, "Unknown",
-]  # fmt: skip
-
-
 def handler_for(hint: Any) -> Any:
     async def handler(ctx: WorkflowContext, payload: Any) -> None: ...
 
     handler.__annotations__["payload"] = hint
     return handler
-
-
-@pytest.mark.parametrize("schedule", ["0 9 * * *", True, {"every": 5}])
-@pytest.mark.parametrize("hint", UNSCHEDULABLE, ids=str)
-def test_a_typed_workflow_cannot_be_declared_with_a_schedule(hint: Any, schedule: Any) -> None:
-    with pytest.raises(WorkflowNotSchedulableError) as caught:
-        workflow(id="typed", schedule=schedule)(handler_for(hint))
-    for part in ("workflow `typed` can't be scheduled", "SchedulePayload", "ctx.input"):
-        assert part in str(caught.value)
-    workflow(id="typed")(handler_for(hint))
-
-
-@pytest.mark.parametrize("hint", SCHEDULABLE, ids=str)
-async def test_what_takes_a_schedules_payload_runs_at_its_slots(hint: Any) -> None:
-    workflow(id="fitting", schedule="0 9 * * *")(handler_for(hint))
-    async with polos.testing.clock(START) as t:
-        await t.advance(days=1)
-        assert len(await t.runs(workflow="fitting", status="succeeded")) == 1
-
-
-async def test_a_type_that_is_defined_later_is_checked_when_it_is_scheduled(
-    client: PolosClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later: Any = workflow(id="later", schedule=True)(handler_for("DefinedLater"))
-    monkeypatch.setitem(globals(), "DefinedLater", Order)
-    for given in (later, "later"):
-        with pytest.raises(WorkflowNotSchedulableError, match="needs `id`"):
-            await schedules.create(client, given, cron="0 9 * * *")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from polos import PolosClient, Run, StepError, Worker, runs, schedules, workflow
+from polos import PermanentError, PolosClient, Run, StepError, Worker, runs, schedules, workflow
 
 Command = Callable[..., Any]
 
@@ -39,7 +39,7 @@ async def ended(client: PolosClient, workflow: str) -> str:
     """A run of it that has come to its end."""
     async with Worker(client):
         handle = await runs.invoke(client, workflow)
-        with suppress(StepError):
+        with suppress(PermanentError, StepError):
             await handle.result(30)
     return handle.id
 
@@ -109,10 +109,31 @@ async def test_a_failed_run_shows_the_applications_frames_and_none_of_ours(
     assert id in said.out
     assert "KeyError: 'key'" in said.out
     assert "test_cli_runs.py" in said.out
-    assert "context.py" not in said.out
+    assert "/polos/" not in said.out.split("error\n", 1)[1]
     (shape,) = command("runs", "show", id, "--json").objects
     assert shape["error"]["cause"]["type"] == "KeyError"
-    assert "context.py" in shape["error"]["traceback"]
+    assert "step_execution.py" in shape["error"]["traceback"]
+
+
+async def test_a_run_says_why_it_was_not_retried(command: Command, client: PolosClient) -> None:
+    @workflow(id="permanent", retries=3)
+    async def permanent():
+        raise PermanentError("the card was declined")
+
+    id = await ended(client, "permanent")
+    said = command("runs", "show", id)
+    assert "not retried  it is a `PermanentError`" in said.out
+    (shape,) = command("runs", "show", id, "--json").objects
+    assert shape["error"]["not_retried"] == "it is a `PermanentError`"
+    assert "not retried" not in command("runs", "show", await ended(client, "fail")).out
+
+    @workflow(id="caught")
+    async def caught(ctx):
+        with suppress(StepError):
+            await ctx.step.run("charge", lambda: {}["key"], retries=2, retry_on=OSError)
+
+    shown = command("runs", "show", await ended(client, "caught")).out
+    assert "not retried  step `charge`: `retry_on` does not include `KeyError`" in shown
 
 
 async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient) -> None:
@@ -121,12 +142,14 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
     (step, _) = shape.pop("steps")
     details = [shape.pop(name) for name in WITH_DETAILS]
     assert list(step) == [
-        "name", "status", "attempt", "started_at", "finished_at", "wakes_at", "result", "error",
+        "name", "status", "attempt", "started_at", "finished_at", "wakes_at", "awaits_event",
+        "timed_out", "result", "error",
     ]  # fmt: skip
     assert command("runs", "list", "--json").objects == [shape]
     assert list(shape) == [
         "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "interruptions",
-        "note", "origin", "worker", "created_at", "started_at", "finished_at", "result", "error",
+        "note", "progress", "origin", "worker", "created_at", "due_at", "started_at", "finished_at",
+        "result", "error",
     ]  # fmt: skip
     assert details == [None] * len(details)
     assert {*shape, *WITH_DETAILS, "steps"} == {field.name for field in fields(Run)}
@@ -169,3 +192,32 @@ async def test_watching_a_run_tells_its_steps_and_ends_with_it(
     assert bad.code == 1
     assert bad.objects[-1]["status"] == "failed"
     assert bad.objects[-1]["steps"][0]["name"] == "fetch"
+
+
+async def test_progress_is_shown_and_followed(
+    command: Command, client: PolosClient, eventually: Any
+) -> None:
+    seen = asyncio.Event()
+
+    @workflow(id="read")
+    async def read(ctx):
+        ctx.progress(0.4, "page 12\x1b of 30")
+        await seen.wait()
+        raise RuntimeError
+
+    async with Worker(client):
+        handle = await runs.invoke(client, "read")
+        await eventually(handle.progress)
+        said = await asyncio.to_thread(command, "runs", "show", handle.id)
+        (shape,) = (await asyncio.to_thread(command, "runs", "show", handle.id, "--json")).objects
+        watching = asyncio.create_task(asyncio.to_thread(command, "runs", "watch", handle.id))
+        seen.set()
+        with suppress(RuntimeError):
+            await handle.result(30)
+        watched = await watching
+    (line,) = [line for line in said.lines if line.startswith("progress")]
+    assert "40%, page 12" in line
+    assert "\x1b" not in said.out + watched.out
+    assert shape["progress"]["fraction"] == 0.4
+    assert datetime.fromisoformat(shape["progress"]["timestamp"])
+    assert [line for line in watched.lines if "40%, page 12" in line]

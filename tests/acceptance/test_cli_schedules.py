@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime, timedelta, timezone
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polos import PolosClient, Schedule, Worker, schedules, workflow
+from polos import PolosClient, Schedule, Worker, runs, schedules, workflow
 
 Command = Callable[..., Any]
 
@@ -118,8 +119,9 @@ def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, 
     assert list(shape) == [
         "id", "workflow", "key", "status", "note", "cron", "every", "at", "timezone", "upcoming",
         "last_timestamp", "overlap", "catch_up", "max_catch_up", "catch_up_window", "jitter",
-        "start_at", "end_at", "max_runs", "pause_after_failures", "skip", "input", "owner",
-        "overridden", "worker_available", "created_at", "updated_at",
+        "start_at", "end_at", "max_runs", "pause_after_failures", "priority", "skip", "input",
+        "owner", "overridden", "worker_available", "created_at", "updated_at", "days",
+        "weeks",
     ]  # fmt: skip
     assert set(shape) == {field.name for field in fields(Schedule)}
     assert shape["input"] == {"n": 1}
@@ -196,6 +198,25 @@ def test_create_again_brings_up_to_date(command: Command, client: PolosClient, a
     assert at.objects[0]["at"] == at.objects[0]["upcoming"]
 
 
+@pytest.mark.parametrize(("options", "outcome"), [([], "ran"), (["--catch-up", "none"], "missed")])
+def test_an_instant_in_the_past_follows_catch_up(
+    command: Command, client: PolosClient, ada: str, database: Any, eventually: Any,
+    options: list[str], outcome: str,
+) -> None:  # fmt: skip
+    said = command(
+        "schedules", "create", "digest", "--at", "1h ago", "-k", "late", *options, "--json"
+    )
+    id = said.objects[0]["id"]
+
+    async def decided() -> Any:
+        async with PolosClient(database) as own, Worker(own):
+            (entry,) = await eventually(lambda: schedules.history(own, id))
+            return entry
+
+    assert asyncio.run(decided()).status == outcome
+    assert schedules.sync.get(client, id).status == "finished"
+
+
 def test_pause_resume_skip(command: Command, client: PolosClient, ada: str) -> None:
     before = schedules.sync.get(client, ada).upcoming
     assert command("schedules", "pause", "digest/ada", "--note", "holiday").code == 0
@@ -239,6 +260,19 @@ def test_trigger_prints_the_run(command: Command, client: PolosClient, ada: str)
     assert "no live worker" in said.err
     said = command("schedules", "trigger", ada, "--json")
     assert said.objects[0]["schedule_id"] == ada
+
+
+def test_trigger_gives_one_run_another_input(
+    command: Command, client: PolosClient, ada: str
+) -> None:
+    kept = schedules.sync.get(client, ada).input
+    for text, given in (('{"days": 30}', {"days": 30}), ("null", None)):
+        said = command("schedules", "trigger", ada, "--input", text)
+        assert runs.sync.get(client, said.out.strip()).input == given
+    assert schedules.sync.get(client, ada).input == kept
+    said = command("schedules", "trigger", ada, "--input", "{days")
+    assert said.code == 2
+    assert "--input" in said.err
 
 
 def test_trigger_applies_the_overlap_policy_where_that_is_asked_for(
@@ -347,3 +381,126 @@ def test_history_says_what_became_of_slots_also_of_a_deleted_one(
     )
     schedules.sync.delete(client, ada)
     assert len(command("schedules", "history", ada, "--json").objects) == 2
+
+
+# --- all that match --------------------------------------------------------------------------
+
+
+def test_pause_and_resume_by_filters_leave_the_rest(command: Command, client: PolosClient) -> None:
+    ids = made(client, 3)
+    other = schedules.sync.create(client, "report", cron="0 8 * * *", key="user-0001")
+    done = schedules.sync.create(client, "digest", cron="0 8 * * *", key="user-off")
+    schedules.sync.pause(client, done, "on holiday")
+
+    def states() -> dict[str, str]:
+        return {each.id: each.status for each in schedules.sync.list(client)}
+
+    prefix = ("--workflow", "digest", "--key-prefix", "user-")
+    said = command("schedules", "pause", *prefix, "--note", "moving", "--yes")
+    assert (said.code, said.err.splitlines()[-1]) == (0, "paused 3 schedules")
+    assert states() == {**dict.fromkeys([*ids, done], "paused"), other: "active"}
+    notes = [schedules.sync.get(client, id).note for id in (*ids, done)]
+    assert notes == ["moving"] * 3 + ["on holiday"], "a paused one keeps its note"
+    assert command("schedules", "pause", *prefix, "--yes").err == "no schedules to pause\n"
+    said = command("schedules", "resume", *prefix, "--yes")
+    assert (said.code, said.err.splitlines()[-1]) == (0, "resumed 4 schedules")
+    assert set(states().values()) == {"active"}
+
+
+def test_more_than_a_page_is_changed(command: Command, client: PolosClient) -> None:
+    made(client, 1_001)
+    said = command("schedules", "pause", "--workflow", "digest", "--yes")
+    assert said.err.splitlines()[-1] == "paused 1,001 schedules"
+    assert {each.status for each in schedules.sync.list(client)} == {"paused"}
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_filters_ask_first(command: Command, client: PolosClient, verb: str) -> None:
+    ids = made(client, 2)
+    if verb == "resume":
+        for id in ids:
+            schedules.sync.pause(client, id)
+    before = schedules.sync.list(client)
+    said = command("schedules", verb, "--workflow", "digest")
+    assert said.code == 2
+    assert f"{verb.capitalize()} 2 schedules? No terminal to ask on: pass --yes" in said.err
+    assert schedules.sync.list(client) == before
+
+
+# --- update ----------------------------------------------------------------------------------
+
+
+def test_update_changes_only_what_is_named(command: Command, client: PolosClient) -> None:
+    id = schedules.sync.create(
+        client,
+        "digest",
+        cron="0 8 * * *",
+        timezone="Asia/Tokyo",
+        key="ada",
+        overlap="skip",
+        max_runs=9,
+        input={"days": 1},
+    )
+    before = schedules.sync.get(client, id)
+    said = command("schedules", "update", "digest/ada", "--cron", "30 9 * * *")
+    assert said.code == 0
+    assert "digest/ada is next at" in said.out
+    after = schedules.sync.get(client, id)
+    assert after.cron == "30 9 * * *"
+    for kept in ("timezone", "overlap", "max_runs", "input", "key", "catch_up", "jitter"):
+        assert getattr(after, kept) == getattr(before, kept), kept
+    said = command("schedules", "update", id, "--start-at", "2030-01-01 09:00", "--json")
+    assert said.objects[0]["start_at"] == "2030-01-01T09:00:00+09:00", "in the schedule's zone"
+    assert command("schedules", "update", id, "--every", "6h", "--tz", "UTC").code == 0
+    after = schedules.sync.get(client, id)
+    assert (after.cron, after.every, after.timezone) == (None, timedelta(hours=6), "UTC")
+    assert command("schedules", "update", id, "--input", "null").code == 0
+    assert schedules.sync.get(client, id).input is None
+
+
+def test_update_removes_what_is_unset(command: Command, client: PolosClient) -> None:
+    id = schedules.sync.create(
+        client, "digest", cron="0 8 * * *", max_runs=9, priority=3, input={"days": 1}
+    )
+    unset = [word for name in ("max-runs", "priority", "input") for word in ("--unset", name)]
+    assert command("schedules", "update", id, *unset).code == 0
+    after = schedules.sync.get(client, id)
+    assert (after.cron, after.max_runs, after.priority, after.input) == (
+        "0 8 * * *", None, None, None,
+    )  # fmt: skip
+
+
+async def test_update_of_a_declared_schedule_says_how_to_undo_it(
+    command: Command, client: PolosClient
+) -> None:
+    async with Worker(client):
+        (declared,) = await schedules.list(client, workflow="report")
+    said = await asyncio.to_thread(command, "schedules", "update", "report", "--cron", "0 4 * * *")
+    assert said.code == 0
+    assert f"polos schedules reset {declared.id}" in said.err
+    changed = await schedules.get(client, declared)
+    assert (changed.cron, changed.timezone, changed.overridden) == (
+        "0 4 * * *", "Europe/Paris", True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "nothing to change; give an option"),
+        (["--unset", "cron"], "--unset: `cron` given, expected one of end-at, input"),
+        (["--unset", "max-runs", "--max-runs", "3"], "--unset max-runs: it is also given a value"),
+        (["--every", "often"], "--every"),
+        (["--cron", "0 25 * * *"], "cron"),
+        (["--tz", "Europe/Pariss"], "Europe/Paris"),
+    ],
+)
+def test_update_refuses_what_it_does_not_understand(
+    command: Command, client: PolosClient, options: list[str], message: str
+) -> None:
+    id = schedules.sync.create(client, "digest", cron="0 8 * * *")
+    before = schedules.sync.get(client, id)
+    said = command("schedules", "update", id, *options)
+    assert said.code in (1, 2)
+    assert message in said.err
+    assert schedules.sync.get(client, id) == before

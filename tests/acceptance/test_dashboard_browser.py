@@ -108,6 +108,10 @@ async def scene() -> AsyncIterator[Scene]:
     async def onboarding(ctx: WorkflowContext) -> None:
         await ctx.step.sleep("some days", timedelta(days=30))
 
+    @workflow(id="contract")
+    async def contract(ctx: WorkflowContext) -> list[Any]:
+        return await ctx.step.gather(ctx.step.wait_event("buyer"), ctx.step.wait_event("seller"))
+
     async with polos.testing.clock(START, app="shop") as time, async_playwright() as driver:
         await schedules.create(time.client, digest, every=timedelta(hours=1), key="ada")
         await onboarding.invoke(time.client)
@@ -166,6 +170,30 @@ async def test_what_somebody_is_doing_is_left_alone_by_news(scene: Scene):
         await page.wait_for_url("**done=paused")
     paused = await schedules.get(scene.client, found.id)
     assert (paused.status, paused.note) == ("paused", "half a sentence")
+
+
+@pytest.mark.parametrize("is_focused", [True, False])
+async def test_text_for_one_event_survives_another_event(scene: Scene, is_focused: bool):
+    handle = await runs.invoke(scene.client, "contract")
+    await scene.time.advance(seconds=1)
+    async with scene.visitor() as visitor:
+        page = visitor.page
+        await visitor.open(f"runs/{handle.id}")
+        await page.wait_for_selector("#pulse.on")
+        seller = page.locator("form", has=page.get_by_role("button", name="Send seller"))
+        typed = seller.get_by_label("Payload")
+        await typed.fill('"half a sentence"')
+        if not is_focused:
+            await typed.blur()
+        assert await runs.send(scene.client, handle.id, "buyer", "yes")
+        await page.get_by_role("button", name="Send buyer").wait_for(state="detached")
+        assert await typed.input_value() == '"half a sentence"'
+        if is_focused:
+            assert await typed.evaluate("node => node === document.activeElement")
+        await page.get_by_role("button", name="Send seller").click()
+        await page.wait_for_url("**done=sent")
+    await scene.time.advance(seconds=1)
+    assert await handle.result() == ["yes", "half a sentence"]
 
 
 async def test_a_form_that_came_with_news_works(scene: Scene):

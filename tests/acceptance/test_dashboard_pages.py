@@ -229,6 +229,22 @@ async def test_an_invoked_run_shows_what_it_was_given(scene: Scene):
     assert "continues at Sun 5 Apr" in page
 
 
+async def test_a_run_shows_its_progress(scene: Scene):
+    @workflow(id="reading")
+    async def reading(ctx: WorkflowContext):
+        ctx.progress(0.4, "page 12 of <b>30</b>")
+        await ctx.step.sleep("sleep", 3_600)
+
+    await scene.time.restart()
+    handle = await runs.invoke(scene.client, "reading")
+    await scene.time.advance(seconds=1)
+    page = await scene.page(f"/runs/{handle.id}")
+    assert "40%" in page
+    assert "page 12 of <b>30</b>" in page
+    await scene.time.advance(hours=2)
+    assert "page 12" not in await scene.page(f"/runs/{handle.id}")
+
+
 async def test_a_failed_run_shows_its_traceback_down_to_the_cause(scene: Scene):
     await scene.time.advance(hours=2)
     [run] = await runs.list(scene.client, workflow="invoices")
@@ -442,6 +458,33 @@ async def test_a_run_is_cancelled_and_retried(scene: Scene):
     assert await handle.status() in ("queued", "waiting", "running")
 
 
+async def test_an_event_is_sent_to_a_run_that_waits_for_it(scene: Scene):
+    @workflow(id="publish")
+    async def publish(ctx: WorkflowContext) -> Any:
+        return await ctx.step.wait_event("approval", timeout=timedelta(days=3))
+
+    await scene.time.restart()  # with the new workflow
+    handle = await runs.invoke(scene.client, "publish")
+    await scene.time.advance(seconds=1)
+    page = f"/runs/{handle.id}"
+    assert "Waits for an event approval until" in await scene.page(page)
+    send = f"{page}/send"
+    answer = await submit(scene.browser, page, send, event="approval", payload="{by: ada}")
+    assert answer.status_code == 400
+    assert "not JSON" in answer.text
+    answer = await submit(scene.browser, page, send, event="approval", payload='{"by": "ada"}')
+    assert answer.headers["location"] == f"{page}?done=sent"
+    await scene.time.advance(seconds=1)
+    assert await handle.result() == {"by": "ada"}
+    assert "Waits for an event" not in await scene.page(page)
+    [found] = await schedules.list(scene.client, workflow="report")
+    with_form = await scene.browser.get(f"/schedules/{found.id}")
+    form = {"secret": secret_in(with_form), "event": "approval"}
+    answer = await scene.browser.post(send, data=form)
+    assert answer.status_code == 409
+    assert "takes no more events" in answer.text
+
+
 async def test_what_cannot_be_done_any_more_is_said(scene: Scene):
     id = await schedules.create(scene.client, "report", cron="0 8 * * *", key="gone-soon")
     page = await scene.browser.get(f"/schedules/{id}")
@@ -591,6 +634,25 @@ async def test_hidden_payloads_are_on_no_page(scene: Scene, visit: Any):
         page = words_of((await hidden.get(f"/runs/{run.id}")).text)
         assert "StepError" in page
         assert "does not show payloads" in page
+
+
+async def test_a_runs_page_says_why_a_failure_was_not_retried(visit: Any) -> None:
+    @workflow(id="declined", retries=3)
+    async def declined(ctx: WorkflowContext) -> None:
+        await ctx.step.run("charge", lambda: {}["key"], retries=2, retry_on=OSError)
+
+    @workflow(id="permanent", retries=3)
+    async def permanent() -> None:
+        raise polos.PermanentError("the card was declined")
+
+    async with polos.testing.clock(START) as time:
+        first, second = await declined.invoke(time.client), await permanent.invoke(time.client)
+        await time.advance(seconds=0)
+        browser = await visit(polos.ui(time.client, hide_payloads=True))
+        page = words_of((await browser.get(f"/runs/{first.id}")).text)
+        assert "Not retried: `retry_on` does not include `KeyError`." in page
+        page = words_of((await browser.get(f"/runs/{second.id}")).text)
+        assert "Not retried: it is a `PermanentError`." in page
 
 
 async def test_a_result_of_megabytes_becomes_a_small_page(scene: Scene, visit: Any):

@@ -105,11 +105,13 @@ Execute = Callable[[Block], types.ModuleType]
 
 
 @pytest.fixture
-def execute(monkeypatch: pytest.MonkeyPatch) -> Execute:
-    """Executes a block as a module of its own."""
+def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Execute:
+    """Executes a block as a module of its own, which processes of steps can import."""
 
     def call(block: Block) -> types.ModuleType:
         module = types.ModuleType("block_of_a_document")
+        module.__file__ = str(tmp_path / f"{module.__name__}.py")
+        Path(module.__file__).write_text(block.code)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         exec(block.compiled, module.__dict__)
         return module
@@ -298,6 +300,36 @@ def test_every_30_seconds_is_just_that(
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("12:00:30  load ")
     assert second.startswith("12:01:00  load ")
+
+
+@pytest.mark.usefixtures("own_database")
+def test_a_text_is_published_when_somebody_approves_it(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("approval")
+
+    async def asked_and_approved() -> None:
+        async with PolosClient() as client:
+            await module.publish.invoke(client, "News", idempotency_key="news 1")
+            await module.approve(client, "ada")
+            await module.approve(client, "bob")
+            await module.ask(client)
+
+    asyncio.run(asked_and_approved())
+    first, second, _, last = capsys.readouterr().out.splitlines()
+    assert (first, second) == ("approved", "somebody else was faster")
+    assert last == "News: approved by ada"
+
+
+@pytest.mark.usefixtures("own_database")
+def test_a_declined_card_is_not_charged_again(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("choosing_retries")
+    asyncio.run(module.main())
+    said = capsys.readouterr().out
+    assert said == "charged visa\nnot charged: the card was declined\n"
+    assert next(module.calls) == 5, "two calls for each card"
 
 
 @pytest.mark.usefixtures("own_database")

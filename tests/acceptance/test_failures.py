@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import polos._runtime.executor
+import polos._runtime.reporter
 import polos.testing
 from polos import (
     Backoff,
@@ -184,7 +184,7 @@ async def test_a_failure_that_there_is_no_memory_to_describe_is_a_failure(
     def describe(error: BaseException) -> dict[str, Any]:
         raise MemoryError
 
-    monkeypatch.setattr(polos._runtime.executor, "error_record", describe)
+    monkeypatch.setattr(polos._runtime.reporter, "error_record", describe)
     async with worker_that_lives_on(client):
         handle = await failing.invoke(client)
         with pytest.raises(RunFailedError, match="no memory to record how the run failed"):

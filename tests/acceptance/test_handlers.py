@@ -33,7 +33,8 @@ from polos import (
     schedules,
     workflow,
 )
-from polos._runtime.executor import ActiveRun
+from polos._core.requests import Request
+from polos._runtime.run_requests import RunRequests
 
 
 class Order(BaseModel):
@@ -209,8 +210,8 @@ async def test_a_payload_that_doesnt_fit_is_refused_before_anything_is_written(
     assert await runs.list(client) == []
 
 
-@pytest.mark.parametrize("annotation", ["SchedulePayload", "SchedulePayload | None", "Any", "dict"])
-async def test_a_scheduled_handler_may_annotate_its_payload_in_any_way(annotation: str) -> None:
+@pytest.mark.parametrize("annotation", ["SchedulePayload", "SchedulePayload | None", "Any"])
+async def test_a_scheduled_handler_may_annotate_its_slot_in_several_ways(annotation: str) -> None:
     seen: list[Any] = []
     namespace: dict[str, Any] = {"seen": seen, "SchedulePayload": SchedulePayload, "Any": Any}
     exec(f"async def handler(ctx, payload: {annotation!r}): seen.append(payload)", namespace)
@@ -220,10 +221,8 @@ async def test_a_scheduled_handler_may_annotate_its_payload_in_any_way(annotatio
         await t.advance(days=1)
 
     (payload,) = seen
-    if annotation == "dict":
-        assert payload["key"] == "global"
-    else:
-        assert isinstance(payload, SchedulePayload)
+    assert isinstance(payload, SchedulePayload)
+    assert payload.key == "global"
 
 
 async def test_a_name_that_only_type_checkers_import_hides_nothing() -> None:
@@ -561,13 +560,13 @@ async def test_log_records_carry_the_run(
 async def test_last_result_is_read_from_the_database_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     asked: list[str] = []
-    read = ActiveRun._read
+    read = RunRequests.read
 
-    def counted(run: ActiveRun, operation: str, **fields: Any) -> Any:
-        asked.append(operation)
-        return read(run, operation, **fields)
+    def counted(run: RunRequests, request: Request[Any]) -> Any:
+        asked.append(request.op)
+        return read(run, request)
 
-    monkeypatch.setattr(ActiveRun, "_read", counted)
+    monkeypatch.setattr(RunRequests, "read", counted)
 
     @workflow(id="counting", schedule="0 * * * *")
     async def counting(ctx: WorkflowContext) -> int:

@@ -1,4 +1,4 @@
-"""Hooks of the application: on_failure and on_missed."""
+"""Hooks of the application: on_success, on_failure, and on_missed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from polos import MissedSlots, RunFailure, RunTimeoutError, schedules, workflow
+from polos import (
+    InvalidArgumentError,
+    MissedSlots,
+    PolosClient,
+    RunFailure,
+    RunSuccess,
+    RunTimeoutError,
+    Worker,
+    runs,
+    schedules,
+    workflow,
+)
 from polos.testing import clock
 
 
@@ -94,3 +105,85 @@ async def test_on_missed_is_told_which_slots_nobody_could_run() -> None:
         datetime(2026, 3, 1, 12, 50, tzinfo=timezone.utc),
     )
     assert [slot.minute for slot in fired] == [0]
+
+
+async def test_on_success_is_told_once_with_the_result() -> None:
+    told: list[RunSuccess] = []
+
+    @workflow(id="flaky", retries=1, backoff=1, schedule="0 9 * * *", on_success=told.append)
+    async def flaky(ctx: Any) -> dict[str, int]:
+        if ctx.attempt == 1:
+            raise KeyError("nothing here")
+        return {"sent": 3}
+
+    async with clock("2026-03-01T08:30+00:00") as t:
+        await t.advance(hours=1)
+        (run,) = await runs.list(t.client)
+    (success,) = told
+    assert (success.workflow_id, success.run_id, success.attempt) == ("flaky", run.id, 2)
+    assert (success.schedule_id, success.key) == (run.schedule_id, "global")
+    assert success.timestamp == datetime(2026, 3, 1, 9, tzinfo=timezone.utc)
+    assert success.result == {"sent": 3}
+
+
+async def test_a_worker_has_hooks_for_all_workflows_beside_their_own() -> None:
+    told: list[tuple[str, str, str]] = []
+
+    def note(place: str) -> Any:
+        return lambda event: told.append((place, type(event).__name__, event.workflow_id))
+
+    class Watcher:
+        async def __call__(self, call_next: Any, ctx: Any) -> Any:
+            return await call_next()
+
+        async def on_success(self, event: RunSuccess) -> None:
+            note("middleware")(event)
+
+    @workflow(id="good", on_success=note("own"))
+    async def good() -> None:
+        pass
+
+    @workflow(id="bad", on_failure=note("own"))
+    async def bad() -> None:
+        raise OSError("no")
+
+    async with clock(
+        "2026-03-01T12:00+00:00",
+        middleware=[Watcher()],
+        on_success=note("worker"),
+        on_failure=note("worker"),
+    ) as t:
+        await good.run(t.client)
+        with pytest.raises(OSError, match="no"):
+            await bad.run(t.client)
+    assert sorted(told) == [
+        ("middleware", "RunSuccess", "good"),
+        ("own", "RunFailure", "bad"),
+        ("own", "RunSuccess", "good"),
+        ("worker", "RunFailure", "bad"),
+        ("worker", "RunSuccess", "good"),
+    ]
+
+
+async def test_the_worker_is_told_of_missed_slots_of_its_workflows() -> None:
+    told: list[MissedSlots] = []
+
+    @workflow(id="job", schedule={"every": timedelta(minutes=10), "catch_up": "none"})
+    async def job() -> None:
+        pass
+
+    async with clock("2026-03-01T12:00+00:00", on_missed=told.append) as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.pause(t.client, schedule)
+        await t.advance(minutes=35)
+        await schedules.resume(t.client, schedule)
+        await t.advance(seconds=1)
+    assert [(each.workflow_id, each.count) for each in told] == [("job", 3)]
+
+
+@pytest.mark.parametrize("name", ["on_success", "on_failure", "on_missed"])
+def test_a_hook_that_is_no_function_is_refused(client: PolosClient, name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"{name}: `3` given, expected a function"):
+        Worker(client, **{name: 3})  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match=f"`job`, {name}: `3` given"):
+        workflow(id="job", **{name: 3})(print)  # type: ignore[call-overload]

@@ -143,6 +143,13 @@ DATABASES = {{
     }}
 }}
 POLOS_DATABASE = {str(tmp_path / "jobs.db")!r}
+LOGGING = {{
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {{"plain": {{"format": "%(levelname)s %(name)s %(message)s"}}}},
+    "handlers": {{"console": {{"class": "logging.StreamHandler", "formatter": "plain"}}}},
+    "root": {{"handlers": ["console"], "level": "INFO"}},
+}}
 """)
     (tmp_path / "urls.py").write_text(
         "from django.urls import path\nfrom shop import views\n"
@@ -195,6 +202,11 @@ def test_django_views_subscribe_and_its_command_works(
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.errors
     assert "Error" not in worker.errors
+    started = [line for line in worker.errors.splitlines() if " worker of `" in line]
+    assert started == [
+        f"INFO polos.worker worker of `shop` started: database `{project / 'jobs.db'}`, project "
+        "`default`, 1 workflow: `digest`"
+    ]
 
 
 @pytest.mark.usefixtures("own_database")

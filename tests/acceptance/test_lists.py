@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from polos import PolosClient, Worker, runs, schedules, workflow
+from polos._core.requests import Request
 
 
 @pytest.fixture(autouse=True)
@@ -73,19 +76,19 @@ async def test_a_list_goes_on_though_the_last_one_seen_is_deleted_meanwhile(
     keys = [f"user-{number}" for number in range(7)]
     for key in keys:
         await schedules.create(client, job, "0 9 * * *", key=key)
-    ask = PolosClient._ask_text
+    ask = PolosClient._ask
     pages = 0
 
-    async def delete_between_pages(self: PolosClient, request: str) -> object:
+    async def delete_between_pages(self: PolosClient, request: Request[Any]) -> Any:
         nonlocal pages
         answer = await ask(self, request)
-        if request.startswith('{"list_schedules"'):
+        if request.op == "list_schedules":
             pages += 1
             if pages == 1:
                 await schedules.delete(client, answer[-1]["id"])
         return answer
 
-    monkeypatch.setattr(PolosClient, "_ask_text", delete_between_pages)
+    monkeypatch.setattr(PolosClient, "_ask", delete_between_pages)
     found = await schedules.list(client, key_prefix="user-")
     assert [schedule.key for schedule in found] == keys
     assert pages == 3

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 
 import polos
-from polos import PolosClient, PolosError, Worker, WorkflowContext, runs, schedules, workflow
+from polos import (
+    Limit,
+    PolosClient,
+    PolosError,
+    Worker,
+    WorkflowContext,
+    limits,
+    runs,
+    schedules,
+    workflow,
+)
 
 pytestmark = pytest.mark.files  # both stores take part, whichever the others are tested with
 
@@ -169,6 +179,38 @@ async def test_an_unfinished_run_goes_on_from_its_first_unfinished_step(
     assert [step.name for step in run.steps] == ["reserve", "charge"]
     second.hears("step charge")
     assert "step reserve" not in second.lines
+
+
+async def test_limits_are_transferred_with_an_operators_values_and_their_taken_tokens(
+    tmp_path: Path, target: str, eventually: Any
+) -> None:
+    source = tmp_path / "limits.db"
+    started: list[str] = []
+
+    @workflow(id="ask", concurrency=Limit("api", rate=2, per=3_600), priority=4)
+    async def ask(ctx: WorkflowContext) -> None:
+        started.append(ctx.run_id)
+
+    with PolosClient(source) as client:
+        async with Worker(client, app="tests"):
+            await limits.set(client, "api", 7, per_key=3)
+            await (await ask.invoke(client)).result(30)
+            waiting = [(await ask.invoke(client)).id for _ in range(2)]
+            await eventually(lambda: len(started) == 2)
+        (before,) = await limits.list(client)
+    assert (before.max, before.per_key, before.rate, before.overridden) == (7, 3, 2, True)
+    done = await asyncio.to_thread(migrate, "--from", str(source), "--to", target)
+    assert done.returncode == 0, done.stderr
+    assert "1 limit, " in done.stdout
+    with PolosClient(target) as client:
+        (after,) = await limits.list(client)
+        assert after == before
+        async with Worker(client, app="tests"):
+            await limits.set(client, "api", rate=3)
+            await eventually(lambda: len(started) == 3)
+            assert started[1:] == waiting, "one more token, and not three"
+            await ask.invoke(client)
+            assert (await limits.get(client, "api")).running == 0
 
 
 async def test_a_slot_runs_once_whichever_side_it_ran_on(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import polos.testing
-from polos import workflow
+from polos import WorkflowContext, schedules, workflow
 
 START = "2026-01-01T00:30+00:00"
 
@@ -52,3 +52,31 @@ async def test_a_run_that_was_claimed_ahead_of_its_slot_did_not_start_before_it(
         (entry,) = await t.ledger(workflow=daily)
     assert run.started_at == run.timestamp
     assert entry.late_by == timedelta(0)
+
+
+async def test_fired_one_off_schedules_leave_nothing_behind() -> None:
+    ran: list[str] = []
+
+    @workflow(id="remind", schedule=True)
+    async def remind(ctx: WorkflowContext) -> None:
+        ran.append(ctx.key)
+
+    @workflow(id="daily", schedule="0 9 * * *")
+    async def daily() -> None: ...
+
+    async with polos.testing.clock(START, retention=timedelta(days=1)) as t:
+        at = t.now + timedelta(minutes=5)
+        for first in range(0, 2_000, 500):
+            keys = range(first, first + 500)
+            await schedules.create_many(
+                t.client,
+                [{"workflow": remind, "key": str(n), "at": at, "timezone": "UTC"} for n in keys],
+            )
+        later = t.now + timedelta(days=30)
+        await schedules.create(t.client, remind, at=later, timezone="UTC", key="later")
+        await t.advance(hours=1)
+        assert len(ran) == 2_000
+        await t.advance(days=2)
+        assert await t.runs(workflow="remind") == []
+        [left] = await schedules.list(t.client, workflow=remind)
+        assert left.key == "later"

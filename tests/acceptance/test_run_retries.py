@@ -252,7 +252,7 @@ async def test_a_child_that_was_started_and_not_recorded_is_the_same_one_after_a
     async with polos.testing.clock(START) as t:
         with monkeypatch.context() as patched:
             # The worker dies when the child exists and before the parent has a record of it.
-            patched.setattr("polos.context.note_child", lambda *_: t._crash())
+            patched.setattr("polos._runtime.steps.note_child", lambda *_: t._crash())
             handle = await parent.invoke(t.client)
             await t.advance(seconds=1)
         assert await t.steps(handle) == []

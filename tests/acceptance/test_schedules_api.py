@@ -748,6 +748,26 @@ async def test_an_instant_that_has_passed_follows_catch_up(
     assert "which has passed; it" in caplog.text
 
 
+@pytest.mark.parametrize(("catch_up", "outcome"), [("latest", "ran"), ("none", "missed")])
+async def test_an_instant_that_code_declares_after_it_has_passed_follows_catch_up(
+    catch_up: Any, outcome: str
+) -> None:
+    past = datetime.fromisoformat(START) - timedelta(hours=1)
+
+    @workflow(id="job", schedule={"at": past, "catch_up": catch_up})
+    async def job() -> None: ...
+
+    async with polos.testing.clock(START) as t:
+        await t.advance(minutes=1)
+        (schedule,) = await schedules.list(t.client, workflow="job")
+        (entry,) = await schedules.history(t.client, schedule.id)
+        assert (entry.timestamp, entry.status) == (past, outcome)
+        await t.crash()
+        await t.restart()
+        await t.advance(minutes=1)
+        assert await schedules.history(t.client, schedule.id) == [entry]
+
+
 async def test_an_instant_of_a_slot_that_has_run_is_not_run_again() -> None:
     @workflow(id="job", schedule=True)
     async def job() -> None: ...

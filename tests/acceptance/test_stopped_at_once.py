@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import polos.testing
 from polos import PolosClient, RunTimeoutError, Worker, WorkflowContext, workflow
+from polos._polos import ClaimedRun
 from polos._runtime.executor import Executor
 
 
@@ -20,16 +20,15 @@ def stop_with_the_start(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[st
     run is claimed and cancelled between two turns of the event loop. Returns its id in a list.
     """
     stopped: list[str] = []
-    handle = Executor._handle
+    start = Executor._start
 
-    def handle_both(executor: Executor, item: tuple[Any, ...]) -> None:
-        handle(executor, item)
-        if item[0] == "start" and item[1] and not stopped:
-            active = next(iter(executor.active.values()))
-            stopped.append(active.run_id)
-            handle(executor, ("stop", [(active.run_id, active.token, reason)]))
+    def start_and_stop(executor: Executor, claimed: ClaimedRun) -> None:
+        start(executor, claimed)
+        if not stopped:
+            stopped.append(claimed.run_id)
+            executor._handle(("stop", [(claimed.run_id, claimed.token, reason)]))
 
-    monkeypatch.setattr(Executor, "_handle", handle_both)
+    monkeypatch.setattr(Executor, "_start", start_and_stop)
     return stopped
 
 

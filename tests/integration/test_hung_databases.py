@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from polos import PolosClient, Worker, runs, workflow
+from polos import PolosClient, Worker, runs, schedules, workflow
 
 
 class Database(NamedTuple):
@@ -314,3 +315,58 @@ async def test_a_step_is_recorded_when_the_database_is_back(hanging: Database, s
         await handle.result(30)
         (step,) = (await runs.get(client, run.id)).steps
         assert (step.name, step.status) == ("step", "succeeded")
+
+
+LATE = (
+    HANDLERS
+    + """
+    @workflow(schedule=True)
+    async def late() -> None:
+        print("entered")
+
+    @workflow
+    async def stands_still() -> None:
+        print("under way")
+        sys.stdin.readline()  # the event loop stands still with it
+        print("goes on")
+
+    async def main() -> None:
+        async with Worker(PolosClient(database), drain=0.1) as worker:
+            await polos.runs.invoke(worker.client, stands_still)
+            await asyncio.Event().wait()
+
+    asyncio.run(main())
+"""
+)
+
+
+async def test_a_late_entry_is_refused_when_the_database_is_back(
+    hanging: Database, own_database: Path | str, start: Any, eventually: Any
+) -> None:
+    program = start(LATE, hanging.url, "idle")
+    program.hears("under way")
+    with PolosClient(own_database) as client:
+        id = await schedules.create(client, "late", every=1)
+
+        async def claimed() -> bool:
+            found = await runs.list(client, schedule=id, status="running")
+            now = datetime.now(timezone.utc)
+            return any(run.timestamp is not None and run.timestamp < now for run in found)
+
+        await eventually(claimed)
+        await schedules.delete(client, id)
+        hanging.hang()
+        program.tell("go on")
+        program.hears("goes on")
+        hanging.cut()
+        hanging.resume()
+
+        async def refused() -> Any:
+            history = await schedules.history(client, id)
+            return [entry for entry in history if entry.status == "skipped"]
+
+        (entry,) = await eventually(refused)
+    program.kill()
+    program.ends()
+    assert "entered" not in program.lines
+    assert entry.reason == "refused before its entry: the schedule was deleted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +12,8 @@ from typing_extensions import assert_type
 
 import polos
 from polos import (
+    Debounce,
+    Invocation,
     PolosClient,
     Run,
     RunHandle,
@@ -75,6 +77,19 @@ async def running(client: PolosClient) -> None:
     assert_type(await handle.result(timedelta(seconds=1)), list[str])
     assert_type(handle.sync.result(), list[str])
     assert_type(handle.id, str)
+    assert_type(await handle, list[str])
+    assert_type(await runs.handle(client, handle.id, fulfil), list[str])
+    assert_type(await runs.handle(client, handle.id), Any)
+    assert_type(runs.sync.handle(client, handle.id, fulfil).result(), list[str])
+    await fulfil.invoke(client, Order(id=1), delay=timedelta(minutes=5), key="u7")
+    await fulfil.invoke(client, Order(id=1), at=datetime.now(timezone.utc))
+    debounce = Debounce("u7", delay=2, at_most=timedelta(minutes=1))
+    assert_type(await fulfil.invoke(client, Order(id=1), debounce=debounce), RunHandle[list[str]])
+    many = await fulfil.invoke_many(
+        client, [Order(id=1), Rush(id=2, hours=3), Invocation(Order(id=3), delay=5)]
+    )
+    assert_type(many, list[RunHandle[list[str]]])
+    assert_type(await lone.invoke_many(client, [None, None]), list[RunHandle[bytes]])
     assert_type(await runs.get(client, handle.id), Run)
 
 
@@ -85,6 +100,9 @@ async def mistakes(client: PolosClient) -> None:
     await digest.run(client)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: `schedules.trigger` starts it with a payload
     await fulfil.run()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: no client
     await fulfil.invoke(client, Order(id=1), idempotency_key=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: a key is text
+    await fulfil.invoke(client, Order(id=1), delay="5 min")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: seconds or a timedelta
+    await fulfil.invoke(client, Order(id=1), debounce="u7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: not a `Debounce`
+    await fulfil.invoke_many(client, [Order(id=1), 2])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]  # error: not an order
     fulfil.run(client, Order(id=1)).append("")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # error: not awaited
 
 
@@ -102,10 +120,14 @@ async def scheduling(client: PolosClient) -> None:
     id = await schedules.create(client, digest, cron="0 8 * * *", key="ada", overlap="skip")
     assert_type(id, str)
     assert_type(await schedules.get(client, id), Schedule)
+    assert_type(await schedules.get(client, workflow=digest, key="ada"), Schedule)
+    assert_type(await schedules.pause(client, await schedules.get(client, id)), Schedule)
     assert_type(await schedules.list(client), list[Schedule])
     assert_type(await schedules.trigger(client, id), RunHandle[Any])
     assert_type(schedules.sync.get(client, id), Schedule)
     await schedules.create(client, digest, every="30")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: text
+    await schedules.create(client, digest, ["0 8 * * *"], days="and", weeks=2)
+    await schedules.create(client, digest, "0 8 * * *", days="both")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: neither
     await schedules.create(client, digest, cron="0 8 * * *", overlap="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no policy
     await schedules.create(client, digest, cron="0 8 * * *", overlaps="skip")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: misspelt
     schedules.sync.create(client)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: no workflow

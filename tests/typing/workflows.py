@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from polos import SyncWorkflowContext, WorkflowContext
+from polos import Limit, PolosClient, RunHandle, SyncWorkflowContext, WorkflowContext, limits
 from polos._runtime.backoff import Backoff
-from polos.models import LedgerEntry, Run, Schedule
+from polos.models import LedgerEntry, LimitInfo, Run, Schedule
 from polos.payload import SchedulePayload
 from polos.workflow import Workflow, registry, workflow
 
@@ -99,6 +99,46 @@ async def patched(ctx: WorkflowContext) -> None:
     assert_type(ctx.interruptions, int)
 
 
+def is_temporary(error: Exception) -> bool:
+    return True
+
+
+def is_busy(error: OSError) -> bool:
+    return True
+
+
+@workflow(retries=3, retry_on=(OSError, TimeoutError))
+async def choosy(ctx: WorkflowContext) -> None: ...
+
+
+@workflow(retries=3, retry_on=OSError)
+def choosy_in_a_thread(ctx: SyncWorkflowContext) -> None: ...
+
+
+@workflow(retries=3, retry_on=is_temporary)
+async def asks(ctx: WorkflowContext) -> None: ...
+
+
+@workflow(retries=3, retry_on=lambda error: "busy" in str(error))
+async def asks_a_lambda(ctx: WorkflowContext) -> None: ...
+
+
+assert_type(choosy, Workflow[None, None])
+assert_type(asks, Workflow[None, None])
+
+
+@workflow(retry_on=5)  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportArgumentType]
+async def wrong_retry_on(ctx: WorkflowContext) -> None: ...
+
+
+@workflow(retry_on=(OSError, 5))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def wrong_member(ctx: WorkflowContext) -> None: ...
+
+
+@workflow(retry_on=is_busy)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async def too_narrow(ctx: WorkflowContext) -> None: ...
+
+
 @workflow(max_interruptions=3)
 def patched_in_a_thread(ctx: SyncWorkflowContext) -> None:
     assert_type(ctx.patched("label"), bool)
@@ -106,3 +146,32 @@ def patched_in_a_thread(ctx: SyncWorkflowContext) -> None:
 
 @workflow(on_code_change="wait")  # type: ignore[call-overload,untyped-decorator]  # pyright: ignore[reportArgumentType]
 async def wrong_policy(ctx: WorkflowContext) -> None: ...
+
+
+# Limits and priorities.
+
+openai = Limit("openai", 20, per_key=1, rate=100, per=timedelta(minutes=1))
+
+
+@workflow(id="shared", concurrency=openai, priority=9)
+async def shared(ctx: WorkflowContext, payload: Order) -> str:
+    return ""
+
+
+@workflow(id="numbered", concurrency=10)
+async def numbered(ctx: WorkflowContext) -> str:
+    return ""
+
+
+async def changes_limits(client: PolosClient) -> None:
+    assert_type(await limits.list(client), list[LimitInfo])
+    assert_type(await limits.get(client, "openai"), LimitInfo)
+    assert_type(limits.sync.get(client, "openai"), LimitInfo)
+    await limits.set(client, "openai", 5, per=timedelta(minutes=1), rate=3)
+    limits.sync.set(client, "openai", per_key=1)
+    await limits.reset(client, "openai")
+    assert_type(await shared.invoke(client, Order(id=1), priority=3), RunHandle[str])
+
+
+Limit(10, 20)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+Limit("mail", rate="100", per=60)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -55,6 +55,9 @@ def test_defaults_are_filled_in() -> None:
         "max_runs": None,
         "skip_dates": None,
         "pause_after_failures": None,
+        "priority": None,
+        "days": None,
+        "weeks": None,
         "input": None,
     }
 
@@ -213,6 +216,8 @@ def test_an_update_gives_what_it_was_given() -> None:
     }
     assert normalise_schedule({"every": timedelta(1)}, partial=True) == {
         "cron": None,
+        "days": None,
+        "weeks": None,
         "every_us": 86_400_000_000,
         "at_us": None,
     }

@@ -26,6 +26,7 @@ from polos.exceptions import (
     RunFailedError,
     RunTimeoutError,
     ScheduleFrequencyWarning,
+    StepCrashedError,
     StepError,
     StepSerializationError,
 )
@@ -41,6 +42,7 @@ DETAILED = [
     PayloadTooLargeError("m", size=5, limit=4),
     RunFailedError("m", run_id="r", workflow="w", error_type="E", error_message="x"),
     RunTimeoutError("m", run_id="r"),
+    StepCrashedError("m", step="s", signal=11, exit_code=None, peak_memory=1),
     RecordedError("m", type="E", message="x", traceback="t"),
     StepError.from_record("s", 1, {"type": "builtins:ValueError", "message": "x"}),
 ]

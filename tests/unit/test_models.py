@@ -22,7 +22,8 @@ CORE: dict[str, Any] = {
     "at": None, "timezone": "America/New_York", "status": "active", "note": None, "upcoming": AT,
     "last_timestamp": None, "overlap": "skip", "catch_up": "all", "max_catch_up": 5,
     "catch_up_window": 3_600_000_000, "jitter": 1, "start_at": AT, "end_at": None, "max_runs": 3,
-    "pause_after_failures": None, "skip": ["2026-12-25"], "input": '{"a":1}', "owner": "app",
+    "pause_after_failures": None, "priority": None, "skip": ["2026-12-25"], "input": '{"a":1}',
+    "owner": "app",
     "worker_available": True, "created_at": AT, "updated_at": AT + 1,
 }  # fmt: skip
 RUN: dict[str, Any] = {

@@ -370,7 +370,7 @@ def test_missing_annotations() -> None:
 
     assert handler.payload_type is None
     assert handler.result_type is None
-    assert handler.takes_schedule_payload
+    assert handler.takes_slot
 
 
 def test_the_payloads_class_need_not_be_imported() -> None:

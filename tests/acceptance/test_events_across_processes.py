@@ -1,0 +1,71 @@
+"""Events between processes: who sends, who waits, and what a ``kill -9`` in between changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polos import PolosClient, runs
+
+WORKER = """
+    import asyncio
+    import sys
+    from polos import PolosClient, Worker, WorkflowContext, workflow
+
+    @workflow(id="publish")
+    async def publish(ctx: WorkflowContext) -> list:
+        print("entered", flush=True)
+        first = await ctx.step.wait_event("approval", timeout=600)
+        both = await ctx.step.gather(
+            ctx.step.wait_event("a", timeout=600), ctx.step.wait_event("b", timeout=600)
+        )
+        return [first, *both]
+
+    async def main():
+        async with PolosClient() as client, Worker(client, lease=2):
+            print("ready", flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+
+    asyncio.run(main())
+"""
+
+SENDER = """
+    import sys
+    from polos import PolosClient, runs
+
+    with PolosClient() as client:
+        _, run, name, payload = sys.argv
+        print("accepted", runs.sync.send(client, run, name, payload), flush=True)
+"""
+
+
+async def test_sender_and_workers_are_processes_of_their_own(
+    client: PolosClient, start: Any, eventually: Any
+) -> None:
+    first = start(WORKER, name="first.py")
+    first.hears("ready")
+    handle = await runs.invoke(client, "publish")
+    first.hears("entered")
+
+    async def is_parked() -> bool:
+        return await handle.status() == "waiting"
+
+    await eventually(is_parked)
+    first.kill()  # what waits is held by nobody
+    sender = start(SENDER, handle.id, "approval", "yes", name="sender.py")
+    assert sender.hears("accepted") == "True"
+    assert sender.ends() == 0
+    second = start(WORKER, name="second.py")
+    second.hears("entered")
+
+    async def waits_in_place() -> bool:
+        steps = (await runs.get(client, handle.id)).steps
+        return {step.name for step in steps if step.awaits_event} == {"a", "b"}
+
+    await eventually(waits_in_place)
+    assert start(SENDER, handle.id, "a", "A", name="a.py").hears("accepted") == "True"
+    second.kill()  # in place; the first event of the two is recorded
+    assert start(SENDER, handle.id, "b", "B", name="b.py").hears("accepted") == "True"
+    assert start(SENDER, handle.id, "b", "again", name="again.py").hears("accepted") == "False"
+    third = start(WORKER, name="third.py")
+    third.hears("entered")
+    assert await handle.result(60) == ["yes", "A", "B"]

@@ -1,0 +1,318 @@
+"""``polos import apscheduler`` converts stores that APScheduler 3 and 4 have written.
+
+The stores are SQL dumps in ``tests/fixtures/importers``, beside the scripts that wrote them, and
+the next fire times that APScheduler itself computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import re
+import sqlite3
+import sys
+import types
+from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import polos.testing
+from polos import schedules
+from polos.cli.importers.plain_pickle import Plain, load
+
+Command = Callable[..., Any]
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "importers"
+REFUSED = {
+    3: {"at-second-30", "both", "calendar-weeks", "half-offset", "iso-week",
+        "object", "of-the-program", "year"},
+    4: {"half-second"},
+}  # fmt: skip
+
+
+def stored(version: int, folder: Path) -> Path:
+    """The store of a version, as a file."""
+    path = folder / f"apscheduler{version}.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript((FIXTURES / f"apscheduler{version}.sql").read_text())
+    connection.close()
+    return path
+
+
+def times(version: int) -> tuple[datetime, dict[str, list[datetime]]]:
+    """Where APScheduler began to compute, and its next fire times."""
+    wrote = json.loads((FIXTURES / f"apscheduler{version}.json").read_text())
+    found = {k: [datetime.fromisoformat(t) for t in v] for k, v in wrote["upcoming"].items()}
+    return datetime.fromisoformat(wrote["start"]), found
+
+
+@pytest.fixture
+def shop(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The program's module, whose functions record how they are called."""
+    called: list[Any] = []
+    jobs = types.ModuleType("shop.jobs")
+
+    async def clean() -> None:
+        called.append("clean")
+
+    class Mail:
+        @staticmethod
+        def send() -> None:
+            called.append("send")
+
+    jobs.report = lambda *args, **kwargs: called.append((args, kwargs))  # type: ignore[attr-defined]
+    jobs.clean = clean  # type: ignore[attr-defined]
+    jobs.Mail = Mail  # type: ignore[attr-defined]
+    parent = types.ModuleType("shop")
+    parent.jobs = jobs  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "shop", parent)
+    monkeypatch.setitem(sys.modules, "shop.jobs", jobs)
+    return called
+
+
+def executed(text: str) -> dict[str, Any]:
+    """What was printed, as a module."""
+    module = types.ModuleType("printed")
+    exec(compile(text, "printed.py", "exec"), module.__dict__)
+    return vars(module)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.usefixtures("shop")
+def test_what_is_printed_fires_when_apscheduler_does(
+    command: Command, tmp_path: Path, version: int
+) -> None:
+    said = command("import", "apscheduler", f"sqlite:///{stored(version, tmp_path)}")
+    assert said.code == 1, said.err
+    printed = executed(said.out)
+    start, expected = times(version)
+
+    async def compare() -> set[str]:
+        moment = (start - timedelta(minutes=1)).isoformat()
+        async with polos.testing.clock(moment) as clock:
+            await schedules.create_many(clock.client, printed["SCHEDULES"])
+            found = {s.key: s for s in await clock.schedules() if s.workflow == "shop.jobs.report"}
+            either = [found.pop("either-1"), found.pop("either-2")]
+            for key, schedule in found.items():
+                due = expected[key]
+                slots = await schedules.upcoming(clock.client, schedule.id, 30)
+                ours = [slot for slot in slots if slot > start]
+                assert ours[: len(due)] == due, key
+                assert len(due) == 12 or len(ours) == len(due), f"{key} ends, and so does ours"
+            both = [s for one in either for s in await schedules.upcoming(clock.client, one.id, 12)]
+            assert sorted(both)[:12] == expected["either"]
+            return set(found)
+
+    compared = asyncio.run(compare())
+    assert compared == set(expected) - REFUSED[version] - {"either"}
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_what_cant_be_converted_has_a_reason_and_a_remedy(
+    command: Command, tmp_path: Path, version: int
+) -> None:
+    found = command("import", "apscheduler", stored(version, tmp_path), "--json").objects
+    refused = {item["name"]: item for item in found if not item["converted"]}
+    assert set(refused) == REFUSED[version]
+    assert all(item["reason"] and item["remedy"] for item in refused.values())
+    converted = {item["name"]: item["options"] for item in found if item["converted"]}
+    assert converted["friday-13"]["days"] == "and"
+    if version == 3:
+        assert "__main__.Account" in refused["object"]["reason"]
+        assert "can't be imported" in refused["of-the-program"]["reason"]
+        assert '"cron": "0 5 * * *"' in refused["of-the-program"]["remedy"]
+
+
+def test_the_jobs_are_called_as_apscheduler_calls_them(
+    command: Command, tmp_path: Path, shop: list[Any]
+) -> None:
+    printed = executed(command("import", "apscheduler", stored(3, tmp_path)).out)
+    one = [s for s in printed["SCHEDULES"] if s["key"] == "crontab"]
+    one[0]["start_at"] = datetime(2040, 11, 20, tzinfo=timezone.utc)
+
+    async def day() -> None:
+        async with polos.testing.clock("2040-11-20T00:00:00+00:00") as clock:
+            await schedules.create_many(clock.client, one)
+            await clock.advance(hours=7, minutes=5)
+            assert [run.status for run in await clock.runs()] == ["succeeded"] * 3
+
+    asyncio.run(day())
+    expected = (("ada", 3), {"when": date(2026, 1, 2), "tags": {"a": [1.5]}})
+    assert sorted(shop, key=str) == sorted(["clean", "send", expected], key=str)
+
+
+def test_a_paused_job_stays_paused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_database: Any
+) -> None:
+    monkeypatch.setenv("POLOS_DATABASE_URL", str(own_database))
+    said = command("import", "apscheduler", stored(3, tmp_path))
+    exec(compile(said.out, "printed.py", "exec"), {"__name__": "__main__"})
+    with polos.PolosClient() as client:
+        found = schedules.sync.list(client)
+        assert {s.key for s in found if s.status == "paused"} == {"sunday"}
+        assert len(found) > 15
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("weekdays", "Monday is 0 in `0-4`, 1 here"),
+        ("weekdays", "repeated time fires once (APScheduler: twice)"),
+        ("names", "max_instances=3"),
+        ("names", "`max_catch_up`"),
+        ("sunday", "misfire_grace_time=1 s"),
+        ("first-monday", "day and weekday to match both"),
+        ("days", "a cron expression keeps it"),
+        ("calendar-week", "(APScheduler: not at all)"),
+        ("either-1", "equal times fire once for each"),
+        ("crontab", "as pickles"),
+    ],
+)
+def test_differences_are_named(command: Command, tmp_path: Path, name: str, expected: str) -> None:
+    found = command("import", "apscheduler", stored(3, tmp_path), "--json").objects
+    (entry,) = [item for item in found if item["name"] == name]
+    assert expected in " ".join(entry["differences"])
+
+
+def test_policies_are_kept(command: Command, tmp_path: Path) -> None:
+    found = command("import", "apscheduler", stored(3, tmp_path), "--json").objects
+    options = {item["name"]: item["options"] for item in found if item["converted"]}
+    policies = ("overlap", "catch_up", "catch_up_window")
+    assert [options["weekdays"].get(name) for name in policies] == ["skip", "latest", 3600]
+    assert [options["names"].get(name) for name in policies] == ["allow", "all", 36500 * 86400]
+    assert [options["sunday"].get(name) for name in policies] == ["skip", "none", None]
+    four = command("import", "apscheduler", stored(4, tmp_path), "--json").objects
+    (interval,) = [item["options"] for item in four if item["name"] == "interval"]
+    assert (interval["jitter"], interval["catch_up"]) == (30, "none")
+
+
+def test_reading_changes_nothing(command: Command, tmp_path: Path) -> None:
+    path = stored(3, tmp_path)
+    before = path.read_bytes()
+    path.chmod(0o444)
+    command("import", "apscheduler", path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- hostile and damaged pickles ---------------------------------------------------------------
+
+
+class Hostile:
+    """Unpickling it would call a function."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self._call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_calls_nothing(protocol: int, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    hostile = [
+        Hostile(Path.touch, mark),
+        Hostile(eval, f"open({str(mark)!r}, 'w')"),
+        Hostile(getattr, Path, "touch"),
+        Hostile(exec, "raise SystemExit"),
+    ]
+    found = load(pickle.dumps({"args": hostile, "at": timedelta(1)}, protocol))
+    assert not mark.exists()
+    assert found["at"] == timedelta(1)
+    assert all(isinstance(item, Plain) for item in found["args"])
+
+
+def job(**changes: Any) -> bytes:
+    return pickle.dumps({"version": 1, "func": "shop.jobs:report", **changes})
+
+
+DAMAGED = [
+    (b"", "can't be read"),
+    (b"no pickle", "can't be read"),
+    (b"\x80\x63N.", "unsupported pickle protocol: 99"),
+    (pickle.dumps([1]), "no job of APScheduler 3"),
+    (job(trigger=None, version=9), "a newer APScheduler wrote it (job version 9)"),
+    (job(trigger=3), "no trigger of APScheduler"),
+    (job(trigger=Hostile(print, 1)), "no trigger like `builtins.print`"),
+]
+
+
+@pytest.mark.parametrize(("state", "reason"), DAMAGED)
+def test_a_damaged_job_is_one_refusal(
+    command: Command, tmp_path: Path, state: bytes, reason: str
+) -> None:
+    path = stored(3, tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE apscheduler_jobs SET job_state = ? WHERE id = 'clean'", [state])
+    connection.close()
+    said = command("import", "apscheduler", path, "--json")
+    (refused,) = [item for item in said.objects if item["name"] == "clean"]
+    assert said.code == 1
+    assert len(said.objects) > 20
+    assert reason in refused["reason"]
+    assert refused["remedy"]
+
+
+# --- databases ---------------------------------------------------------------------------------
+
+
+def test_databases_that_are_none(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("no database, though it is long enough " * 50)
+    (tmp_path / "empty.db").touch()
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE fruit (id)")
+    connection.close()
+    for given, code, expected in [
+        ("none.db", 3, "doesn't exist"),
+        ("sqlite:///none.db", 3, "doesn't exist"),
+        (".", 2, "is a folder"),
+        (os.devnull, 2, "is no regular file"),
+        ("empty.db", 3, "is empty"),
+        ("notes.txt", 1, "can't be read as a SQLite database"),
+        ("other.db", 3, "its tables: `fruit`"),
+        ("mysql://ada:s3cret@db/jobs", 2, "`mysql://` given, expected"),
+        ("redis://db", 2, "`redis://` given, expected"),
+        ("postgresql://ada:s3cret@127.0.0.1:1/jobs", 1, ""),
+    ]:
+        said = command("import", "apscheduler", given)
+        assert (said.code, said.out) == (code, ""), (given, said)
+        assert said.err.count("\n") == 1
+        assert expected in said.err
+        assert "s3cret" not in said.err
+
+
+def test_an_empty_table_is_no_error(command: Command, tmp_path: Path) -> None:
+    path = stored(3, tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM apscheduler_jobs")
+        connection.execute("ALTER TABLE apscheduler_jobs RENAME TO jobs")
+    connection.close()
+    said = command("import", "apscheduler", path, "--table", "jobs")
+    assert (said.code, said.out) == (0, "")
+    assert "nothing to convert" in said.err
+    assert "`--table`" in command("import", "apscheduler", path).err
+
+
+@pytest.mark.parametrize("tool", ["apscheduler3"])
+def test_the_stores_are_what_the_tool_writes(tool: str, tmp_path: Path) -> None:
+    """Where the tool is installed: it writes the same times as the committed ones."""
+    apscheduler = pytest.importorskip("apscheduler", reason="APScheduler isn't installed")
+    if int(apscheduler.version_info[0]) != 3:
+        pytest.skip("another version of APScheduler is installed")
+    import subprocess
+
+    subprocess.run(
+        [sys.executable, str(FIXTURES / f"make_{tool}.py"), str(tmp_path)], check=True, timeout=60
+    )
+    made = json.loads((tmp_path / f"{tool}.json").read_text())
+    assert made["upcoming"] == json.loads((FIXTURES / f"{tool}.json").read_text())["upcoming"]
+    assert re.search("INSERT INTO", (tmp_path / f"{tool}.sql").read_text())

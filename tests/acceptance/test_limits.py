@@ -1,0 +1,481 @@
+"""Limits: how many runs are in progress at once, on all workers together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import polos
+from polos import (
+    InvalidArgumentError,
+    Invocation,
+    Limit,
+    LimitNotFoundError,
+    PolosClient,
+    Worker,
+    limits,
+    runs,
+    schedules,
+    workflow,
+)
+from polos.testing import VirtualTime
+
+Command = Callable[..., Any]
+
+
+class Handlers:
+    """Counts the handlers in progress, and ends one at a time."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, int] = {}
+        self.most: dict[str, int] = {}
+        self.started = 0
+        self._permits = asyncio.Semaphore(0)
+
+    async def __call__(self, name: str) -> None:
+        self.started += 1
+        self.running[name] = self.running.get(name, 0) + 1
+        self.most[name] = max(self.most.get(name, 0), self.running[name])
+        try:
+            await self._permits.acquire()
+        finally:
+            self.running[name] -= 1
+
+    def end(self, count: int = 1) -> None:
+        """Let this many handlers return."""
+        for _ in range(count):
+            self._permits.release()
+
+
+async def test_a_number_bounds_the_runs_of_all_workers(
+    new_database: Any, database: Any, eventually: Any
+) -> None:
+    handlers = Handlers()
+
+    @workflow(id="resize", concurrency=3)
+    async def resize(ctx: Any) -> None:
+        await handlers("resize")
+
+    one, other = PolosClient(database), PolosClient(database)
+    async with one, other, Worker(one), Worker(other):
+        handles = [await resize.invoke(one) for _ in range(5)]
+        handles += [await resize.invoke(other) for _ in range(5)]
+        await eventually(lambda: handlers.started == 3)
+        (limit,) = await limits.list(one)
+        assert (limit.name, limit.max, limit.running, limit.queued) == ("resize", 3, 3, 7)
+        assert limit.queued_since is not None
+        for ended in range(1, 8):
+            handlers.end()
+            await eventually(lambda ended=ended: handlers.started == 3 + ended)
+        handlers.end(3)
+        await asyncio.gather(*(handle.result(30) for handle in handles))
+    assert handlers.most == {"resize": 3}
+
+
+async def test_a_shared_limit_lets_other_workflows_pass(
+    client: PolosClient, eventually: Any
+) -> None:
+    handlers = Handlers()
+    openai = Limit("openai", 1)
+
+    @workflow(id="summarize", concurrency=openai)
+    async def summarize(ctx: Any) -> None:
+        await handlers("openai")
+
+    @workflow(id="translate", concurrency=openai)
+    async def translate(ctx: Any) -> None:
+        await handlers("openai")
+
+    @workflow(id="other")
+    async def other(ctx: Any) -> int:
+        return 7
+
+    async with Worker(client):
+        handles = [await w.invoke(client) for w in (summarize, translate, summarize)]
+        await eventually(lambda: handlers.started == 1)
+        assert await other.run(client, timeout=30) == 7
+        handlers.end(3)
+        await asyncio.gather(*(handle.result(30) for handle in handles))
+    assert handlers.most == {"openai": 1}
+
+
+async def test_an_operators_value_wins_until_it_is_reset(
+    client: PolosClient, eventually: Any
+) -> None:
+    handlers = Handlers()
+
+    @workflow(id="ask", concurrency=Limit("openai", 1))
+    async def ask(ctx: Any) -> None:
+        await handlers("ask")
+
+    async with Worker(client):
+        handles = [await ask.invoke(client) for _ in range(6)]
+        await eventually(lambda: handlers.started == 1)
+        await limits.set(client, "openai", 4)
+        await eventually(lambda: handlers.started == 4)
+        (limit,) = await limits.list(client)
+        assert (limit.max, limit.declared["max"], limit.overridden) == (4, 1, True)
+        await limits.reset(client, "openai")
+        for running in (3, 2, 1):
+            handlers.end()
+            await eventually(lambda running=running: handlers.running["ask"] == running)
+        handlers.end(3)
+        await asyncio.gather(*(handle.result(30) for handle in handles))
+    assert handlers.most == {"ask": 4}
+
+
+async def test_an_operators_value_survives_a_restart(client: PolosClient) -> None:
+    @workflow(id="ask", concurrency=Limit("openai", 1))
+    async def ask(ctx: Any) -> None: ...
+
+    async with Worker(client):
+        await limits.set(client, "openai", 4, per_key=2)
+    async with Worker(client):
+        (limit,) = await limits.list(client)
+    assert (limit.max, limit.per_key, limit.overridden) == (4, 2, True)
+
+
+async def test_of_two_programs_the_last_declaration_counts_and_the_others_are_named(
+    client: PolosClient, database: Any, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    @workflow(id="ask", concurrency=Limit("openai", 20))
+    async def ask(ctx: Any) -> None: ...
+
+    @workflow(id="tell", concurrency=Limit("openai", 5))
+    async def tell(ctx: Any) -> None: ...
+
+    def in_program(app: str, its: Any, own: PolosClient) -> Worker:
+        return Worker(own, workflows=[its], app=app)
+
+    other = PolosClient(database)
+    async with other, in_program("shop", ask, client):
+        assert (await limits.get(client, "openai")).declared_differently == ()
+        async with in_program("mailer", tell, other):
+            limit = await limits.get(client, "openai")
+            assert (limit.max, limit.declared_differently) == (5, ("shop",))
+            shown = await asyncio.to_thread(command, "limits", "show", "openai")
+            assert "the declarations of live workers of shop" in shown.out
+            said = await asyncio.to_thread(command, "doctor", "--json")
+            (found,) = [it for it in said.objects[0]["checks"] if it["about"] == "limit"]
+            assert found["level"] == "warning"
+            assert "live workers of `shop` declare other values than 5 at once" in found["text"]
+        # A worker of the first program that starts beside the other is told that it doesn't count.
+        async with in_program("mailer", tell, other), in_program("shop", ask, client):
+            assert (await limits.get(client, "openai")).max == 5
+            assert "are older than those of other live workers" in caplog.text
+    # Alone, it counts again.
+    async with in_program("shop", ask, client):
+        assert (await limits.get(client, "openai")).max == 20
+
+
+async def test_an_unknown_limit(client: PolosClient) -> None:
+    with pytest.raises(LimitNotFoundError, match="there is no limit `openai`"):
+        await limits.get(client, "openai")
+    with pytest.raises(LimitNotFoundError, match="there is no limit `openai`"):
+        await limits.set(client, "openai", 4)
+    with pytest.raises(LimitNotFoundError, match="there is no limit `openai`"):
+        await limits.reset(client, "openai")
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_a_parked_run_needs_room_again(polos_clock: VirtualTime) -> None:
+    @workflow(id="nap", concurrency=1)
+    async def nap(ctx: Any) -> None:
+        await ctx.step.sleep("nap", timedelta(hours=1))
+
+    for _ in range(3):
+        await nap.invoke(polos_clock.client)
+    await polos_clock.advance(minutes=1)
+    assert {run.status for run in await polos_clock.runs(workflow=nap)} == {"waiting"}
+    await polos_clock.advance(hours=1)
+    assert {run.status for run in await polos_clock.runs(workflow=nap)} == {"succeeded"}
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_a_parent_and_its_child_share_a_limit(polos_clock: VirtualTime) -> None:
+    one = Limit("one", 1)
+
+    @workflow(id="child", concurrency=one)
+    async def child(ctx: Any) -> int:
+        return 7
+
+    @workflow(id="parent", concurrency=one)
+    async def parent(ctx: Any) -> int:
+        return int(await ctx.step.invoke(child))
+
+    assert await parent.run(polos_clock.client, timeout=60) == 7
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_slots_that_come_due_at_once_run_one_after_another(
+    polos_clock: VirtualTime,
+) -> None:
+    @workflow(id="digest", schedule=True, concurrency=2)
+    async def digest(ctx: Any) -> None:
+        await ctx.step.run("work", asyncio.sleep, 0)
+
+    for user in range(10):
+        await schedules.create(polos_clock.client, digest, cron="0 8 * * *", key=f"u{user}")
+    await polos_clock.advance(days=1)
+    found = await polos_clock.runs(workflow=digest)
+    assert [run.status for run in found] == ["succeeded"] * 10
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_no_minute_holds_more_starts_than_the_rate(polos_clock: VirtualTime) -> None:
+    started = []
+
+    @workflow(id="send", concurrency=Limit("mail", rate=3, per=60))
+    async def send(ctx: Any) -> None:
+        started.append(polos_clock.now)
+
+    for _ in range(9):
+        await send.invoke(polos_clock.client)
+    await polos_clock.advance(minutes=1)
+    assert len(started) == 3
+    await polos_clock.advance(minutes=5)
+    assert len(started) == 9
+    for first, fourth in zip(started, started[3:]):  # noqa: B905
+        assert fourth - first >= timedelta(minutes=1)
+    assert started[-1] - started[0] < timedelta(minutes=2, seconds=10)
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_urgent_runs_start_first(polos_clock: VirtualTime) -> None:
+    started = []
+    one = Limit("one", rate=1, per=10)
+
+    @workflow(id="low", concurrency=one)
+    async def low(ctx: Any, payload: int) -> None:
+        started.append(("low", payload))
+
+    @workflow(id="high", concurrency=one, priority=9)
+    async def high(ctx: Any, payload: int) -> None:
+        started.append(("high", payload))
+
+    for number in range(3):
+        await low.invoke(polos_clock.client, number)
+        await high.invoke(polos_clock.client, number)
+    await polos_clock.advance(minutes=2)
+    assert [name for name, _ in started] == ["high"] * 3 + ["low"] * 3
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_a_run_can_have_a_priority_of_its_own(polos_clock: VirtualTime) -> None:
+    started = []
+
+    @workflow(id="send", concurrency=Limit("one", rate=1, per=10), priority=3)
+    async def send(ctx: Any, payload: str) -> None:
+        started.append(payload)
+
+    await polos_clock.advance(seconds=1)
+    await send.invoke(polos_clock.client, "first")
+    await send.invoke(polos_clock.client, "low", priority=0)
+    await send.invoke_many(
+        polos_clock.client, ["usual", Invocation("high", priority=9), Invocation("mid", priority=5)]
+    )
+    await polos_clock.advance(minutes=2)
+    assert started[-1] == "low"
+    assert [name for name in started if name != "first"] == ["high", "mid", "usual", "low"]
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_a_low_priority_does_not_starve(polos_clock: VirtualTime) -> None:
+    started = []
+
+    @workflow(id="send", concurrency=Limit("one", rate=1, per=60))
+    async def send(ctx: Any, payload: str) -> None:
+        started.append(payload)
+
+    await polos_clock.advance(seconds=1)
+    await send.invoke(polos_clock.client, "low")
+    await send.invoke(polos_clock.client, "low")
+    for minute in range(30):
+        await send.invoke(polos_clock.client, f"high {minute}", priority=9)
+        await polos_clock.advance(minutes=1)
+    assert started.count("low") == 2, "after at most nine minutes of urgent runs"
+
+
+@pytest.mark.polos_clock("2026-01-01T00:00Z")
+async def test_a_herd_under_a_limit_makes_no_other_schedule_late(polos_clock: VirtualTime) -> None:
+    @workflow(id="herd", concurrency=50)
+    async def herd(ctx: Any) -> None:
+        await ctx.step.sleep("work", timedelta(seconds=1))
+
+    @workflow(id="tick", schedule={"every": timedelta(seconds=1)})
+    async def tick(ctx: Any) -> None: ...
+
+    await herd.invoke_many(polos_clock.client, [None] * 10_000)
+    await polos_clock.advance(seconds=30)
+    ticks = await polos_clock.runs(workflow=tick)
+    late = [run for run in ticks if run.started_at is None or run.started_at != run.timestamp]
+    assert late == []
+    assert len(ticks) == 30
+    herds = await polos_clock.runs(workflow=herd, status="succeeded")
+    assert herds, "the herd is under way"
+
+
+# --- invalid values --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: Limit(), "no value given"),
+        (lambda: Limit("openai"), "no value given"),
+        (lambda: Limit(-1), "max: -1 given, expected a whole number from 0"),
+        (lambda: Limit(2.5), "max: 2.5 given"),  # type: ignore[call-overload]
+        (lambda: Limit(True), "max: True given"),
+        (lambda: Limit(3, 4), "name: 3 given, expected a text"),  # type: ignore[call-overload]
+        (lambda: Limit("a", 3, per_key=0), "per_key: 0 given, expected a whole number from 1"),
+        (lambda: Limit("a", rate=3), "`rate` and `per` belong together"),
+        (lambda: Limit("a", per=3), "`rate` and `per` belong together"),
+        (lambda: Limit("a", rate=0, per=3), "rate: 0 given"),
+        (lambda: Limit("a", rate=3, per=0), "per: "),
+        (lambda: Limit("a", rate=3, per=timedelta(days=400)), "at most 366 days"),
+        (lambda: Limit("", 3), "name"),
+        (lambda: workflow(id="w", concurrency=0)(handler), "concurrency: 0 given"),
+        (lambda: workflow(id="w", concurrency="5")(handler), "concurrency: 5 given"),  # type: ignore[call-overload]
+        (lambda: workflow(id="w", priority=10)(handler), "priority: 10 given, expected a whole"),
+        (lambda: workflow(id="w", priority=-1)(handler), "priority: -1 given"),
+    ],
+)
+def test_invalid_values_are_rejected_where_they_are_given(
+    call: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        call()
+    assert said.replace("`", "") in str(raised.value).replace("`", "")
+
+
+def handler(ctx: Any) -> None: ...
+
+
+async def test_two_limits_with_one_name(client: PolosClient) -> None:
+    @workflow(id="one", concurrency=Limit("openai", 1))
+    async def one(ctx: Any) -> None: ...
+
+    @workflow(id="two", concurrency=Limit("openai", 2))
+    async def two(ctx: Any) -> None: ...
+
+    with pytest.raises(InvalidArgumentError, match="declare two limits named `openai`"):
+        async with Worker(client):
+            pass
+
+
+def test_a_limit_describes_itself() -> None:
+    assert repr(Limit("openai", 20, per_key=1)) == "Limit('openai', 20, per_key=1)"
+    assert Limit("a", rate=1, per=60) == Limit("a", rate=1, per=timedelta(minutes=1))
+    assert len({Limit(3), Limit(3), Limit(4)}) == 2
+    assert polos.limits.Limit is Limit
+
+
+# --- the command line ------------------------------------------------------------------------
+
+
+async def test_the_command_line_lists_sets_and_resets(
+    command: Command, client: PolosClient, eventually: Any
+) -> None:
+    handlers = Handlers()
+
+    @workflow(id="ask", concurrency=Limit("openai", 1))
+    async def ask(ctx: Any) -> None:
+        await handlers("ask")
+
+    async with Worker(client, workflows=[]):
+        none = await asyncio.to_thread(command, "limits", "list")
+    assert "has declared a limit" in none.err
+    async with Worker(client):
+        handles = [await ask.invoke(client) for _ in range(3)]
+        await eventually(lambda: handlers.started == 1)
+        said = await asyncio.to_thread(command, "limits", "list", "--json")
+        (listed,) = said.objects
+        waiting = await asyncio.to_thread(command, "runs", "show", handles[-1].id)
+        assert "waits for" in waiting.out
+        assert "the limit `openai` (1 at once): 1 in progress, 2 queued" in waiting.out
+        assert (listed["name"], listed["max"], listed["running"]) == ("openai", 1, 1)
+        assert (listed["queued"], listed["workflows"]) == (2, ["ask"])
+        shown = await asyncio.to_thread(command, "limits", "show", "openai")
+        assert "values     1 at once" in shown.out
+        assert "queued     2" in shown.out
+        said = await asyncio.to_thread(command, "limits", "set", "openai", "2")
+        assert said.out.strip() == "openai: 2 at once"
+        await eventually(lambda: handlers.started == 2)
+        shown = await asyncio.to_thread(command, "limits", "list")
+        assert "2 at once (declared: 1 at once)" in shown.out
+        shown = await asyncio.to_thread(command, "limits", "show", "openai")
+        assert "an operator; to restore the declared: polos limits reset openai" in shown.out
+        shown = await asyncio.to_thread(command, "limits", "show", "openai", "--json")
+        assert (shown.objects[0]["max"], shown.objects[0]["overridden"]) == (2, True)
+        said = await asyncio.to_thread(command, "limits", "reset", "openai")
+        assert said.out.strip() == "openai: 1 at once"
+        handlers.end(3)
+        await asyncio.gather(*(handle.result(30) for handle in handles))
+    refused = command("limits", "set", "openai")
+    assert refused.code == 2
+    assert "no value given" in refused.err
+    unknown = command("limits", "set", "nothing", "3")
+    assert unknown.code != 0
+    assert "there is no limit `nothing`" in unknown.err
+    rate = command("limits", "set", "openai", "--rate", "5")
+    assert rate.code != 0
+    assert "give both `rate` and `per`" in rate.err
+
+
+async def test_doctor_names_limits_that_hold_runs_back(
+    command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = Handlers()
+
+    @workflow(id="ask", concurrency=Limit("openai", 2))
+    async def ask(ctx: Any) -> None:
+        await handlers("ask")
+
+    monkeypatch.setattr("polos.cli.commands.doctor._LONG_QUEUED", timedelta(0))
+    async with Worker(client):
+        quiet = await asyncio.to_thread(command, "doctor", "--json")
+        assert not [check for check in quiet.objects[0]["checks"] if check["about"] == "limit"]
+        await limits.set(client, "openai", 1)
+        handles = [await ask.invoke(client) for _ in range(3)]
+        await eventually(lambda: handlers.started == 1)
+        said = await asyncio.to_thread(command, "doctor", "--json")
+        handlers.end(3)
+        await asyncio.gather(*(handle.result(30) for handle in handles))
+    (found,) = [check for check in said.objects[0]["checks"] if check["about"] == "limit"]
+    assert found["level"] == "warning"
+    assert "`openai` (1 at once; set by an operator) holds back 2 runs" in found["text"]
+    assert "1 run in progress" in found["text"]
+    assert "polos limits reset openai" in found["advice"]
+
+
+async def test_a_run_that_is_retried_by_hand_waits_for_room(
+    client: PolosClient, eventually: Any
+) -> None:
+    handlers = Handlers()
+    fails = [True]
+
+    @workflow(id="ask", concurrency=1)
+    async def ask(ctx: Any) -> None:
+        if fails and fails.pop():
+            raise ValueError("once")
+        await handlers("ask")
+
+    async with Worker(client):
+        first = await ask.invoke(client)
+
+        async def has_failed() -> bool:
+            return await first.status() == "failed"
+
+        await eventually(has_failed)
+        second = await ask.invoke(client)
+        await eventually(lambda: handlers.started == 1)
+        await runs.retry(client, first.id)
+        assert await first.status() == "queued"
+        handlers.end(2)
+        await second.result(30)
+        await first.result(30)
+    assert handlers.most == {"ask": 1}

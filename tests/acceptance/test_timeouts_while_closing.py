@@ -1,0 +1,80 @@
+"""Runs that have taken too long when their worker closes: they fail, and nobody continues them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from polos import PolosClient, Run, Worker, runs, workflow
+
+
+def check_timed_out(run: Run) -> None:
+    assert (run.status, run.attempt) == ("failed", 1)
+    assert run.error is not None
+    assert run.error.type.endswith(".RunTimeoutError")
+
+
+async def test_a_run_whose_handler_ignores_its_timeout_fails(
+    database: Path | str, client: PolosClient
+) -> None:
+    told, go_on = asyncio.Event(), asyncio.Event()
+    ended = asyncio.Event()
+
+    @workflow(timeout=0.01)
+    async def stubborn() -> None:
+        while not go_on.is_set():
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                told.set()
+        ended.set()
+
+    async with PolosClient(database) as own:
+        try:
+            async with Worker(own, drain=0):
+                handle = await stubborn.invoke(client)
+                await told.wait()
+            check_timed_out(await runs.get(client, handle.id))
+        finally:
+            go_on.set()  # or the loop of the test could not end
+        await ended.wait()
+        check_timed_out(await runs.get(client, handle.id))
+
+
+async def test_a_timeout_that_arrives_with_the_order_to_close_counts(
+    database: Path | str, client: PolosClient
+) -> None:
+    started = asyncio.Event()
+
+    @workflow(timeout=3_600)
+    async def patient() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with PolosClient(database) as own:
+        async with Worker(own, drain=0) as worker:
+            handle = await patient.invoke(client)
+            await started.wait()
+            executor = worker._executor
+            assert executor is not None
+            ((run, token),) = executor.active
+            # As if the loop had been busy since the core sent it.
+            executor.bridge._items.append(("stop", [(run, token, "timed_out")]))
+        check_timed_out(await runs.get(client, handle.id))
+
+
+async def test_a_run_within_its_timeout_is_released(
+    database: Path | str, client: PolosClient
+) -> None:
+    started = asyncio.Event()
+
+    @workflow(timeout=3_600)
+    async def patient() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with PolosClient(database) as own:
+        async with Worker(own, drain=0):
+            handle = await patient.invoke(client)
+            await started.wait()
+        assert (await runs.get(client, handle.id)).status == "queued"
