@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -354,11 +354,17 @@ class Bench:
         return bool(until(lambda: self.status(run) == "succeeded", timeout))
 
     def finish(
-        self, lease: float = 15.0, *, helper: bool = True, testimony: bool = True
+        self,
+        lease: float = 15.0,
+        *,
+        helper: bool = True,
+        testimony: bool = True,
+        gone: Collection[str] = (),
     ) -> tuple[list[Run], dict[str, list[LedgerEntry]]]:
         """A worker that nobody disturbs ends everything; then all is checked.
 
         :param testimony: whether the database can be held to what the steps saw.
+        :param gone: workflows whose code no worker has any more.
         """
         verdict = self.verdict
         last = self.start("--lease", lease).ready() if helper else None
@@ -387,11 +393,12 @@ class Bench:
         for id, end in ends.items():
             is_last = end > now() - LATE or all(id != schedule.id for schedule in went_on)
             verdict.expect("I1", is_last, f"the last slot of {id} is before {end}")
-        until(
-            lambda: (
-                not runs.sync.list(self.client, status=("queued", "running", "waiting"), limit=1)
-            )
-        )
+
+        def all_ended() -> bool:
+            live = runs.sync.list(self.client, status=("queued", "running", "waiting"), limit=None)
+            return all(run.workflow in gone and run.status == "queued" for run in live)
+
+        until(all_ended)
         for life in self.lives:
             if life.is_alive():
                 life.term()
@@ -404,6 +411,7 @@ class Bench:
             self.jobs,
             self.digests - self.excluded,
             self.phases,
+            gone,
         )
         self.client.close()
         check_file(verdict, self.database)

@@ -33,10 +33,13 @@ import faults_connection  # noqa: E402
 import faults_declarations  # noqa: E402
 import faults_deploys  # noqa: E402
 import faults_disk  # noqa: E402
+import faults_events  # noqa: E402
 import faults_families  # noqa: E402
 import faults_files  # noqa: E402
 import faults_handlers  # noqa: E402
 import faults_hosting  # noqa: E402
+import faults_isolated  # noqa: E402
+import faults_limits  # noqa: E402
 import faults_load  # noqa: E402
 import faults_processes  # noqa: E402
 import faults_programs  # noqa: E402
@@ -52,7 +55,8 @@ SHORT = 0.04
 
 # Of those without a server of their own, the ones that may go another way on a server.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
-ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b"]
+ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b", "F71", "F72"]
+ON_SERVERS += ["F75", "F75b", "F76"]
 NOT_RUN = 3
 
 
@@ -70,10 +74,13 @@ MODULES = (
     faults_connection,
     faults_declarations,
     faults_disk,
+    faults_events,
     faults_families,
     faults_files,
     faults_handlers,
     faults_hosting,
+    faults_isolated,
+    faults_limits,
     faults_load,
     faults_processes,
     faults_programs,

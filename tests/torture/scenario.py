@@ -22,7 +22,7 @@ CRONS = ("0 0 1 1 *", "30 12 24 12 *")
 PERIOD = timedelta(seconds=1)
 TIMEOUT = 40.0
 
-State = dict[str, tuple[str, Any, str]]
+State = dict[str, tuple[str | tuple[str, ...], Any, str]]
 
 
 class Diary:

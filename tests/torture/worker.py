@@ -26,6 +26,7 @@ import scenario
 from oracle import Oracle
 
 from polos import (
+    Limit,
     PolosClient,
     Schedule,
     SchedulePayload,
@@ -55,6 +56,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stop", action="store_true", help="SIGSTOP itself before step c")
     parser.add_argument("--ticks", type=int, default=4, help="how many schedules are declared")
     parser.add_argument("--release", help="has a workflow and a schedule that others don't have")
+    parser.add_argument("--limit", type=int, help="of runs of `limited` in progress")
+    parser.add_argument("--rate", type=int, help="of runs of `paced` that start in a period")
+    parser.add_argument("--per", type=float, default=1.0, help="that period")
     parser.add_argument("--concurrency", type=int, default=1_000)
     parser.add_argument("--durability", default="full")
     parser.add_argument("--diary", help="what a scenario acknowledges")
@@ -145,6 +149,23 @@ async def blocker(ctx: WorkflowContext) -> None:
 async def light(ctx: WorkflowContext) -> None:
     """Says that it ran, and no more: for crowds."""
     LIGHTS.write(ctx.run_id, f"{time.time():.6f}")
+
+
+if OPTIONS.limit:
+
+    @workflow(id="limited", concurrency=OPTIONS.limit)
+    async def limited(ctx: WorkflowContext) -> None:
+        """Says when it is in progress."""
+        note("before", ctx.run_id, "work", ctx.attempt)
+        await asyncio.sleep(OPTIONS.hold)
+        note("after", ctx.run_id, "work", ctx.attempt)
+
+
+if OPTIONS.rate:
+
+    @workflow(id="paced", concurrency=Limit(rate=OPTIONS.rate, per=OPTIONS.per))
+    async def paced(ctx: WorkflowContext) -> None:
+        """When it was claimed is in the database."""
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:

@@ -1,0 +1,104 @@
+"""Events and debounced calls: a sender in one process, workers that are killed in others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from programs import Program
+
+from harness import Bench, until
+from polos import runs
+
+LEASE = 2.0
+
+# At full scale: runs that wait, debounced calls, and kills of a worker.
+WAITS = 300
+CALLS = 3_000
+
+# How long a worker lives before it is killed.
+LIFE = (0.2, 1.0)
+
+
+def said(oracle: Path) -> dict[str, list[list[str]]]:
+    """The lines of an oracle by their first word, in order."""
+    lines: dict[str, list[list[str]]] = defaultdict(list)
+    if oracle.exists():
+        for line in oracle.read_text().splitlines():
+            kind, *words = line.split(" ")
+            lines[kind].append(words)
+    return lines
+
+
+def under_kills(bench: Bench, count: int, part: str) -> dict[str, list[list[str]]]:
+    """Let a sender work while two workers are killed in turn; what was said until all has ended."""
+    oracle = bench.folder / "events.txt"
+    workers = [worker(bench, oracle) for _ in range(2)]
+    arguments = (bench.database, oracle, bench.random.randrange(10**6), count, part)
+    sender = Program(bench, "event_sender.py", *arguments)
+    while sender.is_alive():
+        lives_for = bench.random.uniform(*LIFE)
+        until(lambda: not sender.is_alive(), lives_for)
+        place = bench.injections % 2
+        workers[place].kill()
+        workers[place] = worker(bench, oracle)
+        bench.injections += 1
+    sender.ends(0)
+
+    def has_ended() -> bool:
+        return not runs.sync.list(bench.client, status=("queued", "running", "waiting"), limit=1)
+
+    bench.verdict.expect("I4", until(has_ended), "some runs never end")
+    return said(oracle)
+
+
+def worker(bench: Bench, oracle: Path) -> Program:
+    return Program(bench, "event_worker.py", bench.database, oracle, LEASE).ready()
+
+
+def f71(bench: Bench) -> None:
+    """An accepted event is what its wait gets, whatever is killed; otherwise it gets nothing."""
+    told = under_kills(bench, bench.times(WAITS, 8), "events")
+    verdict = bench.verdict
+    accepted: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run, name, value in told["accepted"]:
+        accepted[run, name].add(value)
+    got: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run, name, value in told["got"]:
+        got[run, name].add(value)
+    for place, values in accepted.items():
+        verdict.expect("I3", len(values) == 1, f"{place}: {values} were accepted")
+    for run, name, value in told["refused"]:
+        is_other = value not in accepted[run, name]
+        verdict.expect("I3", is_other, f"{run}, {name}: {value} was accepted, then refused")
+    for place, values in got.items():
+        expected = accepted[place] or {"None"}
+        verdict.expect("I2", values == expected, f"{place} got {values}, accepted: {expected}")
+    for run in {run for run, _ in got}:
+        found = runs.sync.get(bench.client, run)
+        told_of = f"{run}: {found.status}, attempt {found.attempt}, {found.error}"
+        verdict.expect("I4", found.status == "succeeded" and found.attempt == 1, told_of)
+    bench.remarks.append(
+        f"{len(told['accepted'])} events accepted, {len(told['refused'])} refused, "
+        f"{sum(value == 'None' for *_, value in told['got'])} waits timed out"
+    )
+
+
+def f72(bench: Bench) -> None:
+    """A run that debounced calls share executes with the payload of the last of them."""
+    told = under_kills(bench, bench.times(CALLS, 100), "calls")
+    verdict = bench.verdict
+    last = {run: number for run, _, number in told["called"]}
+    indexed: dict[str, set[str]] = defaultdict(set)
+    for run, _, number in told["indexed"]:
+        indexed[run].add(number)
+    for run, number in last.items():
+        verdict.expect("I2", indexed[run] == {number}, f"{run}: {indexed[run]} of call {number}")
+        found = runs.sync.get(bench.client, run)
+        verdict.expect("I4", found.status == "succeeded", f"{run}: {found.status}, {found.error}")
+    verdict.expect("I3", set(indexed) == set(last), f"runs of no call: {set(indexed) - set(last)}")
+    bench.remarks.append(f"{len(told['called'])} calls became {len(last)} runs")
+
+
+FAULTS: dict[str, Callable[[Bench], None]] = {"F71": f71, "F72": f72}

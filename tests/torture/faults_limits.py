@@ -1,0 +1,209 @@
+"""Faults of workers whose workflows have limits: who dies in the middle, and what comes after."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+
+from checker import Line
+
+from harness import Bench, Life
+from polos import limits
+
+WORKERS = 4
+LIMIT = 4
+LEASE = 1.0
+HOLD = 0.3
+
+# An operator's value counts within a second; a busy machine needs more.
+TAKES_EFFECT = 1.0 + 2.0
+
+RATE = 10
+PERIOD = timedelta(seconds=2)
+
+# So many runs are queued at any moment that no worker is ever without work.
+QUEUED = 3 * LIMIT
+
+
+def fill(bench: Bench, workflow: str, limit: str) -> None:
+    """Keep runs queued."""
+    for _ in range(QUEUED - limits.sync.get(bench.client, limit).queued):
+        bench.invoke(workflow)
+
+
+def watch(bench: Bench, seconds: float, most: int) -> None:
+    """Sample the runs in progress for some time; I13: there are never more than the limit."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        fill(bench, "limited", "limited")
+        running = limits.sync.get(bench.client, "limited").running
+        text = f"{running} runs are in progress, of {most}"
+        bench.verdict.expect("I13", running <= most, text)
+        time.sleep(0.005)
+
+
+def await_start(workers: Iterable[Life]) -> None:
+    """Wait for those that were not waited for: one that is told to end must have begun."""
+    for life in workers:
+        if not life.is_ready:
+            life.ready()
+
+
+class Deaths:
+    """When each process died."""
+
+    def __init__(self) -> None:
+        self.at: dict[int, float] = {}
+
+    def kill(self, life: Life) -> None:
+        life.kill()
+        self.at[life.pid] = time.time()
+
+
+def busy(bench: Bench, workers: list[Life]) -> Life:
+    """One of those that hold runs, if one does."""
+    pids = {line.pid for line in bench.testimonies()[-LIMIT:]}
+    return bench.random.choice([life for life in workers if life.pid in pids] or workers)
+
+
+def handlers(lines: Iterable[Line], deaths: dict[int, float]) -> list[tuple[float, int]]:
+    """How many handlers were in progress, from each instant on at which that changed."""
+    changes: list[tuple[float, int]] = []
+    own: Counter[int] = Counter()
+    for line in lines:
+        if line.step == "work":
+            step = 1 if line.kind == "before" else -1
+            own[line.pid] += step
+            changes.append((line.time, step))
+    changes += [(at, -own[pid]) for pid, at in deaths.items() if own[pid]]
+    count, counts = 0, []
+    for at, step in sorted(changes):
+        count += step
+        counts.append((at, count))
+    return counts
+
+
+def longest_below(
+    counts: list[tuple[float, int]], deaths: Iterable[float], limit: int, since: float, until: float
+) -> float:
+    """The longest time with fewer handlers than the limit, from the last death on in that time."""
+    longest, full = 0.0, since
+    for (at, count), (after, _) in zip(counts, [*counts[1:], (until, 0)], strict=True):
+        if count >= limit and at < until and after > since:
+            longest = max(longest, at - max([full, *(death for death in deaths if death < at)]))
+            full = max(full, after)
+    return max(longest, until - max([full, *(death for death in deaths if death < until)]))
+
+
+def f75(bench: Bench) -> None:
+    """Four workers share a limit, and random ones are killed: never more runs than it allows, and
+    as many again within a lease and a second.
+    """
+    bench.ticks = 0
+    options = ("--lease", LEASE, "--limit", LIMIT, "--hold", HOLD)
+    workers = [bench.start(*options) for _ in range(WORKERS)]
+    for life in workers:
+        life.ready()
+    deaths = Deaths()
+    fill(bench, "limited", "limited")
+    watch(bench, 0.5, LIMIT)
+    since = time.time()
+    for _ in range(bench.times(100, 4)):
+        watch(bench, bench.random.uniform(0.1, 2.0 * LEASE), LIMIT)
+        victim = busy(bench, workers)
+        workers.remove(victim)
+        deaths.kill(victim)
+        workers.append(bench.start(*options))
+        bench.injections += 1
+    watch(bench, LEASE + 1.0, LIMIT)
+    until = time.time()
+    await_start(workers)
+    bench.finish(LEASE, helper=False)
+    counts = handlers(bench.testimonies(), deaths.at)
+    most = max(count for _, count in counts)
+    bench.verdict.expect("I13", most <= LIMIT, f"{most} handlers at once, of {LIMIT}")
+    below = longest_below(counts, list(deaths.at.values()), LIMIT, since, until)
+    text = f"fewer than {LIMIT} handlers for {below:.2f} s, with work queued"
+    bench.verdict.expect("I13", below <= LEASE + 1.0, text)
+    bench.remarks.append(
+        f"{len(counts) // 2:,} runs under a limit of {LIMIT}; fewer than that in progress for at "
+        f"most {below:.2f} s (lease {LEASE:g} s)"
+    )
+
+
+def f75b(bench: Bench) -> None:
+    """An operator changes a limit while workers are killed and replaced: the value counts within a
+    second, and no worker that starts brings the declared one back.
+    """
+    bench.ticks = 0
+    options = ("--lease", LEASE, "--limit", LIMIT, "--hold", HOLD)
+    workers = [bench.start(*options) for _ in range(2)]
+    for life in workers:
+        life.ready()
+    slowest = 0.0
+    for number in range(bench.times(50, 3)):
+        value = (2 * LIMIT, 1, LIMIT)[number % 3]
+        limits.sync.set(bench.client, "limited", value)
+        begun = time.monotonic()
+        if number % 2:
+            workers.pop(0).kill()
+            workers.append(bench.start(*options).ready())
+            begun = time.monotonic()
+
+        def is_reached(value: int = value) -> bool:
+            fill(bench, "limited", "limited")
+            return limits.sync.get(bench.client, "limited").running == value
+
+        is_in_time = False
+        while time.monotonic() < begun + LEASE + HOLD + TAKES_EFFECT and not is_in_time:
+            is_in_time = is_reached()
+        bench.verdict.expect("I13", is_in_time, f"{value} runs are allowed, and not in progress")
+        slowest = max(slowest, time.monotonic() - begun)
+        found = limits.sync.get(bench.client, "limited")
+        text = f"an operator set {value}: {found}"
+        bench.verdict.expect("I13", found.max == value and found.overridden, text)
+        bench.injections += 1
+    bench.remarks.append(f"as many runs as allowed within {slowest:.2f} s of a change")
+    bench.finish(LEASE, helper=False)
+
+
+def f76(bench: Bench) -> None:
+    """Four workers share a rate, and random ones are killed: no period has more first claims."""
+    bench.ticks = 0
+    options = ("--lease", LEASE, "--rate", RATE, "--per", PERIOD.total_seconds())
+    workers = [bench.start(*options) for _ in range(WORKERS)]
+    for life in workers:
+        life.ready()
+    for _ in range(bench.times(50, 3)):
+        deadline = time.monotonic() + bench.random.uniform(0.5, 2.0)
+        while time.monotonic() < deadline:
+            for _ in range(2 * RATE - limits.sync.get(bench.client, "paced").queued):
+                bench.invoke("paced")
+            time.sleep(0.02)
+        victim = bench.random.choice(workers)
+        workers.remove(victim)
+        victim.kill()
+        workers.append(bench.start(*options))
+        bench.injections += 1
+    await_start(workers)
+    found, _ = bench.finish(LEASE, helper=False)
+    check_rate(bench, [run.started_at for run in found if run.started_at is not None])
+
+
+def check_rate(bench: Bench, claimed: list[datetime]) -> None:
+    """I13: no period, wherever it begins, has more claims than the rate; and the rate is used."""
+    claimed.sort()
+    for first, beyond in zip(claimed, claimed[RATE:], strict=False):
+        text = f"{RATE + 1} runs were claimed within {beyond - first} from {first}"
+        bench.verdict.expect("I13", beyond - first >= PERIOD, text)
+    periods = (claimed[-1] - claimed[0]) / PERIOD
+    bench.remarks.append(f"{len(claimed):,} runs in {periods:.1f} periods, at most {RATE} in each")
+
+
+FAULTS: dict[str, Callable[[Bench], None]] = {
+    "F75": f75,
+    "F75b": f75b,
+    "F76": f76,
+}
