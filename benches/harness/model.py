@@ -28,6 +28,14 @@ class Side:
     """Processes in a round, of which the median counts: for what takes milliseconds."""
     timeout: float = 150.0
 
+    @classmethod
+    def of_several(
+        cls, what: str, plural: str, number: int, script: str, /, **options: Any
+    ) -> Side:
+        """A program of ours with so many workers or processes, which its option ``plural`` sets."""
+        name = f"{number} {what if number == 1 else plural}"
+        return cls(name, script, "polos", {plural: number, **options})
+
 
 @dataclass(frozen=True)
 class Case:

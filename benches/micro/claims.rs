@@ -1,22 +1,25 @@
-//! Batches of 500 in SQLite, each in one transaction with one sync: due slots fired, queued runs claimed. Beside
-//! them bare statements: one row inserted and one advanced for each.
+//! Batches of 500 in SQLite, each in one transaction with one sync: due slots fired, queued runs claimed,
+//! without a limit and under one. Beside them bare statements: one row inserted and one advanced for each.
 //!
 //! In the folder `BENCH_FOLDER`; a RAM disk shows our own work, a disk shows its syncs.
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use polos::calendar::Timestamp;
+use polos::model::stored_spec;
 use polos::model::{
-    Admission, FirePlan, NewRun, NewSchedule, Origin, PlannedRun, RunId, ScheduleId, ScheduleStatus,
-    WorkerEntry, WorkerId, WorkflowEntry,
+    Admission, ClaimRules, Completion, DeclaredLimit, FirePlan, LimitSpec, NewRun, NewSchedule, Origin,
+    PlannedRun, RunId, ScheduleId, ScheduleStatus, Token, WorkerEntry, WorkerId, WorkflowEntry,
 };
 use polos::store::{Answer, Command, SqliteOptions, SqliteStore, Store, Suspects};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const BATCH: usize = 500;
 const STORED: usize = 10_000;
 const PROJECT: &str = "default";
 const WORKFLOW: &str = "w";
+const LIMITED: &str = "limited";
 const HOUR: i64 = 3_600;
 
 pub fn claims(criterion: &mut Criterion) {
@@ -28,7 +31,8 @@ pub fn claims(criterion: &mut Criterion) {
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
     one(&store, Command::RegisterWorker(Box::new(worker())), at(0));
     fire(&mut group, &store);
-    claim(&mut group, &store);
+    claim(&mut group, &store, WORKFLOW, "claim");
+    claim(&mut group, &store, LIMITED, "limited claim");
     bare(&mut group, &folder.path().join("floor.db"));
     group.finish();
 }
@@ -54,8 +58,13 @@ fn worker() -> WorkerEntry {
         pid: 1,
         process_mark: "mark".into(),
         about: "{}".into(),
-        workflows: vec![WorkflowEntry { id: WORKFLOW.into(), schedulable: true }],
+        workflows: [WORKFLOW, LIMITED].map(|id| WorkflowEntry { id: id.into(), schedulable: true }).into(),
         declared: Vec::new(),
+        limits: vec![DeclaredLimit {
+            name: LIMITED.into(),
+            spec: LimitSpec { max: Some(1_000_000), ..LimitSpec::default() },
+        }],
+        rules: BTreeMap::from([(LIMITED.into(), ClaimRules { limit: Some(LIMITED.into()), priority: 0 })]),
     }
 }
 
@@ -109,6 +118,7 @@ fn fire_plan(schedule: ScheduleId, revision: i64, last_slot: Option<Timestamp>, 
     let plan = FirePlan {
         schedule,
         revision,
+        spec: stored_spec::compiled(r#"{"cron":"0 * * * *"}"#).unwrap(),
         next_slot: Some(next),
         status: ScheduleStatus::Active,
         runs: vec![run],
@@ -118,12 +128,14 @@ fn fire_plan(schedule: ScheduleId, revision: i64, last_slot: Option<Timestamp>, 
     Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) }
 }
 
-/// Claims 500 queued runs.
-fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
+/// Claims 500 queued runs. Those claimed before end first: a limit counts what is running.
+fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store, workflow: &str, name: &str) {
     let mut made = 0_usize;
     let mut queue = || {
+        let ends: Vec<_> = (made.saturating_sub(BATCH)..made).map(|number| end(workflow, number)).collect();
+        assert!(store.commit(&ends, at(1)).unwrap().iter().all(Result::is_ok));
         let runs: Vec<_> =
-            (made..made + BATCH).map(|number| Command::CreateRun(Box::new(run(number)))).collect();
+            (made..made + BATCH).map(|number| Command::CreateRun(Box::new(run(workflow, number)))).collect();
         made += BATCH;
         assert!(store.commit(&runs, at(0)).unwrap().iter().all(Result::is_ok));
     };
@@ -131,7 +143,7 @@ fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
         let command = Command::ClaimRuns {
             project: PROJECT.into(),
             worker: WorkerId::from("wkr_1"),
-            workflows: vec![WORKFLOW.into()],
+            workflows: vec![workflow.into()],
             limit: BATCH,
             until: at(1),
             suspects: Suspects::Never,
@@ -140,16 +152,25 @@ fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
         let Answer::Claimed(claimed) = one(store, command, at(1)) else { panic!("claims were asked for") };
         assert_eq!(claimed.len(), BATCH);
     };
-    group.bench_function(BenchmarkId::new("claim", "polos"), |bench| {
+    group.bench_function(BenchmarkId::new(name, "polos"), |bench| {
         bench.iter_batched(&mut queue, claim, BatchSize::PerIteration);
     });
 }
 
-fn run(number: usize) -> NewRun {
+fn end(workflow: &str, number: usize) -> Command {
+    Command::CompleteRun {
+        run: RunId::from(format!("run_{workflow}{number:020}")),
+        token: Token(1),
+        ending: Box::new(Completion::Succeeded { result: None }),
+        stands_alone: true,
+    }
+}
+
+fn run(workflow: &str, number: usize) -> NewRun {
     NewRun {
-        id: RunId::from(format!("run_{number:020}")),
+        id: RunId::from(format!("run_{workflow}{number:020}")),
         project: PROJECT.into(),
-        workflow: WORKFLOW.into(),
+        workflow: workflow.into(),
         key: "global".into(),
         schedule_id: None,
         slot: None,
@@ -163,8 +184,9 @@ fn run(number: usize) -> NewRun {
         behind: false,
         parent: None,
         idempotency_key: None,
+        priority: None,
         claim_for: None,
-        takes_back: false,
+        revokes_claims: false,
         revision: None,
     }
 }

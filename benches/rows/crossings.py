@@ -6,7 +6,7 @@ ROW = Row(
     name="crossings",
     title="Crossings",
     what=(
-        "*Call*: a function of the core, called and returned (`next_slots`). *Alone*: a request "
+        "*Call*: a function of the core, called and returned (`spec_slots`). *Alone*: a request "
         "to the database's thread and its answer to the loop (`schedules.get`), one after "
         "another. *At once*: 1,000 of them."
     ),

@@ -3,11 +3,9 @@
 from harness.model import Case, Figure, Goal, Row, Side
 
 
-def crowd(workers: int) -> Side:
+def side(workers: int) -> Side:
     """So many workers, each a process."""
-    options = {"workers": workers, "count": 10_000}
-    name = "1 worker" if workers == 1 else f"{workers} workers"
-    return Side(name, "sides/polos/workers.py", "polos", options)
+    return Side.of_several("worker", "workers", workers, "sides/polos/workers.py", count=10_000)
 
 
 ROW = Row(
@@ -23,7 +21,7 @@ ROW = Row(
         "defaults. Server and workers share the processors of this machine, so beyond its number "
         "of processors more workers can't give more.",
     ),
-    cases=(Case("10k overdue", (crowd(1), crowd(2), crowd(4)), store="postgres"),),
+    cases=(Case("10k overdue", (side(1), side(2), side(4)), store="postgres"),),
     figures=(
         Figure("fires_per_s", "fires", "/s"),
         Figure("ends_per_s", "to the end", "/s"),

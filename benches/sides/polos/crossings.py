@@ -6,8 +6,9 @@ from pathlib import Path
 
 import side
 from polos import PolosClient, schedules, workflow
-from polos._polos import next_slots
+from polos._polos import spec_slots
 
+SPEC = '{"cron": "0 9 * * *", "timezone": "UTC"}'
 options = side.options(alone=2_000, at_once=1_000, batches=5, calls=50_000)
 
 
@@ -22,7 +23,7 @@ async def main() -> None:
 
         begun = time.perf_counter()
         for _ in range(options.calls):
-            next_slots("0 9 * * *", "UTC", 1, 0)
+            spec_slots(SPEC, 1, 0)
         call = (time.perf_counter() - begun) / options.calls
 
         begun = time.perf_counter()
