@@ -32,7 +32,7 @@ help:
 	@echo 'make soak    a quarter of an hour under load: nothing may grow (docs/reliability.md)'
 	@echo 'make bench   measure it beside other schedulers (half an hour; ROW=herd for one row)'
 	@echo 'make docs    the site, in target/site'
-	@echo 'make packages   wheel and source distribution, each tried in an environment of its own'
+	@echo 'make packages   the source distribution and the wheel made from it, tried in an empty environment'
 	@echo 'make lint    formatting, clippy, ruff, mypy, stubtest'
 	@echo 'make fmt     format and fix what can be fixed by itself'
 	@echo 'make build   an optimised wheel in dist/'
