@@ -163,7 +163,8 @@ def check_runs(
 ) -> None:
     """I2: a run without a slot. I1: a slot that ran without a run. I4: a run without an end.
 
-    What nobody has the code for may still be queued.
+    What nobody has the code for may still be queued, also if the last worker that had it claimed
+    the run and gave it back when it closed.
     """
     ran = {
         (id, entry.timestamp): entry.run_id
@@ -173,7 +174,7 @@ def check_runs(
     }
     slots: Counter[tuple[str, datetime]] = Counter()
     for run in found:
-        is_left = run.workflow in gone and run.status == "queued" and run.started_at is None
+        is_left = run.workflow in gone and run.status == "queued"
         ended = run.finished_at is not None or is_left
         verdict.expect("I4", ended, f"run {run.id} is {run.status}")
         if run.schedule_id is None or run.schedule_id not in known:
