@@ -79,6 +79,17 @@ pub fn prev_fire(expr: &CronExpr, zone: &Zone, at_or_before: Timestamp) -> Optio
 /// Counts days by bit sets and whole days by multiplication, so ten years of a per-minute
 /// expression take a few microseconds.
 pub fn count_fires(expr: &CronExpr, zone: &Zone, after: Timestamp, until: Timestamp) -> u64 {
+    sum_over_periods(zone, after, until, |period, from, to| count_in_period(expr, period, from, to))
+}
+
+/// The sum of `count` over the parts of `(after, until]` that have one offset each. It is called
+/// with the first and the last UTC minute of each part.
+pub(super) fn sum_over_periods(
+    zone: &Zone,
+    after: Timestamp,
+    until: Timestamp,
+    count: impl Fn(&Period, i64, i64) -> u64,
+) -> u64 {
     let periods = zone.periods();
     let (from, to) = (after.minute() + 1, until.minute());
     if from > to {
@@ -87,7 +98,7 @@ pub fn count_fires(expr: &CronExpr, zone: &Zone, after: Timestamp, until: Timest
     let mut total = 0;
     let mut number = periods.find(from);
     while let Some(period) = periods.get(number).filter(|period| period.start <= to) {
-        total += count_in_period(expr, &period, from.max(period.start), to.min(period.end - 1));
+        total += count(&period, from.max(period.start), to.min(period.end - 1));
         number += 1;
     }
     total

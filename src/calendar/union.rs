@@ -1,6 +1,6 @@
 //! The fires of several expressions in one schedule. Those at the same instant are one.
 
-use super::occurrences::{count_fires, next_fire, prev_fire};
+use super::occurrences::{count_fires, next_fire, prev_fire, sum_over_periods};
 use super::offsets::Period;
 use super::timestamp::Timestamp;
 use super::zone::Zone;
@@ -23,18 +23,7 @@ pub fn count_of_union(union: &CronUnion, zone: &Zone, after: Timestamp, until: T
     if let [expr] = union.exprs() {
         return count_fires(expr, zone, after, until);
     }
-    let periods = zone.table();
-    let (from, to) = (after.minute() + 1, until.minute());
-    if from > to {
-        return 0;
-    }
-    let mut total = 0;
-    let mut number = periods.find(from);
-    while let Some(period) = periods.get(number).filter(|period| period.start <= to) {
-        total += count_in_period(union, zone, &period, from.max(period.start), to.min(period.end - 1));
-        number += 1;
-    }
-    total
+    sum_over_periods(zone, after, until, |period, from, to| count_in_period(union, zone, period, from, to))
 }
 
 /// Fires from `from` to `to`, both UTC minutes in `period`.

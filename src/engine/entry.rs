@@ -5,7 +5,7 @@
 //! [`CONFIRMED_FOR`]. A deletion that may have overtaken such a worker is answered only after
 //! [`ENTRY_WINDOW`], so no handler is entered for the first time once it has returned.
 
-use crate::model::{ClaimedRun, Origin, Run, StepRecord};
+use crate::model::ClaimedRun;
 use std::time::Duration;
 
 /// How long the deletion of a schedule waits for workers that were about to enter its runs. It is
@@ -21,14 +21,8 @@ pub fn is_confirmed(confirmed_at: Duration, now: Duration) -> bool {
     now.saturating_sub(confirmed_at) < CONFIRMED_FOR
 }
 
-/// Whether the run belongs to a slot, and nothing shows that its handler was entered before.
-pub fn is_first_entry(run: &Run, journal: &[StepRecord]) -> bool {
-    let is_of_slot = matches!(run.origin, Origin::Schedule | Origin::Backfill);
-    is_of_slot && run.attempt == 1 && journal.is_empty()
-}
-
 /// Whether the claim proves nothing about the schedule: the run was claimed before, by a worker that
 /// may have died before it entered the handler, and the schedule may be gone since.
 pub fn must_be_confirmed(claimed: &ClaimedRun) -> bool {
-    !claimed.is_first && is_first_entry(&claimed.run, &claimed.journal)
+    !claimed.is_first && claimed.run.may_be_unentered(!claimed.journal.is_empty())
 }

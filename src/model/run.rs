@@ -74,6 +74,13 @@ pub enum Origin {
     Child,
 }
 
+impl Origin {
+    /// Whether such a run is the outcome of a slot, and goes with its schedule.
+    pub fn is_slot(self) -> bool {
+        matches!(self, Self::Schedule | Self::Backfill)
+    }
+}
+
 /// A run as stored.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Run {
@@ -165,6 +172,11 @@ impl Run {
     /// Whether workers with this code must not continue it.
     pub fn is_refused_by(&self, code: &str) -> bool {
         self.refused_by.as_deref().is_some_and(|codes| codes.split(' ').any(|refused| refused == code))
+    }
+
+    /// Whether the run is a slot's, and nothing shows that its handler was entered.
+    pub fn may_be_unentered(&self, has_steps: bool) -> bool {
+        self.origin.is_slot() && self.attempt == 1 && !has_steps
     }
 
     /// See [`SUSPECT_FROM`].

@@ -335,9 +335,7 @@ impl Batch<'_> {
         self.run(queries::DELETE_SCHEDULE, [id])?;
         for phase in [LIVE, BEHIND] {
             for run in self.unfinished(id, phase)? {
-                if matches!(run.state, RunState::Queued | RunState::Buffered)
-                    && matches!(run.origin, Origin::Schedule | Origin::Backfill)
-                {
+                if matches!(run.state, RunState::Queued | RunState::Buffered) && run.origin.is_slot() {
                     self.run(queries::CANCEL_NOW, params![run.no, self.now()])?;
                 }
             }

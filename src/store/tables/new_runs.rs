@@ -24,10 +24,7 @@ pub(in crate::store) struct ScheduleFacts<'a> {
 /// The token with which a new run begins. The same slot may have been claimed and revoked before;
 /// `revoke_early_claims` has raised the revision past those tokens, so none is given out again.
 pub(in crate::store) fn first_token(origin: Origin, revision: i64) -> Token {
-    match origin {
-        Origin::Schedule | Origin::Backfill => Token(revision - 1),
-        Origin::Trigger | Origin::Invoke | Origin::Child => Token::NONE,
-    }
+    if origin.is_slot() { Token(revision - 1) } else { Token::NONE }
 }
 
 /// The queued run of a slot.

@@ -4,8 +4,8 @@ use super::rows::{Pairs, RunRow, Tables};
 use crate::calendar::Timestamp;
 use crate::model::text::run_reason;
 use crate::model::{
-    EntryRefusal, LedgerEntry, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    SlotOutcome, StepRecord, Token, WorkerId, WorkflowEntry,
+    EntryRefusal, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
@@ -98,9 +98,7 @@ impl Tables {
 
     /// Whether the run belongs to a slot, and nothing shows that its handler was entered.
     pub fn may_be_unentered(&self, run: &Run) -> bool {
-        matches!(run.origin, Origin::Schedule | Origin::Backfill)
-            && run.attempt == 1
-            && !self.steps.contains_key(&run.id)
+        run.may_be_unentered(self.steps.contains_key(&run.id))
     }
 
     pub fn peers(&self, project: &str) -> Vec<Peer> {
@@ -194,9 +192,7 @@ impl Tables {
         let before = page.after.as_deref().and_then(|text| text.parse().ok()).map(Timestamp::from_micros);
         let is_ours = |row: &&RunRow| {
             let run = &row.run;
-            &*run.project == project
-                && matches!(run.origin, Origin::Schedule | Origin::Backfill)
-                && run.slot.is_some()
+            &*run.project == project && run.origin.is_slot() && run.slot.is_some()
         };
         let runs = || {
             let slots = self.by_slot.get(id).into_iter().flat_map(|slots| slots.values().rev());

@@ -311,8 +311,7 @@ impl Tables {
             .flat_map(|phase| self.unfinished_in_phase(id, phase))
             .filter(|id| {
                 let run = &self.runs[*id].run;
-                matches!(run.state, RunState::Queued | RunState::Buffered)
-                    && matches!(run.origin, Origin::Schedule | Origin::Backfill)
+                matches!(run.state, RunState::Queued | RunState::Buffered) && run.origin.is_slot()
             })
             .cloned()
             .collect();

@@ -6,7 +6,7 @@ use super::faults::{FaultyStore, Rng, SentLog};
 use super::world::{Event, MINUTE, MS, Power, RETRY_MAX, SECOND, Theme, WORKFLOWS, World};
 use polos::calendar::Timestamp;
 use polos::clock::Now;
-use polos::engine::entry::{is_confirmed, is_first_entry};
+use polos::engine::entry::is_confirmed;
 use polos::engine::{Engine, Message, Permit, QueuedRequest, StopReason};
 use polos::model::{
     ClaimedRun, Completion, EntryRefusal, NewRun, Origin, Run, RunId, RunState, StepRecord, StepState,
@@ -193,7 +193,7 @@ impl World {
     /// schedule meanwhile.
     fn delay_of_entry(&mut self, task: &Task) -> i64 {
         let mut rng = Rng(hash(1, task.run.id.as_str()));
-        let is_first = is_first_entry(&task.run, &[]) && task.steps.is_empty();
+        let is_first = task.run.may_be_unentered(!task.steps.is_empty());
         if !self.has_late_entries() || !is_first || !rng.chance(300) {
             return 0;
         }
@@ -209,7 +209,7 @@ impl World {
     fn enter(&mut self, machine: usize, task: &Task, confirmed_at: Option<Duration>) -> Doing {
         let it = &self.machines[machine];
         let now = it.clock.now(self.truth);
-        if task.stop.is_some() || !is_first_entry(&task.run, &[]) || !task.steps.is_empty() {
+        if task.stop.is_some() || !task.run.may_be_unentered(!task.steps.is_empty()) {
             return Doing::Deciding;
         }
         if confirmed_at.is_some_and(|at| is_confirmed(at, now.mono)) {
