@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Explanation",
+    "PutResult",
     "backfill",
     "coming",
     "create",
@@ -56,6 +57,7 @@ __all__ = [
     "list",
     "pause",
     "preview",
+    "put",
     "reset",
     "resume",
     "skip",
@@ -70,6 +72,17 @@ _STATES = ("active", "paused", "retired", "finished", "broken")
 
 
 # --- create ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What :func:`put` did."""
+
+    id: str
+    """The schedule's id."""
+
+    outcome: Literal["created", "updated", "unchanged"]
+    """Whether the schedule was created, was changed, or was so already."""
 
 
 async def create(
@@ -96,7 +109,10 @@ async def create(
     skip: Any = None,
     input: Any = None,
 ) -> str:
-    """Create the schedule for ``(workflow, key)``, or update it, and return its id.
+    """Create the schedule for ``(workflow, key)``, or replace its options, and return its id.
+
+    An existing schedule gets all options as they are given here, and the defaults of those that are
+    not given; :func:`update` changes only what it names, and :func:`put` tells what happened.
 
     This is safe to call on every start. If the trigger is unchanged, the schedule keeps its next
     slot and loses none that is due. A changed trigger counts from now. A paused schedule stays
@@ -148,38 +164,97 @@ async def create(
     :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id, or
     :class:`WorkflowNotSchedulableError`. Then nothing is written.
     """
-    options = {
-        name: value
-        for name, value in {
-            "cron": cron,
-            "every": every,
-            "at": at,
-            "days": days,
-            "weeks": weeks,
-            "timezone": timezone,
-            "key": key,
-            "overlap": overlap,
-            "catch_up": catch_up,
-            "max_catch_up": max_catch_up,
-            "catch_up_window": catch_up_window,
-            "jitter": jitter,
-            "start_at": start_at,
-            "end_at": end_at,
-            "max_runs": max_runs,
-            "pause_after_failures": pause_after_failures,
-            "priority": priority,
-            "skip": skip,
-            "input": input,
-        }.items()
-        if value is not _default(name)
-    }
     checked_client(client)
     drafts = Drafts()
+    options = _given(
+        cron=cron,
+        every=every,
+        at=at,
+        days=days,
+        weeks=weeks,
+        timezone=timezone,
+        key=key,
+        overlap=overlap,
+        catch_up=catch_up,
+        max_catch_up=max_catch_up,
+        catch_up_window=catch_up_window,
+        jitter=jitter,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        pause_after_failures=pause_after_failures,
+        priority=priority,
+        skip=skip,
+        input=input,
+    )
     _add(drafts, workflow, options)
-    return (await _put(client, drafts))[0]
+    return (await client._ask(requests.create(drafts.for_core(), _local_for(drafts))))[0]
 
 
-# The default objects of the signature, which need no check.
+async def put(
+    client: PolosClient,
+    workflow: str | Workflow[Any, Any],
+    cron: str | Sequence[str] | None = None,
+    timezone: str = "UTC",
+    key: str = "global",
+    *,
+    every: float | timedelta | None = None,
+    at: datetime | None = None,
+    days: Days | None = None,
+    weeks: int | None = None,
+    overlap: Overlap = "buffer_one",
+    catch_up: CatchUp = "latest",
+    max_catch_up: int = 100,
+    catch_up_window: float | timedelta = timedelta(days=1),
+    jitter: float | timedelta = timedelta(0),
+    start_at: datetime | None = None,
+    end_at: datetime | None = None,
+    max_runs: int | None = None,
+    pause_after_failures: int | None = None,
+    priority: int | None = None,
+    skip: Any = None,
+    input: Any = None,
+) -> PutResult:
+    """Create or update a schedule like :func:`create`, and tell which.
+
+    Takes what :func:`create` takes. The outcome is decided by the transaction that writes: of
+    several processes that put the same schedule at once, exactly one gets ``"created"``.
+
+    Raises what :func:`create` raises.
+    """
+    checked_client(client)
+    drafts = Drafts()
+    options = _given(
+        cron=cron,
+        every=every,
+        at=at,
+        days=days,
+        weeks=weeks,
+        timezone=timezone,
+        key=key,
+        overlap=overlap,
+        catch_up=catch_up,
+        max_catch_up=max_catch_up,
+        catch_up_window=catch_up_window,
+        jitter=jitter,
+        start_at=start_at,
+        end_at=end_at,
+        max_runs=max_runs,
+        pause_after_failures=pause_after_failures,
+        priority=priority,
+        skip=skip,
+        input=input,
+    )
+    _add(drafts, workflow, options)
+    answer = (await client._ask(requests.put(drafts.for_core(), _local_for(drafts))))[0]
+    return PutResult(id=answer["id"], outcome=answer["outcome"])
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Return the options that differ from the defaults of the signature, which need no check."""
+    return {name: value for name, value in options.items() if value is not _default(name)}
+
+
 _default = {**(create.__kwdefaults__ or {}), "timezone": "UTC", "key": "global"}.get
 
 
@@ -206,12 +281,17 @@ async def create_many(
             _add(drafts, rest.pop("workflow"), rest)
         except (InvalidScheduleError, InvalidArgumentError) as error:
             raise type(error)(f"schedules[{index}]: {error}") from None
-    return await _put(client, drafts) if drafts else []
+    if not drafts:
+        return []
+    ids: builtins.list[str] = await client._ask(
+        requests.create(drafts.for_core(), _local_for(drafts))
+    )
+    return ids
 
 
-async def _put(client: PolosClient, drafts: Drafts) -> builtins.list[str]:
-    local = sorted(registry()) if drafts.has_unknown_workflows() else []
-    return await client._ask(requests.create(drafts.for_core(), local))
+def _local_for(drafts: Drafts) -> builtins.list[str]:
+    """Return the workflows of this process, if a draft names one that it has not registered."""
+    return sorted(registry()) if drafts.has_unknown_workflows() else []
 
 
 def _add(drafts: Drafts, workflow: str | Workflow[Any, Any], options: Mapping[str, Any]) -> None:
@@ -790,6 +870,7 @@ class sync:
     """
 
     create = staticmethod(blocking(create))
+    put = staticmethod(blocking(put))
     create_many = staticmethod(blocking(create_many))
     get = staticmethod(blocking(get))
     list = staticmethod(blocking(list))

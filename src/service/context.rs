@@ -60,6 +60,7 @@ impl RequestContext {
     fn begin(&self, request: Request) -> Result<NextStep, Error> {
         match request {
             Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
+            Request::Put { drafts, local_workflows } => schedules::put(self, drafts, &local_workflows),
             Request::GetSchedule { id } => schedules::get(self, &id),
             Request::ListSchedules { workflow, key, status, owner, key_prefix, limit, after, after_key } => {
                 let filter = crate::store::ScheduleFilter { workflow, key, status, owner, key_prefix };
@@ -257,7 +258,7 @@ fn serve(context: &RequestContext, waiters: &RunWaiters, requests: &Receiver<(Re
 /// thread would take longer.
 fn reads_nothing(request: &Request) -> bool {
     match request {
-        Request::Create { drafts, .. } => {
+        Request::Create { drafts, .. } | Request::Put { drafts, .. } => {
             drafts.schedules.len() <= 4 && drafts.schedules.iter().all(|draft| draft.local.is_some())
         }
         Request::Invoke { is_local, .. } => *is_local,

@@ -22,6 +22,12 @@ pub enum Request {
         #[serde(default)]
         local_workflows: Vec<String>,
     },
+    /// Like `Create`, answered with what happened to each schedule.
+    Put {
+        drafts: Drafts,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+    },
     GetSchedule {
         id: String,
     },

@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::plan;
 use crate::process;
-use crate::store::{Answer, Command, Page, Patch, Rejection, ScheduleFilter, StoreWrites};
+use crate::store::{Answer, Command, Outcome, Page, Patch, Rejection, ScheduleFilter, StoreWrites, Upserted};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -80,6 +80,43 @@ pub(super) fn create(
     drafts: Drafts,
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
+    let command = upsert(context, drafts, local_workflows)?;
+    Ok(NextStep::Commit(
+        vec![command],
+        Box::new(|outcomes| {
+            let ids: Vec<_> = upserted(outcomes)?.into_iter().map(|upserted| upserted.id).collect();
+            Ok(to_json(&ids))
+        }),
+    ))
+}
+
+/// Like [`create`], but tells what happened to each schedule.
+pub(super) fn put(
+    context: &RequestContext,
+    drafts: Drafts,
+    local_workflows: &[String],
+) -> Result<NextStep, Error> {
+    let command = upsert(context, drafts, local_workflows)?;
+    Ok(NextStep::Commit(
+        vec![command],
+        Box::new(|outcomes| {
+            let results = upserted(outcomes)?;
+            let results: Vec<_> =
+                results.iter().map(|each| json!({"id": each.id, "outcome": each.outcome})).collect();
+            Ok(to_json(&results))
+        }),
+    ))
+}
+
+fn upserted(outcomes: Vec<Outcome>) -> Result<Vec<Upserted>, Error> {
+    match only(outcomes)? {
+        Answer::Schedules(upserted) => Ok(upserted),
+        other => unreachable!("an upsert is answered with the schedules, not {other:?}"),
+    }
+}
+
+/// Checks the drafts, and returns the command that upserts them.
+fn upsert(context: &RequestContext, drafts: Drafts, local_workflows: &[String]) -> Result<Command, Error> {
     let mut known: Option<Vec<WorkflowEntry>> = None;
     for request in &drafts.schedules {
         let is_schedulable = if let Some(is_schedulable) = request.local {
@@ -104,13 +141,7 @@ pub(super) fn create(
         }
     }
     let schedules = new_schedules(&context.project, None, drafts, context.now())?;
-    Ok(NextStep::Commit(
-        vec![Command::UpsertSchedules(schedules)],
-        Box::new(|outcomes| match only(outcomes)? {
-            Answer::Schedules(ids) => Ok(to_json(&ids)),
-            other => unreachable!("an upsert is answered with their ids, not {other:?}"),
-        }),
-    ))
+    Ok(Command::UpsertSchedules(schedules))
 }
 
 /// The error for a workflow that no process has registered: suggests a similar one.

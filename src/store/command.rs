@@ -6,6 +6,7 @@ use crate::model::{
     Reconciliation, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StoredSpec,
     Token, WorkerEntry, WorkerId,
 };
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -95,7 +96,10 @@ pub enum Command {
         claims: Vec<(RunId, Token)>,
     },
     /// Creates schedules, or updates those that exist for `(project, workflow, key)`; all or none.
-    /// Answer: [`Answer::Schedules`], the ids in order.
+    /// Answer: [`Answer::Schedules`], the ids and what the command did, in order.
+    ///
+    /// A repetition of the command that created a schedule (the same id) is answered like the first
+    /// one.
     ///
     /// An update replaces `spec`, `compiled_spec` and `input`. It replaces `owner` if one is given.
     ///
@@ -421,8 +425,8 @@ pub enum Answer {
     Done,
     /// Number of runs or rows affected.
     Count(u64),
-    /// Ids of the upserted schedules.
-    Schedules(Vec<ScheduleId>),
+    /// The upserted schedules.
+    Schedules(Vec<Upserted>),
     /// The schedule after the change.
     Schedule(Box<Schedule>),
     /// The schedule is deleted.
@@ -463,6 +467,27 @@ pub enum Answer {
     },
     /// Decisions about declared schedules.
     Reconciled(Box<Reconciliation>),
+}
+
+/// A schedule that was upserted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upserted {
+    /// Its id.
+    pub id: ScheduleId,
+    /// What the command did.
+    pub outcome: UpsertOutcome,
+}
+
+/// What an upsert did to a schedule.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpsertOutcome {
+    /// Created it.
+    Created,
+    /// Changed it.
+    Updated,
+    /// Nothing: it was so already.
+    Unchanged,
 }
 
 /// The result of a command.

@@ -27,7 +27,7 @@ mod tables;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
 
-pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects};
+pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects, UpsertOutcome, Upserted};
 pub use effects::Effect;
 pub use error::StoreError;
 pub use events::UNREAD_EVENTS_MAX;

@@ -179,7 +179,7 @@ def test_create_takes_all_policies_and_zones(
     )  # fmt: skip
     assert said.code == 0, said.err
     schedule = schedules.sync.get(client, said.out.strip())
-    assert "digest/eve is next at 2030-12-01 07:00+01:00" in said.err
+    assert "created: digest/eve is next at 2030-12-01 07:00+01:00" in said.err
     assert (schedule.overlap, schedule.catch_up, schedule.max_catch_up) == ("skip", "all", 7)
     assert schedule.catch_up_window == timedelta(days=2)
     assert schedule.jitter == timedelta(seconds=90)

@@ -119,6 +119,8 @@ takes_orders(fulfil)  # who takes any order takes a rush
 async def scheduling(client: PolosClient) -> None:
     id = await schedules.create(client, digest, cron="0 8 * * *", key="ada", overlap="skip")
     assert_type(id, str)
+    assert_type(await schedules.put(client, digest, cron="0 8 * * *"), schedules.PutResult)
+    assert_type(schedules.sync.put(client, digest, every=60.0), schedules.PutResult)
     assert_type(await schedules.get(client, id), Schedule)
     assert_type(await schedules.get(client, workflow=digest, key="ada"), Schedule)
     assert_type(await schedules.pause(client, await schedules.get(client, id)), Schedule)

@@ -78,6 +78,15 @@ def create(drafts: Drafts, local_workflows: Sequence[str]) -> Request[list[str]]
     return Request("create", to_json(fields).decode(), True)
 
 
+def put(drafts: Drafts, local_workflows: Sequence[str]) -> Request[list[Answer]]:
+    """Create or update schedules. The answer has the id of each and what was done, in order.
+
+    A repetition would find its own work done.
+    """
+    fields = {"put": {"drafts": drafts, "local_workflows": local_workflows}}
+    return Request("put", to_json(fields).decode(), False)
+
+
 def get_schedule(id: str) -> Request[Answer]:
     """Read one schedule."""
     return _read("get_schedule", id=id)

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::store::row_reader::RowReader;
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun, StoredSchedule};
-use crate::store::{Answer, Patch, Rejection};
+use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
 use rusqlite::{Result, params};
 use std::collections::{BTreeSet, HashSet};
 
@@ -69,7 +69,7 @@ impl Batch<'_> {
                     continue;
                 }
             }
-            declared.insert(self.upsert_schedule(new)?);
+            declared.insert(self.upsert_schedule(new)?.id);
         }
         let mut owned = Vec::new();
         for owner in entry.owners() {
@@ -140,33 +140,35 @@ impl Batch<'_> {
     }
 
     pub(super) fn upsert_schedules(&mut self, new: &[NewSchedule]) -> Applied {
-        let put = |batch: &mut Self| -> Applied<Vec<ScheduleId>> {
-            let mut ids: Vec<Option<ScheduleId>> = vec![None; new.len()];
+        let put = |batch: &mut Self| -> Applied<Vec<Upserted>> {
+            let mut upserted: Vec<Option<Upserted>> = vec![None; new.len()];
             for place in in_order_of_ids(new) {
-                ids[place] = Some(batch.upsert_schedule(&new[place])?);
+                upserted[place] = Some(batch.upsert_schedule(&new[place])?);
             }
-            Ok(ids.into_iter().flatten().collect())
+            Ok(upserted.into_iter().flatten().collect())
         };
         // A single schedule is rejected before anything is written.
-        let ids = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
-        Ok(Answer::Schedules(ids))
+        let upserted = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
+        Ok(Answer::Schedules(upserted))
     }
 
-    fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<ScheduleId> {
+    fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<Upserted> {
         // If there are many, most are new, and an insertion finds out by itself.
         if self.insert_schedule(new)? {
-            return Ok(new.id.clone());
+            return Ok(Upserted { id: new.id.clone(), outcome: UpsertOutcome::Created });
         }
         let mut row = self.schedule_with_key(new)?.ok_or_else(|| transitions::id_in_use(&new.id))?;
         let id = row.schedule.id.clone();
-        if transitions::upsert_changes(&row, new, self.now()) {
+        let changes = transitions::upsert_changes(&row, new, self.now());
+        if changes {
             self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
             let missed = transitions::upsert(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, &missed)?;
             self.release(&id, NO_RUN)?;
         }
-        Ok(id)
+        let outcome = transitions::upsert_outcome(&id, new, changes);
+        Ok(Upserted { id, outcome })
     }
 
     fn schedule_with_key(&mut self, new: &NewSchedule) -> Result<Option<StoredSchedule>> {

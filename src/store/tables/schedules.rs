@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
-use crate::store::{Answer, Patch, Rejection};
+use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -85,7 +85,7 @@ impl Tables {
                     continue;
                 }
             }
-            declared.insert(self.upsert_schedule(new, now));
+            declared.insert(self.upsert_schedule(new, now).id);
         }
         let owned: BTreeSet<ScheduleId> = entry
             .owners()
@@ -197,12 +197,13 @@ impl Tables {
         Ok(())
     }
 
-    fn upsert_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> ScheduleId {
+    fn upsert_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> Upserted {
         let Some(id) = self.schedule_with_key(new).cloned() else {
             self.store_schedule(transitions::create_schedule(new, now));
-            return new.id.clone();
+            return Upserted { id: new.id.clone(), outcome: UpsertOutcome::Created };
         };
-        if transitions::upsert_changes(&self.schedules[&id], new, now) {
+        let changes = transitions::upsert_changes(&self.schedules[&id], new, now);
+        if changes {
             let mut row = self.schedules[&id].clone();
             self.revoke_early_claims(&mut row.schedule, now);
             let missed = transitions::upsert(&mut row, new, now);
@@ -210,7 +211,8 @@ impl Tables {
             self.add_lines(&new.project, &id, &missed);
             self.release(&id, now);
         }
-        id
+        let outcome = transitions::upsert_outcome(&id, new, changes);
+        Upserted { id, outcome }
     }
 
     fn add_lines(&mut self, project: &Arc<str>, id: &ScheduleId, lines: &[LedgerLine]) {

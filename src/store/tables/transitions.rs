@@ -10,7 +10,7 @@ use crate::model::{
     Completion, Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, Run, RunState,
     Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredSpec, Token,
 };
-use crate::store::{Patch, Rejection};
+use crate::store::{Patch, Rejection, UpsertOutcome};
 use std::sync::Arc;
 
 pub(in crate::store) use super::new_runs::*;
@@ -85,6 +85,16 @@ pub(in crate::store) fn upsert_changes(row: &StoredSchedule, new: &NewSchedule, 
         || old.input != new.input
         || old.owner != new.owner
         || old.declaration != declaration
+}
+
+/// What upserting `new` did to the existing schedule `id`.
+pub(in crate::store) fn upsert_outcome(id: &ScheduleId, new: &NewSchedule, changes: bool) -> UpsertOutcome {
+    match changes {
+        // An earlier transmission of the same command created it, and its reply was lost.
+        _ if *id == new.id => UpsertOutcome::Created,
+        true => UpsertOutcome::Updated,
+        false => UpsertOutcome::Unchanged,
+    }
 }
 
 /// Upserts `new` over the row, whose early claims have been revoked. Returns the ledger lines of

@@ -7,7 +7,7 @@ use polos::model::{
     RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StepState, StoredSpec, Token,
     WorkerEntry, WorkerId, WorkflowEntry,
 };
-use polos::store::{Answer, Command, Page, Patch, Rejection, Store, Suspects};
+use polos::store::{Answer, Command, Page, Patch, Rejection, Store, Suspects, Upserted};
 use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -158,10 +158,20 @@ impl<'a> Fixture<'a> {
     }
 
     pub fn put(&self, now: Timestamp, new: NewSchedule) -> Schedule {
-        match self.ok(now, Command::UpsertSchedules(vec![new])) {
-            Answer::Schedules(ids) => self.schedule(&ids[0]),
+        let upserted = self.upsert(now, vec![new]).remove(0);
+        self.schedule(&upserted.id)
+    }
+
+    pub fn upsert(&self, now: Timestamp, new: Vec<NewSchedule>) -> Vec<Upserted> {
+        match self.ok(now, Command::UpsertSchedules(new)) {
+            Answer::Schedules(upserted) => upserted,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The ids of upserted schedules, in order.
+    pub fn upsert_ids(&self, now: Timestamp, new: Vec<NewSchedule>) -> Vec<ScheduleId> {
+        self.upsert(now, new).into_iter().map(|upserted| upserted.id).collect()
     }
 
     pub fn schedule(&self, id: &ScheduleId) -> Schedule {

@@ -14,7 +14,10 @@ use polos::model::{
     Admission, Completion, Debounce, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, Token, WorkerId,
 };
-use polos::store::{Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, StoreWrites, Suspects};
+use polos::store::{
+    Answer, Command, Outcome, Patch, PostgresOptions, PostgresStore, StoreWrites, Suspects, UpsertOutcome,
+    Upserted,
+};
 use std::thread::ScopedJoinHandle;
 
 /// What another transaction updates, what we commit meanwhile, and what must result. Each function
@@ -174,7 +177,8 @@ pub(super) const CASES: &[Case] = &[
             }])]
         },
         check: |fixture, n, outcomes| {
-            assert_eq!(outcomes[0], Ok(Answer::Schedules(vec![schedule_id(n)])));
+            let updated = Upserted { id: schedule_id(n), outcome: UpsertOutcome::Updated };
+            assert_eq!(outcomes[0], Ok(Answer::Schedules(vec![updated])));
             assert_eq!(fixture.schedule(&schedule_id(n)).spec, spec("5 * * * *"));
         },
     },

@@ -139,13 +139,13 @@ def create(
         input=input,
     )
     with opened(database, project) as client:
-        id = schedules.sync.create(client, workflow, **given)
-        made = schedules.sync.get(client, id)
+        done = schedules.sync.put(client, workflow, **given)
+        made = schedules.sync.get(client, done.id)
     if as_json:
-        out_json(schedule_json(made))
+        out_json({**schedule_json(made), "outcome": done.outcome})
         return
-    out(id)
-    say(_coming(made))
+    out(done.id)
+    say(f"{done.outcome}: {_coming(made)}")
 
 
 def _zone(name: str) -> tzinfo:

@@ -9,12 +9,13 @@ use polos::model::{
     Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, WorkerEntry,
 };
-use polos::store::{Answer, Command, Patch, Rejection};
+use polos::store::{Command, Patch, Rejection, UpsertOutcome};
 
 cases! {
     a_new_schedule_is_active,
     a_new_schedule_without_a_slot_is_finished,
     the_same_key_is_the_same_schedule,
+    an_upsert_tells_what_it_did,
     many_are_put_in_order_all_or_none,
     hundreds_are_answered_in_order,
     the_same_key_twice_in_one_command_is_one_schedule,
@@ -109,8 +110,8 @@ fn the_same_key_is_the_same_schedule(fixture: &Fixture<'_>) {
 
 fn many_are_put_in_order_all_or_none(fixture: &Fixture<'_>) {
     let new = vec![new_schedule("b", None), new_schedule("a", None)];
-    let answer = fixture.ok(at(0), Command::UpsertSchedules(new));
-    assert_eq!(answer, Answer::Schedules(vec![id("b"), id("a")]));
+    let ids = fixture.upsert_ids(at(0), new);
+    assert_eq!(ids, vec![id("b"), id("a")]);
     let bad = NewSchedule { id: id("a"), ..new_schedule("d", None) };
     let before = fixture.store.change_mark().unwrap();
     let answer = fixture.no(at(1), Command::UpsertSchedules(vec![new_schedule("c", None), bad]));
@@ -119,13 +120,35 @@ fn many_are_put_in_order_all_or_none(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.change_mark().unwrap(), before);
 }
 
+fn an_upsert_tells_what_it_did(fixture: &Fixture<'_>) {
+    use UpsertOutcome::{Created, Unchanged, Updated};
+    let new = |id: &str, input: Option<&str>| NewSchedule {
+        id: ScheduleId::from(id),
+        input: input.map(text),
+        ..new_schedule("a", Some(at(60)))
+    };
+    let outcomes = |now, new: Vec<NewSchedule>| -> Vec<(String, UpsertOutcome)> {
+        let upserted = fixture.upsert(now, new);
+        upserted.into_iter().map(|each| (each.id.as_str().to_owned(), each.outcome)).collect()
+    };
+    let first = || "sch_1".to_owned();
+    assert_eq!(outcomes(at(0), vec![new("sch_1", None)]), [(first(), Created)]);
+    assert_eq!(outcomes(at(1), vec![new("sch_1", None)]), [(first(), Created)], "its reply was lost");
+    assert_eq!(outcomes(at(2), vec![new("sch_2", None)]), [(first(), Unchanged)]);
+    assert_eq!(outcomes(at(3), vec![new("sch_3", Some("1"))]), [(first(), Updated)]);
+    let twice = vec![new("sch_4", Some("2")), new("sch_5", Some("2"))];
+    assert_eq!(outcomes(at(4), twice), [(first(), Updated), (first(), Unchanged)]);
+    fixture.delete(at(5), &ScheduleId::from("sch_1"));
+    assert_eq!(outcomes(at(6), vec![new("sch_6", None)]), [("sch_6".to_owned(), Created)]);
+}
+
 fn hundreds_are_answered_in_order(fixture: &Fixture<'_>) {
     let numbers: Vec<u32> = (0..300).map(|number| number * 7919 % 300).collect();
     let mut new: Vec<_> = numbers.iter().map(|number| new_schedule(&format!("{number:03}"), None)).collect();
     let ids: Vec<_> = new.iter().map(|new| new.id.clone()).collect();
     for round in 0..2 {
-        let answer = fixture.ok(at(round), Command::UpsertSchedules(new.clone()));
-        assert_eq!(answer, Answer::Schedules(ids.clone()), "the second time they exist");
+        let answer = fixture.upsert_ids(at(round), new.clone());
+        assert_eq!(answer, ids, "the second time they exist");
     }
     assert_eq!(fixture.schedule(&ids[299]).updated_at, at(0));
     new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
@@ -135,8 +158,8 @@ fn hundreds_are_answered_in_order(fixture: &Fixture<'_>) {
 
 fn the_same_key_twice_in_one_command_is_one_schedule(fixture: &Fixture<'_>) {
     let again = NewSchedule { id: id("b"), input: Some(text("1")), ..new_schedule("a", None) };
-    let answer = fixture.ok(at(0), Command::UpsertSchedules(vec![new_schedule("a", None), again]));
-    assert_eq!(answer, Answer::Schedules(vec![id("a"), id("a")]));
+    let ids = fixture.upsert_ids(at(0), vec![new_schedule("a", None), again]);
+    assert_eq!(ids, vec![id("a"), id("a")]);
     assert_eq!(fixture.schedule(&id("a")).input, Some(text("1")));
 }
 
@@ -688,8 +711,8 @@ fn another_project_sees_nothing(fixture: &Fixture<'_>) {
     assert_eq!(fixture.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
     assert_eq!(fixture.store.next_work("other", &[text("w")]).unwrap().slot, None);
     let same_key = NewSchedule { id: id("b"), project: text("other"), ..new_schedule("a", Some(at(60))) };
-    let answer = fixture.ok(at(2), Command::UpsertSchedules(vec![same_key]));
-    assert_eq!(answer, Answer::Schedules(vec![id("b")]));
+    let ids = fixture.upsert_ids(at(2), vec![same_key]);
+    assert_eq!(ids, vec![id("b")]);
 }
 
 fn names_are_taken_literally(fixture: &Fixture<'_>) {
