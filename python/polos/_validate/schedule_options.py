@@ -26,6 +26,7 @@ from polos.exceptions import (
 __all__ = [
     "CATCH_UPS",
     "OVERLAPS",
+    "WEEKS_MAX",
     "ScheduleDeclaration",
     "check_identifier",
     "check_input",
@@ -38,9 +39,9 @@ OVERLAPS = ("buffer_one", "skip", "buffer_all", "cancel_running", "allow")
 CATCH_UPS = ("latest", "all", "none")
 
 IDENTIFIER_LENGTH_MAX = 255
+WEEKS_MAX = 520
 _LONGEST = timedelta(days=36_525)
 _COUNT_MAX = 1_000_000_000
-_WEEKS_MAX = 520
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -235,10 +236,10 @@ def _count(name: str, value: Any) -> int:
 
 
 def _weeks(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _WEEKS_MAX:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= WEEKS_MAX:
         raise InvalidScheduleError(
             f"{name}: {shown(value)} given, expected a whole number from 1 (every week) to "
-            f"{_WEEKS_MAX}"
+            f"{WEEKS_MAX}"
         )
     return int(value)
 

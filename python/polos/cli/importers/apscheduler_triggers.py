@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from polos._validate.schedule_options import WEEKS_MAX
 from polos.cli.importers.cron_fields import MONTHS, DayFields, expand, render, render_days
 from polos.cli.importers.plain_pickle import Plain
 
@@ -139,7 +140,7 @@ def _clock_changes(cron: str) -> str:
     if minute.startswith("*") or hour.startswith("*"):
         return (
             "clock changes: it fires in both passes of a repeated hour, as in APScheduler, and "
-            "not at skipped times"
+            "not for skipped times (APScheduler: as long after the gap as they are in it)"
         )
     return (
         "clock changes: a skipped time fires at the end of the gap (APScheduler: as long after "
@@ -266,13 +267,15 @@ def _calendar_interval(state: dict[str, Any]) -> Converted:
         fields = _calendar_fields(given, start)
     if fields is None:
         raise Unsupported(
-            f"cron can't count `{text}`" if second == 0 else f"its time has seconds ({second})",
+            f"polos can't count `{text}`" if second == 0 else f"its time has seconds ({second})",
             "use `every` if the local time may move when clocks change, or the nearest cron "
             "expression",
         )
     zone = _zone(state["timezone"])
     place = ZoneInfo(zone)
-    options: dict[str, Any] = {"cron": f"{minute} {hour} {fields}", "timezone": zone}
+    options: dict[str, Any] = {"cron": f"{minute} {hour} {fields.cron}", "timezone": zone}
+    if fields.weeks > 1:
+        options["weeks"] = fields.weeks
     options["start_at"] = datetime(start.year, start.month, start.day, tzinfo=place)
     end = state.get("end_date")
     if end is not None:
@@ -286,20 +289,31 @@ def _calendar_interval(state: dict[str, Any]) -> Converted:
     return result
 
 
-def _calendar_fields(given: dict[str, int], start: date) -> str | None:
-    """Return day, month, and weekday for periods that cron can count."""
+class _CalendarFields(NamedTuple):
+    """When a calendar's period fires, besides the time of day."""
+
+    cron: str
+    """Day, month, and weekday."""
+    weeks: int = 1
+    """Every so many weeks."""
+
+
+def _calendar_fields(given: dict[str, int], start: date) -> _CalendarFields | None:
+    """Return the fields for periods that a schedule can count."""
     (unit, count), *more = [(unit, count) for unit, count in given.items() if count]
     if more:
         return None
     if (unit, count) == ("days", 1):
-        return "* * *"
-    if (unit, count) == ("weeks", 1) or (unit, count) == ("days", 7):
-        return f"* * {start.isoweekday() % 7}"
+        return _CalendarFields("* * *")
+    if unit == "days" and count % 7 == 0:
+        unit, count = "weeks", count // 7
+    if unit == "weeks" and count <= WEEKS_MAX:
+        return _CalendarFields(f"* * {start.isoweekday() % 7}", count)
     if unit == "months" and 12 % count == 0:
         months = sorted((start.month - 1 + step) % 12 + 1 for step in range(0, 12, count))
-        return f"{start.day} {render(months, 1, 12)} *"
+        return _CalendarFields(f"{start.day} {render(months, 1, 12)} *")
     if (unit, count) == ("years", 1):
-        return f"{start.day} {start.month} *"
+        return _CalendarFields(f"{start.day} {start.month} *")
     return None
 
 
