@@ -114,6 +114,7 @@ __all__ = [
     "SyncWorkflowContext",
     "Worker",
     "WorkerError",
+    "WorkerHealth",
     "WorkerInfo",
     "Workflow",
     "WorkflowContext",
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
         Run,
         Schedule,
         StepInfo,
+        WorkerHealth,
         WorkerInfo,
     )
     from polos.payload import SchedulePayload
@@ -167,6 +169,7 @@ else:
                 "Run",
                 "Schedule",
                 "StepInfo",
+                "WorkerHealth",
                 "WorkerInfo",
             ),
             "models",

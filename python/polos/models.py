@@ -36,6 +36,7 @@ __all__ = [
     "ScheduleStatus",
     "StepInfo",
     "StepStatus",
+    "WorkerHealth",
     "WorkerInfo",
 ]
 
@@ -484,6 +485,62 @@ class WorkerInfo:
             seen_at=_known(core["beat_at"], timezone.utc),
             is_gone=bool(core.get("is_gone", False)),
             about=about if isinstance(about, Mapping) else {},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth:
+    """Whether a worker of this process is alive, and whether it takes work: what its probes say."""
+
+    live: bool
+    """Whether its core and its event loop run. If not, a restart is the remedy."""
+
+    ready: bool
+    """Whether it is registered, is not draining, and reaches its database."""
+
+    live_problem: str | None
+    """Why it is not live, in one sentence."""
+
+    ready_problem: str | None
+    """Why it is not ready, in one sentence."""
+
+    registered: bool
+    draining: bool
+    database_reachable: bool
+
+    core_silent_for: timedelta
+    """How long ago its core last moved; that happens several times a second."""
+
+    loop_silent_for: timedelta
+    """For how long its event loop has owed an answer; zero if it owes none."""
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        return cls(
+            live=core["live_problem"] is None,
+            ready=core["ready_problem"] is None,
+            live_problem=core["live_problem"],
+            ready_problem=core["ready_problem"],
+            registered=core["is_registered"],
+            draining=core["is_draining"],
+            database_reachable=core["is_database_reachable"],
+            core_silent_for=timedelta(microseconds=core["core_silent_us"]),
+            loop_silent_for=timedelta(microseconds=core["loop_silent_us"]),
+        )
+
+    @classmethod
+    def _of_none(cls) -> Self:
+        problem = "the worker is not running"
+        return cls(
+            live=False,
+            ready=False,
+            live_problem=problem,
+            ready_problem=problem,
+            registered=False,
+            draining=False,
+            database_reachable=False,
+            core_silent_for=timedelta(0),
+            loop_silent_for=timedelta(0),
         )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from typing_extensions import Self, Unpack
 
@@ -30,11 +31,15 @@ from polos._runtime.processes.pool import default_size
 from polos._runtime.signals import Signals
 from polos._validate.formatting import shown
 from polos._validate.limits import declared_limits
+from polos._validate.monitoring import check_address, check_heartbeat_file
 from polos._validate.schedule_options import check_identifier
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, StoreError, WorkerError
 from polos.schedules import declared
 from polos.workflow import Workflow, registry
+
+if TYPE_CHECKING:
+    from polos.models import WorkerHealth
 
 __all__ = ["Worker", "WorkerOptions", "lifespan", "run"]
 
@@ -84,6 +89,9 @@ class WorkerOptions(TypedDict, total=False):
     on_failure: Hook | None
     on_missed: Hook | None
     retention: timedelta | None
+    health: str | None
+    stall: float | timedelta
+    heartbeat_file: str | os.PathLike[str] | None
 
 
 class Worker:
@@ -127,6 +135,15 @@ class Worker:
         last 10 runs of each schedule are kept forever, except for one-off schedules (``at``) that
         were created through the API: they are deleted with their runs and their history. ``None``
         keeps everything.
+    :param health: where to answer probes: ``HOST:PORT``. ``/livez`` and ``/readyz`` answer 200, or
+        503 and a sentence, from a thread of the core that neither a handler nor the database can
+        delay. Port 0 takes a free one (:attr:`health_address`). In virtual time nobody probes, and
+        this has no effect.
+    :param stall: how long the event loop may be blocked before the worker is no longer live, in
+        seconds or as ``timedelta``.
+    :param heartbeat_file: a file that the same thread writes every 5 seconds, or more often, while
+        the worker is live, for probes that look at its age. It is removed when the worker has
+        stopped.
     """
 
     def __init__(
@@ -146,6 +163,9 @@ class Worker:
         on_failure: Hook | None = None,
         on_missed: Hook | None = None,
         retention: timedelta | None = timedelta(days=30),
+        health: str | None = None,
+        stall: float | timedelta = timedelta(seconds=30),
+        heartbeat_file: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(client, PolosClient):
             raise InvalidArgumentError(
@@ -177,6 +197,11 @@ class Worker:
         self._retention = (
             None if retention is None else duration("retention", retention, zero=False)
         )
+        self._health = None if health is None else check_address(health)
+        self._stall = duration("stall", stall, zero=False)
+        self._heartbeat_file = (
+            None if heartbeat_file is None else check_heartbeat_file(heartbeat_file)
+        )
         self._executor: Executor | None = None
         self._core: _polos.WorkerCore | None = None
         self._stop_asked: asyncio.Event | None = None
@@ -207,13 +232,30 @@ class Worker:
         """Whether it has been started and not yet stopped."""
         return self._executor is not None
 
+    def health(self) -> WorkerHealth:
+        """Return whether the worker is live and ready, as its probes say. Never blocks, and may be
+        called from any thread.
+        """
+        from polos.models import WorkerHealth
+
+        core = self._core
+        if core is None:
+            return WorkerHealth._of_none()
+        return WorkerHealth._from_core(json.loads(core.health()))
+
+    @property
+    def health_address(self) -> str | None:
+        """``HOST:PORT`` where the worker answers probes now, with the port that it has got."""
+        return None if self._core is None else self._core.health_address()
+
     # -- start and stop -----------------------------------------------------------------------
 
     async def start(self) -> None:
         """Register the worker and start. Returns when the worker is registered in the database.
 
         Raises :class:`WorkerError` if it is already running, :class:`StoreError` if the database
-        cannot be opened, and what :func:`polos.schedules.create` raises for declared schedules.
+        cannot be opened, :class:`InvalidArgumentError` if it cannot listen at ``health`` or write
+        ``heartbeat_file``, and what :func:`polos.schedules.create` raises for declared schedules.
         """
         if self._executor is not None:
             raise WorkerError("this worker is already running; create another one to run two")
@@ -247,6 +289,8 @@ class Worker:
             await asyncio.wait({executor.registered, executor.over}, timeout=_REGISTER_TIMEOUT,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
         self._announce(f"worker of `{self.app}` started: {self._described(workflows)}")
+        if self.health_address is not None and not self._has_banner:
+            _log.info("probes are answered at http://%s", self.health_address)
 
     def _announce(self, text: str) -> None:
         """Log that it has started. On a terminal that doesn't show such lines, print it."""
@@ -488,6 +532,11 @@ class Worker:
             "poll_interval": _NEVER if virtual else 200_000,
             "retention": None if self._retention is None else micros_of(self._retention),
             "batch_max": 500,
+            "monitor": {
+                "health": None if virtual else self._health,
+                "stall": micros_of(self._stall),
+                "heartbeat_file": None if virtual else self._heartbeat_file,
+            },
         }
         return json.dumps(setup)
 

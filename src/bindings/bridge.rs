@@ -7,6 +7,7 @@ use polos::engine::wake_queue::WakeQueue;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::error::Error;
 use polos::model::ClaimedRun;
+use polos::service::monitor::LoopPulse;
 use polos::sync::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
 use pyo3::prelude::*;
@@ -29,6 +30,8 @@ pub enum Item {
     Answer(Py<PyAny>, Result<String, Error>),
     /// A step or a completion is durable (true), or its claim is lost (false).
     Recorded(Py<PyAny>, Result<bool, Error>),
+    /// A question whether the loop still runs: it is answered by taking it.
+    Ping(Arc<LoopPulse>),
     /// The engine has stopped.
     Stopped,
 }
@@ -170,7 +173,13 @@ impl Bridge {
         });
         // Outside of the lock: calls into Python may switch to another thread of the interpreter.
         let mut items = std::mem::take(&mut *self.undelivered.lock());
-        items.extend(arrived);
+        items.extend(arrived.into_iter().filter_map(|item| match item {
+            Item::Ping(pulse) => {
+                pulse.answer();
+                None
+            }
+            item => Some(item),
+        }));
         while items.front().is_some_and(|item| deliver(py, item, into)) {
             items.pop_front();
         }

@@ -33,6 +33,7 @@ pub fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple
         Item::Answer(future, Err(error)) | Item::Recorded(future, Err(error)) => {
             ("failed", future, to_exception(error).into_value(py)).into_pyobject(py)
         }
+        Item::Ping(_) => unreachable!("a ping is answered as it is taken"),
         Item::Stopped => ("over",).into_pyobject(py),
     }
 }

@@ -32,13 +32,19 @@ impl WorkerCore {
         // Weak: the core outlives its workers, and must not keep the socket of a worker that is
         // gone.
         let (on_stop, line_of_handler) = (Arc::clone(&line), Arc::downgrade(&line));
+        let line_of_loop = Arc::downgrade(&line);
         let events = WorkerEvents {
-            on_advice: Box::new(move |what| {
+            on_advice: Arc::new(move |what| {
                 if let Some(line) = line_of_handler.upgrade() {
                     BridgeDispatcher(line).emit(Notice::Advice(what.to_owned()));
                 }
             }),
             on_end: Box::new(move || on_stop.push(Item::Stopped)),
+            ask_loop: Box::new(move |pulse| {
+                if let Some(line) = line_of_loop.upgrade() {
+                    line.push(Item::Ping(pulse));
+                }
+            }),
         };
         let worker = py
             .detach(|| Worker::start(Arc::clone(&database), setup, BridgeDispatcher(line), events))
@@ -204,6 +210,16 @@ impl WorkerCore {
     /// Fires timer `id` after `delay` microseconds, as `("ring", [id, ...])` through the bridge.
     fn set_timer(&self, id: u64, delay: u64) {
         self.worker.send(Message::SetTimer { id, delay: Duration::from_micros(delay) });
+    }
+
+    /// Whether the worker is alive and ready, as JSON. Never blocks.
+    fn health(&self) -> String {
+        serde_json::json!(self.worker.health()).to_string()
+    }
+
+    /// `HOST:PORT` where probes are answered, if they are.
+    fn health_address(&self) -> Option<String> {
+        self.worker.health_address().map(|address| address.to_string())
     }
 
     /// Stops claiming runs.

@@ -16,6 +16,7 @@ use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::engine::due_queue::DueQueue;
 use crate::engine::message::Message;
 use crate::engine::permits::Permits;
+use crate::engine::vitals::{Stage, Vitals};
 use crate::model::WorkerId;
 use crate::store::{Answer, Command, Rejection, StoreError, StoreReads, StoreWrites};
 use claims::Claims;
@@ -70,6 +71,7 @@ pub struct Engine<W, D> {
     claims: Claims,
     maintenance: Maintenance,
     health: Health,
+    vitals: Arc<Vitals>,
 }
 
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
@@ -103,6 +105,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             claims: Claims::new(permits, codes),
             maintenance: Maintenance::default(),
             health: Health::default(),
+            vitals: Arc::new(Vitals::new()),
         }
     }
 
@@ -115,6 +118,11 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// and kept up to date.
     pub fn last_alive(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.membership.last_alive)
+    }
+
+    /// The engine's vital signs; shared, and kept up to date.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals)
     }
 
     /// Whether this worker executes a suspect; shared, and kept up to date. While it is set,
@@ -220,11 +228,32 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// the store did not answer.
     pub fn note_tick_took(&mut self, duration: Duration) {
         self.health.spent_since_look += duration;
+        self.vitals.update(|signs| signs.last_beat += duration);
     }
 
     /// Does what is due at `now`. The work per tick is bounded: if more remains, the returned
     /// deadline is immediate.
     pub fn tick(&mut self, now: Now) -> Deadline {
+        self.vitals.update(|signs| {
+            signs.last_beat = now.mono;
+            signs.is_ticking = true;
+        });
+        let deadline = self.do_what_is_due(now);
+        let failing_since = self.health.failing_since;
+        self.vitals.update(|signs| {
+            signs.is_ticking = false;
+            signs.is_registered = self.membership.is_registered;
+            signs.failing_since = failing_since;
+            signs.stage = match self.phase {
+                Phase::Working => Stage::Working,
+                Phase::Draining | Phase::Deregistering => Stage::Draining,
+                Phase::Over => Stage::Over,
+            };
+        });
+        deadline
+    }
+
+    fn do_what_is_due(&mut self, now: Now) -> Deadline {
         self.fire_due_timers(now);
         self.stop_overdue(now);
         if self.phase == Phase::Over {
@@ -244,6 +273,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             Ok(has_more) => {
                 self.health.last_full_tick = Some(now.mono);
                 self.health.retry = None;
+                self.health.failing_since = None;
                 let is_over = self.phase == Phase::Over;
                 if let Some(notice) = self.health.outage.note_success(now.mono, is_over) {
                     self.dispatcher.emit(notice);

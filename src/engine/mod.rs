@@ -22,6 +22,7 @@ mod permits;
 mod stuck_parents;
 mod suspects;
 mod sync;
+mod vitals;
 pub mod wake_queue;
 
 pub use completion::ExecutionOutcome;
@@ -31,3 +32,4 @@ pub use dispatcher::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
 pub use entry::ENTRY_WINDOW;
 pub use message::Message;
 pub use permits::{Permit, PermitPools, Permits, QueuedRequest};
+pub use vitals::{Stage, VitalSigns, Vitals};

@@ -11,6 +11,8 @@ mod events;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod hints;
 mod limits;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub mod monitor;
 mod overview;
 mod request;
 mod response;

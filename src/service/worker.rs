@@ -1,6 +1,7 @@
 //! One worker: an engine with its thread, and what its runs record.
 
 use super::hints::HintHandler;
+use super::monitor::{Health, HealthMonitor, LoopPulse, Monitor, Reserved};
 use super::worker_setup::WorkerSetup;
 use super::{Database, random_bits};
 use crate::calendar::Timestamp;
@@ -15,6 +16,7 @@ use crate::store::{Answer, Command, Rejection, StoreWrites};
 use crate::sync::Mutex;
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,9 +24,11 @@ use std::time::Duration;
 /// What a worker calls besides its dispatcher, on threads of the core.
 pub struct WorkerEvents {
     /// Advice for a person.
-    pub on_advice: Box<dyn Fn(&str) + Send>,
+    pub on_advice: Arc<dyn Fn(&str) + Send + Sync>,
     /// The engine has stopped. Not called with a manual clock.
     pub on_end: Box<dyn FnOnce() + Send>,
+    /// Asks the application's event loop to call [`LoopPulse::answer`].
+    pub ask_loop: Box<dyn Fn(Arc<LoopPulse>) + Send + Sync>,
 }
 
 /// A claim, and what the store needs to know about its run.
@@ -52,6 +56,8 @@ pub struct Worker<D: Dispatcher> {
     permits: Arc<Permits>,
     has_suspect: Arc<AtomicBool>,
     lease: Duration,
+    health: Arc<HealthMonitor>,
+    monitor: Mutex<Option<Monitor>>,
     starter_pid: u32,
 }
 
@@ -70,6 +76,8 @@ impl<D: Dispatcher> Worker<D> {
         events: WorkerEvents,
     ) -> Result<Self, Error> {
         let now = database.clock.now().wall;
+        let stall = setup.monitor.stall();
+        let reserved = Reserved::new(setup.monitor.clone())?;
         let config = setup.into_config(&database, now)?;
         let (workflows, lease) = (config.workflows.clone(), config.lease);
         expire_dead_peers(&database, now)?;
@@ -78,6 +86,16 @@ impl<D: Dispatcher> Worker<D> {
         let mut engine = Engine::new(reads, writes, dispatcher, config, new_worker_id);
         let (last_alive, permits, has_suspect) =
             (engine.last_alive(), engine.permits(), engine.suspect_flag());
+        let health = Arc::new(HealthMonitor {
+            vitals: engine.vitals(),
+            pulse: Arc::default(),
+            ask_loop: events.ask_loop,
+            clock: Arc::clone(&database.clock),
+            lease,
+            stall,
+        });
+        let on_advice = Arc::clone(&events.on_advice);
+        let monitor = reserved.start(Arc::clone(&health), lease, Box::new(move |what| on_advice(what)))?;
         let (sender, drive) = if database.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.tick(database.clock.now());
@@ -88,9 +106,22 @@ impl<D: Dispatcher> Worker<D> {
             (driver.sender(), Drive::Thread(Mutex::new(Some(driver))))
         };
         database.permit_pools.add(&permits, sender.clone());
-        subscribe(&database, &sender, events.on_advice);
+        let on_advice = events.on_advice;
+        subscribe(&database, &sender, Box::new(move |what| on_advice(what)));
         let starter_pid = std::process::id();
-        Ok(Self { database, sender, workflows, drive, last_alive, permits, has_suspect, lease, starter_pid })
+        Ok(Self {
+            database,
+            sender,
+            workflows,
+            drive,
+            last_alive,
+            permits,
+            has_suspect,
+            lease,
+            health,
+            monitor: Mutex::new(monitor),
+            starter_pid,
+        })
     }
 
     /// Records a step under a claim; calls `done` when it is durable, with whether the claim was
@@ -207,9 +238,27 @@ impl<D: Dispatcher> Worker<D> {
         self.database.clock.now().mono
     }
 
+    /// Whether the worker is alive, and whether it is ready. Never blocks.
+    pub fn health(&self) -> Health {
+        self.health.check()
+    }
+
+    /// The address on which probes are answered.
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.monitor.lock().as_ref().and_then(Monitor::address)
+    }
+
     /// Gives back held runs and deregisters; blocks for at most `limit`. Returns false if the
-    /// database doesn't answer in time.
+    /// database doesn't answer in time. Probes are answered until then.
     pub fn deregister(&self, limit: Duration) -> bool {
+        let has_ended = self.end_engine(limit);
+        if let Some(monitor) = self.monitor.lock().take() {
+            monitor.stop();
+        }
+        has_ended
+    }
+
+    fn end_engine(&self, limit: Duration) -> bool {
         match &self.drive {
             Drive::Thread(driver) => {
                 let driver = driver.lock().take();
@@ -245,11 +294,14 @@ impl<D: Dispatcher> Worker<D> {
 
 impl<D: Dispatcher> Drop for Worker<D> {
     fn drop(&mut self) {
-        if std::process::id() != self.starter_pid
-            && let Drive::Thread(driver) = &self.drive
+        if std::process::id() == self.starter_pid {
+            return;
+        }
+        // A forked child: the threads live in the parent.
+        std::mem::forget(self.monitor.lock().take());
+        if let Drive::Thread(driver) = &self.drive
             && let Some(driver) = driver.lock().take()
         {
-            // A forked child: the thread lives in the parent.
             std::mem::forget(driver);
         }
     }

@@ -1,5 +1,6 @@
 //! The configuration of a worker, as the application gives it.
 
+use super::monitor::MonitorSetup;
 use super::{Database, Drafts, new_schedules};
 use crate::calendar::Timestamp;
 use crate::engine::{EngineConfig, WorkflowConfig};
@@ -37,6 +38,7 @@ pub struct WorkerSetup {
     poll_interval: u64,
     retention: Option<u64>,
     batch_max: usize,
+    pub(super) monitor: MonitorSetup,
 }
 
 #[derive(Deserialize)]

@@ -6,6 +6,8 @@ import importlib.util
 import signal
 import sqlite3
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -370,3 +372,53 @@ async def test_a_late_entry_is_refused_when_the_database_is_back(
     program.ends()
     assert "entered" not in program.lines
     assert entry.reason == "refused before its entry: the schedule was deleted"
+
+
+PROBED = """
+    import asyncio
+    import sys
+    from polos import PolosClient, Worker, workflow
+
+    @workflow
+    async def waits() -> None:
+        print("under way", worker.health_address)
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        global worker
+        client = PolosClient(sys.argv[1])
+        worker = Worker(client, health="127.0.0.1:0", lease=0.5, drain=0)
+        async with worker:
+            await waits.invoke(client)  # a worker without runs does not write
+            await asyncio.to_thread(sys.stdin.readline)
+
+    asyncio.run(main())
+"""
+
+
+async def test_probes_tell_of_a_database_that_hangs(
+    hanging: Database, start: Any, eventually: Any
+) -> None:
+    worker = start(PROBED, hanging.url)
+    address = worker.hears("under way")
+
+    def says(path: str, code: int, text: str) -> bool:
+        found = _probe(address, path)
+        return found[0] == code and text in found[1]
+
+    hanging.hang()
+    await eventually(lambda: says("/livez", 503, "the database has not answered for "))
+    await eventually(lambda: says("/readyz", 503, "the database has not answered for "))
+    hanging.resume()
+    await eventually(lambda: says("/readyz", 200, "ok"))
+    assert says("/livez", 200, "ok")
+    worker.tell("end")
+    assert worker.ends() == 0
+
+
+def _probe(address: str, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()

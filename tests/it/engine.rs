@@ -36,6 +36,7 @@ mod permits;
 mod stuck_parents;
 mod suspects;
 mod upkeep;
+mod vitals;
 
 const PROJECT: &str = "default";
 const LEASE: Duration = Duration::from_secs(15);

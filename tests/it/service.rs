@@ -18,6 +18,7 @@ use std::time::Duration;
 mod backfills;
 mod deletions;
 mod lists;
+mod monitor;
 mod triggers;
 mod workers;
 

@@ -16,6 +16,7 @@ __all__ = [
     "BackoffSetup",
     "CoreOptions",
     "Drafts",
+    "MonitorSetup",
     "Request",
     "WorkerSetup",
     "WorkflowSetup",
@@ -390,6 +391,14 @@ class WorkflowSetup(TypedDict):
     priority: int
 
 
+class MonitorSetup(TypedDict):
+    """How a worker is watched."""
+
+    health: str | None
+    stall: int
+    heartbeat_file: str | None
+
+
 class WorkerSetup(TypedDict):
     """A worker to start."""
 
@@ -411,3 +420,4 @@ class WorkerSetup(TypedDict):
     poll_interval: int
     retention: int | None
     batch_max: int
+    monitor: MonitorSetup

@@ -20,6 +20,8 @@ pub(super) struct Health {
     /// When the last tick ended in which every request to the store succeeded.
     pub(super) last_full_tick: Option<Duration>,
     pub(super) retry: Option<RetryState>,
+    /// When the first of the requests failed that have failed in a row.
+    pub(super) failing_since: Option<Duration>,
     /// What was logged about the store, and what is still to be logged.
     pub(super) outage: OutageLog,
     /// The store is unusable for good.
@@ -66,6 +68,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let wait = backoff
             .retry_at(self.membership.worker.as_str(), failure_count, Timestamp::from_micros(0))
             .as_micros();
+        self.health.failing_since.get_or_insert(now.mono);
         let retry_at = now.mono + Duration::from_micros(u64::try_from(wait).unwrap_or(0));
         if let Some(notice) = self.health.outage.note_failure(error, now.mono) {
             self.dispatcher.emit(notice);

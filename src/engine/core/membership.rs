@@ -61,6 +61,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))
         })?;
         self.membership.is_registered = true;
+        self.vitals.update(|signs| signs.is_registered = true);
         self.note_reconciled(answer, now);
         self.claims.must_look_for_held = true;
         self.dispatcher.emit(Notice::Registered(self.membership.worker.clone()));
@@ -235,6 +236,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.claims.unacknowledged_stops.clear();
         self.claims.has_unknown = false;
         self.membership.is_registered = false;
+        self.vitals.update(|signs| signs.is_registered = false);
         self.membership.declarations_depend_on = None;
         self.membership.reconcile_at = None;
         self.membership.worker = (self.membership.new_worker_id)();

@@ -40,7 +40,8 @@ impl Project {
 
     fn worker(&self, setup: Value) -> Result<Worker<Started>, Error> {
         let setup: WorkerSetup = serde_json::from_value(setup).unwrap();
-        let events = WorkerEvents { on_advice: Box::new(|_| {}), on_end: Box::new(|| {}) };
+        let events =
+            WorkerEvents { on_advice: Arc::new(|_| {}), on_end: Box::new(|| {}), ask_loop: Box::new(|_| {}) };
         Worker::start(Arc::clone(&self.database), setup, self.started.clone(), events)
     }
 
@@ -94,6 +95,7 @@ fn setup(declared: &Value) -> Value {
         "poll_interval": 1_000_000,
         "retention": null,
         "batch_max": 10,
+        "monitor": {"health": null, "stall": 30_000_000, "heartbeat_file": null},
     })
 }
 

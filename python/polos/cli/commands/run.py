@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -69,6 +69,33 @@ Middleware = Annotated[
     ),
 ]
 
+Health = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        envvar="POLOS_HEALTH",
+        show_envvar=False,
+        help="Answer /livez and /readyz there; each of several workers takes the next port.  "
+        "[default: $POLOS_HEALTH]",
+    ),
+]
+Stall = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0.1,
+        help="How long the event loop may be blocked before the worker is no longer live.",
+    ),
+]
+HeartbeatFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="A file that is written while the worker is live; each of several workers adds its "
+        "number.",
+    ),
+]
+
 
 def run(
     target: Target,
@@ -79,6 +106,9 @@ def run(
     concurrency: Concurrency = 1_000,
     drain: Drain = 10.0,
     middleware: Middleware = None,
+    health: Health = None,
+    stall: Stall = 30.0,
+    heartbeat_file: HeartbeatFile = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -100,9 +130,24 @@ def run(
     the wait. Unfinished runs continue at the next start, or in another worker, from their first
     unfinished step.
     """
+    from polos._validate.monitoring import check_address, check_heartbeat_file
+
+    watched = Watched(
+        check_address(health) if health else None,
+        stall,
+        None if heartbeat_file is None else check_heartbeat_file(heartbeat_file),
+    )
     if not reload and workers == 1:
         _work(
-            target, app_name, app_version, database, project, concurrency, drain, middleware or []
+            target,
+            app_name,
+            app_version,
+            database,
+            project,
+            concurrency,
+            drain,
+            middleware or [],
+            watched,
         )
         return
     from polos.cli.children import Child, worker_command
@@ -114,8 +159,44 @@ def run(
         target, app_name, app_version, database, project, concurrency, drain, middleware or []
     )
     numbers = [None] if workers == 1 else range(1, workers + 1)
-    children = [Child(command, is_reloaded=reload, number=number) for number in numbers]
+    watched.of(workers)  # reports an error before anything starts
+    children = [
+        Child(
+            [command[0], *watched.of(number).options, *command[1:]],
+            is_reloaded=reload,
+            number=number,
+        )
+        for number in numbers
+    ]
     supervise(children, target if reload else None, drain=drain)
+
+
+class Watched(NamedTuple):
+    """How workers are watched."""
+
+    health: str | None
+    stall: float
+    heartbeat_file: str | None
+
+    def of(self, number: int | None) -> Watched:
+        """Return the options of worker ``number``, counted from 1; ``None`` if it is alone."""
+        from polos._validate.monitoring import numbered_address, numbered_file
+
+        if number is None:
+            return self
+        return Watched(
+            None if self.health is None else numbered_address(self.health, number),
+            self.stall,
+            None if self.heartbeat_file is None else numbered_file(self.heartbeat_file, number),
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """The options as `polos run` takes them, without defaults."""
+        found = [] if self.health is None else [f"--health={self.health}"]
+        if self.heartbeat_file is not None:
+            found.append(f"--heartbeat-file={self.heartbeat_file}")
+        return [*found, f"--stall={self.stall:g}"] if found else []
 
 
 def _work(
@@ -127,6 +208,7 @@ def _work(
     concurrency: int,
     drain: float,
     middleware: list[str],
+    watched: Watched,
 ) -> None:
     from polos._runtime.asyncio_run import run_to_end
     from polos.cli.children import supervised
@@ -154,6 +236,9 @@ def _work(
             concurrency=concurrency,
             drain=drain,
             middleware=around,
+            health=watched.health,
+            stall=watched.stall,
+            heartbeat_file=watched.heartbeat_file,
         )
         worker._main_file = file
         worker._ends_process = True  # even if a later cleanup hangs

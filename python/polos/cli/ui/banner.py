@@ -37,6 +37,8 @@ class TalkingWorker(Worker):
         if self.was_stopped:
             return
         self._supervisor.ready()
+        if self.health_address is not None:
+            say(f"{self._supervisor.prefix}probes: http://{self.health_address}/livez and /readyz")
         if self._supervisor.number not in (None, 1):
             return
         say(
