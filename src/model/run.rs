@@ -225,6 +225,8 @@ pub struct NewRun {
     pub parent: Option<RunId>,
     /// A repeated creation with the same key returns the first run.
     pub idempotency_key: Option<Arc<str>>,
+    /// Runs with the same number are rejected together, where one of them is.
+    pub together: Option<u64>,
     /// The worker that claims the run at creation, if it is registered and the run need not wait. A
     /// run that counts against a limit is queued instead.
     pub claim_for: Option<WorkerId>,

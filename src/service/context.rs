@@ -5,7 +5,7 @@ use super::events::{self, Receiver as EventReceiver};
 use super::request::Request;
 use super::run_waiters::{Awaited, RunWaiters, WaitId};
 use super::starts::Invocation;
-use super::{entry, limits, overview, runs, schedule_runs, schedules};
+use super::{entry, limits, overview, runs, schedule_runs, schedules, transactions};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::PermitPools;
@@ -98,6 +98,13 @@ impl RequestContext {
             }
             Request::InvokeMany { workflow, runs, is_local, local_workflows } => {
                 runs::invoke_many(self, &workflow, runs, is_local, &local_workflows)
+            }
+            Request::InvokeIn { workflow, payload, idempotency_key, is_local, local_workflows, start } => {
+                let invocation = Invocation { payload, idempotency_key, start };
+                transactions::create_run(self, &workflow, invocation, is_local, &local_workflows)
+            }
+            Request::CreateIn { drafts, local_workflows } => {
+                transactions::create_schedule(self, drafts, &local_workflows)
             }
             Request::GetRun { id } => runs::get(self, &id),
             Request::ListRuns { workflow, key, schedule, states, since, error, limit, after, brief } => {

@@ -21,6 +21,7 @@ mod runs;
 mod schedule_runs;
 mod schedules;
 mod starts;
+mod transactions;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod worker;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

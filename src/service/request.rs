@@ -121,6 +121,23 @@ pub enum Request {
         #[serde(default)]
         local_workflows: Vec<String>,
     },
+    /// Gives what a transaction of the application executes to start a run.
+    InvokeIn {
+        workflow: String,
+        payload: Option<Box<RawValue>>,
+        idempotency_key: Option<String>,
+        is_local: bool,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+        #[serde(default)]
+        start: Start,
+    },
+    /// Gives what a transaction of the application executes to create one schedule.
+    CreateIn {
+        drafts: Drafts,
+        #[serde(default)]
+        local_workflows: Vec<String>,
+    },
     GetRun {
         id: String,
     },

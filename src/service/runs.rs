@@ -56,6 +56,7 @@ pub(super) fn invoked(
         revision: None,
         parent: parent.map(RunId::from),
         idempotency_key: idempotency_key.map(Into::into),
+        together: None,
         claim_for: None,
     };
     (new, start.debounce.map(DebounceOptions::debounce))
@@ -118,7 +119,11 @@ pub(super) fn invoke_many(
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
     check_workflow(context, workflow, is_local, local_workflows)?;
-    let command = |invocation| starting(invoked(context, workflow, invocation, None));
+    let together = Some(random_number());
+    let command = |invocation| {
+        let (new, debounce) = invoked(context, workflow, invocation, None);
+        starting((NewRun { together, ..new }, debounce))
+    };
     let commands = invocations.into_iter().map(command).collect();
     let finish = |outcomes: Vec<Outcome>| {
         let ids: Result<Vec<_>, Error> = outcomes
@@ -134,7 +139,7 @@ pub(super) fn invoke_many(
 }
 
 /// Fails for a workflow that neither this process nor any worker has registered.
-fn check_workflow(
+pub(super) fn check_workflow(
     context: &RequestContext,
     workflow: &str,
     is_local: bool,

@@ -42,6 +42,7 @@ fn run_of(
         revision: None,
         parent: None,
         idempotency_key: None,
+        together: None,
         claim_for: None,
         priority: spec_or_blank(schedule).priority,
     }

@@ -117,6 +117,15 @@ fn upserted(outcomes: Vec<Outcome>) -> Result<Vec<Upserted>, Error> {
 
 /// Checks the drafts, and returns the command that upserts them.
 fn upsert(context: &RequestContext, drafts: Drafts, local_workflows: &[String]) -> Result<Command, Error> {
+    checked(context, drafts, local_workflows).map(Command::UpsertSchedules)
+}
+
+/// Checks the drafts, and returns the new schedules.
+pub(super) fn checked(
+    context: &RequestContext,
+    drafts: Drafts,
+    local_workflows: &[String],
+) -> Result<Vec<NewSchedule>, Error> {
     let mut known: Option<Vec<WorkflowEntry>> = None;
     for request in &drafts.schedules {
         let is_schedulable = if let Some(is_schedulable) = request.local {
@@ -140,8 +149,7 @@ fn upsert(context: &RequestContext, drafts: Drafts, local_workflows: &[String]) 
             )));
         }
     }
-    let schedules = new_schedules(&context.project, None, drafts, context.now())?;
-    Ok(Command::UpsertSchedules(schedules))
+    new_schedules(&context.project, None, drafts, context.now())
 }
 
 /// The error for a workflow that no process has registered: suggests a similar one.

@@ -118,6 +118,9 @@ pub enum Command {
     ///
     /// A schedule that was paused when it was retired comes back paused, with its note. The slots
     /// of the time in between enter the ledger as skipped.
+    ///
+    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open is
+    /// creating a schedule with one of the keys.
     UpsertSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Answer: [`Answer::Schedule`], the schedule after the change.
     ///
@@ -213,6 +216,9 @@ pub enum Command {
     /// Creates a run that no slot caused. Answer: [`Answer::Created`].
     ///
     /// If the idempotency key is in use, the answer is the run that has it.
+    ///
+    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open is
+    /// creating a run with the idempotency key, or with that of a run created together with this one.
     ///
     /// With `revokes_claims`, early claims of the schedule's coming slots are revoked first.
     ///
@@ -540,6 +546,13 @@ pub enum Rejection {
         limit = crate::store::UNREAD_EVENTS_MAX
     )]
     TooManyEvents(RunId),
+    /// A transaction of the application, which has not ended, is creating a row of the same name: a
+    /// run with the same idempotency key, or a schedule with the same key.
+    #[error(
+        "a transaction of an application that is still open is creating a run with the same idempotency key, or a \
+         schedule with the same key; try again when it has ended"
+    )]
+    NameHeld,
     /// The database refused the data: a value out of range, or a constraint.
     #[error("{0}")]
     Invalid(String),

@@ -24,6 +24,7 @@ mod row_reader;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod tables;
+mod transaction;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
 
@@ -37,6 +38,7 @@ pub use postgres::{ChangeObserver, PostgresOptions, PostgresStore};
 pub use query::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, WaitingParent};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
+pub use transaction::{NewRow, Part, TransactionScript, TransactionStatement, Value};
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub use transfer::{
     TransferError, TransferOptions, TransferProgress, TransferredProject, TransferredTable, abandon_transfer,
@@ -234,6 +236,16 @@ pub trait StoreReads: Send + Sync + 'static {
 
     /// The newest succeeded run of the schedule that finished before the run `before` was created.
     fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError>;
+
+    /// The statements by which a transaction of the application creates a row in this database, at
+    /// `now`; `None` where the database has no such transactions.
+    fn in_transaction(
+        &self,
+        _new: NewRow<'_>,
+        _now: Timestamp,
+    ) -> Result<Option<TransactionScript>, StoreError> {
+        Ok(None)
+    }
 
     /// A number that differs from an earlier answer whenever any process committed in between.
     ///

@@ -13,6 +13,7 @@ use super::pipeline::Statement;
 use super::prune;
 use super::queries::{self, Sql};
 use super::rows::{Args, limit_to_sql};
+use super::transaction;
 use super::write_back::changes;
 use crate::calendar::Timestamp;
 use crate::model::{RunState, Token};
@@ -33,6 +34,8 @@ pub(super) struct Terms<'t> {
     pub now: &'t dyn Fn() -> Timestamp,
     /// The advisory lock that edits share and a barrier waits for.
     pub edits: i64,
+    /// The schema of the tables.
+    pub schema: &'t str,
     /// Commit even if nothing is left to write: an earlier commit got no answer, and what is found
     /// of it may exist only on a primary that is cut off from its synchronous standby.
     pub must_commit: bool,
@@ -218,6 +221,18 @@ impl Batch<'_> {
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
+        let schema = self.terms.schema;
+        let held = transaction::held(&mut self, commands, schema).await?;
+        if held.is_empty() {
+            return self.free(commands).await;
+        }
+        let free = commands.iter().zip(&held).filter(|(_, is_held)| !**is_held);
+        let free: Vec<Command> = free.map(|(command, _)| command.clone()).collect();
+        Ok(transaction::with_rejections(&held, self.free(&free).await?))
+    }
+
+    /// Applies commands for which no transaction of the application is in the way.
+    async fn free(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
         let mut outcomes = Vec::with_capacity(commands.len());
         if self.terms.is_careful {
             for command in commands {

@@ -135,7 +135,7 @@ impl Shared {
         self.is_connecting.store(true, Ordering::Release);
         let connected = self.connect();
         self.is_connecting.store(false, Ordering::Release);
-        let connection = connected?;
+        let (connection, is_listening) = connected?;
         if self.is_closed() {
             return Ok(());
         }
@@ -144,6 +144,11 @@ impl Shared {
         self.listener.on_change();
         while !self.is_closed() && !connection.is_closed() {
             connection.wait_for(&self.wake, TICK);
+            if !is_listening {
+                // Commits of polos are counted, and so noticed by asking. A transaction of an
+                // application is not, since its counter would stay locked until it ends.
+                self.listener.on_change();
+            }
             if self.has_news.swap(false, Ordering::AcqRel) {
                 let channel = channel(&self.server);
                 connection.with(async |session| session.script(&format!("NOTIFY {channel}")).await)?;
@@ -172,7 +177,8 @@ impl Shared {
         }
     }
 
-    fn connect(&self) -> Result<Connection, PgError> {
+    /// Connects; also returns whether notifications come through.
+    fn connect(&self) -> Result<(Connection, bool), PgError> {
         // Our own notifications come back with the answer to `NOTIFY`.
         let own = Arc::new(AtomicI32::new(0));
         let handler = || -> Option<NotificationHandler> {
@@ -198,16 +204,21 @@ impl Shared {
                 self.server.name()
             ));
         }
-        Ok(connection)
+        Ok((connection, is_server))
     }
 }
 
 /// The channel's name. Each schema has one, because notifications go to all of a database. The name
 /// is cut at 63 bytes, on both sides alike.
-fn channel(server: &ServerConfig) -> String {
-    let mut name = format!("polos {}", server.schema());
+pub(super) fn channel_name(schema: &str) -> String {
+    let mut name = format!("polos {schema}");
     while name.len() > 63 {
         name.pop();
     }
-    super::config::quoted(&name)
+    name
+}
+
+/// The same, quoted for SQL.
+fn channel(server: &ServerConfig) -> String {
+    super::config::quoted(&channel_name(server.schema()))
 }

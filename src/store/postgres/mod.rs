@@ -34,11 +34,12 @@ mod run_pages;
 mod schedule_pages;
 mod schema;
 mod tls;
+mod transaction;
 mod write_back;
 
 use super::{
-    Answer, Command, DueSchedule, NextWork, Outcome, Page, ProjectStats, Rejection, RunFilter,
-    ScheduleFilter, Shard, StoreError, StoreReads, StoreWrites, WaitingParent,
+    Answer, Command, DueSchedule, NewRow, NextWork, Outcome, Page, ProjectStats, Rejection, RunFilter,
+    ScheduleFilter, Shard, StoreError, StoreReads, StoreWrites, TransactionScript, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -241,6 +242,7 @@ impl PostgresStore {
         batch::Terms {
             now,
             edits: self.server.edits(),
+            schema: self.server.schema(),
             must_commit: self.has_doubt.load(Ordering::Acquire),
             is_careful,
             slot: self.slot,
@@ -456,6 +458,14 @@ impl StoreReads for PostgresStore {
 
     fn previous_result(&self, schedule: &ScheduleId, before: &RunId) -> Result<Option<Run>, StoreError> {
         self.readers.read(async |session| session.previous_result(schedule, before).await)
+    }
+
+    fn in_transaction(
+        &self,
+        new: NewRow<'_>,
+        now: Timestamp,
+    ) -> Result<Option<TransactionScript>, StoreError> {
+        self.script_for(new, now).map(Some)
     }
 
     fn change_mark(&self) -> Result<u64, StoreError> {

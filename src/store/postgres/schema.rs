@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0014_events.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0015_limits.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0016_finished_once.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0017_database_id.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -41,7 +42,7 @@ struct Migration {
 const SERVER_MIN: i64 = 120_000;
 
 /// The schema version of this release.
-fn newest_version() -> i64 {
+pub(super) fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 

@@ -487,6 +487,7 @@ pub(super) fn any_run(id: RunId, workflow: &str, wall: Timestamp) -> NewRun {
         revision: None,
         parent: None,
         idempotency_key: None,
+        together: None,
         claim_for: None,
         priority: None,
     }

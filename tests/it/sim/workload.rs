@@ -232,6 +232,7 @@ impl World {
             revision: None,
             parent: None,
             idempotency_key: None,
+            together: None,
             claim_for: None,
             priority: None,
         }

@@ -73,6 +73,7 @@ pub fn new_run(id: &str) -> NewRun {
         revision: None,
         parent: None,
         idempotency_key: None,
+        together: None,
         claim_for: None,
         priority: None,
     }

@@ -266,6 +266,7 @@ impl World<'_> {
                 None
             },
             idempotency_key: if self.dice.one_in(4) { Some(self.word(&["k1", "k2"])) } else { None },
+            together: None,
             claim_for: if self.dice.one_in(3) { Some(self.worker()) } else { None },
             priority: if self.dice.one_in(3) { Some(self.dice.below(10) as u8) } else { None },
         }

@@ -432,6 +432,7 @@ fn what_the_database_refuses_is_rejected_alone() {
 /// Hears, and keeps what it is told.
 #[derive(Default)]
 struct Notes {
+    changes: Mutex<u32>,
     told: Mutex<Vec<String>>,
     ticks: Mutex<u32>,
     rollbacks: Mutex<u32>,
@@ -439,7 +440,9 @@ struct Notes {
 }
 
 impl ChangeObserver for Notes {
-    fn on_change(&self) {}
+    fn on_change(&self) {
+        *self.changes.lock().unwrap() += 1;
+    }
     fn on_rollback(&self) {
         *self.rollbacks.lock().unwrap() += 1;
         self.ticked.notify_all();
@@ -523,6 +526,7 @@ fn a_login_that_is_refused_once_is_not_taken_for_a_pooler() {
         ticks = still;
     }
     assert_eq!(*notes.told.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*notes.changes.lock().unwrap(), 1, "once when it begins to listen");
 }
 
 #[test]
@@ -545,6 +549,8 @@ fn everything_works_behind_a_pooler_and_it_is_said_once() {
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("pooler"), "{told:?}");
     drop(told);
+    // Transactions of the application do not count their commits.
+    assert!(*notes.changes.lock().unwrap() > 1, "workers look without being told");
     // Several connections of ours share few of the server's.
     std::thread::scope(|scope| {
         for name in 0..4 {

@@ -15,16 +15,17 @@ use polos::store::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files that have all statements.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../../src/store/postgres/queries/reads.rs"),
     include_str!("../../../src/store/postgres/queries/commits.rs"),
     include_str!("../../../src/store/postgres/queries/events.rs"),
     include_str!("../../../src/store/postgres/queries/limits.rs"),
     include_str!("../../../src/store/postgres/queries/transfer.rs"),
+    include_str!("../../../src/store/postgres/queries/transaction.rs"),
 ];
 
 /// Tables that stay small, so that a statement may read all of their rows.
-const SMALL: [&str; 4] = ["worker", "commits", "version", "moving"];
+const SMALL: [&str; 5] = ["worker", "commits", "version", "moving", "database"];
 
 /// Indexes that find few rows for each key, so that a statement may sort them before it takes the
 /// first ones.

@@ -106,6 +106,7 @@ mod events;
 mod limits;
 pub(super) mod plans;
 mod reads;
+mod transaction;
 #[cfg(feature = "sqlite")]
 mod transfer;
 
@@ -113,6 +114,7 @@ pub(in crate::store) use commits::*;
 pub(in crate::store) use events::*;
 pub(in crate::store) use limits::*;
 pub(in crate::store) use reads::*;
+pub(in crate::store) use transaction::*;
 #[cfg(feature = "sqlite")]
 pub(in crate::store) use transfer::*;
 
@@ -138,7 +140,8 @@ pub(super) const STATE: &str = state!();
 
 /// All constant statements, and those of a transfer.
 pub(super) fn all() -> Vec<Sql> {
-    let all = reads::ALL.iter().chain(commits::ALL).chain(events::ALL).chain(limits::ALL).cloned();
+    let all = reads::ALL.iter().chain(commits::ALL).chain(events::ALL).chain(limits::ALL);
+    let all = all.chain(transaction::ALL).cloned();
     #[cfg(feature = "sqlite")]
     let all = all.chain(transfer::ALL.iter().cloned()).chain(transfer::all_of_tables());
     all.collect()
