@@ -18,6 +18,7 @@ from polos._display.notebook import Listed
 from polos._runtime.current_run import current_run
 from polos._runtime.registry import RegisteredWorkflow, registry
 from polos._runtime.waiting_notice import warning_without_worker
+from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
 from polos._validate.payloads import check_given
@@ -47,6 +48,7 @@ __all__ = [
     "get",
     "handle",
     "invoke",
+    "invoke_in",
     "invoke_many",
     "list",
     "retry",
@@ -215,6 +217,58 @@ async def invoke(
     )
     answer = await checked_client(client)._ask(request)
     return RunHandle(client, answer["run_id"], started.result_type)
+
+
+async def invoke_in(
+    connection: Any,
+    client: PolosClient,
+    workflow: Workflow[Any, R] | str,
+    payload: Any = None,
+    *,
+    idempotency_key: str | None = None,
+    key: str | None = None,
+    delay: float | timedelta | None = None,
+    at: datetime | None = None,
+    debounce: None = None,
+    priority: int | None = None,
+) -> RunHandle[R]:
+    """Start ``workflow`` in a transaction of the application, like ``Workflow.invoke_in``.
+
+    Raises what :func:`invoke` raises. Raises :class:`InvalidArgumentError` too if the connection is
+    of an unknown kind, or leads to another database than the client, and
+    :class:`InvalidStateError` if it has no open transaction, or one that can't write.
+    """
+    if debounce is not None:
+        raise InvalidArgumentError(
+            f"debounce: {shown(debounce)} given; the run that waits for more calls would stay "
+            f"locked until the transaction ends, and workers would wait for it: call `invoke` "
+            f"after the commit"
+        )
+    if idempotency_key is not None and check_identifier(
+        "idempotency_key", idempotency_key
+    ).startswith("auto:"):
+        raise InvalidArgumentError(
+            f"idempotency_key: {shown(idempotency_key)} given; keys that begin with `auto:` are "
+            f"those that polos makes"
+        )
+    started = _Started(workflow)
+
+    def request() -> requests.Request[requests.InTransaction]:
+        return requests.invoke_in(
+            started.id,
+            started.encoded(payload),
+            idempotency_key=idempotency_key,
+            is_local=started.is_local,
+            local_workflows=started.local_workflows,
+            start=start_of(
+                key=key, delay=delay, at=at, priority=priority, default_priority=started.priority
+            ),
+        )
+
+    created = await create_in_transaction(
+        connection, checked_client(client), "runs.invoke_in", request
+    )
+    return RunHandle(client, created.id, started.result_type)
 
 
 async def invoke_many(
@@ -519,6 +573,7 @@ class sync:
     get = staticmethod(blocking(get))
     handle = staticmethod(_sync_handle)
     invoke = staticmethod(blocking(invoke))
+    invoke_in = staticmethod(blocking(invoke_in))
     invoke_many = staticmethod(blocking(invoke_many))
     list = staticmethod(blocking(list))
     retry = staticmethod(blocking(retry))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from datetime import timezone as _utc_zone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 from zoneinfo import ZoneInfo
 
 from polos import _polos
@@ -25,6 +25,7 @@ from polos._core.instants import aware, from_micros, to_micros
 from polos._core.real_datetime import datetime
 from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
+from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
 from polos._validate.schedule_options import (
@@ -33,7 +34,12 @@ from polos._validate.schedule_options import (
     normalise_schedule,
 )
 from polos.client import checked_client
-from polos.exceptions import InvalidArgumentError, InvalidScheduleError, ScheduleFrequencyWarning
+from polos.exceptions import (
+    InvalidArgumentError,
+    InvalidScheduleError,
+    InvalidStateError,
+    ScheduleFrequencyWarning,
+)
 from polos.runs import RunHandle
 from polos.workflow import Workflow, registered, registry
 
@@ -49,6 +55,7 @@ __all__ = [
     "backfill",
     "coming",
     "create",
+    "create_in",
     "create_many",
     "delete",
     "explain",
@@ -66,6 +73,8 @@ __all__ = [
     "upcoming",
     "update",
 ]
+
+P = ParamSpec("P")
 
 _PAGE = 1_000
 _STATES = ("active", "paused", "retired", "finished", "broken")
@@ -256,6 +265,65 @@ def _given(**options: Any) -> dict[str, Any]:
 
 
 _default = {**(create.__kwdefaults__ or {}), "timezone": "UTC", "key": "global"}.get
+
+
+def _with_options_of(
+    create: Callable[Concatenate[PolosClient, P], Coroutine[Any, Any, str]],
+) -> Callable[
+    [Callable[..., Coroutine[Any, Any, str]]],
+    Callable[Concatenate[Any, PolosClient, P], Coroutine[Any, Any, str]],
+]:
+    """Give a function the parameters of ``create``, after a connection."""
+    return lambda function: function
+
+
+@_with_options_of(create)
+async def create_in(
+    connection: Any,
+    client: PolosClient,
+    workflow: str | Workflow[Any, Any],
+    *values: Any,
+    **options: Any,
+) -> str:
+    """Create the schedule for ``(workflow, key)`` in a transaction of the application.
+
+    It exists when the transaction has committed, and not after a rollback. ``connection`` is what
+    ``Workflow.invoke_in`` takes; the other parameters are those of :func:`create`.
+
+    If the schedule exists already and is equal, its id is returned. One that differs is not
+    changed, because its row would stay locked until the transaction ends, and workers would wait
+    for it: then :class:`InvalidStateError` is raised. The call waits while another transaction that
+    creates a schedule with the same key is open.
+
+    Slots are counted from this call. Those that are due before the commit follow ``catch_up``.
+    Raises what :func:`create` and ``Workflow.invoke_in`` raise.
+    """
+    named = dict(zip(_POSITIONAL, values, strict=False))
+    if len(values) > len(_POSITIONAL) or not named.keys().isdisjoint(options):
+        raise TypeError(
+            f"create_in() takes {', '.join(_POSITIONAL)} by position, each once; give the other "
+            f"options by name"
+        )
+    drafts = Drafts()
+    _add(drafts, workflow, {**named, **options})
+    local = sorted(registry()) if drafts.has_unknown_workflows() else []
+    created = await create_in_transaction(
+        connection,
+        checked_client(client),
+        "schedules.create_in",
+        lambda: requests.create_in(drafts.for_core(), local),
+    )
+    if not created.is_equal:
+        raise InvalidStateError(
+            f"the schedule `{created.id}` has this workflow and key already, and differs or is not "
+            f"active; a transaction can't change it without blocking workers: call "
+            f"`schedules.create` after the commit"
+        )
+    return created.id
+
+
+# The options that `create` takes by position too.
+_POSITIONAL = ("cron", "timezone", "key")
 
 
 async def create_many(
@@ -871,6 +939,7 @@ class sync:
 
     create = staticmethod(blocking(create))
     put = staticmethod(blocking(put))
+    create_in = staticmethod(blocking(create_in))
     create_many = staticmethod(blocking(create_many))
     get = staticmethod(blocking(get))
     list = staticmethod(blocking(list))

@@ -279,6 +279,83 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
             priority=priority,
         )
 
+    @overload
+    async def invoke_in(
+        self: Workflow[None, ResultT],
+        connection: Any,
+        client: PolosClient,
+        payload: None = None,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: None = None,
+        priority: int | None = None,
+    ) -> RunHandle[ResultT]: ...
+    @overload
+    async def invoke_in(
+        self,
+        connection: Any,
+        client: PolosClient,
+        payload: PayloadT,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: None = None,
+        priority: int | None = None,
+    ) -> RunHandle[ResultT]: ...
+    async def invoke_in(
+        self,
+        connection: Any,
+        client: PolosClient,
+        payload: Any = None,
+        *,
+        idempotency_key: str | None = None,
+        key: str | None = None,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        debounce: None = None,
+        priority: int | None = None,
+    ) -> RunHandle[ResultT]:
+        """Start a run in a transaction of the application: it exists when that has committed.
+
+        After a rollback there is no run, and before the commit no worker sees it. The database must
+        be PostgreSQL, and ``connection`` must lead to the database of ``client``.
+
+        The handle can be used after the commit; before that, its run is not found. Times
+        (``delay``) count from this call.
+
+        :param connection: an async connection with an open transaction: ``AsyncConnection`` of
+            psycopg 3, ``Connection`` of asyncpg, or ``AsyncConnection`` or ``AsyncSession`` of
+            SQLAlchemy. For connections that are not async, among them those of Django, call
+            ``runs.sync.invoke_in``.
+        :param idempotency_key: as in :meth:`invoke`. The call waits while another transaction with
+            the same key is open.
+        :param debounce: not possible here; call :meth:`invoke` after the commit.
+
+        The other parameters are those of :meth:`invoke`. Raises what :meth:`invoke` raises. Raises
+        :class:`InvalidArgumentError` too if the connection is of an unknown kind or leads to
+        another database, and :class:`InvalidStateError` if it has no open transaction (autocommit),
+        or one that can't write.
+        """
+        from polos import runs
+
+        return await runs.invoke_in(
+            connection,
+            client,
+            self,
+            payload,
+            idempotency_key=idempotency_key,
+            key=key,
+            delay=delay,
+            at=at,
+            debounce=debounce,
+            priority=priority,
+        )
+
     async def invoke_many(
         self, client: PolosClient, payloads: Iterable[PayloadT | Invocation[PayloadT]]
     ) -> list[RunHandle[ResultT]]:

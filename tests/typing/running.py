@@ -85,6 +85,12 @@ async def running(client: PolosClient) -> None:
     await fulfil.invoke(client, Order(id=1), at=datetime.now(timezone.utc))
     debounce = Debounce("u7", delay=2, at_most=timedelta(minutes=1))
     assert_type(await fulfil.invoke(client, Order(id=1), debounce=debounce), RunHandle[list[str]])
+    inside = await fulfil.invoke_in(object(), client, Order(id=1), key="u7", delay=5)
+    assert_type(inside, RunHandle[list[str]])
+    assert_type(await lone.invoke_in(object(), client), RunHandle[bytes])
+    assert_type(runs.sync.invoke_in(object(), client, fulfil, Order(id=1)).id, str)
+    assert_type(await schedules.create_in(object(), client, "a", "* * * * *", key="u7"), str)
+    assert_type(schedules.sync.create_in(object(), client, digest, every=60), str)
     many = await fulfil.invoke_many(
         client, [Order(id=1), Rush(id=2, hours=3), Invocation(Order(id=3), delay=5)]
     )
@@ -102,6 +108,8 @@ async def mistakes(client: PolosClient) -> None:
     await fulfil.invoke(client, Order(id=1), idempotency_key=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: a key is text
     await fulfil.invoke(client, Order(id=1), delay="5 min")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: seconds or a timedelta
     await fulfil.invoke(client, Order(id=1), debounce="u7")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: not a `Debounce`
+    await fulfil.invoke_in(object(), client, Order(id=1), debounce=Debounce("u7", delay=2))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: not in a transaction
+    await schedules.create_in(object(), client, digest, evry=60)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: no such option
     await fulfil.invoke_many(client, [Order(id=1), 2])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]  # error: not an order
     fulfil.run(client, Order(id=1)).append("")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # error: not awaited
 

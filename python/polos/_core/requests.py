@@ -230,6 +230,62 @@ def invoke_many(
     )
 
 
+class TransactionStatement(TypedDict):
+    """A statement for a client library of any kind.
+
+    ``parts`` is SQL, with the indexes of ``values`` where they belong.
+    """
+
+    parts: Sequence[str | int]
+    values: Sequence[str | int | None]
+
+
+class TransactionScript(TypedDict):
+    """What a transaction of the application executes to create one row.
+
+    ``check`` must find ``tables`` tables in ``schema``; then ``create`` creates the row.
+    """
+
+    schema: str
+    tables: int
+    check: TransactionStatement
+    create: TransactionStatement
+
+
+class InTransaction(TypedDict):
+    """The id of the new row, and how to create it: ``None`` on a database that is not a server."""
+
+    id: str
+    script: TransactionScript | None
+
+
+def invoke_in(
+    workflow: str,
+    payload: Any,
+    *,
+    idempotency_key: str | None,
+    is_local: bool,
+    local_workflows: Sequence[str],
+    start: Mapping[str, Any] | None,
+) -> Request[InTransaction]:
+    """Ask for what a transaction of the application executes to start a run."""
+    return _read(
+        "invoke_in",
+        workflow=workflow,
+        payload=payload,
+        idempotency_key=idempotency_key,
+        is_local=is_local,
+        local_workflows=local_workflows,
+        **({} if start is None else {"start": start}),
+    )
+
+
+def create_in(drafts: Drafts, local_workflows: Sequence[str]) -> Request[InTransaction]:
+    """Ask for what a transaction of the application executes to create one schedule."""
+    fields = {"create_in": {"drafts": drafts, "local_workflows": local_workflows}}
+    return Request("create_in", to_json(fields).decode(), True)
+
+
 def get_run(id: str) -> Request[Answer]:
     """Read one run with its steps."""
     return _read("get_run", id=id)

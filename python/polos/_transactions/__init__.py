@@ -1,0 +1,1 @@
+"""Create runs and schedules in a transaction of the application, on its own connection."""
