@@ -306,7 +306,7 @@ async def create_in(
         )
     drafts = Drafts()
     _add(drafts, workflow, {**named, **options})
-    local = sorted(registry()) if drafts.has_unknown_workflows() else []
+    local = _local_for(drafts)
     created = await create_in_transaction(
         connection,
         checked_client(client),
