@@ -39,6 +39,8 @@ pub enum Command {
     ///
     /// A schedule that only an older release recorded is renamed and kept.
     ///
+    /// Rejected as [`Rejection::NameHeld`], like [`Command::UpsertSchedules`].
+    ///
     /// Of two declarations of a limit, or of a workflow's claim rules, the newer one counts, as for
     /// schedules. Where the limit of a workflow changes, its unfinished runs count against the new
     /// one from now on.

@@ -586,6 +586,33 @@ async def test_an_equal_schedule_is_kept_and_another_one_is_not_changed(
     assert len(await schedules.list(client)) == 1
 
 
+@needs_psycopg
+async def test_a_worker_that_declares_the_schedule_starts_after_the_commit(
+    postgres: str,
+    client: PolosClient,
+    url: str,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Eventually,
+) -> None:
+    @workflow(id="daily", schedule="0 9 * * *")
+    async def daily() -> None: ...
+
+    async with psycopg_async(postgres) as connection:
+        id = await schedules.create_in(connection.it, client, daily, "0 10 * * *")
+        worker = Worker(client)
+        starting = asyncio.create_task(worker.start())
+        await eventually(lambda: "still open" in caplog.text)
+        await connection.commit()
+        await starting
+
+        async def is_declared() -> bool:
+            return (await schedules.get(client, workflow=daily)).cron == "0 9 * * *"
+
+        await eventually(is_declared)
+        await worker.close()
+    assert [schedule.id for schedule in await schedules.list(client)] == [id]
+
+
 ABANDONED = """
     import asyncio, sys
     import psycopg

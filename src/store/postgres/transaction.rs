@@ -183,15 +183,17 @@ fn name_of(schema: &str, kind: &str, (project, workflow, key): (&str, &str, &str
 /// The names of the rows that a command may add, where a transaction of the application may add
 /// them too.
 fn names<'c>(command: &'c Command, schema: &'c str) -> Box<dyn Iterator<Item = i64> + 'c> {
+    let schedules = move |new: &'c [NewSchedule]| {
+        new.iter().map(move |new| name_of(schema, "schedule", (&new.project, &new.workflow, &new.key)))
+    };
     match command {
         Command::CreateRun(new) => Box::new(
             chosen_key(new)
                 .into_iter()
                 .map(move |key| name_of(schema, "run", (&new.project, &new.workflow, key))),
         ),
-        Command::UpsertSchedules(new) => Box::new(
-            new.iter().map(move |new| name_of(schema, "schedule", (&new.project, &new.workflow, &new.key))),
-        ),
+        Command::UpsertSchedules(new) => Box::new(schedules(new)),
+        Command::RegisterWorker(entry) => Box::new(schedules(&entry.declared)),
         _ => Box::new(std::iter::empty()),
     }
 }
