@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timezone
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 from polos import _polos
 from polos._core.instants import from_micros
 from polos._core.real_datetime import datetime
+from polos._runtime import counts
 from polos._runtime.instrumentation import observe, unobserve
 
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.context import Context
+    from opentelemetry.metrics import Observation
     from opentelemetry.trace import (
         NonRecordingSpan,
         SpanContext,
@@ -40,7 +42,7 @@ except ImportError as missing:
     raise ImportError("polos.otel needs OpenTelemetry: pip install 'polos[otel]'") from missing
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.metrics import CallbackOptions, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
     from polos._runtime.active_run import ActiveRun
@@ -80,6 +82,7 @@ def _stop() -> None:
     global _instrumented
     if _instrumented is not None:
         unobserve(_instrumented)
+        _instrumented.is_active = False
         _instrumented = None
 
 
@@ -105,6 +108,31 @@ class _Telemetry:
         self._step_duration = meter.create_histogram(
             "polos.step.duration", unit="s", description="How long executions of steps took."
         )
+        self.is_active = True
+        meter.create_observable_counter(
+            "polos.slots",
+            [self._counted("slots", "polos.outcome")],
+            unit="{slot}",
+            description="Slots that the workers of this process have decided.",
+        )
+        meter.create_observable_counter(
+            "polos.runs.ended",
+            [self._counted("runs", "polos.status")],
+            unit="{run}",
+            description="Runs whose end the workers of this process have recorded.",
+        )
+
+    def _counted(self, kind: str, label: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        """Return the callback of a counter: the counts of the core, as on the health port."""
+
+        def observed(options: CallbackOptions) -> Iterable[Observation]:
+            if not self.is_active:
+                return
+            for (counted, workflow, value), count in counts.totals().items():
+                if counted == kind:
+                    yield Observation(count, {"polos.workflow": workflow, label: value})
+
+        return observed
 
     @contextmanager
     def run(self, active: ActiveRun) -> Iterator[None]:

@@ -21,6 +21,7 @@ from polos._core import requests
 from polos._core.instants import micros_of
 from polos._core.own_thread import in_own_thread
 from polos._core.safe_logging import quiet_logger
+from polos._runtime import counts
 from polos._runtime.asyncio_run import run_to_end
 from polos._runtime.backoff import Backoff, duration
 from polos._runtime.executor import Executor
@@ -285,6 +286,7 @@ class Worker:
             raise
         executor.core = self._core = core
         self._executor = executor
+        counts.track(self, core)
         if not self.client._is_virtual():
             await asyncio.wait({executor.registered, executor.over}, timeout=_REGISTER_TIMEOUT,
                                return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
@@ -401,6 +403,7 @@ class Worker:
                 held_count,
                 self._lease,
             )
+        counts.forget(self)
         executor.close()
         self.client._workers.discard(self)
         self._forced = None

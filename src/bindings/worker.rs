@@ -3,6 +3,7 @@
 use super::bridge::{Bridge, BridgeDispatcher, Item};
 use super::errors::to_exception;
 use polos::calendar::Timestamp;
+use polos::engine::metrics::{FINISHED, SlotCount};
 use polos::engine::{Dispatcher, ExecutionOutcome, Message, Notice};
 use polos::error::Error;
 use polos::model::{Json, StepRecord, StepState, Token};
@@ -160,7 +161,8 @@ impl WorkerCore {
     /// held. A run that `stands_alone` has neither schedule nor parent. A failure is retried by the
     /// workflow's policy, unless `is_final`.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
-    #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false))]
+    #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false,
+                        is_of_slot=false, entered_at=None))]
     fn complete_run(
         &self,
         run: &str,
@@ -172,10 +174,35 @@ impl WorkerCore {
         data: Option<&str>,
         wakes_at: Option<i64>,
         is_final: bool,
+        is_of_slot: bool,
+        entered_at: Option<u64>,
     ) -> PyResult<()> {
-        let claim = Claim { run, token, workflow, attempt, stands_alone };
+        let entered_at = entered_at.map(Duration::from_micros);
+        let claim = Claim { run, token, workflow, attempt, stands_alone, is_of_slot, entered_at };
         self.worker.complete_run(&claim, outcome(kind, data, wakes_at, is_final)?);
         Ok(())
+    }
+
+    /// Notes that a handler is entered, for the first time if `slot` is given. Returns what
+    /// `complete_run` takes as `entered_at`.
+    #[pyo3(signature = (workflow, slot=None))]
+    fn note_entry(&self, workflow: &str, slot: Option<i64>) -> u64 {
+        let entered_at = self.worker.note_entry(workflow, slot.map(Timestamp::from_micros));
+        u64::try_from(entered_at.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// What this worker has committed: `[("slots" or "runs", workflow, outcome or status, count), ...]`.
+    fn counts(&self) -> Vec<(&'static str, String, &'static str, u64)> {
+        let mut found = Vec::new();
+        for (workflow, counts) in self.worker.metrics().workflows() {
+            for outcome in SlotCount::ALL {
+                found.push(("slots", workflow.to_string(), outcome.word(), counts.slots(outcome)));
+            }
+            for (state, status) in FINISHED {
+                found.push(("runs", workflow.to_string(), status, counts.runs(state)));
+            }
+        }
+        found
     }
 
     /// The run's handler waits for another run, or for a long time: releases its permit for the

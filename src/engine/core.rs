@@ -8,6 +8,7 @@ mod maintenance;
 mod membership;
 mod peers;
 mod scheduling;
+mod unanswered;
 
 use crate::calendar::Timestamp;
 use crate::clock::Now;
@@ -15,6 +16,7 @@ use crate::engine::config::{EngineConfig, WorkflowConfig};
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
 use crate::engine::due_queue::DueQueue;
 use crate::engine::message::Message;
+use crate::engine::metrics::Metrics;
 use crate::engine::permits::Permits;
 use crate::engine::vitals::{Stage, Vitals};
 use crate::model::WorkerId;
@@ -28,6 +30,7 @@ use scheduling::Scheduling;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
+use unanswered::Unanswered;
 
 /// A gap between two checks of due slots that exceeds the planned wait by more than this means that
 /// this worker was not watching.
@@ -72,6 +75,8 @@ pub struct Engine<W, D> {
     maintenance: Maintenance,
     health: Health,
     vitals: Arc<Vitals>,
+    metrics: Arc<Metrics>,
+    unanswered: Vec<Unanswered>,
 }
 
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
@@ -91,6 +96,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let project = Arc::clone(&config.project);
         let permits = Permits::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
         let permits = Arc::new(permits);
+        let metrics = Arc::new(Metrics::new(workflow_ids.iter()));
         Self {
             reads,
             writes,
@@ -106,6 +112,8 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             maintenance: Maintenance::default(),
             health: Health::default(),
             vitals: Arc::new(Vitals::new()),
+            metrics,
+            unanswered: Vec::new(),
         }
     }
 
@@ -123,6 +131,11 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     /// The engine's vital signs; shared, and kept up to date.
     pub fn vitals(&self) -> Arc<Vitals> {
         Arc::clone(&self.vitals)
+    }
+
+    /// What this worker has committed; shared, and kept up to date.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Whether this worker executes a suspect; shared, and kept up to date. While it is set,
@@ -323,6 +336,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             self.release_early_claims(now)?;
         }
         self.poll(now)?;
+        self.count_unanswered()?;
         self.expire_silent_peers(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {

@@ -16,6 +16,7 @@ pub mod due_queue;
 pub mod entry;
 pub mod group_commit;
 mod message;
+pub mod metrics;
 pub mod outage;
 pub mod peers;
 mod permits;

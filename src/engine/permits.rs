@@ -104,6 +104,11 @@ impl Permits {
         self.concurrency.saturating_sub(self.state.lock().taken)
     }
 
+    /// How many permits there are, and how many are taken.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.concurrency, self.state.lock().taken)
+    }
+
     /// Whether permits are scarce enough to free one before the completion of its run is durable.
     pub fn is_short(&self) -> bool {
         self.room() <= self.concurrency / 2

@@ -1,16 +1,17 @@
 //! One worker: an engine with its thread, and what its runs record.
 
 use super::hints::HintHandler;
-use super::monitor::{Health, HealthMonitor, LoopPulse, Monitor, Reserved};
+use super::monitor::{Health, HealthMonitor, LoopPulse, Monitor, Reserved, Site};
 use super::worker_setup::WorkerSetup;
 use super::{Database, random_bits};
 use crate::calendar::Timestamp;
 use crate::engine::driver::Driver;
 use crate::engine::entry::is_confirmed;
 use crate::engine::group_commit::{GroupCommit, Job, Report};
+use crate::engine::metrics::{Metrics, SlotCount};
 use crate::engine::{Deadline, Dispatcher, Engine, ExecutionOutcome, Message, Permits, WorkflowConfig};
 use crate::error::Error;
-use crate::model::{BusyProcesses, Completion, RunId, StepRecord, Token, WorkerId};
+use crate::model::{BusyProcesses, Completion, RunId, RunState, StepRecord, Token, WorkerId};
 use crate::process;
 use crate::store::{Answer, Command, Rejection, StoreWrites};
 use crate::sync::Mutex;
@@ -43,6 +44,10 @@ pub struct Claim<'a> {
     pub attempt: u32,
     /// Whether the run has neither schedule nor parent.
     pub stands_alone: bool,
+    /// Whether a slot of its schedule caused the run.
+    pub is_of_slot: bool,
+    /// When its handler was entered, by the steady clock, if it was.
+    pub entered_at: Option<Duration>,
 }
 
 /// A running engine. After a fork, the child must not use it; its drop there leaves alone what
@@ -56,6 +61,7 @@ pub struct Worker<D: Dispatcher> {
     permits: Arc<Permits>,
     has_suspect: Arc<AtomicBool>,
     lease: Duration,
+    metrics: Arc<Metrics>,
     health: Arc<HealthMonitor>,
     monitor: Mutex<Option<Monitor>>,
     starter_pid: u32,
@@ -95,7 +101,13 @@ impl<D: Dispatcher> Worker<D> {
             stall,
         });
         let on_advice = Arc::clone(&events.on_advice);
-        let monitor = reserved.start(Arc::clone(&health), lease, Box::new(move |what| on_advice(what)))?;
+        let metrics = engine.metrics();
+        let site = Site {
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            permits: Arc::clone(&permits),
+        };
+        let monitor = reserved.start(site, lease, Box::new(move |what| on_advice(what)))?;
         let (sender, drive) = if database.manual.is_some() {
             let (sender, receiver) = crossbeam_channel::unbounded();
             engine.tick(database.clock.now());
@@ -118,6 +130,7 @@ impl<D: Dispatcher> Worker<D> {
             permits,
             has_suspect,
             lease,
+            metrics,
             health,
             monitor: Mutex::new(monitor),
             starter_pid,
@@ -200,13 +213,36 @@ impl<D: Dispatcher> Worker<D> {
             let _ = sender.send(Message::Returned { run: run.clone(), token });
         }
         let is_skipped = matches!(ending, Completion::Skipped { .. });
+        let ended = EndedExecution::new(&self.metrics, claim, is_skipped);
+        let clock = Arc::clone(&self.database.clock);
         let (ending, stands_alone) = (Box::new(ending), claim.stands_alone);
         let command = Command::CompleteRun { run: run.clone(), token, ending, stands_alone };
         commit(&self.database.store, command, move |report| {
             let report = report.ok();
             let outcome = report.as_ref().and_then(|outcomes| outcomes.first());
+            if let Some(Ok(Answer::Ended { state, .. })) = outcome {
+                ended.count(*state, clock.now().mono);
+            }
             let _ = sender.send(Message::settled(run, token, is_skipped, outcome));
         });
+    }
+
+    /// Notes that a handler is entered, for the first time if `slot` is given. Returns the time by
+    /// the steady clock.
+    pub fn note_entry(&self, workflow: &str, slot: Option<Timestamp>) -> Duration {
+        let now = self.database.clock.now();
+        if let Some(slot) = slot
+            && let Some(counts) = self.metrics.of(workflow)
+        {
+            let late = now.wall.as_micros().saturating_sub(slot.as_micros());
+            counts.lateness.add(Duration::from_micros(u64::try_from(late).unwrap_or(0)));
+        }
+        now.mono
+    }
+
+    /// What this worker has committed.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Sends a message to the engine. An engine that has stopped ignores it.
@@ -303,6 +339,42 @@ impl<D: Dispatcher> Drop for Worker<D> {
             && let Some(driver) = driver.lock().take()
         {
             std::mem::forget(driver);
+        }
+    }
+}
+
+/// What is counted about an execution when its end is committed.
+struct EndedExecution {
+    metrics: Arc<Metrics>,
+    workflow: String,
+    is_withdrawn: bool,
+    is_of_slot: bool,
+    entered_at: Option<Duration>,
+}
+
+impl EndedExecution {
+    fn new(metrics: &Arc<Metrics>, claim: &Claim<'_>, is_withdrawn: bool) -> Self {
+        Self {
+            metrics: Arc::clone(metrics),
+            workflow: claim.workflow.to_owned(),
+            is_withdrawn,
+            is_of_slot: claim.is_of_slot,
+            entered_at: claim.entered_at,
+        }
+    }
+
+    fn count(&self, state: RunState, now: Duration) {
+        if self.is_withdrawn {
+            if self.is_of_slot {
+                self.metrics.add_slots(&self.workflow, SlotCount::Withdrawn, 1);
+            }
+            return;
+        }
+        self.metrics.add_run(&self.workflow, state);
+        if let Some(entered_at) = self.entered_at
+            && let Some(counts) = self.metrics.of(&self.workflow)
+        {
+            counts.duration.add(now.saturating_sub(entered_at));
         }
     }
 }

@@ -11,14 +11,22 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import polos.testing
-from polos import InvalidArgumentError, PolosClient, Worker, WorkerHealth, workflow
+from polos import (
+    InvalidArgumentError,
+    PolosClient,
+    Worker,
+    WorkerHealth,
+    schedules,
+    workflow,
+)
+from polos._runtime import counts
 from polos._validate.monitoring import numbered_address
 
 Command = Callable[..., Any]
@@ -211,3 +219,77 @@ def test_the_command_refuses_what_it_cannot_do(
     said = command("run", str(tmp_path / "service.py"), *arguments)
     assert said.code == 2
     assert message in said.err
+
+
+# --- counts ----------------------------------------------------------------------------------
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+async def test_the_counts_are_those_of_the_history(client: PolosClient, eventually: Any) -> None:
+    @workflow(id="often", schedule=True)
+    async def often() -> None: ...
+
+    @workflow(id="fails")
+    async def fails() -> None:
+        raise ValueError("as the test has it")
+
+    @workflow(id="syncly", schedule=True)
+    def syncly() -> None: ...
+
+    async with Worker(client, health="127.0.0.1:0") as worker:
+        now = datetime.now(timezone.utc)
+        ids = [
+            await schedules.create(client, each, at=now + timedelta(milliseconds=100))
+            for each in (often, syncly)
+        ]
+        late = await schedules.create(
+            client, often, at=now - timedelta(hours=1), key="late", catch_up="none"
+        )
+        with pytest.raises(ValueError, match="as the test has it"):
+            await fails.run(client)
+
+        async def counted() -> Any:
+            found = samples((await asyncio.to_thread(get, worker.health_address, "/metrics"))[1])
+            ended = [
+                found[f'polos_runs_total{{workflow="{id}",status="succeeded"}}']
+                for id in ("often", "syncly")
+            ]
+            missed = found['polos_slots_total{workflow="often",outcome="missed"}']
+            return found if ended == [1, 1] and missed else None
+
+        found = await eventually(counted)
+        assert found['polos_slots_total{workflow="often",outcome="ran"}'] == 1
+        assert found['polos_slots_total{workflow="often",outcome="missed"}'] == 1
+        assert found['polos_slots_total{workflow="syncly",outcome="ran"}'] == 1
+        assert found['polos_runs_total{workflow="fails",status="failed"}'] == 1
+        assert found['polos_runs_total{workflow="fails",status="succeeded"}'] == 0
+        for name in ("often", "syncly"):
+            assert found[f'polos_lateness_seconds_count{{workflow="{name}"}}'] == 1
+            assert found[f'polos_run_duration_seconds_count{{workflow="{name}"}}'] == 1
+        assert 'polos_lateness_seconds_count{workflow="fails"}' not in found, "it had no slot"
+        assert found["polos_live"] == found["polos_ready"] == 1
+        for id in ids:
+            assert [line.status for line in await schedules.history(client, id)] == ["ran"]
+        assert [line.status for line in await schedules.history(client, late)] == ["missed"]
+
+
+async def test_a_slot_that_the_application_excludes_is_withdrawn() -> None:
+    class Weekends:
+        def __contains__(self, day: date) -> bool:
+            return day.weekday() >= 5
+
+    @workflow(id="closed", schedule={"cron": "0 9 * * *", "skip": Weekends()})
+    async def closed() -> None: ...
+
+    async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
+        await t.advance(days=6)
+        counted = counts.totals()
+    # 1 January 2026 is a Thursday.
+    assert counted["slots", "closed", "ran"] == 6
+    assert counted["slots", "closed", "withdrawn"] == 2
+    assert counted["runs", "closed", "succeeded"] == 4
+    assert counted["runs", "closed", "cancelled"] == 0

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 
+import polos.testing
 from polos import SyncWorkflowContext, WorkflowContext, otel, workflow
 from polos._runtime import instrumentation as _observe
 from polos.testing import VirtualTime
@@ -307,3 +308,18 @@ def test_without_opentelemetry_it_says_what_to_install() -> None:
         text=True,
     )
     assert "pip install 'polos[otel]'" in said.stdout, said.stderr
+
+
+async def test_counts_are_those_of_the_core(telemetry: Telemetry) -> None:
+    @workflow(id="hourly", schedule="0 * * * *")
+    async def hourly() -> None: ...
+
+    async with polos.testing.clock("2026-01-01T00:00:30+00:00") as t:
+        await t.advance(hours=3)
+        points = telemetry.points("polos.slots")
+        assert points["hourly", "ran"].value == 3
+        assert points["hourly", "missed"].value == 0
+        assert telemetry.points("polos.runs.ended")["hourly", "succeeded"].value == 3
+    assert telemetry.points("polos.slots")["hourly", "ran"].value == 3, "it only grows"
+    otel.uninstrument()
+    assert telemetry.points("polos.slots") == {}

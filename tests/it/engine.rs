@@ -29,6 +29,7 @@ mod completion;
 mod due_queue;
 mod idle_workers;
 mod lending;
+mod metrics;
 mod outage;
 mod owners;
 mod peers;

@@ -55,6 +55,7 @@ class ActiveRun:
         "_previous",
         "attempt",
         "claimed",
+        "entered_at",
         "entry",
         "executor",
         "failure",
@@ -109,6 +110,7 @@ class ActiveRun:
         self.entry = Entry(self)
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
+        self.entered_at: int | None = None  # by the core's steady clock
         self._has_begun = False
         self.is_reported = False  # whether the outcome of this execution is decided
         self.outcome: str | None = None
@@ -233,6 +235,7 @@ class ActiveRun:
         if not await self.entry.is_allowed():
             return None
         if workflow.is_async:
+            self._note_entry()
             arity = workflow.arity
             if arity == 2:
                 return await workflow.fn(WorkflowContext(self), payload)
@@ -253,7 +256,18 @@ class ActiveRun:
 
     def _enter_in_thread(self, handler: Callable[[], Any]) -> Any:
         # Middleware may have taken long.
-        return handler() if self.entry.is_allowed_in_thread() else None
+        if not self.entry.is_allowed_in_thread():
+            return None
+        self._note_entry()
+        return handler()
+
+    def _note_entry(self) -> None:
+        """Have the core measure how late the handler is entered, and then how long it takes."""
+        core = self.executor.core
+        assert core is not None
+        is_first = self.attempt == 1 and self.journal.is_empty()
+        slot = self.slots.value if is_first and self.origin == "schedule" else None
+        self.entered_at = core.note_entry(self.workflow.id, slot)
 
     def payload(self) -> Any:
         """Return the handler's payload: its own, the slot, or the schedule's input."""

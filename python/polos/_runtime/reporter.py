@@ -202,6 +202,8 @@ class Reporter:
             data,
             wakes_at,
             final,
+            active.origin == "schedule",
+            active.entered_at,
         )
 
 

@@ -109,6 +109,22 @@ class FaultyCore:
         is_final = kind in ("succeeded", "failed", "cancelled")
         self._write(active, None, is_final, lambda: self._core.complete_run(*ending))
 
+    def note_entry(self, workflow: str, slot: int | None = None) -> int:
+        """See the core."""
+        return self._core.note_entry(workflow, slot)
+
+    def counts(self) -> list[tuple[str, str, str, int]]:
+        """See the core."""
+        return self._core.counts()
+
+    def health(self) -> str:
+        """See the core."""
+        return self._core.health()
+
+    def health_address(self) -> str | None:
+        """See the core."""
+        return self._core.health_address()
+
     def is_trusted(self) -> bool:
         """See the core."""
         return self._core.is_trusted()

@@ -124,7 +124,13 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return Ok(false);
         }
         self.claims.has_unknown = true;
-        let outcomes = self.writes.commit(&commands, now.wall)?;
+        let outcomes = match self.writes.commit(&commands, now.wall) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.remember_unanswered(&commands, &schedules);
+                return Err(error);
+            }
+        };
         self.claims.has_unknown = false;
         let mut has_stale = false;
         let mut has_cancelled = false;
@@ -139,6 +145,9 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                         // immediate, stops them.
                         self.peers.must_refresh = true;
                         has_cancelled = true;
+                    }
+                    if let Command::Fire { plan, .. } = command {
+                        self.metrics.add_plan(&schedule.workflow, plan);
                     }
                     missed.extend(missed_by(command, schedule));
                 }

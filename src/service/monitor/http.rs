@@ -75,7 +75,7 @@ impl Response {
 }
 
 /// Answers the request for a path, at once.
-pub type Site = Arc<dyn Fn(&str) -> Response + Send + Sync>;
+pub type Respond = Arc<dyn Fn(&str) -> Response + Send + Sync>;
 
 /// A thread that answers requests, and calls a function at regular intervals.
 pub struct HttpServer {
@@ -88,7 +88,7 @@ impl HttpServer {
     /// Starts the thread. Without a listener, it only calls `at_intervals`.
     pub fn start(
         listener: Option<std::net::TcpListener>,
-        site: Site,
+        site: Respond,
         every: Duration,
         mut at_intervals: Box<dyn FnMut() + Send>,
     ) -> std::io::Result<Self> {
@@ -133,7 +133,7 @@ impl HttpServer {
     }
 }
 
-async fn accept(listener: TcpListener, site: Site) {
+async fn accept(listener: TcpListener, site: Respond) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -150,7 +150,7 @@ async fn accept(listener: TcpListener, site: Site) {
     }
 }
 
-async fn serve(mut stream: TcpStream, site: Site) {
+async fn serve(mut stream: TcpStream, site: Respond) {
     let bytes = match timeout(CLIENT_TIMEOUT, read_head(&mut stream)).await {
         Ok(Some(head)) => answer(&head, &site),
         Ok(None) => return,
@@ -185,7 +185,7 @@ fn is_complete(head: &[u8]) -> bool {
 }
 
 /// The bytes that answer a request with this head.
-pub fn answer(head: &[u8], site: &Site) -> Vec<u8> {
+pub fn answer(head: &[u8], site: &Respond) -> Vec<u8> {
     let refuse = |status, why| Response::refusal(status, why).to_bytes(false);
     if !is_complete(head) {
         return refuse(431, "the head of the request is too long");

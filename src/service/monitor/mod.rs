@@ -2,13 +2,17 @@
 //! from a thread of its own, so neither a handler nor the database can delay an answer.
 
 mod address;
+mod exposition;
 mod health;
 mod http;
 
 pub use address::bind;
+pub use exposition::{CONTENT_TYPE, exposition};
 pub use health::{Health, HealthMonitor, LoopPulse};
-pub use http::{HttpServer, Response, Site, answer};
+pub use http::{HttpServer, Respond, Response, answer};
 
+use crate::engine::Permits;
+use crate::engine::metrics::Metrics;
 use crate::error::Error;
 use crate::sync::Mutex;
 use serde::Deserialize;
@@ -55,6 +59,37 @@ impl MonitorSetup {
     }
 }
 
+/// What the port shows of a worker.
+pub struct Site {
+    /// Its health.
+    pub health: Arc<HealthMonitor>,
+    /// Its counts.
+    pub metrics: Arc<Metrics>,
+    /// Its permits.
+    pub permits: Arc<Permits>,
+}
+
+impl Site {
+    fn respond(&self, path: &str) -> Response {
+        let probe = |problem: Option<String>| match problem {
+            None => Response::new(200, TEXT, "ok\n".to_owned()),
+            Some(problem) => Response::new(503, TEXT, format!("{problem}\n")),
+        };
+        match path {
+            "/livez" => probe(self.health.check().live_problem),
+            "/readyz" => probe(self.health.check().ready_problem),
+            "/metrics" => {
+                let body = exposition(&self.metrics, &self.health.check(), self.permits.usage());
+                Response::new(200, CONTENT_TYPE, body)
+            }
+            _ => {
+                let body = "there is nothing here; see /livez, /readyz, and /metrics\n";
+                Response::new(404, TEXT, body.to_owned())
+            }
+        }
+    }
+}
+
 /// The port and the file of a worker that has not started yet: taken first, so that a worker whose
 /// probes could not be answered does not start at all.
 pub struct Reserved {
@@ -80,7 +115,7 @@ impl Reserved {
     /// Starts the thread, if there is anything to watch.
     pub fn start(
         self,
-        health: Arc<HealthMonitor>,
+        site: Site,
         lease: Duration,
         on_advice: Box<dyn Fn(&str) + Send + Sync>,
     ) -> Result<Option<Monitor>, Error> {
@@ -90,10 +125,10 @@ impl Reserved {
         let file = self.setup.heartbeat_file.clone();
         let beating =
             file.clone().map(|path| HeartbeatFile { path, has_failed: Mutex::default(), on_advice });
-        let site = Arc::clone(&health);
+        let health = Arc::clone(&site.health);
         let server = HttpServer::start(
             self.listener,
-            Arc::new(move |path| respond(&site, path)),
+            Arc::new(move |path| site.respond(path)),
             self.setup.interval(lease),
             Box::new(move || {
                 let health = health.check();
@@ -128,18 +163,6 @@ impl Monitor {
             // A file that cannot be removed grows old.
             let _ = std::fs::remove_file(file);
         }
-    }
-}
-
-fn respond(health: &HealthMonitor, path: &str) -> Response {
-    let probe = |problem: Option<String>| match problem {
-        None => Response::new(200, TEXT, "ok\n".to_owned()),
-        Some(problem) => Response::new(503, TEXT, format!("{problem}\n")),
-    };
-    match path {
-        "/livez" => probe(health.check().live_problem),
-        "/readyz" => probe(health.check().ready_problem),
-        _ => Response::new(404, TEXT, "there is nothing here; see /livez and /readyz\n".to_owned()),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What probes are told, and how little a client can do to the responder.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
+use polos::engine::metrics::{Metrics, SlotCount};
 use polos::engine::{Stage, VitalSigns};
-use polos::service::monitor::{Health, LoopPulse, Response, Site, answer, bind};
+use polos::model::RunState;
+use polos::service::monitor::{Health, LoopPulse, Respond, Response, answer, bind, exposition};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,7 +113,7 @@ fn a_loop_owes_one_answer_at_a_time() {
 
 // --- the responder ---------------------------------------------------------------------------
 
-fn site() -> Site {
+fn site() -> Respond {
     Arc::new(|path| {
         Response::new(if path == "/livez" { 200 } else { 404 }, "text/plain", format!("{path}\n"))
     })
@@ -168,4 +170,41 @@ fn a_port_that_cannot_be_had_is_named_with_the_reason() {
     );
     assert!(says("192.0.2.1:8080").contains("this machine does not have this address"));
     assert!(says("nonsense").contains("not of the form `HOST:PORT`"));
+}
+
+// --- the counts ------------------------------------------------------------------------------
+
+#[test]
+fn the_counts_are_text_that_prometheus_reads() {
+    let (daily, odd) = ("daily".into(), "a\"b\\c".into());
+    let metrics = Metrics::new([&daily, &odd].into_iter());
+    metrics.add_slots("daily", SlotCount::Missed, 3);
+    metrics.add_run("daily", RunState::Succeeded);
+    metrics.add_run("daily", RunState::Queued);
+    metrics.add_run("unknown", RunState::Succeeded);
+    metrics.of("daily").unwrap().lateness.add(Duration::from_millis(2_500));
+    let health = Health::new(&working(), Duration::ZERO, LEASE, STALL, NOW);
+    let text = exposition(&metrics, &health, (100, 7));
+    for line in [
+        "# TYPE polos_slots_total counter",
+        "polos_slots_total{workflow=\"daily\",outcome=\"missed\"} 3",
+        "polos_slots_total{workflow=\"daily\",outcome=\"ran\"} 0",
+        "polos_slots_total{workflow=\"a\\\"b\\\\c\",outcome=\"ran\"} 0",
+        "polos_runs_total{workflow=\"daily\",status=\"succeeded\"} 1",
+        "polos_runs_total{workflow=\"daily\",status=\"failed\"} 0",
+        "# TYPE polos_lateness_seconds histogram",
+        "polos_lateness_seconds_bucket{workflow=\"daily\",le=\"1\"} 0",
+        "polos_lateness_seconds_bucket{workflow=\"daily\",le=\"5\"} 1",
+        "polos_lateness_seconds_bucket{workflow=\"daily\",le=\"+Inf\"} 1",
+        "polos_lateness_seconds_sum{workflow=\"daily\"} 2.5",
+        "polos_lateness_seconds_count{workflow=\"daily\"} 1",
+        "polos_permits 100",
+        "polos_permits_taken 7",
+        "polos_live 1",
+        "polos_ready 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("unknown") && !text.contains("polos_run_duration_seconds_count"), "{text}");
+    assert!(text.ends_with('\n'));
 }

@@ -108,7 +108,7 @@ fn failure(is_final: bool) -> ExecutionOutcome {
 }
 
 fn claim(run: &str, token: i64, attempt: u32) -> Claim<'_> {
-    Claim { run, token, workflow: "wf", attempt, stands_alone: true }
+    Claim { run, token, workflow: "wf", attempt, stands_alone: true, is_of_slot: false, entered_at: None }
 }
 
 #[test]
