@@ -65,6 +65,7 @@ impl From<Rejection> for Error {
             | Rejection::RunNotFinished(..)
             | Rejection::RunFinished(..)
             | Rejection::TooManyEvents(_)
+            | Rejection::SlotDecided(_)
             | Rejection::WorkerGone
             | Rejection::Stale
             | Rejection::Fenced => Self::State(rejection.to_string()),

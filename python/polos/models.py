@@ -152,6 +152,9 @@ class Schedule(Shown):
     weeks: int | None = None
     """Every how many weeks ``cron`` has slots; ``None`` for every week."""
 
+    skipped: tuple[datetime, ...] = ()
+    """Coming slots that are left out, because somebody asked for it; see ``schedules.unskip``."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -199,6 +202,7 @@ class Schedule(Shown):
             updated_at=_known(core["updated_at"], zone),
             days=core.get("days", "or"),
             weeks=core.get("weeks"),
+            skipped=tuple(_known(slot, zone) for slot in core.get("skipped", ())),
         )
 
 

@@ -29,6 +29,7 @@ from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
 from polos._validate.schedule_options import (
+    CATCH_UPS,
     check_identifier,
     check_input,
     normalise_schedule,
@@ -70,6 +71,7 @@ __all__ = [
     "skip",
     "sync",
     "trigger",
+    "unskip",
     "upcoming",
     "update",
 ]
@@ -77,6 +79,8 @@ __all__ = [
 P = ParamSpec("P")
 
 _PAGE = 1_000
+# The core keeps so many skipped slots per schedule.
+_SKIPS_MAX = 1_000
 _STATES = ("active", "paused", "retired", "finished", "broken")
 
 
@@ -640,13 +644,21 @@ async def resume(
     *,
     workflow: str | Workflow[Any, Any] | None = None,
     key: str | None = None,
+    catch_up: CatchUp | None = None,
 ) -> Schedule:
     """Resume a paused schedule. Slots from the pause follow the catch-up policy.
 
-    Has no effect on an active schedule. Raises what :func:`pause` raises.
+    :param catch_up: the policy for the slots that are due now, instead of the schedule's:
+        ``"none"`` (all are missed), ``"latest"``, or ``"all"``. It is decided at once, and the
+        schedule keeps its own policy. ``max_catch_up`` and ``catch_up_window`` apply.
+
+    Has no effect on an active schedule. Raises what :func:`pause` raises, and
+    :class:`InvalidArgumentError` for another ``catch_up``.
     """
+    if catch_up is not None:
+        one_of("catch_up", catch_up, CATCH_UPS)
     named = await schedule_id(client, id, workflow, key)
-    return _schedule(await checked_client(client)._ask(requests.resume(named)))
+    return _schedule(await checked_client(client)._ask(requests.resume(named, catch_up)))
 
 
 async def skip(
@@ -655,14 +667,54 @@ async def skip(
     *,
     workflow: str | Workflow[Any, Any] | None = None,
     key: str | None = None,
+    n: int | None = None,
+    at: datetime | None = None,
 ) -> Schedule:
-    """Skip the next slot only. The history records it as skipped.
+    """Skip the next slot, the next ``n``, or the one at ``at``. The history records it as skipped.
 
-    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if there is no next slot,
-    or if it is already due.
+    The schedule lists the slots that it will leave out as ``Schedule.skipped``. :func:`unskip`
+    takes a skip back before its slot has passed.
+
+    :param n: skip so many of the slots that would run next, or fewer if there are no more; at most
+        1,000.
+    :param at: skip the slot at exactly this instant, an aware datetime. Nothing changes if it is
+        skipped already.
+
+    Raises :class:`ScheduleNotFoundError`; :class:`InvalidArgumentError`, which names the slots
+    before and after, if there is no slot at ``at``; and :class:`InvalidStateError` if there is no
+    next slot, or if it is already due.
     """
+    if n is not None and at is not None:
+        raise InvalidArgumentError("n: given together with `at`; skip the next slots, or one slot")
+    count = 1 if n is None else count_of("n", n)
+    if not 1 <= count <= _SKIPS_MAX:
+        raise InvalidArgumentError(f"n: {shown(n)} given, expected 1 to {_SKIPS_MAX:,}")
+    slot = None if at is None else aware("at", at)
     named = await schedule_id(client, id, workflow, key)
-    return _schedule(await checked_client(client)._ask(requests.skip(named)))
+    return _schedule(await checked_client(client)._ask(requests.skip(named, count, slot)))
+
+
+async def unskip(
+    client: PolosClient,
+    id: str | Schedule | None = None,
+    *,
+    workflow: str | Workflow[Any, Any] | None = None,
+    key: str | None = None,
+    at: datetime | None = None,
+) -> Schedule:
+    """Take back all skips of coming slots, or that of the slot at ``at``.
+
+    The slot runs when it comes due, and its skip leaves the history, which has one outcome per
+    slot. A slot that has passed stays skipped; so does one that is no slot of the schedule any
+    more. Without ``at``, nothing changes if no coming slot is skipped.
+
+    Raises :class:`ScheduleNotFoundError`, and :class:`InvalidStateError` if the slot at ``at`` is
+    not skipped (it names those that are) or if a worker with a faster clock has decided about a
+    later slot.
+    """
+    slot = None if at is None else aware("at", at)
+    named = await schedule_id(client, id, workflow, key)
+    return _schedule(await checked_client(client)._ask(requests.unskip(named, slot)))
 
 
 async def delete(
@@ -951,6 +1003,7 @@ class sync:
     pause = staticmethod(blocking(pause))
     resume = staticmethod(blocking(resume))
     skip = staticmethod(blocking(skip))
+    unskip = staticmethod(blocking(unskip))
     delete = staticmethod(blocking(delete))
     trigger = staticmethod(blocking(trigger))
     backfill = staticmethod(blocking(backfill))

@@ -217,9 +217,20 @@ impl Schedule {
         slots.extend_from_slice(added);
         slots.sort_unstable();
         slots.dedup();
-        let micros: Vec<i64> = slots.into_iter().map(Timestamp::as_micros).collect();
-        (!micros.is_empty()).then(|| serde_json::to_string(&micros).unwrap_or_default().into())
+        settled_json(&slots)
     }
+
+    /// [`Self::settled`] without these slots.
+    pub fn settled_without(&self, removed: &[Timestamp]) -> Option<Json> {
+        let mut slots = self.settled_slots();
+        slots.retain(|slot| !removed.contains(slot));
+        settled_json(&slots)
+    }
+}
+
+fn settled_json(slots: &[Timestamp]) -> Option<Json> {
+    let micros: Vec<i64> = slots.iter().map(|slot| slot.as_micros()).collect();
+    (!micros.is_empty()).then(|| serde_json::to_string(&micros).unwrap_or_default().into())
 }
 
 /// What is known about the code's declaration of a schedule.

@@ -5,7 +5,7 @@ use super::events::{self, Receiver as EventReceiver};
 use super::request::Request;
 use super::run_waiters::{Awaited, RunWaiters, WaitId};
 use super::starts::Invocation;
-use super::{entry, limits, overview, runs, schedule_runs, schedules, transactions};
+use super::{entry, limits, overview, runs, schedule_runs, schedules, skips, transactions};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::PermitPools;
@@ -73,8 +73,11 @@ impl RequestContext {
                 schedules::update(self, &id, &changes, input.as_ref().map(|input| input.set.as_deref()))
             }
             Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
-            Request::Resume { id } => schedules::resume(self, &id),
-            Request::Skip { id } => schedules::skip(self, &id),
+            Request::Resume { id, catch_up } => schedules::resume(self, &id, catch_up),
+            Request::Skip { id, count, at } => {
+                skips::skip(self, &id, at.map_or(skips::Which::Next(count), skips::Which::At))
+            }
+            Request::Unskip { id, at } => skips::unskip(self, &id, at),
             Request::Reset { id } => schedules::reset(self, &id),
             Request::Delete { id } => Ok(entry::delete(self, &id)),
             Request::Trigger { id, applies_overlap, input } => {

@@ -20,6 +20,7 @@ mod run_waiters;
 mod runs;
 mod schedule_runs;
 mod schedules;
+mod skips;
 mod starts;
 mod transactions;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

@@ -2,7 +2,7 @@
 
 use super::starts::{Invocation, Start};
 use crate::calendar::Timestamp;
-use crate::model::{Json, LimitSpec, RunState, ScheduleStatus};
+use crate::model::{CatchUp, Json, LimitSpec, RunState, ScheduleStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -10,6 +10,10 @@ use std::sync::Arc;
 /// The default page size.
 fn default_limit() -> usize {
     100
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A request. Instants and durations are whole microseconds.
@@ -72,9 +76,22 @@ pub enum Request {
     },
     Resume {
         id: String,
+        /// Replaces the schedule's policy for the slots that are due now.
+        #[serde(default)]
+        catch_up: Option<CatchUp>,
     },
+    /// Skips the next `count` slots, or the one at `at`.
     Skip {
         id: String,
+        #[serde(default = "one")]
+        count: usize,
+        #[serde(default)]
+        at: Option<Timestamp>,
+    },
+    /// Takes back the skip of the slot at `at`, or of all coming slots.
+    Unskip {
+        id: String,
+        at: Option<Timestamp>,
     },
     Delete {
         id: String,

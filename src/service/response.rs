@@ -38,6 +38,7 @@ pub struct ScheduleResponse<'a> {
     end_at: Option<Timestamp>,
     max_runs: Option<u64>,
     skip: &'a [String],
+    skipped: Vec<Timestamp>,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
     input: Option<&'a str>,
@@ -79,7 +80,12 @@ fn blank() -> ScheduleSpec {
 
 impl<'a> ScheduleResponse<'a> {
     /// `worker_available`: whether a live worker registers the schedule's workflow.
-    pub fn new(schedule: &'a Schedule, spec: &'a ScheduleSpec, worker_available: bool) -> Self {
+    pub fn new(
+        schedule: &'a Schedule,
+        spec: &'a ScheduleSpec,
+        worker_available: bool,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id: schedule.id.as_str(),
             workflow: &schedule.workflow,
@@ -103,6 +109,7 @@ impl<'a> ScheduleResponse<'a> {
             end_at: spec.end_at_us,
             max_runs: spec.max_runs,
             skip: &spec.skip_dates,
+            skipped: schedule.settled_slots().into_iter().filter(|slot| *slot > now).collect(),
             pause_after_failures: spec.pause_after_failures,
             priority: spec.priority,
             input: schedule.input.as_deref(),
@@ -125,7 +132,7 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if spec.skip_dates.is_empty() {
         return Some(slot);
     }
-    let compiled_spec = schedule.spec.compiled().ok()?;
+    let compiled_spec = schedule.compiled_spec().ok()?;
     if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
 }
 

@@ -9,12 +9,14 @@ use crate::error::Error;
 use crate::model::spec::CompiledSpec;
 use crate::model::stored_spec;
 use crate::model::{
-    Declaration, LedgerLine, NewSchedule, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome,
-    StoredSpec, WorkflowEntry,
+    Admission, CatchUp, Declaration, FirePlan, NewSchedule, RunState, Schedule, ScheduleId, ScheduleSpec,
+    ScheduleStatus, SlotOutcome, StoredSpec, WorkflowEntry,
 };
-use crate::plan;
+use crate::plan::{self, Situation};
 use crate::process;
-use crate::store::{Answer, Command, Outcome, Page, Patch, Rejection, ScheduleFilter, StoreWrites, Upserted};
+use crate::store::{
+    Answer, Command, Outcome, Page, Patch, Rejection, RunFilter, ScheduleFilter, StoreWrites, Upserted,
+};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -187,12 +189,12 @@ fn served_workflows(context: &RequestContext) -> Result<std::collections::HashSe
 }
 
 fn show(context: &RequestContext, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
-    let served = served_workflows(context)?;
+    let (served, now) = (served_workflows(context)?, context.now());
     Ok(schedules
         .iter()
         .map(|schedule| {
             let spec = spec_or_blank(schedule);
-            to_json(&ScheduleResponse::new(schedule, &spec, served.contains(&schedule.workflow)))
+            to_json(&ScheduleResponse::new(schedule, &spec, served.contains(&schedule.workflow), now))
         })
         .collect())
 }
@@ -293,7 +295,7 @@ pub(super) fn history(
 }
 
 /// Reads, decides, and commits; decides anew if the schedule changed concurrently.
-fn edit(
+pub(super) fn edit(
     context: &RequestContext,
     id: &str,
     decide: impl Fn(&Schedule, Timestamp) -> Result<Patch, Error>,
@@ -376,13 +378,22 @@ pub(super) fn pause(context: &RequestContext, id: &str, note: Option<&str>) -> R
     })
 }
 
-pub(super) fn resume(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
-    edit(context, id, |schedule, _| match schedule.status {
+/// Resumes a schedule. With `catch_up`, decides about its due slots at once, by that policy.
+pub(super) fn resume(
+    context: &RequestContext,
+    id: &str,
+    catch_up: Option<CatchUp>,
+) -> Result<NextStep, Error> {
+    edit(context, id, |schedule, now| match schedule.status {
         ScheduleStatus::Active => Ok(Patch::default()),
         ScheduleStatus::Paused => {
             let is_over = schedule.next_slot.is_none();
             let status = if is_over { ScheduleStatus::Finished } else { ScheduleStatus::Active };
-            Ok(Patch { status: Some(status), note: Some(None), ..Patch::default() })
+            let fire = match catch_up {
+                Some(catch_up) => caught_up(context, schedule, catch_up, now)?.map(Box::new),
+                None => None,
+            };
+            Ok(Patch { status: Some(status), note: Some(None), fire, ..Patch::default() })
         }
         status @ (ScheduleStatus::Retired | ScheduleStatus::Finished | ScheduleStatus::Broken) => {
             Err(Error::State(format!(
@@ -394,34 +405,42 @@ pub(super) fn resume(context: &RequestContext, id: &str) -> Result<NextStep, Err
     })
 }
 
-pub(super) fn skip(context: &RequestContext, id: &str) -> Result<NextStep, Error> {
-    edit(context, id, |schedule, now| {
-        let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
-        let Some(slot) = schedule.next_slot else {
-            return Err(Error::State(format!("the schedule `{}` has no coming slot to skip", schedule.id)));
-        };
-        if slot <= now {
-            // A worker may be starting it at this moment.
-            return Err(Error::State(format!(
-                "the slot {slot} of the schedule `{}` is due already; cancel its run instead",
-                schedule.id
-            )));
-        }
-        let line = LedgerLine {
-            from: slot,
-            until: slot,
-            count: 1,
-            outcome: SlotOutcome::Skipped,
-            reason: "skipped on request".into(),
-        };
-        let next_slot = compiled_spec.next(slot);
-        Ok(Patch {
-            status: next_slot.is_none().then_some(ScheduleStatus::Finished),
-            next_slot: Some(next_slot),
-            ledger: vec![line],
-            ..Patch::default()
-        })
-    })
+/// Decides about the slots of a pause that ends now by another catch-up policy than the schedule's.
+/// `None` if no slot is due.
+fn caught_up(
+    context: &RequestContext,
+    schedule: &Schedule,
+    catch_up: CatchUp,
+    now: Timestamp,
+) -> Result<Option<FirePlan>, Error> {
+    let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
+    let spec = ScheduleSpec { catch_up, ..compiled_spec.spec().clone() };
+    let overridden = Arc::new(CompiledSpec::new(spec)?.without(schedule.settled_slots()));
+    let has_any = |states: &[RunState]| -> Result<u32, Error> {
+        let schedule = Some(schedule.id.clone());
+        let filter = RunFilter { schedule, states: states.to_vec(), ..RunFilter::default() };
+        Ok(u32::from(!context.reads.runs(&context.project, &filter, &page(1, None))?.is_empty()))
+    };
+    let situation = Situation {
+        now,
+        horizon: now,
+        watching_since: now,
+        unfinished_count: has_any(&RunState::UNFINISHED)?,
+        buffered_count: has_any(&[RunState::Buffered])?,
+    };
+    let resumed = Schedule { status: ScheduleStatus::Active, attended_from: now, ..schedule.clone() };
+    let Some(mut plan) = plan::plan_fire(&resumed, &overridden, &situation) else { return Ok(None) };
+    plan.spec = compiled_spec;
+    for run in plan.runs.iter_mut().filter(|run| run.admission == Admission::Claim) {
+        // Any worker may execute it.
+        run.admission = Admission::Queue;
+    }
+    let policy = to_json(&catch_up);
+    for line in plan.ledger.iter_mut().filter(|line| line.outcome == SlotOutcome::Missed) {
+        line.reason =
+            format!("the schedule was paused, and resumed with catch_up={}", policy.trim_matches('"')).into();
+    }
+    Ok(Some(plan))
 }
 
 /// Discards changes made through the API to a schedule that code declares.

@@ -126,8 +126,9 @@ pub enum Command {
     UpsertSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Answer: [`Answer::Schedule`], the schedule after the change.
     ///
-    /// Rejected as [`Rejection::ScheduleNotFound`], or as [`Rejection::Stale`] if `revision` is
-    /// given and the schedule is at another one.
+    /// Rejected as [`Rejection::ScheduleNotFound`], as [`Rejection::Stale`] if `revision` is given
+    /// and the schedule is at another one, or as [`Rejection::SlotDecided`] if it would skip a slot
+    /// that has an outcome, or take back a skip of a slot before one that has.
     PatchSchedule {
         /// Namespace.
         project: Arc<str>,
@@ -420,8 +421,14 @@ pub struct Patch {
     pub note: Option<Option<Arc<str>>>,
     /// New next slot, used to skip the coming one.
     pub next_slot: Option<Option<Timestamp>>,
-    /// Ledger lines that are written with a skip. Their slots get no other outcome.
+    /// Ledger lines that are written with a skip. Their slots get no other outcome; if one is the
+    /// next slot, the slot after it becomes the next.
     pub ledger: Vec<crate::model::LedgerLine>,
+    /// Slots whose skips are taken back: their ledger lines are deleted, and they are slots again.
+    pub unskipped: Vec<Timestamp>,
+    /// A decision about the slots that are due, made for the schedule as this edit leaves it. It
+    /// claims no run. Committed as [`Command::Fire`] would.
+    pub fire: Option<Box<FirePlan>>,
     /// Slots that get their outcome elsewhere, so no other outcome may be decided for them.
     pub settled: Vec<Timestamp>,
 }
@@ -523,6 +530,11 @@ pub enum Rejection {
         /// The application that declares it.
         owner: Arc<str>,
     },
+    /// The slot has an outcome already, or a later one has.
+    #[error(
+        "the slot {0} has been decided already: a worker has claimed it, or one after it, ahead of its time"
+    )]
+    SlotDecided(Timestamp),
     /// The run is not running under this token: another claim owns it, or it has completed.
     #[error("the claim on the run is no longer valid")]
     Fenced,

@@ -437,6 +437,10 @@ async def test_the_coming_slot_is_left_out(scene: Scene):
     after = await schedules.get(scene.client, found.id)
     assert found.upcoming is not None
     assert after.upcoming == found.upcoming + timedelta(days=1)
+    assert "skipped slots" in await scene.page(page)
+    assert (await submit(scene.browser, page, f"{page}/unskip")).status_code == 303
+    assert (await schedules.get(scene.client, found.id)).upcoming == found.upcoming
+    assert "skipped slots" not in await scene.page(page)
 
 
 async def test_a_schedule_is_run_now(scene: Scene):

@@ -19,6 +19,7 @@ mod backfills;
 mod deletions;
 mod lists;
 mod monitor;
+mod skips;
 mod triggers;
 mod workers;
 

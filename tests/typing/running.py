@@ -132,6 +132,10 @@ async def scheduling(client: PolosClient) -> None:
     assert_type(await schedules.get(client, id), Schedule)
     assert_type(await schedules.get(client, workflow=digest, key="ada"), Schedule)
     assert_type(await schedules.pause(client, await schedules.get(client, id)), Schedule)
+    assert_type(await schedules.skip(client, id, n=3), Schedule)
+    assert_type(await schedules.unskip(client, workflow=digest), Schedule)
+    await schedules.resume(client, id, catch_up="none")
+    await schedules.resume(client, id, catch_up="never")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no policy
     assert_type(await schedules.list(client), list[Schedule])
     assert_type(await schedules.trigger(client, id), RunHandle[Any])
     assert_type(schedules.sync.get(client, id), Schedule)

@@ -154,14 +154,19 @@ def pause(id: str, note: str | None) -> Request[Answer]:
     return _change("pause", id=id, note=note)
 
 
-def resume(id: str) -> Request[Answer]:
-    """Resume a schedule."""
-    return _change("resume", id=id)
+def resume(id: str, catch_up: str | None) -> Request[Answer]:
+    """Resume a schedule; with ``catch_up``, decide by it about the slots that are due."""
+    return _change("resume", id=id, catch_up=catch_up)
 
 
-def skip(id: str) -> Request[Answer]:
-    """Skip a schedule's next slot."""
-    return _change("skip", id=id)
+def skip(id: str, count: int, at: int | None) -> Request[Answer]:
+    """Skip a schedule's next ``count`` slots, or the one at ``at``."""
+    return _change("skip", id=id, count=count, at=at)
+
+
+def unskip(id: str, at: int | None) -> Request[Answer]:
+    """Take back the skip of the slot at ``at``, or of all coming slots."""
+    return _change("unskip", id=id, at=at)
 
 
 def delete(id: str) -> Request[None]:

@@ -20,6 +20,7 @@ DONE: Mapping[str, str] = {
     "paused": "Paused. No run starts until you resume it.",
     "resumed": "Resumed.",
     "skipped": "The next slot will be skipped.",
+    "unskipped": "No coming slot will be skipped.",
     "triggered": "Started. This is the new run.",
     "cancelled": "Cancellation requested.",
     "sent": "Sent. The run has the event.",
@@ -49,6 +50,12 @@ async def skip(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
     """Skip the next slot."""
     await schedules.skip(client, id)
     return f"/schedules/{id}?done=skipped"
+
+
+async def unskip(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Take back all skips of coming slots."""
+    await schedules.unskip(client, id)
+    return f"/schedules/{id}?done=unskipped"
 
 
 async def trigger(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
@@ -90,6 +97,7 @@ ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/pause": pause,
     "/schedules/{id}/resume": resume,
     "/schedules/{id}/skip": skip,
+    "/schedules/{id}/unskip": unskip,
     "/schedules/{id}/trigger": trigger,
     "/runs/{id}/cancel": cancel,
     "/runs/{id}/retry": retry,

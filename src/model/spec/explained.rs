@@ -93,7 +93,7 @@ impl CompiledSpec {
     }
 
     /// An instant in the schedule's zone; with seconds only where there are any.
-    fn local(&self, at: Timestamp) -> String {
+    pub fn local(&self, at: Timestamp) -> String {
         let offset = Offset::from_seconds(self.zone.offset_seconds(at)).unwrap_or(Offset::UTC);
         let Ok(instant) = jiff::Timestamp::from_microsecond(at.as_micros()) else { return at.to_string() };
         let local = offset.to_datetime(instant);

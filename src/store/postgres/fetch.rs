@@ -64,6 +64,8 @@ pub(super) struct Edits {
     ids: Vec<ScheduleId>,
     /// Whether a failed run may pause its schedule.
     may_pause: bool,
+    /// The most slots that one of the schedules leaves out.
+    settled_max: usize,
     now: Timestamp,
 }
 
@@ -84,7 +86,9 @@ impl Edits {
         };
         let mut schedules = part.tables.schedules.values().map(|row| &row.schedule);
         let may_pause = !needs.pausing.is_empty() && schedules.any(pauses);
-        (!ids.is_empty() || may_pause).then_some(Self { ids, may_pause, now })
+        let rows = part.tables.schedules.values();
+        let settled_max = rows.map(|row| row.schedule.settled_slots().len()).max().unwrap_or(0);
+        (!ids.is_empty() || may_pause).then_some(Self { ids, may_pause, settled_max, now })
     }
 }
 
@@ -511,12 +515,15 @@ fn newest_steps<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
 }
 
 fn newest_lines<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'c>> {
+    let edits = edits?;
     let mut args = Args::default();
-    let edited = edited(needs, edits?, &mut args);
+    let edited = edited(needs, edits, &mut args);
+    // One that does not tell of a slot that was skipped on request.
+    let count = args.int(i64::try_from(edits.settled_max + 1).unwrap_or(i64::MAX));
     let sql = format!(
         "SELECT s.id, n.project, n.from_slot, n.until_slot FROM ({}) AS s (id) CROSS JOIN LATERAL ( \
          SELECT l.project, l.from_slot, l.until_slot FROM @ledger l WHERE l.schedule_id = s.id \
-         ORDER BY l.from_slot DESC, l.no DESC LIMIT 1) n",
+         ORDER BY l.from_slot DESC, l.no DESC LIMIT ${count}) n",
         edited.join(" UNION ")
     );
     Some(Statement::Query(queries::NEWEST_LINES.of(sql), args))

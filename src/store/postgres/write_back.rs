@@ -235,6 +235,13 @@ impl<'p> WriteBack<'p> {
     }
 
     fn ledger(&mut self) {
+        let removed = &self.touched.removed_skips;
+        if !removed.is_empty() {
+            let mut args = Args::default();
+            args.texts(removed.iter().map(|(schedule, _)| schedule.as_str()));
+            args.ints(removed.iter().map(|(_, slot)| slot.as_micros()));
+            self.add(queries::DELETE_SKIPS, args);
+        }
         let lines = &self.touched.ledger;
         if lines.is_empty() {
             return;

@@ -59,6 +59,8 @@ statements! {
     /// Counts a run that failed for good. (primary key)
     COUNT_FAILURE = "UPDATE schedule SET failure_count = min(failure_count + 1, 4294967295) WHERE id = ?1 \
         RETURNING failure_count, status, spec";
+    /// Deletes the line of a slot that was skipped on request. (`ledger_by_schedule`)
+    DELETE_SKIP = "DELETE FROM ledger WHERE schedule_id = ?1 AND from_slot = ?2 AND until_slot = ?2 AND fate = 'skipped'";
     /// Inserts a ledger line.
     INSERT_LEDGER = "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -171,8 +173,8 @@ statements! {
     /// Its newest slots with runs. (unique id)
     NEWEST_SLOTS = "SELECT no, slot FROM run WHERE id >= ?2 AND id < ?3 AND +schedule_id = ?1 AND is_slot = 1 \
         AND origin = 'schedule' ORDER BY id DESC LIMIT ?4";
-    /// Its newest slot without a run. (`ledger_by_schedule`)
-    NEWEST_LINE = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC LIMIT 1";
+    /// Its slots without a run, newest first. (`ledger_by_schedule`)
+    NEWEST_LINES = "SELECT until_slot FROM ledger WHERE schedule_id = ?1 ORDER BY from_slot DESC, no DESC";
     /// The earliest claimable runs of one workflow that are no suspects. (`run_claimable`)
     CLAIMABLE_HEADS = "SELECT available_at, slot, id, no, key, priority FROM run WHERE project = ?1 AND workflow = ?2 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?3 \

@@ -7,7 +7,7 @@ use super::rows::{Columns, count_to_sql};
 use super::run_id_range::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
+    FirePlan, LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
     WorkerEntry, WorkerId,
 };
 use crate::store::row_reader::RowReader;
@@ -16,6 +16,7 @@ use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun, StoredSc
 use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
 use rusqlite::{Result, params};
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 impl Batch<'_> {
     pub(super) fn register_worker(&mut self, entry: &WorkerEntry) -> Applied {
@@ -262,7 +263,7 @@ impl Batch<'_> {
         if ahead.is_empty() {
             return Ok(());
         }
-        let settled = self.newest_settled(&schedule.id, &ahead)?;
+        let settled = self.newest_settled(schedule, &ahead)?;
         let mut taken = Vec::with_capacity(ahead.len());
         for (no, run) in ahead {
             // A slot before one that keeps its outcome is not given back, or the schedule would
@@ -277,8 +278,20 @@ impl Batch<'_> {
     }
 
     /// The newest slot that has an outcome, ignoring the runs `ahead`.
-    fn newest_settled(&mut self, id: &ScheduleId, ahead: &[(i64, RevokedRun)]) -> Result<Option<Timestamp>> {
-        let mut settled = self.one(queries::NEWEST_LINE, [id], |row| Columns::of(row).time())?;
+    fn newest_settled(
+        &mut self,
+        schedule: &Schedule,
+        ahead: &[(i64, RevokedRun)],
+    ) -> Result<Option<Timestamp>> {
+        let id = &schedule.id;
+        let skipped = schedule.settled_slots();
+        // Skips of coming slots are on record, too, but these slots are left out of the schedule.
+        let mut settled = self.first(
+            queries::NEWEST_LINES,
+            [id],
+            |row| Columns::of(row).time(),
+            |slot| skipped.binary_search(slot).is_err(),
+        )?;
         let limit = i64::try_from(ahead.len() + 1).unwrap_or(i64::MAX);
         let (first, behind) = ids(id);
         let slots = self.all_rows(queries::NEWEST_SLOTS, params![id, first, behind, limit], |row| {
@@ -310,20 +323,40 @@ impl Batch<'_> {
         }
         let mut row = stored.clone();
         transitions::patch(&mut row, patch, self.now());
-        if row == stored && patch.ledger.is_empty() {
+        if row == stored && patch.ledger.is_empty() && patch.fire.is_none() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
-        let mut row = stored;
-        if transitions::patch_revokes_claims(patch) {
+        // Only these can be rejected after something was written.
+        if patch.ledger.is_empty() && patch.unskipped.is_empty() && patch.fire.is_none() {
+            return self.apply_patch(stored, patch);
+        }
+        self.guarded(|batch| batch.apply_patch(stored, patch))
+    }
+
+    fn apply_patch(&mut self, mut row: StoredSchedule, patch: &Patch) -> Applied {
+        if transitions::patch_revokes_claims(patch, &row.schedule) {
             self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
         }
+        transitions::check_skips(&row.schedule, patch)?;
+        let removed = transitions::removed_skips(&row.schedule, patch);
         let missed = transitions::patch(&mut row, patch, self.now());
         transitions::touch(&mut row.schedule, self.now());
+        transitions::check_fire(&row.schedule, patch)?;
         self.update_schedule(&row)?;
-        self.add_ledger(project, id, &missed)?;
-        self.add_ledger(project, id, &patch.ledger)?;
-        self.release(id, NO_RUN)?;
-        Ok(Answer::Schedule(Box::new(row.schedule)))
+        let StoredSchedule { mut schedule, .. } = row;
+        let (project, id) = (Arc::clone(&schedule.project), schedule.id.clone());
+        for slot in removed {
+            self.run(queries::DELETE_SKIP, params![id, slot])?;
+        }
+        self.add_ledger(&project, &id, &missed)?;
+        self.add_ledger(&project, &id, &patch.ledger)?;
+        if let Some(plan) = &patch.fire {
+            let plan = FirePlan { revision: schedule.revision, ..(**plan).clone() };
+            self.fire(&WorkerId::from(""), &plan)?;
+            schedule = self.stored_schedule(&project, &id)?.schedule;
+        }
+        self.release(&id, NO_RUN)?;
+        Ok(Answer::Schedule(Box::new(schedule)))
     }
 
     pub(super) fn delete_schedule(&mut self, project: &str, id: &ScheduleId) -> Applied {

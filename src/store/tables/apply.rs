@@ -58,7 +58,12 @@ impl Tables {
         }
     }
 
-    fn fire(&mut self, worker: &WorkerId, plan: &FirePlan, now: Timestamp) -> Result<Answer, Rejection> {
+    pub(super) fn fire(
+        &mut self,
+        worker: &WorkerId,
+        plan: &FirePlan,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
         let schedule = self.decided(&plan.schedule, plan.revision)?.clone();
         let claims = plan.runs.iter().any(|run| run.admission == Admission::Claim);
         if claims && !self.workers.contains_key(worker) {

@@ -125,9 +125,12 @@ impl<'c> ReadSet<'c> {
                 self.known_runs_of(claims.iter().map(|(run, _)| run));
             }
             Command::UpsertSchedules(new) => self.upsert(new),
-            Command::PatchSchedule { id, .. } => {
+            Command::PatchSchedule { id, patch, .. } => {
                 self.known_schedule(id);
                 self.edited.insert(id.as_str());
+                if let Some(plan) = &patch.fire {
+                    self.planned(plan);
+                }
             }
             Command::DeleteSchedule { id, .. } => {
                 self.known_schedule(id);
@@ -185,12 +188,16 @@ impl<'c> ReadSet<'c> {
     }
 
     fn fire(&mut self, worker: &'c WorkerId, plan: &'c FirePlan) {
-        self.creates_runs |= !plan.runs.is_empty();
-        self.known_schedule(&plan.schedule);
-        self.runs.extend(plan.runs.iter().map(|run| run.id.as_str()));
         if plan.runs.iter().any(|run| run.admission == Admission::Claim) {
             self.known_worker(worker);
         }
+        self.planned(plan);
+    }
+
+    fn planned(&mut self, plan: &'c FirePlan) {
+        self.creates_runs |= !plan.runs.is_empty();
+        self.known_schedule(&plan.schedule);
+        self.runs.extend(plan.runs.iter().map(|run| run.id.as_str()));
         if plan.runs.iter().any(|run| run.admission == Admission::Behind) {
             self.queues.insert(plan.schedule.as_str());
         }
@@ -308,6 +315,10 @@ impl<'c> Hazards<'c> {
     fn note(&mut self, command: &'c Command) {
         match command {
             Command::Fire { plan, .. } => self.created.extend(plan.runs.iter().map(|run| run.id.as_str())),
+            Command::PatchSchedule { patch, .. } => {
+                let planned = patch.fire.iter().flat_map(|plan| &plan.runs);
+                self.created.extend(planned.map(|run| run.id.as_str()));
+            }
             Command::CreateRun(new) | Command::DebounceRun { new, .. } => {
                 self.created.insert(new.id.as_str());
             }
@@ -331,6 +342,9 @@ impl<'c> Hazards<'c> {
             }
             Command::CancelRun { run, .. } => self.retries || self.created.contains(run.as_str()),
             Command::Fire { plan, .. } => self.retries && plan.cancel_unfinished,
+            Command::PatchSchedule { patch, .. } => {
+                self.retries && patch.fire.as_ref().is_some_and(|plan| plan.cancel_unfinished)
+            }
             _ => false,
         }
     }

@@ -3,7 +3,7 @@
 use crate::calendar::Timestamp;
 use crate::model::{
     Debounced, EventRecord, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus,
-    StepRecord, Token, WorkerId, is_replaceable,
+    SlotOutcome, StepRecord, Token, WorkerId, is_replaceable,
 };
 use crate::store::Answer;
 use crate::store::limits::WorkflowRow;
@@ -103,6 +103,8 @@ pub(in crate::store) struct Touched {
     /// Runs whose payload a debounced call has replaced.
     pub replaced: BTreeSet<RunId>,
     pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
+    /// Slots whose skips were taken back: their lines are deleted before `ledger` is written.
+    pub removed_skips: Vec<(ScheduleId, Timestamp)>,
     pub workers: BTreeSet<WorkerId>,
     /// Those of `workers` that registered.
     pub registered: BTreeSet<WorkerId>,
@@ -441,6 +443,23 @@ impl Tables {
             .insert((line.until, no), (schedule.clone(), line.from));
         self.touch(|touched| {
             touched.ledger.push((Arc::clone(project), schedule.clone(), line.clone()));
+        });
+    }
+
+    /// Deletes the line of a slot that was skipped on request.
+    pub fn remove_skip(&mut self, schedule: &ScheduleId, slot: Timestamp) {
+        let is_skip =
+            |line: &LedgerLine| (line.from, line.until, line.outcome) == (slot, slot, SlotOutcome::Skipped);
+        let lines = self.ledger.get(schedule).into_iter().flat_map(|lines| lines.range((slot, 0)..));
+        let skips = lines.take_while(|((from, _), _)| *from == slot);
+        let skips = skips.filter(|(_, (_, line))| is_skip(line));
+        let found: Vec<_> = skips.map(|((_, no), (project, _))| (Arc::clone(project), *no)).collect();
+        for (project, no) in found {
+            self.delete_ledger(&project, slot, no);
+        }
+        self.touch(|touched| {
+            touched.ledger.retain(|(_, id, line)| id != schedule || !is_skip(line));
+            touched.removed_skips.push((schedule.clone(), slot));
         });
     }
 

@@ -3,7 +3,7 @@
 use super::rows::{Tables, WorkerRow};
 use crate::calendar::Timestamp;
 use crate::model::{
-    LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
+    FirePlan, LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, WorkerEntry, WorkerId,
 };
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
@@ -224,6 +224,15 @@ impl Tables {
     /// Revokes early claims: deletes the runs that were created ahead of their slots, and gives the
     /// slots back to the schedule.
     pub(super) fn revoke_early_claims(&mut self, row: &mut Schedule, now: Timestamp) {
+        let (runs, taken) = self.early_claims(row, now);
+        for id in runs {
+            self.delete_run(&id);
+        }
+        transitions::revoke_early_claims(row, &taken);
+    }
+
+    /// The runs that a revocation deletes, and what it gives back.
+    fn early_claims(&self, row: &Schedule, now: Timestamp) -> (Vec<RunId>, Vec<RevokedRun>) {
         let schedule = &row.id;
         let mut ahead: Vec<RunId> = [LIVE, BEHIND]
             .into_iter()
@@ -240,23 +249,22 @@ impl Tables {
             .collect();
         // A slot before one that keeps its outcome is not given back, or the schedule would decide
         // the later one a second time.
-        let newest_line = self.ledger.get(schedule).and_then(|lines| lines.values().next_back());
+        let lines = self.ledger.get(schedule).into_iter().flat_map(|lines| lines.values().rev());
+        let newest_line = transitions::newest_decided(row, lines.map(|(_, line)| line.until));
         let runs = self.by_slot.get(schedule).into_iter().flat_map(|runs| runs.values().rev());
         let newest_run = runs
             .filter(|id| !ahead.contains(id))
             .map(|id| &self.runs[id].run)
             .find(|run| run.origin == Origin::Schedule)
             .and_then(|run| run.slot);
-        let settled = newest_line.map(|(_, line)| line.until).max(newest_run);
+        let settled = newest_line.max(newest_run);
         ahead.retain(|id| self.runs[id].run.slot > settled);
-        let mut taken = Vec::with_capacity(ahead.len());
-        for id in ahead {
-            let run = &self.runs[&id].run;
-            let (last_slot, of_claim) = (run.last_slot, run.token);
-            taken.extend(run.slot.map(|slot| RevokedRun { slot, last_slot, token: of_claim }));
-            self.delete_run(&id);
-        }
-        transitions::revoke_early_claims(row, &taken);
+        let revoked = |id: &RunId| {
+            let run = &self.runs[id].run;
+            run.slot.map(|slot| RevokedRun { slot, last_slot: run.last_slot, token: run.token })
+        };
+        let taken = ahead.iter().filter_map(revoked).collect();
+        (ahead, taken)
     }
 
     pub(super) fn patch_schedule(
@@ -274,21 +282,37 @@ impl Tables {
         }
         let mut row = stored.clone();
         transitions::patch(&mut row, patch, now);
-        if row == stored && patch.ledger.is_empty() {
+        if row == stored && patch.ledger.is_empty() && patch.fire.is_none() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
         let mut row = stored;
-        if transitions::patch_revokes_claims(patch) {
-            self.revoke_early_claims(&mut row.schedule, now);
-        }
+        let (revoked, taken) = if transitions::patch_revokes_claims(patch, &row.schedule) {
+            self.early_claims(&row.schedule, now)
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        transitions::revoke_early_claims(&mut row.schedule, &taken);
+        transitions::check_skips(&row.schedule, patch)?;
+        let removed = transitions::removed_skips(&row.schedule, patch);
         let missed = transitions::patch(&mut row, patch, now);
         transitions::touch(&mut row.schedule, now);
-        let answer = Answer::Schedule(Box::new(row.schedule.clone()));
+        transitions::check_fire(&row.schedule, patch)?;
+        let revision = row.schedule.revision;
+        for id in revoked {
+            self.delete_run(&id);
+        }
         self.store_schedule(row);
+        for slot in removed {
+            self.remove_skip(id, slot);
+        }
         self.add_lines(project, id, &missed);
         self.add_lines(project, id, &patch.ledger);
+        if let Some(plan) = &patch.fire {
+            let plan = FirePlan { revision, ..(**plan).clone() };
+            self.fire(&WorkerId::from(""), &plan, now)?;
+        }
         self.release(id, now);
-        Ok(answer)
+        Ok(Answer::Schedule(Box::new(self.schedules[id].schedule.clone())))
     }
 
     pub(super) fn delete_schedule(

@@ -236,9 +236,55 @@ pub(in crate::store) fn revoke_early_claims(schedule: &mut Schedule, taken: &[Re
 }
 
 /// Whether the edit must first revoke early claims. An edit of the coming slot alone was computed
-/// from the slot after the claimed one, so giving the claimed one back would lose the edit.
-pub(in crate::store) fn patch_revokes_claims(patch: &Patch) -> bool {
-    patch.next_slot.is_none()
+/// from the slot after the claimed one, so giving the claimed one back would lose the edit. A skip
+/// takes back what was claimed only if it concerns a claimed slot.
+pub(in crate::store) fn patch_revokes_claims(patch: &Patch, schedule: &Schedule) -> bool {
+    let concerns_claimed = |line: &LedgerLine| schedule.next_slot.is_none_or(|next| line.from < next);
+    patch.next_slot.is_none() && (patch.ledger.is_empty() || patch.ledger.iter().any(concerns_claimed))
+}
+
+/// Checks that no slot gets a second outcome by the edit of a schedule whose early claims have been
+/// revoked: skips concern slots that are undecided, and no slot after one that is no longer skipped
+/// has been decided.
+pub(in crate::store) fn check_skips(schedule: &Schedule, patch: &Patch) -> Result<(), Rejection> {
+    let is_decided = |slot: Timestamp| schedule.next_slot.is_none_or(|next| slot < next);
+    let skipped = patch.ledger.iter().filter(|_| patch.next_slot.is_none());
+    if let Some(line) = skipped.into_iter().find(|line| is_decided(line.from)) {
+        return Err(Rejection::SlotDecided(line.from));
+    }
+    let Some(first) = removed_skips(schedule, patch).into_iter().min() else { return Ok(()) };
+    let Ok(compiled_spec) = schedule.compiled_spec() else { return Ok(()) };
+    match compiled_spec.next(first).filter(|slot| is_decided(*slot)) {
+        Some(_) => Err(Rejection::SlotDecided(first)),
+        None => Ok(()),
+    }
+}
+
+/// Checks that the decision which comes with the edit can be applied to the schedule as edited.
+pub(in crate::store) fn check_fire(schedule: &Schedule, patch: &Patch) -> Result<(), Rejection> {
+    match &patch.fire {
+        Some(_) if schedule.status != ScheduleStatus::Active => Err(Rejection::Stale),
+        _ => Ok(()),
+    }
+}
+
+/// The slots of the schedule whose skips the edit takes back.
+pub(in crate::store) fn removed_skips(schedule: &Schedule, patch: &Patch) -> Vec<Timestamp> {
+    if patch.unskipped.is_empty() {
+        return Vec::new();
+    }
+    let settled = schedule.settled_slots();
+    patch.unskipped.iter().copied().filter(|slot| settled.binary_search(slot).is_ok()).collect()
+}
+
+/// The newest slot of the given ledger lines, newest first, that a revoked claim must not come
+/// before. Skips of coming slots are on record, too, but these slots are left out of the schedule.
+pub(in crate::store) fn newest_decided(
+    schedule: &Schedule,
+    mut lines: impl Iterator<Item = Timestamp>,
+) -> Option<Timestamp> {
+    let settled = schedule.settled_slots();
+    lines.find(|slot| settled.binary_search(slot).is_err())
 }
 
 /// Edits the row. Returns the ledger lines of the slots that this forgets.
@@ -282,11 +328,21 @@ pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Time
     if let Some(next_slot) = patch.next_slot {
         schedule.next_slot = next_slot;
     }
+    if let Some(first) = removed_skips(schedule, patch).into_iter().min() {
+        schedule.settled = schedule.settled_without(&patch.unskipped);
+        if schedule.next_slot.is_none_or(|next| first < next) {
+            schedule.next_slot = Some(first);
+            if schedule.status == ScheduleStatus::Finished {
+                schedule.status = ScheduleStatus::Active;
+            }
+        }
+    }
     let skipped = patch.ledger.iter().map(|line| line.from);
     let settled: Vec<Timestamp> = patch.settled.iter().copied().chain(skipped).collect();
     if !settled.is_empty() {
         schedule.settled = schedule.settled_with(&settled, now);
-        if let Some(next) = schedule.next_slot.filter(|next| patch.settled.contains(next)) {
+        let next = schedule.next_slot.filter(|_| patch.next_slot.is_none());
+        if let Some(next) = next.filter(|next| settled.contains(next)) {
             schedule.next_slot =
                 schedule.compiled_spec().ok().and_then(|compiled_spec| compiled_spec.next(next));
             if schedule.status == ScheduleStatus::Active {

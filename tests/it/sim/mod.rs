@@ -65,7 +65,7 @@ const THEME_EVENTS: [&str; 9] = [
 ];
 
 /// All events of the simulation, sorted.
-const ALL_EVENTS: [&str; 39] = [
+const ALL_EVENTS: [&str; 40] = [
     "a debounced call repeated",
     "a due slot discarded",
     "a parent woken from another machine",
@@ -104,6 +104,7 @@ const ALL_EVENTS: [&str; 39] = [
     "set a limit",
     "several due slots discarded",
     "skipped on request",
+    "skip taken back",
     "triggered",
 ];
 

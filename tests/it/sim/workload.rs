@@ -161,27 +161,40 @@ impl World {
         self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
     }
 
-    /// Skips the next slot.
+    /// Skips one of the next slots, also one that may be claimed already, or takes skips back.
     fn skip(&mut self, schedule: &Schedule) {
-        let Some(slot) = schedule.next_slot.filter(|slot| slot.as_micros() > self.truth) else { return };
         if !matches!(schedule.status, ScheduleStatus::Active | ScheduleStatus::Paused) {
             return;
         }
-        let next_slot = schedule.compiled_spec().unwrap().next(slot);
-        let reason = "skipped on request".into();
-        let patch = Patch {
-            status: next_slot.is_none().then_some(ScheduleStatus::Finished),
-            next_slot: Some(next_slot),
-            ledger: vec![LedgerLine {
-                from: slot,
-                until: slot,
-                count: 1,
-                outcome: SlotOutcome::Skipped,
-                reason,
-            }],
-            ..Patch::default()
-        };
-        self.patch(schedule, Some(schedule.revision), patch);
+        let is_coming = |slot: &Timestamp| slot.as_micros() > self.truth;
+        let mut skipped = schedule.settled_slots();
+        skipped.retain(is_coming);
+        if !skipped.is_empty() && self.rng.chance(500) {
+            return self.unskip(schedule, &skipped);
+        }
+        let compiled_spec = schedule.compiled_spec().unwrap();
+        let mut slot = schedule.next_slot.filter(is_coming);
+        for _ in 0..self.rng.range(0, 3) {
+            slot = slot.and_then(|slot| compiled_spec.next(slot)).or(slot);
+        }
+        if self.rng.chance(300) {
+            slot = schedule.last_slot.filter(is_coming).or(slot);
+        }
+        let Some(slot) = slot else { return };
+        let (outcome, reason) = (SlotOutcome::Skipped, "skipped on request".into());
+        let line = LedgerLine { from: slot, until: slot, count: 1, outcome, reason };
+        self.patch(schedule, Some(schedule.revision), Patch { ledger: vec![line], ..Patch::default() });
+    }
+
+    /// Takes back one skip or all of them.
+    fn unskip(&mut self, schedule: &Schedule, skipped: &[Timestamp]) {
+        let compiled_spec = Arc::clone(schedule.spec.compiled().unwrap());
+        let one = *self.rng.pick(skipped);
+        let is_all = self.rng.chance(500);
+        let is_wanted =
+            |slot: &&Timestamp| (is_all || **slot == one) && compiled_spec.prev(**slot) == Some(**slot);
+        let unskipped: Vec<_> = skipped.iter().filter(is_wanted).copied().collect();
+        self.patch(schedule, Some(schedule.revision), Patch { unskipped, ..Patch::default() });
     }
 
     /// Backfills past slots.

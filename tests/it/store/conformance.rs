@@ -19,6 +19,7 @@ pub mod owners;
 mod progress;
 mod prunes;
 mod reads;
+mod skips;
 mod upserts;
 mod workers;
 
@@ -38,6 +39,7 @@ fn all() -> impl Iterator<Item = Case> {
         workers::CASES,
         owners::CASES,
         upserts::CASES,
+        skips::CASES,
         outcomes::CASES,
         fires::CASES,
         claims::CASES,

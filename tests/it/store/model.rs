@@ -225,6 +225,14 @@ impl World<'_> {
             patch.next_slot = Some(self.maybe_near());
             patch.ledger = self.ledger();
         }
+        if self.dice.one_in(4) {
+            let slot = self.near();
+            let (outcome, reason) = (SlotOutcome::Skipped, text("skipped"));
+            patch.ledger.push(LedgerLine { from: slot, until: slot, count: 1, outcome, reason });
+        }
+        if self.dice.one_in(4) {
+            patch.unskipped = vec![self.near(), self.near()];
+        }
         patch
     }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from datetime import datetime, timezone, tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from zoneinfo import ZoneInfo
 
 import typer
 
 from polos import schedules
 from polos._validate.formatting import shown
+from polos._validate.schedule_options import CATCH_UPS
 from polos.cli.commands.runs import end_of
 from polos.cli.commands.schedules import (
     Name,
@@ -62,6 +63,7 @@ from polos.cli.ui.values import json_value
 from polos.cli.ui.words import called, counted
 from polos.client import PolosClient
 from polos.exceptions import PolosError
+from polos.models import CatchUp as CatchUpPolicy
 from polos.models import Schedule
 
 __all__ = ["app"]
@@ -275,6 +277,14 @@ def resume(
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     key_prefix: PrefixFilter = None,
+    catch_up: Annotated[
+        str | None,
+        typer.Option(
+            "--catch-up",
+            metavar="POLICY",
+            help="For the slots of this pause: latest, all, or none.  [default: the schedule's]",
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: Json = False,
     database: Database = None,
@@ -282,17 +292,21 @@ def resume(
 ) -> None:
     """Resume paused schedules, by name or by filters.
 
-    Slots from the pause follow the catch-up policy.
+    Slots from the pause follow the catch-up policy, or --catch-up.
     """
     filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix)
+    policy = cast("CatchUpPolicy | None", catch_up)
+    if policy is not None and policy not in CATCH_UPS:
+        fail(f"--catch-up: {shown(policy)} given, expected latest, all, or none", TYPED_WRONG)
     if not names:
+        resume_one = functools.partial(schedules.resume, catch_up=policy)
         with opened(database, project) as client:
             matching = {**filters, "status": "paused"}
-            change_matching(client, matching, RESUMING, schedules.resume, yes)
+            change_matching(client, matching, RESUMING, resume_one, yes)
         return
 
     def act(client: PolosClient, schedule: Schedule) -> None:
-        after = schedules.sync.resume(client, schedule.id)
+        after = schedules.sync.resume(client, schedule.id, catch_up=policy)
         _tell(after, _coming(after), as_json)
 
     _each(names, database, project, act)
@@ -320,16 +334,65 @@ def reset(
 
 @app.command()
 def skip(
-    names: Names, as_json: Json = False, database: Database = None, project: Project = "default"
+    names: Names,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", "-n", metavar="N", min=1, max=1_000, help="The next N slots."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="The slot at exactly this time.")
+    ] = None,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
 ) -> None:
-    """Skip the next slot, and only this one.
+    """Skip the next slot, the next N, or the one at a time.
 
-    The history records it as skipped.
+    The history records them as skipped. Times without an offset are in the schedule's zone.
+    """
+    if count is not None and at is not None:
+        fail("--count: also --at is given; skip the next slots, or one slot", TYPED_WRONG)
+
+    def act(client: PolosClient, schedule: Schedule) -> None:
+        slot = None if at is None else instant("--at", at, ZoneInfo(schedule.timezone))
+        after = schedules.sync.skip(client, schedule.id, n=count, at=slot)
+        _tell(after, f"skips {_slots(after, schedule, slot)}; {_coming(after)}", as_json)
+
+    _each(names, database, project, act)
+
+
+def _slots(after: Schedule, before: Schedule, wanted: datetime | None) -> str:
+    """Name the slots that are skipped in the one and not in the other."""
+    new = [slot for slot in after.skipped if slot not in before.skipped]
+    if wanted is not None or not new:
+        return when(wanted or before.upcoming)
+    return (
+        when(new[0]) if len(new) == 1 else f"{len(new):,} slots, {when(new[0])} to {when(new[-1])}"
+    )
+
+
+@app.command()
+def unskip(
+    names: Names,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Only the slot at exactly this time."),
+    ] = None,
+    as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
+) -> None:
+    """Take back skips of coming slots.
+
+    Takes back all of them, or that of one slot. Slots that have passed stay skipped.
     """
 
     def act(client: PolosClient, schedule: Schedule) -> None:
-        after = schedules.sync.skip(client, schedule.id)
-        _tell(after, f"skips {when(schedule.upcoming)}; {_coming(after)}", as_json)
+        slot = None if at is None else instant("--at", at, ZoneInfo(schedule.timezone))
+        after = schedules.sync.unskip(client, schedule.id, at=slot)
+        back = [slot for slot in schedule.skipped if slot not in after.skipped]
+        text = f"{counted(len(back), 'slot')} no longer skipped; {_coming(after)}"
+        _tell(after, text, as_json)
 
     _each(names, database, project, act)
 

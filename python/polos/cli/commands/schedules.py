@@ -188,6 +188,7 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("jitter", f"up to {spoken(schedule.jitter)}" if schedule.jitter else None),
         ("bounds", ", ".join(text for value, text in bounds if value is not None)),
         ("skips", ", ".join(day.isoformat() for day in schedule.skip or ())),
+        ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
         ("pauses", f"after {failures} failures in a row" if failures else None),
         ("priority", None if schedule.priority is None else str(schedule.priority)),
         ("input", value_text(schedule.input)),

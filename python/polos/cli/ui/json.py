@@ -70,6 +70,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "updated_at": iso(schedule.updated_at),
         "days": schedule.days,
         "weeks": schedule.weeks,
+        "skipped": [iso(slot) for slot in schedule.skipped],
     }
 
 

@@ -295,6 +295,10 @@ statements! {
         "INSERT INTO @schedule (id, ", changing_schedule_columns!(names), ") SELECT id, ",
         changing_schedule_columns!(names), " FROM ", schedule_rows!()
     );
+    /// Deletes the lines of slots that were skipped on request. (`ledger_by_schedule`)
+    DELETE_SKIPS = "DELETE FROM @ledger l USING unnest($1::text[], $2::bigint[]) AS w (schedule_id, slot) \
+        WHERE l.schedule_id = w.schedule_id AND l.from_slot = w.slot AND l.until_slot = w.slot \
+        AND l.fate = 'skipped'";
     /// Adds lines to the ledger in the given order. (no index)
     INSERT_LEDGER = "INSERT INTO @ledger (project, schedule_id, from_slot, until_slot, \
         slot_count, fate, reason) SELECT w.a, w.b, w.c, w.d, w.e, w.f, w.g \
