@@ -187,12 +187,11 @@ class _Execution:
 
 
 def _sqlstate(error: BaseException | None) -> str | None:
-    """Return the code of the server's error, which wrappers keep in their own ways."""
+    """Return the code of the server's error, which may be the cause of that of a wrapper."""
     while error is not None:
         for name in ("sqlstate", "pgcode"):
             code = getattr(error, name, None)
             if isinstance(code, str):
                 return code
-        inner = getattr(error, "orig", None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__
+        error = error.__cause__
     return None

@@ -13,7 +13,7 @@ use super::pipeline::Statement;
 use super::prune;
 use super::queries::{self, Sql};
 use super::rows::{Args, limit_to_sql};
-use super::transaction;
+use super::transaction::{self, Held};
 use super::write_back::changes;
 use crate::calendar::Timestamp;
 use crate::model::{RunState, Token};
@@ -181,6 +181,8 @@ async fn on_general_path(
     let batch = Batch {
         session,
         terms,
+        commands,
+        held: Held::default(),
         has_edits: commands.iter().any(Command::may_revoke_early_claims),
         is_begun: false,
         has_written: must_commit,
@@ -202,6 +204,11 @@ async fn on_general_path(
 pub(super) struct Batch<'s> {
     pub session: Session<'s>,
     terms: Terms<'s>,
+    /// All commands.
+    commands: &'s [Command],
+    /// The names that transactions of the application are creating. Known once the transaction has
+    /// begun.
+    held: Held<'s>,
     has_edits: bool,
     is_begun: bool,
     pub has_written: bool,
@@ -221,18 +228,6 @@ impl Batch<'_> {
     }
 
     async fn all(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
-        let schema = self.terms.schema;
-        let held = transaction::held(&mut self, commands, schema).await?;
-        if held.is_empty() {
-            return self.free(commands).await;
-        }
-        let free = commands.iter().zip(&held).filter(|(_, is_held)| !**is_held);
-        let free: Vec<Command> = free.map(|(command, _)| command.clone()).collect();
-        Ok(transaction::with_rejections(&held, self.free(&free).await?))
-    }
-
-    /// Applies commands for which no transaction of the application is in the way.
-    async fn free(mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
         let mut outcomes = Vec::with_capacity(commands.len());
         if self.terms.is_careful {
             for command in commands {
@@ -281,7 +276,13 @@ impl Batch<'_> {
     async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
         let needs = ReadSet::of(commands);
         let (mut part, now) = self.load(&needs).await?;
-        let outcomes = commands.iter().map(|command| part.tables.apply(command, now)).collect();
+        let apply = |command| {
+            if self.held.rejects(command) {
+                return Err(Rejection::NameHeld);
+            }
+            part.tables.apply(command, now)
+        };
+        let outcomes = commands.iter().map(apply).collect();
         self.save(changes(&part)).await?;
         Ok(outcomes)
     }
@@ -335,7 +336,10 @@ impl Batch<'_> {
         mut statements: Vec<Statement<'_>>,
     ) -> Result<Vec<Vec<tokio_postgres::Row>>, PgError> {
         let begins = !std::mem::replace(&mut self.is_begun, true);
+        let names = begins.then(|| transaction::lock_names(self.commands, self.terms.schema)).flatten();
+        let asks_for_names = names.is_some();
         if begins {
+            statements.splice(0..0, names);
             let mut begin = self.session.begin();
             if self.has_edits {
                 let _ = write!(begin, "; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits);
@@ -345,6 +349,9 @@ impl Batch<'_> {
         let mut answers = self.session.send(statements).await?;
         if begins {
             answers.remove(0);
+        }
+        if asks_for_names {
+            self.held = Held::of(self.commands, self.terms.schema, &answers.remove(0))?;
         }
         Ok(answers)
     }

@@ -8,9 +8,9 @@
 //! commit looks whether that lock is held before it adds a row of that name.
 
 use super::PostgresStore;
-use super::batch::Batch;
 use super::error::PgError;
 use super::listener::channel_name;
+use super::pipeline::Statement;
 use super::queries::{self, Sql};
 use super::rows::{Args, Columns, encoded};
 use super::schema;
@@ -20,9 +20,10 @@ use crate::model::{ClaimRules, NewRun, NewSchedule};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::transitions;
 use crate::store::transaction::{NewRow, Part, TransactionScript, TransactionStatement, Value};
-use crate::store::{Command, Outcome, Rejection, StoreError};
+use crate::store::{Command, StoreError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use tokio_postgres::Row;
 
 /// Names up to this number are locked by a commit. A lock takes room in a table of the server that
 /// is made for some thousands.
@@ -204,50 +205,58 @@ fn chosen_key(new: &NewRun) -> Option<&str> {
     new.idempotency_key.as_deref().filter(|key| new.parent.is_none() && !key.starts_with("auto:"))
 }
 
-/// For each command, whether it must be rejected because a transaction of the application is
-/// creating a row of the same name. Empty if none has to be.
-pub(super) async fn held(
-    batch: &mut Batch<'_>,
-    commands: &[Command],
-    schema: &str,
-) -> Result<Vec<bool>, PgError> {
+/// The statement that locks the names of the rows that the commands may add, and returns those that
+/// transactions of the application hold. `None` if there are no names.
+pub(super) fn lock_names<'a>(commands: &[Command], schema: &str) -> Option<Statement<'a>> {
     let all: BTreeSet<i64> = commands.iter().flat_map(|command| names(command, schema)).collect();
     if all.is_empty() {
-        return Ok(Vec::new());
+        return None;
     }
     let mut args = Args::default();
-    let sql = if all.len() <= LOCKED_MAX {
-        args.ints(all);
-        queries::LOCK_NAMES
-    } else {
-        queries::HELD_NAMES
-    };
-    let rows = batch.query(sql, args).await?;
-    let mut held = BTreeSet::new();
-    for row in &rows {
-        held.insert(Columns::of(row).int()?);
+    if all.len() > LOCKED_MAX {
+        return Some(Statement::Query(queries::HELD_NAMES, args));
     }
-    if held.is_empty() {
-        return Ok(Vec::new());
-    }
-    let is_held = |command| names(command, schema).any(|name| held.contains(&name));
-    let group = |command: &Command| match command {
-        Command::CreateRun(new) => new.together,
-        _ => None,
-    };
-    // Runs that are created together are all created or none of them.
-    let groups: BTreeSet<u64> =
-        commands.iter().filter(|command| is_held(command)).filter_map(group).collect();
-    let is_in_group = |command| group(command).is_some_and(|group| groups.contains(&group));
-    Ok(commands.iter().map(|command| is_held(command) || is_in_group(command)).collect())
+    args.ints(all);
+    Some(Statement::Query(queries::LOCK_NAMES, args))
 }
 
-/// The outcomes of all commands, from those of the commands that were not rejected.
-pub(super) fn with_rejections(held: &[bool], others: Vec<Outcome>) -> Vec<Outcome> {
-    let mut others = others.into_iter();
-    let outcome = |is_held: &bool| match is_held {
-        true => Some(Err(Rejection::NameHeld)),
-        false => others.next(),
-    };
-    held.iter().filter_map(outcome).collect()
+/// The names that transactions of the application are creating.
+#[derive(Default)]
+pub(super) struct Held<'s> {
+    schema: &'s str,
+    names: BTreeSet<i64>,
+    /// Runs with these numbers, of which one has such a name.
+    together: BTreeSet<u64>,
+}
+
+impl<'s> Held<'s> {
+    /// Reads the answer to [`lock_names`].
+    pub fn of(commands: &[Command], schema: &'s str, rows: &[Row]) -> Result<Self, PgError> {
+        let mut held = Self { schema, ..Self::default() };
+        for row in rows {
+            held.names.insert(Columns::of(row).int()?);
+        }
+        held.together =
+            commands.iter().filter(|command| held.has_name_of(command)).filter_map(together).collect();
+        Ok(held)
+    }
+
+    /// Whether the command can't be applied before such a transaction has ended. Runs that are
+    /// created together are all created or none of them.
+    pub fn rejects(&self, command: &Command) -> bool {
+        !self.names.is_empty()
+            && (self.has_name_of(command)
+                || together(command).is_some_and(|number| self.together.contains(&number)))
+    }
+
+    fn has_name_of(&self, command: &Command) -> bool {
+        names(command, self.schema).any(|name| self.names.contains(&name))
+    }
+}
+
+fn together(command: &Command) -> Option<u64> {
+    match command {
+        Command::CreateRun(new) => new.together,
+        _ => None,
+    }
 }
