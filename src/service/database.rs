@@ -1,15 +1,16 @@
 //! One open database, with what its clients and workers share.
 
 use super::Service;
-use super::hints::{Hints, StoreObserver};
+use super::hints::{HintHandler, Hints, StoreObserver};
 use crate::calendar::Timestamp;
 use crate::clock::{Clock, ManualClock, SharedClock, SystemClock};
 use crate::engine::PermitPools;
 use crate::engine::group_commit::GroupCommit;
 use crate::error::Error;
 use crate::store::{
-    MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store, StoreError, Synchronous,
+    MemoryStore, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, StoreError, Synchronous,
 };
+use crate::sync::Mutex;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ pub struct Database {
     pub(super) permit_pools: Arc<PermitPools>,
     /// Present for PostgreSQL: its connections have to be closed.
     server: Option<Arc<PostgresStore>>,
+    /// Present for SQLite while it is open.
+    file: Mutex<Option<Arc<SqliteStore>>>,
 }
 
 impl Database {
@@ -68,6 +71,7 @@ impl Database {
         let io_trouble = |error: std::io::Error| StoreError::Unavailable(error.to_string());
         let hints = Arc::new(Hints::default());
         let mut server = None;
+        let mut file = None;
         let (store, clock, manual) = if let Some(url) = options.url {
             let store = Arc::new(PostgresStore::open(
                 &url,
@@ -86,7 +90,8 @@ impl Database {
                 },
                 ..SqliteOptions::default()
             };
-            let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, sqlite_options)?);
+            let store = Arc::new(SqliteStore::open(&path, sqlite_options)?);
+            file = Some(Arc::clone(&store));
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
             (GroupCommit::start(store, Arc::clone(&clock)).map_err(io_trouble)?, clock, None)
         } else {
@@ -97,7 +102,24 @@ impl Database {
         let permit_pools = Arc::new(PermitPools::default());
         let service = Service::open(store.clone(), Arc::clone(&options.project), Arc::clone(&permit_pools))
             .map_err(io_trouble)?;
-        Ok(Self { store, project: options.project, clock, manual, service, hints, permit_pools, server })
+        let file = Mutex::new(file);
+        let project = options.project;
+        Ok(Self { store, project, clock, manual, service, hints, permit_pools, server, file })
+    }
+
+    /// Adds a worker's callbacks. PostgreSQL is listened to from the beginning. A file is watched
+    /// from its first worker on, since systems count how many files a user watches.
+    pub(super) fn add_hints(&self, handler: HintHandler) {
+        self.hints.add(handler);
+        let Some(file) = &*self.file.lock() else { return };
+        let hints = Arc::clone(&self.hints);
+        if let Err(error) = file.listen(Box::new(move || hints.changed())) {
+            self.hints.advise(&format!(
+                "work that other processes add to the database starts up to 0.2 s later: its file can't \
+                 be watched ({error}); raise the system's fs.inotify.max_user_instances, or its limit of \
+                 open files"
+            ));
+        }
     }
 
     /// Writes queued commands and closes, within `limit`. Returns whether all threads have ended;
@@ -111,6 +133,9 @@ impl Database {
         let has_written = self.store.close_within(rest());
         if let Some(server) = &self.server {
             server.close();
+        }
+        if let Some(file) = self.file.lock().take() {
+            file.stop_listening();
         }
         has_written && has_ended
     }

@@ -32,6 +32,21 @@ impl Hints {
         }
         self.handlers.lock().push(handler);
     }
+
+    /// Another process committed.
+    pub fn changed(&self) {
+        for handler in self.handlers.lock().iter() {
+            (handler.change)();
+        }
+    }
+
+    /// Tells all handlers, also those that are added later, what an operator should know.
+    pub fn advise(&self, what: &str) {
+        self.advice_so_far.lock().push(what.to_owned());
+        for handler in self.handlers.lock().iter() {
+            (handler.advice)(what);
+        }
+    }
 }
 
 /// Receives notifications for all users of the store.
@@ -42,9 +57,7 @@ pub(super) struct StoreObserver {
 
 impl ChangeObserver for StoreObserver {
     fn on_change(&self) {
-        for handler in self.hints.handlers.lock().iter() {
-            (handler.change)();
-        }
+        self.hints.changed();
     }
 
     fn on_rollback(&self) {
@@ -54,10 +67,7 @@ impl ChangeObserver for StoreObserver {
     }
 
     fn on_advice(&self, what: &str) {
-        self.hints.advice_so_far.lock().push(what.to_owned());
-        for handler in self.hints.handlers.lock().iter() {
-            (handler.advice)(what);
-        }
+        self.hints.advise(what);
     }
 
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>) {

@@ -382,7 +382,7 @@ impl EndedExecution {
 /// Sends the engine what others commit: other processes, and other users of this database here.
 fn subscribe(database: &Database, sender: &Sender<Message>, on_advice: Box<dyn Fn(&str) + Send>) {
     let (changes, rollbacks) = (sender.clone(), sender.clone());
-    database.hints.add(HintHandler {
+    database.add_hints(HintHandler {
         change: Box::new(move || _ = changes.send(Message::Changed)),
         rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
         advice: on_advice,

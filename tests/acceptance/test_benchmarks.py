@@ -37,6 +37,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "sides/polos/create.py": {"alone": 2, "at_once": 3, "batches": 1, "bulk": 4},
     "sides/polos/crossings.py": {"alone": 2, "at_once": 3, "batches": 1, "calls": 4},
     "sides/polos/fires.py": {"count": 3},
+    "sides/polos/hand_over.py": {"runs": 2},
     "sides/polos/herd.py": {"count": 3},
     "sides/polos/imports.py": {},
     "sides/polos/lateness.py": {"fires": 1, "others": 2},

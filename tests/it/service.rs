@@ -21,6 +21,8 @@ mod lists;
 mod monitor;
 mod skips;
 mod triggers;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod watching;
 mod workers;
 
 const PROJECT: &str = "default";

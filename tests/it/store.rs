@@ -57,6 +57,8 @@ mod sharing;
 mod statements;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod watching;
 
 /// Without syncing to disk, which makes no difference here.
 #[cfg(feature = "sqlite")]

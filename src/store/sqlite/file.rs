@@ -44,6 +44,12 @@ impl DatabaseFile {
         Ok(Self { path: path.into(), log, identities })
     }
 
+    /// The write-ahead log, which every commit writes to.
+    #[cfg(target_os = "linux")]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// Refuses to continue if a file was deleted, moved, or replaced: what is written would be
     /// lost.
     pub fn check(&self) -> Result<(), StoreError> {

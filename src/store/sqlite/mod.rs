@@ -15,6 +15,8 @@ mod failed_runs;
 pub(super) mod file;
 mod k_merge;
 mod limits;
+#[cfg(target_os = "linux")]
+mod listener;
 pub(super) mod open;
 mod pool;
 mod prune;
@@ -37,6 +39,8 @@ use crate::model::{
     EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
     WorkerId, WorkflowEntry,
 };
+#[cfg(target_os = "linux")]
+use crate::sync::Mutex;
 use pool::{Lane, Pool};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +82,10 @@ impl Default for SqliteOptions {
 
 /// A store in a `SQLite` file.
 pub struct SqliteStore {
-    writer: Lane,
+    /// Dropped first: it uses the writer.
+    #[cfg(target_os = "linux")]
+    listener: Mutex<Option<listener::Listener>>,
+    writer: Arc<Lane>,
     readers: Pool,
     /// A connection of its own, because a connection doesn't count its own commits as changes.
     mark: Lane,
@@ -102,7 +109,9 @@ impl SqliteStore {
         let watching = open::connect(&file, &options, open::Purpose::Read)?;
         let guarding = open::connect(&file, &options, open::Purpose::Guard)?;
         Ok(Self {
-            writer: Lane::new(Arc::clone(&file), options, open::Purpose::Write, connection),
+            #[cfg(target_os = "linux")]
+            listener: Mutex::new(None),
+            writer: Arc::new(Lane::new(Arc::clone(&file), options, open::Purpose::Write, connection)),
             readers: Pool::new(Arc::clone(&file), options),
             mark: Lane::new(Arc::clone(&file), options, open::Purpose::Read, watching),
             guard: Lane::new(file, options, open::Purpose::Guard, guarding),
@@ -113,6 +122,27 @@ impl SqliteStore {
     /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.writer.file().path
+    }
+
+    /// Calls `on_change` after other processes have committed. Does nothing if somebody listens
+    /// already, or where the system can't tell.
+    pub fn listen(&self, on_change: Box<dyn Fn() + Send>) -> std::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            let mut listener = self.listener.lock();
+            if listener.is_none() {
+                *listener = Some(listener::Listener::open(Arc::clone(&self.writer), on_change)?);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        drop((self, on_change));
+        Ok(())
+    }
+
+    /// Ends what [`Self::listen`] began.
+    pub fn stop_listening(&self) {
+        #[cfg(target_os = "linux")]
+        drop(self.listener.lock().take());
     }
 
     /// Steps of SQLite's virtual machine that calls of this thread have taken so far. For tests.

@@ -40,9 +40,7 @@ impl Project {
 
     fn worker(&self, setup: Value) -> Result<Worker<Started>, Error> {
         let setup: WorkerSetup = serde_json::from_value(setup).unwrap();
-        let events =
-            WorkerEvents { on_advice: Arc::new(|_| {}), on_end: Box::new(|| {}), ask_loop: Box::new(|_| {}) };
-        Worker::start(Arc::clone(&self.database), setup, self.started.clone(), events)
+        Worker::start(Arc::clone(&self.database), setup, self.started.clone(), ignored())
     }
 
     fn ask(&self, request: Value) -> Value {
@@ -67,7 +65,12 @@ impl Project {
     }
 }
 
-fn setup(declared: &Value) -> Value {
+/// What a worker says besides its runs, to nobody.
+pub(super) fn ignored() -> WorkerEvents {
+    WorkerEvents { on_advice: Arc::new(|_| {}), on_end: Box::new(|| {}), ask_loop: Box::new(|_| {}) }
+}
+
+pub(super) fn setup(declared: &Value) -> Value {
     json!({
         "app": "app",
         "aliases": [],
@@ -99,7 +102,7 @@ fn setup(declared: &Value) -> Value {
     })
 }
 
-fn nothing() -> Value {
+pub(super) fn nothing() -> Value {
     json!({"specs": [], "schedules": []})
 }
 

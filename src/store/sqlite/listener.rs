@@ -1,0 +1,123 @@
+//! Wakes workers when another process commits to the file.
+//!
+//! Best effort: polling [`crate::store::StoreReads::change_mark`] finds everything anyway. Every
+//! commit writes to the log, and Linux tells those who watch a file of each write (inotify). They
+//! are told of their own process's writes, too, and of each before the commit can be read. So after
+//! a write, this thread looks for a while whether others have committed.
+
+use super::pool::Lane;
+use crate::thread::Thread;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::inotify;
+use rustix::io::{Errno, read, write};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pauses between looks after a write, in milliseconds: most commits reach the disk within a
+/// few, and some take much longer. After the last one, polling has found it.
+const PAUSES: [u64; 15] = [1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128];
+
+/// The workers are woken at most this often: each time they read what has changed.
+const GAP: Duration = Duration::from_millis(10);
+
+/// How long closing waits for the thread, which may wait for a commit.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The thread that watches the log.
+pub(super) struct Listener {
+    closing: Arc<OwnedFd>,
+    thread: Option<Thread>,
+}
+
+impl Listener {
+    /// Starts to watch; `on_change` is called on a thread of its own after others have committed.
+    /// The call may come late, twice, or not at all.
+    pub fn open(writer: Arc<Lane>, on_change: Box<dyn Fn() + Send>) -> std::io::Result<Self> {
+        let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        inotify::add_watch(&events, writer.file().log(), inotify::WatchFlags::MODIFY)?;
+        let closing = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let mut watch = Watch { writer, on_change, events, closing: Arc::clone(&closing), seen: None };
+        watch.has_changed();
+        let thread = Thread::spawn("polos-listener", move || watch.listen())?;
+        Ok(Self { closing, thread: Some(thread) })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = write(&*self.closing, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            thread.join_for(CLOSE_TIMEOUT);
+        }
+    }
+}
+
+/// What the thread uses.
+struct Watch {
+    /// A connection does not count its own commits as changes, and all of this process's commits go
+    /// through this one.
+    writer: Arc<Lane>,
+    on_change: Box<dyn Fn() + Send>,
+    events: OwnedFd,
+    closing: Arc<OwnedFd>,
+    seen: Option<i64>,
+}
+
+impl Watch {
+    fn listen(&mut self) {
+        let mut pauses = [].iter();
+        loop {
+            let pause = pauses.next().copied().map(Duration::from_millis);
+            let Some(has_news) = self.wait(pause) else { return };
+            if self.has_changed() {
+                (self.on_change)();
+                if self.is_closed_within(GAP) {
+                    return;
+                }
+                pauses = PAUSES.iter();
+            } else if has_news {
+                pauses = PAUSES.iter();
+            }
+        }
+    }
+
+    /// Whether others have committed since the last look.
+    fn has_changed(&mut self) -> bool {
+        let version = self.writer.with(|connection| {
+            connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+        });
+        // While the file can't be read, those who use it say so.
+        let Ok(version) = version else { return false };
+        self.seen.replace(version) != Some(version)
+    }
+
+    /// Waits for a write to the log, for `limit` at most. Returns whether there was one; `None` if
+    /// the store is closing.
+    fn wait(&self, limit: Option<Duration>) -> Option<bool> {
+        let mut polled =
+            [PollFd::new(&self.events, PollFlags::IN), PollFd::new(&*self.closing, PollFlags::IN)];
+        match poll(&mut polled, limit.map(timespec).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        if !polled[1].revents().is_empty() {
+            return None;
+        }
+        let has_news = !polled[0].revents().is_empty();
+        // What they say is of no interest: there is one file, and one kind of event.
+        let mut events = [0; 4096];
+        while has_news && read(self.events.as_fd(), &mut events).is_ok() {}
+        Some(has_news)
+    }
+
+    fn is_closed_within(&self, limit: Duration) -> bool {
+        let mut polled = [PollFd::new(&*self.closing, PollFlags::IN)];
+        poll(&mut polled, Some(&timespec(limit))).is_ok_and(|count| count > 0)
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    // No limit here is longer than a second.
+    Timespec { tv_sec: 0, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
