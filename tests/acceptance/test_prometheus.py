@@ -42,16 +42,13 @@ def _unpack() -> None:
         pytest.skip("Prometheus is not installed, and this is no Debian to get its package from")
     folder = UNPACKED / "download"
     folder.mkdir(parents=True, exist_ok=True)
-    got = subprocess.run(
-        ["apt-get", "download", "prometheus"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    command = ["apt-get", "download", "prometheus"]
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=120)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        why = error.stderr or error
+        pytest.skip(f"Prometheus is not installed, and cannot be downloaded: {why}")
     packages = sorted(folder.glob("prometheus_*.deb"))
-    if got.returncode or not packages:
-        pytest.skip(f"Prometheus is not installed, and cannot be downloaded: {got.stderr.strip()}")
     subprocess.run(["dpkg", "-x", packages[-1], UNPACKED], check=True, timeout=120)
     shutil.rmtree(folder)
 
