@@ -17,7 +17,7 @@ pub struct WorkflowConfig {
     pub backoff: Backoff,
     /// The time limit of one attempt.
     pub timeout: Option<Duration>,
-    /// What the code declares about claiming its runs.
+    /// What the code declares about its runs.
     pub rules: ClaimRules,
     /// Fingerprint of its code: without blanks, and equal for workers that execute the same code.
     pub code: Arc<str>,

@@ -1,8 +1,8 @@
 //! Limits: how many runs of some workflows may be claimed at once, and how many may start in a
 //! period.
 
-use super::Json;
 use super::schedule::{Declaration, fingerprint};
+use super::{Json, WantedCalls};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct DeclaredLimit {
     pub spec: LimitSpec,
 }
 
-/// What the code of a worker declares about claiming the runs of one workflow.
+/// What the code of a worker declares about the runs of one workflow.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ClaimRules {
     /// The limit that its runs count against.
@@ -54,6 +54,10 @@ pub struct ClaimRules {
     /// The priority of its runs, unless their creator gives another one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u8,
+    /// The hook calls to record. Not part of the declaration: what one worker wants does not replace
+    /// what another wants.
+    #[serde(skip)]
+    pub hooks: WantedCalls,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -1,6 +1,6 @@
 //! Spelling of enums in the database: the words that users see.
 
-use super::{Origin, RunState, ScheduleStatus, SlotOutcome, StepState};
+use super::{HookEvent, Origin, RunState, ScheduleStatus, SlotOutcome, StepState};
 use std::sync::Arc;
 
 macro_rules! spelled {
@@ -38,6 +38,7 @@ spelled!(step_word, StepState, {
     Done => "done", Failed => "failed", Retrying => "retrying", Sleeping => "sleeping",
     Waiting => "waiting",
 });
+spelled!(event_word, HookEvent, { Skipped => "skipped", Late => "late" });
 spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
 /// The state as shown to users.
@@ -59,6 +60,13 @@ impl Origin {
     /// The word for it.
     pub fn word(self) -> &'static str {
         origin_word(self)
+    }
+}
+
+impl HookEvent {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        event_word(self)
     }
 }
 

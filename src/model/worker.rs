@@ -1,6 +1,6 @@
 //! A worker, as it registers and as other workers see it.
 
-use super::{ClaimRules, DeclaredLimit, NewSchedule, Schedule, ScheduleId, WorkerId, limit};
+use super::{ClaimRules, DeclaredLimit, NewSchedule, Schedule, ScheduleId, WorkerId, hook, limit};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,8 +50,8 @@ pub struct WorkerEntry {
     pub declared: Vec<NewSchedule>,
     /// Limits declared by the application's code.
     pub limits: Vec<DeclaredLimit>,
-    /// What the code declares about claiming runs, for each workflow that has a limit or a
-    /// priority.
+    /// What the code declares about runs, for each workflow that has a limit, a priority, or hooks
+    /// whose calls are recorded.
     pub rules: BTreeMap<Arc<str>, ClaimRules>,
 }
 
@@ -61,13 +61,14 @@ impl WorkerEntry {
         std::iter::once(&self.app).chain(&self.aliases).chain(&self.former)
     }
 
-    /// What the code declares about claiming the runs of a workflow.
+    /// What the code declares about the runs of a workflow.
     pub fn rules_of(&self, workflow: &str) -> ClaimRules {
         self.rules.get(workflow).cloned().unwrap_or_default()
     }
 
-    /// The declared schedules, limits, and rules, as JSON text for [`Peer::declares`]. No workflow
-    /// has an empty id, so limits and rules cannot be mistaken for schedules.
+    /// The declared schedules, limits, rules, and wanted hook calls, as JSON text for
+    /// [`Peer::declares`]. No workflow has an empty id, so none of these can be mistaken for a
+    /// schedule.
     pub fn declares(&self) -> Arc<str> {
         let none: Arc<str> = Arc::default();
         let limits = self.limits.iter().map(|limit| {
@@ -78,7 +79,11 @@ impl WorkerEntry {
             let print = limit::declared_fingerprint(&self.rules_of(&workflow.id).to_json());
             DeclaredKey(Arc::clone(&none), limit::rules_label(&workflow.id), print)
         });
-        let keys: Vec<_> = self.declared.iter().map(DeclaredKey::of).chain(limits).chain(rules).collect();
+        let hooks = self.rules.iter().filter_map(|(workflow, rules)| {
+            Some(DeclaredKey(Arc::clone(&none), hook::hooks_label(workflow), rules.hooks.to_json()?))
+        });
+        let schedules = self.declared.iter().map(DeclaredKey::of);
+        let keys: Vec<_> = schedules.chain(limits).chain(rules).chain(hooks).collect();
         serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned()).into()
     }
 }
@@ -134,12 +139,17 @@ pub struct Reconciliation {
     /// Limits of which the stored declaration stays, or of which a workflow stays under or outside:
     /// a live worker with newer code declares them differently.
     pub outdated_limits: BTreeSet<Arc<str>>,
+    /// Whether another live worker wants more hook calls recorded than this one.
+    pub others_want_calls: bool,
 }
 
 impl Reconciliation {
     /// Whether the decision may change when the set of live workers changes.
     pub fn depends_on_peers(&self) -> bool {
-        !self.protected.is_empty() || !self.outdated.is_empty() || !self.outdated_limits.is_empty()
+        !self.protected.is_empty()
+            || !self.outdated.is_empty()
+            || !self.outdated_limits.is_empty()
+            || self.others_want_calls
     }
 }
 

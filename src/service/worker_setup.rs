@@ -5,7 +5,7 @@ use super::{Database, Drafts, new_schedules};
 use crate::calendar::Timestamp;
 use crate::engine::{EngineConfig, WorkflowConfig};
 use crate::error::Error;
-use crate::model::{ClaimRules, DeclaredLimit, LimitSpec};
+use crate::model::{ClaimRules, DeclaredLimit, LimitSpec, WantedCalls};
 use crate::plan::Backoff;
 use crate::process;
 use serde::Deserialize;
@@ -51,6 +51,8 @@ struct WorkflowSetup {
     code: Arc<str>,
     limit: Option<Arc<str>>,
     priority: u8,
+    #[serde(default)]
+    hooks: WantedCalls,
 }
 
 impl WorkerSetup {
@@ -97,7 +99,7 @@ impl WorkflowSetup {
             retry_max: self.retry_max,
             backoff: self.backoff.unwrap_or_default(),
             timeout: self.timeout.map(Duration::from_micros),
-            rules: ClaimRules { limit: self.limit, priority: self.priority },
+            rules: ClaimRules { limit: self.limit, priority: self.priority, hooks: self.hooks },
             code: self.code,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimedRun, Completion, Debounce, FirePlan, Json, LimitSpec, NewEvent, NewRun, NewSchedule,
+    ClaimedRun, Completion, Debounce, FirePlan, HookCall, Json, LimitSpec, NewEvent, NewRun, NewSchedule,
     Reconciliation, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, StepRecord, StoredSpec,
     Token, WorkerEntry, WorkerId,
 };
@@ -76,6 +76,9 @@ pub enum Command {
     /// its heartbeat is still `heartbeat`.
     ///
     /// Rejected as [`Rejection::Stale`] if the heartbeat has changed.
+    ///
+    /// A run that counts as interrupted and that was to have started by `now` is late, for its hook
+    /// call.
     ///
     /// An execution counts as interrupted ([`Run::interruptions`]) for each of its runs whose time
     /// had come and for which it has recorded no step since it registered. A repetition finds no
@@ -153,6 +156,10 @@ pub enum Command {
         id: ScheduleId,
     },
     /// Commits a decision about due slots. Answer: [`Answer::Claimed`], the claimed runs.
+    ///
+    /// If a worker wants to know of late runs of the workflow ([`crate::model::WantedCalls`]), each
+    /// created run gets a hook call, due so long after its `available_at`. Every command that writes
+    /// skipped slots into the ledger records a hook call for each line, if a worker wants to know.
     ///
     /// A planned run that exists already stays as it is.
     ///
@@ -373,12 +380,43 @@ pub enum Command {
         /// Runs that [`super::StoreReads::waiting_parents`] found to be stuck.
         runs: Vec<RunId>,
     },
+    /// Hands due hook calls to a worker that will make them. Answer: [`Answer::HookCalls`], those that
+    /// it has now.
+    ///
+    /// A call that a registered worker has, or that is not due (`check_at`), is passed over. One
+    /// that this worker has already is handed out again.
+    ///
+    /// A call about a late run is handed out if the run has not started, or started at or after
+    /// `due_at`. It is deleted if the run started before, is finished without a start, or is gone.
+    /// If only a claim of another worker suggests that it started, the call is looked at again at
+    /// `recheck_at`.
+    ///
+    /// Rejected as [`Rejection::WorkerGone`].
+    TakeHookCalls {
+        /// The worker that will call the hooks.
+        worker: WorkerId,
+        /// Ids of the calls.
+        calls: Vec<Arc<str>>,
+        /// When to look again at those that can't be decided yet.
+        recheck_at: Timestamp,
+    },
+    /// Deletes hook calls that a worker has made. Answer: [`Answer::Done`].
+    ///
+    /// A call that another worker has by now stays.
+    EndHookCalls {
+        /// The worker that they were handed to.
+        worker: WorkerId,
+        /// Ids of the calls.
+        calls: Vec<Arc<str>>,
+    },
     /// Deletes finished runs (with their steps) and ledger lines older than `before`, but keeps the
     /// newest `keep` runs of each schedule. Answer: [`Answer::Count`] of the rows deleted.
     ///
     /// Also deletes finished one-off schedules that no code declares, with all of their runs and
     /// their ledger, if the slot is older than `before` and no run finished later or is unfinished.
     /// Such a schedule counts as one row.
+    ///
+    /// Hook calls that were to be looked at before `before` are deleted as well, and not counted.
     Prune {
         /// Namespace.
         project: Arc<str>,
@@ -480,6 +518,8 @@ pub enum Answer {
         /// Whether this made the run claimable.
         woken: bool,
     },
+    /// Hook calls that were handed to the worker.
+    HookCalls(Vec<HookCall>),
     /// Decisions about declared schedules.
     Reconciled(Box<Reconciliation>),
 }

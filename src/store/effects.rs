@@ -53,6 +53,8 @@ impl Command {
             | Self::RecordStep { .. }
             | Self::ReportProgress { .. }
             | Self::AwaitEvent { .. }
+            | Self::TakeHookCalls { .. }
+            | Self::EndHookCalls { .. }
             | Self::Prune { .. } => Effect::Nothing,
         }
     }
@@ -85,6 +87,8 @@ impl Command {
             | Self::CancelRun { .. }
             | Self::RetryRun { .. }
             | Self::WakeParents { .. }
+            | Self::TakeHookCalls { .. }
+            | Self::EndHookCalls { .. }
             | Self::Prune { .. } => false,
         }
     }

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -87,6 +87,15 @@ impl StoreReads for MemoryStore {
 
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         Ok(self.tables.lock().peers(project))
+    }
+
+    fn hook_calls(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        limit: usize,
+    ) -> Result<Vec<HookCall>, StoreError> {
+        Ok(self.tables.lock().open_hook_calls(project, workflows, limit))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

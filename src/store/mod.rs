@@ -56,8 +56,8 @@ pub mod internals {
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -172,6 +172,15 @@ pub trait StoreReads: Send + Sync + 'static {
 
     /// All registered workers of the project: those that neither deregistered nor expired.
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
+
+    /// Hook calls of these workflows that no registered worker has: the earliest by `check_at`, then
+    /// by id, whether or not they are due.
+    fn hook_calls(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        limit: usize,
+    ) -> Result<Vec<HookCall>, StoreError>;
 
     /// All limits of the project, by name, with their use. The runs that wait for one are counted up
     /// to `count_to`.

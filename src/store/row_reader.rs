@@ -9,8 +9,8 @@ use crate::calendar::Timestamp;
 use crate::model::limit::TakenTokens;
 use crate::model::text::TextEnum;
 use crate::model::{
-    EventRecord, Limit, LimitSpec, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
-    StepRecord, StepState, Token, WorkerId, WorkflowEntry,
+    EventRecord, HookCall, Limit, LimitSpec, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId,
+    ScheduleStatus, StepRecord, StepState, Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -49,6 +49,14 @@ macro_rules! event_columns {
     };
 }
 
+/// The columns of a hook call `h`, in the order in which [`RowReader::hook_call`] reads them.
+macro_rules! hook_call_columns {
+    () => {
+        "h.id, h.project, h.workflow, h.event, h.schedule_id, h.key, h.from_slot, h.until_slot, \
+         h.slot_count, h.reason, h.due_at, h.check_at, h.seen_token, h.is_late, h.worker"
+    };
+}
+
 /// The columns of a worker `w`, in the order in which [`RowReader::peer`] reads them.
 macro_rules! peer_columns {
     () => {
@@ -66,7 +74,9 @@ macro_rules! limit_columns {
 
 #[cfg(feature = "postgres")]
 pub(super) use limit_columns;
-pub(super) use {event_columns, peer_columns, run_columns, schedule_columns, step_columns};
+pub(super) use {
+    event_columns, hook_call_columns, peer_columns, run_columns, schedule_columns, step_columns,
+};
 
 /// Reads the columns of one row, from left to right.
 ///
@@ -265,6 +275,27 @@ pub(super) trait RowReader {
             payload: self.text()?,
             idempotency_key: self.optional_text()?,
             received_at: self.time()?,
+        })
+    }
+
+    /// A hook call, from `hook_call_columns!`.
+    fn hook_call(&mut self) -> Result<HookCall, Self::Error> {
+        Ok(HookCall {
+            id: self.text()?,
+            project: self.text()?,
+            workflow: self.text()?,
+            event: self.word()?,
+            schedule: self.schedule_id()?,
+            key: self.text()?,
+            from: self.time()?,
+            until: self.time()?,
+            count: self.count()?,
+            reason: self.text()?,
+            due_at: self.time()?,
+            check_at: self.time()?,
+            seen_token: self.optional_int()?.map(Token),
+            is_late: self.flag()?,
+            worker: self.optional_worker_id()?,
         })
     }
 

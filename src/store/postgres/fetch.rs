@@ -6,6 +6,7 @@
 //! every commit that changes which of its runs are unfinished locks it first.
 
 use super::events;
+use super::hook_calls;
 use super::limits;
 use super::locked::locked;
 use super::pipeline::Statement;
@@ -39,6 +40,7 @@ enum Includes {
     RunsWithSteps,
     NewestLines,
     NewestSteps,
+    HookCalls,
 }
 
 /// The statements that read what a group of commands needs.
@@ -55,6 +57,7 @@ pub(super) struct Part {
     /// The numbers of the stored runs.
     pub stored_runs: HashMap<RunId, u64>,
     pub stored_schedules: HashSet<ScheduleId>,
+    pub stored_hook_calls: HashSet<Arc<str>>,
     /// Schedules with runs that a prune has kept.
     pub with_kept_runs: HashSet<ScheduleId>,
 }
@@ -115,6 +118,7 @@ impl<'c> Fetch<'c> {
         self.add(Includes::RunsWithSteps, runs_with_steps(needs, edits));
         self.add(Includes::NewestLines, newest_lines(needs, edits));
         self.add(Includes::NewestSteps, newest_steps(needs));
+        self.add(Includes::HookCalls, hook_calls::named(needs));
     }
 
     fn add(&mut self, includes: Includes, statement: Option<Statement<'c>>) {
@@ -187,6 +191,7 @@ impl Part {
                 let steps = tables.steps.entry(run).or_default();
                 steps.records.last_mut().expect("added above").finished_at = finished_at;
             }
+            Includes::HookCalls => hook_calls::take(self, columns)?,
             Includes::NewestLines => {
                 let (schedule, project) = (columns.schedule_id()?, columns.text()?);
                 let (from, until) = (columns.time()?, columns.time()?);

@@ -9,7 +9,7 @@ use super::read::each;
 use super::rows::{Args, Columns, limit_to_sql};
 use super::write_back::WriteBack;
 use crate::calendar::Timestamp;
-use crate::model::{ClaimRules, Limit, LimitSpec, LimitStatus};
+use crate::model::{ClaimRules, Limit, LimitSpec, LimitStatus, WantedCalls};
 use crate::store::limits::{KEYS_MAX, Room, WorkflowRow, walked};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::Tables;
@@ -28,9 +28,9 @@ pub(super) fn registered<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     Some(Statement::Query(queries::WORKFLOWS_BY_ID, args))
 }
 
-/// The workflows that declare anything about claims, for a group of commands that creates runs.
+/// The workflows that declare anything, for a group of commands that creates runs or skips slots.
 pub(super) fn with_rules<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
-    needs.creates_runs.then(|| Statement::Query(queries::WORKFLOWS_WITH_RULES, Args::default()))
+    needs.needs_rules.then(|| Statement::Query(queries::WORKFLOWS_WITH_RULES, Args::default()))
 }
 
 /// The limits that a group of commands declares or sets, locked.
@@ -46,11 +46,11 @@ pub(super) fn limits<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
 
 pub(super) fn take_workflow(tables: &mut Tables, columns: &mut Columns<'_>) -> Result<(), Error> {
     let (project, id) = (columns.text()?, columns.text()?);
-    let row = WorkflowRow {
-        schedulable: columns.flag()?,
-        rules: ClaimRules { limit: columns.optional_text()?, priority: columns.priority()? },
-        declaration: columns.optional_text()?,
-    };
+    let schedulable = columns.flag()?;
+    let (limit, priority) = (columns.optional_text()?, columns.priority()?);
+    let declaration = columns.optional_text()?;
+    let hooks = WantedCalls::parse(columns.optional_text()?.as_deref());
+    let row = WorkflowRow { schedulable, rules: ClaimRules { limit, priority, hooks }, declaration };
     *tables.workflows.slot(&project, &id) = row;
     Ok(())
 }

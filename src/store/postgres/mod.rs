@@ -18,6 +18,7 @@ mod expected_limits;
 mod failed_runs;
 mod fast_path;
 mod fetch;
+mod hook_calls;
 mod limits;
 mod listener;
 mod locked;
@@ -43,8 +44,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
@@ -385,6 +386,15 @@ impl StoreReads for PostgresStore {
 
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         self.readers.read(async |session| session.peers(project).await)
+    }
+
+    fn hook_calls(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        limit: usize,
+    ) -> Result<Vec<HookCall>, StoreError> {
+        self.readers.read(async |session| session.hook_calls(project, workflows, limit).await)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

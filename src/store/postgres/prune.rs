@@ -52,6 +52,7 @@ pub(super) async fn prune(
     }
     let place = statements.len();
     statements.push(prune_ledger(project, *before, limit - pruned));
+    statements.push(prune_hook_calls(project, *before));
     let answers = batch.send(statements).await?;
     batch.has_written = true;
     let lines = answers.get(place).map_or(0, Vec::len);
@@ -148,6 +149,13 @@ fn delete<'a>(runs: Vec<i64>) -> [Statement<'a>; 2] {
     let mut args = Args::default();
     args.ints(runs);
     [Statement::Query(queries::DELETE_STEPS_OF_RUNS, of_steps), Statement::Query(queries::DELETE_RUNS, args)]
+}
+
+fn prune_hook_calls(project: &str, before: Timestamp) -> Statement<'_> {
+    let mut args = Args::default();
+    args.text(project);
+    args.int(before.as_micros());
+    Statement::Query(queries::PRUNE_HOOK_CALLS, args)
 }
 
 fn prune_ledger(project: &str, before: Timestamp, limit: usize) -> Statement<'_> {

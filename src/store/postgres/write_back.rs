@@ -27,6 +27,7 @@ pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
     changes.steps();
     changes.statements.extend(events::insert_events(&part.tables, touched));
     changes.ledger();
+    changes.hook_calls();
     changes.followed_limits();
     changes.statements
 }
@@ -152,6 +153,7 @@ impl<'p> WriteBack<'p> {
         args.optional_texts(known.iter().map(|(.., row)| row.rules.limit.as_deref()));
         args.ints(known.iter().map(|(.., row)| i64::from(row.rules.priority)));
         args.optional_texts(known.iter().map(|(.., row)| row.declaration.as_deref()));
+        args.shared_texts(known.iter().map(|(.., row)| row.rules.hooks.to_json()));
         self.add(queries::UPSERT_WORKFLOWS, args);
     }
 

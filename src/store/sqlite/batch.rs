@@ -46,7 +46,7 @@ pub(super) struct Batch<'c> {
     pub(super) session: Session<'c>,
     now: Timestamp,
     claimants: Vec<Claimant>,
-    /// What workflows declare about claims, if it was read.
+    /// What workflows declare about their runs, if it was read.
     pub(super) rules: Option<Vec<(ProjectWorkflow, ClaimRules)>>,
 }
 
@@ -186,6 +186,10 @@ impl Batch<'_> {
             Command::CancelRun { project, run } => self.cancel_run(project, run),
             Command::RetryRun { project, run } => self.retry_run(project, run),
             Command::WakeParents { project, runs } => self.wake_parents(project, runs),
+            Command::TakeHookCalls { worker, calls, recheck_at } => {
+                self.take_hook_calls(worker, calls, *recheck_at)
+            }
+            Command::EndHookCalls { worker, calls } => self.end_hook_calls(worker, calls),
             Command::Prune { project, before, keep, limit } => self.prune(project, *before, *keep, *limit),
         }
     }

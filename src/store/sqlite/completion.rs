@@ -5,7 +5,9 @@ use super::queries;
 use super::rows::Columns;
 use super::schedules::RunToChange;
 use crate::calendar::Timestamp;
-use crate::model::{Completion, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId};
+use crate::model::{
+    Completion, HookCall, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId,
+};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
@@ -27,6 +29,7 @@ struct ClaimRow {
     ended_released: bool,
     refused_by: Option<Arc<str>>,
     is_limited: bool,
+    id: RunId,
 }
 
 impl ClaimRow {
@@ -50,6 +53,7 @@ impl ClaimRow {
             ended_released: columns.flag()?,
             refused_by: columns.optional_text()?,
             is_limited: columns.optional_text()?.is_some(),
+            id: columns.run_id()?,
         })
     }
 }
@@ -266,6 +270,7 @@ impl Batch<'_> {
             {
                 let was_alone = held.len() == 1 && !shares_process;
                 self.run(queries::COUNT_INTERRUPTION, params![row.no, was_alone])?;
+                self.run(queries::NOTE_INTERRUPTED_LATE, params![HookCall::late_id(&row.id), self.now()])?;
             }
             let ended = transitions::end(&row.claim, &Completion::Released, self.now());
             let finished_at = self.finished_at(ended.state);

@@ -6,7 +6,8 @@ use super::read::View;
 use super::rows::{Columns, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimRules, Declaration, LimitSpec, LimitStatus, Reconciliation, RunState, WorkerEntry, limit,
+    ClaimRules, Declaration, LimitSpec, LimitStatus, Reconciliation, RunState, WantedCalls, WorkerEntry,
+    limit,
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::declarations::{self, LiveDeclarations};
@@ -15,13 +16,15 @@ use rusqlite::{Result, params};
 use std::sync::Arc;
 
 impl Batch<'_> {
-    /// What the workflow declares about claims. Read once for a batch.
+    /// What the workflow declares about its runs. Read once for a batch.
     pub(super) fn rules_of(&mut self, project: &str, workflow: &str) -> Result<ClaimRules> {
         if self.rules.is_none() {
             let rules = self.session.all(queries::RULES, [], |row| {
                 let mut columns = Columns::of(row);
                 let workflow = (columns.text()?, columns.text()?);
-                Ok((workflow, ClaimRules { limit: columns.optional_text()?, priority: columns.priority()? }))
+                let (limit, priority) = (columns.optional_text()?, columns.priority()?);
+                let hooks = WantedCalls::parse(columns.optional_text()?.as_deref());
+                Ok((workflow, ClaimRules { limit, priority, hooks }))
             })?;
             self.rules = Some(rules);
         }
@@ -53,14 +56,24 @@ impl Batch<'_> {
             }
         }
         for workflow in &entry.workflows {
-            let rules = entry.rules_of(&workflow.id);
-            let (former, known) = self
+            let declared = entry.rules_of(&workflow.id);
+            let hooks = declared.hooks.union(live.wanted_calls(&workflow.id));
+            report.others_want_calls |= hooks != declared.hooks;
+            let rules = ClaimRules { hooks, ..declared };
+            let (mut former, known) = self
                 .one(queries::WORKFLOW_RULES, params![project, workflow.id], |row| {
                     let mut columns = Columns::of(row);
-                    let rules = ClaimRules { limit: columns.optional_text()?, priority: columns.priority()? };
-                    Ok((rules, Declaration::parse(columns.optional_text()?.as_deref())))
+                    let (limit, priority) = (columns.optional_text()?, columns.priority()?);
+                    let declaration = Declaration::parse(columns.optional_text()?.as_deref());
+                    let hooks = WantedCalls::parse(columns.optional_text()?.as_deref());
+                    Ok((ClaimRules { limit, priority, hooks }, declaration))
                 })?
                 .unwrap_or_default();
+            if former.hooks != hooks {
+                former.hooks = hooks;
+                self.run(queries::DECLARE_HOOKS, params![project, workflow.id, hooks.to_json()])?;
+                self.rules = None;
+            }
             let labeled = (limit::rules_label(&workflow.id), live);
             let Some(newer) = declarations::newer(known, &rules.to_json(), version, labeled, now) else {
                 if former != rules {

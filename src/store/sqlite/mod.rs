@@ -13,6 +13,7 @@ pub(super) mod error;
 mod events;
 mod failed_runs;
 pub(super) mod file;
+mod hook_calls;
 mod k_merge;
 mod limits;
 #[cfg(target_os = "linux")]
@@ -36,8 +37,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord, Token,
-    WorkerId, WorkflowEntry,
+    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
+    Token, WorkerId, WorkflowEntry,
 };
 #[cfg(target_os = "linux")]
 use crate::sync::Mutex;
@@ -232,6 +233,15 @@ impl StoreReads for SqliteStore {
 
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
         self.readers.read(|view| view.peers(project))
+    }
+
+    fn hook_calls(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        limit: usize,
+    ) -> Result<Vec<HookCall>, StoreError> {
+        self.readers.read(|view| view.hook_calls(project, workflows, limit))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

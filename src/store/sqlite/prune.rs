@@ -49,6 +49,7 @@ impl Batch<'_> {
                 break;
             }
         }
+        self.run(queries::PRUNE_HOOK_CALLS, params![project, before])?;
         let lines =
             self.run(queries::PRUNE_LEDGER, params![project, before, limit_to_sql(limit - pruned)])?;
         let schedules = self.prune_finished_once(project, before, limit - pruned - lines)?;

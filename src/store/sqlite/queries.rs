@@ -1,7 +1,9 @@
 //! The SQL statements. The comment of each says what it guarantees and, in parentheses, which index
 //! serves it.
 
-use crate::store::row_reader::{event_columns, peer_columns, run_columns, schedule_columns, step_columns};
+use crate::store::row_reader::{
+    event_columns, hook_call_columns, peer_columns, run_columns, schedule_columns, step_columns,
+};
 
 macro_rules! error_class {
     () => {
@@ -192,10 +194,10 @@ statements! {
         available_at = ?5, note = ?6, limit_name = ?7 WHERE no = ?1";
     /// What the completion of a claim depends on. (unique id)
     CLAIM = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name FROM run WHERE id = ?1";
+        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name, id FROM run WHERE id = ?1";
     /// The same for the runs that a worker holds. (`run_held`)
     HELD = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
-        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name FROM run \
+        ended_token, ended_print, ended_state, ended_released, refused_by, limit_name, id FROM run \
         WHERE worker = ?1 AND state = 'running' ORDER BY id";
     /// Whether the run is running under this token, and where its steps are. (unique id)
     STANDS = "SELECT no, interruptions FROM run WHERE id = ?1 AND token = ?2 AND state = 'running'";
@@ -398,10 +400,42 @@ statements! {
         WHERE r.schedule_id = ?1 AND r.is_slot = 0 AND r.state = 'succeeded' AND r.finished_at < ?2 \
         ORDER BY r.slot DESC, r.no DESC LIMIT 1");
 
+    // Hook calls.
+
+    /// What a hook call takes from its schedule. (primary key)
+    SCHEDULE_NAMES = "SELECT project, workflow, key FROM schedule WHERE id = ?1";
+    /// Records a hook call, unless it is recorded.
+    ADD_HOOK_CALL = "INSERT INTO hook_call (id, project, workflow, event, schedule_id, key, from_slot, until_slot, \
+        slot_count, reason, due_at, check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+        ON CONFLICT DO NOTHING";
+    /// A hook call, and whether a registered worker has it. (primary key of both tables)
+    HOOK_CALL = concat!("SELECT ", hook_call_columns!(), ", EXISTS (SELECT 1 FROM worker w WHERE w.id = h.worker) \
+        FROM hook_call h WHERE h.id = ?1");
+    /// The run that a hook call is about. (unique id)
+    RUN_OF_CALL = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.id = ?1");
+    /// Hands a hook call to a worker. (primary key)
+    TAKE_HOOK_CALL = "UPDATE hook_call SET worker = ?2, is_late = ?3 WHERE id = ?1";
+    /// Has a hook call looked at again. (primary key)
+    RECHECK_HOOK_CALL = "UPDATE hook_call SET seen_token = ?2, check_at = ?3, worker = NULL WHERE id = ?1";
+    /// Records that the run of a hook call that was due is late. (primary key)
+    NOTE_INTERRUPTED_LATE = "UPDATE hook_call SET is_late = 1 WHERE id = ?1 AND due_at <= ?2";
+    /// Deletes a hook call. (primary key)
+    DELETE_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1";
+    /// Deletes a hook call that a worker has made. (primary key)
+    END_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1 AND worker = ?2";
+    /// The earliest hook calls of some workflows that no registered worker has.
+    /// (`hook_call_by_time`, scan of the given workflows, primary key)
+    HOOK_CALLS = concat!("SELECT ", hook_call_columns!(), " FROM hook_call h INDEXED BY hook_call_by_time \
+        WHERE h.project = ?1 AND h.workflow IN (SELECT value FROM json_each(?2)) \
+        AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = h.worker) ORDER BY h.check_at, h.id LIMIT ?3");
+    /// Deletes hook calls that nobody has made for long. (`hook_call_by_time`)
+    PRUNE_HOOK_CALLS = "DELETE FROM hook_call WHERE project = ?1 AND check_at < ?2";
+
     // Limits and priorities.
 
-    /// What workflows declare about claims, where they declare anything. (scan of the few that do)
-    RULES = "SELECT project, id, limit_name, priority FROM workflow WHERE limit_name IS NOT NULL OR priority > 0";
+    /// What workflows declare about their runs, where they declare anything. (scan)
+    RULES = "SELECT project, id, limit_name, priority, hooks FROM workflow WHERE limit_name IS NOT NULL OR priority > 0 \
+        OR hooks IS NOT NULL";
     /// The limits of the project's workflows, with their values. (`workflow_with_rules`, primary key)
     LIMITS_OF_WORKFLOWS = "SELECT f.id, l.name, l.declaration, l.set_values, l.taken, l.updated_at \
         FROM workflow f INDEXED BY workflow_with_rules JOIN run_limit l ON l.project = f.project \
@@ -438,9 +472,11 @@ statements! {
     DECLARE_LIMIT = "INSERT INTO run_limit (project, name, declaration, updated_at) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT (project, name) DO UPDATE SET declaration = excluded.declaration, updated_at = excluded.updated_at";
     /// What a workflow declares about claims, and how. (primary key)
-    WORKFLOW_RULES = "SELECT limit_name, priority, declaration FROM workflow WHERE project = ?1 AND id = ?2";
+    WORKFLOW_RULES = "SELECT limit_name, priority, declaration, hooks FROM workflow WHERE project = ?1 AND id = ?2";
     /// Declares that. (primary key)
     DECLARE_RULES = "UPDATE workflow SET limit_name = ?3, priority = ?4, declaration = ?5 WHERE project = ?1 AND id = ?2";
+    /// Which hook calls workers want recorded about a workflow. (primary key)
+    DECLARE_HOOKS = "UPDATE workflow SET hooks = ?3 WHERE project = ?1 AND id = ?2";
     /// Runs that are not claimed count against the new limit of their workflow. (`run_by_state`)
     FOLLOW_LIMIT = "UPDATE run SET limit_name = ?4 WHERE project = ?1 AND workflow = ?2 AND state = ?3 \
         AND state <> 'succeeded' AND state <> 'running' AND limit_name IS NOT ?4";

@@ -7,7 +7,7 @@ use super::run_id_range::is_slot;
 use super::schedules::NO_RUN;
 use crate::calendar::Timestamp;
 use crate::model::{
-    Admission, ClaimedRun, FirePlan, Json, NewRun, PlannedRun, Run, RunId, RunState, ScheduleId,
+    Admission, ClaimedRun, FirePlan, HookCall, Json, NewRun, PlannedRun, Run, RunId, RunState, ScheduleId,
     ScheduleStatus, StepRecord, Token, WorkerId,
 };
 use crate::store::row_reader::RowReader;
@@ -67,6 +67,9 @@ impl Batch<'_> {
         for planned in &plan.runs {
             let run = self.planned_run(planned, &facts, worker)?;
             if self.insert_run(&run)? {
+                if let Some(late_after_us) = facts.rules.hooks.late_after_us {
+                    self.add_hook_call(&HookCall::late(&run, facts.id, planned.slot, late_after_us))?;
+                }
                 created.push(run);
             }
         }

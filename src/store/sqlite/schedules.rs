@@ -247,7 +247,7 @@ impl Batch<'_> {
                 ],
             )?;
         }
-        Ok(())
+        self.note_skipped(schedule, lines)
     }
 
     /// Revokes early claims: deletes the runs that were created ahead of their slots, and gives the

@@ -5,8 +5,8 @@ use super::completion::forget_interruptions;
 use super::rows::{Steps, Tables};
 use crate::calendar::Timestamp;
 use crate::model::{
-    Admission, ClaimedRun, Debounce, FirePlan, Json, NewRun, Run, RunId, RunState, ScheduleId, StepRecord,
-    StepState, Token, WorkerId,
+    Admission, ClaimedRun, Debounce, FirePlan, HookCall, Json, NewRun, Run, RunId, RunState, ScheduleId,
+    StepRecord, StepState, Token, WorkerId,
 };
 use crate::store::tables::transitions::{self, LIVE};
 use crate::store::{Answer, Command, Rejection};
@@ -52,6 +52,10 @@ impl Tables {
             Command::CancelRun { project, run } => self.cancel_run(project, run, now),
             Command::RetryRun { project, run } => self.retry_run(project, run, now),
             Command::WakeParents { project, runs } => Ok(self.wake_parents(project, runs, now)),
+            Command::TakeHookCalls { worker, calls, recheck_at } => {
+                self.take_hook_calls(worker, calls, *recheck_at, now)
+            }
+            Command::EndHookCalls { worker, calls } => Ok(self.end_hook_calls(worker, calls)),
             Command::Prune { project, before, keep, limit } => {
                 Ok(self.prune(project, *before, *keep, *limit))
             }
@@ -101,6 +105,9 @@ impl Tables {
                 Admission::Queue => {}
                 Admission::Behind => run.state = self.state_behind(&plan.schedule),
             }
+            if let Some(late_after_us) = facts.rules.hooks.late_after_us {
+                self.add_hook_call(HookCall::late(&run, facts.id, planned.slot, late_after_us));
+            }
             self.create_run(run);
             created += 1;
             last_slot = Some(planned.slot);
@@ -118,6 +125,7 @@ impl Tables {
         self.store_schedule(row);
         for line in &plan.ledger {
             self.add_ledger(&schedule.project, &plan.schedule, line);
+            self.note_skipped(&plan.schedule, line, now);
         }
         Ok(Answer::Claimed(claimed))
     }

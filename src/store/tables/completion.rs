@@ -33,7 +33,9 @@ impl Tables {
                 transitions::skip_slot(&mut stored.schedule, slot, last_slot);
                 self.store_schedule(stored);
             }
-            self.add_ledger(&project, &schedule, &transitions::skipped_line(slot, reason));
+            let line = transitions::skipped_line(slot, reason);
+            self.add_ledger(&project, &schedule, &line);
+            self.note_skipped(&schedule, &line, now);
             let released = self.release(&schedule, now) || is_limited;
             return Ok(Answer::Ended { state: RunState::Cancelled, released });
         }
@@ -167,11 +169,16 @@ impl Tables {
 
     /// Counts an interruption of a running run whose worker has died.
     pub(super) fn count_interruption(&mut self, id: &RunId, was_alone: bool, now: Timestamp) {
-        self.edit_run(id, |row| {
-            if transitions::count_interruption(&mut row.run, was_alone, now) {
+        let is_interrupted = self.edit_run(id, |row| {
+            let is_interrupted = transitions::count_interruption(&mut row.run, was_alone, now);
+            if is_interrupted {
                 row.interrupted_token = Some(row.run.token);
             }
+            is_interrupted && row.run.slot.is_some()
         });
+        if is_interrupted {
+            self.note_interrupted_late(id, now);
+        }
     }
 
     /// Takes a run from its worker.

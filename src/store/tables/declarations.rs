@@ -9,7 +9,7 @@ use super::transitions::StoredSchedule;
 use crate::calendar::Timestamp;
 use crate::model::{
     Declaration, DeclaredKey, Json, NewSchedule, Peer, Reconciliation, Schedule, ScheduleLabel,
-    ScheduleStatus, StoredSpec, WorkerEntry, WorkerId,
+    ScheduleStatus, StoredSpec, WantedCalls, WorkerEntry, WorkerId, hook,
 };
 use crate::store::Rejection;
 use std::cmp::Ordering;
@@ -57,6 +57,13 @@ impl LiveDeclarations {
             }
         }
         live
+    }
+
+    /// Which hook calls one of them wants recorded.
+    pub fn wanted_calls(&self, workflow: &str) -> WantedCalls {
+        let wanted = self.keys.get(&(Arc::default(), hook::hooks_label(workflow)));
+        let wanted = wanted.into_iter().flatten().map(|text| WantedCalls::parse(Some(text)));
+        wanted.fold(WantedCalls::NONE, WantedCalls::union)
     }
 
     /// Whether one of them declares this schedule.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Tables {
-    /// What the workflow declares about claims.
+    /// What the workflow declares about its runs.
     pub(super) fn rules_of(&self, project: &str, workflow: &str) -> ClaimRules {
         self.workflows.get(project, workflow).map(|row| row.rules.clone()).unwrap_or_default()
     }
@@ -77,7 +77,16 @@ impl Tables {
             }
         }
         for workflow in &entry.workflows {
-            let rules = entry.rules_of(&workflow.id);
+            let declared = entry.rules_of(&workflow.id);
+            let hooks = declared.hooks.union(live.wanted_calls(&workflow.id));
+            report.others_want_calls |= hooks != declared.hooks;
+            let rules = ClaimRules { hooks, ..declared };
+            let row = self.workflows.slot(project, &workflow.id);
+            if row.rules.hooks != hooks {
+                row.rules.hooks = hooks;
+                let name = (Arc::clone(project), Arc::clone(&workflow.id));
+                self.touch(|touched| _ = touched.workflows.insert(name));
+            }
             let row = self.workflows.slot(project, &workflow.id);
             let known = Declaration::parse(row.declaration.as_deref());
             let labeled = (limit::rules_label(&workflow.id), live);

@@ -18,6 +18,7 @@ mod completion;
 mod completion_print;
 pub(in crate::store) mod declarations;
 mod events;
+pub(in crate::store) mod hook_calls;
 mod limits;
 mod new_runs;
 mod prune;

@@ -27,6 +27,11 @@ impl Tables {
         for (until, no) in &lines {
             self.delete_ledger(project, *until, *no);
         }
+        let old = self.hook_calls.values().filter(|call| call.project == *project && call.check_at < before);
+        let calls: Vec<Arc<str>> = old.map(|call| Arc::clone(&call.id)).collect();
+        for id in calls {
+            self.hook_calls.remove(&id);
+        }
         let room = limit - runs.len() - lines.len();
         let schedules = self.prune_finished_once(project, before, room);
         Answer::Count((runs.len() + lines.len() + schedules) as u64)

@@ -5,9 +5,10 @@
 //! command finishes at most one.
 
 use crate::model::{
-    Admission, Completion, FirePlan, NewRun, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId,
+    Admission, Completion, FirePlan, HookCall, NewRun, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId,
 };
 use crate::store::Command;
+use crate::store::tables::hook_calls::is_skip;
 use crate::store::tables::transitions;
 use std::collections::{BTreeSet, HashSet};
 
@@ -64,8 +65,10 @@ pub(in crate::store) struct ReadSet<'c> {
     pub with_steps: Ids<'c>,
     /// Schedules that are deleted.
     pub deleted: Ids<'c>,
-    /// Whether runs are created: what workflows declare about claims has to be known.
-    pub creates_runs: bool,
+    /// Whether runs are created, or slots skipped: what workflows declare has to be known.
+    pub needs_rules: bool,
+    /// Hook calls.
+    pub hook_calls: Ids<'c>,
     /// Projects, with workflows that are registered.
     pub registered: Vec<(&'c str, &'c str)>,
     /// Projects, with limits that are declared or set.
@@ -124,8 +127,12 @@ impl<'c> ReadSet<'c> {
             Command::UncountInterruptions { claims } => {
                 self.known_runs_of(claims.iter().map(|(run, _)| run));
             }
-            Command::UpsertSchedules(new) => self.upsert(new),
+            Command::UpsertSchedules(new) => {
+                self.needs_rules = true;
+                self.upsert(new);
+            }
             Command::PatchSchedule { id, patch, .. } => {
+                self.needs_rules = true;
                 self.known_schedule(id);
                 self.edited.insert(id.as_str());
                 if let Some(plan) = &patch.fire {
@@ -133,20 +140,30 @@ impl<'c> ReadSet<'c> {
                 }
             }
             Command::DeleteSchedule { id, .. } => {
+                self.needs_rules = true;
                 self.known_schedule(id);
                 self.edited.insert(id.as_str());
                 self.deleted.insert(id.as_str());
             }
             Command::SetLimit { project, name, .. } => self.limits.push((project, name)),
             Command::Fire { worker, plan } => self.fire(worker, plan),
+            Command::TakeHookCalls { worker, calls, .. } => {
+                self.known_worker(worker);
+                self.hook_calls.extend(calls.iter().map(|id| &**id));
+                self.runs.extend(calls.iter().filter_map(|id| HookCall::run_of(id)));
+            }
+            Command::EndHookCalls { worker, calls } => {
+                self.workers.insert(worker.as_str());
+                self.hook_calls.extend(calls.iter().map(|id| &**id));
+            }
             // A prune reads old rows that it does not name.
             Command::Prune { .. } => {}
             Command::CreateRun(new) => {
-                self.creates_runs = true;
+                self.needs_rules = true;
                 self.create(new);
             }
             Command::DebounceRun { new, debounce } => {
-                self.creates_runs = true;
+                self.needs_rules = true;
                 self.runs.insert(new.id.as_str());
                 self.debounced.push((&new.project, &new.workflow, &debounce.key));
                 self.debounce_calls.insert(new.id.as_str());
@@ -173,6 +190,7 @@ impl<'c> ReadSet<'c> {
                 }
                 if matches!(**ending, Completion::Skipped { .. }) {
                     self.with_steps.insert(run.as_str());
+                    self.needs_rules = true;
                 }
             }
             Command::CancelRun { run, .. } => {
@@ -195,7 +213,7 @@ impl<'c> ReadSet<'c> {
     }
 
     fn planned(&mut self, plan: &'c FirePlan) {
-        self.creates_runs |= !plan.runs.is_empty();
+        self.needs_rules |= !plan.runs.is_empty() || plan.ledger.iter().any(is_skip);
         self.known_schedule(&plan.schedule);
         self.runs.extend(plan.runs.iter().map(|run| run.id.as_str()));
         if plan.runs.iter().any(|run| run.admission == Admission::Behind) {
@@ -247,6 +265,7 @@ impl<'c> ReadSet<'c> {
     }
 
     fn reconcile(&mut self, entry: &'c WorkerEntry) {
+        self.needs_rules = true;
         self.owners.extend(entry.owners().map(|owner| (&*entry.project, &**owner)));
         self.registered.extend(entry.workflows.iter().map(|workflow| (&*entry.project, &*workflow.id)));
         self.limits.extend(entry.limits.iter().map(|limit| (&*entry.project, &*limit.name)));

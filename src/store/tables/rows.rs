@@ -2,8 +2,8 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    Debounced, EventRecord, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId, ScheduleStatus,
-    SlotOutcome, StepRecord, Token, WorkerId, is_replaceable,
+    Debounced, EventRecord, HookCall, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId,
+    ScheduleStatus, SlotOutcome, StepRecord, Token, WorkerId, is_replaceable,
 };
 use crate::store::Answer;
 use crate::store::limits::WorkflowRow;
@@ -105,6 +105,11 @@ pub(in crate::store) struct Touched {
     pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
     /// Slots whose skips were taken back: their lines are deleted before `ledger` is written.
     pub removed_skips: Vec<(ScheduleId, Timestamp)>,
+    /// Hook calls, by id.
+    pub hook_calls: BTreeSet<Arc<str>>,
+    /// Hook calls whose run was interrupted at an instant before it had recorded a step. They may
+    /// not be loaded.
+    pub interrupted: Vec<(Arc<str>, Timestamp)>,
     pub workers: BTreeSet<WorkerId>,
     /// Those of `workers` that registered.
     pub registered: BTreeSet<WorkerId>,
@@ -161,6 +166,7 @@ pub(in crate::store) struct Tables {
     pub events: BTreeMap<RunId, BTreeMap<Arc<str>, EventRecord>>,
     pub ledger: BTreeMap<ScheduleId, Lines>,
     pub ledger_by_age: BTreeMap<Arc<str>, LinesByAge>,
+    pub hook_calls: BTreeMap<Arc<str>, HookCall>,
 
     pub workers: BTreeMap<WorkerId, WorkerRow>,
     pub workflows: Pairs<WorkflowRow>,

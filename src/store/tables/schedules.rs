@@ -111,7 +111,7 @@ impl Tables {
                     self.revoke_early_claims(&mut row.schedule, now);
                     let lines = transitions::retire(&mut row.schedule, &entry.app, now);
                     self.store_schedule(row);
-                    self.add_lines(&entry.project, &id, &lines);
+                    self.add_lines(&entry.project, &id, &lines, now);
                     self.release(&id, now);
                 }
             }
@@ -208,16 +208,17 @@ impl Tables {
             self.revoke_early_claims(&mut row.schedule, now);
             let missed = transitions::upsert(&mut row, new, now);
             self.store_schedule(row);
-            self.add_lines(&new.project, &id, &missed);
+            self.add_lines(&new.project, &id, &missed, now);
             self.release(&id, now);
         }
         let outcome = transitions::upsert_outcome(&id, new, changes);
         Upserted { id, outcome }
     }
 
-    fn add_lines(&mut self, project: &Arc<str>, id: &ScheduleId, lines: &[LedgerLine]) {
+    fn add_lines(&mut self, project: &Arc<str>, id: &ScheduleId, lines: &[LedgerLine], now: Timestamp) {
         for line in lines {
             self.add_ledger(project, id, line);
+            self.note_skipped(id, line, now);
         }
     }
 
@@ -305,8 +306,8 @@ impl Tables {
         for slot in removed {
             self.remove_skip(id, slot);
         }
-        self.add_lines(project, id, &missed);
-        self.add_lines(project, id, &patch.ledger);
+        self.add_lines(project, id, &missed, now);
+        self.add_lines(project, id, &patch.ledger, now);
         if let Some(plan) = &patch.fire {
             let plan = FirePlan { revision, ..(**plan).clone() };
             self.fire(&WorkerId::from(""), &plan, now)?;
@@ -330,7 +331,7 @@ impl Tables {
             run.state == RunState::Running && self.may_be_unentered(run)
         });
         self.revoke_early_claims(&mut row.schedule, now);
-        self.add_lines(project, id, &transitions::missed_by_deletion(&row.schedule, now));
+        self.add_lines(project, id, &transitions::missed_by_deletion(&row.schedule, now), now);
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]
             .into_iter()

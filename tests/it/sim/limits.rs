@@ -37,7 +37,10 @@ pub fn declared_limits(seed: u64, version: u64) -> (Vec<DeclaredLimit>, BTreeMap
     let mut rules = BTreeMap::new();
     for (workflow, limit) in LIMIT_OF {
         let priority = u8::try_from(number(0, 9)).unwrap();
-        rules.insert(workflow.into(), ClaimRules { limit: Some(limit.into()), priority });
+        rules.insert(
+            workflow.into(),
+            ClaimRules { limit: Some(limit.into()), priority, ..ClaimRules::default() },
+        );
     }
     let declared = declared.map(|(name, spec)| DeclaredLimit { name: name.into(), spec });
     (declared.to_vec(), rules)

@@ -11,6 +11,7 @@ mod events;
 mod families;
 mod fires;
 mod held;
+mod hook_calls;
 mod interruptions;
 mod limits;
 mod one_offs;
@@ -48,6 +49,7 @@ fn all() -> impl Iterator<Item = Case> {
         debounces::CASES,
         interruptions::CASES,
         held::CASES,
+        hook_calls::CASES,
         limits::CASES,
         families::CASES,
         progress::CASES,

@@ -28,7 +28,7 @@ fn worker() -> WorkerEntry {
         workflows: names.map(|id| WorkflowEntry { id: text(id), schedulable: true }).collect(),
         limits: LIMITS.map(|name| DeclaredLimit { name: text(name), spec: spec(name) }).to_vec(),
         rules: LIMITS
-            .map(|name| (text(name), ClaimRules { limit: Some(text(name)), priority: 0 }))
+            .map(|name| (text(name), ClaimRules { limit: Some(text(name)), ..ClaimRules::default() }))
             .into_iter()
             .collect(),
         ..new_worker("wkr_1")

@@ -299,7 +299,7 @@ impl World<'_> {
                 // Some without a declaration.
                 let limit = self.dice.one_in(2).then(|| self.word(&LIMITS));
                 let priority = self.dice.below(3) as u8 * 4;
-                rules.insert(text(workflow), ClaimRules { limit, priority });
+                rules.insert(text(workflow), ClaimRules { limit, priority, ..ClaimRules::default() });
             }
         }
         rules

@@ -15,10 +15,11 @@ use polos::store::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files that have all statements.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     include_str!("../../../src/store/postgres/queries/reads.rs"),
     include_str!("../../../src/store/postgres/queries/commits.rs"),
     include_str!("../../../src/store/postgres/queries/events.rs"),
+    include_str!("../../../src/store/postgres/queries/hook_calls.rs"),
     include_str!("../../../src/store/postgres/queries/limits.rs"),
     include_str!("../../../src/store/postgres/queries/transfer.rs"),
     include_str!("../../../src/store/postgres/queries/transaction.rs"),

@@ -325,13 +325,14 @@ statements! {
     DELETE_WORKERS = "DELETE FROM @worker WHERE id = ANY($1)";
     /// Creates or updates workflows. (no index)
     UPSERT_WORKFLOWS = "INSERT INTO @workflow AS f \
-        (project, id, schedulable, limit_name, priority, declaration) \
-        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::bigint[], $6::text[]) \
+        (project, id, schedulable, limit_name, priority, declaration, hooks) \
+        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::text[], $5::bigint[], $6::text[], \
+        $7::text[]) \
         ON CONFLICT (project, id) DO UPDATE SET schedulable = excluded.schedulable, \
         limit_name = excluded.limit_name, priority = excluded.priority, \
-        declaration = excluded.declaration \
-        WHERE (f.schedulable, f.limit_name, f.priority, f.declaration) IS DISTINCT FROM \
-        (excluded.schedulable, excluded.limit_name, excluded.priority, excluded.declaration)";
+        declaration = excluded.declaration, hooks = excluded.hooks \
+        WHERE (f.schedulable, f.limit_name, f.priority, f.declaration, f.hooks) IS DISTINCT FROM \
+        (excluded.schedulable, excluded.limit_name, excluded.priority, excluded.declaration, excluded.hooks)";
 
     // Writes: the commit.
 

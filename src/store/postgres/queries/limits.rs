@@ -192,13 +192,16 @@ statements! {
         CROSS JOIN LATERAL (SELECT r.key, count(*) AS count FROM @run r WHERE r.project = $1 \
         AND r.limit_name = l.name AND r.limit_name IS NOT NULL AND r.state = 'running' \
         GROUP BY r.key) c";
-    /// What workflows declare about claims, by id. (`workflow_pkey`)
-    WORKFLOWS_BY_ID = "SELECT f.project, f.id, f.schedulable, f.limit_name, f.priority, f.declaration \
+    /// What workflows declare about their runs, by id. (`workflow_pkey`)
+    WORKFLOWS_BY_ID = "SELECT f.project, f.id, f.schedulable, f.limit_name, f.priority, f.declaration, f.hooks \
         FROM unnest($1::text[], $2::text[]) AS w (project, id) \
         JOIN @workflow f ON f.project = w.project AND f.id = w.id";
-    /// The same for all workflows that declare anything. (scan of `workflow_with_rules`)
+    /// The same for all workflows that declare anything. (scan of
+    /// `workflow_with_rules`, scan of `workflow_with_hooks`)
     WORKFLOWS_WITH_RULES = "SELECT f.project, f.id, f.schedulable, f.limit_name, f.priority, \
-        f.declaration FROM @workflow f WHERE f.limit_name IS NOT NULL OR f.priority > 0";
+        f.declaration, f.hooks FROM @workflow f WHERE f.limit_name IS NOT NULL OR f.priority > 0 \
+        UNION SELECT f.project, f.id, f.schedulable, f.limit_name, f.priority, f.declaration, f.hooks \
+        FROM @workflow f WHERE f.hooks IS NOT NULL";
     /// The limits with some names, locked. (`run_limit_pkey`)
     LOCK_LIMITS = concat!(
         "SELECT l.project, l.name, ", limit_columns!(), " FROM @run_limit l \

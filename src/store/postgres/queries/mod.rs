@@ -103,6 +103,7 @@ macro_rules! is_unlimited {
 
 mod commits;
 mod events;
+mod hook_calls;
 mod limits;
 pub(super) mod plans;
 mod reads;
@@ -112,6 +113,7 @@ mod transfer;
 
 pub(in crate::store) use commits::*;
 pub(in crate::store) use events::*;
+pub(in crate::store) use hook_calls::*;
 pub(in crate::store) use limits::*;
 pub(in crate::store) use reads::*;
 pub(in crate::store) use transaction::*;
@@ -140,8 +142,8 @@ pub(super) const STATE: &str = state!();
 
 /// All constant statements, and those of a transfer.
 pub(super) fn all() -> Vec<Sql> {
-    let all = reads::ALL.iter().chain(commits::ALL).chain(events::ALL).chain(limits::ALL);
-    let all = all.chain(transaction::ALL).cloned();
+    let all = reads::ALL.iter().chain(commits::ALL).chain(events::ALL).chain(hook_calls::ALL);
+    let all = all.chain(limits::ALL).chain(transaction::ALL).cloned();
     #[cfg(feature = "sqlite")]
     let all = all.chain(transfer::ALL.iter().cloned()).chain(transfer::all_of_tables());
     all.collect()

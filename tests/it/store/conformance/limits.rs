@@ -57,7 +57,7 @@ fn rate(name: &str, count: u32, seconds: i64) -> DeclaredLimit {
 }
 
 fn under(name: &str) -> ClaimRules {
-    ClaimRules { limit: Some(text(name)), priority: 0 }
+    ClaimRules { limit: Some(text(name)), ..ClaimRules::default() }
 }
 
 /// A worker with workflows, each under a limit or none.
@@ -494,7 +494,7 @@ fn a_priority_is_worth_a_minute_of_waiting(fixture: &Fixture<'_>) {
 }
 
 fn the_priority_of_a_workflow_is_that_of_its_runs(fixture: &Fixture<'_>) {
-    let rules = BTreeMap::from([(text("w"), ClaimRules { limit: None, priority: 3 })]);
+    let rules = BTreeMap::from([(text("w"), ClaimRules { priority: 3, ..ClaimRules::default() })]);
     register(fixture, at(0), WorkerEntry { rules, ..new_worker("wkr_1") });
     let claim_for = Some(WorkerId::from("wkr_1"));
     let new = NewRun { claim_for, available_at: at(1), ..new_run("run_1") };

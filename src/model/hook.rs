@@ -1,0 +1,154 @@
+//! Hook calls: what has happened to a slot that a hook of the application must be told, recorded in
+//! the database until a worker has called the hook.
+
+use super::{Json, LedgerLine, RunId, ScheduleId, Token, WorkerId};
+use crate::calendar::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Which hook calls live workers want recorded for one workflow.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WantedCalls {
+    /// Slots that were skipped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
+    /// Runs of slots that have not started so long after their time, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_after_us: Option<i64>,
+}
+
+impl WantedCalls {
+    /// Nothing is wanted.
+    pub const NONE: Self = Self { skipped: false, late_after_us: None };
+
+    /// Parses the stored text. Nothing is wanted if there is none, or if it can't be parsed.
+    pub fn parse(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// As stored; `None` if nothing is wanted.
+    pub fn to_json(self) -> Option<Json> {
+        (self != Self::NONE).then(|| serde_json::to_string(&self).unwrap_or_default().into())
+    }
+
+    /// What at least one of the two wants. A run is late as soon as it is for one of them.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            skipped: self.skipped || other.skipped,
+            late_after_us: self.late_after_us.into_iter().chain(other.late_after_us).min(),
+        }
+    }
+}
+
+/// Identifies the [`WantedCalls`] of a workflow among the declarations of a live worker.
+pub fn hooks_label(workflow: &str) -> Arc<str> {
+    format!("hooks {workflow}").into()
+}
+
+/// What a hook is told.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum HookEvent {
+    /// A slot, or an interval of slots, was skipped.
+    Skipped,
+    /// The run of a slot has not started in time.
+    Late,
+}
+
+/// A hook call, from the commit that gave the reason for it until a worker has called the hook.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HookCall {
+    /// Unique, and the same whenever the same is recorded again.
+    pub id: Arc<str>,
+    /// Namespace.
+    pub project: Arc<str>,
+    /// The workflow whose hook is called.
+    pub workflow: Arc<str>,
+    /// `None` for an event that only a newer release knows.
+    pub event: Option<HookEvent>,
+    /// The schedule of the slots.
+    pub schedule: ScheduleId,
+    /// Its key.
+    pub key: Arc<str>,
+    /// The first slot.
+    pub from: Timestamp,
+    /// The last slot.
+    pub until: Timestamp,
+    /// Number of slots.
+    pub count: u64,
+    /// Why they were skipped.
+    pub reason: Arc<str>,
+    /// When the call became due; for a late run, the time by which it had to start.
+    pub due_at: Timestamp,
+    /// When to look at it.
+    pub check_at: Timestamp,
+    /// The claim that the run was seen under when the call was due.
+    pub seen_token: Option<Token>,
+    /// Whether the run is known to be late, whatever its claims say.
+    pub is_late: bool,
+    /// The worker that calls the hook.
+    pub worker: Option<WorkerId>,
+}
+
+/// Begins the id of a call about a late run; the run's id follows.
+const LATE: &str = "late:";
+
+impl HookCall {
+    /// The id of the call about a late run.
+    pub fn late_id(run: &RunId) -> Arc<str> {
+        format!("{LATE}{run}").into()
+    }
+
+    /// The run that the call with this id is about.
+    pub fn run_of(id: &str) -> Option<&str> {
+        id.strip_prefix(LATE)
+    }
+
+    /// The call about skipped slots.
+    pub fn skipped(
+        (project, workflow, key): (&Arc<str>, &Arc<str>, &Arc<str>),
+        schedule: &ScheduleId,
+        line: &LedgerLine,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id: format!("skipped:{schedule}:{}", line.from.as_micros()).into(),
+            project: Arc::clone(project),
+            workflow: Arc::clone(workflow),
+            event: Some(HookEvent::Skipped),
+            schedule: schedule.clone(),
+            key: Arc::clone(key),
+            from: line.from,
+            until: line.until,
+            count: line.count,
+            reason: Arc::clone(&line.reason),
+            due_at: now,
+            check_at: now,
+            seen_token: None,
+            is_late: false,
+            worker: None,
+        }
+    }
+
+    /// The call about the run of a slot, due if it has not started by then.
+    pub fn late(run: &super::Run, schedule: &ScheduleId, slot: Timestamp, late_after_us: i64) -> Self {
+        let due_at = Timestamp::from_micros(run.available_at.as_micros().saturating_add(late_after_us));
+        Self {
+            id: Self::late_id(&run.id),
+            project: Arc::clone(&run.project),
+            workflow: Arc::clone(&run.workflow),
+            event: Some(HookEvent::Late),
+            schedule: schedule.clone(),
+            key: Arc::clone(&run.key),
+            from: slot,
+            until: slot,
+            count: 1,
+            reason: Arc::default(),
+            due_at,
+            check_at: due_at,
+            seen_token: None,
+            is_late: false,
+            worker: None,
+        }
+    }
+}
