@@ -6,6 +6,7 @@ use super::claimed_run::{claimed_runs, text};
 use super::errors::to_exception;
 use super::notices::describe;
 use polos::engine::{MissedSlots, Notice, Stop, StopReason};
+use polos::model::{HookCall, HookEvent};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -23,6 +24,10 @@ pub fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple
         Item::Notice(Notice::Missed(missed)) => {
             let missed: Vec<_> = missed.iter().map(convert_missed).collect();
             ("missed", missed).into_pyobject(py)
+        }
+        Item::Notice(Notice::HookCalls(calls)) => {
+            let calls: Vec<_> = calls.iter().map(convert_hook_call).collect();
+            ("hooks", calls).into_pyobject(py)
         }
         Item::Notice(notice) => {
             let (kind, text) = describe(notice);
@@ -46,6 +51,38 @@ fn convert_stop(stop: &Stop) -> (&str, i64, &'static str) {
         StopReason::LeaseLost => "lease_lost",
     };
     (stop.run.as_str(), stop.token.0, reason)
+}
+
+/// A hook call, as `polos._runtime.recorded_calls` reads it.
+#[derive(IntoPyObject)]
+struct CallItem<'a> {
+    id: &'a str,
+    event: &'static str,
+    workflow: &'a str,
+    schedule_id: &'a str,
+    key: &'a str,
+    first: i64,
+    last: i64,
+    count: u64,
+    reason: &'a str,
+    due_at: i64,
+    run_id: Option<&'a str>,
+}
+
+fn convert_hook_call(call: &HookCall) -> CallItem<'_> {
+    CallItem {
+        id: &call.id,
+        event: call.event.map_or("", HookEvent::word),
+        workflow: &call.workflow,
+        schedule_id: call.schedule.as_str(),
+        key: &call.key,
+        first: call.from.as_micros(),
+        last: call.until.as_micros(),
+        count: call.count,
+        reason: &call.reason,
+        due_at: call.due_at.as_micros(),
+        run_id: HookCall::run_of(&call.id),
+    }
 }
 
 /// `(schedule_id, workflow, key, first, last, count, reason)`; instants in microseconds.

@@ -149,6 +149,7 @@ pub fn describe(notice: &Notice) -> (&'static str, String) {
                 listed(schedules)
             ),
         ),
+        Notice::HookCalls(calls) => ("info", format!("{} hooks are to be called", calls.len())),
         Notice::Missed(missed) => ("info", format!("slots of {} schedules were missed", missed.len())),
     }
 }

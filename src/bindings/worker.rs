@@ -249,6 +249,11 @@ impl WorkerCore {
         self.worker.health_address().map(|address| address.to_string())
     }
 
+    /// The hook call with this id has been made.
+    fn hook_called(&self, call: &str) {
+        self.worker.send(Message::HookCalled(call.into()));
+    }
+
     /// Stops claiming runs.
     fn drain(&self) {
         self.worker.send(Message::Drain);

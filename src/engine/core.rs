@@ -4,6 +4,7 @@
 mod claims;
 mod deadline;
 mod health;
+mod hooks;
 mod maintenance;
 mod membership;
 mod peers;
@@ -23,6 +24,7 @@ use crate::model::WorkerId;
 use crate::store::{Answer, Command, Rejection, StoreError, StoreReads, StoreWrites};
 use claims::Claims;
 use health::Health;
+use hooks::Hooks;
 use maintenance::Maintenance;
 use membership::Membership;
 use peers::Peers;
@@ -77,6 +79,7 @@ pub struct Engine<W, D> {
     vitals: Arc<Vitals>,
     metrics: Arc<Metrics>,
     unanswered: Vec<Unanswered>,
+    hooks: Hooks,
 }
 
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
@@ -92,6 +95,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let workflow_ids: Vec<Arc<str>> = config.workflows.keys().cloned().collect();
         let code = |(id, config): (&Arc<str>, &WorkflowConfig)| (Arc::clone(id), Arc::clone(&config.code));
         let codes = config.workflows.iter().map(code).collect();
+        let hooks = Hooks::new(config.workflows.iter().map(|(id, config)| (id, config.rules.hooks)));
         let worker = new_worker_id();
         let project = Arc::clone(&config.project);
         let permits = Permits::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
@@ -114,6 +118,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             vitals: Arc::new(Vitals::new()),
             metrics,
             unanswered: Vec::new(),
+            hooks,
         }
     }
 
@@ -221,6 +226,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 self.dispatcher.emit(Notice::RollbackDetected { held_count });
             }
             Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
+            Message::HookCalled(call) => self.hooks.note_made(call),
             Message::Drain => {
                 self.claims.permits.close();
                 if self.phase == Phase::Working {
@@ -329,6 +335,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         if !self.membership.is_registered {
             return Ok(true);
         }
+        self.end_hook_calls(now)?;
         self.uncount_interruptions(now)?;
         self.claims.has_unknown |= self.claims.permits.take_unknown();
         self.find_unknown_claims(now)?;
@@ -345,6 +352,11 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 return Ok(true);
             }
             self.notice_absence(now);
+            self.refresh_next_work()?;
+            has_more |= self.call_hooks(now)?;
+            if !self.membership.is_registered {
+                return Ok(true);
+            }
             // Claim queued runs first: a slot that comes due now must not take a permit that older
             // work waits for.
             has_more |= self.claim_waiting(now)?;
@@ -360,6 +372,10 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         }
         self.start_early_claims(now)?;
         self.refresh_next_work()?;
+        if self.phase == Phase::Working {
+            // What was decided in this tick may have to be told.
+            has_more |= self.call_hooks(now)?;
+        }
         Ok(has_more | self.estimate_burst(now)?)
     }
 

@@ -1,6 +1,6 @@
 //! The interface through which the engine reaches the application's handlers.
 
-use crate::model::{ClaimedRun, LedgerLine, RunId, ScheduleId, ScheduleLabel, Token, WorkerId};
+use crate::model::{ClaimedRun, HookCall, LedgerLine, RunId, ScheduleId, ScheduleLabel, Token, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +136,8 @@ pub enum Notice {
     },
     /// Slots of one decision that were missed because no worker was running.
     Missed(Vec<MissedSlots>),
+    /// Hook calls to make. [`super::Message::HookCalled`] reports each that has been made.
+    HookCalls(Vec<HookCall>),
 }
 
 /// Slots of one schedule that were missed because no worker was running.

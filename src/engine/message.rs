@@ -75,6 +75,8 @@ pub enum Message {
         /// From now.
         delay: Duration,
     },
+    /// The application has made this hook call.
+    HookCalled(std::sync::Arc<str>),
     /// Take no more work; active runs continue.
     Drain,
     /// Deregister, giving back all held runs, and stop.

@@ -28,6 +28,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             self.slots_deadline(now),
             self.claims_deadline(now),
             self.maintenance_deadline(),
+            (self.hooks.next_deadline().filter(|_| self.is_working()), None),
             (None, self.health.outage.next_deadline()),
             (None, self.timers.next_deadline()),
         ];

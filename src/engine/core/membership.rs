@@ -155,6 +155,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
 
     pub(super) fn deregister(&mut self, now: Now) -> Result<(), StoreError> {
         if self.membership.is_registered {
+            self.end_hook_calls(now)?;
             // Rejected or not, this worker is deregistered.
             let _ =
                 self.commit_one(Command::DeregisterWorker { worker: self.membership.worker.clone() }, now)?;

@@ -121,6 +121,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         if self.scheduling.is_next_work_stale {
             self.scheduling.next_work = self.reads.next_work(&self.config.project, &self.workflow_ids)?;
             self.scheduling.is_next_work_stale = false;
+            self.hooks.is_stale = true;
         }
         Ok(())
     }

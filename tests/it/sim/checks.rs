@@ -4,6 +4,7 @@
 use super::debounces::Debounces;
 use super::events::Events;
 use super::faults::Witness;
+use super::hooks::Hooks;
 use super::interruptions::{Count, Interruptions};
 use super::limits::Limits;
 use super::overrides::Overrides;
@@ -101,6 +102,7 @@ pub struct Checks {
     /// In simulations of this theme: the expected state of declared schedules.
     pub overrides: Option<Overrides>,
     /// In simulations of this theme: what must hold of limits.
+    pub hooks: Option<Hooks>,
     pub limits: Option<Limits>,
     /// Whether clocks agree well enough to predict how often each run was interrupted.
     pub counts_interruptions: bool,
@@ -147,6 +149,7 @@ impl Checks {
             events: Events::default(),
             overrides: None,
             limits: None,
+            hooks: None,
             counts_interruptions: false,
             codes: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -804,7 +807,8 @@ impl Checks {
     }
 
     /// A handler is entered for the first time: the deletion of its schedule has not returned.
-    pub fn check_entry(&self, run: &Run) {
+    pub fn check_entry(&mut self, run: &Run, well_since: i64) {
+        self.note_first_entry(run, well_since);
         // A declared one may have come back under its id.
         let schedule = run.schedule_id.as_ref().filter(|id| !self.schedules.contains_key(*id));
         if let Some(at) = schedule.and_then(|id| self.deleted.get(id)).filter(|at| **at < self.truth) {
@@ -1108,11 +1112,14 @@ impl Witness for Checks {
             | Command::PatchSchedule { .. }
             | Command::SendEvent(_)
             | Command::SetLimit { .. }
+            | Command::TakeHookCalls { .. }
+            | Command::EndHookCalls { .. }
             | Command::CancelRun { .. } => {}
             Command::WakeParents { runs, .. } => {
                 self.fail(format_args!("the end of a child has not woken its parent: {runs:?}"));
             }
         }
+        self.check_hooks(store, command, answer);
         if let Answer::Claimed(claimed) = answer {
             for claimed in claimed {
                 self.note_claim(&claimed.run.id);
@@ -1175,6 +1182,8 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
         Command::WakeParents { runs, .. } => format!("wake {runs:?}"),
+        Command::TakeHookCalls { worker, calls, .. } => format!("{worker} takes {calls:?}"),
+        Command::EndHookCalls { worker, calls } => format!("{worker} has made {calls:?}"),
         Command::Prune { .. } => "prune".to_owned(),
     };
     match outcome {

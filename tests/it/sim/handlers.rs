@@ -213,13 +213,13 @@ impl World {
             return Doing::Deciding;
         }
         if confirmed_at.is_some_and(|at| is_confirmed(at, now.mono)) {
-            self.checks.lock().check_entry(&task.run);
+            self.checks.lock().check_entry(&task.run, it.well_since);
             return Doing::Deciding;
         }
         let claim = (task.run.id.clone(), task.run.token);
         match it.store.may_enter(&[claim]).map(|answers| answers[0]) {
             Ok(Ok(())) => {
-                self.checks.lock().check_entry(&task.run);
+                self.checks.lock().check_entry(&task.run, it.well_since);
                 Doing::Deciding
             }
             Ok(Err(EntryRefusal::ScheduleDeleted)) => {
@@ -323,7 +323,8 @@ impl World {
             | Theme::Limits
             | Theme::Killers
             | Theme::Holds
-            | Theme::Events => kind,
+            | Theme::Events
+            | Theme::Hooks => kind,
         }
     }
 

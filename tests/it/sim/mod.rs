@@ -12,6 +12,7 @@ mod events;
 mod fault_events;
 pub mod faults;
 mod handlers;
+mod hooks;
 mod interruptions;
 mod limits;
 mod overrides;
@@ -43,7 +44,7 @@ const ON_POSTGRES: usize = 20;
 
 /// Seeds with short simulations: of each theme, and two without one.
 #[cfg(feature = "postgres")]
-const SHORT: [u64; 7] = [1, 3, 5, 6, 8, 20, 23];
+const SHORT: [u64; 8] = [1, 3, 5, 6, 8, 12, 20, 23];
 
 /// Seeds that once broke a promise.
 const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
@@ -52,7 +53,7 @@ const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
 const POLICY_PAIRS: usize = 15;
 
 /// The events of the themes, which every daily run must cover.
-const THEME_EVENTS: [&str; 9] = [
+const THEME_EVENTS: [&str; 12] = [
     "claimed by priority",
     "failed after interruptions",
     "filled a limit",
@@ -62,10 +63,13 @@ const THEME_EVENTS: [&str; 9] = [
     "overridden",
     "resumed by other code",
     "set a limit",
+    "told of a late run",
+    "told of skipped slots",
+    "took over a hook call",
 ];
 
 /// All events of the simulation, sorted.
-const ALL_EVENTS: [&str; 40] = [
+const ALL_EVENTS: [&str; 43] = [
     "a debounced call repeated",
     "a due slot discarded",
     "a parent woken from another machine",
@@ -103,8 +107,11 @@ const ALL_EVENTS: [&str; 40] = [
     "resumed by other code",
     "set a limit",
     "several due slots discarded",
-    "skipped on request",
     "skip taken back",
+    "skipped on request",
+    "told of a late run",
+    "told of skipped slots",
+    "took over a hook call",
     "triggered",
 ];
 
@@ -208,6 +215,12 @@ fn limits_are_kept_and_no_run_is_overtaken() {
 }
 
 #[test]
+fn late_runs_are_told_once_whoever_dies() {
+    let event_counts = ["told of a late run", "told of skipped slots", "took over a hook call"];
+    run_themed([12, 28, 44, 60], &event_counts);
+}
+
+#[test]
 fn every_wait_gets_one_event_or_times_out() {
     let event_counts = [
         "an event after its deadline",
@@ -242,7 +255,7 @@ fn assert_same_trace(seed: u64, one: &SimResult, other: &SimResult) {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     // One of each theme, none of them long.
-    for seed in [1, 3, 6, 7, 8, 10] {
+    for seed in [1, 3, 6, 7, 8, 10, 12] {
         assert_same_trace(seed, &run_seed(seed), &run_seed(seed));
     }
     assert_ne!(run_seed(1).trace_hash, run_seed(2).trace_hash);
@@ -263,8 +276,8 @@ fn a_seed_gives_the_same_trace_on_postgres() {
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_seed_gives_the_same_trace_on_sqlite() {
-    // The third has limits, and the last three one seed of each other theme.
-    for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain(6..=8) {
+    // The third has limits, and the last four one seed of each other theme.
+    for seed in (1..=3 + setting("POLOS_SIM_SEEDS").unwrap_or(SEEDS) / ON_SQLITE).chain([6, 7, 8, 12]) {
         assert_same_trace(seed, &run_on_sqlite(seed), &run_seed(seed));
     }
 }

@@ -4,6 +4,7 @@
 use super::checks::{Checks, Health, PROJECT};
 use super::faults::{FaultyStore, Rng, Sent, SentLog, SkewedClock, Trouble, Witness};
 use super::handlers::{Doing, Task};
+use super::hooks::{Hooks, WANTED};
 use super::limits::{CONCURRENCY, Limits, declared_limits};
 use super::overrides::Overrides;
 use super::workload::declared;
@@ -55,6 +56,8 @@ pub enum Theme {
     Limits,
     /// Runs wait for events, and many callers debounce.
     Events,
+    /// Hooks are told of late runs and skipped slots.
+    Hooks,
 }
 
 impl Theme {
@@ -65,6 +68,7 @@ impl Theme {
             6 => Self::Killers,
             7 => Self::Overrides,
             8 => Self::Holds,
+            12 => Self::Hooks,
             _ => Self::None,
         }
     }
@@ -194,6 +198,12 @@ pub enum Event {
         machine: usize,
         incarnation: u64,
     },
+    /// A hook has returned.
+    HookReturns {
+        machine: usize,
+        incarnation: u64,
+        call: Arc<str>,
+    },
     /// A user calls the API.
     CallApi,
     /// A user deletes a schedule.
@@ -296,17 +306,20 @@ impl World {
         // The counts depend on the order of times that different machines wrote, and rates hold for
         // clocks that agree.
         let (fault_kind, pace) = match (theme, fault_kind) {
-            (Theme::Killers | Theme::Limits | Theme::Events, FaultKind::Clocks) => (FaultKind::Crashes, FAST),
-            (Theme::Killers | Theme::Limits | Theme::Events, FaultKind::Everything) => {
+            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, FaultKind::Clocks) => {
+                (FaultKind::Crashes, FAST)
+            }
+            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, FaultKind::Everything) => {
                 (FaultKind::Store, FAST)
             }
-            (Theme::Killers | Theme::Limits | Theme::Events, _) => (fault_kind, FAST),
+            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, _) => (fault_kind, FAST),
             _ => (fault_kind, pace),
         };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
         checks.limits = (theme == Theme::Limits).then(Limits::default);
+        checks.hooks = (theme == Theme::Hooks).then(Hooks::default);
         checks.counts_interruptions = theme == Theme::Killers;
         checks.note(format_args!("a simulation of {fault_kind:?}, {pace:?}"));
         let checks = Arc::new(Mutex::new(checks));
@@ -417,6 +430,7 @@ impl World {
         }
         self.expire_dead_rows();
         self.checks.lock().audit(&*self.store);
+        self.checks.lock().check_all_told();
         self.checks.lock().check_deployment(&declared(self.seed, self.version, self.began, self.pace));
         for machine in &self.machines {
             let held = machine.engine.as_ref().map(Engine::held_count);
@@ -463,6 +477,17 @@ impl World {
                 Power::Up | Power::Down => {}
                 Power::Paused => self.machines[machine].missed.push(Event::Deliver { machine, incarnation }),
             },
+            Event::HookReturns { machine, incarnation, call } => {
+                let is_same = self.machines[machine].incarnation == incarnation;
+                match self.machines[machine].power {
+                    Power::Up if is_same => self.receive_later(machine, Message::HookCalled(call)),
+                    Power::Up | Power::Down => {}
+                    Power::Paused => {
+                        let missed = Event::HookReturns { machine, incarnation, call };
+                        self.machines[machine].missed.push(missed);
+                    }
+                }
+            }
             Event::Hint { machine, incarnation } => {
                 let it = &mut self.machines[machine];
                 if it.power == Power::Up && it.incarnation == incarnation {
@@ -563,6 +588,11 @@ impl World {
             };
             config.limits = limits.into_iter().filter(is_used).collect();
             config.concurrency = CONCURRENCY;
+        }
+        if self.theme == Theme::Hooks {
+            for workflow in config.workflows.values_mut() {
+                workflow.rules.hooks = WANTED;
+            }
         }
         let incarnation = self.machines[machine].incarnation + 1;
         config.process_mark = format!("mark{incarnation}").into();
@@ -829,6 +859,7 @@ impl World {
                     }
                 }
                 Sent::Ring(_) => {}
+                Sent::Tell(Notice::HookCalls(calls)) => self.call_hooks(machine, calls),
                 Sent::Tell(notice) => {
                     if !matches!(notice, Notice::Missed(_)) {
                         self.note(format_args!("machine {machine} says {notice:?}"));
