@@ -74,6 +74,7 @@ __all__ = [
     "InvalidStateError",
     "InvalidTimezoneError",
     "Invocation",
+    "LateRun",
     "LeaseLostError",
     "LedgerEntry",
     "Limit",
@@ -102,6 +103,7 @@ __all__ = [
     "SchedulePayload",
     "SerializationError",
     "ShutdownError",
+    "SkippedSlots",
     "StepCrashedError",
     "StepError",
     "StepInfo",
@@ -135,7 +137,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from polos.hooks import MissedSlots, RunFailure, RunSuccess
+    from polos.hooks import LateRun, MissedSlots, RunFailure, RunSuccess, SkippedSlots
     from polos.models import (
         ErrorInfo,
         LedgerEntry,
@@ -154,7 +156,9 @@ else:
     # Half of the import's time would be that of classes which many programs never meet, above all
     # pydantic's: it loads most of itself for the first model.
     _LATER = {
+        "LateRun": "hooks",
         "MissedSlots": "hooks",
+        "SkippedSlots": "hooks",
         "RunFailure": "hooks",
         "RunSuccess": "hooks",
         "SchedulePayload": "payload",

@@ -1,4 +1,4 @@
-"""The arguments of hooks: ``on_success``, ``on_failure``, and ``on_missed``."""
+"""The arguments of hooks: ``on_success``, ``on_failure``, ``on_missed``, and others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from polos._core.real_datetime import datetime
 
-__all__ = ["MissedSlots", "RunFailure", "RunSuccess"]
+__all__ = ["LateRun", "MissedSlots", "RunFailure", "RunSuccess", "SkippedSlots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +57,36 @@ class MissedSlots:
 
     count: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedSlots:
+    """Slots of one schedule that were skipped. The argument of ``on_skipped``."""
+
+    workflow_id: str
+    schedule_id: str
+    key: str
+    timestamp: datetime
+    """The first of these slots, in UTC."""
+
+    until: datetime
+    """The last of these slots, in UTC."""
+
+    count: int
+    reason: str
+    """Why, as the schedule's history has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateRun:
+    """The run of a slot that has not started in time. The argument of ``on_late``."""
+
+    workflow_id: str
+    run_id: str
+    schedule_id: str
+    key: str
+    timestamp: datetime
+    """The slot, in UTC."""
+
+    deadline: datetime
+    """When the run had to start: its slot, plus jitter, plus ``late_after``; in UTC."""

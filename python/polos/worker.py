@@ -89,6 +89,9 @@ class WorkerOptions(TypedDict, total=False):
     on_success: Hook | None
     on_failure: Hook | None
     on_missed: Hook | None
+    on_skipped: Hook | None
+    on_late: Hook | None
+    late_after: float | timedelta | None
     retention: timedelta | None
     health: str | None
     stall: float | timedelta
@@ -127,11 +130,14 @@ class Worker:
     :param middleware: functions around every entry of a handler, the outermost first: ``async def
         middleware(call_next, ctx)`` returns ``await call_next()``. One that is not async surrounds
         sync handlers only, in their thread. A run that is resumed or retried is entered again. If
-        one is an object with methods ``on_success``, ``on_failure``, or ``on_missed``, these are
-        called as the next parameters are.
+        one is an object with methods ``on_success``, ``on_failure``, ``on_missed``, ``on_skipped``,
+        or ``on_late``, these are called as the next parameters are.
     :param on_success: called as the ``on_success`` of :func:`workflow` is, for all workflows.
     :param on_failure: the same for ``on_failure``.
     :param on_missed: the same for ``on_missed``.
+    :param on_skipped: the same for ``on_skipped``.
+    :param on_late: the same for ``on_late``, for all workflows that have a ``late_after``.
+    :param late_after: the ``late_after`` of workflows that have none of their own.
     :param retention: how long to keep finished runs, their steps, and the history of slots. The
         last 10 runs of each schedule are kept forever, except for one-off schedules (``at``) that
         were created through the API: they are deleted with their runs and their history. ``None``
@@ -163,6 +169,9 @@ class Worker:
         on_success: Hook | None = None,
         on_failure: Hook | None = None,
         on_missed: Hook | None = None,
+        on_skipped: Hook | None = None,
+        on_late: Hook | None = None,
+        late_after: float | timedelta | None = None,
         retention: timedelta | None = timedelta(days=30),
         health: str | None = None,
         stall: float | timedelta = timedelta(seconds=30),
@@ -194,6 +203,11 @@ class Worker:
             on_success=on_success,
             on_failure=on_failure,
             on_missed=on_missed,
+            on_skipped=on_skipped,
+            on_late=on_late,
+        )
+        self._late_after = (
+            None if late_after is None else duration("late_after", late_after, zero=False)
         )
         self._retention = (
             None if retention is None else duration("retention", retention, zero=False)
@@ -521,7 +535,7 @@ class Worker:
                 "host": platform.node(),
             },
             "workflows": {
-                id: _workflow_setup(workflow, self._version, limit_of.get(id))
+                id: self._workflow_setup(workflow, limit_of.get(id))
                 for id, workflow in workflows.items()
             },
             "declared": declared(workflows),
@@ -543,21 +557,26 @@ class Worker:
         }
         return json.dumps(setup)
 
+    def _workflow_setup(
+        self, workflow: Workflow[Any, Any], limit: str | None
+    ) -> requests.WorkflowSetup:
+        from polos._runtime.code_fingerprint import fingerprint
 
-def _workflow_setup(
-    workflow: Workflow[Any, Any], version: str | None, limit: str | None
-) -> requests.WorkflowSetup:
-    from polos._runtime.code_fingerprint import fingerprint
-
-    return {
-        "is_schedulable": workflow.schedulable,
-        "retry_max": workflow.retries,
-        "backoff": _backoff(workflow.backoff),
-        "timeout": None if workflow.timeout is None else micros_of(workflow.timeout),
-        "code": fingerprint(workflow.fn, version),
-        "limit": limit,
-        "priority": workflow.priority,
-    }
+        late_after = workflow.late_after or self._late_after
+        has_on_skipped = workflow.on_skipped is not None or bool(self._hooks.of("on_skipped"))
+        return {
+            "is_schedulable": workflow.schedulable,
+            "retry_max": workflow.retries,
+            "backoff": _backoff(workflow.backoff),
+            "timeout": None if workflow.timeout is None else micros_of(workflow.timeout),
+            "code": fingerprint(workflow.fn, self._version),
+            "limit": limit,
+            "priority": workflow.priority,
+            "hooks": {
+                "skipped": has_on_skipped,
+                "late_after_us": None if late_after is None else micros_of(late_after),
+            },
+        }
 
 
 def _chosen(workflows: Any) -> dict[str, Workflow[Any, Any]]:

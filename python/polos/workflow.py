@@ -105,6 +105,9 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
     on_success: Callable[..., Any] | None
     on_failure: Callable[..., Any] | None
     on_missed: Callable[..., Any] | None
+    on_skipped: Callable[..., Any] | None
+    on_late: Callable[..., Any] | None
+    late_after: timedelta | None
 
     def __init__(
         self,
@@ -123,6 +126,9 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         on_success: Callable[..., Any] | None = None,
         on_failure: Callable[..., Any] | None = None,
         on_missed: Callable[..., Any] | None = None,
+        on_skipped: Callable[..., Any] | None = None,
+        on_late: Callable[..., Any] | None = None,
+        late_after: float | timedelta | None = None,
     ) -> None:
         if isinstance(fn, Workflow):
             raise InvalidArgumentError(
@@ -158,6 +164,9 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         self.on_success = _hook(self.id, "on_success", on_success)
         self.on_failure = _hook(self.id, "on_failure", on_failure)
         self.on_missed = _hook(self.id, "on_missed", on_missed)
+        self.on_skipped = _hook(self.id, "on_skipped", on_skipped)
+        self.on_late = _hook(self.id, "on_late", on_late)
+        self.late_after = _late_after(self.id, late_after, on_late)
         self.schedule = self._declared(schedule)
         if self.is_async and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
@@ -492,6 +501,9 @@ def workflow(
     on_success: Callable[..., Any] | None = None,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
+    on_skipped: Callable[..., Any] | None = None,
+    on_late: Callable[..., Any] | None = None,
+    late_after: float | timedelta | None = None,
 ) -> _Decorator: ...
 def workflow(
     fn: Any = None,
@@ -510,6 +522,9 @@ def workflow(
     on_success: Callable[..., Any] | None = None,
     on_failure: Callable[..., Any] | None = None,
     on_missed: Callable[..., Any] | None = None,
+    on_skipped: Callable[..., Any] | None = None,
+    on_late: Callable[..., Any] | None = None,
+    late_after: float | timedelta | None = None,
 ) -> Any:
     """Register a function as a workflow. The result is a :class:`Workflow`, which is callable.
 
@@ -550,6 +565,14 @@ def workflow(
         Sync or async.
     :param on_missed: called with a :class:`MissedSlots` when slots of a schedule were missed, by
         the worker that noticed it. Sync or async.
+    :param on_skipped: called with a :class:`SkippedSlots` when slots of a schedule were skipped:
+        by ``overlap``, on a skip date, by an operator, or by a handler. A live worker that has the
+        workflow calls it; another one does so if that worker dies meanwhile. Sync or async.
+    :param on_late: called with a :class:`LateRun` when the run of a slot has not started
+        ``late_after`` after its time. Once for each slot, by a live worker that has the workflow;
+        again only if that worker dies meanwhile. Sync or async.
+    :param late_after: how long after its slot a run may start before it is late: seconds or
+        ``timedelta``. Without ``on_late``, a late run is logged, and told to the worker's hooks.
 
     Raises :class:`InvalidArgumentError`, :class:`InvalidScheduleError`, and
     :class:`DuplicateWorkflowError` for an id that another function uses. Registering the same
@@ -573,6 +596,9 @@ def workflow(
                 on_success=on_success,
                 on_failure=on_failure,
                 on_missed=on_missed,
+                on_skipped=on_skipped,
+                on_late=on_late,
+                late_after=late_after,
             )
         )
 
@@ -627,6 +653,17 @@ def _hook(workflow_id: str, name: str, value: Any) -> Any:
             f"workflow `{workflow_id}`, {name}: {shown(value)} given, expected a function"
         )
     return value
+
+
+def _late_after(workflow_id: str, value: Any, on_late: Any) -> timedelta | None:
+    if value is not None:
+        return duration(f"workflow `{workflow_id}`, late_after", value, zero=False)
+    if on_late is not None:
+        raise InvalidArgumentError(
+            f"workflow `{workflow_id}`, on_late: a function given without `late_after`; say when a "
+            f"run is late: `late_after=timedelta(minutes=5)`"
+        )
+    return None
 
 
 def _schedule_options(workflow_id: str, value: Any) -> Mapping[str, Any] | Literal[True] | None:

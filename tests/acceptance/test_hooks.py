@@ -1,4 +1,4 @@
-"""Hooks of the application: on_success, on_failure, and on_missed."""
+"""Hooks of the application: on_success, on_failure, on_missed, on_skipped, and on_late."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import pytest
 
 from polos import (
     InvalidArgumentError,
+    LateRun,
     MissedSlots,
     PolosClient,
     RunFailure,
     RunSuccess,
     RunTimeoutError,
+    SchedulePayload,
+    SkippedSlots,
     Worker,
     runs,
     schedules,
@@ -187,3 +190,132 @@ def test_a_hook_that_is_no_function_is_refused(client: PolosClient, name: str) -
         Worker(client, **{name: 3})  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match=f"`job`, {name}: `3` given"):
         workflow(id="job", **{name: 3})(print)  # type: ignore[call-overload]
+
+
+async def test_on_skipped_is_told_once_of_each_skip() -> None:
+    told: list[SkippedSlots] = []
+    for_all: list[SkippedSlots] = []
+
+    @workflow(
+        id="report",
+        schedule={"cron": "0 * * * *", "overlap": "skip", "skip": ["2026-03-02"]},
+        on_skipped=told.append,
+    )
+    async def report(ctx: Any, slot: SchedulePayload) -> None:
+        if slot.timestamp == _utc(1, 13):
+            await ctx.step.sleep("busy", timedelta(minutes=90))
+
+    async with clock("2026-03-01T11:30+00:00", on_skipped=for_all.append) as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.skip(t.client, schedule.id)
+        await t.advance(hours=2)
+        assert [(each.timestamp.hour, each.reason) for each in told] == [(12, "skipped on request")]
+        await t.advance(hours=1)
+        await t.advance(days=2)
+    slots = [(each.timestamp, each.until, each.count) for each in told[1:]]
+    assert slots[0] == (_utc(1, 14), _utc(1, 14), 1)
+    assert (slots[1][0], slots[-1][1]) == (_utc(2, 0), _utc(2, 23))
+    assert sum(count for _, _, count in slots[1:]) == 24
+    assert {(each.workflow_id, each.schedule_id, each.key) for each in told} == {
+        ("report", schedule.id, "global")
+    }
+    assert for_all == told
+
+
+def _utc(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour, minute, tzinfo=timezone.utc)
+
+
+async def test_on_late_is_told_once_while_the_run_has_not_started(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[LateRun] = []
+
+    @workflow(
+        id="report",
+        schedule={"cron": "0 * * * *", "overlap": "buffer_all"},
+        on_late=told.append,
+        late_after=timedelta(minutes=5),
+    )
+    async def report(ctx: Any) -> None:
+        await ctx.step.sleep("busy", timedelta(minutes=70))
+
+    async with clock("2026-03-01T11:30+00:00") as t:
+        await t.advance(hours=1, minutes=34)
+        assert told == [], "the first run started in time, and the second is not late yet"
+        await t.advance(minutes=2)
+        (late,) = told
+        (waiting,) = await runs.list(t.client, status="queued")
+        await t.advance(minutes=20)
+    assert told == [late]
+    assert (late.workflow_id, late.run_id, late.key) == ("report", waiting.id, "global")
+    assert (late.schedule_id, late.timestamp) == (waiting.schedule_id, _utc(1, 13))
+    assert late.deadline == _utc(1, 13, 5)
+    assert f"run {late.run_id} of workflow `report` (key `global`) was to start by" in caplog.text
+
+
+async def test_a_run_that_is_created_too_late_is_late() -> None:
+    told: list[LateRun] = []
+
+    @workflow(id="report", schedule=True)
+    async def report() -> None:
+        pass
+
+    async with clock("2026-03-01T11:30+00:00", on_late=told.append, late_after=300) as t:
+        await schedules.create(t.client, workflow=report, at=_utc(1, 11, 28), key="in time")
+        await schedules.create(t.client, workflow=report, at=_utc(1, 11, 20), key="late")
+        await t.advance(minutes=1)
+        assert len(await runs.list(t.client, status="succeeded")) == 2
+    assert [(late.key, late.timestamp, late.deadline) for late in told] == [
+        ("late", _utc(1, 11, 20), _utc(1, 11, 25))
+    ]
+
+
+async def test_a_recorded_hook_that_raises_is_not_called_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = 0
+
+    def bad_hook(_: SkippedSlots) -> None:
+        nonlocal calls
+        calls += 1
+        raise OSError("no route to the pager")
+
+    @workflow(id="report", schedule="0 * * * *", on_skipped=bad_hook)
+    async def report() -> None:
+        pass
+
+    async with clock("2026-03-01T11:30+00:00") as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.skip(t.client, schedule.id)
+        await t.advance(hours=3)
+    assert calls == 1
+    assert "on_skipped of workflow `report` failed" in caplog.text
+
+
+async def test_a_skip_is_told_by_a_worker_that_starts_later(own_database: str) -> None:
+    told: asyncio.Queue[SkippedSlots] = asyncio.Queue()
+
+    @workflow(id="report", schedule="0 0 1 1 *", on_skipped=told.put)
+    async def report() -> None:
+        pass
+
+    async with PolosClient(own_database) as client:
+        async with Worker(client):
+            (schedule,) = await schedules.list(client)
+        await schedules.skip(client, schedule.id)
+        async with Worker(client):
+            skipped = await told.get()
+        async with Worker(client):
+            pass
+    assert (skipped.schedule_id, skipped.reason) == (schedule.id, "skipped on request")
+    assert told.empty()
+
+
+def test_late_after_is_needed_and_checked() -> None:
+    with pytest.raises(InvalidArgumentError, match="on_late: a function given without"):
+        workflow(id="w", on_late=print)(lambda: None)
+    with pytest.raises(InvalidArgumentError, match="late_after: `0` given, expected more than 0"):
+        workflow(id="w", late_after=0)(lambda: None)
+    with pytest.raises(InvalidArgumentError, match="late_after: `soon` given"):
+        Worker(PolosClient("unused.db"), late_after="soon")  # type: ignore[arg-type]

@@ -440,6 +440,13 @@ class BackoffSetup(TypedDict):
     jitter: float
 
 
+class WantedCalls(TypedDict):
+    """The hook calls to record for a workflow."""
+
+    skipped: bool
+    late_after_us: int | None
+
+
 class WorkflowSetup(TypedDict):
     """A workflow that a worker executes."""
 
@@ -450,6 +457,7 @@ class WorkflowSetup(TypedDict):
     code: str
     limit: str | None
     priority: int
+    hooks: WantedCalls
 
 
 class MonitorSetup(TypedDict):

@@ -19,6 +19,7 @@ from polos._runtime.loop_shutdown import LoopWatch
 from polos._runtime.middleware import MiddlewareChain
 from polos._runtime.missed_slots import note_missed
 from polos._runtime.processes.pool import ProcessPool
+from polos._runtime.recorded_calls import make_calls
 from polos._runtime.threads import ThreadPool
 from polos._runtime.timers import Timers
 from polos._runtime.watchdog import Watchdog
@@ -101,8 +102,15 @@ class Executor:
             self._notice(item[1], item[2])
         elif kind == "missed":
             note_missed(item[1], self.workflows, self.hooks)
+        elif kind == "hooks":
+            make_calls(item[1], self.workflows, self.hooks, self._hook_called)
         elif kind == "over" and not self.over.done():
             self.over.set_result(None)
+
+    def _hook_called(self, call: str) -> None:
+        self.nudge_count += 1
+        if self.core is not None:
+            self.core.hook_called(call)
 
     def _notice(self, kind: str, text: str) -> None:
         if kind == "entered":

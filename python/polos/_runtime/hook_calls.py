@@ -1,4 +1,4 @@
-"""Call the application's hooks: ``on_success``, ``on_failure``, and ``on_missed``."""
+"""Call the application's hooks: ``on_success``, ``on_failure``, ``on_missed``, and others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["HOOKS", "Hook", "HookCalls", "HookName", "WorkerHooks"]
 
 _log = quiet_logger("polos.worker")
 
-HookName = Literal["on_success", "on_failure", "on_missed"]
-HOOKS: tuple[HookName, ...] = ("on_success", "on_failure", "on_missed")
+HookName = Literal["on_success", "on_failure", "on_missed", "on_skipped", "on_late"]
+HOOKS: tuple[HookName, ...] = ("on_success", "on_failure", "on_missed", "on_skipped", "on_late")
 
 Hook = Callable[[Any], Any]
 """A function of one argument, sync or async; its result is ignored."""
@@ -64,17 +64,18 @@ class HookCalls:
         self._for_all = for_all
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def fire(self, name: HookName, workflow: Workflow[Any, Any], event: Callable[[], Any]) -> None:
+    def fire(
+        self, name: HookName, workflow: Workflow[Any, Any], event: Callable[[], Any]
+    ) -> list[asyncio.Task[None]]:
         """Call the workflow's hook of that name and those for all workflows with ``event()``."""
         own: Hook | None = getattr(workflow, name)
         for_all = self._for_all.of(name)
         if own is None and not for_all:
-            return
+            return []
         made = event()
         if own is not None:
-            self.call(own, made, f"{name} of workflow `{workflow.id}`")
-        for hook, what in for_all:
-            self.call(hook, made, what)
+            for_all = [(own, f"{name} of workflow `{workflow.id}`"), *for_all]
+        return [self.call(hook, made, what) for hook, what in for_all]
 
     def call(self, hook: Hook, event: Any, what: str) -> asyncio.Task[None]:
         """Call ``hook(event)``; ``what`` names it in the log."""

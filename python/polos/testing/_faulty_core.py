@@ -142,6 +142,11 @@ class FaultyCore:
         if not self._is_cut:
             self._core.set_timer(id, delay)
 
+    def hook_called(self, call: str) -> None:
+        """See the core."""
+        if not self._is_cut:
+            self._core.hook_called(call)
+
     def drain(self) -> None:
         """See the core."""
         self._core.drain()

@@ -1,0 +1,79 @@
+"""Recorded hook calls: when one counts as made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from polos._runtime.hook_calls import HookCalls, WorkerHooks
+from polos._runtime.recorded_calls import make_calls
+from polos._runtime.threads import ThreadPool
+from polos.workflow import Workflow
+
+CALL: dict[str, Any] = {
+    "id": "skipped:sch_1:60000000",
+    "event": "skipped",
+    "workflow": "report",
+    "schedule_id": "sch_1",
+    "key": "global",
+    "first": 60_000_000,
+    "last": 60_000_000,
+    "count": 1,
+    "reason": "skipped on request",
+    "due_at": 0,
+    "run_id": None,
+}
+
+
+def _hooks(**given: Any) -> HookCalls:
+    return HookCalls(asyncio.get_running_loop(), ThreadPool(1, "test"), WorkerHooks((), **given))
+
+
+def _report(**options: Any) -> dict[str, Workflow[Any, Any]]:
+    return {"report": Workflow(lambda: None, id="report", **options)}
+
+
+async def test_a_call_is_made_when_all_of_its_hooks_have_returned() -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    made: list[str] = []
+
+    async def slow(_: Any) -> None:
+        await second.wait()
+
+    async def failing(_: Any) -> None:
+        await first.wait()
+        raise OSError("no route to the pager")
+
+    hooks = _hooks(on_skipped=slow)
+    make_calls([CALL], _report(on_skipped=failing), hooks, made.append)
+    tasks = set(hooks.tasks)
+    first.set()
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    assert made == []
+    second.set()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    assert made == [CALL["id"]]
+
+
+async def test_a_call_without_a_hook_is_made_at_once() -> None:
+    made: list[str] = []
+    make_calls([CALL], _report(), _hooks(), made.append)
+    make_calls([CALL], {}, _hooks(on_skipped=made.append), made.append)
+    assert made == [CALL["id"]] * 2
+
+
+async def test_a_cancelled_hook_leaves_its_call_to_another_worker() -> None:
+    made: list[str] = []
+
+    async def endless(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    hooks = _hooks()
+    make_calls([CALL], _report(on_skipped=endless), hooks, made.append)
+    (task,) = hooks.tasks
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(0)
+    assert made == []
