@@ -9,7 +9,6 @@ mod maintenance;
 mod membership;
 mod peers;
 mod scheduling;
-mod unanswered;
 
 use crate::calendar::Timestamp;
 use crate::clock::Now;
@@ -32,7 +31,6 @@ use scheduling::Scheduling;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
-use unanswered::Unanswered;
 
 /// A gap between two checks of due slots that exceeds the planned wait by more than this means that
 /// this worker was not watching.
@@ -78,7 +76,6 @@ pub struct Engine<W, D> {
     health: Health,
     vitals: Arc<Vitals>,
     metrics: Arc<Metrics>,
-    unanswered: Vec<Unanswered>,
     hooks: Hooks,
 }
 
@@ -117,7 +114,6 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             health: Health::default(),
             vitals: Arc::new(Vitals::new()),
             metrics,
-            unanswered: Vec::new(),
             hooks,
         }
     }
@@ -343,7 +339,6 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             self.release_early_claims(now)?;
         }
         self.poll(now)?;
-        self.count_unanswered()?;
         self.expire_silent_peers(now)?;
         let mut has_more = false;
         if self.phase == Phase::Working {

@@ -236,8 +236,6 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.claims.early.clear();
         self.claims.unacknowledged_stops.clear();
         self.claims.has_unknown = false;
-        // Their runs cannot be told from those of other workers any more.
-        self.unanswered.clear();
         self.membership.is_registered = false;
         self.vitals.update(|signs| signs.is_registered = false);
         self.membership.declarations_depend_on = None;

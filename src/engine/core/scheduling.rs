@@ -124,13 +124,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return Ok(false);
         }
         self.claims.has_unknown = true;
-        let outcomes = match self.writes.commit(&commands, now.wall) {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                self.remember_unanswered(&commands, &schedules);
-                return Err(error);
-            }
-        };
+        let outcomes = self.writes.commit(&commands, now.wall)?;
         self.claims.has_unknown = false;
         let mut has_stale = false;
         let mut has_cancelled = false;

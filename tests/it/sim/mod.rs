@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::large_enum_variant, reason = "test helpers")]
 
 mod checks;
+mod counts;
 mod debounces;
 mod events;
 mod fault_events;

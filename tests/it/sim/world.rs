@@ -9,6 +9,7 @@ use super::limits::{CONCURRENCY, Limits, declared_limits};
 use super::overrides::Overrides;
 use super::workload::declared;
 use polos::calendar::Timestamp;
+use polos::engine::metrics::Metrics;
 use polos::engine::{Engine, EngineConfig, Message, Notice, WorkflowConfig};
 use polos::model::{DeclaredLimit, ScheduleId, WorkerId};
 use polos::plan::Backoff;
@@ -292,6 +293,8 @@ pub struct World {
     /// How long finished runs are kept.
     retention: Option<(Duration, u32)>,
     worker_us: i64,
+    /// The counts of all engines, also of those that are gone.
+    pub metrics: Vec<Arc<Metrics>>,
 }
 
 impl World {
@@ -347,6 +350,7 @@ impl World {
             seed,
             retention,
             worker_us: 0,
+            metrics: Vec::new(),
         };
         if matches!(fault_kind, FaultKind::Store | FaultKind::Everything) {
             let per_mille = u32::try_from(world.rng.range(1, 60)).unwrap();
@@ -429,6 +433,7 @@ impl World {
             self.step();
         }
         self.expire_dead_rows();
+        self.check_counts();
         self.checks.lock().audit(&*self.store);
         self.checks.lock().check_all_told();
         self.checks.lock().check_deployment(&declared(self.seed, self.version, self.began, self.pace));
@@ -617,7 +622,9 @@ impl World {
         it.is_draining = false;
         it.sent_log = SentLog::default();
         let (reads, sent_log) = (Arc::new(it.store.clone()), it.sent_log.clone());
-        it.engine = Some(Engine::new(reads, it.store.clone(), sent_log, config, Box::new(new_id)));
+        let engine = Engine::new(reads, it.store.clone(), sent_log, config, Box::new(new_id));
+        self.metrics.push(engine.metrics());
+        it.engine = Some(engine);
         it.store.trouble.lock().is_down = false;
         set_faults(&it.store, faults, faults);
         (it.well_since, it.up_since) = (truth, truth);
