@@ -64,7 +64,10 @@ fn worker() -> WorkerEntry {
             name: LIMITED.into(),
             spec: LimitSpec { max: Some(1_000_000), ..LimitSpec::default() },
         }],
-        rules: BTreeMap::from([(LIMITED.into(), ClaimRules { limit: Some(LIMITED.into()), priority: 0 })]),
+        rules: BTreeMap::from([(
+            LIMITED.into(),
+            ClaimRules { limit: Some(LIMITED.into()), ..ClaimRules::default() },
+        )]),
     }
 }
 
@@ -184,6 +187,7 @@ fn run(workflow: &str, number: usize) -> NewRun {
         behind: false,
         parent: None,
         idempotency_key: None,
+        together: None,
         priority: None,
         claim_for: None,
         revokes_claims: false,
