@@ -86,22 +86,24 @@ class Signals:
     def close(self, *, keep_deadline: bool = False) -> None:
         """Restore the previous handlers. A second call does nothing.
 
-        :param keep_deadline: still end the process in time if a signal has arrived.
+        :param keep_deadline: if a signal has arrived, still end the process in time, and take
+            further signals: they would interrupt its cleanup, and change its exit code.
         """
+        guard = self._guard
+        if keep_deadline and guard is not None and guard.is_armed():
+            return
         previous, self._previous = self._previous, {}
         for name, handler in previous.items():
             signal.signal(name, signal.SIG_DFL if handler is None else handler)
-        guard = self._guard
         if guard is None:
             return
+        self._guard = None
         if self in _active:
             _active.remove(self)
             signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
             if not self._loop.is_closed():
                 self._loop.remove_reader(guard.echo_fileno())
-        if not keep_deadline or not guard.is_armed():
-            guard.disarm()
-            self._guard = None
+        guard.disarm()
 
 
 _active: list[Signals] = []

@@ -1,0 +1,69 @@
+"""Signals that arrive while a worker's process ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from polos import _polos
+from polos._runtime.signals import Signals
+
+pytestmark = pytest.mark.skipif(not hasattr(_polos, "ExitGuard"), reason="no guard on Windows")
+
+
+class Guard:
+    """Stands for the core's guard, which would end this process."""
+
+    armed = False
+
+    def __init__(self, *_: Any) -> None:
+        self._ends = socket.socketpair()
+        for end in self._ends:
+            end.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._ends[0].fileno()
+
+    def echo_fileno(self) -> int:
+        return self._ends[1].fileno()
+
+    def is_armed(self) -> bool:
+        return self.armed
+
+    def disarm(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
+@pytest.fixture
+def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Guard]]:
+    monkeypatch.setattr(_polos, "ExitGuard", Guard)
+    monkeypatch.setattr(Guard, "armed", False)
+    before = signal.getsignal(signal.SIGINT)
+    yield Guard
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+async def test_a_further_signal_does_not_interrupt_the_end_of_the_process(
+    guard: type[Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signals = Signals(lambda: None, 60)
+    try:
+        monkeypatch.setattr(guard, "armed", True)  # a first signal has arrived
+        signals.close(keep_deadline=True)
+        os.kill(os.getpid(), signal.SIGINT)  # would raise KeyboardInterrupt here
+    finally:
+        signals.close()
+
+
+@pytest.mark.usefixtures("guard")
+async def test_without_a_signal_the_program_has_its_handlers_back() -> None:
+    signals = Signals(lambda: None, 60)
+    signals.close(keep_deadline=True)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
