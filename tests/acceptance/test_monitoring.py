@@ -215,8 +215,9 @@ async def test_the_command_takes_the_address_from_its_variable(
 def test_the_command_refuses_what_it_cannot_do(
     command: Command, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    (tmp_path / "service.py").write_text(APP)
-    said = command("run", str(tmp_path / "service.py"), *arguments)
+    # In this process, where other tests have imported modules of other names.
+    (tmp_path / "refused_probes.py").write_text(APP)
+    said = command("run", str(tmp_path / "refused_probes.py"), *arguments)
     assert said.code == 2
     assert message in said.err
 

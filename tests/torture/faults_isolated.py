@@ -130,6 +130,10 @@ def f65(bench: Bench) -> None:
             with suppress(ProcessLookupError):
                 os.kill(bench.random.choice(workers), signal.SIGKILL)
     check_end(bench, ids, processes)
+    # The last one may have started after all runs had ended. Before it heeds signals, SIGTERM
+    # kills it.
+    is_ready = until(lambda: "3 workers running" in command.errors.read_text())
+    bench.verdict.expect("I7", is_ready, "its workers don't start")
     took = command.term(timeout=20.0)
     expect_none_left(bench, processes, "worker")
     expect_none_left(bench, processes, "process")
