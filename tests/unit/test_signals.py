@@ -52,13 +52,20 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Guard]]:
 async def test_a_further_signal_does_not_interrupt_the_end_of_the_process(
     guard: type[Guard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Python's own handler, or asyncio's, would interrupt the program.
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     signals = Signals(lambda: None, 60)
     try:
         monkeypatch.setattr(guard, "armed", True)  # a first signal has arrived
         signals.close(keep_deadline=True)
-        os.kill(os.getpid(), signal.SIGINT)  # would raise KeyboardInterrupt here
-    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupted == []
         signals.close()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupted == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("guard")
