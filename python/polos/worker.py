@@ -298,8 +298,8 @@ class Worker:
             self.client._workers.discard(self)
             executor.close()
             raise
-        executor.core = self._core = core
-        self._executor = executor
+        self._core, self._executor = core, executor
+        executor.begin(core)
         counts.track(self, core)
         if not self.client._is_virtual():
             await asyncio.wait({executor.registered, executor.over}, timeout=_REGISTER_TIMEOUT,

@@ -100,6 +100,30 @@ async def test_run_that_is_cancelled_stops_the_worker(client: PolosClient) -> No
     assert not worker.is_running
 
 
+async def test_a_run_that_is_claimed_while_the_worker_starts_is_executed(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    @workflow
+    async def early(ctx: WorkflowContext) -> str:
+        return await ctx.step.run("say", lambda: "done")
+
+    handle = await early.invoke(client)
+    start_core = Worker._start_core
+
+    async def slow(self: Worker, *arguments: Any) -> Any:
+        core = await start_core(self, *arguments)
+
+        async def is_claimed() -> bool:
+            return await handle.status() == "running"
+
+        await eventually(is_claimed)
+        return core
+
+    monkeypatch.setattr(Worker, "_start_core", slow)
+    async with Worker(client, app="tests"):
+        assert await handle.result(30) == "done"
+
+
 async def test_stopping_waits_for_what_runs_and_takes_nothing_new(client: PolosClient) -> None:
     entered, go_on = asyncio.Event(), asyncio.Event()
 

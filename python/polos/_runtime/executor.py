@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polos._core.bridge import LoopBridge
@@ -65,6 +66,8 @@ class Executor:
         self.loop = loop
         self.bridge = LoopBridge(loop, self._handle, self._start)
         self.core: WorkerCore | None = None
+        # What the core's threads sent before its constructor had returned here.
+        self._early: list[Callable[[], None]] = []
         self.registered = loop.create_future()
         self.over = loop.create_future()
         self.lost: str | None = None  # why the worker stopped on its own
@@ -87,7 +90,21 @@ class Executor:
 
     # -- what the core says -------------------------------------------------------------------
 
+    def begin(self, core: WorkerCore) -> None:
+        """Execute what ``core`` sends, and what it has sent already."""
+        self.core = core
+        early, self._early = self._early, []
+        for act in early:
+            try:
+                act()
+            except Exception:
+                # The others belong to other runs and must not be lost.
+                _log.exception("an event of the core could not be handled")
+
     def _handle(self, item: tuple[Any, ...]) -> None:
+        if self.core is None:
+            self._early.append(partial(self._handle, item))
+            return
         kind = item[0]
         if kind == "stop":
             self.nudge_count += 1
@@ -109,8 +126,8 @@ class Executor:
 
     def _hook_called(self, call: str) -> None:
         self.nudge_count += 1
-        if self.core is not None:
-            self.core.hook_called(call)
+        assert self.core is not None
+        self.core.hook_called(call)
 
     def _notice(self, kind: str, text: str) -> None:
         if kind == "entered":
@@ -124,6 +141,9 @@ class Executor:
         getattr(_log, kind)(text)
 
     def _start(self, claimed: ClaimedRun) -> None:
+        if self.core is None:
+            self._early.append(partial(self._start, claimed))
+            return
         if self.is_deregistering:
             # The core sent it before it knew. Deregistering frees the claim, and may have done so.
             return

@@ -136,8 +136,8 @@ impl Checks {
         for (run, entry) in &hooks.entries {
             let Some(due) = hooks.due.get(run) else { continue };
             let is_late = entry.is_steady && entry.at >= due.as_micros() + ENTRY_MAX;
-            let is_told = hooks.taken.contains_key(&HookCall::late_id(run));
-            if is_late && !hooks.given_back.contains(run) && !is_told {
+            let is_reported = hooks.taken.contains_key(&HookCall::late_id(run));
+            if is_late && !hooks.given_back.contains(run) && !is_reported {
                 let at = Timestamp::from_micros(entry.at);
                 self.fail(format_args!("{run} was entered at {at} and due at {due}, which was never told"));
             }
