@@ -122,10 +122,10 @@ async def walk(ctx: WorkflowContext, payload: float) -> str:
     try:
         for number in range(20):
             await ctx.step.run(f"{number}", walked, ctx, number, payload)
-    finally:
-        # A run that was stopped takes no more steps, whatever its cleanup tries.
-        if ctx.input is None:
-            await ctx.step.run("cleanup", note, ctx, "before", "cleanup")
+    except BaseException:
+        # A run that was stopped executes no more steps, whatever its cleanup tries.
+        await ctx.step.run("cleanup", note, ctx, "before", "cleanup")
+        raise
     return "arrived"
 
 
