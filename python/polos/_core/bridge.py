@@ -23,7 +23,7 @@ _log = quiet_logger("polos.worker")
 
 class LoopBridge:
     """A bridge that one loop watches. ``start`` gets every run to start, and ``handle`` every other
-    item that is not the answer to a request.
+    item that is not the answer to a request. While it is held, items gather and none is handled.
     """
 
     def __init__(
@@ -31,11 +31,14 @@ class LoopBridge:
         loop: asyncio.AbstractEventLoop,
         handle: Callable[[tuple[Any, ...]], None] | None = None,
         start: Callable[[ClaimedRun], None] | None = None,
+        *,
+        is_held: bool = False,
     ) -> None:
         # Weak, because the table of bridges must not keep closed loops alive.
         self._loop = weakref.ref(loop)
         self._handle = handle
         self._start = start
+        self._is_held = is_held
         self._started_count = 0  # how many runs of the first item have been started
         # Requests that wait for the end of a run, by their number in the core.
         self.waits: dict[int, Core] = {}
@@ -57,6 +60,11 @@ class LoopBridge:
             loop.remove_reader(self._watched)
         self._watched = None
 
+    def release(self) -> None:
+        """Handle what has gathered, and from now on every item when it arrives."""
+        self._is_held = False
+        self._listen()
+
     def withdraw_waits(self) -> None:
         """Withdraw requests whose callers no longer exist."""
         while self.waits:
@@ -71,8 +79,8 @@ class LoopBridge:
     def drain(self) -> bool:
         """Handle all items that have arrived; return whether there were any."""
         self.core.drain(self._items)
-        has_news = bool(self._items)
-        while self._items:
+        has_news = bool(self._items) and not self._is_held
+        while self._items and not self._is_held:
             self._take()
         return has_news
 
@@ -82,7 +90,7 @@ class LoopBridge:
         """
         try:
             self.core.drain(self._items)
-            while self._items:
+            while self._items and not self._is_held:
                 if self._take() and self._items:
                     loop = self._loop()
                     if loop is not None and not loop.is_closed():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polos._core.bridge import LoopBridge
@@ -64,10 +63,8 @@ class Executor:
         self.step_threads = ThreadPool(thread_count, "polos-step")
         self.processes = ProcessPool(process_count)
         self.loop = loop
-        self.bridge = LoopBridge(loop, self._handle, self._start)
+        self.bridge = LoopBridge(loop, self._handle, self._start, is_held=True)
         self.core: WorkerCore | None = None
-        # What the core's threads sent before its constructor had returned here.
-        self._early: list[Callable[[], None]] = []
         self.registered = loop.create_future()
         self.over = loop.create_future()
         self.lost: str | None = None  # why the worker stopped on its own
@@ -91,20 +88,11 @@ class Executor:
     # -- what the core says -------------------------------------------------------------------
 
     def begin(self, core: WorkerCore) -> None:
-        """Execute what ``core`` sends, and what it has sent already."""
+        """Execute what ``core`` sends, and what it has sent before its constructor returned."""
         self.core = core
-        early, self._early = self._early, []
-        for act in early:
-            try:
-                act()
-            except Exception:
-                # The others belong to other runs and must not be lost.
-                _log.exception("an event of the core could not be handled")
+        self.bridge.release()
 
     def _handle(self, item: tuple[Any, ...]) -> None:
-        if self.core is None:
-            self._early.append(partial(self._handle, item))
-            return
         kind = item[0]
         if kind == "stop":
             self.nudge_count += 1
@@ -141,9 +129,6 @@ class Executor:
         getattr(_log, kind)(text)
 
     def _start(self, claimed: ClaimedRun) -> None:
-        if self.core is None:
-            self._early.append(partial(self._start, claimed))
-            return
         if self.is_deregistering:
             # The core sent it before it knew. Deregistering frees the claim, and may have done so.
             return
