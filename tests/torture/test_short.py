@@ -1,4 +1,4 @@
-"""A little of the torture, for every day; `make torture` has all of it, each time with a new seed."""
+"""A little of the torture, for every day. `make torture` runs all of it, with a new seed."""
 
 from __future__ import annotations
 
