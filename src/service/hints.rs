@@ -40,9 +40,14 @@ impl Hints {
         }
     }
 
-    /// Tells all handlers, also those that are added later, what an operator should know.
+    /// Tells all handlers, also those that are added later, what an operator should know: each once.
     pub fn advise(&self, what: &str) {
-        self.advice_so_far.lock().push(what.to_owned());
+        let mut so_far = self.advice_so_far.lock();
+        if so_far.iter().any(|earlier| earlier == what) {
+            return;
+        }
+        so_far.push(what.to_owned());
+        drop(so_far);
         for handler in self.handlers.lock().iter() {
             (handler.advice)(what);
         }
