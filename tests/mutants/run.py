@@ -41,8 +41,10 @@ from patches import Bug, PatchError
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("MUTANTS_TARGET_DIR", ROOT / "target" / "mutants")).resolve()
 TREE = TARGET / "tree"
-# Where the tree itself is built: what it depends on is compiled once for both.
-BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+# Not where the tree itself is built: to cargo the copy is the same package, and it would later take
+# what it has built from the copy, bugs included, for the tree's own.
+BUILD = TARGET / "build"
+TREE_BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 JOBS = int(os.environ.get("MUTANTS_JOBS", "2"))
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", "300"))
 
@@ -156,8 +158,27 @@ def patched(bug: Bug, files: dict[str, str], suffix: str) -> dict[str, str]:
 # --- building ----------------------------------------------------------------------------------
 
 
+def copy_dependencies() -> None:
+    """Take over what the tree's build has compiled of others, unless that was done before."""
+    if BUILD.exists():
+        return
+    unfinished = TARGET / "build.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    ours = re.compile(r"(lib)?(_?polos|it-|micro)")
+    for name in ("debug/.fingerprint", "debug/build", "debug/deps"):
+        if (TREE_BUILD / name).is_dir():
+            shutil.copytree(
+                TREE_BUILD / name,
+                unfinished / name,
+                ignore=lambda _, names: [name for name in names if ours.match(name)],
+            )
+    unfinished.rename(BUILD)
+
+
 def cargo(*arguments: str) -> list[dict[str, Any]]:
     """Run cargo in the copy; its messages."""
+    copy_dependencies()
     environment = os.environ | {
         "CARGO_TARGET_DIR": str(BUILD),
         "CARGO_INCREMENTAL": "1",
