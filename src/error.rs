@@ -64,6 +64,7 @@ impl From<Rejection> for Error {
             Rejection::DeclaredInCode { .. }
             | Rejection::RunNotFinished(..)
             | Rejection::RunFinished(..)
+            | Rejection::RunNotDue(_)
             | Rejection::TooManyEvents(_)
             | Rejection::SlotDecided(_)
             | Rejection::WorkerGone

@@ -73,7 +73,10 @@ fn only_unfinished(context: &RequestContext, workflow: &Arc<str>, key: &Arc<str>
         states: vec![RunState::Buffered, RunState::Queued, RunState::Running, RunState::Waiting],
         ..RunFilter::default()
     };
-    let found = context.reads.runs(&context.project, &filter, &Page { limit: NAMED_MAX, after: None })?;
+    let mut found = context.reads.runs(&context.project, &filter, &Page { limit: NAMED_MAX, after: None })?;
+    // To its user, a run that was claimed ahead of its slot does not exist yet.
+    let now = context.now();
+    found.retain(|run| run.slot.is_none_or(|slot| slot <= now));
     match found.as_slice() {
         [run] => Ok(run.id.to_string()),
         [] => Err(Error::NoFittingRun(format!(

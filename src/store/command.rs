@@ -308,7 +308,8 @@ pub enum Command {
     /// A run that waits for it becomes available at `now`, and its step is done with the payload,
     /// in the same commit.
     ///
-    /// Rejected as [`Rejection::RunNotFound`], as [`Rejection::RunFinished`], or as
+    /// Rejected as [`Rejection::RunNotFound`], as [`Rejection::RunFinished`], as
+    /// [`Rejection::RunNotDue`] if it was claimed ahead of its slot, or as
     /// [`Rejection::TooManyEvents`] if the run has [`crate::store::UNREAD_EVENTS_MAX`] events that
     /// it has not waited for.
     SendEvent(Box<NewEvent>),
@@ -593,6 +594,12 @@ pub enum Rejection {
     /// A finished run takes no events.
     #[error("the run `{0}` is {1} and takes no more events; it was sent `{2}`")]
     RunFinished(RunId, RunState, Arc<str>),
+    /// The slot of the run has not come, so it may still be revoked.
+    #[error(
+        "the run `{0}` takes no events yet: its slot has not come, and until then the run is deleted if its schedule \
+         is changed; send the event again within a second or two"
+    )]
+    RunNotDue(RunId),
     /// The run has too many events that it has not waited for.
     #[error(
         "the run `{0}` has {limit} events that it has not waited for yet, the most that are kept; check the name \

@@ -37,7 +37,7 @@ pub(super) enum Delivery {
 
 /// Decides what becomes of an event.
 pub(super) fn deliver(
-    (run, state): (&RunId, RunState),
+    (run, state, slot): (&RunId, RunState, Option<Timestamp>),
     known: &Known<'_>,
     new: &NewEvent,
     now: Timestamp,
@@ -55,6 +55,8 @@ pub(super) fn deliver(
         return Ok(Delivery::Refused);
     }
     match known.step {
+        // Revoking the early claim would delete the event with the run.
+        None if slot.is_some_and(|slot| slot > now) => Err(Rejection::RunNotDue(run.clone())),
         None => Ok(Delivery::Accepted { step: None }),
         Some(step) if step.state == StepState::Waiting && !has_passed(step.wakes_at, now) => {
             let step = done(step, Some(Arc::clone(&new.payload)), now);

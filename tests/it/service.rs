@@ -7,7 +7,10 @@ use polos::clock::ManualClock;
 use polos::engine::PermitPools;
 use polos::engine::group_commit::GroupCommit;
 use polos::error::Error;
-use polos::model::{NewSchedule, RunState, WorkerEntry, WorkerId, WorkflowEntry};
+use polos::model::{
+    Admission, FirePlan, NewSchedule, PlannedRun, RunId, RunState, ScheduleId, ScheduleStatus, WorkerEntry,
+    WorkerId, WorkflowEntry,
+};
 use polos::process;
 use polos::service::{Request, Service};
 use polos::store::{Command, MemoryStore, Page, RunFilter, StoreReads, StoreWrites};
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 mod backfills;
 mod deletions;
+mod events;
 mod lists;
 mod monitor;
 mod skips;
@@ -92,6 +96,34 @@ impl Project {
         let ids =
             self.ask(json!({"create": {"drafts": {"specs": [spec.to_string()], "schedules": [draft]}}}));
         ids[0].as_str().unwrap().to_owned()
+    }
+
+    /// Has a worker claim a slot of an hourly schedule before it comes due.
+    fn claim_early(&self, id: &str, slot: Timestamp) -> RunId {
+        let schedule = ScheduleId::from(id);
+        let run = RunId::of_slot(&schedule, slot);
+        let upcoming = slot.saturating_add(HOUR);
+        let planned = PlannedRun {
+            id: run.clone(),
+            slot,
+            last_slot: None,
+            upcoming: Some(upcoming),
+            available_at: slot,
+            admission: Admission::Claim,
+        };
+        let row = self.store.schedule(PROJECT, &schedule).unwrap().unwrap();
+        let plan = FirePlan {
+            schedule,
+            revision: row.revision,
+            spec: row.compiled_spec().unwrap(),
+            next_slot: Some(upcoming),
+            status: ScheduleStatus::Active,
+            runs: vec![planned],
+            ledger: Vec::new(),
+            cancel_unfinished: false,
+        };
+        self.commit(Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) });
+        run
     }
 
     fn schedule(&self, id: &str) -> Value {

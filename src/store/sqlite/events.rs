@@ -31,12 +31,12 @@ impl Batch<'_> {
     pub(super) fn send_event(&mut self, new: &NewEvent) -> Applied {
         let found = self.one(queries::EVENT_RUN, params![new.run, new.project], |row| {
             let mut columns = Columns::of(row);
-            Ok((columns.int()?, columns.state()?))
+            Ok((columns.int()?, columns.state()?, columns.optional_time()?))
         })?;
-        let (no, state) = found.ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
+        let (no, state, slot) = found.ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
         let (event, step) = self.known(no, &new.name)?;
         let known = Known { event: event.as_ref(), step: step.as_ref() };
-        let step = match events::deliver((&new.run, state), &known, new, self.now())? {
+        let step = match events::deliver((&new.run, state, slot), &known, new, self.now())? {
             Delivery::Refused => return Ok(Answer::Accepted { is_accepted: false, woken: false }),
             Delivery::Repeated => return Ok(Answer::Accepted { is_accepted: true, woken: false }),
             Delivery::Accepted { step } => step,

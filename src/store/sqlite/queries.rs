@@ -275,7 +275,7 @@ statements! {
     // Events.
 
     /// The run that an event is sent to. (unique id)
-    EVENT_RUN = "SELECT no, state FROM run WHERE id = ?1 AND project = ?2";
+    EVENT_RUN = "SELECT no, state, slot FROM run WHERE id = ?1 AND project = ?2";
     /// What was sent to a run under a name. (primary key)
     EVENT = concat!("SELECT ", event_columns!(), " FROM event e WHERE e.run = ?1 AND e.name = ?2");
     /// Records an event; the first one stays. (primary key)

@@ -28,7 +28,7 @@ impl Tables {
         let row = self.run(&new.project, &new.run).ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
         let state = row.run.state;
         let known = self.known(&new.run, &new.name);
-        let step = match events::deliver((&new.run, state), &known, new, now)? {
+        let step = match events::deliver((&new.run, state, row.run.slot), &known, new, now)? {
             Delivery::Refused => return Ok(Answer::Accepted { is_accepted: false, woken: false }),
             Delivery::Repeated => return Ok(Answer::Accepted { is_accepted: true, woken: false }),
             Delivery::Accepted { step } => step,

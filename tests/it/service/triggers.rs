@@ -1,7 +1,6 @@
 //! Manual triggers, and the effect of the overlap policy on them.
 
 use super::*;
-use polos::model::{Admission, FirePlan, PlannedRun, RunId, ScheduleId, ScheduleStatus};
 
 /// Triggers one second later, so that runs have an order.
 fn trigger(project: &Project, id: &str) -> Result<Value, Error> {
@@ -66,28 +65,7 @@ fn without_the_policy_a_trigger_starts_beside_other_runs() {
 fn a_trigger_revokes_an_early_claim() {
     let (project, id) = with_overlap("buffer_one");
     project.clock.advance_to(at("12:59:59"));
-    let schedule = ScheduleId::from(id.as_str());
-    let slot = at("13:00:00");
-    let run = PlannedRun {
-        id: RunId::of_slot(&schedule, slot),
-        slot,
-        last_slot: None,
-        upcoming: Some(slot.saturating_add(HOUR)),
-        available_at: slot,
-        admission: Admission::Claim,
-    };
-    let row = project.store.schedule(PROJECT, &schedule).unwrap().unwrap();
-    let plan = FirePlan {
-        schedule,
-        revision: row.revision,
-        spec: row.compiled_spec().unwrap(),
-        next_slot: Some(slot.saturating_add(HOUR)),
-        status: ScheduleStatus::Active,
-        runs: vec![run],
-        ledger: Vec::new(),
-        cancel_unfinished: false,
-    };
-    project.commit(Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) });
+    project.claim_early(&id, at("13:00:00"));
     assert_eq!(project.schedule(&id)["upcoming"], micros("14:00:00"));
     project.ask(json!({"trigger": {"id": id}}));
     assert_eq!(project.states(), [RunState::Queued]);

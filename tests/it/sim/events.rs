@@ -156,6 +156,9 @@ impl Events {
         if it.event.is_some() {
             return (answer(false, false), "an event behind another");
         }
+        if it.deadline.is_none() && it.outcome.is_none() && run.slot.is_some_and(|slot| slot > now) {
+            return (Err(Rejection::RunNotDue(new.run.clone())), "an event ahead of its run's slot");
+        }
         let is_late = it.deadline.flatten().is_some_and(|deadline| deadline <= now);
         if it.outcome.is_some() || is_late {
             return (answer(false, false), "an event after its deadline");

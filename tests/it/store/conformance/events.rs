@@ -1,9 +1,9 @@
 //! Events: the first one under a name stays, and either it or the deadline ends the wait.
 
-use super::super::fixture::{Fixture, PROJECT, at, end, failed, new_run, succeeded, text};
+use super::super::fixture::{Fixture, PROJECT, at, end, failed, new_run, new_schedule, succeeded, text};
 use super::cases;
 use polos::calendar::Timestamp;
-use polos::model::{Completion, NewEvent, Run, RunId, RunState, StepRecord, StepState, Token};
+use polos::model::{Admission, Completion, NewEvent, Run, RunId, RunState, StepRecord, StepState, Token};
 use polos::store::{Answer, Command, Rejection, UNREAD_EVENTS_MAX};
 
 cases! {
@@ -20,6 +20,7 @@ cases! {
     an_event_wakes_no_run_that_waits_for_something_else,
     a_step_of_another_kind_is_not_touched,
     a_finished_run_takes_no_event,
+    a_run_takes_no_event_before_its_slot,
     an_event_needs_its_run_in_the_project,
     only_the_claim_can_wait,
     a_wait_without_a_deadline_never_times_out,
@@ -292,6 +293,14 @@ fn a_finished_run_takes_no_event(fixture: &Fixture<'_>) {
     let cancelled = parked(fixture, "run_9").id;
     fixture.ok(at(3), Command::CancelRun { project: text(PROJECT), run: cancelled.clone() });
     assert!(matches!(fixture.no(at(3), send(&cancelled, "a", "1")), Rejection::RunFinished(..)));
+}
+
+fn a_run_takes_no_event_before_its_slot(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    assert_eq!(fixture.no(at(59), send(&run, "a", "1")), Rejection::RunNotDue(run.clone()));
+    assert!(is_accepted(fixture.ok(at(60), send(&run, "a", "1"))));
+    assert!(!is_accepted(fixture.ok(at(60), send(&run, "a", "2"))));
 }
 
 fn an_event_needs_its_run_in_the_project(fixture: &Fixture<'_>) {
