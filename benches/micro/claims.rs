@@ -81,6 +81,7 @@ fn schedule(number: usize) -> NewSchedule {
         spec: r#"{"cron":"0 * * * *","timezone":"UTC"}"#.into(),
         compiled_spec: "0 * * * *|UTC".into(),
         version: None,
+        tags: None,
         input: None,
         next_slot: Some(at(HOUR)),
     }

@@ -84,7 +84,7 @@ pub fn rules_label(workflow: &str) -> Arc<str> {
 
 /// Fingerprint of a declared limit or of declared rules.
 pub fn declared_fingerprint(json: &str) -> Arc<str> {
-    fingerprint(json, None).into()
+    fingerprint(json, None, None).into()
 }
 
 /// A limit as stored.

@@ -4,6 +4,7 @@ use super::spec::{CompiledSpec, SpecError};
 use super::{CatchUp, CronTexts, Days, Json, Overlap, ScheduleId, StoredSpec};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What the user declared. Stored as JSON text; schedules with equal text share one compiled copy
@@ -159,6 +160,8 @@ pub struct Schedule {
     pub spec: StoredSpec,
     /// Data given to every run.
     pub input: Option<Json>,
+    /// The user's tags, as JSON text; see [`Tags`].
+    pub tags: Option<Json>,
     /// Whether it fires.
     pub status: ScheduleStatus,
     /// The reason for the status, for people.
@@ -233,6 +236,20 @@ fn settled_json(slots: &[Timestamp]) -> Option<Json> {
     (!micros.is_empty()).then(|| serde_json::to_string(&micros).unwrap_or_default().into())
 }
 
+/// Names and values by which users find schedules. Stored as a JSON object whose names are in
+/// order, so equal tags have equal texts; none are stored as no text.
+pub type Tags = BTreeMap<Arc<str>, Arc<str>>;
+
+/// Tags as they are stored.
+pub fn stored_tags(tags: &Tags) -> Option<Json> {
+    (!tags.is_empty()).then(|| serde_json::to_string(tags).unwrap_or_default().into())
+}
+
+/// Tags from their stored text. None from a text that only foreign software can have written.
+pub fn parse_tags(text: Option<&str>) -> Tags {
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// What is known about the code's declaration of a schedule.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Declaration {
@@ -241,6 +258,9 @@ pub struct Declaration {
     /// Input that the code declares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
+    /// Tags that the code declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<String>,
     /// [`super::WorkerEntry::version`] of the worker that declared it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -270,22 +290,29 @@ impl Declaration {
         serde_json::from_str(text?).ok()
     }
 
-    /// A declaration of this specification and input, first seen at `now`.
-    pub fn new(spec: &str, input: Option<&str>, now: Timestamp) -> Self {
-        let input = input.map(str::to_owned);
-        let mut declaration = Self { spec: spec.to_owned(), input, ..Self::default() };
+    /// A declaration of this specification, input, and tags, first seen at `now`.
+    pub fn new(spec: &str, input: Option<&str>, tags: Option<&str>, now: Timestamp) -> Self {
+        let (input, tags) = (input.map(str::to_owned), tags.map(str::to_owned));
+        let mut declaration = Self { spec: spec.to_owned(), input, tags, ..Self::default() };
         declaration.note_seen(now);
         declaration
     }
 
     /// Fingerprint of the declaration.
     pub fn fingerprint(&self) -> String {
-        fingerprint(&self.spec, self.input.as_deref())
+        fingerprint(&self.spec, self.input.as_deref(), self.tags.as_deref())
     }
 
     /// Whether `new` declares the same.
     pub fn is_same(&self, new: &NewSchedule) -> bool {
-        self.spec == **new.spec.text() && self.input.as_deref() == new.input.as_deref()
+        self.is_declaring(new.spec.text(), new.input.as_ref(), new.tags.as_ref())
+    }
+
+    /// Whether it declares this specification, input, and tags.
+    pub fn is_declaring(&self, spec: &Json, input: Option<&Json>, tags: Option<&Json>) -> bool {
+        self.spec == **spec
+            && self.input.as_deref() == input.map(|input| &**input)
+            && self.tags.as_deref() == tags.map(|tags| &**tags)
     }
 
     /// When the declaration with this fingerprint was first seen.
@@ -310,13 +337,15 @@ impl Declaration {
     }
 }
 
-/// FNV-1a of a specification and an input: the same in every process and release.
-pub fn fingerprint(spec: &str, input: Option<&str>) -> String {
+/// FNV-1a of a specification, an input, and tags: the same in every process and release.
+pub fn fingerprint(spec: &str, input: Option<&str>, tags: Option<&str>) -> String {
     let feed = |hash: u64, text: &str| {
         text.bytes().fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     };
     let hash = feed(0xcbf2_9ce4_8422_2325, spec);
     let hash = input.map_or(hash, |input| feed(feed(hash, "+"), input));
+    // A text that no input has, so that tags are not taken for one.
+    let hash = tags.map_or(hash, |tags| feed(feed(hash, "\0tags"), tags));
     format!("{hash:016x}")
 }
 
@@ -339,6 +368,8 @@ pub struct NewSchedule {
     pub compiled_spec: Json,
     /// Data given to every run.
     pub input: Option<Json>,
+    /// The user's tags, as JSON text; see [`Tags`].
+    pub tags: Option<Json>,
     /// [`super::WorkerEntry::version`] of the worker that declares it.
     pub version: Option<Arc<str>>,
     /// The first slot from now on. Used if the schedule is new, its trigger changed, or it comes
@@ -349,6 +380,6 @@ pub struct NewSchedule {
 impl NewSchedule {
     /// Fingerprint of the declaration: equal for equal declarations.
     pub fn fingerprint(&self) -> String {
-        fingerprint(self.spec.text(), self.input.as_deref())
+        fingerprint(self.spec.text(), self.input.as_deref(), self.tags.as_deref())
     }
 }

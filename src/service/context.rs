@@ -62,15 +62,26 @@ impl RequestContext {
             Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
             Request::Put { drafts, local_workflows } => schedules::put(self, drafts, &local_workflows),
             Request::GetSchedule { id } => schedules::get(self, &id),
-            Request::ListSchedules { workflow, key, status, owner, key_prefix, limit, after, after_key } => {
-                let filter = crate::store::ScheduleFilter { workflow, key, status, owner, key_prefix };
+            Request::ListSchedules {
+                workflow,
+                key,
+                status,
+                owner,
+                key_prefix,
+                tags,
+                limit,
+                after,
+                after_key,
+            } => {
+                let filter = crate::store::ScheduleFilter { workflow, key, status, owner, key_prefix, tags };
                 schedules::list(self, &filter, limit, after, after_key)
             }
             Request::Coming { until, limit } => schedules::coming(self, until, limit),
             Request::History { id, limit, after } => schedules::history(self, &id, limit, after),
             Request::Upcoming { id, count } => schedules::upcoming(self, &id, count),
-            Request::Update { id, changes, input } => {
-                schedules::update(self, &id, &changes, input.as_ref().map(|input| input.set.as_deref()))
+            Request::Update { id, changes, input, tags } => {
+                let input = input.as_ref().map(|input| input.set.as_deref());
+                schedules::update(self, &id, &changes, input, tags.as_ref())
             }
             Request::Pause { id, note } => schedules::pause(self, &id, note.as_deref()),
             Request::Resume { id, catch_up } => schedules::resume(self, &id, catch_up),

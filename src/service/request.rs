@@ -2,6 +2,7 @@
 
 use super::starts::{Invocation, Start};
 use crate::calendar::Timestamp;
+use crate::model::schedule::Tags;
 use crate::model::{CatchUp, Json, LimitSpec, RunState, ScheduleStatus};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -41,6 +42,9 @@ pub enum Request {
         status: Option<ScheduleStatus>,
         owner: Option<Arc<str>>,
         key_prefix: Option<Arc<str>>,
+        /// With all of these tags.
+        #[serde(default)]
+        tags: Tags,
         #[serde(default = "default_limit")]
         limit: usize,
         after: Option<String>,
@@ -69,6 +73,9 @@ pub enum Request {
         changes: serde_json::Map<String, serde_json::Value>,
         #[serde(default)]
         input: Option<InputChange>,
+        /// Replaces the tags; an empty object removes them.
+        #[serde(default)]
+        tags: Option<Tags>,
     },
     Pause {
         id: String,
@@ -275,4 +282,7 @@ pub struct Draft {
     /// `None` if this process has not registered the workflow; otherwise whether the workflow is
     /// schedulable.
     pub local: Option<bool>,
+    /// The user's tags.
+    #[serde(default)]
+    pub tags: Tags,
 }

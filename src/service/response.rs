@@ -2,6 +2,7 @@
 //! (`input`, `result`) passes through as unparsed text.
 
 use crate::calendar::Timestamp;
+use crate::model::schedule::{Tags, parse_tags};
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
     CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Origin, Overlap, Peer, Run, RunState,
@@ -42,6 +43,7 @@ pub struct ScheduleResponse<'a> {
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
     input: Option<&'a str>,
+    tags: Tags,
     owner: Option<&'a str>,
     overridden: bool,
     worker_available: bool,
@@ -113,6 +115,7 @@ impl<'a> ScheduleResponse<'a> {
             pause_after_failures: spec.pause_after_failures,
             priority: spec.priority,
             input: schedule.input.as_deref(),
+            tags: parse_tags(schedule.tags.as_deref()),
             owner: schedule.owner.as_deref(),
             overridden: Declaration::parse(schedule.declaration.as_deref())
                 .is_some_and(|declaration| declaration.is_overridden),

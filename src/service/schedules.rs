@@ -6,6 +6,7 @@ use super::response::{LedgerResponse, ScheduleResponse, spec_or_blank, to_json};
 use super::runs::{only, random_number, shortened};
 use crate::calendar::Timestamp;
 use crate::error::Error;
+use crate::model::schedule::{Tags, stored_tags};
 use crate::model::spec::CompiledSpec;
 use crate::model::stored_spec;
 use crate::model::{
@@ -70,6 +71,7 @@ pub fn new_schedules(
                 spec: Arc::clone(compiled_spec).into(),
                 compiled_spec: Arc::clone(compiled_spec.trigger_key()),
                 input: draft.input,
+                tags: stored_tags(&draft.tags),
                 version: None,
                 next_slot: *first,
             })
@@ -239,7 +241,7 @@ fn filtered_in_memory(
 ) -> Result<Option<Vec<Schedule>>, Error> {
     let Some(prefix) = &filter.key_prefix else { return Ok(None) };
     let is_rare = filter.status.is_some_and(|status| status != ScheduleStatus::Active);
-    if !is_rare && filter.workflow.is_none() && filter.owner.is_none() {
+    if !is_rare && filter.workflow.is_none() && filter.owner.is_none() && filter.tags.is_empty() {
         return Ok(None);
     }
     let others = ScheduleFilter { key_prefix: None, ..filter.clone() };
@@ -324,6 +326,7 @@ pub(super) fn update(
     id: &str,
     changes: &serde_json::Map<String, serde_json::Value>,
     input: Option<Option<&RawValue>>,
+    tags: Option<&Tags>,
 ) -> Result<NextStep, Error> {
     edit(context, id, |schedule, now| {
         let mut spec: serde_json::Map<String, serde_json::Value> = serde_json::from_str(schedule.spec.text())
@@ -356,6 +359,7 @@ pub(super) fn update(
         Ok(Patch {
             spec: Some((compiled_spec.into(), trigger_key, first)),
             input: input.map(|input| input.map(|raw| raw.get().into())),
+            tags: tags.map(stored_tags),
             ..Patch::default()
         })
     })
@@ -461,6 +465,7 @@ pub(super) fn reset(context: &RequestContext, id: &str) -> Result<NextStep, Erro
         Ok(Patch {
             spec: Some((spec, trigger_key, next)),
             input: Some(declared.input.map(Into::into)),
+            tags: Some(declared.tags.map(Into::into)),
             ..Patch::default()
         })
     })

@@ -106,7 +106,7 @@ pub enum Command {
     /// A repetition of the command that created a schedule (the same id) is answered like the first
     /// one.
     ///
-    /// An update replaces `spec`, `compiled_spec` and `input`. It replaces `owner` if one is given.
+    /// An update replaces `spec`, `compiled_spec`, `input`, and `tags`. It replaces `owner` if one is given.
     ///
     /// Nothing is written for a row that would not change.
     ///
@@ -454,6 +454,8 @@ pub struct Patch {
     pub spec: Option<(StoredSpec, Json, Option<Timestamp>)>,
     /// New input (or none).
     pub input: Option<Option<Json>>,
+    /// New tags (or none).
+    pub tags: Option<Option<Json>>,
     /// New status. Resuming (paused to active) sets `attended_from` to `now` and resets `failure_count`.
     pub status: Option<ScheduleStatus>,
     /// New note (or none).

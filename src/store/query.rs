@@ -1,6 +1,7 @@
 //! Parameters and results of queries.
 
 use crate::calendar::Timestamp;
+use crate::model::schedule::{Tags, parse_tags};
 use crate::model::{Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus};
 use std::sync::Arc;
 
@@ -82,9 +83,20 @@ pub struct ScheduleFilter {
     /// With a key that starts with this. The result is then ordered by key and workflow instead of
     /// id.
     pub key_prefix: Option<Arc<str>>,
+    /// With all of these tags. Empty means any.
+    pub tags: Tags,
 }
 
 impl ScheduleFilter {
+    /// Whether the schedule has all tags that are wanted.
+    pub fn wants_tags_of(&self, schedule: &Schedule) -> bool {
+        if self.tags.is_empty() {
+            return true;
+        }
+        let known = parse_tags(schedule.tags.as_deref());
+        self.tags.iter().all(|(name, value)| known.get(name) == Some(value))
+    }
+
     /// The range of keys that start with `prefix`: the inclusive lower bound, and the exclusive
     /// upper bound if there is one.
     pub fn key_range(prefix: &str) -> (&str, Option<String>) {

@@ -19,7 +19,7 @@ macro_rules! schedule_columns {
     () => {
         "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, s.next_slot, \
          s.last_slot, s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, \
-         s.revision, s.declaration, s.settled"
+         s.revision, s.declaration, s.settled, s.tags"
     };
 }
 
@@ -193,6 +193,7 @@ pub(super) trait RowReader {
             revision: self.int()?,
             declaration: self.optional_text()?,
             settled: self.optional_text()?,
+            tags: self.optional_text()?,
         })
     }
 

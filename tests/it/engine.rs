@@ -248,6 +248,7 @@ fn declared(key: &str, fields: &Value, now: Timestamp) -> NewSchedule {
         spec: serde_json::to_string(&spec).unwrap().into(),
         compiled_spec: spec.trigger_key().into(),
         version: None,
+        tags: None,
         input: None,
         next_slot: compiled_spec.next(now),
     }

@@ -107,6 +107,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
         revision: 7,
         declaration: None,
         settled: None,
+        tags: None,
     }
 }
 

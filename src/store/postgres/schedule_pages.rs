@@ -17,14 +17,24 @@ pub(super) fn schedules_page<'a>(
     filter: &'a ScheduleFilter,
     page: &'a Page,
 ) -> Statement<'a> {
-    let ScheduleFilter { workflow, key, status, owner, key_prefix } = filter;
+    let ScheduleFilter { workflow, key, status, owner, key_prefix, tags } = filter;
     let mut args = Args::default();
     let mut conditions = vec![format!("s.project = ${}", args.text(project))];
     let is_of_few = key.is_some() || owner.is_some() || status.is_some_and(|status| status != ACTIVE);
+    let by_tag = tags.first_key_value().filter(|_| key_prefix.is_none() && !is_of_few);
     let mut workflow = workflow.as_deref();
     let order = if let Some(prefix) = key_prefix {
         add_keys(&mut conditions, prefix, page, &mut args);
         "s.key, s.workflow"
+    } else if let Some((name, value)) = by_tag {
+        // As a range, for the reason given for workflows.
+        let (name, value) = (args.text(name), args.text(value));
+        let (project, after) = (args.text(project), args.text(page.after.as_deref().unwrap_or("")));
+        conditions.push(format!(
+            "g.schedule_id = s.id AND g.project = ${project} AND g.name = ${name} AND g.value <= ${value} \
+             AND (g.value, g.schedule_id) > (${value}, ${after})"
+        ));
+        "g.value, g.schedule_id"
     } else if !is_of_few && let Some(workflow) = workflow.take() {
         // As a range, so that only the index of workflows has this order. Otherwise the planner
         // might read all schedules by id in the hope to meet enough of this workflow soon.
@@ -48,6 +58,14 @@ pub(super) fn schedules_page<'a>(
         // As a literal, so that the planner sees that the index of rare statuses serves it.
         conditions.push(format!("s.status = '{}'", status_word(*status)));
     }
+    for (name, value) in tags {
+        // As a value and not as a join, so that the planner looks at the schedules one by one.
+        let (name, value) = (args.text(name), args.text(value));
+        conditions.push(format!(
+            "coalesce((SELECT true FROM @schedule_tag t WHERE t.project = s.project AND t.name = ${name} \
+             AND t.value = ${value} AND t.schedule_id = s.id), false)"
+        ));
+    }
     let limit = args.int(limit_to_sql(page.limit));
     let conditions = conditions.join(" AND ");
     let sql = if key.is_some() {
@@ -57,8 +75,9 @@ pub(super) fn schedules_page<'a>(
              ORDER BY {order} LIMIT ${limit}"
         )
     } else {
+        let tags = if by_tag.is_some() { "@schedule_tag g, " } else { "" };
         format!(
-            "SELECT {SCHEDULE_COLUMNS} FROM @schedule s WHERE {conditions} ORDER BY {order} LIMIT ${limit}"
+            "SELECT {SCHEDULE_COLUMNS} FROM {tags}@schedule s WHERE {conditions} ORDER BY {order} LIMIT ${limit}"
         )
     };
     Statement::Query(SCHEDULES_PAGE.of(sql), args)

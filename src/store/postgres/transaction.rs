@@ -111,6 +111,7 @@ impl Home<'_> {
             int(schedule.created_at.as_micros()),
             int(schedule.updated_at.as_micros()),
             int(schedule.revision),
+            optional_text(schedule.tags.as_deref()),
             text(&channel_name(self.schema)),
         ]);
         let create = &queries::CREATE_SCHEDULE_IN_TRANSACTION;

@@ -288,6 +288,7 @@ fn schedule_args<'p>(rows: &[&'p StoredSchedule]) -> Args<'p> {
     args.ints(all().map(|schedule| schedule.revision));
     args.optional_texts(all().map(|schedule| schedule.declaration.as_deref()));
     args.optional_texts(all().map(|schedule| schedule.settled.as_deref()));
+    args.optional_texts(all().map(|schedule| schedule.tags.as_deref()));
     args
 }
 

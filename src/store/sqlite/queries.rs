@@ -12,6 +12,21 @@ macro_rules! error_class {
     };
 }
 
+/// Whether a schedule `s` has all tags of a JSON object, a parameter that may be NULL.
+/// (primary key of `schedule_tag`)
+macro_rules! wanted_tags {
+    ($tags:literal) => {
+        concat!(
+            "AND (",
+            $tags,
+            " IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(",
+            $tags,
+            ") w WHERE NOT EXISTS (SELECT 1 FROM schedule_tag t WHERE t.project = s.project \
+             AND t.name = w.key AND t.value = w.value AND t.schedule_id = s.id)))"
+        )
+    };
+}
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $sql;)+
@@ -40,12 +55,13 @@ statements! {
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
     /// Inserts a schedule, unless its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
-        next_slot, attended_from, created_at, updated_at, revision, declaration) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12) ON CONFLICT DO NOTHING";
+        next_slot, attended_from, created_at, updated_at, revision, declaration, tags) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12, ?13) ON CONFLICT DO NOTHING";
     /// Writes everything that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \
-        updated_at = ?13, revision = ?14, declaration = ?15, settled = ?16 WHERE id = ?1";
+        updated_at = ?13, revision = ?14, declaration = ?15, settled = ?16, \
+        tags = ?17 WHERE id = ?1";
     /// Deletes a schedule. (primary key)
     DELETE_SCHEDULE = "DELETE FROM schedule WHERE id = ?1";
     /// Live schedules that an application declared. (`schedule_by_owner`)
@@ -98,7 +114,13 @@ statements! {
     /// A page of those in a rare status. (`schedule_by_status`)
     SCHEDULES_BY_STATUS = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.status <> 'active' AND s.status = ?4 AND s.id > ?2 \
-        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY s.id LIMIT ?3");
+        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ", wanted_tags!("?7"), " \
+        ORDER BY s.id LIMIT ?3");
+    /// A page of those with a tag, in the order of their ids. (primary key)
+    SCHEDULES_BY_TAG = concat!("SELECT ", schedule_columns!(), " FROM schedule_tag g \
+        CROSS JOIN schedule s ON s.id = g.schedule_id WHERE g.project = ?1 AND g.name = ?8 AND g.value = ?9 \
+        AND g.schedule_id > ?2 AND (?4 IS NULL OR s.status = ?4) AND (?5 IS NULL OR s.owner = ?5) \
+        AND (?6 IS NULL OR s.workflow = ?6) ", wanted_tags!("?7"), " ORDER BY g.schedule_id LIMIT ?3");
     /// A page of those of an application. (`schedule_by_owner`)
     SCHEDULES_BY_OWNER = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.owner = ?5 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
@@ -110,12 +132,13 @@ statements! {
     /// A page of those with a key: at most one for each workflow, so sorting beats walking by id. (`schedule_by_key`)
     SCHEDULES_BY_KEY = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?7 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
-        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ORDER BY +s.id LIMIT ?3");
+        AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ", wanted_tags!("?8"), " \
+        ORDER BY +s.id LIMIT ?3");
     /// A page of those whose keys are in a range, in their order. (`schedule_by_key`)
     SCHEDULES_BY_PREFIX = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key >= ?2 AND s.key < ?3 AND (?4 IS NULL OR (s.key, s.workflow) > (?2, ?4)) \
         AND (?5 IS NULL OR s.status = ?5) AND (?6 IS NULL OR s.owner = ?6) AND (?7 IS NULL OR s.workflow = ?7) \
-        AND (?8 IS NULL OR s.key = ?8) ORDER BY s.key, s.workflow LIMIT ?9");
+        AND (?8 IS NULL OR s.key = ?8) ", wanted_tags!("?10"), " ORDER BY s.key, s.workflow LIMIT ?9");
     /// The first workflow, by name, that has active schedules. (`schedule_due`, covering)
     FIRST_DUE = "SELECT workflow FROM schedule INDEXED BY schedule_due WHERE project = ?1 AND status = 'active' \
         AND next_slot IS NOT NULL ORDER BY workflow LIMIT 1";

@@ -7,6 +7,7 @@ use super::rows::{Columns, limit_to_sql};
 use super::run_id_range::ids;
 use super::statements::Session;
 use crate::calendar::Timestamp;
+use crate::model::schedule::stored_tags;
 use crate::model::text::run_reason;
 use crate::model::{
     EntryRefusal, LedgerEntry, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus, SlotOutcome,
@@ -225,18 +226,22 @@ impl View<'_> {
     ) -> Result<Vec<Schedule>> {
         let after = page.after.as_deref().unwrap_or("");
         let limit = limit_to_sql(page.limit);
-        let ScheduleFilter { workflow, key, status, owner, key_prefix } = filter;
+        let ScheduleFilter { workflow, key, status, owner, key_prefix, tags } = filter;
         if let Some(prefix) = key_prefix {
             return self.schedules_by_prefix(project, filter, prefix, page);
         }
         let read = |row: &Row<'_>| Columns::of(row).schedule();
         let session = &mut self.session;
+        let wanted = stored_tags(tags);
         if key.is_some() {
-            let params = params![project, after, limit, status, owner, workflow, key];
+            let params = params![project, after, limit, status, owner, workflow, key, wanted];
             session.all(queries::SCHEDULES_BY_KEY, params, read)
         } else if status.is_some_and(|status| status != ScheduleStatus::Active) {
-            let params = params![project, after, limit, status, owner, workflow];
+            let params = params![project, after, limit, status, owner, workflow, wanted];
             session.all(queries::SCHEDULES_BY_STATUS, params, read)
+        } else if let Some((name, value)) = tags.first_key_value() {
+            let params = params![project, after, limit, status, owner, workflow, wanted, name, value];
+            session.all(queries::SCHEDULES_BY_TAG, params, read)
         } else if owner.is_some() {
             let params = params![project, after, limit, status, owner, workflow];
             session.all(queries::SCHEDULES_BY_OWNER, params, read)
@@ -266,11 +271,11 @@ impl View<'_> {
             Some(text) => text,
             None => &LAST,
         };
-        let ScheduleFilter { workflow: of, key, status, owner, .. } = filter;
+        let ScheduleFilter { workflow: of, key, status, owner, tags, .. } = filter;
         let limit = limit_to_sql(page.limit);
         self.session.all(
             queries::SCHEDULES_BY_PREFIX,
-            params![project, first, behind, workflow, status, owner, of, key, limit],
+            params![project, first, behind, workflow, status, owner, of, key, limit, stored_tags(tags)],
             |row| Columns::of(row).schedule(),
         )
     }

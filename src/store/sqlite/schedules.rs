@@ -195,7 +195,8 @@ impl Batch<'_> {
                 schedule.status,
                 schedule.next_slot,
                 self.now(),
-                schedule.declaration
+                schedule.declaration,
+                schedule.tags
             ],
         )?;
         Ok(inserted > 0)
@@ -221,7 +222,8 @@ impl Batch<'_> {
                 schedule.updated_at,
                 schedule.revision,
                 schedule.declaration,
-                schedule.settled
+                schedule.settled,
+                schedule.tags
             ],
         )?;
         Ok(())

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0013_limits.sql"),
     include_str!("migrations/0014_finished_once.sql"),
     include_str!("migrations/0015_hook_calls.sql"),
+    include_str!("migrations/0016_tags.sql"),
 ];
 
 /// The newest version that this release knows.

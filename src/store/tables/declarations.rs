@@ -138,7 +138,7 @@ pub(in crate::store) fn newer(
 ) -> Option<Declaration> {
     let version = version.map(ToString::to_string);
     let Some(mut known) = known else {
-        return Some(Declaration { version, ..Declaration::new(spec, None, now) });
+        return Some(Declaration { version, ..Declaration::new(spec, None, None, now) });
     };
     let is_same = known.spec == **spec;
     if is_same && (version.is_none() || known.version == version) {
@@ -173,7 +173,7 @@ pub(in crate::store) fn compare_versions(one: &str, other: &str) -> Ordering {
     pieces(one).cmp(&pieces(other))
 }
 
-/// Returns the specification, input, and declaration that the row gets when `new` is upserted. Code
+/// Returns the specification, input, tags, and declaration that the row gets when `new` is upserted. Code
 /// that declares a schedule keeps a change that was made through the API; such a change is recorded
 /// in the declaration.
 pub(in crate::store) fn effective(
@@ -191,6 +191,7 @@ pub(in crate::store) fn effective(
             effective.spec.clone_from(&schedule.spec);
             effective.compiled_spec = Arc::clone(&row.compiled_spec);
             effective.input.clone_from(&schedule.input);
+            effective.tags.clone_from(&schedule.tags);
             effective.next_slot =
                 schedule.compiled_spec().ok().and_then(|compiled_spec| compiled_spec.next(now));
         }
@@ -202,6 +203,7 @@ pub(in crate::store) fn effective(
         };
         next.spec = new.spec.text().to_string();
         next.input = new.input.as_deref().map(str::to_owned);
+        next.tags = new.tags.as_deref().map(str::to_owned);
         next.version = new.version.as_deref().map(str::to_owned).or(next.version);
         next.is_overridden = keeps_override;
         next.paused = None;
@@ -213,30 +215,31 @@ pub(in crate::store) fn effective(
         return (effective, None);
     }
     effective.owner.clone_from(&schedule.owner);
-    let declaration = overridden(schedule, &new.spec, new.input.as_ref());
+    let declaration = overridden(schedule, &new.spec, new.input.as_ref(), new.tags.as_ref());
     (effective, declaration)
 }
 
-/// The declaration of a schedule whose specification and input are set through the API.
+/// The declaration of a schedule whose specification, input, and tags are set through the API.
 pub(in crate::store) fn overridden(
     schedule: &Schedule,
     spec: &StoredSpec,
     input: Option<&Json>,
+    tags: Option<&Json>,
 ) -> Option<Json> {
     schedule.owner.as_ref()?;
-    if *spec == schedule.spec && input == schedule.input.as_ref() {
+    if *spec == schedule.spec && input == schedule.input.as_ref() && tags == schedule.tags.as_ref() {
         return schedule.declaration.clone();
     }
     let mut known =
         Declaration::parse(schedule.declaration.as_deref()).unwrap_or_else(|| of_stored(schedule));
-    known.is_overridden =
-        known.spec != **spec.text() || known.input.as_deref() != input.map(|input| &**input);
+    known.is_overridden = !known.is_declaring(spec.text(), input, tags);
     Some(known.to_json())
 }
 
 /// The declaration of a schedule that an older release stored without one.
 fn of_stored(schedule: &Schedule) -> Declaration {
-    Declaration::new(schedule.spec.text(), schedule.input.as_deref(), schedule.updated_at)
+    let (input, tags) = (schedule.input.as_deref(), schedule.tags.as_deref());
+    Declaration::new(schedule.spec.text(), input, tags, schedule.updated_at)
 }
 
 /// Refuses to delete a schedule that code declares: the next start would bring it back.

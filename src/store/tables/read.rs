@@ -311,6 +311,7 @@ fn is_wanted(schedule: &Schedule, filter: &ScheduleFilter) -> bool {
         && filter.key.as_ref().is_none_or(|key| *key == schedule.key)
         && filter.status.is_none_or(|status| status == schedule.status)
         && filter.owner.as_ref().is_none_or(|owner| Some(owner) == schedule.owner.as_ref())
+        && filter.wants_tags_of(schedule)
 }
 
 fn count(len: usize) -> u32 {

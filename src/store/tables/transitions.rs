@@ -47,6 +47,7 @@ pub(in crate::store) fn create_schedule(new: &NewSchedule, now: Timestamp) -> St
         owner: new.owner.clone(),
         spec: new.spec.clone(),
         input: new.input.clone(),
+        tags: new.tags.clone(),
         status: active_while(new.next_slot),
         note: None,
         next_slot: new.next_slot,
@@ -58,7 +59,8 @@ pub(in crate::store) fn create_schedule(new: &NewSchedule, now: Timestamp) -> St
         updated_at: now,
         revision: 1,
         declaration: new.owner.is_some().then(|| {
-            let mut declaration = Declaration::new(new.spec.text(), new.input.as_deref(), now);
+            let mut declaration =
+                Declaration::new(new.spec.text(), new.input.as_deref(), new.tags.as_deref(), now);
             declaration.version = new.version.as_deref().map(str::to_owned);
             declaration.to_json()
         }),
@@ -83,6 +85,7 @@ pub(in crate::store) fn upsert_changes(row: &StoredSchedule, new: &NewSchedule, 
         || old.spec != new.spec
         || row.compiled_spec != new.compiled_spec
         || old.input != new.input
+        || old.tags != new.tags
         || old.owner != new.owner
         || old.declaration != declaration
 }
@@ -115,6 +118,7 @@ pub(in crate::store) fn upsert(
     let first = first_after_return(schedule, &new.spec, new.next_slot, now);
     schedule.spec.clone_from(&new.spec);
     schedule.input.clone_from(&new.input);
+    schedule.tags.clone_from(&new.tags);
     schedule.owner.clone_from(&new.owner);
     schedule.declaration = declaration;
     row.compiled_spec = Arc::clone(&new.compiled_spec);
@@ -291,10 +295,11 @@ pub(in crate::store) fn newest_decided(
 pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Timestamp) -> Vec<LedgerLine> {
     let schedule = &mut row.schedule;
     let mut missed = Vec::new();
-    if patch.spec.is_some() || patch.input.is_some() {
+    if patch.spec.is_some() || patch.input.is_some() || patch.tags.is_some() {
         let spec = patch.spec.as_ref().map_or(&schedule.spec, |(spec, ..)| spec);
         let input = patch.input.as_ref().unwrap_or(&schedule.input);
-        schedule.declaration = declarations::overridden(schedule, spec, input.as_ref());
+        let tags = patch.tags.as_ref().unwrap_or(&schedule.tags);
+        schedule.declaration = declarations::overridden(schedule, spec, input.as_ref(), tags.as_ref());
     }
     if let Some((spec, compiled_spec, next_slot)) = &patch.spec {
         let is_finished = schedule.status == ScheduleStatus::Finished;
@@ -314,6 +319,9 @@ pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Time
     }
     if let Some(input) = &patch.input {
         schedule.input.clone_from(input);
+    }
+    if let Some(tags) = &patch.tags {
+        schedule.tags.clone_from(tags);
     }
     if let Some(status) = patch.status {
         if schedule.status == ScheduleStatus::Paused && status == ScheduleStatus::Active {

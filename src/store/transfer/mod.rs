@@ -91,7 +91,7 @@ pub(super) const SCHEDULES: Table = table![
     "schedule", id Text, revision Int, status Text, next_slot Int, last_slot Int, run_count Int, failure_count Int,
     attended_from Int, created_at Int, updated_at Int, has_kept_run Flag, workflow Text, key Text, owner Text,
     cadence Text, spec Text, input Text, note Text, declaration Text,
-    settled Text,
+    settled Text, tags Text,
 ];
 
 /// The tables in the order of their transfer: what could start something comes last. Steps and

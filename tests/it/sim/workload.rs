@@ -295,6 +295,7 @@ fn new_schedule(
         spec: serde_json::to_string(spec).unwrap().into(),
         compiled_spec: spec.trigger_key().into(),
         version: None,
+        tags: None,
         input: None,
         next_slot: compiled_spec.next(Timestamp::from_micros(truth)),
     }

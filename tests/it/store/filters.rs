@@ -2,7 +2,7 @@
 //!
 //! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
 
-use super::fixture::{PROJECT, at, text};
+use super::fixture::{PROJECT, at, tags, text};
 use super::rows_read::Administrator;
 use super::server::Server;
 use polos::calendar::Timestamp;
@@ -38,11 +38,13 @@ fn rows(is_sqlite: bool) -> String {
     );
     let schedules = format!(
         "INSERT INTO schedule (id, revision, status, next_slot, attended_from, created_at, updated_at, project,
-             workflow, key, owner, cadence, spec)
+             workflow, key, owner, cadence, spec, tags)
          WITH RECURSIVE g (n) AS (SELECT CAST(1 AS bigint) UNION ALL SELECT n + 1 FROM g WHERE n < {MANY})
          SELECT 'sch_' || n, 1, CASE WHEN n % 5000 = 1 THEN 'paused' ELSE 'active' END, {zero} + n, 0, 0, 0,
              '{PROJECT}', CASE WHEN n % 5000 = 3 THEN 'v' ELSE 'w' END, 'user-' || n,
-             CASE WHEN n % 5000 IN (3, 4) THEN 'a.py' END, '', '{{}}' FROM g;"
+             CASE WHEN n % 5000 IN (3, 4) THEN 'a.py' END, '', '{{}}',
+             CASE WHEN n % 5000 = 3 THEN '{{\"env\":\"test\",\"team\":\"rare\"}}'
+             ELSE '{{\"env\":\"test\",\"team\":\"common\"}}' END FROM g;"
     );
     format!("{runs} {schedules}")
 }
@@ -134,6 +136,14 @@ fn schedule_filters() -> Vec<ScheduleFilter> {
         ScheduleFilter { owner: of("nobody.py"), ..all() },
         ScheduleFilter { key_prefix: of("user-1"), ..all() },
         ScheduleFilter { key_prefix: of("nobody"), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "common")]), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "rare")]), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "nobody")]), ..all() },
+        ScheduleFilter { tags: tags(&[("env", "test"), ("team", "common")]), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "common")]), workflow: of("w"), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "common")]), key: of("user-777"), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "common")]), status: Some(ScheduleStatus::Paused), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "common")]), key_prefix: of("user-1"), ..all() },
     ]
 }
 

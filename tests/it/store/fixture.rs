@@ -1,6 +1,7 @@
 //! What the tests of stores share: short ways to say commands, and a way to open each store.
 
 use polos::calendar::Timestamp;
+use polos::model::schedule::Tags;
 use polos::model::spec::CompiledSpec;
 use polos::model::{
     Admission, ClaimedRun, Completion, FirePlan, LedgerLine, NewRun, NewSchedule, Origin, PlannedRun, Run,
@@ -31,6 +32,11 @@ pub fn spec(cron: &str) -> StoredSpec {
     format!(r#"{{"cron":"{cron}","timezone":"Europe/Berlin"}}"#).into()
 }
 
+/// Tags with these names and values.
+pub fn tags(given: &[(&str, &str)]) -> Tags {
+    given.iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
 /// A schedule of workflow `w` that next fires at `next`.
 pub fn new_schedule(key: &str, next: Option<Timestamp>) -> NewSchedule {
     NewSchedule {
@@ -42,6 +48,7 @@ pub fn new_schedule(key: &str, next: Option<Timestamp>) -> NewSchedule {
         spec: spec("* * * * *"),
         compiled_spec: text("* * * * *|UTC"),
         version: None,
+        tags: None,
         input: None,
         next_slot: next,
     }

@@ -2,6 +2,7 @@
 
 use super::fixture::{compiled_spec, text};
 use polos::calendar::Timestamp;
+use polos::model::schedule::{Tags, parse_tags, stored_tags};
 use polos::model::*;
 use polos::store::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,8 +99,19 @@ impl World<'_> {
             spec: spec.into(),
             compiled_spec,
             input: self.json(),
+            tags: self.tags(),
             next_slot: self.maybe_near(),
         }
+    }
+
+    fn tags(&mut self) -> Option<Json> {
+        let mut tags = Tags::new();
+        for name in ["env", "team"] {
+            if self.dice.one_in(2) {
+                tags.insert(text(name), self.word(&["a", "b\"'%"]));
+            }
+        }
+        stored_tags(&tags)
     }
 
     fn new_schedules(&mut self) -> Vec<NewSchedule> {
@@ -214,6 +226,9 @@ impl World<'_> {
         }
         if self.dice.one_in(4) {
             patch.input = Some(self.json());
+        }
+        if self.dice.one_in(4) {
+            patch.tags = Some(self.tags());
         }
         if self.dice.one_in(2) {
             patch.status = Some(self.status());
@@ -540,6 +555,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             status: world.dice.one_in(3).then(|| world.status()),
             owner: world.dice.one_in(3).then(|| world.word(&APPS)),
             key_prefix: None,
+            tags: if world.dice.one_in(2) { parse_tags(world.tags().as_deref()) } else { Tags::new() },
         };
         let mut page = Page { limit, after: None };
         loop {

@@ -1,9 +1,10 @@
 //! Databases that an older release has used: its rows say less, and its workers may still be there.
 
 use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
-use super::fixture::{Fixture, at, new_schedule, new_worker, text};
+use super::fixture::{Fixture, PROJECT, at, everything, new_schedule, new_worker, tags, text};
+use polos::model::schedule::stored_tags;
 use polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
-use polos::store::{Command, Store};
+use polos::store::{Command, ScheduleFilter, Store};
 
 /// A store, and a way to write into its tables what an older release would have written.
 struct Older<'s> {
@@ -79,11 +80,27 @@ fn a_worker_of_an_older_release_protects_its_workflows(older: &Older<'_>) {
     assert_eq!(report(fixture.ok(at(6), reconcile)), retired(fixture, &["a"]));
 }
 
-const CASES: [fn(&Older<'_>); 4] = [
+fn tags_outlive_what_an_older_release_writes(older: &Older<'_>) {
+    let fixture = &older.fixture;
+    let wanted = ScheduleFilter { tags: tags(&[("team", "a")]), ..ScheduleFilter::default() };
+    let found = || fixture.store.schedules(PROJECT, &wanted, &everything()).unwrap().len();
+    for key in ["a", "b"] {
+        let tags = stored_tags(&wanted.tags);
+        fixture.put(at(0), NewSchedule { tags, ..new_schedule(key, Some(at(60))) });
+    }
+    let id = new_schedule("a", None).id;
+    (older.execute)(&format!("UPDATE schedule SET spec = '{{}}', next_slot = 7 WHERE id = '{id}'"));
+    assert_eq!(found(), 2);
+    (older.execute)(&format!("DELETE FROM schedule WHERE id = '{id}'"));
+    assert_eq!(found(), 1);
+}
+
+const CASES: [fn(&Older<'_>); 5] = [
     an_upgrade_renames_and_retires_nothing,
     a_name_that_another_program_had_too_takes_nothing_of_it,
     an_application_that_keeps_its_name_retires_nothing_at_once,
     a_worker_of_an_older_release_protects_its_workflows,
+    tags_outlive_what_an_older_release_writes,
 ];
 
 fn check(store: &dyn Store, case: fn(&Older<'_>), execute: &dyn Fn(&str)) {

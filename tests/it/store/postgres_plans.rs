@@ -1,7 +1,7 @@
 //! PostgreSQL serves every statement by the indexes that the comment above it names, and reads no
 //! large table or index from end to end.
 
-use super::fixture::{Fixture, PROJECT, at, text};
+use super::fixture::{Fixture, PROJECT, at, tags, text};
 use super::locking::{CASES, register_again};
 use super::rows_read::{Administrator, rows};
 use super::server::Server;
@@ -194,7 +194,9 @@ fn new_large_database() -> String {
          FROM generate_series(1, 500) n;
          INSERT INTO event (run, name, payload, received_at)
          SELECT no, 'event-' || n, '1', n FROM run, generate_series(1, 3) n WHERE id LIKE 'run_1____3';
-         ANALYZE schedule, run, step, event, ledger, worker",
+         UPDATE schedule SET tags = '{{\"env\":\"test\",\"team\":\"' || CASE WHEN id LIKE '%7' THEN 'a' ELSE 'b' END
+         || '\"}}';
+         ANALYZE schedule, schedule_tag, run, step, event, ledger, worker",
         rows = rows(100_001, 104_000)
     ));
     url
@@ -220,6 +222,8 @@ fn list_schedules(store: &PostgresStore) {
         ScheduleFilter { key: Some(text("user-000000001")), workflow: Some(text("w")), ..all() },
         ScheduleFilter { key_prefix: Some(text("user-")), ..all() },
         ScheduleFilter { key_prefix: Some(text("user-")), workflow: Some(text("w")), ..all() },
+        ScheduleFilter { tags: tags(&[("team", "a")]), ..all() },
+        ScheduleFilter { tags: tags(&[("env", "test"), ("team", "a")]), ..all() },
     ];
     for filter in filters {
         let after = match filter.key_prefix {

@@ -25,7 +25,8 @@ macro_rules! changing_schedule_columns {
             updated_at,
             revision,
             declaration,
-            settled
+            settled,
+            tags
         )
     };
 }
@@ -37,7 +38,7 @@ macro_rules! schedule_rows {
             "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
              $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], \
              $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], \
-             $18::bigint[], $19::text[], $20::text[]) AS w (id, ",
+             $18::bigint[], $19::text[], $20::text[], $21::text[]) AS w (id, ",
             changing_schedule_columns!(names),
             ")"
         )

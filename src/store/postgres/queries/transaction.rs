@@ -72,19 +72,19 @@ statements! {
     CREATE_SCHEDULE_IN_TRANSACTION = concat!(
         "WITH ", here!("$1", "$2", "$3"), ", \
          e AS (SELECT s.id, s.spec = CAST($4 AS text) AND s.input IS NOT DISTINCT FROM CAST($5 AS text) \
-         AND s.status IN ('active', 'paused') AS is_equal FROM @schedule s \
+         AND s.tags IS NOT DISTINCT FROM CAST($17 AS text) AND s.status IN ('active', 'paused') AS is_equal FROM @schedule s \
          WHERE s.project = CAST($6 AS text) AND s.workflow = CAST($7 AS text) \
          AND s.key = CAST($8 AS text)), \
          c AS (INSERT INTO @schedule (spec, input, project, workflow, key, id, cadence, status, \
-         next_slot, attended_from, created_at, updated_at, revision) \
+         next_slot, attended_from, created_at, updated_at, revision, tags) \
          SELECT CAST($4 AS text), CAST($5 AS text), CAST($6 AS text), CAST($7 AS text), \
          CAST($8 AS text), CAST($9 AS text), CAST($10 AS text), CAST($11 AS text), \
          CAST($12 AS bigint), CAST($13 AS bigint), CAST($14 AS bigint), CAST($15 AS bigint), \
-         CAST($16 AS bigint) FROM h WHERE h.is_here AND h.is_known AND h.is_open \
+         CAST($16 AS bigint), CAST($17 AS text) FROM h WHERE h.is_here AND h.is_known AND h.is_open \
          ON CONFLICT (project, key, workflow) DO NOTHING RETURNING id) \
          SELECT h.is_here, h.is_known, h.is_open, (SELECT c.id FROM c), (SELECT e.id FROM e), \
          coalesce((SELECT e.is_equal FROM e), false), \
-         (SELECT CAST(pg_notify(CAST($17 AS text), '') AS text) FROM c) FROM h"
+         (SELECT CAST(pg_notify(CAST($18 AS text), '') AS text) FROM c) FROM h"
     );
 
     // The other side: commits of polos itself.

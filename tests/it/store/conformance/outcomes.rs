@@ -81,6 +81,7 @@ fn put(fixture: &Fixture<'_>, now: Timestamp, key: &str, spec: &str) -> Schedule
             spec,
             compiled_spec: trigger_key,
             version: None,
+            tags: None,
             input: None,
             next_slot: compiled_spec.first(now),
         },

@@ -1,7 +1,8 @@
 //! Which declared schedules are retired, with several workers and owners.
 
-use super::super::fixture::{Fixture, PROJECT, at, new_schedule, new_worker, text};
+use super::super::fixture::{Fixture, PROJECT, at, new_schedule, new_worker, tags, text};
 use super::cases;
+use polos::model::schedule::stored_tags;
 use polos::model::{
     NewSchedule, Reconciliation, Schedule, ScheduleLabel, ScheduleStatus, WorkerEntry, WorkerId,
 };
@@ -23,6 +24,7 @@ cases! {
     slots_of_a_retired_time_are_skipped,
     a_pause_and_its_note_survive_a_retirement,
     a_change_through_the_api_stays_until_the_declaration_changes,
+    tags_that_replace_declared_ones_are_an_override,
     what_code_declares_is_not_deleted,
     an_old_process_among_new_ones_does_not_restore_its_declaration,
     the_version_decides_which_declaration_is_newer,
@@ -287,6 +289,25 @@ fn a_change_through_the_api_stays_until_the_declaration_changes(fixture: &Fixtur
     // What it declares anyway is no override.
     let same = NewSchedule { owner: None, ..with_cron("w8", "0 10 * * *", None).declared.remove(0) };
     assert!(!is_overridden(&fixture.put(at(8), same)));
+}
+
+fn tags_that_replace_declared_ones_are_an_override(fixture: &Fixture<'_>) {
+    let tagged = |team| stored_tags(&tags(&[("team", team)]));
+    let entry = |id: &str, team| {
+        let declared = vec![NewSchedule { tags: tagged(team), ..schedule("a") }];
+        WorkerEntry { declared, ..worker(id, &[]) }
+    };
+    enter(fixture, 1, entry("w1", "a"));
+    let declared = found(fixture, "a");
+    assert_eq!((declared.tags.clone(), is_overridden(&declared)), (tagged("a"), false));
+    let patch = Patch { tags: Some(tagged("b")), ..Patch::default() };
+    assert!(is_overridden(&fixture.patch(at(2), &declared.id, patch)));
+    assert_eq!(enter(fixture, 3, entry("w3", "a")).overridden, labels(fixture, &["a"]));
+    assert_eq!(found(fixture, "a").tags, tagged("b"));
+    let patch = Patch { tags: Some(tagged("a")), ..Patch::default() };
+    assert!(!is_overridden(&fixture.patch(at(4), &declared.id, patch)));
+    enter(fixture, 5, entry("w5", "c"));
+    assert_eq!(found(fixture, "a").tags, tagged("c"));
 }
 
 fn what_code_declares_is_not_deleted(fixture: &Fixture<'_>) {

@@ -1,10 +1,11 @@
 //! Questions.
 
 use super::super::fixture::{
-    Fixture, PROJECT, at, everything, failed, missed, new_run, new_schedule, succeeded, text,
+    Fixture, PROJECT, at, everything, failed, missed, new_run, new_schedule, succeeded, tags, text,
 };
 use super::cases;
 use polos::calendar::Timestamp;
+use polos::model::schedule::stored_tags;
 use polos::model::{
     Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, ScheduleId, ScheduleStatus,
     SlotOutcome,
@@ -19,6 +20,7 @@ cases! {
     nothing_to_do_is_no_wake,
     schedules_are_listed_by_id_page_by_page,
     schedules_are_filtered,
+    changed_tags_are_found_and_earlier_ones_are_not,
     filtered_schedules_come_page_by_page,
     schedules_are_found_by_the_beginning_of_their_keys,
     a_page_of_keys_goes_on_behind_one_that_is_gone,
@@ -168,10 +170,21 @@ fn filtered_schedules_come_page_by_page(fixture: &Fixture<'_>) {
 
 fn schedules_are_filtered(fixture: &Fixture<'_>) {
     let owned = |key: &str| NewSchedule { owner: Some(text("app.py")), ..new_schedule(key, Some(at(9))) };
-    fixture.put(at(0), owned("a"));
-    fixture.put(at(0), NewSchedule { workflow: text("v"), ..owned("b") });
-    fixture.put(at(0), new_schedule("c", None));
-    let filters: [(ScheduleFilter, &str); 7] = [
+    let tagged = |given: &[(&str, &str)]| stored_tags(&tags(given));
+    let both = tagged(&[("env", "test"), ("team", "a")]);
+    fixture.put(at(0), NewSchedule { tags: both, ..owned("a") });
+    let quoted = tagged(&[("team", "a\"'%")]);
+    fixture.put(at(0), NewSchedule { workflow: text("v"), tags: quoted, ..owned("b") });
+    fixture.put(at(0), NewSchedule { tags: tagged(&[("team", "a")]), ..new_schedule("c", None) });
+    let of = |given: &[(&str, &str)]| ScheduleFilter { tags: tags(given), ..Default::default() };
+    let filters: [(ScheduleFilter, &str); 14] = [
+        (of(&[("team", "a")]), "ac"),
+        (of(&[("env", "test"), ("team", "a")]), "a"),
+        (of(&[("env", "test"), ("team", "b")]), ""),
+        (of(&[("team", "a\"'%")]), "b"),
+        (of(&[("team", "")]), ""),
+        (ScheduleFilter { status: Some(ScheduleStatus::Finished), ..of(&[("team", "a")]) }, "c"),
+        (ScheduleFilter { key_prefix: Some(text("")), ..of(&[("team", "a")]) }, "ac"),
         (ScheduleFilter { workflow: Some(text("w")), ..Default::default() }, "ac"),
         (ScheduleFilter { key: Some(text("b")), ..Default::default() }, "b"),
         (ScheduleFilter { key: Some(text("b")), workflow: Some(text("w")), ..Default::default() }, ""),
@@ -188,6 +201,32 @@ fn schedules_are_filtered(fixture: &Fixture<'_>) {
         let keys: String = found.iter().map(|schedule| &*schedule.key).collect();
         assert_eq!(keys, expected, "{filter:?}");
     }
+}
+
+fn changed_tags_are_found_and_earlier_ones_are_not(fixture: &Fixture<'_>) {
+    let tagged = |team| stored_tags(&tags(&[("team", team)]));
+    let found = |team| {
+        let filter = ScheduleFilter { tags: tags(&[("team", team)]), ..Default::default() };
+        keys(fixture, &filter, &everything()).len()
+    };
+    let put = |tags| NewSchedule { tags, ..new_schedule("a", Some(at(60))) };
+    let id = fixture.put(at(0), put(tagged("a"))).id;
+    fixture.put(at(0), NewSchedule { tags: tagged("a"), ..new_schedule("b", Some(at(60))) });
+    assert_eq!(fixture.put(at(1), put(tagged("b"))).tags, tagged("b"));
+    assert_eq!((found("a"), found("b")), (1, 1));
+    let patch = Patch { tags: Some(tagged("c")), ..Patch::default() };
+    assert_eq!(fixture.patch(at(2), &id, patch).tags, tagged("c"));
+    assert_eq!((found("b"), found("c")), (0, 1));
+    // A change of something else keeps them.
+    let paused = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
+    assert_eq!(fixture.patch(at(3), &id, paused).tags, tagged("c"));
+    assert_eq!(found("c"), 1);
+    assert_eq!(fixture.put(at(4), put(None)).tags, None);
+    assert_eq!(found("c"), 0);
+    fixture.put(at(5), put(tagged("a")));
+    assert_eq!(found("a"), 2);
+    fixture.ok(at(6), Command::DeleteSchedule { project: text(PROJECT), id });
+    assert_eq!(found("a"), 1);
 }
 
 fn keys(fixture: &Fixture<'_>, filter: &ScheduleFilter, page: &Page) -> Vec<String> {
