@@ -155,6 +155,9 @@ class Schedule(Shown):
     skipped: tuple[datetime, ...] = ()
     """Coming slots that are left out, because somebody asked for it; see ``schedules.unskip``."""
 
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Names and values by which ``schedules.list`` finds it."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -203,6 +206,7 @@ class Schedule(Shown):
             days=core.get("days", "or"),
             weeks=core.get("weeks"),
             skipped=tuple(_known(slot, zone) for slot in core.get("skipped", ())),
+            tags=dict(core.get("tags", {})),
         )
 
 

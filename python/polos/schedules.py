@@ -32,6 +32,7 @@ from polos._validate.schedule_options import (
     CATCH_UPS,
     check_identifier,
     check_input,
+    check_tags,
     normalise_schedule,
 )
 from polos.client import checked_client
@@ -120,6 +121,7 @@ async def create(
     pause_after_failures: int | None = None,
     priority: int | None = None,
     skip: Any = None,
+    tags: Mapping[str, str] | None = None,
     input: Any = None,
 ) -> str:
     """Create the schedule for ``(workflow, key)``, or replace its options, and return its id.
@@ -169,6 +171,9 @@ async def create(
     :param priority: from 0 to 9; a run with a higher one starts earlier where runs wait for a
         worker or a limit. By default that of the workflow.
     :param skip: dates to leave out.
+    :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
+        :func:`list` and the command line find the schedule: at most 32, with names of up to 100
+        characters and values of up to 255.
     :param input: the payload of its runs, if the handler's payload is annotated with a type of its
         own: an object of that type, or data that describes one. Otherwise data that the handler
         reads as ``ctx.input``.
@@ -198,6 +203,7 @@ async def create(
         pause_after_failures=pause_after_failures,
         priority=priority,
         skip=skip,
+        tags=tags,
         input=input,
     )
     _add(drafts, workflow, options)
@@ -226,6 +232,7 @@ async def put(
     pause_after_failures: int | None = None,
     priority: int | None = None,
     skip: Any = None,
+    tags: Mapping[str, str] | None = None,
     input: Any = None,
 ) -> PutResult:
     """Create or update a schedule like :func:`create`, and tell which.
@@ -256,6 +263,7 @@ async def put(
         pause_after_failures=pause_after_failures,
         priority=priority,
         skip=skip,
+        tags=tags,
         input=input,
     )
     _add(drafts, workflow, options)
@@ -463,6 +471,7 @@ async def list(
     status: ScheduleStatus | None = None,
     owner: str | None = None,
     key_prefix: str | None = None,
+    tags: Mapping[str, str] | None = None,
     limit: int | None = None,
     after: str | None = None,
 ) -> builtins.list[Schedule]:
@@ -470,6 +479,8 @@ async def list(
 
     :param key_prefix: only keys with this prefix. The list is then ordered by key and workflow, and
         ``after`` must exist (otherwise :class:`ScheduleNotFoundError`).
+    :param tags: only schedules that have all of these tags. The database looks at each schedule
+        with the first of them, by name.
     :param limit: return at most this many; all by default.
     :param after: continue after this id, the last one of the previous page.
     """
@@ -477,6 +488,7 @@ async def list(
         count_of("limit", limit)
     if status is not None:
         one_of("status", status, _STATES)
+    wanted = {} if tags is None else _wanted_tags(tags)
     if key_prefix is not None and not isinstance(key_prefix, str):
         raise InvalidArgumentError(f"key_prefix: {shown(key_prefix)} given, expected text")
     found: Listed[Schedule] = Listed()
@@ -490,6 +502,7 @@ async def list(
             status=status,
             owner=owner,
             key_prefix=key_prefix,
+            tags=wanted,
             limit=count,
             after=after,
             after_key=after_key,
@@ -502,6 +515,13 @@ async def list(
         if key_prefix is not None:
             after_key = (page[-1]["key"], page[-1]["workflow"])
     return found
+
+
+def _wanted_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return check_tags("tags", tags)
+    except InvalidScheduleError as error:
+        raise InvalidArgumentError(str(error)) from None
 
 
 async def coming(
@@ -574,7 +594,8 @@ async def update(
 ) -> Schedule:
     """Change some of the options of :func:`create`, keep the rest, and return the schedule.
 
-    A changed trigger or time zone counts from now. ``None`` removes an optional bound. For a
+    A changed trigger or time zone counts from now. ``None`` removes an optional bound. ``tags``
+    replaces all tags. For a
     schedule that a decorator declares, the change is an override (``Schedule.overridden``): it is
     kept through restarts until :func:`reset`, or until the decorator itself changes.
 
@@ -594,11 +615,14 @@ async def update(
         known = registered((await get(client, named)).workflow)
         new_input = _input_change(known, changes.pop("input"))
     spec = normalise_schedule(changes, partial=True)
+    new_tags = (spec.pop("tags") or {}) if "tags" in spec else None
     if spec.pop("skip_calendar", None) is not None:
         raise InvalidScheduleError(
             "skip: a calendar object cannot be stored with a schedule; pass a list of dates"
         )
-    return _schedule(await checked_client(client)._ask(requests.update(named, spec, new_input)))
+    return _schedule(
+        await checked_client(client)._ask(requests.update(named, spec, new_input, new_tags))
+    )
 
 
 async def reset(

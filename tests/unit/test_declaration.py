@@ -58,6 +58,7 @@ def test_defaults_are_filled_in() -> None:
         "priority": None,
         "days": None,
         "weeks": None,
+        "tags": None,
         "input": None,
     }
 

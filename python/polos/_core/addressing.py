@@ -52,6 +52,7 @@ async def schedule_id(
         status=None,
         owner=None,
         key_prefix=None,
+        tags={},
         limit=1,
         after=None,
         after_key=None,

@@ -7,13 +7,18 @@ from typing import Any
 
 from polos._core import requests
 from polos._core.specs import compile_spec
-from polos._validate.schedule_options import check_input, check_key, normalise_schedule
+from polos._validate.schedule_options import (
+    check_input,
+    check_key,
+    check_tags,
+    normalise_schedule,
+)
 from polos.exceptions import InvalidScheduleError
 
 __all__ = ["Drafts"]
 
 # Fields that usually differ between the schedules of a batch.
-_OWN = frozenset(("key", "input"))
+_OWN = frozenset(("key", "input", "tags"))
 
 
 class Drafts:
@@ -23,7 +28,7 @@ class Drafts:
 
     def __init__(self) -> None:
         self._specs: list[str] = []
-        self._schedules: list[tuple[str, str, int, str | None, bool | None]] = []
+        self._schedules: list[requests.Draft] = []
         self._places: dict[tuple[Any, ...], int] = {}
 
     def __len__(self) -> int:
@@ -52,7 +57,7 @@ class Drafts:
             place, shared = None, None
         if place is None:
             spec = normalise_schedule(options)
-            key, data = spec.pop("key"), spec.pop("input")
+            key, data, tags = spec.pop("key"), spec.pop("input"), spec.pop("tags")
             if spec.pop("skip_calendar", None) is not None:
                 raise InvalidScheduleError(
                     "skip: a calendar of the application can't be stored with a schedule; give a "
@@ -66,12 +71,16 @@ class Drafts:
             data = options.get("input")
             if data is not None:
                 data = check_input("input", data)
-        self._schedules.append((workflow, key, place, data, is_schedulable))
+            tags = options.get("tags")
+            if tags is not None:
+                tags = check_tags("tags", tags)
+        self._schedules.append((workflow, key, place, data, is_schedulable, tags or {}))
 
     def declare(self, workflow: str, spec: Mapping[str, Any], *, has_calendar: bool) -> None:
         """Add a schedule that a decorator declares and has already checked."""
         text, _ = compile_spec(spec, has_calendar=has_calendar)
-        self._schedules.append((workflow, spec["key"], self._put(text), spec["input"], True))
+        draft = (workflow, spec["key"], self._put(text), spec["input"], True, spec["tags"] or {})
+        self._schedules.append(draft)
 
     def _put(self, spec: str) -> int:
         self._specs.append(spec)

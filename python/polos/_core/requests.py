@@ -63,14 +63,15 @@ def _change(op: str, **fields: Any) -> Request[Any]:
 # --- schedules -------------------------------------------------------------------------------
 
 
-class Drafts(TypedDict):
-    """Schedules to create. Each refers to its specification, a JSON text, by position.
+# (workflow, key, position of its specification, input, whether the workflow is schedulable, tags)
+Draft = tuple[str, str, int, str | None, bool | None, Mapping[str, str]]
 
-    A schedule is (workflow, key, specification, input, whether the workflow is schedulable).
-    """
+
+class Drafts(TypedDict):
+    """Schedules to create. Each refers to its specification, a JSON text, by position."""
 
     specs: Sequence[str]
-    schedules: Sequence[tuple[str, str, int, str | None, bool | None]]
+    schedules: Sequence[Draft]
 
 
 def create(drafts: Drafts, local_workflows: Sequence[str]) -> Request[list[str]]:
@@ -100,6 +101,7 @@ def list_schedules(
     status: str | None,
     owner: str | None,
     key_prefix: str | None,
+    tags: Mapping[str, str],
     limit: int,
     after: str | None,
     after_key: tuple[str, str] | None,
@@ -112,6 +114,7 @@ def list_schedules(
         status=status,
         owner=owner,
         key_prefix=key_prefix,
+        tags=tags,
         limit=limit,
         after=after,
         after_key=after_key,
@@ -139,9 +142,14 @@ class InputChange(TypedDict):
     set: Any
 
 
-def update(id: str, changes: Mapping[str, Any], input: InputChange | None) -> Request[Answer]:
-    """Change a schedule. Without ``input``, it keeps its input."""
-    return _change("update", id=id, changes=changes, input=input)
+def update(
+    id: str,
+    changes: Mapping[str, Any],
+    input: InputChange | None,
+    tags: Mapping[str, str] | None,
+) -> Request[Answer]:
+    """Change a schedule. Without ``input`` or ``tags``, it keeps those that it has."""
+    return _change("update", id=id, changes=changes, input=input, tags=tags)
 
 
 def reset(id: str) -> Request[Answer]:

@@ -31,6 +31,7 @@ __all__ = [
     "check_identifier",
     "check_input",
     "check_key",
+    "check_tags",
     "core_spec",
     "normalise_schedule",
 ]
@@ -40,6 +41,8 @@ CATCH_UPS = ("latest", "all", "none")
 
 IDENTIFIER_LENGTH_MAX = 255
 WEEKS_MAX = 520
+TAGS_MAX = 32
+TAG_NAME_LENGTH_MAX = 100
 _LONGEST = timedelta(days=36_525)
 _COUNT_MAX = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -71,15 +74,15 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     Takes exactly one of ``cron`` (text, or a list of texts), ``every`` (seconds or ``timedelta``,
     at least 1 s), and ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``,
     ``catch_up``, ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``,
-    ``max_runs``, ``skip``, ``pause_after_failures``, ``priority``, ``days``, ``weeks``, and
-    ``input``.
+    ``max_runs``, ``skip``, ``pause_after_failures``, ``priority``, ``days``, ``weeks``, ``tags``,
+    and ``input``.
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
-    (``at_us``, ``start_at_us``, ``end_at_us``), a list of dates as ISO texts (``skip_dates``), and
-    ``input`` as JSON text in the format of the codec. Another container of dates cannot be stored.
-    It is returned under ``skip_calendar``, a key that is otherwise absent and must be removed
-    before the rest is sent as JSON.
+    (``at_us``, ``start_at_us``, ``end_at_us``), a list of dates as ISO texts (``skip_dates``),
+    ``tags`` as a dict, and ``input`` as JSON text in the format of the codec. Another container of
+    dates cannot be stored. It is returned under ``skip_calendar``, a key that is otherwise absent
+    and must be removed before the rest is sent as JSON.
 
     With ``partial`` (an update), only the names in ``options`` are returned, and a trigger may be
     missing. ``None`` means "not given" for the triggers, and "none" for the optional rest.
@@ -132,7 +135,7 @@ def core_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in spec.items()
-        if value is not None and name not in ("key", "input", "skip_calendar")
+        if value is not None and name not in ("key", "input", "tags", "skip_calendar")
     }
 
 
@@ -325,6 +328,36 @@ def check_input(name: str, value: Any) -> str:
     return encode(value, name="input").decode()
 
 
+def check_tags(name: str, value: Any) -> dict[str, str]:
+    """Return tags: names and values, both texts. ``name`` is that of the option."""
+    if not isinstance(value, Mapping):
+        raise InvalidScheduleError(
+            f"{name}: {shown(value)} of type `{type_name(type(value))}` given, expected a dict of "
+            f'texts such as `{{"team": "billing"}}`'
+        )
+    tags: dict[str, str] = {}
+    for tag, text in value.items():
+        tag = check_identifier(f"{name}, a name", tag, InvalidScheduleError)
+        if len(tag) > TAG_NAME_LENGTH_MAX:
+            raise InvalidScheduleError(
+                f"{name}: the name {shown(tag)} has {len(tag)} characters, at most "
+                f"{TAG_NAME_LENGTH_MAX} are allowed"
+            )
+        if "=" in tag:
+            raise InvalidScheduleError(
+                f"{name}: the name {shown(tag)} contains `=`, which separates name and value on "
+                f"the command line; use another sign"
+            )
+        tags[tag] = check_identifier(
+            f"{name}, the value of {shown(tag)}", text, InvalidScheduleError
+        )
+    if len(tags) > TAGS_MAX:
+        raise InvalidScheduleError(
+            f"{name}: {len(tags)} tags given, a schedule can have at most {TAGS_MAX}"
+        )
+    return tags
+
+
 _Check = Callable[[str, Any], Any]
 _TRIGGERS = ("cron", "every", "at")
 # What a specification can only say beside cron expressions.
@@ -351,6 +384,7 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "priority": ("priority", None, _priority),
     "days": ("days", None, _one_of("or", "and")),
     "weeks": ("weeks", None, _weeks),
+    "tags": ("tags", None, check_tags),
     "input": ("input", None, check_input),
 }
 

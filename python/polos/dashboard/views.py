@@ -165,10 +165,12 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
         "find": find,
         "workflow": ask.text("workflow"),
         "status": ask.one_of("status", SCHEDULE_STATES),
+        "tag": ask.text("tag", length_max=360),
     }
     try:
         found = await schedules.list(
             client,
+            tags=_tags(filters["tag"]),
             workflow=filters["workflow"],
             status=filters["status"],
             key_prefix=find,
@@ -185,6 +187,17 @@ async def schedule_list(ask: Ask) -> Page | Redirect:
         **await _around(ask, found),
     }
     return Page("schedules.html", "Schedules", given)
+
+
+def _tags(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise InvalidArgumentError(
+            f"tag: {shown(text)} given, expected a name and a value such as `team=billing`"
+        )
+    return {name: value}
 
 
 async def _around(ask: Ask, found: Sequence[Schedule] | Sequence[Run]) -> dict[str, Any]:

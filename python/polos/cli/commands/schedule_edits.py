@@ -33,7 +33,15 @@ from polos.cli.ui.matching import (
     change_pages,
     filters_given,
 )
-from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
+from polos.cli.ui.options import (
+    Database,
+    Json,
+    KeyFilter,
+    Project,
+    TagFilter,
+    WorkflowFilter,
+    opened,
+)
 from polos.cli.ui.progress import advancing
 from polos.cli.ui.schedule_options import (
     At,
@@ -52,6 +60,7 @@ from polos.cli.ui.schedule_options import (
     Priority,
     SkippedDates,
     StartAt,
+    Tags,
     Unset,
     Weeks,
     removed_options,
@@ -59,7 +68,7 @@ from polos.cli.ui.schedule_options import (
 )
 from polos.cli.ui.times import instant, iso, until, when
 from polos.cli.ui.times import now as clock
-from polos.cli.ui.values import json_value
+from polos.cli.ui.values import json_value, tags_given
 from polos.cli.ui.words import called, counted
 from polos.client import PolosClient
 from polos.exceptions import PolosError
@@ -106,6 +115,7 @@ def create(
     pause_after_failures: PauseAfterFailures = None,
     priority: Priority = None,
     skip: SkippedDates = None,
+    tags: Tags = None,
     input: Input = None,
     as_json: Json = False,
     database: Database = None,
@@ -138,6 +148,7 @@ def create(
         pause_after_failures=pause_after_failures,
         priority=priority,
         skip=skip,
+        tags=tags,
         input=input,
     )
     with opened(database, project) as client:
@@ -193,6 +204,7 @@ def update(
     pause_after_failures: PauseAfterFailures = None,
     priority: Priority = None,
     skip: SkippedDates = None,
+    tags: Tags = None,
     input: Input = None,
     unset: Unset = None,
     as_json: Json = False,
@@ -201,8 +213,8 @@ def update(
 ) -> None:
     """Change some options of schedules, and keep the rest.
 
-    A changed trigger or time zone counts from now. Times without an offset are in the zone of the
-    schedule, or of --tz.
+    A changed trigger or time zone counts from now. --tag replaces all tags. Times without an offset
+    are in the zone of the schedule, or of --tz.
     """
     removed = removed_options(unset or [])
 
@@ -226,6 +238,7 @@ def update(
             pause_after_failures=pause_after_failures,
             priority=priority,
             skip=skip,
+            tags=tags,
             input=input,
         )
         if both := sorted(changes.keys() & removed.keys()):
@@ -251,13 +264,16 @@ def pause(
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     key_prefix: PrefixFilter = None,
+    tag: TagFilter = None,
     yes: Yes = False,
     as_json: Json = False,
     database: Database = None,
     project: Project = "default",
 ) -> None:
     """Pause schedules until they are resumed, by name or by filters."""
-    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix)
+    filters = filters_given(
+        names, workflow=workflow, key=key, key_prefix=key_prefix, tags=tags_given(tag)
+    )
     if not names:
         pause_one = functools.partial(schedules.pause, note=note)
         with opened(database, project) as client:
@@ -277,6 +293,7 @@ def resume(
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     key_prefix: PrefixFilter = None,
+    tag: TagFilter = None,
     catch_up: Annotated[
         str | None,
         typer.Option(
@@ -294,7 +311,9 @@ def resume(
 
     Slots from the pause follow the catch-up policy, or --catch-up.
     """
-    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix)
+    filters = filters_given(
+        names, workflow=workflow, key=key, key_prefix=key_prefix, tags=tags_given(tag)
+    )
     policy = cast("CatchUpPolicy | None", catch_up)
     if policy is not None and policy not in CATCH_UPS:
         fail(f"--catch-up: {shown(policy)} given, expected latest, all, or none", TYPED_WRONG)
@@ -492,6 +511,7 @@ def delete(
     workflow: WorkflowFilter = None,
     key: KeyFilter = None,
     key_prefix: PrefixFilter = None,
+    tag: TagFilter = None,
     status: StatusFilter = None,
     yes: Yes = False,
     database: Database = None,
@@ -502,7 +522,14 @@ def delete(
     Running runs continue, waiting runs are cancelled, and the history stays.
     """
     wanted = status_of(status)
-    filters = filters_given(names, workflow=workflow, key=key, key_prefix=key_prefix, status=wanted)
+    filters = filters_given(
+        names,
+        workflow=workflow,
+        key=key,
+        key_prefix=key_prefix,
+        tags=tags_given(tag),
+        status=wanted,
+    )
     with opened(database, project) as client:
         if not names:
             change_matching(client, filters, DELETING, schedules.delete, yes)

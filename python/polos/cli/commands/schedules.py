@@ -17,11 +17,19 @@ from polos._validate.formatting import shown
 from polos.cli.ui.console import out, out_json, say, styled
 from polos.cli.ui.json import entry_json, schedule_json
 from polos.cli.ui.lookup import find_schedule
-from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
+from polos.cli.ui.options import (
+    Database,
+    Json,
+    KeyFilter,
+    Project,
+    TagFilter,
+    WorkflowFilter,
+    opened,
+)
 from polos.cli.ui.pager import After, All, Limit, listed
 from polos.cli.ui.table import Cell, Column, Row, Table, facts
 from polos.cli.ui.times import duration, instant, iso, now, spoken, took, until, when
-from polos.cli.ui.values import status_value
+from polos.cli.ui.values import status_value, tags_given
 from polos.cli.ui.words import cadence, called, note_of, status_cell, value_text
 from polos.client import PolosClient
 from polos.exceptions import (
@@ -67,6 +75,7 @@ def list_(
     key_prefix: PrefixFilter = None,
     status: StatusFilter = None,
     owner: OwnerFilter = None,
+    tag: TagFilter = None,
     limit: Limit = 50,
     after: After = None,
     everything: All = False,
@@ -79,6 +88,8 @@ def list_(
     if after is not None and not after.startswith("sch_"):
         raise InvalidArgumentError(f"--after: {shown(after)} given, expected a schedule's id")
     filters: dict[str, Any] = {"key_prefix": key_prefix} if key_prefix is not None else {}
+    if (tags := tags_given(tag)) is not None:
+        filters["tags"] = tags
     table = Table(
         Column("SCHEDULE", least=20, is_name=True),
         Column("STATUS"),
@@ -191,6 +202,7 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
         ("pauses", f"after {failures} failures in a row" if failures else None),
         ("priority", None if schedule.priority is None else str(schedule.priority)),
+        ("tags", ", ".join(f"{name}={value}" for name, value in schedule.tags.items())),
         ("input", value_text(schedule.input)),
         ("declared by", schedule.owner),
         (

@@ -71,6 +71,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "days": schedule.days,
         "weeks": schedule.weeks,
         "skipped": [iso(slot) for slot in schedule.skipped],
+        "tags": dict(schedule.tags),
     }
 
 

@@ -38,6 +38,11 @@ WorkflowFilter = Annotated[
     str | None, typer.Option("--workflow", "-w", metavar="ID", help="Only this workflow.")
 ]
 
+TagFilter = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME=VALUE", help="Only with this tag; repeatable."),
+]
+
 KeyFilter = Annotated[str | None, typer.Option("--key", "-k", metavar="KEY", help="Only this key.")]
 
 

@@ -11,7 +11,7 @@ import typer
 from polos._validate.formatting import shown
 from polos.cli.ui.console import TYPED_WRONG, fail
 from polos.cli.ui.times import duration, instant
-from polos.cli.ui.values import day, json_value
+from polos.cli.ui.values import day, json_value, tags_given
 
 __all__ = [
     "At",
@@ -30,6 +30,7 @@ __all__ = [
     "Priority",
     "SkippedDates",
     "StartAt",
+    "Tags",
     "Unset",
     "Weeks",
     "removed_options",
@@ -79,6 +80,10 @@ Priority = Annotated[
 SkippedDates = Annotated[
     list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
 ]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="NAME=VALUE", help="A tag to find it by; repeatable."),
+]
 Input = Annotated[str | None, typer.Option(metavar="JSON", help="Data for the handler, ctx.input.")]
 Unset = Annotated[
     list[str] | None,
@@ -94,6 +99,7 @@ _REMOVABLE = (
     "priority",
     "skip",
     "start-at",
+    "tags",
     "weeks",
 )
 
@@ -115,6 +121,7 @@ def schedule_options(zone: tzinfo, **given: Any) -> dict[str, Any]:
         "catch_up_window": duration,
         "jitter": duration,
         "skip": lambda name, texts: [day(name, text) for text in texts],
+        "tags": lambda name, texts: tags_given(texts),
         "input": lambda name, text: json_value(name, text, '{"user": 7}'),
     }
     options = {name: value for name, value in given.items() if value is not None and value != []}

@@ -9,7 +9,7 @@ from typing import Any
 from polos._validate.formatting import nearest, shown
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["day", "json_value", "status_value"]
+__all__ = ["day", "json_value", "status_value", "tags_given"]
 
 
 def json_value(option: str, text: str, example: str) -> Any:
@@ -30,6 +30,26 @@ def day(option: str, text: str) -> date:
         raise InvalidArgumentError(
             f"{option}: {shown(text)} isn't a date; expected one such as `2026-12-25`"
         ) from None
+
+
+def tags_given(texts: list[str] | None) -> dict[str, str] | None:
+    """Return what values of ``--tag`` name, or ``None`` without any.
+
+    Raises :class:`InvalidArgumentError` unless each is NAME=VALUE with a name of its own.
+    """
+    tags: dict[str, str] = {}
+    for text in texts or []:
+        name, separator, value = text.partition("=")
+        if not (name and separator and value):
+            raise InvalidArgumentError(
+                f"--tag: {shown(text)} given, expected NAME=VALUE such as `team=billing`"
+            )
+        if tags.setdefault(name, value) != value:
+            raise InvalidArgumentError(
+                f"--tag: {shown(name)} is given the values {shown(tags[name])} and "
+                f"{shown(value)}; a tag has one"
+            )
+    return tags or None
 
 
 def _refuse(constant: str) -> Any:
