@@ -2,7 +2,7 @@
 //!
 //! Not `parking_lot`: it keeps one table of all waiting threads of the process. A forked child
 //! inherits that table with threads that no longer exist, and crashes on it. Here each lock is
-//! independent, so locks that the child creates anew are sound.
+//! independent, so new locks that the child creates are sound.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{PoisonError, TryLockError};

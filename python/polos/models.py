@@ -153,7 +153,7 @@ class Schedule(Shown):
     """Every how many weeks ``cron`` has slots; ``None`` for every week."""
 
     skipped: tuple[datetime, ...] = ()
-    """Coming slots that are left out, because somebody asked for it; see ``schedules.unskip``."""
+    """Coming slots that are skipped on request; see ``schedules.unskip``."""
 
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Names and values by which ``schedules.list`` finds it."""

@@ -403,7 +403,7 @@ async def list(
         with or without its module.
     :param limit: return at most this many; ``None`` returns all.
     :param after: continue after this id, the last one of the previous page.
-    :param brief: leave out results and tracebacks, which can be large.
+    :param brief: omit results and tracebacks, which can be large.
     """
     if limit is not None:
         count_of("limit", limit)

@@ -170,7 +170,7 @@ async def create(
     :param pause_after_failures: the schedule pauses after this many failed runs in a row.
     :param priority: from 0 to 9; a run with a higher one starts earlier where runs wait for a
         worker or a limit. By default that of the workflow.
-    :param skip: dates to leave out.
+    :param skip: dates to exclude.
     :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
         :func:`list` and the command line find the schedule: at most 32, with names of up to 100
         characters and values of up to 255.
@@ -568,7 +568,7 @@ async def upcoming(
     """Return the next ``n`` slots of a schedule, in its zone, without those that will be skipped.
 
     Takes its state into account: ``max_runs`` counts the runs that there have been, and a slot that
-    was skipped by hand is left out. A schedule that is not active has none. Dates that the
+    was skipped by hand is not included. A schedule that is not active has none. Dates that the
     application's own calendar excludes are included.
 
     At most 10,000. Raises what :func:`get` raises, and :class:`InvalidScheduleError` for a schedule
@@ -696,8 +696,8 @@ async def skip(
 ) -> Schedule:
     """Skip the next slot, the next ``n``, or the one at ``at``. The history records it as skipped.
 
-    The schedule lists the slots that it will leave out as ``Schedule.skipped``. :func:`unskip`
-    takes a skip back before its slot has passed.
+    The schedule lists the slots that it will skip as ``Schedule.skipped``. :func:`unskip`
+    undoes a skip before its slot has passed.
 
     :param n: skip so many of the slots that would run next, or fewer if there are no more; at most
         1,000.
@@ -726,7 +726,7 @@ async def unskip(
     key: str | None = None,
     at: datetime | None = None,
 ) -> Schedule:
-    """Take back all skips of coming slots, or that of the slot at ``at``.
+    """Undo all skips of coming slots, or that of the slot at ``at``.
 
     The slot runs when it comes due, and its skip leaves the history, which has one outcome per
     slot. A slot that has passed stays skipped; so does one that is no slot of the schedule any

@@ -144,8 +144,8 @@ class Worker:
         keeps everything.
     :param health: where to answer probes: ``HOST:PORT``. ``/livez`` and ``/readyz`` answer 200, or
         503 and a sentence, from a thread of the core that neither a handler nor the database can
-        delay. Port 0 takes a free one (:attr:`health_address`). In virtual time nobody probes, and
-        this has no effect.
+        delay. Port 0 takes a free one (:attr:`health_address`). In virtual time there are no
+        probes, and this has no effect.
     :param stall: how long the event loop may be blocked before the worker is no longer live, in
         seconds or as ``timedelta``.
     :param heartbeat_file: a file that the same thread writes every 5 seconds, or more often, while

@@ -36,8 +36,8 @@ pub fn explain(spec: &str, count: usize, after: i64) -> PyResult<(String, Vec<i6
     Ok((explanation.english, slots, explanation.notes))
 }
 
-/// Compiles a new specification, and keeps it for requests that name its text. Returns its JSON text,
-/// and whether it fires more often than every five minutes.
+/// Compiles a new specification, and keeps it for requests that name its text. Returns its JSON
+/// text, and whether it fires more often than every five minutes.
 #[pyfunction]
 #[pyo3(signature = (*, timezone, overlap, catch_up, max_catch_up, catch_up_window_us, jitter_us, cron=None,
                     every_us=None, at_us=None, start_at_us=None, end_at_us=None, max_runs=None,

@@ -122,9 +122,9 @@ impl WorkerCore {
         self.worker.report_progress(run, token, progress, report);
     }
 
-    /// Waits for the event `name`; answers `("answer", future, JSON)` with the step as it stands, or
-    /// with `null` if the claim is no longer valid. The deadline `wakes_at` counts only if this is
-    /// the first call for the step.
+    /// Waits for the event `name`; answers `("answer", future, JSON)` with the step as it stands,
+    /// or with `null` if the claim is no longer valid. The deadline `wakes_at` counts only if this
+    /// is the first call for the step.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     fn await_event(
         &self,
@@ -191,7 +191,8 @@ impl WorkerCore {
         u64::try_from(entered_at.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// What this worker has committed: `[("slots" or "runs", workflow, outcome or status, count), ...]`.
+    /// What this worker has committed:
+    /// `[("slots" or "runs", workflow, outcome or status, count), ...]`.
     fn counts(&self) -> Vec<(&'static str, String, &'static str, u64)> {
         let mut found = Vec::new();
         for (workflow, counts) in self.worker.metrics().workflows() {

@@ -5,13 +5,13 @@
 //!
 //! # The rules
 //!
-//! A schedule is *wild* if its minute or hour field starts with `*` ([`CronExpr::is_wild`]); otherwise it is
-//! *fixed*. These are the rules of Vixie's cron as Debian ships it, made exact:
+//! A schedule is *wild* if its minute or hour field starts with `*` ([`CronExpr::is_wild`]);
+//! otherwise it is *fixed*. These are the rules of Vixie's cron as Debian ships it, made exact:
 //!
-//! * **R1** Wild schedules follow real time. They fire at every UTC minute whose local wall clock matches: not at all
-//!   in a gap, in both passes of a repeated hour.
-//! * **R2** A fixed time in a gap shorter than 3 hours fires once, at the first instant after the gap. Several such
-//!   times, and a regular one at that instant, are one fire.
+//! * **R1** Wild schedules follow real time. They fire at every UTC minute whose local wall clock
+//!   matches: not at all in a gap, in both passes of a repeated hour.
+//! * **R2** A fixed time in a gap shorter than 3 hours fires once, at the first instant after the
+//!   gap. Several such times, and a regular one at that instant, are one fire.
 //! * **R3** A fixed time in a repeated period of 3 hours or less fires once, at the first pass.
 //! * **R4** A fixed time in a gap of 3 hours or more does not fire.
 //! * **R5** Fires are strictly increasing and on whole minutes of UTC.

@@ -131,8 +131,7 @@ impl OffsetTable {
         number
     }
 
-    /// The period of that number; numbers go on for ever in a zone that repeats, else stop at the
-    /// last.
+    /// The period of that number. In a zone whose rules repeat there is no last number.
     pub fn get(&self, number: usize) -> Option<Period> {
         let (entry, shift) = self.entry(number)?;
         let end = self.entry(number + 1).map_or(FAR, |(next, shift)| next.start + shift);

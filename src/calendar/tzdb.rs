@@ -62,8 +62,8 @@ pub fn tzdb_version() -> String {
 /// All names that [`Zone::get`] accepts, sorted.
 ///
 /// As `zoneinfo.available_timezones()`: everything in the folders that is a zone file, apart from
-/// the trees `posix/` and `right/` and the file `posixrules`. `localtime` is left out, too, since
-/// it means another zone on every machine.
+/// the trees `posix/` and `right/` and the file `posixrules`. `localtime` is excluded too,
+/// because it means another zone on every machine.
 pub fn zone_names() -> Vec<Arc<str>> {
     current().names().to_vec()
 }

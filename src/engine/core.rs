@@ -368,7 +368,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.start_early_claims(now)?;
         self.refresh_next_work()?;
         if self.phase == Phase::Working {
-            // What was decided in this tick may have to be told.
+            // Decisions of this tick may have recorded hook calls.
             has_more |= self.call_hooks(now)?;
         }
         Ok(has_more | self.estimate_burst(now)?)

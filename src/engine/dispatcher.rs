@@ -9,9 +9,9 @@ use std::time::Duration;
 pub trait Dispatcher: Send + 'static {
     /// Runs will start in a moment: a sleeping dispatcher may wake up already.
     fn warm_up(&self) {}
-    /// Start these runs, all at once, with one wake-up for the batch. Their claims and schedules were
-    /// seen in the store at `confirmed_at` of the steady clock or later; `None` if they were not. See
-    /// [`super::entry`] for when a handler may be entered.
+    /// Start these runs, all at once, with one wake-up for the batch. Their claims and schedules
+    /// were seen in the store at `confirmed_at` of the steady clock or later; `None` if they were
+    /// not. See [`super::entry`] for when a handler may be entered.
     fn start(&self, runs: Vec<ClaimedRun>, confirmed_at: Option<Duration>);
     /// Stop these runs.
     fn stop(&self, stops: Vec<Stop>);
@@ -58,12 +58,12 @@ pub enum Notice {
     StoreLost(String),
     /// A schedule was marked broken, for this reason.
     ScheduleBroken(ScheduleId, String),
-    /// Another worker expired this one; it registers anew.
+    /// Another worker expired this one; it registers again.
     LeaseLost {
         /// Runs that it held.
         held_count: usize,
     },
-    /// The store has lost its newest commits; this worker registers anew.
+    /// The store has lost its newest commits; this worker registers again.
     RollbackDetected {
         /// Runs that it held.
         held_count: usize,
@@ -99,21 +99,24 @@ pub enum Notice {
     Recomputed(u64),
     /// The number of runs that waited for a child run that had already completed, and were woken.
     WokeParents(u64),
-    /// These schedules were retired: the application no longer declares them, nor does a live worker.
+    /// These schedules were retired: the application no longer declares them, nor does a live
+    /// worker.
     Retired {
         /// The application.
         app: Arc<str>,
         /// Which.
         schedules: Vec<ScheduleLabel>,
     },
-    /// The application no longer declares these schedules, but another live worker does, so they stay.
+    /// The application no longer declares these schedules, but another live worker does, so they
+    /// stay.
     Protected {
         /// The application.
         app: Arc<str>,
         /// Which.
         schedules: Vec<ScheduleLabel>,
     },
-    /// The application declares these schedules, and somebody changed them through the API: the change stays.
+    /// The application declares these schedules, and somebody changed them through the API: the
+    /// change stays.
     Overridden {
         /// The application.
         app: Arc<str>,
@@ -127,7 +130,8 @@ pub enum Notice {
         /// Which.
         schedules: Vec<ScheduleLabel>,
     },
-    /// An older release recorded these schedules, and the application does not declare them: kept for now.
+    /// An older release recorded these schedules, and the application does not declare them: kept
+    /// for now.
     Adopted {
         /// The application.
         app: Arc<str>,

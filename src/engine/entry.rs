@@ -21,8 +21,8 @@ pub fn is_confirmed(confirmed_at: Duration, now: Duration) -> bool {
     now.saturating_sub(confirmed_at) < CONFIRMED_FOR
 }
 
-/// Whether the claim proves nothing about the schedule: the run was claimed before, by a worker that
-/// may have died before it entered the handler, and the schedule may be gone since.
+/// Whether the claim proves nothing about the schedule: the run was claimed before, by a worker
+/// that may have died before it entered the handler, and the schedule may be gone since.
 pub fn must_be_confirmed(claimed: &ClaimedRun) -> bool {
     !claimed.is_first && claimed.run.may_be_unentered(!claimed.journal.is_empty())
 }

@@ -1,9 +1,9 @@
 //! Group commit: jobs that arrive while one transaction syncs go into the next one.
 //!
 //! One thread does all the writing. Jobs of claims in progress (steps, completions) set
-//! `retries_when_busy`: while the store is in trouble they wait and are retried, since a handler
-//! must not be told that its step was recorded when it was not, nor fail because a disk was full
-//! for a minute. All other jobs report the trouble to their caller.
+//! `retries_when_busy`: while the store is in trouble they wait and are retried, because a handler
+//! must neither get the answer that its step was recorded when it was not, nor fail because a disk
+//! was full for a minute. All other jobs report the trouble to their caller.
 
 use crate::calendar::Timestamp;
 use crate::clock::Clock;

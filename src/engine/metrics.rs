@@ -2,8 +2,8 @@
 //! lock.
 //!
 //! A count is made when the store has answered the commit that made it true, so a commit that is
-//! repeated counts once. Where the answer to a decision is lost, another worker may have decided the
-//! same: its slots are not counted, rather than twice.
+//! repeated counts once. Where the answer to a decision is lost, another worker may have decided
+//! the same: its slots are not counted, rather than twice.
 
 use crate::model::{FirePlan, RunState, SlotOutcome};
 use std::collections::BTreeMap;

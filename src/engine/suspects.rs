@@ -1,8 +1,9 @@
-//! How a worker executes suspects: runs that have interrupted their workers repeatedly (`docs/decisions/0013-interruptions.md`).
+//! How a worker executes suspects: runs that have interrupted their workers repeatedly
+//! (`docs/decisions/0013-interruptions.md`).
 //!
-//! A worker executes one suspect at a time. While it does, it takes no other run for [`ISOLATION_MAX`], so that a
-//! suspect that ends the process ends nothing else, and is known to be what ended it. A worker that is busy leaves
-//! suspects to idle ones for [`IDLE_WORKER_WAIT`].
+//! A worker executes one suspect at a time. Meanwhile it claims no other run for up to
+//! [`ISOLATION_MAX`], so that a suspect that ends the process interrupts no other run, and is known
+//! to be the cause. A worker that is busy leaves suspects to idle ones for [`IDLE_WORKER_WAIT`].
 
 use crate::calendar::Timestamp;
 use crate::model::{Run, RunId, Token};
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long a suspect keeps other runs out of its worker. Bounded, since the suspect may wait for one of them.
+/// How long a suspect keeps other runs out of its worker. Bounded, because the suspect may wait for
+/// one of them.
 pub const ISOLATION_MAX: Duration = Duration::from_secs(60);
 
 /// How long a suspect waits for an idle worker before it is executed beside other runs.

@@ -1,5 +1,5 @@
-//! Hook calls: what has happened to a slot that a hook of the application must be told, recorded in
-//! the database until a worker has called the hook.
+//! Hook calls: events of slots that a hook of the application must be called for, recorded in the
+//! database until a worker has called the hook.
 
 use super::{Json, LedgerLine, RunId, ScheduleId, Token, WorkerId};
 use crate::calendar::Timestamp;
@@ -46,7 +46,7 @@ pub fn hooks_label(workflow: &str) -> Arc<str> {
     format!("hooks {workflow}").into()
 }
 
-/// What a hook is told.
+/// The event that a hook is called for.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum HookEvent {
     /// A slot, or an interval of slots, was skipped.

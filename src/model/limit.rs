@@ -54,8 +54,8 @@ pub struct ClaimRules {
     /// The priority of its runs, unless their creator gives another one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: u8,
-    /// The hook calls to record. Not part of the declaration: what one worker wants does not replace
-    /// what another wants.
+    /// The hook calls to record. Not part of the declaration: what one worker wants does not
+    /// replace what another wants.
     #[serde(skip)]
     pub hooks: WantedCalls,
 }
@@ -183,8 +183,8 @@ impl TakenTokens {
         }
         let now = self.0.last().map_or(now.as_micros(), |(last, _)| now.as_micros().max(*last));
         self.0.retain(|(at, _)| *at > now - per_us);
-        // Entries lie on a grid, each at the end of the next cell. So its tokens return later by one
-        // to two cells, and clocks that differ by a cell do no harm.
+        // Entries lie on a grid, each at the end of the next cell. So its tokens return later by
+        // one to two cells, and clocks that differ by a cell do no harm.
         let cell = (per_us / ENTRIES).max(1);
         let at = now.div_euclid(cell) * cell + 2 * cell - 1;
         match self.0.last_mut() {

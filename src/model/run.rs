@@ -252,7 +252,8 @@ pub struct ClaimedRun {
 pub enum EntryRefusal {
     /// The claim is no longer valid.
     ClaimLost,
-    /// The schedule of the run's slot was deleted, and nothing shows that the run was entered before.
+    /// The schedule of the run's slot was deleted, and nothing shows that the run was entered
+    /// before.
     ScheduleDeleted,
 }
 

@@ -39,7 +39,7 @@ pub struct CompiledSpec {
     zone: Zone,
     kind: Kind,
     skip_dates: Vec<Date>,
-    /// Slots that already have an outcome, in order; they are left out.
+    /// Slots that already have an outcome, in order; they are skipped.
     settled: Vec<Timestamp>,
 }
 
@@ -112,8 +112,8 @@ impl CompiledSpec {
         Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, settled: Vec::new() })
     }
 
-    /// Checks what a new specification must meet besides. Those that an older release accepted go on
-    /// as they are.
+    /// Checks the additional rules for new specifications. Specifications that an older release
+    /// accepted stay valid.
     pub fn check_new(&self) -> Result<(), SpecError> {
         let Kind::Every { period_us, .. } = self.kind else { return Ok(()) };
         match whole_days::objection(period_us, &self.zone, self.spec.start_at_us) {

@@ -40,7 +40,8 @@ impl Hints {
         }
     }
 
-    /// Tells all handlers, also those that are added later, what an operator should know: each once.
+    /// Tells all handlers, also those that are added later, what an operator should know: each
+    /// once.
     pub fn advise(&self, what: &str) {
         let mut so_far = self.advice_so_far.lock();
         if so_far.iter().any(|earlier| earlier == what) {

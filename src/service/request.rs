@@ -95,7 +95,7 @@ pub enum Request {
         #[serde(default)]
         at: Option<Timestamp>,
     },
-    /// Takes back the skip of the slot at `at`, or of all coming slots.
+    /// Undoes the skip of the slot at `at`, or of all coming slots.
     Unskip {
         id: String,
         at: Option<Timestamp>,

@@ -118,8 +118,8 @@ impl RunWaiters {
         Ok(this)
     }
 
-    /// Calls `done` when it has happened. The id is for [`Self::withdraw`]; `None` if the answer was
-    /// given at once.
+    /// Calls `done` when it has happened. The id is for [`Self::withdraw`]; `None` if the answer
+    /// was given at once.
     pub fn add(&self, awaited: Awaited, done: Done) -> Option<WaitId> {
         let mut state = self.state.lock();
         if state.is_closed {
@@ -249,8 +249,8 @@ impl RunWaiters {
         *seen_mark = has_read_all.then_some(mark);
     }
 
-    /// Answers the callers that wait for this if it has happened. Returns whether the store could be
-    /// read.
+    /// Answers the callers that wait for this if it has happened. Returns whether the store could
+    /// be read.
     fn check(&self, awaited: &Awaited) -> bool {
         if !self.state.lock().waiting.contains_key(awaited) {
             return true;

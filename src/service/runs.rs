@@ -15,7 +15,7 @@ use std::sync::Arc;
 ///
 /// # Panics
 ///
-/// On a system without a source of random numbers: ids could not be told apart.
+/// On a system without a source of random numbers: ids would not be unique.
 pub fn random_bits() -> u128 {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).expect("the system gives random numbers");

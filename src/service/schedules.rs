@@ -296,7 +296,7 @@ pub(super) fn history(
     Ok(NextStep::Answered(to_json(&views)))
 }
 
-/// Reads, decides, and commits; decides anew if the schedule changed concurrently.
+/// Reads, decides, and commits; decides again if the schedule changed concurrently.
 pub(super) fn edit(
     context: &RequestContext,
     id: &str,

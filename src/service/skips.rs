@@ -1,7 +1,7 @@
-//! Requests to skip coming slots of a schedule, and to take skips back.
+//! Requests to skip coming slots of a schedule, and to undo skips.
 //!
-//! A skip is in the ledger from the moment of the request, and its slot is left out of the schedule.
-//! Until the slot passes, this is an announcement: taking the skip back deletes the line, and the
+//! A skip is in the ledger from the moment of the request, and its slot is no slot of the schedule
+//! any more. Until the slot passes, this is provisional: undoing the skip deletes the line, and the
 //! slot gets its only outcome when it comes due.
 
 use super::context::{NextStep, RequestContext};
@@ -127,7 +127,7 @@ fn refuse_used_up(schedule: &Schedule, compiled_spec: &CompiledSpec) -> Result<(
     }
 }
 
-/// Takes back the skip of the slot at this instant, or all skips of coming slots.
+/// Undoes the skip of the slot at this instant, or all skips of coming slots.
 pub(super) fn unskip(context: &RequestContext, id: &str, at: Option<Timestamp>) -> Result<NextStep, Error> {
     edit(context, id, |schedule, now| {
         let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
@@ -145,7 +145,7 @@ pub(super) fn unskip(context: &RequestContext, id: &str, at: Option<Timestamp>) 
 }
 
 /// The coming slots that are skipped on request, in order. A slot that a changed cadence no longer
-/// has is not among them: nothing can be taken back.
+/// has is not among them: there is nothing to undo.
 fn skipped_slots(
     context: &RequestContext,
     schedule: &Schedule,
@@ -157,7 +157,7 @@ fn skipped_slots(
     if settled.is_empty() {
         return Ok(settled);
     }
-    // A slot that a worker with a faster clock has backfilled is left out, too, but it has a run.
+    // A slot that a worker with a faster clock has backfilled is settled too, but it has a run.
     let lines = page(settled.len() + SKIPS_MAX, None);
     let lines = context.reads.history(&context.project, &schedule.id, &lines)?.unwrap_or_default();
     let is_skip = |slot: &Timestamp| {

@@ -176,8 +176,8 @@ impl<D: Dispatcher> Worker<D> {
     }
 
     /// Waits for an event under a claim; calls `done` with the step as it stands, or with `None` if
-    /// the claim is no longer valid. The deadline of `step` counts only if the run has not waited for
-    /// this event before.
+    /// the claim is no longer valid. The deadline of `step` counts only if the run has not waited
+    /// for this event before.
     pub fn await_event(
         &self,
         run: &str,

@@ -106,7 +106,8 @@ pub enum Command {
     /// A repetition of the command that created a schedule (the same id) is answered like the first
     /// one.
     ///
-    /// An update replaces `spec`, `compiled_spec`, `input`, and `tags`. It replaces `owner` if one is given.
+    /// An update replaces `spec`, `compiled_spec`, `input`, and `tags`. It replaces `owner` if one
+    /// is given.
     ///
     /// Nothing is written for a row that would not change.
     ///
@@ -124,14 +125,14 @@ pub enum Command {
     /// A schedule that was paused when it was retired comes back paused, with its note. The slots
     /// of the time in between enter the ledger as skipped.
     ///
-    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open is
-    /// creating a schedule with one of the keys.
+    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open
+    /// is creating a schedule with one of the keys.
     UpsertSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Answer: [`Answer::Schedule`], the schedule after the change.
     ///
     /// Rejected as [`Rejection::ScheduleNotFound`], as [`Rejection::Stale`] if `revision` is given
     /// and the schedule is at another one, or as [`Rejection::SlotDecided`] if it would skip a slot
-    /// that has an outcome, or take back a skip of a slot before one that has.
+    /// that has an outcome, or undo a skip of a slot before one that has.
     PatchSchedule {
         /// Namespace.
         project: Arc<str>,
@@ -158,15 +159,17 @@ pub enum Command {
     /// Commits a decision about due slots. Answer: [`Answer::Claimed`], the claimed runs.
     ///
     /// If a worker wants to know of late runs of the workflow ([`crate::model::WantedCalls`]), each
-    /// created run gets a hook call, due so long after its `available_at`. Every command that writes
-    /// skipped slots into the ledger records a hook call for each line, if a worker wants to know.
+    /// created run gets a hook call, due so long after its `available_at`. Every command that
+    /// writes skipped slots into the ledger records a hook call for each line, if a worker wants to
+    /// know.
     ///
     /// A planned run that exists already stays as it is.
     ///
     /// Claimed runs get `token` 1, `worker`, and `started_at` (`now`, or `available_at` if that is
     /// later). The worker's heartbeat is raised in the same commit.
     ///
-    /// A run of a workflow with a limit is queued instead: only [`Command::ClaimRuns`] keeps limits.
+    /// A run of a workflow with a limit is queued instead: only [`Command::ClaimRuns`] keeps
+    /// limits.
     ///
     /// The schedule's `last_slot` and `run_count` advance by the runs created.
     ///
@@ -185,8 +188,9 @@ pub enum Command {
     /// Claiming raises each run's token and the worker's heartbeat. `started_at` is set only once.
     ///
     /// A run of a workflow with a limit is claimed only while the limit has room: with this run, at
-    /// most `max` of its runs are running, at most `per_key` of them with the run's key, and at most
-    /// `rate` were claimed in the last period. Runs without room are passed over; they stay queued.
+    /// most `max` of its runs are running, at most `per_key` of them with the run's key, and at
+    /// most `rate` were claimed in the last period. Runs without room are passed over; they stay
+    /// queued.
     ///
     /// Runs whose cancellation was requested are never claimed. Suspects ([`Run::is_suspect`]) are
     /// claimed as `suspects` says.
@@ -227,8 +231,9 @@ pub enum Command {
     ///
     /// If the idempotency key is in use, the answer is the run that has it.
     ///
-    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open is
-    /// creating a run with the idempotency key, or with that of a run created together with this one.
+    /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open
+    /// is creating a run with the idempotency key, or with that of a run created together with this
+    /// one.
     ///
     /// With `revokes_claims`, early claims of the schedule's coming slots are revoked first.
     ///
@@ -322,7 +327,8 @@ pub enum Command {
     /// queued, available from the later of `now` and its own `available_at`.
     ///
     /// A run of a schedule that failed for good raises `failure_count`, and pauses the schedule
-    /// when the count reaches the `pause_after_failures` of its specification. A run that succeeded resets the count.
+    /// when the count reaches the `pause_after_failures` of its specification. A run that succeeded
+    /// resets the count.
     ///
     /// `Parked` on a run whose cancellation was requested is cancelled at once.
     ///
@@ -381,8 +387,8 @@ pub enum Command {
         /// Runs that [`super::StoreReads::waiting_parents`] found to be stuck.
         runs: Vec<RunId>,
     },
-    /// Hands due hook calls to a worker that will make them. Answer: [`Answer::HookCalls`], those that
-    /// it has now.
+    /// Hands due hook calls to a worker that will make them. Answer: [`Answer::HookCalls`], those
+    /// that it has now.
     ///
     /// A call that a registered worker has, or that is not due (`check_at`), is passed over. One
     /// that this worker has already is handed out again.
@@ -456,7 +462,8 @@ pub struct Patch {
     pub input: Option<Option<Json>>,
     /// New tags (or none).
     pub tags: Option<Option<Json>>,
-    /// New status. Resuming (paused to active) sets `attended_from` to `now` and resets `failure_count`.
+    /// New status. Resuming (paused to active) sets `attended_from` to `now` and resets
+    /// `failure_count`.
     pub status: Option<ScheduleStatus>,
     /// New note (or none).
     pub note: Option<Option<Arc<str>>>,
@@ -465,7 +472,7 @@ pub struct Patch {
     /// Ledger lines that are written with a skip. Their slots get no other outcome; if one is the
     /// next slot, the slot after it becomes the next.
     pub ledger: Vec<crate::model::LedgerLine>,
-    /// Slots whose skips are taken back: their ledger lines are deleted, and they are slots again.
+    /// Slots whose skips are undone: their ledger lines are deleted, and they are slots again.
     pub unskipped: Vec<Timestamp>,
     /// A decision about the slots that are due, made for the schedule as this edit leaves it. It
     /// claims no run. Committed as [`Command::Fire`] would.
@@ -487,8 +494,8 @@ pub enum Answer {
     Schedule(Box<Schedule>),
     /// The schedule is deleted.
     Deleted {
-        /// Whether a run of one of its slots is claimed and has recorded nothing, so that a worker may
-        /// be about to enter it.
+        /// Whether a run of one of its slots is claimed and has recorded nothing, so that a worker
+        /// may be about to enter it.
         is_claimed: bool,
     },
     /// Runs claimed for the worker.

@@ -20,7 +20,7 @@ impl Command {
     pub fn effect(&self, answer: Option<&Answer>) -> Effect {
         let adds_runs = |it_does: bool| if it_does { Effect::AddsRuns } else { Effect::Nothing };
         match self {
-            // The worker that it was claimed for is told by the answer.
+            // The worker that it was claimed for learns of it from the answer.
             Self::CreateRun(_) if matches!(answer, Some(Answer::Created { claimed: Some(_), .. })) => {
                 Effect::Nothing
             }

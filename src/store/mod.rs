@@ -63,8 +63,8 @@ use std::sync::Arc;
 
 /// A database of schedules, runs, and steps.
 ///
-/// Every type that has both halves is a store. Code that only reads takes [`StoreReads`], so that it
-/// cannot write.
+/// Every type that has both halves is a store. Code that only reads takes [`StoreReads`], so that
+/// it cannot write.
 pub trait Store: StoreReads + StoreWrites {}
 
 impl<T: StoreReads + StoreWrites> Store for T {}
@@ -154,8 +154,8 @@ pub trait StoreReads: Send + Sync + 'static {
     ) -> Result<usize, StoreError>;
 
     /// When a worker with these workflows next has something to do. Runs that a limit holds back
-    /// count as available when the limit may have room, or not at all if only the end of a run makes
-    /// room.
+    /// count as available when the limit may have room, or not at all if only the end of a run
+    /// makes room.
     fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError>;
 
     /// Runs held by `worker` whose cancellation was requested.
@@ -164,8 +164,9 @@ pub trait StoreReads: Send + Sync + 'static {
     /// Whether each claim is still valid (the run is running under the token), in the given order.
     fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError>;
 
-    /// Whether each claimed run may be entered, in the given order: its claim is still valid, and it
-    /// either has a schedule or needs none, because it belongs to no slot, or was entered before.
+    /// Whether each claimed run may be entered, in the given order: its claim is still valid, and
+    /// it either has a schedule or needs none, because it belongs to no slot, or was entered
+    /// before.
     ///
     /// A worker checks this before it starts a run that it claimed early, or too long ago.
     fn may_enter(&self, claims: &[(RunId, Token)]) -> Result<Vec<Result<(), EntryRefusal>>, StoreError>;
@@ -173,8 +174,8 @@ pub trait StoreReads: Send + Sync + 'static {
     /// All registered workers of the project: those that neither deregistered nor expired.
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
 
-    /// Hook calls of these workflows that no registered worker has: the earliest by `check_at`, then
-    /// by id, whether or not they are due.
+    /// Hook calls of these workflows that no registered worker has: the earliest by `check_at`,
+    /// then by id, whether or not they are due.
     fn hook_calls(
         &self,
         project: &str,
@@ -182,8 +183,8 @@ pub trait StoreReads: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError>;
 
-    /// All limits of the project, by name, with their use. The runs that wait for one are counted up
-    /// to `count_to`.
+    /// All limits of the project, by name, with their use. The runs that wait for one are counted
+    /// up to `count_to`.
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError>;
 
     /// All workflows that any worker of the project has ever registered.

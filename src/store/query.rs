@@ -56,7 +56,8 @@ pub struct NextWork {
     pub run: Option<Timestamp>,
     /// The same for suspects ([`crate::model::Run::is_suspect`]).
     pub suspect: Option<Timestamp>,
-    /// Whether any run of the project waits for a worker with other code ([`crate::model::Completion::Held`]).
+    /// Whether any run of the project waits for a worker with other code
+    /// ([`crate::model::Completion::Held`]).
     pub has_held: bool,
 }
 

@@ -377,7 +377,7 @@ database.commit()
 """
 
 
-@pytest.mark.files  # the sign of life is changed behind the back of polos, in the file
+@pytest.mark.files  # the test changes the heartbeat in the file, without polos
 async def test_a_worker_whose_clock_is_ahead(
     command: Command, client: PolosClient, ada: str, tmp_path: Path
 ) -> None:

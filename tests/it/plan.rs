@@ -31,7 +31,8 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-// ---- writing cases ---------------------------------------------------------------------------------------------------
+// ---- writing cases
+// ---------------------------------------------------------------------------------------------------
 
 /// `10:15` and `10:15:30` are on the day of the tables, `03-05T10:15` in its year; anything else is
 /// RFC 3339.
@@ -200,7 +201,8 @@ fn quarterly(more: &Value) -> Value {
     fields
 }
 
-// ---- when there is something to decide -------------------------------------------------------------------------------
+// ---- when there is something to decide
+// -------------------------------------------------------------------------------
 
 #[test]
 fn a_slot_fires_at_its_instant_and_not_before() {
@@ -250,7 +252,8 @@ fn a_clock_set_back_before_the_next_slot_decides_nothing() {
     when(&quarterly(&json!({})), "10:15", "0001-01-01T00:00:00Z").gives_nothing_yet();
 }
 
-// ---- overlap ---------------------------------------------------------------------------------------------------------
+// ---- overlap
+// ---------------------------------------------------------------------------------------------------------
 
 #[test]
 fn without_an_unfinished_run_every_overlap_policy_claims() {
@@ -310,7 +313,8 @@ fn of_slots_that_cancel_each_other_the_newest_runs() {
     assert_eq!(plan.runs[0].last_slot, Some(at("10:00")), "the slots between never started");
 }
 
-// ---- catch-up --------------------------------------------------------------------------------------------------------
+// ---- catch-up
+// --------------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_month_of_downtime_makes_one_run() {
@@ -451,7 +455,8 @@ fn caught_up_runs_obey_overlap() {
         .gives(&["10:15 behind"]);
 }
 
-// ---- limits ----------------------------------------------------------------------------------------------------------
+// ---- limits
+// ----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_last_of_max_runs_finishes_the_schedule() {
@@ -511,7 +516,8 @@ fn a_single_instant_fires_once() {
     when(&fields, "10:15", "03-04T10:16").unwatched().gives(&["10:15 missed 1"]);
 }
 
-// ---- excluded dates --------------------------------------------------------------------------------------------------
+// ---- excluded dates
+// --------------------------------------------------------------------------------------------------
 
 #[test]
 fn an_excluded_date_is_skipped_with_its_name() {
@@ -584,7 +590,8 @@ fn years_of_seconds_with_an_excluded_date_are_counted_quickly() {
     );
 }
 
-// ---- jitter ----------------------------------------------------------------------------------------------------------
+// ---- jitter
+// ----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn jitter_delays_the_start_and_leaves_the_slot_alone() {
@@ -608,7 +615,8 @@ fn a_delayed_run_counts_as_unfinished_for_the_next_slot() {
     when(&fields, "10:30", "10:30").unfinished(1).gives(&["10:30 skipped 1"]);
 }
 
-// ---- zone data that changed ------------------------------------------------------------------------------------------
+// ---- zone data that changed
+// ------------------------------------------------------------------------------------------
 
 #[test]
 fn a_promised_slot_that_the_zone_no_longer_knows_is_kept() {
@@ -637,7 +645,8 @@ fn slots_across_a_change_of_the_clocks_are_those_of_the_calendar() {
     ]);
 }
 
-// ---- the payload's chain ---------------------------------------------------------------------------------------------
+// ---- the payload's chain
+// ---------------------------------------------------------------------------------------------
 
 #[test]
 fn each_run_knows_its_neighbours() {
@@ -680,7 +689,8 @@ fn upcoming_is_the_slot_that_comes_for_a_thousand_fires() {
     }
 }
 
-// ---- what must hold for any decision ---------------------------------------------------------------------------------
+// ---- what must hold for any decision
+// ---------------------------------------------------------------------------------
 
 /// Every slot from the old next slot up to now has exactly one outcome, and the plan is consistent.
 fn check_rules(case: &Case, plan: &FirePlan) {
@@ -1050,7 +1060,8 @@ fn a_decision_a_decade_late_is_made_quickly_and_small() {
     }
 }
 
-// ---- the table of states ---------------------------------------------------------------------------------------------
+// ---- the table of states
+// ---------------------------------------------------------------------------------------------
 
 const STATES: [RunState; 7] = [
     RunState::Buffered,

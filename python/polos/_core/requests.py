@@ -173,7 +173,7 @@ def skip(id: str, count: int, at: int | None) -> Request[Answer]:
 
 
 def unskip(id: str, at: int | None) -> Request[Answer]:
-    """Take back the skip of the slot at ``at``, or of all coming slots."""
+    """Undo the skip of the slot at ``at``, or of all coming slots."""
     return _change("unskip", id=id, at=at)
 
 

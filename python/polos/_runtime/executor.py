@@ -144,7 +144,7 @@ class Executor:
             self.active.pop(key, None)
             execution.close()
             raise
-        # The task is under way: nothing after this may undo it. Without the callback only a run
+        # The task has started: nothing after this may undo it. Without the callback only a run
         # that is stopped before it begins goes unnoticed. (`suppress` would need memory, too.)
         try:  # noqa: SIM105
             active.task.add_done_callback(active.check_has_begun)

@@ -169,7 +169,7 @@ class Reporter:
         return RunFailure(**self._facts(), error=error)
 
     def _facts(self) -> dict[str, Any]:
-        """Return what a hook is told about a run, whatever its outcome."""
+        """Return what a hook gets to know about a run, whatever its outcome."""
         active = self._active
         return {
             "workflow_id": active.workflow.id,

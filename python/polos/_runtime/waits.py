@@ -135,7 +135,7 @@ class Waits:
         """Release what other runs may need inside the block.
 
         The permit is free for another run, and if the handler has a thread, its pool may start
-        another one. Both are taken back at once when the run continues.
+        another one. Both are reclaimed at once when the run continues.
         """
         active = self._active
         executor = active.executor

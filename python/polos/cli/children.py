@@ -145,7 +145,7 @@ class Child:
                 self._process.send_signal(number)
 
     def stop(self, timeout: float) -> None:
-        """Wait ``timeout`` seconds for a child that was told to drain; then make it stop waiting
+        """Wait ``timeout`` seconds for a child that is draining; then make it stop waiting
         for its handlers.
         """
         process = self._process

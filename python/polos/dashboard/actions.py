@@ -14,7 +14,7 @@ __all__ = ["ACTIONS", "DONE", "Action"]
 NOTE_LENGTH_MAX = 500
 
 Action = Callable[[PolosClient, str, Mapping[str, str]], Awaitable[str]]
-"""Does something to the schedule or run of that id; gives the path to go on to."""
+"""Does something to the schedule or run of that id; returns the path to redirect to."""
 
 DONE: Mapping[str, str] = {
     "paused": "Paused. No run starts until you resume it.",
@@ -53,7 +53,7 @@ async def skip(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
 
 
 async def unskip(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
-    """Take back all skips of coming slots."""
+    """Undo all skips of coming slots."""
     await schedules.unskip(client, id)
     return f"/schedules/{id}?done=unskipped"
 

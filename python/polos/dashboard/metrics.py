@@ -37,7 +37,7 @@ async def metrics(reader: Reader) -> str:
         *_gauge("polos_workers", "Registered workers.", [({}, len(workers))]),
         *_gauge("polos_worker_runs", "Runs that a worker holds.",
                 ((_worker(worker), worker.held) for worker in workers)),
-        *_gauge("polos_worker_silence_seconds", "Since a worker's last sign of life.",
+        *_gauge("polos_worker_silence_seconds", "Seconds since a worker's last heartbeat.",
                 ((_worker(worker), max(0.0, (state.now - worker.seen_at).total_seconds()))
                  for worker in workers)),
         *_lateness(late),

@@ -222,7 +222,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             let run = &claimed.run;
             let tracked =
                 Tracked { token: run.token, holds_permit: true, is_blocked: false, is_stop_sent: false };
-            // An early claim of ours may have been taken back and be ours again under another
+            // An early claim may have been revoked, and the run claimed again under another
             // token.
             let former = self.claims.tracked.insert(run.id.clone(), tracked);
             if former.is_none_or(|former| !former.holds_permit) {
@@ -256,7 +256,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         });
     }
 
-    /// Starts the early claims that are due now, unless they were taken back meanwhile.
+    /// Starts the early claims that are due now, unless they were revoked meanwhile.
     pub(super) fn start_early_claims(&mut self, now: Now) -> Result<(), StoreError> {
         if self.claims.early.next_deadline().is_none_or(|at| at > now.wall) {
             return Ok(());
@@ -315,7 +315,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             stands_alone: false,
         };
         let commands: Vec<Command> = self.claims.early.iter().map(release).collect();
-        // A rejected command means that the claim was taken back meanwhile.
+        // A rejected command means that the claim was revoked meanwhile.
         let _ = self.writes.commit(&commands, now.wall)?;
         while let Some(claimed) = self.claims.early.pop_due(Timestamp::MAX) {
             self.untrack(&claimed.run.id, claimed.run.token);

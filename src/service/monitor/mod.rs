@@ -1,5 +1,5 @@
-//! What a worker tells those who watch it: probes over HTTP, and a heartbeat file. All of it comes
-//! from a thread of its own, so neither a handler nor the database can delay an answer.
+//! Monitoring of a worker: probes over HTTP, and a heartbeat file. All of it comes from a separate
+//! thread, so neither a handler nor the database can delay an answer.
 
 mod address;
 mod exposition;
@@ -188,7 +188,7 @@ impl HeartbeatFile {
     }
 }
 
-/// Writes the file anew, which makes its time of modification that of the file system's clock.
+/// Writes the file again, which sets its time of modification by the file system's clock.
 fn touch(path: &Path) -> std::io::Result<()> {
     std::fs::write(path, "live\n")
 }

@@ -1,6 +1,6 @@
 //! Channel binding, `tls-server-end-point` of RFC 5929: ties a login to its TLS connection. Both
-//! sides include a hash of the server's certificate in the proof of the password, so a man in the
-//! middle, who has another certificate, can't relay the proof.
+//! sides include a hash of the server's certificate in the proof of the password, so an
+//! attacker in between, whose certificate differs, can't relay the proof.
 
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
 

@@ -1,5 +1,5 @@
 //! What the server's errors mean for the caller, with advice. Messages contain neither a password
-//! nor a payload: what the server adds as "detail" may quote rows and is left out.
+//! nor a payload: what the server adds as "detail" may quote rows and is not included.
 
 use super::config::ServerConfig;
 use crate::store::StoreError;

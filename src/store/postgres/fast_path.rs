@@ -148,8 +148,8 @@ impl<'c> FastPath<'c> {
     }
 
     /// Adds one heartbeat to the worker of each run that is claimed. A run that exists already is
-    /// not claimed again and adds none, and neither does one that the general path creates. A worker
-    /// that is not registered gets none.
+    /// not claimed again and adds none, and neither does one that the general path creates. A
+    /// worker that is not registered gets none.
     fn heartbeats<'a>(&'a self, args: &mut Args<'a>) -> String {
         let claimed = || self.claims.iter().map(|(run, _)| run);
         let columns = [

@@ -67,7 +67,7 @@ pub(super) struct Edits {
     ids: Vec<ScheduleId>,
     /// Whether a failed run may pause its schedule.
     may_pause: bool,
-    /// The most slots that one of the schedules leaves out.
+    /// The largest number of slots that one of the schedules skips.
     settled_max: usize,
     now: Timestamp,
 }

@@ -160,7 +160,7 @@ impl<'r> Columns<'r> {
         Ok(texts.into_iter().map(|text| decoded(text).into()).collect())
     }
 
-    /// A worker with its workflows. The number of runs that it holds is left out.
+    /// A worker with its workflows. The number of runs that it holds is not included.
     pub fn worker(&mut self) -> Result<Peer> {
         let peer = self.peer()?;
         Ok(Peer { workflows: self.texts()?, ..peer })

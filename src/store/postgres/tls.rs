@@ -90,7 +90,7 @@ pub(super) struct TlsOptions<'o> {
     pub key: Option<&'o Path>,
     /// A file of revocation lists.
     pub revoked: Option<&'o Path>,
-    /// Whether the host's name is left out of the handshake (no SNI).
+    /// Whether the handshake omits the host's name (no SNI).
     pub hides_name: bool,
     /// Whether the server expects TLS from the first byte.
     pub is_direct: bool,

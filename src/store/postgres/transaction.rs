@@ -1,11 +1,11 @@
 //! What a transaction of the application executes to create a row, and how commits of polos keep
 //! out of its way.
 //!
-//! A transaction of the application may stay open for minutes. It only adds rows, so it blocks
-//! nobody but those who add a row of the same name (an idempotency key, or the key of a schedule):
-//! the unique index makes them wait for its end. A commit of polos must not wait, because it
-//! carries the commands of many. So the transaction locks the name, by an advisory lock, and a
-//! commit looks whether that lock is held before it adds a row of that name.
+//! A transaction of the application may stay open for minutes. It only adds rows, so it blocks only
+//! transactions that add a row of the same name (an idempotency key, or the key of a schedule): the
+//! unique index makes them wait for its end. A commit of polos must not wait, because it carries
+//! the commands of many callers. So the transaction locks the name, by an advisory lock, and a
+//! commit checks whether that lock is held before it adds a row of that name.
 
 use super::PostgresStore;
 use super::error::PgError;

@@ -1,9 +1,9 @@
 //! Wakes workers when another process commits to the file.
 //!
 //! Best effort: polling [`crate::store::StoreReads::change_mark`] finds everything anyway. Every
-//! commit writes to the log, and Linux tells those who watch a file of each write (inotify). They
-//! are told of their own process's writes, too, and of each before the commit can be read. So after
-//! a write, this thread looks for a while whether others have committed.
+//! commit writes to the log, and Linux reports each write to the watchers of a file (inotify). It
+//! reports writes of their own process too, and each write before the commit can be read. So after
+//! a write, this thread checks for a while whether others have committed.
 
 use super::pool::Lane;
 use crate::thread::Thread;
@@ -87,7 +87,7 @@ impl Watch {
         let version = self.writer.with(|connection| {
             connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
         });
-        // While the file can't be read, those who use it say so.
+        // While the file can't be read, its users report it.
         let Ok(version) = version else { return false };
         self.seen.replace(version) != Some(version)
     }

@@ -108,7 +108,8 @@ statements! {
     FIRST_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 ORDER BY workflow LIMIT 1";
     /// The next workflow, by name, that has schedules. (`schedule_by_workflow`, covering)
     NEXT_SCHEDULED = "SELECT workflow FROM schedule WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
-    /// Part of the page that a project's schedules fill: those of one workflow. (`schedule_by_workflow`)
+    /// Part of the page that a project's schedules fill: those of one workflow.
+    /// (`schedule_by_workflow`)
     SCHEDULE_HEADS = concat!("SELECT ", schedule_columns!(), " FROM schedule s WHERE s.project = ?1 \
         AND s.workflow = ?2 AND s.id > ?3 AND (?4 IS NULL OR s.status = ?4) ORDER BY s.id LIMIT ?5 OFFSET ?6");
     /// A page of those in a rare status. (`schedule_by_status`)
@@ -129,7 +130,8 @@ statements! {
     SCHEDULES_BY_WORKFLOW = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.workflow = ?6 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         AND (?5 IS NULL OR s.owner = ?5) ORDER BY s.id LIMIT ?3");
-    /// A page of those with a key: at most one for each workflow, so sorting beats walking by id. (`schedule_by_key`)
+    /// A page of those with a key: at most one for each workflow, so sorting beats walking by id.
+    /// (`schedule_by_key`)
     SCHEDULES_BY_KEY = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
         WHERE s.project = ?1 AND s.key = ?7 AND s.id > ?2 AND (?4 IS NULL OR s.status = ?4) \
         AND (?5 IS NULL OR s.owner = ?5) AND (?6 IS NULL OR s.workflow = ?6) ", wanted_tags!("?8"), " \
@@ -172,7 +174,8 @@ statements! {
     REPLACE_DEBOUNCED = "UPDATE run SET payload = ?2, available_at = ?3, debounce_call = ?4 WHERE no = ?1";
     /// Notes that a debounced call created the run. (unique id)
     NOTE_DEBOUNCED = "UPDATE run SET debounce_key = ?2, debounce_until = ?3, debounce_call = ?1 WHERE id = ?1";
-    /// Whether a run of the schedule is queued, running or waiting, other than one. (`run_unfinished`)
+    /// Whether a run of the schedule is queued, running or waiting, other than one.
+    /// (`run_unfinished`)
     HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
     /// The next buffered run of the schedule. (`run_unfinished`)
     NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
@@ -181,8 +184,8 @@ statements! {
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)
     UNFINISHED = "SELECT no, state, origin, parent, schedule_id, id FROM run WHERE schedule_id = ?1 AND phase = ?2 AND finished_at IS NULL \
         ORDER BY slot, no";
-    /// Runs of the schedule that were made ahead of their slot, and are as they were made (`transitions::is_untouched`).
-    /// (`run_unfinished`, `step_by_name`)
+    /// Runs of the schedule that were made ahead of their slot, and are as they were made
+    /// (`transitions::is_untouched`). (`run_unfinished`, `step_by_name`)
     MADE_AHEAD = "SELECT no, slot, last_slot, token FROM run WHERE schedule_id = ?1 AND phase IN (1, 2) \
         AND finished_at IS NULL AND slot > ?2 AND state IN ('queued', 'buffered', 'running') \
         AND origin = 'schedule' AND attempt = 1 AND NOT EXISTS (SELECT 1 FROM step WHERE step.run = run.no)";
@@ -319,7 +322,8 @@ statements! {
     CANCEL_REQUESTS = "SELECT id FROM run WHERE worker = ?1 AND cancel_requested = 1 AND state = 'running' ORDER BY id";
     /// One run. (unique id)
     RUN = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.id = ?1 AND r.project = ?2");
-    /// Newest unfinished runs that interrupted their workers, or that wait with a note. (`run_remarkable`)
+    /// Newest unfinished runs that interrupted their workers, or that wait with a note.
+    /// (`run_remarkable`)
     REMARKABLE_RUNS = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.project = ?1 \
         AND (interruptions > 0 OR note IS NOT NULL) AND finished_at IS NULL \
         ORDER BY r.created_at DESC, r.id DESC LIMIT ?2");
@@ -371,7 +375,8 @@ statements! {
     /// The next error class, by name, with which runs have failed. (`run_by_error`)
     NEXT_ERROR_CLASS = concat!("SELECT ", error_class!(), " AS class FROM run r INDEXED BY run_by_error \
         WHERE r.project = ?1 AND r.state = 'failed' AND ", error_class!(), " > ?2 ORDER BY class LIMIT 1");
-    /// The next workflow, by name, whose runs have failed with an error of a class. (`run_by_error`)
+    /// The next workflow, by name, whose runs have failed with an error of a class.
+    /// (`run_by_error`)
     NEXT_WITH_ERROR = concat!("SELECT r.workflow FROM run r INDEXED BY run_by_error WHERE r.project = ?1 \
         AND r.state = 'failed' AND ", error_class!(), " = ?2 AND r.workflow > ?3 ORDER BY r.workflow LIMIT 1");
     /// Newest runs of one workflow that have failed with an error of a class. (`run_by_error`)
@@ -386,7 +391,8 @@ statements! {
         AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
         AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
         ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
-    /// Runs that wait for a child run, each with whether no child is unfinished. (`run_waits_for_child`, `run_by_parent`)
+    /// Runs that wait for a child run, each with whether no child is unfinished.
+    /// (`run_waits_for_child`, `run_by_parent`)
     WAITING_PARENTS = "SELECT r.id, NOT EXISTS (SELECT 1 FROM run c WHERE c.parent = r.id AND c.finished_at IS NULL) \
         FROM run r WHERE r.project = ?1 AND r.state = 'waiting' AND r.available_at >= 253402300799999999 \
         AND r.id > ?2 ORDER BY r.id LIMIT ?3";
@@ -459,7 +465,8 @@ statements! {
     /// What workflows declare about their runs, where they declare anything. (scan)
     RULES = "SELECT project, id, limit_name, priority, hooks FROM workflow WHERE limit_name IS NOT NULL OR priority > 0 \
         OR hooks IS NOT NULL";
-    /// The limits of the project's workflows, with their values. (`workflow_with_rules`, primary key)
+    /// The limits of the project's workflows, with their values. (`workflow_with_rules`, primary
+    /// key)
     LIMITS_OF_WORKFLOWS = "SELECT f.id, l.name, l.declaration, l.set_values, l.taken, l.updated_at \
         FROM workflow f INDEXED BY workflow_with_rules JOIN run_limit l ON l.project = f.project \
         AND l.name = f.limit_name WHERE f.project = ?1 AND (f.limit_name IS NOT NULL OR f.priority > 0)";
@@ -469,7 +476,8 @@ statements! {
     /// Whether any claimable run of the project has a priority. (`run_with_priority`, covering)
     HAS_PRIORITY = "SELECT 1 FROM run WHERE project = ?1 AND priority > 0 AND state IN ('queued', 'waiting') \
         AND cancel_requested = 0 LIMIT 1";
-    /// The earliest claimable runs of one workflow and priority that are no suspects. (`run_with_priority`)
+    /// The earliest claimable runs of one workflow and priority that are no suspects.
+    /// (`run_with_priority`)
     PRIORITY_HEADS = "SELECT available_at, slot, id, no, key, priority FROM run INDEXED BY run_with_priority \
         WHERE project = ?1 AND workflow = ?2 AND priority = ?6 AND priority > 0 \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?3 \
@@ -478,7 +486,8 @@ statements! {
     NEXT_QUEUED_KEY = "SELECT key FROM run INDEXED BY run_queued_by_key WHERE project = ?1 AND workflow = ?2 \
         AND limit_name IS NOT NULL AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND key > ?3 \
         ORDER BY key LIMIT 1";
-    /// The earliest claimable runs of one workflow and key that are no suspects. (`run_queued_by_key`)
+    /// The earliest claimable runs of one workflow and key that are no suspects.
+    /// (`run_queued_by_key`)
     HEADS_OF_KEY = "SELECT available_at, slot, id, no, key, priority FROM run INDEXED BY run_queued_by_key \
         WHERE project = ?1 AND workflow = ?2 AND key = ?3 AND limit_name IS NOT NULL \
         AND state IN ('queued', 'waiting') AND cancel_requested = 0 AND interruptions < 2 AND refused_by IS NULL AND available_at <= ?4 \
@@ -574,7 +583,8 @@ statements! {
     FINISHED_ONCE = "SELECT id FROM schedule WHERE project = ?1 AND CAST(substr(cadence, 3) AS INTEGER) < ?2 \
         AND status = 'finished' AND owner IS NULL AND substr(cadence, 1, 2) = '||' AND substr(cadence, 3, 1) <> '|' \
         ORDER BY CAST(substr(cadence, 3) AS INTEGER), id LIMIT ?3";
-    /// Whether a schedule has a run that has not finished before an instant. (unique id, `run_off_slot`)
+    /// Whether a schedule has a run that has not finished before an instant. (unique id,
+    /// `run_off_slot`)
     HAS_RUN_SINCE = "SELECT 1 FROM run WHERE id >= ?3 AND id < ?4 AND schedule_id = ?1 AND is_slot = 1 \
         AND (finished_at IS NULL OR finished_at >= ?2) UNION ALL SELECT 1 FROM run WHERE schedule_id = ?1 \
         AND is_slot = 0 AND (finished_at IS NULL OR finished_at >= ?2) LIMIT 1";

@@ -193,9 +193,9 @@ impl View<'_> {
         Ok(created_at.map(|created_at| Cursor { created_at, id: after }))
     }
 
-    /// Chooses how to find the runs that match a filter: by their key if few runs have it or no rare
-    /// state is wanted. The runs of a schedule share its key and its workflow, so many of them are
-    /// walked by key.
+    /// Chooses how to find the runs that match a filter: by their key if few runs have it or no
+    /// rare state is wanted. The runs of a schedule share its key and its workflow, so many of them
+    /// are walked by key.
     pub(super) fn access_path(&mut self, project: &str, filter: &RunFilter) -> Result<AccessPath> {
         if let Some(id) = &filter.schedule {
             return self.access_path_of_schedule(id, filter);

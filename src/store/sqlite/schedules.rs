@@ -287,7 +287,7 @@ impl Batch<'_> {
     ) -> Result<Option<Timestamp>> {
         let id = &schedule.id;
         let skipped = schedule.settled_slots();
-        // Skips of coming slots are on record, too, but these slots are left out of the schedule.
+        // Skips of coming slots are recorded too, but these slots are not slots of the schedule.
         let mut settled = self.first(
             queries::NEWEST_LINES,
             [id],

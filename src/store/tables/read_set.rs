@@ -350,7 +350,7 @@ impl<'c> Hazards<'c> {
     }
 
     fn are_met_by(&self, command: &Command) -> bool {
-        // While a slot is being left out, it is not known which slot of its schedule is the newest.
+        // While a slot is being skipped, it is not known which slot of its schedule is the newest.
         if self.skips_slots && command.may_revoke_early_claims() {
             return true;
         }

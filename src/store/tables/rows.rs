@@ -103,7 +103,7 @@ pub(in crate::store) struct Touched {
     /// Runs whose payload a debounced call has replaced.
     pub replaced: BTreeSet<RunId>,
     pub ledger: Vec<(Arc<str>, ScheduleId, LedgerLine)>,
-    /// Slots whose skips were taken back: their lines are deleted before `ledger` is written.
+    /// Slots whose skips were undone: their lines are deleted before `ledger` is written.
     pub removed_skips: Vec<(ScheduleId, Timestamp)>,
     /// Hook calls, by id.
     pub hook_calls: BTreeSet<Arc<str>>,

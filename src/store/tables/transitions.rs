@@ -240,8 +240,8 @@ pub(in crate::store) fn revoke_early_claims(schedule: &mut Schedule, taken: &[Re
 }
 
 /// Whether the edit must first revoke early claims. An edit of the coming slot alone was computed
-/// from the slot after the claimed one, so giving the claimed one back would lose the edit. A skip
-/// takes back what was claimed only if it concerns a claimed slot.
+/// from the slot after the claimed one, so revoking the claim would lose the edit. A skip revokes
+/// early claims only if it concerns a claimed slot.
 pub(in crate::store) fn patch_revokes_claims(patch: &Patch, schedule: &Schedule) -> bool {
     let concerns_claimed = |line: &LedgerLine| schedule.next_slot.is_none_or(|next| line.from < next);
     patch.next_slot.is_none() && (patch.ledger.is_empty() || patch.ledger.iter().any(concerns_claimed))
@@ -272,7 +272,7 @@ pub(in crate::store) fn check_fire(schedule: &Schedule, patch: &Patch) -> Result
     }
 }
 
-/// The slots of the schedule whose skips the edit takes back.
+/// The slots of the schedule whose skips the edit undoes.
 pub(in crate::store) fn removed_skips(schedule: &Schedule, patch: &Patch) -> Vec<Timestamp> {
     if patch.unskipped.is_empty() {
         return Vec::new();
@@ -282,7 +282,7 @@ pub(in crate::store) fn removed_skips(schedule: &Schedule, patch: &Patch) -> Vec
 }
 
 /// The newest slot of the given ledger lines, newest first, that a revoked claim must not come
-/// before. Skips of coming slots are on record, too, but these slots are left out of the schedule.
+/// before. Skips of coming slots are recorded too, but these slots are not slots of the schedule.
 pub(in crate::store) fn newest_decided(
     schedule: &Schedule,
     mut lines: impl Iterator<Item = Timestamp>,

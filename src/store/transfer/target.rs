@@ -29,8 +29,8 @@ pub(super) struct Arrived<'a>(&'a TransferTarget);
 /// compares both sides, and may be abandoned.
 const CLOSED: [&str; 8] = ["worker", "schedule", "run", "step", "event", "ledger", "workflow", "run_limit"];
 
-/// Refuses a write to a project that is being transferred. Steps and events belong to the project of
-/// their run.
+/// Refuses a write to a project that is being transferred. Steps and events belong to the project
+/// of their run.
 const REFUSE_WHILE_MOVING: &str = "CREATE OR REPLACE FUNCTION @refuse_while_moving() RETURNS trigger \
     LANGUAGE plpgsql AS $$ DECLARE it record; home text; BEGIN \
     IF TG_OP = 'DELETE' THEN it := OLD; ELSE it := NEW; END IF; \

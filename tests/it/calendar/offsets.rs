@@ -13,9 +13,11 @@ fn fixed_from(spans: &[(i64, i16)]) -> Vec<i64> {
 /// No zone has had these, so that the tests with real data can't see them.
 #[test]
 fn changes_that_overlap_are_each_measured_by_what_the_clock_has_shown() {
-    // Back by an hour twice within an hour: nothing is new until the clock is past where it first turned.
+    // Back by an hour twice within an hour: nothing is new until the clock is past where it first
+    // turned.
     assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 0)]), [1120, 1120]);
-    // Back, and forward again before the hour is over: only what the clock hasn't shown was skipped.
+    // Back, and forward again before the hour is over: only what the clock hasn't shown was
+    // skipped.
     assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 120)]), [1120, 1120]);
     assert_eq!(fixed_from(&[(0, 120), (1000, 60), (1030, 180)]), [1120, 1120]);
     // Forward twice: the second gap begins where the first period ended.

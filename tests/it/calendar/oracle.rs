@@ -1,4 +1,5 @@
-//! The rules again, as slowly and plainly as possible: reads the text itself and walks minute by minute.
+//! The rules again, as slowly and plainly as possible: reads the text itself and walks minute by
+//! minute.
 //!
 //! Shares nothing with the code under test but the zone's offset at an instant.
 
@@ -83,8 +84,9 @@ impl Naive {
 
 /// All fires with `from <= minute <= to`, minutes of UTC since the epoch, in all of `expressions`.
 ///
-/// Follows the wall clock like Debian's cron: it remembers the latest minute that the clock has shown, and a fixed
-/// schedule runs for what the clock newly shows. Starts four hours early, so that a repeat just before is known.
+/// Follows the wall clock like Debian's cron: it remembers the latest minute that the clock has
+/// shown, and a fixed schedule runs for what the clock newly shows. Starts four hours early, so
+/// that a repeat just before is known.
 pub fn fires(expressions: &[Naive], zone: &Zone, from: i64, to: i64) -> Vec<Vec<i64>> {
     const THREE_HOURS: i64 = 180;
     let wall = |minute: i64| {
@@ -118,7 +120,8 @@ pub fn fires(expressions: &[Naive], zone: &Zone, from: i64, to: i64) -> Vec<Vec<
         if jump < -THREE_HOURS {
             seen = local - 1;
         }
-        // What fixed schedules have to run for now: nothing, this minute, or this and the skipped ones.
+        // What fixed schedules have to run for now: nothing, this minute, or this and the skipped
+        // ones.
         let fresh = match () {
             () if local <= seen => None,
             () if jump >= THREE_HOURS => Some(local..=local),

@@ -16,7 +16,8 @@ const FROM_FULL: i64 = -63_115_200;
 const FROM: i64 = 2_629_440;
 const TO: i64 = 68_374_080;
 
-/// Everyday share of the transitions since 1975: one in so many. With `POLOS_FULL=1` all of them, since 1850.
+/// Everyday share of the transitions since 1975: one in so many. With `POLOS_FULL=1` all of them,
+/// since 1850.
 const SHARE: usize = 12;
 
 fn minute(at: i64) -> Timestamp {

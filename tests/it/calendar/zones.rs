@@ -144,7 +144,8 @@ fn the_table_of_minutes_is_jiffs_answer_in_every_zone_and_age() {
 
 #[test]
 fn offsets_are_those_of_chrono_tz_until_2100() {
-    // Its tables are built in: only zones whose history is the same in both releases can be compared.
+    // Its tables are built in: only zones whose history is the same in both releases can be
+    // compared.
     let same_release = tzdb_version() == chrono_tz::IANA_TZDB_VERSION;
     // Distributions differ in what these old names mean: zones of their own, or links to a city.
     let legacy =

@@ -1,9 +1,10 @@
 //! Against the crates `cron` and `croner`, where they mean the same by an expression.
 //!
-//! Both in UTC only: their ideas of a change of the clocks differ from ours on purpose. Left out, because they
-//! differ by design: with `cron`, days of month and week restricted at once (it wants both), years after 2100 (it
-//! stops), `L`, `W`, `#`; its weekdays count from Sunday = 1 and are translated. With `croner`, a day field that starts
-//! with `*` but isn't one beside another restricted one (it takes either).
+//! Both in UTC only: their ideas of a change of the clocks differ from ours on purpose. Left out,
+//! because they differ by design: with `cron`, days of month and week restricted at once (it wants
+//! both), years after 2100 (it stops), `L`, `W`, `#`; its weekdays count from Sunday = 1 and are
+//! translated. With `croner`, a day field that starts with `*` but isn't one beside another
+//! restricted one (it takes either).
 
 use std::str::FromStr;
 

@@ -1,4 +1,5 @@
-//! Searching and counting in civil time against a walk through the days, and parsing against arbitrary texts.
+//! Searching and counting in civil time against a walk through the days, and parsing against
+//! arbitrary texts.
 
 use jiff::ToSpan;
 use jiff::civil::Date;
@@ -58,7 +59,8 @@ fn with_special(
     })
 }
 
-/// An expression of the grammar, not necessarily one that ever fires. Half of them leave the day of week open.
+/// An expression of the grammar, not necessarily one that ever fires. Half of them leave the day of
+/// week open.
 pub fn expression() -> impl Strategy<Value = String> {
     let weekdays = prop_oneof![Just("*".to_owned()), weekdays()];
     let months = prop_oneof![Just("*".to_owned()), field(1, 12), Just("2".to_owned())];

@@ -1,4 +1,5 @@
-//! Skips of coming slots, and pauses that end by another policy. It is noon; slots are at full hours.
+//! Skips of coming slots, and pauses that end by another policy. It is noon; slots are at full
+//! hours.
 
 use super::*;
 

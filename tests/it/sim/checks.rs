@@ -203,7 +203,8 @@ impl Checks {
         (*self.compiled_spec(&row.spec)).clone().without(row.settled_slots())
     }
 
-    // ---- what a command did --------------------------------------------------------------------------------------
+    // ---- what a command did
+    // --------------------------------------------------------------------------------------
 
     fn check_fire(&mut self, plan: &FirePlan, now: Timestamp, after: &Schedule) {
         let Some(known) = self.schedules.get(&plan.schedule) else {
@@ -688,8 +689,8 @@ impl Checks {
                 row.next_slot.map_or(now, |next| now.min(Timestamp::from_micros(next.as_micros() - 1)));
             self.check_forgotten(store, &before, if is_retired { now } else { until });
         }
-        // A skip alone leaves an early claim as it is: its slot comes before the skipped one. The skip
-        // of the last slot finishes the schedule.
+        // A skip alone leaves an early claim as it is: its slot comes before the skipped one. The
+        // skip of the last slot finishes the schedule.
         let is_skip = before.settled != row.settled && row.status == ScheduleStatus::Finished;
         if before.spec != row.spec || (before.status != row.status && !is_skip) {
             self.check_nothing_ahead(store, &row.id, now);
@@ -789,7 +790,8 @@ impl Checks {
         self.pruned.extend(self.schedules.keys().cloned());
     }
 
-    // ---- what handlers see ---------------------------------------------------------------------------------------
+    // ---- what handlers see
+    // ---------------------------------------------------------------------------------------
 
     /// A handler starts at `wall` of its worker.
     pub fn check_start(&self, run: &Run, journal: &BTreeSet<Arc<str>>, wall: Timestamp) {
@@ -868,7 +870,8 @@ impl Checks {
         self.schedules.values().map(|known| known.row.clone()).collect()
     }
 
-    // ---- now and then --------------------------------------------------------------------------------------------
+    // ---- now and then
+    // --------------------------------------------------------------------------------------------
 
     /// While a worker is healthy, every slot is decided. `wall` is the clock of a worker that has
     /// been healthy for long enough and serves these workflows.

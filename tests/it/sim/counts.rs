@@ -26,7 +26,8 @@ impl World {
             let counts = self.metrics.iter().flat_map(|metrics| metrics.workflows());
             let counted: u64 = counts.map(|(_, counts)| counts.slots(outcome)).sum();
             let decided = checks.slots_decided[index as usize];
-            // With a store that loses replies, a worker may die or lose its lease before it can look.
+            // With a store that loses replies, a worker may die or lose its lease before it can
+            // look.
             let may_be_lost = matches!(self.fault_kind, FaultKind::Store | FaultKind::Everything);
             if counted > decided || (counted < decided && !may_be_lost) {
                 checks.fail(format_args!("{counted} slots counted as {}, of {decided}", outcome.word()));

@@ -1,5 +1,5 @@
-//! Limits, rates, and priorities: what the code declares, what operators set, and the checks that no
-//! claim exceeds a limit, and that no run is overtaken by one that comes after it.
+//! Limits, rates, and priorities: what the code declares, what operators set, and the checks that
+//! no claim exceeds a limit, and that no run is overtaken by one that comes after it.
 
 use super::checks::{Checks, PROJECT};
 use super::faults::Rng;
@@ -310,8 +310,8 @@ impl Checks {
         }
     }
 
-    /// A healthy worker with these workflows leaves no run queued for longer than `busy_retry` while
-    /// its limit has room.
+    /// A healthy worker with these workflows leaves no run queued for longer than `busy_retry`
+    /// while its limit has room.
     fn check_idle_permits(&self, workflows: &[&str], worker: &polos::model::WorkerId, busy_retry: i64) {
         let Some(limits) = &self.limits else { return };
         let since = self.truth - busy_retry;

@@ -209,8 +209,9 @@ fn held_runs_continue_only_with_other_code() {
 
 #[test]
 fn limits_are_kept_and_no_run_is_overtaken() {
-    // The first catches permits that leak and operators' values that are lost, the second tokens that
-    // return early, and the last two permits that return early and priorities that starve others.
+    // The first catches permits that leak and operators' values that are lost, the second tokens
+    // that return early, and the last two permits that return early and priorities that starve
+    // others.
     run_themed([3, 19], &["claimed by priority", "filled a limit", "set a limit"]);
     run_themed([35, 115], &["claimed by priority", "filled a limit"]);
 }

@@ -186,7 +186,7 @@ impl World {
         self.patch(schedule, Some(schedule.revision), Patch { ledger: vec![line], ..Patch::default() });
     }
 
-    /// Takes back one skip or all of them.
+    /// Undoes one skip or all of them.
     fn unskip(&mut self, schedule: &Schedule, skipped: &[Timestamp]) {
         let compiled_spec = Arc::clone(schedule.spec.compiled().unwrap());
         let one = *self.rng.pick(skipped);

@@ -61,7 +61,8 @@ fn all() -> impl Iterator<Item = Case> {
     cases.into_iter().flatten().copied()
 }
 
-/// Runs every case on a store of its own, and names all that fail. `POLOS_TEST_CASE` names a single one to run.
+/// Runs every case on a store of its own, and names all that fail. `POLOS_TEST_CASE` names a single
+/// one to run.
 fn check(open: impl Fn(&str) -> Box<dyn Store>) {
     let only = std::env::var("POLOS_TEST_CASE").ok();
     let cases: Vec<_> = all().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).collect();

@@ -1,4 +1,5 @@
-//! Each filter of runs and schedules, and each combination of filters of runs, costs a bounded number of rows.
+//! Each filter of runs and schedules, and each combination of filters of runs, costs a bounded
+//! number of rows.
 //!
 //! Counted are rows and index entries that PostgreSQL reads, and steps of SQLite's virtual machine.
 
@@ -18,9 +19,9 @@ const ROWS_MAX: i64 = 1_200;
 /// Most steps for a page of ten on SQLite: a few for each row.
 const STEPS_MAX: i64 = 25_000;
 
-/// Statements that fill a database, for both of them. The older half of the runs has the key `global` and belongs to
-/// many schedules; the newer half has the key `heavy` and belongs to one. A few are of another workflow, of another key,
-/// or have failed.
+/// Statements that fill a database, for both of them. The older half of the runs has the key
+/// `global` and belongs to many schedules; the newer half has the key `heavy` and belongs to one. A
+/// few are of another workflow, of another key, or have failed.
 fn rows(is_sqlite: bool) -> String {
     let (column, value) = if is_sqlite { (", is_slot", ", 1") } else { ("", "") };
     let zero = at(0).as_micros();
@@ -79,8 +80,8 @@ fn run_filters() -> Vec<RunFilter> {
     filters
 }
 
-/// Statements that fill a database with runs that have all failed: most with two common errors, a few with a rare one,
-/// and a few of another workflow or with another key.
+/// Statements that fill a database with runs that have all failed: most with two common errors, a
+/// few with a rare one, and a few of another workflow or with another key.
 fn failed_rows(is_sqlite: bool) -> String {
     let (column, value) = if is_sqlite { (", is_slot", ", 0") } else { ("", "") };
     let zero = at(0).as_micros();
@@ -96,7 +97,8 @@ fn failed_rows(is_sqlite: bool) -> String {
     )
 }
 
-/// Combinations with an error of failed runs. A key that many runs have is left out, as with other rare states.
+/// Combinations with an error of failed runs. A key that many runs have is left out, as with other
+/// rare states.
 fn error_filters() -> Vec<RunFilter> {
     let mut filters = Vec::new();
     for error in ["Rare", "Old", "shop.New", "Nothing"] {

@@ -325,8 +325,8 @@ pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Co
     Command::PatchSchedule { project: text(PROJECT), id: id.clone(), revision, patch: Box::new(patch) }
 }
 
-/// Two stores on one database, as two processes have them: `client` is in the middle of an edit that takes a claim back
-/// when `worker` comes to the slot.
+/// Two stores on one database, as two processes have them: `client` is in the middle of an edit
+/// that takes a claim back when `worker` comes to the slot.
 pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
     let fixture = Fixture::on(worker);
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
@@ -346,7 +346,8 @@ pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
         let pause = Patch { status: Some(ScheduleStatus::Paused), ..Patch::default() };
         let edit = patch_command(&schedule.id, None, pause);
         let now = || {
-            // Decided a second before the slot; while it is under way, the worker comes to the slot.
+            // Decided a second before the slot; while it is under way, the worker comes to the
+            // slot.
             started.send(()).unwrap();
             let early = is_passed.recv_timeout(Duration::from_millis(100));
             assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout), "the worker went ahead of the edit");

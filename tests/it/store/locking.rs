@@ -563,8 +563,8 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Waits for a connection of this name to wait for a lock. Panics if its commit ends before: then it
-/// has executed no statement that the test is about.
+/// Waits for a connection of this name to wait for a lock. Panics if its commit ends before: then
+/// it has executed no statement that the test is about.
 fn until_it_waits<T>(administrator: &Administrator, name: &str, committed: &ScopedJoinHandle<'_, T>) {
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"

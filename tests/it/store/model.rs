@@ -1,4 +1,5 @@
-//! Random commands, applied to two stores: equal answers and equal reads, always. The store in memory is the model.
+//! Random commands, applied to two stores: equal answers and equal reads, always. The store in
+//! memory is the model.
 
 use super::fixture::{compiled_spec, text};
 use polos::calendar::Timestamp;

@@ -1,4 +1,5 @@
-//! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it was.
+//! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it
+//! was.
 
 use super::fixture::{Fixture, PROJECT, at, everything, new_schedule, text};
 use super::quick;

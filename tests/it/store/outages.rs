@@ -275,7 +275,8 @@ fn columns_may_be_altered_under_a_running_worker() {
 /// Passes on what client and server say, and says something of its own to the server now and then.
 struct Intruder {
     url: String,
-    /// What it says on each connection before the client's next request; and how often that changed.
+    /// What it says on each connection before the client's next request; and how often that
+    /// changed.
     says: Arc<Mutex<(usize, String)>>,
     said_count: Arc<AtomicUsize>,
 }

@@ -124,7 +124,8 @@ fn every_run_is_claimed_once() {
                     suspects: Suspects::Never,
                     codes: None,
                 };
-                // Some may be passed over while another takes them: it ends when nothing is left to claim.
+                // Some may be passed over while another takes them: it ends when nothing is left to
+                // claim.
                 while store.next_work(PROJECT, &[text("w")]).unwrap().run.is_some() {
                     let answers = store.commit(std::slice::from_ref(&claim), at(0)).unwrap();
                     let Ok(Answer::Claimed(runs)) = &answers[0] else { panic!("{answers:?}") };
@@ -226,7 +227,8 @@ fn a_cut_connection_is_replaced() {
     assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 4);
 }
 
-/// Passes on what client and server say to each other, until it is told to keep the server's next words to itself and hang up.
+/// Passes on what client and server say to each other, until it is told to keep the server's next
+/// words to itself and hang up.
 struct Eavesdropper {
     url: String,
     swallows_next: Arc<AtomicBool>,
@@ -290,7 +292,8 @@ fn what_was_committed_without_an_answer_is_done_once() {
         let (run, token) = (RunId::from(name), Token(1));
         fixture.ok(at(1), Command::CompleteRun { run, token, ending, stands_alone: true })
     };
-    // Statements are prepared at their second time: the answer to that is not the one that is to be lost.
+    // Statements are prepared at their second time: the answer to that is not the one that is to be
+    // lost.
     for name in ["a", "b", "c"] {
         create(name);
         finish(name);

@@ -1,4 +1,5 @@
-//! What the store costs. Measures; decides nothing: `cargo test --release -- --ignored --nocapture probe`.
+//! What the store costs. Measures; decides nothing:
+//! `cargo test --release -- --ignored --nocapture probe`.
 
 use super::fixture::{
     PROJECT, at, done_step, end, minute_after, new_run, new_schedule, new_worker, succeeded, text,

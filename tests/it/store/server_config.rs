@@ -61,7 +61,8 @@ fn a_schema_is_quoted() {
     assert_eq!(address.prefix(), "\"My\"\"Schema\".");
 }
 
-/// What becomes of each parameter of libpq, release 17: `Ok` is accepted, `Err` refused with this in the message.
+/// What becomes of each parameter of libpq, release 17: `Ok` is accepted, `Err` refused with this
+/// in the message.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn every_parameter_of_libpq_is_used_ignored_or_refused_by_name() {

@@ -435,8 +435,8 @@ fn a_live_worker_is_not_robbed() {
     road.travel(&politely()).unwrap();
 }
 
-/// Who sends no heartbeats because it is idle is alive as long as its process is; of other machines, only the heartbeat
-/// tells.
+/// Who sends no heartbeats because it is idle is alive as long as its process is; of other
+/// machines, only the heartbeat tells.
 #[test]
 fn an_idle_worker_of_this_machine_is_not_robbed_however_old_its_heartbeat() {
     let road = Road::new();

@@ -23,7 +23,7 @@ __all__ = ["AbortedError", "ChildProcess", "Wake"]
 
 _log = quiet_logger("polos.worker")
 
-# How long a process has to end after SIGTERM, and after it is told that it is no longer needed.
+# How long a process may take to end after SIGTERM, and after the message that it is not needed.
 TERMINATE_SECONDS = 2.0
 # How long a process may take to start on a busy machine.
 _START_SECONDS = 60.0

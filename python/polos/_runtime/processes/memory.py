@@ -78,7 +78,7 @@ def peak_so_far() -> int:
 
 
 def reset_peak() -> None:
-    """Let :func:`peak_of` start anew for this process, where the system can do that."""
+    """Reset :func:`peak_of` for this process, if the system can do that."""
     with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 

@@ -9,7 +9,7 @@ through these states, each decided by one side only:
 - ``released``: the process executes nothing of the job any more; it is idle, or dead
 
 The thread delivers each state to the loop with ``call_soon_threadsafe``. If the loop is closed,
-nobody waits for the job any more.
+no caller waits for the job any more.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Job:
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Mark an exception as seen: a job that was given up has nobody to raise it."""
+    """Mark an exception as retrieved: no caller waits for a job that was given up."""
     if not future.cancelled():
         future.exception()
 
@@ -278,7 +278,7 @@ class _Slot:
             self._drop_child()
             failure = error
         except BaseException as error:
-            # Whatever it is: somebody waits for the job.
+            # Whatever it is: a caller waits for the job.
             _log.exception("a thread of the processes of steps failed")
             self._drop_child()
             failure = error

@@ -401,9 +401,9 @@ def unskip(
     database: Database = None,
     project: Project = "default",
 ) -> None:
-    """Take back skips of coming slots.
+    """Undo skips of coming slots.
 
-    Takes back all of them, or that of one slot. Slots that have passed stay skipped.
+    Undoes all of them, or that of one slot. Slots that have passed stay skipped.
     """
 
     def act(client: PolosClient, schedule: Schedule) -> None:

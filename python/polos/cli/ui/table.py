@@ -20,12 +20,12 @@ class Column:
 
     title: str
     least: int | None = None
-    """It may be cut down to this width before others are left out, and below it where there is no
+    """It may be cut down to this width before others are omitted, and below it where there is no
     other way; ``None``: it is never cut.
     """
 
     rank: int = 0
-    """On a narrow terminal those of the highest rank are left out first; 0 stays."""
+    """On a narrow terminal those of the highest rank are omitted first; 0 stays."""
 
     is_number: bool = False
     is_name: bool = False
@@ -131,7 +131,7 @@ class Table:
 
 
 def facts(pairs: Iterable[tuple[str, Cell | str | None]]) -> None:
-    """Print names and values, one pair per line; pairs without a value are left out."""
+    """Print names and values, one pair per line; pairs without a value are omitted."""
     cells = [(name, _cell(value)) for name, value in pairs]
     rows = [(name, cell) for name, cell in cells if cell.text]
     size = max((cell_width(name) for name, _ in rows), default=0)

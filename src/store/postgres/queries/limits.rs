@@ -182,8 +182,8 @@ statements! {
 
     /// The limits of some workflows. (`workflow_with_rules` or `workflow_pkey`, `run_limit_pkey`)
     LIMITS_OF_WORKFLOWS = of_limits!();
-    /// The same, locked: until the claim is committed, no other claim counts. (`workflow_with_rules`
-    /// or `workflow_pkey`, `run_limit_pkey`)
+    /// The same, locked: until the claim is committed, no other claim counts.
+    /// (`workflow_with_rules` or `workflow_pkey`, `run_limit_pkey`)
     LOCK_LIMITS_OF_WORKFLOWS = concat!(of_limits!(), " FOR UPDATE OF l");
     /// Numbers of running runs of the limits of some workflows, by limit and key.
     /// (`workflow_with_rules` or `workflow_pkey`, `run_under_limit`)
@@ -219,8 +219,8 @@ statements! {
     /// The same for runs that workers hold. (scan of `run_held`)
     FOLLOW_LIMIT_WHILE_HELD = "UPDATE @run SET limit_name = $3 WHERE project = $1 AND workflow = $2 \
         AND state = 'running' AND limit_name IS DISTINCT FROM $3";
-    /// All limits of a project with their workflows; how many of their runs are running, and of each
-    /// workflow how many are available, up to a bound, and since when. (`run_limit_pkey`,
+    /// All limits of a project with their workflows; how many of their runs are running, and of
+    /// each workflow how many are available, up to a bound, and since when. (`run_limit_pkey`,
     /// `run_under_limit`, `workflow_with_rules` or `workflow_pkey`, `run_claimable`)
     LIMIT_STATUSES = concat!(
         "SELECT l.name, ", limit_columns!(), ", \

@@ -291,8 +291,8 @@ statements! {
         FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS w (id, token, place) \
         LEFT JOIN @run r ON r.id = w.id AND r.token = w.token AND r.state = 'running' \
         ORDER BY w.place";
-    /// For each of some claims, whether it is the newest of its run, which still runs, and whether that
-    /// run has a schedule or needs none. (`run_id_key`, `schedule_pkey`, `step_pkey`)
+    /// For each of some claims, whether it is the newest of its run, which still runs, and whether
+    /// that run has a schedule or needs none. (`run_id_key`, `schedule_pkey`, `step_pkey`)
     MAY_ENTER = "SELECT r.id IS NOT NULL, coalesce(r.origin NOT IN ('schedule', 'backfill') OR r.attempt > 1 \
         OR coalesce((SELECT true FROM @schedule s WHERE s.id = r.schedule_id LIMIT 1), \
         (SELECT true FROM @step t WHERE t.run = r.no LIMIT 1)), false) \

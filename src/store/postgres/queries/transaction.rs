@@ -68,7 +68,8 @@ statements! {
          AND r.workflow = CAST($5 AS text) AND r.idempotency_key = CAST($16 AS text) LIMIT 1), \
          true, (SELECT CAST(pg_notify(CAST($18 AS text), '') AS text) FROM c) FROM h"
     );
-    /// Creates a schedule under a key that has none, and tells workers at the commit. (`schedule_by_key`)
+    /// Creates a schedule under a key that has none, and tells workers at the commit.
+    /// (`schedule_by_key`)
     CREATE_SCHEDULE_IN_TRANSACTION = concat!(
         "WITH ", here!("$1", "$2", "$3"), ", \
          e AS (SELECT s.id, s.spec = CAST($4 AS text) AND s.input IS NOT DISTINCT FROM CAST($5 AS text) \

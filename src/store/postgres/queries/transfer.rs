@@ -7,8 +7,8 @@ use crate::store::transfer::{EVENTS, Kind, LEDGER, LIMITS, RUNS, SCHEDULES, STEP
 composed! {
     /// Whether a table has a row of a project. (an index that begins with the project)
     HAS_ROWS;
-    /// A batch of a project's rows in order. (`run_limit_pkey`, `workflow_pkey`, `run_pkey`, `ledger_pkey`,
-    /// `schedule_by_id` or `schedule_pkey`)
+    /// A batch of a project's rows in order. (`run_limit_pkey`, `workflow_pkey`, `run_pkey`,
+    /// `ledger_pkey`, `schedule_by_id` or `schedule_pkey`)
     TRANSFERRED_ROWS;
     /// The steps, or the events, of a project's runs in a range of numbers, in order. (`run_pkey`,
     /// `step_pkey` or `event_pkey`)

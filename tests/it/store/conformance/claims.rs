@@ -65,7 +65,7 @@ fn a_run_is_claimed_as_it_is_created(fixture: &Fixture<'_>) {
     assert_eq!(run, fixture.run(&run.id));
     assert_eq!((run.state, run.token, run.started_at), (RunState::Running, Token(1), Some(at(5))));
     assert_eq!(run.worker.as_ref(), Some(&fixture.worker));
-    assert!(heartbeat(fixture) > before, "a claim is a sign of life");
+    assert!(heartbeat(fixture) > before, "a claim raises the heartbeat");
     assert_eq!(ids(&fixture.claim(at(9))), [""; 0], "nobody else has it");
     assert_eq!(
         fixture.end(at(6), &run.id, Completion::Succeeded { result: None }),

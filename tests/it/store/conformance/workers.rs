@@ -205,7 +205,7 @@ fn burying_frees_the_runs(fixture: &Fixture<'_>) {
 fn burying_one_that_has_beaten_since_is_stale(fixture: &Fixture<'_>) {
     let heartbeat = fixture.heartbeat();
     let run = fixture.running(at(1), "run_1");
-    assert_ne!(fixture.heartbeat(), heartbeat, "a claim is a sign of life");
+    assert_ne!(fixture.heartbeat(), heartbeat, "a claim raises the heartbeat");
     let expire = Command::ExpireWorker { worker: fixture.worker.clone(), heartbeat, shares_process: false };
     assert_eq!(fixture.no(at(20), expire), Rejection::Stale);
     assert_eq!(fixture.state(&run.id), RunState::Running);
