@@ -15,10 +15,11 @@ import sqlite3
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -76,7 +77,7 @@ for name, entry in shop.app.conf.beat_schedule.items():
     schedule = entry["schedule"]
     if hasattr(schedule, "hour"):
         schedule.app, last, found[name] = shop.app, start, []
-        for _ in range(12):
+        for _ in range(int(sys.argv[2])):
             schedule.nowfun = lambda now=last: now
             last = last + schedule.remaining_estimate(last)
             found[name].append(last.astimezone(timezone.utc).isoformat())
@@ -137,10 +138,70 @@ def test_what_is_printed_fires_when_celery_beat_does(
     said = celery_beat(tmp_path, "shop")
     assert said.returncode == 1, said.stderr
     start = datetime(2040, 11, 20, 12, tzinfo=timezone.utc)
-    times = python(tmp_path, "-c", TIMES, start.isoformat())
+    times = python(tmp_path, "-c", TIMES, start.isoformat(), "12")
     assert times.returncode == 0, times.stderr
     executed(said.stdout, monkeypatch, "shop", "app")
     compare(start, json.loads(times.stdout))
+
+
+CHANGING = """
+from celery import Celery
+from celery.schedules import crontab
+
+app = Celery("shop", broker="memory://")
+app.conf.timezone = "Europe/Paris"
+app.conf.beat_schedule = {
+    name: {"task": "shop.report", "schedule": crontab(*name.split()[:2])}
+    for name in ("30 2", "0 2", "10,50 2", "30 3", "15 1-3", "5 *", "*/30 *", "*/15 2", "0 */2")
+}
+"""
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@needs_celery
+def test_only_what_is_named_differs_when_clocks_change(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(CHANGING)
+    said = celery_beat(tmp_path, "shop", "--json")
+    assert said.returncode == 0, said.stderr
+    options = {i["name"]: i["options"] for i in map(json.loads, said.stdout.splitlines())}
+    assert len(options) == 9
+
+    def of_celery(day: datetime) -> dict[str, set[datetime]]:
+        start = day - timedelta(minutes=1)
+        times = python(tmp_path, "-c", TIMES, start.astimezone(timezone.utc).isoformat(), "200")
+        assert times.returncode == 0, times.stderr
+        found = json.loads(times.stdout)
+        return {name: of_day(map(datetime.fromisoformat, found[name]), day) for name in found}
+
+    def of_polos(name: str, day: datetime) -> set[datetime]:
+        what = {key: options[name][key] for key in ("cron", "timezone")}
+        return of_day(schedules.preview(**what, count=200, after=day - timedelta(minutes=1)), day)
+
+    def of_day(times: Iterable[datetime], day: datetime) -> set[datetime]:
+        midnight = (day + timedelta(days=1)).astimezone(timezone.utc)
+        return {at for time in times if (at := time.astimezone(timezone.utc)) < midnight}
+
+    repeats = datetime(2040, 10, 28, tzinfo=PARIS)  # 02:00 to 03:00 comes twice
+    skips = datetime(2041, 3, 31, tzinfo=PARIS)  # 02:00 to 03:00 does not come
+    gap, hour = datetime(2041, 3, 31, 1, tzinfo=timezone.utc), timedelta(hours=1)
+    twice, before, shifted = map(of_celery, (repeats, skips - timedelta(days=1), skips))
+    for name in options:
+        is_wild = any(field.startswith("*") for field in name.split())
+        first_pass = {due for due in twice[name] if due.astimezone(PARIS).hour == 2}
+        assert not any(due.astimezone(PARIS).fold for due in first_pass), name
+        second_pass = {due + hour for due in first_pass} if is_wild else set()
+        assert of_polos(name, repeats) == twice[name] | second_pass, name
+
+        all_times = {due.astimezone(PARIS) + timedelta(days=1) for due in before[name]}
+        regular = {due.astimezone(timezone.utc) for due in all_times if due.hour != 2}
+        skipped = {due for due in all_times if due.hour == 2}
+        later = {gap + timedelta(minutes=due.minute) for due in skipped}
+        # Of several skipped times it may drop all but the first.
+        assert regular <= shifted[name] <= regular | later, name
+        assert not skipped or min(later) in shifted[name], name
+        at_the_end_of_the_gap = {gap} if skipped and not is_wild else set()
+        assert of_polos(name, skips) == regular | at_the_end_of_the_gap, name
 
 
 @needs_celery
