@@ -1,4 +1,5 @@
-//! Checks the structure of the source: which layer may use which, and what no file may contain.
+//! Checks the structure of the source and of the documents: which layer may use which, and what no
+//! file may contain.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["calendar", "cron", "sync"]),
     ("clock", &["calendar"]),
     ("plan", &["model", "calendar"]),
-    // No `plan`: the effect of a command on a row is in `store::tables::transitions`; which commands to
-    // send is decided above.
+    // No `plan`: the effect of a command on a row is in `store::tables::transitions`; which
+    // commands to send is decided above.
     ("store", &["model", "calendar", "process", "sync", "thread"]),
     ("process", &[]),
     ("error", &["store", "model", "calendar", "cron"]),
@@ -66,6 +67,42 @@ const RETIRED: &[(&str, &str)] = &[
     ("take_in", "accept"),
     ("takes_back", "revokes"),
     ("taken_back", "revoked"),
+];
+
+/// The widest line of a comment, or of prose in a document.
+const WIDTH_MAX: usize = 100;
+
+/// Documents whose lines are not checked: `make bench` writes the first, and entries of the second
+/// are merged by union (`.gitattributes`), so wrapping them again would repeat them.
+const NOT_WRAPPED: &[&str] = &["benches/RESULTS.md", "CHANGELOG.md"];
+
+/// Phrases that the glossary replaces, as documents used them: unambiguous ones, in lower case.
+const RETIRED_PHRASES: &[(&str, &str)] = &[
+    ("sign of life", "heartbeat"),
+    ("signs of life", "heartbeats"),
+    ("buried", "expired"),
+    ("buries", "expires"),
+    ("bury", "expire"),
+    ("crowd", "burst"),
+    ("crowds", "bursts"),
+    ("fate", "outcome"),
+    ("fates", "outcomes"),
+    ("gave.", "effect"),
+    ("given back", "released"),
+    ("gives back", "releases"),
+    ("goes on", "continues"),
+    ("in line", "queued"),
+    ("its beat", "its heartbeat"),
+    ("seen by", "tested by"),
+    ("setback", "rollback"),
+    ("signed in", "registered"),
+    ("signs in", "registers"),
+    ("signs out", "deregisters"),
+    ("sweep", "prune"),
+    ("sweeps", "prunes"),
+    ("take back", "revoke"),
+    ("taken back", "revoked"),
+    ("takes back", "revokes"),
 ];
 
 struct Source {
@@ -253,4 +290,125 @@ fn no_retired_word_is_used() {
     }
     wrong.dedup();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A Markdown file of the repository.
+struct Document {
+    /// Below the repository's folder, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Document {
+    /// The lines that a person wrote as prose, with their numbers: no code, tables, or headings.
+    fn prose(&self) -> impl Iterator<Item = (usize, &str)> {
+        let mut is_code = false;
+        self.text.lines().enumerate().filter_map(move |(index, line)| {
+            let content = line.trim_start();
+            let is_fence = content.starts_with("```") || content.starts_with("~~~");
+            is_code ^= is_fence;
+            let is_prose = !is_code && !is_fence && !content.starts_with(['|', '#']);
+            is_prose.then_some((index + 1, line))
+        })
+    }
+}
+
+/// The documents outside of folders that are built or installed.
+fn documents() -> Vec<Document> {
+    fn walk(root: &Path, folder: &Path, depth: usize, found: &mut Vec<Document>) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if depth > 0 {
+                    walk(root, &path, depth - 1, found);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                found.push(Document { path: name, text: fs::read_to_string(&path).unwrap() });
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    walk(root, root, 0, &mut found);
+    for folder in ["benches", "docs", "examples", "tests"] {
+        walk(root, &root.join(folder), 3, &mut found);
+    }
+    found.retain(|document| !NOT_WRAPPED.contains(&document.path.as_str()));
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Whether a line has a space at which it could be broken: not one in a code span, and not the one
+/// after the mark of a list item.
+fn can_be_broken(line: &str) -> bool {
+    let content = line.trim_start().trim_start_matches(|c: char| "-*>:.".contains(c) || c.is_ascii_digit());
+    let content = content.trim_start();
+    let is_link =
+        content.starts_with(['[', '!']) && content.matches("](").count() == 1 && content.ends_with(')');
+    let is_definition = content.starts_with('[') && content.contains("]: ");
+    let mut is_code = false;
+    let has_space = content.chars().any(|c| {
+        is_code ^= c == '`';
+        c == ' ' && !is_code
+    });
+    has_space && !is_link && !is_definition
+}
+
+#[test]
+fn prose_is_wrapped() {
+    let mut wrong = Vec::new();
+    for document in documents() {
+        for (number, line) in document.prose() {
+            if line.chars().count() > WIDTH_MAX && can_be_broken(line) {
+                wrong.push(format!("{}:{number}: wrap at {WIDTH_MAX} columns", document.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn comments_are_wrapped() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (index, line) in source.text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+            if line.chars().count() > WIDTH_MAX && can_be_broken(comment.trim_start_matches(['/', '!'])) {
+                wrong.push(format!("{}:{}: wrap at {WIDTH_MAX} columns", source.path, index + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_retired_phrase_is_used_in_the_documents() {
+    let mut wrong = Vec::new();
+    for document in documents().iter().filter(|document| document.path.starts_with("docs/")) {
+        // A phrase may continue on the next line.
+        let words = document.text.to_lowercase();
+        let words = words.split(|c: char| c.is_whitespace() || "*_`\"'(),:;|".contains(c));
+        let text = format!(" {} ", words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "));
+        for (retired, instead) in RETIRED_PHRASES {
+            if [" ", ". "].iter().any(|end| text.contains(&format!(" {retired}{end}"))) {
+                wrong.push(format!("{}: `{retired}`; say {instead}", document.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_decision_record_has_the_same_structure() {
+    let mut count = 0;
+    for document in documents() {
+        let Some(name) = document.path.strip_prefix("docs/decisions/") else { continue };
+        let title = format!("# {} ", &name[..4]);
+        assert!(document.text.starts_with(&title), "{} does not open with `{title}`", document.path);
+        assert!(document.text.contains("\n**Decision.** "), "{} has no decision", document.path);
+        count += 1;
+    }
+    assert!(count > 0, "there are decision records");
 }

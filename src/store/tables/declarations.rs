@@ -173,9 +173,9 @@ pub(in crate::store) fn compare_versions(one: &str, other: &str) -> Ordering {
     pieces(one).cmp(&pieces(other))
 }
 
-/// Returns the specification, input, tags, and declaration that the row gets when `new` is upserted. Code
-/// that declares a schedule keeps a change that was made through the API; such a change is recorded
-/// in the declaration.
+/// Returns the specification, input, tags, and declaration that the row gets when `new` is
+/// upserted. Code that declares a schedule keeps a change that was made through the API; such a
+/// change is recorded in the declaration.
 pub(in crate::store) fn effective(
     row: &StoredSchedule,
     new: &NewSchedule,

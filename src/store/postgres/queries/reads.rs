@@ -138,7 +138,8 @@ pub(in crate::store::postgres) const ERROR_CLASS: &str = error_class!();
 
 composed! {
     /// A page of schedules. (`schedule_by_workflow`, `schedule_by_owner`, `schedule_by_status`,
-    /// `schedule_by_key`, `schedule_tag_pkey`, scan of `schedule_pkey` or `schedule_by_id` until the page is full)
+    /// `schedule_by_key`, `schedule_tag_pkey`, scan of `schedule_pkey` or `schedule_by_id` until
+    /// the page is full)
     SCHEDULES_PAGE;
     /// A page of runs, newest first. (`run_by_creation`, `run_by_workflow`, `run_by_schedule`,
     /// `run_by_key`, `run_by_state`, `run_held`, `run_id_key`, `run_pkey`)
