@@ -167,6 +167,7 @@ fn end(workflow: &str, number: usize) -> Command {
         token: Token(1),
         ending: Box::new(Completion::Succeeded { result: None }),
         stands_alone: true,
+        tells: false,
     }
 }
 

@@ -379,7 +379,10 @@ class Worker:
         assert forced is not None
         core.drain()
         if not forced.is_set():
+            drained_by = loop.time() + self._drain.total_seconds()
             await self._finish(executor, self._drain.total_seconds(), forced)
+            left_to_drain = timedelta(seconds=max(0.0, drained_by - loop.time()))
+            await executor.hooks.finish(left_to_drain, forced)
         deadline = loop.time() + (_CLOSING_FORCED if forced.is_set() else _CLOSING)
 
         def left(most: float) -> float:
@@ -563,7 +566,6 @@ class Worker:
         from polos._runtime.code_fingerprint import fingerprint
 
         late_after = workflow.late_after or self._late_after
-        has_on_skipped = workflow.on_skipped is not None or bool(self._hooks.of("on_skipped"))
         return {
             "is_schedulable": workflow.schedulable,
             "retry_max": workflow.retries,
@@ -573,8 +575,10 @@ class Worker:
             "limit": limit,
             "priority": workflow.priority,
             "hooks": {
-                "skipped": has_on_skipped,
+                "skipped": self._hooks.includes("on_skipped", workflow),
                 "late_after_us": None if late_after is None else micros_of(late_after),
+                "succeeded": self._hooks.includes("on_success", workflow),
+                "failed": self._hooks.includes("on_failure", workflow),
             },
         }
 

@@ -558,11 +558,12 @@ def workflow(
     :param on_code_change: what happens when a run is resumed with code that no longer reaches the
         steps it has recorded: ``"fail"`` (the run fails with :class:`CodeChangedError`), or
         ``"hold"`` (the run waits, with a note, until a worker with other code claims it).
-    :param on_success: called with a :class:`RunSuccess` when a run has succeeded, by the worker
-        that executed it. It is not called again if that worker dies meanwhile. Sync or async.
-    :param on_failure: called with a :class:`RunFailure` when a run has failed and has no retries
-        left, by the worker that executed it. It is not called again if that worker dies meanwhile.
+    :param on_success: called with a :class:`RunSuccess` when a run has succeeded and that is
+        recorded, by the worker that executed it; another one does so if that worker dies meanwhile.
         Sync or async.
+    :param on_failure: called with a :class:`RunFailure` when a run has failed, has no retries
+        left, and that is recorded, by the worker that executed it; another one does so if that
+        worker dies meanwhile. Sync or async.
     :param on_missed: called with a :class:`MissedSlots` when slots of a schedule were missed, by
         the worker that noticed it. Sync or async.
     :param on_skipped: called with a :class:`SkippedSlots` when slots of a schedule were skipped:

@@ -6,7 +6,7 @@ use super::convert::convert;
 use polos::engine::wake_queue::WakeQueue;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::error::Error;
-use polos::model::ClaimedRun;
+use polos::model::{ClaimedRun, RunId, Token};
 use polos::service::monitor::LoopPulse;
 use polos::sync::Mutex;
 use pyo3::exceptions::{PyMemoryError, PyOSError};
@@ -30,6 +30,8 @@ pub enum Item {
     Answer(Py<PyAny>, Result<String, Error>),
     /// A step or a completion is durable (true), or its claim is lost (false).
     Recorded(Py<PyAny>, Result<bool, Error>),
+    /// The hook call to make about the outcome of a run that ended under this claim, if there is one.
+    Tell(RunId, Token, Option<Arc<str>>),
     /// A question whether the loop still runs: it is answered by taking it.
     Ping(Arc<LoopPulse>),
     /// The engine has stopped.

@@ -5,7 +5,8 @@ use super::bridge::Item;
 use super::claimed_run::{claimed_runs, text};
 use super::errors::to_exception;
 use super::notices::describe;
-use polos::engine::{MissedSlots, Notice, Stop, StopReason};
+use polos::calendar::Timestamp;
+use polos::engine::{DueCall, MissedSlots, Notice, Stop, StopReason};
 use polos::model::{HookCall, HookEvent};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -39,6 +40,7 @@ pub fn convert<'py>(py: Python<'py>, item: &Item) -> PyResult<Bound<'py, PyTuple
             ("failed", future, to_exception(error).into_value(py)).into_pyobject(py)
         }
         Item::Ping(_) => unreachable!("a ping is answered as it is taken"),
+        Item::Tell(run, token, call) => ("tell", run.as_str(), token.0, call.as_deref()).into_pyobject(py),
         Item::Stopped => ("over",).into_pyobject(py),
     }
 }
@@ -67,9 +69,20 @@ struct CallItem<'a> {
     reason: &'a str,
     due_at: i64,
     run_id: Option<&'a str>,
+    /// The run whose outcome is told.
+    run: Option<RunItem<'a>>,
 }
 
-fn convert_hook_call(call: &HookCall) -> CallItem<'_> {
+/// The run whose outcome is told.
+#[derive(IntoPyObject)]
+struct RunItem<'a> {
+    slot: Option<i64>,
+    timezone: &'a str,
+    result: Option<&'a str>,
+}
+
+fn convert_hook_call(due: &DueCall) -> CallItem<'_> {
+    let call = &due.call;
     CallItem {
         id: &call.id,
         event: call.event.map_or("", HookEvent::word),
@@ -82,6 +95,11 @@ fn convert_hook_call(call: &HookCall) -> CallItem<'_> {
         reason: &call.reason,
         due_at: call.due_at.as_micros(),
         run_id: HookCall::run_of(&call.id),
+        run: due.run.as_deref().map(|run| RunItem {
+            slot: run.slot.map(Timestamp::as_micros),
+            timezone: &run.timezone,
+            result: run.result.as_deref(),
+        }),
     }
 }
 

@@ -6,8 +6,8 @@ use polos::calendar::Timestamp;
 use polos::engine::metrics::{FINISHED, SlotCount};
 use polos::engine::{Dispatcher, ExecutionOutcome, Message, Notice};
 use polos::error::Error;
-use polos::model::{Json, StepRecord, StepState, Token};
-use polos::service::{Claim, Database, Worker, WorkerEvents, WorkerSetup, wait_response};
+use polos::model::{Json, RunId, StepRecord, StepState, Token};
+use polos::service::{Claim, Database, Tell, Worker, WorkerEvents, WorkerSetup, wait_response};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -159,10 +159,12 @@ impl WorkerCore {
     /// Completes a claim. `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `held`,
     /// `released`, or `skipped`; `data` is its result or error (JSON), or why it is skipped or
     /// held. A run that `stands_alone` has neither schedule nor parent. A failure is retried by the
-    /// workflow's policy, unless `is_final`.
+    /// workflow's policy, unless `is_final`. With `tells`, a hook is called about the outcome: answers
+    /// `("tell", run, token, call)` through the bridge, with the id of the recorded call, or with
+    /// `None` if there is nothing to tell.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false,
-                        is_of_slot=false, entered_at=None))]
+                        is_of_slot=false, entered_at=None, tells=None))]
     fn complete_run(
         &self,
         run: &str,
@@ -176,10 +178,15 @@ impl WorkerCore {
         is_final: bool,
         is_of_slot: bool,
         entered_at: Option<u64>,
+        tells: Option<&Bridge>,
     ) -> PyResult<()> {
         let entered_at = entered_at.map(Duration::from_micros);
         let claim = Claim { run, token, workflow, attempt, stands_alone, is_of_slot, entered_at };
-        self.worker.complete_run(&claim, outcome(kind, data, wakes_at, is_final)?);
+        let tell = tells.map(|bridge| -> Tell {
+            let (line, run) = (bridge.line(), RunId::from(run));
+            Box::new(move |call| line.push(Item::Tell(run, Token(token), call)))
+        });
+        self.worker.complete_run(&claim, outcome(kind, data, wakes_at, is_final)?, tell);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Configuration of a worker, fixed when it starts.
 
-use crate::model::{ClaimRules, DeclaredLimit, NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
+use crate::model::{ClaimRules, DeclaredLimit, HookEvent, NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
 use crate::plan::Backoff;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct WorkflowConfig {
     pub timeout: Option<Duration>,
     /// What the code declares about its runs.
     pub rules: ClaimRules,
+    /// Which hook calls this worker makes for it.
+    pub calls: Vec<HookEvent>,
     /// Fingerprint of its code: without blanks, and equal for workers that execute the same code.
     pub code: Arc<str>,
 }

@@ -92,7 +92,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let workflow_ids: Vec<Arc<str>> = config.workflows.keys().cloned().collect();
         let code = |(id, config): (&Arc<str>, &WorkflowConfig)| (Arc::clone(id), Arc::clone(&config.code));
         let codes = config.workflows.iter().map(code).collect();
-        let hooks = Hooks::new(config.workflows.iter().map(|(id, config)| (id, config.rules.hooks)));
+        let hooks = Hooks::new(&config);
         let worker = new_worker_id();
         let project = Arc::clone(&config.project);
         let permits = Permits::new(project, workflow_ids.clone(), config.concurrency, worker.clone());
@@ -223,6 +223,10 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             }
             Message::SetTimer { id, delay } => self.timers.insert(now.mono + delay, id),
             Message::HookCalled(call) => self.hooks.note_made(call),
+            Message::HookHeld { run, token, call } => {
+                let is_held = self.claims.tracked.get(&run).is_some_and(|tracked| tracked.token == token);
+                self.hooks.note_held(call, is_held.then(|| self.membership.worker.clone()));
+            }
             Message::Drain => {
                 self.claims.permits.close();
                 if self.phase == Phase::Working {

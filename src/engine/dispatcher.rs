@@ -1,6 +1,8 @@
 //! The interface through which the engine reaches the application's handlers.
 
-use crate::model::{ClaimedRun, HookCall, LedgerLine, RunId, ScheduleId, ScheduleLabel, Token, WorkerId};
+use crate::model::{
+    ClaimedRun, HookCall, LedgerLine, Run, RunId, ScheduleId, ScheduleLabel, Token, WorkerId,
+};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +143,16 @@ pub enum Notice {
     /// Slots of one decision that were missed because no worker was running.
     Missed(Vec<MissedSlots>),
     /// Hook calls to make. [`super::Message::HookCalled`] reports each that has been made.
-    HookCalls(Vec<HookCall>),
+    HookCalls(Vec<DueCall>),
+}
+
+/// A hook call to make.
+#[derive(Clone, PartialEq, Debug)]
+pub struct DueCall {
+    /// What to tell.
+    pub call: HookCall,
+    /// The run, if its outcome is told.
+    pub run: Option<Box<Run>>,
 }
 
 /// Slots of one schedule that were missed because no worker was running.

@@ -3,6 +3,7 @@
 use super::permits::Permit;
 use crate::model::{ClaimedRun, RunId, Token};
 use crate::store::{Answer, Command, Effect, Rejection};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A message to the engine from the application or the writing thread.
@@ -75,8 +76,18 @@ pub enum Message {
         /// From now.
         delay: Duration,
     },
+    /// The completion of a run has recorded this hook call for the worker of its claim, which makes it
+    /// now. Sent before [`Self::Settled`].
+    HookHeld {
+        /// Which run.
+        run: RunId,
+        /// Under which claim.
+        token: Token,
+        /// The call.
+        call: Arc<str>,
+    },
     /// The application has made this hook call.
-    HookCalled(std::sync::Arc<str>),
+    HookCalled(Arc<str>),
     /// Take no more work; active runs continue.
     Drain,
     /// Deregister, giving back all held runs, and stop.

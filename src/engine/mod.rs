@@ -29,7 +29,7 @@ pub mod wake_queue;
 pub use completion::ExecutionOutcome;
 pub use config::{EngineConfig, WorkflowConfig};
 pub use core::{Deadline, Engine};
-pub use dispatcher::{Dispatcher, MissedSlots, Notice, Stop, StopReason};
+pub use dispatcher::{Dispatcher, DueCall, MissedSlots, Notice, Stop, StopReason};
 pub use entry::ENTRY_WINDOW;
 pub use message::Message;
 pub use permits::{Permit, PermitPools, Permits, QueuedRequest};

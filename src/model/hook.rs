@@ -1,7 +1,7 @@
-//! Hook calls: events of slots that a hook of the application must be called for, recorded in the
-//! database until a worker has called the hook.
+//! Hook calls: events of slots and runs that a hook of the application must be called for,
+//! recorded in the database until a worker has called the hook.
 
-use super::{Json, LedgerLine, RunId, ScheduleId, Token, WorkerId};
+use super::{Json, LedgerLine, Run, RunId, RunState, ScheduleId, Token, WorkerId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,12 +47,25 @@ pub fn hooks_label(workflow: &str) -> Arc<str> {
 }
 
 /// The event that a hook is called for.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum HookEvent {
     /// A slot, or an interval of slots, was skipped.
     Skipped,
     /// The run of a slot has not started in time.
     Late,
+    /// A run has succeeded.
+    Succeeded,
+    /// A run has failed, and is not retried.
+    Failed,
+}
+
+/// The hook calls of one event about one workflow.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CallKind {
+    /// What the hook is told.
+    pub event: HookEvent,
+    /// The workflow whose hook is called.
+    pub workflow: Arc<str>,
 }
 
 /// A hook call, from the commit that gave the reason for it until a worker has called the hook.
@@ -66,17 +79,17 @@ pub struct HookCall {
     pub workflow: Arc<str>,
     /// `None` for an event that only a newer release knows.
     pub event: Option<HookEvent>,
-    /// The schedule of the slots.
+    /// The schedule of the slots, or of the run; empty for a run without one.
     pub schedule: ScheduleId,
     /// Its key.
     pub key: Arc<str>,
-    /// The first slot.
+    /// The first slot. For the outcome of a run, when it finished.
     pub from: Timestamp,
     /// The last slot.
     pub until: Timestamp,
-    /// Number of slots.
+    /// Number of slots. For the outcome of a run, the number of its attempt.
     pub count: u64,
-    /// Why they were skipped.
+    /// Why they were skipped. For a failed run, its error.
     pub reason: Arc<str>,
     /// When the call became due; for a late run, the time by which it had to start.
     pub due_at: Timestamp,
@@ -92,6 +105,11 @@ pub struct HookCall {
 
 /// Begins the id of a call about a late run; the run's id follows.
 const LATE: &str = "late:";
+/// Begins the id of a call about a run that succeeded; the run's id follows.
+const SUCCEEDED: &str = "succeeded:";
+/// Begins the id of a call about a run that failed; the number of the attempt and the run's id
+/// follow.
+const FAILED: &str = "failed:";
 
 impl HookCall {
     /// The id of the call about a late run.
@@ -101,7 +119,50 @@ impl HookCall {
 
     /// The run that the call with this id is about.
     pub fn run_of(id: &str) -> Option<&str> {
-        id.strip_prefix(LATE)
+        let of_failed = || id.strip_prefix(FAILED)?.split_once(':').map(|(_, run)| run);
+        id.strip_prefix(LATE).or_else(|| id.strip_prefix(SUCCEEDED)).or_else(of_failed)
+    }
+
+    /// The id of the call about the outcome of a run. `None` for one that was cancelled or is not
+    /// finished.
+    pub fn outcome_id(run: &RunId, attempt: u32, state: RunState) -> Option<Arc<str>> {
+        match state {
+            RunState::Succeeded => Some(format!("{SUCCEEDED}{run}").into()),
+            RunState::Failed => Some(format!("{FAILED}{attempt}:{run}").into()),
+            RunState::Buffered
+            | RunState::Queued
+            | RunState::Running
+            | RunState::Waiting
+            | RunState::Cancelled => None,
+        }
+    }
+
+    /// The call about the outcome of a run that has just finished, made by the worker that executed
+    /// it. `None` for a run that was cancelled or is not finished.
+    pub fn outcome(run: &Run, now: Timestamp) -> Option<Self> {
+        let event = match run.state {
+            RunState::Succeeded => HookEvent::Succeeded,
+            _ => HookEvent::Failed,
+        };
+        // A retry replaces the error of the run.
+        let error = run.error.as_ref().filter(|_| event == HookEvent::Failed);
+        Some(Self {
+            id: Self::outcome_id(&run.id, run.attempt, run.state)?,
+            project: Arc::clone(&run.project),
+            workflow: Arc::clone(&run.workflow),
+            event: Some(event),
+            schedule: run.schedule_id.clone().unwrap_or_else(|| ScheduleId::from("")),
+            key: Arc::clone(&run.key),
+            from: now,
+            until: now,
+            count: u64::from(run.attempt),
+            reason: error.map_or_else(Arc::default, Arc::clone),
+            due_at: now,
+            check_at: now,
+            seen_token: None,
+            is_late: false,
+            worker: run.worker.clone(),
+        })
     }
 
     /// The call about skipped slots.
@@ -131,7 +192,7 @@ impl HookCall {
     }
 
     /// The call about the run of a slot, due if it has not started by then.
-    pub fn late(run: &super::Run, schedule: &ScheduleId, slot: Timestamp, late_after_us: i64) -> Self {
+    pub fn late(run: &Run, schedule: &ScheduleId, slot: Timestamp, late_after_us: i64) -> Self {
         let due_at = Timestamp::from_micros(run.available_at.as_micros().saturating_add(late_after_us));
         Self {
             id: Self::late_id(&run.id),

@@ -38,7 +38,9 @@ spelled!(step_word, StepState, {
     Done => "done", Failed => "failed", Retrying => "retrying", Sleeping => "sleeping",
     Waiting => "waiting",
 });
-spelled!(event_word, HookEvent, { Skipped => "skipped", Late => "late" });
+spelled!(event_word, HookEvent, {
+    Skipped => "skipped", Late => "late", Succeeded => "succeeded", Failed => "failed",
+});
 spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 
 /// The state as shown to users.

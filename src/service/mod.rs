@@ -38,6 +38,6 @@ pub use runs::random_bits;
 pub use schedules::new_schedules;
 pub use starts::{DebounceOptions, Invocation, Start};
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
-pub use worker::{Claim, Worker, WorkerEvents};
+pub use worker::{Claim, Tell, Worker, WorkerEvents};
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 pub use worker_setup::WorkerSetup;

@@ -11,7 +11,7 @@ use crate::engine::group_commit::{GroupCommit, Job, Report};
 use crate::engine::metrics::{Metrics, SlotCount};
 use crate::engine::{Deadline, Dispatcher, Engine, ExecutionOutcome, Message, Permits, WorkflowConfig};
 use crate::error::Error;
-use crate::model::{BusyProcesses, Completion, RunId, RunState, StepRecord, Token, WorkerId};
+use crate::model::{BusyProcesses, Completion, HookCall, RunId, RunState, StepRecord, Token, WorkerId};
 use crate::process;
 use crate::store::{Answer, Command, Rejection, StoreWrites};
 use crate::sync::Mutex;
@@ -31,6 +31,9 @@ pub struct WorkerEvents {
     /// Asks the application's event loop to call [`LoopPulse::answer`].
     pub ask_loop: Box<dyn Fn(Arc<LoopPulse>) + Send + Sync>,
 }
+
+/// Is passed the id of the hook call to make about a run's outcome, if there is one.
+pub type Tell = Box<dyn FnOnce(Option<Arc<str>>) + Send>;
 
 /// A claim, and what the store needs to know about its run.
 pub struct Claim<'a> {
@@ -203,7 +206,11 @@ impl<D: Dispatcher> Worker<D> {
     }
 
     /// Completes a claim. A failure is retried by the workflow's policy.
-    pub fn complete_run(&self, claim: &Claim<'_>, outcome: ExecutionOutcome) {
+    ///
+    /// With `tell`, a hook is called about the outcome: the call is recorded with it, and passed to
+    /// `tell` when that is durable. `tell` gets `None` if there is nothing to tell, because the
+    /// outcome is another one or was not recorded.
+    pub fn complete_run(&self, claim: &Claim<'_>, outcome: ExecutionOutcome, tell: Option<Tell>) {
         let (run, token) = (RunId::from(claim.run), Token(claim.token));
         let workflow = self.workflows.get(claim.workflow);
         let ending = outcome.completion(workflow, claim.run, claim.attempt, self.database.clock.now().wall);
@@ -216,14 +223,26 @@ impl<D: Dispatcher> Worker<D> {
         let ended = EndedExecution::new(&self.metrics, claim, is_skipped);
         let clock = Arc::clone(&self.database.clock);
         let (ending, stands_alone) = (Box::new(ending), claim.stands_alone);
-        let command = Command::CompleteRun { run: run.clone(), token, ending, stands_alone };
+        let (attempt, tells) = (claim.attempt, tell.is_some());
+        let command = Command::CompleteRun { run: run.clone(), token, ending, stands_alone, tells };
         commit(&self.database.store, command, move |report| {
             let report = report.ok();
             let outcome = report.as_ref().and_then(|outcomes| outcomes.first());
             if let Some(Ok(Answer::Ended { state, .. })) = outcome {
                 ended.count(*state, clock.now().mono);
             }
+            let call = match outcome {
+                Some(Ok(Answer::Ended { state, .. })) => HookCall::outcome_id(&run, attempt, *state),
+                _ => None,
+            };
+            if let (Some(_), Some(call)) = (&tell, &call) {
+                let held = Message::HookHeld { run: run.clone(), token, call: Arc::clone(call) };
+                let _ = sender.send(held);
+            }
             let _ = sender.send(Message::settled(run, token, is_skipped, outcome));
+            if let Some(tell) = tell {
+                tell(call);
+            }
         });
     }
 

@@ -5,7 +5,7 @@ use super::{Database, Drafts, new_schedules};
 use crate::calendar::Timestamp;
 use crate::engine::{EngineConfig, WorkflowConfig};
 use crate::error::Error;
-use crate::model::{ClaimRules, DeclaredLimit, LimitSpec, WantedCalls};
+use crate::model::{ClaimRules, DeclaredLimit, HookEvent, LimitSpec, WantedCalls};
 use crate::plan::Backoff;
 use crate::process;
 use serde::Deserialize;
@@ -52,7 +52,17 @@ struct WorkflowSetup {
     limit: Option<Arc<str>>,
     priority: u8,
     #[serde(default)]
-    hooks: WantedCalls,
+    hooks: HooksSetup,
+}
+
+/// The hooks of a workflow.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct HooksSetup {
+    skipped: bool,
+    late_after_us: Option<i64>,
+    succeeded: bool,
+    failed: bool,
 }
 
 impl WorkerSetup {
@@ -94,12 +104,21 @@ impl WorkerSetup {
 
 impl WorkflowSetup {
     fn into_config(self) -> WorkflowConfig {
+        let HooksSetup { skipped, late_after_us, succeeded, failed } = self.hooks;
+        let hooks = WantedCalls { skipped, late_after_us };
+        let calls = [
+            (HookEvent::Skipped, skipped),
+            (HookEvent::Late, late_after_us.is_some()),
+            (HookEvent::Succeeded, succeeded),
+            (HookEvent::Failed, failed),
+        ];
         WorkflowConfig {
             is_schedulable: self.is_schedulable,
             retry_max: self.retry_max,
             backoff: self.backoff.unwrap_or_default(),
             timeout: self.timeout.map(Duration::from_micros),
-            rules: ClaimRules { limit: self.limit, priority: self.priority, hooks: self.hooks },
+            rules: ClaimRules { limit: self.limit, priority: self.priority, hooks },
+            calls: calls.into_iter().filter(|(_, is_made)| *is_made).map(|(event, _)| event).collect(),
             code: self.code,
         }
     }

@@ -335,6 +335,9 @@ pub enum Command {
     /// A finished child makes its waiting parent available at `now`. So does `Parked` if an event
     /// that the run waits for was sent during the claim.
     ///
+    /// With `tells`, a run that has succeeded, or failed for good, gets a hook call in the same commit.
+    /// It is handed to the worker of the claim.
+    ///
     /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and
     /// `run_count`. A run that has recorded a step, or that has no slot, is cancelled instead. A
     /// repeated `Skipped` is rejected as fenced, because the run is gone.
@@ -349,6 +352,8 @@ pub enum Command {
         /// complete it without checking what the completion releases. A wrong hint costs time,
         /// nothing else.
         stands_alone: bool,
+        /// Whether to record a hook call about the outcome, which the worker of the claim makes.
+        tells: bool,
     },
     /// Asks a run to stop. Answer: [`Answer::State`] after the change.
     ///
@@ -396,7 +401,7 @@ pub enum Command {
     /// A call about a late run is handed out if the run has not started, or started at or after
     /// `due_at`. It is deleted if the run started before, is finished without a start, or is gone.
     /// If only a claim of another worker suggests that it started, the call is looked at again at
-    /// `recheck_at`.
+    /// `recheck_at`. A call about the outcome of a run is deleted if the run is gone.
     ///
     /// Rejected as [`Rejection::WorkerGone`].
     TakeHookCalls {

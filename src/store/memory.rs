@@ -8,8 +8,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
-    Token, WorkerId, WorkflowEntry,
+    CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -92,10 +92,10 @@ impl StoreReads for MemoryStore {
     fn hook_calls(
         &self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
-        Ok(self.tables.lock().open_hook_calls(project, workflows, limit))
+        Ok(self.tables.lock().open_hook_calls(project, kinds, limit))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

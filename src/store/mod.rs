@@ -56,8 +56,8 @@ pub mod internals {
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
-    Token, WorkerId, WorkflowEntry,
+    CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -174,12 +174,12 @@ pub trait StoreReads: Send + Sync + 'static {
     /// All registered workers of the project: those that neither deregistered nor expired.
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError>;
 
-    /// Hook calls of these workflows that no registered worker has: the earliest by `check_at`,
-    /// then by id, whether or not they are due.
+    /// Hook calls of these kinds that no registered worker has: the earliest by `check_at`, then
+    /// by id, whether or not they are due.
     fn hook_calls(
         &self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError>;
 

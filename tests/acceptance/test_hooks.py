@@ -7,12 +7,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from polos import (
     InvalidArgumentError,
     LateRun,
     MissedSlots,
     PolosClient,
+    RunFailedError,
     RunFailure,
     RunSuccess,
     RunTimeoutError,
@@ -23,7 +25,21 @@ from polos import (
     schedules,
     workflow,
 )
-from polos.testing import clock
+from polos.testing import Moment, clock
+
+
+class Sum(BaseModel):
+    """What a workflow returns."""
+
+    total: int
+
+
+class Refused(Exception):
+    """An exception with a field."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 async def test_on_failure_is_told_once_when_no_retry_is_left() -> None:
@@ -182,6 +198,138 @@ async def test_the_worker_is_told_of_missed_slots_of_its_workflows() -> None:
         await schedules.resume(t.client, schedule)
         await t.advance(seconds=1)
     assert [(each.workflow_id, each.count) for each in told] == [("job", 3)]
+
+
+@pytest.mark.parametrize("when", ["before_commit", "after_commit"])
+async def test_an_outcome_is_told_once_and_only_if_it_is_recorded(when: Moment) -> None:
+    told: list[RunSuccess] = []
+    executions = 0
+
+    @workflow(id="report", schedule={"cron": "0 9 * * *", "timezone": "Asia/Tokyo"})
+    async def report() -> Sum:
+        nonlocal executions
+        executions += 1
+        return Sum(total=executions)
+
+    async with clock("2026-03-01T12:00+00:00", on_success=told.append) as t:
+        t.crash_at(workflow=report, when=when)
+        await t.advance(hours=12, minutes=1)
+        (run,) = await runs.list(t.client)
+        assert told == []
+        await t.restart()
+        await t.advance(minutes=10)
+    (success,) = told
+    assert executions == (2 if when == "before_commit" else 1)
+    assert success.result == Sum(total=executions)
+    assert (success.run_id, success.schedule_id, success.key) == (run.id, run.schedule_id, "global")
+    assert success.timestamp is not None
+    assert success.timestamp.isoformat() == "2026-03-02T09:00:00+09:00"
+
+
+async def test_a_failure_is_told_by_the_next_worker_with_its_exception() -> None:
+    told: list[RunFailure] = []
+
+    @workflow(id="report", retries=1, backoff=1, on_failure=told.append)
+    async def report() -> None:
+        raise Refused("card", code=402)
+
+    async with clock("2026-03-01T12:00+00:00") as t:
+        handle = await report.invoke(t.client)
+        await t.advance(seconds=0.1)
+        t.crash_at(workflow=report, when="after_commit")
+        await t.advance(minutes=5)
+        assert told == []
+        await t.restart()
+        await t.advance(minutes=5)
+        with pytest.raises(Refused):
+            await handle.result()
+    (failure,) = told
+    assert (failure.run_id, failure.attempt) == (handle.id, 2)
+    assert (failure.timestamp, failure.schedule_id) == (None, None)
+    assert isinstance(failure.error, Refused)
+    assert (failure.error.args, failure.error.code) == (("card",), 402)
+    assert isinstance(failure.error.__cause__, RunFailedError)
+    assert "raise Refused" in failure.error.__cause__.traceback
+
+
+async def test_a_failure_whose_exception_cannot_be_rebuilt_is_told_with_its_record() -> None:
+    told: list[RunFailure] = []
+
+    class Local(Exception):
+        pass
+
+    @workflow(id="report", on_failure=told.append)
+    async def report() -> None:
+        raise Local("nobody else knows it") from None
+
+    async with clock("2026-03-01T12:00+00:00") as t:
+        t.crash_at(workflow=report, when="after_commit")
+        await report.invoke(t.client)
+        await t.advance(minutes=1)
+        await t.restart()
+        await t.advance(minutes=1)
+    (failure,) = told
+    assert isinstance(failure.error, (Local, RunFailedError))
+    assert "nobody else knows it" in str(failure.error)
+
+
+async def test_a_worker_that_drains_waits_for_the_hooks_of_its_runs(
+    own_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polos.worker._HOOKS", 0.0)
+    begun, release = asyncio.Event(), asyncio.Event()
+    told: list[RunSuccess] = []
+
+    async def slow(success: RunSuccess) -> None:
+        begun.set()
+        await release.wait()
+        told.append(success)
+
+    @workflow(id="report", on_success=slow)
+    async def report() -> None:
+        pass
+
+    async with PolosClient(own_database) as client:
+        worker = Worker(client, drain=60)
+        await worker.start()
+        await report.run(client)
+        await begun.wait()
+        closing = asyncio.create_task(worker.close())
+        await asyncio.sleep(0)
+        release.set()
+        await closing
+        assert len(told) == 1
+        async with Worker(client):
+            pass
+    assert len(told) == 1, "it is not told again"
+
+
+async def test_a_hook_that_outlasts_the_drain_is_called_again_by_the_next_worker(
+    own_database: str,
+) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    is_stuck = True
+
+    async def hook(success: RunSuccess) -> None:
+        await told.put(success.run_id)
+        if is_stuck:
+            await asyncio.Event().wait()
+
+    @workflow(id="report", on_success=hook)
+    async def report() -> None:
+        pass
+
+    async with PolosClient(own_database) as client:
+        async with Worker(client, drain=0):
+            handle = await report.invoke(client)
+            await handle.result()
+            assert await told.get() == handle.id
+        is_stuck = False
+        async with Worker(client):
+            assert await told.get() == handle.id
+        async with Worker(client):
+            pass
+    assert told.empty()
 
 
 @pytest.mark.parametrize("name", ["on_success", "on_failure", "on_missed"])

@@ -56,6 +56,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         backoff: Backoff::default(),
         timeout: None,
         rules: polos::model::ClaimRules::default(),
+        calls: Vec::new(),
         code: "code".into(),
     };
     EngineConfig {
@@ -197,8 +198,13 @@ impl Worker {
     fn end(&mut self, run: &Run, ending: Completion) -> Result<Answer, Rejection> {
         let (id, token) = (run.id.clone(), run.token);
         self.hear(Message::Returned { run: id.clone(), token });
-        let command =
-            Command::CompleteRun { run: id.clone(), token, ending: Box::new(ending), stands_alone: false };
+        let command = Command::CompleteRun {
+            run: id.clone(),
+            token,
+            ending: Box::new(ending),
+            stands_alone: false,
+            tells: false,
+        };
         let outcome = self.store.inner.commit(&[command], self.now()).unwrap().remove(0);
         self.hear(Message::Settled { run: id, token, is_accepted: outcome.is_ok(), leaves_work: true });
         outcome

@@ -66,6 +66,7 @@ fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
         backoff: polos::plan::Backoff::default(),
         timeout: None,
         rules: polos::model::ClaimRules::default(),
+        calls: Vec::new(),
         code: "code".into(),
     };
     let config = EngineConfig { workflows: [("wf".into(), workflow)].into(), ..crate::engine::config("w") };

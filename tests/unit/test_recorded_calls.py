@@ -22,6 +22,7 @@ CALL: dict[str, Any] = {
     "reason": "skipped on request",
     "due_at": 0,
     "run_id": None,
+    "run": None,
 }
 
 

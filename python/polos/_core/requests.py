@@ -449,10 +449,12 @@ class BackoffSetup(TypedDict):
 
 
 class WantedCalls(TypedDict):
-    """The hook calls to record for a workflow."""
+    """The hook calls to record and to make for a workflow."""
 
     skipped: bool
     late_after_us: int | None
+    succeeded: bool
+    failed: bool
 
 
 class WorkflowSetup(TypedDict):

@@ -19,7 +19,7 @@ from polos._runtime.loop_shutdown import LoopWatch
 from polos._runtime.middleware import MiddlewareChain
 from polos._runtime.missed_slots import note_missed
 from polos._runtime.processes.pool import ProcessPool
-from polos._runtime.recorded_calls import make_calls
+from polos._runtime.recorded_calls import follow, make_calls
 from polos._runtime.threads import ThreadPool
 from polos._runtime.timers import Timers
 from polos._runtime.watchdog import Watchdog
@@ -109,6 +109,12 @@ class Executor:
             note_missed(item[1], self.workflows, self.hooks)
         elif kind == "hooks":
             make_calls(item[1], self.workflows, self.hooks, self._hook_called)
+        elif kind == "tell":
+            _, run_id, token, call = item
+            self.nudge_count += 1
+            tasks = self.hooks.told((run_id, token), call is not None)
+            if call is not None:
+                follow(call, tasks, self._hook_called)
         elif kind == "over" and not self.over.done():
             self.over.set_result(None)
 

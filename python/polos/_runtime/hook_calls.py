@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from polos._core.safe_logging import loggable, quiet_logger
 from polos._runtime.threads import ThreadPool
@@ -48,9 +48,21 @@ class WorkerHooks:
                     owner = f"middleware `{type(each).__name__}`"
                     self._hooks[name].append((hook, f"{name} of {owner}"))
 
+    def includes(self, name: HookName, workflow: Workflow[Any, Any]) -> bool:
+        """Whether the workflow has such a hook, or the worker has one for all workflows."""
+        return getattr(workflow, name) is not None or bool(self._hooks[name])
+
     def of(self, name: HookName) -> list[tuple[Hook, str]]:
         """Return the hooks of that name, the worker's own first, and what the log calls them."""
         return self._hooks[name]
+
+
+class _Outcome(NamedTuple):
+    """An outcome that hooks are told of once it is recorded."""
+
+    name: HookName
+    workflow: Workflow[Any, Any]
+    event: Callable[[], Any]
 
 
 class HookCalls:
@@ -63,6 +75,30 @@ class HookCalls:
         self._threads = threads
         self._for_all = for_all
         self.tasks: set[asyncio.Task[None]] = set()
+        # By run and token.
+        self._outcomes: dict[tuple[str, int], _Outcome] = {}
+        self._was_told: asyncio.Future[None] | None = None
+
+    def has(self, name: HookName, workflow: Workflow[Any, Any]) -> bool:
+        """Whether the workflow has such a hook, or the worker has one for all workflows."""
+        return self._for_all.includes(name, workflow)
+
+    def expect(
+        self,
+        claim: tuple[str, int],
+        name: HookName,
+        workflow: Workflow[Any, Any],
+        event: Callable[[], Any],
+    ) -> None:
+        """Note what to tell the hooks when the outcome of this claim is recorded."""
+        self._outcomes[claim] = _Outcome(name, workflow, event)
+
+    def told(self, claim: tuple[str, int], is_recorded: bool) -> list[asyncio.Task[None]]:
+        """Call the hooks about the outcome of this claim if it is recorded, else forget it."""
+        outcome = self._outcomes.pop(claim, None)
+        if self._was_told is not None and not self._was_told.done():
+            self._was_told.set_result(None)
+        return [] if outcome is None or not is_recorded else self.fire(*outcome)
 
     def fire(
         self, name: HookName, workflow: Workflow[Any, Any], event: Callable[[], Any]
@@ -84,10 +120,26 @@ class HookCalls:
         task.add_done_callback(self.tasks.discard)
         return task
 
-    async def finish(self, timeout: timedelta) -> None:
-        """Wait for hooks that are in progress."""
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=timeout.total_seconds())
+    async def finish(self, timeout: timedelta, forced: asyncio.Event | None = None) -> None:
+        """Wait for hooks that are in progress or about to be called, until ``forced`` is set."""
+        end = self._loop.time() + timeout.total_seconds()
+        force = None if forced is None else self._loop.create_task(forced.wait())
+        try:
+            while self.tasks or self._outcomes:
+                waits: set[asyncio.Future[Any]] = set(self.tasks)
+                if self._outcomes:
+                    self._was_told = self._loop.create_future()
+                    waits.add(self._was_told)
+                if force is not None:
+                    waits.add(force)
+                left = end - self._loop.time()
+                if left <= 0 or (force is not None and force.done()):
+                    return
+                await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._was_told = None
+            if force is not None:
+                force.cancel()
 
     async def _call(self, hook: Hook, event: Any, what: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Make recorded hook calls: ``on_skipped`` and ``on_late``.
+"""Make recorded hook calls: ``on_success``, ``on_failure``, ``on_skipped``, and ``on_late``.
 
 The core hands each of them to one live worker, and to another one if that worker dies before it
 reports that it has made the call.
@@ -7,23 +7,32 @@ reports that it has made the call.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from polos._codec.exceptions import error_from_record
 from polos._core.instants import from_micros
 from polos._core.safe_logging import quiet_logger
+from polos._runtime.run_slot import RunSlot
+from polos.exceptions import RunFailedError
 
 if TYPE_CHECKING:
     from polos._runtime.hook_calls import HookCalls, HookName
-    from polos.hooks import LateRun, SkippedSlots
+    from polos.hooks import LateRun, RunFailure, RunSuccess, SkippedSlots
     from polos.workflow import Workflow
 
-__all__ = ["make_calls"]
+__all__ = ["follow", "make_calls"]
 
 _log = quiet_logger("polos.worker")
 
-_NAMES: dict[str, HookName] = {"skipped": "on_skipped", "late": "on_late"}
+_NAMES: dict[str, HookName] = {
+    "skipped": "on_skipped",
+    "late": "on_late",
+    "succeeded": "on_success",
+    "failed": "on_failure",
+}
 
 
 def make_calls(
@@ -34,7 +43,6 @@ def make_calls(
 ) -> None:
     """Call the hooks of each call, and ``made(id)`` when all of them have returned or failed."""
     for call in calls:
-        event = partial(_late if call["event"] == "late" else _skipped, call)
         if call["event"] == "late":
             _log.warning(
                 "run %s of workflow `%s` (key `%s`) was to start by %s and had not started: all "
@@ -45,8 +53,17 @@ def make_calls(
                 from_micros(call["due_at"]),
             )
         workflow = workflows.get(call["workflow"])
-        tasks = [] if workflow is None else hooks.fire(_NAMES[call["event"]], workflow, event)
-        _Progress(call["id"], tasks, made)
+        tasks: list[asyncio.Task[None]] = []
+        # A run that is gone has no outcome to tell.
+        if workflow is not None and (call["run"] is not None or call["event"] not in _OUTCOMES):
+            event = partial(_EVENTS[call["event"]], call, workflow)
+            tasks = hooks.fire(_NAMES[call["event"]], workflow, event)
+        follow(call["id"], tasks, made)
+
+
+def follow(id: str, tasks: list[asyncio.Task[None]], made: Callable[[str], None]) -> None:
+    """Call ``made(id)`` when all tasks have ended. One that was cancelled never has."""
+    _Progress(id, tasks, made)
 
 
 class _Progress:
@@ -73,7 +90,7 @@ class _Progress:
             self._made(self._id)
 
 
-def _skipped(call: dict[str, Any]) -> SkippedSlots:
+def _skipped(call: dict[str, Any], _: Workflow[Any, Any]) -> SkippedSlots:
     from polos.hooks import SkippedSlots
 
     return SkippedSlots(
@@ -87,7 +104,7 @@ def _skipped(call: dict[str, Any]) -> SkippedSlots:
     )
 
 
-def _late(call: dict[str, Any]) -> LateRun:
+def _late(call: dict[str, Any], _: Workflow[Any, Any]) -> LateRun:
     from polos.hooks import LateRun
 
     return LateRun(
@@ -98,3 +115,47 @@ def _late(call: dict[str, Any]) -> LateRun:
         timestamp=from_micros(call["first"]),
         deadline=from_micros(call["due_at"]),
     )
+
+
+def _success(call: dict[str, Any], workflow: Workflow[Any, Any]) -> RunSuccess:
+    from polos.hooks import RunSuccess
+    from polos.models import _value
+
+    result = _value(call["run"]["result"], workflow.result_type, "result")
+    return RunSuccess(**_facts(call), result=result)
+
+
+def _failure(call: dict[str, Any], _: Workflow[Any, Any]) -> RunFailure:
+    from polos.hooks import RunFailure
+
+    try:
+        record = json.loads(call["reason"])
+    except ValueError:
+        record = None
+    failed = RunFailedError.from_record(record, run_id=call["run_id"], workflow=call["workflow"])
+    error = error_from_record(record)
+    if error is not None:
+        error.__cause__ = failed  # with the recorded traceback, as a handle raises it
+    return RunFailure(**_facts(call), error=error or failed)
+
+
+def _facts(call: dict[str, Any]) -> dict[str, Any]:
+    """Return what a hook is told about a run that another worker has executed."""
+    run = call["run"]
+    return {
+        "workflow_id": call["workflow"],
+        "run_id": call["run_id"],
+        "schedule_id": call["schedule_id"] or None,
+        "key": call["key"],
+        "timestamp": RunSlot(run["slot"], None, None, run["timezone"]).local(),
+        "attempt": call["count"],
+    }
+
+
+_OUTCOMES = ("succeeded", "failed")
+_EVENTS: dict[str, Callable[[dict[str, Any], Workflow[Any, Any]], Any]] = {
+    "skipped": _skipped,
+    "late": _late,
+    "succeeded": _success,
+    "failed": _failure,
+}

@@ -13,8 +13,13 @@ from polos._runtime.retry_decision import why_not_retried
 from polos.exceptions import CodeChangedError, InterruptedTooOftenError, RunTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polos._runtime.active_run import ActiveRun
+    from polos._runtime.hook_calls import HookName
     from polos.hooks import RunFailure, RunSuccess
+
+    _Tell = tuple[HookName, Callable[[], Any]]
 
 __all__ = ["Reporter"]
 
@@ -45,8 +50,7 @@ class Reporter:
         active = self._active
         if active.is_reported:
             return
-        self._report("succeeded", result)
-        active.executor.hooks.fire("on_success", active.workflow, partial(self._success, value))
+        self._report("succeeded", result, tell=("on_success", partial(self._success, value)))
 
     def skipped(self, reason: str) -> None:
         """Report that the run's slot is skipped."""
@@ -140,7 +144,8 @@ class Reporter:
         if reason is not None:
             is_last = True
             details["not_retried"] = reason
-        self._report("failed", json.dumps(details), final=is_last)
+        tell: _Tell | None = ("on_failure", partial(self._failure, error)) if is_last else None
+        self._report("failed", json.dumps(details), final=is_last, tell=tell)
         was_cancelled = issubclass(type(error), asyncio.CancelledError)
         say = _log.error if is_last else _log.warning
         say(
@@ -155,8 +160,6 @@ class Reporter:
             else "",
             exc_info=loggable(error),
         )
-        if is_last:
-            active.executor.hooks.fire("on_failure", workflow, partial(self._failure, error))
 
     def _success(self, value: Any) -> RunSuccess:
         from polos.hooks import RunSuccess
@@ -181,8 +184,15 @@ class Reporter:
         }
 
     def _report(
-        self, kind: str, data: str | None, *, wakes_at: int | None = None, final: bool = False
+        self,
+        kind: str,
+        data: str | None,
+        *,
+        wakes_at: int | None = None,
+        final: bool = False,
+        tell: _Tell | None = None,
     ) -> None:
+        """Report an outcome. ``tell`` is what the hooks are told of it once it is recorded."""
         active = self._active
         if active.is_reported:
             return
@@ -192,6 +202,10 @@ class Reporter:
         active.outcome = kind
         core = active.executor.core
         assert core is not None
+        hooks, bridge = active.executor.hooks, None
+        if tell is not None and hooks.has(tell[0], active.workflow):
+            hooks.expect((active.run_id, active.token), tell[0], active.workflow, tell[1])
+            bridge = active.executor.bridge.core
         core.complete_run(
             active.run_id,
             active.token,
@@ -204,6 +218,7 @@ class Reporter:
             final,
             active.origin == "schedule",
             active.entered_at,
+            bridge,
         )
 
 

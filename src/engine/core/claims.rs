@@ -313,6 +313,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             token: claimed.run.token,
             ending: Box::new(Completion::Released),
             stands_alone: false,
+            tells: false,
         };
         let commands: Vec<Command> = self.claims.early.iter().map(release).collect();
         // A rejected command means that the claim was revoked meanwhile.

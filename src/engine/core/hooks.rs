@@ -4,16 +4,17 @@
 use super::Engine;
 use crate::calendar::Timestamp;
 use crate::clock::Now;
-use crate::engine::dispatcher::{Dispatcher, Notice};
-use crate::model::{HookCall, WantedCalls, WorkerId};
+use crate::engine::config::{EngineConfig, WorkflowConfig};
+use crate::engine::dispatcher::{Dispatcher, DueCall, Notice};
+use crate::model::{CallKind, HookCall, HookEvent, RunId, WorkerId};
 use crate::store::{Answer, Command, Rejection, StoreError, StoreWrites};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The hook calls of this worker.
 pub(super) struct Hooks {
-    /// The workflows whose calls this worker makes.
-    workflows: Vec<Arc<str>>,
+    /// The calls that this worker makes.
+    kinds: Vec<CallKind>,
     /// Whether to read which calls there are.
     pub(super) is_stale: bool,
     /// When the next call has to be looked at.
@@ -28,10 +29,13 @@ pub(super) struct Hooks {
 
 impl Hooks {
     /// Nothing is known yet.
-    pub(super) fn new<'w>(workflows: impl IntoIterator<Item = (&'w Arc<str>, WantedCalls)>) -> Self {
-        let wanted = workflows.into_iter().filter(|(_, wanted)| *wanted != WantedCalls::NONE);
+    pub(super) fn new(config: &EngineConfig) -> Self {
+        let of_workflow = |(id, workflow): (&Arc<str>, &WorkflowConfig)| {
+            let kind = |event: &HookEvent| CallKind { event: *event, workflow: Arc::clone(id) };
+            workflow.calls.iter().map(kind).collect::<Vec<_>>()
+        };
         Self {
-            workflows: wanted.map(|(id, _)| Arc::clone(id)).collect(),
+            kinds: config.workflows.iter().flat_map(of_workflow).collect(),
             is_stale: true,
             next_check: None,
             asked: Vec::new(),
@@ -45,14 +49,23 @@ impl Hooks {
         self.made.push(call);
     }
 
+    /// The application makes a call that was recorded for `worker`. `None` if this worker has lost its
+    /// lease since: then the call is for whoever takes it.
+    pub(super) fn note_held(&mut self, call: Arc<str>, worker: Option<WorkerId>) {
+        match worker {
+            Some(worker) => _ = self.dispatched.insert(call, worker),
+            None => self.is_stale = true,
+        }
+    }
+
     /// When to look at the next call; none without hooks.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.next_check.filter(|_| !self.workflows.is_empty())
+        self.next_check.filter(|_| !self.kinds.is_empty())
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
         let is_due = self.next_check.is_some_and(|at| at <= now);
-        !self.workflows.is_empty() && (self.is_stale || is_due || !self.asked.is_empty())
+        !self.kinds.is_empty() && (self.is_stale || is_due || !self.asked.is_empty())
     }
 }
 
@@ -66,14 +79,13 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return Ok(false);
         }
         let limit = self.config.batch_max;
-        let open = self.reads.hook_calls(&self.config.project, &self.hooks.workflows, limit)?;
+        let open = self.reads.hook_calls(&self.config.project, &self.hooks.kinds, limit)?;
         let is_full = open.len() == limit;
         let open = open.into_iter().filter(|call| !self.hooks.dispatched.contains_key(&call.id));
         let (due, later): (Vec<HookCall>, Vec<HookCall>) = open.partition(|call| call.check_at <= now.wall);
         self.hooks.is_stale = false;
         self.hooks.next_check = later.iter().map(|call| call.check_at).min();
-        // A call whose event this release doesn't know is for another worker.
-        let due = due.into_iter().filter(|call| call.event.is_some()).map(|call| call.id);
+        let due = due.into_iter().map(|call| call.id);
         let mut calls: Vec<Arc<str>> = std::mem::take(&mut self.hooks.asked).into_iter().chain(due).collect();
         calls.dedup();
         if calls.is_empty() {
@@ -85,15 +97,21 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let command = Command::TakeHookCalls { worker, calls: calls.clone(), recheck_at };
         self.hooks.asked = calls;
         let outcome = self.commit_one(command, now)?;
+        let outcome = match outcome {
+            Ok(Answer::HookCalls(calls)) => Ok(self.with_runs(calls)?),
+            Ok(_) => Ok(Vec::new()),
+            Err(rejection) => Err(rejection),
+        };
         self.hooks.asked.clear();
         self.hooks.is_stale = is_full;
         self.hooks.next_check = self.hooks.next_check.into_iter().chain([recheck_at]).min();
         match outcome {
-            Ok(Answer::HookCalls(calls)) => {
+            Ok(calls) => {
                 let mut new = Vec::new();
                 for call in calls {
                     let worker = self.membership.worker.clone();
-                    if self.hooks.dispatched.insert(Arc::clone(&call.id), worker).is_none() {
+                    let id = Arc::clone(&call.call.id);
+                    if self.hooks.dispatched.insert(id, worker).is_none() {
                         new.push(call);
                     }
                 }
@@ -106,8 +124,19 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 self.lose_everything();
                 Ok(true)
             }
-            Ok(_) | Err(_) => Ok(false),
+            Err(_) => Ok(false),
         }
+    }
+
+    /// Adds the runs whose outcomes are told.
+    fn with_runs(&self, calls: Vec<HookCall>) -> Result<Vec<DueCall>, StoreError> {
+        let with_run = |call: HookCall| {
+            let tells = matches!(call.event, Some(HookEvent::Succeeded | HookEvent::Failed));
+            let run = HookCall::run_of(&call.id).filter(|_| tells).map(RunId::from);
+            let run = run.map(|run| self.reads.run(&self.config.project, &run)).transpose()?.flatten();
+            Ok(DueCall { call, run: run.map(Box::new) })
+        };
+        calls.into_iter().map(with_run).collect()
     }
 
     /// Deletes the calls that the application has made.

@@ -286,7 +286,7 @@ fn without_rules(row: &str) -> String {
 fn needs_read(command: &Command) -> bool {
     match command {
         Command::RecordStep { .. } => false,
-        Command::CompleteRun { stands_alone, .. } => !stands_alone,
+        Command::CompleteRun { stands_alone, tells, .. } => !stands_alone || *tells,
         Command::CreateRun(new) => new.schedule_id.is_some() || new.idempotency_key.is_some(),
         _ => true,
     }

@@ -9,7 +9,7 @@ use super::read::each;
 use super::rows::{Args, Columns, count_to_sql, limit_to_sql};
 use super::write_back::WriteBack;
 use crate::model::text::event_word;
-use crate::model::{HookCall, WorkerId};
+use crate::model::{CallKind, HookCall, WorkerId};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::ReadSet;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ impl WriteBack<'_> {
             args.texts(all().map(|call| &*call.reason));
             args.ints(all().map(|call| call.due_at.as_micros()));
             args.ints(all().map(|call| call.check_at.as_micros()));
+            args.optional_texts(all().map(|call| call.worker.as_ref().map(WorkerId::as_str)));
             self.add(queries::ADD_HOOK_CALLS, args);
         }
         if !self.touched.interrupted.is_empty() {
@@ -94,12 +95,13 @@ impl Session<'_> {
     pub async fn hook_calls(
         self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, PgError> {
         let mut args = Args::default();
         args.text(project);
-        args.texts(workflows.iter().map(|id| &**id));
+        args.texts(kinds.iter().map(|kind| event_word(kind.event)));
+        args.texts(kinds.iter().map(|kind| &*kind.workflow));
         args.int(limit_to_sql(limit));
         each(&self.query(queries::HOOK_CALLS, args).await?, |columns| columns.hook_call())
     }

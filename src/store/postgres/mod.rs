@@ -44,8 +44,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
-    Token, WorkerId, WorkflowEntry,
+    CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
@@ -391,10 +391,10 @@ impl StoreReads for PostgresStore {
     fn hook_calls(
         &self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
-        self.readers.read(async |session| session.hook_calls(project, workflows, limit).await)
+        self.readers.read(async |session| session.hook_calls(project, kinds, limit).await)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

@@ -182,7 +182,9 @@ impl Batch<'_> {
             Command::ReportProgress { run, token, progress } => self.report_progress(run, *token, progress),
             Command::AwaitEvent { run, token, step } => self.await_event(run, *token, step),
             Command::SendEvent(new) => self.send_event(new),
-            Command::CompleteRun { run, token, ending, .. } => self.complete_run(run, *token, ending),
+            Command::CompleteRun { run, token, ending, tells, .. } => {
+                self.complete_run(run, *token, ending, *tells)
+            }
             Command::CancelRun { project, run } => self.cancel_run(project, run),
             Command::RetryRun { project, run } => self.retry_run(project, run),
             Command::WakeParents { project, runs } => self.wake_parents(project, runs),

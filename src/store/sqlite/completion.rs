@@ -73,7 +73,13 @@ impl RunToChange {
 }
 
 impl Batch<'_> {
-    pub(super) fn complete_run(&mut self, id: &RunId, token: Token, ending: &Completion) -> Applied {
+    pub(super) fn complete_run(
+        &mut self,
+        id: &RunId,
+        token: Token,
+        ending: &Completion,
+        tells: bool,
+    ) -> Applied {
         let row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
         let print = transitions::completion_print(ending);
         if row.state != RunState::Running || row.token != token {
@@ -123,7 +129,19 @@ impl Batch<'_> {
         {
             self.run(queries::HOLD_RUN, params![row.no, refused_by, note])?;
         }
+        if tells {
+            self.tell_outcome(row.no)?;
+        }
         Ok(Answer::Ended { state, released })
+    }
+
+    /// Records the call about the outcome of a run, if it has one.
+    fn tell_outcome(&mut self, no: i64) -> Result<()> {
+        let run = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())?;
+        match run.and_then(|run| HookCall::outcome(&run, self.now())) {
+            Some(call) => self.add_hook_call(&call),
+            None => Ok(()),
+        }
     }
 
     /// Deletes the run of a slot that the application skips. Returns whether that released another

@@ -6,7 +6,7 @@ use super::read::View;
 use super::rows::{Columns, count_to_sql, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::text::event_word;
-use crate::model::{HookCall, HookEvent, LedgerLine, ScheduleId, WorkerId};
+use crate::model::{CallKind, HookCall, HookEvent, LedgerLine, ScheduleId, WorkerId};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::hook_calls::{Standing, is_skip, standing};
 use crate::store::{Answer, Rejection};
@@ -49,7 +49,8 @@ impl Batch<'_> {
                 count_to_sql(call.count),
                 call.reason,
                 call.due_at,
-                call.check_at
+                call.check_at,
+                call.worker
             ],
         )?;
         Ok(())
@@ -112,15 +113,11 @@ impl Batch<'_> {
 
 impl View<'_> {
     /// The earliest calls that no registered worker has.
-    pub fn hook_calls(
-        &mut self,
-        project: &str,
-        workflows: &[Arc<str>],
-        limit: usize,
-    ) -> Result<Vec<HookCall>> {
-        let workflows: Vec<&str> = workflows.iter().map(|id| &**id).collect();
-        let workflows = serde_json::to_string(&workflows).unwrap_or_default();
-        self.session.all(queries::HOOK_CALLS, params![project, workflows, limit_to_sql(limit)], |row| {
+    pub fn hook_calls(&mut self, project: &str, kinds: &[CallKind], limit: usize) -> Result<Vec<HookCall>> {
+        let name = |kind: &CallKind| format!("{} {}", event_word(kind.event), kind.workflow);
+        let kinds: Vec<String> = kinds.iter().map(name).collect();
+        let kinds = serde_json::to_string(&kinds).unwrap_or_default();
+        self.session.all(queries::HOOK_CALLS, params![project, kinds, limit_to_sql(limit)], |row| {
             Columns::of(row).hook_call()
         })
     }

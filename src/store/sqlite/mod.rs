@@ -37,8 +37,8 @@ use super::{
 };
 use crate::calendar::Timestamp;
 use crate::model::{
-    EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId, StepRecord,
-    Token, WorkerId, WorkflowEntry,
+    CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
+    StepRecord, Token, WorkerId, WorkflowEntry,
 };
 #[cfg(target_os = "linux")]
 use crate::sync::Mutex;
@@ -238,10 +238,10 @@ impl StoreReads for SqliteStore {
     fn hook_calls(
         &self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
-        self.readers.read(|view| view.hook_calls(project, workflows, limit))
+        self.readers.read(|view| view.hook_calls(project, kinds, limit))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

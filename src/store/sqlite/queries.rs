@@ -435,7 +435,8 @@ statements! {
     SCHEDULE_NAMES = "SELECT project, workflow, key FROM schedule WHERE id = ?1";
     /// Records a hook call, unless it is recorded.
     ADD_HOOK_CALL = "INSERT INTO hook_call (id, project, workflow, event, schedule_id, key, from_slot, until_slot, \
-        slot_count, reason, due_at, check_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+        slot_count, reason, due_at, check_at, worker) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
         ON CONFLICT DO NOTHING";
     /// A hook call, and whether a registered worker has it. (primary key of both tables)
     HOOK_CALL = concat!("SELECT ", hook_call_columns!(), ", EXISTS (SELECT 1 FROM worker w WHERE w.id = h.worker) \
@@ -452,10 +453,10 @@ statements! {
     DELETE_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1";
     /// Deletes a hook call that a worker has made. (primary key)
     END_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1 AND worker = ?2";
-    /// The earliest hook calls of some workflows that no registered worker has.
-    /// (`hook_call_by_time`, scan of the given workflows, primary key)
+    /// The earliest hook calls of some kinds that no registered worker has.
+    /// (`hook_call_by_time`, scan of the given kinds, primary key)
     HOOK_CALLS = concat!("SELECT ", hook_call_columns!(), " FROM hook_call h INDEXED BY hook_call_by_time \
-        WHERE h.project = ?1 AND h.workflow IN (SELECT value FROM json_each(?2)) \
+        WHERE h.project = ?1 AND h.event || ' ' || h.workflow IN (SELECT value FROM json_each(?2)) \
         AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = h.worker) ORDER BY h.check_at, h.id LIMIT ?3");
     /// Deletes hook calls that nobody has made for long. (`hook_call_by_time`)
     PRUNE_HOOK_CALLS = "DELETE FROM hook_call WHERE project = ?1 AND check_at < ?2";

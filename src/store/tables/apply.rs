@@ -48,7 +48,9 @@ impl Tables {
             Command::ReportProgress { run, token, progress } => self.report_progress(run, *token, progress),
             Command::AwaitEvent { run, token, step } => self.await_event(run, *token, step, now),
             Command::SendEvent(new) => self.send_event(new, now),
-            Command::CompleteRun { run, token, ending, .. } => self.complete_run(run, *token, ending, now),
+            Command::CompleteRun { run, token, ending, tells, .. } => {
+                self.complete_run(run, *token, ending, *tells, now)
+            }
             Command::CancelRun { project, run } => self.cancel_run(project, run, now),
             Command::RetryRun { project, run } => self.retry_run(project, run, now),
             Command::WakeParents { project, runs } => Ok(self.wake_parents(project, runs, now)),

@@ -2,7 +2,7 @@
 
 use super::rows::{EndedClaim, RunRow, Tables};
 use crate::calendar::Timestamp;
-use crate::model::{Completion, Run, RunId, RunState, ScheduleId, StepState, Token};
+use crate::model::{Completion, HookCall, Run, RunId, RunState, ScheduleId, StepState, Token};
 use crate::store::tables::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
 use std::collections::{BTreeSet, VecDeque};
@@ -14,6 +14,7 @@ impl Tables {
         id: &RunId,
         token: Token,
         ending: &Completion,
+        tells: bool,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
         let print = transitions::completion_print(ending);
@@ -49,6 +50,9 @@ impl Tables {
                 row.run.refused_by = Some(refused_by);
                 row.run.note = Some(note);
             });
+        }
+        if tells && let Some(call) = HookCall::outcome(&self.runs[id].run, now) {
+            self.add_hook_call(call);
         }
         if let Some(schedule) = &schedule {
             self.count_failures(schedule, state, now);

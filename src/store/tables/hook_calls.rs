@@ -3,7 +3,7 @@
 use super::rows::Tables;
 use crate::calendar::Timestamp;
 use crate::model::{
-    HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, WorkerId,
+    CallKind, HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, WorkerId,
 };
 use crate::store::{Answer, Rejection};
 use std::collections::BTreeSet;
@@ -31,6 +31,9 @@ pub(in crate::store) fn standing(call: &HookCall, run: Option<&Run>, worker: &Wo
         return Standing::Call;
     }
     let Some(run) = run else { return Standing::Drop };
+    if matches!(call.event, Some(HookEvent::Succeeded | HookEvent::Failed)) {
+        return Standing::Call;
+    }
     let Some(started_at) = run.started_at else {
         return if run.state.is_finished() { Standing::Drop } else { Standing::Call };
     };
@@ -90,12 +93,13 @@ impl Tables {
         self.touch(|touched| touched.interrupted.push((id, now)));
     }
 
-    /// Calls that no registered worker is about to make, for these workflows: the earliest.
-    pub fn open_hook_calls(&self, project: &str, workflows: &[Arc<str>], limit: usize) -> Vec<HookCall> {
-        let workflows: BTreeSet<&Arc<str>> = workflows.iter().collect();
+    /// Calls that no registered worker is about to make, of these kinds: the earliest.
+    pub fn open_hook_calls(&self, project: &str, kinds: &[CallKind], limit: usize) -> Vec<HookCall> {
+        let kinds: BTreeSet<(HookEvent, &str)> =
+            kinds.iter().map(|kind| (kind.event, &*kind.workflow)).collect();
         let is_open = |call: &&HookCall| {
             &*call.project == project
-                && workflows.contains(&call.workflow)
+                && call.event.is_some_and(|event| kinds.contains(&(event, &*call.workflow)))
                 && call.worker.as_ref().is_none_or(|worker| !self.workers.contains_key(worker))
         };
         let mut open: Vec<&HookCall> = self.hook_calls.values().filter(is_open).collect();

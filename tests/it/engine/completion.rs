@@ -13,6 +13,7 @@ fn workflow(retry_max: u32) -> WorkflowConfig {
         backoff: Backoff { initial_us: 1_000_000, factor: 2.0, maximum_us: 60_000_000, jitter: 0.0 },
         timeout: None,
         rules: polos::model::ClaimRules::default(),
+        calls: Vec::new(),
         code: "c1".into(),
     }
 }

@@ -5,8 +5,8 @@ use polos::calendar::Timestamp;
 use polos::clock::Now;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::model::{
-    ClaimedRun, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WorkerId, WorkflowEntry,
+    CallKind, ClaimedRun, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule,
+    ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use polos::store::{
     Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
@@ -277,11 +277,11 @@ impl StoreReads for FaultyStore {
     fn hook_calls(
         &self,
         project: &str,
-        workflows: &[Arc<str>],
+        kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
         self.read()?;
-        self.inner.hook_calls(project, workflows, limit)
+        self.inner.hook_calls(project, kinds, limit)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

@@ -149,7 +149,7 @@ impl World {
                     Doing::Deciding
                 }
             },
-            Doing::Completion(command) => match self.commit(machine, &command) {
+            Doing::Completion(command) => match self.complete(machine, &command) {
                 None => {
                     wait = self.rng.range(20 * MS, SECOND);
                     Doing::Completion(command)
@@ -161,6 +161,7 @@ impl World {
                         &*command,
                         Command::CompleteRun { ending, .. } if matches!(**ending, Completion::Skipped { .. })
                     );
+                    self.hold_hook(machine, &task.run, &outcome);
                     self.receive(machine, Message::settled(run, token, is_skipped, Some(&outcome)));
                     Doing::Deciding
                 }
@@ -393,13 +394,14 @@ impl World {
             token: task.run.token,
             ending: Box::new(ending),
             stands_alone: task.run.schedule_id.is_none() && task.run.parent.is_none(),
+            tells: false,
         };
         Doing::Completion(Box::new(command))
     }
 
     /// Commits like group commit does: `None` if the store failed and the command must be sent
     /// again.
-    fn commit(&mut self, machine: usize, command: &Command) -> Option<Result<Answer, Rejection>> {
+    pub(super) fn commit(&mut self, machine: usize, command: &Command) -> Option<Result<Answer, Rejection>> {
         let it = &self.machines[machine];
         let wall = it.clock.now(self.truth).wall;
         let mut command = command.clone();

@@ -1,12 +1,13 @@
 //! Hook calls: the application that makes them, and a model of what it must be told.
 
 use super::checks::{Checks, PROJECT};
-use super::world::{Event, MINUTE, SECOND, World};
+use super::world::{Event, MINUTE, SECOND, Theme, World};
 use polos::calendar::Timestamp;
+use polos::engine::Message;
 use polos::model::{
     Completion, HookCall, HookEvent, Run, RunId, RunState, SlotOutcome, WantedCalls, WorkerId,
 };
-use polos::store::{Answer, Command, Store};
+use polos::store::{Answer, Command, Outcome, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,6 +16,10 @@ const LATE_AFTER: i64 = 30 * SECOND;
 
 /// What every worker wants to be told.
 pub const WANTED: WantedCalls = WantedCalls { skipped: true, late_after_us: Some(LATE_AFTER) };
+
+/// What every worker tells.
+pub const CALLS: [HookEvent; 4] =
+    [HookEvent::Skipped, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
 
 /// Longer than it takes from a claim to its entry on a healthy machine.
 const ENTRY_MAX: i64 = 5 * SECOND;
@@ -38,21 +43,43 @@ pub struct Hooks {
     given_back: BTreeSet<RunId>,
     /// Skipped slots that have to be told.
     skipped: BTreeSet<Arc<str>>,
+    /// Outcomes of runs that have to be told.
+    outcomes: BTreeSet<Arc<str>>,
     /// Who makes each call.
     taken: BTreeMap<Arc<str>, WorkerId>,
     made: BTreeSet<Arc<str>>,
 }
 
 impl World {
+    /// Commits a completion. With hooks, the outcome is told.
+    pub fn complete(&mut self, machine: usize, command: &Command) -> Option<Outcome> {
+        let mut command = command.clone();
+        if let Command::CompleteRun { tells, .. } = &mut command {
+            *tells = self.theme == Theme::Hooks;
+        }
+        self.commit(machine, &command)
+    }
+
+    /// The application calls the hook of an outcome that is recorded.
+    pub fn hold_hook(&mut self, machine: usize, run: &Run, outcome: &Outcome) {
+        let Ok(Answer::Ended { state, .. }) = outcome else { return };
+        let call = HookCall::outcome_id(&run.id, run.attempt, *state);
+        if let Some(call) = call.filter(|_| self.theme == Theme::Hooks) {
+            let (run, token) = (run.id.clone(), run.token);
+            self.receive(machine, Message::HookHeld { run, token, call: Arc::clone(&call) });
+            self.call_hooks(machine, vec![call]);
+        }
+    }
+
     /// The application calls hooks, and reports that later: it may die meanwhile.
-    pub fn call_hooks(&mut self, machine: usize, calls: Vec<HookCall>) {
+    pub fn call_hooks(&mut self, machine: usize, calls: Vec<Arc<str>>) {
         for call in calls {
-            self.note(format_args!("machine {machine} calls the hook of {}", call.id));
+            self.note(format_args!("machine {machine} calls the hook of {call}"));
             let is_slow = !self.is_calm && self.rng.chance(300);
             let longest = if is_slow { 2 * MINUTE } else { SECOND };
             let delay = self.rng.range(0, longest);
             let incarnation = self.machines[machine].incarnation;
-            self.after(delay, Event::HookReturns { machine, incarnation, call: call.id });
+            self.after(delay, Event::HookReturns { machine, incarnation, call });
         }
     }
 }
@@ -97,6 +124,16 @@ impl Checks {
             (Command::CompleteRun { run, ending, .. }, _) if matches!(**ending, Completion::Released) => {
                 hooks.given_back.insert(run.clone());
             }
+            (Command::CompleteRun { run, tells: true, .. }, Answer::Ended { state, .. }) => {
+                let row = self.unfinished_rows().find(|row| row.id == *run);
+                let attempt = row.map_or(0, |row| row.attempt);
+                let worker = row.and_then(|row| row.worker.clone());
+                if let (Some(id), Some(worker)) = (HookCall::outcome_id(run, attempt, *state), worker) {
+                    hooks.outcomes.insert(Arc::clone(&id));
+                    hooks.taken.entry(id).or_insert(worker);
+                    self.count_event("told of an outcome");
+                }
+            }
             (Command::TakeHookCalls { worker, .. }, Answer::HookCalls(calls)) => {
                 for call in calls {
                     mistake = mistake.or(hooks.check_taken(store, worker, call));
@@ -106,7 +143,8 @@ impl Checks {
                     }
                     self.count_event(match call.event {
                         Some(HookEvent::Late) => "told of a late run",
-                        _ => "told of skipped slots",
+                        Some(HookEvent::Succeeded | HookEvent::Failed) => "told of an outcome by another",
+                        Some(HookEvent::Skipped) | None => "told of skipped slots",
                     });
                 }
             }
@@ -126,8 +164,8 @@ impl Checks {
     /// In the end, everything has been told that had to be.
     pub fn check_all_told(&self) {
         let Some(hooks) = &self.hooks else { return };
-        let is_late = |id: &&Arc<str>| HookCall::run_of(id).is_some();
-        if let Some(id) = hooks.taken.keys().filter(is_late).find(|id| !hooks.made.contains(*id)) {
+        let concerns_run = |id: &&Arc<str>| HookCall::run_of(id).is_some();
+        if let Some(id) = hooks.taken.keys().filter(concerns_run).find(|id| !hooks.made.contains(*id)) {
             self.fail(format_args!("the hook call {id} was never made"));
         }
         if let Some(id) = hooks.skipped.iter().find(|id| !hooks.taken.contains_key(*id)) {
@@ -156,6 +194,10 @@ impl Hooks {
         let holder = self.taken.get(id).filter(|holder| *holder != worker);
         if let Some(holder) = holder.filter(|holder| peers.iter().any(|peer| peer.id == **holder)) {
             return Some(format!("{id} is told by {worker} while {holder} lives"));
+        }
+        if matches!(call.event, Some(HookEvent::Succeeded | HookEvent::Failed)) {
+            let is_recorded = self.outcomes.contains(id);
+            return (!is_recorded).then(|| format!("{id} is told, and no outcome was recorded"));
         }
         let run = HookCall::run_of(id).map(RunId::from)?;
         let entry = self.entries.get(&run)?;

@@ -54,7 +54,7 @@ const FOUND: &[u64] = &[0, 2, 11, 14, 31, 36, 68, 76, 106, 121, 173, 505, 506];
 const POLICY_PAIRS: usize = 15;
 
 /// The events of the themes, which every daily run must cover.
-const THEME_EVENTS: [&str; 12] = [
+const THEME_EVENTS: [&str; 14] = [
     "claimed by priority",
     "failed after interruptions",
     "filled a limit",
@@ -65,12 +65,14 @@ const THEME_EVENTS: [&str; 12] = [
     "resumed by other code",
     "set a limit",
     "told of a late run",
+    "told of an outcome",
+    "told of an outcome by another",
     "told of skipped slots",
     "took over a hook call",
 ];
 
 /// All events of the simulation, sorted.
-const ALL_EVENTS: [&str; 43] = [
+const ALL_EVENTS: [&str; 45] = [
     "a debounced call repeated",
     "a due slot discarded",
     "a parent woken from another machine",
@@ -111,6 +113,8 @@ const ALL_EVENTS: [&str; 43] = [
     "skip taken back",
     "skipped on request",
     "told of a late run",
+    "told of an outcome",
+    "told of an outcome by another",
     "told of skipped slots",
     "took over a hook call",
     "triggered",
@@ -218,7 +222,13 @@ fn limits_are_kept_and_no_run_is_overtaken() {
 
 #[test]
 fn late_runs_are_told_once_whoever_dies() {
-    let event_counts = ["told of a late run", "told of skipped slots", "took over a hook call"];
+    let event_counts = [
+        "told of a late run",
+        "told of an outcome",
+        "told of an outcome by another",
+        "told of skipped slots",
+        "took over a hook call",
+    ];
     run_themed([12, 28, 44, 60], &event_counts);
 }
 

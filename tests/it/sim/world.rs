@@ -4,7 +4,7 @@
 use super::checks::{Checks, Health, PROJECT};
 use super::faults::{FaultyStore, Rng, Sent, SentLog, SkewedClock, Trouble, Witness};
 use super::handlers::{Doing, Task};
-use super::hooks::{Hooks, WANTED};
+use super::hooks::{CALLS, Hooks, WANTED};
 use super::limits::{CONCURRENCY, Limits, declared_limits};
 use super::overrides::Overrides;
 use super::workload::declared;
@@ -597,6 +597,7 @@ impl World {
         if self.theme == Theme::Hooks {
             for workflow in config.workflows.values_mut() {
                 workflow.rules.hooks = WANTED;
+                workflow.calls = CALLS.to_vec();
             }
         }
         let incarnation = self.machines[machine].incarnation + 1;
@@ -866,7 +867,9 @@ impl World {
                     }
                 }
                 Sent::Ring(_) => {}
-                Sent::Tell(Notice::HookCalls(calls)) => self.call_hooks(machine, calls),
+                Sent::Tell(Notice::HookCalls(calls)) => {
+                    self.call_hooks(machine, calls.into_iter().map(|due| due.call.id).collect());
+                }
                 Sent::Tell(notice) => {
                     if !matches!(notice, Notice::Missed(_)) {
                         self.note(format_args!("machine {machine} says {notice:?}"));
@@ -924,6 +927,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
                 backoff,
                 timeout,
                 rules: polos::model::ClaimRules::default(),
+                calls: Vec::new(),
                 code: "code".into(),
             },
         )

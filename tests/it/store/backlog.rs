@@ -55,7 +55,7 @@ fn first_run(schedule: &ScheduleId) -> RunId {
 fn end(fixture: &Fixture<'_>, run: RunId, ending: Completion) {
     let token = fixture.run(&run).token;
     let ending = Box::new(ending);
-    fixture.ok(now(), Command::CompleteRun { run, token, ending, stands_alone: false });
+    fixture.ok(now(), Command::CompleteRun { run, token, ending, stands_alone: false, tells: false });
 }
 
 fn fire(fixture: &Fixture<'_>, id: &ScheduleId, admission: Admission) {

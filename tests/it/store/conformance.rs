@@ -61,11 +61,13 @@ fn all() -> impl Iterator<Item = Case> {
     cases.into_iter().flatten().copied()
 }
 
-/// Runs every case on a store of its own, and names all that fail. `POLOS_TEST_CASE` names a single
-/// one to run.
+/// Runs every case on a store of its own, and names all that fail. `POLOS_TEST_CASE` names those to
+/// run, separated by commas.
 fn check(open: impl Fn(&str) -> Box<dyn Store>) {
     let only = std::env::var("POLOS_TEST_CASE").ok();
-    let cases: Vec<_> = all().filter(|(name, _)| only.as_ref().is_none_or(|only| only == name)).collect();
+    let cases: Vec<_> = all()
+        .filter(|(name, _)| only.as_ref().is_none_or(|only| only.split(',').any(|it| it == *name)))
+        .collect();
     assert!(!cases.is_empty(), "there is no case {only:?}");
     let mut failures = Vec::new();
     for (name, case) in cases {

@@ -318,7 +318,13 @@ pub fn minute_after(slot: Timestamp) -> Timestamp {
 
 /// Said to stand alone, whether it does or not: where that is wrong, nothing may come of it.
 pub fn end(run: &RunId, token: Token, ending: Completion) -> Command {
-    Command::CompleteRun { run: run.clone(), token, ending: Box::new(ending), stands_alone: true }
+    Command::CompleteRun {
+        run: run.clone(),
+        token,
+        ending: Box::new(ending),
+        stands_alone: true,
+        tells: false,
+    }
 }
 
 pub fn patch_command(id: &ScheduleId, revision: Option<i64>, patch: Patch) -> Command {

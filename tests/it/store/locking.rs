@@ -493,6 +493,7 @@ pub(super) const CASES: &[Case] = &[
                 token: fixture.run(&slot_run(n, 0)).token,
                 ending: Box::new(failed()),
                 stands_alone: false,
+                tells: false,
             }]
         },
         check: |fixture, n, outcomes| {

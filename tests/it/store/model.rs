@@ -456,7 +456,8 @@ impl World<'_> {
                 let ending = Box::new(self.ending());
                 // Wrong now and then, which must not matter.
                 let stands_alone = self.dice.one_in(2);
-                let command = Command::CompleteRun { run, token, ending, stands_alone };
+                let tells = self.dice.one_in(2);
+                let command = Command::CompleteRun { run, token, ending, stands_alone, tells };
                 self.endings.push(command.clone());
                 command
             }

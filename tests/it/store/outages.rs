@@ -223,6 +223,7 @@ fn a_life(fixture: &Fixture<'_>, name: &str) {
             token: Token(1),
             ending: Box::new(succeeded()),
             stands_alone: false,
+            tells: false,
         },
     );
     assert_eq!(fixture.state(&run), RunState::Succeeded);

@@ -290,7 +290,7 @@ fn what_was_committed_without_an_answer_is_done_once() {
     let finish = |name: &str| {
         let ending = Box::new(succeeded());
         let (run, token) = (RunId::from(name), Token(1));
-        fixture.ok(at(1), Command::CompleteRun { run, token, ending, stands_alone: true })
+        fixture.ok(at(1), Command::CompleteRun { run, token, ending, stands_alone: true, tells: false })
     };
     // Statements are prepared at their second time: the answer to that is not the one that is to be
     // lost.

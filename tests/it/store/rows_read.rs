@@ -213,7 +213,7 @@ fn run(number: i64) -> RunId {
 
 fn finish(number: i64, stands_alone: bool) -> Command {
     let ending = Box::new(succeeded());
-    Command::CompleteRun { run: run(number), token: Token(1), ending, stands_alone }
+    Command::CompleteRun { run: run(number), token: Token(1), ending, stands_alone, tells: false }
 }
 
 fn create(fixture: &Fixture<'_>, after: i64, edit: impl Fn(&str, &mut NewRun)) {

@@ -11,18 +11,18 @@ statements! {
          AND (h.worker IS NULL OR h.worker = ANY($2) \
          OR NOT EXISTS (SELECT FROM @worker w WHERE w.id = h.worker)) ORDER BY h.id FOR UPDATE OF h"
     );
-    /// The earliest hook calls of some workflows that no registered worker has.
+    /// The earliest hook calls of some kinds that no registered worker has.
     /// (`hook_call_by_time`, `worker_pkey`)
     HOOK_CALLS = concat!(
         "SELECT ", hook_call_columns!(), " FROM @hook_call h WHERE h.project = $1 \
-         AND h.workflow = ANY($2) AND (h.worker IS NULL \
-         OR NOT EXISTS (SELECT FROM @worker w WHERE w.id = h.worker)) ORDER BY h.check_at, h.id LIMIT $3"
+         AND (h.event, h.workflow) IN (SELECT * FROM unnest($2::text[], $3::text[])) AND (h.worker IS NULL \
+         OR NOT EXISTS (SELECT FROM @worker w WHERE w.id = h.worker)) ORDER BY h.check_at, h.id LIMIT $4"
     );
     /// Records hook calls, unless they are recorded. (no index)
     ADD_HOOK_CALLS = "INSERT INTO @hook_call (id, project, workflow, event, schedule_id, key, from_slot, \
-        until_slot, slot_count, reason, due_at, check_at) SELECT * FROM unnest($1::text[], $2::text[], \
+        until_slot, slot_count, reason, due_at, check_at, worker) SELECT * FROM unnest($1::text[], $2::text[], \
         $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], \
-        $10::text[], $11::bigint[], $12::bigint[]) ON CONFLICT DO NOTHING";
+        $10::text[], $11::bigint[], $12::bigint[], $13::text[]) ON CONFLICT DO NOTHING";
     /// Hands hook calls to workers, or has them looked at again. (`hook_call_pkey`)
     UPDATE_HOOK_CALLS = "UPDATE @hook_call h SET check_at = w.check_at, seen_token = w.seen_token, \
         worker = w.worker, is_late = w.is_late \

@@ -264,7 +264,7 @@ fn fail(fixture: &Fixture<'_>, schedule: &Schedule, slot: i64, ending: Completio
     let run = fixture.fire(at(slot), schedule, at(slot), Admission::Claim);
     let token = fixture.run(&run).token;
     let ending = Box::new(ending);
-    fixture.ok(at(slot + 1), Command::CompleteRun { run, token, ending, stands_alone: false });
+    fixture.ok(at(slot + 1), Command::CompleteRun { run, token, ending, stands_alone: false, tells: false });
     fixture.schedule(&schedule.id)
 }
 
@@ -302,7 +302,8 @@ fn a_paused_schedule_is_not_paused_again(fixture: &Fixture<'_>) {
     };
     let paused = fixture.patch(at(61), &schedule.id, patch);
     let ending = Box::new(failed());
-    fixture.ok(at(62), Command::CompleteRun { run, token: Token(1), ending, stands_alone: false });
+    fixture
+        .ok(at(62), Command::CompleteRun { run, token: Token(1), ending, stands_alone: false, tells: false });
     assert_eq!(fixture.schedule(&schedule.id), Schedule { failure_count: 1, ..paused });
 }
 

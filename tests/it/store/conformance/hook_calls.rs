@@ -7,8 +7,8 @@ use super::super::fixture::{
 use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Admission, ClaimRules, Completion, HookCall, HookEvent, LedgerLine, Origin, RunId, RunState, Schedule,
-    SlotOutcome, WantedCalls, WorkerEntry,
+    Admission, CallKind, ClaimRules, Completion, HookCall, HookEvent, LedgerLine, Origin, Run, RunId,
+    RunState, Schedule, SlotOutcome, WantedCalls, WorkerEntry,
 };
 use polos::store::{Answer, Command, Patch, Rejection};
 use std::sync::Arc;
@@ -40,6 +40,14 @@ cases! {
     what_is_wanted_outlasts_the_workers_and_not_their_code,
     hook_calls_of_other_projects_and_workflows_are_not_seen,
     old_hook_calls_are_pruned,
+    an_outcome_is_told_by_the_worker_of_its_claim,
+    the_outcomes_of_a_dead_worker_are_told_by_another,
+    an_outcome_that_is_not_recorded_or_not_final_is_not_told,
+    an_outcome_is_told_only_if_it_is_asked_for,
+    a_repeated_completion_is_told_once,
+    each_failure_is_told_with_its_own_error,
+    calls_are_for_workers_that_make_them,
+    the_outcome_of_a_run_that_is_gone_is_not_told,
 }
 
 const LATE_AFTER: i64 = 300;
@@ -65,8 +73,14 @@ fn scheduled(fixture: &Fixture<'_>) -> Schedule {
     fixture.put(at(0), new_schedule("a", Some(at(60))))
 }
 
+/// All calls about a workflow.
+fn kinds(workflow: &str) -> Vec<CallKind> {
+    let all = [HookEvent::Skipped, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
+    all.into_iter().map(|event| CallKind { event, workflow: text(workflow) }).collect()
+}
+
 fn open(fixture: &Fixture<'_>) -> Vec<HookCall> {
-    fixture.store.hook_calls(PROJECT, &[text("w")], 100).unwrap()
+    fixture.store.hook_calls(PROJECT, &kinds("w"), 100).unwrap()
 }
 
 fn take_by(fixture: &Fixture<'_>, worker: &str, now: Timestamp, calls: &[HookCall]) -> Vec<HookCall> {
@@ -384,8 +398,8 @@ fn hook_calls_of_other_projects_and_workflows_are_not_seen(fixture: &Fixture<'_>
     skip(fixture, at(61), &schedule, vec![line(SlotOutcome::Skipped, at(60), at(60), 1)]);
     skip(fixture, at(122), &schedule, vec![line(SlotOutcome::Skipped, at(120), at(120), 1)]);
     let of = |project: &str, workflows: &[&str], limit| {
-        let workflows: Vec<_> = workflows.iter().map(|id| text(id)).collect();
-        fixture.store.hook_calls(project, &workflows, limit).unwrap().len()
+        let kinds: Vec<_> = workflows.iter().flat_map(|id| kinds(id)).collect();
+        fixture.store.hook_calls(project, &kinds, limit).unwrap().len()
     };
     assert_eq!(of("other", &["w"], 10), 0);
     assert_eq!(of(PROJECT, &["v"], 10), 0);
@@ -405,4 +419,149 @@ fn old_hook_calls_are_pruned(fixture: &Fixture<'_>) {
     assert_eq!(open(fixture).len(), 2);
     fixture.ok(at(200), prune(at(62)));
     assert_eq!(open(fixture).iter().map(|call| call.from).collect::<Vec<_>>(), [at(120)]);
+}
+
+fn complete(run: &Run, ending: Completion, tells: bool) -> Command {
+    let stands_alone = run.schedule_id.is_none();
+    Command::CompleteRun {
+        run: run.id.clone(),
+        token: run.token,
+        ending: Box::new(ending),
+        stands_alone,
+        tells,
+    }
+}
+
+/// A run of no schedule, claimed by `worker`.
+fn running(fixture: &Fixture<'_>, id: &str, worker: &str) -> Run {
+    register(fixture, at(0), new_worker(worker));
+    let claim_for = Some(worker.into());
+    fixture.create(at(1), polos::model::NewRun { claim_for, ..new_run(id) });
+    fixture.run(&RunId::from(id))
+}
+
+fn an_outcome_is_told_by_the_worker_of_its_claim(fixture: &Fixture<'_>) {
+    let schedule = scheduled(fixture);
+    let of_slot = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    fixture.ok(at(61), complete(&fixture.run(&of_slot), succeeded(), true));
+    let alone = running(fixture, "run_1", "wkr_1");
+    fixture.ok(at(62), complete(&alone, failed(), true));
+    assert_eq!(open(fixture).iter().map(|call| call.event).collect::<Vec<_>>(), [Some(HookEvent::Late)]);
+    let worker = fixture.worker.clone();
+    let ids = [
+        HookCall::outcome_id(&of_slot, 1, RunState::Succeeded),
+        HookCall::outcome_id(&alone.id, 1, RunState::Failed),
+    ];
+    let calls: Vec<_> = ids.into_iter().flatten().collect();
+    let taken = fixture.ok(
+        at(63),
+        Command::TakeHookCalls { worker: worker.clone(), calls: calls.clone(), recheck_at: at(99) },
+    );
+    let Answer::HookCalls(taken) = taken else { panic!("{taken:?}") };
+    assert_eq!(
+        taken.iter().map(|call| (call.event, call.schedule.as_str(), &*call.key)).collect::<Vec<_>>(),
+        [(Some(HookEvent::Succeeded), schedule.id.as_str(), "a"), (Some(HookEvent::Failed), "", &*alone.key)]
+    );
+    fixture.ok(at(64), Command::EndHookCalls { worker: worker.clone(), calls });
+    fixture.ok(at(65), Command::DeregisterWorker { worker });
+    assert_eq!(open(fixture).len(), 1, "what was told is gone");
+}
+
+fn the_outcomes_of_a_dead_worker_are_told_by_another(fixture: &Fixture<'_>) {
+    register(fixture, at(0), new_worker("wkr_1"));
+    for (id, ending) in [("run_1", succeeded()), ("run_2", failed())] {
+        let run = running(fixture, id, "other");
+        fixture.ok(at(2), complete(&run, ending, true));
+    }
+    assert_eq!(take(fixture, at(3)), []);
+    expire(fixture, at(80), "other");
+    let calls = take(fixture, at(80));
+    let mut events: Vec<_> =
+        calls.iter().map(|call| (call.event.unwrap(), HookCall::run_of(&call.id))).collect();
+    events.sort();
+    assert_eq!(events, [(HookEvent::Succeeded, Some("run_1")), (HookEvent::Failed, Some("run_2"))]);
+    assert!(calls.iter().all(|call| call.due_at == at(2) && call.count == 1));
+    assert_eq!(open(fixture), []);
+}
+
+fn an_outcome_that_is_not_recorded_or_not_final_is_not_told(fixture: &Fixture<'_>) {
+    let run = running(fixture, "run_1", "other");
+    expire(fixture, at(80), "other");
+    assert_eq!(fixture.no(at(81), complete(&run, succeeded(), true)), Rejection::Fenced);
+    for (id, ending) in [
+        ("run_2", Completion::Failed { error: text("{}"), retry_at: Some(at(900)) }),
+        ("run_3", Completion::Cancelled { error: None }),
+        ("run_4", Completion::Released),
+        ("run_5", Completion::Parked { wakes_at: at(900) }),
+    ] {
+        let run = running(fixture, id, "third");
+        fixture.ok(at(82), complete(&run, ending, true));
+    }
+    let cancelled = running(fixture, "run_6", "third");
+    fixture.ok(at(83), Command::CancelRun { project: text(PROJECT), run: cancelled.id.clone() });
+    let retried = Completion::Failed { error: text("{}"), retry_at: Some(at(900)) };
+    fixture.ok(at(84), complete(&cancelled, retried, true));
+    fixture.ok(at(85), Command::DeregisterWorker { worker: "third".into() });
+    assert_eq!(open(fixture), []);
+}
+
+fn an_outcome_is_told_only_if_it_is_asked_for(fixture: &Fixture<'_>) {
+    let run = running(fixture, "run_1", "other");
+    fixture.ok(at(2), complete(&run, succeeded(), false));
+    expire(fixture, at(80), "other");
+    assert_eq!(open(fixture), []);
+}
+
+fn a_repeated_completion_is_told_once(fixture: &Fixture<'_>) {
+    let run = running(fixture, "run_1", "other");
+    let completion = complete(&run, succeeded(), true);
+    let answer = fixture.ok(at(2), completion.clone());
+    assert_eq!(fixture.ok(at(3), completion.clone()), answer);
+    let calls: Vec<_> = HookCall::outcome_id(&run.id, 1, RunState::Succeeded).into_iter().collect();
+    fixture.ok(at(4), Command::EndHookCalls { worker: "other".into(), calls });
+    fixture.ok(at(5), completion);
+    expire(fixture, at(80), "other");
+    assert_eq!(open(fixture), [], "it is not recorded again");
+}
+
+fn each_failure_is_told_with_its_own_error(fixture: &Fixture<'_>) {
+    let fail = |run: &Run, error| {
+        fixture.ok(at(2), complete(run, Completion::Failed { error: text(error), retry_at: None }, true));
+    };
+    let first = running(fixture, "run_1", "other");
+    fail(&first, r#"{"n":1}"#);
+    fixture.ok(at(3), Command::RetryRun { project: text(PROJECT), run: first.id.clone() });
+    let claim = fixture.claim(at(4));
+    fail(&claim[0].run, r#"{"n":2}"#);
+    fixture.ok(at(5), Command::DeregisterWorker { worker: "other".into() });
+    fixture.ok(at(5), Command::DeregisterWorker { worker: fixture.worker.clone() });
+    let mut found: Vec<_> = open(fixture).into_iter().map(|call| (call.count, call.reason)).collect();
+    found.sort();
+    assert_eq!(found, [(1, text(r#"{"n":1}"#)), (2, text(r#"{"n":2}"#))]);
+}
+
+fn calls_are_for_workers_that_make_them(fixture: &Fixture<'_>) {
+    for (id, ending) in [("run_1", succeeded()), ("run_2", failed())] {
+        let run = running(fixture, id, "other");
+        fixture.ok(at(2), complete(&run, ending, true));
+    }
+    expire(fixture, at(80), "other");
+    let of = |event| {
+        let kinds = [CallKind { event, workflow: text("w") }, CallKind { event, workflow: text("v") }];
+        fixture.store.hook_calls(PROJECT, &kinds, 10).unwrap().len()
+    };
+    assert_eq!([HookEvent::Succeeded, HookEvent::Failed, HookEvent::Late].map(of), [1, 1, 0]);
+}
+
+fn the_outcome_of_a_run_that_is_gone_is_not_told(fixture: &Fixture<'_>) {
+    let run = running(fixture, "run_1", "other");
+    fixture.ok(at(2), complete(&run, succeeded(), true));
+    let seen = {
+        expire(fixture, at(80), "other");
+        open(fixture)
+    };
+    register(fixture, at(81), new_worker("wkr_1"));
+    fixture.ok(at(200), Command::Prune { project: text(PROJECT), before: at(3), keep: 0, limit: 100 });
+    assert_eq!((seen.len(), open(fixture).len()), (1, 0));
+    assert_eq!(take_by(fixture, "wkr_1", at(201), &seen), []);
 }

@@ -555,6 +555,7 @@ fn a_pause_after_failures_revokes_claims_too(fixture: &Fixture<'_>) {
         token,
         ending: Box::new(super::super::fixture::failed()),
         stands_alone: false,
+        tells: false,
     };
     fixture.ok(at(119), ending);
     let schedule = fixture.schedule(&schedule.id);
