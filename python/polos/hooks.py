@@ -27,6 +27,14 @@ class RunFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedFailure:
+    """The error of a :class:`RunFailure` while it is stored as the payload of a run."""
+
+    record: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunSuccess:
     """A run that has succeeded. The argument of ``on_success``."""
 

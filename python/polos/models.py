@@ -304,7 +304,9 @@ class Run(Shown):
     """The worker that executes it, or was the last to do so."""
 
     origin: str | None
-    """What started it: ``schedule``, ``trigger``, ``backfill``, ``invoke``, or ``child``."""
+    """What started it: ``schedule``, ``trigger``, ``backfill``, ``invoke``, ``child``,
+    or ``hook``.
+    """
 
     payload: Any = field(default=None, hash=False)
     """Its payload, if it was invoked; ``None`` in lists of runs."""

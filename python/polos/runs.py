@@ -190,6 +190,7 @@ async def invoke(
     debounce: Debounce | None = None,
     priority: int | None = None,
     _parent: str | None = None,
+    _is_hook: bool = False,
 ) -> RunHandle[R]:
     """Start ``workflow`` durably, by id or object, like ``Workflow.invoke``.
 
@@ -198,6 +199,17 @@ async def invoke(
     payload that cannot be stored.
     """
     started = _Started(workflow)
+    start = start_of(
+        key=key,
+        delay=delay,
+        at=at,
+        debounce=debounce,
+        idempotency_key=idempotency_key,
+        priority=priority,
+        default_priority=started.priority,
+    )
+    if _is_hook:
+        start = {**(start or {}), "is_hook": True}
     request = requests.invoke(
         started.id,
         started.encoded(payload),
@@ -205,15 +217,7 @@ async def invoke(
         parent=_parent,
         is_local=started.is_local,
         local_workflows=started.local_workflows,
-        start=start_of(
-            key=key,
-            delay=delay,
-            at=at,
-            debounce=debounce,
-            idempotency_key=idempotency_key,
-            priority=priority,
-            default_priority=started.priority,
-        ),
+        start=start,
     )
     answer = await checked_client(client)._ask(request)
     return RunHandle(client, answer["run_id"], started.result_type)

@@ -23,6 +23,7 @@ from polos._runtime.registry import (
 )
 from polos._validate.arguments import one_of, payload_for
 from polos._validate.formatting import shown, type_name
+from polos._validate.hooks import check_hook
 from polos._validate.limits import Limit, checked_priority, limit_for
 from polos._validate.retry_on import RetryOn, checked_retry_on
 from polos._validate.schedule_options import (
@@ -649,10 +650,8 @@ def _on_code_change(workflow_id: str, value: Any) -> Literal["fail", "hold"]:
 
 
 def _hook(workflow_id: str, name: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise InvalidArgumentError(
-            f"workflow `{workflow_id}`, {name}: {shown(value)} given, expected a function"
-        )
+    if value is not None:
+        check_hook(f"workflow `{workflow_id}`, {name}", value, Workflow)
     return value
 
 

@@ -78,6 +78,7 @@ struct CallItem<'a> {
 struct RunItem<'a> {
     slot: Option<i64>,
     timezone: &'a str,
+    origin: &'static str,
     result: Option<&'a str>,
 }
 
@@ -98,6 +99,7 @@ fn convert_hook_call(due: &DueCall) -> CallItem<'_> {
         run: due.run.as_deref().map(|run| RunItem {
             slot: run.slot.map(Timestamp::as_micros),
             timezone: &run.timezone,
+            origin: run.origin.word(),
             result: run.result.as_deref(),
         }),
     }

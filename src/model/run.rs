@@ -72,6 +72,8 @@ pub enum Origin {
     Invoke,
     /// `ctx.step.invoke` of another run.
     Child,
+    /// A hook call about another run or a slot.
+    Hook,
 }
 
 impl Origin {

@@ -33,6 +33,7 @@ spelled!(state_word, RunState, {
 });
 spelled!(origin_word, Origin, {
     Schedule => "schedule", Trigger => "trigger", Backfill => "backfill", Invoke => "invoke", Child => "child",
+    Hook => "hook",
 });
 spelled!(step_word, StepState, {
     Done => "done", Failed => "failed", Retrying => "retrying", Sleeping => "sleeping",

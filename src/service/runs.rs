@@ -48,7 +48,11 @@ pub(super) fn invoked(
         last_slot: None,
         upcoming: None,
         timezone: "UTC".into(),
-        origin: if parent.is_some() { Origin::Child } else { Origin::Invoke },
+        origin: match &parent {
+            Some(_) => Origin::Child,
+            None if start.is_hook => Origin::Hook,
+            None => Origin::Invoke,
+        },
         payload: payload.map(|raw| raw.get().into()),
         input: None,
         behind: false,

@@ -21,6 +21,8 @@ pub struct Start {
     pub priority: Option<u8>,
     /// Whether calls in quick succession become one run.
     pub debounce: Option<DebounceOptions>,
+    /// Whether a hook call starts it.
+    pub is_hook: bool,
 }
 
 /// See [`Debounce`]. Durations are microseconds.

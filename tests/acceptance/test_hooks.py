@@ -332,6 +332,99 @@ async def test_a_hook_that_outlasts_the_drain_is_called_again_by_the_next_worker
     assert told.empty()
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_workflow_as_a_hook_is_a_run_of_its_own(crashes: bool) -> None:
+    told: list[RunFailure] = []
+
+    @workflow(id="notify", retries=1, backoff=1)
+    async def notify(ctx: Any, failure: RunFailure) -> None:
+        told.append(failure)
+        if len(told) == 1:
+            raise OSError("no route to the pager")
+
+    @workflow(id="report", schedule="0 9 * * *", on_failure=notify)
+    async def report() -> None:
+        raise Refused("card", code=402)
+
+    async with clock("2026-03-01T08:30+00:00", on_failure=notify) as t:
+        if crashes:
+            t.crash_at(workflow=report, when="after_commit")
+        await t.advance(hours=1)
+        if crashes:
+            await t.restart()
+        await t.advance(hours=1)
+        (failed,) = await runs.list(t.client, workflow=report)
+        (run,) = await runs.list(t.client, workflow=notify)
+    assert (run.origin, run.key, run.status, run.attempt) == ("hook", "global", "succeeded", 2)
+    first, second = told
+    assert first.run_id == second.run_id == failed.id
+    assert first.timestamp == datetime(2026, 3, 1, 9, tzinfo=timezone.utc)
+    assert isinstance(second.error, Refused)
+    assert (second.error.args, second.error.code) == (("card",), 402)
+
+
+async def test_every_recorded_call_can_be_a_run() -> None:
+    told: list[Any] = []
+
+    @workflow(id="notify")
+    async def notify(ctx: Any, event: Any) -> None:
+        told.append(event)
+
+    @workflow(
+        id="report",
+        schedule={"cron": "0 * * * *", "overlap": "skip"},
+        on_success=notify,
+        on_skipped=notify,
+        on_late=notify,
+        late_after=timedelta(minutes=5),
+    )
+    async def report() -> Sum:
+        return Sum(total=3)
+
+    async with clock("2026-03-01T11:30+00:00") as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.skip(t.client, schedule.id)
+        await t.advance(hours=2)
+        await t.crash()
+        await t.advance(minutes=50)
+        await t.restart()
+        await t.advance(minutes=1)
+    kinds = [type(event).__name__ for event in told]
+    assert sorted(kinds) == ["LateRun", "RunSuccess", "RunSuccess", "SkippedSlots"]
+    assert [event.result for event in told if type(event) is RunSuccess] == [Sum(total=3)] * 2
+
+
+async def test_no_run_is_started_about_the_run_of_a_hook() -> None:
+    told: list[RunFailure] = []
+
+    @workflow(id="notify")
+    async def notify(ctx: Any, failure: RunFailure) -> None:
+        told.append(failure)
+        raise OSError("no route to the pager")
+
+    @workflow(id="report")
+    async def report() -> None:
+        raise ValueError
+
+    async with clock("2026-03-01T12:00+00:00", on_failure=notify) as t:
+        await report.invoke(t.client)
+        await t.advance(hours=1)
+    assert [failure.workflow_id for failure in told] == ["report"]
+
+
+def test_a_workflow_that_cannot_be_a_hook_is_refused(client: PolosClient) -> None:
+    @workflow(id="notify")
+    async def notify(ctx: Any, event: Any) -> None: ...
+
+    @workflow(id="blind")
+    async def blind() -> None: ...
+
+    with pytest.raises(InvalidArgumentError, match="on_missed: workflow `notify` given; calls"):
+        Worker(client, on_missed=notify)
+    with pytest.raises(InvalidArgumentError, match="on_failure: workflow `blind` given, whose"):
+        workflow(id="job", on_failure=blind)(print)
+
+
 @pytest.mark.parametrize("name", ["on_success", "on_failure", "on_missed"])
 def test_a_hook_that_is_no_function_is_refused(client: PolosClient, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{name}: `3` given, expected a function"):

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timezone
 from typing import Any
 
+import pytest
+
+from polos import SkippedSlots, StoreError
 from polos._runtime.hook_calls import HookCalls, WorkerHooks
+from polos._runtime.hook_runs import start_run
 from polos._runtime.recorded_calls import make_calls
 from polos._runtime.threads import ThreadPool
 from polos.workflow import Workflow
+
+NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
 CALL: dict[str, Any] = {
     "id": "skipped:sch_1:60000000",
@@ -78,3 +85,28 @@ async def test_a_cancelled_hook_leaves_its_call_to_another_worker() -> None:
     await asyncio.wait({task})
     await asyncio.sleep(0)
     assert made == []
+
+
+async def test_the_run_of_a_hook_is_started_once_the_database_answers(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[dict[str, Any]] = []
+    delays: list[float] = []
+
+    async def invoke(*_: Any, **options: Any) -> None:
+        asked.append(options)
+        if len(asked) < 4:
+            raise StoreError("the database does not answer")
+
+    async def sleep(seconds: float) -> None:
+        delays.append(seconds)
+
+    monkeypatch.setattr("polos.runs.invoke", invoke)
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    event = SkippedSlots("report", "sch_1", "global", NOW, NOW, 1, "skipped on request")
+    notify: Any = Workflow(lambda ctx, event: None, id="notify")
+    client: Any = None
+    await start_run(client, notify, event, CALL["id"], "on_skipped of workflow `report`")
+    assert (len(asked), delays) == (4, [1, 2, 4])
+    assert {each["idempotency_key"] for each in asked} == {f"hook:{CALL['id']}"}
+    assert caplog.text.count("could not start its run yet") == 1

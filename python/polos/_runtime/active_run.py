@@ -13,6 +13,7 @@ from polos._core.instants import micros_of
 from polos._core.safe_logging import quiet_logger
 from polos._runtime.current_run import running
 from polos._runtime.entry import Entry
+from polos._runtime.hook_runs import restored
 from polos._runtime.instrumentation import around_run
 from polos._runtime.journal import StepJournal
 from polos._runtime.reporter import Reporter
@@ -276,7 +277,7 @@ class ActiveRun:
             payload = self.claimed.payload
             if payload is None:
                 return None
-            data = decode(payload, workflow.payload_type, name="payload")
+            data = restored(decode(payload, workflow.payload_type, name="payload"))
             return data if data is None else workflow.payload_from(data)
         if workflow.takes_slot:
             return workflow.payload_from(self.slot_payload())

@@ -70,7 +70,7 @@ class Executor:
         self.lost: str | None = None  # why the worker stopped on its own
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
-        self.hooks = HookCalls(loop, self.step_threads, hooks)
+        self.hooks = HookCalls(loop, self.step_threads, hooks, client)
         self.entries = Entries(self)
         self.timers = Timers(loop, self._set_timer)
         self.change_count = 0
@@ -112,7 +112,7 @@ class Executor:
         elif kind == "tell":
             _, run_id, token, call = item
             self.nudge_count += 1
-            tasks = self.hooks.told((run_id, token), call is not None)
+            tasks = self.hooks.told((run_id, token), call)
             if call is not None:
                 follow(call, tasks, self._hook_called)
         elif kind == "over" and not self.over.done():

@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from polos._core.safe_logging import loggable, quiet_logger
+from polos._runtime.hook_runs import start_run
 from polos._runtime.threads import ThreadPool
-from polos._validate.formatting import shown
+from polos._validate.hooks import check_hook
 from polos._validate.signature import is_async_function
-from polos.exceptions import InvalidArgumentError
+from polos.workflow import Workflow
 
 if TYPE_CHECKING:
-    from polos.workflow import Workflow
+    from polos.client import PolosClient
 
 __all__ = ["HOOKS", "Hook", "HookCalls", "HookName", "WorkerHooks"]
 
@@ -24,7 +25,7 @@ HookName = Literal["on_success", "on_failure", "on_missed", "on_skipped", "on_la
 HOOKS: tuple[HookName, ...] = ("on_success", "on_failure", "on_missed", "on_skipped", "on_late")
 
 Hook = Callable[[Any], Any]
-"""A function of one argument, sync or async; its result is ignored."""
+"""A function of one argument, sync or async, or a workflow; its result is ignored."""
 
 
 class WorkerHooks:
@@ -38,8 +39,7 @@ class WorkerHooks:
         for name, hook in given.items():
             if hook is None:
                 continue
-            if not callable(hook):
-                raise InvalidArgumentError(f"{name}: {shown(hook)} given, expected a function")
+            check_hook(name, hook, Workflow)
             self._hooks[name].append((hook, f"{name} of the worker"))
         for each in middleware:
             for name in HOOKS:
@@ -63,17 +63,23 @@ class _Outcome(NamedTuple):
     name: HookName
     workflow: Workflow[Any, Any]
     event: Callable[[], Any]
+    of_hook: bool
 
 
 class HookCalls:
     """Calls hooks in separate tasks, sync ones in ``threads``; their errors are logged."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, threads: ThreadPool, for_all: WorkerHooks
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: ThreadPool,
+        for_all: WorkerHooks,
+        client: PolosClient | None = None,
     ) -> None:
         self._loop = loop
         self._threads = threads
         self._for_all = for_all
+        self._client = client
         self.tasks: set[asyncio.Task[None]] = set()
         # By run and token.
         self._outcomes: dict[tuple[str, int], _Outcome] = {}
@@ -89,21 +95,39 @@ class HookCalls:
         name: HookName,
         workflow: Workflow[Any, Any],
         event: Callable[[], Any],
+        of_hook: bool,
     ) -> None:
-        """Note what to tell the hooks when the outcome of this claim is recorded."""
-        self._outcomes[claim] = _Outcome(name, workflow, event)
+        """Note what to tell the hooks when the outcome of this claim is recorded.
 
-    def told(self, claim: tuple[str, int], is_recorded: bool) -> list[asyncio.Task[None]]:
-        """Call the hooks about the outcome of this claim if it is recorded, else forget it."""
+        ``of_hook`` is as for :meth:`fire`.
+        """
+        self._outcomes[claim] = _Outcome(name, workflow, event, of_hook)
+
+    def told(self, claim: tuple[str, int], call: str | None) -> list[asyncio.Task[None]]:
+        """Make the recorded ``call`` about the outcome of this claim. Without one, forget it."""
         outcome = self._outcomes.pop(claim, None)
         if self._was_told is not None and not self._was_told.done():
             self._was_told.set_result(None)
-        return [] if outcome is None or not is_recorded else self.fire(*outcome)
+        if outcome is None or call is None:
+            return []
+        name, workflow, event, of_hook = outcome
+        return self.fire(name, workflow, event, call=call, of_hook=of_hook)
 
     def fire(
-        self, name: HookName, workflow: Workflow[Any, Any], event: Callable[[], Any]
+        self,
+        name: HookName,
+        workflow: Workflow[Any, Any],
+        event: Callable[[], Any],
+        *,
+        call: str | None = None,
+        of_hook: bool = False,
     ) -> list[asyncio.Task[None]]:
-        """Call the workflow's hook of that name and those for all workflows with ``event()``."""
+        """Call the workflow's hook of that name and those for all workflows with ``event()``.
+
+        :param call: the id of the recorded call, which hooks that are workflows need.
+        :param of_hook: whether it is about the run of a hook. No run is started about that, since
+            one that fails would start others without end.
+        """
         own: Hook | None = getattr(workflow, name)
         for_all = self._for_all.of(name)
         if own is None and not for_all:
@@ -111,11 +135,17 @@ class HookCalls:
         made = event()
         if own is not None:
             for_all = [(own, f"{name} of workflow `{workflow.id}`"), *for_all]
-        return [self.call(hook, made, what) for hook, what in for_all]
+        return [
+            self.call(hook, made, what, call)
+            for hook, what in for_all
+            if not (of_hook and isinstance(hook, Workflow))
+        ]
 
-    def call(self, hook: Hook, event: Any, what: str) -> asyncio.Task[None]:
-        """Call ``hook(event)``; ``what`` names it in the log."""
-        task = self._loop.create_task(self._call(hook, event, what))
+    def call(
+        self, hook: Hook, event: Any, what: str, call: str | None = None
+    ) -> asyncio.Task[None]:
+        """Call ``hook(event)``, or start its run; ``what`` names it in the log."""
+        task = self._loop.create_task(self._call(hook, event, what, call))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -141,9 +171,11 @@ class HookCalls:
             if force is not None:
                 force.cancel()
 
-    async def _call(self, hook: Hook, event: Any, what: str) -> None:
+    async def _call(self, hook: Hook, event: Any, what: str, call: str | None) -> None:
         try:
-            if is_async_function(hook):
+            if isinstance(hook, Workflow) and call is not None and self._client is not None:
+                await start_run(self._client, hook, event, call, what)
+            elif is_async_function(hook):
                 await hook(event)
             else:
                 made = await self._threads.run(hook, event)

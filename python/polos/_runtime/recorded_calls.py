@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polos._codec.exceptions import error_from_record
 from polos._core.instants import from_micros
 from polos._core.safe_logging import quiet_logger
+from polos._runtime.hook_runs import failure_error
 from polos._runtime.run_slot import RunSlot
-from polos.exceptions import RunFailedError
 
 if TYPE_CHECKING:
     from polos._runtime.hook_calls import HookCalls, HookName
@@ -57,7 +56,9 @@ def make_calls(
         # A run that is gone has no outcome to tell.
         if workflow is not None and (call["run"] is not None or call["event"] not in _OUTCOMES):
             event = partial(_EVENTS[call["event"]], call, workflow)
-            tasks = hooks.fire(_NAMES[call["event"]], workflow, event)
+            of_hook = call["run"] is not None and call["run"]["origin"] == "hook"
+            name = _NAMES[call["event"]]
+            tasks = hooks.fire(name, workflow, event, call=call["id"], of_hook=of_hook)
         follow(call["id"], tasks, made)
 
 
@@ -132,11 +133,8 @@ def _failure(call: dict[str, Any], _: Workflow[Any, Any]) -> RunFailure:
         record = json.loads(call["reason"])
     except ValueError:
         record = None
-    failed = RunFailedError.from_record(record, run_id=call["run_id"], workflow=call["workflow"])
-    error = error_from_record(record)
-    if error is not None:
-        error.__cause__ = failed  # with the recorded traceback, as a handle raises it
-    return RunFailure(**_facts(call), error=error or failed)
+    error = failure_error(record, call["run_id"], call["workflow"])
+    return RunFailure(**_facts(call), error=error)
 
 
 def _facts(call: dict[str, Any]) -> dict[str, Any]:

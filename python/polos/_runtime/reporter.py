@@ -204,7 +204,8 @@ class Reporter:
         assert core is not None
         hooks, bridge = active.executor.hooks, None
         if tell is not None and hooks.has(tell[0], active.workflow):
-            hooks.expect((active.run_id, active.token), tell[0], active.workflow, tell[1])
+            claim, of_hook = (active.run_id, active.token), active.origin == "hook"
+            hooks.expect(claim, tell[0], active.workflow, tell[1], of_hook)
             bridge = active.executor.bridge.core
         core.complete_run(
             active.run_id,

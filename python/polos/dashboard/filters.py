@@ -27,6 +27,7 @@ ORIGINS: Mapping[str, str] = {
     "backfill": "Created by a backfill",
     "invoke": "Invoked by application code",
     "child": "Invoked by a step of another run",
+    "hook": "Started by a hook of another run or of a slot",
 }
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))

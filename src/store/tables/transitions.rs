@@ -621,7 +621,7 @@ pub(in crate::store) const BEHIND: i64 = 2;
 pub(in crate::store) fn needs_schedule(new: &NewRun) -> Option<&ScheduleId> {
     match new.origin {
         Origin::Schedule | Origin::Trigger | Origin::Backfill => new.schedule_id.as_ref(),
-        Origin::Invoke | Origin::Child => None,
+        Origin::Invoke | Origin::Child | Origin::Hook => None,
     }
 }
 
