@@ -1,6 +1,7 @@
 //! The domain types: plain data and its invariants. Depends on `calendar`; no clock, no store, no
 //! decisions.
 
+pub mod backfill;
 mod cron_rules;
 pub mod cron_texts;
 pub mod debounce;

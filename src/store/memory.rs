@@ -3,8 +3,8 @@
 
 use super::tables::Tables;
 use super::{
-    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter,
-    StoreError, StoreReads, StoreWrites, WaitingParent,
+    Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,
+    ScheduleFilter, StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -147,6 +147,16 @@ impl StoreReads for MemoryStore {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         Ok(self.tables.lock().list_runs(project, filter, page))
+    }
+
+    fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>, StoreError> {
+        Ok(self.tables.lock().runs_with_keys(project, workflow, keys, limit))
     }
 
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {

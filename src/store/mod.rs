@@ -35,7 +35,9 @@ pub use events::UNREAD_EVENTS_MAX;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{ChangeObserver, PostgresOptions, PostgresStore};
-pub use query::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, WaitingParent};
+pub use query::{
+    DueSchedule, KeyedRun, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, WaitingParent,
+};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 pub use transaction::{NewRow, Part, TransactionScript, TransactionStatement, Value};
@@ -232,6 +234,15 @@ pub trait StoreReads: Send + Sync + 'static {
 
     /// Runs that match the filter, ordered by creation, newest first, then by id, descending.
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
+
+    /// Runs of the workflow with idempotency keys between two texts, both exclusive, ordered by key.
+    fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>, StoreError>;
 
     /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work,
     /// whether or not the runs found are stuck.

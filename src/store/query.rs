@@ -70,6 +70,17 @@ pub struct WaitingParent {
     pub is_stuck: bool,
 }
 
+/// A run and its idempotency key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyedRun {
+    /// Its idempotency key.
+    pub key: Arc<str>,
+    /// The run.
+    pub run: RunId,
+    /// Its state.
+    pub state: RunState,
+}
+
 /// Selects schedules. A field that is `None` does not restrict.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleFilter {

@@ -4,7 +4,7 @@
 //! other rows. Such a value becomes the most cautious one of its kind.
 
 use super::tables::transitions::StoredSchedule;
-use super::{DueSchedule, WaitingParent};
+use super::{DueSchedule, KeyedRun, WaitingParent};
 use crate::calendar::Timestamp;
 use crate::model::limit::TakenTokens;
 use crate::model::text::TextEnum;
@@ -247,6 +247,11 @@ pub(super) trait RowReader {
             limit: self.optional_text()?,
             priority: self.priority()?,
         })
+    }
+
+    /// A run with its idempotency key: the key, the id, and the state.
+    fn keyed_run(&mut self) -> Result<KeyedRun, Self::Error> {
+        Ok(KeyedRun { key: self.text()?, run: self.run_id()?, state: self.state()? })
     }
 
     /// A run that waits for a child run: its id, and whether it is stuck.

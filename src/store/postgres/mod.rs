@@ -39,8 +39,8 @@ mod transaction;
 mod write_back;
 
 use super::{
-    Answer, Command, DueSchedule, NewRow, NextWork, Outcome, Page, ProjectStats, Rejection, RunFilter,
-    ScheduleFilter, Shard, StoreError, StoreReads, StoreWrites, TransactionScript, WaitingParent,
+    Answer, Command, DueSchedule, KeyedRun, NewRow, NextWork, Outcome, Page, ProjectStats, Rejection,
+    RunFilter, ScheduleFilter, Shard, StoreError, StoreReads, StoreWrites, TransactionScript, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -452,6 +452,16 @@ impl StoreReads for PostgresStore {
                 session.runs(project, filter, page).await
             }
         })
+    }
+
+    fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>, StoreError> {
+        self.readers.read(async |session| session.runs_with_keys(project, workflow, keys, limit).await)
     }
 
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {

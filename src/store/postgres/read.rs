@@ -20,7 +20,8 @@ use crate::store::pagination::cut_page;
 use crate::store::query::MANY_RUNS;
 use crate::store::row_reader::RowReader;
 use crate::store::{
-    DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, StoreError, WaitingParent,
+    DueSchedule, KeyedRun, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, StoreError,
+    WaitingParent,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -327,6 +328,22 @@ impl Session<'_> {
             Ok(project_stats)
         })?;
         found.into_iter().next().ok_or(PgError::Silence)
+    }
+
+    pub async fn runs_with_keys(
+        self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>> {
+        let mut args = Args::default();
+        args.text(project);
+        args.text(workflow);
+        args.text(keys.0);
+        args.text(keys.1);
+        args.int(limit_to_sql(limit));
+        each(&self.query(queries::RUNS_WITH_KEYS, args).await?, |columns| columns.keyed_run())
     }
 
     pub async fn waiting_parents(self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {

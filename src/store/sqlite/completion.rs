@@ -6,7 +6,7 @@ use super::rows::Columns;
 use super::schedules::RunToChange;
 use crate::calendar::Timestamp;
 use crate::model::{
-    Completion, HookCall, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId,
+    Completion, HookCall, Origin, RunId, RunState, ScheduleId, ScheduleStatus, Token, WorkerId, backfill,
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::transitions::{self, BEHIND, Claim, LIVE};
@@ -103,7 +103,7 @@ impl Batch<'_> {
         }
         // A permit of its limit is free, whatever else is.
         let released =
-            self.set_free(row.no, state, row.schedule.as_ref(), row.parent.as_ref())? || row.is_limited;
+            self.set_free(row.no, state, true, row.schedule.as_ref(), row.parent.as_ref())? || row.is_limited;
         if ended.attempt != row.claim.attempt {
             self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
         }
@@ -159,7 +159,7 @@ impl Batch<'_> {
             self.update_schedule(&stored)?;
         }
         self.add_ledger(&run.project, schedule, &[transitions::skipped_line(slot, reason)])?;
-        self.release(schedule, no).map(Some)
+        self.release_after(schedule, no, run.idempotency_key.as_deref()).map(Some)
     }
 
     fn finished_at(&self, state: RunState) -> Option<Timestamp> {
@@ -199,11 +199,12 @@ impl Batch<'_> {
     }
 
     /// Releases what a finished run blocked: the next run of its schedule, and its parent. Returns
-    /// whether that made a run claimable.
+    /// whether that made a run claimable. `was_live`: it was not buffered.
     fn set_free(
         &mut self,
         no: i64,
         state: RunState,
+        was_live: bool,
         schedule: Option<&ScheduleId>,
         parent: Option<&RunId>,
     ) -> Result<bool> {
@@ -211,6 +212,12 @@ impl Batch<'_> {
             return Ok(false);
         }
         let released = match schedule {
+            Some(schedule) if was_live => {
+                let next = self.next_buffered(schedule)?;
+                let is_backfilled = next.as_ref().is_some_and(|(_, key)| key.is_some());
+                let key = if is_backfilled { self.idempotency_key(no)? } else { None };
+                self.release_next(schedule, next, no, key.as_deref())?
+            }
             Some(schedule) => self.release(schedule, no)?,
             None => false,
         };
@@ -224,10 +231,38 @@ impl Batch<'_> {
     /// Queues the next buffered run of the schedule, unless a run other than `ended` is still to
     /// finish.
     pub(super) fn release(&mut self, schedule: &ScheduleId, ended: i64) -> Result<bool> {
-        let Some(next) = self.one(queries::NEXT_BUFFERED, [schedule], |row| row.get::<_, i64>(0))? else {
-            return Ok(false);
-        };
-        if self.any(queries::HAS_LIVE, params![schedule, ended])? {
+        self.release_after(schedule, ended, None)
+    }
+
+    /// The same when the run `ended` with this idempotency key has finished.
+    fn release_after(&mut self, schedule: &ScheduleId, ended: i64, key: Option<&str>) -> Result<bool> {
+        let next = self.next_buffered(schedule)?;
+        self.release_next(schedule, next, ended, key)
+    }
+
+    /// Number and idempotency key of the next buffered run.
+    fn next_buffered(&mut self, schedule: &ScheduleId) -> Result<Option<(i64, Option<Arc<str>>)>> {
+        self.one(queries::NEXT_BUFFERED, [schedule], |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.int()?, columns.optional_text()?))
+        })
+    }
+
+    fn idempotency_key(&mut self, no: i64) -> Result<Option<Arc<str>>> {
+        let found = self.one(queries::IDEMPOTENCY_KEY, [no], |row| Columns::of(row).optional_text())?;
+        Ok(found.flatten())
+    }
+
+    fn release_next(
+        &mut self,
+        schedule: &ScheduleId,
+        next: Option<(i64, Option<Arc<str>>)>,
+        ended: i64,
+        key: Option<&str>,
+    ) -> Result<bool> {
+        let Some((next, next_key)) = next else { return Ok(false) };
+        let takes_over = backfill::takes_over(next_key.as_deref(), key);
+        if !takes_over && self.any(queries::HAS_LIVE, params![schedule, ended])? {
             return Ok(false);
         }
         self.run(queries::RELEASE_RUN, params![next, self.now()])?;
@@ -293,7 +328,7 @@ impl Batch<'_> {
             let ended = transitions::end(&row.claim, &Completion::Released, self.now());
             let finished_at = self.finished_at(ended.state);
             self.run(queries::FREE_RUN, params![row.no, ended.state, ended.available_at, finished_at])?;
-            self.set_free(row.no, ended.state, row.schedule.as_ref(), row.parent.as_ref())?;
+            self.set_free(row.no, ended.state, true, row.schedule.as_ref(), row.parent.as_ref())?;
         }
         Ok(held.len() as u64)
     }
@@ -330,7 +365,14 @@ impl Batch<'_> {
                 }
                 RunState::Buffered | RunState::Queued | RunState::Waiting => {
                     self.run(queries::CANCEL_NOW, params![run.no, self.now()])?;
-                    self.set_free(run.no, RunState::Cancelled, run.schedule.as_ref(), run.parent.as_ref())?;
+                    let was_live = run.state != RunState::Buffered;
+                    self.set_free(
+                        run.no,
+                        RunState::Cancelled,
+                        was_live,
+                        run.schedule.as_ref(),
+                        run.parent.as_ref(),
+                    )?;
                     RunState::Cancelled
                 }
             };

@@ -32,8 +32,8 @@ mod schema;
 mod statements;
 
 use super::{
-    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter,
-    StoreError, StoreReads, StoreWrites, WaitingParent,
+    Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,
+    ScheduleFilter, StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use crate::calendar::Timestamp;
 use crate::model::{
@@ -293,6 +293,16 @@ impl StoreReads for SqliteStore {
 
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         self.readers.read(|view| view.runs(project, filter, page))
+    }
+
+    fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>, StoreError> {
+        self.readers.read(|view| view.runs_with_keys(project, workflow, keys, limit))
     }
 
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {

@@ -177,8 +177,13 @@ statements! {
     /// Whether a run of the schedule is queued, running or waiting, other than one.
     /// (`run_unfinished`)
     HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
+    /// The idempotency key of a run. (primary key)
+    IDEMPOTENCY_KEY = "SELECT idempotency_key FROM run WHERE no = ?1";
+    /// Runs of a workflow with idempotency keys in a range. (`run_by_idempotency_key`)
+    RUNS_WITH_KEYS = "SELECT idempotency_key, id, state FROM run WHERE project = ?1 AND workflow = ?2 \
+        AND idempotency_key > ?3 AND idempotency_key < ?4 ORDER BY idempotency_key LIMIT ?5";
     /// The next buffered run of the schedule. (`run_unfinished`)
-    NEXT_BUFFERED = "SELECT no FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
+    NEXT_BUFFERED = "SELECT no, idempotency_key FROM run WHERE schedule_id = ?1 AND phase = 2 AND finished_at IS NULL ORDER BY slot, no LIMIT 1";
     /// Queues a buffered run. (primary key)
     RELEASE_RUN = "UPDATE run SET state = 'queued', available_at = max(available_at, ?2) WHERE no = ?1";
     /// Unfinished runs of the schedule in one phase, in order. (`run_unfinished`)

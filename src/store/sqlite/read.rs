@@ -17,7 +17,7 @@ use crate::store::limits::Room;
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
 use crate::store::row_reader::RowReader;
-use crate::store::{DueSchedule, NextWork, Page, ProjectStats, ScheduleFilter, WaitingParent};
+use crate::store::{DueSchedule, KeyedRun, NextWork, Page, ProjectStats, ScheduleFilter, WaitingParent};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -408,6 +408,17 @@ impl View<'_> {
             workflows.push(workflow);
         }
         Ok(workflows)
+    }
+
+    pub fn runs_with_keys(
+        &mut self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>> {
+        let params = params![project, workflow, keys.0, keys.1, limit_to_sql(limit)];
+        self.session.all(queries::RUNS_WITH_KEYS, params, |row| Columns::of(row).keyed_run())
     }
 
     pub fn waiting_parents(&mut self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {

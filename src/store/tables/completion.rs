@@ -2,7 +2,7 @@
 
 use super::rows::{EndedClaim, RunRow, Tables};
 use crate::calendar::Timestamp;
-use crate::model::{Completion, HookCall, Run, RunId, RunState, ScheduleId, StepState, Token};
+use crate::model::{Completion, HookCall, Run, RunId, RunState, ScheduleId, StepState, Token, backfill};
 use crate::store::tables::transitions::{self, BEHIND, Claim, LIVE};
 use crate::store::{Answer, Rejection};
 use std::collections::{BTreeSet, VecDeque};
@@ -29,6 +29,7 @@ impl Tables {
         {
             let (project, last_slot) = (Arc::clone(&row.run.project), row.run.last_slot);
             let is_limited = row.run.limit.is_some();
+            let key = row.run.idempotency_key.clone();
             self.delete_run(id);
             if let Some(mut stored) = self.schedules.get(&schedule).cloned() {
                 transitions::skip_slot(&mut stored.schedule, slot, last_slot);
@@ -37,7 +38,7 @@ impl Tables {
             let line = transitions::skipped_line(slot, reason);
             self.add_ledger(&project, &schedule, &line);
             self.note_skipped(&schedule, &line, now);
-            let released = self.release(&schedule, now) || is_limited;
+            let released = self.release_after(&schedule, key.as_deref(), now) || is_limited;
             return Ok(Answer::Ended { state: RunState::Cancelled, released });
         }
         let claim = claim_of(&row.run, row.child_ended);
@@ -58,7 +59,7 @@ impl Tables {
             self.count_failures(schedule, state, now);
         }
         // A permit of its limit is free, whatever else is.
-        let released = self.after_finish(id, now) || self.runs[id].run.limit.is_some();
+        let released = self.after_finish(id, true, now) || self.runs[id].run.limit.is_some();
         let answer = Answer::Ended { state, released };
         let ended = EndedClaim { token, print, answer: answer.clone() };
         self.edit_run(id, |row| row.ended = Some(ended));
@@ -107,24 +108,31 @@ impl Tables {
     }
 
     /// Releases what a finished run blocked: the next run of its schedule, and its parent. Returns
-    /// whether that made a run claimable.
-    fn after_finish(&mut self, id: &RunId, now: Timestamp) -> bool {
+    /// whether that made a run claimable. `was_live`: it was not buffered.
+    fn after_finish(&mut self, id: &RunId, was_live: bool, now: Timestamp) -> bool {
         let run = &self.runs[id].run;
         if !run.state.is_finished() {
             return false;
         }
         let (schedule, parent) = (run.schedule_id.clone(), run.parent.clone());
-        let released = schedule.is_some_and(|schedule| self.release(&schedule, now));
+        let key = run.idempotency_key.clone().filter(|_| was_live);
+        let released = schedule.is_some_and(|schedule| self.release_after(&schedule, key.as_deref(), now));
         let woken = parent.is_some_and(|parent| self.wake(&parent, now));
         released || woken
     }
 
     /// Queues the next buffered run of the schedule, unless another run is still to finish.
     pub(super) fn release(&mut self, schedule: &ScheduleId, now: Timestamp) -> bool {
-        if self.unfinished_in_phase(schedule, LIVE).next().is_some() {
+        self.release_after(schedule, None, now)
+    }
+
+    /// The same when the run with the idempotency key `ended` has finished.
+    fn release_after(&mut self, schedule: &ScheduleId, ended: Option<&str>, now: Timestamp) -> bool {
+        let Some(next) = self.unfinished_in_phase(schedule, BEHIND).next().cloned() else { return false };
+        let takes_over = backfill::takes_over(self.runs[&next].run.idempotency_key.as_deref(), ended);
+        if !takes_over && self.unfinished_in_phase(schedule, LIVE).next().is_some() {
             return false;
         }
-        let Some(next) = self.unfinished_in_phase(schedule, BEHIND).next().cloned() else { return false };
         self.edit_run(&next, |row| {
             row.run.state = RunState::Queued;
             row.run.available_at = row.run.available_at.max(now);
@@ -190,7 +198,7 @@ impl Tables {
         let row = &self.runs[id];
         let claim = claim_of(&row.run, row.child_ended);
         self.end_claim(id, &transitions::end(&claim, &Completion::Released, now), now);
-        self.after_finish(id, now);
+        self.after_finish(id, true, now);
     }
 
     /// Cancels an unfinished run. The caller releases what it blocked.
@@ -217,12 +225,13 @@ impl Tables {
         let mut seen = BTreeSet::from([root.clone()]);
         let mut queue = VecDeque::from([root.clone()]);
         while let Some(id) = queue.pop_front() {
-            match self.runs[&id].run.state {
+            let state = self.runs[&id].run.state;
+            match state {
                 RunState::Succeeded | RunState::Failed | RunState::Cancelled => continue,
                 RunState::Running => self.edit_run(&id, |row| row.run.cancel_requested = true),
                 RunState::Buffered | RunState::Queued | RunState::Waiting => {
                     self.cancel_now(&id, now);
-                    self.after_finish(&id, now);
+                    self.after_finish(&id, state != RunState::Buffered, now);
                 }
             }
             let children = self.children.get(&id).into_iter().flatten();

@@ -10,7 +10,9 @@ use crate::model::{
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
 use crate::store::tables::transitions::{BEHIND, LIVE, waits_for_child};
-use crate::store::{DueSchedule, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent};
+use crate::store::{
+    DueSchedule, KeyedRun, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, WaitingParent,
+};
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -262,6 +264,24 @@ impl Tables {
             .take(page.limit)
             .cloned()
             .collect()
+    }
+
+    pub fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Vec<KeyedRun> {
+        let Some(found) = self.by_idempotency_key.get(project, workflow) else { return Vec::new() };
+        let range = (Bound::Excluded(Arc::from(keys.0)), Bound::Excluded(Arc::from(keys.1)));
+        let runs = found.range::<Arc<str>, _>(range).take(limit);
+        runs.map(|(key, run)| KeyedRun {
+            key: Arc::clone(key),
+            run: run.clone(),
+            state: self.runs[run].run.state,
+        })
+        .collect()
     }
 
     pub fn waiting_parents(&self, project: &str, page: &Page) -> Vec<WaitingParent> {

@@ -9,8 +9,8 @@ use polos::model::{
     ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
 };
 use polos::store::{
-    Answer, Command, DueSchedule, NextWork, Page, ProjectStats, Rejection, RunFilter, ScheduleFilter, Store,
-    StoreError, StoreReads, StoreWrites, WaitingParent,
+    Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,
+    ScheduleFilter, Store, StoreError, StoreReads, StoreWrites, WaitingParent,
 };
 use polos::sync::Mutex;
 use std::collections::VecDeque;
@@ -342,6 +342,17 @@ impl StoreReads for FaultyStore {
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError> {
         self.read()?;
         self.inner.runs(project, filter, page)
+    }
+
+    fn runs_with_keys(
+        &self,
+        project: &str,
+        workflow: &str,
+        keys: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<KeyedRun>, StoreError> {
+        self.read()?;
+        self.inner.runs_with_keys(project, workflow, keys, limit)
     }
 
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {

@@ -267,6 +267,10 @@ statements! {
         ),
         " n) SELECT class, workflow FROM w"
     );
+    /// Runs of a workflow with idempotency keys in a range. (`run_by_idempotency_key`)
+    RUNS_WITH_KEYS = "SELECT r.idempotency_key, r.id, r.state FROM @run r WHERE r.project = $1 \
+        AND r.workflow = $2 AND r.idempotency_key > $3 AND r.idempotency_key < $4 \
+        ORDER BY r.idempotency_key LIMIT $5";
     /// Runs that wait for a child run, each with whether no child is unfinished.
     /// (`run_waits_for_child`, `run_by_parent`)
     WAITING_PARENTS = "SELECT w.id, (SELECT true FROM @run c WHERE c.parent = w.id \
