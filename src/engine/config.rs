@@ -1,8 +1,10 @@
 //! Configuration of a worker, fixed when it starts.
 
-use crate::model::{ClaimRules, DeclaredLimit, HookEvent, NewSchedule, WorkerEntry, WorkerId, WorkflowEntry};
+use crate::model::{
+    ClaimRules, DeclaredLimit, HookEvent, NewSchedule, ScheduleId, WorkerEntry, WorkerId, WorkflowEntry,
+};
 use crate::plan::Backoff;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ pub struct EngineConfig {
     pub workflows: BTreeMap<Arc<str>, WorkflowConfig>,
     /// Schedules that the application's code declares.
     pub declared: Vec<NewSchedule>,
+    /// Those of them that begin with a run, when they are created.
+    pub run_on_create: BTreeSet<ScheduleId>,
     /// Limits that the application's code declares.
     pub limits: Vec<DeclaredLimit>,
     /// Most runs in progress at once.

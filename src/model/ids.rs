@@ -104,6 +104,14 @@ impl RunId {
     }
 }
 
+impl RunId {
+    /// The id of the run with which a schedule begins (`run_on_create`).
+    pub fn of_creation(schedule: &ScheduleId) -> Self {
+        let body = schedule.0.strip_prefix("sch_").unwrap_or(&schedule.0);
+        Self(format!("run_{body}_created").into())
+    }
+}
+
 /// The fencing token of a claim. Grows with every claim of a run; a write that carries an older
 /// token changes nothing.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! A run: one execution of a workflow.
 
-use super::{Json, RunId, ScheduleId, StepRecord, Token, WorkerId};
+use super::{Json, NewSchedule, RunId, ScheduleId, StepRecord, Token, WorkerId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -234,6 +234,38 @@ pub struct NewRun {
     pub claim_for: Option<WorkerId>,
     /// Its priority, from 0 to 9; that of the workflow if none is given.
     pub priority: Option<u8>,
+}
+
+impl NewRun {
+    /// The run with which a schedule begins, at once. Created together with the schedule, by a
+    /// command behind the one that upserts it: rejected unless that one has created it.
+    pub fn of_creation(new: &NewSchedule, now: Timestamp) -> Self {
+        let compiled_spec = new.spec.compiled().ok();
+        Self {
+            id: RunId::of_creation(&new.id),
+            project: Arc::clone(&new.project),
+            workflow: Arc::clone(&new.workflow),
+            key: Arc::clone(&new.key),
+            schedule_id: Some(new.id.clone()),
+            slot: Some(now),
+            last_slot: None,
+            upcoming: compiled_spec.and_then(|compiled_spec| compiled_spec.upcoming(now)),
+            timezone: compiled_spec.map_or_else(|| "UTC".into(), |found| Arc::clone(&found.spec().timezone)),
+            // Older releases know no other word for a run that no slot has caused.
+            origin: Origin::Trigger,
+            payload: None,
+            input: new.input.clone(),
+            available_at: now,
+            behind: false,
+            revokes_claims: false,
+            revision: Some(1),
+            parent: None,
+            idempotency_key: None,
+            together: None,
+            claim_for: None,
+            priority: compiled_spec.and_then(|compiled_spec| compiled_spec.spec().priority),
+        }
+    }
 }
 
 /// A run that this worker has just claimed, with what its replay needs.

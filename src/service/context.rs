@@ -5,7 +5,7 @@ use super::events::{self, Receiver as EventReceiver};
 use super::request::Request;
 use super::run_waiters::{Awaited, RunWaiters, WaitId};
 use super::starts::Invocation;
-use super::{entry, limits, overview, runs, schedule_runs, schedules, skips, transactions};
+use super::{backfills, entry, limits, overview, runs, schedule_runs, schedules, skips, transactions};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::PermitPools;
@@ -94,9 +94,13 @@ impl RequestContext {
             Request::Trigger { id, applies_overlap, input } => {
                 schedule_runs::trigger(self, &id, applies_overlap, input.as_ref())
             }
-            Request::Backfill { id, start, end, dry_run } => {
-                schedule_runs::backfill(self, &id, start, end, dry_run)
+            Request::Backfill { id, start, end, dry_run, limit, concurrency } => {
+                let how = schedule_runs::HowToBackfill { dry_run, limit, concurrency };
+                schedule_runs::backfill(self, &id, start, end, &how)
             }
+            Request::GetBackfill { id } => backfills::get(self, &id),
+            Request::ListBackfills {} => backfills::list(self),
+            Request::CancelBackfill { id } => backfills::cancel(self, &id),
             Request::Invoke {
                 workflow,
                 payload,

@@ -2,6 +2,7 @@
 //! callers with a callback share one mechanism. Also opens databases and starts workers,
 //! if both databases are compiled in.
 
+mod backfills;
 mod context;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod database;

@@ -123,6 +123,19 @@ pub enum Request {
         end: Timestamp,
         #[serde(default)]
         dry_run: bool,
+        /// Runs at most so many slots.
+        #[serde(default)]
+        limit: Option<usize>,
+        /// How many of its runs are in progress at once, whatever the overlap policy.
+        #[serde(default)]
+        concurrency: Option<u32>,
+    },
+    GetBackfill {
+        id: String,
+    },
+    ListBackfills {},
+    CancelBackfill {
+        id: String,
     },
     Invoke {
         workflow: String,
@@ -285,4 +298,7 @@ pub struct Draft {
     /// The user's tags.
     #[serde(default)]
     pub tags: Tags,
+    /// Whether to start a run if this creates the schedule.
+    #[serde(default)]
+    pub run_on_create: bool,
 }

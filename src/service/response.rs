@@ -5,8 +5,8 @@ use crate::calendar::Timestamp;
 use crate::model::schedule::{Tags, parse_tags};
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
-    CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Origin, Overlap, Peer, Run, RunState,
-    Schedule, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState,
+    CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Overlap, Peer, Run, RunId, RunState,
+    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState,
 };
 use crate::store::ProjectStats;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,12 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
     if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
 }
 
+/// What a run is shown to have started from.
+fn shown_origin(run: &Run) -> &'static str {
+    let is_first = |schedule: &ScheduleId| run.id == RunId::of_creation(schedule);
+    if run.schedule_id.as_ref().is_some_and(is_first) { "create" } else { run.origin.word() }
+}
+
 /// A run as shown to users.
 #[derive(Serialize)]
 pub struct RunResponse<'a> {
@@ -149,7 +155,7 @@ pub struct RunResponse<'a> {
     timestamp: Option<Timestamp>,
     timezone: &'a str,
     status: RunState,
-    origin: Origin,
+    origin: &'static str,
     attempt: u32,
     interruptions: u32,
     note: Option<&'a str>,
@@ -216,7 +222,7 @@ impl<'a> RunResponse<'a> {
             timezone: &run.timezone,
             // Buffered runs are shown as queued: the run that one waits for is internal.
             status: run.state.shown(),
-            origin: run.origin,
+            origin: shown_origin(run),
             attempt: run.attempt,
             interruptions: run.interruptions,
             note: run.note.as_deref(),

@@ -7,6 +7,7 @@ use super::runs::{created, random_number, shortened};
 use super::schedules::{EDIT_TRIES_MAX, PAGE_MAX, find, page};
 use crate::calendar::Timestamp;
 use crate::error::Error;
+use crate::model::backfill;
 use crate::model::{NewRun, Origin, Overlap, Run, RunId, RunState, Schedule};
 use crate::store::{Answer, Command, Patch, Rejection, RunFilter, StoreWrites};
 use serde_json::json;
@@ -139,12 +140,23 @@ fn apply_overlap(
     Ok(Vec::new())
 }
 
+/// How to run the slots of a backfill.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct HowToBackfill {
+    /// Whether to start nothing.
+    pub dry_run: bool,
+    /// Runs at most so many slots.
+    pub limit: Option<usize>,
+    /// How many of its runs are in progress at once; `None` leaves it to the overlap policy.
+    pub concurrency: Option<u32>,
+}
+
 pub(super) fn backfill(
     context: &RequestContext,
     id: &str,
     start: Timestamp,
     end: Timestamp,
-    dry_run: bool,
+    how: &HowToBackfill,
 ) -> Result<NextStep, Error> {
     let schedule = find(context, id)?;
     let now = context.now();
@@ -170,27 +182,28 @@ pub(super) fn backfill(
         }
         slot = compiled_spec.next(at);
     }
-    let answer = |created: &[bool], slots: &[Timestamp]| {
-        let new: Vec<_> =
-            slots.iter().zip(created).filter(|(_, is_new)| **is_new).map(|(slot, _)| slot).collect();
-        json!({"slots": new}).to_string()
-    };
-    if dry_run {
-        let mut missing = Vec::with_capacity(slots.len());
-        for slot in &slots {
-            missing
-                .push(context.reads.run(&context.project, &RunId::of_slot(&schedule.id, *slot))?.is_none());
-        }
-        return Ok(NextStep::Answered(answer(&missing, &slots)));
+    let mut left = 0;
+    if how.dry_run || how.limit.is_some() {
+        slots = without_runs(context, &schedule, &slots)?;
+        left = slots.len();
+        slots.truncate(how.limit.unwrap_or(usize::MAX));
+        left -= slots.len();
     }
+    if how.dry_run {
+        return Ok(NextStep::Answered(json!({"slots": slots, "left": left, "id": null}).to_string()));
+    }
+    let backfill_id = backfill::new_id(&schedule.id, now, random_number());
+    let concurrency = how.concurrency.unwrap_or(0);
+    let at_once = usize::try_from(concurrency).unwrap_or(usize::MAX);
     let zone = &compiled_spec.spec().timezone;
-    let is_behind = compiled_spec.spec().overlap != Overlap::Allow;
+    let is_behind = concurrency == 0 && compiled_spec.spec().overlap != Overlap::Allow;
     let commands = slots.iter().enumerate().map(|(index, slot)| {
         let run_id = RunId::of_slot(&schedule.id, *slot);
         let mut new = run_of(context, &schedule, zone, run_id, Origin::Backfill, *slot);
-        new.behind = is_behind;
+        new.idempotency_key = Some(backfill::key(&backfill_id, *slot, concurrency));
+        new.behind = is_behind || (concurrency > 0 && index >= at_once);
         // Once is enough: one commit creates all of them.
-        new.revokes_claims = is_behind && index == 0;
+        new.revokes_claims = (is_behind || concurrency > 0) && index == 0;
         new.last_slot = compiled_spec.prev(Timestamp::from_micros(slot.as_micros() - 1));
         new.upcoming = compiled_spec.upcoming(*slot);
         Command::CreateRun(Box::new(new))
@@ -216,7 +229,25 @@ pub(super) fn backfill(
             for outcome in outcomes {
                 created.push(matches!(outcome?, Answer::Created { is_new: true, .. }));
             }
-            Ok(answer(&created, &slots))
+            let new = slots.iter().zip(created).filter(|(_, is_new)| *is_new).map(|(slot, _)| slot);
+            let new: Vec<_> = new.collect();
+            let id = Some(backfill_id).filter(|_| !new.is_empty());
+            Ok(json!({"slots": new, "left": left, "id": id}).to_string())
         }),
     ))
+}
+
+/// The slots that have no run yet.
+fn without_runs(
+    context: &RequestContext,
+    schedule: &Schedule,
+    slots: &[Timestamp],
+) -> Result<Vec<Timestamp>, Error> {
+    let mut missing = Vec::new();
+    for slot in slots {
+        if context.reads.run(&context.project, &RunId::of_slot(&schedule.id, *slot))?.is_none() {
+            missing.push(*slot);
+        }
+    }
+    Ok(missing)
 }

@@ -10,8 +10,8 @@ use crate::model::schedule::{Tags, stored_tags};
 use crate::model::spec::CompiledSpec;
 use crate::model::stored_spec;
 use crate::model::{
-    Admission, CatchUp, Declaration, FirePlan, NewSchedule, RunState, Schedule, ScheduleId, ScheduleSpec,
-    ScheduleStatus, SlotOutcome, StoredSpec, WorkflowEntry,
+    Admission, CatchUp, Declaration, FirePlan, NewRun, NewSchedule, RunState, Schedule, ScheduleId,
+    ScheduleSpec, ScheduleStatus, SlotOutcome, StoredSpec, WorkflowEntry,
 };
 use crate::plan::{self, Situation};
 use crate::process;
@@ -84,9 +84,9 @@ pub(super) fn create(
     drafts: Drafts,
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
-    let command = upsert(context, drafts, local_workflows)?;
+    let commands = upsert(context, drafts, local_workflows)?;
     Ok(NextStep::Commit(
-        vec![command],
+        commands,
         Box::new(|outcomes| {
             let ids: Vec<_> = upserted(outcomes)?.into_iter().map(|upserted| upserted.id).collect();
             Ok(to_json(&ids))
@@ -100,9 +100,9 @@ pub(super) fn put(
     drafts: Drafts,
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
-    let command = upsert(context, drafts, local_workflows)?;
+    let commands = upsert(context, drafts, local_workflows)?;
     Ok(NextStep::Commit(
-        vec![command],
+        commands,
         Box::new(|outcomes| {
             let results = upserted(outcomes)?;
             let results: Vec<_> =
@@ -112,16 +112,34 @@ pub(super) fn put(
     ))
 }
 
-fn upserted(outcomes: Vec<Outcome>) -> Result<Vec<Upserted>, Error> {
+fn upserted(mut outcomes: Vec<Outcome>) -> Result<Vec<Upserted>, Error> {
+    for first_run in outcomes.drain(1..) {
+        match first_run {
+            // The schedule existed before.
+            Ok(_) | Err(Rejection::Stale | Rejection::ScheduleNotFound(_)) => {}
+            Err(rejection) => return Err(rejection.into()),
+        }
+    }
     match only(outcomes)? {
         Answer::Schedules(upserted) => Ok(upserted),
         other => unreachable!("an upsert is answered with the schedules, not {other:?}"),
     }
 }
 
-/// Checks the drafts, and returns the command that upserts them.
-fn upsert(context: &RequestContext, drafts: Drafts, local_workflows: &[String]) -> Result<Command, Error> {
-    checked(context, drafts, local_workflows).map(Command::UpsertSchedules)
+/// Checks the drafts, and returns the command that upserts them, and those that start their first
+/// runs.
+fn upsert(
+    context: &RequestContext,
+    drafts: Drafts,
+    local_workflows: &[String],
+) -> Result<Vec<Command>, Error> {
+    let run_on_create: Vec<bool> = drafts.schedules.iter().map(|draft| draft.run_on_create).collect();
+    let schedules = checked(context, drafts, local_workflows)?;
+    let now = context.now();
+    let first = schedules.iter().zip(run_on_create).filter(|(_, runs)| *runs);
+    let first: Vec<_> = first.map(|(new, _)| NewRun::of_creation(new, now)).collect();
+    let upsert = std::iter::once(Command::UpsertSchedules(schedules));
+    Ok(upsert.chain(first.into_iter().map(|run| Command::CreateRun(Box::new(run)))).collect())
 }
 
 /// Checks the drafts, and returns the new schedules.

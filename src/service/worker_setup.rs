@@ -69,10 +69,13 @@ impl WorkerSetup {
     /// The configuration of an engine in this process. Checks the schedules that the application's
     /// code declares.
     pub(super) fn into_config(self, database: &Database, now: Timestamp) -> Result<EngineConfig, Error> {
+        let is_first: Vec<bool> = self.declared.schedules.iter().map(|draft| draft.run_on_create).collect();
         let mut declared = new_schedules(&database.project, Some(&self.app), self.declared, now)?;
         for new in &mut declared {
             new.version.clone_from(&self.version);
         }
+        let run_on_create = declared.iter().zip(is_first).filter(|(_, is_first)| *is_first);
+        let run_on_create = run_on_create.map(|(new, _)| new.id.clone()).collect();
         let pid = i64::from(std::process::id());
         Ok(EngineConfig {
             project: Arc::clone(&database.project),
@@ -87,6 +90,7 @@ impl WorkerSetup {
             about: self.about.to_string().into(),
             workflows: self.workflows.into_iter().map(|(id, setup)| (id, setup.into_config())).collect(),
             declared,
+            run_on_create,
             limits: self.limits.into_iter().map(|(name, spec)| DeclaredLimit { name, spec }).collect(),
             concurrency: self.concurrency,
             lease: Duration::from_micros(self.lease),

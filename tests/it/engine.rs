@@ -21,6 +21,7 @@ use polos::store::{
 };
 use polos::sync::Mutex;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ pub(crate) fn config(name: &str) -> EngineConfig {
         about: "{}".into(),
         workflows: [("wf".into(), workflow)].into(),
         declared: Vec::new(),
+        run_on_create: BTreeSet::new(),
         limits: Vec::new(),
         concurrency: 10,
         lease: LEASE,
@@ -334,6 +336,24 @@ fn declared_schedules_start_when_the_worker_registers() {
     worker.until("10:00:45");
     assert_eq!(schedule(&store, &"sch_code".into()).next_slot, Some(at("10:01:00")));
     assert_eq!(worker.slots_started(), Vec::<String>::new(), "no slot from before it existed");
+}
+
+#[test]
+fn a_declared_schedule_may_begin_with_a_run() {
+    let store = MemoryStore::new();
+    for (name, time, count) in [("a", "10:00:30", 1), ("b", "10:00:40", 1)] {
+        let new = NewSchedule {
+            id: ScheduleId::from(format!("sch_{name}")),
+            owner: Some("app.py".into()),
+            ..declared("code", &json!({"cron": "0 * * * *"}), at(time))
+        };
+        let run_on_create = BTreeSet::from([new.id.clone()]);
+        let config = EngineConfig { declared: vec![new], run_on_create, ..config(name) };
+        let mut worker = Worker::with(&store, config, time);
+        worker.run_until(at(time));
+        assert_eq!(runs(&store).len(), count, "{name}");
+    }
+    assert_eq!(runs(&store)[0].id, RunId::of_creation(&"sch_a".into()));
 }
 
 // ---- claiming and starting -------------------------------------------------------------------

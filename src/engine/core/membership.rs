@@ -4,7 +4,7 @@ use super::maintenance::Recomputation;
 use super::{Engine, Phase};
 use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
-use crate::model::{WorkerEntry, WorkerId};
+use crate::model::{NewRun, WorkerEntry, WorkerId};
 use crate::store::{Answer, Command, Rejection, StoreError, StoreWrites};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -55,7 +55,21 @@ impl Membership {
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     pub(super) fn register(&mut self, now: Now) -> Result<(), StoreError> {
         let entry = self.entry(now);
-        let answer = self.commit_one(Command::RegisterWorker(entry), now)?.map_err(|rejection| {
+        let first = entry.declared.iter().filter(|new| self.config.run_on_create.contains(&new.id));
+        let first: Vec<_> = first.map(|new| Box::new(NewRun::of_creation(new, now.wall))).collect();
+        let register = std::iter::once(Command::RegisterWorker(entry));
+        let commands: Vec<_> = register.chain(first.into_iter().map(Command::CreateRun)).collect();
+        let mut outcomes = self.writes.commit(&commands, now.wall)?;
+        for first_run in outcomes.drain(1..) {
+            match first_run {
+                // The schedule existed before.
+                Ok(_) | Err(Rejection::Stale | Rejection::ScheduleNotFound(_)) => {}
+                Err(rejection) => self.dispatcher.emit(Notice::Advice(format!(
+                    "the first run of a declared schedule could not be started: {rejection}"
+                ))),
+            }
+        }
+        let answer = outcomes.pop().unwrap_or(Err(Rejection::Stale)).map_err(|rejection| {
             // Registration asks for nothing that can be rejected; if it is rejected, a retry would
             // fare no better.
             StoreError::Unavailable(format!("the worker could not sign in: {rejection}"))

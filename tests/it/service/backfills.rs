@@ -92,3 +92,72 @@ fn the_number_of_slots_is_limited() {
     assert!(refusal.contains("more than 105408 slots"), "{refusal}");
     assert_eq!(slots(&ask(105_408).unwrap()).len(), 105_408);
 }
+
+fn with(id: &str, more: &Value) -> Value {
+    let mut request = backfill(id, "06:00:00", "12:00:00", false);
+    let fields = request["backfill"].as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    request
+}
+
+#[test]
+fn a_limit_takes_the_oldest_slots_without_a_run_and_says_what_is_left() {
+    let project = Project::new();
+    let id = project.create("k", &hourly());
+    project.ask(backfill(&id, "07:00:00", "08:00:00", false));
+    let planned = project.ask(with(&id, &json!({"limit": 2, "dry_run": true})));
+    assert_eq!(
+        (slots(&planned), &planned["left"]),
+        (["06:00:00", "08:00:00"].map(micros).to_vec(), &json!(3))
+    );
+    assert_eq!(planned["id"], Value::Null);
+    let made = project.ask(with(&id, &json!({"limit": 2})));
+    assert_eq!((slots(&made), &made["left"]), (slots(&planned), &json!(3)));
+    assert_eq!(project.states().len(), 3);
+    let rest = project.ask(with(&id, &json!({"limit": 5})));
+    assert_eq!((slots(&rest).len(), &rest["left"]), (3, &json!(0)));
+    let nothing = project.ask(with(&id, &json!({"limit": 5})));
+    assert_eq!((slots(&nothing).len(), &nothing["id"]), (0, &Value::Null));
+}
+
+#[test]
+fn its_concurrency_counts_whatever_the_policy() {
+    for overlap in ["skip", "allow"] {
+        let project = Project::new();
+        let id = project.create("k", &json!({"cron": "0 * * * *", "overlap": overlap}));
+        project.ask(with(&id, &json!({"concurrency": 2})));
+        let (queued, buffered) = (RunState::Queued, RunState::Buffered);
+        assert_eq!(project.states(), [queued, queued, buffered, buffered, buffered, buffered], "{overlap}");
+    }
+}
+
+#[test]
+fn it_is_watched_and_cancelled_as_a_whole() {
+    let project = Project::new();
+    let id = project.create("k", &hourly());
+    project.ask(with(&id, &json!({"limit": 1})));
+    let made = project.ask(with(&id, &json!({"concurrency": 2})));
+    let backfill = made["id"].as_str().unwrap().to_owned();
+    let counts = |answer: &Value| {
+        let names = ["succeeded", "failed", "cancelled", "running", "waiting", "concurrency"];
+        names.map(|name| answer[name].as_i64().unwrap_or(-1))
+    };
+    // Both were made at the same instant.
+    let all = |listed: &Value, count: usize| {
+        let mut found: Vec<_> = listed.as_array().unwrap().iter().map(|each| counts(each)[count]).collect();
+        found.sort_unstable();
+        found
+    };
+    let found = project.ask(json!({"get_backfill": {"id": backfill}}));
+    assert_eq!((found["schedule_id"].as_str(), counts(&found)), (Some(&*id), [0, 0, 0, 0, 5, 2]));
+    let listed = project.ask(json!({"list_backfills": {}}));
+    assert_eq!(all(&listed, 4), [1, 5]);
+    let cancelled = project.ask(json!({"cancel_backfill": {"id": backfill}}));
+    assert_eq!(counts(&cancelled), [0, 0, 5, 0, 0, 2]);
+    let other = project.ask(json!({"list_backfills": {}}));
+    assert_eq!(all(&other, 2), [0, 5]);
+    for id in ["bf_", "bf_a_b", "run_a", "bf_a_b:c"] {
+        let refusal = project.refusal(json!({"cancel_backfill": {"id": id}}));
+        assert!(refusal.contains("there is no backfill"), "{refusal}");
+    }
+}

@@ -945,6 +945,7 @@ fn config(rng: &mut Rng, machine: usize, workflows: &[&str], poll: i64) -> Engin
         about: "{}".into(),
         workflows: workflows.iter().map(workflow).collect(),
         declared: Vec::new(),
+        run_on_create: BTreeSet::new(),
         limits: Vec::new(),
         concurrency: usize::try_from(rng.range(1, 12)).unwrap(),
         idle_heartbeat: Duration::from_secs(60),

@@ -3,6 +3,7 @@
 use super::fixture::Fixture;
 use polos::store::{MemoryStore, Store};
 
+mod backfills;
 mod claims;
 mod completions;
 mod debounces;
@@ -45,6 +46,7 @@ fn all() -> impl Iterator<Item = Case> {
         fires::CASES,
         claims::CASES,
         entries::CASES,
+        backfills::CASES,
         completions::CASES,
         debounces::CASES,
         interruptions::CASES,
