@@ -7,7 +7,7 @@ crashes, deploys, sleeping laptops, and clock changes.
 from typing import TYPE_CHECKING, Any
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
-from polos import limits, runs, schedules, workers
+from polos import backfills, limits, runs, schedules, workers
 from polos._codec.known_classes import register_types
 from polos._codec.unknown_classes import StoredValue
 from polos._overview import overview
@@ -60,6 +60,7 @@ from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
 
 __all__ = [
+    "BackfillInfo",
     "Backoff",
     "CodeChangedError",
     "Debounce",
@@ -123,6 +124,7 @@ __all__ = [
     "WorkflowNotFoundError",
     "WorkflowNotSchedulableError",
     "__version__",
+    "backfills",
     "lifespan",
     "limits",
     "overview",
@@ -139,6 +141,7 @@ __all__ = [
 if TYPE_CHECKING:
     from polos.hooks import LateRun, MissedSlots, RunFailure, RunSuccess, SkippedSlots
     from polos.models import (
+        BackfillInfo,
         ErrorInfo,
         LedgerEntry,
         LimitInfo,
@@ -165,6 +168,7 @@ else:
         "ping": "pings",
         **dict.fromkeys(
             (
+                "BackfillInfo",
                 "ErrorInfo",
                 "LedgerEntry",
                 "LimitInfo",

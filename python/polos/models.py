@@ -555,6 +555,40 @@ class WorkerHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillInfo:
+    """A backfill, and how far it is."""
+
+    id: str
+    schedule_id: str
+    workflow: str
+    concurrency: int | None
+    """How many of its runs are in progress at once; ``None`` where the overlap policy decides."""
+
+    succeeded: int
+    failed: int
+    cancelled: int
+    running: int
+    """The number of its runs that have started and not finished."""
+
+    waiting: int
+    """The number of its runs that have not started."""
+
+    @property
+    def total(self) -> int:
+        """The number of its runs that are stored."""
+        return self.done + self.running + self.waiting
+
+    @property
+    def done(self) -> int:
+        """The number of its runs that are finished."""
+        return self.succeeded + self.failed + self.cancelled
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        return cls(**core)
+
+
+@dataclass(frozen=True, slots=True)
 class LimitInfo:
     """A limit, and how much of it is in use."""
 

@@ -35,6 +35,7 @@ from polos._validate.schedule_options import (
     check_tags,
     normalise_schedule,
 )
+from polos.backfills import Backfill
 from polos.client import checked_client
 from polos.exceptions import (
     InvalidArgumentError,
@@ -82,6 +83,7 @@ P = ParamSpec("P")
 _PAGE = 1_000
 # The core keeps so many skipped slots per schedule.
 _SKIPS_MAX = 1_000
+_AT_ONCE_MAX = 100_000
 _STATES = ("active", "paused", "retired", "finished", "broken")
 
 
@@ -122,6 +124,7 @@ async def create(
     priority: int | None = None,
     skip: Any = None,
     tags: Mapping[str, str] | None = None,
+    run_on_create: bool = False,
     input: Any = None,
 ) -> str:
     """Create the schedule for ``(workflow, key)``, or replace its options, and return its id.
@@ -174,6 +177,10 @@ async def create(
     :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
         :func:`list` and the command line find the schedule: at most 32, with names of up to 100
         characters and values of up to 255.
+    :param run_on_create: start a run at once, in the same transaction, if this creates the
+        schedule, and not if it exists: of processes that create it at once, exactly one starts it.
+        Its ``payload.timestamp`` is the time of the creation, and its origin is ``"create"``. It
+        starts also before ``start_at``, and does not count for ``max_runs``.
     :param input: the payload of its runs, if the handler's payload is annotated with a type of its
         own: an object of that type, or data that describes one. Otherwise data that the handler
         reads as ``ctx.input``.
@@ -204,6 +211,7 @@ async def create(
         priority=priority,
         skip=skip,
         tags=tags,
+        run_on_create=run_on_create,
         input=input,
     )
     _add(drafts, workflow, options)
@@ -233,6 +241,7 @@ async def put(
     priority: int | None = None,
     skip: Any = None,
     tags: Mapping[str, str] | None = None,
+    run_on_create: bool = False,
     input: Any = None,
 ) -> PutResult:
     """Create or update a schedule like :func:`create`, and tell which.
@@ -264,6 +273,7 @@ async def put(
         priority=priority,
         skip=skip,
         tags=tags,
+        run_on_create=run_on_create,
         input=input,
     )
     _add(drafts, workflow, options)
@@ -315,6 +325,11 @@ async def create_in(
         raise TypeError(
             f"create_in() takes {', '.join(_POSITIONAL)} by position, each once; give the other "
             f"options by name"
+        )
+    if options.get("run_on_create"):
+        raise InvalidArgumentError(
+            "run_on_create: not with `create_in`; start the run with `invoke_in` on the same "
+            "connection, or call `schedules.create` after the commit"
         )
     drafts = Drafts()
     _add(drafts, workflow, {**named, **options})
@@ -808,22 +823,42 @@ async def backfill(
     end: datetime,
     *,
     dry_run: bool = False,
-) -> builtins.list[datetime]:
+    limit: int | None = None,
+    concurrency: int | None = None,
+) -> Backfill:
     """Run the slots of ``[start, end)`` that have no run yet, oldest first, and return them.
 
-    A second call adds nothing. With ``dry_run`` nothing starts. Unless ``overlap`` is ``"allow"``,
-    the runs execute one after another.
+    The result is a list of the slots that also tells how far the runs are, and cancels them as a
+    whole: :class:`polos.backfills.Backfill`. A second call adds nothing. With ``dry_run`` nothing
+    starts.
+
+    :param limit: run at most so many slots; ``Backfill.left`` says how many it has left out.
+    :param concurrency: how many of the runs are in progress at once, over all workers, whatever
+        ``overlap`` is. They start beside other runs of the schedule. By default one executes after
+        another, or all at once if ``overlap`` is ``"allow"``.
 
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for a range that
     is empty, too long, or reaches into the future.
     """
+    if limit is not None and count_of("limit", limit) < 1:
+        raise InvalidArgumentError(f"limit: {shown(limit)} given, expected 1 or more, or None")
+    if concurrency is not None and count_of("concurrency", concurrency, most=_AT_ONCE_MAX) < 1:
+        raise InvalidArgumentError(
+            f"concurrency: {shown(concurrency)} given, expected 1 or more, or None"
+        )
     schedule = await get(client, id)
     request = requests.backfill(
-        schedule.id, aware("start", start), aware("end", end), dry_run=bool(dry_run)
+        schedule.id,
+        aware("start", start),
+        aware("end", end),
+        dry_run=bool(dry_run),
+        limit=limit,
+        concurrency=concurrency,
     )
     answer = await checked_client(client)._ask(request)
     zone = ZoneInfo(schedule.timezone)
-    return [from_micros(slot).astimezone(zone) for slot in answer["slots"]]
+    slots = [from_micros(slot).astimezone(zone) for slot in answer["slots"]]
+    return Backfill(client, answer["id"], slots, answer["left"])
 
 
 # --- without a client ------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def test_defaults_are_filled_in() -> None:
         "days": None,
         "weeks": None,
         "tags": None,
+        "run_on_create": False,
         "input": None,
     }
 

@@ -10,6 +10,7 @@ from polos._core.specs import compile_spec
 from polos._validate.schedule_options import (
     check_input,
     check_key,
+    check_run_on_create,
     check_tags,
     normalise_schedule,
 )
@@ -18,7 +19,7 @@ from polos.exceptions import InvalidScheduleError
 __all__ = ["Drafts"]
 
 # Fields that usually differ between the schedules of a batch.
-_OWN = frozenset(("key", "input", "tags"))
+_OWN = frozenset(("key", "input", "tags", "run_on_create"))
 
 
 class Drafts:
@@ -58,6 +59,7 @@ class Drafts:
         if place is None:
             spec = normalise_schedule(options)
             key, data, tags = spec.pop("key"), spec.pop("input"), spec.pop("tags")
+            run_on_create = spec.pop("run_on_create")
             if spec.pop("skip_calendar", None) is not None:
                 raise InvalidScheduleError(
                     "skip: a calendar of the application can't be stored with a schedule; give a "
@@ -74,13 +76,26 @@ class Drafts:
             tags = options.get("tags")
             if tags is not None:
                 tags = check_tags("tags", tags)
-        self._schedules.append((workflow, key, place, data, is_schedulable, tags or {}))
+            run_on_create = check_run_on_create(
+                "run_on_create", options.get("run_on_create", False)
+            )
+        draft = (workflow, key, place, data, is_schedulable, tags or {}, run_on_create)
+        self._schedules.append(draft)
 
     def declare(self, workflow: str, spec: Mapping[str, Any], *, has_calendar: bool) -> None:
         """Add a schedule that a decorator declares and has already checked."""
         text, _ = compile_spec(spec, has_calendar=has_calendar)
-        draft = (workflow, spec["key"], self._put(text), spec["input"], True, spec["tags"] or {})
-        self._schedules.append(draft)
+        self._schedules.append(
+            (
+                workflow,
+                spec["key"],
+                self._put(text),
+                spec["input"],
+                True,
+                spec["tags"] or {},
+                spec["run_on_create"],
+            )
+        )
 
     def _put(self, spec: str) -> int:
         self._specs.append(spec)

@@ -63,8 +63,9 @@ def _change(op: str, **fields: Any) -> Request[Any]:
 # --- schedules -------------------------------------------------------------------------------
 
 
-# (workflow, key, position of its specification, input, whether the workflow is schedulable, tags)
-Draft = tuple[str, str, int, str | None, bool | None, Mapping[str, str]]
+# (workflow, key, position of its specification, input, whether the workflow is schedulable, tags,
+# whether to start a run if it is new)
+Draft = tuple[str, str, int, str | None, bool | None, Mapping[str, str], bool]
 
 
 class Drafts(TypedDict):
@@ -187,9 +188,34 @@ def trigger(id: str, *, applies_overlap: bool, input: InputChange | None) -> Req
     return _change("trigger", id=id, applies_overlap=applies_overlap, input=input)
 
 
-def backfill(id: str, start: int, end: int, *, dry_run: bool) -> Request[Answer]:
-    """Run the slots of a range that have no run yet."""
-    return _idempotent("backfill", id=id, start=start, end=end, dry_run=dry_run)
+def backfill(
+    id: str, start: int, end: int, *, dry_run: bool, limit: int | None, concurrency: int | None
+) -> Request[Answer]:
+    """Run the slots of a range that have no run yet, the first ``limit`` of them."""
+    return _idempotent(
+        "backfill",
+        id=id,
+        start=start,
+        end=end,
+        dry_run=dry_run,
+        limit=limit,
+        concurrency=concurrency,
+    )
+
+
+def get_backfill(id: str) -> Request[Answer]:
+    """Count the runs of a backfill."""
+    return _read("get_backfill", id=id)
+
+
+def list_backfills() -> Request[list[Answer]]:
+    """Read the backfills whose runs are stored."""
+    return _read("list_backfills")
+
+
+def cancel_backfill(id: str) -> Request[Answer]:
+    """Cancel the unfinished runs of a backfill, and count its runs."""
+    return _idempotent("cancel_backfill", id=id)
 
 
 # --- runs ------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ __all__ = [
     "check_identifier",
     "check_input",
     "check_key",
+    "check_run_on_create",
     "check_tags",
     "core_spec",
     "normalise_schedule",
@@ -75,7 +76,7 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     at least 1 s), and ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``,
     ``catch_up``, ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``,
     ``max_runs``, ``skip``, ``pause_after_failures``, ``priority``, ``days``, ``weeks``, ``tags``,
-    and ``input``.
+    ``run_on_create``, and ``input``.
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
@@ -85,7 +86,8 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     and must be removed before the rest is sent as JSON.
 
     With ``partial`` (an update), only the names in ``options`` are returned, and a trigger may be
-    missing. ``None`` means "not given" for the triggers, and "none" for the optional rest.
+    missing. ``None`` means "not given" for the triggers, and "none" for the optional rest. What
+    only a creation can have is rejected.
 
     Raises :class:`InvalidScheduleError` (:class:`InvalidCronError` for a cron expression that is
     not text, and likewise :class:`InvalidTimezoneError`), and :class:`SerializationError` for an
@@ -95,6 +97,11 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
         name = next(name for name in options if name not in _FIELDS)
         raise InvalidScheduleError(
             f"unknown schedule option {shown(name)}{nearest(str(name), _FIELDS) or _allowed()}"
+        )
+    if partial and "run_on_create" in options:
+        raise InvalidScheduleError(
+            "run_on_create: the schedule exists, and is not created again; to start a run now, use "
+            "`schedules.trigger`"
         )
     triggers = [name for name in _TRIGGERS if options.get(name) is not None]
     if len(triggers) > 1 or not (triggers or partial):
@@ -135,7 +142,7 @@ def core_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in spec.items()
-        if value is not None and name not in ("key", "input", "tags", "skip_calendar")
+        if value is not None and name not in _STORED_APART
     }
 
 
@@ -358,10 +365,19 @@ def check_tags(name: str, value: Any) -> dict[str, str]:
     return tags
 
 
+def check_run_on_create(name: str, value: Any) -> bool:
+    """Return ``value`` if it is a boolean."""
+    if value is True or value is False:
+        return bool(value)
+    raise InvalidScheduleError(f"{name}: {shown(value)} given, expected True or False")
+
+
 _Check = Callable[[str, Any], Any]
 _TRIGGERS = ("cron", "every", "at")
 # What a specification can only say beside cron expressions.
 _OF_CRON = ("days", "weeks")
+# What is no part of the core's specification.
+_STORED_APART = frozenset(("key", "input", "tags", "run_on_create", "skip_calendar"))
 _positive = _duration(timedelta(0), "0 or more")
 
 # name: (name for the core, default, check)
@@ -385,6 +401,7 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "days": ("days", None, _one_of("or", "and")),
     "weeks": ("weeks", None, _weeks),
     "tags": ("tags", None, check_tags),
+    "run_on_create": ("run_on_create", False, check_run_on_create),
     "input": ("input", None, check_input),
 }
 

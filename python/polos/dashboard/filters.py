@@ -23,6 +23,7 @@ __all__ = [
 
 ORIGINS: Mapping[str, str] = {
     "schedule": "Started by its schedule",
+    "create": "Started when its schedule was created",
     "trigger": "Triggered manually",
     "backfill": "Created by a backfill",
     "invoke": "Invoked by application code",

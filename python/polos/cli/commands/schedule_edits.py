@@ -58,6 +58,7 @@ from polos.cli.ui.schedule_options import (
     Overlap,
     PauseAfterFailures,
     Priority,
+    RunOnCreate,
     SkippedDates,
     StartAt,
     Tags,
@@ -116,6 +117,7 @@ def create(
     priority: Priority = None,
     skip: SkippedDates = None,
     tags: Tags = None,
+    run_on_create: RunOnCreate = False,
     input: Input = None,
     as_json: Json = False,
     database: Database = None,
@@ -149,6 +151,7 @@ def create(
         priority=priority,
         skip=skip,
         tags=tags,
+        run_on_create=run_on_create or None,
         input=input,
     )
     with opened(database, project) as client:
@@ -158,7 +161,8 @@ def create(
         out_json({**schedule_json(made), "outcome": done.outcome})
         return
     out(done.id)
-    say(f"{done.outcome}: {_coming(made)}")
+    begun = "; a run has started" if run_on_create and done.outcome == "created" else ""
+    say(f"{done.outcome}: {_coming(made)}{begun}")
 
 
 def _zone(name: str) -> tzinfo:
@@ -554,6 +558,15 @@ def backfill(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the slots and start nothing.")
     ] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Run only the first N of them.")
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Runs in progress at once.  [default: the overlap policy's]"
+        ),
+    ] = None,
     yes: Yes = False,
     as_json: Json = False,
     database: Database = None,
@@ -561,41 +574,57 @@ def backfill(
 ) -> None:
     """Run past slots that have no run.
 
-    Runs the oldest first.
+    Runs the oldest first; `polos backfills` shows how far they are, and cancels them.
     Times without an offset are in the schedule's zone. Repeating it adds nothing.
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
         zone = ZoneInfo(schedule.timezone)
         first, last = instant("--from", start, zone), instant("--to", end, zone)
-        slots = schedules.sync.backfill(client, schedule.id, first, last, dry_run=True)
+        plan = schedules.sync.backfill(client, schedule.id, first, last, dry_run=True, limit=limit)
         if dry_run:
-            _print_backfill(schedule, slots, as_json)
-            say(f"would run {counted(len(slots), 'slot')}")
+            _print_backfill(schedule, plan, as_json)
+            say(f"would run {counted(len(plan), 'slot')}{_left(plan.left)}")
             return
-        if not slots:
+        if not plan:
             say("nothing to run: each slot in this range has a run")
             return
-        which = when(slots[0]) if len(slots) == 1 else f"{when(slots[0])} to {when(slots[-1])}"
+        which = when(plan[0]) if len(plan) == 1 else f"{when(plan[0])} to {when(plan[-1])}"
         name = called(schedule.workflow, schedule.key)
-        confirmed(f"Run {counted(len(slots), 'slot')} of {name}, {which}?", yes)
-        done = _backfill(client, schedule, slots, last)
+        confirmed(f"Run {counted(len(plan), 'slot')} of {name}, {which}?", yes)
+        if limit is None and concurrency is None:
+            done, ids = _backfill(client, schedule, plan, last)
+        else:
+            made = schedules.sync.backfill(
+                client, schedule.id, first, last, limit=limit, concurrency=concurrency
+            )
+            done, ids = [*made], [made.id]
     _print_backfill(schedule, done, as_json)
-    say(f"{counted(len(done), 'run')} created")
+    say(f"{counted(len(done), 'run')} created{_left(plan.left)}")
+    known = [id for id in ids if id is not None]
+    if known:
+        say(f"to watch: polos backfills {f'show {known[0]}' if len(known) == 1 else 'list'}")
+
+
+def _left(count: int) -> str:
+    return f"; {counted(count, 'slot')} of the range left" if count else ""
 
 
 def _backfill(
     client: PolosClient, schedule: Schedule, slots: list[datetime], last: datetime
-) -> list[datetime]:
+) -> tuple[list[datetime], list[str | None]]:
     done: list[datetime] = []
+    ids: list[str | None] = []
     with advancing("backfilling", len(slots)) as advance:
         for index in range(0, len(slots), _BACKFILL_CHUNK):
             following = index + _BACKFILL_CHUNK
             chunk = slots[index:following]
             end = slots[following] if following < len(slots) else last
-            done += schedules.sync.backfill(client, schedule.id, chunk[0], end)
+            made = schedules.sync.backfill(client, schedule.id, chunk[0], end)
+            done += made
+            ids.append(made.id)
             advance(len(chunk))
-    return done
+    return done, ids
 
 
 def _print_backfill(schedule: Schedule, slots: list[datetime], as_json: bool) -> None:

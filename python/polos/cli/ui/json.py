@@ -6,6 +6,7 @@ null.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
@@ -15,6 +16,7 @@ from polos.cli.ui.times import iso, seconds
 
 if TYPE_CHECKING:
     from polos.models import (
+        BackfillInfo,
         ErrorInfo,
         LedgerEntry,
         LimitInfo,
@@ -73,6 +75,11 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "skipped": [iso(slot) for slot in schedule.skipped],
         "tags": dict(schedule.tags),
     }
+
+
+def backfill_json(backfill: BackfillInfo) -> dict[str, Any]:
+    """Return a backfill and how far it is."""
+    return {**asdict(backfill), "done": backfill.done, "total": backfill.total}
 
 
 def limit_json(limit: LimitInfo) -> dict[str, Any]:

@@ -28,6 +28,7 @@ __all__ = [
     "Overlap",
     "PauseAfterFailures",
     "Priority",
+    "RunOnCreate",
     "SkippedDates",
     "StartAt",
     "Tags",
@@ -83,6 +84,9 @@ SkippedDates = Annotated[
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="NAME=VALUE", help="A tag to find it by; repeatable."),
+]
+RunOnCreate = Annotated[
+    bool, typer.Option("--run-on-create", help="Start a run now if this creates the schedule.")
 ]
 Input = Annotated[str | None, typer.Option(metavar="JSON", help="Data for the handler, ctx.input.")]
 Unset = Annotated[
