@@ -105,6 +105,11 @@ impl CronExpr {
         self.hours
     }
 
+    /// Whether it names every minute of its days.
+    pub fn has_whole_days(&self) -> bool {
+        self.minutes == (1 << 60) - 1 && self.hours == (1 << 24) - 1
+    }
+
     /// Whether it can fire twice within less than five minutes.
     pub fn is_too_frequent(&self) -> bool {
         const LIMIT: u32 = 5;

@@ -48,6 +48,11 @@ impl CronUnion {
         &self.0
     }
 
+    /// Whether one of the expressions names this day.
+    pub fn names_day(&self, date: CivilDate) -> bool {
+        self.0.iter().any(|expr| expr.days.contains(date.days()))
+    }
+
     /// What the expressions mean together, as one phrase without a full stop.
     pub fn describe(&self) -> String {
         let phrases = self.0.iter().map(CronExpr::describe).enumerate();

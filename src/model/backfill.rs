@@ -43,8 +43,8 @@ pub fn parse_key(key: &str) -> Option<(&str, u32)> {
     Some((id, rest.rsplit_once(':')?.1.parse().ok()?))
 }
 
-/// Whether the run with the key `next` takes the place of the one with the key `ended`, however many
-/// other runs of their schedule are in progress. As many are as a backfill has begun with.
+/// Whether the run with the key `next` takes the place of the one with the key `ended`, however
+/// many other runs of their schedule are in progress. As many are as a backfill has begun with.
 pub fn takes_over(next: Option<&str>, ended: Option<&str>) -> bool {
     let is_counted =
         |key: Option<&str>| key.and_then(parse_key).is_some_and(|(_, concurrency)| concurrency > 0);

@@ -8,6 +8,8 @@ use crate::cron::{CivilDate, CronUnion, WeekCycle};
 
 /// Most cron expressions of a schedule.
 const EXPRESSIONS_MAX: usize = 32;
+/// After so many days, weekdays and dates come in the same order again.
+const DAYS_OF_CALENDAR: i64 = 146_097;
 /// Most `weeks`: ten years.
 const WEEKS_MAX: u32 = 520;
 
@@ -47,6 +49,38 @@ pub(super) fn compile(spec: &ScheduleSpec, texts: &CronTexts, zone: &Zone) -> Re
     }
 }
 
+/// The days that `skip` excludes by cron expressions; `None` without any. Refused unless each of
+/// them names whole days, and together not every day.
+pub(super) fn compile_skips(texts: &[String]) -> Result<Option<CronUnion>, SpecError> {
+    let invalid = |text: String| Err(SpecError::Invalid(text));
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    if texts.len() > EXPRESSIONS_MAX {
+        return invalid(format!(
+            "`skip` has {} cron expressions; give at most {EXPRESSIONS_MAX}",
+            texts.len()
+        ));
+    }
+    let union = CronUnion::parse(texts)?;
+    if let Some(expr) = union.exprs().iter().find(|expr| !expr.has_whole_days()) {
+        return invalid(format!(
+            "`skip` has `cron:{expr}`, which names times of day; it skips whole days, so its minute and hour are \
+             `*`: `cron:* * 1 * *` skips the first day of each month"
+        ));
+    }
+    let first = CivilDate { year: 2000, month: 1, day: 1 }.days();
+    if (first..first + DAYS_OF_CALENDAR).all(|day| union.names_day(CivilDate::from_days(day))) {
+        return invalid("`skip` excludes every day, so the schedule would never run".to_owned());
+    }
+    Ok(Some(union))
+}
+
+/// Whether `date` is one of these days.
+pub(super) fn names(days: &CronUnion, date: jiff::civil::Date) -> bool {
+    days.names_day(civil(date))
+}
+
 /// Refuses what only cron expressions can have.
 pub(super) fn check_other_trigger(spec: &ScheduleSpec, trigger: &Trigger<'_>) -> Result<(), SpecError> {
     let given = match trigger {
@@ -82,7 +116,10 @@ pub(super) fn describe_weeks(spec: &ScheduleSpec, zone: &Zone) -> String {
 }
 
 fn local_date(zone: &Zone, at: Timestamp) -> CivilDate {
-    let date = zone.local_date(at);
+    civil(zone.local_date(at))
+}
+
+fn civil(date: jiff::civil::Date) -> CivilDate {
     CivilDate {
         year: date.year().into(),
         month: date.month().unsigned_abs().into(),

@@ -51,6 +51,9 @@ pub struct ScheduleSpec {
     /// Local dates (`2026-12-25`) whose slots are skipped, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skip_dates: Vec<String>,
+    /// Cron expressions that name whole local days whose slots are skipped, such as `* * 1 * *`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_cron: Vec<String>,
     /// Whether the application has a calendar that must be asked when a slot comes due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_calendar: bool,

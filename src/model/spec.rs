@@ -13,6 +13,8 @@ pub const PERIOD_MIN_US: i64 = 1_000_000;
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
+/// So many dates in a row that cron expressions exclude are looked at: those of ten years.
+const EXCLUDED_DATES_MAX: usize = 3_660;
 /// No zone is further than this from UTC.
 const OFFSET_MAX_US: i64 = 26 * HOUR_US;
 
@@ -39,6 +41,7 @@ pub struct CompiledSpec {
     zone: Zone,
     kind: Kind,
     skip_dates: Vec<Date>,
+    skip_days: Option<CronUnion>,
     /// Slots that already have an outcome, in order; they are skipped.
     settled: Vec<Timestamp>,
 }
@@ -107,14 +110,25 @@ impl CompiledSpec {
             }
         }
         skip_dates.sort_unstable();
+        let skip_days = cron_rules::compile_skips(&spec.skip_cron)?;
         let text = serde_json::to_string(&spec).map_err(|error| SpecError::Invalid(error.to_string()))?;
         let (text, trigger_key) = (text.into(), spec.trigger_key().into());
-        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, settled: Vec::new() })
+        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, skip_days, settled: Vec::new() })
     }
 
     /// Checks the additional rules for new specifications. Specifications that an older release
     /// accepted stay valid.
     pub fn check_new(&self) -> Result<(), SpecError> {
+        if self.skip_days.is_some() && self.upcoming(Timestamp::from_micros(0)).is_none() {
+            let is_over = self.next(Timestamp::from_micros(0)).is_none();
+            if !is_over {
+                let skips: Vec<_> = self.spec.skip_cron.iter().map(|text| format!("`cron:{text}`")).collect();
+                return Err(SpecError::Invalid(format!(
+                    "`skip` excludes all slots of the schedule, with {}",
+                    skips.join(", ")
+                )));
+            }
+        }
         let Kind::Every { period_us, .. } = self.kind else { return Ok(()) };
         match whole_days::objection(period_us, &self.zone, self.spec.start_at_us) {
             Some(objection) => Err(SpecError::Invalid(objection)),
@@ -255,17 +269,28 @@ impl CompiledSpec {
 
     /// The local date that excludes `slot`, if one does.
     pub fn excluded_on(&self, slot: Timestamp) -> Option<Date> {
-        if self.skip_dates.is_empty() {
+        if self.skip_dates.is_empty() && self.skip_days.is_none() {
             return None;
         }
         let date = self.zone.local_date(slot);
-        self.skip_dates.binary_search(&date).is_ok().then_some(date)
+        self.excludes(date).then_some(date)
     }
 
-    /// The first slot after `after` that is not excluded.
+    fn excludes(&self, date: Date) -> bool {
+        self.skip_dates.binary_search(&date).is_ok() || self.is_skip_day(date)
+    }
+
+    fn is_skip_day(&self, date: Date) -> bool {
+        self.skip_days.as_ref().is_some_and(|days| cron_rules::names(days, date))
+    }
+
+    /// The first slot after `after` that is not excluded. Cron expressions may exclude all of them,
+    /// so the search ends after many excluded dates.
     pub fn upcoming(&self, after: Timestamp) -> Option<Timestamp> {
         let mut slot = self.next(after)?;
+        let mut rest = self.skip_dates.len().saturating_add(EXCLUDED_DATES_MAX);
         while let Some(date) = self.excluded_on(slot) {
+            rest = rest.checked_sub(1)?;
             // Steps by whole dates: one date may exclude a slot every second.
             let stretches = self.stretches_of(date);
             let end = stretches.into_iter().find(|(from, until)| (*from..=*until).contains(&slot));
@@ -296,10 +321,10 @@ impl CompiledSpec {
         let last = self.zone.local_date(Timestamp::from_micros(until.as_micros().saturating_add(DAY_US)));
         let stretches =
             |date: Date| self.stretches_of(date).into_iter().map(move |(from, until)| (date, from, until));
-        let mut found: Vec<_> = self.skip_dates[self.skip_dates.partition_point(|date| *date < first)..]
-            .iter()
-            .copied()
+        let listed = self.skip_dates[self.skip_dates.partition_point(|date| *date < first)..].iter().copied();
+        let mut found: Vec<_> = listed
             .take_while(|date| *date <= last)
+            .chain(self.skip_days_of(first, last))
             .flat_map(stretches)
             .map(|(date, start, end)| (date, start.max(from), end.min(until)))
             .filter(|(_, start, end)| start <= end)
@@ -307,6 +332,14 @@ impl CompiledSpec {
         found.sort_unstable_by_key(|(_, start, _)| *start);
         found.dedup();
         found
+    }
+
+    /// The dates of `[first, last]` that cron expressions exclude: of a range that is longer than
+    /// any outage, only those at its end.
+    fn skip_days_of(&self, first: Date, last: Date) -> impl Iterator<Item = Date> {
+        let count = if self.skip_days.is_some() { EXCLUDED_DATES_MAX } else { 0 };
+        let back = std::iter::successors(Some(last), |date| date.yesterday().ok());
+        back.take(count).take_while(move |date| *date >= first).filter(|date| self.is_skip_day(*date))
     }
 
     /// First and last instant at which the local calendar shows `date`. More than one stretch only

@@ -39,6 +39,7 @@ pub struct ScheduleResponse<'a> {
     end_at: Option<Timestamp>,
     max_runs: Option<u64>,
     skip: &'a [String],
+    skip_cron: &'a [String],
     skipped: Vec<Timestamp>,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
@@ -72,6 +73,7 @@ fn blank() -> ScheduleSpec {
         end_at_us: None,
         max_runs: None,
         skip_dates: Vec::new(),
+        skip_cron: Vec::new(),
         skip_calendar: false,
         pause_after_failures: None,
         priority: None,
@@ -111,6 +113,7 @@ impl<'a> ScheduleResponse<'a> {
             end_at: spec.end_at_us,
             max_runs: spec.max_runs,
             skip: &spec.skip_dates,
+            skip_cron: &spec.skip_cron,
             skipped: schedule.settled_slots().into_iter().filter(|slot| *slot > now).collect(),
             pause_after_failures: spec.pause_after_failures,
             priority: spec.priority,
@@ -132,7 +135,7 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
         return None;
     }
     let slot = schedule.next_slot?;
-    if spec.skip_dates.is_empty() {
+    if spec.skip_dates.is_empty() && spec.skip_cron.is_empty() {
         return Some(slot);
     }
     let compiled_spec = schedule.compiled_spec().ok()?;

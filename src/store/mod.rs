@@ -235,7 +235,8 @@ pub trait StoreReads: Send + Sync + 'static {
     /// Runs that match the filter, ordered by creation, newest first, then by id, descending.
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
 
-    /// Runs of the workflow with idempotency keys between two texts, both exclusive, ordered by key.
+    /// Runs of the workflow with idempotency keys between two texts, both exclusive, ordered by
+    /// key.
     fn runs_with_keys(
         &self,
         project: &str,

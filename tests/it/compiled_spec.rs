@@ -7,6 +7,7 @@ use polos::model::stored_spec;
 use serde_json::{Value, json};
 
 mod explained;
+mod skip_days;
 
 fn at(time: &str) -> Timestamp {
     let time: jiff::Timestamp = format!("2026-03-02T{time}Z").parse().unwrap();

@@ -546,6 +546,17 @@ fn excluded_slots_do_not_count_against_the_catch_up_limit() {
 }
 
 #[test]
+fn slots_on_days_that_an_expression_excludes_are_skipped() {
+    let fields = json!({"cron": "0 9 * * *", "catch_up_window_us": 30 * DAY, "skip_cron": ["* * 4-5 * *"]});
+    when(&fields, "09:00", "03-06T12:00").unwatched().gives(&[
+        "09:00-03-03T09:00 missed 2",
+        "03-04T09:00 skipped 1",
+        "03-05T09:00 skipped 1",
+        "03-06T09:00 claim",
+    ]);
+}
+
+#[test]
 fn upcoming_passes_over_excluded_dates_and_next_slot_does_not() {
     let fields = json!({"cron": "0 9 * * *", "skip_dates": ["2026-03-03"]});
     let plan = when(&fields, "09:00", "09:00").gives(&["09:00 claim"]);

@@ -19,6 +19,8 @@ impl CompiledSpec {
         };
         notes.extend(self.bound_notes(after));
         notes.extend(self.skip_note(after));
+        let skips = self.spec.skip_cron.iter();
+        notes.extend(skips.map(|text| format!("slots on days that match `{text}` are skipped")));
         if self.spec.jitter_us > 0 {
             let longest = period(self.spec.jitter_us);
             notes.push(format!(
