@@ -182,6 +182,7 @@ def compile_spec(
     end_at_us: int | None = None,
     max_runs: int | None = None,
     skip_dates: Sequence[str] = ...,
+    skip_cron: Sequence[str] = ...,
     skip_calendar: bool = False,
     pause_after_failures: int | None = None,
     priority: int | None = None,

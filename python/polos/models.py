@@ -158,6 +158,9 @@ class Schedule(Shown):
     tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Names and values by which ``schedules.list`` finds it."""
 
+    skip_cron: tuple[str, ...] = ()
+    """The days to skip besides the dates of ``skip``, as it takes them: ``"cron:* * 1 * *"``."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -207,6 +210,7 @@ class Schedule(Shown):
             weeks=core.get("weeks"),
             skipped=tuple(_known(slot, zone) for slot in core.get("skipped", ())),
             tags=dict(core.get("tags", {})),
+            skip_cron=tuple(f"cron:{text}" for text in core.get("skip_cron", ())),
         )
 
 

@@ -173,7 +173,9 @@ async def create(
     :param pause_after_failures: the schedule pauses after this many failed runs in a row.
     :param priority: from 0 to 9; a run with a higher one starts earlier where runs wait for a
         worker or a limit. By default that of the workflow.
-    :param skip: dates to exclude.
+    :param skip: days without slots, in the schedule's zone: dates, texts such as ``2026-12-25``,
+        and cron expressions of whole days such as ``"cron:* * 1 * *"``, the first day of each
+        month. One expression needs no list.
     :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
         :func:`list` and the command line find the schedule: at most 32, with names of up to 100
         characters and values of up to 255.

@@ -54,6 +54,7 @@ def test_defaults_are_filled_in() -> None:
         "end_at_us": None,
         "max_runs": None,
         "skip_dates": None,
+        "skip_cron": None,
         "pause_after_failures": None,
         "priority": None,
         "days": None,

@@ -30,4 +30,6 @@ def slot_spec(schedule: Schedule) -> str:
             spec[f"{name}_us"] = to_micros(instant)
     if schedule.skip:
         spec["skip_dates"] = [day.isoformat() for day in schedule.skip]
+    if schedule.skip_cron:
+        spec["skip_cron"] = [text.removeprefix("cron:") for text in schedule.skip_cron]
     return json.dumps(spec)

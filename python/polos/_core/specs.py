@@ -23,8 +23,9 @@ def compile_spec(spec: Mapping[str, Any], *, has_calendar: bool = False) -> tupl
     if "cron" in fields:
         cron = fields["cron"]
         fields["cron"] = (cron,) if isinstance(cron, str) else tuple(cron)
-    if "skip_dates" in fields:
-        fields["skip_dates"] = tuple(fields["skip_dates"])
+    for name in ("skip_dates", "skip_cron"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     if has_calendar:
         fields["skip_calendar"] = True
     return _compile(tuple(fields.items()))

@@ -80,7 +80,8 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
-    (``at_us``, ``start_at_us``, ``end_at_us``), a list of dates as ISO texts (``skip_dates``),
+    (``at_us``, ``start_at_us``, ``end_at_us``), lists of dates as ISO texts and of the cron
+    expressions that name days to skip (``skip_dates``, ``skip_cron``),
     ``tags`` as a dict, and ``input`` as JSON text in the format of the codec. Another container of
     dates cannot be stored. It is returned under ``skip_calendar``, a key that is otherwise absent
     and must be removed before the rest is sent as JSON.
@@ -114,8 +115,11 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
         stored, default, check = _FIELDS[name]
         if value is None and default is None:
             spec[stored] = None
+            if name == "skip":
+                spec["skip_cron"] = None
         elif name == "skip":
-            spec["skip_dates"] = dates = _dates(value)
+            dates, days = _skips(value)
+            spec["skip_dates"], spec["skip_cron"] = dates, days
             if dates is None:
                 spec["skip_calendar"] = value
         else:
@@ -300,16 +304,23 @@ def _instant(name: str, value: Any) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _dates(value: Any) -> list[str] | None:
-    """Return dates that can be stored as sorted ISO texts; ``None`` for another container."""
+def _skips(value: Any) -> tuple[list[str] | None, list[str] | None]:
+    """Return what can be stored: dates as sorted ISO texts, and the cron expressions, if there are
+    any. ``(None, None)`` for another container.
+    """
+    if isinstance(value, str) and value.startswith(_CRON_PREFIX):
+        value = [value]
     if isinstance(value, (list, tuple, set, frozenset)):
-        return sorted({_iso_date(item) for item in value})
+        days = {item for item in value if isinstance(item, str) and item.startswith(_CRON_PREFIX)}
+        dates = sorted({_iso_date(item) for item in value if item not in days})
+        return dates, sorted(_expression(day.removeprefix(_CRON_PREFIX)) for day in days) or None
     if isinstance(value, (str, bytes, date)) or not hasattr(type(value), "__contains__"):
         raise InvalidScheduleError(
             f"skip: {shown(value)} of type `{type_name(type(value))}` given, expected a list of "
-            f"dates, or a container that answers `date in container`, such as `holidays.US()`"
+            f"dates and of texts such as `cron:* * 1 * *`, or a container that answers `date in "
+            f"container`, such as `holidays.US()`"
         )
-    return None
+    return None, None
 
 
 def _iso_date(value: Any) -> str:
@@ -326,7 +337,8 @@ def _iso_date(value: Any) -> str:
     except ValueError:
         pass
     raise InvalidScheduleError(
-        f"skip: {shown(value)} given, expected a date or a text such as `2026-12-25`"
+        f"skip: {shown(value)} given, expected a date, or a text such as `2026-12-25` or "
+        f"`cron:* * 1 * *`"
     )
 
 
@@ -374,6 +386,8 @@ def check_run_on_create(name: str, value: Any) -> bool:
 
 _Check = Callable[[str, Any], Any]
 _TRIGGERS = ("cron", "every", "at")
+# How a cron expression is marked among the dates of `skip`.
+_CRON_PREFIX = "cron:"
 # What a specification can only say beside cron expressions.
 _OF_CRON = ("days", "weeks")
 # What is no part of the core's specification.
@@ -408,4 +422,4 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
 _DEFAULTS: dict[str, Any] = {
     stored: None if default is None else check(name, default)
     for name, (stored, default, check) in _FIELDS.items()
-}
+} | {"skip_cron": None}

@@ -11,7 +11,7 @@ from polos import schedules
 from polos.cli.ui.console import TYPED_WRONG, fail, out, out_json, styled
 from polos.cli.ui.options import Json
 from polos.cli.ui.times import duration, instant, iso, now, until, when
-from polos.cli.ui.values import day
+from polos.cli.ui.values import skipped_day
 
 __all__ = ["explain"]
 
@@ -76,7 +76,7 @@ def explain(
         "start_at": given(instant, "--start-at", start_at, zone),
         "end_at": given(instant, "--end-at", end_at, zone),
         "jitter": given(duration, "--jitter", jitter),
-        "skip": [day("--skip", text) for text in skip] if skip else None,
+        "skip": [skipped_day("--skip", text) for text in skip] if skip else None,
     }
     start = instant("--after", after, zone, base=base)
     meaning = schedules.explain(timezone=timezone, count=count, after=start, **options)

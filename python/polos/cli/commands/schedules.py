@@ -198,7 +198,10 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("catch-up", catch_up),
         ("jitter", f"up to {spoken(schedule.jitter)}" if schedule.jitter else None),
         ("bounds", ", ".join(text for value, text in bounds if value is not None)),
-        ("skips", ", ".join(day.isoformat() for day in schedule.skip or ())),
+        (
+            "skips",
+            ", ".join([*(day.isoformat() for day in schedule.skip or ()), *schedule.skip_cron]),
+        ),
         ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
         ("pauses", f"after {failures} failures in a row" if failures else None),
         ("priority", None if schedule.priority is None else str(schedule.priority)),

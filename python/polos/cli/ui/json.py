@@ -74,6 +74,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "weeks": schedule.weeks,
         "skipped": [iso(slot) for slot in schedule.skipped],
         "tags": dict(schedule.tags),
+        "skip_cron": [*schedule.skip_cron],
     }
 
 

@@ -11,7 +11,7 @@ import typer
 from polos._validate.formatting import shown
 from polos.cli.ui.console import TYPED_WRONG, fail
 from polos.cli.ui.times import duration, instant
-from polos.cli.ui.values import day, json_value, tags_given
+from polos.cli.ui.values import json_value, skipped_day, tags_given
 
 __all__ = [
     "At",
@@ -79,7 +79,8 @@ Priority = Annotated[
     int | None, typer.Option(metavar="N", help="0 to 9; higher runs start earlier.")
 ]
 SkippedDates = Annotated[
-    list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
+    list[str] | None,
+    typer.Option(metavar="DATE", help="A date to skip, or 'cron:* * 1 * *'; repeatable."),
 ]
 Tags = Annotated[
     list[str] | None,
@@ -124,7 +125,7 @@ def schedule_options(zone: tzinfo, **given: Any) -> dict[str, Any]:
         "every": duration,
         "catch_up_window": duration,
         "jitter": duration,
-        "skip": lambda name, texts: [day(name, text) for text in texts],
+        "skip": lambda name, texts: [skipped_day(name, text) for text in texts],
         "tags": lambda name, texts: tags_given(texts),
         "input": lambda name, text: json_value(name, text, '{"user": 7}'),
     }

@@ -9,7 +9,7 @@ from typing import Any
 from polos._validate.formatting import nearest, shown
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["day", "json_value", "status_value", "tags_given"]
+__all__ = ["json_value", "skipped_day", "status_value", "tags_given"]
 
 
 def json_value(option: str, text: str, example: str) -> Any:
@@ -22,13 +22,18 @@ def json_value(option: str, text: str, example: str) -> Any:
         ) from None
 
 
-def day(option: str, text: str) -> date:
-    """Return a date. Raises :class:`InvalidArgumentError` for another text."""
+def skipped_day(option: str, text: str) -> date | str:
+    """Return a date, or a cron expression as it is. Raises :class:`InvalidArgumentError` for
+    another text.
+    """
+    if text.startswith("cron:"):
+        return text
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidArgumentError(
-            f"{option}: {shown(text)} isn't a date; expected one such as `2026-12-25`"
+            f"{option}: {shown(text)} isn't a date; expected one such as `2026-12-25`, or "
+            f"`cron:* * 1 * *`"
         ) from None
 
 
