@@ -48,7 +48,7 @@ fn states(fixture: &Fixture<'_>, runs: &[RunId]) -> String {
         RunState::Succeeded => 's',
         RunState::Failed => 'f',
         RunState::Cancelled => 'c',
-        other => panic!("{other:?}"),
+        RunState::Waiting => 'w',
     };
     runs.iter().map(letter).collect()
 }
