@@ -53,14 +53,17 @@ impl Clock for SystemClock {
 }
 
 /// Longest time between two readings of the followed clock.
-const SYNC_INTERVAL: Duration = Duration::from_secs(10);
+const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A change of more than this between the machine's two clocks means that the wall clock was set or
 /// the machine slept.
 const JUMP_US: i64 = 100_000;
 
-/// Readings per synchronization: the fastest response is the most accurate.
+/// The most readings per synchronization: the fastest response is the most accurate.
 const READINGS: u32 = 3;
+
+/// A response within this time is accurate enough, in microseconds.
+const FAST_US: i64 = 1_000;
 
 /// What rounds a time up to whole microseconds.
 const ROUND_UP: Duration = Duration::from_nanos(999);
@@ -111,10 +114,14 @@ impl SharedClock {
     pub fn look<E>(&self, ask: impl Fn() -> Result<Timestamp, E>) -> Result<(), E> {
         let mut lead = i64::MIN;
         for _ in 0..READINGS {
+            let asked_from = micros(self.machine.now().mono);
             let answer = ask()?;
             // Rounded up: the fraction that `micros` cuts off would put us ahead.
             let asked_until = micros(self.machine.now().mono + ROUND_UP);
             lead = lead.max(answer.as_micros() - asked_until);
+            if asked_until - asked_from <= FAST_US {
+                break;
+            }
         }
         let now = self.machine.now();
         self.state.lead.store(lead, Ordering::SeqCst);

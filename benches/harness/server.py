@@ -17,7 +17,7 @@ from harness.model import ROOT
 SCRIPT = ROOT / "scripts" / "postgres-for-tests"
 
 # Its other settings are those that it comes with.
-SETTINGS = ("shared_buffers=256MB", "max_connections=100")
+SETTINGS = ("shared_buffers=256MB", "max_connections=700")
 
 
 class Server:

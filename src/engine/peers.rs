@@ -112,6 +112,11 @@ impl PeerWatch {
         self.seen.values().map(deadline).min()
     }
 
+    /// The number of other workers.
+    pub fn count(&self) -> usize {
+        self.seen.len()
+    }
+
     /// Whether there are other workers.
     pub fn has_peers(&self) -> bool {
         !self.seen.is_empty()

@@ -30,6 +30,8 @@ impl Command {
             | Self::RetryRun { .. }
             | Self::WakeParents { .. } => Effect::AddsRuns,
             Self::SendEvent(_) => adds_runs(!matches!(answer, Some(Answer::Accepted { woken: false, .. }))),
+            // The runs may be executing in other workers, which must stop them.
+            Self::Fire { plan, .. } if plan.cancel_unfinished => Effect::ChangesSchedules,
             // Other workers claim the runs for which this worker had no permit.
             Self::Fire { plan, .. } => {
                 adds_runs(plan.runs.iter().any(|run| run.admission == Admission::Queue))
@@ -38,16 +40,23 @@ impl Command {
                 answer,
                 Some(Answer::Ended { state, released }) if *released || !state.is_finished()
             )),
-            Self::UpsertSchedules(_)
+            Self::Reconcile { .. } => match answer {
+                Some(Answer::Reconciled(report))
+                    if report.retired.is_empty() && report.adopted.is_empty() =>
+                {
+                    Effect::Nothing
+                }
+                _ => Effect::ChangesSchedules,
+            },
+            Self::RegisterWorker(_)
+            | Self::UpsertSchedules(_)
             | Self::PatchSchedule { .. }
             | Self::DeleteSchedule { .. }
             | Self::SetLimit { .. }
             | Self::CancelRun { .. }
             | Self::ExpireWorker { .. }
             | Self::DeregisterWorker { .. } => Effect::ChangesSchedules,
-            Self::RegisterWorker(_)
-            | Self::Reconcile { .. }
-            | Self::Heartbeat { .. }
+            Self::Heartbeat { .. }
             | Self::UncountInterruptions { .. }
             | Self::ClaimRuns { .. }
             | Self::RecordStep { .. }

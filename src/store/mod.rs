@@ -269,8 +269,15 @@ pub trait StoreReads: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// A number that differs from an earlier answer whenever any process committed in between.
+    /// A number that differs from an earlier answer whenever any process committed in between. If
+    /// changes are announced, the heartbeat of a worker that holds no run may leave it as it is.
     ///
     /// Cheap enough to poll many times a second: it opens no transaction and reads no page.
     fn change_mark(&self) -> Result<u64, StoreError>;
+
+    /// Whether the store announces at present what other processes commit, so that
+    /// [`Self::change_mark`] needs to be polled only for what an announcement missed.
+    fn announces_changes(&self) -> bool {
+        false
+    }
 }

@@ -49,9 +49,9 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     }
 
     fn peers_deadline(&self, now: Now) -> PartDeadline {
-        let poll = self.peers.last_poll.map_or(now.mono, |last| last + self.config.poll_interval);
+        let poll = self.peers.last_poll.map_or(now.mono, |last| last + self.poll_interval());
         let silent = self.peers.watch.next_deadline(self.expiry_limits());
-        (None, silent.into_iter().chain([poll]).min())
+        (None, silent.into_iter().chain(self.next_refresh()).chain([poll]).min())
     }
 
     fn slots_deadline(&self, now: Now) -> PartDeadline {

@@ -10,24 +10,36 @@ use crate::store::{Answer, Command, Shard, StoreError, StoreWrites};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The longest interval between polls that workers share, in poll intervals: what an announcement
+/// missed is found, and the runs of a dead worker are taken over, so much later at most.
+const SHARED_POLL_MAX: u32 = 15;
+
 /// The known peers, and how recent that knowledge is.
 pub(super) struct Peers {
     pub(super) watch: PeerWatch,
     pub(super) must_refresh: bool,
     pub(super) change_mark: Option<u64>,
     pub(super) last_poll: Option<Duration>,
+    /// When the peers were last read.
+    last_refresh: Option<Duration>,
 }
 
 impl Peers {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
-        Self { watch: PeerWatch::default(), must_refresh: true, change_mark: None, last_poll: None }
+        Self {
+            watch: PeerWatch::default(),
+            must_refresh: true,
+            change_mark: None,
+            last_poll: None,
+            last_refresh: None,
+        }
     }
 }
 
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     pub(super) fn poll(&mut self, now: Now) -> Result<(), StoreError> {
-        if self.peers.last_poll.is_none_or(|last| now.mono >= last + self.config.poll_interval) {
+        if self.peers.last_poll.is_none_or(|last| now.mono >= last + self.poll_interval()) {
             self.peers.last_poll = Some(now.mono);
             let mark = self.reads.change_mark()?;
             if self.peers.change_mark != Some(mark) {
@@ -38,7 +50,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 self.peers.must_refresh = true;
             }
         }
-        if self.peers.must_refresh {
+        if self.peers.must_refresh || self.next_refresh().is_some_and(|at| now.mono >= at) {
             let peers = self.reads.peers(&self.config.project)?;
             self.peers.watch.observe(&self.membership.worker, &peers, now.mono);
             self.scheduling.shard = shard_of(&self.membership.worker, &peers, &self.workflow_ids);
@@ -46,8 +58,27 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 self.pass_on_cancellations()?;
             }
             self.peers.must_refresh = false;
+            self.peers.last_refresh = Some(now.mono);
         }
         Ok(())
+    }
+
+    /// How often to poll for changes. If the store announces them, polling finds only what an
+    /// announcement missed, so the workers share it: together they poll about as often as one.
+    pub(super) fn poll_interval(&self) -> Duration {
+        let every = self.config.poll_interval;
+        if !self.reads.announces_changes() {
+            return every;
+        }
+        let workers = self.peers.watch.count().saturating_add(1);
+        every.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX).min(SHARED_POLL_MAX))
+    }
+
+    /// When to read the peers again if nothing else asks for it: the heartbeats of idle ones need
+    /// not count as changes.
+    pub(super) fn next_refresh(&self) -> Option<Duration> {
+        let last = self.peers.last_refresh.filter(|_| self.peers.watch.has_peers())?;
+        Some(last.saturating_add(self.config.idle_heartbeat))
     }
 
     fn pass_on_cancellations(&mut self) -> Result<(), StoreError> {
@@ -112,7 +143,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     pub(super) fn expiry_limits(&self) -> Limits {
         // An observed heartbeat is as old as the last poll, and the peer finds its own peers by
         // polling, too.
-        let unseen = self.config.poll_interval.saturating_mul(2);
+        let unseen = self.poll_interval().saturating_mul(2);
         let idle = self.config.idle_heartbeat.saturating_mul(IDLE_HEARTBEATS).saturating_add(unseen);
         Limits { lease: self.config.lease, idle }
     }

@@ -8,6 +8,7 @@ use super::error::{PgError, refusal};
 use super::expected_limits::ExpectedLimits;
 use super::fast_path::FastPath;
 use super::fetch::{Edits, Fetch, Part};
+use super::heartbeats::Heartbeats;
 use super::missing::Missing;
 use super::pipeline::Statement;
 use super::prune;
@@ -43,6 +44,9 @@ pub(super) struct Terms<'t> {
     pub is_careful: bool,
     /// The commit counter to use.
     pub slot: usize,
+    /// Count the heartbeats of idle workers. Nobody waits for those, and each counted commit has
+    /// every worker look for changes.
+    pub counts_idle: bool,
     /// The values seen of all commit counters.
     pub counters: &'t CommitCounters,
     /// Counts reads that missed a row.
@@ -106,10 +110,10 @@ pub(super) async fn commit(
     end_was_asked: &Cell<bool>,
 ) -> Result<(), PgError> {
     if !std::mem::replace(&mut work.is_tried, true)
-        && let Some(fast_path) = FastPath::of(work.commands, terms.now)
+        && let Some(one) = OneStatement::of(work.commands, terms.now)
     {
         end_was_asked.set(true);
-        match on_fast_path(session, fast_path, &terms).await {
+        match in_one_statement(session, one, &terms).await {
             Ok(outcomes) => work.outcomes = outcomes,
             Err(error) if error.is_broken() => {
                 // The general path answers repeated commands as if they had been executed once.
@@ -136,17 +140,39 @@ pub(super) async fn commit(
     Ok(())
 }
 
-/// Commits commands on the fast path, as one statement. `None` for those that need the general
-/// path.
-async fn on_fast_path(
+/// Commands that one statement can commit.
+enum OneStatement<'c> {
+    Heartbeats(Heartbeats<'c>),
+    FastPath(FastPath<'c>),
+}
+
+impl<'c> OneStatement<'c> {
+    fn of(commands: &'c [Command], now: &dyn Fn() -> Timestamp) -> Option<Self> {
+        if let Some(heartbeats) = Heartbeats::of(commands) {
+            return Some(Self::Heartbeats(heartbeats));
+        }
+        FastPath::of(commands, now).map(Self::FastPath)
+    }
+}
+
+/// Commits commands as one statement. `None` for those that need the general path.
+async fn in_one_statement(
     session: Session<'_>,
-    fast_path: FastPath<'_>,
+    one: OneStatement<'_>,
     terms: &Terms<'_>,
 ) -> Result<Vec<Option<Outcome>>, PgError> {
     let (slot, counters) = (terms.slot, terms.counters);
     let before = counters.seen();
-    let rows = session.commit(fast_path.statement(slot)).await?;
-    let (outcomes, number) = fast_path.outcomes(&rows)?;
+    let (outcomes, number) = match one {
+        OneStatement::Heartbeats(heartbeats) => {
+            let rows = session.commit(heartbeats.statement((terms.now)(), slot, terms.counts_idle)).await?;
+            heartbeats.outcomes(&rows)?
+        }
+        OneStatement::FastPath(fast_path) => {
+            let rows = session.commit(fast_path.statement(slot)).await?;
+            fast_path.outcomes(&rows)?
+        }
+    };
     if let Some(number) = number {
         counters.note_own(&before, slot, number);
     }

@@ -252,10 +252,10 @@ impl Connection {
         done
     }
 
-    /// Lets the connection process incoming messages until it is woken, or for `time`.
-    pub fn wait_for(&self, wake: &Notify, time: Duration) {
-        // It does not matter which of the two it was.
-        let _ = self.run(async { tokio::time::timeout(time, wake.notified()).await });
+    /// Lets the connection process incoming messages until it is woken, or for `time`. Returns
+    /// whether it was woken.
+    pub fn wait_for(&self, wake: &Notify, time: Duration) -> bool {
+        self.run(async { tokio::time::timeout(time, wake.notified()).await }).is_ok()
     }
 
     /// Lets the connection process incoming messages for `time`.

@@ -9,12 +9,13 @@ use super::config::ServerConfig;
 use super::connect::NotificationHandler;
 use super::connection::{Connection, NO_IDLE_LIMIT};
 use super::error::PgError;
+use super::pool::Pool;
 use crate::calendar::Timestamp;
 use crate::store::{Answer, Command, Effect, Rejection, StoreError};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
@@ -41,6 +42,41 @@ pub trait ChangeObserver: Send + Sync + 'static {
     fn may_set_clock(&self, ask: &dyn Fn() -> Result<Timestamp, StoreError>);
 }
 
+/// More commits within a second than this keep the connection for commits busy.
+const QUIET_COMMITS_MAX: u32 = 10;
+
+/// What the thread knows for others.
+#[derive(Default)]
+pub(super) struct Attention {
+    is_listening: AtomicBool,
+    /// Commits since the last second began.
+    commits: AtomicU32,
+    /// Commits within the second before.
+    commits_before: AtomicU32,
+}
+
+impl Attention {
+    /// Whether commits of other processes are noticed at once.
+    pub fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Acquire)
+    }
+
+    /// Records a commit.
+    pub fn note_commit(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the connection for commits is free most of the time. Not known without listening.
+    pub fn is_quiet(&self) -> bool {
+        let commits = self.commits.load(Ordering::Relaxed).max(self.commits_before.load(Ordering::Relaxed));
+        self.is_listening() && commits <= QUIET_COMMITS_MAX
+    }
+
+    fn note_second(&self) {
+        self.commits_before.store(self.commits.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
 /// The thread that listens.
 pub(super) struct Listener {
     shared: Arc<Shared>,
@@ -57,6 +93,8 @@ struct Shared {
     closing: Condvar,
     /// Whether it was reported that a pooler is in between.
     is_pooler_reported: AtomicBool,
+    readers: Arc<Pool>,
+    attention: Arc<Attention>,
     /// Set while it connects, which may take as long as the network likes: closing does not wait
     /// for it.
     is_connecting: AtomicBool,
@@ -67,11 +105,15 @@ impl Listener {
         server: Arc<ServerConfig>,
         listener: Arc<dyn ChangeObserver>,
         counters: Arc<CommitCounters>,
+        readers: Arc<Pool>,
+        attention: Arc<Attention>,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             server,
             listener,
             counters,
+            readers,
+            attention,
             has_news: AtomicBool::new(false),
             wake: Notify::new(),
             is_closed: Mutex::new(false),
@@ -104,6 +146,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         *self.shared.is_closed.lock() = true;
+        self.shared.attention.is_listening.store(false, Ordering::Release);
         self.shared.closing.notify_all();
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take()
@@ -123,6 +166,7 @@ impl Shared {
         while !self.is_closed() {
             // Requests report what is wrong with the database. Here it is only tried again.
             let _ = self.attend();
+            self.attention.is_listening.store(false, Ordering::Release);
             let mut is_closed = self.is_closed.lock();
             if !*is_closed {
                 self.closing.wait_for(&mut is_closed, TICK);
@@ -141,9 +185,13 @@ impl Shared {
         }
         // Commits may have happened while nothing listened.
         self.compare(&connection)?;
+        self.attention.is_listening.store(is_listening, Ordering::Release);
         self.listener.on_change();
         while !self.is_closed() && !connection.is_closed() {
-            connection.wait_for(&self.wake, TICK);
+            if !connection.wait_for(&self.wake, TICK) {
+                self.readers.note_second();
+                self.attention.note_second();
+            }
             if !is_listening {
                 // Commits of polos are counted, and so noticed by asking. A transaction of an
                 // application is not, since its counter would stay locked until it ends.

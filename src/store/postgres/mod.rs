@@ -18,6 +18,7 @@ mod expected_limits;
 mod failed_runs;
 mod fast_path;
 mod fetch;
+mod heartbeats;
 mod hook_calls;
 mod limits;
 mod listener;
@@ -50,11 +51,11 @@ use crate::model::{
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
 use config::ServerConfig;
-use connection::Connection;
+use connection::{Connection, Session};
 use error::{PgError, refusal};
 use expected_limits::ExpectedLimits;
 pub use listener::ChangeObserver;
-use listener::Listener;
+use listener::{Attention, Listener};
 use pool::Pool;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -96,7 +97,8 @@ const CUTS_MAX: u32 = 3;
 pub struct PostgresStore {
     pub(super) server: Arc<ServerConfig>,
     writer: Mutex<Option<Connection>>,
-    readers: Pool,
+    readers: Arc<Pool>,
+    attention: Arc<Attention>,
     listener: Mutex<Option<Listener>>,
     /// The commit counter that this store uses.
     slot: usize,
@@ -116,7 +118,7 @@ impl PostgresStore {
         schema::prepare(&connection, &server, options.must_exist)?;
         connection.prepare_to_write().map_err(|error| error.into_store_error(&server))?;
         server.note_success();
-        let readers = Pool::new(Arc::clone(&server), options.readers);
+        let readers = Arc::new(Pool::new(Arc::clone(&server), options.readers));
         let mut slot = [0];
         // Without randomness, all stores use the first counter and sometimes wait for each other.
         let _ = getrandom::fill(&mut slot);
@@ -124,13 +126,30 @@ impl PostgresStore {
         let (writer, listener) = (Mutex::new(Some(connection)), Mutex::new(None));
         let (counters, misses) = (Arc::default(), AtomicU64::new(0));
         let (has_doubt, expected_limits) = (AtomicBool::new(false), ExpectedLimits::default());
-        Ok(Self { server, writer, readers, listener, slot, counters, misses, has_doubt, expected_limits })
+        let attention = Arc::default();
+        Ok(Self {
+            server,
+            writer,
+            readers,
+            attention,
+            listener,
+            slot,
+            counters,
+            misses,
+            has_doubt,
+            expected_limits,
+        })
     }
 
     /// Notifies `observer` of other processes' commits, and other processes of ours. Call it once.
     pub fn listen(&self, observer: Arc<dyn ChangeObserver>) -> Result<(), StoreError> {
-        *self.listener.lock() =
-            Some(Listener::open(Arc::clone(&self.server), observer, Arc::clone(&self.counters))?);
+        *self.listener.lock() = Some(Listener::open(
+            Arc::clone(&self.server),
+            observer,
+            Arc::clone(&self.counters),
+            Arc::clone(&self.readers),
+            Arc::clone(&self.attention),
+        )?);
         Ok(())
     }
 
@@ -194,7 +213,30 @@ impl PostgresStore {
         Ok(plans)
     }
 
+    /// Runs a short read that workers repeat. While there are few commits, it uses their connection,
+    /// so that an idle worker has no connection for reads.
+    fn look<T>(&self, read: impl AsyncFn(Session<'_>) -> Result<T, PgError>) -> Result<T, StoreError> {
+        if self.attention.is_quiet()
+            && let Some(mut writer) = self.writer.try_lock()
+            && let Some(connection) = writer.take().filter(|connection| connection.is_usable(&self.server))
+        {
+            match connection.with(async |session| read(session.reading()).await) {
+                Err(error) if error.is_broken() => {
+                    if matches!(error, PgError::Silence) {
+                        return Err(error.into_store_error(&self.server));
+                    }
+                }
+                done => {
+                    *writer = Some(connection);
+                    return done.map_err(|error| error.into_store_error(&self.server));
+                }
+            }
+        }
+        self.readers.read(read)
+    }
+
     fn write(&self, commands: &[Command], now: &dyn Fn() -> Timestamp) -> Result<Vec<Outcome>, StoreError> {
+        self.attention.note_commit();
         let mut writer = self.writer.lock();
         let mut work = batch::Work::new(commands);
         let mut attempts = Attempts::default();
@@ -247,6 +289,7 @@ impl PostgresStore {
             must_commit: self.has_doubt.load(Ordering::Acquire),
             is_careful,
             slot: self.slot,
+            counts_idle: !self.attention.is_listening(),
             counters: &self.counters,
             misses: &self.misses,
             expected_limits: &self.expected_limits,
@@ -369,11 +412,11 @@ impl StoreReads for PostgresStore {
     }
 
     fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        self.readers.read(async |session| session.next_work(project, workflows, &self.expected_limits).await)
+        self.look(async |session| session.next_work(project, workflows, &self.expected_limits).await)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {
-        self.readers.read(async |session| session.cancel_requests(worker).await)
+        self.look(async |session| session.cancel_requests(worker).await)
     }
 
     fn claims_stand(&self, claims: &[(RunId, Token)]) -> Result<Vec<bool>, StoreError> {
@@ -385,7 +428,7 @@ impl StoreReads for PostgresStore {
     }
 
     fn peers(&self, project: &str) -> Result<Vec<Peer>, StoreError> {
-        self.readers.read(async |session| session.peers(project).await)
+        self.look(async |session| session.peers(project).await)
     }
 
     fn hook_calls(
@@ -394,7 +437,7 @@ impl StoreReads for PostgresStore {
         kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
-        self.readers.read(async |session| session.hook_calls(project, kinds, limit).await)
+        self.look(async |session| session.hook_calls(project, kinds, limit).await)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
@@ -490,11 +533,15 @@ impl StoreReads for PostgresStore {
 
     fn change_mark(&self) -> Result<u64, StoreError> {
         let before = self.counters.seen();
-        let found = self.readers.read(async |session| session.commit_counts().await)?;
+        let found = self.look(async |session| session.commit_counts().await)?;
         self.counters.note(&before, &found);
         if let Some(listener) = &*self.listener.lock() {
             listener.emit_rollback();
         }
         Ok(found.iter().fold(0, |sum: u64, count| sum.wrapping_add(count.cast_unsigned())))
+    }
+
+    fn announces_changes(&self) -> bool {
+        self.attention.is_listening()
     }
 }

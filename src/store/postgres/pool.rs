@@ -7,6 +7,9 @@ use crate::store::StoreError;
 use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
 
+/// A connection is closed after being idle for so long.
+const IDLE_SECONDS_MAX: u32 = 15;
+
 /// Connections for reads. A connection that failed is closed.
 pub(super) struct Pool {
     server: Arc<ServerConfig>,
@@ -17,7 +20,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct PoolState {
-    idle: Vec<Connection>,
+    /// Each with the number of whole seconds that it has been idle.
+    idle: Vec<(Connection, u32)>,
     open: usize,
 }
 
@@ -49,6 +53,23 @@ impl Pool {
         }
     }
 
+    /// Called every second; closes connections that have been idle for long. The one that was used
+    /// last is used next, so the others grow old.
+    pub fn note_second(&self) {
+        let mut state = self.state.lock();
+        let mut old = Vec::new();
+        for (connection, seconds) in std::mem::take(&mut state.idle) {
+            if seconds >= IDLE_SECONDS_MAX {
+                old.push(connection);
+            } else {
+                state.idle.push((connection, seconds + 1));
+            }
+        }
+        state.open -= old.len();
+        drop(state);
+        drop(old);
+    }
+
     /// Closes idle connections.
     pub fn drop_idle(&self) {
         let mut state = self.state.lock();
@@ -62,7 +83,7 @@ impl Pool {
     fn take(&self) -> Result<(Connection, bool), StoreError> {
         let mut state = self.state.lock();
         loop {
-            if let Some(connection) = state.idle.pop() {
+            if let Some((connection, _)) = state.idle.pop() {
                 // Not under the lock: this may have to ask the server.
                 drop(state);
                 if connection.is_usable(&self.server) {
@@ -87,7 +108,7 @@ impl Pool {
     fn put_back(&self, connection: Option<Connection>) {
         let mut state = self.state.lock();
         match connection {
-            Some(connection) => state.idle.push(connection),
+            Some(connection) => state.idle.push((connection, 0)),
             None => state.open -= 1,
         }
         drop(state);

@@ -64,6 +64,10 @@ impl<'a> Args<'a> {
         self.add(values.into_iter().collect::<Vec<_>>(), Type::INT8_ARRAY)
     }
 
+    pub fn flag(&mut self, value: bool) -> usize {
+        self.add(value, Type::BOOL)
+    }
+
     pub fn flags(&mut self, values: impl IntoIterator<Item = bool>) -> usize {
         self.add(values.into_iter().collect::<Vec<_>>(), Type::BOOL_ARRAY)
     }

@@ -85,6 +85,30 @@ fn an_idle_worker_that_expired_while_suspended_registers_again_and_works() {
 }
 
 #[test]
+fn workers_share_polling_while_changes_are_announced_and_no_longer() {
+    let store = MemoryStore::new();
+    let mut workers: Vec<Worker> =
+        (0..4).map(|number| Worker::new(&store, &format!("w{number}-"), "10:00:30")).collect();
+    let advance = |workers: &mut Vec<Worker>, time| {
+        together(&mut workers.iter_mut().collect::<Vec<_>>(), time);
+        workers.iter().map(|worker| worker.store.trouble.lock().poll_count).collect::<Vec<_>>()
+    };
+    let mut counts = vec![advance(&mut workers, "10:01:00")];
+    for (announces, time) in [(true, "10:05:00"), (false, "10:05:30")] {
+        for worker in &workers {
+            worker.store.trouble.lock().announces = announces;
+        }
+        counts.push(advance(&mut workers, time));
+    }
+    let polls =
+        |from: usize| counts[from].iter().zip(&counts[from + 1]).map(|(before, after)| after - before);
+    // Every 20 seconds for four minutes; then every 5 seconds for half a minute.
+    assert!(polls(0).all(|count| (11..=13).contains(&count)), "{counts:?}");
+    assert!(polls(1).all(|count| (6..=7).contains(&count)), "{counts:?}");
+    assert_eq!(ids(&store).len(), 4, "each has seen the heartbeats of the others");
+}
+
+#[test]
 fn a_heartbeat_at_the_last_moment_saves_an_idle_worker() {
     let store = MemoryStore::new();
     let mut a = Worker::new(&store, "a", "10:00:30");

@@ -59,6 +59,7 @@ pub enum Fault {
 pub type OnRead = Arc<Mutex<dyn FnMut(u64) + Send>>;
 
 /// How the store misbehaves, and what was requested of it.
+#[expect(clippy::struct_excessive_bools, reason = "independent faults, not states of one machine")]
 pub struct Trouble {
     pub rng: Rng,
     /// Per mille of commits that fail before, of commits that fail after, and of reads that fail.
@@ -82,6 +83,9 @@ pub struct Trouble {
     /// Number of reads so far, and a callback for each.
     pub read_count: u64,
     pub on_read: Option<OnRead>,
+    /// The store says that it announces changes; and the number of polls so far.
+    pub announces: bool,
+    pub poll_count: u64,
     /// Called before a commit.
     pub on_commit: Option<Box<dyn FnMut() + Send>>,
 }
@@ -102,6 +106,8 @@ impl Trouble {
             commands: None,
             read_count: 0,
             on_read: None,
+            announces: false,
+            poll_count: 0,
             on_commit: None,
         }
     }
@@ -376,8 +382,13 @@ impl StoreReads for FaultyStore {
     }
 
     fn change_mark(&self) -> Result<u64, StoreError> {
+        self.trouble.lock().poll_count += 1;
         self.read()?;
         self.inner.change_mark()
+    }
+
+    fn announces_changes(&self) -> bool {
+        self.trouble.lock().announces
     }
 }
 

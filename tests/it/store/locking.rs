@@ -785,7 +785,7 @@ fn a_row_that_a_read_missed_is_not_taken_for_gone() {
     type Missed = (&'static str, &'static str, &'static str, fn(&Fixture<'_>) -> Command);
     let runs = "run r WHERE r.id = ANY(ARRAY";
     let cases: [Missed; 4] = [
-        ("worker", "wkr_1", "worker w WHERE w.id = ANY", |fixture| Command::Heartbeat {
+        ("worker", "wkr_1", "worker w WHERE w.id = ANY", |fixture| Command::DeregisterWorker {
             worker: fixture.worker.clone(),
         }),
         ("schedule", "sch_s1", "schedule s WHERE s.id = ANY", |_| pause(1).remove(0)),

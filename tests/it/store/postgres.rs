@@ -351,6 +351,42 @@ fn others_are_heard_of() {
     assert_ne!(notification_slot.change_mark().unwrap(), before, "the truth can be asked for");
 }
 
+/// Passes nothing on but the first news.
+struct FirstNews(Mutex<mpsc::Sender<()>>);
+
+impl ChangeObserver for FirstNews {
+    fn on_change(&self) {
+        let _ = self.0.lock().unwrap().send(());
+    }
+    fn on_rollback(&self) {}
+    fn on_advice(&self, _: &str) {}
+    fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
+}
+
+#[test]
+fn the_heartbeat_of_an_idle_worker_is_no_news_while_news_are_announced() {
+    let store = open(&Server::shared().new_schema());
+    assert!(!store.announces_changes(), "nobody listens yet");
+    let (sender, heard) = mpsc::channel();
+    store.listen(Arc::new(FirstNews(Mutex::new(sender)))).unwrap();
+    heard.recv_timeout(BUSY_TIMEOUT).unwrap();
+    assert!(store.announces_changes());
+    let fixture = Fixture::on(&store);
+    let beat = || {
+        let before = store.change_mark().unwrap();
+        fixture.ok(at(1), Command::Heartbeat { worker: fixture.worker.clone() });
+        store.change_mark().unwrap() != before
+    };
+    let heartbeat = fixture.heartbeat();
+    assert!(!beat(), "nobody waits for it");
+    assert_eq!(fixture.heartbeat(), heartbeat + 1, "it is written all the same");
+    let run = NewRun { claim_for: Some(fixture.worker.clone()), ..new_run("run_1") };
+    fixture.ok(at(1), Command::CreateRun(Box::new(run)));
+    assert!(beat(), "others have to know that the runs have a worker");
+    store.close();
+    assert!(!store.announces_changes());
+}
+
 #[test]
 fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_on_them() {
     let url = Server::shared().new_schema();

@@ -322,6 +322,13 @@ statements! {
     BUMP_HEARTBEATS = "UPDATE @worker w SET beat = b.beat, beat_at = b.beat_at \
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS b (id, beat, beat_at) \
         WHERE w.id = b.id";
+    /// Commits heartbeats of registered workers as one statement. Counts the commit if one of them
+    /// holds runs, or if it must be counted. (`worker_pkey`, `run_held`, `commits_pkey`)
+    HEARTBEATS = "WITH alive AS (UPDATE @worker w SET beat = w.beat + 1, beat_at = $2 \
+        FROM unnest($1::text[]) AS b (id) WHERE w.id = b.id RETURNING w.id), \
+        counted AS (UPDATE @commits SET no = no + 1 WHERE slot = $3 \
+        AND ($4 OR EXISTS (SELECT FROM alive a JOIN @run r ON r.worker = a.id AND r.state = 'running')) \
+        RETURNING no) SELECT id, (SELECT no FROM counted) FROM alive";
     /// Deletes workers. (`worker_pkey`)
     DELETE_WORKERS = "DELETE FROM @worker WHERE id = ANY($1)";
     /// Creates or updates workflows. (no index)
