@@ -3,6 +3,8 @@
 use super::delayed::DelayedReplies;
 use super::events::{self, Receiver as EventReceiver};
 use super::request::Request;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+use super::run_waiters::WaitHints;
 use super::run_waiters::{Awaited, RunWaiters, WaitId};
 use super::starts::Invocation;
 use super::{backfills, entry, limits, overview, runs, schedule_runs, schedules, skips, transactions};
@@ -205,6 +207,12 @@ impl Service {
     /// Forgets a request whose caller has given up; see [`RunWaiters::withdraw`].
     pub fn withdraw(&self, wait: WaitId) {
         self.waiters.withdraw(wait);
+    }
+
+    /// The callers that wait for a run to finish, for whoever notices changes.
+    #[cfg(all(feature = "sqlite", feature = "postgres"))]
+    pub(super) fn waits(&self) -> WaitHints {
+        WaitHints::of(&self.waiters)
     }
 
     /// Number of callers that wait for a run to finish.

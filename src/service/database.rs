@@ -61,7 +61,7 @@ pub struct Database {
     /// Present for PostgreSQL: its connections have to be closed.
     server: Option<Arc<PostgresStore>>,
     /// Present for SQLite while it is open.
-    file: Mutex<Option<Arc<SqliteStore>>>,
+    file: Arc<Mutex<Option<Arc<SqliteStore>>>>,
 }
 
 impl Database {
@@ -102,13 +102,36 @@ impl Database {
         let permit_pools = Arc::new(PermitPools::default());
         let service = Service::open(store.clone(), Arc::clone(&options.project), Arc::clone(&permit_pools))
             .map_err(io_trouble)?;
-        let file = Mutex::new(file);
+        let file = Arc::new(Mutex::new(file));
+        let waits = service.waits();
+        hints.add(HintHandler {
+            change: Box::new({
+                let waits = waits.clone();
+                move || waits.note_change()
+            }),
+            ends: Box::new({
+                let waits = waits.clone();
+                move |runs| waits.note_ends(runs)
+            }),
+            rollback: Box::new(|| {}),
+            advice: Box::new(|_| {}),
+        });
+        let (watched, changed) = (Arc::downgrade(&file), Arc::downgrade(&hints));
+        waits.on_first_wait(Box::new(move || {
+            if let (Some(file), Some(hints)) = (watched.upgrade(), changed.upgrade())
+                && let Some(file) = &*file.lock()
+            {
+                // The first worker says so if the file can't be watched; a wait then takes longer.
+                let _ = file.listen(Box::new(move || hints.changed()));
+            }
+        }));
         let project = options.project;
         Ok(Self { store, project, clock, manual, service, hints, permit_pools, server, file })
     }
 
     /// Adds a worker's callbacks. PostgreSQL is listened to from the beginning. A file is watched
-    /// from its first worker on, since systems count how many files a user watches.
+    /// from its first worker on, or its first wait for another process: systems count how many
+    /// files a user watches.
     pub(super) fn add_hints(&self, handler: HintHandler) {
         self.hints.add(handler);
         let Some(file) = &*self.file.lock() else { return };

@@ -2,6 +2,7 @@
 
 use crate::calendar::Timestamp;
 use crate::clock::SharedClock;
+use crate::model::RunId;
 use crate::store::{ChangeObserver, StoreError};
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -14,10 +15,15 @@ pub(super) struct Hints {
     advice_so_far: Mutex<Vec<String>>,
 }
 
+/// Called with the runs that have ended.
+type OnEnds = Box<dyn Fn(&[RunId]) + Send>;
+
 /// The callbacks of one worker.
 pub(super) struct HintHandler {
     /// Another process committed.
     pub change: Box<dyn Fn() + Send>,
+    /// Runs that this process waits for have ended.
+    pub ends: OnEnds,
     /// Rollback detected: the database was restored to an earlier state.
     pub rollback: Box<dyn Fn() + Send>,
     /// Advice for a person.
@@ -64,6 +70,12 @@ pub(super) struct StoreObserver {
 impl ChangeObserver for StoreObserver {
     fn on_change(&self) {
         self.hints.changed();
+    }
+
+    fn on_ends(&self, runs: &[RunId]) {
+        for handler in self.hints.handlers.lock().iter() {
+            (handler.ends)(runs);
+        }
     }
 
     fn on_rollback(&self) {

@@ -1,6 +1,6 @@
 //! Answers callers that wait for a run to finish, or for one of its steps. What happens in this
-//! process is noticed when it commits; what happens in another process, by polling the store's
-//! change mark.
+//! process is noticed when it commits. What happens in another process is announced by the store,
+//! if it can, and otherwise found by polling the store's change mark.
 
 use super::context::{Done, Reply};
 use super::response::{RunResponse, Success, to_json};
@@ -16,6 +16,14 @@ use std::time::Duration;
 
 /// Polling interval while a caller waits for a run that another process executes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The same while ends are announced: polling begins with the interval above, which doubles up to
+/// this.
+const ANNOUNCED_POLL_MAX: Duration = Duration::from_secs(1);
+
+/// How many runs are asked about again when polling has slowed down, since a worker that started
+/// after the first time does not know of them.
+const ASKED_AGAIN_MAX: usize = 64;
 
 /// What a caller waits for.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,6 +58,10 @@ struct State {
     /// Runs claimed here at creation whose claim is still open here: a new wait on one need not
     /// read the store.
     claimed_here: BTreeSet<RunId>,
+    /// Look at all waits at once: another process has committed.
+    must_poll: bool,
+    /// Called before the first wait for another process.
+    on_first_wait: Option<Box<dyn FnOnce() + Send>>,
     /// The thread waits without a timeout until it is notified.
     is_asleep: bool,
     is_closed: bool,
@@ -203,34 +215,116 @@ impl RunWaiters {
         }
     }
 
+    /// Another process has committed something.
+    fn note_change(&self) {
+        let mut state = self.state.lock();
+        if state.waiting.is_empty() {
+            return;
+        }
+        if self.reads.announces_changes() {
+            // Ends are announced apart from changes, of which there may be many.
+            let steps: Vec<Awaited> = state
+                .waiting
+                .keys()
+                .filter(|awaited| matches!(awaited, Awaited::Step(..)))
+                .cloned()
+                .collect();
+            if steps.is_empty() {
+                return;
+            }
+            state.to_check.extend(steps);
+        } else {
+            state.must_poll = true;
+        }
+        self.wake.notify_one();
+    }
+
+    /// Runs have ended in other processes.
+    fn note_ends(&self, runs: &[RunId]) {
+        let mut state = self.state.lock();
+        for run in runs {
+            let awaited = Awaited::End(run.clone());
+            if state.waiting.contains_key(&awaited) {
+                state.to_check.insert(awaited);
+            }
+        }
+        if !state.to_check.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
     fn watch(&self) {
         let mut seen_mark = None;
+        let mut interval = POLL_INTERVAL;
         loop {
             let to_check = {
                 let mut state = self.state.lock();
-                while state.to_check.is_empty() && !state.is_closed {
+                while state.to_check.is_empty() && !state.must_poll && !state.is_closed {
                     if state.waiting.is_empty() {
                         state.is_asleep = true;
                         self.wake.wait(&mut state);
                         state.is_asleep = false;
-                    } else if self.wake.wait_for(&mut state, POLL_INTERVAL).timed_out() {
+                    } else if self.wake.wait_for(&mut state, interval).timed_out() {
                         break;
                     }
                 }
                 if state.is_closed {
                     return;
                 }
+                state.must_poll = false;
                 std::mem::take(&mut state.to_check)
             };
             if to_check.is_empty() {
+                self.note_first_wait();
                 self.poll_if_changed(&mut seen_mark);
+                interval = self.interval_after(interval);
+                continue;
             }
+            let mut unfinished = Vec::new();
             for awaited in to_check {
                 if !self.check(&awaited) {
                     seen_mark = None;
                 }
+                if let Awaited::End(run) = awaited {
+                    unfinished.push(run);
+                }
+            }
+            let state = self.state.lock();
+            unfinished.retain(|run| state.waiting.contains_key(&Awaited::End(run.clone())));
+            drop(state);
+            if !unfinished.is_empty() {
+                self.note_first_wait();
+                self.reads.await_ends(&unfinished);
+                // One may have ended before others knew of the wait.
+                interval = POLL_INTERVAL;
             }
         }
+    }
+
+    fn note_first_wait(&self) {
+        let on_first_wait = self.state.lock().on_first_wait.take();
+        if let Some(on_first_wait) = on_first_wait {
+            on_first_wait();
+        }
+    }
+
+    /// How long to wait before the next poll, after a poll.
+    fn interval_after(&self, interval: Duration) -> Duration {
+        if !self.reads.announces_changes() {
+            return POLL_INTERVAL;
+        }
+        let next = interval.saturating_mul(2).min(ANNOUNCED_POLL_MAX);
+        if next == ANNOUNCED_POLL_MAX && interval < next {
+            let state = self.state.lock();
+            let runs = state.waiting.keys().filter_map(|awaited| match awaited {
+                Awaited::End(run) => Some(run.clone()),
+                Awaited::Step(..) => None,
+            });
+            let runs: Vec<RunId> = runs.take(ASKED_AGAIN_MAX).collect();
+            drop(state);
+            self.reads.await_ends(&runs);
+        }
+        next
     }
 
     fn poll_if_changed(&self, seen_mark: &mut Option<u64>) {
@@ -286,6 +380,37 @@ impl RunWaiters {
         let steps = self.reads.steps(run)?;
         let is_done = steps.iter().any(|step| &*step.name == name && step.state == StepState::Done);
         Ok(is_done.then(|| Ok("null".to_owned())))
+    }
+}
+
+/// Tells the waits of one database what other processes have done. Does not keep them open.
+#[derive(Clone)]
+pub(super) struct WaitHints(Weak<RunWaiters>);
+
+impl WaitHints {
+    pub fn of(waiters: &Arc<RunWaiters>) -> Self {
+        Self(Arc::downgrade(waiters))
+    }
+
+    /// Another process has committed something.
+    pub fn note_change(&self) {
+        if let Some(waiters) = self.0.upgrade() {
+            waiters.note_change();
+        }
+    }
+
+    /// Runs have ended in other processes.
+    pub fn note_ends(&self, runs: &[RunId]) {
+        if let Some(waiters) = self.0.upgrade() {
+            waiters.note_ends(runs);
+        }
+    }
+
+    /// Has `action` called before the first wait for another process.
+    pub fn on_first_wait(&self, action: Box<dyn FnOnce() + Send>) {
+        if let Some(waiters) = self.0.upgrade() {
+            waiters.state.lock().on_first_wait = Some(action);
+        }
     }
 }
 

@@ -403,6 +403,7 @@ fn subscribe(database: &Database, sender: &Sender<Message>, on_advice: Box<dyn F
     let (changes, rollbacks) = (sender.clone(), sender.clone());
     database.add_hints(HintHandler {
         change: Box::new(move || _ = changes.send(Message::Changed)),
+        ends: Box::new(|_| {}),
         rollback: Box::new(move || _ = rollbacks.send(Message::RollbackDetected)),
         advice: on_advice,
     });

@@ -280,4 +280,8 @@ pub trait StoreReads: Send + Sync + 'static {
     fn announces_changes(&self) -> bool {
         false
     }
+
+    /// Asks the processes that complete these runs to announce it, if the store announces changes.
+    /// Best effort: whoever completes one at this moment may not know yet.
+    fn await_ends(&self, _runs: &[RunId]) {}
 }

@@ -4,6 +4,7 @@
 //! Notifications are sent after the commits, gathered, on a connection of their own. Inside of a
 //! commit they would make all commits of the server wait for each other.
 
+use super::awaited_ends::{AwaitedEnds, ends_channel, runs_in, waits_channel};
 use super::commit_counters::CommitCounters;
 use super::config::ServerConfig;
 use super::connect::NotificationHandler;
@@ -11,6 +12,7 @@ use super::connection::{Connection, NO_IDLE_LIMIT};
 use super::error::PgError;
 use super::pool::Pool;
 use crate::calendar::Timestamp;
+use crate::model::RunId;
 use crate::store::{Answer, Command, Effect, Rejection, StoreError};
 use crate::sync::{Condvar, Mutex};
 use crate::thread::Thread;
@@ -33,6 +35,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 pub trait ChangeObserver: Send + Sync + 'static {
     /// Another process committed something. The call may come late, twice, or not at all.
     fn on_change(&self);
+    /// Runs that this process waits for have ended. The call may come late, twice, or not at all.
+    fn on_ends(&self, _runs: &[RunId]) {}
     /// The database was restored to an earlier state: its last commits are gone. Called once each
     /// time.
     fn on_rollback(&self);
@@ -88,6 +92,9 @@ struct Shared {
     listener: Arc<dyn ChangeObserver>,
     counters: Arc<CommitCounters>,
     has_news: AtomicBool,
+    /// Whether `awaited_ends` has something to send.
+    has_ends: AtomicBool,
+    awaited_ends: Arc<AwaitedEnds>,
     wake: Notify,
     is_closed: Mutex<bool>,
     closing: Condvar,
@@ -115,6 +122,8 @@ impl Listener {
             readers,
             attention,
             has_news: AtomicBool::new(false),
+            has_ends: AtomicBool::new(false),
+            awaited_ends: Arc::default(),
             wake: Notify::new(),
             is_closed: Mutex::new(false),
             closing: Condvar::new(),
@@ -132,8 +141,18 @@ impl Listener {
         let is_news = commands.iter().zip(outcomes).any(|(command, outcome)| {
             outcome.as_ref().is_ok_and(|answer| command.effect(Some(answer)) != Effect::Nothing)
         });
-        if is_news && !self.shared.has_news.swap(true, Ordering::AcqRel) {
+        let is_new = is_news && !self.shared.has_news.swap(true, Ordering::AcqRel);
+        if self.shared.awaited_ends.note_commit(commands, outcomes) {
+            self.shared.send_ends();
+        } else if is_new {
             self.shared.wake.notify_one();
+        }
+    }
+
+    /// Asks other processes to tell when these runs have ended.
+    pub fn ask_for_ends(&self, runs: &[RunId]) {
+        if self.shared.attention.is_listening() && self.shared.awaited_ends.ask(runs) {
+            self.shared.send_ends();
         }
     }
 
@@ -158,6 +177,11 @@ impl Drop for Listener {
 }
 
 impl Shared {
+    fn send_ends(&self) {
+        self.has_ends.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+
     fn is_closed(&self) -> bool {
         *self.is_closed.lock()
     }
@@ -197,9 +221,17 @@ impl Shared {
                 // application is not, since its counter would stay locked until it ends.
                 self.listener.on_change();
             }
-            if self.has_news.swap(false, Ordering::AcqRel) {
-                let channel = channel(&self.server);
-                connection.with(async |session| session.script(&format!("NOTIFY {channel}")).await)?;
+            let mut news = Vec::new();
+            // In this order: who hears of a commit has heard of the waits before it.
+            let has_news = self.has_news.swap(false, Ordering::AcqRel);
+            if self.has_ends.swap(false, Ordering::AcqRel) {
+                news = self.awaited_ends.take_notifications(self.server.schema());
+            }
+            if has_news {
+                news.push(format!("NOTIFY {}", channel(&self.server)));
+            }
+            if !news.is_empty() {
+                connection.with(async |session| session.script(&news.join("; ")).await)?;
                 connection.idle(GATHERING);
             }
             self.listener.may_set_clock(&|| {
@@ -231,11 +263,19 @@ impl Shared {
         let own = Arc::new(AtomicI32::new(0));
         let handler = || -> Option<NotificationHandler> {
             let (listener, own) = (Arc::clone(&self.listener), Arc::clone(&own));
+            let (ends, waits) = (Arc::clone(&self.awaited_ends), waits_channel(self.server.schema()));
+            let news = channel_name(self.server.schema());
             Some(Box::new(move |message| {
-                if let AsyncMessage::Notification(heard) = message
-                    && heard.process_id() != own.load(Ordering::Acquire)
-                {
+                let AsyncMessage::Notification(heard) = message else { return };
+                if heard.process_id() == own.load(Ordering::Acquire) {
+                    return;
+                }
+                if heard.channel() == waits {
+                    ends.note_waits(heard.process_id(), heard.payload());
+                } else if heard.channel() == news {
                     listener.on_change();
+                } else {
+                    listener.on_ends(&runs_in(heard.payload()).collect::<Vec<_>>());
                 }
             }))
         };
@@ -243,8 +283,11 @@ impl Shared {
         if is_server {
             connection.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
             own.store(connection.process().unwrap_or(0), Ordering::Release);
-            let channel = channel(&self.server);
-            connection.with(async |session| session.script(&format!("LISTEN {channel}")).await)?;
+            let own = ends_channel(connection.process().unwrap_or(0));
+            let names = [channel_name(self.server.schema()), waits_channel(self.server.schema()), own];
+            let listen: Vec<_> =
+                names.iter().map(|name| format!("LISTEN {}", super::config::quoted(name))).collect();
+            connection.with(async |session| session.script(&listen.join("; ")).await)?;
         } else if !self.is_pooler_reported.swap(true, Ordering::AcqRel) {
             self.listener.on_advice(&format!(
                 "the database `{}` is reached through a connection pooler, which passes no notifications \
@@ -259,7 +302,11 @@ impl Shared {
 /// The channel's name. Each schema has one, because notifications go to all of a database. The name
 /// is cut at 63 bytes, on both sides alike.
 pub(super) fn channel_name(schema: &str) -> String {
-    let mut name = format!("polos {schema}");
+    cut(format!("polos {schema}"))
+}
+
+/// The name of a channel as the server keeps it.
+pub(super) fn cut(mut name: String) -> String {
     while name.len() > 63 {
         name.pop();
     }

@@ -4,6 +4,7 @@
 //! that the commands need, applies the commands in memory by the same code as the in-memory store,
 //! and writes what changed. `docs/decisions/0008-postgresql.md` explains why, and what it costs.
 
+mod awaited_ends;
 mod batch;
 mod candidates;
 mod claim;
@@ -213,8 +214,8 @@ impl PostgresStore {
         Ok(plans)
     }
 
-    /// Runs a short read that workers repeat. While there are few commits, it uses their connection,
-    /// so that an idle worker has no connection for reads.
+    /// Runs a short read that workers repeat. While there are few commits, it uses their
+    /// connection, so that an idle worker has no connection for reads.
     fn look<T>(&self, read: impl AsyncFn(Session<'_>) -> Result<T, PgError>) -> Result<T, StoreError> {
         if self.attention.is_quiet()
             && let Some(mut writer) = self.writer.try_lock()
@@ -543,5 +544,11 @@ impl StoreReads for PostgresStore {
 
     fn announces_changes(&self) -> bool {
         self.attention.is_listening()
+    }
+
+    fn await_ends(&self, runs: &[RunId]) {
+        if let Some(listener) = &*self.listener.lock() {
+            listener.ask_for_ends(runs);
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::fixture::{
 use super::rows_read::Administrator;
 use super::server::Server;
 use polos::calendar::Timestamp;
-use polos::model::{Admission, NewRun, RunId, RunState, Token, WorkerId};
+use polos::model::{Admission, Completion, NewRun, RunId, RunState, Token, WorkerId};
 use polos::store::{
     Answer, ChangeObserver, Command, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, StoreError,
     StoreReads, StoreWrites, Suspects,
@@ -385,6 +385,58 @@ fn the_heartbeat_of_an_idle_worker_is_no_news_while_news_are_announced() {
     assert!(beat(), "others have to know that the runs have a worker");
     store.close();
     assert!(!store.announces_changes());
+}
+
+/// Passes on that others have committed, and which runs have ended.
+struct Ends(Mutex<mpsc::Sender<Option<RunId>>>);
+
+impl ChangeObserver for Ends {
+    fn on_change(&self) {
+        let _ = self.0.lock().unwrap().send(None);
+    }
+    fn on_ends(&self, runs: &[RunId]) {
+        for run in runs {
+            let _ = self.0.lock().unwrap().send(Some(run.clone()));
+        }
+    }
+    fn on_rollback(&self) {}
+    fn on_advice(&self, _: &str) {}
+    fn may_set_clock(&self, _: &dyn Fn() -> Result<Timestamp, StoreError>) {}
+}
+
+#[test]
+fn who_waits_for_runs_hears_of_their_ends_and_of_no_others() {
+    let url = Server::shared().new_schema();
+    let listening = || {
+        let (store, (sender, heard)) = (open(&url), mpsc::channel());
+        store.listen(Arc::new(Ends(Mutex::new(sender)))).unwrap();
+        assert_eq!(heard.recv_timeout(BUSY_TIMEOUT), Ok(None), "it has begun to listen");
+        (store, heard)
+    };
+    let ((caller, told), (worker, heard)) = (listening(), listening());
+    let fixture = Fixture::on(&worker);
+    for id in ["awaited", "ignored", "cancelled"] {
+        let run = NewRun { claim_for: Some(fixture.worker.clone()), ..new_run(id) };
+        fixture.ok(at(1), Command::CreateRun(Box::new(run)));
+    }
+    let strange = RunId::from("'; DROP TABLE run; --");
+    caller.await_ends(&[RunId::from("awaited"), RunId::from("cancelled"), strange]);
+    // Waits are announced before whatever the same process commits afterward.
+    caller.commit(&[Command::CreateRun(Box::new(new_run("news")))], at(1)).unwrap();
+    while heard.recv_timeout(BUSY_TIMEOUT).unwrap().is_some() {}
+    for id in ["ignored", "awaited"] {
+        fixture.ok(at(2), end(&RunId::from(id), Token(1), succeeded()));
+    }
+    let ended = || loop {
+        if let Some(run) = told.recv_timeout(BUSY_TIMEOUT).unwrap() {
+            return run;
+        }
+    };
+    assert_eq!(ended(), RunId::from("awaited"));
+    let cancelled = Completion::Cancelled { error: None };
+    fixture.ok(at(2), Command::CancelRun { project: text(PROJECT), run: RunId::from("cancelled") });
+    fixture.ok(at(2), end(&RunId::from("cancelled"), Token(1), cancelled));
+    assert_eq!(ended(), RunId::from("cancelled"));
 }
 
 #[test]
