@@ -1,0 +1,63 @@
+"""What a fire costs on a PostgreSQL server, fresh and with much stored."""
+
+from harness.model import Case, Figure, Goal, Row, Side
+
+STORED = {"schedules": 200_000, "finished": 400_000}
+"""More takes minutes to store before each measurement: ``--schedules 1000000 --finished 2000000``
+on the program's command line.
+"""
+
+
+def side(name: str, **options: object) -> Side:
+    """A herd of 10,000, with so many workers beside so much stored."""
+    program = "sides/polos_postgres/scale.py"
+    return Side(name, program, "polos", {"count": 10_000, **options}, timeout=600.0)
+
+
+ROW = Row(
+    name="pg-scale",
+    title="What a fire costs on PostgreSQL",
+    what=(
+        "10,000 schedules are overdue when 1 or 2 workers begin: fires a second until the last run "
+        "is recorded as finished; processor time of server and workers, and bytes of the server's "
+        "log, for each fire. Fresh, and with 200,000 other schedules and 400,000 finished runs."
+    ),
+    fairness=(
+        "The log is counted without full pages, whose number depends on the last checkpoint.",
+        "**floor**: the same changes to three tables with two indexes each, by psycopg: batches of "
+        "500 are inserted and advanced in one transaction, and ended in another, as arrays. A run "
+        "of polos has 43 columns and up to eight index entries.",
+    ),
+    cases=(
+        Case(
+            "herd of 10k",
+            (
+                side("fresh"),
+                side("fresh, 2 workers", workers=2),
+                side("stored", **STORED),
+                Side("floor", "sides/psycopg/scale.py", "procrastinate"),
+            ),
+            store="postgres",
+        ),
+    ),
+    figures=(
+        Figure("fires_per_s", "fires", "/s"),
+        Figure("cpu_us", "processor time", "us"),
+        Figure("log_bytes", "log", "bytes"),
+    ),
+    goals=(
+        Goal("a fire: at most 120 us (stretch)", "herd of 10k/fresh/cpu_us", at_most=120),
+        Goal(
+            "a fire: at most 1,800 bytes of log (stretch)",
+            "herd of 10k/fresh/log_bytes",
+            at_most=1_800,
+        ),
+        Goal(
+            "history is free: at most 1.25 x the processor time",
+            "herd of 10k/stored/cpu_us",
+            over="herd of 10k/fresh/cpu_us",
+            at_most=1.25,
+        ),
+    ),
+    minutes=12.0,
+)

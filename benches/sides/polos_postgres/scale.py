@@ -1,0 +1,154 @@
+"""A herd of overdue schedules on a PostgreSQL server that holds other schedules and finished runs:
+what a fire costs, and how many there are a second. A fire is a run that is created, its schedule
+advanced, and its end recorded.
+
+The workers are processes of their own. The log is counted without full pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import pg_server
+import side
+from polos import PolosClient, Worker, runs, schedules, workflow
+
+options = side.options(url="", count=10_000, workers=1, schedules=0, finished=0, child=0)
+
+# What every row but the first is a copy of, with an id and a key of its own.
+COPY_SCHEDULES = """
+INSERT INTO polos.schedule ({columns}) SELECT {values}
+FROM polos.schedule s, generate_series(1, {count}) n WHERE s.key = 'template'
+"""
+
+COPY_RUNS = """
+INSERT INTO polos.run ({columns}) SELECT {values}
+FROM polos.run r, generate_series(1, {count}) n WHERE r.key = 'template'
+"""
+
+
+@workflow(id="fire", schedule=True)
+async def handler() -> None:
+    return None
+
+
+@workflow(id="other", schedule=True)
+async def other() -> None:
+    return None
+
+
+async def work() -> None:
+    """One worker, until it is told to end; says what processor time it used."""
+    loop = asyncio.get_running_loop()
+    async with PolosClient(options.url) as client:
+        await schedules.list(client, limit=1)
+        print("ready", flush=True)
+        await loop.run_in_executor(None, sys.stdin.readline)
+        before = side.processor_seconds()
+        async with Worker(client):
+            await loop.run_in_executor(None, sys.stdin.readline)
+            used = side.processor_seconds() - before
+    print(json.dumps(used), flush=True)
+
+
+def start_worker() -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--url", options.url, "--child", "1"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def copied(server: pg_server.Server, table: str, changed: dict[str, str]) -> tuple[str, str]:
+    """The columns of a table, and values for copies of a row with some changed."""
+    names = server.sql(
+        "SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
+        f"AND attidentity = '' AND attgenerated = '' AND attrelid = 'polos.{table}'::regclass"
+    ).split()
+    values = [changed.get(name, f"{table[0]}.{name}") for name in names]
+    return ", ".join(names), ", ".join(values)
+
+
+async def prepare(client: PolosClient, server: pg_server.Server) -> None:
+    """Store what is not part of the herd."""
+    async with Worker(client):
+        await schedules.create(client, other, key="template", every=timedelta(days=3_000))
+        await (await other.invoke(client, key="template"))
+    if options.schedules:
+        changed = {"id": "'sch_' || n", "key": "'k' || n"}
+        columns, values = copied(server, "schedule", changed)
+        server.sql(COPY_SCHEDULES.format(columns=columns, values=values, count=options.schedules))
+    if options.finished:
+        changed = {
+            "id": "'run_' || n",
+            "key": "'k' || n % 1000",
+            "schedule_id": "'sch_' || n % 1000",
+        }
+        columns, values = copied(server, "run", {**changed, "slot": "n"})
+        server.sql(COPY_RUNS.format(columns=columns, values=values, count=options.finished))
+    due = time.time() + 1.0
+    herd = [
+        {"workflow": handler, "at": side.aware(due), "key": str(number)}
+        for number in range(options.count)
+    ]
+    await schedules.create_many(client, herd)
+    server.sql("VACUUM ANALYZE polos.run")
+    server.sql("VACUUM ANALYZE polos.schedule")
+    server.sql("CHECKPOINT")
+    await asyncio.sleep(max(0.0, due - time.time()))
+
+
+async def finished(client: PolosClient) -> None:
+    """What other processes do can only be asked for, and not so often that it costs anything."""
+    states: Any = ("queued", "running", "waiting")
+    while await is_open(client, states):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+
+
+async def is_open(client: PolosClient, states: Any) -> bool:
+    """Whether a schedule of the herd has something to come, or a run of it is not finished."""
+    if await schedules.list(client, workflow="fire", status="active", limit=1):
+        return True
+    return bool(await runs.list(client, workflow="fire", status=states, limit=1))
+
+
+async def main() -> None:
+    server = pg_server.Server(options.url)
+    server.without_full_pages(True)
+    try:
+        async with PolosClient(options.url) as client:
+            await prepare(client, server)
+            workers = [start_worker() for _ in range(options.workers)]
+            position, used = server.log_position(), server.processor_seconds()
+            begun = time.perf_counter()
+            for worker in workers:
+                tell(worker)
+            await asyncio.wait_for(finished(client), 120)
+            seconds = time.perf_counter() - begun
+            used = server.processor_seconds() - used
+            position = server.log_position() - position
+            for worker in workers:
+                tell(worker)
+                used += float(json.loads(worker.communicate()[0]))
+    finally:
+        server.without_full_pages(False)
+    side.report(
+        fires_per_s=side.rate(options.count, seconds),
+        cpu_us=used / options.count * 1e6,
+        log_bytes=position / options.count,
+    )
+
+
+asyncio.run(work() if options.child else main())
