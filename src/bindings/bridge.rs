@@ -30,7 +30,8 @@ pub enum Item {
     Answer(Py<PyAny>, Result<String, Error>),
     /// A step or a completion is durable (true), or its claim is lost (false).
     Recorded(Py<PyAny>, Result<bool, Error>),
-    /// The hook call to make about the outcome of a run that ended under this claim, if there is one.
+    /// The hook call to make about the outcome of a run that ended under this claim, if there is
+    /// one.
     Tell(RunId, Token, Option<Arc<str>>),
     /// A question whether the loop still runs: it is answered by taking it.
     Ping(Arc<LoopPulse>),

@@ -76,8 +76,8 @@ pub enum Message {
         /// From now.
         delay: Duration,
     },
-    /// The completion of a run has recorded this hook call for the worker of its claim, which makes it
-    /// now. Sent before [`Self::Settled`].
+    /// The completion of a run has recorded this hook call for the worker of its claim, which makes
+    /// it now. Sent before [`Self::Settled`].
     HookHeld {
         /// Which run.
         run: RunId,

@@ -335,8 +335,8 @@ pub enum Command {
     /// A finished child makes its waiting parent available at `now`. So does `Parked` if an event
     /// that the run waits for was sent during the claim.
     ///
-    /// With `tells`, a run that has succeeded, or failed for good, gets a hook call in the same commit.
-    /// It is handed to the worker of the claim.
+    /// With `tells`, a run that has succeeded, or failed for good, gets a hook call in the same
+    /// commit. It is handed to the worker of the claim.
     ///
     /// `Skipped` deletes the run and undoes what its creation did to the schedule's `last_slot` and
     /// `run_count`. A run that has recorded a step, or that has no slot, is cancelled instead. A

@@ -49,8 +49,8 @@ impl Hooks {
         self.made.push(call);
     }
 
-    /// The application makes a call that was recorded for `worker`. `None` if this worker has lost its
-    /// lease since: then the call is for whoever takes it.
+    /// The application makes a call that was recorded for `worker`. `None` if this worker has lost
+    /// its lease since: then the call is for whoever takes it.
     pub(super) fn note_held(&mut self, call: Arc<str>, worker: Option<WorkerId>) {
         match worker {
             Some(worker) => _ = self.dispatched.insert(call, worker),
