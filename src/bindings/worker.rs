@@ -160,8 +160,8 @@ impl WorkerCore {
     /// `released`, or `skipped`; `data` is its result or error (JSON), or why it is skipped or
     /// held. A run that `stands_alone` has neither schedule nor parent. A failure is retried by the
     /// workflow's policy, unless `is_final`. With `tells`, a hook is called about the outcome:
-    /// answers `("tell", run, token, call)` through the bridge, with the id of the recorded call, or
-    /// with `None` if there is nothing to tell.
+    /// answers `("tell", run, token, call)` through the bridge, with the id of the recorded call,
+    /// or with `None` if there is nothing to tell.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
     #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false,
                         is_of_slot=false, entered_at=None, tells=None))]
