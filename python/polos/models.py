@@ -683,6 +683,12 @@ class Overview:
     counted_to: int
     """A count that equals this number means "at least"."""
 
+    hook_calls: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The number of hook calls that are due and that no live worker is making, by workflow."""
+
+    oldest_hook_call: datetime | None = None
+    """When the first of these calls became due, in UTC."""
+
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
         return cls(
@@ -692,6 +698,8 @@ class Overview:
             overdue=core["overdue"],
             oldest_due=_instant(core.get("oldest_due"), timezone.utc),
             counted_to=core["counted_to"],
+            hook_calls=dict(core["hook_calls"]),
+            oldest_hook_call=_instant(core.get("oldest_hook_call"), timezone.utc),
         )
 
 

@@ -68,6 +68,17 @@ pub struct CallKind {
     pub workflow: Arc<str>,
 }
 
+/// Hook calls about one workflow that are due and that no live worker makes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitingCalls {
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// How many.
+    pub count: u64,
+    /// When the first of them became due.
+    pub since: Timestamp,
+}
+
 /// A hook call, from the commit that gave the reason for it until a worker has called the hook.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HookCall {
@@ -165,6 +176,11 @@ impl HookCall {
         })
     }
 
+    /// The id of the call about slots that were skipped, the first of them at `from`.
+    pub fn skipped_id(schedule: &ScheduleId, from: Timestamp) -> Arc<str> {
+        format!("skipped:{schedule}:{}", from.as_micros()).into()
+    }
+
     /// The call about skipped slots.
     pub fn skipped(
         (project, workflow, key): (&Arc<str>, &Arc<str>, &Arc<str>),
@@ -173,7 +189,7 @@ impl HookCall {
         now: Timestamp,
     ) -> Self {
         Self {
-            id: format!("skipped:{schedule}:{}", line.from.as_micros()).into(),
+            id: Self::skipped_id(schedule, line.from),
             project: Arc::clone(project),
             workflow: Arc::clone(workflow),
             event: Some(HookEvent::Skipped),

@@ -26,7 +26,7 @@ pub use cron_texts::CronTexts;
 pub use debounce::{Debounce, Debounced, is_replaceable};
 pub use event::{EventRecord, NO_DEADLINE, NewEvent};
 pub use fire::{Admission, FirePlan, PlannedRun};
-pub use hook::{CallKind, HookCall, HookEvent, WantedCalls};
+pub use hook::{CallKind, HookCall, HookEvent, WaitingCalls, WantedCalls};
 pub use ids::{RunId, ScheduleId, Token, WorkerId};
 pub use ledger::{LedgerEntry, LedgerLine, SlotOutcome};
 pub use limit::{ClaimRules, DeclaredLimit, Limit, LimitSpec, LimitStatus};

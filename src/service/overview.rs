@@ -23,7 +23,8 @@ pub(super) fn overview(context: &RequestContext, count_to: usize) -> Result<Next
     let now = context.now();
     let due_before = Timestamp::from_micros(now.as_micros().saturating_sub(LATE_AFTER_US));
     let project_stats = context.reads.project_stats(&context.project, due_before, count_to)?;
-    Ok(NextStep::Answered(to_json(&OverviewResponse::new(now, &project_stats, count_to))))
+    let waiting = context.reads.waiting_hook_calls(&context.project, now)?;
+    Ok(NextStep::Answered(to_json(&OverviewResponse::new(now, &project_stats, count_to, &waiting))))
 }
 
 /// Lists parent runs that nothing will wake: their child has finished.

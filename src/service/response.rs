@@ -6,13 +6,14 @@ use crate::model::schedule::{Tags, parse_tags};
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
     CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Overlap, Peer, Run, RunId, RunState,
-    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState,
+    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState, WaitingCalls,
 };
 use crate::store::ProjectStats;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A schedule as shown to users.
 #[derive(Serialize)]
@@ -356,12 +357,19 @@ pub struct OverviewResponse {
     runs: BTreeMap<&'static str, usize>,
     overdue: usize,
     oldest_due: Option<Timestamp>,
+    hook_calls: BTreeMap<Arc<str>, u64>,
+    oldest_hook_call: Option<Timestamp>,
     counted_to: usize,
 }
 
 impl OverviewResponse {
     /// The counts as of `now`.
-    pub fn new(now: Timestamp, project_stats: &ProjectStats, counted_to: usize) -> Self {
+    pub fn new(
+        now: Timestamp,
+        project_stats: &ProjectStats,
+        counted_to: usize,
+        waiting: &[WaitingCalls],
+    ) -> Self {
         let mut runs = BTreeMap::new();
         for (state, count) in &project_stats.runs {
             let shown = runs.entry(shown_state(*state)).or_insert(0);
@@ -377,6 +385,8 @@ impl OverviewResponse {
             runs,
             overdue: project_stats.overdue,
             oldest_due: project_stats.oldest_due,
+            hook_calls: waiting.iter().map(|calls| (Arc::clone(&calls.workflow), calls.count)).collect(),
+            oldest_hook_call: waiting.iter().map(|calls| calls.since).min(),
             counted_to,
         }
     }

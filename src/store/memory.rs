@@ -9,7 +9,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WorkerId, WorkflowEntry,
+    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -96,6 +96,10 @@ impl StoreReads for MemoryStore {
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
         Ok(self.tables.lock().open_hook_calls(project, kinds, limit))
+    }
+
+    fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>, StoreError> {
+        Ok(self.tables.lock().waiting_hook_calls(project, now))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

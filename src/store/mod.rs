@@ -59,7 +59,7 @@ pub mod internals {
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WorkerId, WorkflowEntry,
+    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -184,6 +184,9 @@ pub trait StoreReads: Send + Sync + 'static {
         kinds: &[CallKind],
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError>;
+
+    /// Hook calls that are due at `now` and that no registered worker has, by workflow.
+    fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>, StoreError>;
 
     /// All limits of the project, by name, with their use. The runs that wait for one are counted
     /// up to `count_to`.

@@ -18,6 +18,8 @@ import pytest
 import polos
 from polos import PolosClient, Worker, runs, schedules, workflow
 from polos.cli.ui import times as moments
+from polos.dashboard.metrics import metrics
+from polos.dashboard.queries import Reader
 
 Command = Callable[..., Any]
 
@@ -102,6 +104,29 @@ async def test_a_workflow_that_nobody_has(command: Command, client: PolosClient,
     assert "polos schedules list -w digest" in workflows["advice"]
     (queued,) = checks(said)["runs"]
     assert "runs of `digest` are queued" in queued["text"]
+
+
+async def test_hook_calls_that_nobody_makes(
+    command: Command, client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polos.cli.commands.doctor._HOOKS_WAIT", timedelta())
+
+    @workflow(id="report", schedule="0 0 1 1 *", on_skipped=print)
+    async def report() -> None: ...
+
+    async with Worker(client, workflows=[report]):
+        (schedule,) = await schedules.list(client, workflow="report")
+    await schedules.skip(client, schedule.id)
+    (found,) = checks(await asyncio.to_thread(command, "doctor", "--json"))["hooks"]
+    assert found["text"].startswith("1 hook call waits, the oldest since")
+    assert "no live worker has registered `report`: start the application" in found["advice"]
+    report.on_skipped = None
+    async with Worker(client, workflows=[report]):
+        (found,) = checks(await asyncio.to_thread(command, "doctor", "--json"))["hooks"]
+        assert "no live worker of `report` has such a hook" in found["advice"]
+        assert 'polos_waiting_hook_calls{workflow="report"} 1' in await metrics(Reader(client))
+    await schedules.unskip(client, schedule.id)
+    assert "hooks" not in checks(await asyncio.to_thread(command, "doctor", "--json"))
 
 
 async def test_a_worker_that_was_killed(

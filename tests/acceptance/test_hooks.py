@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -25,7 +26,7 @@ from polos import (
     schedules,
     workflow,
 )
-from polos.testing import Moment, clock
+from polos.testing import Moment, VirtualTime, clock
 
 
 class Sum(BaseModel):
@@ -198,6 +199,28 @@ async def test_the_worker_is_told_of_missed_slots_of_its_workflows() -> None:
         await schedules.resume(t.client, schedule)
         await t.advance(seconds=1)
     assert [(each.workflow_id, each.count) for each in told] == [("job", 3)]
+
+
+async def test_an_outcome_is_not_told_while_the_database_is_down() -> None:
+    told: list[RunSuccess] = []
+    outage = ExitStack()
+    clocks: list[VirtualTime] = []
+
+    async def hook(success: RunSuccess) -> None:
+        told.append(success)
+
+    @workflow(id="report", on_success=hook)
+    async def report() -> None:
+        outage.enter_context(clocks[0].outage())
+
+    async with clock("2026-03-01T12:00+00:00") as t:
+        clocks.append(t)
+        await report.invoke(t.client)
+        await t.advance(minutes=1)
+        assert told == []
+        outage.close()
+        await t.advance(minutes=1)
+        assert len(told) == 1
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
@@ -408,7 +431,8 @@ async def test_no_run_is_started_about_the_run_of_a_hook() -> None:
 
     async with clock("2026-03-01T12:00+00:00", on_failure=notify) as t:
         await report.invoke(t.client)
-        await t.advance(hours=1)
+        await t.advance(minutes=1)
+        await t.advance(minutes=1)
     assert [failure.workflow_id for failure in told] == ["report"]
 
 

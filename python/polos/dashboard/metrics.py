@@ -23,6 +23,8 @@ async def metrics(reader: Reader) -> str:
     workers = await reader.workers()
     late = await reader.late_by()
     overdue_by = timedelta() if state.oldest_due is None else state.now - state.oldest_due
+    first_call = state.oldest_hook_call
+    hooks_wait = timedelta() if first_call is None else state.now - first_call
     lines = [
         *_gauge("polos_schedules", "Schedules by status, each counted to polos_counted_to.",
                 (({"status": name}, state.schedules.get(name, 0)) for name in _SCHEDULES)),
@@ -34,6 +36,10 @@ async def metrics(reader: Reader) -> str:
                 [({}, state.overdue)]),
         *_gauge("polos_overdue_seconds", "How long ago the earliest such slot was; 0 if none.",
                 [({}, max(0.0, overdue_by.total_seconds()))]),
+        *_gauge("polos_waiting_hook_calls", "Due hook calls that no live worker is making.",
+                (({"workflow": name}, count) for name, count in state.hook_calls.items())),
+        *_gauge("polos_waiting_hook_calls_seconds", "How long the first has waited; 0 if none.",
+                [({}, max(0.0, hooks_wait.total_seconds()))]),
         *_gauge("polos_workers", "Registered workers.", [({}, len(workers))]),
         *_gauge("polos_worker_runs", "Runs that a worker holds.",
                 ((_worker(worker), worker.held) for worker in workers)),

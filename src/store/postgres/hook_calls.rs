@@ -8,8 +8,9 @@ use super::queries;
 use super::read::each;
 use super::rows::{Args, Columns, count_to_sql, limit_to_sql};
 use super::write_back::WriteBack;
+use crate::calendar::Timestamp;
 use crate::model::text::event_word;
-use crate::model::{CallKind, HookCall, WorkerId};
+use crate::model::{CallKind, HookCall, WaitingCalls, WorkerId};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::ReadSet;
 use std::sync::Arc;
@@ -49,6 +50,14 @@ impl WriteBack<'_> {
             touched().filter(stored).filter_map(|id| tables.hook_calls.get(id)).collect();
         let new: Vec<&HookCall> =
             touched().filter(|id| !stored(id)).filter_map(|id| tables.hook_calls.get(id)).collect();
+        // First, because the slot may have been skipped again.
+        if !self.touched.removed_skips.is_empty() {
+            let removed = self.touched.removed_skips.iter();
+            let ids: Vec<_> = removed.map(|(schedule, slot)| HookCall::skipped_id(schedule, *slot)).collect();
+            let mut args = Args::default();
+            args.shared_texts(ids.into_iter().map(Some));
+            self.add(queries::FORGET_HOOK_CALLS, args);
+        }
         if !gone.is_empty() {
             let mut args = Args::default();
             args.texts(gone);
@@ -104,5 +113,20 @@ impl Session<'_> {
         args.texts(kinds.iter().map(|kind| &*kind.workflow));
         args.int(limit_to_sql(limit));
         each(&self.query(queries::HOOK_CALLS, args).await?, |columns| columns.hook_call())
+    }
+
+    /// Due calls that no registered worker has.
+    pub async fn waiting_hook_calls(
+        self,
+        project: &str,
+        now: Timestamp,
+    ) -> Result<Vec<WaitingCalls>, PgError> {
+        let mut args = Args::default();
+        args.text(project);
+        args.int(now.as_micros());
+        each(&self.query(queries::WAITING_HOOK_CALLS, args).await?, |columns| {
+            let (workflow, count, since) = (columns.text()?, columns.count()?, columns.time()?);
+            Ok(WaitingCalls { workflow, count, since })
+        })
     }
 }

@@ -47,7 +47,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WorkerId, WorkflowEntry,
+    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
@@ -439,6 +439,10 @@ impl StoreReads for PostgresStore {
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
         self.look(async |session| session.hook_calls(project, kinds, limit).await)
+    }
+
+    fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>, StoreError> {
+        self.readers.read(async |session| session.waiting_hook_calls(project, now).await)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

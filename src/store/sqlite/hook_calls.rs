@@ -6,7 +6,7 @@ use super::read::View;
 use super::rows::{Columns, count_to_sql, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::text::event_word;
-use crate::model::{CallKind, HookCall, HookEvent, LedgerLine, ScheduleId, WorkerId};
+use crate::model::{CallKind, HookCall, HookEvent, LedgerLine, ScheduleId, WaitingCalls, WorkerId};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::hook_calls::{Standing, is_skip, standing};
 use crate::store::{Answer, Rejection};
@@ -119,6 +119,15 @@ impl View<'_> {
         let kinds = serde_json::to_string(&kinds).unwrap_or_default();
         self.session.all(queries::HOOK_CALLS, params![project, kinds, limit_to_sql(limit)], |row| {
             Columns::of(row).hook_call()
+        })
+    }
+
+    /// Due calls that no registered worker has.
+    pub fn waiting_hook_calls(&mut self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>> {
+        self.session.all(queries::WAITING_HOOK_CALLS, params![project, now], |row| {
+            let mut columns = Columns::of(row);
+            let (workflow, count, since) = (columns.text()?, columns.count()?, columns.time()?);
+            Ok(WaitingCalls { workflow, count, since })
         })
     }
 }

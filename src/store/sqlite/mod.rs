@@ -38,7 +38,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WorkerId, WorkflowEntry,
+    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 #[cfg(target_os = "linux")]
 use crate::sync::Mutex;
@@ -242,6 +242,10 @@ impl StoreReads for SqliteStore {
         limit: usize,
     ) -> Result<Vec<HookCall>, StoreError> {
         self.readers.read(|view| view.hook_calls(project, kinds, limit))
+    }
+
+    fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>, StoreError> {
+        self.readers.read(|view| view.waiting_hook_calls(project, now))
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

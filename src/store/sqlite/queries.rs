@@ -456,6 +456,14 @@ statements! {
     NOTE_INTERRUPTED_LATE = "UPDATE hook_call SET is_late = 1 WHERE id = ?1 AND due_at <= ?2";
     /// Deletes a hook call. (primary key)
     DELETE_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1";
+    /// Deletes a hook call that no registered worker has. (primary key of both tables)
+    FORGET_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1 \
+        AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = hook_call.worker)";
+    /// Hook calls that are due and that no registered worker has, by workflow.
+    /// (`hook_call_by_time`, primary key)
+    WAITING_HOOK_CALLS = "SELECT h.workflow, count(*), min(h.due_at) FROM hook_call h \
+        INDEXED BY hook_call_by_time WHERE h.project = ?1 AND h.check_at <= ?2 \
+        AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = h.worker) GROUP BY h.workflow ORDER BY h.workflow";
     /// Deletes a hook call that a worker has made. (primary key)
     END_HOOK_CALL = "DELETE FROM hook_call WHERE id = ?1 AND worker = ?2";
     /// The earliest hook calls of some kinds that no registered worker has.

@@ -7,8 +7,8 @@ use super::rows::{Columns, count_to_sql};
 use super::run_id_range::ids;
 use crate::calendar::Timestamp;
 use crate::model::{
-    FirePlan, LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule, ScheduleId, Token,
-    WorkerEntry, WorkerId,
+    FirePlan, HookCall, LedgerLine, NewSchedule, Origin, Reconciliation, RunId, RunState, Schedule,
+    ScheduleId, Token, WorkerEntry, WorkerId,
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
@@ -349,6 +349,7 @@ impl Batch<'_> {
         let (project, id) = (Arc::clone(&schedule.project), schedule.id.clone());
         for slot in removed {
             self.run(queries::DELETE_SKIP, params![id, slot])?;
+            self.run(queries::FORGET_HOOK_CALL, [HookCall::skipped_id(&id, slot)])?;
         }
         self.add_ledger(&project, &id, &missed)?;
         self.add_ledger(&project, &id, &patch.ledger)?;

@@ -3,10 +3,11 @@
 use super::rows::Tables;
 use crate::calendar::Timestamp;
 use crate::model::{
-    CallKind, HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, WorkerId,
+    CallKind, HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, WaitingCalls,
+    WorkerId,
 };
 use crate::store::{Answer, Rejection};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What to do with a hook call that is due.
@@ -105,6 +106,29 @@ impl Tables {
         let mut open: Vec<&HookCall> = self.hook_calls.values().filter(is_open).collect();
         open.sort_by(|a, b| (a.check_at, &a.id).cmp(&(b.check_at, &b.id)));
         open.into_iter().take(limit).cloned().collect()
+    }
+
+    /// Due calls that no registered worker is about to make.
+    pub fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Vec<WaitingCalls> {
+        let mut waiting: BTreeMap<Arc<str>, (u64, Timestamp)> = BTreeMap::new();
+        for call in self.hook_calls.values() {
+            let is_held = call.worker.as_ref().is_some_and(|worker| self.workers.contains_key(worker));
+            if &*call.project == project && !is_held && call.check_at <= now {
+                let entry = waiting.entry(Arc::clone(&call.workflow)).or_insert((0, call.due_at));
+                *entry = (entry.0 + 1, entry.1.min(call.due_at));
+            }
+        }
+        let waiting = waiting.into_iter();
+        waiting.map(|(workflow, (count, since))| WaitingCalls { workflow, count, since }).collect()
+    }
+
+    /// Forgets the call about a skip that was taken back, unless a worker is making it.
+    pub(super) fn forget_skipped(&mut self, schedule: &ScheduleId, slot: Timestamp) {
+        let id = HookCall::skipped_id(schedule, slot);
+        let holder = self.hook_calls.get(&id).and_then(|call| call.worker.as_ref());
+        if holder.is_none_or(|worker| !self.workers.contains_key(worker)) {
+            self.hook_calls.remove(&id);
+        }
     }
 
     pub(super) fn take_hook_calls(

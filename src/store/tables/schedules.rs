@@ -305,6 +305,7 @@ impl Tables {
         self.store_schedule(row);
         for slot in removed {
             self.remove_skip(id, slot);
+            self.forget_skipped(id, slot);
         }
         self.add_lines(project, id, &missed, now);
         self.add_lines(project, id, &patch.ledger, now);

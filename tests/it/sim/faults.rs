@@ -6,7 +6,7 @@ use polos::clock::Now;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::model::{
     CallKind, ClaimedRun, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule,
-    ScheduleId, StepRecord, Token, WorkerId, WorkflowEntry,
+    ScheduleId, StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use polos::store::{
     Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,
@@ -288,6 +288,11 @@ impl StoreReads for FaultyStore {
     ) -> Result<Vec<HookCall>, StoreError> {
         self.read()?;
         self.inner.hook_calls(project, kinds, limit)
+    }
+
+    fn waiting_hook_calls(&self, project: &str, now: Timestamp) -> Result<Vec<WaitingCalls>, StoreError> {
+        self.read()?;
+        self.inner.waiting_hook_calls(project, now)
     }
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {

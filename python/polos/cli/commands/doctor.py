@@ -49,6 +49,10 @@ _LATELY_RETIRED = timedelta(days=7)
 _ROOM = 200 * 1024 * 1024
 _SAMPLE = 200
 
+# A call whose worker has died waits until another worker has expired it: for a few minutes if the
+# dead one was idle.
+_HOOKS_WAIT = timedelta(minutes=5)
+
 _MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "problem": ("bad ", "red")}
 
 
@@ -361,6 +365,7 @@ def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iter
         *_broken(client, view),
     ]
     yield from trouble
+    yield from _hook_calls(view, served)
     yield from _retired(client, view)
     if not trouble:
         late = f"{_some(view.overdue, view)} overdue" if view.overdue else "none is overdue"
@@ -378,6 +383,33 @@ def _plural(noun: str, count: int) -> str:
 
 def _some(count: int, view: Overview) -> str:
     return f"at least {count:,}" if count >= view.counted_to else f"{count:,}"
+
+
+def _hook_calls(view: Overview, served: set[str]) -> Iterator[Finding]:
+    """Find hook calls that have waited for a worker for long."""
+    since = view.oldest_hook_call
+    if since is None or view.now - since < _HOOKS_WAIT:
+        return
+    count = sum(view.hook_calls.values())
+    unserved = [name for name in view.hook_calls if name not in served]
+    others = [name for name in view.hook_calls if name in served]
+    remedies = []
+    if unserved:
+        remedies.append(
+            f"no live worker has registered {_listed(unserved)}: start the application that "
+            f"defines {'it' if len(unserved) == 1 else 'them'}"
+        )
+    if others:
+        remedies.append(
+            f"no live worker of {_listed(others)} has such a hook, or its database is slow: start "
+            f"one with the code that has the hook; its log says what hooks raise"
+        )
+    yield problem(
+        "hooks",
+        f"{count:,} hook {_plural('call', count)} {'waits' if count == 1 else 'wait'}, the oldest "
+        f"since {until(since, view.now)}",
+        "; ".join(remedies) + ". Calls that nobody makes are deleted with old runs (`retention`)",
+    )
 
 
 def _overdue(client: PolosClient, view: Overview) -> Iterator[Finding]:

@@ -217,4 +217,6 @@ def overview_json(overview: Overview) -> dict[str, Any]:
         "overdue": overview.overdue,
         "oldest_due": iso(overview.oldest_due),
         "counted_to": overview.counted_to,
+        "hook_calls": dict(overview.hook_calls),
+        "oldest_hook_call": iso(overview.oldest_hook_call),
     }

@@ -31,6 +31,14 @@ statements! {
     /// Records that the runs of hook calls that were due are late. (`hook_call_pkey`)
     NOTE_INTERRUPTED_LATE = "UPDATE @hook_call h SET is_late = true \
         FROM unnest($1::text[], $2::bigint[]) AS w (id, now) WHERE h.id = w.id AND h.due_at <= w.now";
+    /// Deletes hook calls that no registered worker has. (`hook_call_pkey`, `worker_pkey`)
+    FORGET_HOOK_CALLS = "DELETE FROM @hook_call h WHERE h.id = ANY($1) \
+        AND NOT EXISTS (SELECT FROM @worker w WHERE w.id = h.worker)";
+    /// Hook calls that are due and that no registered worker has, by workflow.
+    /// (`hook_call_by_time`, `worker_pkey`)
+    WAITING_HOOK_CALLS = "SELECT h.workflow, count(*), min(h.due_at) FROM @hook_call h \
+        WHERE h.project = $1 AND h.check_at <= $2 \
+        AND NOT EXISTS (SELECT FROM @worker w WHERE w.id = h.worker) GROUP BY h.workflow ORDER BY h.workflow";
     /// Deletes hook calls. (`hook_call_pkey`)
     DELETE_HOOK_CALLS = "DELETE FROM @hook_call WHERE id = ANY($1)";
     /// Deletes hook calls that nobody has made for long. (`hook_call_by_time`)

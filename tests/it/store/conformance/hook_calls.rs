@@ -8,7 +8,7 @@ use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
     Admission, CallKind, ClaimRules, Completion, HookCall, HookEvent, LedgerLine, Origin, Run, RunId,
-    RunState, Schedule, SlotOutcome, WantedCalls, WorkerEntry,
+    RunState, Schedule, SlotOutcome, WaitingCalls, WantedCalls, WorkerEntry,
 };
 use polos::store::{Answer, Command, Patch, Rejection};
 use std::sync::Arc;
@@ -48,6 +48,9 @@ cases! {
     each_failure_is_told_with_its_own_error,
     calls_are_for_workers_that_make_them,
     the_outcome_of_a_run_that_is_gone_is_not_told,
+    calls_that_wait_for_a_worker_are_counted,
+    a_skip_that_was_taken_back_is_not_told,
+    a_skip_that_is_made_again_is_told,
 }
 
 const LATE_AFTER: i64 = 300;
@@ -564,4 +567,52 @@ fn the_outcome_of_a_run_that_is_gone_is_not_told(fixture: &Fixture<'_>) {
     fixture.ok(at(200), Command::Prune { project: text(PROJECT), before: at(3), keep: 0, limit: 100 });
     assert_eq!((seen.len(), open(fixture).len()), (1, 0));
     assert_eq!(take_by(fixture, "wkr_1", at(201), &seen), []);
+}
+
+fn calls_that_wait_for_a_worker_are_counted(fixture: &Fixture<'_>) {
+    let waiting = |now| fixture.store.waiting_hook_calls(PROJECT, now).unwrap();
+    let schedule = scheduled(fixture);
+    skip(fixture, at(61), &schedule, vec![line(SlotOutcome::Skipped, at(60), at(60), 1)]);
+    fixture.fire(at(120), &schedule, at(120), Admission::Queue);
+    let calls = |count, since| vec![WaitingCalls { workflow: text("w"), count, since }];
+    assert_eq!(waiting(at(419)), calls(1, at(61)), "the run is not late yet");
+    assert_eq!(waiting(at(420)), calls(2, at(61)));
+    assert_eq!(take(fixture, at(100)).len(), 1);
+    assert_eq!(waiting(at(420)), calls(1, at(420)), "a worker makes the other one");
+    fixture.ok(at(430), Command::DeregisterWorker { worker: fixture.worker.clone() });
+    assert_eq!(waiting(at(430)), calls(2, at(61)));
+    assert_eq!(fixture.store.waiting_hook_calls("other", at(430)).unwrap(), []);
+}
+
+/// A schedule whose slots at 60 and 120 are skipped.
+fn with_skips(fixture: &Fixture<'_>) -> Schedule {
+    let schedule = scheduled(fixture);
+    let ledger = [60, 120].map(|slot| line(SlotOutcome::Skipped, at(slot), at(slot), 1)).to_vec();
+    fixture.ok(at(10), patch_command(&schedule.id, None, Patch { ledger, ..Patch::default() }));
+    schedule
+}
+
+fn unskip(fixture: &Fixture<'_>, schedule: &Schedule, slot: i64) {
+    let patch = Patch { unskipped: vec![at(slot)], ..Patch::default() };
+    fixture.ok(at(20), patch_command(&schedule.id, None, patch));
+}
+
+fn a_skip_that_was_taken_back_is_not_told(fixture: &Fixture<'_>) {
+    let schedule = with_skips(fixture);
+    unskip(fixture, &schedule, 120);
+    assert_eq!(told(&take(fixture, at(20))), [(HookEvent::Skipped, at(60), 1, "why")]);
+    unskip(fixture, &schedule, 60);
+    fixture.ok(at(30), Command::DeregisterWorker { worker: fixture.worker.clone() });
+    assert_eq!(open(fixture).len(), 1, "a worker was about to make it");
+}
+
+fn a_skip_that_is_made_again_is_told(fixture: &Fixture<'_>) {
+    let schedule = with_skips(fixture);
+    let patch = |patch| patch_command(&schedule.id, None, patch);
+    let back = patch(Patch { unskipped: vec![at(120)], ..Patch::default() });
+    let again = vec![line(SlotOutcome::Skipped, at(120), at(120), 1)];
+    let again = patch(Patch { ledger: again, ..Patch::default() });
+    let outcomes = fixture.store.commit(&[back, again], at(20)).unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(take(fixture, at(20)).len(), 2);
 }
