@@ -119,21 +119,25 @@ impl CompiledSpec {
     /// Checks the additional rules for new specifications. Specifications that an older release
     /// accepted stay valid.
     pub fn check_new(&self) -> Result<(), SpecError> {
-        if self.skip_days.is_some() && self.upcoming(Timestamp::from_micros(0)).is_none() {
-            let is_over = self.next(Timestamp::from_micros(0)).is_none();
-            if !is_over {
-                let skips: Vec<_> = self.spec.skip_cron.iter().map(|text| format!("`cron:{text}`")).collect();
-                return Err(SpecError::Invalid(format!(
-                    "`skip` excludes all slots of the schedule, with {}",
-                    skips.join(", ")
-                )));
-            }
-        }
+        self.check_skips()?;
         let Kind::Every { period_us, .. } = self.kind else { return Ok(()) };
         match whole_days::objection(period_us, &self.zone, self.spec.start_at_us) {
             Some(objection) => Err(SpecError::Invalid(objection)),
             None => Ok(()),
         }
+    }
+
+    /// Refused if cron expressions exclude all slots that it has.
+    pub fn check_skips(&self) -> Result<(), SpecError> {
+        let start = Timestamp::from_micros(0);
+        if self.skip_days.is_none() || self.upcoming(start).is_some() || self.next(start).is_none() {
+            return Ok(());
+        }
+        let skips: Vec<_> = self.spec.skip_cron.iter().map(|text| format!("`cron:{text}`")).collect();
+        Err(SpecError::Invalid(format!(
+            "`skip` excludes all slots of the schedule, with {}",
+            skips.join(", ")
+        )))
     }
 
     /// The same specification without slots that already have an outcome.

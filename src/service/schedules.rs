@@ -369,6 +369,7 @@ pub(super) fn update(
         let spec: ScheduleSpec = serde_json::from_value(serde_json::Value::Object(spec))
             .map_err(|error| Error::Schedule(error.to_string()))?;
         let compiled_spec = CompiledSpec::new(spec)?;
+        compiled_spec.check_skips()?;
         if ["every_us", "timezone"].iter().any(|name| changes.contains_key(*name)) {
             compiled_spec.check_new()?;
         }

@@ -160,6 +160,18 @@ fn an_update_replaces_the_trigger() {
 }
 
 #[test]
+fn an_update_that_excludes_all_slots_is_rejected() {
+    let project = Project::new();
+    let id = project.create("k", &json!({"cron": "0 9 1 * *"}));
+    let update = |changes| json!({"update": {"id": id, "changes": changes}});
+    let refusal = project.refusal(update(json!({"skip_cron": ["* * 1 * *"]})));
+    assert!(refusal.contains("excludes all slots"), "{refusal}");
+    project.ask(update(json!({"skip_cron": ["* * 1 1 *"]})));
+    let refusal = project.refusal(update(json!({"cron": "0 9 1 1 *"})));
+    assert!(refusal.contains("excludes all slots"), "{refusal}");
+}
+
+#[test]
 fn a_slot_is_skipped_until_it_is_due_and_the_history_says_so() {
     let project = Project::new();
     let id = project.create("k", &hourly());
