@@ -14,6 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod hints;
+
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub(super) use hints::WaitHints;
+
 /// Polling interval while a caller waits for a run that another process executes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -215,44 +221,6 @@ impl RunWaiters {
         }
     }
 
-    /// Another process has committed something.
-    fn note_change(&self) {
-        let mut state = self.state.lock();
-        if state.waiting.is_empty() {
-            return;
-        }
-        if self.reads.announces_changes() {
-            // Ends are announced apart from changes, of which there may be many.
-            let steps: Vec<Awaited> = state
-                .waiting
-                .keys()
-                .filter(|awaited| matches!(awaited, Awaited::Step(..)))
-                .cloned()
-                .collect();
-            if steps.is_empty() {
-                return;
-            }
-            state.to_check.extend(steps);
-        } else {
-            state.must_poll = true;
-        }
-        self.wake.notify_one();
-    }
-
-    /// Runs have ended in other processes.
-    fn note_ends(&self, runs: &[RunId]) {
-        let mut state = self.state.lock();
-        for run in runs {
-            let awaited = Awaited::End(run.clone());
-            if state.waiting.contains_key(&awaited) {
-                state.to_check.insert(awaited);
-            }
-        }
-        if !state.to_check.is_empty() {
-            self.wake.notify_one();
-        }
-    }
-
     fn watch(&self) {
         let mut seen_mark = None;
         let mut interval = POLL_INTERVAL;
@@ -380,37 +348,6 @@ impl RunWaiters {
         let steps = self.reads.steps(run)?;
         let is_done = steps.iter().any(|step| &*step.name == name && step.state == StepState::Done);
         Ok(is_done.then(|| Ok("null".to_owned())))
-    }
-}
-
-/// Tells the waits of one database what other processes have done. Does not keep them open.
-#[derive(Clone)]
-pub(super) struct WaitHints(Weak<RunWaiters>);
-
-impl WaitHints {
-    pub fn of(waiters: &Arc<RunWaiters>) -> Self {
-        Self(Arc::downgrade(waiters))
-    }
-
-    /// Another process has committed something.
-    pub fn note_change(&self) {
-        if let Some(waiters) = self.0.upgrade() {
-            waiters.note_change();
-        }
-    }
-
-    /// Runs have ended in other processes.
-    pub fn note_ends(&self, runs: &[RunId]) {
-        if let Some(waiters) = self.0.upgrade() {
-            waiters.note_ends(runs);
-        }
-    }
-
-    /// Has `action` called before the first wait for another process.
-    pub fn on_first_wait(&self, action: Box<dyn FnOnce() + Send>) {
-        if let Some(waiters) = self.0.upgrade() {
-            waiters.state.lock().on_first_wait = Some(action);
-        }
     }
 }
 
