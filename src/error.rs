@@ -38,6 +38,12 @@ pub enum Error {
     /// No such limit in the project.
     #[error("there is no limit `{0}` in this project; `limits.list` shows those that workers declared")]
     LimitNotFound(String),
+    /// No run of this backfill is stored.
+    #[error(
+        "there is no backfill `{0}`: no run of it is stored; finished runs are deleted after the retention period, \
+         and a backfill goes with its schedule"
+    )]
+    BackfillNotFound(String),
     /// The state of the run or schedule does not allow the operation.
     #[error("{0}")]
     State(String),

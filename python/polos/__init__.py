@@ -18,6 +18,7 @@ from polos._validate.limits import Limit
 from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
+    BackfillNotFoundError,
     CodeChangedError,
     DuplicateStepError,
     DuplicateWorkflowError,
@@ -61,6 +62,7 @@ from polos.workflow import Workflow, workflow
 
 __all__ = [
     "BackfillInfo",
+    "BackfillNotFoundError",
     "Backoff",
     "CodeChangedError",
     "Debounce",

@@ -50,7 +50,7 @@ class Backfill(list["datetime"]):
     async def info(self) -> BackfillInfo | None:
         """Return how many of its runs are done; ``None`` if nothing was started.
 
-        Raises :class:`InvalidStateError` if none of its runs is stored any more.
+        Raises :class:`BackfillNotFoundError` if none of its runs is stored any more.
         """
         return None if self.id is None else await get(self._client, self.id)
 
@@ -82,7 +82,7 @@ async def list(client: PolosClient) -> builtins.list[BackfillInfo]:
 async def get(client: PolosClient, id: str) -> BackfillInfo:
     """Return one backfill: how many of its runs are done, in progress, and not started.
 
-    Raises :class:`InvalidStateError` if none of its runs is stored.
+    Raises :class:`BackfillNotFoundError` if none of its runs is stored.
     """
     from polos.models import BackfillInfo
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "BackfillNotFoundError",
     "CodeChangedError",
     "DuplicateStepError",
     "DuplicateWorkflowError",
@@ -134,6 +135,10 @@ class RunNotFoundError(_LookupFailedError):
 
 class LimitNotFoundError(_LookupFailedError):
     """No limit with this name exists in the project: no worker has declared it."""
+
+
+class BackfillNotFoundError(_LookupFailedError):
+    """No run of a backfill with this id is stored in the project."""
 
 
 class DuplicateStepError(PolosError, ValueError):

@@ -50,13 +50,7 @@ fn runs_of(context: &RequestContext, workflow: &str, id: &str) -> Result<Vec<Key
 
 /// The workflow of a backfill, and its runs.
 fn find(context: &RequestContext, id: &str) -> Result<(ScheduleId, Arc<str>, Vec<KeyedRun>), Error> {
-    let missing = || {
-        Error::State(format!(
-            "there is no backfill `{}`: no run of it is stored; finished runs are deleted after the retention \
-             period, and a backfill goes with its schedule",
-            shortened(id)
-        ))
-    };
+    let missing = || Error::BackfillNotFound(shortened(id));
     let schedule = backfill::schedule_of(id).ok_or_else(missing)?;
     let schedule = context.reads.schedule(&context.project, &schedule)?.ok_or_else(missing)?;
     let runs = runs_of(context, &schedule.workflow, id)?;

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from polos import (
+    BackfillNotFoundError,
     InvalidArgumentError,
-    InvalidStateError,
     PolosClient,
     Worker,
     backfills,
@@ -106,7 +106,7 @@ def test_it_is_cancelled_as_a_whole_without_a_loop(client: PolosClient) -> None:
     assert info is not None
     assert (info.waiting, info.concurrency) == (2, None)
     assert len(schedules.sync.backfill(client, id, START, START + 6 * DAY)) == 0
-    with pytest.raises(InvalidStateError, match="there is no backfill `bf_x`"):
+    with pytest.raises(BackfillNotFoundError, match="there is no backfill `bf_x`"):
         backfills.sync.get(client, "bf_x")
     assert {run.origin for run in runs.sync.list(client)} == {"backfill"}
 
@@ -142,4 +142,4 @@ def test_the_command_line_limits_watches_and_cancels(command: Command, client: P
     assert command("backfills", "cancel", listed["id"]).code != 0, "it asks first"
     said = command("backfills", "cancel", listed["id"], "--yes", "--json")
     assert said.objects[0]["cancelled"] == 3
-    assert command("backfills", "show", "bf_nope").code != 0
+    assert command("backfills", "show", "bf_nope").code == 3
