@@ -117,6 +117,11 @@ impl PeerWatch {
         self.seen.len()
     }
 
+    /// Whether another worker holds runs.
+    pub fn is_any_busy(&self) -> bool {
+        self.seen.values().any(|seen| seen.holds_runs)
+    }
+
     /// Whether there are other workers.
     pub fn has_peers(&self) -> bool {
         !self.seen.is_empty()

@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest interval between polls that workers share, in poll intervals: what an announcement
-/// missed is found, and the runs of a dead worker are taken over, so much later at most.
+/// missed is found so much later at most.
 const SHARED_POLL_MAX: u32 = 15;
+
+/// The same while another worker holds runs: they are taken over so much later at most if it dies.
+const SHARED_POLL_MAX_BESIDE_RUNS: u32 = 5;
 
 /// The known peers, and how recent that knowledge is.
 pub(super) struct Peers {
@@ -71,7 +74,8 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return every;
         }
         let workers = self.peers.watch.count().saturating_add(1);
-        every.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX).min(SHARED_POLL_MAX))
+        let most = if self.peers.watch.is_any_busy() { SHARED_POLL_MAX_BESIDE_RUNS } else { SHARED_POLL_MAX };
+        every.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX).min(most))
     }
 
     /// When to read the peers again if nothing else asks for it: the heartbeats of idle ones need

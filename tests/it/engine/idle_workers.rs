@@ -108,6 +108,32 @@ fn workers_share_polling_while_changes_are_announced_and_no_longer() {
     assert_eq!(ids(&store).len(), 4, "each has seen the heartbeats of the others");
 }
 
+/// If one of them dies, the others must find out soon.
+#[test]
+fn workers_poll_more_often_beside_one_that_holds_runs() {
+    let store = MemoryStore::new();
+    let mut workers: Vec<Worker> =
+        (0..9).map(|number| Worker::new(&store, &format!("w{number}-"), "10:00:30")).collect();
+    for worker in &workers {
+        worker.store.trouble.lock().announces = true;
+    }
+    let mut polls_until = |time| {
+        together(&mut workers.iter_mut().collect::<Vec<_>>(), time);
+        workers.iter().map(|worker| worker.store.trouble.lock().poll_count).collect::<Vec<_>>()
+    };
+    let mut counts = vec![polls_until("10:01:30"), polls_until("10:06:30")];
+    let new = NewRun { available_at: at("10:06:30"), workflow: "wf".into(), ..new_run("run_1") };
+    store.commit(&[Command::CreateRun(Box::new(new))], at("10:06:30")).unwrap().remove(0).unwrap();
+    counts.extend([polls_until("10:08:00"), polls_until("10:13:00")]);
+    let holder = workers.iter().position(|worker| !worker.started.is_empty()).unwrap();
+    let polls = |from: usize, worker: usize| counts[from + 1][worker] - counts[from][worker];
+    for worker in (0..9).filter(|worker| *worker != holder) {
+        // Every 45 seconds for five minutes, and then every 25.
+        assert!((6..=7).contains(&polls(0, worker)), "{counts:?}");
+        assert!((11..=13).contains(&polls(2, worker)), "{counts:?}");
+    }
+}
+
 #[test]
 fn a_heartbeat_at_the_last_moment_saves_an_idle_worker() {
     let store = MemoryStore::new();
