@@ -122,7 +122,7 @@ impl Tables {
         waiting.map(|(workflow, (count, since))| WaitingCalls { workflow, count, since }).collect()
     }
 
-    /// Forgets the call about a skip that was taken back, unless a worker is making it.
+    /// Forgets the call about a skip that was undone, unless a worker is making it.
     pub(super) fn forget_skipped(&mut self, schedule: &ScheduleId, slot: Timestamp) {
         let id = HookCall::skipped_id(schedule, slot);
         let holder = self.hook_calls.get(&id).and_then(|call| call.worker.as_ref());
