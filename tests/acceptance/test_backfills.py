@@ -26,7 +26,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Started:
-    """The runs that have started, each of which goes on until the test ends it."""
+    """The runs that have started, each of which continues until the test ends it."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[tuple[str, asyncio.Future[None]]] = asyncio.Queue()

@@ -1,4 +1,4 @@
-"""`polos doctor` and `polos top`: what is wrong, what to do, and what goes on."""
+"""`polos doctor` and `polos top`: what is wrong, what to do, and what is in progress."""
 
 from __future__ import annotations
 
@@ -360,7 +360,7 @@ def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) 
         os.close(theirs)
         try:
             seen = read_until(ours, "digest/ada")
-            seen += read_until(ours, "digest/ada")  # and once more, so that it goes on by itself
+            seen += read_until(ours, "digest/ada")  # and once more, so that it continues by itself
             process.send_signal(signal.SIGINT)
             seen += read_until(ours, "\x1b[?1049l")
             assert process.wait(30) == 0

@@ -1,4 +1,4 @@
-"""``kill -9``: what was finished is never done again, what was not goes on where it stood.
+"""``kill -9``: what was finished is never done again, what was not continues where it stood.
 
 Witness of what was executed is a file that every step appends to and syncs before it does anything
 else; the database is not asked.

@@ -469,7 +469,7 @@ def test_a_handler_that_blocks_the_loop_doesnt_stop_the_clock(
                 assert time.monotonic() < deadline, "slots aren't claimed while the loop is blocked"
                 history = schedules.sync.history(client, schedule)
                 claimed = [entry for entry in history if entry.status == "ran"]
-            # Claimed on time, by a worker whose heart goes on: nobody took its run from it.
+            # Claimed on time, by a worker whose heartbeat continues: nobody took its run from it.
             assert all(run.status == "running" for run in runs.sync.list(client, schedule=schedule))
             assert runs.sync.get(client, handle.id).status == "running"
             go_on.set()

@@ -1,4 +1,4 @@
-"""``polos migrate``: an application that began with a file goes on with a server."""
+"""``polos migrate``: an application that began with a file continues with a server."""
 
 from __future__ import annotations
 

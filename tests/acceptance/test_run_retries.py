@@ -377,7 +377,7 @@ async def test_a_recorded_result_that_cant_be_restored_names_the_step_and_the_re
         ) as caught:
             await handle.result()
         assert caught.value.step == "load order"
-        # With the old class back, the run goes on where it was.
+        # With the old class back, the run continues where it was.
         shop("@dataclass\nclass Order:\n    id: int")
         await runs.retry(t.client, handle.id)
         await t.advance(days=1)

@@ -161,7 +161,7 @@ async def test_a_second_stop_no_longer_waits(client: PolosClient) -> None:
     worker.stop()
     worker.stop()
     await asyncio.wait_for(running, 30)
-    # It isn't lost: the next worker goes on with it.
+    # It isn't lost: the next worker continues it.
     assert await handle.status() == "queued"
 
 
@@ -634,7 +634,7 @@ async def test_a_run_that_arrives_while_its_worker_leaves_is_not_entered(
     await worker.start()
     assert worker._executor is not None
     bell = worker._executor.bridge.core.fileno()
-    # The loop doesn't go on until the worker is leaving: what has arrived waits for it.
+    # The loop doesn't continue until the worker is leaving: what has arrived waits for it.
     handle = runs.sync.invoke(client, job)
     while handle.sync.status() != "running" or not select.select([bell], [], [], 30)[0]:
         pass

@@ -135,7 +135,7 @@ class Cluster:
         return [other for other in self.nodes if other != node]
 
     def kill_server(self, node: Node) -> None:
-        """``kill -9`` of PostgreSQL and Patroni; etcd goes on."""
+        """``kill -9`` of PostgreSQL and Patroni; etcd continues."""
 
         def are_gone() -> bool:
             names = {process: name_of(process) for process in node.host.processes()}

@@ -554,7 +554,7 @@ def check_overlap(bench: Bench, id: str, policy: str) -> None:
 
 
 CODES: dict[str, tuple[list[str], str | None]] = {
-    # What the steps are when the run goes on, of which a and b are done; what its error tells.
+    # What the steps are when the run continues, of which a and b are done; what its error tells.
     "the-same": (["a", "b", "c"], None),
     "one-added-behind": (["a", "b", "c", "d"], None),
     "last-one-renamed": (["a", "b", "x"], None),
@@ -569,7 +569,7 @@ CODES: dict[str, tuple[list[str], str | None]] = {
 
 
 def f43(bench: Bench) -> None:
-    """The code is another one when a run goes on that a crash has cut off."""
+    """The code is another one when a run continues that a crash has cut off."""
     verdict = bench.verdict
     for number in range(bench.times(50)):
         for name, (steps, told) in CODES.items():

@@ -213,7 +213,7 @@ def smoke(bench: Bench, jumps: list[timedelta]) -> None:
                 comes = bench.comes_due(schedule.id, now() + offset)
                 verdict.expect("I7", comes, f"set forward by {jump}: {schedule.workflow} is silent")
         else:
-            # Back: nothing is repeated; work goes on that doesn't wait for the wall.
+            # Back: nothing is repeated; work continues that doesn't wait for the wall.
             # By a client with the same clock, as on one machine.
             asker = Program(bench, "ask.py", bench.database, env=env)
             job = asker.line()

@@ -37,7 +37,7 @@ class Stage:
     watch: Watch
 
     def after(self, what: str, since: float) -> None:
-        """Wait until all goes on after a fault, and judge the gap in ticks."""
+        """Wait until everything continues after a fault, and judge the gap in ticks."""
         self.asker.works(*self.workers)
         self.all_tick()
         away = self.watch.away(since)

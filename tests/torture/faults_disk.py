@@ -110,7 +110,7 @@ def sampled(bench: Bench, count: int, least: int) -> list[int]:
 
 
 def f2(bench: Bench) -> None:
-    """Killed at each point of writing, half of them with the write half done; then it goes on."""
+    """Killed at each point of writing, half of them with the write half done; then it continues."""
     points, _, _ = undisturbed(bench)
     numbers = sampled(bench, points, 2)
     while numbers:

@@ -358,7 +358,7 @@ sys.stdin.readline()
 
 
 def locked(bench: Bench, number: int, seconds: float) -> None:
-    """Another process has the lock to write: all wait, and go on where they were."""
+    """Another process has the lock to write: all wait, and continue where they were."""
     folder = bench.folder / f"locked-{number}"
     folder.mkdir()
     with Bench(folder, bench.scale, 0, bench.verdict) as place:

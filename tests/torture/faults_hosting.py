@@ -220,7 +220,7 @@ def f41b(bench: Bench) -> None:
     verdict = bench.verdict
     for _ in range(bench.times(50, 2)):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # A run that hangs is given back at once, and whoever comes next goes on with it.
+            # A run that hangs is given back at once, and whoever comes next continues it.
             life = odd_worker(bench, "--drain", 0.3)
             held = bench.invoke("unlimited", {"act": "hang"})
             bench.hears("enter", held, "-", 10)
@@ -314,7 +314,7 @@ def f45(bench: Bench) -> None:
         if life.is_alive():
             resource.prlimit(life.pid, resource.RLIMIT_AS, before)
         else:
-            # The core can't go on without memory: it says so, and another process goes on.
+            # The core can't continue without memory: it says so, and another process continues.
             code = life.ends(-signal.SIGABRT, 1)
             verdict.expect("I12", "memory" in life.said, f"rc {code}: {life.said[-500:]}")
             bench.remarks.append("without memory the worker has ended, and another went on")

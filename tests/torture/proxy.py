@@ -123,7 +123,7 @@ class Pair:
             self.cut()
 
     def _passes(self, source: socket.socket, data: bytes) -> bool:
-        """Pass it on; whether the connection goes on."""
+        """Pass it on; whether the connection continues."""
         if source is self._server:
             if self._answer_is_lost:
                 # The whole answer: that to the commit is its end.

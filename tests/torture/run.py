@@ -150,8 +150,8 @@ def arguments() -> argparse.Namespace:
 
 
 def heed_signals() -> None:
-    """Under nohup, and in the background of a shell script, this goes on, and what it starts heeds
-    SIGHUP and SIGINT: ignoring is inherited, a function isn't.
+    """Under nohup, and in the background of a shell script, this continues, and what it starts
+    heeds SIGHUP and SIGINT: ignoring is inherited, a function isn't.
     """
     for name in ("SIGHUP", "SIGINT"):
         number = getattr(signal, name, None)
