@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from typing import Any
 
+import child
 import side
 from polos import PolosClient, Worker, runs, schedules, workflow
 
@@ -39,22 +39,6 @@ async def work() -> None:
     print(json.dumps(starts), flush=True)
 
 
-def start_worker() -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--folder", options.folder, "--url", options.url]
-    process = subprocess.Popen(
-        [*command, "--child", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
 async def is_finished(client: PolosClient) -> bool:
     """Whether no schedule has anything to come, and no run is under way."""
     if await schedules.list(client, status="active", limit=1):
@@ -77,16 +61,19 @@ async def main() -> None:
             for number in range(options.count)
         ]
         await schedules.create_many(client, herd)
-        workers = [start_worker() for _ in range(options.workers)]
+        workers = [
+            child.started("--folder", options.folder, "--url", options.url)
+            for _ in range(options.workers)
+        ]
         await asyncio.sleep(max(0.0, due - time.time()))
         begun = time.time()
         for worker in workers:
-            tell(worker)
+            child.tell(worker)
         await asyncio.wait_for(finished(client), 120)
         ended = time.time()
         shares = []
         for worker in workers:
-            tell(worker)
+            child.tell(worker)
             shares.append(json.loads(worker.communicate()[0]))
     all_starts = [start for share in shares for start in share]
     assert len(all_starts) == options.count, f"{len(all_starts)} of {options.count} started"

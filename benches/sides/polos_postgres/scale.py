@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from datetime import timedelta
 from typing import Any
 
+import child
 import pg_server
 import side
 from polos import PolosClient, Worker, runs, schedules, workflow
@@ -55,20 +55,6 @@ async def work() -> None:
             await loop.run_in_executor(None, sys.stdin.readline)
             used = side.processor_seconds() - before
     print(json.dumps(used), flush=True)
-
-
-def start_worker() -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--url", options.url, "--child", "1"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def tell(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
 
 
 def copied(server: pg_server.Server, table: str, changed: dict[str, str]) -> tuple[str, str]:
@@ -130,17 +116,17 @@ async def main() -> None:
     try:
         async with PolosClient(options.url) as client:
             await prepare(client, server)
-            workers = [start_worker() for _ in range(options.workers)]
+            workers = [child.started("--url", options.url) for _ in range(options.workers)]
             position, used = server.log_position(), server.processor_seconds()
             begun = time.perf_counter()
             for worker in workers:
-                tell(worker)
+                child.tell(worker)
             await asyncio.wait_for(finished(client), 120)
             seconds = time.perf_counter() - begun
             used = server.processor_seconds() - used
             position = server.log_position() - position
             for worker in workers:
-                tell(worker)
+                child.tell(worker)
                 used += float(json.loads(worker.communicate()[0]))
     finally:
         server.without_full_pages(False)
