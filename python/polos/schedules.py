@@ -842,12 +842,10 @@ async def backfill(
     Raises :class:`ScheduleNotFoundError`, and :class:`InvalidArgumentError` for a range that
     is empty, too long, or reaches into the future.
     """
-    if limit is not None and count_of("limit", limit) < 1:
-        raise InvalidArgumentError(f"limit: {shown(limit)} given, expected 1 or more, or None")
-    if concurrency is not None and count_of("concurrency", concurrency, most=_AT_ONCE_MAX) < 1:
-        raise InvalidArgumentError(
-            f"concurrency: {shown(concurrency)} given, expected 1 or more, or None"
-        )
+    if limit is not None:
+        count_of("limit", limit, least=1)
+    if concurrency is not None:
+        count_of("concurrency", concurrency, least=1, most=_AT_ONCE_MAX)
     schedule = await get(client, id)
     request = requests.backfill(
         schedule.id,

@@ -149,11 +149,11 @@ def _is_class(annotation: Any) -> typing.TypeGuard[type]:
     return isinstance(annotation, type) and typing.get_origin(annotation) is None
 
 
-def count_of(name: str, value: Any, *, most: int = 1_000_000) -> int:
-    """Return ``value`` if it is a whole number of 0 or more; ``name`` is for the error."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+def count_of(name: str, value: Any, *, least: int = 0, most: int = 1_000_000) -> int:
+    """Return ``value`` if it is a whole number of ``least`` or more; ``name`` is for the error."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgumentError(
-            f"{name}: {shown(value)} given, expected a whole number of 0 or more"
+            f"{name}: {shown(value)} given, expected a whole number of {least} or more"
         )
     return value
 
