@@ -25,7 +25,10 @@ from checker import Line, Phase, Testimony, Verdict, check_all, check_file
 from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
 
 HERE = Path(__file__).resolve().parent
+APPS = HERE / "apps"
 PYTHON = HERE.parents[1] / "python"
+# Where programs find polos, and the modules beside this one.
+PYTHONPATH = os.pathsep.join([str(PYTHON), str(HERE)])
 
 # Python ends with 120 when what it has buffered for a broken output can't be written at its end.
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
@@ -104,10 +107,10 @@ class Life:
             self._process = subprocess.Popen(
                 [
                     *before,
-                    *(sys.executable, "-W", "ignore", str(HERE / "worker.py")),
+                    *(sys.executable, "-W", "ignore", str(APPS / "worker.py")),
                     *(str(database), str(bench.oracle), *options),
                 ],
-                env={**os.environ, **UNBUFFERED, "PYTHONPATH": str(PYTHON), **environment},
+                env={**os.environ, **UNBUFFERED, "PYTHONPATH": PYTHONPATH, **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

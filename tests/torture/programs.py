@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import HERE, PYTHON, TIMEOUT, UNBUFFERED, Bench, Life
+from harness import APPS, PYTHONPATH, TIMEOUT, UNBUFFERED, Bench, Life
 
 
 class Program(Life):
@@ -25,13 +25,13 @@ class Program(Life):
         python: tuple[str, ...] = ("-W", "ignore"),
         before: tuple[str, ...] = (),
     ) -> None:
-        """Start ``script`` (a path, or the name of one beside this file).
+        """Start ``script`` (a path, or the name of one in `apps`).
 
         :param python: options of the interpreter. :param before: a command that executes it.
         """
         self._bench = bench
         self.errors = bench.folder / f"program-{len(bench.lives)}.stderr"
-        command = [*before, sys.executable, *python, str(HERE / script), *map(str, arguments)]
+        command = [*before, sys.executable, *python, str(APPS / script), *map(str, arguments)]
         self._spawn(command, env or {})
         bench.lives.append(self)
 
@@ -39,7 +39,7 @@ class Program(Life):
         with self.errors.open("w") as errors:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **UNBUFFERED, "PYTHONPATH": f"{PYTHON}:{HERE}", **env},
+                env={**os.environ, **UNBUFFERED, "PYTHONPATH": PYTHONPATH, **env},
                 cwd=self._bench.folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

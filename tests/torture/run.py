@@ -26,27 +26,29 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
-import faults_changes  # noqa: E402
-import faults_clock  # noqa: E402
-import faults_cluster  # noqa: E402
-import faults_connection  # noqa: E402
-import faults_declarations  # noqa: E402
-import faults_deploys  # noqa: E402
-import faults_disk  # noqa: E402
-import faults_events  # noqa: E402
-import faults_families  # noqa: E402
-import faults_files  # noqa: E402
-import faults_handlers  # noqa: E402
-import faults_hosting  # noqa: E402
-import faults_isolated  # noqa: E402
-import faults_limits  # noqa: E402
-import faults_load  # noqa: E402
-import faults_processes  # noqa: E402
-import faults_programs  # noqa: E402
-import faults_server  # noqa: E402
-import faults_storage  # noqa: E402
-import faults_waiting  # noqa: E402
 from checker import Verdict  # noqa: E402
+from faults import (  # noqa: E402
+    changes,
+    clock,
+    cluster,
+    connection,
+    declarations,
+    deploys,
+    disk,
+    events,
+    families,
+    files,
+    handlers,
+    hosting,
+    isolated,
+    limits,
+    load,
+    processes,
+    programs,
+    server,
+    storage,
+    waiting,
+)
 
 from harness import Bench, NotRunError  # noqa: E402
 from polos import PolosError  # noqa: E402
@@ -67,26 +69,26 @@ def by_number(name: str) -> tuple[int, str]:
 
 
 MODULES = (
-    faults_changes,
-    faults_clock,
-    faults_cluster,
-    faults_deploys,
-    faults_connection,
-    faults_declarations,
-    faults_disk,
-    faults_events,
-    faults_families,
-    faults_files,
-    faults_handlers,
-    faults_hosting,
-    faults_isolated,
-    faults_limits,
-    faults_load,
-    faults_processes,
-    faults_programs,
-    faults_server,
-    faults_storage,
-    faults_waiting,
+    changes,
+    clock,
+    cluster,
+    deploys,
+    connection,
+    declarations,
+    disk,
+    events,
+    families,
+    files,
+    handlers,
+    hosting,
+    isolated,
+    limits,
+    load,
+    processes,
+    programs,
+    server,
+    storage,
+    waiting,
 )
 FAULTS: dict[str, Callable[[Bench], None]] = {}
 for module in MODULES:
@@ -95,7 +97,7 @@ NAMES = sorted(FAULTS, key=by_number)
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A PostgreSQL server that syncs what it commits; its URL."""
     script = HERE.parents[1] / "scripts" / "postgres-for-tests"
     with subprocess.Popen(
@@ -170,7 +172,7 @@ def main() -> int:
     if options.store != "postgres":
         codes.add(run(options, names, None))
     if options.store != "sqlite" and on_servers:
-        with server() as url:
+        with postgres_server() as url:
             codes.add(run(options, on_servers, url))
     return next((code for code in (1, NOT_RUN) if code in codes), 0)
 

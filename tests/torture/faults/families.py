@@ -24,7 +24,7 @@ def f50(bench: Bench) -> None:
     """Parents and children on different workers: each parent gets its children's results."""
     oracle = bench.folder / "families.txt"
     for part in ("parents", "children") * 2:
-        Program(bench, "family.py", bench.database, oracle, part).ready()
+        Program(bench, "parents_and_children.py", bench.database, oracle, part).ready()
     tally = Tally(oracle)
     verdict = bench.verdict
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""A worker whose handlers do what their payload names: `odd_acts.py` says what there is.
+"""A worker whose handlers do what their payload names: `handler_acts.py` says what there is.
 
 What they do outside of the database they note as `worker.py` does: ``kind run step attempt pid
 time token``.
@@ -12,7 +12,7 @@ import os
 import time
 from typing import Any
 
-import odd_acts
+from apps import handler_acts
 from oracle import Oracle
 
 from polos import PolosClient, SyncWorkflowContext, Worker, WorkflowContext, workflow
@@ -44,9 +44,9 @@ def note(ctx: WorkflowContext | SyncWorkflowContext, kind: str, step: str = "-")
 
 def act_of(name: str) -> Any:
     """The act of that name, whichever table it is in."""
-    if name in odd_acts.FAILURES:
-        return odd_acts.FAILURES[name].act
-    return {**odd_acts.UNSTORABLE, **odd_acts.STORABLE, **odd_acts.HANGING}[name]
+    if name in handler_acts.FAILURES:
+        return handler_acts.FAILURES[name].act
+    return {**handler_acts.UNSTORABLE, **handler_acts.STORABLE, **handler_acts.HANGING}[name]
 
 
 @workflow(id="odd-async")

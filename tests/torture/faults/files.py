@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
-from harness import HERE, PYTHON, Bench, until
+from harness import APPS, PYTHON, Bench, until
 from polos import StoreUnavailableError, schedules
 
 # What each kind of error has to advise.
@@ -39,7 +39,7 @@ def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list
     while len(answers) < len(waiting):
         text = "".join(json.dumps(str(path)) + "\n" for path in waiting[len(answers) :])
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(HERE / "opener.py"), *user],
+            [sys.executable, "-W", "ignore", str(APPS / "open_databases.py"), *user],
             env={**os.environ, "PYTHONPATH": str(PYTHON)},
             input=text,
             capture_output=True,

@@ -1,7 +1,7 @@
 """A worker whose workflow has the steps that it is told; each notes itself when it is executed.
 
-``coded.py DATABASE ORACLE NAME hold a b c`` starts a run, says its id, and stays in step c.
-``coded.py DATABASE ORACLE NAME RUN x y`` waits until that run has ended.
+``chosen_steps.py DATABASE ORACLE NAME hold a b c`` starts a run, says its id, and stays in step c.
+``chosen_steps.py DATABASE ORACLE NAME RUN x y`` waits until that run has ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One client in many threads: ``sharing.py DATABASE HOW THREADS TIMES``."""
+"""One client in many threads: ``shared_client.py DATABASE HOW THREADS TIMES``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An application whose steps execute in processes of their own.
 
-``python isolated.py DATABASE ORACLE`` is a worker. ``polos run isolated.py --workers N`` starts
-several; the variable ``ORACLE`` names the oracle then.
+``python process_steps.py DATABASE ORACLE`` is a worker. ``polos run process_steps.py --workers N``
+starts several; the variable ``ORACLE`` names the oracle then.
 
 A line of the oracle is ``kind word``: ``worker PID`` when a handler is entered, ``process PID``
 when the function of a step begins, and ``done RUN:STEP`` before it returns.

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from faults_cluster import gaps
-from faults_server import LEASE, TROUBLE, Asker, on, under_load
+from faults.cluster import gaps
+from faults.server import LEASE, TROUBLE, Asker, on, under_load
 from network import Host, Network
 from servers import IMMEDIATE, Place, Server, together
 

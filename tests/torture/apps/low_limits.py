@@ -1,4 +1,4 @@
-"""A worker that does one thing with little: ``tight.py DATABASE``."""
+"""A worker that does one thing with little: ``low_limits.py DATABASE``."""
 
 from __future__ import annotations
 

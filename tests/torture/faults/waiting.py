@@ -16,7 +16,7 @@ from typing import Any
 from proxy import Proxy
 from servers import FAST, IMMEDIATE, Place
 
-from harness import HERE, PYTHON, UNBUFFERED, Bench, until
+from harness import APPS, PYTHONPATH, UNBUFFERED, Bench, until
 from polos import PolosClient, StoreUnavailableError, runs, workers
 
 LEASE = 2.0
@@ -39,16 +39,16 @@ DEPTH = 3
 
 
 class Parents:
-    """A process of the program `parents.py`."""
+    """A process of the program `waiting_parents.py`."""
 
     def __init__(self, bench: Bench, number: int, database: Path | str, **options: object) -> None:
         self.errors = bench.folder / f"parents-{number}.stderr"
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        command = [sys.executable, "-W", "ignore", str(HERE / "parents.py")]
+        command = [sys.executable, "-W", "ignore", str(APPS / "waiting_parents.py")]
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [*command, str(database), str(bench.oracle), "--lease", str(LEASE), *words],
-                env={**os.environ, **UNBUFFERED, "PYTHONPATH": str(PYTHON)},
+                env={**os.environ, **UNBUFFERED, "PYTHONPATH": PYTHONPATH},
                 stderr=errors,
             )
 

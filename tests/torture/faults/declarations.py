@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from checker import Phase
-from faults_cluster import check_slots_outside
-from faults_programs import BACK, LEASE, Service, require_services
+from faults.cluster import check_slots_outside
+from faults.programs import BACK, LEASE, Service, require_services
 
 from harness import SECOND, Bench, Life, now, until
 from polos import workers

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from checker import Testimony, check_file, history
-from faults_handlers import check_alive, close, ended, odd_worker
+from faults.handlers import check_alive, close, ended, odd_worker
 from programs import Command, Program
 
-from harness import HERE, SECOND, TIMEOUT, Bench, NotRunError, now, until
+from harness import APPS, SECOND, TIMEOUT, Bench, NotRunError, now, until
 from polos import PolosClient, runs, schedules
 
 
@@ -30,7 +30,7 @@ def f39(bench: Bench) -> None:
         for how in ("fork", "fork-in-thread", "fork-while-busy", "multiprocessing"):
             if sys.platform == "win32":
                 raise NotRunError("there is no fork here")
-            program = Program(bench, "forking.py", bench.database, how, number)
+            program = Program(bench, "forks.py", bench.database, how, number)
             said = program.line()
             program.ends(0)
             bench.injections += 1
@@ -67,7 +67,7 @@ def has_version(bench: Bench, version: str) -> bool:
 
 
 def web_app(bench: Bench, version: int) -> None:
-    text = (HERE / "web_app.py").read_text().replace("VERSION = 0", f"VERSION = {version}")
+    text = (APPS / "web_app.py").read_text().replace("VERSION = 0", f"VERSION = {version}")
     file = bench.folder / "web_app.py"
     new = file.with_suffix(".new")
     new.write_text(text)
@@ -246,7 +246,7 @@ def f41b(bench: Bench) -> None:
             runs.sync.cancel(bench.client, held)
             bench.injections += 2
         # Whoever started it wants it to outlive the terminal.
-        nohup = Program(bench, "odd_worker.py", bench.database, bench.oracle, before=("nohup",))
+        nohup = Program(bench, "handler_worker.py", bench.database, bench.oracle, before=("nohup",))
         nohup.ready()
         nohup.signal(signal.SIGHUP)
         job = ended(bench, bench.invoke("echo", "still here"))
@@ -268,7 +268,7 @@ def f44(bench: Bench) -> None:
         for how in ("sync", "loops", "mixed", "closing"):
             program = Program(
                 bench,
-                "sharing.py",
+                "shared_client.py",
                 bench.database,
                 how,
                 32,
@@ -331,7 +331,7 @@ def f45(bench: Bench) -> None:
 
 def check_start(bench: Bench, limit: str, what: str) -> None:
     """With the limit it works, or ends soon with a word about it; it never hangs or crashes."""
-    script = HERE / "tight.py"
+    script = APPS / "low_limits.py"
     command = f'{limit} && exec "{sys.executable}" -W ignore "{script}" tight-{bench.injections}.db'
     done = Command(bench, "sh", "-c", command, env={"RUST_BACKTRACE": "0"})
     code = done.ends(0, 1, 2, timeout=30)
@@ -352,7 +352,9 @@ def f47(bench: Bench) -> None:
     """Payloads, results and passwords must not be in what is logged or told as an error."""
     verdict = bench.verdict
     for number in range(bench.times(25)):
-        life = Program(bench, "secretive.py", bench.database, *MARKS[:4], env={"PYTHONUTF8": "1"})
+        life = Program(
+            bench, "secret_values.py", bench.database, *MARKS[:4], env={"PYTHONUTF8": "1"}
+        )
         while (said := life.line()) != "done":
             found = [mark for mark in MARKS if mark in said]
             verdict.expect("I12", not found, f"{number}: {found} in {said[:300]}")
@@ -390,7 +392,7 @@ def f48(bench: Bench) -> None:
     for number in range(bench.times(50, 2)):
         for how in ("raise", "block", "recurse", "filter", "broken-pipe", "closed", "full"):
             key = f"{how}-{number}"
-            life = Program(bench, "noisy.py", bench.database, how, key)
+            life = Program(bench, "hostile_logging.py", bench.database, how, key)
             life.ready()
             if how == "broken-pipe":
                 life.stop_listening()

@@ -1,4 +1,7 @@
-"""A worker all of whose values are secret: ``secretive.py DATABASE PAYLOAD RESULT STEP INPUT``."""
+"""A worker all of whose values are secret.
+
+``secret_values.py DATABASE PAYLOAD RESULT STEP INPUT``
+"""
 
 from __future__ import annotations
 

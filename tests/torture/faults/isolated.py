@@ -10,11 +10,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from isolated import STEPS
+from apps.process_steps import STEPS
 from oracle import Tally
 from programs import Command, Program
 
-from harness import HERE, PYTHON, UNBUFFERED, Bench, until
+from harness import APPS, PYTHONPATH, UNBUFFERED, Bench, until
 from polos import runs
 
 ROUNDS = 20
@@ -80,7 +80,7 @@ def f64(bench: Bench) -> None:
     processes = Processes(oracle)
     ids: list[str] = []
     for _ in range(bench.times(200, 3)):
-        worker = Program(bench, "isolated.py", bench.database, oracle)
+        worker = Program(bench, "process_steps.py", bench.database, oracle)
         ids += [invoked(bench) for _ in range(3)]
         worker.ready()
         deadline = time.monotonic() + bench.random.uniform(0.3, 3.0)
@@ -94,7 +94,7 @@ def f64(bench: Bench) -> None:
         worker.kill()
         bench.injections += 1
         expect_none_left(bench, processes, "process")
-    last = Program(bench, "isolated.py", bench.database, oracle).ready()
+    last = Program(bench, "process_steps.py", bench.database, oracle).ready()
     check_end(bench, ids, processes)
     last.kill()
     expect_none_left(bench, processes, "process")
@@ -109,9 +109,9 @@ def f65(bench: Bench) -> None:
 
     def start() -> Command:
         return Command(
-            bench, sys.executable, "-m", "polos", "run", str(HERE / "isolated.py"),
+            bench, sys.executable, "-m", "polos", "run", str(APPS / "process_steps.py"),
             "--workers", "3", "--database", str(bench.database),
-            env={**UNBUFFERED, "PYTHONPATH": f"{PYTHON}:{HERE}", "ORACLE": str(oracle)},
+            env={**UNBUFFERED, "PYTHONPATH": PYTHONPATH, "ORACLE": str(oracle)},
         )  # fmt: skip
 
     command = start()

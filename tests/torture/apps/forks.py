@@ -1,4 +1,4 @@
-"""A client is made and used, the process forks, both use it: ``forking.py DATABASE HOW NUMBER``."""
+"""A client is made and used, the process forks, both use it: ``forks.py DATABASE HOW NUMBER``."""
 
 from __future__ import annotations
 

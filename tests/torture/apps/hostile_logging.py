@@ -1,4 +1,4 @@
-"""A worker whose loggers or outputs are hostile: ``noisy.py DATABASE HOW KEY``."""
+"""A worker whose loggers or outputs are hostile: ``hostile_logging.py DATABASE HOW KEY``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A worker whose code is one of several versions, beside a run that ends its process.
 
-``python deploying.py DATABASE ORACLE old|new``
+``python versions.py DATABASE ORACLE old|new``
 
 A line of the oracle is ``kind run``: the name of a step before
 it returns, or the way (``old`` or ``new``) on which a run has ended.

@@ -1,6 +1,6 @@
 """A worker with parents alone, or with children alone.
 
-``python family.py DATABASE ORACLE parents|children``
+``python parents_and_children.py DATABASE ORACLE parents|children``
 
 A line of the oracle is ``kind run``: ``child`` before a child
 returns, with the run of its parent; ``parent`` when a parent has got what its children returned.

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from programs import Command
 
-from harness import HERE, PYTHON, SECOND, Bench, Life, NotRunError, now, until
+from harness import APPS, PYTHONPATH, SECOND, Bench, Life, NotRunError, now, until
 from polos import Schedule, schedules
 
 SERVICES = ("billing", "mailing")
@@ -32,7 +32,7 @@ class Service:
         self.name = name
         self.folder = bench.folder / name
         self.folder.mkdir()
-        shutil.copy(HERE / "service.py", self.folder / "main.py")
+        shutil.copy(APPS / "service.py", self.folder / "main.py")
         self.life: Life | None = None
         self.way = ""
 
@@ -71,7 +71,7 @@ class Service:
             "polos run": ["-m", "polos", "run", "main.py", "--drain", "2"],
         }
         environment = {
-            "PYTHONPATH": f"{PYTHON}:{HERE}",
+            "PYTHONPATH": PYTHONPATH,
             "POLOS_DATABASE_URL": str(self.bench.database),
             "ORACLE": str(self.bench.oracle),
             "SERVICE": self.name,

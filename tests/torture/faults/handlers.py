@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from apps.handler_acts import FAILURES, HANGING, STORABLE, UNSTORABLE, nested, same
 from checker import Testimony, check_file
-from odd_acts import FAILURES, HANGING, STORABLE, UNSTORABLE, nested, same
 from programs import Program
 
 from harness import Bench, until
@@ -29,7 +29,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 
 def odd_worker(bench: Bench, *options: object) -> Program:
-    return Program(bench, "odd_worker.py", bench.database, bench.oracle, *options).ready()
+    return Program(bench, "handler_worker.py", bench.database, bench.oracle, *options).ready()
 
 
 def ended(bench: Bench, id: str, timeout: float = 60.0) -> Run:
@@ -94,7 +94,7 @@ def f25(bench: Bench) -> None:
         )
         verdict.expect("I12", tells, f"{what}: told as {error and (error.type, error.message)}")
         text = "".join(told.traceback for told in causes(error))
-        verdict.expect("I12", "odd_acts.py" in text, f"{what}: traceback {text[:200]!r}")
+        verdict.expect("I12", "handler_acts.py" in text, f"{what}: traceback {text[:200]!r}")
         check_size(bench, run, what)
     entered = entries(bench)
     for id in asked:

@@ -12,7 +12,7 @@ from functools import partial
 
 from checker import Line
 from cluster import FAILOVER, Cluster, Node, Watch, longest
-from faults_server import LEASE, TROUBLE, Asker, held_by, on, says, under_load
+from faults.server import LEASE, TROUBLE, Asker, held_by, on, says, under_load
 from network import Host, Network
 
 from harness import Bench, Life, check_takeover, until

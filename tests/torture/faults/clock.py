@@ -215,7 +215,7 @@ def smoke(bench: Bench, jumps: list[timedelta]) -> None:
         else:
             # Back: nothing is repeated; work continues that doesn't wait for the wall.
             # By a client with the same clock, as on one machine.
-            asker = Program(bench, "ask.py", bench.database, env=env)
+            asker = Program(bench, "invoke_job.py", bench.database, env=env)
             job = asker.line()
             asker.ends(0)
             bench.jobs.add(job)

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any
 
 from checker import Testimony, check_file, history
-from faults_clock import in_virtual_time
-from faults_handlers import check_alive, close, ended, odd_worker
+from faults.clock import in_virtual_time
+from faults.handlers import check_alive, close, ended, odd_worker
 from programs import Program
 
 import polos.testing
@@ -275,14 +275,21 @@ def f36(bench: Bench) -> None:
     seconds = max(4.0, 60 * bench.scale)
     keys = [f"key-{number}" for number in range(3)]
     others = [
-        Program(bench, "changer.py", bench.database, bench.random.randrange(10**9), seconds, *keys)
+        Program(
+            bench,
+            "schedule_changes.py",
+            bench.database,
+            bench.random.randrange(10**9),
+            seconds,
+            *keys,
+        )
         for _ in range(4)
     ]
     log: list[dict[str, Any]] = []
     lock = threading.Lock()
 
     def change(seed: int) -> None:
-        from changer import changes
+        from apps.schedule_changes import changes
 
         for done in changes(bench.client, random.Random(seed), seconds, keys):
             with lock:
@@ -364,7 +371,7 @@ def replay(bench: Bench, log: list[dict[str, Any]]) -> None:
 
 
 def shape(schedule: Any) -> list[Any]:
-    from changer import shape as shape_of
+    from apps.schedule_changes import shape as shape_of
 
     return shape_of(schedule)
 
@@ -574,12 +581,14 @@ def f43(bench: Bench) -> None:
     for number in range(bench.times(50)):
         for name, (steps, told) in CODES.items():
             oracle = bench.folder / f"code-{number}-{name}.txt"
-            before = Program(bench, "coded.py", bench.database, oracle, name, "hold", "a", "b", "c")
+            before = Program(
+                bench, "chosen_steps.py", bench.database, oracle, name, "hold", "a", "b", "c"
+            )
             run = before.line()
             verdict.expect("I4", before.line() == "in c", f"{name}: it doesn't come to c")
             before.kill()
             bench.injections += 1
-            after = Program(bench, "coded.py", bench.database, oracle, name, run, *steps)
+            after = Program(bench, "chosen_steps.py", bench.database, oracle, name, run, *steps)
             verdict.expect("I11", after.line() == "ended", f"{name}: it doesn't end")
             after.ends(0)
             found = runs.sync.get(bench.client, run)

@@ -20,7 +20,7 @@ def f51(bench: Bench) -> None:
     """A poison run beside healthy ones: few workers die, and only the poison run fails."""
     oracle = bench.folder / "deploys.txt"
     tally = Tally(oracle)
-    worker = Program(bench, "deploying.py", bench.database, oracle, "old").ready()
+    worker = Program(bench, "versions.py", bench.database, oracle, "old").ready()
     healthy = {runs.sync.invoke(bench.client, "healthy").id for _ in range(100)}
     poison = runs.sync.invoke(bench.client, "poison").id
 
@@ -37,7 +37,7 @@ def f51(bench: Bench) -> None:
         if is_over():
             break
         deaths += 1
-        worker = Program(bench, "deploying.py", bench.database, oracle, "old")
+        worker = Program(bench, "versions.py", bench.database, oracle, "old")
     verdict = bench.verdict
     verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has cost {deaths} workers")
     for id in sorted(healthy):
@@ -55,7 +55,7 @@ def f52(bench: Bench) -> None:
     oracle = bench.folder / "deploys.txt"
     tally = Tally(oracle)
     for code in ("old", "old", "new"):
-        Program(bench, "deploying.py", bench.database, oracle, code).ready()
+        Program(bench, "versions.py", bench.database, oracle, code).ready()
     wanted = {runs.sync.invoke(bench.client, "order").id for _ in range(bench.times(300, least=30))}
     ended: set[str] = set()
 
