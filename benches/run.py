@@ -14,12 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+from cases import ROWS
 from harness import report
 from harness.environments import Environments, say
 from harness.measured import Results
 from harness.model import ROOT, WORK, Row
 from harness.rounds import Runner
-from rows import ROWS
 
 PLOTS = ROOT / "docs" / "plots"
 ROUNDS = 5

@@ -1,7 +1,6 @@
 """The rows, in the order of the report."""
 
-from harness.model import Row
-from rows import (
+from cases import (
     core,
     create,
     cron,
@@ -25,6 +24,7 @@ from rows import (
     steps,
     stored,
 )
+from harness.model import Row
 
 ROWS: tuple[Row, ...] = (
     herd.ROW,

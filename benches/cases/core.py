@@ -1,7 +1,7 @@
 """The core's timer queue and batches, in Rust."""
 
+from cases import micro
 from harness.model import Figure, Goal, Row
-from rows import micro
 
 QUEUE, BATCH = "queue/criterion/queue", "batch/criterion/batch"
 

@@ -1,7 +1,7 @@
 """The next time of a cron expression, in Rust."""
 
+from cases import micro
 from harness.model import Goal, Row
-from rows import micro
 
 NEW_YORK, UTC = "next New York", "next UTC"
 

@@ -18,8 +18,8 @@ ROW = Row(
         Case(
             "crossings",
             (
-                Side("polos", "sides/polos/crossings.py", "polos"),
-                Side("floor", "floors/crossings.py", "floor"),
+                Side("polos", "peers/polos/crossings.py", "polos"),
+                Side("floor", "baselines/crossings.py", "floor"),
             ),
             on_disk=False,
         ),

@@ -19,8 +19,8 @@ ROW = Row(
         Case(
             "20,000 runs",
             (
-                Side("polos", "sides/polos_postgres/enqueue.py", "polos"),
-                Side("floor", "sides/psycopg/enqueue.py", "procrastinate"),
+                Side("polos", "peers/polos_postgres/enqueue.py", "polos"),
+                Side("floor", "peers/psycopg/enqueue.py", "procrastinate"),
             ),
             store="postgres",
         ),

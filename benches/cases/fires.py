@@ -35,7 +35,7 @@ ROW = Row(
         Case(
             "fires",
             tuple(
-                Side(name, "sides/polos/fires.py", "polos", {"lead": 2.0}, stored=count)
+                Side(name, "peers/polos/fires.py", "polos", {"lead": 2.0}, stored=count)
                 for name, count in SIZES.items()
             ),
         ),

@@ -2,7 +2,7 @@
 
 from harness.model import Case, Figure, Goal, Row, Side
 
-PROGRAM = "sides/polos/hand_over.py"
+PROGRAM = "peers/polos/hand_over.py"
 
 ROW = Row(
     name="hand-over",

@@ -4,7 +4,7 @@ from harness import plots
 from harness.measured import Results
 from harness.model import Case, Figure, Goal, Row, Side
 
-POLOS, FLOOR = "sides/polos/herd.py", "floors/herd.py"
+POLOS, FLOOR = "peers/polos/herd.py", "baselines/herd.py"
 SIZES = {"1k": (1_000, 1.5), "10k": (10_000, 3.0), "100k": (100_000, 12.0)}
 
 
@@ -74,13 +74,13 @@ ROW = Row(
                 *ours("10k"),
                 Side(
                     "floor, ends recorded",
-                    "floors/herd_ends.py",
+                    "baselines/herd_ends.py",
                     "floor",
                     {"count": 10_000, "lead": 1.2},
                 ),
                 Side(
                     "APScheduler 3 in memory",
-                    "sides/apscheduler3/herd.py",
+                    "peers/apscheduler3/herd.py",
                     "apscheduler3",
                     {"count": 10_000, "lead": 4.0},
                 ),
@@ -92,7 +92,7 @@ ROW = Row(
                 Side("polos", POLOS, "polos", {"count": 10_000, "lead": 3.0, "trigger": "cron"}),
                 Side(
                     "APScheduler 3 in memory",
-                    "sides/apscheduler3/herd.py",
+                    "peers/apscheduler3/herd.py",
                     "apscheduler3",
                     {"count": 10_000, "lead": 4.0, "trigger": "cron"},
                 ),
@@ -104,7 +104,7 @@ ROW = Row(
                 ours("10k")[0],
                 Side(
                     "APScheduler 3 on SQLite",
-                    "sides/apscheduler3/herd.py",
+                    "peers/apscheduler3/herd.py",
                     "apscheduler3",
                     {"count": 10_000, "lead": 9.0, "jobs": "sqlite"},
                 ),
@@ -114,11 +114,11 @@ ROW = Row(
             "1k",
             (
                 *ours("1k"),
-                Side("DBOS", "sides/dbos/herd.py", "dbos", {"lead": 4.0}),
-                Side("huey", "sides/huey/herd.py", "huey", {"lead": 3.0}),
+                Side("DBOS", "peers/dbos/herd.py", "dbos", {"lead": 4.0}),
+                Side("huey", "peers/huey/herd.py", "huey", {"lead": 3.0}),
                 Side(
                     "APScheduler 3 in memory",
-                    "sides/apscheduler3/herd.py",
+                    "peers/apscheduler3/herd.py",
                     "apscheduler3",
                     {"lead": 1.0},
                 ),
@@ -130,7 +130,7 @@ ROW = Row(
                 Side("polos", POLOS, "polos", {"count": 200, "lead": 1.0}),
                 Side(
                     "APScheduler 4 on SQLite",
-                    "sides/apscheduler4/herd.py",
+                    "peers/apscheduler4/herd.py",
                     "apscheduler4",
                     {"count": 200, "lead": 5.0},
                 ),

@@ -15,9 +15,11 @@ ROW = Row(
         Case(
             "import",
             (
-                Side("polos", "sides/polos/imports.py", "polos", repeats=15),
-                Side("floor", "floors/imports.py", "polos", repeats=15),
-                Side("floor with a model", "floors/imports.py", "polos", {"model": 1}, repeats=15),
+                Side("polos", "peers/polos/imports.py", "polos", repeats=15),
+                Side("floor", "baselines/imports.py", "polos", repeats=15),
+                Side(
+                    "floor with a model", "baselines/imports.py", "polos", {"model": 1}, repeats=15
+                ),
             ),
             on_disk=False,
         ),

@@ -22,14 +22,14 @@ ROW = Row(
         Case(
             "lone",
             (
-                Side("polos", "sides/polos/lateness.py", "polos", FIRES),
+                Side("polos", "peers/polos/lateness.py", "polos", FIRES),
                 Side(
                     "APScheduler 3 in memory",
-                    "sides/apscheduler3/lateness.py",
+                    "peers/apscheduler3/lateness.py",
                     "apscheduler3",
                     FIRES,
                 ),
-                Side("floor", "floors/lateness.py", "floor", {"fires": 10}),
+                Side("floor", "baselines/lateness.py", "floor", {"fires": 10}),
             ),
         ),
         Case(
@@ -37,18 +37,18 @@ ROW = Row(
             (
                 Side(
                     "APScheduler 3 on SQLite",
-                    "sides/apscheduler3/lateness.py",
+                    "peers/apscheduler3/lateness.py",
                     "apscheduler3",
                     {"fires": 5, "jobs": "sqlite"},
                 ),
                 Side(
                     "APScheduler 4 on SQLite",
-                    "sides/apscheduler4/lateness.py",
+                    "peers/apscheduler4/lateness.py",
                     "apscheduler4",
                     {"fires": 5},
                 ),
-                Side("DBOS", "sides/dbos/lateness.py", "dbos", {"fires": 5}),
-                Side("huey", "sides/huey/lateness.py", "huey", {"fires": 5}),
+                Side("DBOS", "peers/dbos/lateness.py", "dbos", {"fires": 5}),
+                Side("huey", "peers/huey/lateness.py", "huey", {"fires": 5}),
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from harness.model import Case, Figure, Goal, Row, Side
 
-POLOS, HERD = "sides/polos/limits.py", "sides/polos/limited_herd.py"
+POLOS, HERD = "peers/polos/limits.py", "peers/polos/limited_herd.py"
 TEN = {"count": 1_000, "limit": 10}
 # Without a limit, a worker with room for as many.
 ROOM_FOR_TEN = {"count": 1_000, "limit": 0, "concurrency": 10}
@@ -31,7 +31,7 @@ ROW = Row(
             (
                 Side("polos", POLOS, "polos", TEN),
                 Side("polos, no limit", POLOS, "polos", ROOM_FOR_TEN),
-                Side("DBOS", "sides/dbos/limits.py", "dbos"),
+                Side("DBOS", "peers/dbos/limits.py", "dbos"),
             ),
         ),
         Case(
@@ -39,7 +39,7 @@ ROW = Row(
             (
                 Side("polos", POLOS, "polos", TEN),
                 Side("polos, no limit", POLOS, "polos", ROOM_FOR_TEN),
-                Side("DBOS", "sides/dbos/limits.py", "dbos"),
+                Side("DBOS", "peers/dbos/limits.py", "dbos"),
             ),
             store="postgres",
         ),
@@ -47,7 +47,7 @@ ROW = Row(
             "one of each key, PostgreSQL",
             (
                 Side("polos", POLOS, "polos", LOCKS),
-                Side("procrastinate", "sides/procrastinate/limits.py", "procrastinate"),
+                Side("procrastinate", "peers/procrastinate/limits.py", "procrastinate"),
             ),
             store="postgres",
         ),

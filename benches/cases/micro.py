@@ -8,7 +8,7 @@ EXPRESSIONS = ("daily", "weekdays", "monthly", "leap day")
 
 def case(filter: str, *, on_ram: bool = False) -> Case:
     """The benchmarks whose name has ``filter``."""
-    side = Side("criterion", "sides/micro.py", "micro", {"filter": filter}, on_ram=on_ram)
+    side = Side("criterion", "peers/micro.py", "micro", {"filter": filter}, on_ram=on_ram)
     return Case(filter, (side,), on_disk=False)
 
 

@@ -1,7 +1,7 @@
 """Parsing of cron expressions, in Rust."""
 
+from cases import micro
 from harness.model import Goal, Row
-from rows import micro
 
 ROW = Row(
     name="parse",

@@ -6,7 +6,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 def side(workers: int) -> Side:
     """So many workers, each with connections of its own."""
     name = f"{workers} worker" + ("s" if workers > 1 else "")
-    return Side(name, "sides/polos_postgres/idle.py", "polos", {"workers": workers})
+    return Side(name, "peers/polos_postgres/idle.py", "polos", {"workers": workers})
 
 
 ROW = Row(

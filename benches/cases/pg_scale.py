@@ -10,7 +10,7 @@ on the program's command line.
 
 def side(name: str, **options: object) -> Side:
     """A herd of 10,000, with so many workers beside so much stored."""
-    program = "sides/polos_postgres/scale.py"
+    program = "peers/polos_postgres/scale.py"
     return Side(name, program, "polos", {"count": 10_000, **options}, timeout=600.0)
 
 
@@ -35,7 +35,7 @@ ROW = Row(
                 side("fresh"),
                 side("fresh, 2 workers", workers=2),
                 side("stored", **STORED),
-                Side("floor", "sides/psycopg/scale.py", "procrastinate"),
+                Side("floor", "peers/psycopg/scale.py", "procrastinate"),
             ),
             store="postgres",
         ),

@@ -5,7 +5,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 
 def side(workers: int) -> Side:
     """So many workers, each a process."""
-    return Side.of_several("worker", "workers", workers, "sides/polos/workers.py", count=10_000)
+    return Side.of_several("worker", "workers", workers, "peers/polos/workers.py", count=10_000)
 
 
 ROW = Row(

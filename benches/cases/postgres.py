@@ -8,7 +8,7 @@ ONE = {"runs": 1, "batches": 1, "steps": 200}
 def on_server(name: str, program: str, polos: dict[str, object], *peers: Side) -> Case:
     """Polos beside others; each has an empty database of its own."""
     return Case(
-        name, (Side("polos", f"sides/polos/{program}.py", "polos", polos), *peers), store="postgres"
+        name, (Side("polos", f"peers/polos/{program}.py", "polos", polos), *peers), store="postgres"
     )
 
 
@@ -34,30 +34,30 @@ ROW = Row(
             "steps, many",
             "steps",
             {"batches": 5},
-            Side("DBOS", "sides/dbos/steps.py", "dbos"),
+            Side("DBOS", "peers/dbos/steps.py", "dbos"),
         ),
-        on_server("steps, one", "steps", ONE, Side("DBOS", "sides/dbos/steps.py", "dbos", ONE)),
+        on_server("steps, one", "steps", ONE, Side("DBOS", "peers/dbos/steps.py", "dbos", ONE)),
         on_server(
             "runs",
             "runs",
             {"alone": 200, "batches": 10},
-            Side("DBOS", "sides/dbos/runs.py", "dbos"),
-            Side("procrastinate", "sides/procrastinate/runs.py", "procrastinate"),
-            Side("floor", "sides/psycopg/runs.py", "procrastinate"),
+            Side("DBOS", "peers/dbos/runs.py", "dbos"),
+            Side("procrastinate", "peers/procrastinate/runs.py", "procrastinate"),
+            Side("floor", "peers/psycopg/runs.py", "procrastinate"),
         ),
         on_server(
             "herd of 1k",
             "herd",
             {"lead": 2.0},
-            Side("DBOS", "sides/dbos/herd.py", "dbos", {"lead": 6.0}),
-            Side("procrastinate", "sides/procrastinate/herd.py", "procrastinate", {"lead": 3.0}),
+            Side("DBOS", "peers/dbos/herd.py", "dbos", {"lead": 6.0}),
+            Side("procrastinate", "peers/procrastinate/herd.py", "procrastinate", {"lead": 3.0}),
         ),
         on_server(
             "lateness",
             "lateness",
             {},
-            Side("DBOS", "sides/dbos/lateness.py", "dbos"),
-            Side("procrastinate", "sides/procrastinate/lateness.py", "procrastinate"),
+            Side("DBOS", "peers/dbos/lateness.py", "dbos"),
+            Side("procrastinate", "peers/procrastinate/lateness.py", "procrastinate"),
         ),
     ),
     figures=(

@@ -18,10 +18,10 @@ ROW = Row(
         Case(
             "preview",
             (
-                Side("polos", "sides/polos/preview.py", "polos", {"calls": 500}),
-                Side("APScheduler 3", "sides/cron/with_apscheduler.py", "cron"),
-                Side("cronsim", "sides/cron/with_cronsim.py", "cron"),
-                Side("croniter", "sides/cron/with_croniter.py", "cron"),
+                Side("polos", "peers/polos/preview.py", "polos", {"calls": 500}),
+                Side("APScheduler 3", "peers/cron/with_apscheduler.py", "cron"),
+                Side("cronsim", "peers/cron/with_cronsim.py", "cron"),
+                Side("croniter", "peers/cron/with_croniter.py", "cron"),
             ),
             on_disk=False,
         ),

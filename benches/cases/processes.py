@@ -5,7 +5,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 
 def side(processes: int) -> Side:
     """A worker with at most so many processes."""
-    script = "sides/polos/processes.py"
+    script = "peers/polos/processes.py"
     return Side.of_several("process", "processes", processes, script, count=80, rounds=50)
 
 

@@ -20,9 +20,9 @@ ROW = Row(
         Case(
             "runs",
             (
-                Side("polos", "sides/polos/runs.py", "polos"),
-                Side("DBOS", "sides/dbos/runs.py", "dbos"),
-                Side("floor", "floors/runs.py", "floor"),
+                Side("polos", "peers/polos/runs.py", "polos"),
+                Side("DBOS", "peers/dbos/runs.py", "dbos"),
+                Side("floor", "baselines/runs.py", "floor"),
             ),
         ),
     ),

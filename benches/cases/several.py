@@ -5,7 +5,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 
 def side(workers: int) -> Side:
     """The command with so many workers."""
-    script = "sides/polos/several.py"
+    script = "peers/polos/several.py"
     return Side.of_several("worker", "workers", workers, script, count=200, rounds=20, lead=1.0)
 
 

@@ -2,7 +2,7 @@
 
 from harness.model import Case, Figure, Goal, Row, Side
 
-POLOS, FLOOR, DBOS = "sides/polos/steps.py", "floors/steps.py", "sides/dbos/steps.py"
+POLOS, FLOOR, DBOS = "peers/polos/steps.py", "baselines/steps.py", "peers/dbos/steps.py"
 ONE = {"runs": 1, "batches": 1}
 
 ROW = Row(
@@ -36,7 +36,7 @@ ROW = Row(
             (
                 Side("polos", POLOS, "polos", {**ONE, "steps": 1_000}),
                 Side("floor", FLOOR, "floor", {**ONE, "steps": 1_000}),
-                Side("commits", "floors/commits.py", "floor", {"count": 1_000, "bulk": 1}),
+                Side("commits", "baselines/commits.py", "floor", {"count": 1_000, "bulk": 1}),
                 Side("DBOS", DBOS, "dbos", {**ONE, "steps": 200}),
                 Side("DBOS, WAL file", DBOS, "dbos", {**ONE, "steps": 200, "wal": 1}),
             ),
@@ -48,7 +48,7 @@ ROW = Row(
                 Side("floor", FLOOR, "floor", {**ONE, "steps": 5_000}, on_ram=True),
                 Side(
                     "commits",
-                    "floors/commits.py",
+                    "baselines/commits.py",
                     "floor",
                     {"count": 5_000, "bulk": 1},
                     on_ram=True,

@@ -4,7 +4,7 @@ from harness import plots
 from harness.measured import Results
 from harness.model import Case, Figure, Goal, Row, Side
 
-POLOS = "sides/polos/stored.py"
+POLOS = "peers/polos/stored.py"
 SIZES = {"10": 10, "10k": 10_000, "1M": 1_000_000}
 
 
@@ -53,14 +53,14 @@ ROW = Row(
                 ),
                 Side(
                     "APScheduler 3, 10k",
-                    "sides/apscheduler3/stored.py",
+                    "peers/apscheduler3/stored.py",
                     "apscheduler3",
                     {"idle": 2.0},
                     stored=10_000,
                 ),
                 Side(
                     "DBOS, 10k",
-                    "sides/dbos/stored.py",
+                    "peers/dbos/stored.py",
                     "dbos",
                     {"idle": 2.0, "count": 10_000},
                     stored=10_000,

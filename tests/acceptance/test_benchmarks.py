@@ -27,39 +27,39 @@ pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.xdist_group("benchma
 # Seconds from the start until a herd is due. A program that isn't prepared by then says so, and is
 # started again with the next one.
 HERDS = {
-    "sides/polos/fires.py", "sides/polos/herd.py", "floors/herd.py", "floors/herd_ends.py",
+    "peers/polos/fires.py", "peers/polos/herd.py", "baselines/herd.py", "baselines/herd_ends.py",
 }  # fmt: skip
 LEADS = [0.5, 4, 30]
 TOO_LATE = "give a longer --lead"
 
 # Every program of ours and every floor, with as little work as it can have.
 PROGRAMS: dict[str, dict[str, Any]] = {
-    "sides/polos/create.py": {"alone": 2, "at_once": 3, "batches": 1, "bulk": 4},
-    "sides/polos/crossings.py": {"alone": 2, "at_once": 3, "batches": 1, "calls": 4},
-    "sides/polos/fires.py": {"count": 3},
-    "sides/polos/hand_over.py": {"runs": 2},
-    "sides/polos/herd.py": {"count": 3},
-    "sides/polos/imports.py": {},
-    "sides/polos/lateness.py": {"fires": 1, "others": 2},
-    "sides/polos/limited_herd.py": {"count": 20, "limit": 2, "fires": 3},
-    "sides/polos/limits.py": {"count": 20, "limit": 3, "keys": 5, "rounds": 1},
-    "sides/polos/preview.py": {"calls": 1},
-    "sides/polos/processes.py": {"processes": 2, "count": 2, "rounds": 1},
-    "sides/polos/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
-    "sides/polos/several.py": {"count": 4, "rounds": 1, "workers": 2},
-    "sides/polos/steps.py": ONE_RUN,
-    "sides/polos/store.py": {"count": 3},
-    "sides/polos/stored.py": {"idle": 0.01},
-    "sides/polos/workers.py": {"count": 3, "workers": 2},
-    "floors/commits.py": {"count": 2, "bulk": 3},
-    "floors/creates.py": {"alone": 2, "at_once": 3, "batches": 1},
-    "floors/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
-    "floors/herd.py": {"count": 3},
-    "floors/herd_ends.py": {"count": 3},
-    "floors/imports.py": {},
-    "floors/lateness.py": {"fires": 1},
-    "floors/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
-    "floors/steps.py": ONE_RUN,
+    "peers/polos/create.py": {"alone": 2, "at_once": 3, "batches": 1, "bulk": 4},
+    "peers/polos/crossings.py": {"alone": 2, "at_once": 3, "batches": 1, "calls": 4},
+    "peers/polos/fires.py": {"count": 3},
+    "peers/polos/hand_over.py": {"runs": 2},
+    "peers/polos/herd.py": {"count": 3},
+    "peers/polos/imports.py": {},
+    "peers/polos/lateness.py": {"fires": 1, "others": 2},
+    "peers/polos/limited_herd.py": {"count": 20, "limit": 2, "fires": 3},
+    "peers/polos/limits.py": {"count": 20, "limit": 3, "keys": 5, "rounds": 1},
+    "peers/polos/preview.py": {"calls": 1},
+    "peers/polos/processes.py": {"processes": 2, "count": 2, "rounds": 1},
+    "peers/polos/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "peers/polos/several.py": {"count": 4, "rounds": 1, "workers": 2},
+    "peers/polos/steps.py": ONE_RUN,
+    "peers/polos/store.py": {"count": 3},
+    "peers/polos/stored.py": {"idle": 0.01},
+    "peers/polos/workers.py": {"count": 3, "workers": 2},
+    "baselines/commits.py": {"count": 2, "bulk": 3},
+    "baselines/creates.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "baselines/crossings.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "baselines/herd.py": {"count": 3},
+    "baselines/herd_ends.py": {"count": 3},
+    "baselines/imports.py": {},
+    "baselines/lateness.py": {"fires": 1},
+    "baselines/runs.py": {"alone": 2, "at_once": 3, "batches": 1},
+    "baselines/steps.py": ONE_RUN,
 }
 
 
@@ -96,7 +96,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 def test_every_program_of_ours_is_tried() -> None:
     there = {
         str(path.relative_to(BENCHES))
-        for folder in ("sides/polos", "floors")
+        for folder in ("peers/polos", "floors")
         for path in (BENCHES / folder).glob("*.py")
     }
     assert there == set(PROGRAMS)
@@ -113,7 +113,7 @@ def test_a_program_reports_figures(program: str, figures: dict[str, dict[str, An
 
 
 @pytest.mark.parametrize(
-    "program", ["sides/polos/herd.py", "floors/herd.py", "floors/herd_ends.py"]
+    "program", ["peers/polos/herd.py", "baselines/herd.py", "baselines/herd_ends.py"]
 )
 def test_a_herd_is_complete_and_not_early(program: str, figures: dict[str, dict[str, Any]]) -> None:
     found = figures[program]
@@ -122,7 +122,7 @@ def test_a_herd_is_complete_and_not_early(program: str, figures: dict[str, dict[
 
 
 def test_a_worker_at_rest_writes_nothing(figures: dict[str, dict[str, Any]]) -> None:
-    assert figures["sides/polos/stored.py"]["commits_per_s"] == 0
+    assert figures["peers/polos/stored.py"]["commits_per_s"] == 0
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_a_row_that_is_run_alone_replaces_its_own_section_only() -> None:
 
 @pytest.mark.usefixtures("harness")
 def test_goals_name_what_is_measured() -> None:
-    from rows import ROWS
+    from cases import ROWS
 
     for row in ROWS:
         sides = {f"{case.name}/{side.name}" for case in row.cases for side in case.sides}
