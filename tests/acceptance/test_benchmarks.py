@@ -96,7 +96,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
 def test_every_program_of_ours_is_tried() -> None:
     there = {
         str(path.relative_to(BENCHES))
-        for folder in ("peers/polos", "floors")
+        for folder in ("peers/polos", "baselines")
         for path in (BENCHES / folder).glob("*.py")
     }
     assert there == set(PROGRAMS)
