@@ -449,6 +449,47 @@ def test_a_workflow_that_cannot_be_a_hook_is_refused(client: PolosClient) -> Non
         workflow(id="job", on_failure=blind)(print)
 
 
+class OwnFailure(BaseModel):
+    workflow_id: str
+    attempt: int
+    severity: str = "high"
+
+
+class OtherFailure(BaseModel):
+    workflow_id: str
+    severity: str
+
+
+@pytest.mark.parametrize("hint", [object, Any, RunFailure, RunFailure | None, OwnFailure, dict])
+def test_a_workflow_whose_payload_can_be_the_event_is_a_hook(hint: Any) -> None:
+    async def notify(ctx: Any, event: Any) -> None: ...
+
+    notify.__annotations__["event"] = hint
+    workflow(id="job", on_failure=workflow(id="notify")(notify))(print)
+
+
+@pytest.mark.parametrize(
+    ("hint", "reason"),
+    [
+        (int, "its payload is `int`. Annotate the payload with `polos.RunFailure`"),
+        (RunSuccess, "its payload is `.*RunSuccess`, which requires `result` too"),
+        (RunSuccess | int, "its payload is `.*RunSuccess | int`, which requires `result` too"),
+        (OtherFailure, "its payload is `.*OtherFailure`, which requires `severity` too"),
+    ],
+)
+def test_a_workflow_whose_payload_cannot_be_the_event_is_refused(
+    hint: Any, reason: str, client: PolosClient
+) -> None:
+    async def notify(ctx: Any, event: Any) -> None: ...
+
+    notify.__annotations__["event"] = hint
+    hook = workflow(id="notify")(notify)
+    with pytest.raises(InvalidArgumentError, match=f"`job`, on_failure: .*passed.*; {reason}"):
+        workflow(id="job", on_failure=hook)(print)
+    with pytest.raises(InvalidArgumentError, match=reason):
+        Worker(client, on_failure=hook)
+
+
 @pytest.mark.parametrize("name", ["on_success", "on_failure", "on_missed"])
 def test_a_hook_that_is_no_function_is_refused(client: PolosClient, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=f"{name}: `3` given, expected a function"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from polos._validate.formatting import shown
+from polos._validate.payloads import check_event
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["check_hook"]
@@ -33,3 +34,19 @@ def check_hook(name: str, hook: Any, workflow_type: type) -> None:
             f"{name}: workflow `{workflow.id}` given, whose handler takes no payload; a hook needs "
             f"one that does: `async def {workflow.id}(ctx, event)`"
         )
+    # Not `payload_type`, which is resolved once: the module may define its names later.
+    check_event(name, workflow, workflow._handler.payload_hint(), _event_of(name))
+
+
+def _event_of(name: str) -> type:
+    """Return what the hook is called with whose name ``name`` ends with."""
+    from polos import hooks
+
+    events = {
+        "on_success": hooks.RunSuccess,
+        "on_failure": hooks.RunFailure,
+        "on_missed": hooks.MissedSlots,
+        "on_skipped": hooks.SkippedSlots,
+        "on_late": hooks.LateRun,
+    }
+    return next(event for hook, event in events.items() if name.endswith(hook))

@@ -6,6 +6,7 @@ type of its own, the schedule's ``input``. Whatever an annotation does not rule 
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 if TYPE_CHECKING:
     from polos.workflow import Workflow
 
-__all__ = ["check_given", "scheduled_input", "takes_slot"]
+__all__ = ["check_event", "check_given", "scheduled_input", "takes_slot"]
 
 _ALIASES = ("__supertype__", "__value__")  # NewType; `type X = ...`
 
@@ -30,11 +31,7 @@ def takes_slot(hint: Any) -> bool:
     from polos.payload import SchedulePayload
 
     return any(
-        part is None
-        or part is Any
-        or part is object
-        or isinstance(part, (str, typing.TypeVar, typing.ForwardRef))
-        or (is_class(part) and issubclass(part, SchedulePayload))
+        _says_nothing(part) or (is_class(part) and issubclass(part, SchedulePayload))
         for part in _parts(hint)
     )
 
@@ -86,6 +83,65 @@ def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
     )
 
 
+def check_event(name: str, workflow: Workflow[Any, Any], hint: Any, event: type) -> None:
+    """Raise :class:`InvalidArgumentError` for a workflow that cannot be given an ``event``, because
+    of its payload's annotation ``hint``.
+
+    An application's own class fits if the event has all fields that it requires.
+
+    :param name: what to call it in the error.
+    """
+    fields = {field.name for field in dataclasses.fields(event)}
+    lacks: set[str] = set()
+    for part in _parts(hint):
+        if _says_nothing(part) or not is_class(part) or issubclass(event, part):
+            return
+        required = _required_fields(part)
+        if required is not None and required <= fields:
+            return
+        lacks |= (required or set()) - fields
+    needs = ", ".join(f"`{field}`" for field in sorted(lacks))
+    raise InvalidArgumentError(
+        f"{name}: workflow `{workflow.id}` given, which would be passed a `{event.__name__}`; its "
+        f"payload is {_named(hint)}{f', which requires {needs} too' if lacks else ''}. Annotate "
+        f"the payload with `polos.{event.__name__}`"
+    )
+
+
+def _required_fields(part: type) -> set[str] | None:
+    """Return the fields without which there is no such value; ``None`` if it is not made of fields.
+
+    Fields with aliases are left out.
+    """
+    if issubclass(part, dict):
+        return set(getattr(part, "__required_keys__", ()))
+    if dataclasses.is_dataclass(part):
+        missing = dataclasses.MISSING
+        return {
+            field.name
+            for field in dataclasses.fields(part)
+            if field.init and field.default is missing and field.default_factory is missing
+        }
+    found = getattr(part, "model_fields", None)
+    if found is None:
+        return None
+    return {
+        field
+        for field, info in found.items()
+        if info.is_required() and info.alias is None and info.validation_alias is None
+    }
+
+
+def _says_nothing(part: Any) -> bool:
+    """Whether an annotation leaves open what the value is."""
+    return (
+        part is None
+        or part is Any
+        or part is object
+        or isinstance(part, (str, typing.TypeVar, typing.ForwardRef))
+    )
+
+
 def _parts(hint: Any) -> tuple[Any, ...]:
     """Return the members of a union, or the hint itself, without aliases and annotations."""
     origin = typing.get_origin(hint)
@@ -102,11 +158,11 @@ def _parts(hint: Any) -> tuple[Any, ...]:
 def _takes_none(hint: Any) -> bool:
     """Whether the hint accepts ``None``, or may accept it."""
     return any(
-        part is None or part is NoneType or part is Any or part is object
+        _says_nothing(part)
+        or part is NoneType
         or (typing.get_origin(part) is typing.Literal and None in typing.get_args(part))
-        or isinstance(part, (str, typing.TypeVar, typing.ForwardRef))
         for part in _parts(hint)
-    )  # fmt: skip
+    )
 
 
 def _named(hint: Any) -> str:
