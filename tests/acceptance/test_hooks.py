@@ -498,6 +498,30 @@ def test_a_hook_that_is_no_function_is_refused(client: PolosClient, name: str) -
         workflow(id="job", **{name: 3})(print)  # type: ignore[call-overload]
 
 
+def _yields(event: Any) -> Any:
+    yield event
+
+
+async def _async_yields(event: Any) -> Any:
+    yield event
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        (_yields, "a generator function"),
+        (_async_yields, "a generator function"),
+        (lambda: None, "which cannot be called with the event alone"),
+        (lambda event, more: None, "missing a required argument: 'more'"),
+        (lambda *, event: None, "too many positional arguments"),
+        (RunFailure, "which cannot be called with the event alone"),
+    ],
+)
+def test_a_function_that_no_event_can_be_passed_to_is_refused(hook: Any, reason: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"`job`, on_failure: .* given, .*{reason}"):
+        workflow(id="job", on_failure=hook)(print)
+
+
 async def test_on_skipped_is_told_once_of_each_skip() -> None:
     told: list[SkippedSlots] = []
     for_all: list[SkippedSlots] = []

@@ -33,8 +33,9 @@ CALL: dict[str, Any] = {
 }
 
 
-def _hooks(**given: Any) -> HookCalls:
-    return HookCalls(asyncio.get_running_loop(), ThreadPool(1, "test"), WorkerHooks((), **given))
+def _hooks(is_closing: bool = False, **given: Any) -> HookCalls:
+    loop, threads = asyncio.get_running_loop(), ThreadPool(1, "test")
+    return HookCalls(loop, threads, WorkerHooks((), **given), None, lambda: is_closing)
 
 
 def _report(**options: Any) -> dict[str, Workflow[Any, Any]]:
@@ -71,20 +72,24 @@ async def test_a_call_without_a_hook_is_made_at_once() -> None:
     assert made == [CALL["id"]] * 2
 
 
-async def test_a_cancelled_hook_leaves_its_call_to_another_worker() -> None:
+@pytest.mark.parametrize("is_closing", [True, False])
+async def test_a_hook_is_called_again_only_if_the_end_of_its_loop_cancelled_it(
+    is_closing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     made: list[str] = []
 
     async def endless(_: Any) -> None:
         await asyncio.Event().wait()
 
-    hooks = _hooks()
+    hooks = _hooks(is_closing)
     make_calls([CALL], _report(on_skipped=endless), hooks, made.append)
     (task,) = hooks.tasks
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})
     await asyncio.sleep(0)
-    assert made == []
+    assert made == ([] if is_closing else [CALL["id"]])
+    assert ("on_skipped of workflow `report` was cancelled" in caplog.text) is not is_closing
 
 
 async def test_the_run_of_a_hook_is_started_once_the_database_answers(

@@ -70,7 +70,6 @@ class Executor:
         self.lost: str | None = None  # why the worker stopped on its own
         self.active: dict[tuple[str, int], ActiveRun] = {}
         self.on_idle: Callable[[], None] = lambda: None
-        self.hooks = HookCalls(loop, self.step_threads, hooks, client)
         self.entries = Entries(self)
         self.timers = Timers(loop, self._set_timer)
         self.change_count = 0
@@ -83,6 +82,8 @@ class Executor:
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
         self.loop_watch = LoopWatch(loop)
+        is_closing = self.loop_watch.is_closing
+        self.hooks = HookCalls(loop, self.step_threads, hooks, client, is_closing)
         self.is_deregistering = False  # whether to ignore runs that arrive
 
     # -- what the core says -------------------------------------------------------------------

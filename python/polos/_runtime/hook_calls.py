@@ -74,9 +74,12 @@ class HookCalls:
         loop: asyncio.AbstractEventLoop,
         threads: ThreadPool,
         for_all: WorkerHooks,
-        client: PolosClient | None = None,
+        client: PolosClient | None,
+        is_closing: Callable[[], bool],
     ) -> None:
+        """``is_closing`` says whether the loop is cancelling all of its tasks."""
         self._loop = loop
+        self._is_closing = is_closing
         self._threads = threads
         self._for_all = for_all
         self._client = client
@@ -181,7 +184,14 @@ class HookCalls:
                 made = await self._threads.run(hook, event)
                 if asyncio.iscoroutine(made):
                     await made
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            if self._is_closing():
+                raise
+            _log.error(
+                "%s was cancelled, or awaited something that was; nobody had asked polos to "
+                "cancel it, and it counts as called",
+                what,
+                exc_info=loggable(error),
+            )
         except BaseException as error:
             _log.error("%s failed", what, exc_info=loggable(error))

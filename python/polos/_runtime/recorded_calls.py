@@ -70,7 +70,7 @@ def follow(id: str, tasks: list[asyncio.Task[None]], made: Callable[[str], None]
 class _Progress:
     """Reports a call as made when all of its tasks have ended.
 
-    A task that was cancelled has not told anybody: the worker is closing, and another one makes the
+    A task that the end of its loop has cancelled has not told anybody: another worker makes the
     call again.
     """
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from polos._validate.formatting import shown
 from polos._validate.payloads import check_event
+from polos._validate.signature import underlying
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["check_hook"]
@@ -22,6 +24,7 @@ def check_hook(name: str, hook: Any, workflow_type: type) -> None:
             f"{name}: {shown(hook)} given, expected a function or a workflow"
         )
     if not isinstance(hook, workflow_type):
+        _check_function(name, hook)
         return
     workflow: Any = hook
     if name.endswith("on_missed"):
@@ -36,6 +39,27 @@ def check_hook(name: str, hook: Any, workflow_type: type) -> None:
         )
     # Not `payload_type`, which is resolved once: the module may define its names later.
     check_event(name, workflow, workflow._handler.payload_hint(), _event_of(name))
+
+
+def _check_function(name: str, hook: Any) -> None:
+    given = f"{name}: {shown(hook)} given"
+    inner = underlying(hook)
+    if inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner):
+        raise InvalidArgumentError(
+            f"{given}, a generator function, of which a call executes nothing; use `return` "
+            f"instead of `yield`"
+        )
+    try:
+        signature = inspect.signature(hook)
+    except (TypeError, ValueError):  # some callables written in C have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{given}, which cannot be called with the event alone ({error}); a hook takes one "
+            f"argument: `def {name.rpartition(' ')[2]}(event)`"
+        ) from None
 
 
 def _event_of(name: str) -> type:
