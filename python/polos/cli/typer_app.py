@@ -35,7 +35,8 @@ class _MostUsedFirst(TyperGroup):
     """Lists the most used commands first; typer would list groups of commands last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ["run", "dev", "ui", "schedules", "runs", "limits", "top", "doctor", "explain"]
+        first = ["run", "dev", "ui", "schedules", "runs", "backfills", "limits", "top", "doctor"]
+        first += ["explain", "init", "import", "migrate"]
         return first + [name for name in super().list_commands(ctx) if name not in first]
 
 

@@ -19,6 +19,7 @@ from polos.cli.ui.console import TYPED_WRONG, fail, finish, out, out_json, say, 
 from polos.cli.ui.interrupts import with_care
 from polos.cli.ui.json import run_json
 from polos.cli.ui.lookup import find_run, find_schedule, named
+from polos.cli.ui.matching import either_names_or_filters
 from polos.cli.ui.options import Database, Json, KeyFilter, Project, WorkflowFilter, opened
 from polos.cli.ui.pager import After, All, Limit, listed
 from polos.cli.ui.table import Cell, Column, Row, Table, facts
@@ -344,8 +345,7 @@ def retry(
     """
     wanted = statuses_of(status)
     is_filtered = any(part is not None for part in (workflow, key, wanted, error))
-    if bool(names) == is_filtered:
-        fail("name the runs or pass filters such as --status failed, not both", TYPED_WRONG)
+    either_names_or_filters("runs", "--status failed", bool(names), is_filtered)
     if names:
         if dry_run:
             fail("--dry-run works only with filters", TYPED_WRONG)

@@ -21,6 +21,7 @@ __all__ = [
     "RESUMING",
     "change_matching",
     "change_pages",
+    "either_names_or_filters",
     "filters_given",
 ]
 
@@ -46,9 +47,16 @@ DELETING = Words("delete", "deleting", "deleted")
 def filters_given(names: list[str] | None, **given: Any) -> dict[str, Any]:
     """Return the filters that were given. Exits unless there are either names or filters."""
     filters = {name: value for name, value in given.items() if value is not None}
-    if bool(names) == bool(filters):
-        fail("name the schedules or pass filters such as --workflow, not both", TYPED_WRONG)
+    either_names_or_filters("schedules", "--workflow", bool(names), bool(filters))
     return filters
+
+
+def either_names_or_filters(what: str, example: str, has_names: bool, has_filters: bool) -> None:
+    """Exit if there are both names and filters, or neither."""
+    if has_names and has_filters:
+        fail(f"name the {what} or pass filters such as {example}, not both", TYPED_WRONG)
+    if not has_names and not has_filters:
+        fail(f"name the {what}, or pass filters such as {example}", TYPED_WRONG)
 
 
 def change_matching(
