@@ -308,6 +308,14 @@ def test_several_schedules_of_a_workflow_have_to_be_told_apart(
     assert command("schedules", "show", "digest", "--json").objects[0]["key"] == "global"
 
 
+def test_an_expression_that_the_shell_has_expanded(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "app.py").touch()
+    names = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("."))
+    typed = ("schedules", "create", "digest", "--cron", "*/5", *names * 4)
+    text = is_one_sentence(command(*typed), 2)
+    assert "quotes, such as '*/5 * * * *'" in text
+
+
 def test_a_mistyped_id_is_answered_with_the_nearest(command: Command, ada: str) -> None:
     wrong = ada[:-2] + ada[-1] + ada[-2] if ada[-1] != ada[-2] else ada[:-1]
     assert f"did you mean `{ada}`?" in is_one_sentence(command("schedules", "show", wrong), 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -103,10 +104,21 @@ def _refused(error: Exception) -> int:
     text = str(getattr(error, "format_message", lambda: error)()).strip().rstrip(".")
     context = getattr(error, "ctx", None)
     path = getattr(context, "command_path", "polos")
-    if may_hold_password(text):
+    if "unexpected extra argument" in text and _holds_file_names(sys.argv[1:]):
+        text = (
+            "too many arguments: the shell has replaced `*` by the names of files. Put the cron "
+            "expression in quotes, such as '*/5 * * * *'"
+        )
+    elif may_hold_password(text):
         text = "an argument isn't expected here (not shown, it may hold a password)"
     say(f"polos: {text[:1].lower()}{text[1:]}; see `{path} --help`")
     return int(code)
+
+
+def _holds_file_names(arguments: list[str]) -> bool:
+    """Whether a shell has expanded a ``*`` of an expression without quotes."""
+    here = {name for name in os.listdir() if not name.startswith(".")}
+    return bool(here) and here <= set(arguments)
 
 
 def _print_version(wanted: bool) -> None:
