@@ -1,4 +1,4 @@
-"""Judges what was left behind: the testimony of the steps against what the public API says."""
+"""Checks the invariants: compares what the steps recorded with what the public API says."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Line:
-    """One testimony."""
+    """One line of the oracle."""
 
     place: int
     kind: str
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Phase:
-    """A time in which a schedule of whole seconds is known to have one period."""
+    """A time during which a schedule of whole seconds has one known period."""
 
     period: timedelta
     since: datetime
@@ -50,8 +50,8 @@ def periods_at(phases: Sequence[Phase], slot: datetime) -> set[timedelta]:
     return within or {phase.period for phase in (*before, *after)}
 
 
-class Testimony:
-    """A file of testimonies that is read while it grows."""
+class OracleReader:
+    """Reads the oracle's file while it grows."""
 
     def __init__(self, oracle: Path) -> None:
         self._oracle = oracle
@@ -59,7 +59,7 @@ class Testimony:
         self._place = 0
 
     def read(self) -> list[Line]:
-        """The lines since the last call, in the order in which they were written."""
+        """Return the lines since the last call, in the order in which they were written."""
         if not self._oracle.exists():
             return []
         with self._oracle.open("rb") as file:
@@ -77,21 +77,21 @@ class Testimony:
 
 
 class Verdict:
-    """Which invariants were checked, on how much, and what violates them."""
+    """Counts the checks of each invariant, and collects the violations."""
 
     def __init__(self) -> None:
         self.checked: Counter[str] = Counter()
         self.violations: list[str] = []
 
     def expect(self, invariant: str, holds: object, text: str) -> None:
-        """Count a check, and what it finds."""
+        """Count a check; record a violation if it doesn't hold."""
         self.checked[invariant] += 1
         if not holds:
             self.violations.append(f"{invariant}: {text}")
 
 
 def history(client: PolosClient, schedule: str) -> Iterator[LedgerEntry]:
-    """All entries, newest first."""
+    """Yield all entries, newest first."""
     before = None
     while True:
         page = schedules.sync.history(client, schedule, limit=PAGE, before=before)
@@ -108,20 +108,20 @@ def check_slots(
     until: datetime,
     phases: Sequence[Phase] = (),
 ) -> None:
-    """I1: each slot from creation until ``until`` has exactly one fate. I2: nothing else has.
+    """I1: each slot from creation until ``until`` has exactly one outcome. I2: nothing else has.
 
-    :param phases: of a schedule whose period changed. Between two of them, an instant that both
-        periods contain is a slot, and one that neither contains isn't.
+    :param phases: the phases of a schedule whose period changed. Between two phases, an instant
+        that both periods contain is a slot, and one that neither contains isn't.
     """
     assert schedule.every is not None
     phases = phases or [Phase(schedule.every, schedule.created_at - schedule.every, until)]
 
     def are_slots(instant: datetime) -> list[bool]:
-        """For each period that may count then, whether it contains the instant."""
+        """Return, for each period that may apply at the instant, whether the instant is a slot."""
         periods = periods_at(phases, instant)
         return [(instant - EPOCH) % period == timedelta(0) for period in periods]
 
-    fates: Counter[datetime] = Counter()
+    outcomes: Counter[datetime] = Counter()
     for entry in entries:
         first, last = entry.timestamp, entry.until
         fitting = [
@@ -129,29 +129,27 @@ def check_slots(
             for period in periods_at(phases, first) | periods_at(phases, last)
             if last == first + period * (entry.count - 1)
         ]
-        verdict.expect(
-            "I1", fitting, f"{schedule.key}: {entry} doesn't say how many slots it stands for"
-        )
+        verdict.expect("I1", fitting, f"{schedule.key}: {entry} covers no whole number of slots")
         for number in range(entry.count if fitting else 0):
-            fates[first + fitting[0] * number] += 1
+            outcomes[first + fitting[0] * number] += 1
         verdict.expect(
             "I2",
             any(are_slots(entry.timestamp))
             # Slots count from the request, which is some milliseconds before the row was written.
             and entry.timestamp > schedule.created_at - phases[0].period,
-            f"{schedule.workflow} {schedule.key}: {entry.timestamp} is no slot of it",
+            f"{schedule.workflow} {schedule.key}: {entry.timestamp} is not a slot of this schedule",
         )
     step = min(phase.period for phase in phases)
     slot = schedule.created_at - (schedule.created_at - EPOCH) % step + step
     while slot < until:
         verdict.expect(
             "I1",
-            fates[slot] == 1 or not all(are_slots(slot)),
-            f"{schedule.workflow} {schedule.key}: slot {slot} has {fates[slot]} fates",
+            outcomes[slot] == 1 or not all(are_slots(slot)),
+            f"{schedule.workflow} {schedule.key}: slot {slot} has {outcomes[slot]} outcomes",
         )
         slot += step
-    for slot, count in fates.items():
-        verdict.expect("I1", count == 1, f"{schedule.workflow}: slot {slot} has {count} fates")
+    for slot, count in outcomes.items():
+        verdict.expect("I1", count == 1, f"{schedule.workflow}: slot {slot} has {count} outcomes")
 
 
 def check_runs(
@@ -161,10 +159,10 @@ def check_runs(
     ledgers: dict[str, list[LedgerEntry]],
     gone: Collection[str],
 ) -> None:
-    """I2: a run without a slot. I1: a slot that ran without a run. I4: a run without an end.
+    """I1: a slot that ran has a run. I2: each run has its slot. I4: each run has completed.
 
-    What nobody has the code for may still be queued, also if the last worker that had it claimed
-    the run and gave it back when it closed.
+    A run of a workflow that no worker has may still be queued. So may a run that was claimed by the
+    last worker with its code, which gave the run back when it closed.
     """
     ran = {
         (id, entry.timestamp): entry.run_id
@@ -188,17 +186,17 @@ def check_runs(
         succeeded = run.status == "succeeded" or is_left
         verdict.expect("I1", succeeded, f"{run.id}: {run.status}, {run.error}")
     for place, id in ran.items():
-        verdict.expect("I1", slots[place] == 1, f"ledger: {place} ran as {id}, which isn't there")
+        verdict.expect("I1", slots[place] == 1, f"ledger: {place} ran as {id}, which doesn't exist")
 
 
 def check_steps(verdict: Verdict, lines: list[Line], found: list[Run]) -> None:
-    """I3: a step that began again although recorded. I5: two results of one step."""
+    """I3: a recorded step is not executed again. I5: a step has one result."""
     recorded: dict[tuple[str, str], str] = {}
     returned: dict[tuple[str, str], set[str]] = defaultdict(set)
     ids = {run.id for run in found}
     for line in lines:
         place = line.run, line.step
-        verdict.expect("I2", line.run in ids, f"{line.run} was executed and isn't there")
+        verdict.expect("I2", line.run in ids, f"{line.run} was executed and doesn't exist")
         if line.kind == "before":
             verdict.expect("I3", place not in recorded, f"{place} began again at {line.time}")
         elif line.kind == "after":
@@ -206,7 +204,9 @@ def check_steps(verdict: Verdict, lines: list[Line], found: list[Run]) -> None:
         elif line.kind == "ack":
             first = recorded.setdefault(place, line.token)
             verdict.expect("I5", first == line.token, f"{place}: {first} and {line.token}")
-            verdict.expect("I3", first in returned[place], f"{place}: {first} from nowhere")
+            verdict.expect(
+                "I3", first in returned[place], f"{place}: no execution returned {first}"
+            )
     for run in found:
         if run.status == "succeeded" and run.workflow not in WITHOUT_STEPS:
             tokens = [recorded.get((run.id, step)) for step in STEPS]
@@ -221,7 +221,7 @@ def check_payloads(
     ledgers: dict[str, list[LedgerEntry]],
     phases: Mapping[str, Sequence[Phase]],
 ) -> None:
-    """I8: handlers were given their slot, the one that ran before it, and the one that follows."""
+    """I8: handlers get their slot, the slot that ran before it, and the slot that follows."""
     previous: dict[str, int | None] = {}
     newest: dict[str, int] = {}
     scheduled = [run for run in found if run.schedule_id in known and run.timestamp is not None]
@@ -242,17 +242,19 @@ def check_payloads(
         changes = phases.get(schedule.id)
         entered_for = run_of_it.timestamp or EPOCH
         periods = periods_at(changes, entered_for) if changes else {schedule.every}
-        # The one that comes in fact: slots that the same decision skips or misses don't.
-        told = int(line.token.split("/")[2])
+        # The slot that really comes next. Slots that the same decision skips or misses don't count.
+        named = int(line.token.split("/")[2])
 
-        def upcoming(period: int, told: int = told, slot: int = slot, id: str = schedule.id) -> int:
+        def upcoming(
+            period: int, named: int = named, slot: int = slot, id: str = schedule.id
+        ) -> int:
             next_one = slot + period
-            if told <= next_one or (told - slot) % period != 0:
+            if named <= next_one or (named - slot) % period != 0:
                 return next_one
-            between = range(next_one, told, period)
-            # The end of a test may come before the slot that was told; then the ledger says that
-            # the slots before it are not to run.
-            is_decided = newest[id] >= told or all(
+            between = range(next_one, named, period)
+            # The test may end before the slot that the payload named. The ledger then says that the
+            # slots before it do not run.
+            is_decided = newest[id] >= named or all(
                 any(
                     entry.status != "ran" and micros(entry.timestamp) <= gap <= micros(entry.until)
                     for entry in ledgers[id]
@@ -260,7 +262,7 @@ def check_payloads(
                 for gap in between
             )
             is_next = is_decided and not any((id, gap) in ran for gap in between)
-            return told if is_next else next_one
+            return named if is_next else next_one
 
         expected = set()
         for period in periods:
@@ -272,13 +274,13 @@ def check_payloads(
 
 
 def micros(instant: datetime | None) -> int:
-    """Since the epoch."""
+    """Return microseconds since the epoch."""
     assert instant is not None
     return (instant - EPOCH) // MICROSECOND
 
 
 def check_file(verdict: Verdict, database: Path | str) -> None:
-    """I6: the file is sound. That of a server is the server's business."""
+    """I6: the file is sound. On a server, this is the server's responsibility."""
     if not isinstance(database, Path):
         return
     with closing(sqlite3.connect(database)) as connection:
@@ -297,7 +299,7 @@ def check_all(
     phases: Mapping[str, Sequence[Phase]],
     gone: Collection[str],
 ) -> tuple[list[Run], dict[str, list[LedgerEntry]]]:
-    """All of it but the file; gives runs and ledgers for a fault's own questions.
+    """Check everything but the file; return runs and ledgers for a fault's own checks.
 
     :param until: the schedules whose slots are checked, and until when.
     :param phases: of the schedules whose period has changed.
@@ -309,18 +311,20 @@ def check_all(
     for id, end in until.items():
         entries = ledgers[id]
         if known[id].workflow in gone and entries and entries[0].count == 0:
-            # Its retirement, which is no slot. None comes after it.
+            # The entry of its retirement, which is not a slot. No slot follows it.
             end = min(end, entries[0].timestamp)
             entries = entries[1:]
         check_slots(verdict, known[id], entries, end, phases.get(id, ()))
     check_runs(verdict, found, known, ledgers, gone)
     if oracle is not None:
-        lines = Testimony(oracle).read()
+        lines = OracleReader(oracle).read()
         check_steps(verdict, lines, found)
         check_payloads(verdict, lines, found, known, ledgers, phases)
     ids = {run.id for run in found}
     for run in created_runs:
-        verdict.expect("I10", run in ids, f"run {run} was acknowledged and isn't there")
+        verdict.expect("I10", run in ids, f"run {run} was acknowledged and doesn't exist")
     for schedule in created_schedules:
-        verdict.expect("I10", schedule in known, f"schedule {schedule} was acknowledged")
+        verdict.expect(
+            "I10", schedule in known, f"schedule {schedule} was acknowledged and doesn't exist"
+        )
     return found, ledgers

@@ -1,4 +1,4 @@
-"""Three nodes of PostgreSQL that Patroni manages, with etcd, each on a host of its own."""
+"""Three PostgreSQL nodes managed by Patroni and etcd, each on its own host."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from types import TracebackType
 from typing import Any
 
 from network import Host, Network
-from servers import Place
+from servers import ServerFactory
 
 from harness import NotRunError, until
 
-# Short for Patroni, whose defaults are 30, 10, 10: most of a gap after a silent failure is `ttl`.
+# Shorter than Patroni's defaults (30, 10, 10): most of a gap after a silent failure is `ttl`.
 TTL, LOOP_WAIT, RETRY_TIMEOUT = 15, 2, 5
 
-# Seconds after which a primary gives up a standby that is silent.
+# Seconds after which a primary drops a silent standby.
 SENDER_TIMEOUT = 10
 
 START = 180.0
@@ -36,7 +36,7 @@ FAILOVER = 90.0
 
 @dataclass(frozen=True)
 class Node:
-    """One of the three."""
+    """One of the three nodes."""
 
     host: Host
     folder: Path
@@ -50,7 +50,7 @@ class Node:
         return self.host.address
 
     def asks(self, path: str, timeout: float = 1.0) -> int | None:
-        """The status with which its Patroni answers; ``None`` where there is no answer."""
+        """Return the status with which its Patroni answers; ``None`` if it doesn't answer."""
         try:
             with urllib.request.urlopen(f"http://{self.address}:8008/{path}", timeout=timeout) as r:
                 return int(r.status)
@@ -63,15 +63,15 @@ class Node:
         return self.asks("primary") == 200
 
     def said(self) -> str:
-        """The end of what its programs logged."""
+        """Return the end of its programs' logs."""
         texts = [path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log"))]
         return "\n".join(texts)
 
 
 class Cluster:
-    """The nodes, and what is done to all of them.
+    """The three nodes.
 
-    :param logs: a folder for what its programs have said.
+    :param logs: a folder for the logs of their programs.
     :param is_synchronous: whether a commit is acknowledged only when a standby has it too.
     """
 
@@ -79,10 +79,10 @@ class Cluster:
         programs = {name: shutil.which(name) for name in ("patroni", "etcd", "setpriv")}
         if missing := [name for name, path in programs.items() if path is None]:
             raise NotRunError(f"not installed: {', '.join(missing)}")
-        self._place = Place()
+        self._servers = ServerFactory()
         self._logs = logs
         self._is_synchronous = is_synchronous
-        if self._place.user is None:
+        if self._servers.user is None:
             raise NotRunError("there is no user `postgres` to run servers as")
         self.nodes = [self._made(network.host(f"db{number}")) for number in (1, 2, 3)]
 
@@ -108,23 +108,23 @@ class Cluster:
                 node.host.kill_all()
             for log in node.folder.glob("*.log"):
                 shutil.copy(log, self._logs / f"{node.name}-{log.name}")
-        self._place.__exit__(kind, error, traceback)
+        self._servers.__exit__(kind, error, traceback)
 
     @property
     def url(self) -> str:
-        """All three; the one that takes writes is used."""
+        """The URL of all three nodes; clients use the one that accepts writes."""
         hosts = ",".join(f"{node.address}:5432" for node in self.nodes)
         return f"postgresql://polos@{hosts}/postgres?target_session_attrs=read-write"
 
     @property
     def psql(self) -> Path:
-        return self._place.binaries / "psql"
+        return self._servers.binaries / "psql"
 
     def primary_or_none(self) -> Node | None:
         return next((node for node in self.nodes if node.is_primary()), None)
 
     def primary(self) -> Node:
-        """The one that takes writes; waits for it."""
+        """Wait for the node that accepts writes, and return it."""
         found = until(self.primary_or_none, FAILOVER)
         if found is None:
             raise AssertionError(f"there is no primary: {self.nodes[0].said()}")
@@ -135,7 +135,7 @@ class Cluster:
         return [other for other in self.nodes if other != node]
 
     def kill_server(self, node: Node) -> None:
-        """``kill -9`` of PostgreSQL and Patroni; etcd continues."""
+        """Kill PostgreSQL and Patroni with SIGKILL; etcd continues."""
 
         def are_gone() -> bool:
             names = {process: name_of(process) for process in node.host.processes()}
@@ -147,10 +147,10 @@ class Cluster:
             return set(names.values()) <= {"etcd", ""}
 
         if not until(are_gone):
-            raise AssertionError(f"{node.name} doesn't die")
+            raise AssertionError(f"{node.name} still runs after SIGKILL")
 
     def synchronous_standby(self) -> Node:
-        """One that has everything that was acknowledged; waits for it."""
+        """Wait for a standby that has everything that was acknowledged, and return it."""
 
         def found() -> Node | None:
             return next((node for node in self.nodes if node.asks("synchronous") == 200), None)
@@ -162,7 +162,7 @@ class Cluster:
         return node
 
     def is_whole(self) -> bool:
-        """Whether all are there, and a standby has what was acknowledged, where one has to."""
+        """Return whether all nodes are up, with a synchronous standby if one is required."""
         primary = self.primary_or_none()
         if primary is None or not self._has_standbys(2):
             return False
@@ -171,9 +171,9 @@ class Cluster:
         )
 
     def heals(self) -> None:
-        """Wait until all are there again."""
-        # Patroni changes the synchronous standby in several steps, between which no node may be
-        # promoted: what is seen once may be about to change.
+        """Wait until all nodes are up again."""
+        # Patroni changes the synchronous standby in several steps, between which no node can be
+        # promoted. So a single observation is not enough.
         whole_since = time.monotonic()
 
         def stays_whole() -> bool:
@@ -187,7 +187,7 @@ class Cluster:
             raise AssertionError(f"the cluster doesn't heal: {said}")
 
     def switch_over(self, candidate: Node) -> None:
-        """Ask Patroni to, as an operator does."""
+        """Switch over through Patroni, as an operator does."""
         primary = self.primary()
         body = json.dumps({"leader": primary.name, "candidate": candidate.name}).encode()
         request = urllib.request.Request(f"http://{primary.address}:8008/switchover", data=body)
@@ -195,14 +195,14 @@ class Cluster:
             assert answer.status == 200, answer.read()
 
     def start(self, node: Node) -> None:
-        """Everything that runs on it."""
+        """Start everything that runs on a node."""
         for program in ("etcd", "patroni"):
             self.start_program(node, program)
 
     def start_program(self, node: Node, program: str) -> None:
-        assert self._place.user is not None
+        assert self._servers.user is not None
         arguments = {"etcd": self._etcd, "patroni": self._patroni}[program](node)
-        user, group = self._place.user.pw_uid, self._place.user.pw_gid
+        user, group = self._servers.user.pw_uid, self._servers.user.pw_gid
         with (node.folder / f"{program}.log").open("ab") as log:
             subprocess.Popen(
                 [
@@ -219,10 +219,10 @@ class Cluster:
             )
 
     def _made(self, host: Host) -> Node:
-        folder = self._place.folder / host.name
+        folder = self._servers.folder / host.name
         folder.mkdir(mode=0o700)
-        assert self._place.user is not None
-        os.chown(folder, self._place.user.pw_uid, self._place.user.pw_gid)
+        assert self._servers.user is not None
+        os.chown(folder, self._servers.user.pw_uid, self._servers.user.pw_gid)
         return Node(host, folder)
 
     def _has_standbys(self, count: int) -> bool:
@@ -247,7 +247,7 @@ class Cluster:
         return ["patroni", str(path)]
 
     def _configuration(self, node: Node) -> dict[str, Any]:
-        """JSON is YAML."""
+        """Return Patroni's configuration as JSON, which is valid YAML."""
         hosts = ["local all all trust"]
         hosts += [f"host {database} all 0.0.0.0/0 trust" for database in ("all", "replication")]
         server = {
@@ -271,15 +271,15 @@ class Cluster:
                 "listen": f"{node.address}:8008",
                 "connect_address": f"{node.address}:8008",
             },
-            # Not `etcd3`: there, Patroni before 3.0.3 overwrites the leader's key without a look at
-            # it, and a primary that comes back from a partition makes itself the primary again.
+            # Not `etcd3`: there, Patroni before 3.0.3 overwrites the leader's key without checking
+            # it, and a primary that returns from a partition makes itself the primary again.
             "etcd": {"hosts": [f"{other.address}:2379" for other in self.nodes]},
             "bootstrap": {
                 "dcs": {
                     "ttl": TTL,
                     "loop_wait": LOOP_WAIT,
                     "retry_timeout": RETRY_TIMEOUT,
-                    # So that the old copy of an asynchronous cluster may be promoted.
+                    # So that the old copy of an asynchronous cluster can be promoted.
                     "maximum_lag_on_failover": 64 * 1024**2,
                     "synchronous_mode": self._is_synchronous,
                     "synchronous_mode_strict": self._is_synchronous,
@@ -291,7 +291,7 @@ class Cluster:
                 "listen": f"{node.address}:5432",
                 "connect_address": f"{node.address}:5432",
                 "data_dir": str(node.folder / "data"),
-                "bin_dir": str(self._place.binaries),
+                "bin_dir": str(self._servers.binaries),
                 "pgpass": str(node.folder / "pgpass"),
                 "authentication": {
                     "superuser": {"username": "polos", "password": "unused"},
@@ -304,20 +304,20 @@ class Cluster:
 
 
 def name_of(process: int) -> str:
-    """The program that it executes; empty where there is none any more."""
+    """Return the name of the program that a process executes, or "" if it has ended."""
     with suppress(OSError):
         return Path(f"/proc/{process}/comm").read_text().strip()
     return ""
 
 
-class Watch:
-    """Another client, which commits twice a second: what the cluster alone costs.
+class BaselineClient:
+    """Commits twice a second by libpq: measures the gap that the cluster alone causes.
 
-    It is libpq, with a connection for each commit, to the node that answered last or to the others.
+    It makes a connection for each commit, first to the node that answered last.
     """
 
     EVERY = 0.5
-    # One that is killed leaves its server process behind, as long as that waits for a standby.
+    # A killed client leaves its server process behind while that waits for a standby.
     TIMEOUT = 30.0
     MOST = 6
 
@@ -373,7 +373,7 @@ class Watch:
         )
 
     def away(self, since: float) -> float:
-        """The longest time after ``since`` for which it couldn't commit."""
+        """Return the longest time after ``since`` without a commit."""
         return longest(self._committed, since)
 
     def close(self) -> None:
@@ -385,5 +385,5 @@ class Watch:
 
 
 def longest(times: Iterable[float], since: float) -> float:
-    """Seconds between two of them, the later of which is after ``since``."""
+    """Return the longest time between two instants, the later of which is after ``since``."""
     return max((b - a for a, b in pairwise(sorted(times)) if b > since), default=0.0)

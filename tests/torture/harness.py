@@ -1,4 +1,4 @@
-"""What every fault needs: worker processes, a database with what was acknowledged, patience."""
+"""What every fault needs: worker processes, a database, what was acknowledged, and waiting."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from checker import Line, Phase, Testimony, Verdict, check_all, check_file
+from checker import Line, OracleReader, Phase, Verdict, check_all, check_file
 
 from polos import LedgerEntry, PolosClient, Run, Schedule, runs, schedules
 
 HERE = Path(__file__).resolve().parent
 APPS = HERE / "apps"
 PYTHON = HERE.parents[1] / "python"
-# Where programs find polos, and the modules beside this one.
+# The import path of programs: polos, and the modules beside this one.
 PYTHONPATH = os.pathsep.join([str(PYTHON), str(HERE)])
 
-# Python ends with 120 when what it has buffered for a broken output can't be written at its end.
+# Python exits with 120 if it can't flush buffered output to a broken pipe at its end.
 UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 
 TIMEOUT = 60.0
 KEYS = 4
 SECOND = timedelta(seconds=1)
 
-# A slot is claimed a little ahead; on a busy machine it may be late.
+# A slot is claimed slightly early; on a busy machine it may be late.
 LATE = timedelta(seconds=3)
 
 
 def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
-    """Ask until it is true, for what another process does; the last answer."""
+    """Poll until the condition is true; return its last answer."""
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()
@@ -52,11 +52,11 @@ def until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
 
 
 class NotRunError(Exception):
-    """A fault that can't be injected here, and why: it counts as not run, never as passed."""
+    """The fault can't be injected here. It counts as not run, never as passed."""
 
 
-# `pydantic_core.to_json` panics where there is no memory for its answer; to us that is an error of
-# the handler's like another.
+# `pydantic_core.to_json` panics if there is no memory for its answer. For polos, that is an error
+# of the handler like any other.
 FOREIGN_PANIC = re.compile(
     r"data = to_json\(value\)\n[ ^]*\nMemoryError: *\n"
     r"\nthread .* panicked at .*pyo3.*\n.*pointer is null\n"
@@ -64,7 +64,7 @@ FOREIGN_PANIC = re.compile(
 
 
 def own_words(said: str) -> str:
-    """What a process has said, without panics of a library that it uses."""
+    """Return what a process wrote to stderr, without the panics of a library that it uses."""
     return FOREIGN_PANIC.sub("", said)
 
 
@@ -74,14 +74,14 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process uses: bytes of memory, descriptors, threads."""
+    """The resources that a process uses: bytes of memory, file descriptors, threads."""
 
     memory: int
     files: int
     threads: int
 
     def most(self, other: Resources) -> Resources:
-        """The greater of each."""
+        """Return the maximum of each."""
         return Resources(
             max(self.memory, other.memory),
             max(self.files, other.files),
@@ -89,7 +89,7 @@ class Resources:
         )
 
 
-class Life:
+class WorkerProcess:
     """One process of the worker program."""
 
     def __init__(
@@ -118,17 +118,17 @@ class Life:
         self.pid = self._process.pid
         self.is_ready = False
 
-    def ready(self) -> Life:
-        """Wait until it works."""
+    def ready(self) -> WorkerProcess:
+        """Wait until it is ready."""
         assert self._process.stdout is not None
-        heard, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
-        self.is_ready = bool(heard) and self._process.stdout.readline() == b"ready\n"
+        readable, _, _ = select.select([self._process.stdout], [], [], TIMEOUT)
+        self.is_ready = bool(readable) and self._process.stdout.readline() == b"ready\n"
         if not self.is_ready:
-            raise AssertionError(f"a worker doesn't start: {self.errors.read_text()[-2000:]}")
+            raise AssertionError(f"the worker doesn't start: {self.errors.read_text()[-2000:]}")
         return self
 
     def said_ready(self) -> bool:
-        """Whether it had come so far, now that it has ended."""
+        """Return whether an ended process had reported that it was ready."""
         assert self._process.stdout is not None
         return self.is_ready or self._process.stdout.read() == b"ready\n"
 
@@ -141,19 +141,19 @@ class Life:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """``kill -9``; it is gone then."""
+        """Kill it with SIGKILL, and wait until it has ended."""
         self.signal(signal.SIGKILL)
         self.ends(-signal.SIGKILL)
 
     def term(self, timeout: float = 20.0) -> float:
-        """SIGTERM; how long it took to end, with 0."""
+        """Send SIGTERM; return the seconds until it exited with 0."""
         start = time.monotonic()
         self.signal(signal.SIGTERM)
         self.ends(0, timeout=timeout)
         return time.monotonic() - start
 
     def ends(self, *codes: int, timeout: float = 20.0) -> int | None:
-        """I11: it ends in time, with one of ``codes``; I7: and no panic was heard."""
+        """I11: it exits in time with one of ``codes``. I7: it didn't panic."""
         verdict = self._bench.verdict
         try:
             code: int | None = self._process.wait(timeout)
@@ -167,12 +167,12 @@ class Life:
         return code
 
     def stop(self) -> None:
-        """SIGSTOP; when it returns, no thread runs any more."""
+        """Send SIGSTOP; return when no thread runs any more."""
         self.signal(signal.SIGSTOP)
         self.stands_still()
 
     def stands_still(self) -> None:
-        """Wait until no thread runs, whoever stopped it."""
+        """Wait until no thread runs, whatever stopped the process."""
         states = Path(f"/proc/{self.pid}/task")
         if not states.exists():
             raise NotRunError("whether a process is stopped can't be seen without /proc")
@@ -185,7 +185,7 @@ class Life:
             raise AssertionError(f"process {self.pid} doesn't stop")
 
     def resources(self) -> Resources:
-        """What it uses now."""
+        """Return what it uses now."""
         place = Path(f"/proc/{self.pid}")
         if not place.exists():
             raise NotRunError("what a process uses can't be seen without /proc")
@@ -197,7 +197,7 @@ class Life:
         )
 
     def processor_time(self) -> float:
-        """Seconds on a processor, so far."""
+        """Return the CPU seconds that it has used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -230,15 +230,17 @@ class Bench:
         self.random = random.Random(seed)
         self.verdict = verdict
         self.injections = 0
-        self.remarks: list[str] = []  # what was measured, and isn't judged
-        self.locked = 0  # of these, stopped while it held the lock of the file
+        self.remarks: list[str] = []  # measured, not checked
+        self.locked = 0  # processes stopped while they held the lock
         self.database = database or folder / "polos.db"
         self.oracle = folder / "oracle.txt"
-        self.lights = folder / "oracle.txt.lights"  # of workflows that only say that they ran
+        self.lights = (
+            folder / "oracle.txt.lights"
+        )  # written by workflows that only record that they ran
         self.client = PolosClient(self.database)
-        self._testimony = Testimony(self.oracle)
-        self._heard: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
-        self.lives: list[Life] = []
+        self._reader = OracleReader(self.oracle)
+        self._lines: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
+        self.processes: list[WorkerProcess] = []
         self.jobs: set[str] = set()
         self.digests: set[str] = set()
         self.excluded: set[str] = set()
@@ -261,12 +263,12 @@ class Bench:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for life in self.lives:
-            life.dispose()
+        for worker in self.processes:
+            worker.dispose()
         self.client.close()
 
     def times(self, full: int, least: int = 1) -> int:
-        """How often, at this scale."""
+        """Return ``full`` at this scale, at least ``least``."""
         return max(least, round(full * self.scale))
 
     def start(
@@ -275,31 +277,33 @@ class Bench:
         environment: Mapping[str, str] | None = None,
         database: str | None = None,
         before: Sequence[str] = (),
-    ) -> Life:
-        """A worker; by another way to the database, if one is given, and with ``before`` in front
-        of its command, which has to end in an ``exec`` of it.
+    ) -> WorkerProcess:
+        """Start a worker.
+
+        :param database: another address of the database.
+        :param before: goes before its command, which it has to ``exec``.
         """
         words = map(str, (*options, "--ticks", self.ticks))
         place = database or self.database
-        life = Life(
+        worker = WorkerProcess(
             self,
-            len(self.lives),
+            len(self.processes),
             *words,
             environment=environment or {},
             database=place,
             before=before,
         )
-        self.lives.append(life)
-        return life
+        self.processes.append(worker)
+        return worker
 
     def invoke(self, workflow: str = "job", payload: object = None) -> str:
-        """An acknowledged run."""
+        """Start a run; remember that it was acknowledged."""
         id = runs.sync.invoke(self.client, workflow, payload).id
         self.jobs.add(id)
         return id
 
     def create_digests(self, count: int = KEYS) -> list[str]:
-        """Acknowledged schedules, each with a key of its own."""
+        """Create schedules with one key each; remember that they were acknowledged."""
         first = len(self.digests)
         made = [
             schedules.sync.create(self.client, "digest", every=SECOND, key=f"key-{first + number}")
@@ -309,11 +313,11 @@ class Bench:
         return made
 
     def sql(self, statement: str, *values: str, timeout: float = 30.0) -> bool:
-        """Write to the database by hand; whether the lock for it was free in time.
+        """Write to the database directly; return whether SQLite's lock was free in time.
 
-        Of SQLite; nothing there is held by one for all on PostgreSQL, where it is always free.
+        On PostgreSQL, no lock covers the whole database, so the answer is always true.
 
-        In another process: two copies of SQLite in one would release each other's locks.
+        In another process: two copies of SQLite in one process would release each other's locks.
         """
         if not isinstance(self.database, Path):
             if statement != "SELECT 1":
@@ -321,13 +325,13 @@ class Bench:
             return True
         script = (
             "import json, sqlite3, sys\n"
-            "path, patience, statement, values = json.load(sys.stdin)\n"
-            "file = sqlite3.connect(path, timeout=patience, isolation_level=None)\n"
+            "path, timeout, statement, values = json.load(sys.stdin)\n"
+            "file = sqlite3.connect(path, timeout=timeout, isolation_level=None)\n"
             "file.execute('BEGIN IMMEDIATE')\n"
             "file.execute(statement, values)\n"
             "file.execute('COMMIT')\n"
         )
-        # Not as arguments: those are short, and end at a NUL.
+        # Not as arguments: they are limited in length and end at a NUL.
         asked = json.dumps([str(self.database), timeout, statement, values])
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, input=asked, capture_output=True, text=True)
@@ -336,41 +340,41 @@ class Bench:
         return done.returncode == 0
 
     def lines(self, kind: str, run: str, step: str) -> list[Line]:
-        """What was testified so far; only what is new is read."""
-        for line in self._testimony.read():
-            self._heard[line.kind, line.run, line.step].append(line)
-        return list(self._heard[kind, run, step])
+        """Return the recorded lines of a step; reads only what is new."""
+        for line in self._reader.read():
+            self._lines[line.kind, line.run, line.step].append(line)
+        return list(self._lines[kind, run, step])
 
-    def testimonies(self) -> list[Line]:
-        """All that was testified."""
-        return Testimony(self.oracle).read()
+    def recorded_lines(self) -> list[Line]:
+        """Return all recorded lines."""
+        return OracleReader(self.oracle).read()
 
-    def hears(self, kind: str, run: str, step: str, timeout: float = TIMEOUT) -> bool:
-        """Wait for a testimony; whether it came."""
+    def wait_for_line(self, kind: str, run: str, step: str, timeout: float = TIMEOUT) -> bool:
+        """Wait for a line of a step; return whether it came."""
         return bool(until(lambda: self.lines(kind, run, step), timeout))
 
     def status(self, run: str) -> str:
         return runs.sync.get(self.client, run).status
 
     def succeeds(self, run: str, timeout: float = TIMEOUT) -> bool:
-        """Wait for the run; whether it succeeded in time."""
+        """Wait for the run; return whether it succeeded in time."""
         return bool(until(lambda: self.status(run) == "succeeded", timeout))
 
     def finish(
         self,
         lease: float = 15.0,
         *,
-        helper: bool = True,
-        testimony: bool = True,
+        start_worker: bool = True,
+        check_oracle: bool = True,
         gone: Collection[str] = (),
     ) -> tuple[list[Run], dict[str, list[LedgerEntry]]]:
-        """A worker that nobody disturbs ends everything; then all is checked.
+        """Let an undisturbed worker complete everything, then check everything.
 
-        :param testimony: whether the database can be held to what the steps saw.
+        :param check_oracle: whether the database must agree with what the steps recorded.
         :param gone: workflows whose code no worker has any more.
         """
         verdict = self.verdict
-        last = self.start("--lease", lease).ready() if helper else None
+        last = self.start("--lease", lease).ready() if start_worker else None
 
         def active() -> list[Schedule]:
             return [
@@ -382,11 +386,11 @@ class Bench:
         def is_on_time() -> bool:
             return all(s.upcoming is not None and s.upcoming > now() - SECOND for s in active())
 
-        verdict.expect("I7", until(is_on_time), "the clock of some schedule stands still")
-        went_on = active()
-        for schedule in went_on:
+        verdict.expect("I7", until(is_on_time), "some schedule no longer advances")
+        still_active = active()
+        for schedule in still_active:
             self.pause(schedule.id)
-        # What was settled at the pause; nothing comes due any more.
+        # What was settled when they were paused. Nothing comes due afterwards.
         ends = {
             schedule.id: entry + SECOND
             for schedule in schedules.sync.list(self.client, status="paused")
@@ -394,7 +398,7 @@ class Bench:
             and (entry := self.last_slot(schedule.id)) is not None
         }
         for id, end in ends.items():
-            is_last = end > now() - LATE or all(id != schedule.id for schedule in went_on)
+            is_last = end > now() - LATE or all(id != schedule.id for schedule in still_active)
             verdict.expect("I1", is_last, f"the last slot of {id} is before {end}")
 
         def all_ended() -> bool:
@@ -402,10 +406,10 @@ class Bench:
             return all(run.workflow in gone and run.status == "queued" for run in live)
 
         until(all_ended)
-        for life in self.lives:
-            if life.is_alive():
-                life.term()
-        oracle = self.oracle if testimony else None
+        for worker in self.processes:
+            if worker.is_alive():
+                worker.term()
+        oracle = self.oracle if check_oracle else None
         checked = check_all(
             verdict,
             self.client,
@@ -419,11 +423,11 @@ class Bench:
         self.client.close()
         check_file(verdict, self.database)
         if last is not None:
-            verdict.expect("I7", not last.is_alive(), "a worker is left")
+            verdict.expect("I7", not last.is_alive(), "a worker is still running")
         return checked
 
     def pause(self, schedule: str) -> None:
-        """Well between two slots: to change what is about to start is a fault of its own."""
+        """Pause between two slots; changing a schedule that is about to fire is another fault."""
         until(lambda: 0.1 < time.time() % 1 < 0.7)
         schedules.sync.pause(self.client, schedule)
 
@@ -432,20 +436,22 @@ class Bench:
         return newest[0].until if newest else None
 
     def comes_due(self, schedule: str, after: datetime, timeout: float = 10.0) -> bool:
-        """Wait for a slot of it that is later; whether it was settled in time."""
+        """Wait for a slot after ``after``; return whether it was settled in time."""
         return bool(until(lambda: (self.last_slot(schedule) or after) > after, timeout))
 
 
-def held(bench: Bench, *options: object) -> tuple[Life, str]:
-    """A worker that hangs in step b of a job."""
-    life = bench.start(*options).ready()
+def held(bench: Bench, *options: object) -> tuple[WorkerProcess, str]:
+    """Start a worker that hangs in step b of a job."""
+    worker = bench.start(*options).ready()
     job = bench.invoke()
-    bench.verdict.expect("I4", bench.hears("before", job, "b"), f"{job} doesn't reach step b")
-    return life, job
+    bench.verdict.expect(
+        "I4", bench.wait_for_line("before", job, "b"), f"{job} doesn't reach step b"
+    )
+    return worker, job
 
 
 def check_takeover(bench: Bench, job: str, since: float, least: float, most: float) -> float:
-    """Step b begins a second time, once, between ``least`` and ``most`` seconds after ``since``."""
+    """Expect that step b begins again once, ``least`` to ``most`` seconds after ``since``."""
     verdict = bench.verdict
     verdict.expect("I4", bench.succeeds(job, most + 10), f"{job} is {bench.status(job)}")
     begun = bench.lines("before", job, "b")

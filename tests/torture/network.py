@@ -1,6 +1,6 @@
-"""Network namespaces as hosts: each with an address of its own, connected by bridges.
+"""Network namespaces as hosts: each with its own address, connected by bridges.
 
-A host whose cable is pulled out keeps its carrier: nobody is told, packets vanish.
+A disconnected host keeps its carrier: nothing notices, packets disappear.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from types import TracebackType
 
 from harness import NotRunError, until
 
-# A range that is set aside for tests of networks; each network takes a part of it.
+# An address range reserved for network tests; each network uses a part of it.
 RANGE = "198.18"
 NAME = re.compile(r"polos-(\d+)-\w+")
 
 
 def ip(*words: str) -> str:
-    """The command ``ip``; what it says."""
+    """Run ``ip``; return its output."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     if done.returncode:
         raise AssertionError(f"ip {' '.join(words)}: {done.stderr}")
@@ -36,7 +36,7 @@ def processes_in(namespace: str) -> list[int]:
 
 
 def remove_namespace(name: str) -> None:
-    """With everything that runs in it."""
+    """Remove a namespace and everything that runs in it."""
 
     def is_empty() -> bool:
         found = processes_in(name)
@@ -50,7 +50,7 @@ def remove_namespace(name: str) -> None:
 
 
 def remove_leftovers(dead: int | None = None) -> None:
-    """What a run that was killed has left behind.
+    """Remove what a killed run has left behind.
 
     :param dead: a process that is known to have ended, though it may not have been reaped yet.
     """
@@ -61,7 +61,7 @@ def remove_leftovers(dead: int | None = None) -> None:
 
 
 def free_prefix() -> str:
-    """A part of the range that no other network of this machine has."""
+    """Return a part of the range that no other network of this machine uses."""
     taken = set(re.findall(rf"{re.escape(RANGE)}\.\d+", ip("addr", "show")))
     parts = (f"{RANGE}.{(os.getpid() + number) % 256}" for number in range(256))
     found = next((part for part in parts if part not in taken), None)
@@ -95,37 +95,37 @@ class Host:
 
     @property
     def before(self) -> tuple[str, ...]:
-        """What a command begins with that runs on this host."""
+        """The words before a command that make it run on this host."""
         return "ip", "netns", "exec", self.namespace
 
     def connect(self, bridge: str = "main") -> None:
-        """Plug its cable into a bridge; hosts on the same one reach each other."""
+        """Connect it to a bridge; hosts on one bridge reach each other."""
         self.network.on_switch("link", "set", self.port, "master", bridge)
 
     def disconnect(self) -> None:
-        """Pull its cable out, unnoticed: no packet comes or goes, and no connection ends."""
+        """Disconnect it silently: no packet passes, and no connection is closed."""
         self.network.on_switch("link", "set", self.port, "nomaster")
 
     def kill_all(self) -> None:
-        """``kill -9`` of everything on it, at once."""
+        """Kill everything on it with SIGKILL at once."""
         for process in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         if not until(lambda: not self.processes()):
-            raise AssertionError(f"{self.name} doesn't die")
+            raise AssertionError(f"{self.name} still runs after SIGKILL")
 
     def processes(self) -> list[int]:
         return processes_in(self.namespace)
 
 
 class Network:
-    """Hosts, and two bridges between them. This process is on the main one."""
+    """Hosts, and two bridges between them. This process is on the main bridge."""
 
     def __init__(self) -> None:
         if os.name != "posix" or os.geteuid() != 0 or shutil.which("ip") is None:
             raise NotRunError("network namespaces need root and `ip` (iproute2)")
         self.hosts: dict[str, Host] = {}
-        # If we are killed, it removes what we have made.
+        # Removes what we have made if this process is killed.
         self._guard = subprocess.Popen(
             [sys.executable, __file__, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -172,24 +172,24 @@ class Network:
         ip("-n", self.switch, *words)
 
     def host(self, name: str) -> Host:
-        """A new one."""
+        """Add a host."""
         host = Host(self, name, 11 + len(self.hosts))
         self.hosts[name] = host
         return host
 
     def reconnect(self, hosts: Iterable[Host] | None = None) -> None:
-        """Everybody reaches everybody again."""
+        """Connect all hosts to each other again."""
         for host in self.hosts.values() if hosts is None else hosts:
             host.connect()
 
     def close(self) -> None:
-        """Nothing is left, neither processes nor interfaces."""
+        """Remove all processes and interfaces."""
         for host in self.hosts.values():
             with suppress(AssertionError):
                 remove_namespace(host.namespace)
         with suppress(AssertionError):
             remove_namespace(self.switch)
-        with suppress(AssertionError):  # it has gone with its peer
+        with suppress(AssertionError):  # already removed with its peer
             ip("link", "del", self._here)
         self._guard.communicate()
 

@@ -1,4 +1,4 @@
-"""What a loss of power leaves: everything synced, and of the rest any part."""
+"""What remains after a power loss: everything that was synced, and any part of the rest."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from shim import CREATE, SYNC, TRUNCATE, UNLINK, WRITE, Change
 
 SECTOR = 512
 
-# These the harness has the program testify; they are as they were at that moment.
-TESTIMONY = ("diary.txt", "oracle.txt")
+# Written by the tested program for the harness. They stay as they were at that moment.
+RECORDS = ("change-log.txt", "oracle.txt")
 
 
 @dataclass
 class Content:
-    """A file, as it is surely on disk, and what may be."""
+    """A file: what is certainly on disk, and what may be."""
 
     synced: bytearray = field(default_factory=bytearray)
     pending: list[Change] = field(default_factory=list)
@@ -26,17 +26,17 @@ class Content:
             put(self.synced, change)
         self.pending.clear()
 
-    def left(self, dice: random.Random) -> bytes:
+    def left(self, rng: random.Random) -> bytes:
         data = bytearray(self.synced)
-        chance = dice.choice((0.0, 0.1, 0.5, 0.9, 1.0))
+        chance = rng.choice((0.0, 0.1, 0.5, 0.9, 1.0))
         for change in self.pending:
-            if dice.random() < chance:
-                put(data, torn(change, dice))
+            if rng.random() < chance:
+                put(data, torn(change, rng))
         return bytes(data)
 
 
 def put(data: bytearray, change: Change) -> None:
-    """Carry it out."""
+    """Apply a change."""
     if change.kind == TRUNCATE:
         del data[change.offset :]
         data.extend(bytes(change.offset - len(data)))
@@ -45,24 +45,24 @@ def put(data: bytearray, change: Change) -> None:
     data[change.offset : change.offset + len(change.data)] = change.data
 
 
-def torn(change: Change, dice: random.Random) -> Change:
-    """Sometimes only the beginning of a write is there, up to a sector."""
-    if change.kind != WRITE or len(change.data) <= SECTOR or dice.random() < 0.7:
+def torn(change: Change, rng: random.Random) -> Change:
+    """Sometimes keep only the first sectors of a write."""
+    if change.kind != WRITE or len(change.data) <= SECTOR or rng.random() < 0.7:
         return change
-    kept = dice.randrange(1, len(change.data) // SECTOR + 1) * SECTOR
+    kept = rng.randrange(1, len(change.data) // SECTOR + 1) * SECTOR
     return Change(change.kind, change.name, change.offset, change.data[:kept])
 
 
 @dataclass
 class Disk:
-    """A folder: its files, and which names it has for sure."""
+    """A folder: its files, and the names that are certainly on disk."""
 
     files: dict[str, Content] = field(default_factory=dict)
     synced_names: dict[str, Content] = field(default_factory=dict)
     pending_names: list[tuple[str, Content | None]] = field(default_factory=list)
 
     def take(self, change: Change) -> None:
-        """One more entry of the record."""
+        """Apply one entry of the record."""
         if change.kind == CREATE:
             self.files[change.name] = Content()
             self.pending_names.append((change.name, self.files[change.name]))
@@ -77,15 +77,15 @@ class Disk:
         else:
             self.files[change.name].pending.append(change)
 
-    def left(self, dice: random.Random) -> dict[str, bytes]:
-        """Names come and go in order; how far that came, nobody knows."""
+    def left(self, rng: random.Random) -> dict[str, bytes]:
+        """Return what remains. Changes of names are applied in order, up to a random point."""
         names = dict(self.synced_names)
-        name_files(names, self.pending_names[: dice.randint(0, len(self.pending_names))])
-        return {name: content.left(dice) for name, content in names.items()}
+        name_files(names, self.pending_names[: rng.randint(0, len(self.pending_names))])
+        return {name: content.left(rng) for name, content in names.items()}
 
 
 def name_files(names: dict[str, Content], changes: Iterable[tuple[str, Content | None]]) -> None:
-    """Carry out what became of names."""
+    """Apply changes of names."""
     for name, content in changes:
         if content is None:
             names.pop(name, None)
@@ -94,17 +94,17 @@ def name_files(names: dict[str, Content], changes: Iterable[tuple[str, Content |
 
 
 def cuts(
-    record: Sequence[Change], places: Sequence[int], dice: random.Random
+    record: Sequence[Change], places: Sequence[int], rng: random.Random
 ) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """What is left when the power fails after so many changes: each of ``places``, ascending."""
+    """Yield what remains if the power fails after each of ``places`` changes (ascending)."""
     disk = Disk()
-    told = {name: bytearray() for name in TESTIMONY}
+    untouched = {name: bytearray() for name in RECORDS}
     taken = 0
     for place in places:
         for change in record[taken:place]:
-            if change.name not in told:
+            if change.name not in untouched:
                 disk.take(change)
             elif change.kind == WRITE:
-                told[change.name] += change.data
+                untouched[change.name] += change.data
         taken = place
-        yield place, {**disk.left(dice), **{name: bytes(text) for name, text in told.items()}}
+        yield place, {**disk.left(rng), **{name: bytes(text) for name, text in untouched.items()}}

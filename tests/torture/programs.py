@@ -1,4 +1,4 @@
-"""Programs of a fault's own: other workers than `worker.py`, servers, clients of their own."""
+"""The programs in `apps`, and other commands, as processes of a fault."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import APPS, PYTHONPATH, TIMEOUT, UNBUFFERED, Bench, Life
+from harness import APPS, PYTHONPATH, TIMEOUT, UNBUFFERED, Bench, WorkerProcess
 
 
-class Program(Life):
-    """One process of any Python program, which is gone when its bench is."""
+class Program(WorkerProcess):
+    """A process that executes a Python program; it is killed when its bench closes."""
 
     def __init__(
         self,
@@ -25,15 +25,16 @@ class Program(Life):
         python: tuple[str, ...] = ("-W", "ignore"),
         before: tuple[str, ...] = (),
     ) -> None:
-        """Start ``script`` (a path, or the name of one in `apps`).
+        """Start ``script`` (a path, or the name of a program in `apps`).
 
-        :param python: options of the interpreter. :param before: a command that executes it.
+        :param python: options of the interpreter.
+        :param before: a command that executes it.
         """
         self._bench = bench
-        self.errors = bench.folder / f"program-{len(bench.lives)}.stderr"
+        self.errors = bench.folder / f"program-{len(bench.processes)}.stderr"
         command = [*before, sys.executable, *python, str(APPS / script), *map(str, arguments)]
         self._spawn(command, env or {})
-        bench.lives.append(self)
+        bench.processes.append(self)
 
     def _spawn(self, command: list[str], env: Mapping[str, str]) -> None:
         with self.errors.open("w") as errors:
@@ -49,18 +50,18 @@ class Program(Life):
         self.is_ready = False
 
     def line(self, timeout: float = TIMEOUT) -> str:
-        """The next line that it says, or an ``AssertionError``; it has to flush them."""
+        """Return the next line of its output; raise ``AssertionError`` if none comes."""
         assert self._process.stdout is not None
         said = b""
         deadline = time.monotonic() + timeout
-        # Byte by byte: what a buffer holds back, `select` doesn't see.
+        # Byte by byte: `select` doesn't see what a buffer holds.
         descriptor = self._process.stdout.fileno()
         while not said.endswith(b"\n"):
             rest = max(0.0, deadline - time.monotonic())
-            heard, _, _ = select.select([descriptor], [], [], rest)
-            byte = os.read(descriptor, 1) if heard else b""
+            readable, _, _ = select.select([descriptor], [], [], rest)
+            byte = os.read(descriptor, 1) if readable else b""
             if not byte:
-                raise AssertionError(f"it says nothing more: {self.errors.read_text()[-2000:]}")
+                raise AssertionError(f"no further output: {self.errors.read_text()[-2000:]}")
             said += byte
         return said.decode().rstrip("\n")
 
@@ -71,21 +72,21 @@ class Program(Life):
         return self
 
     def stop_listening(self) -> None:
-        """Nobody reads what it says from now on."""
+        """Stop reading its output."""
         assert self._process.stdout is not None
         self._process.stdout.close()
 
     @property
     def said(self) -> str:
-        """What it has written to its standard error."""
+        """What it has written to stderr."""
         return self.errors.read_text(errors="replace")
 
 
 class Command(Program):
-    """One process of any command."""
+    """A process that executes any command."""
 
     def __init__(self, bench: Bench, *command: str, env: Mapping[str, str] | None = None) -> None:
         self._bench = bench
-        self.errors = bench.folder / f"program-{len(bench.lives)}.stderr"
+        self.errors = bench.folder / f"program-{len(bench.processes)}.stderr"
         self._spawn([*command], env or {})
-        bench.lives.append(self)
+        bench.processes.append(self)

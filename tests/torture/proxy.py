@@ -1,4 +1,4 @@
-"""A network between client and server that loses what it is told to lose."""
+"""A TCP proxy between client and server that drops data on demand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import struct
 import threading
 from contextlib import suppress
 
-# What ends a transaction of ours, as the protocol has it: a script's text, which ends with a NUL.
+# The end of our transactions on the wire: the text of a statement, terminated by NUL.
 COMMIT = b"COMMIT\x00"
 
 
 class Proxy:
-    """Passes everything on, in both directions, until it is told otherwise."""
+    """Forwards everything in both directions until a test changes that."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -36,28 +36,28 @@ class Proxy:
     def cut_next_commit(self, where: str) -> None:
         """Cut the connection that commits next, ``before`` or ``after``.
 
-        Before: the server never hears of it. After: it has answered, and its answer is lost.
+        Before: the server never receives the commit. After: the answer is lost.
         """
         with self._lock:
             self.cut_done.clear()
             self._cut = where
 
     def takes_cut(self) -> str | None:
-        """Where a commit that passes now is to be cut; only one of them is."""
+        """Return where the commit that passes now is to be cut; only one commit is."""
         with self._lock:
             where, self._cut = self._cut, None
             return where
 
     def swallow(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Forward nothing any more, without closing any connection."""
         self.flows.clear()
 
     def flow(self) -> None:
-        """What was held back passes on."""
+        """Forward again, including what was held back."""
         self.flows.set()
 
     def lose(self) -> None:
-        """Nothing passes any more on the connections that there are; new ones are all right."""
+        """Forward nothing any more on existing connections; new ones work."""
         with self._lock:
             lost, self._pairs = self._pairs, []
             self._lost += lost
@@ -106,13 +106,13 @@ class Pair:
         self.is_lost = threading.Event()
 
     def carry(self) -> None:
-        """Until one side hangs up, or it is cut."""
+        """Forward until one side closes or the connection is cut."""
         with suppress(OSError, ValueError):
             while True:
                 ready, _, _ = select.select([self._client, self._server], [], [])
                 self._proxy.flows.wait()
                 if self.is_lost.is_set():
-                    # Both sides stay open; whoever waits for something waits in vain.
+                    # Both sides stay open: their peers wait for an answer that never comes.
                     return
                 for source in ready:
                     data = source.recv(65536)
@@ -123,10 +123,10 @@ class Pair:
             self.cut()
 
     def _passes(self, source: socket.socket, data: bytes) -> bool:
-        """Pass it on; whether the connection continues."""
+        """Forward data; return whether the connection continues."""
         if source is self._server:
             if self._answer_is_lost:
-                # The whole answer: that to the commit is its end.
+                # Drop the whole answer: the commit's is its end.
                 if b"COMMIT\x00" in data:
                     self._proxy.cut_done.set()
                     return False
@@ -146,7 +146,7 @@ class Pair:
         return True
 
     def cut(self) -> None:
-        """Both sides hear of it at once, whatever is still under way."""
+        """Reset the connection on both sides, even with data in transit."""
         now = struct.pack("ii", 1, 0)
         for side in (self._client, self._server):
             with suppress(OSError):

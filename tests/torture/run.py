@@ -1,12 +1,12 @@
-"""Injects faults into workers and judges what they leave behind.
+"""Injects faults into workers, and checks the invariants afterwards.
 
 ``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N]
 [--store sqlite|postgres] [--keep FOLDER]``
 
-Without ``--store``: everything on files, and once more on a PostgreSQL server what is about both.
+Without ``--store``: all faults on SQLite, and those that concern both stores on PostgreSQL too.
 
-The return code is 1 when something is violated, and 3 when nothing is violated and a fault
-couldn't be injected here.
+The return code is 1 if an invariant is violated, and 3 if none is violated and a fault couldn't be
+injected here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from polos import PolosError  # noqa: E402
 
 SHORT = 0.04
 
-# Of those without a server of their own, the ones that may go another way on a server.
+# Faults without their own server that may behave differently on PostgreSQL.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
 ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b", "F71", "F72"]
 ON_SERVERS += ["F75", "F75b", "F76"]
@@ -63,7 +63,7 @@ NOT_RUN = 3
 
 
 def by_number(name: str) -> tuple[int, str]:
-    """Such that F7b stands between F7 and F8."""
+    """Sort F7b between F7 and F8."""
     digits = name[1:].rstrip("abcdefghijklmnopqrstuvwxyz")
     return int(digits), name
 
@@ -98,7 +98,7 @@ NAMES = sorted(FAULTS, key=by_number)
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server that syncs what it commits; its URL."""
+    """Run a PostgreSQL server that syncs its commits; yield its URL."""
     script = HERE.parents[1] / "scripts" / "postgres-for-tests"
     with subprocess.Popen(
         [sys.executable, str(script), "--durable"],
@@ -118,7 +118,7 @@ def postgres_server() -> Iterator[str]:
 def torture(
     name: str, scale: float, seed: int, ticks: int, keep: Path | None, database: str | None
 ) -> tuple[Bench, str | None]:
-    """One fault in a folder of its own; and why it was not run, if so."""
+    """Inject one fault in its own folder; return why it was not run, if so."""
     verdict = Verdict()
     folder = Path(tempfile.mkdtemp(prefix=f"polos-{name}-", dir=keep))
     not_run = None
@@ -131,7 +131,7 @@ def torture(
         except (AssertionError, PolosError) as error:
             verdict.violations.append(f"{name} could not be carried out: {error!r}")
     if verdict.violations:
-        print(f"{name}: what is left is in {folder}")  # noqa: T201
+        print(f"{name}: see {folder}")  # noqa: T201
     elif keep is None:
         shutil.rmtree(folder)
     return bench, not_run
@@ -143,8 +143,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", default="short", help="short, full, or a factor of full")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ticks", type=int, default=4, help="schedules declared by the workers")
-    parser.add_argument("--store", choices=["sqlite", "postgres"], help="on this one alone")
-    parser.add_argument("--keep", type=Path, help="keep all folders, under this one")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], help="only on this one")
+    parser.add_argument("--keep", type=Path, help="keep all folders, in this one")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
@@ -152,8 +152,10 @@ def arguments() -> argparse.Namespace:
 
 
 def heed_signals() -> None:
-    """Under nohup, and in the background of a shell script, this continues, and what it starts
-    heeds SIGHUP and SIGINT: ignoring is inherited, a function isn't.
+    """Continue under nohup and in the background of a shell script.
+
+    The programs that this one starts must react to SIGHUP and SIGINT. They would inherit that
+    a signal is ignored, but not a handler.
     """
     for name in ("SIGHUP", "SIGINT"):
         number = getattr(signal, name, None)
@@ -165,7 +167,7 @@ def main() -> int:
     options = arguments()
     heed_signals()
     names = options.faults or NAMES
-    # Named, one is tried wherever it was asked for; most of the others are about files.
+    # Faults that were asked for by name are tried on any store; most others are about files.
     is_asked_for = options.faults and options.store
     on_servers = names if is_asked_for else [name for name in names if name in ON_SERVERS]
     codes = set()
@@ -178,7 +180,7 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace, names: Sequence[str], url: str | None) -> int:
-    """These faults, on files or on this server."""
+    """Inject these faults, on SQLite or on this server."""
     named = {"short": SHORT, "full": 1.0}
     scale = named[options.scale] if options.scale in named else float(options.scale)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)

@@ -1,7 +1,7 @@
-"""One of each change that a client and a worker make, one after the other, told in a diary.
+"""Makes one change of each kind, one after the other, and records them in a change log.
 
-The diary says before each change what is intended, and afterwards that it is done. So it is known
-of any moment what must be stored, and what may be: the change under way, wholly or not at all.
+The log records each change before it is requested and after it is acknowledged. So at any moment
+it is known what must be stored, and what may be stored: the pending change, entirely or not at all.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TIMEOUT = 40.0
 State = dict[str, tuple[str | tuple[str, ...], Any, str]]
 
 
-class Diary:
-    """Written by the program under torture, durably."""
+class ChangeLog:
+    """A durable log that the tested program writes."""
 
     def __init__(self, place: str) -> None:
         self._file = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -36,7 +36,10 @@ class Diary:
         os.fsync(self._file)
 
     async def change(self, states: State, action: Callable[[], Awaitable[Any]]) -> Any:
-        """Do it, and again while the store is in trouble; ``states`` is what it makes of them."""
+        """Make a change, and retry while the store is unavailable.
+
+        :param states: the states that the change leads to.
+        """
         self.note(say="intend", states=states)
         end = asyncio.get_running_loop().time() + TIMEOUT
         while True:
@@ -53,43 +56,43 @@ class Diary:
 
 
 @dataclass
-class Told:
-    """What a diary says."""
+class Recorded:
+    """The contents of a change log."""
 
-    must: State = field(default_factory=dict)  # what is acknowledged
-    may: State = field(default_factory=dict)  # with the change that was under way
-    states: list[State] = field(default_factory=lambda: [{}])  # all that were acknowledged
+    must: State = field(default_factory=dict)  # the acknowledged changes
+    may: State = field(default_factory=dict)  # the same with the pending change
+    states: list[State] = field(default_factory=lambda: [{}])  # each acknowledged state
     runs: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     ended: bool = False
 
 
-def read(diary: Path | str) -> Told:
-    """Take in the diary, up to its last whole line."""
-    text = diary.read_text() if isinstance(diary, Path) else diary
-    told = Told()
+def read(change_log: Path | str) -> Recorded:
+    """Read the change log up to its last complete line."""
+    text = change_log.read_text() if isinstance(change_log, Path) else change_log
+    recorded = Recorded()
     for line in text.split("\n")[:-1]:
         entry = json.loads(line)
         states = {
             key: (state[0], state[1], state[2]) for key, state in entry.get("states", {}).items()
         }
         if entry["say"] == "intend":
-            told.may = {**told.must, **states}
+            recorded.may = {**recorded.must, **states}
         elif entry["say"] == "done":
-            told.must = {**told.must, **states}
-            told.may = told.must
-            told.states.append(told.must)
+            recorded.must = {**recorded.must, **states}
+            recorded.may = recorded.must
+            recorded.states.append(recorded.must)
             if isinstance(entry["result"], str) and entry["result"].startswith("run_"):
-                told.runs.append(entry["result"])
+                recorded.runs.append(entry["result"])
         elif entry["say"] == "refused":
-            told.refusals.append(entry["text"])
+            recorded.refusals.append(entry["text"])
         elif entry["say"] == "end":
-            told.ended = True
-    return told
+            recorded.ended = True
+    return recorded
 
 
 def observed(found: list[Schedule]) -> State:
-    """What is stored, as a diary would say it."""
+    """Return what is stored, in the form of the change log."""
     return {
         schedule.key: (schedule.cron or "every", schedule.input, schedule.status)
         for schedule in found
@@ -98,13 +101,13 @@ def observed(found: list[Schedule]) -> State:
 
 
 def normal(state: State) -> State:
-    """Without what is deleted: it isn't there."""
+    """Return the state without deleted schedules, which are not stored."""
     return {key: value for key, value in state.items() if value[2] != "deleted"}
 
 
 async def play(client: PolosClient, worker: Worker, place: str, size: int) -> None:
-    """All changes, then the orderly end."""
-    diary = Diary(place)
+    """Make all changes, then close in the normal way."""
+    change_log = ChangeLog(place)
     before, after = CRONS
     filler = "x" * size
 
@@ -128,59 +131,61 @@ async def play(client: PolosClient, worker: Worker, place: str, size: int) -> No
         try:
             await worker.start()
         except StoreUnavailableError as error:
-            diary.note(say="refused", text=str(error))
+            change_log.note(say="refused", text=str(error))
             await asyncio.sleep(0.02)
         else:
             break
-    a = await diary.change(
+    a = await change_log.change(
         {"a": (before, 1, "active")},
         lambda: schedules.create(client, "digest", before, key="a", input=1),
     )
-    _, c, d = await diary.change(dict.fromkeys("bcd", (before, filler, "active")), many)
-    first = await diary.change({}, lambda: invoke(1))
-    await diary.change(
+    _, c, d = await change_log.change(dict.fromkeys("bcd", (before, filler, "active")), many)
+    first = await change_log.change({}, lambda: invoke(1))
+    await change_log.change(
         {"a": (after, 2, "active")}, lambda: said(schedules.update(client, a, cron=after, input=2))
     )
-    tick = await diary.change(
+    tick = await change_log.change(
         {"tick": ("every", None, "active")},
         lambda: schedules.create(client, "digest", every=PERIOD, key="tick"),
     )
-    await diary.change(
+    await change_log.change(
         {"b": (after, 3, "active")},
         lambda: schedules.create(client, "digest", after, key="b", input=3),
     )
-    await diary.change({"c": (before, filler, "paused")}, lambda: said(schedules.pause(client, c)))
-    await diary.change({"d": (before, filler, "deleted")}, lambda: delete_once(client, d))
-    second = await diary.change({}, lambda: invoke(2))
+    await change_log.change(
+        {"c": (before, filler, "paused")}, lambda: said(schedules.pause(client, c))
+    )
+    await change_log.change({"d": (before, filler, "deleted")}, lambda: delete_once(client, d))
+    second = await change_log.change({}, lambda: invoke(2))
     await ended(client, first, second)
     await has_run(client, tick)
     await between_slots()
-    await diary.change(
+    await change_log.change(
         {"tick": ("every", None, "paused")}, lambda: said(schedules.pause(client, tick))
     )
     await worker.close()
     client.close()
-    diary.note(say="end")
+    change_log.note(say="end")
 
 
 async def said(change: Awaitable[Any]) -> None:
-    """Only that it is done."""
+    """Drop the result."""
     await change
 
 
 async def delete_once(client: PolosClient, id: str) -> None:
-    """A delete whose answer was lost finds nothing when it is said again."""
+    """Delete a schedule that a lost answer may already have deleted."""
     if any(schedule.id == id for schedule in await schedules.list(client)):
         await schedules.delete(client, id)
 
 
 async def between_slots() -> None:
-    """Not while a slot is about to start."""
+    """Wait until no slot is about to start."""
     await asyncio.sleep((0.1 - time.time()) % 1)
 
 
 async def asked(question: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is true, whatever trouble the store is in meanwhile."""
+    """Poll until the condition is true, also while the store is unavailable."""
     end = asyncio.get_running_loop().time() + TIMEOUT
     while asyncio.get_running_loop().time() < end:
         try:
@@ -189,7 +194,7 @@ async def asked(question: Callable[[], Awaitable[bool]]) -> None:
         except StoreUnavailableError:
             pass
         await asyncio.sleep(0.01)
-    raise TimeoutError("it doesn't come to pass")
+    raise TimeoutError("the condition did not become true")
 
 
 async def ended(client: PolosClient, *ids: str) -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL servers that a fault may stop, kill, promote and copy."""
+"""PostgreSQL servers that a fault can stop, kill, promote, and copy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT
 
 
 def script() -> ModuleType:
-    """What brings up the servers of other tests: it knows where binaries are, and who runs them."""
+    """Return the script that starts the servers of other tests, as a module."""
     path = HERE.parents[1] / "scripts" / "postgres-for-tests"
     loader = importlib.machinery.SourceFileLoader("postgres_for_tests", str(path))
     spec = importlib.util.spec_from_loader(loader.name, loader)
@@ -34,8 +34,8 @@ def script() -> ModuleType:
     return module
 
 
-class Place:
-    """A folder for servers, readable for the user that runs them, and the binaries."""
+class ServerFactory:
+    """The folder of some servers, readable by their user, and PostgreSQL's binaries."""
 
     def __init__(self) -> None:
         self.tools = script()
@@ -48,7 +48,7 @@ class Place:
         self.binaries: Path = self.tools.reachable(found, self.folder, self.user)
         self.servers: list[Server] = []
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> ServerFactory:
         return self
 
     def __exit__(
@@ -62,7 +62,7 @@ class Place:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, name: str, *arguments: str) -> None:
-        """One of PostgreSQL's programs, until it has ended well."""
+        """Run one of PostgreSQL's programs; raise if it fails."""
         with tempfile.TemporaryFile() as said:
             command = [str(self.binaries / name), *arguments]
             code = self.tools.run(command, self.user, stdout=said, stderr=said).wait()
@@ -72,7 +72,7 @@ class Place:
                 raise AssertionError(f"{name} failed: {text[-2000:]}")
 
     def server(self, *, on_host: Host | None = None, **settings: object) -> Server:
-        """A new one, that runs and syncs what it commits; ``on_host``, or on this one."""
+        """Start a new server that syncs its commits; ``on_host`` or on this host."""
         data = self._data()
         self.run(
             *("initdb", "-D", str(data), "-U", "polos", "-A", "trust", "-E", "UTF8"),
@@ -87,7 +87,7 @@ class Place:
     def copy_of(
         self, server: Server, *, follows: bool, port: int | None, on_host: Host | None = None
     ) -> Server:
-        """A copy as of now, that doesn't run yet; one that follows is a standby."""
+        """Copy a server in its present state without starting it; one that follows is a standby."""
         data = self._data()
         options = ("-R",) if follows else ()
         self.run(
@@ -108,17 +108,21 @@ class Place:
 
 
 class Server:
-    """One server. Its port stays the same while it is stopped and started."""
+    """One server. It keeps its port when it is stopped and started."""
 
     def __init__(
-        self, place: Place, data: Path, settings: Mapping[str, object], on_host: Host | None
+        self,
+        factory: ServerFactory,
+        data: Path,
+        settings: Mapping[str, object],
+        on_host: Host | None,
     ) -> None:
-        self.place = place
+        self.factory = factory
         self.data = data
         self.on_host = on_host
         self.address = "127.0.0.1" if on_host is None else on_host.address
-        self.port: int = place.tools.free_port()
-        self.log = place.folder / f"{data.name}.log"
+        self.port: int = factory.tools.free_port()
+        self.log = factory.folder / f"{data.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.settings: dict[str, object] = {
             "listen_addresses": self.address,
@@ -129,10 +133,10 @@ class Server:
             "logging_collector": "off",
             **settings,
         }
-        place.servers.append(self)
+        factory.servers.append(self)
 
     def move_to(self, port: int) -> None:
-        """Another address, before it starts."""
+        """Use another port from the next start on."""
         self.port = port
         self.settings["port"] = port
 
@@ -145,26 +149,26 @@ class Server:
         return f"postgresql://polos@{self.host}/postgres"
 
     def start(self) -> Server:
-        """Start it; returns when it answers."""
-        command = [str(self.place.binaries / "postgres"), "-D", str(self.data)]
+        """Start it, and wait until it accepts connections."""
+        command = [str(self.factory.binaries / "postgres"), "-D", str(self.data)]
         for name, value in self.settings.items():
             command += ["-c", f"{name}={value}"]
-        user = self.place.user
+        user = self.factory.user
         if self.on_host is not None:
-            # Only root may go there, and the server doesn't run as root.
+            # Only root can enter a namespace, and the server doesn't run as root.
             assert user is not None
             ids = f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"
             command = [*self.on_host.before, "setpriv", *ids, *command]
             user = None
         with self.log.open("ab") as log:
             begin = log.tell()
-            self.process = self.place.tools.run(
+            self.process = self.factory.tools.run(
                 command,
                 user,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=self.place.tools.dies_with_us,
+                preexec_fn=self.factory.tools.dies_with_us,
             )
 
         def has_started() -> bool:
@@ -188,20 +192,20 @@ class Server:
         self.process = None
 
     def promote(self) -> None:
-        """Have a standby take writes."""
-        self.place.run("pg_ctl", "promote", "-D", str(self.data), "-w", "-t", str(int(TIMEOUT)))
+        """Make a standby accept writes."""
+        self.factory.run("pg_ctl", "promote", "-D", str(self.data), "-w", "-t", str(int(TIMEOUT)))
 
     def psql(self, user: str) -> list[str]:
-        """The command that speaks with it."""
-        place = ["-h", self.address, "-p", str(self.port), "-U", user, "-d", "postgres"]
-        return [str(self.place.binaries / "psql"), "-XAtq", *place]
+        """Return the command that connects to it."""
+        address = ["-h", self.address, "-p", str(self.port), "-U", user, "-d", "postgres"]
+        return [str(self.factory.binaries / "psql"), "-XAtq", *address]
 
     def session(self, user: str = "polos") -> Session:
-        """A connection that stays."""
+        """Open a connection that stays open."""
         return Session(self.psql(user))
 
     def ask(self, sql: str, *, database: str = "postgres") -> list[list[str]]:
-        """The rows of an answer."""
+        """Return the rows of an answer."""
         command = [*self.psql("polos"), "-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -209,23 +213,23 @@ class Server:
         return [line.split("|") for line in done.stdout.splitlines()]
 
     def waits_until(self, sql: str, timeout: float = TIMEOUT) -> bool:
-        """Ask until the answer is ``t``; whether it became so."""
+        """Wait until the answer is ``t``; return whether it became so."""
         return bool(until(lambda: self.ask(sql) == [["t"]], timeout))
 
     def backends(self) -> list[int]:
-        """Processes of the server that serve us."""
+        """Return the server's processes that serve polos."""
         sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'polos'"
         return [int(row[0]) for row in self.ask(sql)]
 
 
 def together(*servers: Server) -> str:
-    """One URL for all of them."""
+    """Return one URL for several servers."""
     hosts = ",".join(server.host for server in servers)
     return f"postgresql://polos@{hosts}/postgres?target_session_attrs=read-write"
 
 
 class Session:
-    """A connection of somebody else's. What goes wrong in it is its own business."""
+    """A connection of another application. Its errors are ignored."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
@@ -248,20 +252,20 @@ class Session:
         self.end()
 
     def say(self, sql: str) -> None:
-        """Send it, and don't wait. Where there was no connection to be had, nothing happens."""
+        """Send a statement without waiting. Without a connection, nothing happens."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.write(sql + "\n")
             self._process.stdin.flush()
 
     def wait(self) -> bool:
-        """Until all that was sent has been done; false where there is no connection."""
+        """Wait until all statements were executed; return false without a connection."""
         assert self._process.stdout is not None
         self.say("\\echo done")
         return any(line == "done\n" for line in self._process.stdout)
 
     def end(self) -> None:
-        """Hang up, whatever is under way."""
+        """Close it, even if a statement is executing."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):

@@ -1,10 +1,10 @@
 /*
- * Stands between a process and the system, for the files of one folder: counts what is about to be
- * changed on disk, and at a chosen point kills the process, fails, or tears a write. On demand it
- * writes down everything that was changed, in order, so that a loss of power can be played back.
+ * Intercepts the system calls of a process on the files of one folder. It counts changes on disk
+ * ("points"), and at a chosen point kills the process, fails, or tears a write. Optionally it
+ * records all changes in order, to replay a power loss.
  *
  * Loaded with LD_PRELOAD. POLOS_SHIM_FOLDER names the folder, POLOS_SHIM_CONTROL a file that the
- * harness maps as well (struct control), POLOS_SHIM_LOG, where given, the record.
+ * harness maps too (struct control), and POLOS_SHIM_LOG, if set, the record.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -23,11 +23,11 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* As `Control` in shim.py. Points are counted from 1; a range is [from, until), 0 for none. */
+/* Matches `Control` in shim.py. Points are counted from 1; a range is [from, until), 0 for none. */
 struct control {
     int64_t points; /* of all kinds, so far */
     int64_t kill_at;
-    int64_t is_torn; /* of the write at that point, the first half is done */
+    int64_t is_torn; /* the first half of the write at that point is done */
     int64_t syncs;
     int64_t sync_from, sync_until, sync_errno, is_sync_done;
     int64_t writes;
@@ -61,19 +61,19 @@ __attribute__((constructor)) static void begin(void) {
     control = map;
 }
 
-/* The name below the folder, empty for the folder itself, or NULL: none of our business. */
+/* The name below the folder, empty for the folder itself, or NULL outside of it. */
 static const char *below(const char *path) {
     size_t length = strlen(folder);
     if (strncmp(path, folder, length) != 0) return NULL;
     if (path[length] == '\0') return "";
     if (path[length] != '/') return NULL;
-    /* The index of the log lives in memory, and is made anew after a crash. */
+    /* The index of the log is in memory, and rebuilt after a crash. */
     if (strstr(path, "-shm") != NULL) return NULL;
     return path + length + 1;
 }
 
-/* What the harness has the process testify is recorded in its place, and is no point. */
-static int is_testimony(const char *name) { return *name != '\0' && strncmp(name, "polos.db", 8) != 0; }
+/* Files that the process writes for the harness are recorded, but are not points. */
+static int is_record(const char *name) { return *name != '\0' && strncmp(name, "polos.db", 8) != 0; }
 
 static const char *name_of(int file, char *room) {
     char link[64];
@@ -104,7 +104,7 @@ static void note(int64_t kind, const char *name, int64_t offset, const void *dat
     if (data != NULL) put(data, (size_t)length);
 }
 
-/* One more point; whether the process is to end here. */
+/* Counts a point; returns whether the process is to end here. */
 static int is_last(void) { return ++control->points == control->kill_at; }
 
 static void die(void) {
@@ -118,7 +118,7 @@ static int is_in(int64_t number, int64_t from, int64_t until) {
 
 static ssize_t change(int file, const char *name, const void *data, size_t size, off64_t offset, int is_at) {
     pthread_mutex_lock(&turn);
-    int is_point = !is_testimony(name);
+    int is_point = !is_record(name);
     int is_end = is_point && is_last();
     if (is_end && !control->is_torn) die();
     if (is_end) size = size / 2;
@@ -162,7 +162,7 @@ static int sync_file(int file, long call) {
     const char *name = name_of(file, room);
     if (name == NULL) return (int)syscall(call, file);
     pthread_mutex_lock(&turn);
-    int is_point = !is_testimony(name);
+    int is_point = !is_record(name);
     if (is_point && is_last()) die();
     int fails = is_point && is_in(++control->syncs, control->sync_from, control->sync_until);
     int done = 0;
@@ -214,10 +214,10 @@ int unlink(const char *path) {
     return done;
 }
 
-/* A file that comes into being is a point too. */
+/* Creating a file is a point too. */
 static int open_file(const char *path, int flags, mode_t mode) {
     const char *name = control == NULL || !(flags & O_CREAT) ? NULL : below(path);
-    if (name == NULL || is_testimony(name) || access(path, F_OK) == 0) {
+    if (name == NULL || is_record(name) || access(path, F_OK) == 0) {
         return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
     }
     pthread_mutex_lock(&turn);

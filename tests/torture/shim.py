@@ -1,4 +1,4 @@
-"""What stands between a worker and its disk: ``shim.c``, steered while the worker runs."""
+"""Controls the library between a worker and its disk (``shim.c``) while the worker runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRITE, SYNC, TRUNCATE, UNLINK, CREATE = range(1, 6)
 
 @cache
 def library(folder: Path) -> Path:
-    """The compiled shim, in ``folder``."""
+    """Compile the library into ``folder``."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if sys.platform != "linux" or compiler is None:
         raise NotRunError("it needs Linux and a C compiler")
@@ -35,7 +35,7 @@ def library(folder: Path) -> Path:
 
 
 class Control(ctypes.Structure):
-    """As ``struct control`` in shim.c."""
+    """Matches ``struct control`` in shim.c."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -63,7 +63,7 @@ class Control(ctypes.Structure):
 
 
 class Shim:
-    """One for each process, for what is in ``folder``; steered at any time."""
+    """The library for one process and the files in ``folder``; it can be controlled at any time."""
 
     def __init__(self, folder: Path, *, made_in: Path, name: str = "shim", log: bool = False):
         self._shared = folder / f"{name}.control"
@@ -80,26 +80,26 @@ class Shim:
         self.control = Control.from_buffer(self._map)
 
     def fail_syncs(self, error: int, *, number: int, count: int = 1, done: bool = False) -> None:
-        """From the ``number``-th sync that comes now; ``done``: it works, and says it failed."""
+        """Fail from the ``number``-th next sync on; with ``done``, it works and reports failure."""
         self.control.sync_errno = error
         self.control.is_sync_done = done
         self.control.sync_until = self.control.syncs + number + count
         self.control.sync_from = self.control.syncs + number
 
     def fail_writes(self, error: int, *, number: int, count: int = 1) -> None:
-        """From the ``number``-th write that comes now."""
+        """Fail from the ``number``-th next write on."""
         self.control.write_errno = error
         self.control.write_until = self.control.writes + number + count
         self.control.write_from = self.control.writes + number
 
     def heal(self) -> None:
-        """Everything works again."""
+        """Stop failing."""
         self.control.sync_from = self.control.write_from = 0
 
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of the record: something was changed on disk."""
+    """One entry of the record: a change on disk."""
 
     kind: int
     name: str
@@ -108,7 +108,7 @@ class Change:
 
 
 def changes(log: Path) -> Iterator[Change]:
-    """What was recorded, in order."""
+    """Return the recorded changes in order."""
     text = log.read_bytes()
     place = 0
     while place + 32 <= len(text):

@@ -43,7 +43,7 @@ class Quantity:
 
     name: str
     unit: str
-    bound: float  # the most that the line through the samples may gain
+    bound: float  # the maximum gain of the fitted line
 
 
 QUANTITIES = (
@@ -56,7 +56,7 @@ QUANTITIES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """What was measured at one moment."""
+    """A measurement at one moment."""
 
     at: float
     runs: int
@@ -78,7 +78,7 @@ class Fit:
 
 
 def fitted(quantity: Quantity, points: Sequence[tuple[float, float]]) -> Fit:
-    """The least-squares line through ``points``, and what it gains over their time."""
+    """Fit a least-squares line through ``points``; return its gain over their time too."""
     count = len(points)
     mean_x = sum(x for x, _ in points) / count
     mean_y = sum(y for _, y in points) / count
@@ -89,7 +89,7 @@ def fitted(quantity: Quantity, points: Sequence[tuple[float, float]]) -> Fit:
 
 
 def verdict(samples: Sequence[Sample]) -> list[Fit]:
-    """A fit for each quantity, without the warm-up."""
+    """Return a fit for each quantity, without the warm-up."""
     begins = samples[0].at + (samples[-1].at - samples[0].at) * WARM_UP
     kept = [sample for sample in samples if sample.at >= begins]
     return [
@@ -99,7 +99,7 @@ def verdict(samples: Sequence[Sample]) -> list[Fit]:
 
 
 def measured(database: Path) -> tuple[float, ...]:
-    """Threads, descriptors, resident memory, and the write-ahead log of this process (Linux)."""
+    """Measure threads, descriptors, resident memory, and the write-ahead log (Linux)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     log = database.with_name(database.name + "-wal")
     return (
@@ -111,7 +111,7 @@ def measured(database: Path) -> tuple[float, ...]:
 
 
 class Soak:
-    """The load, and what it did."""
+    """The load, and what it has done so far."""
 
     def __init__(self, database: Path, rate: int, seconds: float) -> None:
         import polos
@@ -139,10 +139,10 @@ class Soak:
         self.nobody: Any = nobody
         self.endless = asyncio.run(nobody.invoke(self.client))
 
-    # -- who does something -------------------------------------------------------------------
+    # -- the load ------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Workers, one after another, each on a loop and in a thread of its own."""
+        """Run workers one after another, each on its own loop and thread."""
 
         async def live() -> None:
             end = time.monotonic() + WORKER_LIFE
@@ -160,7 +160,7 @@ class Soak:
             thread.join()
 
     def call(self) -> None:
-        """Loops that begin, start runs, wait for some, and end."""
+        """Begin event loops that start runs, wait for some, and end."""
         batch = self.rate // LOOPS_PER_SECOND
 
         async def visit() -> None:
@@ -186,10 +186,10 @@ class Soak:
 
         return guarded
 
-    # -- from outside -------------------------------------------------------------------------
+    # -- sampling ------------------------------------------------------------------------------
 
     def run(self) -> list[Sample]:
-        """Carry out everything; gives the samples."""
+        """Apply the load for the whole time; return the samples."""
         threads = [threading.Thread(target=self._guarded(act)) for act in (self.work, self.call)]
         for thread in threads:
             thread.start()
@@ -210,7 +210,7 @@ class Soak:
 
 
 def plot(samples: Sequence[Sample], fits: Sequence[Fit], title: str) -> str:
-    """Four charts above each other, with the lines through them, as SVG."""
+    """Draw the charts with their fitted lines, one below the other, as SVG."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benches"))
     from harness.plots import (  # type: ignore[import-not-found]
         COLOURS,

@@ -1,4 +1,4 @@
-"""The checker isn't blind: it sees each kind of damage."""
+"""The checker finds each kind of damage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUN = Run._from_core({"id": "r", "workflow": "job", "status": "failed", "created
 
 
 @pytest.mark.parametrize(
-    ("testimony", "violated"),
+    ("recorded", "violated"),
     [
         ("before r a -/after r a x/ack r a x/ack r a x", set()),
         ("before r a -/after r a x/before r a -/after r a y/ack r a y", set()),
@@ -42,14 +42,14 @@ RUN = Run._from_core({"id": "r", "workflow": "job", "status": "failed", "created
         ("before other a -", {"I2"}),
     ],
 )
-def test_what_steps_testify(
-    checker: Any, tmp_path: Path, testimony: str, violated: set[str]
+def test_damage_in_what_steps_recorded(
+    checker: Any, tmp_path: Path, recorded: str, violated: set[str]
 ) -> None:
     oracle = tmp_path / "oracle.txt"
-    lines = [line.split(" ") for line in testimony.split("/")]
+    lines = [line.split(" ") for line in recorded.split("/")]
     oracle.write_text("".join(f"{k} {r} {s} 1 7 0.5 {token}\n" for k, r, s, token in lines))
     verdict = checker.Verdict()
-    checker.check_steps(verdict, checker.Testimony(oracle).read(), [RUN])
+    checker.check_steps(verdict, checker.OracleReader(oracle).read(), [RUN])
     assert {text.partition(":")[0] for text in verdict.violations} == violated
 
 
@@ -59,16 +59,16 @@ def test_what_steps_testify(
         (["1000/-/1001", "1001/1000/1002", "1003/1001/1004"], True),
         (["1000/999/1001", "1001/1000/1002", "1003/1001/1004"], False),
         (["1000/-/1001", "1001/1000/1002", "1003/1002/1004"], False),
-        # 1002 was skipped by the decision that made 1001, and 1003 comes next in fact.
+        # 1002 was skipped by the decision that made 1001, so 1003 really comes next.
         (["1000/-/1001", "1001/1000/1003", "1003/1001/1004"], True),
         (["1000/-/1003", "1001/1000/1002", "1003/1001/1004"], False),
         (["1000/-/1001", "1002/1000/1003", "1003/1001/1004"], False),
-        # The test ends before 1005; that 1004 does not run is in the ledger, 1005 is not.
+        # The test ends before 1005. The ledger says that 1004 does not run; it doesn't have 1005.
         (["1000/-/1001", "1001/1000/1003", "1003/1001/1005"], True),
         (["1000/-/1001", "1001/1000/1003", "1003/1001/1006"], False),
     ],
 )
-def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> None:
+def test_damage_in_payloads(checker: Any, tokens: list[str], is_right: bool) -> None:
     schedule = Schedule._from_core(
         {
             "id": "s",
@@ -98,9 +98,9 @@ def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> 
     ]
     lines = []
     for slot, token in zip(slots, tokens, strict=True):
-        told = "/".join("-" if part == "-" else f"{part}000000" for part in token.split("/"))
-        told += "/UTC/s/k"
-        lines.append(checker.Line(0, "payload", f"r{slot}", "-", 1, 7, 0.5, told))
+        fields = "/".join("-" if part == "-" else f"{part}000000" for part in token.split("/"))
+        fields += "/UTC/s/k"
+        lines.append(checker.Line(0, "payload", f"r{slot}", "-", 1, 7, 0.5, fields))
     verdict = checker.Verdict()
     skipped = datetime.fromtimestamp(1004, timezone.utc)
     entry = LedgerEntry(skipped, skipped, 1, "skipped", "overlap", None, None, None)
@@ -120,7 +120,7 @@ def test_what_payloads_told(checker: Any, tokens: list[str], is_right: bool) -> 
         ([(1, 4), (1.5, 1)], {"I2"}),
     ],
 )
-def test_what_became_of_slots(
+def test_damage_in_the_outcomes_of_slots(
     checker: Any, slots: list[tuple[float, int]], violated: set[str]
 ) -> None:
     schedule = Schedule._from_core(
@@ -163,7 +163,7 @@ def test_what_became_of_slots(
         ([1, 2, 3, 4, 6, 6, 8, 9, 10], {"I1"}),
     ],
 )
-def test_what_became_of_slots_of_changing_periods(
+def test_damage_in_outcomes_while_the_period_changes(
     checker: Any, slots: list[int], violated: set[str]
 ) -> None:
     schedule = Schedule._from_core(

@@ -1,4 +1,4 @@
-"""A little of the torture, for every day. `make torture` runs all of it, with a new seed."""
+"""A few faults at a small scale. `make torture` injects all of them with a new seed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pytest
 
 RUN = Path(__file__).with_name("run.py")
 
-# Its return code when a fault can't be injected here: no C compiler, not Linux.
+# The return code if a fault can't be injected here: no C compiler, not Linux.
 NOT_RUN = 3
 
-# What these draw is always the same; only the machine's timing differs.
+# With a fixed seed, only the machine's timing differs from run to run.
 SEED = "20268"
 
-# Each takes some 5 s, and many times that on a machine that is busy with other things.
+# Each takes about 5 s, and many times that on a busy machine.
 TIMEOUT = 180
 
 
-@pytest.mark.files  # each names its store itself
+@pytest.mark.files  # each chooses its store
 @pytest.mark.timeout(TIMEOUT + 10)
 @pytest.mark.parametrize(
     "options",
-    # Without schedules beside it, F7 has nothing that chance decides.
+    # Without schedules, F7 has no part that depends on chance.
     [
         ("F1",),
         ("F2", "--scale", "0.004"),

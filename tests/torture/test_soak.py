@@ -1,4 +1,4 @@
-"""The soak's verdict: what is flat, and what grows."""
+"""The soak's verdict: which quantities are flat, and which grow."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ def soak() -> Any:
 
 
 def samples(soak: Any, *growths: float, seconds: int = 900) -> list[Any]:
-    """One a second, each quantity growing by so much from beginning to end, and up and down a bit
-    meanwhile.
-    """
+    """One sample a second; each quantity grows by its amount in total, with some noise."""
     return [
         soak.Sample(
             float(at),

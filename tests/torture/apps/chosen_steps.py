@@ -1,7 +1,9 @@
-"""A worker whose workflow has the steps that it is told; each notes itself when it is executed.
+"""A worker whose workflow has the steps that its arguments name.
 
-``chosen_steps.py DATABASE ORACLE NAME hold a b c`` starts a run, says its id, and stays in step c.
-``chosen_steps.py DATABASE ORACLE NAME RUN x y`` waits until that run has ended.
+``chosen_steps.py DATABASE ORACLE NAME hold a b c`` starts a run, prints its id, and hangs in step
+c. ``chosen_steps.py DATABASE ORACLE NAME RUN x y`` waits until that run has ended.
+
+Each step records its name in the oracle when it is executed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ async def act(name: str) -> None:
 
 
 @workflow(id=NAME, retries=3)
-async def coded(ctx: WorkflowContext) -> None:
+async def chosen_steps(ctx: WorkflowContext) -> None:
     for name in STEPS:
         await ctx.step.run(name, act, name)
 
@@ -33,9 +35,9 @@ async def coded(ctx: WorkflowContext) -> None:
 async def main() -> None:
     client = PolosClient(DATABASE)
     if RUN == "hold":
-        handle = await coded.invoke(client)
+        handle = await chosen_steps.invoke(client)
         print(handle.id, flush=True)  # noqa: T201
-    async with Worker(client, app="coded", drain=0):
+    async with Worker(client, app="chosen_steps", drain=0):
         if RUN == "hold":
             await asyncio.Event().wait()
         while (await runs.get(client, RUN)).status not in ("succeeded", "failed"):  # noqa: ASYNC110

@@ -24,7 +24,7 @@ KEYS = ["u7", "u8", "u9"]
 
 
 def send(client: PolosClient, run: str, name: str, value: str) -> None:
-    """An event, and sometimes the same again, as if its answer had been lost."""
+    """Send an event, and sometimes repeat it as if its answer had been lost."""
     for _ in range(SOURCE.choice([1, 1, 2])):
         try:
             is_accepted = runs.sync.send(client, run, name, value, idempotency_key=value)
@@ -34,8 +34,9 @@ def send(client: PolosClient, run: str, name: str, value: str) -> None:
 
 
 def send_events(client: PolosClient) -> None:
-    """Each event two times with different values, in any order, some before their wait; for some
-    runs one never comes.
+    """Send each event twice with different values.
+
+    They come in any order, some before their wait. Some runs never get one of their events.
     """
     for number in range(COUNT):
         left_out = SOURCE.choice([*NAMES, None])
@@ -49,7 +50,7 @@ def send_events(client: PolosClient) -> None:
 
 
 def call(client: PolosClient) -> None:
-    """Calls in quick succession, some at the moment of the claim."""
+    """Make calls in quick succession, some at the moment of the claim."""
     for number in range(COUNT):
         key = SOURCE.choice(KEYS)
         debounce = Debounce(key, delay=timedelta(milliseconds=30), at_most=timedelta(seconds=1))

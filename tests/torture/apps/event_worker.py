@@ -1,7 +1,7 @@
 """A worker whose runs wait for events, or are debounced: ``event_worker.py DATABASE ORACLE LEASE``.
 
-Lines of the oracle are ``got RUN EVENT VALUE``, whenever a handler gets what its wait got (a value
-of ``None`` is a timeout), and ``indexed RUN KEY NUMBER``, when the run of a debounced call starts.
+Lines of the oracle are ``got RUN EVENT VALUE``, when a wait returns (``None`` after a timeout), and
+``indexed RUN KEY NUMBER``, when the run of a debounced call starts.
 """
 
 from __future__ import annotations

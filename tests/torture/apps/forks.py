@@ -1,4 +1,4 @@
-"""A client is made and used, the process forks, both use it: ``forks.py DATABASE HOW NUMBER``."""
+"""Uses a client before and after a fork, in both processes: ``forks.py DATABASE HOW NUMBER``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polos import PolosClient, Worker, runs, schedules, workflow
 
 DATABASE, HOW, NUMBER = sys.argv[1:]
 
-# Python 3.12 warns that threads and forks mix badly.
+# Python 3.12 warns when a process with threads forks.
 warnings.simplefilter("ignore", DeprecationWarning)
 
 
@@ -26,7 +26,7 @@ client = PolosClient(DATABASE)
 
 
 async def work() -> bool:
-    """A worker of this process and of all others, which may execute it as well."""
+    """Run a worker, and a job that this worker or one of another process executes."""
     async with Worker(client, app=f"fork-{os.getpid()}", lease=2, drain=1):
         return await job.run(client, timeout=30) > 0
 
@@ -42,7 +42,7 @@ def child() -> None:
 
 
 def leave() -> None:
-    """Ends as programs do, with what they have registered for their end."""
+    """End like a program: call what `atexit` has."""
     sys.exit(7 if use("child") else 1)
 
 
@@ -69,7 +69,7 @@ def fork_in_thread() -> int:
 
 
 def fork_while_busy() -> int:
-    """Other threads are in the middle of requests."""
+    """Fork while other threads make requests."""
     is_over = threading.Event()
 
     def ask() -> None:
@@ -104,14 +104,14 @@ HOWS = {
 
 
 def main() -> None:
-    told = [] if use("before") else ["before the fork it doesn't work"]
+    problems = [] if use("before") else ["before the fork it doesn't work"]
     code = HOWS[HOW]()
     if code != 7:
-        told.append(f"the child ended with {code}")
+        problems.append(f"the child ended with {code}")
     if not use("after"):
-        told.append("after the fork it doesn't work")
+        problems.append("after the fork it doesn't work")
     client.close()
-    print("; ".join(told) or "well", flush=True)  # noqa: T201
+    print("; ".join(problems) or "well", flush=True)  # noqa: T201
 
 
 main()

@@ -1,4 +1,4 @@
-"""What handlers and steps can do to a worker, by name; and what is to be seen of it."""
+"""What handlers and steps can do to a worker, by name, with the expected error."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 
-class SpeechlessError(Exception):
-    """Raises whatever it is told to when somebody wants to know what it says."""
+class UnprintableError(Exception):
+    """Raises a given error when it is converted to text."""
 
     def __init__(self, inner: BaseException) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class SpeechlessError(Exception):
 
 
 class UnpicklableError(Exception):
-    """Can't be stored, and whoever tries is told off."""
+    """Can't be pickled: `__reduce__` raises."""
 
     def __init__(self, one: object, two: object) -> None:
         super().__init__("holds a lock")
@@ -41,15 +41,15 @@ class OwnError(BaseException):
     """Derived from ``BaseException``."""
 
 
-class NosyError(Exception):
-    """Every look at it raises."""
+class UnreadableError(Exception):
+    """Raises whenever an attribute is read."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError("don't look")
 
 
 class EvilReduce:
-    """A value that would leave a file behind, if anybody pickled and unpickled it."""
+    """A value that creates a file if it is pickled and unpickled."""
 
     def __reduce__(self) -> Any:
         return os.system, ("touch canary",)
@@ -104,7 +104,7 @@ def group(depth: int) -> Callable[[], Any]:
 
 @dataclass(frozen=True)
 class Failure:
-    """How an act fails, and what its run's error tells: of which type, with which text."""
+    """An act that fails, and the type and text of the error that its run must have."""
 
     act: Callable[[], Any]
     type: str
@@ -120,7 +120,7 @@ FAILURES: dict[str, Failure] = {
     "keyboard-interrupt": Failure(raising(KeyboardInterrupt("key")), "KeyboardInterrupt", "key"),
     "system-exit": Failure(lambda: sys.exit(3), "SystemExit", "3"),
     "system-exit-0": Failure(lambda: sys.exit(), "SystemExit"),
-    # A coroutine that is being closed can't be told from a function that raises this.
+    # A function that raises this can't be distinguished from a coroutine that is closed.
     "generator-exit": Failure(raising(GeneratorExit("gen")), "GeneratorExit", "gen", in_step=False),
     "cancelled": Failure(raising(asyncio.CancelledError("self")), "CancelledError", "self"),
     "stop-iteration": Failure(raising(StopIteration(1)), "RuntimeError", "StopIteration"),
@@ -129,13 +129,17 @@ FAILURES: dict[str, Failure] = {
     "memory": Failure(raising(MemoryError("full")), "MemoryError", "full"),
     "really-no-memory": Failure(lambda: bytearray(1 << 60), "MemoryError"),
     "recursion": Failure(recurse, "RecursionError", "recursion"),
-    "speechless": Failure(raising(SpeechlessError(RuntimeError())), "SpeechlessError", "__str__"),
-    "speechless-exit": Failure(raising(SpeechlessError(SystemExit(9))), "SpeechlessError", "Exit"),
-    "speechless-interrupt": Failure(
-        raising(SpeechlessError(KeyboardInterrupt())), "SpeechlessError", "KeyboardInterrupt"
+    "unprintable": Failure(
+        raising(UnprintableError(RuntimeError())), "UnprintableError", "__str__"
+    ),
+    "unprintable-exit": Failure(
+        raising(UnprintableError(SystemExit(9))), "UnprintableError", "Exit"
+    ),
+    "unprintable-interrupt": Failure(
+        raising(UnprintableError(KeyboardInterrupt())), "UnprintableError", "KeyboardInterrupt"
     ),
     "unpicklable": Failure(raising(UnpicklableError(1, 2)), "UnpicklableError", "holds a lock"),
-    "nosy": Failure(raising(NosyError("x")), "NosyError"),
+    "unreadable": Failure(raising(UnreadableError("x")), "UnreadableError"),
     "long": Failure(raising(ValueError("x" * 5_000_000)), "ValueError", "characters"),
     "odd-text": Failure(raising(ValueError("a\0b \ud800 \u202e😀")), "ValueError", "😀"),
     "chain-of-5000": Failure(chain, "ValueError", "layer 4999"),
@@ -164,7 +168,7 @@ def nested(depth: int) -> Any:
 
 
 class Scalar:
-    """Looks like a number of some library."""
+    """Looks like a number type of a library."""
 
     def __int__(self) -> int:
         return 7
@@ -196,7 +200,7 @@ UNSTORABLE: dict[str, Callable[[], Any]] = {
     "naive-in-a-thread": lambda: threading.local(),
 }
 
-# What is stored, and has to come back as it was.
+# Values that are stored and must be returned unchanged.
 STORABLE: dict[str, Callable[[], Any]] = {
     "none": lambda: None,
     "false": lambda: False,
@@ -227,19 +231,19 @@ STORABLE: dict[str, Callable[[], Any]] = {
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of one type; for numbers that equal nothing, and zeros, as they are written."""
+    """Compare value and type. Floats are compared as text, which distinguishes NaN and -0.0."""
     if isinstance(one, (float, datetime)):
         return repr(one) == repr(other)
     return type(one) is type(other) and bool(one == other)
 
 
 async def hang() -> None:
-    """For ever."""
+    """Never return."""
     await asyncio.Event().wait()
 
 
 async def swallow() -> None:
-    """For ever, whoever cancels it."""
+    """Never return, even if cancelled."""
     while True:
         try:
             await asyncio.Event().wait()
@@ -248,7 +252,7 @@ async def swallow() -> None:
 
 
 async def dawdle() -> None:
-    """Cancelled, it takes its time to clean up, and then ends as cancelled."""
+    """When cancelled, clean up slowly, then end as cancelled."""
     try:
         await asyncio.Event().wait()
     finally:
@@ -256,7 +260,7 @@ async def dawdle() -> None:
 
 
 async def answer_anyway() -> str:
-    """Cancelled, it returns a value."""
+    """When cancelled, return a value."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -265,7 +269,7 @@ async def answer_anyway() -> str:
 
 
 async def fail_anyway() -> None:
-    """Cancelled, it raises something else."""
+    """When cancelled, raise another error."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError as cancelled:
@@ -273,7 +277,7 @@ async def fail_anyway() -> None:
 
 
 def sleep_in_thread() -> None:
-    """A thread that ends after an hour, which nobody can stop."""
+    """Block a thread for an hour; threads can't be stopped."""
     time.sleep(3600)
 
 

@@ -1,7 +1,6 @@
-"""A worker whose handlers do what their payload names: `handler_acts.py` says what there is.
+"""A worker whose handlers do what their payload names; `handler_acts.py` lists the acts.
 
-What they do outside of the database they note as `worker.py` does: ``kind run step attempt pid
-time token``.
+The lines of its oracle are those of `worker.py`: ``kind run step attempt pid time token``.
 """
 
 from __future__ import annotations
@@ -43,35 +42,35 @@ def note(ctx: WorkflowContext | SyncWorkflowContext, kind: str, step: str = "-")
 
 
 def act_of(name: str) -> Any:
-    """The act of that name, whichever table it is in."""
+    """Look an act up in all tables."""
     if name in handler_acts.FAILURES:
         return handler_acts.FAILURES[name].act
     return {**handler_acts.UNSTORABLE, **handler_acts.STORABLE, **handler_acts.HANGING}[name]
 
 
-@workflow(id="odd-async")
-async def odd_async(ctx: WorkflowContext, payload: Any) -> Any:
+@workflow(id="act-async")
+async def act_async(ctx: WorkflowContext, payload: Any) -> Any:
     note(ctx, "enter")
     return act_of(payload["act"])()
 
 
-@workflow(id="odd-sync")
-def odd_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
+@workflow(id="act-sync")
+def act_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
     note(ctx, "enter")
     return act_of(payload["act"])()
 
 
-@workflow(id="odd-step", retries=0)
-async def odd_step(ctx: WorkflowContext, payload: Any) -> Any:
-    """The act in a thread's step, then what came of it."""
+@workflow(id="act-step", retries=0)
+async def act_step(ctx: WorkflowContext, payload: Any) -> Any:
+    """Perform the act in a step, then record that the handler continued."""
     note(ctx, "enter")
     value = await ctx.step.run("act", act_of(payload["act"]))
     await ctx.step.run("after", note, ctx, "after", "after")
     return value
 
 
-@workflow(id="odd-step-of-sync")
-def odd_step_of_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
+@workflow(id="act-step-of-sync")
+def act_step_of_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
     note(ctx, "enter")
     return ctx.step.run("act", act_of(payload["act"]))
 
@@ -90,7 +89,7 @@ def limited_sync(ctx: SyncWorkflowContext, payload: Any) -> Any:
 
 
 async def limited_step(ctx: WorkflowContext, payload: Any) -> Any:
-    """The limit is the step's."""
+    """Limit the step instead of the run."""
     note(ctx, "enter")
     return await ctx.step.run("act", act_of(payload["act"]), timeout=OPTIONS.limit)
 
@@ -109,7 +108,7 @@ async def echo(ctx: WorkflowContext, payload: Any) -> Any:
 
 @workflow(id="steps")
 async def steps(ctx: WorkflowContext, payload: int) -> int:
-    """Many of them, one after another."""
+    """Execute many steps, one after another."""
     total = 0
     for number in range(payload):
         total += await ctx.step.run(f"step-{number}", int, number)
@@ -118,12 +117,12 @@ async def steps(ctx: WorkflowContext, payload: int) -> int:
 
 @workflow(id="walk")
 async def walk(ctx: WorkflowContext, payload: float) -> str:
-    """Twenty steps of ``payload`` seconds, each noted when it begins and ends."""
+    """Execute twenty steps of ``payload`` seconds; record when each begins and ends."""
     try:
         for number in range(20):
             await ctx.step.run(f"{number}", walked, ctx, number, payload)
     except BaseException:
-        # A run that was stopped executes no more steps, whatever its cleanup tries.
+        # A stopped run executes no more steps, not even those of its cleanup.
         await ctx.step.run("cleanup", note, ctx, "before", "cleanup")
         raise
     return "arrived"
@@ -143,14 +142,14 @@ async def digest(ctx: WorkflowContext, payload: Any) -> str:
 
 @workflow(id="slow", schedule=True)
 async def slow(ctx: WorkflowContext, payload: Any) -> None:
-    """Takes as many seconds as its schedule says."""
+    """Take as many seconds as the schedule's input says."""
     note(ctx, "before", "slow")
     await asyncio.sleep(ctx.input)
     note(ctx, "after", "slow")
 
 
-class TalkingWorker(Worker):
-    """Tells the harness when it has signed in."""
+class ReportingWorker(Worker):
+    """Reports to the harness that it has registered."""
 
     async def start(self) -> None:
         await super().start()
@@ -158,16 +157,16 @@ class TalkingWorker(Worker):
 
 
 def main() -> None:
-    worker = TalkingWorker(
+    worker = ReportingWorker(
         PolosClient(OPTIONS.database),
-        app="odd",
+        app="handlers",
         lease=OPTIONS.lease,
         drain=OPTIONS.drain,
         concurrency=OPTIONS.concurrency,
         threads=OPTIONS.threads,
         workflows=[made for made in registry().values() if made.id not in OPTIONS.without],
     )
-    run_to_end(worker.run())  # what `polos.run` does
+    run_to_end(worker.run())  # as `polos.run` does
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ async def tick() -> None:
 
 @workflow(id="failing")
 async def failing() -> None:
-    raise ValueError("as it is wanted")
+    raise ValueError("expected")
 
 
-class Hostile(logging.Handler):
-    """Does what it was asked to."""
+class HostileHandler(logging.Handler):
+    """A log handler that raises, blocks, or logs again."""
 
     def handle(self, record: logging.LogRecord) -> bool:
         if HOW == "raise":
@@ -37,12 +37,12 @@ class Hostile(logging.Handler):
         return True
 
 
-class Refusing(logging.Filter):
+class RaisingFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         raise RuntimeError("no")
 
 
-class Telling(Worker):
+class ReportingWorker(Worker):
     async def start(self) -> None:
         await super().start()
         os.write(1, b"ready\n")
@@ -61,10 +61,10 @@ def main() -> None:
     logger = logging.getLogger("polos")
     logger.setLevel(logging.DEBUG)
     if HOW == "filter":
-        logging.getLogger("polos.worker").addFilter(Refusing())
+        logging.getLogger("polos.worker").addFilter(RaisingFilter())
     elif HOW not in ("broken-pipe", "closed", "full"):
-        logger.addHandler(Hostile())
-    run_to_end(Telling(PolosClient(DATABASE), app=KEY, drain=1).run())
+        logger.addHandler(HostileHandler())
+    run_to_end(ReportingWorker(PolosClient(DATABASE), app=KEY, drain=1).run())
 
 
 main()

@@ -1,4 +1,4 @@
-"""Starts one run of `job`, and says which."""
+"""Starts a run of `job`, and prints its id."""
 
 from __future__ import annotations
 

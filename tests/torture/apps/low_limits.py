@@ -1,4 +1,4 @@
-"""A worker that does one thing with little: ``low_limits.py DATABASE``."""
+"""A worker that executes one run under low resource limits: ``low_limits.py DATABASE``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from polos import PolosClient, Worker, WorkflowContext, workflow
 
 
-@workflow(id="modest")
-async def modest(ctx: WorkflowContext) -> int:
+@workflow(id="add")
+async def add(ctx: WorkflowContext) -> int:
     return await ctx.step.run("add", sum, [1, 2])
 
 
 async def main() -> None:
-    async with PolosClient(sys.argv[1]) as client, Worker(client, app="tight", drain=0):
-        assert await modest.run(client, timeout=10) == 3
+    async with PolosClient(sys.argv[1]) as client, Worker(client, app="low-limits", drain=0):
+        assert await add.run(client, timeout=10) == 3
 
 
 asyncio.run(main())

@@ -1,6 +1,6 @@
-"""Opens databases as an application would, and says what comes of it: a line of JSON for each.
+"""Opens databases as an application does; prints the result of each as a line of JSON.
 
-With an argument, as the user of that number: one whom permissions bind.
+An argument is the id of the user to run as, since permissions don't apply to root.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from polos import PolosClient, PolosError, runs, schedules, workflow
 
 @workflow(id="digest", schedule=True)
 def digest() -> None:
-    """So that schedules can be made, whatever is stored."""
+    """The workflow of a schedule that is created in each database."""
 
 
 def opened(path: str) -> dict[str, object]:
-    """Look at everything, then write."""
+    """Read everything, then write."""
     stage = "opening"
     try:
         client = PolosClient(path)

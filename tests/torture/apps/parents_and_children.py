@@ -1,9 +1,9 @@
-"""A worker with parents alone, or with children alone.
+"""A worker that executes only parents, or only children.
 
 ``python parents_and_children.py DATABASE ORACLE parents|children``
 
-A line of the oracle is ``kind run``: ``child`` before a child
-returns, with the run of its parent; ``parent`` when a parent has got what its children returned.
+A line of the oracle is ``kind run``: ``child`` before a child returns, with the run of its parent;
+``parent`` when a parent has its children's results.
 """
 
 from __future__ import annotations

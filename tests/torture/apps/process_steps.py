@@ -3,7 +3,7 @@
 ``python process_steps.py DATABASE ORACLE`` is a worker. ``polos run process_steps.py --workers N``
 starts several; the variable ``ORACLE`` names the oracle then.
 
-A line of the oracle is ``kind word``: ``worker PID`` when a handler is entered, ``process PID``
+A line of the oracle is ``kind word``: ``worker PID`` when a handler starts, ``process PID``
 when the function of a step begins, and ``done RUN:STEP`` before it returns.
 """
 
@@ -31,7 +31,7 @@ def compute(path: str, mark: str, rounds: int) -> int:
     return rounds
 
 
-@workflow(id="isolated", max_interruptions=None)  # the faults kill without end
+@workflow(id="isolated", max_interruptions=None)  # the faults kill many processes
 async def isolated(ctx: WorkflowContext, rounds: int) -> int:
     path = os.environ["ORACLE"]
     Oracle(path, durable=False).write("worker", os.getpid())

@@ -1,4 +1,4 @@
-"""Changes schedules at random, and tells of each change when it began and ended, and how."""
+"""Changes schedules at random; prints when each change began and ended, and its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPERATIONS = ("create", "create", "create", "update", "update", "pause", "resume
 
 
 def shape(schedule: Schedule) -> list[Any]:
-    """Two fields that every change sets to one number: the period's seconds, and the input."""
+    """Return two fields that every change sets to one number: the period and the input."""
     seconds = None if schedule.every is None else schedule.every.total_seconds()
     return [seconds, schedule.input]
 
@@ -25,7 +25,7 @@ def shape(schedule: Schedule) -> list[Any]:
 def changes(
     client: PolosClient, chance: random.Random, seconds: float, keys: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """Changes, one after another, for so long."""
+    """Make changes for some seconds; yield each."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         operation, key = chance.choice(OPERATIONS), chance.choice(keys)
@@ -34,7 +34,7 @@ def changes(
         try:
             change(client, operation, key, number, done)
         except ScheduleNotFoundError:
-            pass  # somebody has deleted it
+            pass  # deleted by another thread or process
         except Exception as error:
             done["unexpected"] = f"{type(error).__name__}: {error}"
         done["end"] = time.time()

@@ -1,4 +1,4 @@
-"""A worker all of whose values are secret.
+"""A worker with secret payloads, results, steps, and inputs; prints what users see.
 
 ``secret_values.py DATABASE PAYLOAD RESULT STEP INPUT``
 """
@@ -29,7 +29,7 @@ async def keeps(ctx: WorkflowContext, payload: Any) -> str:
 @workflow(id="fails", retries=1, backoff=0.01)
 async def fails(ctx: WorkflowContext, payload: Any) -> str:
     await ctx.step.run("step", lambda: STEP)
-    raise ValueError("for another reason")
+    raise ValueError("expected")
 
 
 @workflow(id="unstorable")
@@ -51,7 +51,7 @@ def say(text: object) -> None:
 
 
 async def main() -> None:
-    async with PolosClient(DATABASE) as client, Worker(client, app="secretive", drain=0):
+    async with PolosClient(DATABASE) as client, Worker(client, app="secrets", drain=0):
         say(await schedules.create(client, tick, every=timedelta(seconds=1), input=INPUT))
         for started in (keeps, fails, unstorable):
             handle: Any = await started.invoke(client, {"it": PAYLOAD})

@@ -1,8 +1,8 @@
-"""A service with schedules of its own, beside others on one database.
+"""A service with its own schedules; other services use the same database.
 
-Each is a copy of this file in a folder of its own, run as ``python main.py``, ``uvicorn main:app``,
-or ``polos run main.py``. Like ``worker.py`` it testifies in a file outside of the database, and it
-doesn't say whose its schedules are: that is found out from where its code is.
+Each service is a copy of this file in its own folder, run as ``python main.py``, ``uvicorn
+main:app``, or ``polos run main.py``. Like ``worker.py``, it records its steps in a file outside of
+the database. It doesn't set ``app``, so its schedules' owner is derived from where its code is.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ LEASE = 2.0
 
 
 def note(kind: str, ctx: WorkflowContext, step: str, token: str = "-") -> None:
-    """Testify, durably."""
+    """Record a line durably."""
     ORACLE.write(kind, ctx.run_id, step, ctx.attempt, os.getpid(), f"{time.time():.6f}", token)
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
-    """What each schedule does: three steps, whose tokens are its result."""
+    """Execute three steps; their tokens are the result."""
     instants = (payload.timestamp, payload.last_timestamp, payload.upcoming)
-    told = [
+    fields = [
         "-" if at is None else str((at - EPOCH) // timedelta(microseconds=1)) for at in instants
     ]
-    note("payload", ctx, "-", "/".join([*told, payload.timezone, payload.schedule_id, payload.key]))
+    note(
+        "payload", ctx, "-", "/".join([*fields, payload.timezone, payload.schedule_id, payload.key])
+    )
     tokens = []
     for name in ("a", "b", "c"):
         token = await ctx.step.run(name, partial(work, ctx, name))

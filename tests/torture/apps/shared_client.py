@@ -1,4 +1,4 @@
-"""One client in many threads: ``shared_client.py DATABASE HOW THREADS TIMES``."""
+"""Uses one client in many threads: ``shared_client.py DATABASE HOW THREADS TIMES``."""
 
 from __future__ import annotations
 
@@ -17,58 +17,58 @@ trouble: list[str] = []
 start = threading.Barrier(THREADS)
 
 
-def blocking(who: int) -> None:
+def blocking(index: int) -> None:
     for number in range(TIMES):
-        value = [who, number]
+        value = [index, number]
         handle: RunHandle[Any] = runs.sync.invoke(client, "echo", value)
         if handle.sync.result(60) != value:
-            trouble.append(f"{who}: another answer than {value}")
+            trouble.append(f"{index}: another answer than {value}")
         schedules.sync.create(client, "digest", "0 0 1 1 *", key=f"{HOW}-{number}")
 
 
-async def waiting(who: int) -> None:
+async def waiting(index: int) -> None:
     async def one(number: int) -> None:
-        value = [who, number]
+        value = [index, number]
         handle: RunHandle[Any] = await runs.invoke(client, "echo", value)
         if await handle.result(60) != value:
-            trouble.append(f"{who}: another answer than {value}")
+            trouble.append(f"{index}: another answer than {value}")
         await schedules.create(client, "digest", "0 0 1 1 *", key=f"{HOW}-{number}")
 
     await asyncio.gather(*(one(number) for number in range(TIMES)))
 
 
-def in_loops(who: int) -> None:
-    """Two loops, one after another."""
-    asyncio.run(waiting(who))
-    asyncio.run(waiting(who))
+def in_loops(index: int) -> None:
+    """Use two event loops, one after another."""
+    asyncio.run(waiting(index))
+    asyncio.run(waiting(index))
 
 
-def mixed(who: int) -> None:
-    (blocking if who % 2 else in_loops)(who)
+def mixed(index: int) -> None:
+    (blocking if index % 2 else in_loops)(index)
 
 
-def closing(who: int) -> None:
-    """One closes the client under the others."""
+def closing(index: int) -> None:
+    """Close the client in one thread while the others use it."""
     try:
-        if who == 0:
+        if index == 0:
             runs.sync.list(client, limit=1)
             client.close()
         else:
-            mixed(who)
+            mixed(index)
     except ShutdownError:
         return
 
 
-def run(act: Callable[[int], None], who: int) -> None:
+def run(act: Callable[[int], None], index: int) -> None:
     start.wait()
     try:
-        act(who)
+        act(index)
     except BaseException as error:
-        trouble.append(f"{who}: {type(error).__name__}: {error}")
+        trouble.append(f"{index}: {type(error).__name__}: {error}")
 
 
 HOWS = {"sync": blocking, "loops": in_loops, "mixed": mixed, "closing": closing}
-threads = [threading.Thread(target=run, args=(HOWS[HOW], who)) for who in range(THREADS)]
+threads = [threading.Thread(target=run, args=(HOWS[HOW], index)) for index in range(THREADS)]
 for thread in threads:
     thread.start()
 for thread in threads:

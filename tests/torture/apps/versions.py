@@ -1,9 +1,9 @@
-"""A worker whose code is one of several versions, beside a run that ends its process.
+"""A worker with one of two versions of a workflow, and with a run that ends its process.
 
 ``python versions.py DATABASE ORACLE old|new``
 
-A line of the oracle is ``kind run``: the name of a step before
-it returns, or the way (``old`` or ``new``) on which a run has ended.
+A line of the oracle is ``kind run``: the name of a step before it returns, or the version of the
+code (``old`` or ``new``) that completed a run.
 """
 
 from __future__ import annotations

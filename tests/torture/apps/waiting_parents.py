@@ -1,6 +1,6 @@
-"""A worker whose runs wait for other runs, in every way there is, and testify of it.
+"""A worker whose runs wait for other runs in every possible way.
 
-A line of the file is ``before run - level pid time -`` for each execution of a leaf.
+A line of its oracle is ``before run - level pid time -`` for each execution of a leaf.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from polos import PolosClient, SyncWorkflowContext, WorkflowContext, runs, workf
 
 
 def arguments() -> argparse.Namespace:
-    """What the harness asks of this worker."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("database")
     parser.add_argument("oracle")
@@ -33,32 +33,32 @@ ORACLE = Oracle(OPTIONS.oracle)
 CLIENT = PolosClient(OPTIONS.database)
 
 
-def testify(run: str) -> int:
-    """Durably; as a step of a leaf."""
+def record_step(run: str) -> int:
+    """Record an execution of a leaf durably."""
     ORACLE.write("before", run, "leaf", 1, os.getpid(), f"{time.time():.6f}", "-")
     return 1
 
 
 @workflow(id="leaf")
 async def leaf(ctx: WorkflowContext, level: int) -> int:
-    """Where all waiting ends."""
-    return await ctx.step.run("testify", testify, ctx.run_id)
+    """Wait for nothing."""
+    return await ctx.step.run("record_step", record_step, ctx.run_id)
 
 
 def below(id: str, level: int) -> str:
-    """The workflow that one of this level waits for."""
+    """Return the workflow that a run of this level waits for."""
     return id if level > 1 else "leaf"
 
 
 @workflow(id="async-step")
 async def async_step(ctx: WorkflowContext, level: int) -> int:
-    """Waits without a task."""
+    """Wait without occupying a task."""
     return int(await ctx.step.invoke(below("async-step", level), level - 1))
 
 
 @workflow(id="async-gather")
 async def async_gather(ctx: WorkflowContext, level: int) -> int:
-    """Waits for several at once, in place."""
+    """Wait for several children at once, while the handler stays in memory."""
     children = [
         ctx.step.invoke(below("async-gather", level), level - 1, name=name) for name in ("a", "b")
     ]
@@ -67,7 +67,7 @@ async def async_gather(ctx: WorkflowContext, level: int) -> int:
 
 @workflow(id="async-handle")
 async def async_handle(ctx: WorkflowContext, level: int) -> int:
-    """Waits for a run that isn't its child; the same one when it is entered again."""
+    """Wait for a run that isn't a child; the same run when the handler is executed again."""
     key = f"{ctx.run_id}:below"
     handle: Any = await runs.invoke(
         CLIENT, below("async-handle", level), level - 1, idempotency_key=key
@@ -77,13 +77,13 @@ async def async_handle(ctx: WorkflowContext, level: int) -> int:
 
 @workflow(id="sync-step")
 def sync_step(ctx: SyncWorkflowContext, level: int) -> int:
-    """Waits without a thread."""
+    """Wait without occupying a thread."""
     return int(ctx.step.invoke(below("sync-step", level), level - 1))
 
 
 @workflow(id="sync-handle")
 def sync_handle(ctx: SyncWorkflowContext, level: int) -> int:
-    """Waits in its thread."""
+    """Wait in the handler's thread."""
     key = f"{ctx.run_id}:below"
     handle: Any = runs.sync.invoke(
         CLIENT, below("sync-handle", level), level - 1, idempotency_key=key
@@ -93,7 +93,7 @@ def sync_handle(ctx: SyncWorkflowContext, level: int) -> int:
 
 @workflow(id="sync-in-step")
 def sync_in_step(ctx: SyncWorkflowContext, level: int) -> int:
-    """A step's function waits."""
+    """Wait in a step's function."""
 
     def wait() -> int:
         key = f"{ctx.run_id}:below"

@@ -1,4 +1,4 @@
-"""A web application with a schedule, which the torture serves and saves anew."""
+"""A web application with a schedule; a fault serves it and saves new versions of it."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ app = FastAPI(lifespan=polos.lifespan(client, app="web", lease=2, drain=2))
 
 @workflow(id="tick", schedule={"every": timedelta(seconds=1)})
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> None:
-    """Testifies which version it is of."""
+    """Record the version of the code."""
     oracle.write("before", ctx.run_id, "-", ctx.attempt, os.getpid(), f"{time.time():.6f}", VERSION)

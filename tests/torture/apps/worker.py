@@ -1,10 +1,10 @@
-"""The program under torture: a worker whose steps testify in a file outside of the database.
+"""The tested program: a worker whose steps record their execution in the oracle.
 
 A line of the file is ``kind run step attempt pid time token``:
 
-- ``before``: the step's function was entered; ``after``: it is about to return ``token``;
+- ``before``: the step's function has started; ``after``: it is about to return ``token``;
 - ``cancelled``: it was cancelled instead;
-- ``payload``: what a scheduled handler was given, when it was entered;
+- ``payload``: the payload of a scheduled handler, when the handler starts;
 - ``ack``: ``ctx.step.run`` has returned ``token`` to the handler, so the step is recorded.
 """
 
@@ -44,7 +44,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def arguments() -> argparse.Namespace:
-    """What the harness asks of this life of the worker."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("database")
     parser.add_argument("oracle")
@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--per", type=float, default=1.0, help="that period")
     parser.add_argument("--concurrency", type=int, default=1_000)
     parser.add_argument("--durability", default="full")
-    parser.add_argument("--diary", help="what a scenario acknowledges")
+    parser.add_argument("--change-log", help="the file of a scenario's changes")
     parser.add_argument("--filler", type=int, default=20_000, help="bytes of its payloads")
     parser.add_argument("--exit", default="run", help="how it ends, or `scenario`")
     return parser.parse_args()
@@ -73,20 +73,20 @@ LIGHTS = Oracle(OPTIONS.oracle + ".lights", durable=False)
 
 
 def note(kind: str, run: str, step: str, attempt: int, token: str = "-") -> None:
-    """Testify, durably, before anything else happens."""
+    """Record a line durably before anything else happens."""
     ORACLE.write(kind, run, step, attempt, os.getpid(), f"{time.time():.6f}", token)
 
 
 def note_payload(ctx: WorkflowContext, payload: SchedulePayload) -> None:
-    """All of its fields, instants in microseconds."""
+    """Record all fields of the payload, instants in microseconds."""
     instants = (payload.timestamp, payload.last_timestamp, payload.upcoming)
-    told = ["-" if at is None else f"{(at - EPOCH) // MICROSECOND}" for at in instants]
-    told += [payload.timezone, payload.schedule_id, payload.key]
-    note("payload", ctx.run_id, "-", ctx.attempt, "/".join(told))
+    fields = ["-" if at is None else f"{(at - EPOCH) // MICROSECOND}" for at in instants]
+    fields += [payload.timezone, payload.schedule_id, payload.key]
+    note("payload", ctx.run_id, "-", ctx.attempt, "/".join(fields))
 
 
 async def step(ctx: WorkflowContext, name: str, hold: float = 0.0, sync: bool = False) -> str:
-    """One step, with what it testifies; gives its token, new for each execution."""
+    """Execute a step that records itself; return its token, new for each execution."""
 
     def enter() -> str:
         note("before", ctx.run_id, name, ctx.attempt)
@@ -116,7 +116,7 @@ async def step(ctx: WorkflowContext, name: str, hold: float = 0.0, sync: bool = 
 
 @workflow(id="job")
 async def job(ctx: WorkflowContext, payload: Any) -> list[str]:
-    """Started by hand; its tokens are its result."""
+    """Execute three steps; their tokens are the result."""
     return [
         await step(ctx, "a"),
         await step(ctx, "b", OPTIONS.hold, OPTIONS.sync),
@@ -125,21 +125,21 @@ async def job(ctx: WorkflowContext, payload: Any) -> list[str]:
 
 
 async def stopped(ctx: WorkflowContext) -> str:
-    """The process is suspended between two steps."""
+    """Suspend the process between two steps."""
     os.kill(os.getpid(), signal.SIGSTOP)
     return await step(ctx, "c")
 
 
 @workflow(id="digest", schedule=True)
 async def digest(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
-    """One schedule per key, made through the API."""
+    """The workflow of schedules that are created by the API."""
     note_payload(ctx, payload)
     return [await step(ctx, name) for name in STEPS]
 
 
 @workflow(id="blocker")
 async def blocker(ctx: WorkflowContext) -> None:
-    """Blocks the event loop."""
+    """Block the event loop."""
     note("before", ctx.run_id, "block", ctx.attempt)
     time.sleep(OPTIONS.block)  # noqa: ASYNC251 -- the fault itself
     note("after", ctx.run_id, "block", ctx.attempt)
@@ -147,7 +147,7 @@ async def blocker(ctx: WorkflowContext) -> None:
 
 @workflow(id="light", schedule=True)
 async def light(ctx: WorkflowContext) -> None:
-    """Says that it ran, and no more: for crowds."""
+    """Record only that it ran: for many runs at once."""
     LIGHTS.write(ctx.run_id, f"{time.time():.6f}")
 
 
@@ -155,7 +155,7 @@ if OPTIONS.limit:
 
     @workflow(id="limited", concurrency=OPTIONS.limit)
     async def limited(ctx: WorkflowContext) -> None:
-        """Says when it is in progress."""
+        """Record when it is in progress."""
         note("before", ctx.run_id, "work", ctx.attempt)
         await asyncio.sleep(OPTIONS.hold)
         note("after", ctx.run_id, "work", ctx.attempt)
@@ -165,22 +165,22 @@ if OPTIONS.rate:
 
     @workflow(id="paced", concurrency=Limit(rate=OPTIONS.rate, per=OPTIONS.per))
     async def paced(ctx: WorkflowContext) -> None:
-        """When it was claimed is in the database."""
+        """Record nothing: the database has the time of the claim."""
 
 
 async def tick(ctx: WorkflowContext, payload: SchedulePayload) -> list[str]:
-    """Declared, once a second."""
+    """The workflow of schedules that are declared in code."""
     note_payload(ctx, payload)
     return [await step(ctx, name) for name in STEPS]
 
 
 if OPTIONS.release:
-    # What this release of the program has beside what all have.
+    # What only this release of the program has.
     workflow(id=f"tick-of-{OPTIONS.release}", schedule={"every": PERIOD})(tick)
 
     @workflow(id=f"job-of-{OPTIONS.release}")
     async def job_of_release(ctx: WorkflowContext, payload: Any) -> list[str]:
-        """Nobody else can execute it."""
+        """A workflow that other releases can't execute."""
         return [await step(ctx, name, OPTIONS.hold if name == "b" else 0.0) for name in STEPS]
 
 
@@ -189,17 +189,17 @@ for number in range(OPTIONS.ticks):
 
 
 def ready() -> None:
-    """Tell the harness, which listens."""
+    """Report to the harness that the worker is ready."""
     os.write(1, b"ready\n")
 
 
-async def told() -> None:
+async def line_from_harness() -> None:
     """Wait for a line from the harness."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
-def made(client: PolosClient) -> Worker:
-    """The worker."""
+def make_worker(client: PolosClient) -> Worker:
+    """Make the worker."""
     return Worker(
         client,
         app="torture",
@@ -210,11 +210,11 @@ def made(client: PolosClient) -> Worker:
 
 
 async def run() -> None:
-    """Until a signal comes."""
+    """Work until a signal comes."""
     client = PolosClient(OPTIONS.database)
-    task = asyncio.ensure_future(made(client).run())
+    task = asyncio.ensure_future(make_worker(client).run())
     known: list[Schedule] = []
-    # Where releases differ, what this one alone has shows that it is this one that has begun.
+    # If releases differ, the schedule of this one shows that this worker has begun.
     own = f"tick-of-{OPTIONS.release}" if OPTIONS.release else "tick-"
 
     def has_begun() -> bool:
@@ -228,8 +228,8 @@ async def run() -> None:
 
 
 async def run_quietly() -> None:
-    """Until a signal comes, without a schedule by which to see that it has begun."""
-    worker = made(PolosClient(OPTIONS.database))
+    """Work until a signal comes, without schedules."""
+    worker = make_worker(PolosClient(OPTIONS.database))
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with worker:
@@ -238,20 +238,20 @@ async def run_quietly() -> None:
 
 
 async def managed(how: str) -> None:
-    """Until told, then out of the ``async with`` block."""
-    async with made(PolosClient(OPTIONS.database)):
+    """Work until the harness sends a line, then leave the ``async with`` block."""
+    async with make_worker(PolosClient(OPTIONS.database)):
         ready()
-        await told()
+        await line_from_harness()
         if how == "raise":
-            raise RuntimeError("unhandled, as is wanted")
+            raise RuntimeError("expected")
 
 
 async def unmanaged(how: str) -> None:
-    """Until told, then out without a word to the worker."""
+    """Work until the harness sends a line, then end without closing the worker."""
     client = PolosClient(OPTIONS.database)
-    await made(client).start()
+    await make_worker(client).start()
     ready()
-    await told()
+    await line_from_harness()
     if how == "sys-exit":
         sys.exit(3)
     if how == "os-exit":
@@ -266,10 +266,10 @@ async def unmanaged(how: str) -> None:
 
 
 def in_daemon_thread() -> None:
-    """The worker lives in a daemon thread, and the main thread ends."""
+    """Run the worker in a daemon thread while the main thread ends."""
 
     async def work() -> None:
-        async with made(PolosClient(OPTIONS.database)):
+        async with make_worker(PolosClient(OPTIONS.database)):
             ready()
             await asyncio.Event().wait()
 
@@ -278,7 +278,7 @@ def in_daemon_thread() -> None:
 
 
 def main() -> None:
-    """Work, and end as asked."""
+    """Work, and end in the requested way."""
     how = OPTIONS.exit
     if how == "run":
         asyncio.run(run() if OPTIONS.ticks else run_quietly())
@@ -286,7 +286,7 @@ def main() -> None:
         in_daemon_thread()
     elif how == "scenario":
         client = PolosClient(OPTIONS.database, durability=OPTIONS.durability)
-        asyncio.run(scenario.play(client, made(client), OPTIONS.diary, OPTIONS.filler))
+        asyncio.run(scenario.play(client, make_worker(client), OPTIONS.change_log, OPTIONS.filler))
     elif how in ("return", "raise"):
         asyncio.run(managed(how))
     else:

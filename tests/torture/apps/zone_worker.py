@@ -1,4 +1,4 @@
-"""A worker that says when a schedule comes next, by its database and by the zone data."""
+"""Prints the next slot of a schedule, by the database and by the time zone data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def main() -> None:
             await schedules.create(client, "made", CRON, timezone=ZONE)
         async with Worker(client, app="zones"):
             right = schedules.preview(CRON, ZONE, count=1)[0]
-            # Next slots are looked over when the worker has signed in.
+            # Next slots are recomputed when the worker has registered.
             deadline = time.monotonic() + 20
             while any(s.upcoming != right for s in await schedules.list(client)):
                 if time.monotonic() > deadline:
@@ -36,12 +36,12 @@ async def main() -> None:
                 await asyncio.sleep(0.01)
             (one,) = await schedules.list(client, workflow="made")
             (other,) = await schedules.list(client, workflow="declared")
-            told = {
+            report = {
                 "id": f"{one.id} {other.id}",
                 "upcoming": f"{instant(one.upcoming)} {instant(other.upcoming)}",
                 "preview": f"{instant(right)} {instant(right)}",
             }
-            print(json.dumps(told), flush=True)  # noqa: T201
+            print(json.dumps(report), flush=True)  # noqa: T201
 
 
 def instant(at: object) -> float | None:

@@ -1,5 +1,5 @@
-"""Faults of change: workflows that are gone, odd names, schedules changed while they are due, by
-many at once, overlapping runs, other code.
+"""Faults of change: missing workflows, unusual names, concurrent changes of schedules while they are
+due, overlapping runs, changed code.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
 
-from checker import Testimony, check_file, history
+from checker import OracleReader, check_file, history
 from faults.clock import in_virtual_time
-from faults.handlers import check_alive, close, ended, odd_worker
+from faults.handlers import check_alive, close, ended, handler_worker
 from programs import Program
 
 import polos.testing
@@ -40,38 +40,40 @@ UTC = timezone.utc
 
 
 def f33b(bench: Bench) -> None:
-    """Schedules whose workflow nobody registers any more; then somebody does again."""
+    """The workflow of schedules is registered by no worker, then by one again."""
     verdict = bench.verdict
     for number in range(bench.times(30)):
-        life = odd_worker(bench)
+        worker = handler_worker(bench)
         gone = schedules.sync.create(bench.client, "digest", every=SECOND, key=f"gone-{number}")
         there = schedules.sync.create(
             bench.client, "slow", every=SECOND, key=f"there-{number}", input=0.0
         )
         for id in (gone, there):
-            verdict.expect("I7", bench.comes_due(id, now()), f"{id} is silent")
-        life.term()
+            verdict.expect("I7", bench.comes_due(id, now()), f"{id} has no new slot")
+        worker.term()
         left = bench.last_slot(gone)
-        life = odd_worker(bench, "--without", "digest")
+        worker = handler_worker(bench, "--without", "digest")
         bench.injections += 1
-        verdict.expect("I7", bench.comes_due(there, now()), "beside it, another stands still")
+        verdict.expect("I7", bench.comes_due(there, now()), "another schedule has no new slot")
         found = schedules.sync.get(bench.client, gone)
-        verdict.expect("I12", not found.worker_available, "nobody can see that it has no worker")
-        verdict.expect("I1", bench.last_slot(gone) == left, "it had a slot without a worker")
-        # Some slots have to pass without anybody.
+        verdict.expect(
+            "I12", not found.worker_available, "`worker_available` is true without a worker"
+        )
+        verdict.expect("I1", bench.last_slot(gone) == left, "it got a slot without a worker")
+        # Some slots must pass without a worker.
         assert left is not None
         bench.comes_due(there, left + 4 * SECOND)
-        life.term()
-        life = odd_worker(bench)
+        worker.term()
+        worker = handler_worker(bench)
         comes = until(partial(is_on_time, bench, gone), 20)
-        verdict.expect("I7", comes, "it doesn't come back with its workflow")
+        verdict.expect("I7", comes, "it doesn't continue with its workflow")
         for id in (gone, there):
             schedules.sync.pause(bench.client, id)
         for id in (gone, there):
             check_every_second(bench, id)
         caught_up = [entry for entry in history(bench.client, gone) if entry.status == "missed"]
-        verdict.expect("I12", caught_up, "nothing says that slots were missed")
-        close_worker(bench, life)
+        verdict.expect("I12", caught_up, "the history doesn't have the missed slots")
+        close_worker(bench, worker)
     bench.client.close()
     check_file(verdict, bench.database)
 
@@ -81,13 +83,13 @@ def is_on_time(bench: Bench, id: str) -> bool:
     return upcoming is not None and upcoming > now() - SECOND
 
 
-def close_worker(bench: Bench, life: Program) -> None:
-    check_alive(bench, life, "what was changed")
-    life.term()
+def close_worker(bench: Bench, worker: Program) -> None:
+    check_alive(bench, worker, "what was changed")
+    worker.term()
 
 
 def check_every_second(bench: Bench, id: str) -> None:
-    """I1: each second from the first slot on has one fate."""
+    """I1: each second from the first slot on has exactly one outcome."""
     slots = [
         entry.timestamp + SECOND * number
         for entry in history(bench.client, id)
@@ -95,11 +97,11 @@ def check_every_second(bench: Bench, id: str) -> None:
     ]
     span = (max(slots) - min(slots)) // SECOND + 1
     twice = [slot for slot, count in Counter(slots).items() if count > 1]
-    bench.verdict.expect("I1", not twice, f"{id}: two fates of {twice[:5]}")
-    bench.verdict.expect("I1", len(slots) == span, f"{id}: {len(slots)} fates of {span} slots")
+    bench.verdict.expect("I1", not twice, f"{id}: two outcomes of {twice[:5]}")
+    bench.verdict.expect("I1", len(slots) == span, f"{id}: {len(slots)} outcomes of {span} slots")
 
 
-# --- what users type -----------------------------------------------------------------------------
+# --- invalid input -------------------------------------------------------------------------------
 
 CRON_ERRORS: tuple[Any, ...] = (
     "", " ", "* * * *", "* * * * * *", "60 * * * *", "-1 * * * *", "* 24 * * *", "* * 0 * *",
@@ -126,9 +128,9 @@ KEY_ERRORS: tuple[Any, ...] = (
 
 
 def f34(bench: Bench) -> None:
-    """Crons, zones and keys that can't be meant, through `create`, `update` and the decorator."""
+    """Invalid expressions, zones, and keys, in `create`, `update`, and the decorator."""
     verdict = bench.verdict
-    life = odd_worker(bench)
+    worker = handler_worker(bench)
     kept = schedules.sync.create(bench.client, "digest", "0 0 1 1 *", key="kept")
     before = schedules.sync.get(bench.client, kept)
     tables: tuple[tuple[str, tuple[Any, ...], type[Exception]], ...] = (
@@ -153,9 +155,9 @@ def f34(bench: Bench) -> None:
     verdict.expect("I7", slowest < 1.0, f"one refusal took {slowest:.3f} s")
     bench.remarks.append(f"the slowest refusal took {slowest * 1000:.1f} ms")
     found = schedules.sync.list(bench.client)
-    verdict.expect("I10", found == [before], f"{len(found)} schedules, not the one of before")
-    check_alive(bench, life, "what was refused")
-    close(bench, life)
+    verdict.expect("I10", found == [before], f"{len(found)} schedules instead of one")
+    check_alive(bench, worker, "what was refused")
+    close(bench, worker)
 
 
 def create(bench: Bench, spec: dict[str, Any]) -> None:
@@ -175,7 +177,7 @@ def declare(spec: dict[str, Any]) -> None:
 def check_refused(
     bench: Bench, field: str, value: Any, kind: type[Exception], act: Callable[[], None]
 ) -> float:
-    """I12: a ``ValueError`` that names the field and is short; how long it took."""
+    """I12: expect a short ``ValueError`` that names the field; return how long it took."""
     shown = repr(value)[:60]
     begun = time.perf_counter()
     try:
@@ -193,7 +195,7 @@ def check_refused(
             "I12", False, f"{field}={shown}: {type(error).__name__}: {error}"[:300]
         )
     else:
-        bench.verdict.expect("I12", False, f"{field}={shown} was taken")
+        bench.verdict.expect("I12", False, f"{field}={shown} was accepted")
     return 0.0
 
 
@@ -206,9 +208,9 @@ ODD_NAMES = (
 
 
 def f35(bench: Bench) -> None:
-    """Names made to be taken for SQL, patterns, formats or one another."""
+    """Names that look like SQL, patterns, formats, or each other."""
     verdict = bench.verdict
-    life = odd_worker(bench)
+    worker = handler_worker(bench)
     tables = table_list(bench)
     names = list(ODD_NAMES)
     alphabet = "".join(ODD_NAMES)
@@ -230,28 +232,32 @@ def f35(bench: Bench) -> None:
     count = len(set(taken.values()))
     verdict.expect("I10", count == len(taken), f"{len(taken)} keys have {count} schedules")
     everything = {s.key: s.id for s in schedules.sync.list(bench.client)}
-    verdict.expect("I10", everything == taken, "a list of all gives others than were made")
+    verdict.expect(
+        "I10", everything == taken, "the list of all schedules differs from what was created"
+    )
     for name, id in taken.items():
         found = schedules.sync.list(bench.client, key=name)
         keys = [schedule.key for schedule in found]
         verdict.expect("I10", keys == [name], f"by key {name!r}: {keys}")
         verdict.expect("I10", schedules.sync.get(bench.client, id).key == name, f"{name!r}")
         again = runs.sync.invoke(bench.client, "echo", "another", idempotency_key=name).id
-        verdict.expect("I10", again == keyed[name], f"{name!r}: the key gave another run")
+        verdict.expect("I10", again == keyed[name], f"{name!r}: the key returned another run")
         for call in (schedules.sync.get, runs.sync.get):
             try:
                 call(bench.client, name)
-                verdict.expect("I10", False, f"{name!r} is the id of something")
+                verdict.expect("I10", False, f"{name!r} is accepted as an id")
             except LookupError:
                 verdict.expect("I12", True, "")
-            except ValueError:  # no id can look like this
+            except ValueError:  # not a valid id
                 verdict.expect("I12", True, "")
     for name, id in keyed.items():
-        verdict.expect("I5", ended(bench, id).result == name, f"{name!r} came back otherwise")
-    verdict.expect("I6", table_list(bench) == tables, "the tables are others")
-    verdict.expect("I5", not (bench.folder / "canary").exists(), "a name was executed")
-    check_alive(bench, life, "odd names")
-    close(bench, life)
+        verdict.expect(
+            "I5", ended(bench, id).result == name, f"{name!r} was not returned unchanged"
+        )
+    verdict.expect("I6", table_list(bench) == tables, "the tables have changed")
+    verdict.expect("I5", not (bench.folder / "canary").exists(), "a name was executed as SQL")
+    check_alive(bench, worker, "odd names")
+    close(bench, worker)
 
 
 def table_list(bench: Bench) -> str:
@@ -265,13 +271,13 @@ def table_list(bench: Bench) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-# --- many at once --------------------------------------------------------------------------------
+# --- concurrency ---------------------------------------------------------------------------------
 
 
 def f36(bench: Bench) -> None:
     """16 threads and 4 processes change the same schedules while they are due."""
     verdict = bench.verdict
-    worker = odd_worker(bench, "--lease", 2)
+    worker = handler_worker(bench, "--lease", 2)
     seconds = max(4.0, 60 * bench.scale)
     keys = [f"key-{number}" for number in range(3)]
     others = [
@@ -308,17 +314,17 @@ def f36(bench: Bench) -> None:
         other.ends(0)
     bench.injections += len(log)
     replay(bench, log)
-    # Delete all; after that, nothing starts.
+    # After all are deleted, nothing starts.
     for key in keys:
         for schedule in schedules.sync.list(bench.client, key=key):
             schedules.sync.delete(bench.client, schedule.id)
     deleted_at = time.time()
     job = ended(bench, bench.invoke("echo", "after"))
-    verdict.expect("I7", job.result == "after", "the worker stands still")
+    verdict.expect("I7", job.result == "after", "the worker doesn't execute runs any more")
     until(lambda: now().timestamp() > deleted_at + 2.5, 10)
     late = [
         line
-        for line in Testimony(bench.oracle).read()
+        for line in OracleReader(bench.oracle).read()
         if line.kind == "slot" and line.time > deleted_at
     ]
     verdict.expect("I1", not late, f"after all were deleted: {late}")
@@ -327,7 +333,7 @@ def f36(bench: Bench) -> None:
 
 
 def replay(bench: Bench, log: list[dict[str, Any]]) -> None:
-    """Each answer against what must have been so, whatever the order of what overlapped."""
+    """Check each answer against what must be true in any order of the overlapping requests."""
     verdict = bench.verdict
     for entry in log:
         text = entry.get("unexpected")
@@ -339,23 +345,23 @@ def replay(bench: Bench, log: list[dict[str, Any]]) -> None:
             key=lambda entry: entry["end"],
         )
         creates = [entry for entry in mine if entry["op"] == "create" and entry["id"]]
-        # P7: between two deletions all creations give one id, and never that of a deleted one.
-        lives: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        # P7: between two deletions all creations return one id, and never that of a deleted schedule.
+        creations: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for entry in creates:
-            lives[entry["id"]].append(entry)
-        for id, made in lives.items():
+            creations[entry["id"]].append(entry)
+        for id, made in creations.items():
             gone = [entry["end"] for entry in deletes if entry["id"] == id]
             text = f"{key}: {id} was created again after it was deleted"
             is_gone = bool(gone) and max(entry["begin"] for entry in made) > min(gone)
             verdict.expect("I10", not is_gone, text)
-        # From its first creation's answer until its deletion was asked for, one surely was there.
+        # It existed from the answer to its first creation until its deletion was requested.
         surely = sorted(
             (
                 min(entry["end"] for entry in made),
                 min((d["begin"] for d in deletes if d["id"] == id), default=float("inf")),
                 id,
             )
-            for id, made in lives.items()
+            for id, made in creations.items()
         )
         spans = [span for span in surely if span[0] < span[1]]
         for (_, until_then, one), (since, _, other) in itertools.pairwise(spans):
@@ -363,11 +369,11 @@ def replay(bench: Bench, log: list[dict[str, Any]]) -> None:
             verdict.expect("I10", until_then <= since, text)
         found = schedules.sync.list(bench.client, key=key)
         verdict.expect("I10", len(found) <= 1, f"{key}: {len(found)} rows")
-        # An update applies wholly: its fields belong together.
+        # An update applies entirely: its fields change together.
         for entry in (*mine, *({"seen": shape(s)} for s in found)):
             seen = entry.get("seen")
             if seen is not None:
-                verdict.expect("I10", seen[0] == seen[1], f"{key}: half of an update: {seen}")
+                verdict.expect("I10", seen[0] == seen[1], f"{key}: a partial update: {seen}")
 
 
 def shape(schedule: Any) -> list[Any]:
@@ -380,7 +386,7 @@ def shape(schedule: Any) -> list[Any]:
 
 
 def f37(bench: Bench) -> None:
-    """A schedule is changed right before, at and right after the instant at which it is due."""
+    """A schedule is changed just before, at, and just after the instant at which it is due."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         in_virtual_time(_around_the_instant(bench))
@@ -405,7 +411,7 @@ async def _around_the_instant(bench: Bench) -> None:
                     await schedules.update(t.client, id, cron="0 15 * * *")
                 elif how == "create":
                     again = await schedules.create(t.client, "tick", "0 15 * * *")
-                    verdict.expect("I10", again == id, f"{how}: another id")
+                    verdict.expect("I10", again == id, f"{how}: the id changed")
                 elif how == "pause":
                     await schedules.pause(t.client, id)
                 elif how == "skip":
@@ -421,9 +427,9 @@ async def _around_the_instant(bench: Bench) -> None:
 
 
 def _around_real_instants(bench: Bench) -> None:
-    """With a real worker, which claims slots ahead of their time."""
+    """The same with a real worker, which claims slots early."""
     verdict = bench.verdict
-    life = odd_worker(bench, "--lease", 2)
+    worker = handler_worker(bench, "--lease", 2)
     for number in range(bench.times(200, 8)):
         id = schedules.sync.create(bench.client, "digest", every=SECOND, key=f"edge-{number}")
         due = schedules.sync.get(bench.client, id).upcoming
@@ -441,39 +447,41 @@ def _around_real_instants(bench: Bench) -> None:
         if is_deletion:
             wait_until(due.timestamp() + 1.2)
         else:
-            verdict.expect("I7", bench.comes_due(id, due), f"changed by {offset}: silent")
+            verdict.expect("I7", bench.comes_due(id, due), f"changed by {offset}: no new slot")
             schedules.sync.delete(bench.client, id)
         made = runs.sync.list(bench.client, schedule=id, limit=None)
-        started = [line.time for line in slots_heard(bench, {run.id for run in made})]
+        started = [line.time for line in recorded_slots(bench, {run.id for run in made})]
         if is_deletion:
-            # One that had been handed to its handler before may come to its first line after.
+            # A handler that was called before the change may execute its first line after it.
             given = [run.started_at.timestamp() for run in made if run.started_at]
             is_silent = (
                 not started if answered < due.timestamp() else max(given, default=0) <= answered
             )
             what = f"deleted {offset:+.3f} s, answered at {answered}"
-            verdict.expect("I1", is_silent, f"{what}: given out at {given}, started at {started}")
+            verdict.expect("I1", is_silent, f"{what}: claimed at {given}, started at {started}")
         slots = [run.timestamp for run in made]
         verdict.expect("I1", len(slots) == len(set(slots)), f"changed {offset:+.3f} s: {slots}")
-    close(bench, life)
+    close(bench, worker)
 
 
 def wait_until(instant: float) -> None:
-    """Until the machine's clock says so: what is injected is the instant."""
+    """Wait for a time of the real clock: the fault is the instant of a change."""
     while (rest := instant - time.time()) > 0:
         time.sleep(min(rest, 0.05))
 
 
-def slots_heard(bench: Bench, ids: set[str]) -> list[Any]:
+def recorded_slots(bench: Bench, ids: set[str]) -> list[Any]:
     return [
-        line for line in Testimony(bench.oracle).read() if line.kind == "slot" and line.run in ids
+        line
+        for line in OracleReader(bench.oracle).read()
+        if line.kind == "slot" and line.run in ids
     ]
 
 
 def f38(bench: Bench) -> None:
-    """Runs that take three times as long as their schedule's period, under each policy."""
+    """Runs take three times their schedule's period, with each overlap policy."""
     verdict = bench.verdict
-    life = odd_worker(bench, "--lease", 5)
+    worker = handler_worker(bench, "--lease", 5)
     made = {}
     for policy in ("buffer_one", "skip", "buffer_all", "cancel_running", "allow"):
         for number in range(bench.times(20)):
@@ -503,13 +511,13 @@ def f38(bench: Bench) -> None:
     check_every_second(bench, quick)
     entries = list(history(bench.client, quick))
     not_run = [entry for entry in entries if entry.status != "ran"]
-    verdict.expect("I1", len(not_run) <= 1, f"beside slow ones, a quick one: {not_run}")
-    check_alive(bench, life, "overlapping runs")
-    close(bench, life)
+    verdict.expect("I1", len(not_run) <= 1, f"a quick schedule beside slow ones: {not_run}")
+    check_alive(bench, worker, "overlapping runs")
+    close(bench, worker)
 
 
 def is_finished(bench: Bench, id: str) -> bool:
-    """Whether nothing of it is left to be done; what waits is cancelled."""
+    """Cancel queued runs; return whether all runs of the schedule have completed."""
     for run in runs.sync.list(bench.client, schedule=id, status="queued", limit=None):
         runs.sync.cancel(bench.client, run.id)
     left: tuple[RunStatus, ...] = ("queued", "running", "waiting")
@@ -517,12 +525,12 @@ def is_finished(bench: Bench, id: str) -> bool:
 
 
 def check_overlap(bench: Bench, id: str, policy: str) -> None:
-    """I5: how many were under way at once, by what they testify; I12: what the ledger counts."""
+    """I5: runs at the same time, by the oracle. I12: the outcomes in the ledger."""
     verdict = bench.verdict
     found = {run.id: run for run in runs.sync.list(bench.client, schedule=id, limit=None)}
     begin: dict[str, float] = {}
     spans = []
-    for line in Testimony(bench.oracle).read():
+    for line in OracleReader(bench.oracle).read():
         if line.run in found and line.kind == "before":
             begin[line.run] = line.time
     for run_id, at in begin.items():
@@ -531,22 +539,22 @@ def check_overlap(bench: Bench, id: str, policy: str) -> None:
         spans.append((at, finished.timestamp()))
     most = max(sum(a <= at < b for a, b in spans) for at, _ in spans)
     statuses = Counter(run.status for run in found.values())
-    fates = Counter(
+    outcomes = Counter(
         {
             status: sum(e.count for e in history(bench.client, id) if e.status == status)
             for status in ("ran", "skipped")
         }
     )
-    what = f"{policy}: {most} at once, {dict(statuses)}, {dict(fates)}"
+    what = f"{policy}: {most} at once, {dict(statuses)}, {dict(outcomes)}"
     if policy == "allow":
         verdict.expect("I5", 2 <= most <= 5, what)
-        verdict.expect("I12", fates["skipped"] == 0, what)
+        verdict.expect("I12", outcomes["skipped"] == 0, what)
     else:
         verdict.expect("I5", most == 1, what)
     if policy in ("buffer_one", "skip"):
-        verdict.expect("I12", fates["skipped"] >= 5, what)
+        verdict.expect("I12", outcomes["skipped"] >= 5, what)
     if policy == "buffer_all":
-        verdict.expect("I12", fates["skipped"] == 0, what)
+        verdict.expect("I12", outcomes["skipped"] == 0, what)
     if policy == "cancel_running":
         verdict.expect("I4", statuses["cancelled"] >= 5, what)
     done = [run for run in found.values() if run.status == "succeeded"]
@@ -557,11 +565,11 @@ def check_overlap(bench: Bench, id: str, policy: str) -> None:
         verdict.expect("I4", took > 2.9, f"{policy}: a run took {took:.1f} s of 3")
 
 
-# --- other code ------------------------------------------------------------------------------------
+# --- changed code ----------------------------------------------------------------------------------
 
 
 CODES: dict[str, tuple[list[str], str | None]] = {
-    # What the steps are when the run continues, of which a and b are done; what its error tells.
+    # The steps of the new code, of which a and b were recorded by the old code; the expected error.
     "the-same": (["a", "b", "c"], None),
     "one-added-behind": (["a", "b", "c", "d"], None),
     "last-one-renamed": (["a", "b", "x"], None),
@@ -576,30 +584,30 @@ CODES: dict[str, tuple[list[str], str | None]] = {
 
 
 def f43(bench: Bench) -> None:
-    """The code is another one when a run continues that a crash has cut off."""
+    """A run that a crash interrupted continues with changed code."""
     verdict = bench.verdict
     for number in range(bench.times(50)):
-        for name, (steps, told) in CODES.items():
+        for name, (steps, expected) in CODES.items():
             oracle = bench.folder / f"code-{number}-{name}.txt"
             before = Program(
                 bench, "chosen_steps.py", bench.database, oracle, name, "hold", "a", "b", "c"
             )
             run = before.line()
-            verdict.expect("I4", before.line() == "in c", f"{name}: it doesn't come to c")
+            verdict.expect("I4", before.line() == "in c", f"{name}: it doesn't reach step c")
             before.kill()
             bench.injections += 1
             after = Program(bench, "chosen_steps.py", bench.database, oracle, name, run, *steps)
-            verdict.expect("I11", after.line() == "ended", f"{name}: it doesn't end")
+            verdict.expect("I11", after.line() == "ended", f"{name}: it doesn't complete")
             after.ends(0)
             found = runs.sync.get(bench.client, run)
             text = f"{name}: {found.status}, {found.error and found.error.message}"
-            if told is None:
+            if expected is None:
                 verdict.expect("I4", found.status == "succeeded", text)
             else:
                 verdict.expect("I4", found.status == "failed", text)
                 error = found.error
                 tells = error is not None and "CodeChanged" in error.type
-                verdict.expect("I12", tells and error and told in error.message, text)
+                verdict.expect("I12", tells and error and expected in error.message, text)
                 verdict.expect("I5", found.attempt == 1, f"{name}: tried {found.attempt} times")
             executed = Counter(oracle.read_text().split())
             again = [step for step in ("a", "b") if executed[step] != 1]

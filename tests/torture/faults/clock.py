@@ -1,7 +1,7 @@
-"""Faults of time: clocks that jump, differ and start wrong; clock changes; new zone data.
+"""Faults of time: clocks that jump, differ, and start wrong; clock changes; new zone data.
 
-Most of it in virtual time, where a clock can be set. Real workers get a false clock by libfaketime;
-the machine's clock is never touched.
+Most of them run in virtual time, where a clock can be set. Real workers get a false clock from
+libfaketime. The machine's clock is never changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from checker import EPOCH, Testimony, check_file, history
+from checker import EPOCH, OracleReader, check_file, history
 from programs import Program
 
 import polos.testing
@@ -43,8 +43,8 @@ def in_virtual_time(scenario: Coroutine[Any, Any, None]) -> None:
         asyncio.run(scenario)
 
 
-def fates(entries: list[LedgerEntry], period: timedelta) -> Iterator[datetime]:
-    """All slots that the entries stand for."""
+def slots_of(entries: list[LedgerEntry], period: timedelta) -> Iterator[datetime]:
+    """Yield all slots that the entries cover."""
     for entry in entries:
         for number in range(entry.count):
             yield entry.timestamp + period * number
@@ -54,13 +54,13 @@ def fates(entries: list[LedgerEntry], period: timedelta) -> Iterator[datetime]:
 
 
 def f9(bench: Bench) -> None:
-    """The wall clock is set forward, by two hours, a day, ten years."""
+    """The wall clock is set forward by two hours, a day, and ten years."""
     in_virtual_time(_forward(bench))
 
 
 def f9b(bench: Bench) -> None:
-    """The same, by two hours and a day, for a real worker."""
-    smoke(bench, [timedelta(hours=2), DAY])
+    """The wall clock of a real worker is set forward by two hours and a day."""
+    with_real_worker(bench, [timedelta(hours=2), DAY])
 
 
 async def _forward(bench: Bench) -> None:
@@ -85,18 +85,20 @@ async def _forward(bench: Bench) -> None:
             late = math.inf if jump > DAY * 2 else jump / MINUTE
             most_made = sum(min(most[policy], late) for policy in ids.values())
             verdict.expect("I1", made == most_made, f"{jump}: {made} late runs, not {most_made}")
-            # On a busy machine; most of it is the handlers of the slots that are caught up.
+            # A bound for a busy machine. Most of this time is spent in the handlers of late slots.
             per_schedule = took / count
             verdict.expect("I7", per_schedule < 0.02, f"{jump}: {took:.2f} s for {count} schedules")
             bench.remarks.append(f"{jump}: {count} schedules settled in {took:.2f} s")
             await t.advance(minutes=2)
             after = len(await t.runs()) - before - made
-            verdict.expect("I1", after == 2 * count, f"{jump}: then {after} runs, not {2 * count}")
+            verdict.expect(
+                "I1", after == 2 * count, f"{jump}: {after} more runs instead of {2 * count}"
+            )
             for id in list(ids)[: 3 * 3]:
                 entries = await t.ledger(id)
                 slots = sum(entry.count for entry in entries)
                 expected = (t.now - entries[0].timestamp) // MINUTE + 1
-                verdict.expect("I1", slots == expected, f"{jump}: {slots} fates of {expected}")
+                verdict.expect("I1", slots == expected, f"{jump}: {slots} outcomes of {expected}")
                 found = await schedules.get(t.client, id)
                 right = (t.now - EPOCH) // MINUTE * MINUTE + EPOCH + MINUTE
                 verdict.expect("I1", found.upcoming == right, f"{jump}: next {found.upcoming}")
@@ -104,13 +106,13 @@ async def _forward(bench: Bench) -> None:
 
 
 def f10(bench: Bench) -> None:
-    """The wall clock is set back, by a second, an hour, a day; while all sorts of things wait."""
+    """The wall clock is set back by a second, an hour, and a day, while runs wait."""
     in_virtual_time(_back(bench))
 
 
 def f10b(bench: Bench) -> None:
-    """The same, by an hour, for a real worker; then it is put right."""
-    smoke(bench, [-HOUR])
+    """The wall clock of a real worker is set back by an hour, then corrected."""
+    with_real_worker(bench, [-HOUR])
 
 
 async def _back(bench: Bench) -> None:
@@ -144,7 +146,7 @@ async def _back(bench: Bench) -> None:
                 await t.set_to(set_at - back)
                 bench.injections += 1
                 what = f"set back by {back}"
-                # By the steady clock: as long as without the setting.
+                # Measured by the monotonic clock: as long as if the clock had not been set.
                 await t.advance(seconds=5)
                 status = await nap.status()
                 verdict.expect("I4", status == "succeeded", f"{what}: a nap is {status}")
@@ -168,7 +170,7 @@ async def _back(bench: Bench) -> None:
 
 
 def faked(bench: Bench, name: str, offset: float) -> tuple[Path, dict[str, str]]:
-    """A file that says by how much a process's wall clock is wrong, and its environment."""
+    """Make a file with the error of a process's wall clock; return it and the environment."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     if library is None:
         raise NotRunError("libfaketime isn't installed (package `faketime`)")
@@ -183,17 +185,17 @@ def faked(bench: Bench, name: str, offset: float) -> tuple[Path, dict[str, str]]
 
 
 def set_clock(file: Path, offset: float) -> None:
-    """Another wrong time, at once: the file is read at each look at the clock."""
+    """Set another wrong time. It applies at once: each reading of the clock reads the file."""
     new = file.with_suffix(".new")
     new.write_text(f"{offset:+.3f}\n")
     os.replace(new, file)
 
 
-def smoke(bench: Bench, jumps: list[timedelta]) -> None:
-    """A real worker whose clock is set while it works."""
+def with_real_worker(bench: Bench, jumps: list[timedelta]) -> None:
+    """Set the clock of a real worker while it works."""
     verdict = bench.verdict
     file, env = faked(bench, "clock", 0.0)
-    life = Program(
+    worker = Program(
         bench, "worker.py", bench.database, bench.oracle, "--lease", 2, "--ticks", 2, env=env
     ).ready()
     offset = timedelta(0)
@@ -211,13 +213,15 @@ def smoke(bench: Bench, jumps: list[timedelta]) -> None:
         if jump > timedelta(0):
             for schedule in ticks:
                 comes = bench.comes_due(schedule.id, now() + offset)
-                verdict.expect("I7", comes, f"set forward by {jump}: {schedule.workflow} is silent")
+                verdict.expect(
+                    "I7", comes, f"set forward by {jump}: {schedule.workflow} has no new slot"
+                )
         else:
-            # Back: nothing is repeated; work continues that doesn't wait for the wall.
-            # By a client with the same clock, as on one machine.
-            asker = Program(bench, "invoke_job.py", bench.database, env=env)
-            job = asker.line()
-            asker.ends(0)
+            # Set back: nothing is repeated, and work that needs no wall clock continues.
+            # By a client with the same clock, as on the same machine.
+            caller = Program(bench, "invoke_job.py", bench.database, env=env)
+            job = caller.line()
+            caller.ends(0)
             bench.jobs.add(job)
             verdict.expect("I4", bench.succeeds(job, 20), f"set back by {-jump}: {job} hangs")
             for schedule in ticks:
@@ -231,13 +235,13 @@ def smoke(bench: Bench, jumps: list[timedelta]) -> None:
             set_clock(file, offset.total_seconds())
             for schedule in ticks:
                 comes = bench.comes_due(schedule.id, now() + offset)
-                verdict.expect("I7", comes, f"right again: {schedule.workflow} is silent")
+                verdict.expect("I7", comes, f"corrected: {schedule.workflow} has no new slot")
         made = len(runs.sync.list(bench.client, limit=None)) - count
         verdict.expect("I1", made < 120, f"{jump}: a burst of {made} runs")
-    life.term()
+    worker.term()
     for schedule in schedules.sync.list(bench.client, owner="torture"):
-        slots = list(fates(list(history(bench.client, schedule.id)), SECOND))
-        text = f"{schedule.workflow}: {len(slots)} fates of {len(set(slots))} slots"
+        slots = list(slots_of(list(history(bench.client, schedule.id)), SECOND))
+        text = f"{schedule.workflow}: {len(slots)} outcomes of {len(set(slots))} slots"
         verdict.expect("I1", len(slots) == len(set(slots)), text)
         span = (max(slots) - min(slots)) // SECOND + 1
         verdict.expect("I1", len(slots) == span, f"{schedule.workflow}: {len(slots)} of {span}")
@@ -246,53 +250,53 @@ def smoke(bench: Bench, jumps: list[timedelta]) -> None:
 
 
 def f11(bench: Bench) -> None:
-    """Workers on one database whose clocks differ by up to five minutes either way.
+    """Workers on one database have clocks that differ by up to five minutes.
 
-    On a file, each fires by its own clock; on a server, all fire by that of the server.
+    On SQLite, each worker fires by its own clock. On PostgreSQL, all fire by the server's clock.
     """
     verdict = bench.verdict
     fires_by_own_clock = isinstance(bench.database, Path)
     offsets = [300.0, -300.0, 0.0, 2.0, -2.0]
-    lives = []
+    programs = []
     for number in range(max(3, bench.times(5))):
         offset = offsets[number % len(offsets)]
         _, env = faked(bench, f"clock-{number}", offset)
         program = Program(
             bench, "worker.py", bench.database, bench.oracle, "--lease", 2, "--ticks", 4, env=env
         )
-        lives.append((offset, program.ready()))
+        programs.append((offset, program.ready()))
         bench.injections += 1
-    fastest = timedelta(seconds=max(offset for offset, _ in lives) if fires_by_own_clock else 0)
+    fastest = timedelta(seconds=max(offset for offset, _ in programs) if fires_by_own_clock else 0)
     ticks = schedules.sync.list(bench.client, owner="torture")
     for _ in range(bench.times(10, 2)):
         for schedule in ticks:
             comes = bench.comes_due(schedule.id, now() + fastest)
-            verdict.expect("I7", comes, f"{schedule.workflow} is silent")
+            verdict.expect("I7", comes, f"{schedule.workflow} has no new slot")
         job = bench.invoke()
         verdict.expect("I4", bench.succeeds(job, 20), f"{job} hangs")
-        # One that is killed is replaced by one with the same wrong clock, after its lease.
-        offset, life = lives.pop(bench.random.randrange(len(lives)))
-        life.kill()
+        # A killed worker is replaced after its lease by a worker with the same wrong clock.
+        offset, worker = programs.pop(bench.random.randrange(len(programs)))
+        worker.kill()
         _, env = faked(bench, f"clock-again-{bench.injections}", offset)
         program = Program(
             bench, "worker.py", bench.database, bench.oracle, "--lease", 2, "--ticks", 4, env=env
         )
-        lives.append((offset, program.ready()))
+        programs.append((offset, program.ready()))
         bench.injections += 1
     end = now() + fastest
-    for _, life in lives:
-        life.term()
+    for _, worker in programs:
+        worker.term()
     for schedule in ticks:
-        slots = list(fates(list(history(bench.client, schedule.id)), SECOND))
+        slots = list(slots_of(list(history(bench.client, schedule.id)), SECOND))
         verdict.expect(
-            "I1", len(slots) == len(set(slots)), f"{schedule.workflow}: a slot has two fates"
+            "I1", len(slots) == len(set(slots)), f"{schedule.workflow}: a slot has two outcomes"
         )
         span = (max(slots) - min(slots)) // SECOND + 1
         verdict.expect("I1", len(slots) == span, f"{schedule.workflow}: {len(slots)} of {span}")
-        # Early by as much as the fastest clock is, and no more.
+        # A slot may be early by the error of the fastest clock, but not more.
         is_bounded = max(slots) <= end + LATE
-        verdict.expect("I1", is_bounded, f"{schedule.workflow}: {max(slots)}, and it is {end}")
-    executed = Testimony(bench.oracle).read()
+        verdict.expect("I1", is_bounded, f"{schedule.workflow}: slot {max(slots)} ran at {end}")
+    executed = OracleReader(bench.oracle).read()
     recorded: set[tuple[str, str]] = set()
     for line in executed:
         if line.kind == "before":
@@ -305,7 +309,7 @@ def f11(bench: Bench) -> None:
 
 
 def f12(bench: Bench) -> None:
-    """A machine boots with a wrong clock, and it is put right a minute later."""
+    """A machine boots with a wrong clock, which is corrected a minute later."""
     in_virtual_time(_wrong_boot(bench))
 
 
@@ -327,10 +331,10 @@ async def _wrong_boot(bench: Bench) -> None:
                 bench.injections += 1
                 what = f"booted in {boot.year} for {seconds:.0f} s"
                 await t.advance(minutes=3)
-                # The sweep comes an hour after the start at the earliest.
+                # The first prune comes at least an hour after the start.
                 await t.advance(hours=2)
                 left = {run.id for run in await t.runs()}
-                verdict.expect("I10", kept <= left, f"{what}: {len(kept - left)} runs are gone")
+                verdict.expect("I10", kept <= left, f"{what}: {len(kept - left)} runs were pruned")
                 for id in (old, new):
                     schedule = await schedules.get(t.client, id)
                     text = f"{what}: schedule `{schedule.key}` comes next at {schedule.upcoming}"
@@ -382,7 +386,7 @@ CRONS = (
 
 
 def numbers(text: str, least: int, most: int) -> set[int]:
-    """What a field of the expressions above means; written anew, to judge the real one."""
+    """Parse a field of the expressions above. A second implementation, to check the real one."""
     found = set()
     for part in text.split(","):
         span, _, step = part.partition("/")
@@ -394,10 +398,10 @@ def numbers(text: str, least: int, most: int) -> set[int]:
 
 
 def expected_slots(cron: str, zone: str, start: datetime, end: datetime) -> list[datetime]:
-    """All slots of ``(start, end]`` by the rules of Debian's cron, minute by minute.
+    """Return the slots in ``(start, end]`` by the rules of Debian's cron, minute by minute.
 
-    What begins with ``*`` in its minute or hour fires whenever the wall shows its time. The rest
-    fires when the wall first comes to its time, or has passed over it.
+    An expression whose minute or hour begins with ``*`` fires whenever the wall clock shows its
+    time. Others fire when the wall clock first reaches or skips their time.
     """
     minute_text, hour_text, *_ = cron.split(" ")
     minutes, hours = numbers(minute_text, 0, 59), numbers(hour_text, 0, 23)
@@ -428,7 +432,7 @@ def expected_slots(cron: str, zone: str, start: datetime, end: datetime) -> list
 
 
 def changes(zone: str, year: int) -> list[datetime]:
-    """The days on which a zone's offset changes; where there are none, the American ones."""
+    """Return the days on which a zone's offset changes; if there are none, America's."""
     place = ZoneInfo(zone)
     found = []
     day = datetime(year, 1, 1, tzinfo=UTC)
@@ -440,7 +444,7 @@ def changes(zone: str, year: int) -> list[datetime]:
 
 
 def f13(bench: Bench) -> None:
-    """Clocks change under a live scheduler: awake, and asleep across the change."""
+    """Clocks change while the scheduler works, and while the machine is suspended."""
     zones = ZONES[: bench.times(len(ZONES), 4)]
     american = [datetime(2026, 3, 8, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)]
     for zone in zones:
@@ -484,8 +488,12 @@ async def _change(bench: Bench, zone: str, day: datetime, *, is_asleep: bool) ->
             slots = in_utc(run.timestamp for run in await t.runs(schedule=id))
             right = expected_slots(cron, zone, start, end)
             verdict.expect("I1", slots == right, f"{what}: {difference(slots, right)}")
-            told = in_utc(schedules.preview(cron, zone, count=len(right) + 1, after=start))[:-1]
-            verdict.expect("I1", told == right, f"{what}, preview: {difference(told, right)}")
+            previewed = in_utc(schedules.preview(cron, zone, count=len(right) + 1, after=start))[
+                :-1
+            ]
+            verdict.expect(
+                "I1", previewed == right, f"{what}, preview: {difference(previewed, right)}"
+            )
             entries = await t.ledger(id)
             ran = in_utc(entry.timestamp for entry in entries if entry.status == "ran")
             verdict.expect("I1", ran == right and len(entries) == len(ran), f"{what}: history")
@@ -496,12 +504,12 @@ async def _change(bench: Bench, zone: str, day: datetime, *, is_asleep: bool) ->
 
 
 def in_utc(instants: Iterable[datetime | None]) -> list[datetime]:
-    """In a zone of its own, a time that the wall shows twice equals no other zone's."""
+    """Convert to UTC: ambiguous local times don't compare equal across zones."""
     return [instant.astimezone(UTC) for instant in instants if instant is not None]
 
 
 def difference(found: list[Any], right: list[datetime]) -> str:
-    """In short."""
+    """Describe the difference briefly."""
     extra = sorted(set(found) - set(right))[:3]
     lacking = sorted(set(right) - set(found))[:3]
     return f"{len(found)} slots, not {len(right)}; extra {extra}, lacking {lacking}"
@@ -513,7 +521,7 @@ TABLES = (("Etc/GMT-1", "Etc/GMT-2"), ("Etc/GMT-1", "UTC"), ("Europe/Paris", "As
 
 
 def f14(bench: Bench) -> None:
-    """A zone has other data when the worker starts again."""
+    """The data of a time zone changes between two starts of the worker."""
     verdict = bench.verdict
     system = next(Path(path) for path in ("/usr/share/zoneinfo",) if Path(path).is_dir())
     for number in range(bench.times(30, len(TABLES))):
@@ -535,11 +543,11 @@ def f14(bench: Bench) -> None:
         what = f"{old} became {new}"
         verdict.expect("I1", before["upcoming"] == before["preview"], f"{what}: {before}")
         verdict.expect("I1", after["upcoming"] == after["preview"], f"{what}: {after}")
-        verdict.expect("I10", after["id"] == before["id"], f"{what}: another schedule")
+        verdict.expect("I10", after["id"] == before["id"], f"{what}: the schedule's id changed")
 
 
 def zone_program(bench: Bench, folder: Path, database: Path, cron: str) -> dict[str, str]:
-    """What a worker with those zones says of a schedule in one of them."""
+    """Run a worker with this zone data; return what it reports about a schedule."""
     program = Program(bench, "zone_worker.py", database, cron, env={"PYTHONTZPATH": str(folder)})
     said: dict[str, str] = json.loads(program.line())
     program.ends(0)

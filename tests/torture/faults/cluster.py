@@ -1,4 +1,4 @@
-"""Faults of a cluster: three nodes that Patroni manages, and workers, each on a host of its own."""
+"""Faults of a Patroni cluster: three nodes and the workers, each on its own host."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from dataclasses import dataclass
 from functools import partial
 
 from checker import Line
-from cluster import FAILOVER, Cluster, Node, Watch, longest
-from faults.server import LEASE, TROUBLE, Asker, held_by, on, says, under_load
+from cluster import FAILOVER, BaselineClient, Cluster, Node, longest
+from faults.server import LEASE, TROUBLE, RetryingClient, held_by, on, says, under_load
 from network import Host, Network
 
-from harness import Bench, Life, check_takeover, until
+from harness import Bench, WorkerProcess, check_takeover, until
 from polos import LedgerEntry, Run
 
-# The longest gap in ticks beyond that of a client that makes a connection for each commit.
+# The longest gap in ticks in excess of the gap that the baseline client sees.
 LONGEST = 15.0
 
 Finished = tuple[list[Run], dict[str, list[LedgerEntry]]]
 
 
 @dataclass
-class Stage:
-    """The cluster, two workers on hosts of their own, and who asks."""
+class ClusterSetup:
+    """The cluster, two workers on their own hosts, and a client."""
 
     network: Network
     cluster: Cluster
     bench: Bench
     hosts: list[Host]
-    workers: list[Life]
-    asker: Asker
-    watch: Watch
+    workers: list[WorkerProcess]
+    requester: RetryingClient
+    watch: BaselineClient
 
     def after(self, what: str, since: float) -> None:
-        """Wait until everything continues after a fault, and judge the gap in ticks."""
-        self.asker.works(*self.workers)
+        """Wait until everything continues after a fault; check the gap in ticks."""
+        self.requester.works(*self.workers)
         self.all_tick()
         away = self.watch.away(since)
         none, one = gaps(self.bench, since)
@@ -51,7 +51,7 @@ class Stage:
         self.bench.injections += 1
 
     def all_tick(self) -> None:
-        """I7: wait until each schedule has ticked from now on, as its handler testifies."""
+        """I7: wait until each schedule has ticked again, according to the oracle."""
         now = time.time()
         known = set(ticks(self.bench))
 
@@ -62,24 +62,24 @@ class Stage:
         silent = known - ticking()
         self.bench.verdict.expect("I7", not silent, f"schedules without a tick: {silent}")
 
-    def finish(self, *, testimony: bool = True) -> Finished:
-        """Nobody disturbs any more; all is checked."""
+    def finish(self, *, check_oracle: bool = True) -> Finished:
+        """Check everything at the end."""
         check_trouble(self.bench, self.workers)
-        self.asker.check()
-        if testimony:
+        self.requester.check()
+        if check_oracle:
             check_slots_outside(self.bench)
-        return self.bench.finish(LEASE, testimony=testimony)
+        return self.bench.finish(LEASE, check_oracle=check_oracle)
 
 
 @contextmanager
-def stage(bench: Bench, *, is_synchronous: bool = True) -> Iterator[Stage]:
-    """A cluster, and workers that know all three nodes."""
+def cluster_setup(bench: Bench, *, is_synchronous: bool = True) -> Iterator[ClusterSetup]:
+    """Start a cluster, and workers that know all three nodes."""
     with (
         Network() as network,
         Cluster(network, bench.folder, is_synchronous=is_synchronous) as cluster,
     ):
         cluster.heals()
-        watch = Watch(cluster)
+        watch = BaselineClient(cluster)
         try:
             with on(bench, cluster.url) as part:
                 hosts = [network.host(name) for name in ("w1", "w2")]
@@ -87,23 +87,23 @@ def stage(bench: Bench, *, is_synchronous: bool = True) -> Iterator[Stage]:
                     part.start("--lease", LEASE, before=host.before).ready() for host in hosts
                 ]
                 part.create_digests()
-                asker = Asker(part, FAILOVER)
-                asker.works(*workers)
-                yield Stage(network, cluster, part, hosts, workers, asker, watch)
+                requester = RetryingClient(part, FAILOVER)
+                requester.works(*workers)
+                yield ClusterSetup(network, cluster, part, hosts, workers, requester, watch)
         finally:
             watch.close()
 
 
 def payloads(bench: Bench) -> Iterator[tuple[Line, str, str]]:
-    """What scheduled handlers testified when they were entered, with schedule and slot."""
-    for line in bench.testimonies():
+    """Yield the lines of started scheduled handlers, with schedule and slot."""
+    for line in bench.recorded_lines():
         if line.kind == "payload":
             slot, *_, schedule, _ = line.token.split("/")
             yield line, schedule, slot
 
 
 def ticks(bench: Bench) -> dict[str, list[float]]:
-    """When the handlers of each schedule were entered."""
+    """Return when the handlers of each schedule started."""
     times: dict[str, list[float]] = defaultdict(list)
     for line, schedule, _ in payloads(bench):
         times[schedule].append(line.time)
@@ -111,14 +111,14 @@ def ticks(bench: Bench) -> dict[str, list[float]]:
 
 
 def gaps(bench: Bench, since: float) -> tuple[float, float]:
-    """The longest time without any tick, and the longest one of a single schedule."""
+    """Return the longest time without any tick, and without a tick of one schedule."""
     of_each = ticks(bench)
     every = [at for times in of_each.values() for at in times]
     return longest(every, since), max(longest(times, since) for times in of_each.values())
 
 
 def check_slots_outside(bench: Bench) -> None:
-    """I1, without the database: for no slot were two runs executed."""
+    """I1 by the oracle alone: at most one run was executed for each slot."""
     runs: dict[tuple[str, str], set[str]] = defaultdict(set)
     for line, schedule, slot in payloads(bench):
         runs[schedule, slot].add(line.run)
@@ -126,18 +126,18 @@ def check_slots_outside(bench: Bench) -> None:
         bench.verdict.expect("I1", len(ids) == 1, f"slot {place} was executed as {ids}")
 
 
-def check_trouble(bench: Bench, workers: list[Life]) -> None:
-    """I12: it is said, and not over and over."""
-    for life in workers:
-        times = life.errors.read_text().count(TROUBLE)
-        text = f"{bench.injections} faults were told {times} times"
+def check_trouble(bench: Bench, workers: list[WorkerProcess]) -> None:
+    """I12: each outage is logged, but not repeatedly."""
+    for worker in workers:
+        times = worker.errors.read_text().count(TROUBLE)
+        text = f"{bench.injections} faults were logged {times} times"
         bench.verdict.expect("I12", times <= 2 * bench.injections, text)
 
 
 @contextmanager
-def asking(asker: Asker) -> Iterator[None]:
-    """Somebody asks for a run while it happens, until there is an answer."""
-    thread = threading.Thread(target=asker.invoke)
+def asking(requester: RetryingClient) -> Iterator[None]:
+    """Start a run during the fault; retry until there is an answer."""
+    thread = threading.Thread(target=requester.invoke)
     thread.start()
     try:
         yield
@@ -145,47 +145,49 @@ def asking(asker: Asker) -> Iterator[None]:
         thread.join()
 
 
-def repeatedly(bench: Bench, what: str, full: int, fault: Callable[[Stage, Node], None]) -> None:
-    """A fault of the primary, under load, after which another node becomes the primary."""
-    with stage(bench) as scene:
+def repeatedly(
+    bench: Bench, what: str, full: int, fault: Callable[[ClusterSetup, Node], None]
+) -> None:
+    """Inject faults of the primary under load; another node becomes the primary."""
+    with cluster_setup(bench) as setup:
         for _ in range(bench.times(full)):
-            scene.cluster.heals()
-            under_load(scene.bench, scene.asker)
-            primary = scene.cluster.primary()
+            setup.cluster.heals()
+            under_load(setup.bench, setup.requester)
+            primary = setup.cluster.primary()
             since = time.time()
-            with asking(scene.asker):
-                fault(scene, primary)
-            scene.after(what, since)
-            scene.network.reconnect()
+            with asking(setup.requester):
+                fault(setup, primary)
+            setup.after(what, since)
+            setup.network.reconnect()
             if not primary.host.processes():
-                scene.cluster.start(primary)
-        scene.cluster.heals()
-        scene.asker.works(*scene.workers)
-        scene.finish()
+                setup.cluster.start(primary)
+        setup.cluster.heals()
+        setup.requester.works(*setup.workers)
+        setup.finish()
 
 
 def f60(bench: Bench) -> None:
     """An operator switches over."""
 
-    def switch_over(scene: Stage, primary: Node) -> None:
-        scene.cluster.switch_over(scene.cluster.synchronous_standby())
+    def switch_over(setup: ClusterSetup, primary: Node) -> None:
+        setup.cluster.switch_over(setup.cluster.synchronous_standby())
 
     repeatedly(bench, "switchover", 5, switch_over)
 
 
 def f60b(bench: Bench) -> None:
-    """All processes of the primary's host are killed; its connections are refused."""
+    """All processes of the primary's host are killed; connections to it are refused."""
 
-    def kill(scene: Stage, primary: Node) -> None:
+    def kill(setup: ClusterSetup, primary: Node) -> None:
         primary.host.kill_all()
 
     repeatedly(bench, "killed", 5, kill)
 
 
 def f60c(bench: Bench) -> None:
-    """The primary's host is silent from one moment to the next: no packet comes or goes."""
+    """The primary's host disappears: no packet comes or goes."""
 
-    def silence(scene: Stage, primary: Node) -> None:
+    def silence(setup: ClusterSetup, primary: Node) -> None:
         primary.host.disconnect()
         primary.host.kill_all()
 
@@ -193,45 +195,45 @@ def f60c(bench: Bench) -> None:
 
 
 def f60d(bench: Bench) -> None:
-    """The primary lives, and reaches nobody; or only one of the workers."""
+    """The primary is isolated, alone or together with one of the workers."""
     numbers = iter(range(1_000_000))
 
-    def separate(scene: Stage, primary: Node) -> None:
+    def separate(setup: ClusterSetup, primary: Node) -> None:
         primary.host.connect("other")
         if next(numbers) % 2:
-            scene.hosts[0].connect("other")
-            # Whoever is with it must not be served any more when another one has taken over.
-            until(lambda: scene.cluster.primary_or_none(), FAILOVER)
-            scene.hosts[0].connect()
+            setup.hosts[0].connect("other")
+            # It must not serve this worker any more once another node has taken over.
+            until(lambda: setup.cluster.primary_or_none(), FAILOVER)
+            setup.hosts[0].connect()
 
     repeatedly(bench, "partitioned primary", 6, separate)
 
 
 def f60e(bench: Bench) -> None:
-    """A worker reaches nobody for three leases, and comes back."""
-    with stage(bench) as scene:
-        near = scene.workers[1]
+    """A worker is isolated for three leases, then connected again."""
+    with cluster_setup(bench) as setup:
+        near = setup.workers[1]
         for _ in range(bench.times(5)):
-            far = scene.bench.start(
-                *("--lease", LEASE, "--hold", 3.5 * LEASE), before=scene.hosts[0].before
+            far = setup.bench.start(
+                *("--lease", LEASE, "--hold", 3.5 * LEASE), before=setup.hosts[0].before
             ).ready()
-            job = held_by(scene.bench, scene.asker, far)
+            job = held_by(setup.bench, setup.requester, far)
             since = time.time()
-            scene.hosts[0].disconnect()
-            check_takeover(scene.bench, job, since, LEASE * 2 / 3 - 0.1, LEASE + 1)
-            scene.hosts[0].connect()
-            scene.after("partitioned worker", since)
-            late = [line for line in scene.bench.lines("ack", job, "b") if line.pid == far.pid]
-            scene.bench.verdict.expect("I5", not late, f"{job}: a late result: {late}")
-            scene.asker.works(near, far)
+            setup.hosts[0].disconnect()
+            check_takeover(setup.bench, job, since, LEASE * 2 / 3 - 0.1, LEASE + 1)
+            setup.hosts[0].connect()
+            setup.after("partitioned worker", since)
+            late = [line for line in setup.bench.lines("ack", job, "b") if line.pid == far.pid]
+            setup.bench.verdict.expect("I5", not late, f"{job}: a late result: {late}")
+            setup.requester.works(near, far)
             far.term()
-        scene.finish()
+        setup.finish()
 
 
 def f60f(bench: Bench) -> None:
-    """Without synchronous replication: a copy that is some seconds old becomes the primary."""
-    with stage(bench, is_synchronous=False) as scene:
-        cluster, part, asker = scene.cluster, scene.bench, scene.asker
+    """Without synchronous replication, a copy that is some seconds old becomes the primary."""
+    with cluster_setup(bench, is_synchronous=False) as setup:
+        cluster, part, requester = setup.cluster, setup.bench, setup.requester
         lost = 0
         for _ in range(bench.times(3)):
             cluster.heals()
@@ -239,62 +241,66 @@ def f60f(bench: Bench) -> None:
             old, other = cluster.others(primary)
             old.host.disconnect()
             time.sleep(part.random.uniform(2.0, 5.0))
-            keys = set(asker.asked)
-            forgotten = [id for id in (asker.invoke() for _ in range(5)) if id is not None]
-            until(partial(are_done, asker, forgotten), FAILOVER)
+            keys = set(requester.asked)
+            forgotten = [id for id in (requester.invoke() for _ in range(5)) if id is not None]
+            until(partial(are_done, requester, forgotten), FAILOVER)
             since = time.time()
             for node in (primary, other):
                 cluster.kill_server(node)
             old.host.connect()
-            scene.after("old copy promoted", since)
-            part.verdict.expect("I12", cluster.primary() == old, "it wasn't the old copy")
+            setup.after("old copy promoted", since)
+            part.verdict.expect(
+                "I12", cluster.primary() == old, "another node than the old copy was promoted"
+            )
             part.jobs -= set(forgotten)
-            asker.asked = {key: asker.asked[key] for key in asker.asked if key in keys}
-            lost += sum(not is_there(scene, id) for id in forgotten)
+            requester.asked = {key: requester.asked[key] for key in requester.asked if key in keys}
+            lost += sum(not is_there(setup, id) for id in forgotten)
             for node in (primary, other):
                 cluster.start_program(node, "patroni")
         cluster.heals()
-        for life in scene.workers:
-            told = until(partial(says, life, part.injections), FAILOVER)
-            part.verdict.expect("I12", told, "nobody is told that the database went back")
-        part.verdict.expect("I12", lost, "nothing was lost: the copy wasn't old")
+        for worker in setup.workers:
+            is_logged = until(partial(says, worker, part.injections), FAILOVER)
+            part.verdict.expect(
+                "I12", is_logged, "the worker doesn't log that the database went back"
+            )
+        part.verdict.expect("I12", lost, "nothing was lost: the copy was up to date")
         executed = {(line.run, schedule, slot) for line, schedule, slot in payloads(part)}
-        found, _ = scene.finish(testimony=False)
+        found, _ = setup.finish(check_oracle=False)
         known = {run.id for run in found}
         slots = Counter((schedule, slot) for _, schedule, slot in executed)
         unknown = sum(run not in known for run, _, _ in executed)
         part.remarks.append(
             f"{lost} of {5 * part.injections} acknowledged runs are gone; of {len(slots)} slots, "
-            f"{unknown} were executed as runs that the database doesn't know any more, and "
+            f"{unknown} were executed as runs that the database has lost, and "
             f"{sum(count > 1 for count in slots.values())} were executed twice"
         )
 
 
 def f60g(bench: Bench) -> None:
-    """The synchronous standby's host is silent: commits wait until another one takes its place."""
-    with stage(bench) as scene:
+    """The synchronous standby's host disappears: commits wait until another standby replaces it."""
+    with cluster_setup(bench) as setup:
         for _ in range(bench.times(5)):
-            scene.cluster.heals()
-            under_load(scene.bench, scene.asker)
-            standby = scene.cluster.synchronous_standby()
+            setup.cluster.heals()
+            under_load(setup.bench, setup.requester)
+            standby = setup.cluster.synchronous_standby()
             since = time.time()
             standby.host.disconnect()
-            with asking(scene.asker):
-                scene.after("standby silent", since)
+            with asking(setup.requester):
+                setup.after("standby silent", since)
             standby.host.connect()
-        scene.cluster.heals()
-        scene.asker.works(*scene.workers)
-        scene.finish()
+        setup.cluster.heals()
+        setup.requester.works(*setup.workers)
+        setup.finish()
 
 
-def are_done(asker: Asker, ids: Iterable[str]) -> bool:
-    return all(asker.is_done(id) for id in ids)
+def are_done(requester: RetryingClient, ids: Iterable[str]) -> bool:
+    return all(requester.is_done(id) for id in ids)
 
 
-def is_there(scene: Stage, run: str) -> bool:
-    """Whether the database knows the run."""
+def is_there(setup: ClusterSetup, run: str) -> bool:
+    """Return whether the database has the run."""
     try:
-        scene.bench.status(run)
+        setup.bench.status(run)
     except LookupError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Faults of the way to a PostgreSQL server: who may log in, what sessions know, dead hosts."""
+"""Faults of the connection to PostgreSQL: refused logins, changed types, dead hosts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from faults.cluster import gaps
-from faults.server import LEASE, TROUBLE, Asker, on, under_load
+from faults.server import LEASE, TROUBLE, RetryingClient, on, under_load
 from network import Host, Network
-from servers import IMMEDIATE, Place, Server, together
+from servers import IMMEDIATE, Server, ServerFactory, together
 
-from harness import PYTHON, UNBUFFERED, Bench, Life, until
+from harness import PYTHON, UNBUFFERED, Bench, WorkerProcess, until
 
 DENIED = "the database refuses this worker"
 RECOVERED = "the database works again"
@@ -29,7 +29,7 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'w
 
 @dataclass(frozen=True)
 class Denial:
-    """A way in which an operator keeps workers out, and what ends it."""
+    """A way to refuse connections of workers, and its inverse."""
 
     what: str
     begin: Callable[[Server], object]
@@ -41,7 +41,7 @@ def ask_app(server: Server, sql: str) -> None:
 
 
 def each_table(statement: str) -> str:
-    """Executes a statement for every table of ours, with its name for ``%1$I``."""
+    """Execute a statement for each table of polos; ``%1$I`` stands for its name."""
     return (
         "DO $$ DECLARE t text; BEGIN FOR t IN SELECT tablename FROM pg_tables"
         " WHERE schemaname = 'polos' LOOP"
@@ -50,7 +50,7 @@ def each_table(statement: str) -> str:
 
 
 def reject(server: Server) -> None:
-    """By pg_hba.conf."""
+    """Reject the role in pg_hba.conf."""
     hba = server.data / "pg_hba.conf"
     hba.write_text("host all worker all reject\n" + hba.read_text())
     server.ask("SELECT pg_reload_conf()")
@@ -63,7 +63,7 @@ def admit(server: Server) -> None:
 
 
 def rename(server: Server, before: str, after: str) -> None:
-    """A database, as while a backup is restored beside it; somebody may come in between."""
+    """Rename the database, as when a backup is restored; retry while it is in use."""
 
     def is_renamed() -> bool:
         server.ask(CUT)
@@ -120,56 +120,56 @@ DENIALS = [
 
 
 def f18c(bench: Bench) -> None:
-    """Workers are kept out for some seconds, in six ways; none ends, and each says so once."""
-    with Place() as place:
-        server = place.server()
+    """Connections of workers are refused for some seconds in six ways; each worker logs it once."""
+    with ServerFactory() as servers:
+        server = servers.server()
         server.ask("CREATE ROLE worker LOGIN")
         server.ask("CREATE DATABASE app OWNER worker")
         url = server.url.replace("polos@", "worker@").replace("/postgres", "/app")
         with on(bench, url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             for number in range(bench.times(36, 6)):
-                under_load(part, asker)
+                under_load(part, requester)
                 denial = DENIALS[number % len(DENIALS)]
-                before = [said(life, DENIED) for life in workers]
+                before = [said(worker, DENIED) for worker in workers]
                 denial.begin(server)
 
                 def is_said(before: list[int] = before) -> bool:
                     server.ask(CUT)
                     return all(
-                        said(life, DENIED) > count
-                        for life, count in zip(workers, before, strict=True)
+                        said(worker, DENIED) > count
+                        for worker, count in zip(workers, before, strict=True)
                     )
 
-                told = until(is_said)
-                part.verdict.expect("I12", told, f"{denial.what}: a worker doesn't say so")
+                is_logged = until(is_said)
+                part.verdict.expect("I12", is_logged, f"{denial.what}: a worker doesn't log it")
                 if number < len(DENIALS):
                     check_doctor(part, url, denial.what)
                 time.sleep(part.random.uniform(0.0, 2 * LEASE))
                 denial.end(server)
-                asker.works(*workers)
-                # The next one is an outage of its own.
+                requester.works(*workers)
+                # The next refusal counts as a new outage.
                 until(partial(all_recovered, workers))
                 part.injections += 1
-            for life in workers:
-                times = said(life, DENIED)
-                text = f"{part.injections} denials were told {times} times"
+            for worker in workers:
+                times = said(worker, DENIED)
+                text = f"{part.injections} refusals were logged {times} times"
                 part.verdict.expect("I12", times == part.injections, text)
-                times = life.errors.read_text().count("went back in time")
+                times = worker.errors.read_text().count("went back in time")
                 part.verdict.expect("I12", times == 0, "the database did not go back")
-            asker.check()
+            requester.check()
             part.finish(LEASE)
 
 
-def said(life: Life, words: str) -> int:
-    return life.errors.read_text().count(words)
+def said(worker: WorkerProcess, words: str) -> int:
+    return worker.errors.read_text().count(words)
 
 
-def all_recovered(workers: list[Life]) -> bool:
-    """Whether the last that each said of its database is that it works."""
-    return all(has_recovered(life.errors.read_text()) for life in workers)
+def all_recovered(workers: list[WorkerProcess]) -> bool:
+    """Return whether the last line of each worker about its database is the recovery."""
+    return all(has_recovered(worker.errors.read_text()) for worker in workers)
 
 
 def has_recovered(text: str) -> bool:
@@ -177,7 +177,7 @@ def has_recovered(text: str) -> bool:
 
 
 def check_doctor(bench: Bench, url: str, what: str) -> None:
-    """I12: ``polos doctor`` says what is wrong."""
+    """I12: ``polos doctor`` reports the cause."""
     done = subprocess.run(
         [sys.executable, "-m", "polos", "doctor", "--json", "--database", url],
         env={**os.environ, **UNBUFFERED, "PYTHONPATH": str(PYTHON)},
@@ -191,37 +191,37 @@ def check_doctor(bench: Bench, url: str, what: str) -> None:
 
 
 def f18d(bench: Bench) -> None:
-    """The types of all columns change under the workers, to and fro."""
+    """The types of all columns change and change back while workers use them."""
     kinds = ("varchar", "text")
-    with Place() as place:
-        server = place.server()
+    with ServerFactory() as servers:
+        server = servers.server()
         with on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             for number in range(bench.times(20, 2)):
-                under_load(part, asker)
+                under_load(part, requester)
                 alter_columns(server, kinds[number % 2])
-                asker.works(*workers)
+                requester.works(*workers)
                 part.injections += 1
-            for life in workers:
-                text = life.errors.read_text()
+            for worker in workers:
+                text = worker.errors.read_text()
                 times = text.count(TROUBLE) + text.count(DENIED)
-                told = f"{part.injections} changes were told {times} times: {text[-1000:]}"
-                part.verdict.expect("I12", times <= part.injections, told)
-            asker.check()
+                log = f"{part.injections} changes were logged {times} times: {text[-1000:]}"
+                part.verdict.expect("I12", times <= part.injections, log)
+            requester.check()
             part.finish(LEASE)
 
 
 def alter_columns(server: Server, kind: str) -> None:
-    """Tables are locked one after another, as those who migrate them do."""
+    """Change one table after another, as migrations do."""
     rows = server.ask(
         "SELECT c.table_name, string_agg(format('ALTER COLUMN %I TYPE "
         f'{kind} COLLATE "C"'
         "', c.column_name), ', ') FROM information_schema.columns c JOIN pg_tables t"
         " ON t.schemaname = c.table_schema AND t.tablename = c.table_name"
         " WHERE c.table_schema = 'polos' AND c.data_type IN ('text', 'character varying')"
-        # PostgreSQL lets nobody change the type of a column in an index's condition or a trigger's.
+        # PostgreSQL doesn't change the type of a column in an index's or a trigger's condition.
         " AND c.column_name NOT IN ('state', 'tags') AND c.is_generated = 'NEVER' GROUP BY 1"
     )
     for table, changes in rows:
@@ -229,7 +229,7 @@ def alter_columns(server: Server, kind: str) -> None:
         def is_altered(table: str = table, changes: str = changes) -> bool:
             try:
                 server.ask(f"SET lock_timeout = '1s'; ALTER TABLE polos.{table} {changes}")
-            except AssertionError:  # a deadlock, or somebody at work; as whoever alters tables does
+            except AssertionError:  # after a deadlock or a lock timeout, as migrations do
                 return False
             return True
 
@@ -238,28 +238,26 @@ def alter_columns(server: Server, kind: str) -> None:
 
 
 def f15c(bench: Bench) -> None:
-    """The primary's host swallows packets from one moment to the next, and its synchronous standby
-    is promoted at once.
-    """
-    with Network() as network, Place() as place:
+    """The primary's host drops all packets, and its synchronous standby is promoted at once."""
+    with Network() as network, ServerFactory() as servers:
         hosts = [network.host(name) for name in ("db1", "db2")]
-        primary = place.server(on_host=hosts[0])
-        standby = following(place, primary, hosts[1])
-        # The dead one stands first, and then last.
+        primary = servers.server(on_host=hosts[0])
+        standby = following(servers, primary, hosts[1])
+        # The dead host is first in the URL, then last.
         with on(bench, together(primary, standby)) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part, 60.0)
-            asker.works(*workers)
+            requester = RetryingClient(part, 60.0)
+            requester.works(*workers)
             worst = 0.0
             for _ in range(bench.times(10)):
-                under_load(part, asker)
+                under_load(part, requester)
                 since = time.time()
                 dead = primary.on_host
                 assert dead is not None
                 dead.disconnect()
                 standby.promote()
-                asker.works(*workers)
+                requester.works(*workers)
                 none, one = gaps(part, since)
                 worst = max(worst, one)
                 found = f"no tick for {none:.1f} s, none of the slowest schedule for {one:.1f} s"
@@ -269,21 +267,23 @@ def f15c(bench: Bench) -> None:
                 primary.stop(IMMEDIATE)
                 dead.connect()
                 port = primary.port
-                primary, standby = standby, following(place, standby, dead, port)
+                primary, standby = standby, following(servers, standby, dead, port)
             part.remarks.append(f"the longest gap in ticks of a schedule was {worst:.1f} s")
-            asker.check()
+            requester.check()
             part.finish(LEASE)
 
 
-def following(place: Place, primary: Server, host: Host, port: int | None = None) -> Server:
-    """A standby on this host, without which nothing is committed any more."""
-    standby = place.copy_of(primary, follows=True, port=port, on_host=host).start()
+def following(
+    servers: ServerFactory, primary: Server, host: Host, port: int | None = None
+) -> Server:
+    """Start a synchronous standby on this host, without which nothing is committed."""
+    standby = servers.copy_of(primary, follows=True, port=port, on_host=host).start()
     primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
     primary.ask("SELECT pg_reload_conf()")
     if not primary.waits_until(
         "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
     ):
-        raise AssertionError("the standby doesn't follow")
+        raise AssertionError("the standby doesn't replicate")
     return standby
 
 

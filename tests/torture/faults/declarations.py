@@ -1,4 +1,4 @@
-"""Releases of one program that declare their schedules differently, and run at the same time."""
+"""Releases of one program that run at the same time and declare different schedules."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from checker import Phase
 from faults.cluster import check_slots_outside
 from faults.programs import BACK, LEASE, Service, require_services
 
-from harness import SECOND, Bench, Life, now, until
+from harness import SECOND, Bench, WorkerProcess, now, until
 from polos import workers
 
 # Seconds between the slots of each schedule: one gets more slots, one gets fewer, one stays.
 OLD = (2, 1, 1)
 NEW = (1, 2, 1)
 
-# How long it takes until the older declaration counts after the newer workers have left.
+# How long the newer declaration still applies after its workers have closed.
 ROLLBACK = 60.0
 
 RESTARTS_MIN = 5
@@ -28,14 +28,14 @@ RESTARTS_MIN = 5
 
 @dataclass
 class Program:
-    """Processes of one service: of its old release, and of its new one."""
+    """Processes of the old and the new release of one service."""
 
     service: Service
     old_version: str | None
     new_version: str | None
     bench: Bench
-    old: Life | None = None
-    new: list[Life] = field(default_factory=list)
+    old: WorkerProcess | None = None
+    new: list[WorkerProcess] = field(default_factory=list)
     since: datetime = field(default_factory=now)
     declared: Sequence[int] = OLD
 
@@ -45,28 +45,28 @@ class Program:
     def start_new(self) -> None:
         self.new.append(self.started(NEW, self.new_version))
 
-    def started(self, periods: Sequence[int], version: str | None) -> Life:
-        """A process that the database knows as a worker."""
+    def started(self, periods: Sequence[int], version: str | None) -> WorkerProcess:
+        """Start a process, and wait until it has registered as a worker."""
         environment = {} if version is None else {"VERSION": version}
-        life = self.service.process("script", periods, **environment)
+        worker = self.service.process("script", periods, **environment)
 
         def is_known() -> bool:
-            return any(found.pid == life.pid for found in workers.sync.list(self.bench.client))
+            return any(found.pid == worker.pid for found in workers.sync.list(self.bench.client))
 
-        said = life.errors.read_text
+        said = worker.errors.read_text
         self.bench.verdict.expect("I7", until(is_known, BACK), f"a worker doesn't start: {said()}")
-        return life
+        return worker
 
-    def end(self, life: Life) -> None:
-        """End it in one of two ways."""
+    def end(self, worker: WorkerProcess) -> None:
+        """Kill the process, or terminate it."""
         if self.bench.random.random() < 0.5:
-            life.kill()
+            worker.kill()
         else:
-            life.signal(signal.SIGTERM)
-            life.ends(0)
+            worker.signal(signal.SIGTERM)
+            worker.ends(0)
 
     def declares(self, periods: Sequence[int]) -> bool:
-        """Whether these are the periods that the database has."""
+        """Return whether the database has these periods."""
         found = [self.service.schedule(number) for number in range(len(periods))]
         return all(
             one is not None and one.status == "active" and one.every == timedelta(seconds=period)
@@ -74,7 +74,7 @@ class Program:
         )
 
     def changes(self, periods: Sequence[int], change: Callable[[], None], timeout: float) -> None:
-        """Do something after which other periods count."""
+        """Do something after which other periods apply."""
         end = now()
         change()
         is_changed = until(lambda: self.declares(periods), timeout)
@@ -84,7 +84,7 @@ class Program:
         self.declared = periods
 
     def note_phase(self, end: datetime) -> None:
-        """The declared periods counted until then, and others, or the same, do from now on."""
+        """End a phase of the declared periods; the next one begins now."""
         for number, period in enumerate(self.declared):
             found = self.service.schedule(number)
             assert found is not None
@@ -93,7 +93,7 @@ class Program:
         self.since = now()
 
     def check(self, what: str) -> None:
-        """I7: each schedule has a slot from now on, of the period that it is to have."""
+        """I7: each schedule gets a new slot, at the expected period."""
         since = now()
         for number in range(len(self.declared)):
             found = self.service.schedule(number)
@@ -105,8 +105,10 @@ class Program:
 
 
 def f70b(bench: Bench) -> None:
-    """Old processes restart beside new ones, with versions and without: the newest declaration
-    counts, and no slot is lost or doubled, also in a rollback and in the next deployment.
+    """Old processes restart beside new ones, with and without versions.
+
+    The newest declaration applies, and no slot is lost or doubled. This includes a rollback and the
+    next deployment.
     """
     require_services()
     bench.ticks = 0
@@ -132,7 +134,7 @@ def f70b(bench: Bench) -> None:
             program.check(f"restart {number + 1} of its old process")
             bench.injections += 1
         if number % 2:
-            # New processes are replaced too; one of them is always there.
+            # New processes are replaced too; one of them always runs.
             for program in programs:
                 program.end(program.new.pop(0))
                 program.start_new()
@@ -147,15 +149,15 @@ def f70b(bench: Bench) -> None:
     check_slots_outside(bench)
     for program in programs:
         program.note_phase(now() + 3600 * SECOND)
-    bench.finish(LEASE, helper=False)
+    bench.finish(LEASE, start_worker=False)
 
 
 def all_leave(program: Program) -> None:
-    """All processes of the new release end in good order."""
+    """Terminate all processes of the new release."""
     while program.new:
-        life = program.new.pop()
-        life.signal(signal.SIGTERM)
-        life.ends(0)
+        worker = program.new.pop()
+        worker.signal(signal.SIGTERM)
+        worker.ends(0)
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {"F70b": f70b}

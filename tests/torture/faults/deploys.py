@@ -12,7 +12,7 @@ from polos import runs
 
 TIMEOUT = 120.0
 
-# Workers that one poison run may cost.
+# The number of workers that one poison run may kill.
 DEATHS_MAX = 6
 
 
@@ -39,7 +39,7 @@ def f51(bench: Bench) -> None:
         deaths += 1
         worker = Program(bench, "versions.py", bench.database, oracle, "old")
     verdict = bench.verdict
-    verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has cost {deaths} workers")
+    verdict.expect("I4", deaths <= DEATHS_MAX, f"a poison run has killed {deaths} workers")
     for id in sorted(healthy):
         status = runs.sync.get(bench.client, id).status
         verdict.expect("I4", status == "succeeded", f"{id} is healthy, and {status}")
@@ -51,7 +51,7 @@ def f51(bench: Bench) -> None:
 
 
 def f52(bench: Bench) -> None:
-    """Old and new workers side by side, with sleeping runs: no step twice, one way for each run."""
+    """Runs sleep while old and new workers work: no step twice, one version for each run."""
     oracle = bench.folder / "deploys.txt"
     tally = Tally(oracle)
     for code in ("old", "old", "new"):
@@ -73,11 +73,13 @@ def f52(bench: Bench) -> None:
             count = tally.count(step)[id]
             verdict.expect("I3", count == 1, f"{id}: `{step}` was executed {count} times")
         labels = tally.count("label")[id]
-        # One that ended the old way was never told to take the new one, and the other way round
-        # `False` may have been recorded.
+        # A run that the old code completed never took the new path. A run that the new code
+        # completed may have recorded `False`.
         verdict.expect("I3", labels <= new[id] <= 1, f"{id}: {labels} labels, {new[id]} new ends")
     bench.injections += len(wanted)
-    bench.remarks.append(f"{len(wanted)} sleeping runs: {len(old)} the old way, {len(new)} the new")
+    bench.remarks.append(
+        f"{len(wanted)} sleeping runs: {len(old)} completed by old code, {len(new)} by new code"
+    )
 
 
 FAULTS = {"F51": f51, "F52": f52}

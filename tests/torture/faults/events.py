@@ -1,4 +1,4 @@
-"""Events and debounced calls: a sender in one process, workers that are killed in others."""
+"""Events and debounced calls: one process sends them while workers are killed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LEASE = 2.0
 WAITS = 300
 CALLS = 3_000
 
-# How long a worker lives before it is killed.
+# Seconds until a worker is killed.
 LIFE = (0.2, 1.0)
 
 
 def said(oracle: Path) -> dict[str, list[list[str]]]:
-    """The lines of an oracle by their first word, in order."""
+    """Return the lines of an oracle by their first word, in order."""
     lines: dict[str, list[list[str]]] = defaultdict(list)
     if oracle.exists():
         for line in oracle.read_text().splitlines():
@@ -32,7 +32,7 @@ def said(oracle: Path) -> dict[str, list[list[str]]]:
 
 
 def under_kills(bench: Bench, count: int, part: str) -> dict[str, list[list[str]]]:
-    """Let a sender work while two workers are killed in turn; what was said until all has ended."""
+    """Send while two workers are killed in turn; return what was recorded until all runs ended."""
     oracle = bench.folder / "events.txt"
     workers = [worker(bench, oracle) for _ in range(2)]
     arguments = (bench.database, oracle, bench.random.randrange(10**6), count, part)
@@ -58,18 +58,18 @@ def worker(bench: Bench, oracle: Path) -> Program:
 
 
 def f71(bench: Bench) -> None:
-    """An accepted event is what its wait gets, whatever is killed; otherwise it gets nothing."""
-    told = under_kills(bench, bench.times(WAITS, 8), "events")
+    """Each wait gets the accepted event, or nothing, whatever is killed."""
+    recorded = under_kills(bench, bench.times(WAITS, 8), "events")
     verdict = bench.verdict
     accepted: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run, name, value in told["accepted"]:
+    for run, name, value in recorded["accepted"]:
         accepted[run, name].add(value)
     got: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run, name, value in told["got"]:
+    for run, name, value in recorded["got"]:
         got[run, name].add(value)
     for place, values in accepted.items():
         verdict.expect("I3", len(values) == 1, f"{place}: {values} were accepted")
-    for run, name, value in told["refused"]:
+    for run, name, value in recorded["refused"]:
         is_other = value not in accepted[run, name]
         verdict.expect("I3", is_other, f"{run}, {name}: {value} was accepted, then refused")
     for place, values in got.items():
@@ -77,28 +77,28 @@ def f71(bench: Bench) -> None:
         verdict.expect("I2", values == expected, f"{place} got {values}, accepted: {expected}")
     for run in {run for run, _ in got}:
         found = runs.sync.get(bench.client, run)
-        told_of = f"{run}: {found.status}, attempt {found.attempt}, {found.error}"
-        verdict.expect("I4", found.status == "succeeded" and found.attempt == 1, told_of)
+        text = f"{run}: {found.status}, attempt {found.attempt}, {found.error}"
+        verdict.expect("I4", found.status == "succeeded" and found.attempt == 1, text)
     bench.remarks.append(
-        f"{len(told['accepted'])} events accepted, {len(told['refused'])} refused, "
-        f"{sum(value == 'None' for *_, value in told['got'])} waits timed out"
+        f"{len(recorded['accepted'])} events accepted, {len(recorded['refused'])} refused, "
+        f"{sum(value == 'None' for *_, value in recorded['got'])} waits timed out"
     )
 
 
 def f72(bench: Bench) -> None:
-    """A run that debounced calls share executes with the payload of the last of them."""
-    told = under_kills(bench, bench.times(CALLS, 100), "calls")
+    """The run that debounced calls share executes with the payload of the last call."""
+    recorded = under_kills(bench, bench.times(CALLS, 100), "calls")
     verdict = bench.verdict
-    last = {run: number for run, _, number in told["called"]}
+    last = {run: number for run, _, number in recorded["called"]}
     indexed: dict[str, set[str]] = defaultdict(set)
-    for run, _, number in told["indexed"]:
+    for run, _, number in recorded["indexed"]:
         indexed[run].add(number)
     for run, number in last.items():
         verdict.expect("I2", indexed[run] == {number}, f"{run}: {indexed[run]} of call {number}")
         found = runs.sync.get(bench.client, run)
         verdict.expect("I4", found.status == "succeeded", f"{run}: {found.status}, {found.error}")
     verdict.expect("I3", set(indexed) == set(last), f"runs of no call: {set(indexed) - set(last)}")
-    bench.remarks.append(f"{len(told['called'])} calls became {len(last)} runs")
+    bench.remarks.append(f"{len(recorded['called'])} calls became {len(last)} runs")
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {"F71": f71, "F72": f72}

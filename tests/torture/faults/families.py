@@ -1,4 +1,4 @@
-"""Parents on some workers, their children on others, with nothing else wrong at all."""
+"""Parents and their children on different workers, without any other fault."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from programs import Program
 from harness import Bench, until
 from polos import runs
 
-# Parents that are invoked at full scale, and how many of them wait at the same time.
+# The number of parents at full scale, and the number that wait at the same time.
 PARENTS = 3_000
 AT_ONCE = 60
 
-# Every so many parents, one is cancelled while it may wait.
+# One of this many parents is cancelled, perhaps while it waits.
 CANCELLED_EVERY = 10
 
 TIMEOUT = 60.0
 
 
 def f50(bench: Bench) -> None:
-    """Parents and children on different workers: each parent gets its children's results."""
+    """Each parent gets the results of its children, which other workers execute."""
     oracle = bench.folder / "families.txt"
     for part in ("parents", "children") * 2:
         Program(bench, "parents_and_children.py", bench.database, oracle, part).ready()
@@ -34,7 +34,7 @@ def f50(bench: Bench) -> None:
         id = runs.sync.invoke(bench.client, "parent").id
         wanted.add(id)
         if number % CANCELLED_EVERY == 0:
-            # A run that exists is found: anything else is raised, and ends this fault.
+            # The run exists: any error ends this fault.
             runs.sync.cancel(bench.client, id)
             cancelled.add(id)
             wanted.discard(id)
@@ -42,8 +42,8 @@ def f50(bench: Bench) -> None:
     until(lambda: wanted <= tally.count("parent").keys(), TIMEOUT)
     ended, children = tally.count("parent"), tally.count("child")
     for id in sorted(wanted):
-        told = f"{id} waits: its children returned {children[id]} times, and it got no result"
-        verdict.expect("I4", ended[id] >= 1, told)
+        text = f"{id} waits: its children returned {children[id]} times, and it got no result"
+        verdict.expect("I4", ended[id] >= 1, text)
         verdict.expect("I3", children[id] == 2, f"{id} has {children[id]} children, not 2")
     for id in sorted(cancelled):
         status = runs.sync.get(bench.client, id).status

@@ -1,4 +1,4 @@
-"""Faults of the file itself: damaged, foreign, newer, out of reach; and gone while in use."""
+"""Faults of the file itself: damaged, foreign, newer, inaccessible; and removed while in use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from harness import APPS, PYTHON, Bench, until
 from polos import StoreUnavailableError, schedules
 
-# What each kind of error has to advise.
+# Words of the advice that each kind of error must give.
 ADVICE = {
     "StoreCorruptError": ("restore", "choose another path"),
     "StoreVersionError": ("upgrade",),
@@ -32,7 +32,7 @@ Answer = dict[str, object]
 
 
 def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list[Answer]:
-    """Open each in another process, which is started anew when one ends it."""
+    """Open each file in another process; start a new process if a file ends it."""
     answers: list[Answer] = []
     user = (str(NOBODY),) if as_nobody else ()
     waiting = list(paths)
@@ -57,25 +57,25 @@ def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The file and what is beside it, but for the index of the log."""
+    """Return the contents of the file and its log."""
     each = [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-journal")]
     return {file.name: file.read_bytes() for file in each if file.exists()}
 
 
 def check_refusal(bench: Bench, path: Path, answer: Answer, kinds: tuple[str, ...]) -> None:
-    """A clean error of the right kind, which names the file and says what to do."""
+    """I12: expect an error of the right kind that names the file and says what to do."""
     kind, text = str(answer.get("error")), str(answer.get("text"))
     bench.verdict.expect("I12", kind in kinds, f"{path.name}: {answer}, not {kinds}")
     if "error" in answer:
-        bench.verdict.expect("I12", str(path) in text, f"{path.name} isn't named: {text}")
+        bench.verdict.expect("I12", str(path) in text, f"{path.name}: the path is missing: {text}")
         advice = ADVICE.get(kind, ())
         is_advised = any(word in text for word in advice)
         bench.verdict.expect("I12", is_advised, f"{path.name}: no advice: {text}")
 
 
 def stored(bench: Bench) -> tuple[bytes, bytes, set[str]]:
-    """A database with schedules and runs, the newest of them in a log; and its keys."""
-    life = bench.start().ready()
+    """Make a database with schedules and runs, the newest in the log; return it and its keys."""
+    worker = bench.start().ready()
     keys = [f"key-{number:03}" for number in range(200)]
     cron = "0 0 1 1 *"
     schedules.sync.create_many(
@@ -83,21 +83,21 @@ def stored(bench: Bench) -> tuple[bytes, bytes, set[str]]:
     )
     for _ in range(10):
         bench.succeeds(bench.invoke())
-    life.term()
+    worker.term()
     bench.client.close()
-    # All of that is in the file now. What follows is in the log, which a dead process leaves.
-    life = bench.start().ready()
+    # All of that is in the file now. What follows is in the log of a killed process.
+    worker = bench.start().ready()
     with Bench(bench.folder, bench.scale, 0, bench.verdict) as other:
         for _ in range(5):
             other.succeeds(other.invoke())
-        life.kill()
+        worker.kill()
         log = bench.file.with_name("polos.db-wal").read_bytes()
         file = bench.file.read_bytes()
     return file, log, {*keys, *(["global"] if bench.ticks else [])}
 
 
 def f22(bench: Bench) -> None:
-    """A file that is damaged, foreign, newer, or out of reach."""
+    """A file is damaged, foreign, newer, or inaccessible."""
     file, log, keys = stored(bench)
     folder = bench.folder / "damaged"
     folder.mkdir()
@@ -108,8 +108,8 @@ def f22(bench: Bench) -> None:
     out_of_reach(bench, folder, file)
 
 
-def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[str]) -> None:
-    """Each is refused and left as it was, or is worked with; it is never taken for empty."""
+def check_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[str]) -> None:
+    """Each file is refused and left unchanged, or it is used; it never counts as empty."""
     outcomes: Counter[str] = Counter()
     for path, answer in zip(cases, ask(bench, cases), strict=True):
         bench.injections += 1
@@ -117,7 +117,7 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
         if "bug" in answer:
             continue
         if answer.get("error") == "RunNotFoundError":
-            # Its id is another in the index than in the table, which no reading of one can see.
+            # The index and the table have different ids, which reading one of them can't reveal.
             outcomes["a run not found"] += 1
             continue
         if "error" in answer:
@@ -125,12 +125,12 @@ def judge_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[s
             outcomes[f"refused at {answer['stage']}"] += 1
             if answer["stage"] == "opening":
                 is_same = contents(path) == cases[path]
-                bench.verdict.expect("I6", is_same, f"{path.name} was refused, and is changed")
+                bench.verdict.expect("I6", is_same, f"{path.name} was refused, and has changed")
             continue
         found = answer.get("keys")
         assert isinstance(found, list)
         is_empty = len(keys & set(found)) == 0
-        bench.verdict.expect("I10", not is_empty, f"{path.name} was taken for empty: {answer}")
+        bench.verdict.expect("I10", not is_empty, f"{path.name} was treated as empty: {answer}")
         outcomes["unharmed" if keys <= set(found) else "some schedules not seen"] += 1
     kind = next(iter(cases)).name.partition("-")[0]
     bench.remarks.append(f"{kind}: {dict(outcomes)}")
@@ -147,7 +147,7 @@ def placed(path: Path, file: bytes, log: bytes | None = None) -> dict[str, bytes
 
 
 def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
-    """One byte is another; every third time one of the first page, on which all hangs."""
+    """Change one byte; every third time one of the first page, which describes the rest."""
     cases = {}
     for number in range(bench.times(500, 12)):
         data = bytearray(file)
@@ -155,11 +155,11 @@ def flipped(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
         data[place] ^= bench.random.randrange(1, 256)
         path = folder / f"flipped-{place}-{number}"
         cases[path] = placed(path, bytes(data))
-    judge_damaged(bench, cases, keys)
+    check_damaged(bench, cases, keys)
 
 
 def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
-    """The end is missing."""
+    """Cut off the end."""
     cases = {}
     for number in range(bench.times(200, 6)):
         size = bench.random.randrange(1, len(file))
@@ -167,11 +167,11 @@ def cut(bench: Bench, folder: Path, file: bytes, keys: set[str]) -> None:
             size = max(4096, size - size % 4096)
         path = folder / f"cut-{size}-{number}"
         cases[path] = placed(path, file[:size])
-    judge_damaged(bench, cases, keys)
+    check_damaged(bench, cases, keys)
 
 
 def damaged_log(bench: Bench, folder: Path, file: bytes, log: bytes, keys: set[str]) -> None:
-    """As after a loss of power, what comes after the damage doesn't count; or the log is gone."""
+    """Damage the log, which then counts up to the damage as after a power loss; or remove it."""
     cases = {}
     for number in range(bench.times(200, 6)):
         data = bytearray(log)
@@ -184,11 +184,11 @@ def damaged_log(bench: Bench, folder: Path, file: bytes, log: bytes, keys: set[s
         cases[path] = placed(path, file, bytes(data))
     gone = folder / "log-gone"
     cases[gone] = placed(gone, file)
-    judge_damaged(bench, cases, keys)
+    check_damaged(bench, cases, keys)
 
 
 def refused(bench: Bench, folder: Path, file: bytes, log: bytes) -> None:
-    """What is no database of ours, or of a newer release, stays as it is."""
+    """A file that isn't a database of polos, or is of a newer release, stays unchanged."""
     noise = bench.random.randbytes(50_000)
     other = folder / "of another application"
     with closing(sqlite3.connect(other)) as connection:
@@ -219,21 +219,21 @@ def refused(bench: Bench, folder: Path, file: bytes, log: bytes) -> None:
     for path, answer in zip(cases, ask(bench, cases), strict=True):
         check_refusal(bench, path, answer, (cases[path],))
         is_same = contents(path) == before[path]
-        bench.verdict.expect("I6", is_same, f"{path.name} was refused, and is changed")
+        bench.verdict.expect("I6", is_same, f"{path.name} was refused, and has changed")
         bench.injections += 1
 
 
 def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
-    """Folders, and what may not be read or written."""
+    """Folders, and files that must not be read or written."""
     is_folder = folder / "folder"
     is_folder.mkdir()
     cases = [is_folder, folder / "nowhere" / "polos.db"]
     for path, answer in zip(cases, ask(bench, cases), strict=True):
         check_refusal(bench, path, answer, (UNUSABLE,))
         bench.injections += 1
-    # Permissions don't bind root.
+    # Permissions don't apply to root.
     as_nobody = os.geteuid() == 0
-    bound = Path(tempfile.mkdtemp(prefix="polos-bound-"))  # which others than root may enter
+    bound = Path(tempfile.mkdtemp(prefix="polos-bound-"))  # which other users can enter
     try:
         cases = []
         for name, file_mode, folder_mode in (
@@ -252,7 +252,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
         for path, answer in zip(cases, ask(bench, cases, as_nobody=as_nobody), strict=True):
             check_refusal(bench, path, answer, (UNUSABLE,))
             is_same = path.read_bytes() == file
-            bench.verdict.expect("I6", is_same, f"{path.parent.name} was refused, and is changed")
+            bench.verdict.expect("I6", is_same, f"{path.parent.name} was refused, and has changed")
             bench.injections += 1
     finally:
         shutil.rmtree(bound)
@@ -262,7 +262,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Other names for the files of a database, by which they are found when theirs are gone."""
+    """Link the files of a database under other names, to find them after they are removed."""
     kept = path.parent / "kept"
     kept.mkdir()
     for each in path.parent.glob(path.name + "*"):
@@ -283,7 +283,7 @@ def log_deleted(path: Path) -> None:
 
 
 def replaced(path: Path) -> None:
-    """By another database, which is in use: with a log of its own."""
+    """Replace the database by another one that is in use, with its own log."""
     other = path.with_name("other.db")
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("PRAGMA journal_mode = wal")
@@ -302,46 +302,48 @@ AWAY: tuple[Callable[[Path], None], ...] = (deleted, moved, log_deleted, replace
 
 
 def f23(bench: Bench) -> None:
-    """The file goes away under a worker; somebody else has it locked."""
+    """The file is removed under a worker, or another process locks it."""
     for number in range(bench.times(40, len(AWAY))):
         gone(bench, number, AWAY[number % len(AWAY)])
     for number in range(bench.times(10)):
-        # Longer than anybody waits, once.
+        # Once longer than any timeout.
         locked(bench, number, 35.0 if number == 1 else bench.random.uniform(1.0, 4.0))
 
 
 def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
-    """It stops and says so, and writes to no file without a name, nor to another's."""
+    """The worker stops and logs it, and writes neither to an unlinked file nor to another's."""
     folder = bench.folder / f"{vanish.__name__}-{number}"
     folder.mkdir()
     verdict = bench.verdict
-    with Bench(folder, bench.scale, 0, verdict) as place:
-        life = place.start("--lease", 2).ready()
-        place.create_digests()
-        place.succeeds(place.invoke())
-        place.client.close()
+    with Bench(folder, bench.scale, 0, verdict) as part:
+        worker = part.start("--lease", 2).ready()
+        part.create_digests()
+        part.succeeds(part.invoke())
+        part.client.close()
         time.sleep(bench.random.uniform(0.0, 1.0))
-        kept = set_aside(place.file)
-        vanish(place.file)
+        kept = set_aside(part.file)
+        vanish(part.file)
         since = time.time()
-        there = contents(place.file)
-        life.ends(1, timeout=20)
-        said = life.errors.read_text()
+        there = contents(part.file)
+        worker.ends(1, timeout=20)
+        said = worker.errors.read_text()
         text = f"{vanish.__name__}: it said {said[-300:]!r}"
         verdict.expect("I12", "was deleted, moved or replaced" in said, text)
         late = [
-            line for line in place.testimonies() if line.kind == "ack" and line.time > since + 1
+            line for line in part.recorded_lines() if line.kind == "ack" and line.time > since + 1
         ]
-        verdict.expect("I10", not late, f"{vanish.__name__}: recorded in no file: {late[:3]}")
+        verdict.expect(
+            "I10", not late, f"{vanish.__name__}: recorded in an unlinked file: {late[:3]}"
+        )
         if vanish is not log_deleted:  # then the file is still its own
-            text = f"{vanish.__name__}: what is in its place was written"
-            verdict.expect("I6", contents(place.file) == there, text)
-    for each in contents(place.file):
+            text = f"{vanish.__name__}: the file in its place was written"
+            verdict.expect("I6", contents(part.file) == there, text)
+    for each in contents(part.file):
         (folder / each).unlink()
     for each in contents(kept):
         (kept.parent / each).rename(folder / each)
     with Bench(folder, bench.scale, 0, verdict) as after:
-        after.jobs, after.digests = place.jobs, place.digests
+        after.jobs, after.digests = part.jobs, part.digests
         after.finish(2.0)
     bench.injections += 1
     if not verdict.violations:
@@ -358,13 +360,13 @@ sys.stdin.readline()
 
 
 def locked(bench: Bench, number: int, seconds: float) -> None:
-    """Another process has the lock to write: all wait, and continue where they were."""
+    """Another process holds the write lock: all wait, then continue."""
     folder = bench.folder / f"locked-{number}"
     folder.mkdir()
-    with Bench(folder, bench.scale, 0, bench.verdict) as place:
-        life = place.start("--lease", 2).ready()
-        place.create_digests()
-        command = [sys.executable, "-c", HOLDER, str(place.file)]
+    with Bench(folder, bench.scale, 0, bench.verdict) as part:
+        worker = part.start("--lease", 2).ready()
+        part.create_digests()
+        command = [sys.executable, "-c", HOLDER, str(part.file)]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe) as holder:
             assert holder.stdin is not None
@@ -374,19 +376,19 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
             release.start()
             begun = time.monotonic()
             try:
-                place.invoke()
+                part.invoke()
             except StoreUnavailableError as error:
                 waited = time.monotonic() - begun
                 text = f"gave up after {waited:.1f} s: {error}"
                 is_right = "locked by another process" in str(error) and waited > 25
                 bench.verdict.expect("I12", is_right, text)
             release.join()
-        bench.verdict.expect("I7", life.is_alive(), "a lock has ended the worker")
+        bench.verdict.expect("I7", worker.is_alive(), "the worker ended because of a lock")
         if seconds > 31:
-            said = until(lambda: "did not answer" in life.errors.read_text(), 10)
-            bench.verdict.expect("I12", said, f"unexplained: {life.errors.read_text()[-300:]}")
-        bench.verdict.expect("I4", place.succeeds(place.invoke()), "it doesn't recover")
-        place.finish(2.0, helper=False)
+            said = until(lambda: "did not answer" in worker.errors.read_text(), 10)
+            bench.verdict.expect("I12", said, f"unexplained: {worker.errors.read_text()[-300:]}")
+        bench.verdict.expect("I4", part.succeeds(part.invoke()), "the worker doesn't recover")
+        part.finish(2.0, start_worker=False)
     bench.injections += 1
     shutil.rmtree(folder)
 

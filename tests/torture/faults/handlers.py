@@ -1,4 +1,4 @@
-"""Faults of handlers: what they raise, return and take, how they hang, and being cancelled."""
+"""Faults of handlers: what they raise, return, and accept; hanging; cancellation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from apps.handler_acts import FAILURES, HANGING, STORABLE, UNSTORABLE, nested, same
-from checker import Testimony, check_file
+from checker import OracleReader, check_file
 from programs import Program
 
 from harness import Bench, until
@@ -28,36 +28,40 @@ from polos import (
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-def odd_worker(bench: Bench, *options: object) -> Program:
+def handler_worker(bench: Bench, *options: object) -> Program:
     return Program(bench, "handler_worker.py", bench.database, bench.oracle, *options).ready()
 
 
 def ended(bench: Bench, id: str, timeout: float = 60.0) -> Run:
-    """The run when it has ended; I4: that it does."""
+    """I4: wait until the run has completed; return it."""
     until(lambda: bench.status(id) in ENDED, timeout)
     run = runs.sync.get(bench.client, id)
     bench.verdict.expect("I4", run.status in ENDED, f"{run.workflow} {run.id} is {run.status}")
     return run
 
 
-def check_alive(bench: Bench, life: Program, what: str) -> None:
-    """I7: the worker is there, and does what it is asked."""
-    bench.verdict.expect("I7", life.is_alive(), f"{what} has ended the worker: {life.said[-800:]}")
-    if life.is_alive():
+def check_alive(bench: Bench, worker: Program, what: str) -> None:
+    """I7: the worker is alive, and executes a run."""
+    bench.verdict.expect(
+        "I7", worker.is_alive(), f"{what}: the worker has ended: {worker.said[-800:]}"
+    )
+    if worker.is_alive():
         run = ended(bench, bench.invoke("echo", what))
-        bench.verdict.expect("I7", run.result == what, f"after {what} it answers {run.result!r}")
+        bench.verdict.expect(
+            "I7", run.result == what, f"{what}: afterwards a run returns {run.result!r}"
+        )
 
 
-def close(bench: Bench, life: Program) -> None:
-    """Ends the worker; the file is sound then."""
-    life.term()
+def close(bench: Bench, worker: Program) -> None:
+    """Close the worker; the file is sound then."""
+    worker.term()
     bench.client.close()
     check_file(bench.verdict, bench.database)
 
 
 def entries(bench: Bench) -> Counter[str]:
-    """How often each run was entered."""
-    return Counter(line.run for line in Testimony(bench.oracle).read() if line.kind == "enter")
+    """Return how often each run's handler was started."""
+    return Counter(line.run for line in OracleReader(bench.oracle).read() if line.kind == "enter")
 
 
 def have_entered(bench: Bench, ids: list[str]) -> bool:
@@ -66,13 +70,13 @@ def have_entered(bench: Bench, ids: list[str]) -> bool:
 
 
 def f25(bench: Bench) -> None:
-    """Handlers and steps raise all there is to raise."""
-    life = odd_worker(bench)
+    """Handlers and steps raise every kind of error."""
+    worker = handler_worker(bench)
     verdict = bench.verdict
     asked: dict[str, tuple[str, str]] = {}
     for _ in range(bench.times(5)):
         for name, workflow in itertools.product(
-            FAILURES, ("odd-async", "odd-sync", "odd-step", "odd-step-of-sync")
+            FAILURES, ("act-async", "act-sync", "act-step", "act-step-of-sync")
         ):
             if "step" in workflow and not FAILURES[name].in_step:
                 continue
@@ -86,42 +90,42 @@ def f25(bench: Bench) -> None:
         if "step" in workflow:
             error = next((step.error for step in run.steps if step.name == "act"), None)
             names = [step.name for step in run.steps]
-            verdict.expect("I3", names == ["act"], f"{what}: went on with {names}")
+            verdict.expect("I3", names == ["act"], f"{what}: continued with {names}")
         tells = (
             error is not None
             and FAILURES[name].type in error.type
             and FAILURES[name].text in error.message
         )
-        verdict.expect("I12", tells, f"{what}: told as {error and (error.type, error.message)}")
-        text = "".join(told.traceback for told in causes(error))
+        verdict.expect("I12", tells, f"{what}: recorded as {error and (error.type, error.message)}")
+        text = "".join(each.traceback for each in causes(error))
         verdict.expect("I12", "handler_acts.py" in text, f"{what}: traceback {text[:200]!r}")
         check_size(bench, run, what)
     entered = entries(bench)
     for id in asked:
-        verdict.expect("I5", entered[id] == 1, f"{asked[id]}: entered {entered[id]} times")
-    check_alive(bench, life, "what handlers raise")
-    close(bench, life)
+        verdict.expect("I5", entered[id] == 1, f"{asked[id]}: started {entered[id]} times")
+    check_alive(bench, worker, "what handlers raise")
+    close(bench, worker)
 
 
 def causes(error: ErrorInfo | None) -> Iterator[ErrorInfo]:
-    """An error, and what caused it."""
+    """Yield an error and its causes."""
     while error is not None:
         yield error
         error = error.cause
 
 
 def check_size(bench: Bench, run: Run, what: str) -> None:
-    """I9: an error's record is bounded, however much there is to tell."""
+    """I9: the record of an error is bounded."""
     size = sum(len(error.message) + len(error.traceback) for error in causes(run.error))
-    bench.verdict.expect("I9", size < 1_000_000, f"{what}: its error takes {size} characters")
+    bench.verdict.expect("I9", size < 1_000_000, f"{what}: its error has {size} characters")
 
 
 def f26(bench: Bench) -> None:
-    """Handlers hang, ignore their timeout, swallow what cancels them; threads never end."""
+    """Handlers hang, or ignore their timeout or cancellation; threads never end."""
     verdict = bench.verdict
     for _ in range(bench.times(5)):
-        # Fewer places than handlers that hang: who was given up must free his.
-        life = odd_worker(bench, "--concurrency", 6, "--drain", 0.5, "--threads", 32)
+        # Less concurrency than hanging handlers: one that timed out must free its permit.
+        worker = handler_worker(bench, "--concurrency", 6, "--drain", 0.5, "--threads", 32)
         asked = {}
         for name in HANGING:
             for workflow in ("limited", "limited-step"):
@@ -132,20 +136,22 @@ def f26(bench: Bench) -> None:
         for id, (name, workflow) in asked.items():
             run = ended(bench, id, 90.0)
             what = f"{name} in {workflow}"
-            # In time or not, a step that ends with a value has done its work.
+            # A step that returns a value has done its work, in time or not.
             may = ("failed", "succeeded") if workflow == "limited-step" else ("failed",)
             verdict.expect("I4", run.status in may, f"{what}: {run.status}")
             text = "" if run.error is None else f"{run.error.type} {run.error.message}"
             is_told = "imeout" in text or "longer than" in text
             verdict.expect("I12", run.status == "succeeded" or is_told, f"{what}: {text}")
-        check_alive(bench, life, "handlers that hang")
-        said = life.said
-        verdict.expect("I12", "ignores its cancellation" in said, "nobody was told who stays")
-        # Those that nothing limits: the end of the worker doesn't wait for them.
+        check_alive(bench, worker, "handlers that hang")
+        said = worker.said
+        verdict.expect(
+            "I12", "ignores its cancellation" in said, "the handler that remains isn't logged"
+        )
+        # Handlers without a timeout don't delay the end of the worker.
         left = [bench.invoke("unlimited", {"act": name}) for name in HANGING if name != "thread"]
         left += [bench.invoke("unlimited-sync", {"act": "thread"})]
         until(partial(have_entered, bench, left[:5]), 10)
-        took = life.term()
+        took = worker.term()
         verdict.expect("I11", took < 8, f"draining took {took:.1f} s")
         bench.injections += len(left)
         for id in left:
@@ -158,8 +164,8 @@ def f26(bench: Bench) -> None:
 
 
 def f27(bench: Bench) -> None:
-    """Cancelled at any moment, by several at once and again, from another process."""
-    life = odd_worker(bench, "--concurrency", 20)
+    """Runs are cancelled at any moment from another process, by several threads, and again."""
+    worker = handler_worker(bench, "--concurrency", 20)
     verdict = bench.verdict
     answers: dict[str, list[str]] = defaultdict(list)
 
@@ -171,23 +177,23 @@ def f27(bench: Bench) -> None:
         pace = bench.random.choice([0.0, 0.001, 0.01, 0.05])
         id = bench.invoke("walk", pace)
         asked.append(id)
-        # From before the worker has heard of it until behind its end.
+        # From before the worker knows of the run until after its end.
         time.sleep(bench.random.choice([0.0, 0.002, 0.02, 0.1, 0.3]) * bench.random.random())
         if number % 3 == 0:
-            crowd = [threading.Thread(target=cancel, args=(id,)) for _ in range(4)]
-            for one in crowd:
-                one.start()
-            for one in crowd:
-                one.join()
+            threads = [threading.Thread(target=cancel, args=(id,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
         else:
             cancel(id)
         bench.injections += 1
     first = {id: ended(bench, id) for id in asked}
     for id in asked:
         cancel(id)
-    check_alive(bench, life, "cancellations")
+    check_alive(bench, worker, "cancellations")
     lines = defaultdict(list)
-    for line in Testimony(bench.oracle).read():
+    for line in OracleReader(bench.oracle).read():
         lines[line.run].append(line)
     for id, run in first.items():
         again = runs.sync.get(bench.client, id)
@@ -199,29 +205,31 @@ def f27(bench: Bench) -> None:
         kinds = [(line.kind, line.step) for line in lines[id]]
         if run.status == "succeeded":
             expected = [(kind, f"{n}") for n in range(20) for kind in ("before", "after")]
-            verdict.expect("I3", kinds == expected, f"{id} has arrived without {expected}")
+            verdict.expect("I3", kinds == expected, f"{id} has succeeded without {expected}")
             continue
-        verdict.expect("I5", ("before", "cleanup") not in kinds, f"{id}: stopped, took a step")
+        verdict.expect(
+            "I5", ("before", "cleanup") not in kinds, f"{id}: executed a step after it was stopped"
+        )
         assert run.finished_at is not None
         late = [line for line in lines[id] if line.time > run.finished_at.timestamp() + 0.001]
         verdict.expect("I5", not late, f"{id}: ended at {run.finished_at}, and then {late}")
         recorded = [step.name for step in run.steps if step.status == "succeeded"]
         done = [step for kind, step in kinds if kind == "after"]
         extra = set(recorded) - set(done)
-        verdict.expect("I3", not extra, f"{id}: {extra} are recorded and weren't executed")
+        verdict.expect("I3", not extra, f"{id}: {extra} are recorded and were not executed")
     statuses = Counter(run.status for run in first.values())
     bench.remarks.append(f"ended as {dict(statuses)}")
-    close(bench, life)
+    close(bench, worker)
 
 
 def f28(bench: Bench) -> None:
-    """Huge and odd values: they come back as they were, or are refused and leave nothing."""
-    life = odd_worker(bench)
+    """Huge and unusual values are returned unchanged, or are refused and leave nothing."""
+    worker = handler_worker(bench)
     verdict = bench.verdict
     for _ in range(bench.times(5)):
         for name, make in STORABLE.items():
             check_value(bench, name, make())
-            run = ended(bench, bench.invoke("odd-step", {"act": name}))
+            run = ended(bench, bench.invoke("act-step", {"act": name}))
             check_round_trip(bench, f"{name} as a step's result", run, make())
             bench.injections += 2
         for name, value in {
@@ -236,12 +244,12 @@ def f28(bench: Bench) -> None:
         verdict.expect("I5", run.result == count * (count - 1) // 2, f"{count} steps: {run.result}")
         verdict.expect("I5", len(run.steps) == count, f"{len(run.steps)} steps, not {count}")
         bench.injections += 1
-    check_alive(bench, life, "odd values")
-    close(bench, life)
+    check_alive(bench, worker, "unusual values")
+    close(bench, worker)
 
 
 def check_value(bench: Bench, name: str, value: Any) -> None:
-    """It is given to a handler, which gives it back; or refused, and leaves nothing."""
+    """Expect that a handler returns the value unchanged, or a refusal that leaves nothing."""
     count = len(runs.sync.list(bench.client, limit=None))
     try:
         id = bench.invoke("echo", value)
@@ -251,13 +259,15 @@ def check_value(bench: Bench, name: str, value: Any) -> None:
         is_clear = "payload" in str(error) and len(str(error)) < 2_000
         bench.verdict.expect("I12", is_clear, f"{name}: {str(error)[:300]}")
         if isinstance(error, PayloadTooLargeError):
-            bench.verdict.expect("I12", "16" in str(error), f"{name}: which limit? {error}")
+            bench.verdict.expect(
+                "I12", "16" in str(error), f"{name}: the error doesn't name the limit: {error}"
+            )
         bench.verdict.expect("I10", name not in MUST, f"{name} was refused: {str(error)[:200]}")
         return
     check_round_trip(bench, name, ended(bench, id), value)
 
 
-# What JSON can say has to be taken.
+# Every JSON value must be accepted.
 MUST = {"none", "false", "empty", "1-kibibyte", "1-mebibyte", "15-mebibytes", "many-small", "nul"}
 
 
@@ -272,17 +282,17 @@ def check_round_trip(bench: Bench, name: str, run: Run, value: Any) -> None:
     bench.verdict.expect("I10", name not in MUST, f"{name} was refused as a result")
 
 
-# What a refusal names, where it isn't the type of the whole value.
+# What a refusal names if it isn't the type of the whole value.
 CAUSES = ("itself", "deep", "`object`", "16 MiB", "limit")
 
 
 def f29(bench: Bench) -> None:
-    """Arguments and results that can't be stored."""
-    life = odd_worker(bench)
+    """Arguments and results can't be stored."""
+    worker = handler_worker(bench)
     verdict = bench.verdict
     for _ in range(bench.times(5)):
         for name, make in UNSTORABLE.items():
-            for workflow in ("odd-async", "odd-sync", "odd-step", "odd-step-of-sync"):
+            for workflow in ("act-async", "act-sync", "act-step", "act-step-of-sync"):
                 run = ended(bench, bench.invoke(workflow, {"act": name}))
                 bench.injections += 1
                 what = f"{name} of {workflow}"
@@ -296,22 +306,22 @@ def f29(bench: Bench) -> None:
             count = len(runs.sync.list(bench.client, limit=None))
             try:
                 bench.invoke("echo", make())
-                verdict.expect("I12", False, f"{name} was taken as a payload")
+                verdict.expect("I12", False, f"{name} was accepted as a payload")
             except SerializationError as error:
                 verdict.expect("I12", "payload" in str(error), f"{name}: {error}")
             left = len(runs.sync.list(bench.client, limit=None))
             verdict.expect("I10", left == count, f"{name} was refused, and has left a run")
             bench.injections += 1
-    check_alive(bench, life, "what can't be stored")
+    check_alive(bench, worker, "what can't be stored")
     canary = bench.folder / "canary"
     verdict.expect("I5", not canary.exists(), "something was unpickled")
-    close(bench, life)
+    close(bench, worker)
 
 
 DEEP = "[" * 100_000
 
-# What another process may write into a column: text that is no value, of no type that belongs
-# there, or hostile.
+# What another process may write into a column: text that isn't a value, has the wrong type, or is
+# hostile.
 HOSTILE = (
     "cposix\nsystem\n(S'touch canary'\ntR.",
     '{"$polos": "os:system", "value": "touch canary"}',
@@ -340,29 +350,29 @@ TARGETS = (
 
 
 def f30(bench: Bench) -> None:
-    """Another process has put something hostile into the columns of runs and steps."""
+    """Another process writes hostile values into the columns of runs and steps."""
     verdict = bench.verdict
     pairs = list(itertools.product(TARGETS, HOSTILE))
     chosen = [pairs[n % len(pairs)] for n in range(bench.times(len(pairs), 24))]
     if len(chosen) < len(pairs):
         chosen = bench.random.sample(pairs, len(chosen))
-    # A worker that knows the workflows, and leaves work behind: some in the middle of their steps.
-    life = odd_worker(bench, "--drain", 0)
+    # A worker that has the workflows, and leaves unfinished runs.
+    worker = handler_worker(bench, "--drain", 0)
     victims = []
     for (table, column), poison in chosen:
         id = bench.invoke("walk", 0.05)
         victims.append((id, table, column, poison))
     healthy = bench.invoke("walk", 0.05)
     until(lambda: all(runs.sync.get(bench.client, id).steps for id, *_ in victims), 30)
-    life.kill()
+    worker.kill()
     for id, table, column, poison in victims:
         where = "id = ?" if table == "run" else "run = (SELECT no FROM run WHERE id = ?)"
         bench.sql(f"UPDATE {table} SET {column} = ? WHERE {where}", poison, id)
         bench.injections += 1
-    life = odd_worker(bench)
+    worker = handler_worker(bench)
     run = ended(bench, healthy)
     verdict.expect("I7", run.status == "succeeded", f"beside hostile rows: {run.status}")
-    check_alive(bench, life, "hostile rows")
+    check_alive(bench, worker, "hostile rows")
     for id, table, column, poison in victims:
         what = f"{table}.{column} = {poison[:40]!r}"
         until(partial(is_settled, bench, id), 20)
@@ -377,9 +387,9 @@ def f30(bench: Bench) -> None:
             text = f"{what}: {run.status}, {run.error and run.error.message[:100]}"
             verdict.expect("I4", run.status in ENDED or column == "state", text)
     verdict.expect("I5", not (bench.folder / "canary").exists(), "stored text was executed")
-    verdict.expect("I7", life.said.count("\n") < 5_000, "it says the same again and again")
-    check_alive(bench, life, "looking at hostile rows")
-    close(bench, life)
+    verdict.expect("I7", worker.said.count("\n") < 5_000, "it logs the same repeatedly")
+    check_alive(bench, worker, "looking at hostile rows")
+    close(bench, worker)
 
 
 def is_settled(bench: Bench, id: str) -> bool:

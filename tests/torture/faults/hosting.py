@@ -1,5 +1,5 @@
-"""Faults of where a worker lives: servers that fork and reload, signals, threads, few resources,
-loggers that leak, raise or block.
+"""Faults of the host process: servers that fork and reload, signals, threads, few resources,
+loggers that leak, raise, or block.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from checker import Testimony, check_file, history
-from faults.handlers import check_alive, close, ended, odd_worker
+from checker import OracleReader, check_file, history
+from faults.handlers import check_alive, close, ended, handler_worker
 from programs import Command, Program
 
 from harness import APPS, SECOND, TIMEOUT, Bench, NotRunError, now, until
@@ -24,12 +24,12 @@ from polos import PolosClient, runs, schedules
 
 
 def f39(bench: Bench) -> None:
-    """Processes that were forked after their client was made, and used it."""
+    """Processes fork after they have used their client."""
     verdict = bench.verdict
     for number in range(bench.times(100, 4)):
         for how in ("fork", "fork-in-thread", "fork-while-busy", "multiprocessing"):
             if sys.platform == "win32":
-                raise NotRunError("there is no fork here")
+                raise NotRunError("os.fork doesn't exist here")
             program = Program(bench, "forks.py", bench.database, how, number)
             said = program.line()
             program.ends(0)
@@ -52,14 +52,14 @@ def needs(*modules: str) -> None:
 
 
 def server(bench: Bench, *command: str) -> Command:
-    """A server of `web_app.py`, as it is in the bench's folder, behind a socket there."""
+    """Serve the `web_app.py` in the bench's folder, on a socket there."""
     env = {"POLOS_DATABASE_URL": str(bench.database), "ORACLE": str(bench.oracle)}
     return Command(bench, sys.executable, "-m", *command, env=env)
 
 
 def versions(bench: Bench) -> list[tuple[str, int, str]]:
-    """Which version of the application ran which run in which process, in order."""
-    return [(line.token, line.pid, line.run) for line in Testimony(bench.oracle).read()]
+    """Return the version, run, and process of each execution, in order."""
+    return [(line.token, line.pid, line.run) for line in OracleReader(bench.oracle).read()]
 
 
 def has_version(bench: Bench, version: str) -> bool:
@@ -75,7 +75,7 @@ def web_app(bench: Bench, version: int) -> None:
 
 
 def check_one_run_each(bench: Bench) -> None:
-    """I1: one fate for each slot; I5: one execution of each run, except for what was cut off."""
+    """I1: one outcome for each slot. I5: one execution of each run that wasn't interrupted."""
     verdict = bench.verdict
     for schedule in schedules.sync.list(bench.client):
         slots = [
@@ -88,44 +88,44 @@ def check_one_run_each(bench: Bench) -> None:
     executed = Counter(run for _, _, run in versions(bench))
     entered = {run.id: run for run in runs.sync.list(bench.client, limit=None)}
     for run, count in executed.items():
-        verdict.expect("I2", run in entered, f"{run} was executed and isn't there")
+        verdict.expect("I2", run in entered, f"{run} was executed and doesn't exist")
         verdict.expect("I5", count == 1, f"{run} was executed {count} times")
     bench.client.close()
     check_file(verdict, bench.database)
 
 
 def f39b(bench: Bench) -> None:
-    """``uvicorn --reload``: the application is saved again and again while its schedule runs."""
+    """``uvicorn --reload``: the application is saved repeatedly while its schedule runs."""
     needs("fastapi", "uvicorn", "watchfiles")
     verdict = bench.verdict
     web_app(bench, 1)
-    life = server(
+    worker = server(
         bench, "uvicorn", "web_app:app", "--uds", "web.sock", "--reload", "--reload-dir", "."
     )
     for version in range(1, bench.times(50, 4) + 1):
         if version > 1:
             web_app(bench, version)
         is_new = until(partial(has_version, bench, f"{version}"), TIMEOUT)
-        verdict.expect("I7", is_new, f"version {version} doesn't run: {life.said[-1000:]}")
+        verdict.expect("I7", is_new, f"version {version} doesn't run: {worker.said[-1000:]}")
         bench.injections += 1
-    life.signal(signal.SIGINT)
-    life.ends(0, timeout=30)
-    verdict.expect("I7", "Traceback" not in life.said, life.said[-2000:])
+    worker.signal(signal.SIGINT)
+    worker.ends(0, timeout=30)
+    verdict.expect("I7", "Traceback" not in worker.said, worker.said[-2000:])
     check_one_run_each(bench)
 
 
 def f39c(bench: Bench) -> None:
-    """``uvicorn --workers 4``, of which one after the other is killed."""
+    """``uvicorn --workers 4``: one worker after the other is killed."""
     needs("fastapi", "uvicorn")
     _many(bench, "uvicorn", "web_app:app", "--uds", "web.sock", "--workers", "4")
 
 
 def f39d(bench: Bench) -> None:
-    """gunicorn with four workers, which loads the application before it forks them."""
+    """gunicorn loads the application before it forks four workers."""
     needs("fastapi", "uvicorn", "gunicorn")
     worker = "uvicorn.workers.UvicornWorker"
     if find_spec("uvicorn.workers") is None:
-        raise NotRunError("this uvicorn has no worker for gunicorn")
+        raise NotRunError("this version of uvicorn has no worker for gunicorn")
     _many(
         bench, "gunicorn", "web_app:app", "-k", worker, "--preload", "-w", "4",
         "-b", "unix:web.sock", "--no-control-socket",
@@ -135,17 +135,17 @@ def f39d(bench: Bench) -> None:
 def _many(bench: Bench, *command: str) -> None:
     verdict = bench.verdict
     web_app(bench, 1)
-    life = server(bench, *command)
+    worker = server(bench, *command)
     pids: set[int] = set()
 
     def has_run(count: int) -> bool:
-        """That many runs at least."""
+        """Return whether there are at least so many runs."""
         pids.update(pid for _, pid, _ in versions(bench))
         return len(versions(bench)) >= count
 
-    verdict.expect("I7", until(lambda: has_run(3), TIMEOUT), f"silent: {life.said[-1000:]}")
+    verdict.expect("I7", until(lambda: has_run(3), TIMEOUT), f"no new run: {worker.said[-1000:]}")
     for _ in range(bench.times(50, 3)):
-        # Between two slots: what is executing would be executed again, which is as it should be.
+        # Between two slots: a run in progress would rightly be executed again.
         victim = versions(bench)[-1][1]
         count = len(versions(bench))
         until(partial(has_run, count + 1), 10)
@@ -154,18 +154,20 @@ def _many(bench: Bench, *command: str) -> None:
             subprocess.run(["kill", "-9", str(victim)], check=True)
             bench.injections += 1
         count = len(versions(bench))
-        goes_on = until(partial(has_run, count + 2), 30)
-        verdict.expect("I7", goes_on, f"without {victim} it is silent: {life.said[-1000:]}")
-    life.signal(signal.SIGTERM)
-    life.ends(0, -signal.SIGTERM, timeout=30)
-    verdict.expect("I7", len(pids) > 1, f"all was executed by {pids}")
-    verdict.expect("I7", "Traceback" not in life.said, life.said[-2000:])
-    verdict.expect("I7", not [pid for pid in pids if alive(pid)], "a process is left")
+        continues = until(partial(has_run, count + 2), 30)
+        verdict.expect(
+            "I7", continues, f"without {victim} there is no new run: {worker.said[-1000:]}"
+        )
+    worker.signal(signal.SIGTERM)
+    worker.ends(0, -signal.SIGTERM, timeout=30)
+    verdict.expect("I7", len(pids) > 1, f"all runs were executed by {pids}")
+    verdict.expect("I7", "Traceback" not in worker.said, worker.said[-2000:])
+    verdict.expect("I7", not [pid for pid in pids if alive(pid)], "a process is still running")
     check_one_run_each(bench)
 
 
 def alive(pid: int) -> bool:
-    """Whether it is a process that has not ended."""
+    """Return whether the process is still running."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -175,7 +177,7 @@ def alive(pid: int) -> bool:
 # --- ends ----------------------------------------------------------------------------------------
 
 
-# How a program ends, what it is told, and its return code then.
+# Ways to end a program, the program that does so, and its return code.
 ENDS: dict[str, tuple[str, int]] = {
     "return": ("worker.py", 0),
     "raise": ("worker.py", 1),
@@ -187,23 +189,23 @@ ENDS: dict[str, tuple[str, int]] = {
 
 
 def f40b(bench: Bench) -> None:
-    """The program ends in many ways in Python's development mode, which tells what is left over."""
+    """The program ends in many ways. Python's development mode reports what leaks."""
     verdict = bench.verdict
     for number in range(bench.times(200, len(ENDS))):
         name = list(ENDS)[number % len(ENDS)]
         script, code = ENDS[name]
-        life = Program(
+        worker = Program(
             bench, script, bench.database, bench.oracle, "--exit", name, "--drain", 0.3,
             "--hold", 60, python=("-X", "dev", "-X", "faulthandler"),
         ).ready()  # fmt: skip
         job = bench.invoke()
-        bench.hears("before", job, "b", 10)
+        bench.wait_for_line("before", job, "b", 10)
         begun = time.monotonic()
-        life.tell()
-        life.ends(code)
+        worker.tell()
+        worker.ends(code)
         took = time.monotonic() - begun
         verdict.expect("I11", took < 8, f"{name}: it took {took:.1f} s to end")
-        said = life.said
+        said = worker.said
         for trouble in ("Fatal Python error", "Segmentation", "Current thread"):
             verdict.expect("I7", trouble not in said, f"{name}: {said[-1500:]}")
         ours = [line for line in said.splitlines() if "polos" in line and "Warning" in line]
@@ -216,36 +218,36 @@ def f40b(bench: Bench) -> None:
 
 
 def f41b(bench: Bench) -> None:
-    """SIGINT, SIGTERM and SIGHUP drain, a second one hurries; under nohup, SIGHUP does nothing."""
+    """SIGINT, SIGTERM, and SIGHUP drain; a second one ends at once; nohup disables SIGHUP."""
     verdict = bench.verdict
     for _ in range(bench.times(50, 2)):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # A run that hangs is given back at once, and whoever comes next continues it.
-            life = odd_worker(bench, "--drain", 0.3)
+            # A hanging run is released at once, and the next worker continues it.
+            worker = handler_worker(bench, "--drain", 0.3)
             held = bench.invoke("unlimited", {"act": "hang"})
-            bench.hears("enter", held, "-", 10)
-            life.signal(number)
-            life.ends(0)
+            bench.wait_for_line("enter", held, "-", 10)
+            worker.signal(number)
+            worker.ends(0)
             status = bench.status(held)
             verdict.expect("I11", status == "queued", f"{number.name}: its run is {status}")
             verdict.expect(
-                "I11", "Traceback" not in life.said, f"{number.name}: {life.said[-900:]}"
+                "I11", "Traceback" not in worker.said, f"{number.name}: {worker.said[-900:]}"
             )
             runs.sync.cancel(bench.client, held)
-            # A second one waits no longer.
-            life = odd_worker(bench, "--drain", 60)
+            # A second signal ends the wait.
+            worker = handler_worker(bench, "--drain", 60)
             held = bench.invoke("unlimited", {"act": "hang"})
-            bench.hears("enter", held, "-", 10)
-            life.signal(number)
+            bench.wait_for_line("enter", held, "-", 10)
+            worker.signal(number)
             time.sleep(bench.random.uniform(0.1, 0.4))
             begun = time.monotonic()
-            life.signal(number)
-            life.ends(0)
+            worker.signal(number)
+            worker.ends(0)
             took = time.monotonic() - begun
             verdict.expect("I11", took < 5, f"{number.name} twice: it took {took:.1f} s")
             runs.sync.cancel(bench.client, held)
             bench.injections += 2
-        # Whoever started it wants it to outlive the terminal.
+        # With nohup, it must survive the terminal.
         nohup = Program(bench, "handler_worker.py", bench.database, bench.oracle, before=("nohup",))
         nohup.ready()
         nohup.signal(signal.SIGHUP)
@@ -261,9 +263,9 @@ def f41b(bench: Bench) -> None:
 
 
 def f44(bench: Bench) -> None:
-    """One client is shared by 32 threads and several event loops, while it works."""
+    """32 threads and several event loops share a client while a worker works."""
     verdict = bench.verdict
-    life = odd_worker(bench)
+    worker = handler_worker(bench)
     for number in range(bench.times(50, 2)):
         for how in ("sync", "loops", "mixed", "closing"):
             program = Program(
@@ -279,58 +281,58 @@ def f44(bench: Bench) -> None:
             program.ends(0)
             verdict.expect("I5", said == "well", f"{how} {number}: {said}")
             bench.injections += 1
-    check_alive(bench, life, "threads")
-    close(bench, life)
+    check_alive(bench, worker, "threads")
+    close(bench, worker)
 
 
 def f45(bench: Bench) -> None:
-    """Few descriptors, and little memory."""
+    """File descriptors or memory are exhausted."""
     verdict = bench.verdict
-    life = odd_worker(bench)
+    worker = handler_worker(bench)
     digests = [
         schedules.sync.create(bench.client, "digest", every=SECOND, key=f"{n}") for n in range(3)
     ]
     for number in range(bench.times(25, 2)):
-        # At the start: it works, or says what it lacks.
+        # At the start: it works, or names what it lacks.
         for limit in (12, 16, 20, 24, 32):
             check_start(bench, f"ulimit -n {limit}", f"ulimit -n {limit}")
         for mebibytes in (60, 120, 250, 500):
             check_start(bench, f"ulimit -v {mebibytes * 1024}", f"{mebibytes} MiB")
-        # While it works: no further descriptor, for seconds.
-        usual = resource.prlimit(life.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(life.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
-        jobs = [bench.invoke("odd-step", {"act": "1-mebibyte"}) for _ in range(10)]
+        # While it works: no more descriptors for seconds.
+        usual = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+        jobs = [bench.invoke("act-step", {"act": "1-mebibyte"}) for _ in range(10)]
         jobs += [bench.invoke("limited-sync", {"act": "thread"})]
         time.sleep(1.0)
-        bench.verdict.expect("I7", life.is_alive(), f"without descriptors: {life.said[-900:]}")
-        resource.prlimit(life.pid, resource.RLIMIT_NOFILE, usual)
-        # And no further memory; handlers may fail by it, the worker may not.
-        before = resource.prlimit(life.pid, resource.RLIMIT_AS)
-        pages = int(Path(f"/proc/{life.pid}/statm").read_text().split()[0])
-        resource.prlimit(life.pid, resource.RLIMIT_AS, (pages * 4096 + (8 << 20), before[1]))
-        jobs += [bench.invoke("odd-step", {"act": "15-mebibytes"}) for _ in range(2)]
-        jobs += [bench.invoke("odd-sync", {"act": "none"}) for _ in range(5)]
+        bench.verdict.expect("I7", worker.is_alive(), f"without descriptors: {worker.said[-900:]}")
+        resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
+        # And no more memory: handlers may fail, but not the worker.
+        before = resource.prlimit(worker.pid, resource.RLIMIT_AS)
+        pages = int(Path(f"/proc/{worker.pid}/statm").read_text().split()[0])
+        resource.prlimit(worker.pid, resource.RLIMIT_AS, (pages * 4096 + (8 << 20), before[1]))
+        jobs += [bench.invoke("act-step", {"act": "15-mebibytes"}) for _ in range(2)]
+        jobs += [bench.invoke("act-sync", {"act": "none"}) for _ in range(5)]
         time.sleep(1.0)
-        if life.is_alive():
-            resource.prlimit(life.pid, resource.RLIMIT_AS, before)
+        if worker.is_alive():
+            resource.prlimit(worker.pid, resource.RLIMIT_AS, before)
         else:
-            # The core can't continue without memory: it says so, and another process continues.
-            code = life.ends(-signal.SIGABRT, 1)
-            verdict.expect("I12", "memory" in life.said, f"rc {code}: {life.said[-500:]}")
-            bench.remarks.append("without memory the worker has ended, and another went on")
-            life = odd_worker(bench)
+            # The core can't continue without memory. It logs that, and another process continues.
+            code = worker.ends(-signal.SIGABRT, 1)
+            verdict.expect("I12", "memory" in worker.said, f"rc {code}: {worker.said[-500:]}")
+            bench.remarks.append("without memory the worker has ended, and another one continued")
+            worker = handler_worker(bench)
         bench.injections += 2
         for job in jobs:
             ended(bench, job, 60)
         here = now()
         for id in digests:
-            verdict.expect("I7", bench.comes_due(id, here), f"after {number}: {id} is silent")
-    check_alive(bench, life, "having had too little")
-    close(bench, life)
+            verdict.expect("I7", bench.comes_due(id, here), f"after {number}: {id} has no new slot")
+    check_alive(bench, worker, "having had too little")
+    close(bench, worker)
 
 
 def check_start(bench: Bench, limit: str, what: str) -> None:
-    """With the limit it works, or ends soon with a word about it; it never hangs or crashes."""
+    """Under the limit it works, or soon ends with an error; it never hangs or crashes."""
     script = APPS / "low_limits.py"
     command = f'{limit} && exec "{sys.executable}" -W ignore "{script}" tight-{bench.injections}.db'
     done = Command(bench, "sh", "-c", command, env={"RUST_BACKTRACE": "0"})
@@ -342,29 +344,29 @@ def check_start(bench: Bench, limit: str, what: str) -> None:
     bench.injections += 1
 
 
-# --- what is said --------------------------------------------------------------------------------
+# --- logging -------------------------------------------------------------------------------------
 
 
 MARKS = ("S3CRET-PAYLOAD", "S3CRET-RESULT", "S3CRET-STEP", "S3CRET-INPUT", "S3CRET-PASSWORD")
 
 
 def f47(bench: Bench) -> None:
-    """Payloads, results and passwords must not be in what is logged or told as an error."""
+    """Payloads, results, and passwords must not appear in logs or errors."""
     verdict = bench.verdict
     for number in range(bench.times(25)):
-        life = Program(
+        worker = Program(
             bench, "secret_values.py", bench.database, *MARKS[:4], env={"PYTHONUTF8": "1"}
         )
-        while (said := life.line()) != "done":
+        while (said := worker.line()) != "done":
             found = [mark for mark in MARKS if mark in said]
             verdict.expect("I12", not found, f"{number}: {found} in {said[:300]}")
-        life.kill()
-        text = life.said
+        worker.kill()
+        text = worker.said
         for mark in MARKS:
             place = text.find(mark)
             shown = text[max(0, place - 200) : place + 100]
             verdict.expect("I12", place < 0, f"{mark} was logged: …{shown}…")
-        verdict.expect("I12", "failed" in text, "nothing was logged at all")
+        verdict.expect("I12", "failed" in text, "nothing was logged")
         for url in DSNS:
             try:
                 made: Any = PolosClient(url)
@@ -372,7 +374,7 @@ def f47(bench: Bench) -> None:
                 made.close()
             except Exception as error:
                 text = f"{error} {error!r}"
-            verdict.expect("I12", MARKS[4] not in text, f"a password is told: {text[:300]}")
+            verdict.expect("I12", MARKS[4] not in text, f"an error has the password: {text[:300]}")
         bench.injections += 1
     bench.client.close()
     check_file(verdict, bench.database)
@@ -387,29 +389,29 @@ DSNS = (
 
 
 def f48(bench: Bench) -> None:
-    """Loggers that raise, block or recurse; outputs that nobody reads, or that are closed."""
+    """Loggers raise, block, or recurse; outputs are closed or not read."""
     verdict = bench.verdict
     for number in range(bench.times(50, 2)):
         for how in ("raise", "block", "recurse", "filter", "broken-pipe", "closed", "full"):
             key = f"{how}-{number}"
-            life = Program(bench, "hostile_logging.py", bench.database, how, key)
-            life.ready()
+            worker = Program(bench, "hostile_logging.py", bench.database, how, key)
+            worker.ready()
             if how == "broken-pipe":
-                life.stop_listening()
+                worker.stop_listening()
             bench.injections += 1
             until(partial(schedules.sync.list, bench.client, key=key))
             found = schedules.sync.list(bench.client, key=key)
-            verdict.expect("I7", found, f"{how}: no schedule of it")
+            verdict.expect("I7", found, f"{how}: its schedule doesn't exist")
             for _ in range(2):
                 here = now()
                 comes = bench.comes_due(found[0].id, here)
-                verdict.expect("I7", comes, f"{how}: its clock stands still")
+                verdict.expect("I7", comes, f"{how}: its schedule has no new slot")
             failed = runs.sync.invoke(bench.client, "failing").id
             run = ended(bench, failed, 30)
             verdict.expect("I4", run.status == "failed", f"{how}: a failing run is {run.status}")
-            verdict.expect("I7", life.is_alive(), f"{how}: the worker has ended")
+            verdict.expect("I7", worker.is_alive(), f"{how}: the worker has ended")
             schedules.sync.delete(bench.client, found[0].id)
-            took = life.term()
+            took = worker.term()
             verdict.expect("I11", took < 15, f"{how}: it took {took:.1f} s to end")
     bench.client.close()
     check_file(verdict, bench.database)

@@ -1,4 +1,4 @@
-"""Faults of steps in processes of their own, and of several workers under one command."""
+"""Faults of steps in separate processes, and of several workers of one command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUNDS = 20
 
 
 class Processes:
-    """The processes that an oracle names, and what became of them."""
+    """The processes that an oracle names."""
 
     def __init__(self, path: Path) -> None:
         self._tally = Tally(path)
@@ -37,7 +37,7 @@ class Processes:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process exists, is no zombie, and belongs to this application."""
+    """Return whether a process exists, isn't a zombie, and belongs to this application."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         program = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -55,7 +55,7 @@ def has_started(bench: Bench, id: str) -> bool:
 
 
 def check_end(bench: Bench, ids: list[str], processes: Processes) -> None:
-    """Every run has its result, every step was executed, and no process is left."""
+    """Expect that every run has its result, every step was executed, and no process is left."""
     verdict = bench.verdict
     until(lambda: all(bench.status(id) == "succeeded" for id in ids))
     for id in ids:
@@ -68,14 +68,14 @@ def check_end(bench: Bench, ids: list[str], processes: Processes) -> None:
 
 
 def expect_none_left(bench: Bench, processes: Processes, kind: str) -> None:
-    """No process outlives its owner."""
+    """Expect that no process outlives its parent."""
     until(lambda: not processes.alive(kind), 20)
     left = processes.alive(kind)
     bench.verdict.expect("I11", not left, f"processes of kind {kind} are left: {left}")
 
 
 def f64(bench: Bench) -> None:
-    """kill -9 of workers and of the processes of their steps."""
+    """Workers and the processes of their steps are killed by SIGKILL."""
     oracle = bench.folder / "isolated.txt"
     processes = Processes(oracle)
     ids: list[str] = []
@@ -102,7 +102,7 @@ def f64(bench: Bench) -> None:
 
 
 def f65(bench: Bench) -> None:
-    """kill -9 of workers under ``polos run --workers 3``, and of the command itself."""
+    """Workers of ``polos run --workers 3``, and the command itself, are killed by SIGKILL."""
     oracle = bench.folder / "several.txt"
     processes = Processes(oracle)
     ids: list[str] = []
@@ -121,7 +121,7 @@ def f65(bench: Bench) -> None:
         time.sleep(bench.random.uniform(0.0, 0.5))
         bench.injections += 1
         if number % 4 == 3:
-            # The command itself: its workers end with it.
+            # The command itself is killed; its workers end with it.
             command.kill()
             expect_none_left(bench, processes, "worker")
             expect_none_left(bench, processes, "process")
@@ -130,7 +130,7 @@ def f65(bench: Bench) -> None:
             with suppress(ProcessLookupError):
                 os.kill(bench.random.choice(workers), signal.SIGKILL)
     check_end(bench, ids, processes)
-    # The last one may have started after all runs had ended. Before it heeds signals, SIGTERM
+    # The last command may have started after all runs had ended. Until it handles signals, SIGTERM
     # kills it.
     is_ready = until(lambda: "3 workers running" in command.errors.read_text())
     bench.verdict.expect("I7", is_ready, "its workers don't start")

@@ -1,4 +1,4 @@
-"""Faults of workers whose workflows have limits: who dies in the middle, and what comes after."""
+"""Faults of workers whose workflows have limits: workers are killed and replaced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from checker import Line
 
-from harness import Bench, Life
+from harness import Bench, WorkerProcess
 from polos import limits
 
 WORKERS = 4
@@ -17,13 +17,13 @@ LIMIT = 4
 LEASE = 1.0
 HOLD = 0.3
 
-# An operator's value counts within a second; a busy machine needs more.
+# An operator's value applies within a second; a busy machine needs more.
 TAKES_EFFECT = 1.0 + 2.0
 
 RATE = 10
 PERIOD = timedelta(seconds=2)
 
-# So many runs are queued at any moment that no worker is ever without work.
+# The number of queued runs: enough to keep every worker busy.
 QUEUED = 3 * LIMIT
 
 
@@ -34,7 +34,7 @@ def fill(bench: Bench, workflow: str, limit: str) -> None:
 
 
 def watch(bench: Bench, seconds: float, most: int) -> None:
-    """Sample the runs in progress for some time; I13: there are never more than the limit."""
+    """I13: sample the runs in progress for some time; there are never more than the limit."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         fill(bench, "limited", "limited")
@@ -44,32 +44,32 @@ def watch(bench: Bench, seconds: float, most: int) -> None:
         time.sleep(0.005)
 
 
-def await_start(workers: Iterable[Life]) -> None:
-    """Wait for those that were not waited for: one that is told to end must have begun."""
-    for life in workers:
-        if not life.is_ready:
-            life.ready()
+def await_start(workers: Iterable[WorkerProcess]) -> None:
+    """Wait until all workers are ready, since only a worker that has begun can be terminated."""
+    for worker in workers:
+        if not worker.is_ready:
+            worker.ready()
 
 
 class Deaths:
-    """When each process died."""
+    """Records when each process was killed."""
 
     def __init__(self) -> None:
         self.at: dict[int, float] = {}
 
-    def kill(self, life: Life) -> None:
-        life.kill()
-        self.at[life.pid] = time.time()
+    def kill(self, worker: WorkerProcess) -> None:
+        worker.kill()
+        self.at[worker.pid] = time.time()
 
 
-def busy(bench: Bench, workers: list[Life]) -> Life:
-    """One of those that hold runs, if one does."""
-    pids = {line.pid for line in bench.testimonies()[-LIMIT:]}
-    return bench.random.choice([life for life in workers if life.pid in pids] or workers)
+def busy(bench: Bench, workers: list[WorkerProcess]) -> WorkerProcess:
+    """Return a worker that executes runs, if there is one."""
+    pids = {line.pid for line in bench.recorded_lines()[-LIMIT:]}
+    return bench.random.choice([worker for worker in workers if worker.pid in pids] or workers)
 
 
 def handlers(lines: Iterable[Line], deaths: dict[int, float]) -> list[tuple[float, int]]:
-    """How many handlers were in progress, from each instant on at which that changed."""
+    """Return the number of handlers in progress from each change on."""
     changes: list[tuple[float, int]] = []
     own: Counter[int] = Counter()
     for line in lines:
@@ -88,7 +88,7 @@ def handlers(lines: Iterable[Line], deaths: dict[int, float]) -> list[tuple[floa
 def longest_below(
     counts: list[tuple[float, int]], deaths: Iterable[float], limit: int, since: float, until: float
 ) -> float:
-    """The longest time with fewer handlers than the limit, from the last death on in that time."""
+    """Return the longest time with fewer handlers than the limit, after the last kill in it."""
     longest, full = 0.0, since
     for (at, count), (after, _) in zip(counts, [*counts[1:], (until, 0)], strict=True):
         if count >= limit and at < until and after > since:
@@ -98,14 +98,15 @@ def longest_below(
 
 
 def f75(bench: Bench) -> None:
-    """Four workers share a limit, and random ones are killed: never more runs than it allows, and
-    as many again within a lease and a second.
+    """Four workers share a limit, and random ones are killed.
+
+    There are never more runs than the limit, and as many again within a lease and a second.
     """
     bench.ticks = 0
     options = ("--lease", LEASE, "--limit", LIMIT, "--hold", HOLD)
     workers = [bench.start(*options) for _ in range(WORKERS)]
-    for life in workers:
-        life.ready()
+    for worker in workers:
+        worker.ready()
     deaths = Deaths()
     fill(bench, "limited", "limited")
     watch(bench, 0.5, LIMIT)
@@ -120,8 +121,8 @@ def f75(bench: Bench) -> None:
     watch(bench, LEASE + 1.0, LIMIT)
     until = time.time()
     await_start(workers)
-    bench.finish(LEASE, helper=False)
-    counts = handlers(bench.testimonies(), deaths.at)
+    bench.finish(LEASE, start_worker=False)
+    counts = handlers(bench.recorded_lines(), deaths.at)
     most = max(count for _, count in counts)
     bench.verdict.expect("I13", most <= LIMIT, f"{most} handlers at once, of {LIMIT}")
     below = longest_below(counts, list(deaths.at.values()), LIMIT, since, until)
@@ -134,14 +135,15 @@ def f75(bench: Bench) -> None:
 
 
 def f75b(bench: Bench) -> None:
-    """An operator changes a limit while workers are killed and replaced: the value counts within a
-    second, and no worker that starts brings the declared one back.
+    """An operator changes a limit while workers are killed and replaced.
+
+    The value applies within a second, and no starting worker restores the declared one.
     """
     bench.ticks = 0
     options = ("--lease", LEASE, "--limit", LIMIT, "--hold", HOLD)
     workers = [bench.start(*options) for _ in range(2)]
-    for life in workers:
-        life.ready()
+    for worker in workers:
+        worker.ready()
     slowest = 0.0
     for number in range(bench.times(50, 3)):
         value = (2 * LIMIT, 1, LIMIT)[number % 3]
@@ -159,23 +161,25 @@ def f75b(bench: Bench) -> None:
         is_in_time = False
         while time.monotonic() < begun + LEASE + HOLD + TAKES_EFFECT and not is_in_time:
             is_in_time = is_reached()
-        bench.verdict.expect("I13", is_in_time, f"{value} runs are allowed, and not in progress")
+        bench.verdict.expect(
+            "I13", is_in_time, f"{value} runs are allowed, but fewer are in progress"
+        )
         slowest = max(slowest, time.monotonic() - begun)
         found = limits.sync.get(bench.client, "limited")
         text = f"an operator set {value}: {found}"
         bench.verdict.expect("I13", found.max == value and found.overridden, text)
         bench.injections += 1
     bench.remarks.append(f"as many runs as allowed within {slowest:.2f} s of a change")
-    bench.finish(LEASE, helper=False)
+    bench.finish(LEASE, start_worker=False)
 
 
 def f76(bench: Bench) -> None:
-    """Four workers share a rate, and random ones are killed: no period has more first claims."""
+    """Four workers share a rate, and random ones are killed: no period has more claims."""
     bench.ticks = 0
     options = ("--lease", LEASE, "--rate", RATE, "--per", PERIOD.total_seconds())
     workers = [bench.start(*options) for _ in range(WORKERS)]
-    for life in workers:
-        life.ready()
+    for worker in workers:
+        worker.ready()
     for _ in range(bench.times(50, 3)):
         deadline = time.monotonic() + bench.random.uniform(0.5, 2.0)
         while time.monotonic() < deadline:
@@ -188,12 +192,12 @@ def f76(bench: Bench) -> None:
         workers.append(bench.start(*options))
         bench.injections += 1
     await_start(workers)
-    found, _ = bench.finish(LEASE, helper=False)
+    found, _ = bench.finish(LEASE, start_worker=False)
     check_rate(bench, [run.started_at for run in found if run.started_at is not None])
 
 
 def check_rate(bench: Bench, claimed: list[datetime]) -> None:
-    """I13: no period, wherever it begins, has more claims than the rate; and the rate is used."""
+    """I13: no period, wherever it begins, has more claims than the rate; the rate is used up."""
     claimed.sort()
     for first, beyond in zip(claimed, claimed[RATE:], strict=False):
         text = f"{RATE + 1} runs were claimed within {beyond - first} from {first}"

@@ -12,25 +12,25 @@ from polos import runs
 
 
 def f1(bench: Bench) -> None:
-    """kill -9 at random points, and a restart on the same file."""
+    """A worker is killed by SIGKILL at random points, and restarted on the same file."""
     first = bench.start().ready()
     bench.create_digests()
     first.kill()
     for _ in range(bench.times(500)):
-        life = bench.start()
+        worker = bench.start()
         delay = bench.random.uniform(0.005, 1.5)
         deadline = time.monotonic() + delay
         bench.invoke()
         if bench.random.random() < 0.1:
             bench.create_digests(1)
         time.sleep(max(0.0, deadline - time.monotonic()))
-        life.kill()
+        worker.kill()
         bench.injections += 1
     bench.finish()
 
 
 def f4(bench: Bench) -> None:
-    """Two to four workers on one file, of which a random one is killed and replaced."""
+    """Two to four workers share a file; random ones are killed and replaced."""
     lease = 2.0
     workers = [bench.start("--lease", lease).ready()]
     bench.create_digests()
@@ -45,14 +45,14 @@ def f4(bench: Bench) -> None:
 
 
 def f5(bench: Bench) -> None:
-    """Two, four and eight workers on one database, of which random ones are killed and replaced."""
+    """Two, four, and eight workers share a database; random ones are killed and replaced."""
     lease = 2.0
     bench.start("--lease", lease).ready()
     bench.create_digests()
-    for crowd in (2, 4, 8):
-        workers = [life for life in bench.lives if life.is_alive()]
+    for count in (2, 4, 8):
+        workers = [worker for worker in bench.processes if worker.is_alive()]
         for _ in range(bench.times(50, 3)):
-            while len(workers) < crowd:
+            while len(workers) < count:
                 workers.append(bench.start("--lease", lease))
             bench.invoke()
             time.sleep(bench.random.uniform(0.05, 1.0))
@@ -62,7 +62,7 @@ def f5(bench: Bench) -> None:
 
 
 def f42(bench: Bench) -> None:
-    """Rolling deployments: a new worker comes, then the oldest one is told to go."""
+    """Rolling deployments: a new worker starts, then the oldest one is terminated."""
     workers = [bench.start().ready(), bench.start().ready()]
     bench.create_digests()
     for _ in range(bench.times(50, 3)):
@@ -75,9 +75,9 @@ def f42(bench: Bench) -> None:
 
 
 def f42b(bench: Bench) -> None:
-    """Rolling deployments of releases that differ: old and new code side by side.
+    """Rolling deployments of different releases: old and new code work at the same time.
 
-    Each has a workflow and a declared schedule that the others don't have.
+    Each release has a workflow and a declared schedule that the others don't have.
     """
     workers = [bench.start("--release", "r0").ready(), bench.start("--release", "r0").ready()]
     bench.create_digests()
@@ -85,7 +85,7 @@ def f42b(bench: Bench) -> None:
     rounds = bench.times(25, 2)
     for number in range(1, rounds + 1):
         release, former = f"r{number}", f"r{number - 1}"
-        begun = len(bench.lives)
+        begun = len(bench.processes)
         first = bench.start("--release", release).ready()
         old = bench.invoke(f"job-of-{former}")
         new = bench.invoke(f"job-of-{release}")
@@ -94,35 +94,35 @@ def f42b(bench: Bench) -> None:
         workers.pop(0).term()
         workers += [first, bench.start("--release", release).ready()]
         workers.pop(0).term()
-        for job, lives in ((old, bench.lives[:begun]), (new, bench.lives[begun:])):
+        for job, able_workers in ((old, bench.processes[:begun]), (new, bench.processes[begun:])):
             ended = bench.succeeds(job)
             bench.verdict.expect("I4", ended, f"{job} is {bench.status(job)}")
-            able = {life.pid for life in lives}
+            able = {worker.pid for worker in able_workers}
             where = {line.pid for line in bench.lines("before", job, "a")}
-            bench.verdict.expect("I5", where <= able, f"{job} ran where its code isn't")
+            bench.verdict.expect("I5", where <= able, f"{job} ran on a worker without its code")
         waiting.append(common)
         bench.injections += 2
     for job in waiting:
         bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
-    # A slot that came due while the last worker of its release left stays queued.
-    bench.finish(helper=False, gone={f"tick-of-r{number}" for number in range(rounds)})
+    # A slot that came due while the last worker of its release closed stays queued.
+    bench.finish(start_worker=False, gone={f"tick-of-r{number}" for number in range(rounds)})
 
 
 def f6b(bench: Bench) -> None:
-    """As F6, with two, four and eight workers: one of those that are left takes over, once."""
+    """F6 with two, four, and eight workers: one of the others takes over, once."""
     lease = 2.0
     bench.ticks = 0
     delays: list[str] = []
     for number in range(bench.times(9, 3)):
-        crowd = (2, 4, 8)[number % 3]
-        life, job = held(bench, "--lease", lease, "--hold", 60)
-        others = [bench.start("--lease", lease) for _ in range(crowd - 1)]
+        count = (2, 4, 8)[number % 3]
+        worker, job = held(bench, "--lease", lease, "--hold", 60)
+        others = [bench.start("--lease", lease) for _ in range(count - 1)]
         for other in others:
             other.ready()
         died = time.time()
-        life.kill()
+        worker.kill()
         delay = check_takeover(bench, job, died, lease * 2 / 3 - 0.1, lease + 1)
-        delays.append(f"{delay:.2f} s ({crowd} workers)")
+        delays.append(f"{delay:.2f} s ({count} workers)")
         for other in others:
             other.term()
         bench.injections += 1
@@ -131,36 +131,42 @@ def f6b(bench: Bench) -> None:
 
 
 def f5b(bench: Bench) -> None:
-    """More work than there is room for: each worker takes what it has room for, and no more."""
+    """More runs than permits: each worker executes as many as it has permits for."""
     room, lease = 3, 2.0
     bench.ticks = 0
-    for crowd in (2, 4, 8):
+    for count in (2, 4, 8):
         options = ("--lease", lease, "--concurrency", room, "--hold", 1.5)
-        workers = [bench.start(*options) for _ in range(crowd)]
-        for life in workers:
-            life.ready()
-        # The first fill all places, the others wait for them; one place after the other is lost.
-        jobs = [bench.invoke() for _ in range(2 * room * crowd)]
-        for job in jobs[: room * crowd]:
-            bench.verdict.expect("I4", bench.hears("before", job, "b"), f"{job} waits for nothing")
+        workers = [bench.start(*options) for _ in range(count)]
+        for worker in workers:
+            worker.ready()
+        # The first runs take all permits; the others are queued. One worker after another ends.
+        jobs = [bench.invoke() for _ in range(2 * room * count)]
+        for job in jobs[: room * count]:
+            bench.verdict.expect(
+                "I4",
+                bench.wait_for_line("before", job, "b"),
+                f"{job} stays queued beside free permits",
+            )
         taken = Counter(line.pid for job in jobs for line in bench.lines("before", job, "b"))
-        for life in workers:
-            text = f"{crowd} workers: {taken[life.pid]} of {room} places are taken in {life.pid}"
-            bench.verdict.expect("I5", taken[life.pid] >= room, text)
+        for worker in workers:
+            text = (
+                f"{count} workers: {taken[worker.pid]} of {room} permits are used in {worker.pid}"
+            )
+            bench.verdict.expect("I5", taken[worker.pid] >= room, text)
         workers.pop().kill()
         for job in jobs:
             bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
-        for life in workers:
-            life.term()
+        for worker in workers:
+            worker.term()
         bench.injections += 1
     check_room(bench, room)
     bench.finish(lease)
 
 
 def check_room(bench: Bench, room: int) -> None:
-    """I5: no process ever executed more at once than it has room for."""
+    """I5: no process executed more runs at once than it has permits."""
     under_way: Counter[int] = Counter()
-    for line in bench.testimonies():
+    for line in bench.recorded_lines():
         if line.step == "b" and line.kind in ("before", "after", "cancelled"):
             under_way[line.pid] += 1 if line.kind == "before" else -1
             text = f"{under_way[line.pid]} at once in a worker with room for {room}"
@@ -168,15 +174,15 @@ def check_room(bench: Bench, room: int) -> None:
 
 
 def f6(bench: Bench) -> None:
-    """A worker dies in a step; one that lives takes over when the lease is over."""
+    """A worker is killed in a step; another one takes over when the lease has expired."""
     for number in range(bench.times(25)):
         lease = (1.0, 2.0, 3.0)[number % 3]
-        life, job = held(bench, "--lease", lease, "--hold", 60)
+        worker, job = held(bench, "--lease", lease, "--hold", 60)
         other = bench.start("--lease", lease).ready()
         time.sleep(bench.random.uniform(0.5, 1.5) * lease)
         died = time.time()
-        life.kill()
-        # It beat at most a third of a lease before it died.
+        worker.kill()
+        # Its last heartbeat was at most a third of a lease before it was killed.
         check_takeover(bench, job, died, lease * 2 / 3 - 0.1, lease + 1)
         other.term()
         bench.injections += 1
@@ -184,110 +190,114 @@ def f6(bench: Bench) -> None:
 
 
 def f7(bench: Bench) -> None:
-    """A worker is stopped for three leases and comes back, when another has its runs."""
+    """A worker is stopped for three leases and continues after another has its runs."""
     lease = 1.0
     number = 0
     hold = 2.0
     while bench.injections - bench.locked < bench.times(25):
         number += 1
         is_sync = number % 2 == 1
-        # Async: asleep in the step when it is stopped, cancelled when it is back. Sync: the
-        # thread can't be cancelled, and comes back with a result.
+        # Async: the step is cancelled when the worker continues. Sync: the thread can't be
+        # cancelled, and returns a result.
         options = ("--hold", hold, "--sync") if is_sync else ("--hold", hold)
-        life, job = held(bench, "--lease", lease, *options)
+        worker, job = held(bench, "--lease", lease, *options)
         other = bench.start("--lease", lease).ready()
         stopped = time.time()
-        life.signal(signal.SIGSTOP)
+        worker.signal(signal.SIGSTOP)
         if bench.lines("after", job, "b"):
-            # The step ended while the other worker started, on a machine that is busy.
+            # On a busy machine, the step ended while the other worker started.
             hold *= 2
-            life.signal(signal.SIGCONT)
+            worker.signal(signal.SIGCONT)
             bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
             other.term()
-            life.term()
+            worker.term()
             continue
         if not bench.sql("SELECT 1", timeout=lease):
-            # Stopped in the middle of a commit: it holds SQLite's lock, and everybody has to wait
-            # until it is back. Nobody can have taken over, so the run ends where it began.
+            # Stopped during a commit: it holds SQLite's lock, and all others have to wait until it
+            # continues. Nothing can have taken over, so the run ends where it began.
             time.sleep(2 * lease)
-            life.signal(signal.SIGCONT)
+            worker.signal(signal.SIGCONT)
             bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
             bench.locked += 1
             bench.injections += 1
             other.term()
-            life.term()
+            worker.term()
             continue
         time.sleep(3 * lease)
         check_takeover(bench, job, stopped, lease * 2 / 3 - 0.1, lease + 1)
         result = runs.sync.get(bench.client, job).result
-        life.signal(signal.SIGCONT)
+        worker.signal(signal.SIGCONT)
 
-        def comes_back(pid: int = life.pid, job: str = job) -> bool:
+        def comes_back(pid: int = worker.pid, job: str = job) -> bool:
             lines = [*bench.lines("after", job, "b"), *bench.lines("cancelled", job, "b")]
             return any(line.pid == pid for line in lines)
 
         verdict = bench.verdict
-        verdict.expect("I5", until(comes_back, 10), f"{job}: its step isn't heard of again")
-        # A worker that is told that its runs are gone signs in anew, and works.
+        verdict.expect("I5", until(comes_back, 10), f"{job}: its step doesn't end")
+        # A worker that has lost its runs registers again, and works.
         second = bench.invoke()
         bench.succeeds(second)
         verdict.expect("I5", runs.sync.get(bench.client, job).result == result, f"{job}: rewritten")
-        late = [line for line in bench.lines("ack", job, "b") if line.pid == life.pid]
+        late = [line for line in bench.lines("ack", job, "b") if line.pid == worker.pid]
         verdict.expect("I5", not late, f"{job}: its late result was accepted: {late}")
-        verdict.expect("I7", life.is_alive() and other.is_alive(), "a worker has died")
+        verdict.expect("I7", worker.is_alive() and other.is_alive(), "a worker has died")
         other.term()
-        # Alone again, it must do the work.
+        # The only worker again, it must do the work.
         third = bench.invoke()
         bench.succeeds(third)
-        verdict.expect("I7", bench.status(third) == "succeeded", "back, and doesn't work")
-        life.term()
+        verdict.expect(
+            "I7", bench.status(third) == "succeeded", "the worker doesn't work after it continued"
+        )
+        worker.term()
         bench.injections += 1
     bench.finish()
 
 
 def f7b(bench: Bench) -> None:
-    """As F7, and always suspended between two steps: back, it must not begin what is done."""
+    """F7, always stopped between two steps: afterwards it must not execute a step that is done."""
     lease = 1.0
     while bench.injections - bench.locked < bench.times(25):
-        life, job = held(bench, "--lease", lease, "--hold", 1.0, "--stop")
+        worker, job = held(bench, "--lease", lease, "--hold", 1.0, "--stop")
         other = bench.start("--lease", lease).ready()
-        bench.verdict.expect("I4", bench.hears("ack", job, "b"), f"{job}: step b isn't recorded")
-        life.stands_still()
+        bench.verdict.expect(
+            "I4", bench.wait_for_line("ack", job, "b"), f"{job}: step b isn't recorded"
+        )
+        worker.stands_still()
         if bench.sql("SELECT 1", timeout=lease):
             bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: not taken over")
         else:
-            # Another thread of it was in the middle of a commit, and holds SQLite's lock.
+            # Another of its threads was stopped during a commit, and holds SQLite's lock.
             bench.locked += 1
-        life.signal(signal.SIGCONT)
+        worker.signal(signal.SIGCONT)
         bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
         bench.succeeds(bench.invoke())
         other.term()
-        life.kill()
+        worker.kill()
         bench.injections += 1
     bench.finish()
 
 
 def f8(bench: Bench) -> None:
-    """All processes stand still for many periods: one run for the newest slot, no burst."""
+    """All processes are stopped for many periods: one run for the newest slot, no burst."""
     lease = 2.0
     workers = [bench.start("--lease", lease).ready() for _ in range(2)]
     bench.create_digests()
     pauses = []
     for _ in range(bench.times(5, 1)):
         time.sleep(bench.random.uniform(2.0, 3.0))
-        for life in workers:
-            life.stop()
+        for worker in workers:
+            worker.stop()
         stopped = now()
         time.sleep(bench.random.uniform(6.0, 6.0 + 60.0 * bench.scale))
         continued = now()
-        for life in workers:
-            life.signal(signal.SIGCONT)
+        for worker in workers:
+            worker.signal(signal.SIGCONT)
         pauses.append((stopped, continued))
         bench.injections += 1
         time.sleep(3.0)
     found, ledgers = bench.finish(lease)
     for stopped, continued in pauses:
-        # Slots that were surely not served before, and surely late after.
+        # Slots that had certainly not been handled before, and were certainly late afterwards.
         for schedule, entries in ledgers.items():
             ran = [
                 e
@@ -301,7 +311,7 @@ def f8(bench: Bench) -> None:
                 if run.schedule_id == schedule
                 and continued <= run.created_at < continued + 2 * SECOND
             ]
-            # A buffered one, the late one, and those of the next two seconds.
+            # A buffered run, the late run, and those of the next two seconds.
             text = f"{schedule}: a burst of {len(created)} runs"
             bench.verdict.expect("I1", len(created) <= 4, text)
 
@@ -310,36 +320,36 @@ def f24(bench: Bench) -> None:
     """A handler blocks the event loop for three leases."""
     lease = 1.0
     for _ in range(bench.times(25, 1)):
-        life = bench.start("--lease", lease, "--block", 3 * lease).ready()
+        worker = bench.start("--lease", lease, "--block", 3 * lease).ready()
         if not bench.digests:
             bench.create_digests()
         time.sleep(1.0)
         job = bench.invoke("blocker")
-        begun = bench.hears("before", job, "block")
+        begun = bench.wait_for_line("before", job, "block")
         bench.verdict.expect("I4", begun, f"{job} doesn't begin")
         since = now()
         time.sleep(1.2 * lease)
         alone = now()
         other = bench.start("--lease", lease, "--block", 3 * lease).ready()
-        bench.hears("after", job, "block")
+        bench.wait_for_line("after", job, "block")
         bench.succeeds(job)
         count = len(bench.lines("before", job, "block"))
         bench.verdict.expect("I5", count == 1, f"{job}: executed {count} times")
-        # While it was alone and its loop blocked, each schedule had its runs created in time.
+        # While its loop was blocked and no other worker ran, all runs were created in time.
         for run in runs.sync.list(bench.client, since=since - LATE, limit=None):
             if run.timestamp is None or not since < run.timestamp < alone:
                 continue
             late = run.created_at - run.timestamp
             bench.verdict.expect("I1", late < SECOND, f"{run.id} was created {late} late")
-        said = life.errors.read_text()
-        bench.verdict.expect("I12", "blocker" in said, "nobody was warned")
+        said = worker.errors.read_text()
+        bench.verdict.expect("I12", "blocker" in said, "no warning was logged")
         bench.injections += 1
-        life.term()
+        worker.term()
         other.term()
     bench.finish()
 
 
-# How the worker program can end, and its return code then.
+# Ways to end the worker program, and its return code.
 EXITS = {
     "return": 0,
     "raise": 1,
@@ -354,17 +364,17 @@ EXITS = {
 
 
 def f40(bench: Bench) -> None:
-    """The program ends, in many ways, while runs are under way."""
+    """The program ends in many ways while runs are in progress."""
     names = list(EXITS)
     for number in range(bench.times(500, len(names) * 2)):
         name = names[number % len(names)]
         is_sync = ("--sync",) if number // len(names) % 2 else ()
-        life = bench.start("--exit", name, "--drain", 0.3, "--hold", 60, *is_sync).ready()
+        worker = bench.start("--exit", name, "--drain", 0.3, "--hold", 60, *is_sync).ready()
         job = bench.invoke()
-        bench.hears("before", job, "b", 10)
+        bench.wait_for_line("before", job, "b", 10)
         begun = time.monotonic()
-        life.tell()
-        life.ends(EXITS[name], timeout=20)
+        worker.tell()
+        worker.ends(EXITS[name], timeout=20)
         took = time.monotonic() - begun
         bench.verdict.expect("I11", took < 5, f"{name} {is_sync}: it took {took:.1f} s to end")
         bench.injections += 1
@@ -372,39 +382,39 @@ def f40(bench: Bench) -> None:
 
 
 def f41(bench: Bench) -> None:
-    """SIGTERM: while a handler hangs, while one finishes, and during the start."""
+    """SIGTERM while a handler hangs, while one finishes, and during the start."""
     lease = 15.0
     for _ in range(bench.times(25, 1)):
-        # Hangs: drained for a while, then released, and taken over without waiting for the lease.
-        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
+        # Hanging: drained for a while, then released, and taken over without waiting for the lease.
+        worker, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
         other = bench.start("--lease", lease).ready()
         sent = time.time()
-        took = life.term()
+        took = worker.term()
         bench.verdict.expect("I11", took < 4, f"draining took {took:.1f} s")
         check_takeover(bench, job, sent, 0.4, took + 2)
         other.term()
-        # Finishes in its grace time, where it began.
-        life, job = held(bench, "--lease", lease, "--hold", 1)
-        life.term()
+        # Finishing: it completes during the drain, where it began.
+        worker, job = held(bench, "--lease", lease, "--hold", 1)
+        worker.term()
         begun = bench.lines("before", job, "b")
         bench.verdict.expect("I11", len(begun) == 1, f"{job}: began {len(begun)} times")
-        bench.verdict.expect("I11", bench.status(job) != "running", f"{job} was left as it was")
-        # A second signal waits no longer.
-        life, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
-        life.signal(signal.SIGTERM)
+        bench.verdict.expect("I11", bench.status(job) != "running", f"{job} didn't complete")
+        # A second signal ends the wait.
+        worker, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
+        worker.signal(signal.SIGTERM)
         time.sleep(bench.random.uniform(0.2, 0.6))
-        took = life.term()
+        took = worker.term()
         bench.verdict.expect("I11", took < 4, f"the second signal took {took:.1f} s")
         bench.injections += 4
         # At any moment of the start.
         for _ in range(3):
-            life = bench.start()
+            worker = bench.start()
             time.sleep(bench.random.uniform(0.0, 0.6))
-            life.signal(signal.SIGTERM)
-            # Before Python has come to the handler, the signal's own effect.
-            code = life.ends(0, -signal.SIGTERM)
+            worker.signal(signal.SIGTERM)
+            # Before Python has installed the handler, the signal has its default effect.
+            code = worker.ends(0, -signal.SIGTERM)
             text = "it had begun to work, and was killed by the signal"
-            bench.verdict.expect("I11", code == 0 or not life.said_ready(), text)
+            bench.verdict.expect("I11", code == 0 or not worker.said_ready(), text)
             bench.injections += 1
     bench.finish()
 

@@ -1,4 +1,4 @@
-"""Several programs on one database, that don't know of each other."""
+"""Several independent programs on one database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from programs import Command
 
-from harness import APPS, PYTHONPATH, SECOND, Bench, Life, NotRunError, now, until
+from harness import APPS, PYTHONPATH, SECOND, Bench, NotRunError, WorkerProcess, now, until
 from polos import Schedule, schedules
 
 SERVICES = ("billing", "mailing")
@@ -20,12 +20,12 @@ COUNT = 3
 LEASE = 2.0
 WAYS = ("script", "uvicorn", "polos run")
 
-# A worker starts within it, on a machine that is busy with other things.
+# Long enough for the start of a worker on a busy machine.
 BACK = 30.0
 
 
 class Service:
-    """A program with schedules of its own, in a folder of its own."""
+    """A program with its own schedules, in its own folder."""
 
     def __init__(self, bench: Bench, name: str) -> None:
         self.bench = bench
@@ -33,34 +33,36 @@ class Service:
         self.folder = bench.folder / name
         self.folder.mkdir()
         shutil.copy(APPS / "service.py", self.folder / "main.py")
-        self.life: Life | None = None
+        self.worker: WorkerProcess | None = None
         self.way = ""
 
     def start(self, way: str, count: int = COUNT) -> None:
         """Start it, and wait until its schedules tick.
 
-        :param count: how many schedules this version of it has.
+        :param count: the number of schedules of this version.
         """
         since = time.time()
         self.way = way
-        self.life = self.process(way, [1] * count)
+        self.worker = self.process(way, [1] * count)
         silent = [n for n in range(count) if not self._ticks(n, since)]
-        said = self.life.errors.read_text()[-2000:]
-        self.bench.verdict.expect("I7", not silent, f"{self.name} {silent} don't tick: {said}")
+        said = self.worker.errors.read_text()[-2000:]
+        self.bench.verdict.expect(
+            "I7", not silent, f"{self.name} {silent} have no new slot: {said}"
+        )
 
     def stop(self) -> None:
-        """In good order."""
-        assert self.life is not None
-        # Uvicorn ends with SIGTERM when it was told to end so.
-        self.life.signal(signal.SIGINT if self.way == "uvicorn" else signal.SIGTERM)
-        self.life.ends(0)
+        """Terminate it."""
+        assert self.worker is not None
+        # After SIGTERM, Uvicorn ends by that signal; after SIGINT, it returns 0.
+        self.worker.signal(signal.SIGINT if self.way == "uvicorn" else signal.SIGTERM)
+        self.worker.ends(0)
 
-    def start_selection(self, count: int) -> Life:
-        """Another worker of it, that was told to execute only some of its workflows."""
+    def start_selection(self, count: int) -> WorkerProcess:
+        """Start another worker that executes only some of its workflows."""
         return self.process("script", [1] * COUNT, SELECTED=str(count))
 
-    def process(self, way: str, periods: Sequence[int], **more: str) -> Life:
-        """A process of it.
+    def process(self, way: str, periods: Sequence[int], **more: str) -> WorkerProcess:
+        """Start a process of the program.
 
         :param periods: seconds between the slots of each schedule that it declares.
         :param more: environment variables.
@@ -96,7 +98,7 @@ class Service:
 
 
 def require_services() -> None:
-    """Raise ``NotRunError`` where services can't be started."""
+    """Raise ``NotRunError`` if services can't be started here."""
     if os.name != "posix" or shutil.which("env") is None:
         raise NotRunError("it needs the command `env`")
     if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
@@ -104,7 +106,7 @@ def require_services() -> None:
 
 
 def f70(bench: Bench) -> None:
-    """Two programs are killed, redeployed, and started in other ways, each beside the other one."""
+    """Two independent programs are killed, redeployed, and started in other ways."""
     require_services()
     bench.ticks = 0
     services = [Service(bench, name) for name in SERVICES]
@@ -112,19 +114,19 @@ def f70(bench: Bench) -> None:
         service.start(bench.random.choice(WAYS))
     for number in range(bench.times(40, 4)):
         service = services[number % 2]
-        assert service.life is not None
+        assert service.worker is not None
         if bench.random.random() < 0.5:
-            service.life.kill()
+            service.worker.kill()
         else:
             service.stop()
         time.sleep(bench.random.choice([0.0, 1.5 * LEASE]))
         service.start(bench.random.choice(WAYS))
         if number % 3 == 0:
-            # As a second process of the same program with a part of the work.
+            # A second process of the same program executes a part of the work.
             part = service.start_selection(1)
             time.sleep(bench.random.uniform(0.5, 2.0))
             part.signal(signal.SIGTERM)
-            part.ends(0, -signal.SIGTERM)  # it may not have come as far as to handle it
+            part.ends(0, -signal.SIGTERM)  # it may not handle the signal yet
         check_statuses(bench, services)
         bench.injections += 1
     for service in services:
@@ -137,12 +139,12 @@ def f70(bench: Bench) -> None:
         if found.id not in bench.excluded
         and not bench.comes_due(found.id, now() - SECOND, timeout=BACK)
     ]
-    bench.verdict.expect("I7", not silent, f"silent: {silent}")
-    bench.finish(LEASE, helper=False)
+    bench.verdict.expect("I7", not silent, f"no new slot: {silent}")
+    bench.finish(LEASE, start_worker=False)
 
 
 def check_statuses(bench: Bench, services: list[Service], *retired: str) -> None:
-    """I7: nobody's schedules are retired but those that their own program has given up."""
+    """I7: only schedules that their own program has dropped are retired."""
     for service in services:
         for number in range(COUNT):
             found = service.schedule(number)
@@ -153,10 +155,10 @@ def check_statuses(bench: Bench, services: list[Service], *retired: str) -> None
 
 
 def without_a_schedule(bench: Bench, services: list[Service], service: Service) -> None:
-    """A version of it that has one schedule fewer is deployed, and then the former one again."""
+    """Deploy a version with one schedule less, then the former version again."""
     last = service.schedule(COUNT - 1)
     assert last is not None
-    # While it is retired, its slots are nobody's.
+    # While it is retired, it has no slots.
     bench.excluded.add(last.id)
     service.stop()
     service.start("uvicorn", COUNT - 1)

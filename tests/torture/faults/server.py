@@ -1,4 +1,4 @@
-"""Faults of a PostgreSQL server and of the way to it: each with servers of its own."""
+"""Faults of a PostgreSQL server and of the connection to it; each fault starts its own servers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from functools import partial
 from itertools import count
 
 from proxy import Proxy
-from servers import FAST, IMMEDIATE, Place, Server, together
+from servers import FAST, IMMEDIATE, Server, ServerFactory, together
 
-from harness import SECOND, Bench, Life, check_takeover, until
+from harness import SECOND, Bench, WorkerProcess, check_takeover, until
 from polos import StoreUnavailableError, runs, schedules
 
 LEASE = 2.0
 
-# The longest that a worker waits between two tries is 3 s; a busy machine needs more.
+# A worker retries at least every 3 s; a busy machine needs more.
 BACK = 20.0
 
 TROUBLE = "the database fails"
@@ -31,7 +31,7 @@ numbers = count()
 
 @contextmanager
 def on(bench: Bench, url: str) -> Iterator[Bench]:
-    """A bench on this database, with folder and verdict within those of the fault."""
+    """Return a bench on this database; its folder and verdict are part of the fault's."""
     folder = bench.folder / f"part-{next(numbers)}"
     folder.mkdir()
     with Bench(folder, bench.scale, bench.random.randrange(10**6), bench.verdict, url) as part:
@@ -41,8 +41,8 @@ def on(bench: Bench, url: str) -> Iterator[Bench]:
         bench.remarks += part.remarks
 
 
-class Asker:
-    """A client that asks again until it is answered, and then must have been counted once."""
+class RetryingClient:
+    """A client that repeats a request until it is answered; the request must take effect once."""
 
     def __init__(self, bench: Bench, timeout: float = BACK) -> None:
         self.bench = bench
@@ -51,7 +51,7 @@ class Asker:
         self.refusal_count = 0
 
     def invoke(self) -> str | None:
-        """A run that is asked for until the database says that it is there."""
+        """Start a run; repeat the request until it is acknowledged."""
         key = f"asked-{len(self.asked)}"
 
         def asked() -> str | None:
@@ -67,19 +67,21 @@ class Asker:
             self.bench.jobs.add(id)
         return id if id is None else str(id)
 
-    def works(self, *workers: Life) -> float:
-        """I7: workers live and client and workers come back by themselves; how long it took."""
+    def works(self, *workers: WorkerProcess) -> float:
+        """I7: client and workers recover by themselves; return how long it took."""
         verdict, begun = self.bench.verdict, time.monotonic()
-        for life in workers:
-            verdict.expect("I7", life.is_alive(), f"a worker has ended: {life.errors.read_text()}")
+        for worker in workers:
+            verdict.expect(
+                "I7", worker.is_alive(), f"a worker has ended: {worker.errors.read_text()}"
+            )
         id = self.invoke()
         verdict.expect("I7", id, f"the client is not served within {self.timeout:.0f} s")
         if id is not None:
             verdict.expect(
-                "I4", until(lambda: self.is_done(id), self.timeout), f"{id} isn't executed"
+                "I4", until(lambda: self.is_done(id), self.timeout), f"{id} is not executed"
             )
-        silent = [id for id in sorted(self.bench.digests) if not self.goes_on(id)]
-        verdict.expect("I7", not silent, f"silent: {silent}")
+        silent = [id for id in sorted(self.bench.digests) if not self.has_new_slot(id)]
+        verdict.expect("I7", not silent, f"no new slot: {silent}")
         return time.monotonic() - begun
 
     def is_done(self, run: str) -> bool:
@@ -87,8 +89,8 @@ class Asker:
             return self.bench.status(run) == "succeeded"
         return False
 
-    def goes_on(self, schedule: str) -> bool:
-        """Whether it has a new slot, of the time from now on."""
+    def has_new_slot(self, schedule: str) -> bool:
+        """Wait for a slot that comes due from now on; return whether there is one."""
         since = time.time()
 
         def is_newer() -> bool:
@@ -100,98 +102,100 @@ class Asker:
         return bool(until(is_newer, self.timeout))
 
     def check(self) -> None:
-        """I1: what was asked for several times is there once."""
+        """I1: a repeated request took effect once."""
         jobs = [run.id for run in runs.sync.list(self.bench.client, workflow="job", limit=None)]
         times = Counter(jobs)
         for key, id in self.asked.items():
-            self.bench.verdict.expect("I1", times[id] == 1, f"{key}: {id} is there {times[id]}x")
+            self.bench.verdict.expect("I1", times[id] == 1, f"{key}: {id} exists {times[id]} times")
         others = set(jobs) - self.bench.jobs
-        self.bench.verdict.expect("I2", not others, f"nobody was told of {others}")
+        self.bench.verdict.expect("I2", not others, f"{others} were never acknowledged")
 
 
-def check_said(bench: Bench, workers: list[Life], outage_count: int) -> None:
-    """I12: each says what was wrong, and not over and over: at most twice an outage."""
-    for life in workers:
-        times = life.errors.read_text().count(TROUBLE)
-        text = f"{outage_count} outages were told {times} times"
+def check_said(bench: Bench, workers: list[WorkerProcess], outage_count: int) -> None:
+    """I12: each worker logs the cause, at most twice an outage."""
+    for worker in workers:
+        times = worker.errors.read_text().count(TROUBLE)
+        text = f"{outage_count} outages were logged {times} times"
         bench.verdict.expect("I12", 1 <= times <= 2 * outage_count, text)
 
 
 def f15(bench: Bench) -> None:
-    """The server is restarted under load, at once and in good order."""
-    with Place() as place:
-        server = place.server()
+    """The server is restarted under load, with an immediate and a fast shutdown."""
+    with ServerFactory() as servers:
+        server = servers.server()
         with on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             slowest = 0.0
             for number in range(bench.times(50, 2)):
-                under_load(part, asker)
+                under_load(part, requester)
                 server.stop((FAST, IMMEDIATE)[number % 2])
                 time.sleep(part.random.uniform(0.0, 2.0))
                 server.start()
-                slowest = max(slowest, asker.works(*workers))
+                slowest = max(slowest, requester.works(*workers))
                 part.injections += 1
             check_said(part, workers, part.injections)
-            asker.check()
+            requester.check()
             part.remarks.append(
-                f"all worked again at most {slowest:.1f} s after the server's start"
+                f"everything worked again at most {slowest:.1f} s after the server's start"
             )
             part.finish(LEASE)
 
 
-def under_load(bench: Bench, asker: Asker) -> None:
-    """Some work is under way."""
+def under_load(bench: Bench, requester: RetryingClient) -> None:
+    """Start some runs."""
     for _ in range(bench.random.randint(1, 10)):
-        asker.invoke()
+        requester.invoke()
     time.sleep(bench.random.uniform(0.0, 0.3))
 
 
 def f15b(bench: Bench) -> None:
-    """The server is lost, and its synchronous standby is promoted in its place, under load."""
-    with Place() as place:
-        primary = place.server()
-        standby = follower(place, primary, None)
+    """The server is lost under load, and its synchronous standby is promoted."""
+    with ServerFactory() as servers:
+        primary = servers.server()
+        standby = follower(servers, primary, None)
         with on(bench, together(primary, standby)) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             slowest = 0.0
             for _ in range(bench.times(10)):
-                under_load(part, asker)
+                under_load(part, requester)
                 primary.stop(IMMEDIATE)
                 time.sleep(part.random.uniform(0.5, 2.0))
-                asked = threading.Thread(target=asker.invoke)
+                asked = threading.Thread(target=requester.invoke)
                 asked.start()
                 standby.promote()
                 asked.join()
-                slowest = max(slowest, asker.works(*workers))
+                slowest = max(slowest, requester.works(*workers))
                 part.injections += 1
-                # It gets a standby of its own, at the address of the one that was lost.
-                primary, standby = standby, follower(place, standby, primary.port)
+                # It gets its own standby, at the address of the lost server.
+                primary, standby = standby, follower(servers, standby, primary.port)
             check_said(part, workers, part.injections)
-            asker.check()
-            part.remarks.append(f"all worked again at most {slowest:.1f} s after the promotion")
+            requester.check()
+            part.remarks.append(
+                f"everything worked again at most {slowest:.1f} s after the promotion"
+            )
             part.finish(LEASE)
 
 
-def follower(place: Place, primary: Server, port: int | None) -> Server:
-    """A standby without which nothing is committed any more."""
-    standby = place.copy_of(primary, follows=True, port=port).start()
+def follower(servers: ServerFactory, primary: Server, port: int | None) -> Server:
+    """Start a synchronous standby, without which nothing is committed."""
+    standby = servers.copy_of(primary, follows=True, port=port).start()
     primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
     primary.ask("SELECT pg_reload_conf()")
     if not primary.waits_until(
         "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
     ):
-        raise AssertionError("the standby doesn't follow")
+        raise AssertionError("the standby doesn't replicate")
     return standby
 
 
 def f16(bench: Bench) -> None:
-    """The server, or the network, hangs: nobody hangs up, and nothing comes."""
-    with Place() as place:
-        server = place.server()
+    """The server or the network hangs: connections stay open, and no answer comes."""
+    with ServerFactory() as servers:
+        server = servers.server()
         with on(bench, server.url) as part:
             stopped_backends(part, server)
         with on(bench, server.url + "?schema=network") as part:
@@ -202,20 +206,20 @@ def f16(bench: Bench) -> None:
 
 
 def stopped_backends(bench: Bench, server: Server) -> None:
-    """Processes of the server stand still, perhaps in the middle of a transaction."""
+    """Stop processes of the server, perhaps during a transaction."""
     workers = [bench.start("--lease", LEASE).ready() for _ in range(2)]
     bench.create_digests()
-    asker = Asker(bench)
+    requester = RetryingClient(bench)
     for _ in range(bench.times(50, 3)):
-        under_load(bench, asker)
+        under_load(bench, requester)
         backends = server.backends()
         victims = bench.random.sample(backends, bench.random.choice([1, len(backends) // 2]))
         send(victims, signal.SIGSTOP)
         time.sleep(bench.random.uniform(0.5, 2 * LEASE))
         send(victims, signal.SIGCONT)
-        asker.works(*workers)
+        requester.works(*workers)
         bench.injections += 1
-    asker.check()
+    requester.check()
     bench.finish(LEASE)
 
 
@@ -226,19 +230,19 @@ def send(processes: list[int], number: signal.Signals) -> None:
 
 
 def silent_network(bench: Bench, server: Server) -> None:
-    """What a worker sends and hears is swallowed for a while; another one takes its runs over."""
+    """Drop what a worker sends and receives for a while; another one takes its runs over."""
     proxy = Proxy(server.port)
     try:
         near = bench.start("--lease", LEASE).ready()
         bench.create_digests()
-        asker = Asker(bench)
+        requester = RetryingClient(bench)
         for number in range(bench.times(20, 2)):
             far = bench.start(
                 *("--lease", LEASE, "--hold", 3.5 * LEASE),
                 database=f"{proxy.url}?schema=network",
             ).ready()
-            # Both work; the one that is cut off is to be the one that holds it.
-            job = held_by(bench, asker, far)
+            # Both work; the isolated worker must be the one that executes the run.
+            job = held_by(bench, requester, far)
             before = far.resources()
             proxy.swallow()
             silent_since = time.time()
@@ -246,7 +250,7 @@ def silent_network(bench: Bench, server: Server) -> None:
             if number % 2:
                 proxy.cut_all()
             proxy.flow()
-            asker.works(near, far)
+            requester.works(near, far)
             after = far.resources()
             is_same = after.threads <= before.threads + 8 and after.files <= before.files + 8
             bench.verdict.expect("I9", is_same, f"from {before} to {after}")
@@ -254,31 +258,31 @@ def silent_network(bench: Bench, server: Server) -> None:
             bench.verdict.expect("I5", not late, f"{job}: its late result was accepted: {late}")
             far.term()
             bench.injections += 1
-        asker.check()
+        requester.check()
         bench.finish(LEASE)
     finally:
         proxy.close()
 
 
 def lost_connections(bench: Bench, server: Server) -> None:
-    """What was connected hears nothing any more, for good: given up when the server says so."""
+    """Existing connections get no answer any more; they are given up when the server says so."""
     proxy = Proxy(server.port)
     try:
-        life = bench.start("--lease", LEASE, database=f"{proxy.url}?schema=lost").ready()
+        worker = bench.start("--lease", LEASE, database=f"{proxy.url}?schema=lost").ready()
         bench.create_digests()
-        asker = Asker(bench)
+        requester = RetryingClient(bench)
         for _ in range(bench.times(10)):
-            under_load(bench, asker)
+            under_load(bench, requester)
             proxy.lose()
             since = time.monotonic()
-            job = asker.invoke()
-            # After 6 s it asks about its request, and is told that there is none.
-            done = job is not None and until(partial(asker.is_done, job), 15.0)
-            bench.verdict.expect("I7", done, "the worker doesn't come back in 15 s")
+            job = requester.invoke()
+            # After 6 s the worker asks the server about its request, and learns that there is none.
+            done = job is not None and until(partial(requester.is_done, job), 15.0)
+            bench.verdict.expect("I7", done, "the worker doesn't recover within 15 s")
             bench.remarks.append(f"connections lost: worked again after {since_then(since)}")
-            asker.works(life)
+            requester.works(worker)
             bench.injections += 1
-        asker.check()
+        requester.check()
         bench.finish(LEASE)
     finally:
         proxy.close()
@@ -288,42 +292,42 @@ def since_then(moment: float) -> str:
     return f"{time.monotonic() - moment:.1f} s"
 
 
-def held_by(bench: Bench, asker: Asker, life: Life) -> str:
-    """A job that this worker, and no other one, is executing."""
+def held_by(bench: Bench, requester: RetryingClient, worker: WorkerProcess) -> str:
+    """Return a job that this worker executes."""
     while True:
-        job = asker.invoke()
+        job = requester.invoke()
         assert job is not None
-        bench.hears("before", job, "b")
-        if bench.lines("before", job, "b")[0].pid == life.pid:
+        bench.wait_for_line("before", job, "b")
+        if bench.lines("before", job, "b")[0].pid == worker.pid:
             return job
 
 
 def f17b(bench: Bench) -> None:
-    """The connection is cut at a commit: before the server hears of it, or when it has answered."""
-    with Place() as place:
-        server = place.server()
+    """The connection is cut before the server gets a commit, or after it has answered."""
+    with ServerFactory() as servers:
+        server = servers.server()
         proxy = Proxy(server.port)
         try:
             with on(bench, proxy.url) as part:
                 workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
-                asker = Asker(part)
+                requester = RetryingClient(part)
                 for number in range(bench.times(500, 20)):
                     if number % 10 == 0:
                         created_in_spite(part)
                     proxy.cut_next_commit(part.random.choice(["before", "after"]))
-                    asker.invoke()
-                    part.verdict.expect("I7", proxy.cut_done.wait(BACK), "nobody commits any more")
+                    requester.invoke()
+                    part.verdict.expect("I7", proxy.cut_done.wait(BACK), "no commit came")
                     part.injections += 1
-                asker.works(*workers)
-                asker.check()
-                part.remarks.append(f"{asker.refusal_count} times a client was told of it")
+                requester.works(*workers)
+                requester.check()
+                part.remarks.append(f"{requester.refusal_count} requests failed at the client")
                 part.finish(LEASE)
         finally:
             proxy.close()
 
 
 def created_in_spite(bench: Bench) -> None:
-    """A schedule that is asked for until it is there; asked for again, it is the same."""
+    """Create a schedule, repeating the request; a further request returns the same schedule."""
     key = f"key-{len(bench.digests)}"
 
     def created() -> str | None:
@@ -332,41 +336,43 @@ def created_in_spite(bench: Bench) -> None:
         return None
 
     first, second = until(created), until(created)
-    bench.verdict.expect("I1", first and first == second, f"{key} is {first}, and {second}")
+    bench.verdict.expect("I1", first and first == second, f"{key} is {first}, then {second}")
     bench.digests.add(first)
 
 
 def f18(bench: Bench) -> None:
-    """There are too few connections for all who want one, or none."""
-    with Place() as place:
-        server = place.server()
+    """There are too few connections for all clients, or none."""
+    with ServerFactory() as servers:
+        server = servers.server()
         server.ask("CREATE ROLE worker LOGIN")
         server.ask("GRANT ALL ON DATABASE postgres TO worker")
         with on(bench, server.url.replace("polos@", "worker@")) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             for number in range(bench.times(50, 3)):
-                # Each of the three processes would like to have five or six.
+                # Each of the three processes would open five or six.
                 left = (0, 6, 3)[number % 3]
                 grant(server, left)
-                under_load(part, asker) if left > 3 else time.sleep(part.random.uniform(0.2, 2.0))
+                under_load(part, requester) if left > 3 else time.sleep(
+                    part.random.uniform(0.2, 2.0)
+                )
                 used = len(server.backends())
                 part.verdict.expect("I9", used <= left, f"{used} connections, {left} allowed")
                 if left == 0:
                     one_too_many(part)
                 grant(server, -1)
-                asker.works(*workers)
+                requester.works(*workers)
                 part.injections += 1
             used = len(server.backends())
             part.verdict.expect("I9", used <= 18, f"{used} connections of three processes")
             check_said(part, workers, part.injections)
-            asker.check()
+            requester.check()
             part.finish(LEASE)
 
 
 def grant(server: Server, count: int) -> None:
-    """So many connections, and no more; -1 for any number. Those that there are end."""
+    """Limit the connections to ``count``, -1 for any number, and close the existing ones."""
     server.ask(f"ALTER ROLE worker CONNECTION LIMIT {count}")
     if count >= 0:
         server.ask(
@@ -376,7 +382,7 @@ def grant(server: Server, count: int) -> None:
 
 
 def one_too_many(bench: Bench) -> None:
-    """Who begins when there are none left is told so, and what to do."""
+    """I12: a client that gets no connection reports the cause and the remedy."""
     last = bench.start("--lease", LEASE)
     last.ends(1)
     said = last.errors.read_text()
@@ -384,34 +390,34 @@ def one_too_many(bench: Bench) -> None:
 
 
 def f18b(bench: Bench) -> None:
-    """Others lock our rows crosswise: deadlocks, and waits that take too long."""
-    with Place() as place:
-        server = place.server(deadlock_timeout="20ms")
+    """Other sessions lock rows of polos in another order: deadlocks, and lock timeouts."""
+    with ServerFactory() as servers:
+        server = servers.server(deadlock_timeout="20ms")
         with on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             for _ in range(bench.times(50, 2)):
                 with rivals(part, server, 3):
                     for _ in range(10):
-                        asker.invoke()
+                        requester.invoke()
                         time.sleep(part.random.uniform(0.0, 0.2))
-                # Longer than we wait for a lock.
+                # Longer than the lock timeout of polos.
                 with server.session() as holder:
                     holder.say("BEGIN; LOCK polos.run IN EXCLUSIVE MODE;")
                     time.sleep(part.random.uniform(0.5, 6.5))
-                asker.works(*workers)
+                requester.works(*workers)
                 part.injections += 1
             count = int(server.ask("SELECT sum(deadlocks) FROM pg_stat_database")[0][0])
-            part.verdict.expect("I12", count > 0, "there were no deadlocks: nothing was tried")
-            part.remarks.append(f"{count} deadlocks, {asker.refusal_count} refusals")
-            asker.check()
+            part.verdict.expect("I12", count > 0, "there were no deadlocks")
+            part.remarks.append(f"{count} deadlocks, {requester.refusal_count} refusals")
+            requester.check()
             part.finish(LEASE)
 
 
 @contextmanager
 def rivals(bench: Bench, server: Server, count: int) -> Iterator[None]:
-    """Sessions that lock schedules and runs in an order of their own, over and over."""
+    """Run sessions that repeatedly lock schedules and runs in another order."""
     is_over = threading.Event()
 
     def lock(chance: random.Random) -> None:
@@ -440,32 +446,34 @@ def rivals(bench: Bench, server: Server, count: int) -> Iterator[None]:
 
 
 def f19(bench: Bench) -> None:
-    """The server is lost, and a copy that is some seconds old takes its place."""
-    with Place() as place:
-        server = place.server()
+    """The server is replaced by a copy that is some seconds old."""
+    with ServerFactory() as servers:
+        server = servers.server()
         with on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
-            asker = Asker(part)
+            requester = RetryingClient(part)
             for _ in range(bench.times(10)):
-                copy = place.copy_of(server, follows=False, port=server.port)
-                lost = {asker.invoke() for _ in range(5)}
+                copy = servers.copy_of(server, follows=False, port=server.port)
+                lost = {requester.invoke() for _ in range(5)}
                 time.sleep(part.random.uniform(1.0, 2.0))
                 server.stop(IMMEDIATE)
                 server = copy.start()
                 part.injections += 1
-                asker.works(*workers)
+                requester.works(*workers)
                 part.jobs -= {id for id in lost if id is not None}
-            for life in workers:
-                told = until(partial(says, life, part.injections), BACK)
-                part.verdict.expect("I12", told, "nobody is told that the database went back")
-            # What it says is right in itself; of executions that it has forgotten it can't know.
-            part.finish(LEASE, testimony=False)
+            for worker in workers:
+                is_logged = until(partial(says, worker, part.injections), BACK)
+                part.verdict.expect(
+                    "I12", is_logged, "the worker doesn't log that the database went back"
+                )
+            # The database is consistent, but doesn't know of the executions that it has lost.
+            part.finish(LEASE, check_oracle=False)
 
 
-def says(life: Life, times: int) -> bool:
-    """Whether it has said so often that the database went back."""
-    return life.errors.read_text().count("the database went back in time") == times
+def says(worker: WorkerProcess, times: int) -> bool:
+    """Return whether the worker has logged so often that the database went back."""
+    return worker.errors.read_text().count("the database went back in time") == times
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {

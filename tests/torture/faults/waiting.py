@@ -1,4 +1,4 @@
-"""Faults of what waits: runs for other runs, runs for a database, a worker that is to end."""
+"""Faults of waiting: runs wait for other runs or for the database, and workers end meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import Proxy
-from servers import FAST, IMMEDIATE, Place
+from servers import FAST, IMMEDIATE, ServerFactory
 
 from harness import APPS, PYTHONPATH, UNBUFFERED, Bench, until
 from polos import PolosClient, StoreUnavailableError, runs, workers
@@ -22,11 +22,11 @@ from polos import PolosClient, StoreUnavailableError, runs, workers
 LEASE = 2.0
 DRAIN = 0.5
 
-# What is promised is 5 s; a busy machine needs more.
+# 5 s are promised; a busy machine needs more.
 ENDS = DRAIN + 5.0 + 3.0
 AT_ONCE = 1.0 + 3.0
 
-# How many leaves a run of each kind and level has.
+# The number of leaves of a run of each kind and level.
 KINDS: dict[str, Callable[[int], int]] = {
     "async-step": lambda level: 1,
     "async-gather": lambda level: 2**level,
@@ -53,7 +53,7 @@ class Parents:
             )
 
     def works(self, client: PolosClient) -> None:
-        """Wait until the database knows it."""
+        """Wait until it has registered."""
 
         def is_known() -> bool:
             with suppress(StoreUnavailableError):
@@ -64,7 +64,7 @@ class Parents:
             raise AssertionError(f"a worker doesn't start: {self.errors.read_text()[-2000:]}")
 
     def ends(self, seconds: float) -> float | None:
-        """How long it takes to end; ``None`` when it doesn't in time."""
+        """Return how long it takes to end; ``None`` if it doesn't end in time."""
         begun = time.monotonic()
         try:
             self.process.wait(seconds)
@@ -79,8 +79,9 @@ class Parents:
 
 
 def invoked(client: PolosClient, source: random.Random, key: str) -> tuple[str, int]:
-    """A run of some kind and level, asked for until the database says that it is there; and how
-    many leaves it has.
+    """Start a run of a random kind and level; return its id and the number of its leaves.
+
+    The request is repeated until it is acknowledged.
     """
     kind = source.choice(sorted(KINDS))
     level = source.randint(1, DEPTH)
@@ -96,7 +97,7 @@ def invoked(client: PolosClient, source: random.Random, key: str) -> tuple[str, 
 
 
 def check_runs(bench: Bench, client: PolosClient, asked: dict[str, int]) -> None:
-    """I3, I4: all succeed at their first attempt, and each leaf has testified once."""
+    """I3, I4: all runs succeed at their first attempt, and each leaf is executed once."""
 
     def ended() -> bool:
         with suppress(StoreUnavailableError):
@@ -105,18 +106,18 @@ def check_runs(bench: Bench, client: PolosClient, asked: dict[str, int]) -> None
             )
         return False
 
-    bench.verdict.expect("I4", until(ended), "some runs never end")
+    bench.verdict.expect("I4", until(ended), "some runs don't complete")
     for id, leaves in asked.items():
         run: Any = runs.sync.get(client, id)
-        told = f"{id} of {run.workflow}: {run.status}, attempt {run.attempt}, {run.error}"
-        bench.verdict.expect("I4", run.status == "succeeded" and run.attempt == 1, told)
+        text = f"{id} of {run.workflow}: {run.status}, attempt {run.attempt}, {run.error}"
+        bench.verdict.expect("I4", run.status == "succeeded" and run.attempt == 1, text)
         bench.verdict.expect("I2", run.result == leaves, f"{id}: {run.result} of {leaves} leaves")
     failed = runs.sync.list(client, status="failed", limit=1)
-    bench.verdict.expect("I7", not failed, f"an outage has failed {failed}")
+    bench.verdict.expect("I7", not failed, f"an outage made {failed} fail")
 
 
 def f61(bench: Bench) -> None:
-    """Every combination of little room: runs wait for runs, on two workers, and none for ever."""
+    """Runs wait for runs on two workers with few permits and threads: all complete."""
     limits = [(threads, permits) for threads in (1, 2, 4) for permits in (1, 2, 4)]
     bench.random.shuffle(limits)
     asked: dict[str, int] = {}
@@ -139,9 +140,9 @@ def f61(bench: Bench) -> None:
 
 
 def f62(bench: Bench) -> None:
-    """The server goes away while runs wait for runs: restarted, silent, or out of connections."""
-    with Place() as place:
-        server = place.server(max_connections=20)
+    """The server fails while runs wait for runs: restarted, silent, or out of connections."""
+    with ServerFactory() as servers:
+        server = servers.server(max_connections=20)
         proxy = Proxy(server.port)
         parents = Parents(bench, 0, proxy.url, threads=2, concurrency=8)
         client = PolosClient(server.url)
@@ -163,13 +164,13 @@ def f62(bench: Bench) -> None:
                     time.sleep(bench.random.uniform(0.0, 2.5))
                     proxy.flow()
                 else:
-                    crowd = [PolosClient(server.url) for _ in range(20)]
+                    others = [PolosClient(server.url) for _ in range(20)]
                     proxy.cut_all()
-                    for other in crowd:
+                    for other in others:
                         with suppress(StoreUnavailableError):
                             runs.sync.list(other, limit=1)
                     time.sleep(bench.random.uniform(0.0, 2.5))
-                    for other in crowd:
+                    for other in others:
                         other.close()
                 bench.injections += 1
             check_runs(bench, client, asked)
@@ -182,9 +183,9 @@ def f62(bench: Bench) -> None:
 
 
 def f63(bench: Bench) -> None:
-    """The server hangs for good, and the worker is told to end: once, or twice."""
-    with Place() as place:
-        server = place.server()
+    """The server hangs for good, and the worker is terminated by one or two signals."""
+    with ServerFactory() as servers:
+        server = servers.server()
         client = PolosClient(server.url)
         slowest = {1: 0.0, 2: 0.0}
         try:
@@ -203,17 +204,17 @@ def f63(bench: Bench) -> None:
                     for name in (signal.SIGTERM, signal.SIGINT)[:times]:
                         parents.process.send_signal(name)
                     took = parents.ends(ENDS if times == 1 else AT_ONCE)
-                    text = f"told {times} times to end, it lives on"
+                    text = f"it survives {times} signals"
                     bench.verdict.expect("I11", took is not None, text)
                     slowest[times] = max(slowest[times], took or 0.0)
                     said = parents.errors.read_text()
                     is_said = "could not deregister" in said or "hangs while it stops" in said
-                    bench.verdict.expect("I12", is_said, f"it says nothing of it: {said[-500:]}")
+                    bench.verdict.expect("I12", is_said, f"it logs nothing about it: {said[-500:]}")
                     bench.injections += 1
                 finally:
                     parents.dispose()
                     proxy.close()
-            # What was not given back is freed by the lease.
+            # What was not released is freed when the lease expires.
             last = Parents(bench, 1_000, server.url)
             try:
                 check_runs(bench, client, {})
@@ -222,7 +223,7 @@ def f63(bench: Bench) -> None:
         finally:
             client.close()
         bench.remarks.append(
-            f"ended at most {slowest[1]:.1f} s after one signal, {slowest[2]:.1f} s after two"
+            f"it ended at most {slowest[1]:.1f} s after one signal, {slowest[2]:.1f} s after two"
         )
 
 
